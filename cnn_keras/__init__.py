@@ -1,0 +1,1 @@
+"""Nouns of convolutional networks: builders, layers, losses, data, in Keras and TensorFlow."""

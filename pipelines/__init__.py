@@ -1,0 +1,1 @@
+"""The application: verbs over recipes, runs, MLflow and HTTP."""

@@ -1,0 +1,1 @@
+"""One file per task; each has Recipe, prepare, train, evaluate and export."""
