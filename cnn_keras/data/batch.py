@@ -1,0 +1,143 @@
+"""Batches: from a prepared split to what `fit` and `predict` eat.
+
+The order of an epoch and every augmentation are functions of (seed, epoch, index), never of state, so a training
+that is resumed at epoch k sees exactly the batches it would have seen. A split that fits into memory is decoded
+once and gathered from; a larger one is streamed from its shards through a shuffle buffer of encoded images.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data import records
+from cnn_keras.data.encoded import decode
+from cnn_keras.data.framing import frame
+
+Augmentation = Callable[[dict, tf.Tensor], dict]
+BUFFER_BYTES = 2**28  # of encoded images, when a split is streamed
+
+
+class Shape(NamedTuple):
+    """What every image becomes: uint8 (*size, channels), 0–255, by the `fit` of `cnn_keras.data.framing`."""
+
+    size: tuple[int, int]  # height, width
+    channels: int  # 1 grey, 3 RGB
+    fit: str = "stretch"
+
+
+class Arrays(NamedTuple):
+    """A decoded split: images uint8 (N, height, width, channels), labels int64 (N,), ids (N,) of str."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+def decoded(folder: Path, split: str, shape: Shape) -> tf.data.Dataset:
+    """The split's examples in order, each image decoded and framed: uint8 (height, width, channels)."""
+    return records.read(folder, split).map(_decoder(shape), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def batches(folder: Path, split: str, shape: Shape, *, batch_size: int) -> tf.data.Dataset:
+    """The split in order, as (images uint8 (batch, …), labels int64 (batch,)), for validation and evaluation."""
+    examples = decoded(folder, split, shape).batch(batch_size)
+    return examples.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
+
+
+def arrays(folder: Path, split: str, shape: Shape, *, limit: int | None = None) -> Arrays:
+    """The split in memory, or its first `limit` examples."""
+    examples = decoded(folder, split, shape)
+    examples = list((examples if limit is None else examples.take(limit)).batch(1024).as_numpy_iterator())
+    images, labels, ids = (np.concatenate([batch[key] for batch in examples]) for key in ("image", "label", "id"))
+    return Arrays(images, labels, np.char.decode(ids.astype("S"), "utf-8"))
+
+
+def training(
+    folder: Path,
+    split: str,
+    shape: Shape,
+    *,
+    count: int,
+    epochs: range,
+    batch_size: int,
+    seed: int,
+    augment: Augmentation | None = None,
+    memory: int = 2**31,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of `epochs`, one after the other; ceil(count / batch_size) batches each.
+
+    Args:
+        count: how many examples the split holds.
+        epochs: their numbers, for example range(3, 20) when three are already done.
+        augment: a function of (example, seed) from `cnn_keras.data.augment`.
+        memory: bytes that the decoded split may take; a larger one is streamed.
+
+    Yields:
+        (images uint8 (batch, height, width, channels), labels int64 (batch,))
+    """
+    if count * np.prod((*shape.size, shape.channels)) <= memory:
+        epoch = _gathered(arrays(folder, split, shape), batch_size=batch_size, seed=seed, augment=augment)
+    else:
+        epoch = _streamed(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
+    stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    return stream.with_options(options)
+
+
+def _gathered(split: Arrays, *, batch_size: int, seed: int, augment: Augmentation | None) -> Callable:
+    """An epoch drawn from memory by a permutation of row numbers."""
+    images, labels = tf.constant(split.images), tf.constant(split.labels)
+
+    def example(epoch: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        drawn = augment({"image": images[row], "label": labels[row]}, _seed(seed, epoch, row))
+        return drawn["image"], drawn["label"]
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        rows = tf.random.experimental.stateless_shuffle(tf.range(len(split.labels)), _seed(seed, number))
+        order = tf.data.Dataset.from_tensor_slices(rows)
+        if augment is None:
+            return order.batch(batch_size).map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)))
+        drawn = order.map(lambda row: example(number, row), num_parallel_calls=tf.data.AUTOTUNE)
+        return drawn.batch(batch_size)
+
+    return epoch
+
+
+def _streamed(
+    folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, seed: int, augment: Augmentation | None
+) -> Callable:
+    """An epoch read from the shards; what is shuffled is the encoded image, because it is small."""
+    indexed, read = records.read(folder, split).enumerate(), _decoder(shape)
+    size = sum(path.stat().st_size for path in folder.glob(f"{split}-*.tfrecord"))
+    buffer = max(1, min(count, BUFFER_BYTES * count // max(size, 1)))
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        def example(row: tf.Tensor, given: dict) -> tuple[tf.Tensor, tf.Tensor]:
+            drawn = read(given)
+            drawn = drawn if augment is None else augment(drawn, _seed(seed, number, row))
+            return drawn["image"], drawn["label"]
+
+        shuffled = indexed.shuffle(buffer, seed=tf.cast(_seed(seed, number)[0], tf.int64))
+        return shuffled.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+
+    return epoch
+
+
+def _decoder(shape: Shape) -> Callable[[dict], dict]:
+    def read(example: dict) -> dict:
+        image = frame(decode(example["image"], channels=shape.channels), shape.size, fit=shape.fit)
+        return {**example, "image": image}
+
+    return read
+
+
+def _seed(seed: int, *numbers: tf.Tensor) -> tf.Tensor:
+    """A stateless seed, int32 (2,), of the run's seed and any numbers."""
+    key = tf.constant([seed, 0], tf.int32)
+    for number in numbers:
+        key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
+    return key

@@ -1,0 +1,125 @@
+"""Layers that families share and Keras lacks, every one registered, so that a saved model loads without help.
+
+`scaled_tanh`, `SubSampling`, `PartialConv2D` and `FixedRBF` are those of LeNet-5: LeCun, Bottou, Bengio and
+Haffner, "Gradient-based learning applied to document recognition", 1998.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from cnn_keras.fault import Fault
+
+register = keras.saving.register_keras_serializable(package="cnn_keras")
+
+
+@register
+def scaled_tanh(x):
+    """1.7159 · tanh(2x / 3), which maps ±1 to ±1: an activation for any float tensor (appendix A)."""
+    return 1.7159 * ops.tanh(2 / 3 * x)
+
+
+@register
+class SubSampling(keras.layers.Layer):
+    """Trainable sub-sampling: the sum of each 2×2 window times a coefficient plus a bias, one per channel.
+
+    (batch, height, width, channels) to (batch, height // 2, width // 2, channels), floats.
+    Differs from the paper: the coefficient starts at 1/4, so that the layer starts as average pooling.
+    """
+
+    pool_size = strides = (2, 2)
+    padding = "valid"
+
+    def build(self, input_shape):
+        channels = (input_shape[-1],)
+        quarter = keras.initializers.Constant(0.25)
+        self.coefficient = self.add_weight(name="coefficient", shape=channels, initializer=quarter)
+        self.bias = self.add_weight(name="bias", shape=channels, initializer="zeros")
+
+    def call(self, x):
+        return 4 * ops.average_pool(x, self.pool_size, self.strides) * self.coefficient + self.bias
+
+
+@register
+class PartialConv2D(keras.layers.Layer):
+    """A valid convolution in which every output map sees only the input maps that a connection table names.
+
+    (batch, height, width, channels) to (batch, height - f + 1, width - f + 1, len(table)), floats. The layer
+    owns one f×f kernel for each connection and none for the absent ones, plus one bias for each output map.
+
+    Args:
+        table: for each output map the indices of the input maps it sees.
+        kernel_size: f, or (height, width) of the kernels.
+
+    Raises:
+        Fault: when the table names an input map that does not exist.
+    """
+
+    strides = (1, 1)
+    padding = "valid"
+
+    def __init__(self, table, kernel_size, *, kernel_initializer="lecun_uniform", **kwargs):
+        super().__init__(**kwargs)
+        self.table = tuple(tuple(inputs) for inputs in table)
+        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape):
+        channels, maps = input_shape[-1], len(self.table)
+        largest = max(index for inputs in self.table for index in inputs)
+        if largest >= channels:
+            raise Fault(
+                f"table must name input maps 0 to {channels - 1}, got {largest}; give the input more channels"
+            )
+        outputs, inputs = np.transpose([(output, i) for output, row in enumerate(self.table) for i in row])
+        # Where each (input, output) pair finds its kernel in the list; absent pairs find the zero at its end.
+        self.place = np.full((channels, maps), len(inputs))
+        self.place[inputs, outputs] = np.arange(len(inputs))
+
+        def initial(shape, dtype=None):
+            full = self.kernel_initializer((*self.kernel_size, channels, maps), dtype=dtype)
+            return ops.take(ops.reshape(full, (*self.kernel_size, -1)), inputs * maps + outputs, axis=-1)
+
+        self.kernel = self.add_weight(
+            name="kernel", shape=(*self.kernel_size, len(inputs)), initializer=initial
+        )
+        self.bias = self.add_weight(name="bias", shape=(maps,), initializer="zeros")
+
+    def call(self, x):
+        kernels = ops.pad(self.kernel, ((0, 0), (0, 0), (0, 1)))
+        return ops.conv(x, ops.take(kernels, self.place, axis=-1)) + self.bias
+
+    def get_config(self):
+        return super().get_config() | {
+            "table": [list(inputs) for inputs in self.table],
+            "kernel_size": self.kernel_size,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+@register
+class FixedRBF(keras.layers.Layer):
+    """Minus the squared distance to a fixed code of ±1 for each class: logits of LeNet-5.
+
+    (batch, units) to (batch, classes), floats, at most 0. Their softmax cross-entropy is the paper's maximum
+    a posteriori loss without its "rubbish" class. The layer has no weights: the codes are constants, drawn at
+    random, as the paper permits, so that any number of classes works; the paper drew digits on 7×12 pixels.
+
+    Args:
+        classes: how many codes.
+        seed: of the codes; the same seed gives the same codes for ever.
+    """
+
+    def __init__(self, classes, *, seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.classes, self.seed = classes, seed
+
+    def build(self, input_shape):
+        # RandomState, because NumPy has frozen its stream: a model saved today means the same codes tomorrow.
+        self.codes = np.random.RandomState(self.seed).choice([-1.0, 1.0], (self.classes, input_shape[-1]))
+
+    def call(self, x):
+        return -ops.sum(ops.square(x[:, None, :] - ops.cast(self.codes, x.dtype)), axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"classes": self.classes, "seed": self.seed}

@@ -1,0 +1,89 @@
+"""The networks: one file per family, and the file system is the registry.
+
+A builder is a public function of a family's file (or a `functools.partial` of one) that takes keyword
+arguments only, `input_shape` and `classes` among them, and returns a functional `keras.Model` from `image` to
+`logits`. Its name is its path: `lenet.lenet5` is the function `lenet5` of `cnn_keras/models/lenet.py`.
+
+Importing this package imports neither Keras nor TensorFlow; the first call does.
+"""
+
+import functools
+import importlib
+import inspect
+import pkgutil
+from collections.abc import Callable
+from difflib import get_close_matches
+
+from cnn_keras.fault import Fault
+
+
+def catalogue() -> dict[str, Callable]:
+    """Every builder by its name, `family.builder`, in alphabetical order of the families."""
+    families = [
+        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
+    ]
+    return {
+        f"{family.__name__.rpartition('.')[2]}.{name}": builder
+        for family in families
+        for name, builder in vars(family).items()
+        if not name.startswith("_") and _is_builder(builder, family)
+    }
+
+
+def _is_builder(thing, family) -> bool:
+    function = thing.func if isinstance(thing, functools.partial) else thing
+    if not inspect.isfunction(function) or function.__module__ != family.__name__:
+        return False
+    parameters = inspect.signature(thing).parameters
+    return {"input_shape", "classes"} <= parameters.keys() and all(
+        parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values()
+    )
+
+
+def signature(name: str) -> inspect.Signature:
+    """The arguments that the builder of this name takes.
+
+    Raises:
+        Fault: when no builder has this name; the message lists the nearest ones.
+    """
+    return inspect.signature(_builder(name))
+
+
+def check(name: str, /, **arguments) -> None:
+    """Refuse arguments that the builder of this name does not take, or lacks, without building anything.
+
+    Raises:
+        Fault: naming the builder, or the argument with the builder's signature.
+    """
+    taken = signature(name)
+    for argument in arguments:
+        if argument not in taken.parameters:
+            raise Fault(
+                f"{argument} must be an argument of {name}{taken}, got an unknown name"
+                + _nearest(argument, taken.parameters)
+            )
+    for argument, parameter in taken.parameters.items():
+        if parameter.default is parameter.empty and argument not in arguments:
+            raise Fault(f"{argument} must be given to {name}{taken}, got nothing; add it to the arguments")
+
+
+def build(name: str, /, **arguments):
+    """The model that the builder of this name makes of these arguments.
+
+    Raises:
+        Fault: see `check`; and what the builder itself refuses.
+    """
+    check(name, **arguments)
+    return _builder(name)(**arguments)
+
+
+def _builder(name: str) -> Callable:
+    builders = catalogue()
+    if name not in builders:
+        raise Fault(f"name must be a builder, such as lenet.lenet5, got {name!r}" + _nearest(name, builders))
+    return builders[name]
+
+
+def _nearest(name, known) -> str:
+    matches = get_close_matches(name, known, cutoff=0.5)
+    return f"; did you mean {' or '.join(matches)}?" if matches else f"; known are {', '.join(known)}"

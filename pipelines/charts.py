@@ -1,0 +1,225 @@
+"""Pictures made of numbers: how training went, and what the answers to a split are worth.
+
+Each function writes one PNG on the `page` of `pictures.py` and returns its path; it raises ValueError when
+what it is given does not fit together. The numbers that a figure stands for are written on it.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from cnn_keras.metrics import Reliability
+from pipelines.pictures import BLUE, FAINT, ORANGE, QUIET, fits, page, shortened, text_width
+from pipelines.report import wilson_interval
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SPLITS = (BLUE, "#56b4e9", "#e69f00")  # training, validation and test, in Okabe and Ito's colours
+NAMED = 130  # classes whose names can still be written along an axis
+COUNTED = 25  # classes whose counts can still be written into the cells
+NAME_ROOM = 1.7  # inches for a class name
+
+
+def curves(
+    history: Sequence[Mapping[str, Any]], path: Path, *, metric: str = "accuracy", best: int | None = None
+) -> Path:
+    """Draw loss, `metric` and learning rate over the epochs, with a star at the best one.
+
+    A row of `history` is an epoch: `epoch`, `loss`, `learning_rate` and the metric by its name; `val_` before
+    a name is the validation split's. A missing or empty value is left out. `best` is the number of the best
+    epoch; None takes the highest `val_METRIC` or, where there is none, the lowest `val_loss`.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    if not history:
+        raise ValueError("history must hold at least one epoch, got none")
+    columns = _columns(history, metric)
+    epochs = columns.pop("epoch", np.arange(1.0, len(history) + 1))
+    starred = _best(columns, metric) if best is None else epochs.tolist().index(best)
+    panels = [name for name in ("loss", metric, "learning_rate") if {name, f"val_{name}"} & columns.keys()]
+    heights = [1.0 if name == "learning_rate" else 2.5 for name in panels]
+    with page(path, 7, sum(heights) + 0.8) as figure:
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
+        for panel, name in zip(axes, panels, strict=True):
+            _curve(panel, epochs, columns, name, starred)
+        figure.align_ylabels(axes)
+        axes[-1].set(xlabel="epoch", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
+        axes[-1].xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
+    return path
+
+
+def confusion_matrix(matrix: Array, class_names: Sequence[str], path: Path) -> Path:
+    """Draw counts [C, C], a row per true class and a column per answer: right ones blue, mistakes orange.
+
+    A cell is the darker the larger its share of the true class, on a scale that shows single mistakes. Counts
+    are written into the cells of up to 25 classes, names along the axes of up to 130.
+    """
+    matrix = np.asarray(matrix)
+    if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
+        raise ValueError(f"matrix must have shape [C, C] with C > 0, got {list(matrix.shape)}")
+    fits("class_names", class_names, matrix)
+    classes, total = len(matrix), int(matrix.sum())
+    side = min(max(0.45 * classes, 3.0), 13.0)
+    names, points, room = _names(class_names, side)
+    upright = bool(names) and room > 0.9 * side / classes
+    left, head, foot = 0.6 + room, 0.7, 0.6 + (room if upright else 0.2)
+    with page(path, left + side + 0.3, head + side + foot) as figure:
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((left / width, foot / height, side / width, side / height))
+        share = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        shades = np.where(matrix > 0, 0.2 + 0.8 * np.sqrt(share), 0)
+        axes.imshow(_coloured(shades), aspect="auto", interpolation="nearest")
+        axes.set(xlabel="answer", ylabel="truth")
+        axes.spines[:].set(visible=True, color=FAINT)
+        if names:
+            axes.tick_params(length=0)
+            axes.set_xticks(range(classes), names, rotation=90 if upright else 0, size=points)
+            axes.set_yticks(range(classes), names, size=points)
+        if classes <= COUNTED:
+            _write_counts(axes, matrix, shades, side / classes)
+        right = f"{np.trace(matrix):,} of {total:,} right ({np.trace(matrix) / max(total, 1):.1%})"
+        figure.text(0.12 / width, 1 - 0.24 / height, right, size=10, va="center")
+        legend = "blue: right · orange: wrong · darker: larger share of its row"
+        figure.text(0.12 / width, 1 - 0.46 / height, legend, size=8, va="center", color=QUIET)
+    return path
+
+
+def reliability(bins: Reliability, ece: float, path: Path) -> Path:
+    """Draw accuracy against confidence, bin by bin with 95 % intervals, above the examples of each bin."""
+    full, total = bins.count > 0, bins.count.sum()
+    confidence, accuracy, count = bins.confidence[full], bins.accuracy[full], bins.count[full]
+    intervals = [wilson_interval(round(a * n), n) for a, n in zip(accuracy, count.tolist(), strict=True)]
+    spread = np.abs(np.transpose(intervals) - accuracy)
+    edges = np.linspace(0, 1, len(bins.count) + 1)
+    with page(path, 5, 5.8) as figure:
+        figure.set_layout_engine("constrained")
+        upper, lower = figure.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+        upper.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="perfect calibration")
+        upper.errorbar(confidence, accuracy, spread, fmt="o-", color=BLUE, label="bins, 95 % intervals")
+        upper.set(ylabel="accuracy", xlim=(0, 1.02), ylim=(0, 1.02))
+        upper.grid()
+        upper.set_title(
+            f"Expected calibration error {ece:.3f}\n"
+            f"mean confidence {confidence @ count / total:.3f}, accuracy {accuracy @ count / total:.3f}",
+            pad=22,
+        )
+        upper.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.4, borderpad=0)
+        lower.stairs(bins.count, edges, fill=True, color=QUIET)
+        lower.set(xlabel=f"confidence of {total:,} answers in {len(bins.count)} bins", ylabel="examples")
+    return path
+
+
+def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
+    """Draw how many examples every class has, `counts[split][class name]`, the splits end to end."""
+    class_names = list(dict.fromkeys(name for split in counts.values() for name in split))
+    if not class_names:
+        raise ValueError("counts must hold at least one split with one class, got none")
+    totals = [sum(split.get(name, 0) for split in counts.values()) for name in class_names]
+    side = min(max(0.22 * len(class_names), 1.5), 16.0)
+    names, points, room = _names(class_names, side)
+    left, bars, head, foot = 0.3 + room, 5.0, 0.75, 0.55
+    with page(path, left + bars + 0.5, head + side + foot) as figure:
+        width, height = figure.get_size_inches()
+        axes = figure.add_axes((left / width, foot / height, bars / width, side / height))
+        start = np.zeros(len(class_names), int)
+        for number, (split, of) in enumerate(counts.items()):
+            sizes = np.array([of.get(name, 0) for name in class_names])
+            label = f"{split} {sizes.sum():,}"
+            axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % 3], label=label)
+            start += sizes
+        axes.set(xlabel="examples", ylim=(len(class_names) - 0.5, -0.5))
+        axes.grid(axis="x")
+        axes.xaxis.set_major_formatter("{x:,.0f}")
+        axes.tick_params(axis="y", length=0)
+        if names:
+            axes.set_yticks(range(len(names)), names, size=points)
+            for row, total in enumerate(totals):
+                axes.annotate(
+                    f"{total:,}",
+                    (total, row),
+                    (3, 0),
+                    textcoords="offset points",
+                    va="center",
+                    size=points - 1,
+                )
+        title = f"{len(class_names):,} classes of {min(totals):,} to {max(totals):,} examples"
+        figure.text(0.12 / width, 1 - 0.22 / height, title, size=10, va="center")
+        place = (0.12 / width, 1 - 0.5 / height)
+        figure.legend(
+            loc="center left", bbox_to_anchor=place, ncols=len(counts), borderaxespad=0, borderpad=0
+        )
+    return path
+
+
+def _columns(history: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Array]:
+    """Return the columns that hold any value, float64 [epochs], NaN where a row has none."""
+    wanted = ("epoch", "loss", "val_loss", metric, f"val_{metric}", "learning_rate")
+    missing = (None, "")
+    return {
+        key: np.array([np.nan if row.get(key) in missing else float(row[key]) for row in history])
+        for key in wanted
+        if any(row.get(key) not in missing for row in history)
+    }
+
+
+def _best(columns: Mapping[str, Array], metric: str) -> int | None:
+    """Return the row of the best epoch; None without a finite validation number."""
+    for key, sign in ((f"val_{metric}", 1), ("val_loss", -1)):
+        scores = sign * columns.get(key, np.array([np.nan]))
+        if np.isfinite(scores).any():
+            return int(np.nanargmax(scores))
+    return None
+
+
+def _curve(panel: "Axes", epochs: Array, columns: Mapping[str, Array], name: str, best: int | None) -> None:
+    """Draw one quantity of both splits over the epochs."""
+    panel.set_ylabel(name.replace("_", " "))
+    panel.grid()
+    dot = "o" if len(epochs) <= 40 else None
+    if name == "learning_rate":
+        panel.plot(epochs, columns[name], color=QUIET, linewidth=1, marker=dot, markersize=2)
+        panel.set_ylim(bottom=0)
+        return
+    for key, label, colour in ((name, "training", BLUE), (f"val_{name}", "validation", ORANGE)):
+        if key in columns:
+            panel.plot(epochs, columns[key], color=colour, label=label, marker=dot, markersize=3)
+    starred = columns[f"val_{name}" if f"val_{name}" in columns else name]
+    if best is not None and np.isfinite(value := starred[best]):
+        label = f"best, epoch {epochs[best]:.0f}: {value:.4g}"
+        panel.plot(
+            epochs[best], value, "*", color=ORANGE, markersize=14, markeredgecolor="white", label=label
+        )
+    panel.legend()
+
+
+def _names(class_names: Sequence[str], side: float) -> tuple[list[str], float, float]:
+    """Return names cut to fit an axis of `side` inches, their points and their width; none of too many."""
+    if len(class_names) > NAMED:
+        return [], 0, 0.4
+    points = min(9, 0.8 * 72 * side / len(class_names))
+    names = [shortened(name, NAME_ROOM, points) for name in class_names]
+    return names, points, max(text_width(name, points) for name in names)
+
+
+def _coloured(shades: Array) -> Array:
+    """Mix white, at shade 0, with blue on the diagonal and orange off it: float64 [C, C, 3] in [0, 1]."""
+    from matplotlib.colors import to_rgb
+
+    full = np.where(np.eye(len(shades), dtype=bool)[..., None], to_rgb(BLUE), to_rgb(ORANGE))
+    mixed: Array = 1 - shades[..., None] * (1 - full)
+    return mixed
+
+
+def _write_counts(axes: "Axes", matrix: Array, shades: Array, cell: float) -> None:
+    """Write every count but the noughts into its cell, `cell` inches wide."""
+    points = min(9.0, 0.85 * cell / text_width(str(matrix.max()), 1))
+    for row, column in np.argwhere(matrix):
+        colour = "white" if shades[row, column] > 0.6 else "black"
+        count = str(matrix[row, column])
+        axes.text(column, row, count, ha="center", va="center", size=points, color=colour)

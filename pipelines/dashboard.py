@@ -1,0 +1,133 @@
+"""MLflow's own pages on the tracking store of this folder."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from typing import IO
+
+from cnn_keras.fault import Fault
+from pipelines.store import ENVIRONMENT, artifacts, create_store, database, public, store_uri
+
+PATIENCE = 120  # seconds until the server must answer
+
+
+def dashboard(
+    host: str = "127.0.0.1",
+    port: int = 5000,
+    *,
+    allowed_hosts: tuple[str, ...] = (),
+    say: Callable[[str], object] = print,
+) -> None:
+    """Start MLflow's server on the store, tell `say` its address once it answers, and stay until Ctrl-C.
+
+    With `port` 0 any free port is taken. From other machines the server answers only to the names they are told to
+    call it by: `host`, and `allowed_hosts`. When the store is a server already, its address is all there is to say.
+
+    Raises:
+        Fault: the port is taken, or the server does not start.
+    """
+    store = store_uri()
+    if store.startswith(("http://", "https://")):
+        say(f"MLFLOW_TRACKING_URI names a server; open {public(store)}")
+        return
+    port = _free(host, port)
+    if (path := database(store)) and not path.exists():
+        say(f"creating the tracking store {path}: about ten seconds, once")
+    create_store(store)
+    with tempfile.TemporaryFile("w+") as output:
+        # A session of its own, so that Ctrl-C reaches it once, through this process.
+        server = subprocess.Popen(
+            _command(store, host, port, allowed_hosts),
+            env=_environment(store),
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+        terminated = signal.signal(
+            signal.SIGTERM, signal.default_int_handler
+        )  # end like Ctrl-C, server and all
+        try:
+            address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
+            _wait(server, f"{address}/health", output)
+            say(f"MLflow answers at {address} (store {public(store)}); Ctrl-C ends it")
+            server.wait()
+            raise Fault(f"the dashboard must stay up, it ended: {_tail(output)}")
+        except KeyboardInterrupt:
+            say("the dashboard is closed")
+        finally:
+            _end(server)
+            signal.signal(signal.SIGTERM, terminated)
+
+
+def _command(store: str, host: str, port: int, allowed_hosts: tuple[str, ...]) -> list[str]:
+    # -P: the working directory may hold anything named mlflow
+    command = [
+        sys.executable,
+        "-P",
+        "-m",
+        "mlflow",
+        "server",
+        "--host",
+        host,
+        "--port",
+        str(port),
+        "--workers",
+        "1",
+    ]
+    command += ["--serve-artifacts"]
+    if folder := artifacts(store):
+        command += ["--artifacts-destination", str(folder)]
+    names = {"localhost", "127.0.0.1", host, *allowed_hosts}
+    return [*command, "--allowed-hosts", ",".join(sorted(names | {f"{name}:*" for name in names}))]
+
+
+def _environment(store: str) -> dict[str, str]:
+    """The store goes by the environment: its address may hold a password, and everybody sees a command line."""
+    own = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return ENVIRONMENT | os.environ | own
+
+
+def _free(host: str, port: int) -> int:
+    """The port itself, or any free one for 0; a Fault when it is taken."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise Fault(
+                f"host and port must be free to bind, got {host}:{port} ({error}); give another one with --port"
+            ) from None
+        return int(probe.getsockname()[1])
+
+
+def _wait(server: "subprocess.Popen[bytes]", address: str, output: IO[str]) -> None:
+    """Until the server answers its health check."""
+    deadline = time.monotonic() + PATIENCE
+    while time.monotonic() < deadline and server.poll() is None:
+        try:
+            with urllib.request.urlopen(address, timeout=5):
+                return
+        except (urllib.error.URLError, OSError):
+            time.sleep(0.2)
+    raise Fault(f"the dashboard must start within {PATIENCE} s, it did not: {_tail(output)}")
+
+
+def _tail(output: IO[str]) -> str:
+    output.seek(0)
+    return output.read().strip()[-500:]
+
+
+def _end(server: "subprocess.Popen[bytes]") -> None:
+    server.terminate()
+    try:
+        server.wait(10)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()

@@ -1,0 +1,275 @@
+"""The one training loop: compile, fit, keep the best, resume, stop on NaN.
+
+Keras's `fit` runs the epochs. What happens between two of them is one callback, and everything it decides – is this
+the best epoch, has patience run out, must the plateau schedule lower the rate – is a function of the history so far.
+So the whole state of a training is its variables (weights, optimiser, random seeds) and its history, written after
+every epoch into one file by one rename. A killed training goes on from that file and, on a CPU, ends bit-identical.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from cnn_keras.fault import Fault
+from pipelines.recipe import Train
+from pipelines.stages import write_text
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+Row = dict[str, float]
+STATE = "state.npz"
+TIMINGS = ("seconds", "images_per_second")
+
+
+def seed_everything(seed: int, *, deterministic: bool = True) -> None:
+    """Python's, NumPy's and Keras's generators from one seed; with `deterministic`, the same weights twice."""
+    import keras
+    import tensorflow as tf
+
+    keras.utils.set_random_seed(seed)
+    if deterministic:
+        tf.config.experimental.enable_op_determinism()
+
+
+def fit(
+    model: "keras.Model",
+    settings: Train,
+    folder: Path,
+    *,
+    batches: "Callable[[range], tf.data.Dataset]",
+    validation: "tf.data.Dataset",
+    images: int,
+    console: Console,
+    on_epoch: Callable[[int, Row], None],
+    extend: int = 0,
+) -> list[Row]:
+    """Train a compiled `model` in `folder`, going on from the state found there; leave it with its best weights.
+
+    Args:
+        batches: the training batches of the epochs in a range, ceil(images / batch_size) for each epoch.
+        images: how many training images there are.
+        on_epoch: told the number of an epoch, from 1, and its row.
+        extend: train so many epochs beyond the last one found, instead of up to `settings.epochs`.
+
+    Returns:
+        The history: one row per epoch with losses, metrics, learning rate and timings.
+
+    Raises:
+        Fault: the loss stopped being a number (code DIVERGED); what was reached before stays in `folder`.
+    """
+    keeper = _keeper(model, settings, folder, images=images, console=console, on_epoch=on_epoch)
+    keeper.restore()
+    done = len(keeper.history)
+    epochs = done + extend if extend else settings.epochs
+    if done:
+        console.print(f"          resumed after epoch {done} of {epochs}")
+    stopped = not extend and patience_is_over(keeper.history, settings)
+    if done < epochs and not stopped:
+        keeper.epochs = epochs
+        model.fit(
+            batches(range(done, epochs)),
+            validation_data=validation,
+            initial_epoch=done,
+            epochs=epochs,
+            steps_per_epoch=math.ceil(images / settings.batch_size),
+            callbacks=[keeper],
+            verbose=0,
+        )
+    keeper.restore_best()
+    return keeper.history
+
+
+def compile_model(model: "keras.Model", settings: Train, *, loss: Any, metrics: list[Any], steps: int) -> None:
+    """Compile with the recipe's optimiser and schedule; `steps` are the batches of one epoch."""
+    import keras
+
+    rate = schedule(settings, steps)
+    decay = settings.weight_decay or None
+    match settings.optimizer:
+        case "sgd":
+            optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, weight_decay=decay)
+        case "adam":
+            optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
+        case "adamw":
+            optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
+    if decay:  # biases and normalisation are not decayed
+        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
+    if settings.mixed_precision:
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(
+        optimizer,
+        loss=loss,
+        metrics=metrics,
+        jit_compile=settings.xla,
+        steps_per_execution=settings.steps_per_execution,
+    )
+
+
+def schedule(settings: Train, steps: int) -> Any:
+    """The learning rate as a number or as a Keras schedule of the optimiser's step counter, `steps` per epoch."""
+    from keras.optimizers import schedules
+
+    from cnn_keras.schedules import WarmUp
+
+    rate = settings.learning_rate
+    match settings.schedule:
+        case "cosine":
+            chosen = schedules.CosineDecay(rate, settings.epochs * steps)
+        case "step":
+            boundaries = [epoch * steps for epoch in settings.milestones]
+            values = [rate / 10**drop for drop in range(len(boundaries) + 1)]
+            chosen = schedules.PiecewiseConstantDecay(boundaries, values)
+        case "constant" if settings.warmup_epochs:
+            chosen = schedules.PiecewiseConstantDecay([0], [rate, rate])
+        case _:  # the plateau schedule sets the rate between epochs
+            return rate
+    return WarmUp(chosen, settings.warmup_epochs * steps) if settings.warmup_epochs else chosen
+
+
+def best_epoch(history: list[Row], monitor: str) -> int:
+    """The number, from 1, of the best epoch; the first of equals; 0 when there is none."""
+    if not history:
+        return 0
+    sign = -1 if monitor.endswith("loss") else 1
+    return max(range(len(history)), key=lambda index: sign * history[index][monitor]) + 1
+
+
+def patience_is_over(history: list[Row], settings: Train) -> bool:
+    waited = len(history) - best_epoch(history, settings.monitor)
+    return settings.patience is not None and waited >= settings.patience
+
+
+def plateau_rate(history: list[Row], settings: Train) -> float:
+    """The rate that the plateau schedule gives the next epoch: a tenth each time patience runs out."""
+    drops, since = 0, 0
+    for epoch in range(1, len(history) + 1):
+        last = max(best_epoch(history[:epoch], settings.monitor), since)
+        if epoch - last >= settings.plateau_patience:
+            drops, since = drops + 1, epoch
+    return settings.learning_rate / 10**drops
+
+
+def weights_digest(model: "keras.Model") -> str:
+    """SHA-256 over the bytes of the weights, in order."""
+    sha = hashlib.sha256()
+    for weight in model.weights:
+        sha.update(weight.numpy().tobytes())
+    return f"sha256:{sha.hexdigest()}"
+
+
+def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) -> Any:
+    """The callback, made here because its base class costs an import of Keras."""
+    import keras
+    import numpy as np
+
+    class Keeper(keras.callbacks.Callback):
+        """Between two epochs: append to the history, keep the best, write the state, say a line, decide to stop."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.history: list[Row] = []
+            self.epochs = settings.epochs
+            model.optimizer.build(model.trainable_variables)
+            self.variables = [*model.variables, *model.optimizer.variables]
+
+        def restore(self) -> None:
+            if not (folder / STATE).is_file():
+                return
+            with np.load(folder / STATE) as state:
+                self.history = json.loads(str(state["history"]))
+                for number, variable in enumerate(self.variables):
+                    variable.assign(state[str(number)])
+            self._set_plateau_rate()
+
+        def restore_best(self) -> None:
+            model.load_weights(folder / best_file(best_epoch(self.history, settings.monitor)))
+
+        def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+            self.started = time.perf_counter()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            if not math.isfinite(logs["loss"]):
+                raise _diverged(settings, len(self.history) + 1)
+            self.trained = time.perf_counter()
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            seconds, training = time.perf_counter() - self.started, self.trained - self.started
+            row = {key: float(value) for key, value in logs.items()}
+            row["learning_rate"] = float(model.optimizer.learning_rate)
+            row |= {"seconds": round(seconds, 3), "images_per_second": round(told["images"] / training, 1)}
+            self.history.append(row)
+            best = best_epoch(self.history, settings.monitor)
+            if best == epoch + 1:
+                _save_weights(model, folder / best_file(best))
+            self._set_plateau_rate()
+            self._write()
+            for path in folder.glob(best_file("*")):
+                if path.name != best_file(best):
+                    path.unlink()
+            told["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
+            told["on_epoch"](epoch + 1, row)
+            if patience_is_over(self.history, settings):
+                told["console"].print(f"          stopped: no better {settings.monitor} for {settings.patience} epochs")
+                model.stop_training = True
+
+        def _set_plateau_rate(self) -> None:
+            if settings.schedule == "plateau":
+                model.optimizer.learning_rate = plateau_rate(self.history, settings)
+
+        def _write(self) -> None:
+            values = {str(number): variable.numpy() for number, variable in enumerate(self.variables)}
+            temporary = folder / f".{STATE}"
+            with temporary.open("wb") as file:
+                np.savez(file, history=json.dumps(self.history), **values)
+            temporary.replace(folder / STATE)
+            write_text(folder / "history.csv", _csv(self.history))
+
+    return Keeper()
+
+
+def best_file(epoch: int | str) -> str:
+    return f"best-{epoch}.weights.h5"
+
+
+def _save_weights(model: "keras.Model", path: Path) -> None:
+    temporary = path.with_name(f".{path.name}")
+    model.save_weights(temporary)
+    temporary.replace(path)
+
+
+def _diverged(settings: Train, epoch: int) -> Fault:
+    return Fault(
+        f"training diverged: the loss is not a number in epoch {epoch}. Lower train.learning_rate (now "
+        f"{settings.learning_rate}), warm up with train.warmup_epochs, or look for broken labels.",
+        code=Fault.DIVERGED,
+    )
+
+
+def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
+    """One epoch for people: metrics, speed, time left, a star at the best so far."""
+    row = history[-1]
+    shown = sorted((key for key in row if key not in (*TIMINGS, "learning_rate")), key=lambda key: key.split("_")[::-1])
+    figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+    recent = [row["seconds"] for row in history[-5:]]
+    left = (epochs - len(history)) * sum(recent) / len(recent)
+    speed = f"{row['images_per_second']:,.0f} img/s"
+    star = "[yellow]★[/]" if starred else " "
+    return f"          {len(history):>3}/{epochs} {star} {figures}  [dim]{speed}, {left:.0f} s left[/]"
+
+
+def _csv(history: list[Row]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["epoch", *history[0]], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
+    return out.getvalue()

@@ -1,0 +1,157 @@
+"""Intake: from a source's items to validated, split images. Nothing is dropped in silence.
+
+Every item is read and decoded once, in parallel, with memory bounded by a window of items. What cannot be used is
+reported by kind with its path; what can be used but is not what it seems – rotated, animated, palette – is made
+plain and reported too. Copies of one picture stay in one split, so that none is trained on and tested on.
+"""
+
+import csv
+import hashlib
+import io
+import os
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from cnn_keras.fault import Fault
+from pipelines.stages import write_text
+
+if TYPE_CHECKING:
+    from cnn_keras.data.read import Item
+
+WINDOW = 1024  # items in flight
+SHOWN = 3  # paths of one kind that the terminal shows; problems.csv has them all
+DROPPED = ("empty", "undecodable", "unsupported", "huge", "unreadable")
+
+
+class Problem(NamedTuple):
+    """One thing that is odd about one item."""
+
+    kind: str
+    id: str
+    detail: str = ""
+
+    @property
+    def action(self) -> str:
+        return "dropped" if self.kind in DROPPED else "kept"
+
+
+class Examined(NamedTuple):
+    """What reading an item showed: the digest of its pixels – None where it is of no use – and what is odd."""
+
+    digest: str | None
+    problems: list[Problem]
+
+
+def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
+    """Read and decode every item, with the decoder of the exported graph."""
+    pixels = _pixel_reader()
+    examined: list[Examined] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar:
+        task = bar.add_task("validating images", total=len(items))
+        for start in range(0, len(items), WINDOW):
+            examined += pool.map(lambda item: _examined(item, pixels), items[start : start + WINDOW])
+            bar.update(task, completed=len(examined))
+    return examined
+
+
+def plain_rows(items: "Iterable[Item]", labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
+    """(id, plain encoded bytes, class number) of items that were found good, read again one by one."""
+    from cnn_keras.data.encoded import plain
+
+    for item in items:
+        yield item.id, plain(item.read())[0], labels[item.label]
+        bar.advance(task)
+
+
+def duplicates(items: "Sequence[Item]", examined: Sequence[Examined]) -> list[Problem]:
+    """Items whose pixels equal an earlier item's; worse when the labels differ or prescribed splits share one."""
+    first: dict[str, Item] = {}
+    problems = []
+    for item, found in zip(items, examined, strict=True):
+        if found.digest is None:
+            continue
+        earlier = first.setdefault(found.digest, item)
+        if earlier is not item:
+            kind = "duplicate"
+            if earlier.label != item.label:
+                kind = "duplicate with another label"
+            elif earlier.split != item.split:
+                kind = "duplicate across splits"
+            problems.append(Problem(kind, item.id, f"same pixels as {earlier.id}"))
+    return problems
+
+
+def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: float, console: Console) -> None:
+    """Write every problem to a CSV file, show them grouped by kind, and refuse when too many images are unusable."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["kind", "action", "id", "detail"])
+    writer.writerows([problem.kind, problem.action, problem.id, problem.detail] for problem in problems)
+    write_text(path, out.getvalue())
+    for kind, group in grouped(problems).items():
+        colour = "red" if group[0].action == "dropped" else "yellow"
+        console.print(f"          [{colour}]{len(group)} {kind}[/], {group[0].action}:")
+        for problem in group[:SHOWN]:
+            console.print(f"            {escape(problem.id)}  [dim]{escape(problem.detail)}[/]")
+        if len(group) > SHOWN:
+            console.print(f"            [dim]… and {len(group) - SHOWN} more, all in {path.name}[/]")
+    bad = sum(problem.action == "dropped" for problem in problems)
+    if bad > max_bad * total:
+        kept = path.parent.with_name(path.name)
+        write_text(kept, out.getvalue())
+        raise Fault(
+            f"data.max_bad must be at least the share of unusable images, got {max_bad:.0%} and {bad} of {total} "
+            f"unusable ({bad / total:.0%}). They are listed in {kept}; mend or remove them, or raise data.max_bad.",
+            code=Fault.DATA,
+        )
+
+
+def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+    """Problems by kind, the dropped kinds first."""
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    for problem in sorted(problems, key=lambda problem: (problem.action != "dropped", problem.kind, problem.id)):
+        groups[problem.kind].append(problem)
+    return groups
+
+
+def progress(console: Console) -> Progress:
+    """A bar with a count and the time left, gone when it is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("          {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True)
+
+
+def _examined(item: "Item", pixels: Callable[[bytes], Any]) -> Examined:
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import Unreadable, plain
+
+    try:
+        data, notes = plain(item.read())
+        image = pixels(data)
+    except OSError as error:
+        return Examined(None, [Problem("unreadable", item.id, error.strerror or str(error))])
+    except Unreadable as error:
+        return Examined(None, [Problem(error.kind, item.id, str(error))])
+    except tf.errors.InvalidArgumentError as error:
+        reason = error.message.splitlines()[-1].partition("[[")[0].split("}} ")[-1].strip()
+        return Examined(None, [Problem("undecodable", item.id, reason)])
+    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    return Examined(digest, [Problem(note, item.id) for note in notes])
+
+
+def _pixel_reader() -> Callable[[bytes], Any]:
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import decode
+
+    graph = tf.function(lambda data: decode(data, channels=3), input_signature=[tf.TensorSpec((), tf.string)])
+    return lambda data: graph(data).numpy()

@@ -1,0 +1,123 @@
+"""Predict: an exported model's answers about files and folders, as a table, CSV and pictures."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cnn_keras.fault import Fault
+from pipelines.stages import write_text
+
+BATCH = 32
+
+
+class Answer(NamedTuple):
+    """What the model says of one file: classes with their probabilities, likeliest first, or what is wrong with it."""
+
+    path: Path
+    classes: list[tuple[str, float]]
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
+        return {"path": str(self.path), "classes": classes, "problem": self.problem}
+
+
+def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) -> list[Answer]:
+    """Ask the newest version of `model` about every image; what cannot be read is answered with its problem."""
+    import tensorflow as tf
+
+    from pipelines.savedmodel import newest
+
+    files = list(_files(images))
+    classify = tf.saved_model.load(str(newest(model))).signatures["serving_classify"]
+    answers = []
+    for start in range(0, len(files), BATCH):
+        answers += _ask(classify, files[start : start + BATCH], top)
+    _show(answers, console)
+    return answers
+
+
+def write_csv(answers: Sequence[Answer], path: Path) -> None:
+    """One row per file: path, label, probability, problem."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["path", "label", "probability", "problem"])
+    for answer in answers:
+        label, probability = answer.classes[0] if answer.classes else ("", 0.0)
+        writer.writerow([answer.path, label, f"{probability:.6f}" if label else "", answer.problem or ""])
+    write_text(path, out.getvalue())
+
+
+def draw(answers: Sequence[Answer], folder: Path) -> None:
+    """Each readable picture with its answer below it."""
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    from pipelines import pictures
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for number, answer in enumerate(answers):
+        if answer.classes:
+            with Image.open(answer.path) as image:
+                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+            pictures.drawn(pixels, *answer.classes[0], folder / f"{number:04d}-{answer.path.stem}.png")
+
+
+def _files(images: Sequence[Path]) -> Iterator[Path]:
+    from cnn_keras.data.read import IMAGE_SUFFIXES
+
+    for path in images:
+        if path.is_dir():
+            found = sorted(inner for inner in path.rglob("*") if inner.suffix.lower() in IMAGE_SUFFIXES)
+            if not found:
+                raise Fault(f"IMAGES must be image files or folders of them, found none in {path}", code=Fault.DATA)
+            yield from found
+        elif path.is_file():
+            yield path
+        else:
+            raise Fault(f"IMAGES must be files or folders, found nothing at {path}")
+
+
+def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
+    """One batch; when the graph refuses it, its files are asked about one by one."""
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import Unreadable, plain
+
+    answers: dict[Path, Answer] = {}
+    examples: dict[Path, bytes] = {}
+    for file in files:
+        try:
+            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[plain(file.read_bytes())[0]]))
+            features = tf.train.Features(feature={"image_bytes": feature})
+            examples[file] = tf.train.Example(features=features).SerializeToString()
+        except (Unreadable, OSError) as error:
+            answers[file] = Answer(file, [], str(error))
+    try:
+        found = classify(inputs=tf.constant(list(examples.values()), tf.string)) if examples else {}
+    except tf.errors.InvalidArgumentError as error:
+        if len(files) > 1:
+            return [answer for file in files for answer in _ask(classify, [file], top)]
+        return [Answer(files[0], [], error.message.splitlines()[-1].partition("[[")[0].split("}} ")[-1].strip())]
+    for row, file in enumerate(examples):
+        labels = [label.decode() for label in found["classes"][row, :top].numpy()]
+        answers[file] = Answer(file, list(zip(labels, found["scores"][row, :top].numpy().tolist(), strict=True)))
+    return [answers[file] for file in files]
+
+
+def _show(answers: Sequence[Answer], console: Console) -> None:
+    table = Table("file", "answer", "probability", "then", box=None, header_style="bold")
+    for answer in answers:
+        if answer.problem:
+            table.add_row(escape(str(answer.path)), f"[red]{escape(answer.problem)}[/]")
+            continue
+        (label, probability), *rest = answer.classes
+        then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)
+        table.add_row(escape(str(answer.path)), f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]")
+    console.print(table)

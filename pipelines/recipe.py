@@ -1,0 +1,210 @@
+"""Recipes: one YAML file says everything about a run.
+
+A recipe is read as YAML 1.2 (`1e-3` is a number, `no` is a string, a key given twice is an error), changed by
+`--set key=value`, checked against typed sections, and written back resolved – with every default spelled out – as
+a file that is itself a recipe. A path in a recipe is relative to the recipe's file; a path in `--set` is relative
+to the working directory. Every setting that is a path is called `path`.
+"""
+
+import difflib
+import importlib
+import io
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from cnn_keras.fault import Fault
+
+SHIPPED = Path(__file__).parent / "recipes"
+TASKS = Path(__file__).parent / "tasks"
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values keep the type they were written in, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+
+
+class Model(Section):
+    """Which network: `builder` is a file and a function of `cnn_keras.models`; further keys are its arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+
+    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Train(Section):
+    """How the weights are found. The defaults suit a small network on a small data set."""
+
+    epochs: Positive = 20
+    batch_size: Positive = 128
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    momentum: Fraction = 0.9  # of sgd
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    schedule: Literal["constant", "step", "plateau", "cosine"] = "constant"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0  # a linear climb before any schedule
+    milestones: tuple[Positive, ...] = ()  # of step: the rate is divided by 10 after these epochs
+    plateau_patience: Positive = 5  # of plateau: epochs without improvement before the rate is divided by 10
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
+    mixed_precision: bool = False
+    xla: bool = False
+    steps_per_execution: Positive = 1
+    deterministic: bool = True  # the same weights twice; costs some speed on a GPU
+
+    @model_validator(mode="after")
+    def _schedule_is_whole(self) -> Self:
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError("milestones go with schedule: step, and only with it")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if self.schedule == "plateau" and self.warmup_epochs:
+            raise ValueError("warmup_epochs does not go with schedule: plateau")
+        return self
+
+
+class Recipe(Section):
+    """What every task's recipe has; the task's file adds its own sections."""
+
+    task: Name
+    name: Name  # of the run's folder; the file's name unless given
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe named `reference` – a shipped one such as `classify/digits-lenet5`, or a YAML file's path.
+
+    Raises:
+        Fault: no such recipe, or anything wrong in it; every error is named at once.
+    """
+    path = locate(reference)
+    document = parse(path.read_text(encoding="utf-8"), where=str(path))
+    if not isinstance(document, dict):
+        raise Fault(f"{path} must hold a mapping of sections, got {type(document).__name__}")
+    document.setdefault("name", path.stem)
+    for override in overrides:
+        _set(document, override)
+    return validate(document, folder=path.parent)
+
+
+def locate(reference: str) -> Path:
+    """The file of a recipe, or a Fault with the nearest names."""
+    for path in (Path(reference), SHIPPED / f"{reference}.yaml"):
+        if path.is_file() and path.suffix in (".yaml", ".yml"):
+            return path.resolve()
+    near = difflib.get_close_matches(reference, shipped(), n=3, cutoff=0.4)
+    meant = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
+    raise Fault(f"recipe must be a shipped recipe or a .yaml file, got {reference!r}; {meant}")
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(str(path.relative_to(SHIPPED).with_suffix("")) for path in SHIPPED.glob("*/*.yaml"))
+
+
+def header(reference: str) -> str:
+    """The comment at the head of a recipe's file: what it is, what was published, what we measured."""
+    lines = locate(reference).read_text(encoding="utf-8").splitlines()
+    end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "\n".join(line.removeprefix("#").strip() for line in lines[:end])
+
+
+def parse(text: str, *, where: str) -> Any:
+    """YAML 1.2, safely; errors name the line."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.error import YAMLError
+
+    try:
+        return YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
+        reason = " ".join(str(error).split("To suppress")[0].split())
+        raise Fault(f"{where} must be YAML: {reason}") from None
+
+
+def dump(recipe: BaseModel) -> str:
+    """The resolved recipe as YAML, itself a recipe."""
+    from ruamel.yaml import YAML
+
+    out = io.StringIO()
+    yaml = YAML()
+    yaml.default_flow_style = None
+    yaml.dump(recipe.model_dump(mode="json"), out)
+    return out.getvalue()
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys: {"train": {"epochs": 3}} → {"train.epochs": 3}."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    pairs = (flatten(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
+    return {key: inner for pair in pairs for key, inner in pair.items()}
+
+
+def _set(document: dict[str, Any], override: str) -> None:
+    """Apply one `key=value` of the command line; the value is YAML, a path is taken from the working directory."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise Fault(f"--set must be KEY=VALUE such as train.epochs=5, got {override!r}")
+    *sections, last = key.split(".")
+    value = parse(text, where=f"--set {key}")
+    for section in sections:
+        inner = document.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise Fault(f"--set {key}: {section} is a value, not a section")
+        document = inner
+    document[last] = str(Path.cwd() / Path(value).expanduser()) if last == "path" and isinstance(value, str) else value
+
+
+def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
+    """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
+    tasks = sorted(path.stem for path in TASKS.glob("[a-z]*.py"))
+    if document.get("task") not in tasks:
+        raise Fault(f"task must be one of {', '.join(tasks)}, got {document.get('task')!r}")
+    schema: type[Recipe] = importlib.import_module(f"pipelines.tasks.{document['task']}").Recipe
+    try:
+        # Through JSON, where a list may become a tuple and a string a path although the types are strict.
+        return schema.model_validate_json(json.dumps(document, default=str), context={"folder": folder})
+    except ValidationError as errors:
+        lines = sorted({_explained(error, schema) for error in errors.errors()})
+        raise Fault("\n".join(lines)) from None
+
+
+def _explained(error: Any, schema: type[BaseModel]) -> str:
+    """One pydantic error in the words of a recipe's author."""
+    location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    path = ".".join(map(str, location))
+    given = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    match error["type"]:
+        case "extra_forbidden":
+            known = list(_fields(schema, location[:-1]))
+            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+            return f"{path}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+        case "missing":
+            return f"{path}: is required"
+        case "value_error":
+            return f"{path}: {error['ctx']['error']}"
+        case _:
+            wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{path}: must be {wanted}{given}"
+
+
+def _fields(schema: type[BaseModel], location: Sequence[Any]) -> Iterator[str]:
+    """The keys known at `location` of a recipe."""
+    for part in location:
+        annotation = schema.model_fields[part].annotation if part in schema.model_fields else None
+        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+            return
+        schema = annotation
+    yield from schema.model_fields

@@ -1,0 +1,170 @@
+"""What a pipeline has to tell about itself, put into words that MLflow accepts and written into its journal."""
+
+import getpass
+import json
+import logging
+import math
+import os
+import re
+import sys
+import time
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pipelines.journal import Journal
+from pipelines.pyfunc import signature
+from pipelines.recipe import flatten
+
+log = logging.getLogger(__name__)
+
+VALUE_LIMIT, TAG_LIMIT, NAME_LIMIT, DIGEST_LIMIT = 6000, 8000, 250, 36  # characters; MLflow's own limits
+
+
+class Recorder:
+    """The run of one pipeline, `runs/<task>/<name>/`: goes on with the last one begun, or begins one.
+
+    Calls return at once and raise nothing for what they are told. The journals are in the folder `tracking/`.
+    """
+
+    def __init__(self, folder: Path, *, experiment: str, name: str) -> None:
+        self.folder = Path(folder)
+        self.journals = self.folder / "tracking"
+        self._experiment, self._name = experiment, name
+        self._journal = Journal.last(self.journals)
+        self._open = False  # whether this process has told the run anything
+
+    def start(self, tags: Mapping[str, Any] | None = None) -> None:
+        """Begin a new run - or join the one that `MLFLOW_RUN_ID` or an open `mlflow.start_run()` names."""
+        if self._journal.written:
+            self._journal = Journal.after(self._journal)
+        self._open = True
+        self._append(
+            "start",
+            journal=uuid.uuid4().hex,
+            experiment=self._experiment,
+            name=self._name,
+            tags=_tags({"mlflow.user": _user(), "mlflow.source.type": "LOCAL"} | dict(tags or {})),
+            join=_run_to_join(),
+        )
+
+    def params(self, values: Mapping[str, Any]) -> None:
+        """Settings, nested or flat: {"train": {"patience": None}} is told as train.patience = null."""
+        self._tell("params", values={clean(key): _text(value) for key, value in _pairs(values)})
+
+    def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
+        """Numbers of one step (an epoch), told in one batch; NaN and infinities are kept and show as gaps."""
+        numbers = {
+            key: value if math.isfinite(value) else str(value) for key, value in _numbers(values).items()
+        }
+        self._tell("metrics", values=numbers, step=int(step))
+
+    def tags(self, values: Mapping[str, Any]) -> None:
+        """Words about the run; `mlflow.note.content` is its description, in Markdown."""
+        self._tell("tags", values=_tags(values))
+
+    def artifact(self, path: Path, folder: str = "") -> None:
+        """A file or a folder, put under `folder` among the run's artifacts - as it is when its turn comes."""
+        self._tell("artifact", path=self._relative(path), folder=folder)
+
+    def dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
+        """The data the run used, with the digest of its content; `context` is training, validation or test."""
+        short = digest.removeprefix("sha256:")[:DIGEST_LIMIT]
+        self._tell("dataset", name=name, digest=short, source=str(source), context=context)
+
+    def model(
+        self, folder: Path, *, name: str, metrics: Mapping[str, Any], requirement: str | None = None
+    ) -> None:
+        """An exported SavedModel: logged as a pyfunc, registered as a version of `name` with alias `candidate`.
+
+        `metrics` and `requirement` ("accuracy >= 0.98") go with the version, for its promotion. The folder must be
+        where it will stay: it is copied when its turn comes.
+        """
+        self._tell(
+            "model",
+            id=uuid.uuid4().hex,
+            path=self._relative(folder),
+            name=name,
+            metrics={key: value for key, value in _numbers(metrics).items() if math.isfinite(value)},
+            requirement=requirement,
+            signature=signature(folder),
+        )
+
+    def age(self) -> int:
+        """Seconds since the run was begun; 0 before that."""
+        begun = next((event["time"] for _, event in self._journal.events()), None)
+        return 0 if begun is None else int(time.time() - begun / 1000)
+
+    def end(self, status: str) -> None:
+        """The run's end: FINISHED, FAILED or KILLED. A later event of the same run opens it again."""
+        self._tell("end", status=status)
+
+    def _tell(self, kind: str, **fields: Any) -> None:
+        """Write an event into the open run, which it begins or reopens if need be; an empty one says nothing."""
+        if not fields.get("values", True):
+            return
+        if not self._journal.written:
+            self.start()
+        elif not self._open:
+            self._open = True
+            self._append("resume")
+        self._append(kind, **fields)
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        try:
+            self._journal.append(kind, **fields)
+        except OSError as error:  # a full disk is training's to report, when it cannot save its weights
+            log.warning("tracking lost an event (%s): %s", kind, error)
+
+    def _relative(self, path: Path) -> str:
+        """A path in the run's folder is kept relative to it, so that the folder may be moved before a push."""
+        path, folder = Path(path).absolute(), self.folder.absolute()
+        return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
+
+
+def clean(name: str) -> str:
+    """The nearest name that MLflow takes: letters, digits, `_ - . : /` and spaces, no empty or dotted folders.
+
+    "accuracy (top-5)" becomes "accuracy _top-5".
+    """
+    parts = re.sub(r"[^\w.\- :/]+", "_", name).strip("_ ").split("/")
+    return "/".join(part for part in parts if part.strip("."))[:NAME_LIMIT].rstrip("/") or "_"
+
+
+def _pairs(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
+    return [(key, value) for key, value in flatten(values).items() if key]
+
+
+def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
+    numbers = {}
+    for key, value in _pairs(values):
+        try:
+            numbers[clean(key)] = float(value)
+        except (TypeError, ValueError):
+            log.warning("metric %s is left out: it must be a number, got %r", key, value)
+    return numbers
+
+
+def _text(value: Any) -> str:
+    """A setting as the recipe writes it: null, true, [1, 2]; words without quotes."""
+    return (value if isinstance(value, str) else json.dumps(value, default=str))[:VALUE_LIMIT]
+
+
+def _tags(values: Mapping[str, Any]) -> dict[str, str]:
+    return {clean(key): str(value)[:TAG_LIMIT] for key, value in values.items()}
+
+
+def _user() -> str:
+    """The login name; a container may have none."""
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError):
+        return "unknown"
+
+
+def _run_to_join() -> str | None:
+    """The MLflow run that somebody opened around this process, or in it."""
+    if "mlflow" in sys.modules and (run := sys.modules["mlflow"].active_run()):
+        return str(run.info.run_id)
+    return os.environ.get("MLFLOW_RUN_ID") or None

@@ -1,0 +1,197 @@
+"""Exported models: a SavedModel folder that carries everything a server needs, and the proof that it agrees.
+
+The folder is `<name>/<version>/`, as TensorFlow Serving expects it. Decoding, the guard against pixel bombs, framing,
+normalisation, softmax and the names of the classes are all in the graph, so that any engine gives the same answers.
+"""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnn_keras.fault import Fault
+from pipelines import recipe as recipes
+from pipelines.stages import versions, write_text
+
+if TYPE_CHECKING:
+    import keras
+
+    from cnn_keras.data.batch import Shape
+
+COMPARED = 256  # images on which the exported model must agree
+WARMUP = 4  # requests recorded beside the model
+
+
+def save_keras(model: "keras.Model", path: Path) -> None:
+    """Save without the optimiser – that is in the training state – under a temporary name, then rename."""
+    temporary = path.with_name(f".{path.stem}.tmp.keras")
+    model.save(temporary, include_optimizer=False)
+    temporary.replace(path)
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest version below `folder`."""
+    return 1 + max((int(inner.name) for inner in folder.glob("*") if inner.name.isdigit()), default=0)
+
+
+def newest(folder: Path) -> Path:
+    """The highest version below `folder`, or `folder` itself when it is a version."""
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    return folder / str(next_version(folder) - 1)
+
+
+def write_classifier(model: "keras.Model", folder: Path, *, shape: "Shape", names: list[str]) -> None:
+    """Write the three signatures of a classifier.
+
+    `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
+    channels); both give `probabilities` float32 (N, classes), `class_id` int64 (N,) and `label` string (N,).
+    `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
+    and `scores` (N, classes), the likeliest first.
+    """
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import decode
+    from cnn_keras.data.framing import frame
+
+    labels = tf.constant(names)
+    image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
+
+    def framed(image_bytes: Any) -> Any:
+        return frame(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
+
+    def from_tensor(image: Any) -> dict[str, Any]:
+        probabilities = tf.nn.softmax(tf.cast(model(image, training=False), tf.float32))
+        best = tf.argmax(probabilities, axis=-1)
+        return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
+
+    def from_bytes(image_bytes: Any) -> dict[str, Any]:
+        return from_tensor(tf.map_fn(framed, image_bytes, fn_output_signature=image))
+
+    def classify(inputs: Any) -> dict[str, Any]:
+        features = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
+        scores, order = tf.math.top_k(from_bytes(features["image_bytes"])["probabilities"], k=len(names))
+        return {"classes": tf.gather(labels, order), "scores": scores}
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    strings = {name: [tf.TensorSpec((None,), tf.string, name=name)] for name in ("image_bytes", "inputs")}
+    tensor = [tf.TensorSpec((None, *image.shape), tf.uint8, name="image")]
+    archive.add_endpoint("serving_default", from_bytes, input_signature=strings["image_bytes"])
+    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
+    archive.add_endpoint("serving_classify", classify, input_signature=strings["inputs"])
+    archive.write_out(str(folder), verbose=False)
+
+
+def compare_classifier(
+    model: "keras.Model", folder: Path, prepared: Path, split: str, shape: "Shape", *, tolerance: float
+) -> dict[str, Any]:
+    """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.data import batch, records
+
+    images = batch.arrays(prepared, split, shape, limit=COMPARED).images
+    encoded = tf.stack([example["image"] for example in records.read(prepared, split).take(COMPARED)])
+    trained = tf.nn.softmax(tf.cast(model(images, training=False), tf.float32)).numpy()
+    signatures = tf.saved_model.load(str(folder)).signatures
+    exported = {
+        "serving_default": signatures["serving_default"](image_bytes=encoded)["probabilities"].numpy(),
+        "serving_tensor": signatures["serving_tensor"](image=tf.constant(images))["probabilities"].numpy(),
+    }
+    difference = max(float(np.abs(trained - answer).max()) for answer in exported.values())
+    changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported.values())
+    if difference > tolerance or changed:
+        raise Fault(
+            f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
+            f"difference of {difference:.2e} and {changed} changed decisions on {len(images)} images",
+            code=Fault.GATE,
+        )
+    return {"difference": difference, "changed": changed, "images": len(images)}
+
+
+def write_warmup(folder: Path, prepared: Path, split: str) -> None:
+    """Record a few real requests where TensorFlow Serving, and ours, looks for them before it says ready."""
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    from cnn_keras.data import records
+
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for example in records.read(prepared, split).take(WARMUP):
+            request = predict_pb2.PredictRequest()
+            request.model_spec.signature_name = "serving_default"
+            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([example["image"].numpy()], shape=(1,)))
+            log = prediction_log_pb2.PredictLog(request=request)
+            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def write_card(
+    path: Path, model: "keras.Model", *, recipe: Any, data: Mapping[str, Any], report: Mapping[str, Any], agreement: Any
+) -> None:
+    """The model card: what it is, what it saw, what it measured, how it is built."""
+    from cnn_keras import anatomy
+
+    low, high = report["accuracy_interval"]
+    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
+    rows = [f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()]
+    per_class = [
+        f"| {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
+        for row in report["classes"]
+    ]
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"`{recipe.model.builder}` on `{data['source']}`, {len(data['classes'])} classes: {', '.join(data['classes'])}.",
+        "",
+        "## Measured",
+        "",
+        f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to {high:.2%}, "
+        f"{report['examples']:,} images). Log loss {report['log_loss']:.4f}, calibration error "
+        f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
+        f"{agreement['difference']:.1e} on {agreement['images']} images.",
+        "",
+        *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
+        "| class | precision | recall | F1 | images |",
+        "|---|---|---|---|---|",
+        *per_class,
+        "",
+        "## Data",
+        "",
+        f"{splits}. Digest `{data['digest']}`. Images are uint8, 0–255; an EXIF orientation is not applied by the",
+        "graph: send pictures upright, or through `cnn serve`, which turns them.",
+        "",
+        "## Anatomy",
+        "",
+        anatomy.as_markdown(anatomy.rows(model)),
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        recipes.dump(recipe).rstrip(),
+        "```",
+        "",
+        "Made with " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
+    ]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def locate(reference: str, runs: Path) -> Path:
+    """The folder of a model's versions: a recipe's export below `runs`, or any folder that holds versions or is one.
+
+    Raises:
+        Fault: nothing has been exported there; the message says how to.
+    """
+    given = Path(reference)
+    if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
+        return given
+    exported = sorted((runs / reference / "export").glob("*/[0-9]*/saved_model.pb"))
+    if not exported:
+        raise Fault(
+            f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found none in "
+            f"{(runs / reference).absolute()}; `cnn run {reference}` makes it"
+        )
+    return exported[-1].parent.parent

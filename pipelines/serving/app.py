@@ -1,0 +1,148 @@
+"""The server: ready when the model is warm; told to stop, it answers what it has accepted.
+
+It is made for one machine and trusted clients; on the open Internet put a proxy in front of it.
+"""
+
+import asyncio
+import contextlib
+import errno
+import ipaddress
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+from starlette.applications import Starlette
+
+from cnn_keras.fault import Fault
+from pipelines.serving.desk import Desk
+from pipelines.serving.limits import Limits
+from pipelines.serving.model import Model
+
+ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
+
+
+def application(model_folder: Path, *, limits: Limits | None = None) -> Starlette:
+    """The warmed-up model under `model_folder` as an ASGI application.
+
+    Args:
+        model_folder: `<name>/<N>/`, or `<name>/` for its highest N.
+
+    Raises:
+        Fault: the folder holds no SavedModel.
+    """
+    limits = limits or Limits()
+    model = Model(model_folder)
+    model.warm_up(limits.batch)
+    return Desk(model, limits).application()
+
+
+def serve(
+    model_folder: Path,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    limits: Limits | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve the SavedModel under `model_folder` until SIGTERM or Ctrl-C, then answer what was accepted.
+
+    Args:
+        port: 0 chooses a free one.
+        say: hears the warning when others can reach `host`, and the address once the model is warm.
+
+    Raises:
+        Fault: the folder holds no SavedModel, or the address cannot be had.
+    """
+    limits = limits or Limits()
+    listener = _bound(host, port)
+    with contextlib.closing(listener):
+        if not _is_loopback(host):
+            say(f"warning: {host} lets other machines in and asks nobody for a password; 127.0.0.1 does not")
+        app = application(model_folder, limits=limits)
+        desk: Desk = app.state.desk
+        shown = f"[{host}]" if ":" in host else host
+        url = f"http://{shown}:{listener.getsockname()[1]}"
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            ws="none",
+            timeout_graceful_shutdown=int(limits.read_seconds + limits.answer_seconds) + 1,
+        )
+        server = Server(
+            config, desk, lambda: say(f"{desk.model.name}/{desk.model.version} is ready at {url}")
+        )
+        with _surviving_sigterm(), contextlib.suppress(KeyboardInterrupt):
+            try:
+                server.run(sockets=[listener])
+            except OSError as error:  # somebody else bound it in the meantime and listened first
+                raise _unavailable(host, port, error) from error
+
+
+class Server(uvicorn.Server):
+    """uvicorn that says when it listens, and reads what is on the wire before it closes idle connections."""
+
+    def __init__(self, config: uvicorn.Config, desk: Desk, ready: Callable[[], None]) -> None:
+        super().__init__(config)
+        self._desk = desk
+        self._ready = ready
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets=sockets)
+        self._ready()
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self._desk.draining = True  # from now on answers tell clients to reconnect, which leads elsewhere
+        for listening in self.servers:
+            listening.close()
+        await asyncio.sleep(ON_THE_WIRE)
+        await super().shutdown(sockets=sockets)
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    """A bound socket that does not listen yet: a taken port shows at once, nobody is let in cold."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # Only of a socket that names its protocol does asyncio switch off Nagle's delay, 40 ms for each answer.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise _unavailable(host, port, error) from error
+    return listener
+
+
+def _unavailable(host: str, port: int, error: Exception) -> Fault:
+    code = getattr(error, "errno", None)
+    if code == errno.EADDRINUSE:
+        return Fault(
+            f"port must be free, got {port}, where another program listens; choose another, or 0 for any"
+        )
+    if code == errno.EACCES or isinstance(error, OverflowError):
+        return Fault(f"port must be 0 or between 1024 and 65535, got {port}: {error}")
+    return Fault(f"host must be an address of this machine, got {host}: {error}; 127.0.0.1 always is")
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+@contextlib.contextmanager
+def _surviving_sigterm() -> Iterator[None]:
+    """uvicorn raises the signal that stopped it once more at the end; that must not kill the process."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,199 @@
+"""Micro-batching: whatever has queued up while the model was busy goes into its next call together.
+
+Nothing waits for company. One thread runs the model, so that the event loop never blocks; requests of one
+signature and shape share a call, in the order they came. When a shared call fails each request is run again
+alone, so that one bad image costs nobody else an answer.
+"""
+
+import asyncio
+import logging
+import queue
+import threading
+from collections import deque
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from pipelines.serving.model import Tensors
+from pipelines.serving.refusal import Refusal, from_tensorflow, of_row
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(eq=False)
+class Job:
+    """One request's call of the model.
+
+    Attributes:
+        signature: which callable of the model.
+        tensors: makes the inputs; runs on the model's thread, because turning pictures upright takes time.
+        rows: how many rows those inputs have.
+        shape: jobs of the same signature and shape may share a call; None: this one runs alone and whole.
+    """
+
+    signature: str
+    tensors: Callable[[], Tensors]
+    rows: int
+    shape: Hashable | None
+    answer: "asyncio.Future[Tensors]" = field(init=False)
+
+
+class Batcher:
+    """The queue before the model and the thread behind it."""
+
+    def __init__(
+        self,
+        model: Callable[[str, Tensors], Tensors],
+        *,
+        batch: int,
+        limit: int,
+        watch: Callable[[int], None] = lambda rows: None,
+    ) -> None:
+        """`batch` rows at most share a call, `limit` rows at most are waiting; `watch` hears of calls."""
+        self._model = model
+        self._batch = batch
+        self._limit = limit
+        self._watch = watch
+        self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
+        self.rows = 0  # accepted and not yet answered; touched by the event loop only
+
+    def start(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    async def drain(self) -> None:
+        """Answer everything accepted, then end the thread."""
+        self._arrivals.put(None)
+        await asyncio.to_thread(self._thread.join)
+
+    async def __call__(self, job: Job) -> Tensors:
+        """The model's outputs for `job`, its rows only.
+
+        Raises:
+            Refusal: the queue is full, or the model refused the inputs; the row at fault is named.
+        """
+        if self.rows and self.rows + job.rows > self._limit:
+            raise Refusal(429, f"the server is busy with {self.rows} rows; try again in a moment")
+        self.rows += job.rows
+        job.answer = self._loop.create_future()
+        self._arrivals.put(job)
+        return await job.answer
+
+    def _work(self) -> None:
+        waiting: deque[Job] = deque()
+        open_ = True
+        while open_ or waiting:
+            arrived = [self._arrivals.get()] if not waiting else []
+            while not self._arrivals.empty():
+                arrived.append(self._arrivals.get())
+            open_ = open_ and None not in arrived
+            waiting.extend(job for job in arrived if job is not None)
+            if waiting:
+                self._run(self._company(waiting))
+
+    def _company(self, waiting: deque[Job]) -> list[Job]:
+        """Take the oldest job off `waiting`, and all that may share its call."""
+        first = waiting.popleft()
+        together, rows = [first], first.rows
+        if first.shape is not None:
+            for job in list(waiting):
+                if (job.signature, job.shape) == (
+                    first.signature,
+                    first.shape,
+                ) and rows + job.rows <= self._batch:
+                    waiting.remove(job)
+                    together.append(job)
+                    rows += job.rows
+        return together
+
+    def _run(self, jobs: list[Job]) -> None:
+        answers: list[tuple[Job, Tensors | Exception]] = []
+        ready: list[tuple[Job, Tensors]] = []
+        for job in jobs:
+            if job.answer.cancelled():  # its client was told that it took too long
+                answers.append((job, {}))
+                continue
+            try:
+                ready.append((job, job.tensors()))
+            except Exception as error:
+                answers.append((job, _refusal(error)))
+        answers += self._called(ready)
+        self._loop.call_soon_threadsafe(self._deliver, answers)
+
+    def _deliver(self, answers: list[tuple[Job, Tensors | Exception]]) -> None:
+        for job, answer in answers:
+            self.rows -= job.rows
+            if job.answer.cancelled():
+                continue
+            if isinstance(answer, Exception):
+                job.answer.set_exception(answer)
+            else:
+                job.answer.set_result(answer)
+
+    def _called(self, ready: list[tuple[Job, Tensors]]) -> list[tuple[Job, Tensors | Exception]]:
+        """Each job with its share of one call's outputs; alone when the shared call fails."""
+        if not ready:
+            return []
+        if len(ready) == 1:
+            return [(ready[0][0], self._alone(*ready[0]))]
+        try:
+            outputs = self._call(ready[0][0].signature, _joined([tensors for _, tensors in ready]))
+            shares = _split(outputs, [job.rows for job, _ in ready])
+        except Exception:
+            return [(job, self._alone(job, tensors)) for job, tensors in ready]
+        return [(job, share) for (job, _), share in zip(ready, shares, strict=True)]
+
+    def _alone(self, job: Job, tensors: Tensors) -> Tensors | Exception:
+        try:
+            if job.shape is None or job.rows <= self._batch:
+                return self._call(job.signature, tensors)
+            parts = [
+                self._rows_of(job, tensors, slice(at, at + self._batch))
+                for at in range(0, job.rows, self._batch)
+            ]
+            return _joined(parts)
+        except Exception as error:
+            return self._blamed(job, tensors, error)
+
+    def _blamed(self, job: Job, tensors: Tensors, error: Exception) -> Exception:
+        """`error` with the name of the first row that fails by itself, if any does."""
+        if job.shape is not None and job.rows > 1:
+            for row in range(job.rows):
+                try:
+                    self._rows_of(job, tensors, slice(row, row + 1))
+                except Exception as reason:
+                    refusal = _refusal(reason)
+                    return Refusal(refusal.status, of_row(row, job.rows, refusal.message))
+        return _refusal(error)
+
+    def _rows_of(self, job: Job, tensors: Tensors, rows: slice) -> Tensors:
+        return self._call(job.signature, {name: tensor[rows] for name, tensor in tensors.items()})
+
+    def _call(self, signature: str, tensors: Tensors) -> Tensors:
+        self._watch(max((len(tensor) for tensor in tensors.values() if tensor.ndim), default=1))
+        return self._model(signature, tensors)
+
+
+def _refusal(error: Exception) -> Refusal:
+    """What the client hears. A bug's traceback goes to the log, never into an answer."""
+    refusal = error if isinstance(error, Refusal) else from_tensorflow(error)
+    if refusal is None:
+        log.error("the model failed", exc_info=error)
+        return Refusal(500, "internal error; the server's log has the reason")
+    return refusal
+
+
+def _joined(parts: list[Tensors]) -> Tensors:
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _split(outputs: Tensors, rows: list[int]) -> list[Tensors]:
+    """Cut outputs whose first axis is the batch into the jobs' shares; ValueError when it is not."""
+    ends = np.cumsum(rows)
+    if any(len(output) != ends[-1] for output in outputs.values()):
+        raise ValueError("an output's first axis is not the batch")
+    cut: dict[str, list[Any]] = {name: np.split(output, ends[:-1]) for name, output in outputs.items()}
+    return [{name: shares[index] for name, shares in cut.items()} for index in range(len(rows))]

@@ -1,0 +1,156 @@
+"""What answers a request: TensorFlow Serving's routes, image files, a page, health and metrics."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from pipelines.serving import answers, contract, intake, meter
+from pipelines.serving.batching import Batcher
+from pipelines.serving.limits import Limits
+from pipelines.serving.model import Model
+from pipelines.serving.refusal import Refusal
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).with_name("page.html")
+PAGE_POLICY = (  # the page loads nothing from anywhere
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "img-src blob: data:; connect-src 'self'"
+)
+ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Desk:
+    """Takes requests in, has them checked, queued and run, and hands the answers out."""
+
+    def __init__(self, model: Model, limits: Limits) -> None:
+        self.model = model
+        self.limits = limits
+        self.draining = False
+        self._intake = intake.Intake(limits)
+        self._meter = meter.Meter()
+        self._batcher = Batcher(model, batch=limits.batch, limit=limits.queue, watch=self._meter.call)
+        self._page = PAGE.read_text("utf-8").replace("{{model}}", _in_script(model))
+
+    def application(self) -> Starlette:
+        routes = [
+            Route("/", self._measured("page", self._show_page)),
+            Route("/healthz", self._measured("health", self._health)),
+            Route("/metrics", self._measured("metrics", self._metrics)),
+            Route("/monitoring/prometheus/metrics", self._measured("metrics", self._metrics)),
+            Route("/predict", self._measured("predict", self._predict), methods=["POST"]),
+            Route("/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),
+        ]
+        app = Starlette(
+            routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _not_routed}
+        )
+        app.state.desk = self
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self._batcher.start()
+        yield
+        await self._batcher.drain()
+
+    def _measured(self, kind: str, handler: Handler) -> Handler:
+        """`handler` with refusals as answers, nothing internal in them, and everything counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                response = await handler(request)
+            except Refusal as refusal:
+                response = _error(refusal.status, refusal.message)
+            except Exception:
+                log.exception("%s %s failed", request.method, request.url.path)
+                response = _error(500, "internal error; the server's log has the reason")
+            if self.draining:
+                response.headers["connection"] = "close"
+            verb = request.scope.get("verb", kind)
+            self._meter.request(verb, response.status_code, time.perf_counter() - started)
+            return response
+
+        return endpoint
+
+    async def _show_page(self, request: Request) -> Response:
+        return HTMLResponse(self._page, headers={"content-security-policy": PAGE_POLICY})
+
+    async def _health(self, request: Request) -> Response:
+        state = "draining" if self.draining else "ok"
+        body = {"status": state, "model": self.model.name, "version": self.model.version}
+        return _json(body, 503 if self.draining else 200)
+
+    async def _metrics(self, request: Request) -> Response:
+        gauges = {"queue_rows": self._batcher.rows, "body_bytes": self._intake.held}
+        return PlainTextResponse(self._meter.text(gauges), media_type=meter.CONTENT_TYPE)
+
+    async def _models(self, request: Request) -> Response:
+        """Everything under /v1/, whose paths Starlette's patterns cannot express."""
+        path, method = request.url.path, request.method
+        if method == "POST" and (place := contract.PREDICTION.fullmatch(path)):
+            contract.check_place(self.model, place)
+            return await self._predict(request, place["verb"].lower())
+        if method == "GET" and (place := contract.STATUS.fullmatch(path)):
+            request.scope["verb"] = "metadata" if place["metadata"] else "status"
+            contract.check_place(self.model, place)
+            return _json((answers.metadata if place["metadata"] else answers.status)(self.model))
+        if path.lower().startswith("/v1/"):
+            raise Refusal(400, f"Malformed request: {method} {path}")
+        raise Refusal(404, f"nothing is at {path}")
+
+    async def _predict(self, request: Request, verb: str = "predict") -> Response:
+        request.scope["verb"] = verb
+        async with self._intake.body(request) as body:
+            call = await self._call(request, body, verb)
+            try:
+                async with asyncio.timeout(self.limits.answer_seconds):
+                    results = await self._batcher(call.job)
+            except TimeoutError:
+                raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
+            return _json(call.answer(results))
+
+    async def _call(self, request: Request, body: bytes, verb: str) -> contract.Call:
+        kind = intake.media_type(request)
+        if verb == "predict" and kind.startswith("image/"):
+            return contract.images(self.model, [body], self.limits)
+        if verb == "predict" and kind == "multipart/form-data":
+            files = await intake.files(request, body, self.limits)
+            return contract.images(self.model, files, self.limits)
+        return contract.VERBS[verb](self.model, body, self.limits)
+
+
+def _json(content: answers.Answer, status: int = 200) -> Response:
+    """Not JSONResponse: a model may answer NaN, which TensorFlow Serving writes as such."""
+    return Response(json.dumps(content, separators=(",", ":")), status, media_type="application/json")
+
+
+def _error(status: int, message: str) -> Response:
+    return _json({"error": message}, status)
+
+
+async def _not_routed(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return _error(status, f"{request.method} is not for {request.url.path}")
+
+
+def _in_script(model: Model) -> str:
+    """What the page must know, safe inside a <script>."""
+    classify = next(
+        (s.name for s in model.signatures.values() if {*s.outputs} == {"classes", "scores"}), None
+    )
+    facts: dict[str, Any] = {"name": model.name, "version": model.version, "classify": classify}
+    return json.dumps(facts).replace("<", "\\u003c")

@@ -1,0 +1,100 @@
+"""Reading what clients send: within the limits of size and time, gzip and forms unpacked."""
+
+import asyncio
+import zlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import ClientDisconnect, Request
+
+from pipelines.serving.limits import Limits
+from pipelines.serving.refusal import Refusal
+
+GZIP = ("gzip", "x-gzip")
+
+
+class Intake:
+    """Reads bodies, and knows how many bytes of them are held right now."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self.held = 0
+
+    @asynccontextmanager
+    async def body(self, request: Request) -> AsyncIterator[bytes]:
+        """The whole body, inflated if it came as gzip; held until the block ends.
+
+        Raises:
+            Refusal: 400 broken gzip, 408 too slow, 413 too long, 415 another encoding, 429 too many at once.
+        """
+        parts: list[bytes] = []
+        try:
+            async with asyncio.timeout(self._limits.read_seconds):
+                async for part in self._inflated(request):
+                    self.held += len(part)
+                    parts.append(part)
+                    if self.held > self._limits.memory:
+                        raise Refusal(429, "the server is busy with other requests; try again in a moment")
+            yield b"".join(parts)
+        except TimeoutError:
+            raise Refusal(408, f"the body must arrive within {self._limits.read_seconds:g} seconds") from None
+        except ClientDisconnect:
+            raise Refusal(499, "the client went away") from None
+        finally:
+            self.held -= sum(map(len, parts))
+
+    async def _inflated(self, request: Request) -> AsyncIterator[bytes]:
+        limit = self._limits.body
+        encoding = request.headers.get("content-encoding", "identity").strip().lower()
+        if encoding not in ("identity", "", *GZIP):
+            raise Refusal(415, f"Content-Encoding must be gzip or identity, got {encoding}")
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise Refusal(413, _too_long(limit))
+        inflate = zlib.decompressobj(wbits=31) if encoding in GZIP else None
+        size = 0
+        async for part in request.stream():
+            if inflate is not None:
+                part = _inflate(inflate, part, limit - size)
+            size += len(part)
+            if size > limit:
+                raise Refusal(413, _too_long(limit))
+            yield part
+        if inflate is not None and (not inflate.eof or inflate.unused_data):
+            raise Refusal(400, "the gzip body must be whole and nothing else")
+
+
+async def files(request: Request, body: bytes, limits: Limits) -> list[bytes]:
+    """The files of a multipart form, in order; its other fields are ignored."""
+
+    async def stream() -> AsyncIterator[bytes]:
+        yield body
+
+    try:
+        form = await MultiPartParser(request.headers, stream(), max_files=limits.rows).parse()  # type: ignore[arg-type]
+    except MultiPartException as error:
+        raise Refusal(400, f"multipart form must be well-formed: {error.message}") from None
+    try:
+        found = [await part.read() for _, part in form.multi_items() if isinstance(part, UploadFile)]
+    finally:
+        await form.close()
+    if not found:
+        raise Refusal(400, "multipart form must have at least one file, as in curl -F file=@photo.jpg")
+    return found
+
+
+def media_type(request: Request) -> str:
+    """`image/jpeg` of `Image/JPEG; charset=binary`."""
+    return request.headers.get("content-type", "").split(";")[0].strip().lower()
+
+
+def _inflate(inflate: "zlib._Decompress", part: bytes, room: int) -> bytes:
+    try:
+        return inflate.decompress(part, room + 1)  # one more than allowed is enough to refuse it
+    except zlib.error as error:
+        raise Refusal(400, f"the gzip body must be well-formed: {error}") from None
+
+
+def _too_long(limit: int) -> str:
+    return f"the body must be {limit:,} bytes at most"

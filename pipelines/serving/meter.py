@@ -1,0 +1,71 @@
+"""What the server did, as text for Prometheus (https://prometheus.io/docs/instrumenting/exposition_formats)."""
+
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+ROWS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 16.0, 32.0)
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+
+class Histogram:
+    """Counts of observations up to each bound, and their sum."""
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self._bounds = bounds
+        self._counts = [0] * (len(bounds) + 1)
+        self._sum = 0.0
+
+    def observe(self, value: float) -> None:
+        self._counts[bisect_left(self._bounds, value)] += 1
+        self._sum += value
+
+    def lines(self, name: str, label: str = "") -> Iterator[str]:
+        below = 0
+        comma = f"{label}," if label else ""
+        for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
+            below += count
+            yield f'{name}_bucket{{{comma}le="{bound}"}} {below}'
+        braces = f"{{{label}}}" if label else ""
+        yield f"{name}_sum{braces} {self._sum:.6f}"
+        yield f"{name}_count{braces} {below}"
+
+
+class Meter:
+    """Counters of requests and errors, histograms of latency and of the rows in each call of the model."""
+
+    def __init__(self) -> None:
+        self._requests: Counter[tuple[str, int]] = Counter()
+        self._seconds: defaultdict[str, Histogram] = defaultdict(lambda: Histogram(SECONDS))
+        self._rows = Histogram(ROWS)
+
+    def request(self, kind: str, status: int, seconds: float) -> None:
+        self._requests[kind, status] += 1
+        self._seconds[kind].observe(seconds)
+
+    def call(self, rows: int) -> None:
+        self._rows.observe(rows)
+
+    def text(self, gauges: Mapping[str, float]) -> str:
+        """Everything counted so far, and `gauges` as they stand now."""
+        return "\n".join(self._lines(gauges)) + "\n"
+
+    def _lines(self, gauges: Mapping[str, float]) -> Iterator[str]:
+        yield "# TYPE cnn_requests_total counter"
+        for (kind, status), count in sorted(self._requests.items()):
+            yield f'cnn_requests_total{{kind="{kind}",status="{status}"}} {count}'
+        yield "# TYPE cnn_errors_total counter"
+        errors: Counter[str] = Counter()
+        for (kind, status), count in self._requests.items():
+            errors[kind] += count if status >= 400 else 0
+        for kind, count in sorted(errors.items()):
+            yield f'cnn_errors_total{{kind="{kind}"}} {count}'
+        yield "# TYPE cnn_request_seconds histogram"
+        for kind, histogram in sorted(self._seconds.items()):
+            yield from histogram.lines("cnn_request_seconds", f'kind="{kind}"')
+        yield "# TYPE cnn_batch_rows histogram"
+        yield from self._rows.lines("cnn_batch_rows")
+        for name, value in gauges.items():
+            yield f"# TYPE cnn_{name} gauge"
+            yield f"cnn_{name} {value:g}"

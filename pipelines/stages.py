@@ -1,0 +1,292 @@
+"""What makes four functions a pipeline: fresh stages are skipped, killed ones resume, half-written ones are never read.
+
+A stage writes into `.<stage>.partial` beside its final folder. When it is done a manifest goes in – what the stage
+depended on, what it wrote, with which versions – and one rename publishes the folder. The manifest's inputs decide
+the next time whether anything it depends on has changed. A lock keeps two commands out of one run's folder.
+"""
+
+import ast
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import os
+import platform
+import shutil
+import subprocess
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cnn_keras.fault import Fault
+from pipelines import recipe as recipes
+
+MANIFEST = "manifest.json"
+SOURCES = Path(__file__).parent.parent
+VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: the recipe's sections it depends on, the stage before it, and how it ends."""
+
+    name: str
+    sections: tuple[str, ...]
+    after: str | None = None
+    resumes: bool = False  # a partial folder is continued, not thrown away
+    keeps: bool = False  # what earlier runs of the stage published stays (export's versions)
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", ("seed", "data")),
+        Stage("train", ("seed", "augment", "model", "train"), after="prepare", resumes=True),
+        Stage("evaluate", ("evaluate",), after="train"),
+        Stage("export", ("export",), after="train", keeps=True),
+    )
+}
+
+
+class Run:
+    """One run's folder, `runs/<task>/<name>/`, and what its stages may use: recipe, console, tracker."""
+
+    def __init__(self, recipe: Any, console: Console, root: Path = Path("runs")) -> None:
+        from pipelines.tracking import Tracker
+
+        self.recipe = recipe
+        self.console = console
+        self.folder = (root / recipe.task / recipe.name).resolve()
+        self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
+        self.folder.mkdir(parents=True, exist_ok=True)
+        self.tracker = Tracker(self.folder, experiment=recipe.task, name=recipe.name)
+
+    def finished(self, stage: str) -> Path:
+        """The folder of a stage that has been run, or a Fault that says how to run it."""
+        folder = self.folder / stage
+        if not (folder / MANIFEST).is_file():
+            command = f"cnn {stage} {self.recipe.task}/{self.recipe.name}"
+            raise Fault(f"{stage} must have been run before this, found nothing in {folder}; run `{command}`")
+        return folder
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a finished stage returned."""
+        facts: dict[str, Any] = read_json(self.finished(stage) / MANIFEST)["facts"]
+        return facts
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """Everything the stage's result depends on, flat, so that a difference can be shown by its key."""
+        resolved = self.recipe.model_dump(mode="json")
+        inputs = recipes.flatten({section: resolved[section] for section in stage.sections if section in resolved})
+        if stage.after:
+            inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
+        return inputs | self.task.depends(stage.name, self.recipe)
+
+
+def run_stages(run: Run, last: str, *, force: Iterable[str] = (), extend: int = 0) -> dict[str, Any]:
+    """Bring the run up to date as far as stage `last`; return the facts of that stage.
+
+    Stages named in `force` are run even when nothing has changed; `extend` trains a finished run for more epochs.
+    """
+    with locked(run.folder):
+        for stage in STAGES.values():
+            run_stage(run, stage, force=stage.name in force, extend=extend if stage.name == "train" else 0)
+            facts = run.facts(stage.name)
+            if facts.get("failed"):  # a gate: what comes after it is not run
+                raise Fault("\n".join(facts["failed"]), code=Fault.GATE)
+            if stage.name == last:
+                break
+    return facts
+
+
+def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
+    """Skip, resume or run one stage, and publish what it wrote."""
+    final, partial = run.folder / stage.name, run.folder / f".{stage.name}.partial"
+    if (partial / MANIFEST).is_file():  # killed between the last write and the rename
+        publish(partial, final, keep=stage.keeps)
+    inputs = run.inputs(stage)
+    reason = stale(final, inputs)
+    if not (force or extend or reason):
+        finished = read_json(final / MANIFEST)["finished"]
+        run.console.print(f"[dim]{stage.name:>8}  skipped: nothing it depends on changed since {finished}[/]")
+        return
+    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {'forced' if force else 'extended' if extend else reason}")
+    started = time.time()
+    resumed = _open(partial, final, stage, inputs, force=force, extend=extend)
+    if stage.name == "train" and not resumed:
+        begin_tracking(run)
+    facts = getattr(run.task, stage.name)(run, partial, **({"extend": extend} if extend else {}))
+    manifest = {
+        "stage": stage.name,
+        "inputs": inputs,
+        "digest": digest(facts.get("digest", facts)),
+        "facts": facts,
+        "outputs": {str(path.relative_to(partial)): file_digest(path) for path in _files(partial)},
+        "seconds": round(time.time() - started, 1),
+        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "seed": run.recipe.seed,
+        "resumed": resumed,
+        "versions": versions(),
+        "commit": commit(),
+    }
+    write_json(partial / MANIFEST, manifest)
+    publish(partial, final, keep=stage.keeps)
+    record(run, stage.name, facts)
+    run.console.print(f"[dim]{'':>8}  {manifest['seconds']} s, wrote {final}[/]")
+
+
+def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
+    """Tell MLflow what a stage measured, drew and exported; training has told its epochs itself."""
+    if stage == "prepare":
+        return  # goes into the run that the training opens
+    run.tracker.metrics(facts.get("metrics", {}))
+    for path in _files(run.folder / stage):
+        if stage in ("train", "evaluate") and path.suffix in (".png", ".csv", ".json"):
+            run.tracker.artifact(path, folder=stage)
+    if model := facts.get("register"):
+        run.tracker.model(run.folder / model["folder"], name=model["name"], metrics=model["metrics"])
+
+
+def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool, extend: int) -> bool:
+    """Make the partial folder ready; True when it holds unfinished work to go on with."""
+    beginning = partial / "inputs.json"
+    if extend and final.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(final, partial, ignore=shutil.ignore_patterns(MANIFEST))
+    elif stage.resumes and beginning.is_file() and not force:
+        if changes := differences(read_json(beginning), inputs):
+            raise Fault(
+                f"{stage.name} was interrupted under other settings: {'; '.join(changes)}. "
+                "Give the old settings to resume it, or --force to start again."
+            )
+        return True
+    else:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+    write_json(beginning, inputs)
+    return bool(extend)
+
+
+def begin_tracking(run: Run) -> None:
+    """Open the MLflow run of this pipeline with its settings, its data and prepare's pictures."""
+    facts, prepared = run.facts("prepare"), run.finished("prepare")
+    resolved = run.folder / "recipe.yaml"
+    write_text(resolved, recipes.dump(run.recipe))
+    tags = {"mlflow.source.git.commit": commit(), "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}"}
+    run.tracker.start(tags={key: value for key, value in tags.items() if value})
+    run.tracker.params(run.recipe.model_dump(mode="json"))
+    run.tracker.artifact(resolved)
+    run.tracker.dataset(name=facts["source"], digest=facts["digest"], source=facts["location"], context="training")
+    for path in _files(prepared):
+        if path.suffix in (".png", ".csv", ".json"):
+            run.tracker.artifact(path, folder="prepare")
+
+
+def stale(final: Path, inputs: dict[str, Any]) -> str | None:
+    """Why the stage must run, or None when its last result still stands."""
+    if not (final / MANIFEST).is_file():
+        return "has not been run"
+    manifest = read_json(final / MANIFEST)
+    if missing := [name for name in manifest["outputs"] if not (final / name).is_file()]:
+        return f"{missing[0]} is missing"
+    changes = differences(manifest["inputs"], inputs)
+    return f"changed: {'; '.join(changes)}" if changes else None
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`key old → new` for every key whose value changed; digests are named without their digits."""
+    changed = (key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
+    return [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in changed]
+
+
+def publish(partial: Path, final: Path, *, keep: bool) -> None:
+    """Put a finished folder in its place by renames; with `keep`, beside what is already there, manifest last."""
+    if keep and final.is_dir():
+        for path in sorted(_files(partial), key=lambda path: path.name == MANIFEST):
+            if not path.exists():
+                continue  # went with its folder
+            name = path.relative_to(partial)
+            whole = next((folder for folder in reversed(name.parents[:-1]) if not (final / folder).exists()), name)
+            (final / whole).parent.mkdir(parents=True, exist_ok=True)
+            (partial / whole).replace(final / whole)
+        shutil.rmtree(partial)
+        return
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.is_dir():
+        final.rename(old)
+    partial.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; the operating system lets go when the process dies, however it dies."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise Fault(f"{folder} must be used by one command at a time; another one holds it now") from None
+
+
+def code_digest(*paths: str) -> str:
+    """Digest of source files by their syntax tree: comments and layout do not make a result stale."""
+    sources = sorted(file for path in paths for file in (SOURCES / path).glob("**/*.py")) or []
+    sources += [SOURCES / path for path in paths if path.endswith(".py")]
+    return digest([ast.dump(ast.parse(source.read_text(encoding="utf-8"))) for source in sources])
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of any JSON value."""
+    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("sha256:")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write under a temporary name, then rename: a reader sees the old file or the new one."""
+    temporary = path.with_name(f".{path.name}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the platform and the packages a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONS}
+    return {"python": platform.python_version(), "platform": platform.platform(), **found}
+
+
+def commit() -> str | None:
+    """The git commit of the sources, with -dirty when they differ from it; None outside a checkout."""
+    command = ["git", "-C", str(SOURCES), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

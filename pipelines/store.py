@@ -1,0 +1,99 @@
+"""Where tracking is kept: `MLFLOW_TRACKING_URI`, or a SQLite database of the project's own.
+
+The project's store is `mlflow/store/mlflow.db` in the nearest folder, from the working directory upwards, that has a
+`mlflow/store/`; if none has, it is made in the working directory. Artifacts lie beside the database of a local store,
+under an absolute path, so that every viewer on the machine finds them, whatever its working directory.
+"""
+
+import logging
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote, unquote, urlsplit
+
+from cnn_keras.fault import Fault
+
+log = logging.getLogger(__name__)
+
+# What MLflow reads from the environment; whatever the user has set there comes first.
+ENVIRONMENT = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
+    "MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR": "1",
+}
+
+
+def store_uri() -> str:
+    """The store's URI; the path of a local database is made absolute.
+
+    Raises:
+        Fault: `MLFLOW_TRACKING_URI` names an old file store (`mlruns`), which MLflow 3 refuses; the message has the
+            command that migrates it.
+    """
+    uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
+    if not uri:
+        here = Path.cwd()
+        home = next((folder for folder in (here, *here.parents) if (folder / "mlflow/store").is_dir()), here)
+        return sqlite_uri(home / "mlflow/store/mlflow.db")
+    if path := database(uri):
+        return sqlite_uri(path)
+    if urlsplit(uri).scheme in ("", "file") and uri not in ("databricks", "databricks-uc", "uc"):
+        old = Path(unquote(urlsplit(uri).path)).absolute()
+        new = sqlite_uri(old.parent / "mlflow.db")
+        raise Fault(
+            f"MLFLOW_TRACKING_URI must be a database or a server, got the old file store {uri!r}; migrate it with "
+            f"`mlflow migrate-filestore --source {old} --target {new}` and set MLFLOW_TRACKING_URI={new}"
+        )
+    return uri
+
+
+def create_store(store: str) -> None:
+    """Make the database of a local store unless it exists: ten seconds of migrations, once.
+
+    Another process makes it, which leaves this one its interpreter, and under another name, so that a kill leaves no
+    half-made database behind.
+    """
+    from filelock import FileLock
+
+    path = database(store)
+    if path is None or path.exists():
+        return
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return
+        log.info("creating the tracking store %s: about ten seconds, once", path)
+        fresh = path.with_name(f"{path.name}.new")
+        fresh.unlink(missing_ok=True)
+        # -P: the working directory may hold anything named mlflow. A session of its own: Ctrl-C is not for it.
+        command = [sys.executable, "-P", "-m", "mlflow", "db", "upgrade", sqlite_uri(fresh)]
+        environment = ENVIRONMENT | os.environ
+        made = subprocess.run(
+            command, env=environment, capture_output=True, text=True, start_new_session=True
+        )
+        if made.returncode:
+            raise OSError(f"{path} could not be created: {made.stderr.strip()[-300:]}")
+        fresh.replace(path)
+
+
+def artifacts(store: str) -> Path | None:
+    """The folder of a local store's artifacts; None for a server, which has its own."""
+    path = database(store)
+    return path.parent / "artifacts" if path else None
+
+
+def database(uri: str) -> Path | None:
+    """The file of a SQLite store; None for any other."""
+    return Path(unquote(uri.removeprefix("sqlite:///"))) if uri.startswith("sqlite:///") else None
+
+
+def sqlite_uri(path: Path) -> str:
+    return f"sqlite:///{quote(str(path.absolute()))}"
+
+
+def public(store: str) -> str:
+    """The URI without a user's name and password, for messages and bookmarks."""
+    return re.sub(r"//[^/@]*@", "//", store)

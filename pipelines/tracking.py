@@ -1,0 +1,321 @@
+"""MLflow: runs, metrics, pictures, data sets and models - and training that does not depend on any of it.
+
+Every event is first written into the run's journal (`pipelines/journal.py`); a daemon thread, the courier, then
+tells the events to the tracking store, in order. A dead or slow store keeps nobody waiting: what it missed stays in
+the journal, and `push` tells it later, to the same store or to another. Telling twice does no harm: the run carries
+its journal's id, metrics their time, a registered model its event's id, and an artifact replaces itself.
+
+HTTP is bounded by MLflow's own variables, `MLFLOW_HTTP_REQUEST_TIMEOUT` (30 s unless set) and
+`MLFLOW_HTTP_REQUEST_MAX_RETRIES` (1 unless set). MLflow's telemetry is off.
+
+This is the only file that imports mlflow, and only inside functions: the import takes three seconds.
+"""
+
+import json
+import logging
+import math
+import os
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from cnn_keras.fault import Fault
+from pipelines import pyfunc, registry
+from pipelines.courier import Courier, brief
+from pipelines.dashboard import dashboard
+from pipelines.journal import Event, Journal
+from pipelines.recorder import Recorder
+from pipelines.store import ENVIRONMENT, artifacts, create_store, public, store_uri
+
+__all__ = ["Tracker", "create_store", "dashboard", "promote", "push", "store_uri"]
+
+log = logging.getLogger(__name__)
+
+BATCH = 100  # parameters that MLflow takes in one request
+JOURNAL_TAG = "cnn.journal"
+# Answers that the same request would get for ever: that event is given up, so that those after it get through.
+REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
+# MLflow's column types for TensorFlow's tensor types.
+COLUMNS = {"string": "string", "bool": "boolean", "float32": "float", "float64": "double", "int64": "long"}
+
+
+class Tracker(Recorder):
+    """The MLflow run of one pipeline. The first call in a process waits for the import of mlflow, none for a store.
+
+    As a context it ends the run on leaving: FINISHED, FAILED after an exception, KILLED after Ctrl-C.
+
+    Raises:
+        Fault: on construction, when `MLFLOW_TRACKING_URI` names an old file store.
+    """
+
+    def __init__(self, folder: Path, *, experiment: str, name: str) -> None:
+        super().__init__(folder, experiment=experiment, name=name)
+        self.store = store_uri()
+        self._courier: Courier | None = None
+        self._monitors: list[Any] = []
+
+    def system(self) -> None:
+        """One sample of CPU, memory and GPU use under MLflow's names; its step is the run's age in seconds."""
+        self._monitors = self._monitors or _monitors()
+        sample: dict[str, float] = {}
+        for monitor in self._monitors:
+            monitor.collect_metrics()
+            sample |= monitor.aggregate_metrics()
+            monitor.clear_metrics()
+        self.metrics({f"system/{key}": value for key, value in sample.items()}, step=self.age())
+
+    def finish(self, status: str, timeout: float = 30) -> int:
+        """End the run - FINISHED, FAILED or KILLED - if anything was told, and close."""
+        if self._courier:
+            self.end(status)
+        return self.close(timeout)
+
+    def close(self, timeout: float = 30) -> int:
+        """Wait up to `timeout` seconds for the courier; return how many events the store has not been told."""
+        if self._courier:
+            self._courier.close(timeout)
+            self._courier = None
+        return _pending(self.journals, self.store)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.finish("KILLED" if isinstance(error, KeyboardInterrupt) else "FAILED" if error else "FINISHED")
+
+    def _append(self, kind: str, **fields: Any) -> None:
+        super()._append(kind, **fields)
+        if self._courier is None:
+            _import_mlflow()
+            self._courier = Courier(lambda: _deliver(self.journals, self.store))
+            self._courier.start()
+        self._courier.wake()
+
+
+def push(folder: Path) -> tuple[int, int]:
+    """Tell the present store every event of a run's folder that it does not have.
+
+    Returns how many were delivered, and how many came in meanwhile.
+
+    Raises:
+        Fault: the folder has no journal, or the store does not take the events.
+    """
+    store, journals = store_uri(), Path(folder) / "tracking"
+    if not Journal.all(journals):
+        raise Fault(f"RUN must be the folder of a tracked run, found no journal in {journals}")
+    before = _pending(journals, store)
+    with _answering(store):
+        _deliver(journals, store)
+    after = _pending(journals, store)
+    return before - after, after
+
+
+def promote(name: str, *, requirement: str | None = None) -> dict[str, Any]:
+    """Make the candidate of a registered model its champion: see `pipelines.registry.promote`."""
+    with _answering(store_uri()) as client:
+        return registry.promote(client, name, requirement)
+
+
+def _deliver(journals: Path, store: str) -> None:
+    """Tell `store` every event it does not have, oldest first, up to the first that it cannot be told.
+
+    One process at a time; while another one is at it, this raises TimeoutError.
+    """
+    from filelock import FileLock
+
+    with FileLock(journals / ".lock", timeout=0):
+        client = _connect(store)
+        for journal in Journal.all(journals):
+            bookmark = journal.bookmark(public(store))
+            for offset, event in journal.events(bookmark["delivered"]):
+                bookmark["run"] = _tell(client, bookmark["run"], event, folder=journals.parent, store=store)
+                journal.advance(public(store), run=bookmark["run"], delivered=offset)
+
+
+def _tell(client: Any, run: str | None, event: Event, *, folder: Path, store: str) -> str | None:
+    """Tell one event; return the id of the run, which the first one opens."""
+    from mlflow.exceptions import MlflowException
+
+    if event["kind"] == "start":
+        return _open(client, event, store)
+    try:
+        _log(client, str(run), event, folder)
+    except MlflowException as error:
+        if error.error_code not in REFUSALS:
+            raise
+        log.warning("MLflow refused %s: %s", event["kind"], brief(error))
+    return run
+
+
+def _open(client: Any, event: Event, store: str) -> str:
+    """The run to join, the run that this journal opened before, or a new one in its experiment."""
+    if event["join"]:
+        return str(client.get_run(event["join"]).info.run_id)
+    name = event["experiment"]
+    if experiment := client.get_experiment_by_name(name):
+        identity = experiment.experiment_id
+    else:
+        root = artifacts(store)
+        identity = client.create_experiment(name, artifact_location=root and (root / name).as_uri())
+    journal = event["journal"]
+    if opened := client.search_runs([identity], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1):
+        return str(opened[0].info.run_id)
+    tags = event["tags"] | {JOURNAL_TAG: journal}
+    run = client.create_run(identity, start_time=event["time"], tags=tags, run_name=event["name"])
+    return str(run.info.run_id)
+
+
+def _log(client: Any, run: str, event: Event, folder: Path) -> None:
+    """Tell an event of an open run. A joined run is ended by whoever began it."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
+
+    match event:
+        case {"kind": "metrics", "values": values, "step": step, "time": time}:
+            metrics = [Metric(key, _drawable(value), time, step) for key, value in values.items()]
+            for start in range(0, len(metrics), BATCH):
+                client.log_batch(run, metrics=metrics[start : start + BATCH])
+        case {"kind": "params", "values": values}:
+            _log_params(client, run, values)
+        case {"kind": "tags", "values": values}:
+            client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
+        case {"kind": "dataset", "name": name, "digest": digest, "context": context}:
+            data = Dataset(name, digest, source_type="local", source=json.dumps({"uri": event["source"]}))
+            client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+        case {"path": path} if not (folder / path).exists():
+            log.warning("%s is not logged: it is no longer there", folder / path)
+        case {"kind": "artifact", "path": path, "folder": into}:
+            client.log_artifact(run, str(folder / path), into or None)
+        case {"kind": "model"}:
+            registry.register(client, run, event, lambda: _log_model(client, run, event, folder))
+        case {"kind": "resume"} if _own(client, run):
+            client.update_run(run, status="RUNNING")
+        case {"kind": "end", "status": status, "time": time} if _own(client, run):
+            client.set_terminated(run, status, end_time=time)
+
+
+def _log_params(client: Any, run: str, values: dict[str, str]) -> None:
+    """Add the parameters the run does not have; MLflow never changes one."""
+    from mlflow.entities import Param
+
+    known = client.get_run(run).data.params
+    if changed := [key for key, value in values.items() if known.get(key, value) != value]:
+        log.warning("parameters of an MLflow run cannot change, it keeps the old %s", ", ".join(changed))
+    params = [Param(key, value) for key, value in values.items() if key not in known]
+    for start in range(0, len(params), BATCH):
+        client.log_batch(run, params=params[start : start + BATCH])
+
+
+def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
+    """Log the SavedModel as a pyfunc whose loader, `pipelines/pyfunc.py`, goes with it: nothing is pickled."""
+    import mlflow
+    from mlflow.entities import LoggedModelOutput, Metric
+
+    experiment = client.get_run(run).info.experiment_id
+    with tempfile.TemporaryDirectory() as temporary:
+        packed = Path(temporary) / "model"
+        mlflow.pyfunc.save_model(
+            packed,
+            loader_module=Path(pyfunc.__file__).stem,
+            code_paths=[pyfunc.__file__],
+            data_path=str(folder / event["path"]),
+            signature=_signature(event["signature"]),
+            # Given, not found out: MLflow would spend a minute importing the model in another process.
+            pip_requirements=[f"tensorflow=={version('tensorflow')}", "pandas"],
+        )
+        model = client.create_logged_model(experiment, name=event["name"], source_run_id=run)
+        client.log_model_artifacts(model.model_id, str(packed))
+    client.finalize_logged_model(model.model_id, "READY")
+    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+    values, time = event["metrics"].items(), event["time"]
+    client.log_batch(run, [Metric(key, value, time, 0, model_id=model.model_id) for key, value in values])
+    return model
+
+
+def _signature(sides: dict[str, dict[str, tuple[str, int]]]) -> Any:
+    """MLflow's signature: a column for every tensor, whose first axis is the rows of the table."""
+    from mlflow.models import ModelSignature
+    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+
+    def column(name: str, dtype: str, rank: int) -> Any:
+        kind: Any = DataType["binary" if name.endswith("_bytes") else COLUMNS.get(dtype, "integer")]
+        for _ in range(rank - 1):
+            kind = Array(kind)
+        return ColSpec(kind, name)
+
+    schemas = [Schema([column(name, *kind) for name, kind in side.items()]) for side in sides.values()]
+    return ModelSignature(*schemas)
+
+
+def _own(client: Any, run: str) -> bool:
+    return JOURNAL_TAG in client.get_run(run).data.tags
+
+
+def _drawable(value: float | str) -> float:
+    """NaN for an infinity, which MLflow would store as 1.8e308 and draw to scale."""
+    return number if math.isfinite(number := float(value)) else math.nan
+
+
+def _pending(journals: Path, store: str) -> int:
+    return sum(journal.pending(public(store)) for journal in Journal.all(journals))
+
+
+def _monitors() -> list[Any]:
+    """MLflow's own samplers, asked once: the first answer of the CPU's is about no time at all."""
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+
+    monitors: list[Any] = [CPUMonitor()]
+    try:
+        monitors.append(GPUMonitor())
+    except (ImportError, RuntimeError) as reason:  # no pynvml, no NVIDIA driver
+        log.debug("no GPU is watched: %s", reason)
+    for monitor in monitors:
+        monitor.collect_metrics()
+        monitor.clear_metrics()
+    return monitors
+
+
+def _connect(store: str) -> Any:
+    """A client of the store; a local one is created first."""
+    _import_mlflow()
+    from mlflow import MlflowClient
+
+    create_store(store)
+    return MlflowClient(tracking_uri=store, registry_uri=store)
+
+
+@contextmanager
+def _answering(store: str) -> Iterator[Any]:
+    """A client for a command that is of no use without the store: when it does not answer, the user must know."""
+    _import_mlflow()
+    from mlflow.exceptions import MlflowException
+
+    try:
+        yield _connect(store)
+    except (MlflowException, OSError) as error:
+        raise Fault(
+            f"MLFLOW_TRACKING_URI must be a store that answers, got {public(store)}: {brief(error)}"
+        ) from None
+
+
+def _import_mlflow() -> None:
+    """Import mlflow, quietly, in the main thread before the courier does.
+
+    Two threads that import large packages at the same time can each see the other's half-made.
+    """
+    for key, value in ENVIRONMENT.items():
+        os.environ.setdefault(key, value)
+    warnings.filterwarnings(
+        "ignore", module=r"mlflow\."
+    )  # its own deprecations, and advice on input examples
+    import mlflow.pyfunc
+
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the courier
+        logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -1,0 +1,148 @@
+"""How fast is the server, against a bare loop over the same SavedModel? Run it on a quiet machine:
+
+    python tests/benchmarks/bench_serving.py [MODEL_FOLDER] [--seconds 5] [--clients 1 8 32]
+
+Without a folder a network of LeNet's size with random weights is exported into a temporary one. The bare loop calls
+`serving_default` with one PNG at a time; the clients post the same PNG in JSON over kept-alive connections.
+"""
+
+import argparse
+import base64
+import json
+import os
+import selectors
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import psutil
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+sys.path.insert(0, str(Path(__file__).parent.parent))  # toy_model
+SERVE = "import sys; from pathlib import Path; from pipelines.serving.app import serve; serve(Path(sys.argv[1]), port=0)"
+
+
+def lenet():
+    """uint8 images (batch, 28, 28, 1) to logits (batch, 10), with LeNet's layers and random weights; and those weights."""
+    import tensorflow as tf
+
+    random = tf.random.Generator.from_seed(0)
+    shapes = [(5, 5, 1, 6), (5, 5, 6, 16), (400, 120), (120, 84), (84, 10)]
+    first, second, *dense = [tf.Variable(random.normal(shape, stddev=0.1)) for shape in shapes]
+
+    def network(image):
+        x = tf.cast(image, tf.float32) / 255
+        x = tf.nn.avg_pool2d(tf.tanh(tf.nn.conv2d(x, first, 1, "SAME")), 2, 2, "SAME")
+        x = tf.nn.avg_pool2d(tf.tanh(tf.nn.conv2d(x, second, 1, "VALID")), 2, 2, "SAME")
+        x = tf.reshape(x, (-1, 400))
+        for weights in dense[:-1]:
+            x = tf.tanh(x @ weights)
+        return x @ dense[-1]
+
+    return network, (first, second, *dense)
+
+
+def picture():
+    import numpy as np
+
+    from cnn_keras.data.encoded import png
+
+    return png(np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8))
+
+
+def bare_loop(folder, seconds):
+    """Calls per second and CPU milliseconds per call of `serving_default`, one PNG at a time."""
+    import tensorflow as tf
+
+    call = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    data = tf.constant([picture()])
+    for _ in range(200):
+        call(image_bytes=data)
+    calls, cpu, started = 0, time.process_time(), time.perf_counter()
+    while time.perf_counter() - started < seconds:
+        {name: output.numpy() for name, output in call(image_bytes=data).items()}
+        calls += 1
+    return calls / (time.perf_counter() - started), 1e3 * (time.process_time() - cpu) / calls
+
+
+def load(address, request, clients, seconds):
+    """Latencies in seconds, in order, of `clients` connections that each send the next request after an answer."""
+    selector, latencies = selectors.DefaultSelector(), []
+    for _ in range(clients):
+        connection = socket.create_connection(address)
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection.sendall(request)
+        selector.register(connection, selectors.EVENT_READ, [time.perf_counter(), b""])
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for key, _ in selector.select(0.1):
+            key.data[1] += key.fileobj.recv(65536)
+            head, _, body = key.data[1].partition(b"\r\n\r\n")
+            if not body or not body.rstrip().endswith(b"}"):
+                continue
+            if not head.startswith(b"HTTP/1.1 200"):
+                raise RuntimeError(key.data[1].decode())
+            latencies.append(time.perf_counter() - key.data[0])
+            key.data[:] = [time.perf_counter(), b""]
+            key.fileobj.sendall(request)
+    for key in list(selector.get_map().values()):
+        key.fileobj.close()
+    return sorted(latencies)
+
+
+def started(folder):
+    """The server's process, its (host, port), and the seconds until it was ready."""
+    begun = time.perf_counter()
+    process = subprocess.Popen([sys.executable, "-c", SERVE, str(folder)], stdout=subprocess.PIPE, text=True)
+    ready = process.stdout.readline()
+    host, port = ready.strip().rsplit("/", 1)[1].split(":")
+    return process, (host, int(port)), time.perf_counter() - begun
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path, nargs="?")
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.model
+        if folder is None:
+            from toy_model import export
+
+            network, weights = lenet()
+            folder = Path(temporary) / "lenet" / "1"
+            export(folder, network=network, weights=weights, labels=list("0123456789"), size=28, odd=False)
+        bench(folder, options.clients, options.seconds)
+
+
+def bench(folder, clients, seconds):
+    process, address, start = started(folder)
+    server = psutil.Process(process.pid)
+    name = json.load(urlopen("http://{}:{}/healthz".format(*address)))["model"]
+    body = json.dumps({"instances": [{"b64": base64.b64encode(picture()).decode()}]}).encode()
+    head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+    bare, bare_cpu = bare_loop(folder, seconds)
+    print(f"bare loop   {bare:7.0f} calls/s      {bare_cpu:.2f} ms CPU")
+    print(f"start       {start:.1f} s, {server.memory_info().rss / 2**20:.0f} MB")
+    load(address, head.encode() + body, 4, 1)
+    for count in clients:
+        cpu = sum(server.cpu_times()[:2])
+        latencies = load(address, head.encode() + body, count, seconds)
+        cpu = 1e3 * (sum(server.cpu_times()[:2]) - cpu) / len(latencies)
+        rate, middle, late = len(latencies) / seconds, latencies[len(latencies) // 2], latencies[-len(latencies) // 100]
+        print(
+            f"{count:2} clients  {rate:7.0f} requests/s ({rate / bare:.2f}x)  {cpu:.2f} ms CPU ({cpu / bare_cpu:.2f}x)  "
+            f"p50 {1e3 * middle:.1f} ms  p99 {1e3 * late:.1f} ms  {server.memory_info().rss / 2**20:.0f} MB"
+        )
+    process.send_signal(signal.SIGTERM)
+    print(f"stopped     with exit code {process.wait(30)}")
+
+
+if __name__ == "__main__":
+    main()

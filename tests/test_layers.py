@@ -1,0 +1,162 @@
+"""Our own layers: worked by hand, against Keras' own, and loaded again from a file."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+import cnn_keras
+from cnn_keras import layers
+from cnn_keras.fault import Fault
+
+# Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
+pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
+
+TABLE = ((0, 2), (1,), (0, 1, 2))
+CASES = {
+    "SubSampling": (lambda: layers.SubSampling(), (6, 8, 3)),
+    "PartialConv2D": (lambda: layers.PartialConv2D(TABLE, (3, 2)), (6, 5, 3)),
+    "FixedRBF": (lambda: layers.FixedRBF(5, seed=3), (84,)),
+    "scaled_tanh": (lambda: keras.layers.Activation(layers.scaled_tanh), (4,)),
+}
+
+
+def noise(*shape):
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def registered():
+    return {
+        name
+        for name, thing in vars(layers).items()
+        if inspect.getmodule(thing) is layers and (inspect.isclass(thing) or inspect.isfunction(thing))
+    }
+
+
+def test_every_layer_of_the_file_is_tested_for_reloading():
+    assert registered() == set(CASES)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_saved_layer_loads_without_help_and_answers_the_same(name, tmp_path):
+    make, shape = CASES[name]
+    model = keras.Sequential([keras.Input(shape), make()])
+    model.set_weights([noise(*weight.shape) for weight in model.get_weights()])
+    images = noise(2, *shape)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(images), model(images))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_layer_computes_in_half_precision_when_asked(name):
+    make, shape = CASES[name]
+    model = keras.Sequential([keras.Input(shape), keras.layers.Identity(dtype="float16")])
+    layer = make()
+    layer.dtype_policy = keras.DTypePolicy("mixed_float16")
+    assert layer(model(noise(1, *shape))).dtype == "float16"
+
+
+def test_scaled_tanh_maps_one_to_one_and_saturates_at_its_scale():
+    values = np.asarray(layers.scaled_tanh(np.array([-1.0, 0.0, 1.0, 100.0], "float32")))
+    np.testing.assert_allclose(values, [-1, 0, 1, 1.7159], atol=1e-4)
+
+
+def test_sub_sampling_starts_as_average_pooling():
+    images = noise(2, 6, 8, 3)
+    np.testing.assert_allclose(
+        layers.SubSampling()(images), keras.layers.AveragePooling2D(2)(images), rtol=1e-5, atol=1e-6
+    )
+
+
+def test_sub_sampling_is_the_sum_of_four_times_coefficient_plus_bias():
+    layer = layers.SubSampling()
+    layer.build((None, 2, 2, 2))
+    layer.set_weights([np.array([2.0, -1.0]), np.array([0.5, 10.0])])
+    image = np.array([[[1, 5], [2, 6]], [[3, 7], [4, 8]]], "float32")[None]
+    np.testing.assert_allclose(layer(image)[0, 0, 0], [2 * 10 + 0.5, -26 + 10])
+
+
+def test_partial_convolution_equals_a_full_one_whose_absent_kernels_are_zero():
+    partial = layers.PartialConv2D(TABLE, 3)
+    images = noise(2, 7, 8, 3)
+    partial(images)
+    kernels, bias = noise(3, 3, 6), noise(3)
+    partial.set_weights([kernels, bias])
+    full = np.zeros((3, 3, 3, 3), "float32")
+    connections = [(index, output) for output, inputs in enumerate(TABLE) for index in inputs]
+    for place, (index, output) in enumerate(connections):
+        full[:, :, index, output] = kernels[:, :, place]
+    dense = keras.layers.Conv2D(3, 3)
+    dense.build(images.shape)
+    dense.set_weights([full, bias])
+    np.testing.assert_allclose(partial(images), dense(images), rtol=1e-4, atol=1e-5)
+
+
+def test_partial_convolution_owns_no_weight_for_an_absent_connection():
+    layer = layers.PartialConv2D(TABLE, 3)
+    layer.build((None, 7, 8, 3))
+    assert layer.count_params() == 6 * 9 + 3
+
+
+def test_partial_convolution_starts_with_different_kernels_for_each_connection():
+    layer = layers.PartialConv2D(TABLE, 3)
+    layer.build((None, 7, 8, 3))
+    assert len(np.unique(layer.kernel)) == 6 * 9
+
+
+def test_a_connection_to_a_map_that_does_not_exist_is_refused():
+    with pytest.raises(Fault, match="table must name input maps 0 to 1, got 2"):
+        layers.PartialConv2D(TABLE, 3).build((None, 7, 8, 2))
+
+
+def test_rbf_logits_are_minus_squared_distances_to_the_codes():
+    layer = layers.FixedRBF(3)
+    features = noise(4, 6)
+    logits = np.asarray(layer(features))
+    for example in range(4):
+        for label in range(3):
+            distance = np.sum((features[example] - layer.codes[label]) ** 2)
+            assert logits[example, label] == pytest.approx(-distance, rel=1e-5)
+
+
+def test_rbf_answers_zero_for_the_code_itself_and_less_elsewhere():
+    layer = layers.FixedRBF(1000)
+    layer.build((None, 84))
+    logits = np.asarray(layer(layer.codes.astype("float32")))
+    np.testing.assert_array_equal(np.diag(logits), 0)
+    assert np.all(logits[~np.eye(1000, dtype=bool)] < 0)
+
+
+def test_rbf_codes_are_plus_and_minus_one_and_never_change_for_a_seed():
+    layer = layers.FixedRBF(2, seed=0)
+    layer.build((None, 8))
+    # Drawn when the layer was written: a saved model must mean these for ever.
+    assert layer.codes.tolist() == [[-1, 1, 1, -1, 1, 1, 1, 1], [1, 1, 1, -1, -1, 1, -1, -1]]
+
+
+def test_another_seed_gives_other_codes():
+    first, second = layers.FixedRBF(10, seed=0), layers.FixedRBF(10, seed=1)
+    first.build((None, 84))
+    second.build((None, 84))
+    assert np.any(first.codes != second.codes)
+
+
+def test_rbf_has_no_weights():
+    layer = layers.FixedRBF(10)
+    layer.build((None, 84))
+    assert layer.weights == []
+
+
+def test_the_library_uses_no_lambda_layers():
+    sources = Path(cnn_keras.__file__).parent.rglob("*.py")
+    users = [
+        path.name
+        for path in sources
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if getattr(node, "attr", getattr(node, "id", None)) == "Lambda"
+    ]
+    assert users == []
