@@ -87,13 +87,9 @@ def rows(model, *, batch=1, input_shape=None):
     shapes = [tensor.shape[1:] for tensor in inputs] if input_shape is None else [tuple(input_shape)]
     for shape in shapes:
         if None in shape:
-            raise Fault(
-                f"input_shape must be known, got {shape}; give it, for example input_shape=(224, 224, 3)"
-            )
+            raise Fault(f"input_shape must be known, got {shape}; give it, for example input_shape=(224, 224, 3)")
     walk = _Walk(batch)
-    walk.descend(
-        model, [walk.enter(own, shape) for own, shape in zip(inputs, shapes, strict=True)], prefix=""
-    )
+    walk.descend(model, [walk.enter(own, shape) for own, shape in zip(inputs, shapes, strict=True)], prefix="")
     return walk.rows
 
 
@@ -158,9 +154,7 @@ class _Walk:
 
         def visit(operation):
             def call(*arguments, **options):
-                given = [
-                    t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)
-                ]
+                given = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
                 if isinstance(operation, keras.Model):
                     return self.descend(operation, given, f"{prefix}{operation.name}/")
                 outputs = operation.compute_output_spec(*arguments, **options)

@@ -6,6 +6,7 @@ Haffner, "Gradient-based learning applied to document recognition", 1998.
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from cnn_keras.fault import Fault
@@ -68,9 +69,7 @@ class PartialConv2D(keras.layers.Layer):
         channels, maps = input_shape[-1], len(self.table)
         largest = max(index for inputs in self.table for index in inputs)
         if largest >= channels:
-            raise Fault(
-                f"table must name input maps 0 to {channels - 1}, got {largest}; give the input more channels"
-            )
+            raise Fault(f"table must name input maps 0 to {channels - 1}, got {largest}; give the input more channels")
         outputs, inputs = np.transpose([(output, i) for output, row in enumerate(self.table) for i in row])
         # Where each (input, output) pair finds its kernel in the list; absent pairs find the zero at its end.
         self.place = np.full((channels, maps), len(inputs))
@@ -80,9 +79,7 @@ class PartialConv2D(keras.layers.Layer):
             full = self.kernel_initializer((*self.kernel_size, channels, maps), dtype=dtype)
             return ops.take(ops.reshape(full, (*self.kernel_size, -1)), inputs * maps + outputs, axis=-1)
 
-        self.kernel = self.add_weight(
-            name="kernel", shape=(*self.kernel_size, len(inputs)), initializer=initial
-        )
+        self.kernel = self.add_weight(name="kernel", shape=(*self.kernel_size, len(inputs)), initializer=initial)
         self.bias = self.add_weight(name="bias", shape=(maps,), initializer="zeros")
 
     def call(self, x):
@@ -123,3 +120,46 @@ class FixedRBF(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"classes": self.classes, "seed": self.seed}
+
+
+@register
+class LocalResponseNormalization(keras.layers.Layer):
+    """Divides x by (bias + alpha · s) ** beta, s the sum of x² over `size` neighbouring channels; same shape.
+
+    Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", 2012,
+    section 3.3, with its constants. (Caffe divides alpha by size; this layer, like the paper, does not.)
+
+    Args:
+        size: odd, channels in the sum, the one itself in the middle.
+        alpha, beta, bias: the paper's α, β and k.
+    """
+
+    def __init__(self, size=5, *, alpha=1e-4, beta=0.75, bias=2.0, **kwargs):
+        super().__init__(**kwargs)
+        self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
+
+    def call(self, x):
+        return tf.nn.local_response_normalization(x, self.size // 2, self.bias, self.alpha, self.beta)
+
+    def get_config(self):
+        constants = {name: getattr(self, name) for name in ("size", "alpha", "beta", "bias")}
+        return super().get_config() | constants
+
+
+@register
+class PadChannels(keras.layers.Layer):
+    """Appends channels of zeros until there are `channels`: any float tensor, channels last.
+
+    Option A of residual networks (He, Zhang, Ren and Sun, 2015, section 3.3): a shortcut without weights.
+    """
+
+    def __init__(self, channels, **kwargs):
+        super().__init__(**kwargs)
+        self.channels = channels
+
+    def call(self, x):
+        missing = self.channels - x.shape[-1]
+        return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, missing)])
+
+    def get_config(self):
+        return super().get_config() | {"channels": self.channels}

@@ -62,12 +62,8 @@ def confident_mistakes(probabilities, labels, limit):
 def _checked(probabilities, labels):
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or 0 in probabilities.shape:
-        raise ValueError(
-            f"probabilities must have shape [N, C] with N, C > 0, got {list(probabilities.shape)}"
-        )
-    if not np.all(
-        (probabilities >= 0) & (probabilities <= 1 + 1e-3)
-    ):  # half precision adds up to a little over 1
+        raise ValueError(f"probabilities must have shape [N, C] with N, C > 0, got {list(probabilities.shape)}")
+    if not np.all((probabilities >= 0) & (probabilities <= 1 + 1e-3)):  # half precision adds up to a little over 1
         raise ValueError("probabilities must lie in [0, 1], got others: pass softmax outputs, not logits")
     if labels.shape != probabilities.shape[:1] or not np.issubdtype(labels.dtype, np.integer):
         raise ValueError(
@@ -75,7 +71,5 @@ def _checked(probabilities, labels):
             f"got {labels.dtype} of shape {list(labels.shape)}"
         )
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
-        raise ValueError(
-            f"labels must lie in [0, {probabilities.shape[1]}), got {labels.min()} to {labels.max()}"
-        )
+        raise ValueError(f"labels must lie in [0, {probabilities.shape[1]}), got {labels.min()} to {labels.max()}")
     return probabilities, labels

@@ -60,9 +60,7 @@ def after(layer, field, sizes, sizes_after):
     if isinstance(layer, UP_SAMPLING):
         mixed = MIXED[getattr(layer, "interpolation", "nearest")]
         factors = np.atleast_1d(layer.size).tolist()
-        return _moved(
-            field, [mixed] * len(sizes), [1 / factor for factor in factors], [-(mixed // 2)] * len(sizes)
-        )
+        return _moved(field, [mixed] * len(sizes), [1 / factor for factor in factors], [-(mixed // 2)] * len(sizes))
     window = getattr(layer, "kernel_size", None) or getattr(layer, "pool_size", None)
     if window:
         dilations = getattr(layer, "dilation_rate", (1,) * len(window))
@@ -80,9 +78,7 @@ def _slid(field, reaches, strides, padding, sizes):
     if padding == "causal":
         pads = [reach - 1 for reach in reaches]
     elif padding == "same":
-        missing = [
-            (-(-n // s) - 1) * s + reach - n for n, s, reach in zip(sizes, strides, reaches, strict=True)
-        ]
+        missing = [(-(-n // s) - 1) * s + reach - n for n, s, reach in zip(sizes, strides, reaches, strict=True)]
         pads = [max(pixels, 0) // 2 for pixels in missing]
     else:
         pads = [0] * len(sizes)
@@ -104,7 +100,5 @@ def _moved(field, windows=None, steps=None, shifts=None):
     ones = [1] * len(field.size)
     size = [s + (w - 1) * j for s, w, j in zip(field.size, windows or ones, field.jump, strict=True)]
     jump = [j * step for j, step in zip(field.jump, steps or ones, strict=True)]
-    start = [
-        s + j * shift for s, j, shift in zip(field.start, field.jump, shifts or [0] * len(ones), strict=True)
-    ]
+    start = [s + j * shift for s, j, shift in zip(field.start, field.jump, shifts or [0] * len(ones), strict=True)]
     return Field(tuple(size), tuple(jump), tuple(start))

@@ -94,7 +94,7 @@ def _fit(model: Any, features: Array, labels: Array) -> None:
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     # One thread, because the products are many and small: on a busy machine several would mostly wait for
-    # each other. Stopped early, logistic regression is a slightly weaker line to beat, and a line all the same.
+    # each other. Stopped early, logistic regression is a slightly weaker line to beat, but still a line.
     with threadpool_limits(1), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
         model.fit(features, labels)

@@ -131,7 +131,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
         for number, (split, of) in enumerate(counts.items()):
             sizes = np.array([of.get(name, 0) for name in class_names])
             label = f"{split} {sizes.sum():,}"
-            axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % 3], label=label)
+            drawn = axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % 3], label=label)
             start += sizes
         axes.set(xlabel="examples", ylim=(len(class_names) - 0.5, -0.5))
         axes.grid(axis="x")
@@ -139,15 +139,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
         axes.tick_params(axis="y", length=0)
         if names:
             axes.set_yticks(range(len(names)), names, size=points)
-            for row, total in enumerate(totals):
-                axes.annotate(
-                    f"{total:,}",
-                    (total, row),
-                    (3, 0),
-                    textcoords="offset points",
-                    va="center",
-                    size=points - 1,
-                )
+            axes.bar_label(drawn, [f"{total:,}" for total in totals], padding=3, size=points - 1)
         title = f"{len(class_names):,} classes of {min(totals):,} to {max(totals):,} examples"
         figure.text(0.12 / width, 1 - 0.22 / height, title, size=10, va="center")
         place = (0.12 / width, 1 - 0.5 / height)

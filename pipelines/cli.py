@@ -28,7 +28,8 @@ app = typer.Typer(
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a .yaml file.")]
 Overrides = Annotated[
-    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.epochs=5. Repeatable.")
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.epochs=5. Repeatable."),
 ]
 Force = Annotated[bool, typer.Option("--force", help="Run it even if nothing changed; start training afresh.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON; everything else goes to stderr.")]
@@ -54,7 +55,11 @@ def main() -> NoReturn:
 
 @app.command(rich_help_panel="Pipeline")
 def prepare(
-    recipe: RecipeName, overrides: Overrides = None, force: Force = False, as_json: AsJson = False, runs: Root = RUNS
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
 ) -> None:
     """Validate, split and record the images.
 
@@ -76,12 +81,24 @@ def train(
 
     Example: cnn train classify/digits-lenet5 --set train.epochs=5
     """
-    _stages(recipe, "train", overrides, force=["train"] if force else [], extend=extend, as_json=as_json, runs=runs)
+    _stages(
+        recipe,
+        "train",
+        overrides,
+        force=["train"] if force else [],
+        extend=extend,
+        as_json=as_json,
+        runs=runs,
+    )
 
 
 @app.command(rich_help_panel="Pipeline")
 def evaluate(
-    recipe: RecipeName, overrides: Overrides = None, force: Force = False, as_json: AsJson = False, runs: Root = RUNS
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
 ) -> None:
     """Measure the model on the test split, beside baselines.
 
@@ -92,7 +109,11 @@ def evaluate(
 
 @app.command(rich_help_panel="Pipeline")
 def export(
-    recipe: RecipeName, overrides: Overrides = None, force: Force = False, as_json: AsJson = False, runs: Root = RUNS
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
 ) -> None:
     """Write a new version of the SavedModel and register it as candidate.
 
@@ -103,7 +124,11 @@ def export(
 
 @app.command(rich_help_panel="Pipeline")
 def run(
-    recipe: RecipeName, overrides: Overrides = None, force: Force = False, as_json: AsJson = False, runs: Root = RUNS
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
 ) -> None:
     """Prepare, train, evaluate and export; what has not changed is skipped.
 

@@ -27,8 +27,8 @@ def dashboard(
 ) -> None:
     """Start MLflow's server on the store, tell `say` its address once it answers, and stay until Ctrl-C.
 
-    With `port` 0 any free port is taken. From other machines the server answers only to the names they are told to
-    call it by: `host`, and `allowed_hosts`. When the store is a server already, its address is all there is to say.
+    With `port` 0 any free port is taken. The server answers only requests that call it `host`, localhost or
+    one of `allowed_hosts`. When the store is a server already, its address is all there is to say.
 
     Raises:
         Fault: the port is taken, or the server does not start.
@@ -89,7 +89,7 @@ def _command(store: str, host: str, port: int, allowed_hosts: tuple[str, ...]) -
 
 
 def _environment(store: str) -> dict[str, str]:
-    """The store goes by the environment: its address may hold a password, and everybody sees a command line."""
+    """The store is passed here: its address may hold a password, and everybody can read a command line."""
     own = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
     return ENVIRONMENT | os.environ | own
 
@@ -102,7 +102,7 @@ def _free(host: str, port: int) -> int:
             probe.bind((host, port))
         except OSError as error:
             raise Fault(
-                f"host and port must be free to bind, got {host}:{port} ({error}); give another one with --port"
+                f"--host and --port must be free to bind, got {host}:{port} ({error}); give another port"
             ) from None
         return int(probe.getsockname()[1])
 

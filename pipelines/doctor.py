@@ -49,10 +49,16 @@ def _devices() -> dict[str, Any]:
     if not tf.test.is_built_with_cuda():
         return {"gpus": "none", "why_no_gpu": "this TensorFlow is built without CUDA"}
     if not Path("/proc/driver/nvidia/version").exists():
-        return {"gpus": "none", "why_no_gpu": "no NVIDIA driver is loaded (nvidia-smi would not answer either)"}
+        return {
+            "gpus": "none",
+            "why_no_gpu": "no NVIDIA driver is loaded (nvidia-smi would not answer either)",
+        }
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return {"gpus": "none", "why_no_gpu": "CUDA_VISIBLE_DEVICES hides them"}
-    return {"gpus": "none", "why_no_gpu": "the CUDA libraries are missing; install the extra: pip install -e '.[gpu]'"}
+    return {
+        "gpus": "none",
+        "why_no_gpu": "the CUDA libraries are missing; install the extra: pip install -e '.[gpu]'",
+    }
 
 
 def _writable(folder: Path) -> bool:

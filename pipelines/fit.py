@@ -51,7 +51,7 @@ def fit(
     images: int,
     console: Console,
     on_epoch: Callable[[int, Row], None],
-    extend: int = 0,
+    extend_to: int | None = None,
 ) -> list[Row]:
     """Train a compiled `model` in `folder`, going on from the state found there; leave it with its best weights.
 
@@ -59,7 +59,7 @@ def fit(
         batches: the training batches of the epochs in a range, ceil(images / batch_size) for each epoch.
         images: how many training images there are.
         on_epoch: told the number of an epoch, from 1, and its row.
-        extend: train so many epochs beyond the last one found, instead of up to `settings.epochs`.
+        extend_to: train up to this epoch instead of `settings.epochs`, whatever patience says.
 
     Returns:
         The history: one row per epoch with losses, metrics, learning rate and timings.
@@ -70,12 +70,12 @@ def fit(
     keeper = _keeper(model, settings, folder, images=images, console=console, on_epoch=on_epoch)
     keeper.restore()
     done = len(keeper.history)
-    epochs = done + extend if extend else settings.epochs
+    epochs = extend_to or settings.epochs
     if done:
         console.print(f"          resumed after epoch {done} of {epochs}")
-    stopped = not extend and patience_is_over(keeper.history, settings)
+    stopped = not extend_to and patience_is_over(keeper.history, settings)
     if done < epochs and not stopped:
-        keeper.epochs = epochs
+        keeper.epochs, keeper.patient = epochs, bool(extend_to)
         model.fit(
             batches(range(done, epochs)),
             validation_data=validation,
@@ -86,7 +86,7 @@ def fit(
             verbose=0,
         )
     keeper.restore_best()
-    return keeper.history
+    return list(keeper.history)
 
 
 def compile_model(model: "keras.Model", settings: Train, *, loss: Any, metrics: list[Any], steps: int) -> None:
@@ -156,7 +156,7 @@ def plateau_rate(history: list[Row], settings: Train) -> float:
         last = max(best_epoch(history[:epoch], settings.monitor), since)
         if epoch - last >= settings.plateau_patience:
             drops, since = drops + 1, epoch
-    return settings.learning_rate / 10**drops
+    return float(settings.learning_rate / 10**drops)
 
 
 def weights_digest(model: "keras.Model") -> str:
@@ -172,13 +172,14 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
     import keras
     import numpy as np
 
-    class Keeper(keras.callbacks.Callback):
+    class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
         """Between two epochs: append to the history, keep the best, write the state, say a line, decide to stop."""
 
         def __init__(self) -> None:
             super().__init__()
             self.history: list[Row] = []
             self.epochs = settings.epochs
+            self.patient = False
             model.optimizer.build(model.trainable_variables)
             self.variables = [*model.variables, *model.optimizer.variables]
 
@@ -218,7 +219,7 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
                     path.unlink()
             told["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
             told["on_epoch"](epoch + 1, row)
-            if patience_is_over(self.history, settings):
+            if patience_is_over(self.history, settings) and not self.patient:
                 told["console"].print(f"          stopped: no better {settings.monitor} for {settings.patience} epochs")
                 model.stop_training = True
 

@@ -1,8 +1,8 @@
 """The journal of a run: what there is to tell a tracking store, kept on disk until it has been told.
 
-Every event is one JSON object on one line of `<n>.jsonl`; `n` counts the MLflow runs of the run's folder. Beside it
-`<n>.delivered.json` remembers for every store how far it has been told. Appending takes well under a millisecond and
-needs nothing but the disk, so the journal is also the local copy of every metric.
+Every event is one JSON object on one line of `<n>.jsonl`; `n` counts the MLflow runs of the run's folder.
+Beside it `<n>.delivered.json` remembers for every store how far it has been told. Appending takes well under
+a millisecond and needs nothing but the disk, so the journal is also the local copy of every metric.
 """
 
 import json

@@ -23,8 +23,8 @@ class SavedModel:
     def predict(self, model_input: Any) -> Any:
         """Answer a pandas.DataFrame with one row per example and one column per input of the signature.
 
-        Returns a pandas.DataFrame with the same rows and one column per output, by name: scalars for outputs of
-        shape [N], nested lists for [N, ...]; strings are str, except in columns named `..._bytes`.
+        Returns a pandas.DataFrame with the same rows and one column per output, by name: scalars for outputs
+        of shape [N], nested lists for [N, ...]; strings are str, except in columns named `..._bytes`.
         """
         import pandas
 

@@ -1,4 +1,4 @@
-"""What a pipeline has to tell about itself, put into words that MLflow accepts and written into its journal."""
+"""What a pipeline has to tell about itself, in words that MLflow accepts, written into its journal."""
 
 import getpass
 import json
@@ -69,17 +69,17 @@ class Recorder:
         self._tell("artifact", path=self._relative(path), folder=folder)
 
     def dataset(self, *, name: str, digest: str, source: str, context: str) -> None:
-        """The data the run used, with the digest of its content; `context` is training, validation or test."""
+        """The data the run used and the digest of its content; `context` is training, validation or test."""
         short = digest.removeprefix("sha256:")[:DIGEST_LIMIT]
         self._tell("dataset", name=name, digest=short, source=str(source), context=context)
 
     def model(
         self, folder: Path, *, name: str, metrics: Mapping[str, Any], requirement: str | None = None
     ) -> None:
-        """An exported SavedModel: logged as a pyfunc, registered as a version of `name` with alias `candidate`.
+        """An exported SavedModel: logged as a pyfunc, registered as a version of `name`, alias `candidate`.
 
-        `metrics` and `requirement` ("accuracy >= 0.98") go with the version, for its promotion. The folder must be
-        where it will stay: it is copied when its turn comes.
+        `metrics` and `requirement` ("accuracy >= 0.98") go with the version, for its promotion. The folder
+        must be where it will stay: it is copied when its turn comes.
         """
         self._tell(
             "model",
@@ -101,7 +101,7 @@ class Recorder:
         self._tell("end", status=status)
 
     def _tell(self, kind: str, **fields: Any) -> None:
-        """Write an event into the open run, which it begins or reopens if need be; an empty one says nothing."""
+        """Write an event into the run, which it begins or reopens if need be; an empty one says nothing."""
         if not fields.get("values", True):
             return
         if not self._journal.written:
@@ -118,13 +118,13 @@ class Recorder:
             log.warning("tracking lost an event (%s): %s", kind, error)
 
     def _relative(self, path: Path) -> str:
-        """A path in the run's folder is kept relative to it, so that the folder may be moved before a push."""
+        """A path in the run's folder is kept relative to it: the folder may be moved before a push."""
         path, folder = Path(path).absolute(), self.folder.absolute()
         return str(path.relative_to(folder) if path.is_relative_to(folder) else path)
 
 
 def clean(name: str) -> str:
-    """The nearest name that MLflow takes: letters, digits, `_ - . : /` and spaces, no empty or dotted folders.
+    """The nearest name that MLflow takes: letters, digits, `_ - . : /` and spaces, no empty folders.
 
     "accuracy (top-5)" becomes "accuracy _top-5".
     """

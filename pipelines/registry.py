@@ -1,7 +1,7 @@
 """The registry of models: every export is a version, the newest is the candidate, the best one the champion.
 
-A version carries its metrics, its requirement and the id of the event that registered it as tags. `client` is an
-`mlflow.MlflowClient` throughout.
+A version carries its metrics, its requirement and the id of the event that registered it as tags. `client` is
+an `mlflow.MlflowClient` throughout.
 """
 
 from collections.abc import Callable
@@ -16,7 +16,7 @@ EVENT_TAG, REQUIREMENT_TAG, METRIC_TAG = "cnn.event", "requirement", "metric."
 
 
 def register(client: Any, run: str, event: Event, log_model: Callable[[], Any]) -> None:
-    """Make a version of the model that `log_model` logs, unless this event has made it before; move `candidate`."""
+    """Make a version of what `log_model` logs, unless this event has made it before; move `candidate`."""
     name = event["name"]
     versions = client.search_model_versions(f"name = '{name}'")
     mine = next((known for known in versions if known.tags.get(EVENT_TAG) == event["id"]), None)
@@ -39,15 +39,13 @@ def promote(client: Any, name: str, requirement: str | None) -> dict[str, Any]:
     The requirement is the one given, or the one recorded with the candidate.
 
     Raises:
-        Fault: no candidate, or no requirement (INPUT); the requirement does not hold, or the candidate does not
-            beat the present champion in its metric (GATE).
+        Fault: no candidate, or no requirement (INPUT); the requirement does not hold, or the candidate does
+            not beat the present champion in its metric (GATE).
     """
     models = client.search_registered_models(f"name = '{name}'")
     aliases = models[0].aliases if models else {}
     if CANDIDATE not in aliases:
-        raise Fault(
-            f"NAME must be a registered model with a candidate, got {name!r}; `cnn export` registers one"
-        )
+        raise Fault(f"NAME must be a model with a candidate, got {name!r}; `cnn export` registers one")
     candidate = client.get_model_version(name, aliases[CANDIDATE])
     stated = requirement or candidate.tags.get(REQUIREMENT_TAG)
     if not stated:

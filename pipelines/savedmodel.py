@@ -130,14 +130,22 @@ def write_warmup(folder: Path, prepared: Path, split: str) -> None:
 
 
 def write_card(
-    path: Path, model: "keras.Model", *, recipe: Any, data: Mapping[str, Any], report: Mapping[str, Any], agreement: Any
+    path: Path,
+    model: "keras.Model",
+    *,
+    recipe: Any,
+    data: Mapping[str, Any],
+    report: Mapping[str, Any],
+    agreement: Any,
 ) -> None:
     """The model card: what it is, what it saw, what it measured, how it is built."""
     from cnn_keras import anatomy
 
     low, high = report["accuracy_interval"]
     splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
-    rows = [f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()]
+    rows = [
+        f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()
+    ]
     per_class = [
         f"| {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
         for row in report["classes"]

@@ -10,15 +10,14 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
-import os
 import platform
 import shutil
 import subprocess
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -62,10 +61,17 @@ class Run:
 
         self.recipe = recipe
         self.console = console
-        self.folder = (root / recipe.task / recipe.name).resolve()
+        self.folder: Path = (root / recipe.task / recipe.name).resolve()
         self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
         self.folder.mkdir(parents=True, exist_ok=True)
         self.tracker = Tracker(self.folder, experiment=recipe.task, name=recipe.name)
+        self._checked = False
+
+    def check(self) -> None:
+        """Ask the task, once, whether the library agrees with the recipe; costs the import of TensorFlow."""
+        if not self._checked:
+            self.task.check(self.recipe)
+            self._checked = True
 
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""
@@ -77,8 +83,7 @@ class Run:
 
     def facts(self, stage: str) -> dict[str, Any]:
         """What a finished stage returned."""
-        facts: dict[str, Any] = read_json(self.finished(stage) / MANIFEST)["facts"]
-        return facts
+        return dict(read_json(self.finished(stage) / MANIFEST)["facts"])
 
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """Everything the stage's result depends on, flat, so that a difference can be shown by its key."""
@@ -86,10 +91,10 @@ class Run:
         inputs = recipes.flatten({section: resolved[section] for section in stage.sections if section in resolved})
         if stage.after:
             inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
-        return inputs | self.task.depends(stage.name, self.recipe)
+        return {**inputs, **self.task.depends(stage.name, self.recipe)}
 
 
-def run_stages(run: Run, last: str, *, force: Iterable[str] = (), extend: int = 0) -> dict[str, Any]:
+def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0) -> dict[str, Any]:
     """Bring the run up to date as far as stage `last`; return the facts of that stage.
 
     Stages named in `force` are run even when nothing has changed; `extend` trains a finished run for more epochs.
@@ -116,12 +121,16 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         finished = read_json(final / MANIFEST)["finished"]
         run.console.print(f"[dim]{stage.name:>8}  skipped: nothing it depends on changed since {finished}[/]")
         return
+    run.check()
+    if extend and reason:
+        raise Fault(f"--extend must go on with a finished training of the same settings, but {stage.name} {reason}")
     run.console.print(f"[bold cyan]{stage.name:>8}[/]  {'forced' if force else 'extended' if extend else reason}")
     started = time.time()
-    resumed = _open(partial, final, stage, inputs, force=force, extend=extend)
+    target = {"extend_to": run.facts(stage.name)["epochs"] + extend} if extend else {}
+    resumed = _open(partial, final, stage, inputs | target, force=force)
     if stage.name == "train" and not resumed:
         begin_tracking(run)
-    facts = getattr(run.task, stage.name)(run, partial, **({"extend": extend} if extend else {}))
+    facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
         "stage": stage.name,
         "inputs": inputs,
@@ -129,7 +138,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "facts": facts,
         "outputs": {str(path.relative_to(partial)): file_digest(path) for path in _files(partial)},
         "seconds": round(time.time() - started, 1),
-        "finished": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.recipe.seed,
         "resumed": resumed,
         "versions": versions(),
@@ -153,24 +162,24 @@ def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
         run.tracker.model(run.folder / model["folder"], name=model["name"], metrics=model["metrics"])
 
 
-def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool, extend: int) -> bool:
-    """Make the partial folder ready; True when it holds unfinished work to go on with."""
+def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
+    """Make the partial folder ready; True when it holds work to go on with."""
     beginning = partial / "inputs.json"
-    if extend and final.is_dir():
-        shutil.rmtree(partial, ignore_errors=True)
-        shutil.copytree(final, partial, ignore=shutil.ignore_patterns(MANIFEST))
-    elif stage.resumes and beginning.is_file() and not force:
-        if changes := differences(read_json(beginning), inputs):
+    if stage.resumes and beginning.is_file() and not force:
+        changes = differences(read_json(beginning), inputs)
+        if not changes:
+            return True
+        if "extend_to" not in inputs:
             raise Fault(
                 f"{stage.name} was interrupted under other settings: {'; '.join(changes)}. "
                 "Give the old settings to resume it, or --force to start again."
             )
-        return True
-    else:
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir(parents=True)
+    shutil.rmtree(partial, ignore_errors=True)
+    if "extend_to" in inputs:
+        shutil.copytree(final, partial, ignore=shutil.ignore_patterns(MANIFEST))
+    partial.mkdir(parents=True, exist_ok=True)
     write_json(beginning, inputs)
-    return bool(extend)
+    return "extend_to" in inputs
 
 
 def begin_tracking(run: Run) -> None:
@@ -178,7 +187,10 @@ def begin_tracking(run: Run) -> None:
     facts, prepared = run.facts("prepare"), run.finished("prepare")
     resolved = run.folder / "recipe.yaml"
     write_text(resolved, recipes.dump(run.recipe))
-    tags = {"mlflow.source.git.commit": commit(), "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}"}
+    tags = {
+        "mlflow.source.git.commit": commit(),
+        "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}",
+    }
     run.tracker.start(tags={key: value for key, value in tags.items() if value})
     run.tracker.params(run.recipe.model_dump(mode="json"))
     run.tracker.artifact(resolved)
@@ -262,8 +274,9 @@ def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file())
 
 
-def read_json(path: Path) -> Any:
-    return json.loads(path.read_text(encoding="utf-8"))
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that this project wrote."""
+    return dict(json.loads(path.read_text(encoding="utf-8")))
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -274,7 +287,7 @@ def write_text(path: Path, text: str) -> None:
     """Write under a temporary name, then rename: a reader sees the old file or the new one."""
     temporary = path.with_name(f".{path.name}.tmp")
     temporary.write_text(text, encoding="utf-8")
-    os.replace(temporary, path)
+    temporary.replace(path)
 
 
 def versions() -> dict[str, str]:

@@ -1,8 +1,9 @@
 """Where tracking is kept: `MLFLOW_TRACKING_URI`, or a SQLite database of the project's own.
 
-The project's store is `mlflow/store/mlflow.db` in the nearest folder, from the working directory upwards, that has a
-`mlflow/store/`; if none has, it is made in the working directory. Artifacts lie beside the database of a local store,
-under an absolute path, so that every viewer on the machine finds them, whatever its working directory.
+The project's store is `mlflow/store/mlflow.db` in the nearest folder, from the working directory upwards,
+that has a `mlflow/store/`; if none has, it is made in the working directory. The artifacts of a local store
+lie beside its database, under an absolute path, so that every viewer on the machine finds them from wherever
+it is started.
 """
 
 import logging
@@ -10,6 +11,7 @@ import os
 import re
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
@@ -30,8 +32,8 @@ def store_uri() -> str:
     """The store's URI; the path of a local database is made absolute.
 
     Raises:
-        Fault: `MLFLOW_TRACKING_URI` names an old file store (`mlruns`), which MLflow 3 refuses; the message has the
-            command that migrates it.
+        Fault: `MLFLOW_TRACKING_URI` names an old file store (`mlruns`), which MLflow 3 refuses; the message
+            has the command that migrates it.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI", "").strip()
     if not uri:
@@ -44,8 +46,8 @@ def store_uri() -> str:
         old = Path(unquote(urlsplit(uri).path)).absolute()
         new = sqlite_uri(old.parent / "mlflow.db")
         raise Fault(
-            f"MLFLOW_TRACKING_URI must be a database or a server, got the old file store {uri!r}; migrate it with "
-            f"`mlflow migrate-filestore --source {old} --target {new}` and set MLFLOW_TRACKING_URI={new}"
+            f"MLFLOW_TRACKING_URI must be a database or a server, got the old file store {uri!r}; migrate it "
+            f"with `mlflow migrate-filestore --source {old} --target {new}` and set MLFLOW_TRACKING_URI={new}"
         )
     return uri
 
@@ -53,8 +55,8 @@ def store_uri() -> str:
 def create_store(store: str) -> None:
     """Make the database of a local store unless it exists: ten seconds of migrations, once.
 
-    Another process makes it, which leaves this one its interpreter, and under another name, so that a kill leaves no
-    half-made database behind.
+    Another process makes it, which leaves this one its interpreter, and in a folder aside, so that a kill leaves
+    no half-made database behind.
     """
     from filelock import FileLock
 
@@ -62,17 +64,15 @@ def create_store(store: str) -> None:
     if path is None or path.exists():
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
+    with FileLock(f"{path}.lock"), tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as temporary:
         if path.exists():
             return
         log.info("creating the tracking store %s: about ten seconds, once", path)
-        fresh = path.with_name(f"{path.name}.new")
-        fresh.unlink(missing_ok=True)
-        # -P: the working directory may hold anything named mlflow. A session of its own: Ctrl-C is not for it.
+        fresh = Path(temporary) / path.name
+        # -P: the working directory may hold anything named mlflow. A new session: Ctrl-C is not meant for it.
         command = [sys.executable, "-P", "-m", "mlflow", "db", "upgrade", sqlite_uri(fresh)]
-        environment = ENVIRONMENT | os.environ
         made = subprocess.run(
-            command, env=environment, capture_output=True, text=True, start_new_session=True
+            command, env=ENVIRONMENT | os.environ, capture_output=True, text=True, start_new_session=True
         )
         if made.returncode:
             raise OSError(f"{path} could not be created: {made.stderr.strip()[-300:]}")

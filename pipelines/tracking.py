@@ -1,9 +1,10 @@
 """MLflow: runs, metrics, pictures, data sets and models - and training that does not depend on any of it.
 
-Every event is first written into the run's journal (`pipelines/journal.py`); a daemon thread, the courier, then
-tells the events to the tracking store, in order. A dead or slow store keeps nobody waiting: what it missed stays in
-the journal, and `push` tells it later, to the same store or to another. Telling twice does no harm: the run carries
-its journal's id, metrics their time, a registered model its event's id, and an artifact replaces itself.
+Every event is first written into the run's journal (`pipelines/journal.py`); a daemon thread, the courier,
+then tells the events to the tracking store, in order. A dead or slow store keeps nobody waiting: what it
+missed stays in the journal, and `push` tells it later, to the same store or to another. Telling twice does no
+harm: the run carries its journal's id, metrics their time, a registered model its event's id, and an artifact
+replaces itself.
 
 HTTP is bounded by MLflow's own variables, `MLFLOW_HTTP_REQUEST_TIMEOUT` (30 s unless set) and
 `MLFLOW_HTTP_REQUEST_MAX_RETRIES` (1 unless set). MLflow's telemetry is off.
@@ -32,20 +33,20 @@ from pipelines.journal import Event, Journal
 from pipelines.recorder import Recorder
 from pipelines.store import ENVIRONMENT, artifacts, create_store, public, store_uri
 
-__all__ = ["Tracker", "create_store", "dashboard", "promote", "push", "store_uri"]
+__all__ = ["Tracker", "create_store", "dashboard", "promote", "public", "push", "reachable", "store_uri"]
 
 log = logging.getLogger(__name__)
 
 BATCH = 100  # parameters that MLflow takes in one request
 JOURNAL_TAG = "cnn.journal"
-# Answers that the same request would get for ever: that event is given up, so that those after it get through.
+# Answers that the same request would always get: that event is given up, and those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
 # MLflow's column types for TensorFlow's tensor types.
 COLUMNS = {"string": "string", "bool": "boolean", "float32": "float", "float64": "double", "int64": "long"}
 
 
 class Tracker(Recorder):
-    """The MLflow run of one pipeline. The first call in a process waits for the import of mlflow, none for a store.
+    """The MLflow run of one pipeline. Only the first call in a process waits: for the import of mlflow.
 
     As a context it ends the run on leaving: FINISHED, FAILED after an exception, KILLED after Ctrl-C.
 
@@ -60,7 +61,7 @@ class Tracker(Recorder):
         self._monitors: list[Any] = []
 
     def system(self) -> None:
-        """One sample of CPU, memory and GPU use under MLflow's names; its step is the run's age in seconds."""
+        """One sample of CPU, memory and GPU use by MLflow's names; its step is the run's age in seconds."""
         self._monitors = self._monitors or _monitors()
         sample: dict[str, float] = {}
         for monitor in self._monitors:
@@ -76,7 +77,7 @@ class Tracker(Recorder):
         return self.close(timeout)
 
     def close(self, timeout: float = 30) -> int:
-        """Wait up to `timeout` seconds for the courier; return how many events the store has not been told."""
+        """Wait up to `timeout` seconds for the courier; return how many events are still untold."""
         if self._courier:
             self._courier.close(timeout)
             self._courier = None
@@ -111,15 +112,14 @@ def push(folder: Path) -> tuple[int, int]:
     if not Journal.all(journals):
         raise Fault(f"RUN must be the folder of a tracked run, found no journal in {journals}")
     before = _pending(journals, store)
-    with _answering(store):
+    with reachable(store):
         _deliver(journals, store)
-    after = _pending(journals, store)
-    return before - after, after
+    return before - (after := _pending(journals, store)), after
 
 
 def promote(name: str, *, requirement: str | None = None) -> dict[str, Any]:
     """Make the candidate of a registered model its champion: see `pipelines.registry.promote`."""
-    with _answering(store_uri()) as client:
+    with reachable(store_uri()) as client:
         return registry.promote(client, name, requirement)
 
 
@@ -213,7 +213,7 @@ def _log_params(client: Any, run: str, values: dict[str, str]) -> None:
 
 
 def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
-    """Log the SavedModel as a pyfunc whose loader, `pipelines/pyfunc.py`, goes with it: nothing is pickled."""
+    """Log the SavedModel as a pyfunc whose loader, `pipelines/pyfunc.py`, goes along: nothing is pickled."""
     import mlflow
     from mlflow.entities import LoggedModelOutput, Metric
 
@@ -292,17 +292,16 @@ def _connect(store: str) -> Any:
 
 
 @contextmanager
-def _answering(store: str) -> Iterator[Any]:
-    """A client for a command that is of no use without the store: when it does not answer, the user must know."""
+def reachable(store: str) -> Iterator[Any]:
+    """A client for a command that needs the store; that it does not answer is for the user to mend."""
     _import_mlflow()
     from mlflow.exceptions import MlflowException
 
     try:
         yield _connect(store)
     except (MlflowException, OSError) as error:
-        raise Fault(
-            f"MLFLOW_TRACKING_URI must be a store that answers, got {public(store)}: {brief(error)}"
-        ) from None
+        reason = f"MLFLOW_TRACKING_URI must be a store that answers, got {public(store)}: {brief(error)}"
+        raise Fault(reason) from None
 
 
 def _import_mlflow() -> None:
@@ -315,7 +314,7 @@ def _import_mlflow() -> None:
     warnings.filterwarnings(
         "ignore", module=r"mlflow\."
     )  # its own deprecations, and advice on input examples
-    import mlflow.pyfunc
+    import mlflow.pyfunc  # noqa: F401
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the courier
         logging.getLogger(name).setLevel(logging.CRITICAL)

@@ -20,6 +20,8 @@ CASES = {
     "SubSampling": (lambda: layers.SubSampling(), (6, 8, 3)),
     "PartialConv2D": (lambda: layers.PartialConv2D(TABLE, (3, 2)), (6, 5, 3)),
     "FixedRBF": (lambda: layers.FixedRBF(5, seed=3), (84,)),
+    "LocalResponseNormalization": (lambda: layers.LocalResponseNormalization(3, alpha=0.1), (4, 4, 8)),
+    "PadChannels": (lambda: layers.PadChannels(7), (4, 4, 3)),
     "scaled_tanh": (lambda: keras.layers.Activation(layers.scaled_tanh), (4,)),
 }
 
@@ -149,6 +151,23 @@ def test_rbf_has_no_weights():
     layer = layers.FixedRBF(10)
     layer.build((None, 84))
     assert layer.weights == []
+
+
+def test_local_response_normalization_equals_the_formula_of_the_paper():
+    x = noise(2, 3, 3, 6)
+    expected = np.empty_like(x)
+    for channel in range(6):
+        neighbours = x[..., max(0, channel - 2) : channel + 3]
+        expected[..., channel] = x[..., channel] / (2 + 0.5 * np.sum(neighbours**2, axis=-1)) ** 0.75
+    np.testing.assert_allclose(layers.LocalResponseNormalization(alpha=0.5)(x), expected, rtol=1e-5)
+
+
+def test_padded_channels_are_zeros_behind_the_given_ones():
+    x = noise(2, 3, 3, 4)
+    padded = np.asarray(layers.PadChannels(6)(x))
+    np.testing.assert_array_equal(padded[..., :4], x)
+    assert padded.shape == (2, 3, 3, 6)
+    assert not padded[..., 4:].any()
 
 
 def test_the_library_uses_no_lambda_layers():

@@ -87,9 +87,7 @@ def test_a_saved_network_loads_and_answers_the_same(case, tmp_path):
 def test_every_weight_moves_after_one_step(case):
     model, arguments = case
     before = model.get_weights()
-    model.compile(
-        keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(True), run_eagerly=True
-    )
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(True), run_eagerly=True)
     model.train_on_batch(images_for(arguments), np.arange(4) % arguments["classes"])
     still = [
         weight.path
@@ -100,9 +98,7 @@ def test_every_weight_moves_after_one_step(case):
 
 
 def test_importing_the_catalogue_imports_no_tensorflow():
-    code = (
-        "import sys, cnn_keras.models; sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
-    )
+    code = "import sys, cnn_keras.models; sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
     root = Path(cnn_keras.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
 
@@ -132,9 +128,7 @@ def test_a_name_like_no_other_is_refused_with_all_names():
 
 
 def test_an_unknown_argument_is_refused_with_the_signature_and_the_nearest_argument():
-    with pytest.raises(
-        Fault, match=r"poling must be an argument of .*dropout=0\.0\).*; did you mean pooling\?"
-    ):
+    with pytest.raises(Fault, match=r"poling must be an argument of .*dropout=0\.0\).*; did you mean pooling\?"):
         models.check("lenet.lenet5_modern", input_shape=(32, 32, 1), classes=10, poling="max")
 
 

@@ -18,7 +18,13 @@ from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
 
 IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .jpe .bmp .dib .gif .webp .tif .tiff .avif .heic".split())
-SPLIT_FOLDERS = {"train": "train", "val": "validation", "valid": "validation", "validation": "validation", "test": "test"}
+SPLIT_FOLDERS = {
+    "train": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+}
 
 
 class Item(NamedTuple):
@@ -100,7 +106,13 @@ def csv_file(path: Path) -> list[Item]:
         columns = ", ".join(rows[0]) if rows else "nothing"
         raise Fault(f"{path} must have the columns path and label, got {columns}", code=Fault.DATA)
     return [
-        Item(row["path"], row["label"], (path.parent / row["path"]).read_bytes, row.get("split") or None, row.get("group") or None)
+        Item(
+            row["path"],
+            row["label"],
+            (path.parent / row["path"]).read_bytes,
+            row.get("split") or None,
+            row.get("group") or None,
+        )
         for row in rows
     ]
 
@@ -143,7 +155,12 @@ def tfds(name: str) -> list[Item]:
             code=Fault.DATA,
         ) from error
     return [
-        Item(f"{split}/{row}", names[source[row]["label"]], partial(_tfds_png, source, row), SPLIT_FOLDERS.get(split, "train"))
+        Item(
+            f"{split}/{row}",
+            names[source[row]["label"]],
+            partial(_tfds_png, source, row),
+            SPLIT_FOLDERS.get(split, "train"),
+        )
         for split, source in sources.items()
         for row in range(len(source))
     ]
@@ -161,9 +178,7 @@ def _arrays(
         raise Fault(f"data.classes must name every label up to {labels.max()}, got {len(classes)} names")
     names = [str(label) if classes is None else classes[label] for label in labels]
     prefix = f"{split}/" if split else ""
-    return [
-        Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)
-    ]
+    return [Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)]
 
 
 def _png_row(images: np.ndarray, row: int) -> bytes:

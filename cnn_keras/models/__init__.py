@@ -19,9 +19,7 @@ from cnn_keras.fault import Fault
 
 def catalogue() -> dict[str, Callable]:
     """Every builder by its name, `family.builder`, in alphabetical order of the families."""
-    families = [
-        importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)
-    ]
+    families = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     return {
         f"{family.__name__.rpartition('.')[2]}.{name}": builder
         for family in families

@@ -47,9 +47,7 @@ def lenet5(*, input_shape=(32, 32, 1), classes=10, code_seed=0):
     x = _squashed(_convolution(120, 5, name="c5"), x)
     x = layers.Flatten(name="flatten")(x)
     x = _squashed(layers.Dense(84, kernel_initializer="lecun_uniform", name="f6"), x)
-    return keras.Model(
-        image, FixedRBF(classes, seed=code_seed, dtype="float32", name="logits")(x), name="lenet5"
-    )
+    return keras.Model(image, FixedRBF(classes, seed=code_seed, dtype="float32", name="logits")(x), name="lenet5")
 
 
 def _convolution(filters, size, **arguments):

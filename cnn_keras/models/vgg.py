@@ -10,7 +10,9 @@ import keras
 from keras import layers
 
 
-def very_deep_network(depths, *, input_shape=(224, 224, 3), classes=1000, batch_norm=False, dropout=0.5, name):
+def very_deep_network(
+    depths, *, input_shape=(224, 224, 3), classes=1000, batch_norm=False, hidden=4096, dropout=0.5, name
+):
     """Five stages of 3×3 convolutions and a pooling, then three dense layers.
 
     Args:
@@ -18,7 +20,8 @@ def very_deep_network(depths, *, input_shape=(224, 224, 3), classes=1000, batch_
         input_shape: (height, width, channels), height and width at least 32; the first dense layer grows with it.
         classes: length of the logits.
         batch_norm: normalise after every convolution, which then has no bias.
-        dropout: share of the units of each hidden dense layer dropped in training, in [0, 1).
+        hidden: units of each of the two dense layers before the last.
+        dropout: share of those units dropped in training, in [0, 1).
         name: of the model.
 
     Returns:
@@ -31,16 +34,14 @@ def very_deep_network(depths, *, input_shape=(224, 224, 3), classes=1000, batch_
             x = _convolution(x, min(64 * 2 ** (stage - 1), 512), batch_norm, name=f"conv{stage}_{unit}")
         x = layers.MaxPooling2D(2, name=f"stage{stage}")(x)
     x = layers.Flatten(name="flatten")(x)
-    for hidden in ("fc6", "fc7"):
-        x = layers.Dense(4096, activation="relu", kernel_initializer="he_normal", name=hidden)(x)
-        x = layers.Dropout(dropout, name=f"{hidden}_dropout")(x)
+    for dense in ("fc6", "fc7"):
+        x = layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name=dense)(x)
+        x = layers.Dropout(dropout, name=f"{dense}_dropout")(x)
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
 
 
 def _convolution(x, filters, batch_norm, name):
-    x = layers.Conv2D(
-        filters, 3, padding="same", use_bias=not batch_norm, kernel_initializer="he_normal", name=name
-    )(x)
+    x = layers.Conv2D(filters, 3, padding="same", use_bias=not batch_norm, kernel_initializer="he_normal", name=name)(x)
     if batch_norm:
         x = layers.BatchNormalization(name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)

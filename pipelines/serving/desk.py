@@ -47,6 +47,7 @@ class Desk:
 
     def application(self) -> Starlette:
         routes = [
+            Route("/v1/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),  # the hot one
             Route("/", self._measured("page", self._show_page)),
             Route("/healthz", self._measured("health", self._health)),
             Route("/metrics", self._measured("metrics", self._metrics)),
@@ -100,7 +101,7 @@ class Desk:
 
     async def _models(self, request: Request) -> Response:
         """Everything under /v1/, whose paths Starlette's patterns cannot express."""
-        path, method = request.url.path, request.method
+        path, method = request.scope["path"], request.method
         if method == "POST" and (place := contract.PREDICTION.fullmatch(path)):
             contract.check_place(self.model, place)
             return await self._predict(request, place["verb"].lower())

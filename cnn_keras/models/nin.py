@@ -1,0 +1,70 @@
+"""Network in network: Lin, Chen and Yan, "Network in network", 2013.
+
+A convolution followed by two 1×1 convolutions slides a small multi-layer perceptron over the image, and the average
+over all positions replaces dense layers. Sizes are those of the authors' Caffe models.
+
+Differs from the paper: the class maps are averaged without a ReLU before, so that logits may be negative.
+"""
+
+import keras
+from keras import layers
+
+from cnn_keras.fault import Fault
+
+
+def nin(*, input_shape=(227, 227, 3), classes=1000, dropout=0.5):
+    """The ImageNet model: 7,595,176 parameters.
+
+    Args:
+        input_shape: (height, width, channels), height and width at least 67.
+        classes: length of the logits.
+        dropout: share of the values before the last perceptron dropped in training, in [0, 1).
+
+    Returns:
+        A model from `image` (batch, height, width, channels), floats, to `logits` (batch, classes), float32.
+
+    Raises:
+        Fault: when the image is too small.
+    """
+    if min(input_shape[:2]) < 67:
+        height, width, _ = input_shape
+        raise Fault(f"input_shape must be at least 67×67, got {height}×{width}; resize the images or take nin_cifar")
+    x = image = keras.Input(input_shape, name="image")
+    x = _perceptron(x, (96, 96, 96), 11, strides=4, name="mlp1")
+    x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)
+    x = _perceptron(x, (256, 256, 256), 5, name="mlp2")
+    x = layers.MaxPooling2D(3, strides=2, name="pool2")(x)
+    x = _perceptron(x, (384, 384, 384), 3, name="mlp3")
+    x = layers.MaxPooling2D(3, strides=2, name="pool3")(x)
+    x = layers.Dropout(dropout, name="dropout")(x)
+    return _averaged(image, _perceptron(x, (1024, 1024, classes), 3, last=True, name="mlp4"), name="nin")
+
+
+def nin_cifar(*, input_shape=(32, 32, 3), classes=10, dropout=0.5):
+    """The CIFAR model, for small images: 966,986 parameters at 10 classes.
+
+    Arguments and result are those of `nin`; any height and width will do.
+    """
+    x = image = keras.Input(input_shape, name="image")
+    x = _perceptron(x, (192, 160, 96), 5, name="mlp1")
+    x = layers.MaxPooling2D(3, strides=2, padding="same", name="pool1")(x)
+    x = layers.Dropout(dropout, name="dropout1")(x)
+    x = _perceptron(x, (192, 192, 192), 5, name="mlp2")
+    x = layers.AveragePooling2D(3, strides=2, padding="same", name="pool2")(x)
+    x = layers.Dropout(dropout, name="dropout2")(x)
+    return _averaged(image, _perceptron(x, (192, 192, classes), 3, last=True, name="mlp3"), name="nin_cifar")
+
+
+def _perceptron(x, widths, size, *, name, strides=1, last=False):
+    """A convolution of this size and two of 1×1; the last one of the network leaves its class maps as they are."""
+    padding = "valid" if strides > 1 else "same"
+    for place, (filters, side) in enumerate(zip(widths, (size, 1, 1), strict=True), start=1):
+        options = {"strides": strides, "padding": padding} if place == 1 else {}
+        options["activation"] = None if last and place == len(widths) else "relu"
+        x = layers.Conv2D(filters, side, kernel_initializer="he_normal", name=f"{name}_{place}", **options)(x)
+    return x
+
+
+def _averaged(image, class_maps, name):
+    logits = layers.GlobalAveragePooling2D(dtype="float32", name="logits")(class_maps)
+    return keras.Model(image, logits, name=name)

@@ -1,0 +1,206 @@
+"""Labelled images: the data section of a recipe, and the prepared splits that it becomes on disk.
+
+`prepare` leaves TFRecord shards of each split, `split.csv` (what went where), `problems.csv` (what was odd),
+`data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
+"""
+
+import csv
+import io
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+
+from cnn_keras.fault import Fault
+from pipelines import intake, stages
+from pipelines.recipe import Fraction, Positive, Section
+
+if TYPE_CHECKING:
+    from cnn_keras.data.batch import Shape
+    from pipelines.stages import Run
+
+SAMPLES = 60  # pictures on the contact sheet
+
+
+def _from_recipe(path: Path, info: ValidationInfo) -> Path:
+    return (info.context["folder"] / path.expanduser()).resolve() if info.context else path
+
+
+class Data(Section):
+    """Where the images come from and what shape they are given."""
+
+    source: str
+    path: Annotated[Path, AfterValidator(_from_recipe)] | None = None
+    classes: tuple[str, ...] | None = None  # names of integer labels, in their order
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    size: tuple[Positive, Positive] = (224, 224)  # height, width
+    channels: Literal[1, 3] = 3
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    validation: Fraction = 0.1
+    test: Fraction = 0.2
+    normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
+    max_bad: Fraction = 0.1  # a larger share of unusable images is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
+
+    @model_validator(mode="after")
+    def _path_is_given(self) -> Self:
+        if self.path is None and self.source in ("folder", "csv", "idx"):
+            raise ValueError(f"path is required with source: {self.source}; write it there or --set data.path=PATH")
+        return self
+
+
+def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+    """Validate, split and record the images of `run.recipe.data`; fit the normalisation on the training split."""
+    from cnn_keras.data import read
+
+    data: Data = run.recipe.data
+    items = read.items(data.source, path=data.path, classes=data.classes, group=data.group)
+    examined = intake.examine(items, console=run.console)
+    problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
+    intake.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console)
+    kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
+    classes = _class_names([item.label for item, _ in kept], data)
+    splits = _splits(kept, data, run.recipe.seed)
+    stages.write_text(folder / "split.csv", _split_csv(kept, splits))
+    counts = _write_records(run, folder, kept, splits, classes)
+    shape = shape_of(data)
+    sizes = {split: sum(inner.values()) for split, inner in counts.items()}
+    facts: dict[str, Any] = {
+        "source": data.source,
+        "location": str(data.path or data.source),
+        "classes": classes,
+        "splits": sizes,
+        "normalization": _fit_normalization(folder, shape, data.normalize),
+        "problems": {kind: len(group) for kind, group in intake.grouped(problems).items()},
+    }
+    facts["digest"] = stages.digest([facts, stages.file_digest(folder / "split.csv"), *shape])
+    stages.write_json(folder / "data.json", facts)
+    _draw_data(folder, shape, classes, counts)
+    shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    run.console.print(f"          {len(kept):,} images of {len(classes)} classes: {shares}")
+    return facts
+
+
+def shape_of(data: Data) -> "Shape":
+    from cnn_keras.data.batch import Shape
+
+    return Shape(data.size, data.channels, data.fit)
+
+
+def validation_split(data: dict[str, Any]) -> str:
+    """The split that chooses the best epoch."""
+    return "validation" if "validation" in data["splits"] else "train"
+
+
+def test_split(data: dict[str, Any]) -> str:
+    """The split that measures."""
+    return "test" if "test" in data["splits"] else validation_split(data)
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read but a CSV list."""
+    if data.path is None or not data.path.exists():
+        return None  # reading the source will say what is wrong
+    files = sorted(data.path.rglob("*")) if data.path.is_dir() else [data.path]
+    if data.path.is_file():
+        with data.path.open(newline="", encoding="utf-8-sig") as file:
+            files += [data.path.parent / row["path"] for row in csv.DictReader(file) if row.get("path")]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def _class_names(labels: list[str], data: Data) -> list[str]:
+    """The classes in natural order, or in the order in which the recipe names them."""
+    from cnn_keras.data import read
+
+    found = set(labels)
+    names = [name for name in data.classes if name in found] if data.classes else sorted(found, key=read.natural)
+    if len(names) < 2:
+        raise Fault(f"{data.source} must hold at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA)
+    return names
+
+
+def _splits(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
+    """The split of each kept item: the source's own where it has one, else stratified with copies kept together."""
+    from cnn_keras.data import split
+
+    prescribed = [item.split for item, _ in kept]
+    fractions = {"validation": data.validation, "test": data.test}
+    fractions = {name: share for name, share in fractions.items() if name not in prescribed}
+    free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
+    if "train" in prescribed or "test" in prescribed:
+        fractions.pop("test", None)  # a source that prescribes a split decides what is tested
+    labels = [kept[row][0].label for row in free]
+    groups = [kept[row][0].group or kept[row][1] for row in free]
+    drawn = split.stratified(labels, groups, fractions=fractions, seed=seed)
+    splits = [name or "train" for name in prescribed]
+    for row, name in zip(free, drawn, strict=True):
+        splits[row] = str(name)
+    return splits
+
+
+def _split_csv(kept: list[tuple[Any, str]], splits: list[str]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "label", "split", "sha256"])
+    writer.writerows((item.id, item.label, name, digest) for (item, digest), name in zip(kept, splits, strict=True))
+    return out.getvalue()
+
+
+def _write_records(
+    run: "Run", folder: Path, kept: list[tuple[Any, str]], splits: list[str], classes: list[str]
+) -> dict[str, Counter[str]]:
+    """Write the shards of each split, the training examples shuffled; return how many of each class went where."""
+    import numpy as np
+
+    from cnn_keras.data import records
+
+    numbers = {name: number for number, name in enumerate(classes)}
+    counts: dict[str, Counter[str]] = {}
+    with intake.progress(run.console) as bar:
+        task = bar.add_task("writing records", total=len(kept))
+        for split in ("train", "validation", "test"):
+            items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
+            if split == "train":
+                items = [items[row] for row in np.random.default_rng(run.recipe.seed).permutation(len(items))]
+            if items:
+                records.write(folder, split, intake.plain_rows(items, numbers, bar=bar, task=task))
+                counts[split] = Counter(item.label for item in items)
+    return counts
+
+
+def _fit_normalization(folder: Path, shape: "Shape", kind: str) -> dict[str, Any]:
+    """The arguments of Keras's Normalization layer, fitted on the training split in one pass."""
+    import numpy as np
+
+    from cnn_keras.data import batch
+
+    if kind == "rescale":
+        return {"axis": None, "mean": 0.0, "variance": 255.0**2}
+    count, total, squares = (
+        0,
+        np.zeros((*shape.size, shape.channels)),
+        np.zeros((*shape.size, shape.channels)),
+    )
+    for images, _ in batch.batches(folder, "train", shape, batch_size=256).as_numpy_iterator():
+        exact = images.astype(np.float64)
+        count += len(images)
+        total += exact.sum(axis=0)
+        squares += (exact**2).sum(axis=0)
+    if kind == "mean_image":
+        return {"axis": [1, 2, 3], "mean": (total / count).tolist(), "variance": np.ones_like(total).tolist()}
+    mean = (total / count).mean(axis=(0, 1))
+    variance = (squares / count).mean(axis=(0, 1)) - mean**2
+    return {"axis": -1, "mean": mean.tolist(), "variance": np.maximum(variance, 1.0).tolist()}
+
+
+def _draw_data(folder: Path, shape: "Shape", classes: list[str], counts: dict[str, Counter[str]]) -> None:
+    from cnn_keras.data import batch
+    from pipelines import charts, pictures
+
+    sample = batch.arrays(folder, "train", shape, limit=SAMPLES)
+    titles = [classes[label] for label in sample.labels]
+    pictures.contact_sheet(list(sample.images), titles, folder / "contact_sheet.png")
+    ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
+    charts.class_balance(ordered, folder / "class_balance.png")

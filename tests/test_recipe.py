@@ -1,0 +1,130 @@
+"""Recipes: every shipped one loads and builds; every mistake is named, all at once, with what was meant."""
+
+from pathlib import Path
+
+import pytest
+
+from cnn_keras import models
+from cnn_keras.data import augment
+from cnn_keras.fault import Fault
+from pipelines import recipe as recipes
+
+DIGITS = "classify/digits-lenet5"
+
+
+def shipped(name):
+    return recipes.load(name, ["data.path=."] if name.startswith("classify/folder") else [])
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_a_shipped_recipe_loads_and_its_builder_takes_its_arguments(name):
+    recipe = shipped(name)
+    assert recipe.name == name.partition("/")[2]
+    models.check(recipe.model.builder, **{"input_shape": (), "classes": 0, **recipe.model.arguments})
+    augment.compose(recipe.augment)
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_a_shipped_recipe_says_what_it_is_and_how_to_run_it(name):
+    header = recipes.header(name)
+    assert f"Run: cnn run {name}" in header
+    assert "Published" in header or name.startswith("classify/folder")
+
+
+@pytest.mark.parametrize("name", recipes.shipped())
+def test_the_resolved_recipe_is_itself_a_recipe(name, tmp_path):
+    recipe = shipped(name)
+    path = tmp_path / "resolved.yaml"
+    path.write_text(recipes.dump(recipe))
+    assert recipes.load(str(path)) == recipe
+
+
+def test_every_error_is_named_at_once_with_the_nearest_key():
+    with pytest.raises(Fault) as fault:
+        recipes.load(DIGITS, ["train.epoch=3", "train.batch_size=0", "seed=yes", "modle={}"])
+    lines = str(fault.value).splitlines()
+    assert "train.epoch: unknown key; did you mean epochs?" in lines
+    assert "modle: unknown key; did you mean model?" in lines
+    assert any(line.startswith("train.batch_size: must be greater than or equal to 1, got 0") for line in lines)
+    assert any(line.startswith("seed: must be") and "'yes'" in line for line in lines)
+    assert fault.value.code == Fault.INPUT
+
+
+@pytest.mark.parametrize(
+    ("override", "key", "value"),
+    [
+        ("train.learning_rate=1e-4", ("train", "learning_rate"), 1e-4),
+        ("train.patience=null", ("train", "patience"), None),
+        ("data.size=[40, 48]", ("data", "size"), (40, 48)),
+        ("name=no", ("name",), "no"),  # YAML 1.2: not a boolean
+    ],
+)
+def test_a_setting_of_the_command_line_is_read_as_yaml(override, key, value):
+    found = recipes.load(DIGITS, [override])
+    for part in key:
+        found = getattr(found, part)
+    assert found == value
+
+
+@pytest.mark.parametrize("override", ["train.epochs", "=3", "train..epochs=3", "seed.deeper=1"])
+def test_a_malformed_setting_is_refused(override):
+    with pytest.raises(Fault, match="--set"):
+        recipes.load(DIGITS, [override])
+
+
+def test_a_key_given_twice_is_an_error(tmp_path):
+    path = tmp_path / "twice.yaml"
+    path.write_text("task: classify\nseed: 1\nseed: 2\n")
+    with pytest.raises(Fault, match="duplicate key"):
+        recipes.load(str(path))
+
+
+def test_a_path_is_relative_to_the_recipe_and_in_a_setting_to_the_working_directory(tmp_path, monkeypatch):
+    text = recipes.locate("classify/folder-lenet5").read_text().replace("path: null", "path: photos")
+    (tmp_path / "recipes").mkdir()
+    path = tmp_path / "recipes" / "mine.yaml"
+    path.write_text(text)
+    monkeypatch.chdir(tmp_path)
+    assert recipes.load(str(path)).data.path == tmp_path / "recipes" / "photos"
+    assert recipes.load(str(path), ["data.path=photos"]).data.path == tmp_path / "photos"
+
+
+def test_an_unknown_recipe_is_answered_with_the_nearest_names():
+    with pytest.raises(Fault, match="did you mean classify/digits-lenet5"):
+        recipes.load("classify/digit-lenet5")
+
+
+def test_a_source_that_needs_a_path_says_so():
+    with pytest.raises(Fault, match=r"path is required with source: folder.*--set data.path"):
+        recipes.load("classify/folder-lenet5")
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        ["train.schedule=step"],
+        ["train.milestones=[3]"],
+        ["train.warmup_epochs=60"],
+        ["train.schedule=plateau", "train.warmup_epochs=1"],
+    ],
+)
+def test_a_half_given_schedule_is_refused(settings):
+    with pytest.raises(Fault, match="train:"):
+        recipes.load(DIGITS, settings)
+
+
+def test_a_wrong_builder_argument_is_named_before_any_data_is_read():
+    recipe = recipes.load(DIGITS, ["model.droput=0.5"])
+    from pipelines.tasks import classify
+
+    with pytest.raises(Fault, match="dropout"):
+        classify.check(recipe)
+
+
+def test_flatten_joins_keys_with_dots():
+    assert recipes.flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {"a.b": 1, "a.c": {}, "d": [2]}
+
+
+def test_no_shipped_recipe_is_longer_than_a_page():
+    for name in recipes.shipped():
+        assert len(Path(recipes.locate(name)).read_text().splitlines()) <= 40

@@ -1,0 +1,227 @@
+"""Stages: skipped when fresh, run with the reason when not, published whole or not at all, one command at a time."""
+
+import json
+import types
+
+import pytest
+from rich.console import Console
+
+from cnn_keras.fault import Fault
+from pipelines import recipe as recipes
+from pipelines import stages
+
+
+class Silent:
+    """A tracker that nobody listens to."""
+
+    def __getattr__(self, name):
+        return lambda *arguments, **keywords: 0
+
+
+class Task:
+    """Four verbs that count how often they are called and write one file each."""
+
+    def __init__(self):
+        self.calls = []
+        self.code = "sha256:1"
+        self.failed = []
+        self.killed = False
+
+    def depends(self, stage, recipe):
+        return {"code": self.code} if stage == "train" else {}
+
+    def check(self, recipe):
+        self.calls.append("check")
+
+    def prepare(self, run, folder):
+        self.calls.append("prepare")
+        (folder / "data.json").write_text("{}")
+        return {"digest": "d", "source": "s", "location": "l"}
+
+    def train(self, run, folder, extend_to=None):
+        self.calls.append("train" if extend_to is None else f"train to {extend_to}")
+        state = folder / "state"
+        epochs = int(state.read_text()) if state.exists() else 0
+        state.write_text(str(epochs + 1))
+        if self.killed:
+            raise KeyboardInterrupt
+        return {"digest": f"w{epochs + 1}", "epochs": epochs + 1}
+
+    def evaluate(self, run, folder):
+        self.calls.append("evaluate")
+        (folder / "report.json").write_text("{}")
+        return {"metrics": {"test_accuracy": 0.5}, "failed": self.failed}
+
+    def export(self, run, folder):
+        self.calls.append("export")
+        version = 1 + len(list((run.folder / "export" / "m").glob("*")))
+        (folder / "m" / str(version)).mkdir(parents=True)
+        (folder / "m" / str(version) / "saved_model.pb").write_text("")
+        return {"name": "m", "version": version}
+
+
+@pytest.fixture
+def task():
+    return Task()
+
+
+@pytest.fixture
+def opened(tmp_path, task, monkeypatch):
+    """A function that opens the run as a new command would, with settings changed."""
+    monkeypatch.setattr("pipelines.tracking.Tracker", lambda *arguments, **keywords: Silent())
+
+    def open_run(*overrides):
+        recipe = recipes.load("classify/digits-lenet5", overrides)
+        run = stages.Run(recipe, Console(quiet=True), tmp_path)
+        run.task = task
+        return run
+
+    return open_run
+
+
+def test_a_second_run_skips_every_stage(opened, task):
+    stages.run_stages(opened(), "export")
+    assert task.calls == ["check", "prepare", "train", "evaluate", "export"]
+    task.calls.clear()
+    stages.run_stages(opened(), "export")
+    assert task.calls == []
+
+
+@pytest.mark.parametrize(
+    ("override", "expected"),
+    [
+        ("train.epochs=7", ["check", "train"]),
+        ("evaluate.worst=3", ["check", "evaluate"]),
+        ("export.tolerance=1e-3", ["check", "export"]),
+        ("data.size=[40, 40]", ["check", "prepare"]),  # the same digest: what follows still stands
+    ],
+)
+def test_a_changed_setting_runs_what_depends_on_it(opened, task, override, expected):
+    stages.run_stages(opened(), "export")
+    task.calls.clear()
+    stages.run_stages(opened(override), "export")
+    assert task.calls == expected
+
+
+def test_changed_weights_run_what_stands_on_them(opened, task):
+    stages.run_stages(opened(), "export")
+    task.calls.clear()
+    stages.run_stages(opened(), "export", extend=2)
+    assert task.calls == ["check", "train to 3", "evaluate", "export"]
+    assert sorted(path.name for path in (opened().folder / "export" / "m").iterdir()) == ["1", "2"]
+
+
+def test_a_missing_output_is_made_again(opened, task):
+    stages.run_stages(opened(), "prepare")
+    (opened().folder / "prepare" / "data.json").unlink()
+    task.calls.clear()
+    stages.run_stages(opened(), "prepare")
+    assert task.calls == ["check", "prepare"]
+
+
+def test_the_reason_names_the_setting_and_both_values(opened, tmp_path):
+    run = opened()
+    stages.run_stages(run, "train")
+    changed = opened("train.epochs=7")
+    reason = stages.stale(run.folder / "train", changed.inputs(stages.STAGES["train"]))
+    assert reason == "changed: train.epochs 60 → 7"
+
+
+def test_force_runs_a_fresh_stage(opened, task):
+    stages.run_stages(opened(), "train")
+    task.calls.clear()
+    stages.run_stages(opened(), "train", force=["train"])
+    assert task.calls == ["check", "train"]
+
+
+def test_an_interrupted_training_goes_on_where_it_was(opened, task):
+    task.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(opened(), "train")
+    task.killed = False
+    assert stages.run_stages(opened(), "train")["epochs"] == 2
+
+
+def test_an_interrupted_training_refuses_other_settings_and_names_them(opened, task):
+    task.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(opened(), "train")
+    with pytest.raises(Fault, match=r"train.epochs 60 → 7.*--force"):
+        stages.run_stages(opened("train.epochs=7"), "train")
+    task.killed = False
+    assert stages.run_stages(opened("train.epochs=7"), "train", force=["train"])["epochs"] == 1
+
+
+def test_extending_needs_a_finished_training_of_the_same_settings(opened):
+    with pytest.raises(Fault, match="--extend must go on with a finished training"):
+        stages.run_stages(opened(), "train", extend=2)
+
+
+def test_a_failed_requirement_stops_the_pipeline_with_its_own_code_every_time(opened, task):
+    task.failed = ["accuracy must be at least 0.9, got 0.5"]
+    for _ in range(2):
+        with pytest.raises(Fault, match="at least 0.9") as fault:
+            stages.run_stages(opened(), "export")
+        assert fault.value.code == Fault.GATE
+    assert task.calls.count("evaluate") == 1
+    assert "export" not in task.calls
+
+
+def test_a_half_written_stage_is_never_published(opened, task, monkeypatch):
+    def broken(run, folder):
+        (folder / "half").write_text("")
+        raise RuntimeError("killed")
+
+    monkeypatch.setattr(task, "prepare", broken)
+    with pytest.raises(RuntimeError):
+        stages.run_stages(opened(), "prepare")
+    assert not (opened().folder / "prepare").exists()
+
+
+def test_a_kill_between_the_manifest_and_the_rename_loses_nothing(opened, task):
+    stages.run_stages(opened(), "prepare")
+    folder = opened().folder
+    (folder / "prepare").rename(folder / ".prepare.partial")
+    task.calls.clear()
+    stages.run_stages(opened(), "prepare")
+    assert task.calls == []
+    assert (folder / "prepare" / "data.json").is_file()
+
+
+def test_a_manifest_says_what_went_in_and_came_out(opened):
+    run = opened()
+    stages.run_stages(run, "train")
+    manifest = json.loads((run.folder / "train" / "manifest.json").read_text())
+    assert manifest["inputs"]["train.epochs"] == 60
+    assert manifest["outputs"]["state"] == stages.file_digest(run.folder / "train" / "state")
+    assert manifest["versions"]["keras"]
+    assert manifest["seed"] == 0
+
+
+def test_a_run_is_used_by_one_command_at_a_time(opened):
+    run = opened()
+    with stages.locked(run.folder), pytest.raises(Fault, match="one command at a time"):
+        stages.run_stages(opened(), "prepare")
+
+
+def test_the_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
+    monkeypatch.setattr(stages, "SOURCES", tmp_path)
+    source = tmp_path / "a.py"
+    source.write_text("x = 1\n")
+    first = stages.code_digest("a.py")
+    source.write_text("x = 1  # one\n\n")
+    assert stages.code_digest("a.py") == first
+    source.write_text("x = 2\n")
+    assert stages.code_digest("a.py") != first
+
+
+def test_a_stage_not_run_yet_is_named_with_its_command(opened):
+    with pytest.raises(Fault, match="cnn prepare classify/digits-lenet5"):
+        opened().finished("prepare")
+
+
+def test_the_task_of_a_recipe_is_its_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("pipelines.tracking.Tracker", lambda *arguments, **keywords: Silent())
+    run = stages.Run(recipes.load("classify/digits-lenet5"), Console(quiet=True), tmp_path)
+    assert isinstance(run.task, types.ModuleType)
+    assert {"Recipe", "prepare", "train", "evaluate", "export"} <= vars(run.task).keys()
