@@ -151,7 +151,9 @@ def serve(
     """
     from pipelines import savedmodel
     from pipelines.serving import app as serving
+    from pipelines.startup import load_tensorflow
 
+    load_tensorflow(_console(False))
     serving.serve(savedmodel.locate(model, runs), host=host, port=port)
 
 
@@ -171,15 +173,16 @@ def predict(
     """
     from pipelines import predict as predicting
     from pipelines import savedmodel
+    from pipelines.startup import load_tensorflow
 
     console = _console(as_json)
+    load_tensorflow(console)
     answers = predicting.predict(savedmodel.locate(model, runs), images, top=top, console=console)
     if csv:
         predicting.write_csv(answers, csv)
         console.print(f"wrote {csv}")
     if pictures:
-        predicting.draw(answers, pictures)
-        console.print(f"wrote {len(answers)} pictures to {pictures}")
+        console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
     if as_json:
         print(json.dumps([answer.as_dict() for answer in answers], indent=1))
     if all(answer.problem for answer in answers):
@@ -267,7 +270,9 @@ def doctor(as_json: AsJson = False) -> None:
     Example: cnn doctor
     """
     from pipelines import doctor as doctors
+    from pipelines.startup import load_tensorflow
 
+    load_tensorflow(_console(as_json))
     report = doctors.examine()
     if as_json:
         print(json.dumps(report, indent=1))
@@ -305,8 +310,7 @@ def _stages(
         console.print("\ninterrupted; the state after the last whole epoch is saved. To resume, run the same command.")
         raise typer.Exit(130) from None
     finally:
-        opened.tracker.end(status)
-        if pending := opened.tracker.close():
+        if pending := opened.tracker.finish(status):
             console.print(f"{pending} tracking events wait in {opened.folder}; `cnn push {reference}` delivers them")
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -334,9 +338,18 @@ def _result(result: dict[str, Any], *, as_json: bool) -> None:
 
 
 def _console(as_json: bool) -> "Console":
-    from rich.console import Console
+    """Where people are spoken to; what the pipeline logs is shown there too."""
+    import logging
 
-    return Console(stderr=as_json, highlight=False, soft_wrap=True)
+    from rich.console import Console
+    from rich.logging import RichHandler
+
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    handler.setFormatter(logging.Formatter("          %(message)s"))
+    log = logging.getLogger("pipelines")
+    log.handlers, log.level, log.propagate = [handler], logging.INFO, False
+    return console
 
 
 def _escaped(text: str) -> str:

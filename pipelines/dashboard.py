@@ -16,6 +16,7 @@ from cnn_keras.fault import Fault
 from pipelines.store import ENVIRONMENT, artifacts, create_store, database, public, store_uri
 
 PATIENCE = 120  # seconds until the server must answer
+PAGE = "/#/experiments?workflowType=machine_learning"  # else MLflow opens its pages for language models
 
 
 def dashboard(
@@ -50,13 +51,11 @@ def dashboard(
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-        terminated = signal.signal(
-            signal.SIGTERM, signal.default_int_handler
-        )  # end like Ctrl-C, server and all
+        terminated = signal.signal(signal.SIGTERM, signal.default_int_handler)  # end like Ctrl-C, server and all
         try:
             address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
             _wait(server, f"{address}/health", output)
-            say(f"MLflow answers at {address} (store {public(store)}); Ctrl-C ends it")
+            say(f"MLflow shows {public(store)} at {address}{PAGE}; Ctrl-C ends it")
             server.wait()
             raise Fault(f"the dashboard must stay up, it ended: {_tail(output)}")
         except KeyboardInterrupt:

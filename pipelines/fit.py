@@ -82,6 +82,7 @@ def fit(
             initial_epoch=done,
             epochs=epochs,
             steps_per_epoch=math.ceil(images / settings.batch_size),
+            shuffle=False,  # the batches come in their order
             callbacks=[keeper],
             verbose=0,
         )

@@ -71,7 +71,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         "location": str(data.path or data.source),
         "classes": classes,
         "splits": sizes,
-        "normalization": _fit_normalization(folder, shape, data.normalize),
+        "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
         "problems": {kind: len(group) for kind, group in intake.grouped(problems).items()},
     }
     facts["digest"] = stages.digest([facts, stages.file_digest(folder / "split.csv"), *shape])
@@ -170,7 +170,7 @@ def _write_records(
     return counts
 
 
-def _fit_normalization(folder: Path, shape: "Shape", kind: str) -> dict[str, Any]:
+def _fit_normalization(folder: Path, shape: "Shape", kind: str, size: int) -> dict[str, Any]:
     """The arguments of Keras's Normalization layer, fitted on the training split in one pass."""
     import numpy as np
 
@@ -183,7 +183,7 @@ def _fit_normalization(folder: Path, shape: "Shape", kind: str) -> dict[str, Any
         np.zeros((*shape.size, shape.channels)),
         np.zeros((*shape.size, shape.channels)),
     )
-    for images, _ in batch.batches(folder, "train", shape, batch_size=256).as_numpy_iterator():
+    for images, _ in batch.batches(folder, "train", shape, count=size, batch_size=256).as_numpy_iterator():
         exact = images.astype(np.float64)
         count += len(images)
         total += exact.sum(axis=0)

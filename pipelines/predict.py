@@ -54,8 +54,8 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
     write_text(path, out.getvalue())
 
 
-def draw(answers: Sequence[Answer], folder: Path) -> None:
-    """Each readable picture with its answer below it."""
+def draw(answers: Sequence[Answer], folder: Path) -> int:
+    """Draw each readable picture with its answer below it; return how many."""
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -67,6 +67,7 @@ def draw(answers: Sequence[Answer], folder: Path) -> None:
             with Image.open(answer.path) as image:
                 pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
             pictures.drawn(pixels, *answer.classes[0], folder / f"{number:04d}-{answer.path.stem}.png")
+    return sum(bool(answer.classes) for answer in answers)
 
 
 def _files(images: Sequence[Path]) -> Iterator[Path]:
@@ -121,3 +122,5 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
         then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)
         table.add_row(escape(str(answer.path)), f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]")
     console.print(table)
+    if unread := sum(answer.problem is not None for answer in answers):
+        console.print(f"{unread} of {len(answers)} could not be read")

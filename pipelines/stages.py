@@ -25,6 +25,7 @@ from rich.console import Console
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
+from pipelines.startup import load_tensorflow
 
 MANIFEST = "manifest.json"
 SOURCES = Path(__file__).parent.parent
@@ -70,6 +71,7 @@ class Run:
     def check(self) -> None:
         """Ask the task, once, whether the library agrees with the recipe; costs the import of TensorFlow."""
         if not self._checked:
+            load_tensorflow(self.console)
             self.task.check(self.recipe)
             self._checked = True
 

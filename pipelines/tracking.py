@@ -62,7 +62,6 @@ class Tracker(Recorder):
 
     def system(self) -> None:
         """One sample of CPU, memory and GPU use by MLflow's names; its step is the run's age in seconds."""
-        self._monitors = self._monitors or _monitors()
         sample: dict[str, float] = {}
         for monitor in self._monitors:
             monitor.collect_metrics()
@@ -95,6 +94,7 @@ class Tracker(Recorder):
         super()._append(kind, **fields)
         if self._courier is None:
             _import_mlflow()
+            self._monitors = self._monitors or _monitors()
             self._courier = Courier(lambda: _deliver(self.journals, self.store))
             self._courier.start()
         self._courier.wake()
@@ -158,13 +158,11 @@ def _open(client: Any, event: Event, store: str) -> str:
     """The run to join, the run that this journal opened before, or a new one in its experiment."""
     if event["join"]:
         return str(client.get_run(event["join"]).info.run_id)
-    name = event["experiment"]
+    name, journal, root = event["experiment"], event["journal"], artifacts(store)
     if experiment := client.get_experiment_by_name(name):
         identity = experiment.experiment_id
     else:
-        root = artifacts(store)
         identity = client.create_experiment(name, artifact_location=root and (root / name).as_uri())
-    journal = event["journal"]
     if opened := client.search_runs([identity], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1):
         return str(opened[0].info.run_id)
     tags = event["tags"] | {JOURNAL_TAG: journal}
@@ -215,7 +213,7 @@ def _log_params(client: Any, run: str, values: dict[str, str]) -> None:
 def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
     """Log the SavedModel as a pyfunc whose loader, `pipelines/pyfunc.py`, goes along: nothing is pickled."""
     import mlflow
-    from mlflow.entities import LoggedModelOutput, Metric
+    from mlflow.entities import LoggedModelOutput
 
     experiment = client.get_run(run).info.experiment_id
     with tempfile.TemporaryDirectory() as temporary:
@@ -233,8 +231,6 @@ def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
         client.log_model_artifacts(model.model_id, str(packed))
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
-    values, time = event["metrics"].items(), event["time"]
-    client.log_batch(run, [Metric(key, value, time, 0, model_id=model.model_id) for key, value in values])
     return model
 
 
@@ -267,7 +263,7 @@ def _pending(journals: Path, store: str) -> int:
 
 
 def _monitors() -> list[Any]:
-    """MLflow's own samplers, asked once: the first answer of the CPU's is about no time at all."""
+    """MLflow's own samplers, asked once: the CPU's answers are about the time since it was asked last."""
     from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
     from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
 
@@ -311,9 +307,7 @@ def _import_mlflow() -> None:
     """
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
-    warnings.filterwarnings(
-        "ignore", module=r"mlflow\."
-    )  # its own deprecations, and advice on input examples
+    warnings.filterwarnings("ignore", module=r"mlflow\.")  # its own deprecations, and advice on input examples
     import mlflow.pyfunc  # noqa: F401
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the courier

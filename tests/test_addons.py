@@ -31,6 +31,7 @@ def distance():
 
 
 IDENTITIES = np.repeat(np.arange(3), 4)
+FEATURES = np.random.default_rng(0).normal(np.eye(3, 6)[IDENTITIES], 0.3).astype("float32")
 LOSSES = {
     "TripletSemiHardLoss": (embedder, IDENTITIES),
     "TripletHardLoss": (embedder, IDENTITIES),
@@ -39,24 +40,29 @@ LOSSES = {
 }
 
 
-@pytest.mark.parametrize("jit", [False, True], ids=["eager-graph", "jit"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_a_loss_is_the_same_when_compiled_by_xla(name):
+    build, labels = LOSSES[name]
+    answers, loss = build()(FEATURES), getattr(addons.losses, name)()
+    compiled = tf.function(loss, jit_compile=True)
+    np.testing.assert_allclose(compiled(labels, answers), loss(labels, answers), rtol=1e-4)
+
+
+@pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "jit"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_trains_a_model_inside_fit(name, jit):
     keras.utils.set_random_seed(0)
     build, labels = LOSSES[name]
-    images = np.random.default_rng(0).normal(np.eye(3, 6)[IDENTITIES], 0.3).astype("float32")
     model = build()
     model.compile(keras.optimizers.SGD(0.05), getattr(addons.losses, name)(), jit_compile=jit)
-    losses = model.fit(images, labels, batch_size=12, epochs=10, verbose=0).history["loss"]
+    losses = model.fit(FEATURES, labels, batch_size=12, epochs=10, verbose=0).history["loss"]
     assert np.isfinite(losses).all()
     assert losses[-1] < losses[0]
 
 
 def test_contrastive_loss_equals_the_sum_worked_by_hand():
     # Same identity at distance 0.2: 0.2². Different at 0.4: (1 - 0.4)². Different beyond the margin: 0.
-    loss = addons.losses.ContrastiveLoss(margin=1.0)(
-        tf.constant([1.0, 0.0, 0.0]), tf.constant([0.2, 0.4, 1.5])
-    )
+    loss = addons.losses.ContrastiveLoss(margin=1.0)(tf.constant([1.0, 0.0, 0.0]), tf.constant([0.2, 0.4, 1.5]))
     assert float(loss) == pytest.approx((0.04 + 0.36 + 0.0) / 3)
 
 
@@ -80,12 +86,8 @@ IMAGE_OPERATIONS = {
     "shear_y": lambda image: addons.image.shear_y(image, 0.0, replace=0),
     "transform": lambda image: addons.image.transform(image, IDENTITY),
     "translate": lambda image: addons.image.translate(image, [0.0, 0.0]),
-    "dense_image_warp": lambda image: still_warp(
-        image, addons.image.dense_image_warp, tf.zeros((1, 8, 8, 2))
-    ),
-    "sparse_image_warp": lambda image: still_warp(
-        image, sparse_warp, tf.constant([[[1.0, 1], [6, 2], [3, 6]]])
-    ),
+    "dense_image_warp": lambda image: still_warp(image, addons.image.dense_image_warp, tf.zeros((1, 8, 8, 2))),
+    "sparse_image_warp": lambda image: still_warp(image, sparse_warp, tf.constant([[[1.0, 1], [6, 2], [3, 6]]])),
     "random_cutout": lambda image: addons.image.random_cutout(image[None], (0, 0))[0],
 }
 
@@ -141,9 +143,7 @@ assert warnings.filters == filters, "the door changed the warning filters"
 
 
 def test_opening_the_door_warns_of_nothing_and_leaves_the_filters_as_they_were():
-    opened = subprocess.run(
-        [sys.executable, "-c", OPEN], cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    opened = subprocess.run([sys.executable, "-c", OPEN], cwd=ROOT, capture_output=True, text=True, check=False)
     assert opened.returncode == 0, opened.stderr
     assert "end of life" not in (opened.stdout + opened.stderr).lower()
 
@@ -162,9 +162,7 @@ def names_the_package(node):
 
 
 def test_only_addons_imports_tensorflow_addons():
-    sources = [
-        path for folder in ("cnn_keras", "pipelines", "tests") for path in (ROOT / folder).rglob("*.py")
-    ]
+    sources = [path for folder in ("cnn_keras", "pipelines", "tests") for path in (ROOT / folder).rglob("*.py")]
     importers = [
         path.relative_to(ROOT).as_posix()
         for path in sources

@@ -81,16 +81,12 @@ def _odd():
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.float32, name="x")])
     def root(x):
-        with tf.control_dependencies(
-            [tf.debugging.Assert(tf.reduce_all(x >= 0), ["x must not be negative"])]
-        ):
+        with tf.control_dependencies([tf.debugging.Assert(tf.reduce_all(x >= 0), ["x must not be negative"])]):
             return {"root": tf.sqrt(x)}
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
     def regress(inputs):
-        return {
-            "outputs": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"] * 2
-        }
+        return {"outputs": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"] * 2}
 
     functions = (two_inputs, scalar, echo, invert, root, regress)
     return {function.python_function.__name__: function for function in functions}

@@ -41,10 +41,11 @@ def decoded(folder: Path, split: str, shape: Shape) -> tf.data.Dataset:
     return records.read(folder, split).map(_decoder(shape), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def batches(folder: Path, split: str, shape: Shape, *, batch_size: int) -> tf.data.Dataset:
-    """The split in order, as (images uint8 (batch, …), labels int64 (batch,)), for validation and evaluation."""
+def batches(folder: Path, split: str, shape: Shape, *, count: int, batch_size: int) -> tf.data.Dataset:
+    """The split's `count` examples in order, as (images uint8 (batch, …), labels int64 (batch,))."""
     examples = decoded(folder, split, shape).batch(batch_size)
-    return examples.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
+    known = examples.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))  # else Keras warns
+    return known.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
 
 
 def arrays(folder: Path, split: str, shape: Shape, *, limit: int | None = None) -> Arrays:

@@ -78,10 +78,12 @@ def build(name: str, /, **arguments):
 def _builder(name: str) -> Callable:
     builders = catalogue()
     if name not in builders:
-        raise Fault(f"name must be a builder, such as lenet.lenet5, got {name!r}" + _nearest(name, builders))
+        families = ", ".join(sorted({name.partition(".")[0] for name in builders}))
+        remedy = _nearest(name, builders) or f"; the families are {families}"
+        raise Fault(f"name must be a builder, such as lenet.lenet5, got {name!r}{remedy}")
     return builders[name]
 
 
 def _nearest(name, known) -> str:
     matches = get_close_matches(name, known, cutoff=0.5)
-    return f"; did you mean {' or '.join(matches)}?" if matches else f"; known are {', '.join(known)}"
+    return f"; did you mean {' or '.join(matches)}?" if matches else ""

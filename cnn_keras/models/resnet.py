@@ -18,15 +18,22 @@ from keras import layers
 from cnn_keras.fault import Fault
 from cnn_keras.layers import PadChannels
 
-# Convolutions and their normalisation.
+# Convolutions and their normalisation, of signals, images and volumes.
+
+RANKS = {
+    1: (layers.Conv1D, layers.ZeroPadding1D),
+    2: (layers.Conv2D, layers.ZeroPadding2D),
+    3: (layers.Conv3D, layers.ZeroPadding3D),
+}
 
 
 def convolution(x, filters, size, stride=1, *, bias=False, name):
-    """Padded alike on both sides, as the papers' framework does; with a stride, Keras' "same" would not."""
+    """One to three spatial axes, padded alike at both ends; with a stride, Keras' "same" would not."""
+    convolve, pad = RANKS[len(x.shape) - 2]
     padding = "same"
     if size > 1 and stride > 1:
-        x, padding = layers.ZeroPadding2D(size // 2, name=f"{name}_pad")(x), "valid"
-    return layers.Conv2D(filters, size, stride, padding, use_bias=bias, kernel_initializer="he_normal", name=name)(x)
+        x, padding = pad(size // 2, name=f"{name}_pad")(x), "valid"
+    return convolve(filters, size, stride, padding, use_bias=bias, kernel_initializer="he_normal", name=name)(x)
 
 
 def norm(x, *, name):
@@ -77,7 +84,7 @@ def basic(x, filters, stride, *, shortcut=option_b, name):
     """Two 3×3 convolutions and a shortcut."""
     residue = conv_norm_relu(x, filters, 3, stride, name=f"{name}_conv1")
     residue = conv_norm(residue, filters, 3, name=f"{name}_conv2")
-    return _sum(residue, shortcut(x, filters, stride, name=f"{name}_shortcut"), name)
+    return merged(shortcut(x, filters, stride, name=f"{name}_shortcut"), residue, name=name)
 
 
 def bottleneck(x, filters, stride, *, strides_3x3=False, name):
@@ -86,11 +93,11 @@ def bottleneck(x, filters, stride, *, strides_3x3=False, name):
     residue = conv_norm_relu(x, filters, 1, first, name=f"{name}_conv1")
     residue = conv_norm_relu(residue, filters, 3, second, name=f"{name}_conv2")
     residue = conv_norm(residue, 4 * filters, 1, name=f"{name}_conv3")
-    return _sum(residue, option_b(x, 4 * filters, stride, name=f"{name}_shortcut"), name)
+    return merged(option_b(x, 4 * filters, stride, name=f"{name}_shortcut"), residue, name=name)
 
 
-def _sum(residue, shortcut, name):
-    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([residue, shortcut]))
+def merged(shortcut, residue, *, name):
+    return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([shortcut, residue]))
 
 
 def pre_activation(x, filters, stride, *, name):
@@ -100,7 +107,7 @@ def pre_activation(x, filters, stride, *, name):
         x = convolution(active, filters, 1, stride, name=f"{name}_shortcut")
     residue = convolution(active, filters, 3, stride, name=f"{name}_conv1")
     residue = convolution(norm_relu(residue, name=f"{name}_second"), filters, 3, name=f"{name}_conv2")
-    return layers.Add(name=f"{name}_sum")([residue, x])
+    return layers.Add(name=f"{name}_sum")([x, residue])
 
 
 def pre_activation_bottleneck(x, filters, stride, *, name):
@@ -113,7 +120,7 @@ def pre_activation_bottleneck(x, filters, stride, *, name):
     residue = convolution(active, filters, 1, name=f"{name}_conv1")
     residue = convolution(norm_relu(residue, name=f"{name}_second"), filters, 3, stride, name=f"{name}_conv2")
     residue = convolution(norm_relu(residue, name=f"{name}_third"), 4 * filters, 1, bias=True, name=f"{name}_conv3")
-    return layers.Add(name=f"{name}_sum")([residue, x])
+    return layers.Add(name=f"{name}_sum")([x, residue])
 
 
 # Networks: models from `image` (batch, height, width, channels), floats, to `logits` (batch, classes), float32. Their

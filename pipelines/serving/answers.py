@@ -5,8 +5,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.serving import tensors
-from pipelines.serving.model import Model, Tensors
+from pipelines.serving.model import Model
 from pipelines.serving.refusal import Refusal
+from pipelines.serving.signature import Tensors
 
 Answer = dict[str, Any]
 
@@ -26,9 +27,7 @@ def predictions(results: Tensors) -> Answer:
     columns = _columns(results)
     if len(columns) == 1:
         return {"predictions": next(iter(columns.values()))}
-    return {
-        "predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
-    }
+    return {"predictions": [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]}
 
 
 def outputs(results: Tensors) -> Answer:

@@ -6,6 +6,7 @@ It is made for one machine and trusted clients; on the open Internet put a proxy
 import asyncio
 import contextlib
 import errno
+import gc
 import ipaddress
 import signal
 import socket
@@ -20,6 +21,7 @@ from cnn_keras.fault import Fault
 from pipelines.serving.desk import Desk
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
+from pipelines.serving.warmup import warm_up
 
 ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
 
@@ -35,7 +37,7 @@ def application(model_folder: Path, *, limits: Limits | None = None) -> Starlett
     """
     limits = limits or Limits()
     model = Model(model_folder)
-    model.warm_up(limits.batch)
+    warm_up(model, limits.batch)
     return Desk(model, limits).application()
 
 
@@ -63,6 +65,8 @@ def serve(
             say(f"warning: {host} lets other machines in and asks nobody for a password; 127.0.0.1 does not")
         app = application(model_folder, limits=limits)
         desk: Desk = app.state.desk
+        gc.collect()
+        gc.freeze()  # a full collection would walk TensorFlow's million objects, 0.2 s in which nobody is answered
         shown = f"[{host}]" if ":" in host else host
         url = f"http://{shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
@@ -74,9 +78,7 @@ def serve(
             ws="none",
             timeout_graceful_shutdown=int(limits.read_seconds + limits.answer_seconds) + 1,
         )
-        server = Server(
-            config, desk, lambda: say(f"{desk.model.name}/{desk.model.version} is ready at {url}")
-        )
+        server = Server(config, desk, lambda: say(f"{desk.model.name}/{desk.model.version} is ready at {url}"))
         with _surviving_sigterm(), contextlib.suppress(KeyboardInterrupt):
             try:
                 server.run(sockets=[listener])
@@ -121,9 +123,7 @@ def _bound(host: str, port: int) -> socket.socket:
 def _unavailable(host: str, port: int, error: Exception) -> Fault:
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return Fault(
-            f"port must be free, got {port}, where another program listens; choose another, or 0 for any"
-        )
+        return Fault(f"port must be free, got {port}, where another program listens; choose another, or 0 for any")
     if code == errno.EACCES or isinstance(error, OverflowError):
         return Fault(f"port must be 0 or between 1024 and 65535, got {port}: {error}")
     return Fault(f"host must be an address of this machine, got {host}: {error}; 127.0.0.1 always is")

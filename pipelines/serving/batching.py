@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.serving.model import Tensors
 from pipelines.serving.refusal import Refusal, from_tensorflow, of_row
+from pipelines.serving.signature import Tensors
 
 log = logging.getLogger(__name__)
 
@@ -150,10 +150,7 @@ class Batcher:
         try:
             if job.shape is None or job.rows <= self._batch:
                 return self._call(job.signature, tensors)
-            parts = [
-                self._rows_of(job, tensors, slice(at, at + self._batch))
-                for at in range(0, job.rows, self._batch)
-            ]
+            parts = [self._rows_of(job, tensors, slice(at, at + self._batch)) for at in range(0, job.rows, self._batch)]
             return _joined(parts)
         except Exception as error:
             return self._blamed(job, tensors, error)

@@ -17,9 +17,10 @@ from numpy.typing import NDArray
 from pipelines.serving import answers, examples
 from pipelines.serving.batching import Job
 from pipelines.serving.limits import Limits
-from pipelines.serving.model import DEFAULT_SIGNATURE, Model, Signature, Slot, Tensors
+from pipelines.serving.model import Model
 from pipelines.serving.pictures import looks_encoded, upright
 from pipelines.serving.refusal import Refusal
+from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
 from pipelines.serving.tensors import is_base64, tensor
 
 PLACE = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -56,13 +57,9 @@ def predict(model: Model, body: bytes, limits: Limits) -> Call:
     document = parsed(body)
     signature = _signature(model, document)
     if "instances" in document and "inputs" in document:
-        raise Refusal(
-            400, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist"
-        )
+        raise Refusal(400, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
     if "instances" in document:
-        return Call(
-            _job(signature, _rows(document["instances"], signature, limits), limits), answers.predictions
-        )
+        return Call(_job(signature, _rows(document["instances"], signature, limits), limits), answers.predictions)
     if "inputs" in document:
         return Call(_job(signature, _columns(document["inputs"], signature), limits), answers.outputs)
     raise Refusal(400, "Missing 'inputs' or 'instances' key")
@@ -71,10 +68,8 @@ def predict(model: Model, body: bytes, limits: Limits) -> Call:
 def images(model: Model, files: list[bytes], limits: Limits) -> Call:
     """Image files, one row each, for the default signature."""
     signature = model.signatures.get(DEFAULT_SIGNATURE)
-    if signature is None or not signature.takes_image or not signature.has_rows:
-        raise Refusal(
-            400, f"the model's {DEFAULT_SIGNATURE} must take image files for this; send JSON instead"
-        )
+    if signature is None or not signature.takes_image:
+        raise Refusal(400, f"the model's {DEFAULT_SIGNATURE} must take image files for this; send JSON instead")
     return Call(_job(signature, {next(iter(signature.inputs)): strings(files)}, limits), answers.predictions)
 
 
@@ -94,9 +89,7 @@ VERBS = {"predict": predict, "classify": classify, "regress": regress}
 def parsed(body: bytes) -> dict[str, Any]:
     """The JSON object in `body`; 400 for anything else."""
     if looks_encoded(body):
-        raise Refusal(
-            400, "JSON Parse error: the body is an image; send it with the header Content-Type: image/jpeg"
-        )
+        raise Refusal(400, "JSON Parse error: the body is an image; send it with the header Content-Type: image/jpeg")
     try:
         document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
     except json.JSONDecodeError as error:
@@ -189,13 +182,9 @@ def _upright(signature: Signature, inputs: Tensors, limits: Limits) -> Tensors:
 def _examples(model: Model, body: bytes, limits: Limits, verb: str, outputs: set[str]) -> Job:
     document = parsed(body)
     signature = _signature(model, document)
-    fitting = [
-        s.name for s in model.signatures.values() if {*s.inputs} == {"inputs"} and {*s.outputs} <= outputs
-    ]
+    fitting = [name for name, each in model.signatures.items() if each.fits({"inputs"}, outputs)]
     if signature.name not in fitting:
-        advice = (
-            f"set 'signature_name' to {' or '.join(fitting)}" if fitting else "this model has none that does"
-        )
+        advice = f"set 'signature_name' to {' or '.join(fitting)}" if fitting else "this model has none that does"
         raise Refusal(400, f"signature {signature.name} must fit {verb}; {advice}")
     given = document.get("examples")
     if not isinstance(given, list) or not given:

@@ -25,8 +25,7 @@ log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page.html")
 PAGE_POLICY = (  # the page loads nothing from anywhere
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
-    "img-src blob: data:; connect-src 'self'"
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
 )
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -55,9 +54,7 @@ class Desk:
             Route("/predict", self._measured("predict", self._predict), methods=["POST"]),
             Route("/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),
         ]
-        app = Starlette(
-            routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _not_routed}
-        )
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _not_routed})
         app.state.desk = self
         return app
 
@@ -150,8 +147,6 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 
 def _in_script(model: Model) -> str:
     """What the page must know, safe inside a <script>."""
-    classify = next(
-        (s.name for s in model.signatures.values() if {*s.outputs} == {"classes", "scores"}), None
-    )
-    facts: dict[str, Any] = {"name": model.name, "version": model.version, "classify": classify}
+    classifiers = [name for name, each in model.signatures.items() if each.fits({"inputs"}, {"classes", "scores"})]
+    facts: dict[str, Any] = {"name": model.name, "version": model.version, "classify": classifiers[:1]}
     return json.dumps(facts).replace("<", "\\u003c")

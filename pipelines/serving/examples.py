@@ -5,9 +5,9 @@ from typing import Any
 import numpy as np
 
 from pipelines.serving.limits import Limits
-from pipelines.serving.model import Tensors
 from pipelines.serving.pictures import upright
 from pipelines.serving.refusal import Refusal
+from pipelines.serving.signature import Tensors
 from pipelines.serving.tensors import encoded
 
 Features = dict[str, list[Any]]  # one example: bytes, int or float under each name
@@ -24,9 +24,7 @@ def features(example: Any) -> Features:
     """
     if not isinstance(example, dict):
         raise Refusal(400, f"example must be a JSON object, got {type(example).__name__}")
-    return {
-        name: _values(value if isinstance(value, list) else [value], name) for name, value in example.items()
-    }
+    return {name: _values(value if isinstance(value, list) else [value], name) for name, value in example.items()}
 
 
 def serialized(examples: list[Features], limits: Limits) -> Tensors:
@@ -78,8 +76,6 @@ def _example(features: Features) -> bytes:
             return Feature(float_list=FloatList(value=values))
         return Feature(int64_list=Int64List(value=values))
 
-    example = Example(
-        features=FeatureMap(feature={name: feature(values) for name, values in features.items()})
-    )
+    example = Example(features=FeatureMap(feature={name: feature(values) for name, values in features.items()}))
     serialized: bytes = example.SerializeToString()
     return serialized

@@ -29,9 +29,7 @@ def upright(files: Sequence[bytes], limits: Limits) -> list[bytes]:
             width, height = Image.open(io.BytesIO(data)).size
             pixels += width * height
         if pixels > limits.request_pixels:
-            raise Refusal(
-                400, f"images of one request must have {limits.request_pixels:,} pixels at most together"
-            )
+            raise Refusal(400, f"images of one request must have {limits.request_pixels:,} pixels at most together")
         plain_files.append(data)
     return plain_files
 

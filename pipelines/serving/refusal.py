@@ -46,9 +46,7 @@ def from_tensorflow(error: Exception) -> Refusal | None:
     if isinstance(error, UnicodeDecodeError):
         return Refusal(400, _last_line(error.object.decode("utf-8", "replace")))
     if isinstance(error, OpError):
-        return Refusal(
-            STATUS_OF_CODE.get(error.error_code, 500), _last_line(error.message or "no reason given")
-        )
+        return Refusal(STATUS_OF_CODE.get(error.error_code, 500), _last_line(error.message or "no reason given"))
     return None
 
 

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.serving.model import Slot
 from pipelines.serving.refusal import Refusal
+from pipelines.serving.signature import Slot
 
 BYTES_SUFFIX = "_bytes"  # string outputs of such a name are binary
 RANK_LIMIT = 32
@@ -108,9 +108,7 @@ def _numbers(leaves: list[Any], slot: Slot) -> NDArray[Any]:
             array = np.array(leaves, dtype=slot.dtype)
     except OverflowError:
         limits = np.iinfo(slot.dtype) if slot.dtype.kind in "iu" else np.finfo(slot.dtype)
-        raise Refusal(
-            400, f"{slot.name} must lie between {limits.min} and {limits.max} ({slot.dtype})"
-        ) from None
+        raise Refusal(400, f"{slot.name} must lie between {limits.min} and {limits.max} ({slot.dtype})") from None
     if slot.dtype.kind == "f" and not np.isfinite(array).all():
         raise Refusal(400, f"{slot.name} must hold finite numbers that {slot.dtype} can represent")
     return array
@@ -119,9 +117,7 @@ def _numbers(leaves: list[Any], slot: Slot) -> NDArray[Any]:
 def _fits(shape: tuple[int, ...], stated: tuple[int | None, ...] | None) -> bool:
     if stated is None:
         return True
-    return len(shape) == len(stated) and all(
-        want in (None, size) for size, want in zip(shape, stated, strict=True)
-    )
+    return len(shape) == len(stated) and all(want in (None, size) for size, want in zip(shape, stated, strict=True))
 
 
 def _written(shape: tuple[int | None, ...] | None) -> str:

@@ -95,6 +95,7 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     fit.compile_model(model, settings, loss=loss, metrics=[accuracy], steps=steps)
     run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {images:,} images")
     shape, augmented = labelled.shape_of(recipe.data), augment.compose(recipe.augment)
+    chosen = labelled.validation_split(data)
     if augmented is not None:
         _draw_augmented(folder, prepared, shape, augmented, recipe.seed)
 
@@ -120,7 +121,9 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         settings,
         folder,
         batches=batches,
-        validation=batch.batches(prepared, labelled.validation_split(data), shape, batch_size=settings.batch_size),
+        validation=batch.batches(
+            prepared, chosen, shape, count=data["splits"][chosen], batch_size=settings.batch_size
+        ),
         images=images,
         console=run.console,
         on_epoch=on_epoch,

@@ -24,11 +24,13 @@ import psutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parent.parent))  # toy_model
-SERVE = "import sys; from pathlib import Path; from pipelines.serving.app import serve; serve(Path(sys.argv[1]), port=0)"
+SERVE = (
+    "import sys; from pathlib import Path; from pipelines.serving.app import serve; serve(Path(sys.argv[1]), port=0)"
+)
 
 
 def lenet():
-    """uint8 images (batch, 28, 28, 1) to logits (batch, 10), with LeNet's layers and random weights; and those weights."""
+    """uint8 images (batch, 28, 28, 1) to logits (batch, 10), in LeNet's layers; and their random weights."""
     import tensorflow as tf
 
     random = tf.random.Generator.from_seed(0)
@@ -55,19 +57,23 @@ def picture():
     return png(np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8))
 
 
-def bare_loop(folder, seconds):
-    """Calls per second and CPU milliseconds per call of `serving_default`, one PNG at a time."""
+def bare_loop(folder):
+    """A function of seconds to calls per second and CPU milliseconds per call of `serving_default`, one PNG each."""
     import tensorflow as tf
 
     call = tf.saved_model.load(str(folder)).signatures["serving_default"]
     data = tf.constant([picture()])
-    for _ in range(200):
-        call(image_bytes=data)
-    calls, cpu, started = 0, time.process_time(), time.perf_counter()
-    while time.perf_counter() - started < seconds:
-        {name: output.numpy() for name, output in call(image_bytes=data).items()}
-        calls += 1
-    return calls / (time.perf_counter() - started), 1e3 * (time.process_time() - cpu) / calls
+
+    def run(seconds):
+        calls, cpu, started = 0, time.process_time(), time.perf_counter()
+        while time.perf_counter() - started < seconds:
+            for output in call(image_bytes=data).values():
+                output.numpy()
+            calls += 1
+        return calls / (time.perf_counter() - started), 1e3 * (time.process_time() - cpu) / calls
+
+    run(1)  # warm
+    return run
 
 
 def load(address, request, clients, seconds):
@@ -127,21 +133,26 @@ def bench(folder, clients, seconds):
     name = json.load(urlopen("http://{}:{}/healthz".format(*address)))["model"]
     body = json.dumps({"instances": [{"b64": base64.b64encode(picture()).decode()}]}).encode()
     head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
-    bare, bare_cpu = bare_loop(folder, seconds)
-    print(f"bare loop   {bare:7.0f} calls/s      {bare_cpu:.2f} ms CPU")
-    print(f"start       {start:.1f} s, {server.memory_info().rss / 2**20:.0f} MB")
-    load(address, head.encode() + body, 4, 1)
+    print(f"ready after {start:.1f} s with {megabytes(server)}")
+    print("           bare loop            server")
+    print("clients    calls/s  CPU ms      requests/s  CPU ms      p50 ms  p99 ms    memory")
+    loop = bare_loop(folder)
     for count in clients:
+        bare, bare_cpu = loop(seconds)
         cpu = sum(server.cpu_times()[:2])
-        latencies = load(address, head.encode() + body, count, seconds)
-        cpu = 1e3 * (sum(server.cpu_times()[:2]) - cpu) / len(latencies)
-        rate, middle, late = len(latencies) / seconds, latencies[len(latencies) // 2], latencies[-len(latencies) // 100]
+        late = load(address, head.encode() + body, count, seconds)
+        cpu = 1e3 * (sum(server.cpu_times()[:2]) - cpu) / len(late)
+        rate = len(late) / seconds
         print(
-            f"{count:2} clients  {rate:7.0f} requests/s ({rate / bare:.2f}x)  {cpu:.2f} ms CPU ({cpu / bare_cpu:.2f}x)  "
-            f"p50 {1e3 * middle:.1f} ms  p99 {1e3 * late:.1f} ms  {server.memory_info().rss / 2**20:.0f} MB"
+            f"{count:7} {bare:10.0f} {bare_cpu:7.2f} {rate:9.0f} {rate / bare:4.2f}x {cpu:7.2f} {cpu / bare_cpu:4.2f}x "
+            f"{1e3 * late[len(late) // 2]:9.1f} {1e3 * late[-len(late) // 100]:7.1f}   {megabytes(server)}"
         )
     process.send_signal(signal.SIGTERM)
-    print(f"stopped     with exit code {process.wait(30)}")
+    print(f"stopped with exit code {process.wait(30)}")
+
+
+def megabytes(process):
+    return f"{process.memory_info().rss / 2**20:.0f} MB"
 
 
 if __name__ == "__main__":

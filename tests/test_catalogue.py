@@ -1,0 +1,63 @@
+"""Builders are found by the files they live in, and arguments are checked without building."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import cnn_keras
+from cnn_keras import models
+from cnn_keras.fault import Fault
+
+
+def test_importing_the_catalogue_imports_no_tensorflow():
+    code = "import sys, cnn_keras.models; sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
+    root = Path(cnn_keras.__file__).parents[1]
+    assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+def test_a_builder_is_named_by_its_file_and_its_function():
+    from cnn_keras.models import lenet
+
+    assert models.catalogue()["lenet.lenet5"] is lenet.lenet5
+
+
+def test_helpers_of_a_family_are_not_in_the_catalogue():
+    assert not any("._" in name for name in models.catalogue())
+
+
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [("lenet.lenet", "lenet.lenet5"), ("lenet5", "lenet.lenet5"), ("two_conv", "introductory")],
+)
+def test_an_unknown_builder_is_refused_with_the_nearest_names(name, nearest):
+    with pytest.raises(Fault, match=f"must be a builder.*got '{name}'; did you mean {nearest}"):
+        models.build(name)
+
+
+def test_a_name_like_no_other_is_refused_with_the_families():
+    with pytest.raises(Fault, match=r"got 'zzzzzzzz'; the families are alexnet, .*lenet, .*vgg"):
+        models.signature("zzzzzzzz")
+
+
+def test_an_unknown_argument_is_refused_with_the_signature_and_the_nearest_argument():
+    with pytest.raises(Fault, match=r"poling must be an argument of .*dropout=0\.0\).*; did you mean pooling\?"):
+        models.check("lenet.lenet5_modern", input_shape=(32, 32, 1), classes=10, poling="max")
+
+
+def test_a_missing_argument_is_refused_by_its_name(monkeypatch):
+    def network(*, input_shape, classes=10):
+        raise AssertionError("check must not build")
+
+    monkeypatch.setattr(models, "catalogue", lambda: {"family.network": network})
+    with pytest.raises(Fault, match=r"input_shape must be given to family\.network\(\*, input_shape"):
+        models.check("family.network", classes=3)
+
+
+def test_arguments_that_fit_are_accepted_without_building(monkeypatch):
+    def network(*, input_shape, classes=10):
+        raise AssertionError("check must not build")
+
+    monkeypatch.setattr(models, "catalogue", lambda: {"family.network": network})
+    models.check("family.network", input_shape=(28, 28, 1))

@@ -1,0 +1,175 @@
+"""What single families promise beyond the figures and promises of the table in test_models."""
+
+import keras
+import numpy as np
+import pytest
+
+from cnn_keras import anatomy, models
+from cnn_keras.fault import Fault
+from cnn_keras.models import resnet
+
+
+@pytest.mark.parametrize("name", ["lenet.lenet5", "lenet.lenet5_modern", "introductory.two_conv"])
+@pytest.mark.parametrize("input_shape", [(28, 28, 1), (28, 28, 3), (32, 32, 4), (40, 52, 1)])
+def test_small_networks_take_digits_colour_and_larger_images(name, input_shape):
+    model = models.build(name, input_shape=input_shape, classes=7)
+    assert model(np.zeros((2, *input_shape), "float32")).shape == (2, 7)
+
+
+def test_lenet5_of_padded_mnist_has_as_many_parameters_as_at_32_pixels():
+    assert models.build("lenet.lenet5", input_shape=(28, 28, 1)).count_params() == 60_000
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"pooling": "mean"}, "pooling must be one of max, average, got 'mean'"),
+        ({"activation": "sigmoid"}, "activation must be one of relu, tanh, got 'sigmoid'"),
+        ({"input_shape": (27, 28, 1)}, "input_shape must be at least 28×28"),
+    ],
+)
+def test_lenet5_refuses_what_it_cannot_build(arguments, message):
+    with pytest.raises(Fault, match=message):
+        models.build("lenet.lenet5_modern", **arguments)
+
+
+def test_lenet5_modern_takes_pooling_activation_and_dropout():
+    options = {"pooling": "average", "activation": "tanh", "dropout": 0.5}
+    model = models.build("lenet.lenet5_modern", **options)
+    assert type(model.get_layer("s2")).__name__ == "AveragePooling2D"
+    assert model.get_layer("c1").activation is keras.activations.tanh
+    assert model.get_layer("f6_dropout").rate == 0.5
+    assert model.count_params() == 61_706
+
+
+FIELDS = {
+    "alexnet.alexnet": {"conv1": 11, "conv2": 51, "conv3": 99, "conv4": 131, "conv5": 163, "pool5": 195},
+    "vgg.vgg16": {"conv5_3_relu": 196, "stage5": 212},
+    "resnet.resnet18": {"stage4": 435},
+    "resnet.resnet34": {"stage4": 899},
+    "resnet.resnet50": {"stage4": 483},
+    "resnet.resnet50_v1_5": {"stage4": 427},
+    "resnet.resnet101_v1_5": {"stage4": 971},
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", FIELDS)
+def test_receptive_fields_equal_the_published_ones(name):
+    rows = {row.name: row.receptive_field for row in anatomy.rows(models.build(name))}
+    assert {layer: rows[layer] for layer in FIELDS[name]} == {
+        layer: (size, size) for layer, size in FIELDS[name].items()
+    }
+
+
+def sizes_of(model, *names):
+    return [model.get_layer(name).output.shape[1] for name in names]
+
+
+def test_zfnet_maps_shrink_as_in_the_paper():
+    model = models.build("alexnet.zfnet", hidden=8)
+    assert sizes_of(model, "conv1", "pool1", "conv2", "pool2", "pool5") == [110, 55, 26, 13, 6]
+
+
+def test_a_tower_of_alexnet_sees_only_its_own_maps():
+    model = models.build("alexnet.alexnet", input_shape=(67, 67, 3), hidden=8)
+    groups = [model.get_layer(f"conv{index}").groups for index in range(1, 6)]
+    assert groups == [1, 2, 1, 2, 2]
+
+
+@pytest.mark.parametrize("name", ["alexnet.alexnet", "alexnet.alexnet_one_tower", "alexnet.zfnet", "nin.nin"])
+def test_networks_with_a_strided_start_take_67_pixels_and_refuse_66(name):
+    small = {} if name == "nin.nin" else {"hidden": 8}
+    models.build(name, input_shape=(67, 67, 1), **small)
+    with pytest.raises(Fault, match="input_shape must be at least 67×67, got 66×70"):
+        models.build(name, input_shape=(66, 70, 1), **small)
+
+
+def test_stages_of_residual_networks_are_taps_with_strides_4_8_16_32():
+    model = models.build("resnet.resnet18", input_shape=(64, 64, 3))
+    assert sizes_of(model, "stage1", "stage2", "stage3", "stage4") == [16, 8, 4, 2]
+
+
+def test_residual_networks_take_images_of_any_size():
+    model = models.build("resnet.resnet18", input_shape=(None, None, 1), classes=3)
+    assert model(np.zeros((1, 33, 47, 1), "float32")).shape == (1, 3)
+
+
+def test_option_a_adds_no_weight_to_the_plain_network():
+    arguments = {"input_shape": (32, 32, 3), "classes": 10}
+    residual, plain = (models.build(f"resnet.{name}20", **arguments) for name in ("resnet", "plain"))
+    assert [weight.shape for weight in residual.weights] == [weight.shape for weight in plain.weights]
+
+
+def test_an_identity_block_with_silent_residue_returns_its_input():
+    image = keras.Input((8, 8, 4))
+    model = keras.Model(image, resnet.basic(image, 4, 1, name="block"))
+    model.set_weights([np.zeros_like(weight) for weight in model.get_weights()])
+    x = np.random.default_rng(0).uniform(size=(1, 8, 8, 4)).astype("float32")
+    np.testing.assert_array_equal(model(x), x)
+
+
+def test_an_unknown_shortcut_option_is_refused():
+    with pytest.raises(Fault, match="shortcut must be one of A, B, got 'C'"):
+        models.build("resnet.resnet20", shortcut="C")
+
+
+def test_auxiliary_heads_are_named_outputs_that_a_headless_model_drops():
+    model = models.build("googlenet.googlenet", input_shape=(65, 65, 3), classes=3, auxiliary=True)
+    images = np.zeros((2, 65, 65, 3), "float32")
+    answers = model(images)
+    assert {name: answer.shape for name, answer in answers.items()} == dict.fromkeys(
+        ("logits", "auxiliary1", "auxiliary2"), (2, 3)
+    )
+    headless = keras.Model(model.input, model.get_layer("logits").output)
+    np.testing.assert_array_equal(headless(images), answers["logits"])
+    assert not any("auxiliary" in layer.name for layer in headless.layers)
+
+
+def test_auxiliary_heads_refuse_an_image_too_small_for_them():
+    with pytest.raises(Fault, match="auxiliary heads 5×5 positions, got 4×4"):
+        models.build("googlenet.googlenet", input_shape=(64, 64, 3), auxiliary=True)
+
+
+def test_batch_normalisation_replaces_the_response_normalisation_of_googlenet():
+    def types(**arguments):
+        model = models.build("googlenet.googlenet", input_shape=(32, 32, 3), **arguments)
+        return {type(layer).__name__ for layer in model.layers}
+
+    assert types() ^ types(batch_norm=True) == {"LocalResponseNormalization", "BatchNormalization"}
+
+
+@pytest.mark.parametrize("name", ["conv1d.two_conv", "conv3d.two_conv"])
+def test_signals_and_volumes_shrink_as_the_course_says(name):
+    model = models.build(name)
+    dimensions = len(model.input.shape) - 2
+    shapes = [model.get_layer(layer).output.shape[1:] for layer in ("conv1", "conv2")]
+    assert shapes == [(10,) * dimensions + (16,), (6,) * dimensions + (32,)]
+
+
+@pytest.mark.parametrize("name", ["conv1d.two_conv", "conv3d.two_conv"])
+def test_signals_and_volumes_too_small_for_two_filters_are_refused(name):
+    dimensions = {"conv1d.two_conv": 1, "conv3d.two_conv": 3}[name]
+    with pytest.raises(Fault, match="input_shape must be at least 9"):
+        models.build(name, input_shape=(8,) * dimensions + (1,))
+
+
+def test_signals_of_any_length_are_taken():
+    model = models.build("conv1d.resnet", input_shape=(None, 2), classes=3)
+    assert model(np.zeros((1, 37, 2), "float32")).shape == (1, 3)
+
+
+def test_c3d_halves_time_one_stage_later_than_space():
+    model = models.build("conv3d.c3d", hidden=4)
+    shapes = [model.get_layer(f"pool{stage}").output.shape[1:4] for stage in range(1, 6)]
+    assert shapes == [(16, 56, 56), (8, 28, 28), (4, 14, 14), (2, 7, 7), (1, 4, 4)]
+
+
+def test_a_shortcut_study_refuses_a_depth_that_no_three_stages_give():
+    with pytest.raises(Fault, match=r"depth must be 6n \+ 2, such as 20, 56 or 110, got 21"):
+        models.build("shortcuts.constant_scaling", depth=21)
+
+
+def test_gates_start_almost_closed():
+    model = models.build("shortcuts.shortcut_only_gating", depth=8)
+    np.testing.assert_array_equal(model.get_layer("stage1_unit1_gate").bias, np.full(16, -6.0))

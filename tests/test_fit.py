@@ -1,0 +1,202 @@
+"""The training loop: schedules, the best epoch, patience, divergence, and a resume that is exact to the bit."""
+
+import csv
+import math
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from rich.console import Console
+
+from cnn_keras.data import augment, batch, records
+from cnn_keras.data.encoded import png
+from cnn_keras.fault import Fault
+from pipelines import fit
+from pipelines.recipe import Train
+
+SHAPE = batch.Shape((8, 8), 1)
+IMAGES = 48
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory):
+    """Two classes of 8×8 pictures, bright above or bright below."""
+    folder = tmp_path_factory.mktemp("prepared")
+    generator = np.random.default_rng(0)
+    for split, count in (("train", IMAGES), ("validation", 16)):
+        rows = []
+        for number in range(count):
+            image = generator.integers(0, 100, (8, 8, 1), dtype=np.uint8)
+            image[4 * (number % 2) :][:4] += 100
+            rows.append((str(number), png(image), number % 2))
+        records.write(folder, split, rows)
+    return folder
+
+
+def small_network():
+    """With dropout, so that a resume has to restore a random generator."""
+    image = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Rescaling(1 / 255)(image)
+    x = keras.layers.Conv2D(4, 3, activation="relu")(x)
+    x = keras.layers.BatchNormalization()(x)
+    x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
+    return keras.Model(image, keras.layers.Dense(2)(x))
+
+
+def trained(folder, prepared, settings, *, on_epoch=lambda number, row: None, extend_to=None, model=None):
+    """Train as the classify task does; return the model and its history."""
+    keras.backend.clear_session()
+    fit.seed_everything(0)
+    model = model or small_network()
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
+    steps = math.ceil(IMAGES / settings.batch_size)
+    fit.compile_model(model, settings, loss=loss, metrics=[metric], steps=steps)
+    augmented = augment.compose([{"affine": {"rotate": 10, "shift": 0.1}}])
+
+    def batches(epochs):
+        return batch.training(
+            prepared,
+            "train",
+            SHAPE,
+            count=IMAGES,
+            epochs=epochs,
+            batch_size=settings.batch_size,
+            seed=0,
+            augment=augmented,
+        )
+
+    folder.mkdir(exist_ok=True)
+    history = fit.fit(
+        model,
+        settings,
+        folder,
+        batches=batches,
+        validation=batch.batches(prepared, "validation", SHAPE, count=16, batch_size=16),
+        images=IMAGES,
+        console=Console(quiet=True),
+        on_epoch=on_epoch,
+        extend_to=extend_to,
+    )
+    return model, history
+
+
+def measured(history):
+    """The history without what a clock says."""
+    return [{key: value for key, value in row.items() if key not in fit.TIMINGS} for row in history]
+
+
+def killed_after(epoch):
+    def on_epoch(number, row):
+        if number == epoch:
+            raise KeyboardInterrupt
+
+    return on_epoch
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        Train(epochs=5, batch_size=10, schedule="cosine", warmup_epochs=1),
+        Train(epochs=5, batch_size=10, optimizer="sgd", schedule="plateau", plateau_patience=1, weight_decay=5e-4),
+    ],
+    ids=["adam-cosine", "sgd-plateau"],
+)
+def test_a_resumed_training_ends_bit_identical_to_an_uninterrupted_one(tmp_path, prepared, settings):
+    whole, history = trained(tmp_path / "whole", prepared, settings)
+    with pytest.raises(KeyboardInterrupt):
+        trained(tmp_path / "killed", prepared, settings, on_epoch=killed_after(2))
+    resumed, resumed_history = trained(tmp_path / "killed", prepared, settings)
+    assert fit.weights_digest(resumed) == fit.weights_digest(whole)
+    assert measured(resumed_history) == measured(history)
+
+
+def test_the_same_seed_gives_the_same_weights(tmp_path, prepared):
+    settings = Train(epochs=2, batch_size=16)
+    first, _ = trained(tmp_path / "first", prepared, settings)
+    second, _ = trained(tmp_path / "second", prepared, settings)
+    assert fit.weights_digest(first) == fit.weights_digest(second)
+
+
+def test_an_extended_training_goes_on_from_the_last_epoch(tmp_path, prepared):
+    settings = Train(epochs=2, batch_size=16)
+    _, first = trained(tmp_path, prepared, settings)
+    _, extended = trained(tmp_path, prepared, settings, extend_to=4)
+    assert len(extended) == 4
+    assert measured(extended[:2]) == measured(first)
+
+
+def test_the_model_is_left_with_the_weights_of_the_best_epoch(tmp_path, prepared):
+    settings = Train(epochs=4, batch_size=16, learning_rate=0.05)
+    model, history = trained(tmp_path, prepared, settings)
+    best = fit.best_epoch(history, "val_loss")
+    loss, _ = model.evaluate(batch.batches(prepared, "validation", SHAPE, count=16, batch_size=16), verbose=0)
+    assert loss == pytest.approx(history[best - 1]["val_loss"], rel=1e-5)
+    assert [path.name for path in tmp_path.glob("best-*")] == [fit.best_file(best)]
+
+
+def test_patience_stops_a_training_that_no_longer_improves(tmp_path, prepared):
+    settings = Train(epochs=50, batch_size=16, learning_rate=1e-12, monitor="val_accuracy", patience=3)
+    _, history = trained(tmp_path, prepared, settings)
+    assert len(history) == fit.best_epoch(history, "val_accuracy") + 3 < 50
+
+
+def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path, prepared):
+    image = keras.Input((8, 8, 1), dtype="uint8")
+    x = keras.layers.Flatten()(keras.layers.Rescaling(float("inf"))(image))
+    model = keras.Model(image, keras.layers.Dense(2)(x))
+    with pytest.raises(Fault, match=r"not a number in epoch 1.*train.learning_rate") as fault:
+        trained(tmp_path, prepared, Train(epochs=2), model=model)
+    assert fault.value.code == Fault.DIVERGED
+
+
+def test_history_csv_has_a_row_for_every_epoch(tmp_path, prepared):
+    _, history = trained(tmp_path, prepared, Train(epochs=3, batch_size=16))
+    with (tmp_path / "history.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["epoch"] for row in rows] == ["1", "2", "3"]
+    assert float(rows[-1]["val_loss"]) == history[-1]["val_loss"]
+
+
+def test_the_best_epoch_is_the_first_of_equals():
+    history = [{"val_loss": loss, "val_accuracy": -loss} for loss in (0.5, 0.3, 0.3, 0.4)]
+    assert fit.best_epoch(history, "val_loss") == 2
+    assert fit.best_epoch(history, "val_accuracy") == 2
+    assert fit.best_epoch([], "val_loss") == 0
+
+
+def test_the_plateau_rate_falls_tenfold_each_time_patience_runs_out():
+    settings = Train(schedule="plateau", plateau_patience=2, learning_rate=1.0)
+    losses = [0.5, 0.6, 0.6, 0.4, 0.5, 0.5, 0.5, 0.5]
+    rates = [
+        fit.plateau_rate([{"val_loss": loss} for loss in losses[:epochs]], settings) for epochs in range(len(losses) + 1)
+    ]
+    assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        ({"schedule": "constant"}, {0: 1, 99: 1}),
+        ({"schedule": "constant", "warmup_epochs": 1}, {0: 0.1, 4: 0.5, 9: 1, 50: 1}),
+        ({"schedule": "step", "milestones": (2, 4)}, {0: 1, 20: 1, 21: 0.1, 40: 0.1, 41: 0.01}),
+        ({"schedule": "cosine"}, {0: 1, 50: 0.5, 100: 0}),
+        ({"schedule": "cosine", "warmup_epochs": 1}, {0: 0.1, 50: 0.5, 100: 0}),
+    ],
+)
+def test_a_schedule_has_its_rate_at_known_steps(settings, rates):
+    schedule = fit.schedule(Train(epochs=10, learning_rate=1.0, **settings), steps=10)
+    for step, rate in rates.items():
+        assert float(schedule(step) if callable(schedule) else schedule) == pytest.approx(rate, abs=1e-6)
+
+
+def test_biases_and_normalisation_are_not_decayed():
+    settings = Train(optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.1)
+    model = small_network()
+    fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+    before = {weight.path: weight.numpy() for weight in model.trainable_weights}
+    model.optimizer.apply([tf.zeros_like(weight) for weight in model.trainable_weights], model.trainable_weights)
+    for weight in model.trainable_weights:
+        factor = 0.9 if weight.name == "kernel" else 1.0
+        np.testing.assert_allclose(weight.numpy(), before[weight.path] * factor, rtol=1e-6)

@@ -1,0 +1,51 @@
+"""Predict: every file gets an answer or a reason, and evaluate's answers are predict's."""
+
+import csv
+import json
+
+from conftest import cnn
+
+from cnn_keras.fault import Fault
+
+
+def test_predict_says_what_evaluate_said(exported, capsys):
+    with (exported.run / "evaluate" / "predictions.csv").open() as file:
+        expected = {row["id"]: row for row in csv.DictReader(file)}
+    files = [exported.photos / name for name in expected]
+    assert exported.cnn("predict", "classify/small", *files, "--json") == 0
+    answers = json.loads(capsys.readouterr().out)
+    for answer, row in zip(answers, expected.values(), strict=True):
+        assert answer["classes"][0]["label"] == row["prediction"]
+        assert abs(answer["classes"][0]["probability"] - float(row["confidence"])) < 1e-5
+
+
+def test_a_bad_file_is_named_and_the_others_are_answered(exported, tmp_path, capsys):
+    folder = tmp_path / "mixed"
+    folder.mkdir()
+    (folder / "a.png").write_bytes((exported.photos / "0" / "00.png").read_bytes())
+    (folder / "b.png").write_bytes((exported.photos / "0" / "00.png").read_bytes()[:60])  # fails in the graph
+    (folder / "c.jpg").write_text("not an image")
+    (folder / "d.png").write_bytes((exported.photos / "1" / "00.png").read_bytes())
+    out = tmp_path / "answers.csv"
+    pictures = tmp_path / "pictures"
+    assert exported.cnn("predict", "classify/small", folder, "--csv", out, "--pictures", pictures) == 0
+    with out.open() as file:
+        rows = list(csv.DictReader(file))
+    assert [bool(row["problem"]) for row in rows] == [False, True, True, False]
+    assert sorted(path.name for path in pictures.iterdir()) == ["0000-a.png", "0003-d.png"]
+    assert "2 of 4 could not be read" in capsys.readouterr().out
+
+
+def test_nothing_readable_exits_3(exported, tmp_path):
+    (tmp_path / "a.png").write_text("no")
+    assert exported.cnn("predict", "classify/small", tmp_path / "a.png") == Fault.DATA
+
+
+def test_a_path_that_is_not_there_exits_2(exported, tmp_path, capsys):
+    assert exported.cnn("predict", "classify/small", tmp_path / "none.png") == Fault.INPUT
+    assert "none.png" in capsys.readouterr().err
+
+
+def test_a_run_that_was_never_exported_says_how_to_export_it(tmp_path, capsys):
+    assert cnn("predict", "classify/never", tmp_path, "--runs", tmp_path) == Fault.INPUT
+    assert "cnn run classify/never" in capsys.readouterr().err

@@ -1,0 +1,53 @@
+"""Requirements on a metric: how they are read, held and compared."""
+
+import math
+
+import pytest
+
+from cnn_keras.fault import Fault
+from pipelines.requirement import Requirement
+
+
+@pytest.mark.parametrize(
+    ("text", "metric", "operator", "bound"),
+    [
+        ("accuracy >= 0.98", "accuracy", ">=", 0.98),
+        ("test_accuracy>0.5", "test_accuracy", ">", 0.5),
+        ("  log loss <= 1e-1 ", "log loss", "<=", 0.1),
+        ("error < .05", "error", "<", 0.05),
+    ],
+)
+def test_a_requirement_is_a_metric_an_operator_and_a_number(text, metric, operator, bound):
+    assert Requirement.parse(text) == (metric, operator, bound)
+
+
+@pytest.mark.parametrize("text", ["", "accuracy", "accuracy = 0.9", "accuracy >= good", ">= 0.9", "a >= 0.9 b"])
+def test_anything_else_is_refused_with_an_example(text):
+    with pytest.raises(Fault, match=r"must read like 'accuracy >= 0\.98'"):
+        Requirement.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "held"),
+    [("x >= 1", (False, True, True)), ("x > 1", (False, False, True)), ("x <= 1", (True, True, False)),
+     ("x < 1", (True, False, False))],
+)  # fmt: skip
+def test_the_bound_itself_belongs_to_the_operators_with_an_equals_sign(text, held):
+    assert tuple(Requirement.parse(text).holds(value) for value in (0.9, 1.0, 1.1)) == held
+
+
+@pytest.mark.parametrize("operator", [">=", ">", "<=", "<"])
+def test_nan_meets_no_requirement(operator):
+    assert not Requirement("accuracy", operator, 0.5).holds(math.nan)
+
+
+def test_more_is_better_above_a_bound_and_worse_below_one():
+    assert Requirement.parse("accuracy >= 0.9").prefers(0.95, 0.94)
+    assert Requirement.parse("error < 0.1").prefers(0.04, 0.05)
+    assert not Requirement.parse("accuracy >= 0.9").prefers(0.95, 0.95)
+    assert not Requirement.parse("error < 0.1").prefers(0.05, 0.05)
+
+
+def test_an_unknown_metric_is_answered_with_those_there_are():
+    with pytest.raises(Fault, match=r"got 'acuracy'; recorded: accuracy, loss"):
+        Requirement.parse("acuracy >= 0.9").figure({"loss": 0.1, "accuracy": 0.95})

@@ -1,0 +1,65 @@
+"""Where the tracking store is."""
+
+import pytest
+
+from cnn_keras.fault import Fault
+from pipelines.store import artifacts, database, public, sqlite_uri, store_uri
+
+
+@pytest.fixture(autouse=True)
+def project(tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_the_default_store_is_in_the_working_directory(project):
+    assert database(store_uri()) == project / "mlflow/store/mlflow.db"
+    assert artifacts(store_uri()) == project / "mlflow/store/artifacts"
+
+
+def test_the_nearest_store_above_the_working_directory_is_used(project, monkeypatch):
+    (project / "mlflow/store").mkdir(parents=True)
+    (project / "notebooks/old").mkdir(parents=True)
+    monkeypatch.chdir(project / "notebooks/old")
+    assert database(store_uri()) == project / "mlflow/store/mlflow.db"
+
+
+def test_the_folder_mlflow_alone_is_no_store(project, monkeypatch):
+    (project / "mlflow").mkdir()
+    (project / "notebooks").mkdir()
+    monkeypatch.chdir(project / "notebooks")
+    assert database(store_uri()) == project / "notebooks/mlflow/store/mlflow.db"
+
+
+def test_a_relative_database_becomes_absolute(project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///my runs.db")
+    assert database(store_uri()) == project / "my runs.db"
+
+
+def test_odd_paths_survive_the_uri(project):
+    odd = project / "50% done, déjà vu/mlflow.db"
+    assert database(sqlite_uri(odd)) == odd
+
+
+@pytest.mark.parametrize("uri", ["http://mlflow:5000", "postgresql://db/mlflow", "databricks", "databricks://profile"])
+def test_servers_and_other_databases_are_taken_as_they_are(uri, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
+    assert store_uri() == uri
+    assert artifacts(uri) is None
+
+
+@pytest.mark.parametrize("uri", ["mlruns", "./mlruns", "file:mlruns", "file://{project}/mlruns", "{project}/mlruns"])
+def test_an_old_file_store_is_refused_with_the_command_that_migrates_it(uri, project, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", uri.format(project=project))
+    new = sqlite_uri(project / "mlflow.db")
+    with pytest.raises(Fault) as refusal:
+        store_uri()
+    assert f"`mlflow migrate-filestore --source {project}/mlruns --target {new}`" in str(refusal.value)
+    assert refusal.value.code == Fault.INPUT
+
+
+def test_passwords_are_left_out_of_messages_and_bookmarks():
+    assert public("http://anna:secret@mlflow:5000/x") == "http://mlflow:5000/x"
+    assert public("postgresql://u:p%40ss@db:5432/mlflow") == "postgresql://db:5432/mlflow"
+    assert public("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
