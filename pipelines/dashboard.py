@@ -23,13 +23,13 @@ def dashboard(
     host: str = "127.0.0.1",
     port: int = 5000,
     *,
-    allowed_hosts: tuple[str, ...] = (),
     say: Callable[[str], object] = print,
 ) -> None:
     """Start MLflow's server on the store, tell `say` its address once it answers, and stay until Ctrl-C.
 
-    With `port` 0 any free port is taken. The server answers only requests that call it `host`, localhost or
-    one of `allowed_hosts`. When the store is a server already, its address is all there is to say.
+    With `port` 0 any free port is taken. The server answers requests that call it localhost, `host` or - bound to
+    0.0.0.0 - the machine's name and addresses; others, such as a proxy's, go in `MLFLOW_SERVER_ALLOWED_HOSTS` and
+    `MLFLOW_SERVER_CORS_ALLOWED_ORIGINS`. When the store is a server already, its address is all there is to say.
 
     Raises:
         Fault: the port is taken, or the server does not start.
@@ -45,8 +45,8 @@ def dashboard(
     with tempfile.TemporaryFile("w+") as output:
         # A session of its own, so that Ctrl-C reaches it once, through this process.
         server = subprocess.Popen(
-            _command(store, host, port, allowed_hosts),
-            env=_environment(store),
+            _command(store, host, port),
+            env=_environment(store, host, port),
             stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,
@@ -65,32 +65,35 @@ def dashboard(
             signal.signal(signal.SIGTERM, terminated)
 
 
-def _command(store: str, host: str, port: int, allowed_hosts: tuple[str, ...]) -> list[str]:
+def _command(store: str, host: str, port: int) -> list[str]:
     # -P: the working directory may hold anything named mlflow
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "mlflow",
-        "server",
-        "--host",
-        host,
-        "--port",
-        str(port),
-        "--workers",
-        "1",
-    ]
-    command += ["--serve-artifacts"]
-    if folder := artifacts(store):
-        command += ["--artifacts-destination", str(folder)]
-    names = {"localhost", "127.0.0.1", host, *allowed_hosts}
-    return [*command, "--allowed-hosts", ",".join(sorted(names | {f"{name}:*" for name in names}))]
+    command = [sys.executable, "-P", "-m", "mlflow", "server", "--host", host, "--port", str(port)]
+    command += ["--workers", "1", "--serve-artifacts"]
+    folder = artifacts(store)
+    return [*command, "--artifacts-destination", str(folder)] if folder else command
 
 
-def _environment(store: str) -> dict[str, str]:
-    """The store is passed here: its address may hold a password, and everybody can read a command line."""
+def _environment(store: str, host: str, port: int) -> dict[str, str]:
+    """What the server reads there. The store too: its address may hold a password, and command lines are public."""
+    names = _names(host)
+    given = ENVIRONMENT | {
+        "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*names, *(f"{name}:*" for name in names)]),
+        "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in names),
+    }
     own = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return ENVIRONMENT | os.environ | own
+    return given | os.environ | own
+
+
+def _names(host: str) -> list[str]:
+    """What the machine is called by those who may reach a server bound to `host`."""
+    names = {"localhost", "127.0.0.1", host}
+    if host == "0.0.0.0":
+        import psutil  # type: ignore[import-untyped]
+
+        addresses = (address for interface in psutil.net_if_addrs().values() for address in interface)
+        names |= {address.address for address in addresses if address.family == socket.AF_INET}
+        names.add(socket.gethostname())
+    return sorted(names)
 
 
 def _free(host: str, port: int) -> int:

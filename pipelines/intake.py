@@ -132,7 +132,7 @@ def progress(console: Console) -> Progress:
 def _examined(item: "Item", pixels: Callable[[bytes], Any]) -> Examined:
     import tensorflow as tf
 
-    from cnn_keras.data.encoded import Unreadable, plain
+    from cnn_keras.data.encoded import Unreadable, plain, reason
 
     try:
         data, notes = plain(item.read())
@@ -141,9 +141,8 @@ def _examined(item: "Item", pixels: Callable[[bytes], Any]) -> Examined:
         return Examined(None, [Problem("unreadable", item.id, error.strerror or str(error))])
     except Unreadable as error:
         return Examined(None, [Problem(error.kind, item.id, str(error))])
-    except tf.errors.InvalidArgumentError as error:
-        reason = error.message.splitlines()[-1].partition("[[")[0].split("}} ")[-1].strip()
-        return Examined(None, [Problem("undecodable", item.id, reason)])
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        return Examined(None, [Problem("undecodable", item.id, reason(error))])
     digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
     return Examined(digest, [Problem(note, item.id) for note in notes])
 

@@ -89,7 +89,7 @@ def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
     """One batch; when the graph refuses it, its files are asked about one by one."""
     import tensorflow as tf
 
-    from cnn_keras.data.encoded import Unreadable, plain
+    from cnn_keras.data.encoded import Unreadable, plain, reason
 
     answers: dict[Path, Answer] = {}
     examples: dict[Path, bytes] = {}
@@ -102,10 +102,10 @@ def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
             answers[file] = Answer(file, [], str(error))
     try:
         found = classify(inputs=tf.constant(list(examples.values()), tf.string)) if examples else {}
-    except tf.errors.InvalidArgumentError as error:
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         if len(files) > 1:
             return [answer for file in files for answer in _ask(classify, [file], top)]
-        return [Answer(files[0], [], error.message.splitlines()[-1].partition("[[")[0].split("}} ")[-1].strip())]
+        return [Answer(files[0], [], reason(error))]
     for row, file in enumerate(examples):
         labels = [label.decode() for label in found["classes"][row, :top].numpy()]
         answers[file] = Answer(file, list(zip(labels, found["scores"][row, :top].numpy().tolist(), strict=True)))

@@ -99,6 +99,7 @@ class Recorder:
     def end(self, status: str) -> None:
         """The run's end: FINISHED, FAILED or KILLED. A later event of the same run opens it again."""
         self._tell("end", status=status)
+        self._open = False
 
     def _tell(self, kind: str, **fields: Any) -> None:
         """Write an event into the run, which it begins or reopens if need be; an empty one says nothing."""

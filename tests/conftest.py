@@ -61,6 +61,12 @@ def write_digits(folder: Path, *, classes: int = 4, each: int = 30) -> None:
             Image.fromarray(pixels).resize((24, 24)).save(folder / str(label) / f"{row:02d}.png")
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _own_store(tmp_path_factory):
+    """No test writes into the tracking store of the project."""
+    os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{tmp_path_factory.mktemp('tracking')}/mlflow.db"
+
+
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory) -> Exported:
     root = tmp_path_factory.mktemp("exported")

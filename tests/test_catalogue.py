@@ -29,7 +29,7 @@ def test_helpers_of_a_family_are_not_in_the_catalogue():
 
 @pytest.mark.parametrize(
     ("name", "nearest"),
-    [("lenet.lenet", "lenet.lenet5"), ("lenet5", "lenet.lenet5"), ("two_conv", "introductory")],
+    [("lenet.lenet", "lenet.lenet5"), ("lenet5", "lenet.lenet5"), ("resnet50", "resnet.resnet50")],
 )
 def test_an_unknown_builder_is_refused_with_the_nearest_names(name, nearest):
     with pytest.raises(Fault, match=f"must be a builder.*got '{name}'; did you mean {nearest}"):

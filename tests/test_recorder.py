@@ -92,6 +92,13 @@ def test_the_first_event_begins_a_run_and_a_later_process_reopens_it(recorder, t
     assert [event["kind"] for event in told(recorder)] == ["start", "metrics", "resume", "metrics"]
 
 
+def test_an_event_after_the_end_opens_the_run_again(recorder):
+    recorder.metrics({"loss": 1.0})
+    recorder.end("FAILED")
+    recorder.metrics({"loss": 0.5})
+    assert [event["kind"] for event in told(recorder)] == ["start", "metrics", "end", "resume", "metrics"]
+
+
 def test_a_new_start_is_a_new_journal_and_the_old_one_stays(recorder):
     recorder.start()
     recorder.metrics({"loss": 1.0})

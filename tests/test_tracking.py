@@ -10,6 +10,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from pathlib import Path
 
 import pytest
 
@@ -41,7 +42,7 @@ def store(database, monkeypatch):
 def server(database, tmp_path_factory):
     """The dashboard on that store, in a process of its own; yields the process and its address."""
     code = "from pipelines.dashboard import dashboard; dashboard(port=0, say=lambda text: print(text, flush=True))"
-    environment = os.environ | {"MLFLOW_TRACKING_URI": database, "PYTHONPATH": os.getcwd()}
+    environment = os.environ | {"MLFLOW_TRACKING_URI": database, "PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(
         [sys.executable, "-c", code],
         env=environment,
@@ -139,9 +140,13 @@ def test_a_new_start_is_a_new_run(store, tmp_path):
     ("error", "status"), [(ValueError, "FAILED"), (Fault, "FAILED"), (KeyboardInterrupt, "KILLED")]
 )
 def test_how_a_run_ended_is_told(store, tmp_path, error, status):
-    with pytest.raises(error), tracker(tmp_path) as told:
-        told.metrics({"loss": 1.0})
-        raise error("stop")
+    def train():
+        with tracker(tmp_path) as told:
+            told.metrics({"loss": 1.0})
+            raise error("stop")
+
+    with pytest.raises(error):
+        train()
     assert run_of(store, tmp_path).info.status == status
 
 
@@ -224,7 +229,7 @@ def test_telling_everything_twice_changes_nothing(store, tmp_path):
     Journal.last(tmp_path / "tracking").path.with_suffix(".delivered.json").unlink()
     delivered, pending = push(tmp_path)
     again = run_of(store, tmp_path)
-    assert (delivered, pending) == (10, 0)
+    assert (delivered, pending) == (9, 0)
     assert again.info.run_id == run.info.run_id
     assert len(store.get_metric_history(run.info.run_id, "loss")) == 2
     assert len(again.inputs.dataset_inputs) == 1
@@ -364,11 +369,16 @@ def versions(store, request):
     return register
 
 
+def version_under(client, name, alias):
+    """An integer from every store: the database gives it as such, the server as text."""
+    return int(client.get_model_version_by_alias(name, alias).version)
+
+
 def test_the_first_candidate_that_meets_the_requirement_becomes_champion(store, versions):
     name = versions(0.985)
     verdict = promote(name, requirement="accuracy >= 0.98")
     assert verdict == {"name": name, "champion": 1, "requirement": "accuracy >= 0.98", "accuracy": 0.985}
-    assert store.get_model_version_by_alias(name, "champion").version == "1"
+    assert version_under(store, name, "champion") == 1
 
 
 def test_the_requirement_recorded_with_the_candidate_is_the_default(versions):
@@ -384,7 +394,7 @@ def test_a_better_candidate_replaces_the_champion(store, versions):
     name = versions(0.99)
     verdict = promote(name, requirement="accuracy > 0.9")
     assert (verdict["champion"], verdict["former champion"], verdict["former accuracy"]) == (2, 1, 0.98)
-    assert store.get_model_version_by_alias(name, "champion").version == "2"
+    assert version_under(store, name, "champion") == 2
 
 
 def test_a_candidate_that_is_not_better_does_not_replace_the_champion(store, versions):
@@ -393,7 +403,7 @@ def test_a_candidate_that_is_not_better_does_not_replace_the_champion(store, ver
     with pytest.raises(Fault, match=r"must beat the champion, version 1, in accuracy: got 0\.985 against 0\.99") as no:
         promote(name, requirement="accuracy > 0.9")
     assert no.value.code == Fault.GATE
-    assert store.get_model_version_by_alias(name, "champion").version == "1"
+    assert version_under(store, name, "champion") == 1
 
 
 def test_promoting_the_champion_again_changes_nothing(versions):
@@ -407,7 +417,7 @@ def test_an_old_event_told_late_does_not_move_the_candidate_back(store, versions
     name = versions(0.98)
     assert versions(0.97) == name
     assert len(store.search_model_versions(f"name = '{name}'")) == 2
-    assert store.get_model_version_by_alias(name, "candidate").version == "2"
+    assert version_under(store, name, "candidate") == 2
 
 
 def test_a_promotion_needs_a_model_a_metric_and_a_requirement(versions):
@@ -426,7 +436,7 @@ def test_a_promotion_needs_a_model_a_metric_and_a_requirement(versions):
 def get(address, host=None):
     request = urllib.request.Request(address, headers={"Host": host} if host else {})
     with urllib.request.urlopen(request, timeout=30) as answer:
-        return answer.read().decode()
+        return answer.read()
 
 
 def test_a_server_takes_runs_models_and_pictures_into_its_own_store(server, tmp_path, monkeypatch, database):
@@ -451,7 +461,7 @@ def test_the_dashboard_shows_pictures_of_the_local_store_wherever_it_is_started(
     with tracker(tmp_path) as told:
         tell_a_pipeline(told, tmp_path)
     identity = run_of(store, tmp_path).info.run_id
-    assert "PNG" in get(f"{address}/get-artifact?path=evaluate/confusion.png&run_uuid={identity}")
+    assert b"PNG" in get(f"{address}/get-artifact?path=evaluate/confusion.png&run_uuid={identity}")
 
 
 def test_the_dashboard_answers_its_own_name_only(server):

@@ -10,6 +10,7 @@ and PNG whose header states a bearable size, so that no engine that serves the m
 """
 
 import io
+import re
 from struct import error as StructError
 
 import tensorflow as tf
@@ -127,6 +128,17 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
     with tf.control_dependencies([bearable]):
         image = tf.io.decode_image(image_bytes, channels=channels, expand_animations=False)
     return tf.ensure_shape(image, (None, None, channels))
+
+
+def reason(error: Exception) -> str:
+    """The one line of a TensorFlow error that a person wants: `Invalid PNG data, size 60`, without trace or node.
+
+    An error that quotes raw bytes of the image reaches Python as a UnicodeDecodeError that carries the message.
+    """
+    broken = isinstance(error, UnicodeDecodeError)
+    message = error.object.decode("utf-8", "replace") if broken else getattr(error, "message", None) or str(error)
+    said = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
+    return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", said[-1].strip())
 
 
 def _png_size(image_bytes: tf.Tensor) -> tf.Tensor:

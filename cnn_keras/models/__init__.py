@@ -75,6 +75,22 @@ def build(name: str, /, **arguments):
     return _builder(name)(**arguments)
 
 
+def require_size(input_shape, smallest: int) -> None:
+    """Refuse images, signals or volumes of which a builder's layers would leave nothing.
+
+    Args:
+        input_shape: sizes and, last, channels; a size of None is any size.
+        smallest: that each side must have.
+
+    Raises:
+        Fault: when a side has less.
+    """
+    *sizes, _ = input_shape
+    if any(size is not None and size < smallest for size in sizes):
+        got = "×".join(str(size) for size in sizes)
+        raise Fault(f"input_shape must be at least {smallest} on each side, got {got}; resize the images")
+
+
 def _builder(name: str) -> Callable:
     builders = catalogue()
     if name not in builders:

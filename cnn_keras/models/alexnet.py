@@ -11,8 +11,8 @@ initialisation; ZFNet's contrast normalisation is AlexNet's response normalisati
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
 from cnn_keras.layers import LocalResponseNormalization
+from cnn_keras.models import require_size
 
 SMALLEST = 67  # pixels of which the strided layers leave at least one position
 
@@ -34,7 +34,7 @@ def alexnet(*, input_shape=(227, 227, 3), classes=1000, groups=2, hidden=4096, d
     Raises:
         Fault: when the image is too small.
     """
-    _require(input_shape)
+    require_size(input_shape, SMALLEST)
     x = image = keras.Input(input_shape, name="image")
     x = _convolution(x, 96, 11, strides=4, name="conv1")
     x = _pool(LocalResponseNormalization(name="norm1")(x), name="pool1")
@@ -50,7 +50,7 @@ def alexnet_one_tower(*, input_shape=(224, 224, 3), classes=1000, hidden=4096, d
     It has no response normalisation. Differs from torchvision: dropout comes behind the dense layers, as in 2012.
     Arguments, result and errors are those of `alexnet`.
     """
-    _require(input_shape)
+    require_size(input_shape, SMALLEST)
     x = image = keras.Input(input_shape, name="image")
     x = _convolution(layers.ZeroPadding2D(2, name="pad1")(x), 64, 11, strides=4, name="conv1")
     x = _pool(x, name="pool1")
@@ -64,7 +64,7 @@ def zfnet(*, input_shape=(224, 224, 3), classes=1000, hidden=4096, dropout=0.5):
 
     Arguments, result and errors are those of `alexnet`.
     """
-    _require(input_shape)
+    require_size(input_shape, SMALLEST)
     x = image = keras.Input(input_shape, name="image")
     x = _convolution(layers.ZeroPadding2D(1, name="pad1")(x), 96, 7, strides=2, name="conv1")
     x = LocalResponseNormalization(name="norm1")(_pool(x, padding="same", name="pool1"))
@@ -95,9 +95,3 @@ def _classifier(image, x, classes, hidden, dropout, name):
         x = layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name=dense)(x)
         x = layers.Dropout(dropout, name=f"{dense}_dropout")(x)
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
-
-
-def _require(input_shape):
-    height, width, _ = input_shape
-    if min(height, width) < SMALLEST:
-        raise Fault(f"input_shape must be at least {SMALLEST}×{SMALLEST}, got {height}×{width}; resize the images")

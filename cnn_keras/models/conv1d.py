@@ -8,7 +8,7 @@ not normalised.
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.models import require_size
 from cnn_keras.models.resnet import conv_norm, conv_norm_relu, merged, option_b
 
 
@@ -25,8 +25,7 @@ def two_conv(*, input_shape=(14, 1), classes=10):
     Raises:
         Fault: when the signal is too short.
     """
-    if input_shape[0] is not None and input_shape[0] < 9:
-        raise Fault(f"input_shape must be at least 9 long for two filters of 5, got {input_shape[0]}; pad the signals")
+    require_size(input_shape, 9)
     x = signal = keras.Input(input_shape, name="image")
     for place, filters in enumerate((16, 32), start=1):
         x = layers.Conv1D(filters, 5, activation="relu", kernel_initializer="he_normal", name=f"conv{place}")(x)

@@ -8,7 +8,7 @@ recognition", 2018 (R3D). Differs from the papers: He initialisation.
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.models import require_size
 from cnn_keras.models.resnet import basic, norm
 
 
@@ -25,8 +25,7 @@ def two_conv(*, input_shape=(14, 14, 14, 1), classes=10):
     Raises:
         Fault: when the volume is too small.
     """
-    if min(input_shape[:3]) < 9:
-        raise Fault(f"input_shape must be at least 9×9×9 for two filters of 5³, got {input_shape[:3]}; pad the volumes")
+    require_size(input_shape, 9)
     x = volume = keras.Input(input_shape, name="image")
     for place, filters in enumerate((16, 32), start=1):
         x = layers.Conv3D(filters, 5, activation="relu", kernel_initializer="he_normal", name=f"conv{place}")(x)

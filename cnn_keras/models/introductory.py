@@ -3,6 +3,8 @@
 import keras
 from keras import layers
 
+from cnn_keras.models import require_size
+
 
 def two_conv(*, input_shape=(28, 28, 1), classes=10, dropout=0.0):
     """32 conv 3×3 – pool – 64 conv 3×3 – pool – dense 1024 – logits.
@@ -16,7 +18,11 @@ def two_conv(*, input_shape=(28, 28, 1), classes=10, dropout=0.0):
 
     Returns:
         A model from `image` (batch, height, width, channels), floats, to `logits` (batch, classes), float32.
+
+    Raises:
+        Fault: when the image is too small.
     """
+    require_size(input_shape, 4)
     x = image = keras.Input(input_shape, name="image")
     for stage, filters in enumerate((32, 64), start=1):
         x = layers.Conv2D(

@@ -13,6 +13,7 @@ from keras import layers
 
 from cnn_keras.fault import Fault
 from cnn_keras.layers import FixedRBF, PartialConv2D, SubSampling, scaled_tanh
+from cnn_keras.models import require_size
 
 # Table I of the paper: the maps of S2 that each map of C3 sees. It breaks the symmetry between the maps.
 CONNECTIONS = (
@@ -94,10 +95,8 @@ def lenet5_modern(*, input_shape=(32, 32, 1), classes=10, pooling="max", activat
 
 def _padding(input_shape):
     """How C1 treats the border, so that five layers later C5 has at least one position left."""
-    height, width, _ = input_shape
-    if min(height, width) < 28:
-        raise Fault(f"input_shape must be at least 28×28 for LeNet-5, got {height}×{width}; resize to 32×32")
-    return "valid" if min(height, width) >= 32 else "same"
+    require_size(input_shape, 28)
+    return "valid" if min(input_shape[:2]) >= 32 else "same"
 
 
 def _one_of(argument, value, choices):

@@ -9,7 +9,7 @@ Differs from the paper: the class maps are averaged without a ReLU before, so th
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.models import require_size
 
 
 def nin(*, input_shape=(227, 227, 3), classes=1000, dropout=0.5):
@@ -26,9 +26,7 @@ def nin(*, input_shape=(227, 227, 3), classes=1000, dropout=0.5):
     Raises:
         Fault: when the image is too small.
     """
-    if min(input_shape[:2]) < 67:
-        height, width, _ = input_shape
-        raise Fault(f"input_shape must be at least 67×67, got {height}×{width}; resize the images or take nin_cifar")
+    require_size(input_shape, 67)
     x = image = keras.Input(input_shape, name="image")
     x = _perceptron(x, (96, 96, 96), 11, strides=4, name="mlp1")
     x = layers.MaxPooling2D(3, strides=2, name="pool1")(x)

@@ -9,6 +9,8 @@ from functools import partial
 import keras
 from keras import layers
 
+from cnn_keras.models import require_size
+
 
 def very_deep_network(
     depths, *, input_shape=(224, 224, 3), classes=1000, batch_norm=False, hidden=4096, dropout=0.5, name
@@ -27,7 +29,11 @@ def very_deep_network(
     Returns:
         A model from `image` (batch, height, width, channels), floats, to `logits` (batch, classes), float32. The
         pooled maps are named `stage1` to `stage5`.
+
+    Raises:
+        Fault: when the image is too small.
     """
+    require_size(input_shape, 32)
     x = image = keras.Input(input_shape, name="image")
     for stage, depth in enumerate(depths, start=1):
         for unit in range(1, depth + 1):
