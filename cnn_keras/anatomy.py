@@ -130,8 +130,8 @@ def _written(value, thousands=""):
 
 
 def _graph(model):
-    if not isinstance(model, keras.Function | keras.Sequential):
-        raise Fault(f"model must be functional or sequential, got {type(model).__name__} {model.name!r}")
+    if not isinstance(model, keras.Function | keras.Sequential) or not model.built:
+        raise Fault(f"model must be functional or sequential, and built, got {type(model).__name__} {model.name!r}")
     return keras.Function(model.inputs, model.outputs)
 
 

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that Keras lacks. A schedule is a function of the optimiser's step, so resuming needs no state."""
+"""Learning-rate schedules that Keras lacks: functions of the optimiser's step, so that resuming needs no state."""
 
 import keras
 from keras import ops

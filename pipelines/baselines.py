@@ -46,9 +46,7 @@ def baselines(
     for name, model in _models(len(np.unique(train_labels))).items():
         _fit(model, features, train_labels[shown])
         chunks = (test_images[start : start + CHUNK] for start in range(0, len(test_images), CHUNK))
-        answers[name] = np.concatenate(
-            [model.predict(_features(chunk, side)) for chunk in chunks], dtype=np.int64
-        )
+        answers[name] = np.concatenate([model.predict(_features(chunk, side)) for chunk in chunks], dtype=np.int64)
     return Baselines(
         accuracy={name: float(np.mean(answer == test_labels)) for name, answer in answers.items()},
         predictions=answers,
@@ -107,8 +105,7 @@ def _features(images: Array, side: int) -> Array:
 def _check(split: str, images: Array, labels: Array) -> None:
     if images.ndim != 4 or images.dtype != np.uint8 or 0 in images.shape:
         raise ValueError(
-            f"{split}_images must be uint8 [N, H, W, C] and not empty, "
-            f"got {images.dtype} {list(images.shape)}"
+            f"{split}_images must be uint8 [N, H, W, C] and not empty, got {images.dtype} {list(images.shape)}"
         )
     if labels.shape != images.shape[:1]:
         raise ValueError(f"{split}_labels must have shape [{len(images)}], got {list(labels.shape)}")

@@ -143,9 +143,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
         title = f"{len(class_names):,} classes of {min(totals):,} to {max(totals):,} examples"
         figure.text(0.12 / width, 1 - 0.22 / height, title, size=10, va="center")
         place = (0.12 / width, 1 - 0.5 / height)
-        figure.legend(
-            loc="center left", bbox_to_anchor=place, ncols=len(counts), borderaxespad=0, borderpad=0
-        )
+        figure.legend(loc="center left", bbox_to_anchor=place, ncols=len(counts), borderaxespad=0, borderpad=0)
     return path
 
 
@@ -184,9 +182,7 @@ def _curve(panel: "Axes", epochs: Array, columns: Mapping[str, Array], name: str
     starred = columns[f"val_{name}" if f"val_{name}" in columns else name]
     if best is not None and np.isfinite(value := starred[best]):
         label = f"best, epoch {epochs[best]:.0f}: {value:.4g}"
-        panel.plot(
-            epochs[best], value, "*", color=ORANGE, markersize=14, markeredgecolor="white", label=label
-        )
+        panel.plot(epochs[best], value, "*", color=ORANGE, markersize=14, markeredgecolor="white", label=label)
     panel.legend()
 
 

@@ -243,9 +243,7 @@ def _paper(figure: "Figure") -> "Axes":
 def _place(paper: "Axes", image: Array, left: float, top: float, size: float) -> None:
     """Draw one image in the middle of a square of `size` inches, in its own proportions."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
-        raise ValueError(
-            f"images must be uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype} {list(image.shape)}"
-        )
+        raise ValueError(f"images must be uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype} {list(image.shape)}")
     height, width = (size * length / max(image.shape[:2]) for length in image.shape[:2])
     left, top = left + (size - width) / 2, top + (size - height) / 2
     paper.imshow(

@@ -55,9 +55,7 @@ class Recorder:
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Numbers of one step (an epoch), told in one batch; NaN and infinities are kept and show as gaps."""
-        numbers = {
-            key: value if math.isfinite(value) else str(value) for key, value in _numbers(values).items()
-        }
+        numbers = {key: value if math.isfinite(value) else str(value) for key, value in _numbers(values).items()}
         self._tell("metrics", values=numbers, step=int(step))
 
     def tags(self, values: Mapping[str, Any]) -> None:
@@ -73,9 +71,7 @@ class Recorder:
         short = digest.removeprefix("sha256:")[:DIGEST_LIMIT]
         self._tell("dataset", name=name, digest=short, source=str(source), context=context)
 
-    def model(
-        self, folder: Path, *, name: str, metrics: Mapping[str, Any], requirement: str | None = None
-    ) -> None:
+    def model(self, folder: Path, *, name: str, metrics: Mapping[str, Any], requirement: str | None = None) -> None:
         """An exported SavedModel: logged as a pyfunc, registered as a version of `name`, alias `candidate`.
 
         `metrics` and `requirement` ("accuracy >= 0.98") go with the version, for its promotion. The folder

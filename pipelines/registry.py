@@ -49,9 +49,7 @@ def promote(client: Any, name: str, requirement: str | None) -> dict[str, Any]:
     candidate = client.get_model_version(name, aliases[CANDIDATE])
     stated = requirement or candidate.tags.get(REQUIREMENT_TAG)
     if not stated:
-        raise Fault(
-            f"--require must be given: version {candidate.version} of {name} has no requirement recorded"
-        )
+        raise Fault(f"--require must be given: version {candidate.version} of {name} has no requirement recorded")
     champion = client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
     figures = _judge(Requirement.parse(stated), candidate, champion)
     client.set_registered_model_alias(name, CHAMPION, candidate.version)

@@ -59,9 +59,7 @@ def wilson_interval(right: int, of: int, confidence: float = 0.95) -> tuple[floa
 def _per_class(labels: Array, answers: Array, class_names: Sequence[str]) -> list[dict[str, Any]]:
     from sklearn.metrics import precision_recall_fscore_support
 
-    columns = precision_recall_fscore_support(
-        labels, answers, labels=range(len(class_names)), zero_division=0
-    )
+    columns = precision_recall_fscore_support(labels, answers, labels=range(len(class_names)), zero_division=0)
     return [
         {"name": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(support)}
         for name, p, r, f, support in zip(class_names, *columns, strict=True)

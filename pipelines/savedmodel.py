@@ -153,12 +153,12 @@ def write_card(
     lines = [
         f"# {recipe.name}",
         "",
-        f"`{recipe.model.builder}` on `{data['source']}`, {len(data['classes'])} classes: {', '.join(data['classes'])}.",
+        f"`{recipe.model.builder}` on `{data['source']}`; the classes are {', '.join(data['classes'])}.",
         "",
         "## Measured",
         "",
-        f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to {high:.2%}, "
-        f"{report['examples']:,} images). Log loss {report['log_loss']:.4f}, calibration error "
+        f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
+        f"{high:.2%}, {report['examples']:,} images). Log loss {report['log_loss']:.4f}, calibration error "
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
         f"{agreement['difference']:.1e} on {agreement['images']} images.",
         "",

@@ -58,9 +58,7 @@ def test_output_size_of_well_known_layers(size, window, options, expected):
 
 def test_lenet5_rows_equal_the_paper():
     rows = rows_of(models.build("lenet.lenet5"))
-    table = {
-        name: (rows[name].output_shape, rows[name].trainable) for name in ("c1", "s2", "c3", "s4", "c5", "f6")
-    }
+    table = {name: (rows[name].output_shape, rows[name].trainable) for name in ("c1", "s2", "c3", "s4", "c5", "f6")}
     assert table == {
         "c1": ((28, 28, 6), 156),
         "s2": ((14, 14, 6), 12),
@@ -73,12 +71,8 @@ def test_lenet5_rows_equal_the_paper():
 
 def test_lenet5_has_340_908_connections():
     rows = rows_of(models.build("lenet.lenet5"))
-    weighted = sum(
-        rows[name].multiply_adds + math.prod(rows[name].output_shape) for name in ("c1", "c3", "c5", "f6")
-    )
-    sub_sampled = sum(
-        5 * math.prod(rows[name].output_shape) for name in ("s2", "s4")
-    )  # four inputs and the bias
+    weighted = sum(rows[name].multiply_adds + math.prod(rows[name].output_shape) for name in ("c1", "c3", "c5", "f6"))
+    sub_sampled = sum(5 * math.prod(rows[name].output_shape) for name in ("s2", "s4"))  # four inputs and the bias
     distances = rows["f6"].output_shape[0] * rows["logits"].output_shape[0]
     assert weighted + sub_sampled == 340_068
     assert weighted + sub_sampled + distances == 340_908
@@ -224,9 +218,7 @@ def test_a_flattened_map_sees_the_union_of_its_units():
 
 
 def test_a_model_inside_a_model_is_descended_into():
-    inner = network(
-        layers.Conv2D(4, 3, name="conv"), layers.MaxPooling2D(2, name="pool"), shape=(None, None, 3)
-    )
+    inner = network(layers.Conv2D(4, 3, name="conv"), layers.MaxPooling2D(2, name="pool"), shape=(None, None, 3))
     inner.name = "inner"
     rows = rows_of(network(inner, layers.Conv2D(8, 3, name="conv"), shape=(16, 16, 3)))
     assert list(rows) == ["image", "inner/conv", "inner/pool", "conv"]
@@ -237,9 +229,7 @@ def test_a_model_inside_a_model_is_descended_into():
 
 def test_a_sequential_model_reads_the_same_alone_and_inside_another():
     def stack():
-        return keras.Sequential(
-            [keras.Input((16, 16, 3)), layers.Conv2D(4, 3), layers.Conv2D(2, 3)], name="stack"
-        )
+        return keras.Sequential([keras.Input((16, 16, 3)), layers.Conv2D(4, 3), layers.Conv2D(2, 3)], name="stack")
 
     alone, inside = anatomy.rows(stack()), anatomy.rows(network(stack(), shape=(16, 16, 3)))
     assert [row.output_shape for row in alone] == [row.output_shape for row in inside]
@@ -284,8 +274,13 @@ def test_a_subclassed_model_is_refused():
         def call(self, x):
             return x
 
-    with pytest.raises(Fault, match="must be functional or sequential, got Opaque"):
+    with pytest.raises(Fault, match="must be functional or sequential, and built, got Opaque"):
         anatomy.rows(Opaque())
+
+
+def test_a_sequential_model_that_has_not_seen_its_input_is_refused():
+    with pytest.raises(Fault, match="and built, got Sequential"):
+        anatomy.rows(keras.Sequential([layers.Dense(3)]))
 
 
 def test_csv_holds_every_row_under_its_header():

@@ -24,6 +24,8 @@ def test_a_builder_is_named_by_its_file_and_its_function():
 
 
 def test_helpers_of_a_family_are_not_in_the_catalogue():
+    helpers = {"resnet.residual_network", "resnet.basic", "resnet.late", "vgg.very_deep_network", "vgg.require_size"}
+    assert not helpers & set(models.catalogue())
     assert not any("._" in name for name in models.catalogue())
 
 

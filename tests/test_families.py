@@ -83,6 +83,7 @@ SMALLEST = {
     "alexnet.zfnet": (67, 67, 1),
     "conv1d.two_conv": (9, 1),
     "conv3d.two_conv": (9, 9, 9, 1),
+    "densenet.densenet121": (29, 29, 1),
     "introductory.two_conv": (4, 4, 1),
     "lenet.lenet5": (28, 28, 1),
     "lenet.lenet5_modern": (28, 28, 1),

@@ -170,7 +170,8 @@ def test_the_plateau_rate_falls_tenfold_each_time_patience_runs_out():
     settings = Train(schedule="plateau", plateau_patience=2, learning_rate=1.0)
     losses = [0.5, 0.6, 0.6, 0.4, 0.5, 0.5, 0.5, 0.5]
     rates = [
-        fit.plateau_rate([{"val_loss": loss} for loss in losses[:epochs]], settings) for epochs in range(len(losses) + 1)
+        fit.plateau_rate([{"val_loss": loss} for loss in losses[:epochs]], settings)
+        for epochs in range(len(losses) + 1)
     ]
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
 

@@ -4,36 +4,17 @@ import base64
 import gzip
 import io
 import json
-import os
-import signal
 import socket
 import struct
-import subprocess
-import sys
-import threading
-import time
 import zlib
-from contextlib import contextmanager
-from pathlib import Path
 
 import httpx
 import numpy as np
 import psutil
 import pytest
 from PIL import Image
-from toy_model import export
+from toy_model import export, running
 
-from cnn_keras.fault import Fault
-from pipelines.serving.app import serve
-
-SERVE = """
-import sys
-from pathlib import Path
-from pipelines.serving.app import serve
-from pipelines.serving.limits import Limits
-serve(Path(sys.argv[1]), port=0, limits=Limits(**eval(sys.argv[2])))
-print("drained")
-"""
 PREDICT = "/v1/models/toy:predict"
 JPEG = {"content-type": "image/jpeg"}
 
@@ -43,22 +24,11 @@ def folder(tmp_path_factory):
     return export(tmp_path_factory.mktemp("models") / "toy" / "1")
 
 
-@contextmanager
-def running(folder, **limits):
-    """A server process and the URL that it prints when it is ready."""
-    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
-    command = [sys.executable, "-c", SERVE, str(folder), repr(limits)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
-        try:
-            yield process, process.stdout.readline().split()[-1]
-        finally:
-            process.kill()
-
-
 @pytest.fixture(scope="module")
 def server(folder):
-    with running(folder, body=1_000_000, rows=16, read_seconds=2) as (process, url):
-        yield psutil.Process(process.pid), url
+    limits = {"body": 1_000_000, "rows": 16, "read_seconds": 2}
+    with running(folder, **limits) as (process, url), httpx.Client(base_url=url, timeout=30) as client:
+        yield psutil.Process(process.pid), url, client
 
 
 def image(form="PNG", size=(8, 8), mode="L", **options):
@@ -194,7 +164,7 @@ REQUESTS = {  # whole requests
     "an unknown encoding": ({"content": GOOD, "headers": {"content-encoding": "br"}}, 415),
     "gzip that is none": ({"content": GOOD, "headers": {"content-encoding": "gzip"}}, 400),
     "truncated gzip": ({"content": gzip.compress(GOOD.encode())[:-9], "headers": {"content-encoding": "gzip"}}, 400),
-    "gzip of 300 MB": ({"content": gzip.compress(bytes(300 << 20), 1), "headers": {"content-encoding": "gzip"}}, 413),
+    "gzip of 60 MB": ({"content": gzip.compress(bytes(60 << 20), 1), "headers": {"content-encoding": "gzip"}}, 413),
     "a form without a boundary": ({"content": GOOD, "headers": {"content-type": "multipart/form-data"}}, 400),
     "an empty form": (multipart(b""), 400),
     "a form without a file": (multipart(b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n--x--\r\n'), 400),
@@ -222,42 +192,35 @@ for method in ("classify", "regress"):
         REQUESTS[f"{method} with {what}"] = ({"url": url, "content": content}, 400)
 
 
-def send(url, request):
-    request = {"method": "POST", "url": PREDICT} | request
-    return httpx.request(request.pop("method"), url + request.pop("url"), timeout=30, **request)
-
-
-def assert_refused(url, request, status):
-    answer = send(url, request)
-    assert answer.status_code < 500
-    assert answer.status_code == status or (status is None and answer.status_code in (200, 400)), answer.text
-    if answer.is_success:
-        assert "predictions" in answer.json()
-    else:
+def assert_refused(client, request, status):
+    """`request` gets `status` (None: 200 or 400, as the decoder likes) and a reason, the next good one its answer."""
+    answer = client.request(**({"method": "POST", "url": PREDICT} | request))
+    assert answer.status_code in ((200, 400) if status is None else (status,)), answer.text
+    if not answer.is_success:
         assert set(answer.json()) == {"error"}
         assert len(answer.json()["error"]) <= 300
         assert "Traceback" not in answer.text
         assert ".py" not in answer.text
-    good = send(url, {"content": GOOD})
+    good = client.post(PREDICT, content=GOOD)
     assert good.json()["predictions"][0]["label"] == "dark"
 
 
 @pytest.mark.parametrize("what", BODIES)
 def test_a_hostile_body_is_refused(server, what):
     content, status = BODIES[what]
-    assert_refused(server[1], {"content": content}, status)
+    assert_refused(server[2], {"content": content}, status)
 
 
 @pytest.mark.parametrize("what", IMAGES)
 def test_a_hostile_image_is_refused(server, what):
     content, status = IMAGES[what]
-    assert_refused(server[1], {"content": content, "headers": JPEG}, status)
+    assert_refused(server[2], {"content": content, "headers": JPEG}, status)
 
 
 @pytest.mark.parametrize("what", REQUESTS)
 def test_a_hostile_request_is_refused(server, what):
     request, status = REQUESTS[what]
-    assert_refused(server[1], request, status)
+    assert_refused(server[2], request, status)
 
 
 def raw(url, data, shut=False, patience=10):
@@ -273,14 +236,14 @@ def raw(url, data, shut=False, patience=10):
 def test_a_body_that_never_arrives_is_given_up(server):
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode()
     assert raw(server[1], head).startswith(b"HTTP/1.1 408")
-    assert_refused(server[1], {"content": "{"}, 400)
+    assert_refused(server[2], {"content": "{"}, 400)
 
 
 def test_a_client_that_goes_away_costs_nothing(server):
     head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode()
     for _ in range(20):
         raw(server[1], head + b" ", shut=True)
-    assert "cnn_body_bytes 0\n" in httpx.get(server[1] + "/metrics").text
+    assert "cnn_body_bytes 0\n" in server[2].get("/metrics").text
 
 
 def test_a_stated_length_over_the_limit_is_refused_before_the_body(server):
@@ -290,25 +253,19 @@ def test_a_stated_length_over_the_limit_is_refused_before_the_body(server):
 
 def test_noise_instead_of_http_is_refused(server):
     assert raw(server[1], b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n").startswith(b"HTTP/1.1 400")
-    assert_refused(server[1], {"content": "{"}, 400)
+    assert_refused(server[2], {"content": "{"}, 400)
 
 
-def test_memory_stays_flat_over_thousands_of_calls(server):
-    process, url = server
+def test_memory_stays_flat_over_many_calls(server):
+    process, _, client = server
     bad = instances(b64(image(size=(2000, 2000))), b64(b"no image"))
-    with httpx.Client(base_url=url, timeout=30) as client:
-        for _ in range(300):
-            client.post(PREDICT, content=GOOD)
-            client.post(PREDICT, content=bad)
-        before = process.memory_info().rss
-        for _ in range(1000):
+
+    def calls(count):
+        for _ in range(count):
             assert client.post(PREDICT, content=GOOD).is_success
             assert client.post(PREDICT, content=bad).status_code == 400
+
+    calls(200)
+    before = process.memory_info().rss
+    calls(500)
     assert process.memory_info().rss - before < 50 * 2**20
-
-
-def test_keras_is_not_loaded_into_the_server(server):
-    """It would cost 4 seconds and 165 MB; a private line of TensorFlow's is counted on, see import_without_keras."""
-    maps = Path(f"/proc/{server[0].pid}/maps").read_text()
-    assert "tensorflow" in maps
-    assert "sklearn" not in maps

@@ -127,7 +127,8 @@ def test_the_quick_start_needs_no_network(tmp_path):
 def test_a_bare_make_lists_every_target():
     root = Path(__file__).parent.parent
     listed = subprocess.run(["make"], cwd=root, capture_output=True, text=True, check=True).stdout
-    for target in "setup demo prepare train evaluate export run serve predict dashboard test slow bench lint".split():
+    stages = ("prepare", "train", "evaluate", "export", "run")
+    for target in ("setup", "demo", *stages, "serve", "predict", "dashboard", "test", "slow", "bench", "lint", "clean"):
         assert f"make {target} " in listed
 
 

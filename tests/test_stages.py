@@ -160,7 +160,7 @@ def test_extending_needs_a_finished_training_of_the_same_settings(opened):
 def test_a_failed_requirement_stops_the_pipeline_with_its_own_code_every_time(opened, task):
     task.failed = ["accuracy must be at least 0.9, got 0.5"]
     for _ in range(2):
-        with pytest.raises(Fault, match="at least 0.9") as fault:
+        with pytest.raises(Fault, match=r"at least 0\.9") as fault:
             stages.run_stages(opened(), "export")
         assert fault.value.code == Fault.GATE
     assert task.calls.count("evaluate") == 1

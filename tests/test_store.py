@@ -1,6 +1,10 @@
-"""Where the tracking store is."""
+"""Where the tracking store is, and the configuration of a shared one."""
+
+import re
+from pathlib import Path
 
 import pytest
+from ruamel.yaml import YAML
 
 from cnn_keras.fault import Fault
 from pipelines.store import artifacts, database, public, sqlite_uri, store_uri
@@ -63,3 +67,47 @@ def test_passwords_are_left_out_of_messages_and_bookmarks():
     assert public("http://anna:secret@mlflow:5000/x") == "http://mlflow:5000/x"
     assert public("postgresql://u:p%40ss@db:5432/mlflow") == "postgresql://db:5432/mlflow"
     assert public("sqlite:////home/a@b/mlflow.db") == "sqlite:////home/a@b/mlflow.db"
+
+
+# --- The configuration of a shared server
+
+CONFIGURATION = Path(__file__).parent.parent / "mlflow"
+
+
+@pytest.fixture
+def compose():
+    return YAML(typ="safe").load((CONFIGURATION / "compose.yaml").read_text(encoding="utf-8"))
+
+
+def test_the_configuration_folder_never_hides_the_package():
+    assert not (CONFIGURATION / "__init__.py").exists()
+
+
+def test_the_server_proxies_artifacts_and_names_its_hosts(compose):
+    command = compose["services"]["mlflow"]["command"]
+    assert "--serve-artifacts" in command
+    assert any(option.startswith("--artifacts-destination=s3://") for option in command)
+    assert any(option.startswith("--allowed-hosts=${ALLOWED_HOSTS") for option in command)
+    assert compose["services"]["mlflow"]["environment"]["MLFLOW_DISABLE_TELEMETRY"] == "true"
+
+
+def test_every_service_that_stays_up_is_watched_and_waited_for(compose):
+    services = compose["services"]
+    staying = {name for name, service in services.items() if "restart" in service}
+    assert staying == {"database", "objects", "mlflow"}
+    assert all("healthcheck" in services[name] for name in staying)
+    waited = {name: service["depends_on"] for name, service in services.items() if "depends_on" in service}
+    assert set(waited["mlflow"]) == {"database", "bucket"}
+
+
+def test_secrets_and_names_come_from_the_env_file_alone(compose):
+    text = (CONFIGURATION / "compose.yaml").read_text(encoding="utf-8")
+    example = (CONFIGURATION / "server.env.example").read_text(encoding="utf-8")
+    offered = dict(re.findall(r"^(\w+)=(.*)$", example, re.MULTILINE))
+    assert set(re.findall(r"\$\{(\w+)", text)) == set(offered)
+    secrets = {name for name in offered if "PASSWORD" in name}
+    assert secrets == {"DATABASE_PASSWORD", "OBJECTS_PASSWORD"}
+    assert all(offered[name] == "" for name in secrets)
+    environments = [service.get("environment", {}) for service in compose["services"].values()]
+    assert all("${" in value for each in environments for key, value in each.items() if re.search("PASSWORD|KEY", key))
+    assert compose["services"]["mlflow"]["ports"] == ["${BIND:-127.0.0.1}:${PORT:-5000}:5000"]

@@ -1,59 +1,20 @@
-"""Tracking against real stores: a SQLite database, MLflow's server, and servers that are dead or hang."""
+"""Tracking against real stores: a SQLite database, and servers that are dead or hang."""
 
-import json
-import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import time
-import urllib.error
-import urllib.request
-from pathlib import Path
 
 import pytest
+from tracked import artifacts_of, run_of, tell_a_pipeline, tracker
 
 from cnn_keras.fault import Fault
-from pipelines import registry, tracking
+from pipelines import tracking
 from pipelines.journal import Journal
-from pipelines.store import create_store, sqlite_uri
-from pipelines.tracking import Tracker, promote, push
+from pipelines.tracking import promote, push
 
-
-@pytest.fixture(scope="module")
-def database(tmp_path_factory):
-    """One SQLite store for the module: making it takes ten seconds."""
-    store = sqlite_uri(tmp_path_factory.mktemp("project") / "mlflow/store/mlflow.db")
-    create_store(store)
-    return store
-
-
-@pytest.fixture
-def store(database, monkeypatch):
-    """A client of that store, which the environment names."""
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
-    with tracking.reachable(database) as client:
-        yield client
-
-
-@pytest.fixture(scope="module")
-def server(database, tmp_path_factory):
-    """The dashboard on that store, in a process of its own; yields the process and its address."""
-    code = "from pipelines.dashboard import dashboard; dashboard(port=0, say=lambda text: print(text, flush=True))"
-    environment = os.environ | {"MLFLOW_TRACKING_URI": database, "PYTHONPATH": str(Path(__file__).parent.parent)}
-    process = subprocess.Popen(
-        [sys.executable, "-c", code],
-        env=environment,
-        cwd=tmp_path_factory.mktemp("elsewhere"),
-        stdout=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    )
-    with process:
-        yield process, re.search(r"http://127\.0\.0\.1:\d+", process.stdout.readline()).group()
-        process.kill()
+pytest_plugins = ["live_store"]
 
 
 @pytest.fixture
@@ -65,31 +26,6 @@ def dead(monkeypatch):
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"http://127.0.0.1:{port}")
     monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
-
-
-def tracker(folder, experiment="classify"):
-    return Tracker(folder, experiment=experiment, name="digits-lenet5")
-
-
-def run_of(client, folder):
-    """The MLflow run of the folder's last journal."""
-    bookmarks = json.loads(Journal.last(folder / "tracking").path.with_suffix(".delivered.json").read_text())
-    return client.get_run(bookmarks[tracking.store_uri()]["run"])
-
-
-def tell_a_pipeline(tracker, folder):
-    tracker.start(tags={"mlflow.source.git.commit": "0" * 40})
-    tracker.params({"train": {"epochs": 2}, "seed": 0})
-    tracker.dataset(name="digits", digest="sha256:" + "ab" * 32, source="scikit-learn", context="training")
-    for epoch in (1, 2):
-        tracker.metrics({"loss": 1 / epoch, "accuracy (top-5)": 1 - 1 / epoch}, step=epoch)
-        tracker.system()
-    (folder / "confusion.png").write_bytes(b"\x89PNG")
-    tracker.artifact(folder / "confusion.png", folder="evaluate")
-
-
-def artifacts_of(client, run, folder=None):
-    return [file.path for file in client.list_artifacts(run.info.run_id, folder)]
 
 
 def test_a_pipeline_is_told_whole(store, tmp_path):
@@ -301,180 +237,3 @@ def test_an_old_file_store_is_refused_before_anything_starts(tmp_path, monkeypat
     monkeypatch.setenv("MLFLOW_TRACKING_URI", str(tmp_path / "mlruns"))
     with pytest.raises(Fault, match="mlflow migrate-filestore"):
         tracker(tmp_path)
-
-
-# --- The registry
-
-
-def save_model(folder, bias):
-    """A SavedModel that tells images by the length of their bytes."""
-    import tensorflow as tf
-
-    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="image_bytes")])
-    def answer(image_bytes):
-        probabilities = tf.nn.softmax(tf.one_hot(tf.strings.length(image_bytes) % 3, 3) + bias)
-        best = tf.argmax(probabilities, axis=-1)
-        return {"probabilities": probabilities, "class_id": best, "label": tf.gather(["zero", "one", "two"], best)}
-
-    tf.saved_model.save(tf.Module(), str(folder), signatures={"serving_default": answer})
-
-
-def tell_a_model(folder, name, accuracy, experiment="classify"):
-    save_model(folder / "export" / name / "1", bias=[0.0, 0.5, 0.0])
-    with tracker(folder, experiment) as told:
-        told.model(
-            folder / "export" / name / "1",
-            name=name,
-            metrics={"test_accuracy": accuracy, "label": float("nan")},
-            requirement="test_accuracy >= 0.98",
-        )
-
-
-def test_a_model_is_registered_once_and_answers_like_the_saved_model(store, tmp_path):
-    import mlflow
-    import pandas
-
-    tell_a_model(tmp_path, "answers", 0.99)
-    Journal.last(tmp_path / "tracking").path.with_suffix(".delivered.json").unlink()
-    push(tmp_path)
-    (version,) = store.search_model_versions("name = 'answers'")
-    assert store.get_model_version_by_alias("answers", "candidate").version == version.version
-    assert {key: version.tags[key] for key in ("metric.test_accuracy", "requirement")} == {
-        "metric.test_accuracy": "0.99",
-        "requirement": "test_accuracy >= 0.98",
-    }
-    assert "metric.label" not in version.tags
-    model = mlflow.pyfunc.load_model(version.source)
-    assert model.metadata.signature.inputs.to_dict() == [
-        {"name": "image_bytes", "type": "binary", "required": True},
-    ]
-    answers = model.predict(pandas.DataFrame({"image_bytes": [b"abc", b"abcd", b"ab"]}))
-    assert answers["label"].tolist() == ["zero", "one", "two"]
-    assert answers["class_id"].tolist() == [0, 1, 2]
-    assert [pytest.approx(1.0, abs=1e-6)] * 3 == [sum(row) for row in answers["probabilities"]]
-
-
-@pytest.fixture
-def versions(store, request):
-    """Registers versions of a model of the test's own, with an accuracy; the last one is the candidate."""
-    name = request.node.name
-
-    def register(*accuracies, requirement=None):
-        for accuracy in accuracies:
-            event = {"name": name, "id": str(accuracy), "requirement": requirement, "metrics": {"accuracy": accuracy}}
-            run = store.create_run("0").info
-            registry.register(store, run.run_id, event, lambda: store.create_logged_model(run.experiment_id))  # noqa: B023
-        return name
-
-    return register
-
-
-def version_under(client, name, alias):
-    """An integer from every store: the database gives it as such, the server as text."""
-    return int(client.get_model_version_by_alias(name, alias).version)
-
-
-def test_the_first_candidate_that_meets_the_requirement_becomes_champion(store, versions):
-    name = versions(0.985)
-    verdict = promote(name, requirement="accuracy >= 0.98")
-    assert verdict == {"name": name, "champion": 1, "requirement": "accuracy >= 0.98", "accuracy": 0.985}
-    assert version_under(store, name, "champion") == 1
-
-
-def test_the_requirement_recorded_with_the_candidate_is_the_default(versions):
-    name = versions(0.985, requirement="accuracy >= 0.99")
-    with pytest.raises(Fault, match=r"version 1 must have accuracy >= 0\.99, got 0\.985") as refusal:
-        promote(name)
-    assert refusal.value.code == Fault.GATE
-    assert promote(name, requirement="accuracy >= 0.9")["champion"] == 1
-
-
-def test_a_better_candidate_replaces_the_champion(store, versions):
-    promote(versions(0.98), requirement="accuracy > 0.9")
-    name = versions(0.99)
-    verdict = promote(name, requirement="accuracy > 0.9")
-    assert (verdict["champion"], verdict["former champion"], verdict["former accuracy"]) == (2, 1, 0.98)
-    assert version_under(store, name, "champion") == 2
-
-
-def test_a_candidate_that_is_not_better_does_not_replace_the_champion(store, versions):
-    promote(versions(0.99), requirement="accuracy > 0.9")
-    name = versions(0.985)
-    with pytest.raises(Fault, match=r"must beat the champion, version 1, in accuracy: got 0\.985 against 0\.99") as no:
-        promote(name, requirement="accuracy > 0.9")
-    assert no.value.code == Fault.GATE
-    assert version_under(store, name, "champion") == 1
-
-
-def test_promoting_the_champion_again_changes_nothing(versions):
-    name = versions(0.99)
-    first = promote(name, requirement="accuracy > 0.9")
-    assert promote(name, requirement="accuracy > 0.9") == first
-
-
-def test_an_old_event_told_late_does_not_move_the_candidate_back(store, versions):
-    versions(0.97)
-    name = versions(0.98)
-    assert versions(0.97) == name
-    assert len(store.search_model_versions(f"name = '{name}'")) == 2
-    assert version_under(store, name, "candidate") == 2
-
-
-def test_a_promotion_needs_a_model_a_metric_and_a_requirement(versions):
-    with pytest.raises(Fault, match="NAME must be a model with a candidate, got 'nothing'"):
-        promote("nothing", requirement="accuracy > 0.9")
-    name = versions(0.99)
-    with pytest.raises(Fault, match="--require must be given"):
-        promote(name)
-    with pytest.raises(Fault, match="recorded: accuracy"):
-        promote(name, requirement="recall > 0.9")
-
-
-# --- The server
-
-
-def get(address, host=None):
-    request = urllib.request.Request(address, headers={"Host": host} if host else {})
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        return answer.read()
-
-
-def test_a_server_takes_runs_models_and_pictures_into_its_own_store(server, tmp_path, monkeypatch, database):
-    _, address = server
-    monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", address)
-    with tracker(tmp_path, experiment="served") as told:
-        tell_a_pipeline(told, tmp_path)
-    tell_a_model(tmp_path, "served", 0.99, experiment="served")
-    assert promote("served")["champion"] == 1
-    with tracking.reachable(address) as client:
-        run = run_of(client, tmp_path)
-        assert run.data.params["train.epochs"] == "2"
-        assert run.info.artifact_uri.startswith("mlflow-artifacts:")
-        assert artifacts_of(client, run, "evaluate") == ["evaluate/confusion.png"]
-    project = tmp_path.parent / "project0"
-    assert list((project / "mlflow/store/artifacts").rglob("confusion.png"))
-
-
-def test_the_dashboard_shows_pictures_of_the_local_store_wherever_it_is_started(server, store, tmp_path):
-    _, address = server
-    with tracker(tmp_path) as told:
-        tell_a_pipeline(told, tmp_path)
-    identity = run_of(store, tmp_path).info.run_id
-    assert b"PNG" in get(f"{address}/get-artifact?path=evaluate/confusion.png&run_uuid={identity}")
-
-
-def test_the_dashboard_answers_its_own_name_only(server):
-    _, address = server
-    assert get(f"{address}/version")
-    with pytest.raises(urllib.error.HTTPError, match="403"):
-        get(f"{address}/api/2.0/mlflow/experiments/search", host="evil.example")
-
-
-def test_ctrl_c_closes_the_dashboard_and_its_server(server):
-    process, address = server
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=30) == 0
-    assert process.stdout.read().strip() == "the dashboard is closed"
-    with pytest.raises(urllib.error.URLError):
-        get(f"{address}/version")

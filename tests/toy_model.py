@@ -1,5 +1,9 @@
 """A SavedModel small enough for tests: it tells dark pictures from grey and bright ones."""
 
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import tensorflow as tf
@@ -8,6 +12,14 @@ from cnn_keras.data.encoded import decode
 
 LABELS = ("dark", "grey", "bright")
 SIZE = 8
+SERVE = """
+import sys
+from pathlib import Path
+from pipelines.serving.app import serve
+from pipelines.serving.limits import Limits
+serve(Path(sys.argv[1]), port=0, limits=Limits(**eval(sys.argv[2])))
+print("drained", "with Keras" if "keras" in sys.modules else "without Keras")
+"""
 
 
 def brightness(image):
@@ -90,3 +102,15 @@ def _odd():
 
     functions = (two_inputs, scalar, echo, invert, root, regress)
     return {function.python_function.__name__: function for function in functions}
+
+
+@contextmanager
+def running(folder, **limits):
+    """A process that serves `folder`, and its URL, once it is ready."""
+    command = [sys.executable, "-c", SERVE, str(folder), repr(limits)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        try:
+            yield process, process.stdout.readline().split()[-1]
+        finally:
+            process.kill()

@@ -8,6 +8,7 @@ from functools import partial
 import keras
 from keras import layers
 
+from cnn_keras.models import require_size
 from cnn_keras.models.resnet import conv_norm_relu, convolution, norm_relu
 
 
@@ -16,7 +17,7 @@ def dense_network(depths, *, input_shape=(224, 224, 3), classes=1000, growth=32,
 
     Args:
         depths: layers of each block, of two convolutions each.
-        input_shape: (height, width, channels); height and width may be None, and are at least 29.
+        input_shape: (height, width, channels); height and width at least 29, or None.
         classes: length of the logits.
         growth: maps that every layer adds.
         name: of the model.
@@ -24,7 +25,11 @@ def dense_network(depths, *, input_shape=(224, 224, 3), classes=1000, growth=32,
     Returns:
         A model from `image` (batch, height, width, channels), floats, to `logits` (batch, classes), float32, with
         stages `stage1` to `stage4` of strides 4, 8, 16 and 32.
+
+    Raises:
+        Fault: when the image is too small.
     """
+    require_size(input_shape, 29)
     image = keras.Input(input_shape, name="image")
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(conv_norm_relu(image, 2 * growth, 7, 2, name="stem"))
     x = layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)

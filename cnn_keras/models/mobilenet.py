@@ -58,15 +58,18 @@ def inverted_residual(x, filters, stride, *, expansion, size=3, name):
 
 
 def conv_norm(x, filters, size, stride=1, *, name):
+    """A convolution without bias, normalised."""
     x = layers.Conv2D(filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     return norm(x, name=f"{name}_norm")
 
 
 def norm(x, *, name):
+    """Batch normalisation with the epsilon of the published Keras weights."""
     return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
 def relu6(x, *, name):
+    """min(max(x, 0), 6), which survives eight-bit arithmetic."""
     return layers.ReLU(6.0, name=name)(x)
 
 

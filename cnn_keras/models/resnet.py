@@ -37,18 +37,22 @@ def convolution(x, filters, size, stride=1, *, bias=False, name):
 
 
 def norm(x, *, name):
+    """Batch normalisation with the papers' constants."""
     return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def conv_norm(x, filters, size, stride=1, *, name):
+    """A convolution without bias, normalised."""
     return norm(convolution(x, filters, size, stride, name=name), name=f"{name}_norm")
 
 
 def conv_norm_relu(x, filters, size, stride=1, *, name):
+    """The unit of v1."""
     return layers.ReLU(name=f"{name}_relu")(conv_norm(x, filters, size, stride, name=name))
 
 
 def norm_relu(x, *, name):
+    """What stands before each convolution of v2."""
     return layers.ReLU(name=f"{name}_relu")(norm(x, name=f"{name}_norm"))
 
 
@@ -97,6 +101,7 @@ def bottleneck(x, filters, stride, *, strides_3x3=False, name):
 
 
 def merged(shortcut, residue, *, name):
+    """The sum of two maps of one shape, and its ReLU: how a block of v1 ends."""
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([shortcut, residue]))
 
 

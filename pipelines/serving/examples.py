@@ -56,11 +56,11 @@ def _values(values: list[Any], name: str) -> list[Any]:
 def _value(value: Any, name: str) -> bytes | int | float:
     if isinstance(value, str | dict):
         return encoded(value, f"feature {name}")
-    if isinstance(value, float) and np.isfinite(value):
+    if isinstance(value, float) and abs(value) <= np.finfo(np.float32).max:
         return value
     if isinstance(value, int) and value in INT64:
         return int(value)
-    raise Refusal(400, f"feature {name} must hold strings, 64-bit integers or finite numbers")
+    raise Refusal(400, f"feature {name} must hold strings, 64-bit integers or numbers within float32")
 
 
 def _example(features: Features) -> bytes:

@@ -22,7 +22,7 @@ STATUS_OF_CODE = {
 }
 
 
-class Refusal(Exception):  # noqa: N818 - a noun, like Fault
+class Refusal(Exception):
     """A request that gets `status` and the JSON body `{"error": message}`."""
 
     def __init__(self, status: int, message: str) -> None:

@@ -7,11 +7,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
-from cnn_keras.fault import Fault
 from pipelines import intake, labelled, savedmodel, stages
 from pipelines import recipe as recipes
 from pipelines.labelled import Data
-from pipelines.labelled import prepare as prepare  # the first of the four verbs, shared by every task with labelled images
+from pipelines.labelled import prepare as prepare  # the first of the four verbs
 from pipelines.recipe import Model, Name, Positive, Section, Train
 
 if TYPE_CHECKING:
@@ -121,9 +120,7 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         settings,
         folder,
         batches=batches,
-        validation=batch.batches(
-            prepared, chosen, shape, count=data["splits"][chosen], batch_size=settings.batch_size
-        ),
+        validation=batch.batches(prepared, chosen, shape, count=data["splits"][chosen], batch_size=settings.batch_size),
         images=images,
         console=run.console,
         on_epoch=on_epoch,
@@ -221,8 +218,8 @@ def _draw_augmented(folder: Path, prepared: Path, shape: "Shape", augmented: Any
 
     sample = batch.arrays(prepared, "train", shape, limit=6)
     rows = []
-    for image, name in zip(sample.images, sample.ids, strict=True):
-        drawn = [augmented({"image": image}, [seed, number])["image"].numpy() for number in range(9)]
+    for row, (image, name) in enumerate(zip(sample.images, sample.ids, strict=True)):
+        drawn = [augmented({"image": image}, [seed + row, number])["image"].numpy() for number in range(9)]
         rows.append((str(name), [image, *drawn]))
     pictures.augmentation_sheet(rows, folder / "augmented.png")
 
@@ -303,8 +300,8 @@ def _say_report(run: "Run", report: dict[str, Any]) -> None:
     low, high = report["accuracy_interval"]
     say = run.console.print
     say(
-        f"          {report['split']} accuracy [bold]{report['accuracy']:.2%}[/] (95 % interval {low:.2%} to {high:.2%}, "
-        f"{report['examples']:,} images), calibration error {report['calibration_error']:.3f}"
+        f"          {report['split']} accuracy [bold]{report['accuracy']:.2%}[/] (95 % interval {low:.2%} to "
+        f"{high:.2%}, {report['examples']:,} images), calibration error {report['calibration_error']:.3f}"
     )
     for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items():
         say(f"          [dim]{name:>20} {accuracy:.2%}[/]")
