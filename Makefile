@@ -29,6 +29,7 @@ $(READY): requirements.lock pyproject.toml
 	  echo "'pyenv install 3.11', then run 'make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'."; exit 2; }
 	@echo "installing into .venv (once; about 2.5 GB)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --no-deps --no-build-isolation --editable .

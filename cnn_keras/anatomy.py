@@ -130,7 +130,7 @@ def _written(value, thousands=""):
 
 
 def _graph(model):
-    if not isinstance(model, keras.Function | keras.Sequential) or not model.built:
+    if not isinstance(model, keras.Function) and not (isinstance(model, keras.Sequential) and model.built):
         raise Fault(f"model must be functional or sequential, and built, got {type(model).__name__} {model.name!r}")
     return keras.Function(model.inputs, model.outputs)
 

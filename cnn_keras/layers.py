@@ -139,7 +139,9 @@ class LocalResponseNormalization(keras.layers.Layer):
         self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
 
     def call(self, x):
-        return tf.nn.local_response_normalization(x, self.size // 2, self.bias, self.alpha, self.beta)
+        exact = ops.cast(x, "float32")  # the operation has no kernel for bfloat16, and on a GPU none for float16
+        exact = tf.nn.local_response_normalization(exact, self.size // 2, self.bias, self.alpha, self.beta)
+        return ops.cast(exact, x.dtype)
 
     def get_config(self):
         constants = {name: getattr(self, name) for name in ("size", "alpha", "beta", "bias")}

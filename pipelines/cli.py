@@ -34,6 +34,7 @@ Overrides = Annotated[
 Force = Annotated[bool, typer.Option("--force", help="Run it even if nothing changed; start training afresh.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON; everything else goes to stderr.")]
 Root = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run such as classify/digits-lenet5, or its recipe.")]
 Target = Annotated[str, typer.Argument(metavar="MODEL", help="A recipe whose run was exported, or a model's folder.")]
 RUNS = Path("runs")
 
@@ -153,8 +154,9 @@ def serve(
     from pipelines.serving import app as serving
     from pipelines.startup import load_tensorflow
 
-    load_tensorflow(_console(False))
-    serving.serve(savedmodel.locate(model, runs), host=host, port=port)
+    console = _console(False)
+    load_tensorflow(console)
+    serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=console.print)
 
 
 @app.command(rich_help_panel="Models")
@@ -221,16 +223,14 @@ def dashboard(
 
 
 @app.command(rich_help_panel="Tracking")
-def push(recipe: RecipeName, overrides: Overrides = None, runs: Root = RUNS) -> None:
+def push(run: RunName, runs: Root = RUNS) -> None:
     """Deliver to MLflow what a dead or slow tracking server has missed.
 
     Example: cnn push classify/digits-lenet5
     """
-    from pipelines import recipe as recipes
-    from pipelines import tracking
+    from pipelines import stages, tracking
 
-    loaded = recipes.load(recipe, overrides or ())
-    delivered, pending = tracking.push(runs / loaded.task / loaded.name)
+    delivered, pending = tracking.push(stages.run_folder(run, runs))
     _console(False).print(f"{delivered} events delivered, {pending} pending")
 
 
@@ -300,7 +300,8 @@ def _stages(
 
     console = _console(as_json)
     opened = stages.Run(recipe, console, runs)
-    console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{opened.folder}[/]", soft_wrap=True)
+    name = f"{recipe.task}/{recipe.name}"
+    console.print(f"[bold]{name}[/]  [dim]{opened.folder}[/]")
     status = "FAILED"
     try:
         facts = stages.run_stages(opened, last, force=force, extend=extend)
@@ -311,22 +312,23 @@ def _stages(
         raise typer.Exit(130) from None
     finally:
         if pending := opened.tracker.finish(status):
-            console.print(f"{pending} tracking events wait in {opened.folder}; `cnn push {reference}` delivers them")
+            console.print(f"{pending} tracking events wait in {opened.folder}; `cnn push {name}` delivers them")
     if as_json:
         print(json.dumps(facts, indent=1))
     elif last == "export":
-        _say_next(reference, facts, console)
+        _say_next(name, facts, console)
 
 
-def _say_next(reference: str, facts: dict[str, Any], console: "Console") -> None:
-    console.print(
-        f"\n[bold green]done[/]  {facts['name']} version {facts['version']} is ready. Next:\n"
-        f"  cnn serve {reference}            an HTTP server and a page to drop images on\n"
-        f"  cnn predict {reference} FILES    answers for your own images\n"
-        "  cnn dashboard                    every run, with its curves and pictures",
-        highlight=False,
-        soft_wrap=True,
-    )
+def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
+    commands = {
+        f"cnn serve {name}": "an HTTP server and a page to drop images on",
+        f"cnn predict {name} FILES": "answers for your own images",
+        "cnn dashboard": "every run, with its curves and pictures",
+    }
+    width = max(map(len, commands))
+    console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} is ready. Next:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<{width}}  [dim]{purpose}[/]")
 
 
 def _result(result: dict[str, Any], *, as_json: bool) -> None:

@@ -90,14 +90,13 @@ def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
     import tensorflow as tf
 
     from cnn_keras.data.encoded import Unreadable, plain, reason
+    from pipelines.savedmodel import as_example
 
     answers: dict[Path, Answer] = {}
     examples: dict[Path, bytes] = {}
     for file in files:
         try:
-            feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[plain(file.read_bytes())[0]]))
-            features = tf.train.Features(feature={"image_bytes": feature})
-            examples[file] = tf.train.Example(features=features).SerializeToString()
+            examples[file] = as_example(plain(file.read_bytes())[0])
         except (Unreadable, OSError) as error:
             answers[file] = Answer(file, [], str(error))
     try:

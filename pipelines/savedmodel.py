@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
-from pipelines.stages import versions, write_text
+from pipelines.stages import run_folder, versions, write_text
 
 if TYPE_CHECKING:
     import keras
@@ -111,22 +111,38 @@ def compare_classifier(
     return {"difference": difference, "changed": changed, "images": len(images)}
 
 
-def write_warmup(folder: Path, prepared: Path, split: str) -> None:
-    """Record a few real requests where TensorFlow Serving, and ours, looks for them before it says ready."""
+def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> None:
+    """Record real requests, some for each signature, where TensorFlow Serving, and ours, replays them before ready."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    from cnn_keras.data import records
+    from cnn_keras.data import batch, records
 
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir(parents=True)
+    encoded = [row["image"] for row in records.read(prepared, split).take(WARMUP).as_numpy_iterator()]
+    requests = {
+        "serving_default": ("image_bytes", encoded),
+        "serving_tensor": ("image", list(batch.arrays(prepared, split, shape, limit=WARMUP).images)),
+        "serving_classify": ("inputs", [as_example(image) for image in encoded]),
+    }
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for example in records.read(prepared, split).take(WARMUP):
-            request = predict_pb2.PredictRequest()
-            request.model_spec.signature_name = "serving_default"
-            request.inputs["image_bytes"].CopyFrom(tf.make_tensor_proto([example["image"].numpy()], shape=(1,)))
-            log = prediction_log_pb2.PredictLog(request=request)
-            writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+        for signature, (name, values) in requests.items():
+            for value in values:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.signature_name = signature
+                request.inputs[name].CopyFrom(tf.make_tensor_proto([value]))
+                log = prediction_log_pb2.PredictLog(request=request)
+                writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def as_example(image_bytes: bytes) -> bytes:
+    """A serialized tf.Example with the one feature that `serving_classify` reads."""
+    import tensorflow as tf
+
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image_bytes]))
+    features = tf.train.Features(feature={"image_bytes": feature})
+    return bytes(tf.train.Example(features=features).SerializeToString())
 
 
 def write_card(
@@ -196,10 +212,11 @@ def locate(reference: str, runs: Path) -> Path:
     given = Path(reference)
     if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
         return given
-    exported = sorted((runs / reference / "export").glob("*/[0-9]*/saved_model.pb"))
-    if not exported:
+    exported = run_folder(reference, runs) / "export"
+    models = sorted({path.parent.parent for path in exported.glob("*/[0-9]*/saved_model.pb")})
+    if not models:
         raise Fault(
-            f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found none in "
-            f"{(runs / reference).absolute()}; `cnn run {reference}` makes it"
+            f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found nothing in {exported}; "
+            f"`cnn run {reference}` makes it"
         )
-    return exported[-1].parent.parent
+    return max(models, key=lambda folder: newest(folder).stat().st_mtime)

@@ -161,7 +161,12 @@ def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
         if stage in ("train", "evaluate") and path.suffix in (".png", ".csv", ".json"):
             run.tracker.artifact(path, folder=stage)
     if model := facts.get("register"):
-        run.tracker.model(run.folder / model["folder"], name=model["name"], metrics=model["metrics"])
+        run.tracker.model(
+            run.folder / model["folder"],
+            name=model["name"],
+            metrics=model["metrics"],
+            requirement=model["requirement"],
+        )
 
 
 def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
@@ -249,6 +254,15 @@ def locked(folder: Path) -> Iterator[None]:
             yield
     except Timeout:
         raise Fault(f"{folder} must be used by one command at a time; another one holds it now") from None
+
+
+def run_folder(reference: str, runs: Path) -> Path:
+    """The folder of a run: by its own name, `classify/photos`, or by its recipe, `photos.yaml`."""
+    folder = (runs / reference).absolute()
+    if folder.is_dir() or not Path(reference).is_file():
+        return folder
+    recipe = recipes.load(reference)
+    return (runs / recipe.task / recipe.name).absolute()
 
 
 def code_digest(*paths: str) -> str:

@@ -42,6 +42,19 @@ def test_lenet5_modern_takes_pooling_activation_and_dropout():
     assert model.count_params() == 61_706
 
 
+@pytest.mark.parametrize("name", ["lenet.lenet5", "nin.nin_cifar", "resnet.resnet20", "alexnet.alexnet"])
+def test_logits_stay_in_single_precision_when_the_network_computes_in_half(name):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = models.build(name, input_shape=(67, 67, 1))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {layer.compute_dtype for layer in model.layers} == {"bfloat16", "float32"}
+    logits = model(np.ones((1, 67, 67, 1), "float32"))
+    assert logits.dtype == "float32"
+    assert np.isfinite(logits).all()
+
+
 FIELDS = {
     "alexnet.alexnet": {"conv1": 11, "conv2": 51, "conv3": 99, "conv4": 131, "conv5": 163, "pool5": 195},
     "vgg.vgg16": {"conv5_3_relu": 196, "stage5": 212},
@@ -77,6 +90,10 @@ def test_a_tower_of_alexnet_sees_only_its_own_maps():
     assert groups == [1, 2, 1, 2, 2]
 
 
+def slow(name):
+    return pytest.param(name, marks=pytest.mark.slow)
+
+
 SMALLEST = {
     "alexnet.alexnet": (67, 67, 1),
     "alexnet.alexnet_one_tower": (67, 67, 1),
@@ -92,7 +109,7 @@ SMALLEST = {
 }
 
 
-@pytest.mark.parametrize("name", SMALLEST)
+@pytest.mark.parametrize("name", [slow(name) if "densenet" in name else name for name in SMALLEST])
 def test_the_smallest_image_is_taken_and_a_smaller_one_refused(name):
     *sizes, channels = SMALLEST[name]
     narrow = {"hidden": 8} if "hidden" in models.signature(name).parameters else {}

@@ -38,14 +38,7 @@ def test_bytes_tensors_and_tf_examples_get_the_same_answer(exported, signatures,
     by_tensor = signatures["serving_tensor"](image=tf.constant(images))
     for name in ("probabilities", "class_id", "label"):
         np.testing.assert_array_equal(by_bytes[name], by_tensor[name])
-    serialized = [
-        tf.train.Example(
-            features=tf.train.Features(
-                feature={"image_bytes": tf.train.Feature(bytes_list=tf.train.BytesList(value=[example["image"]]))}
-            )
-        ).SerializeToString()
-        for example in examples
-    ]
+    serialized = [savedmodel.as_example(example["image"]) for example in examples]
     ranked = signatures["serving_classify"](inputs=tf.constant(serialized))
     np.testing.assert_array_equal(ranked["classes"][:, 0], by_bytes["label"])
     np.testing.assert_array_equal(ranked["scores"], -np.sort(-by_bytes["probabilities"].numpy(), axis=1))
@@ -89,12 +82,15 @@ def test_a_model_that_disagrees_is_not_exported(exported, folder):
     assert fault.value.code == Fault.GATE
 
 
-def test_warm_up_requests_are_real_images_for_the_default_signature(folder):
+def test_warm_up_requests_can_be_replayed_through_every_signature(folder, signatures):
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    replayed = set()
     for record in tf.data.TFRecordDataset(str(path)).as_numpy_iterator():
         request = prediction_log_pb2.PredictionLog.FromString(record).predict_log.request
-        assert request.model_spec.signature_name == "serving_default"
-        assert request.inputs["image_bytes"].string_val[0].startswith(b"\x89PNG")
+        name = request.model_spec.signature_name
+        signatures[name](**{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()})
+        replayed.add(name)
+    assert replayed == set(signatures)
 
 
 def test_versions_count_up(tmp_path):

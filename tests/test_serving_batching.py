@@ -139,8 +139,10 @@ def test_a_request_given_up_is_not_run_and_leaves_the_queue():
         batcher = Batcher(model, batch=8, limit=10)
         batcher.start()
         model.gate.clear()
-        tasks = [asyncio.create_task(batcher(job(value))) for value in (1, 2)]
-        await asyncio.sleep(0.05)
+        tasks = []
+        for value in (1, 2):
+            tasks.append(asyncio.create_task(batcher(job(value))))
+            await asyncio.sleep(0.05)
         tasks[1].cancel()
         await asyncio.sleep(0)
         model.gate.set()

@@ -105,6 +105,7 @@ BODIES = {  # what, sent as JSON or what it claims to be, and the status it must
     "both instances and inputs": ('{"instances": [1], "inputs": [1]}', 400),
     "an unknown signature": (instances(1, signature_name="absent"), 400),
     "TensorFlow's own signature": (instances(1, signature_name="__saved_model_init_op"), 400),
+    "a signature without inputs": (instances(1, signature_name="constant"), 400),
     "a signature name that is a number": (instances(1, signature_name=7), 400),
     "an input too many": (instances({"a": [1, 2], "b": 3, "c": 4}, signature_name="two_inputs"), 400),
     "an input too few": (instances({"a": [1, 2]}, signature_name="two_inputs"), 400),
@@ -161,6 +162,10 @@ REQUESTS = {  # whole requests
     "a path of 20,000 characters": ({"method": "GET", "url": "/v1/" + "a" * 20_000}, 400),
     "another method of the model": ({"url": "/v1/models/toy:explain", "content": GOOD}, 400),
     "classify of a signature that does not": ({"url": "/v1/models/toy:classify", "content": '{"examples": [{}]}'}, 400),
+    "classify of a signature without classes": (
+        {"url": "/v1/models/toy:classify", "content": '{"signature_name": "flat_scores", "examples": [{}]}'},
+        400,
+    ),
     "an unknown encoding": ({"content": GOOD, "headers": {"content-encoding": "br"}}, 415),
     "gzip that is none": ({"content": GOOD, "headers": {"content-encoding": "gzip"}}, 400),
     "truncated gzip": ({"content": gzip.compress(GOOD.encode())[:-9], "headers": {"content-encoding": "gzip"}}, 400),

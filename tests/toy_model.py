@@ -100,7 +100,15 @@ def _odd():
     def regress(inputs):
         return {"outputs": tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"] * 2}
 
-    functions = (two_inputs, scalar, echo, invert, root, regress)
+    @tf.function(input_signature=[])
+    def constant():
+        return {"one": tf.constant([1.0])}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="inputs")])
+    def flat_scores(inputs):
+        return {"scores": tf.cast(tf.strings.length(inputs), tf.float32)}
+
+    functions = (constant, flat_scores, two_inputs, scalar, echo, invert, root, regress)
     return {function.python_function.__name__: function for function in functions}
 
 

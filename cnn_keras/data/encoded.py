@@ -11,18 +11,63 @@ and PNG whose header states a bearable size, so that no engine that serves the m
 
 import io
 import re
-from struct import error as StructError
+import struct
+import zlib
 
+import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image
+from PIL.BmpImagePlugin import BmpImageFile
+from PIL.GifImagePlugin import GifImageFile
+from PIL.JpegImagePlugin import JpegImageFile
+from PIL.PngImagePlugin import PngImageFile
+from PIL.WebPImagePlugin import WebPImageFile
 
 PIXEL_LIMIT = 50_000_000  # width × height; decoded as RGB that is 150 MB
+SIDE_LIMIT = 2**15  # resizing a strip of 1 × 50,000,000 pixels would take gigabytes for a thumbnail
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
-AS_THEY_ARE = ("JPEG", "MPO", "PNG")  # MPO: a telephone's JPEG with a second picture behind the first
-FIRST_FRAME = ("GIF", "BMP", "WEBP")  # written anew as PNG
-EXIF_ORIENTATION = 0x0112
+# Opened by their signatures instead of by Image.open, which tries every format it knows, the exotic ones too, and
+# warns on the console about sizes that are refused here anyway.
+OPENERS = {
+    PNG_SIGNATURE: PngImageFile,
+    JPEG_SIGNATURE: JpegImageFile,
+    b"GIF8": GifImageFile,
+    b"BM": BmpImageFile,
+    b"RIFF": WebPImageFile,
+}
+UNSUPPORTED = {
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"8BPS": "Photoshop",
+    b"%PDF": "PDF",
+    b"\xff\x0a": "JPEG XL",
+}
+UNSUPPORTED_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+UPRIGHT = {  # what undoes an EXIF orientation; 1 is upright, and 0 is what cameras write that do not know
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# What Pillow raises on broken files, besides its own errors.
+BROKEN = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    TypeError,
+    LookupError,
+    AttributeError,
+    ArithmeticError,
+    EOFError,
+    MemoryError,
+    struct.error,
+    zlib.error,
+)
 
 
 class Unreadable(ValueError):
@@ -36,12 +81,15 @@ class Unreadable(ValueError):
 def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[bytes, list[str]]:
     """Return `data` as a JPEG or PNG that `decode` reads the way a person sees it, and notes on what it was.
 
-    Most files come back untouched. EXIF-rotated ones are turned upright, the first frame of a GIF, BMP or WebP
-    becomes a PNG, CMYK becomes RGB. Notes: "animated" (only the first frame is used), "exif-rotated", "cmyk",
-    "palette", "16-bit" (cut to 8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp".
+    Most files come back untouched, their pixels not looked at: `decode` may still refuse them. EXIF-rotated ones are
+    turned upright, the first frame of a GIF, BMP or WebP becomes a PNG, CMYK becomes RGB.
+
+    Notes: "animated" (only the first frame is used), "exif-rotated", "cmyk", "palette" (of a PNG), "16-bit" (cut to
+    8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp".
 
     Raises:
-        Unreadable: empty, not an image, of an unsupported format, or of more than `pixel_limit` pixels.
+        Unreadable: empty, not an image, of an unsupported format, of more than `pixel_limit` pixels, or wider or
+            higher than SIDE_LIMIT.
     """
     if not data:
         raise Unreadable("empty", "the file is empty")
@@ -49,57 +97,76 @@ def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[bytes, list[s
     width, height = image.size
     if width * height > pixel_limit:
         raise Unreadable("huge", f"{width}x{height} pixels are more than the limit of {pixel_limit:,}")
-    if image.format not in AS_THEY_ARE + FIRST_FRAME:
-        raise Unreadable("unsupported", f"{image.format} is not one of JPEG, PNG, GIF, BMP, WebP")
-    rotated = _orientation(image) != 1
-    notes = [
-        note
-        for note, found in {
-            "animated": getattr(image, "is_animated", False) and image.format != "MPO",
-            "exif-rotated": rotated,
-            "cmyk": image.mode == "CMYK",
-            "palette": image.mode == "P" and image.format == "PNG",
-            "16-bit": image.format == "PNG" and data[24:25] == b"\x10",
-            "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
-            (image.format or "").lower(): image.format in FIRST_FRAME,
-        }.items()
-        if found
-    ]
-    if rotated or image.mode == "CMYK" or image.format in FIRST_FRAME:
-        return _rewritten(image), notes
-    return data, notes
+    if max(width, height) > SIDE_LIMIT:
+        raise Unreadable("huge", f"a side of {max(width, height)} pixels is longer than the limit of {SIDE_LIMIT:,}")
+    turn = _turn(image)
+    notes = {
+        "animated": _is_animated(image),
+        "exif-rotated": turn is not None,
+        "cmyk": image.mode == "CMYK",
+        "palette": image.mode == "P" and image.format == "PNG",
+        "16-bit": image.format == "PNG" and data[24] == 16,
+        "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
+        image.format.lower(): image.format not in ("JPEG", "PNG"),
+    }
+    if turn is not None or image.mode == "CMYK" or image.format not in ("JPEG", "PNG"):
+        data = _rewritten(image, turn)
+    return data, [note for note, found in notes.items() if found]
 
 
 def _opened(data: bytes) -> Image.Image:
-    """Read the header only; Pillow decodes pixels on demand."""
+    """Read the header only; Pillow decodes pixels on demand. Of a telephone's MPO that is the first picture."""
+    opener = next((opener for signature, opener in OPENERS.items() if data.startswith(signature)), None)
+    if opener is None:
+        name = next((name for signature, name in UNSUPPORTED.items() if data.startswith(signature)), None)
+        if data[4:8] == b"ftyp":
+            name = UNSUPPORTED_BRANDS.get(data[8:12])
+        if name:
+            raise Unreadable("unsupported", f"{name} is not one of JPEG, PNG, GIF, BMP, WebP")
+        raise Unreadable("undecodable", "the bytes are not an image")
     try:
-        return Image.open(io.BytesIO(data))
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as bomb:
-        raise Unreadable("huge", str(bomb)) from None
-    except (OSError, SyntaxError, ValueError, TypeError, StructError, OverflowError, EOFError, MemoryError):
-        raise Unreadable("undecodable", "the bytes are not an image") from None
+        return opener(io.BytesIO(data))
+    except BROKEN as broken:
+        raise Unreadable("undecodable", f"the header is broken: {_said(broken)}") from None
 
 
-def _orientation(image: Image.Image) -> int:
-    """1 is upright. A PNG is asked only for what stands before its pixels: asking for more would decode it."""
-    if image.format == "PNG" and "exif" not in image.info:
-        return 1
+def _is_animated(image: Image.Image) -> bool:
     try:
-        return image.getexif().get(EXIF_ORIENTATION, 1)
-    except (OSError, SyntaxError, ValueError, TypeError, StructError, KeyError):
-        return 1  # a broken EXIF block says nothing about the pixels
+        return getattr(image, "is_animated", False)
+    except BROKEN:  # in its second frame, which is not used
+        image.seek(0)
+        return True
 
 
-def _rewritten(image: Image.Image) -> bytes:
-    lossy = image.format in ("JPEG", "MPO")
+def _turn(image: Image.Image) -> Image.Transpose | None:
+    """What makes the picture upright, None when it is or when nothing readable says otherwise."""
+    try:
+        exif = Image.Image.getexif(image)  # a PNG's own method would decode the pixels to look behind them
+        return UPRIGHT.get(exif.get(ExifTags.Base.Orientation))
+    except BROKEN:
+        return None  # a broken EXIF block says nothing about the pixels
+
+
+def _rewritten(image: Image.Image, turn: Image.Transpose | None) -> bytes:
     out = io.BytesIO()
     try:
-        upright = ImageOps.exif_transpose(image)
-        colour = "L" if upright.mode in ("1", "L", "LA", "I;16", "I") else "RGB"
-        upright.convert(colour).save(out, "JPEG" if lossy else "PNG", **({"quality": 95} if lossy else {}))
-    except (OSError, SyntaxError, ValueError, TypeError, StructError, EOFError, MemoryError) as broken:
-        raise Unreadable("undecodable", str(broken).splitlines()[-1] if str(broken) else "broken") from None
+        image.load()
+        image.info.clear()  # the new file says nothing about orientation or transparency
+        pixels = image if turn is None else image.transpose(turn)
+        if pixels.mode.startswith("I"):  # 16 bits; Pillow's own conversion would clip them
+            pixels = Image.fromarray((np.asarray(pixels) >> 8).astype(np.uint8))
+        pixels = pixels.convert("L" if pixels.mode in ("1", "L", "LA") else "RGB")
+        if image.format == "JPEG":
+            pixels.save(out, "JPEG", quality=95)
+        else:
+            pixels.save(out, "PNG", compress_level=1)
+    except BROKEN as broken:
+        raise Unreadable("undecodable", _said(broken)) from None
     return out.getvalue()
+
+
+def _said(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[-1]
 
 
 def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
@@ -113,19 +180,18 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
         uint8 (height, width, channels), 0–255.
 
     Raises:
-        tf.errors.InvalidArgumentError: not JPEG or PNG, broken, or of more than `pixel_limit` pixels.
+        tf.errors.InvalidArgumentError: not JPEG or PNG, broken, of more than `pixel_limit` pixels, or wider or
+            higher than SIDE_LIMIT. (One that quotes bytes of the image can arrive as UnicodeDecodeError: see `reason`.)
     """
-    start = tf.strings.substr(image_bytes, 0, 8)
-    is_png = tf.equal(start, PNG_SIGNATURE)
-    is_jpeg = tf.equal(tf.strings.substr(start, 0, 3), JPEG_SIGNATURE)
+    is_png = tf.equal(tf.strings.substr(image_bytes, 0, 8), PNG_SIGNATURE)
+    is_jpeg = tf.equal(tf.strings.substr(image_bytes, 0, 3), JPEG_SIGNATURE)
     known = tf.debugging.Assert(is_png | is_jpeg, ["the image must be a JPEG or PNG file"])
     with tf.control_dependencies([known]):
         size = tf.cond(is_png, lambda: _png_size(image_bytes), lambda: _jpeg_size(image_bytes))
     pixels = tf.reduce_prod(tf.cast(size, tf.int64))
-    bearable = tf.debugging.Assert(
-        (pixels > 0) & (pixels <= pixel_limit), ["the image must have 1 to", pixel_limit, "pixels, got", pixels]
-    )
-    with tf.control_dependencies([bearable]):
+    bearable = (tf.reduce_min(size) > 0) & (tf.reduce_max(size) <= SIDE_LIMIT) & (pixels <= pixel_limit)
+    expected = f"the image must have at most {pixel_limit} pixels and sides of at most {SIDE_LIMIT}, got"
+    with tf.control_dependencies([tf.debugging.Assert(bearable, [expected, size])]):
         image = tf.io.decode_image(image_bytes, channels=channels, expand_animations=False)
     return tf.ensure_shape(image, (None, None, channels))
 

@@ -39,6 +39,8 @@ def outputs(results: Tensors) -> Answer:
 def classifications(results: Tensors) -> Answer:
     """[[label, score], ...] of every example, in the model's order of classes."""
     shape = next(iter(results.values())).shape
+    if len(shape) != 2 or any(tensor.shape != shape for tensor in results.values()):
+        raise Refusal(400, f"classes and scores must both be [examples, classes], got {sorted(results)} of {shape}")
     labels = results.get("classes", np.full(shape, b"", dtype=object))
     scores = results.get("scores", np.zeros(shape, np.float32))
     rows = zip(tensors.values(labels, "classes"), tensors.values(scores, "scores"), strict=True)

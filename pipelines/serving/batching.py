@@ -57,11 +57,11 @@ class Batcher:
         self._limit = limit
         self._watch = watch
         self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self.rows = 0  # accepted and not yet answered; touched by the event loop only
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()
 
     async def drain(self) -> None:

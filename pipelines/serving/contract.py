@@ -123,6 +123,8 @@ def _signature(model: Model, document: dict[str, Any]) -> Signature:
     if name not in model.signatures:
         known = ", ".join(sorted(model.signatures))
         raise Refusal(400, f'Serving signature name: "{name}" not found in signature def; it has {known}')
+    if not model.signatures[name].inputs:
+        raise Refusal(400, f"Failed to get input map for signature: {name}")
     return model.signatures[name]
 
 

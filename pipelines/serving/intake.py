@@ -31,19 +31,23 @@ class Intake:
         """
         parts: list[bytes] = []
         try:
+            await self._read(request, parts)
+            yield b"".join(parts)
+        finally:
+            self.held -= sum(map(len, parts))
+
+    async def _read(self, request: Request, parts: list[bytes]) -> None:
+        try:
             async with asyncio.timeout(self._limits.read_seconds):
                 async for part in self._inflated(request):
                     self.held += len(part)
                     parts.append(part)
                     if self.held > self._limits.memory:
                         raise Refusal(429, "the server is busy with other requests; try again in a moment")
-            yield b"".join(parts)
         except TimeoutError:
             raise Refusal(408, f"the body must arrive within {self._limits.read_seconds:g} seconds") from None
         except ClientDisconnect:
             raise Refusal(499, "the client went away") from None
-        finally:
-            self.held -= sum(map(len, parts))
 
     async def _inflated(self, request: Request) -> AsyncIterator[bytes]:
         limit = self._limits.body

@@ -181,7 +181,7 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     saved = folder / name / str(version)
     savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"])
     agreement = savedmodel.compare_classifier(model, saved, prepared, split, shape, tolerance=settings.tolerance)
-    savedmodel.write_warmup(saved, prepared, split)
+    savedmodel.write_warmup(saved, prepared, split, shape)
     report = stages.read_json(run.finished("evaluate") / "report.json")
     savedmodel.write_card(saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -190,8 +190,12 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
-        metrics = run.facts("evaluate")["metrics"]
-        facts["register"] = {"name": name, "folder": f"export/{name}/{version}", "metrics": metrics}
+        facts["register"] = {
+            "name": name,
+            "folder": f"export/{name}/{version}",
+            "metrics": run.facts("evaluate")["metrics"],
+            "requirement": f"test_accuracy >= {recipe.evaluate.require.get('accuracy', 0.0)}",
+        }
     return facts
 
 
