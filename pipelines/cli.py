@@ -234,6 +234,26 @@ def push(run: RunName, runs: Root = RUNS) -> None:
     _console(False).print(f"{delivered} events delivered, {pending} pending")
 
 
+@app.command(rich_help_panel="Learn")
+def edges(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    kind: Annotated[str, typer.Option("--filter", help="simple (1 0 −1), sobel or scharr.")] = "sobel",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The PNG file to write; else <stem>-edges.png, here.")
+    ] = None,
+) -> None:
+    """Draw what fixed edge filters see in an image: vertical, horizontal, and the magnitude of both.
+
+    Example: cnn edges photo.jpg
+    """
+    from pipelines import edges as seeing
+    from pipelines.startup import load_tensorflow
+
+    console = _console(False)
+    load_tensorflow(console)
+    console.print(f"wrote {_escaped(str(seeing.edges(image, kind=kind, output=output)))}")
+
+
 @app.command(rich_help_panel="Help")
 def recipes(as_json: AsJson = False) -> None:
     """List the recipes that come with the package.

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 Row = dict[str, float]
 STATE = "state.npz"
 TIMINGS = ("seconds", "images_per_second")
+UNMEASURED = ("learning_rate", *TIMINGS)  # what a row of the history holds besides losses and metrics
 
 
 def seed_everything(seed: int, *, deterministic: bool = True) -> None:
@@ -260,7 +261,7 @@ def _diverged(settings: Train, epoch: int) -> Fault:
 def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
     """One epoch for people: metrics, speed, time left, a star at the best so far."""
     row = history[-1]
-    shown = sorted((key for key in row if key not in (*TIMINGS, "learning_rate")), key=lambda key: key.split("_")[::-1])
+    shown = sorted((key for key in row if key not in UNMEASURED), key=lambda key: key.split("_")[::-1])
     figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
     recent = [row["seconds"] for row in history[-5:]]
     left = (epochs - len(history)) * sum(recent) / len(recent)

@@ -9,7 +9,8 @@ import csv
 import hashlib
 import io
 import os
-from collections import defaultdict
+import warnings
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -27,7 +28,8 @@ if TYPE_CHECKING:
 
 WINDOW = 1024  # items in flight
 SHOWN = 3  # paths of one kind that the terminal shows; problems.csv has them all
-DROPPED = ("empty", "undecodable", "unsupported", "huge", "unreadable")
+DROPPED = ("empty", "undecodable", "unsupported", "huge", "unreadable")  # images of no use
+SKIPPED = ("hidden", "not an image", "without a class", "empty class")  # what no source offers as an image
 
 
 class Problem(NamedTuple):
@@ -39,7 +41,7 @@ class Problem(NamedTuple):
 
     @property
     def action(self) -> str:
-        return "dropped" if self.kind in DROPPED else "kept"
+        return "dropped" if self.kind in DROPPED else "skipped" if self.kind in SKIPPED else "kept"
 
 
 class Examined(NamedTuple):
@@ -50,14 +52,15 @@ class Examined(NamedTuple):
 
 
 def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
-    """Read and decode every item, with the decoder of the exported graph."""
-    pixels = _pixel_reader()
+    """Read and decode every item, with the decoder that the exported graph has."""
     examined: list[Examined] = []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar:
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what Pillow finds odd is told, by path, in the report
         task = bar.add_task("validating images", total=len(items))
         for start in range(0, len(items), WINDOW):
-            examined += pool.map(lambda item: _examined(item, pixels), items[start : start + WINDOW])
-            bar.update(task, completed=len(examined))
+            for found in pool.map(_examined, items[start : start + WINDOW]):
+                examined.append(found)
+                bar.advance(task)
     return examined
 
 
@@ -89,7 +92,11 @@ def duplicates(items: "Sequence[Item]", examined: Sequence[Examined]) -> list[Pr
 
 
 def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: float, console: Console) -> None:
-    """Write every problem to a CSV file, show them grouped by kind, and refuse when too many images are unusable."""
+    """Write every problem to a CSV file, show them grouped by kind, and refuse when too many images are unusable.
+
+    `total` counts all items; those that are skipped are no images and count neither as unusable nor in the whole.
+    The list is kept beside the folder of `path`, too, when it refuses: a stage's unfinished folder is thrown away.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["kind", "action", "id", "detail"])
@@ -102,7 +109,8 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
             console.print(f"            {escape(problem.id)}  [dim]{escape(problem.detail)}[/]")
         if len(group) > SHOWN:
             console.print(f"            [dim]… and {len(group) - SHOWN} more, all in {path.name}[/]")
-    bad = sum(problem.action == "dropped" for problem in problems)
+    actions = Counter(problem.action for problem in problems)
+    bad, total = actions["dropped"], total - actions["skipped"]
     if bad > max_bad * total:
         kept = path.parent.with_name(path.name)
         write_text(kept, out.getvalue())
@@ -114,9 +122,10 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
 
 
 def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
-    """Problems by kind, the dropped kinds first."""
+    """Problems by kind, the dropped kinds first, then the skipped."""
     groups: dict[str, list[Problem]] = defaultdict(list)
-    for problem in sorted(problems, key=lambda problem: (problem.action != "dropped", problem.kind, problem.id)):
+    actions = ("dropped", "skipped", "kept")
+    for problem in sorted(problems, key=lambda problem: (actions.index(problem.action), problem.kind, problem.id)):
         groups[problem.kind].append(problem)
     return groups
 
@@ -129,28 +138,19 @@ def progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def _examined(item: "Item", pixels: Callable[[bytes], Any]) -> Examined:
+def _examined(item: "Item") -> Examined:
     import tensorflow as tf
 
     from cnn_keras.data.encoded import Unreadable, plain, reason
 
     try:
         data, notes = plain(item.read())
-        image = pixels(data)
+        pixels = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
     except OSError as error:
-        return Examined(None, [Problem("unreadable", item.id, error.strerror or str(error))])
+        return Examined(None, [Problem("unreadable", item.id, f"{error.strerror or error}: {error.filename}")])
     except Unreadable as error:
         return Examined(None, [Problem(error.kind, item.id, str(error))])
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         return Examined(None, [Problem("undecodable", item.id, reason(error))])
-    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
     return Examined(digest, [Problem(note, item.id) for note in notes])
-
-
-def _pixel_reader() -> Callable[[bytes], Any]:
-    import tensorflow as tf
-
-    from cnn_keras.data.encoded import decode
-
-    graph = tf.function(lambda data: decode(data, channels=3), input_signature=[tf.TensorSpec((), tf.string)])
-    return lambda data: graph(data).numpy()

@@ -122,7 +122,7 @@ def _class_names(labels: list[str], data: Data) -> list[str]:
 
 
 def _splits(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
-    """The split of each kept item: the source's own where it has one, else stratified with copies kept together."""
+    """The split of each kept item: the source's own where it has one, else stratified, groups and copies kept together."""
     from cnn_keras.data import split
 
     prescribed = [item.split for item, _ in kept]
@@ -132,7 +132,7 @@ def _splits(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     if "train" in prescribed or "test" in prescribed:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     labels = [kept[row][0].label for row in free]
-    groups = [kept[row][0].group or kept[row][1] for row in free]
+    groups = split.linked([kept[row][0].group for row in free], [kept[row][1] for row in free])
     drawn = split.stratified(labels, groups, fractions=fractions, seed=seed)
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, drawn, strict=True):

@@ -96,11 +96,20 @@ def text_width(text: str, points: float = CAPTION) -> float:
 
 
 def contact_sheet(
-    images: Sequence[Array], titles: Sequence[str], path: Path, *, columns: int = 8, heading: str = ""
+    images: Sequence[Array],
+    titles: Sequence[str],
+    path: Path,
+    *,
+    columns: int = 8,
+    heading: str = "",
+    size: float | None = None,
 ) -> Path:
-    """Draw the images in rows of `columns`, each above its title, under one line of heading."""
+    """Draw the images in rows of `columns`, each above its title, under one line of heading.
+
+    `size` is the longer side of an image in inches; None leaves it to the length of the titles.
+    """
     fits("titles", titles, images)
-    size = 1.0 if all(text_width(title) <= 1 for title in titles) else 1.5
+    size = size or (1.0 if all(text_width(title) <= 1 for title in titles) else 1.5)
     captions = [[title] for title in titles]
     return _sheet(images, captions, path, columns=columns, heading=heading, size=size)
 
@@ -205,12 +214,13 @@ def _sheet(
     heading: str,
     size: float,
 ) -> Path:
-    """Draw square tiles of `size` inches with captions of equally many lines below them."""
+    """Draw tiles `size` inches wide, as high as the highest image, with equally many lines of caption below them."""
     if columns < 1:
         raise ValueError(f"columns must be at least 1, got {columns}")
     columns = min(columns, max(len(images), 1))
     top = GAP + (0.3 if heading else 0)
-    pitch = size + GAP + 0.06 + LINE * max(map(len, captions), default=0)
+    high = size * max((_proportions(image)[0] for image in images), default=1)
+    pitch = high + GAP + 0.06 + LINE * max(map(len, captions), default=0)
     width = max(GAP + columns * (size + GAP), text_width(heading, 10) + 2 * GAP)
     with page(path, width, GAP / 2 + top + math.ceil(len(images) / columns) * pitch) as figure:
         paper = _paper(figure)
@@ -218,11 +228,11 @@ def _sheet(
         for number, (image, lines) in enumerate(zip(images, captions, strict=True)):
             row, column = divmod(number, columns)
             left, upper = GAP + column * (size + GAP), top + row * pitch
-            _place(paper, image, left, upper, size)
+            _place(paper, image, left, upper - (size - high) / 2, size)
             for line, text in enumerate(lines):
                 paper.text(
                     left + size / 2,
-                    upper + size + 0.06 + LINE * (line + 0.5),
+                    upper + high + 0.06 + LINE * (line + 0.5),
                     shortened(text, size),
                     size=CAPTION,
                     ha="center",
@@ -242,9 +252,7 @@ def _paper(figure: "Figure") -> "Axes":
 
 def _place(paper: "Axes", image: Array, left: float, top: float, size: float) -> None:
     """Draw one image in the middle of a square of `size` inches, in its own proportions."""
-    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
-        raise ValueError(f"images must be uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype} {list(image.shape)}")
-    height, width = (size * length / max(image.shape[:2]) for length in image.shape[:2])
+    height, width = (size * side for side in _proportions(image))
     left, top = left + (size - width) / 2, top + (size - height) / 2
     paper.imshow(
         image.squeeze(2) if image.shape[2:] == (1,) else image,
@@ -257,6 +265,14 @@ def _place(paper: "Axes", image: Array, left: float, top: float, size: float) ->
     )
     outline = ([left, left + width, left + width, left, left], [top, top, top + height, top + height, top])
     paper.plot(*outline, color=FAINT, linewidth=0.8, clip_on=False)
+
+
+def _proportions(image: Array) -> tuple[float, float]:
+    """Return height and width, the longer of them 1."""
+    if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
+        raise ValueError(f"images must be uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype} {list(image.shape)}")
+    height, width = image.shape[:2]
+    return height / max(height, width), width / max(height, width)
 
 
 def _with_confidence(text: str, confidence: float, inches: float, points: float = CAPTION) -> str:

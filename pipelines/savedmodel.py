@@ -122,16 +122,19 @@ def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> No
     path.parent.mkdir(parents=True)
     encoded = [row["image"] for row in records.read(prepared, split).take(WARMUP).as_numpy_iterator()]
     requests = {
-        "serving_default": ("image_bytes", encoded),
-        "serving_tensor": ("image", list(batch.arrays(prepared, split, shape, limit=WARMUP).images)),
-        "serving_classify": ("inputs", [as_example(image) for image in encoded]),
+        "serving_default": ("image_bytes", [[image] for image in encoded]),
+        "serving_tensor": (
+            "image",
+            [image[None] for image in batch.arrays(prepared, split, shape, limit=WARMUP).images],
+        ),
+        "serving_classify": ("inputs", [[as_example(image)] for image in encoded]),
     }
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, (name, values) in requests.items():
             for value in values:
                 request = predict_pb2.PredictRequest()
                 request.model_spec.signature_name = signature
-                request.inputs[name].CopyFrom(tf.make_tensor_proto([value]))
+                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
                 log = prediction_log_pb2.PredictLog(request=request)
                 writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 

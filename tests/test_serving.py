@@ -1,20 +1,25 @@
 """The REST contract over HTTP, on a SavedModel that tells dark pictures from grey and bright ones."""
 
+import asyncio
 import base64
 import gzip
 import io
 import json
+import time
 import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
+from starlette.requests import Request
 from toy_model import LABELS, export
 
 from cnn_keras.fault import Fault
 from pipelines.serving.app import application
+from pipelines.serving.intake import Intake
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model, version_folder
+from pipelines.serving.refusal import Refusal
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -235,6 +240,39 @@ def test_the_page_is_self_contained_and_knows_its_model(client):
 
 def test_health_names_the_model(client):
     assert client.get("/healthz").json() == {"status": "ok", "model": "toy", "version": 3}
+
+
+def test_an_answer_that_takes_too_long_is_given_up(folder):
+    app = application(folder, limits=Limits(answer_seconds=0.05))
+    app.state.desk._batcher._model = lambda name, tensors: time.sleep(0.3) or {}
+    with TestClient(app) as client:
+        assert "0.05 seconds" in refused(client.post("/predict", json={"instances": [DARK]}), 504)
+
+
+def test_a_draining_server_says_so_and_asks_clients_to_reconnect(folder):
+    app = application(folder)
+    with TestClient(app) as client:
+        app.state.desk.draining = True
+        assert client.get("/healthz").status_code == 503
+        answer = client.post("/predict", json={"instances": [DARK]})
+        assert answer.is_success
+        assert answer.headers["connection"] == "close"
+
+
+def test_bodies_held_at_one_moment_are_limited():
+    async def receive():
+        return {"type": "http.request", "body": b"six by", "more_body": False}
+
+    async def main():
+        intake = Intake(Limits(memory=10))
+        first, second = (Request({"type": "http", "headers": []}, receive) for _ in range(2))
+        async with intake.body(first) as body:
+            assert (body, intake.held) == (b"six by", 6)
+            with pytest.raises(Refusal, match="busy"):
+                await intake.body(second).__aenter__()
+        assert intake.held == 0
+
+    asyncio.run(main())
 
 
 def test_the_highest_version_is_served(folder):

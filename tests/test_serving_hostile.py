@@ -156,7 +156,7 @@ REQUESTS = {  # whole requests
     "a wrong verb": ({"method": "PUT", "url": PREDICT, "content": GOOD}, 400),
     "GET where POST belongs": ({"method": "GET", "url": PREDICT}, 400),
     "POST where GET belongs": ({"url": "/v1/models/toy", "content": GOOD}, 400),
-    "an unknown verb": ({"method": "BREW", "url": "/"}, 405),
+    "an unknown verb": ({"method": "TRACE", "url": "/"}, 405),
     "an unknown path": ({"method": "GET", "url": "/etc/passwd"}, 404),
     "a path that climbs": ({"method": "GET", "url": "/v1/models/..%2f..%2fetc%2fpasswd"}, 400),
     "a path of 20,000 characters": ({"method": "GET", "url": "/v1/" + "a" * 20_000}, 400),

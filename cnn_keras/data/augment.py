@@ -7,6 +7,7 @@ augmentation moves every key it knows and refuses an example with one that it ca
 A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`.
 """
 
+import difflib
 import inspect
 import math
 from collections.abc import Callable, Sequence
@@ -24,8 +25,8 @@ def mirror() -> Augmentation:
 
     def apply(example: dict, seed: tf.Tensor) -> dict:
         _only_image(example, "mirror")
-        flipped = tf.random.stateless_uniform((), seed) < 0.5
-        return {**example, "image": tf.cond(flipped, lambda: example["image"][:, ::-1], lambda: example["image"])}
+        image = example["image"]
+        return {**example, "image": tf.where(tf.random.stateless_uniform((), seed) < 0.5, image[:, ::-1], image)}
 
     return apply
 
@@ -44,6 +45,7 @@ def affine(
     """
     if fill not in ("constant", "nearest", "reflect", "wrap"):
         raise Fault(f"augment.affine.fill must be constant, nearest, reflect or wrap, got {fill!r}")
+    _check_amounts("affine", rotate=rotate, shift=shift, zoom=zoom, shear=shear)
 
     def apply(example: dict, seed: tf.Tensor) -> dict:
         _only_image(example, "affine")
@@ -58,13 +60,14 @@ def affine(
             centre=(size - 1) / 2,
         )
         moved = tf.raw_ops.ImageProjectiveTransformV3(
-            images=image[None],
+            images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
             transforms=transform[None],
             output_shape=tf.shape(image)[:2],
             fill_value=0.0,
             interpolation="BILINEAR",
             fill_mode=fill.upper(),
         )[0]
+        moved = tf.saturate_cast(tf.round(moved), tf.uint8)
         return {**example, "image": tf.ensure_shape(moved, image.shape)}
 
     return apply
@@ -83,6 +86,7 @@ def _about_centre(*, angle, shear, scale, move, centre) -> tf.Tensor:
 
 def brighten(*, brightness: float = 0.0, contrast: float = 0.0) -> Augmentation:
     """Brightness moved by up to ± `brightness` × 255, contrast scaled by a factor in 1 ± `contrast` about the mean."""
+    _check_amounts("brighten", brightness=brightness, contrast=contrast)
 
     def apply(example: dict, seed: tf.Tensor) -> dict:
         draws = tf.random.stateless_uniform((2,), seed, -1.0, 1.0)
@@ -115,18 +119,30 @@ def catalogue() -> dict[str, Callable[..., Augmentation]]:
     return {
         name: function
         for name, function in globals().items()
-        if inspect.isfunction(function) and inspect.signature(function).return_annotation is Augmentation
+        if inspect.isfunction(function)
+        and inspect.signature(function).return_annotation is Augmentation
+        and not name.startswith("_")
     }
 
 
 def _built(entry: str | dict[str, dict]) -> Augmentation:
     if isinstance(entry, dict) and len(entry) != 1:
         raise Fault(f"augment must list one augmentation per entry, got {', '.join(entry) or 'an empty mapping'}")
-    name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
-    if name not in catalogue():
-        raise Fault(f"augment must name augmentations among {', '.join(catalogue())}, got {name!r}")
-    check_arguments(catalogue()[name], arguments or {}, where=f"augment.{name}")
-    return catalogue()[name](**(arguments or {}))
+    name, arguments = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+    known = catalogue()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise Fault(f"augment.{name}: unknown augmentation; {meant}")
+    check_arguments(known[name], arguments or {}, where=f"augment.{name}")
+    return known[name](**(arguments or {}))
+
+
+def _check_amounts(name: str, **amounts: float) -> None:
+    for key, amount in amounts.items():
+        number = isinstance(amount, int | float) and not isinstance(amount, bool)
+        if not number or not 0 <= amount < math.inf:
+            raise Fault(f"augment.{name}.{key} must be a number of at least 0, got {amount!r}")
 
 
 def _only_image(example: dict, name: str) -> None:

@@ -5,6 +5,7 @@ that is resumed at epoch k sees exactly the batches it would have seen. A split 
 once and gathered from; a larger one is streamed from its shards through a shuffle buffer of encoded images.
 """
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -13,10 +14,10 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import records
+from cnn_keras.data.augment import Augmentation
 from cnn_keras.data.encoded import decode
 from cnn_keras.data.framing import frame
 
-Augmentation = Callable[[dict, tf.Tensor], dict]
 BUFFER_BYTES = 2**28  # of encoded images, when a split is streamed
 
 
@@ -74,13 +75,13 @@ def training(
         count: how many examples the split holds.
         epochs: their numbers, for example range(3, 20) when three are already done.
         augment: a function of (example, seed) from `cnn_keras.data.augment`.
-        memory: bytes that the decoded split may take; a larger one is streamed.
+        memory: bytes that the decoded split may take – twice that while it is read; a larger one is streamed.
 
     Yields:
         (images uint8 (batch, height, width, channels), labels int64 (batch,))
     """
-    if count * np.prod((*shape.size, shape.channels)) <= memory:
-        epoch = _gathered(arrays(folder, split, shape), batch_size=batch_size, seed=seed, augment=augment)
+    if count * math.prod((*shape.size, shape.channels)) <= memory:
+        epoch = _gathered(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
     else:
         epoch = _streamed(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
@@ -89,21 +90,24 @@ def training(
     return stream.with_options(options)
 
 
-def _gathered(split: Arrays, *, batch_size: int, seed: int, augment: Augmentation | None) -> Callable:
+def _gathered(
+    folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, seed: int, augment: Augmentation | None
+) -> Callable:
     """An epoch drawn from memory by a permutation of row numbers."""
-    images, labels = tf.constant(split.images), tf.constant(split.labels)
+    images, labels = batches(folder, split, shape, count=count, batch_size=count).get_single_element()
 
-    def example(epoch: tf.Tensor, row: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        drawn = augment({"image": images[row], "label": labels[row]}, _seed(seed, epoch, row))
-        return drawn["image"], drawn["label"]
+    def example(row: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        found = augment({"image": images[row], "label": labels[row]}, drawn)
+        return found["image"], found["label"]
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        rows = tf.random.experimental.stateless_shuffle(tf.range(len(split.labels)), _seed(seed, number))
-        order = tf.data.Dataset.from_tensor_slices(rows)
+        key = _key(seed, number)
+        rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
         if augment is None:
-            return order.batch(batch_size).map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)))
-        drawn = order.map(lambda row: example(number, row), num_parallel_calls=tf.data.AUTOTUNE)
-        return drawn.batch(batch_size)
+            drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+            return drawn.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)))
+        drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
+        return drawn.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
 
@@ -112,17 +116,20 @@ def _streamed(
     folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, seed: int, augment: Augmentation | None
 ) -> Callable:
     """An epoch read from the shards; what is shuffled is the encoded image, because it is small."""
-    indexed, read = records.read(folder, split).enumerate(), _decoder(shape)
-    size = sum(path.stat().st_size for path in folder.glob(f"{split}-*.tfrecord"))
+    size = sum(Path(path).stat().st_size for path in records.shards(folder, split))
     buffer = max(1, min(count, BUFFER_BYTES * count // max(size, 1)))
+    read = _decoder(shape)
+
+    def example(given: dict, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        found = read(given)
+        found = found if augment is None else augment(found, drawn)
+        return found["image"], found["label"]
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
-        def example(row: tf.Tensor, given: dict) -> tuple[tf.Tensor, tf.Tensor]:
-            drawn = read(given)
-            drawn = drawn if augment is None else augment(drawn, _seed(seed, number, row))
-            return drawn["image"], drawn["label"]
-
-        shuffled = indexed.shuffle(buffer, seed=tf.cast(_seed(seed, number)[0], tf.int64))
+        key = _key(seed, number)
+        seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
+        examples = tf.data.Dataset.zip(records.read(folder, split, seed=key), seeds)
+        shuffled = examples.shuffle(buffer, seed=tf.cast(key[0], tf.int64))
         return shuffled.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
@@ -136,9 +143,11 @@ def _decoder(shape: Shape) -> Callable[[dict], dict]:
     return read
 
 
-def _seed(seed: int, *numbers: tf.Tensor) -> tf.Tensor:
-    """A stateless seed, int32 (2,), of the run's seed and any numbers."""
-    key = tf.constant([seed, 0], tf.int32)
-    for number in numbers:
-        key = tf.random.experimental.stateless_fold_in(key, tf.cast(number, tf.int32))
-    return key
+def _key(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """A stateless seed, int32 (2,), of the run's seed and an epoch's number."""
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(epoch, tf.int32))
+
+
+def _seeds(key: tf.Tensor, count: int) -> tf.Tensor:
+    """A seed for each example of an epoch, int32 (count, 2)."""
+    return tf.random.experimental.stateless_split(key, count)

@@ -54,8 +54,7 @@ UPRIGHT = {  # what undoes an EXIF orientation; 1 is upright, and 0 is what came
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# What Pillow raises on broken files, besides its own errors.
-BROKEN = (
+BROKEN = (  # what Pillow raises on broken files
     OSError,
     SyntaxError,
     ValueError,
@@ -67,6 +66,7 @@ BROKEN = (
     MemoryError,
     struct.error,
     zlib.error,
+    Image.DecompressionBombError,
 )
 
 
@@ -126,6 +126,8 @@ def _opened(data: bytes) -> Image.Image:
         raise Unreadable("undecodable", "the bytes are not an image")
     try:
         return opener(io.BytesIO(data))
+    except Image.DecompressionBombError as bomb:
+        raise Unreadable("huge", _said(bomb)) from None
     except BROKEN as broken:
         raise Unreadable("undecodable", f"the header is broken: {_said(broken)}") from None
 
@@ -216,6 +218,8 @@ def _jpeg_size(image_bytes: tf.Tensor) -> tf.Tensor:
     return tf.io.extract_jpeg_shape(image_bytes)[:2]
 
 
-def png(image) -> bytes:
+def png(image: np.ndarray) -> bytes:
     """Encode a uint8 array (height, width, 1 or 3) as PNG, losslessly: arrays enter the pipeline as files do."""
-    return tf.io.encode_png(image, compression=1).numpy()
+    out = io.BytesIO()
+    Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out, "PNG", compress_level=1)
+    return out.getvalue()

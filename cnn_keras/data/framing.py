@@ -6,7 +6,7 @@ FITS = ("stretch", "crop", "pad")
 
 
 def frame(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
-    """Resize `image` to `size`, bilinear with anti-aliasing, inside a graph.
+    """Resize `image` to `size`, bilinear with anti-aliasing, inside a graph; one of that size already stays as it is.
 
     Args:
         image: uint8 (height, width, channels), 0–255, any height and width.
@@ -19,17 +19,25 @@ def frame(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> t
     """
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
-    channels = image.shape[-1]
-    target = tf.cast(tf.constant(size), tf.float32)
-    given = tf.cast(tf.shape(image)[:2], tf.float32)
-    if fit == "stretch":
-        scaled = tf.constant(size)
-    else:
-        ratios = target / given
-        ratio = tf.reduce_max(ratios) if fit == "crop" else tf.reduce_min(ratios)
-        scaled = tf.maximum(tf.cast(tf.round(given * ratio), tf.int32), 1)
-    resized = tf.image.resize(image, scaled, antialias=True)
+    fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], size))
+    framed = tf.cond(fits, lambda: image, lambda: _resampled(image, size, fit))
+    return tf.ensure_shape(framed, (*size, image.shape[-1]))
+
+
+def _resampled(image: tf.Tensor, size: tuple[int, int], fit: str) -> tf.Tensor:
+    """Scaling and cutting or padding in one step, so that nothing larger than a few rows of `image` is ever made."""
+    given, wanted = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
+    scaled = wanted
     if fit != "stretch":
-        resized = tf.image.resize_with_crop_or_pad(resized, *size)
-    resized = tf.saturate_cast(tf.round(resized), tf.uint8)
-    return tf.ensure_shape(resized, (*size, channels))
+        ratios = wanted / given
+        ratio = tf.reduce_max(ratios) if fit == "crop" else tf.reduce_min(ratios)
+        scaled = tf.maximum(tf.round(given * ratio), 1)
+    resized = tf.raw_ops.ScaleAndTranslate(
+        images=image[None],
+        size=size,
+        scale=scaled / given,
+        translation=tf.floor((wanted - scaled) / 2),
+        kernel_type="triangle",
+        antialias=True,
+    )[0]
+    return tf.saturate_cast(tf.round(resized), tf.uint8)

@@ -1,24 +1,31 @@
 """Sources of labelled images. A source is a function that returns items; an item is an id, a label and its bytes.
 
 `source: NAME` in a recipe is a function of this file. Nothing is decoded or validated here: a source only says what
-there is, quickly, and hands out encoded bytes on demand.
+there is, quickly, and hands out encoded bytes on demand. What stands where an image should and is none is an item
+too, whose bytes cannot be read and say why: nothing is left out in silence.
 """
 
 import csv
 import gzip
+import inspect
+import os
 import re
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, NoReturn
 
 import numpy as np
 
-from cnn_keras.data.encoded import png
+from cnn_keras.data.encoded import Unreadable, png
 from cnn_keras.fault import Fault
 
-IMAGE_SUFFIXES = frozenset(".png .jpg .jpeg .jpe .bmp .dib .gif .webp .tif .tiff .avif .heic".split())
-SPLIT_FOLDERS = {
+IMAGE_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic"}
+)
+HIDDEN = (".", "__MACOSX")
+SPLITS = {
     "train": "train",
     "val": "validation",
     "valid": "validation",
@@ -32,14 +39,15 @@ class Item(NamedTuple):
 
     id: str  # the path below the source's folder, or a running number
     label: str  # the class's name
-    read: Callable[[], bytes]  # the encoded file
+    read: Callable[[], bytes]  # the encoded file; raises Unreadable for what is no image
     split: str | None = None  # "train", "validation" or "test" where the source prescribes it
     group: str | None = None  # items of one group (a patient, a scene) stay in one split
 
 
-def natural(name: str) -> list:
-    """Sort key under which "class2" stands before "class10"."""
-    return [(0, int(part), "") if part.isdigit() else (1, 0, part.lower()) for part in re.split(r"(\d+)", name)]
+def natural(name: str) -> tuple:
+    """Sort key under which "class2" stands before "class10"; names that differ have keys that differ."""
+    parts = re.split(r"(\d+)", name.lower())  # text and digits take turns
+    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
 
 
 def digits() -> list[Item]:
@@ -67,8 +75,8 @@ def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
     """
     items = []
     for prefix, split in (("train", "train"), ("t10k", "test")):
-        images = _idx_array(path, f"{prefix}-images*idx3-ubyte*")
-        labels = _idx_array(path, f"{prefix}-labels*idx1-ubyte*")
+        images = _idx_array(path, f"{prefix}-images*idx3-ubyte*", rank=3)
+        labels = _idx_array(path, f"{prefix}-labels*idx1-ubyte*", rank=1)
         if len(images) != len(labels):
             raise Fault(f"{path} must hold one label per image, got {len(images)} and {len(labels)}", code=Fault.DATA)
         items += _arrays(images[..., None], labels, classes=classes, split=split)
@@ -78,43 +86,49 @@ def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
 def folder(path: Path, group: str | None = None) -> list[Item]:
     """One sub-folder per class, images anywhere below it; `train`, `val` and `test` above them prescribe the split.
 
-    `group` is a regular expression searched in each path below `path`; its first parenthesis names the group.
+    `group` is a regular expression searched in each path below `path`; its first parenthesis names the group. Files
+    that are hidden, are no images by their suffix or lie in no class's folder, and classes without any image, are
+    items that cannot be read.
     """
-    _require_folder(path)
-    below = [inner for inner in sorted(path.iterdir()) if inner.is_dir() and not inner.name.startswith(".")]
-    prescribed = bool(below) and all(inner.name.lower() in SPLIT_FOLDERS for inner in below) and len(below) > 1
-    items = []
-    for root in below if prescribed else [path]:
-        split = SPLIT_FOLDERS[root.name.lower()] if prescribed else None
-        for file in sorted(file for suffix in root.rglob("*.*") if (file := suffix).suffix.lower() in IMAGE_SUFFIXES):
-            inner = file.relative_to(root)
-            if file.is_file() and len(inner.parts) > 1 and not any(part.startswith(".") for part in inner.parts):
-                name = str(file.relative_to(path))
-                items.append(Item(name, inner.parts[0], file.read_bytes, split, _group(group, name)))
+    if not path.is_dir():
+        raise Fault(f"data.path must be a folder, got {_place(path)}")
+    below = [name.lower() for name in _folders(path)]
+    prescribed = bool(below) and set(below) <= SPLITS.keys()
+    items, unusable = [], []
+    for file, trouble in _files(path):
+        name = _text(file.relative_to(path))
+        split, inner = name.split("/", 1) if prescribed and "/" in name else (None, name)
+        label, inside, _ = inner.partition("/")
+        trouble = trouble or (None if inside else ("without a class", "it lies outside the folders of the classes"))
+        if trouble:
+            unusable.append(Item(name, "", partial(_refuse, *trouble)))
+        else:
+            items.append(Item(name, label, file.read_bytes, split and SPLITS[split.lower()], _group(group, name)))
     if not items:
-        raise Fault(f"{path} must hold one sub-folder of images per class, found {_contents(path)}", code=Fault.DATA)
-    return items
+        raise Fault(f"data.path must hold one sub-folder of images per class, got {_place(path)}", code=Fault.DATA)
+    roots = [path / name for name in _folders(path)] if prescribed else [path]
+    empty = {_text(name) for root in roots for name in _folders(root)} - {item.label for item in items}
+    unusable += [Item(name, name, partial(_refuse, "empty class", "no image in its folder")) for name in sorted(empty)]
+    return items + unusable
 
 
 def csv_file(path: Path) -> list[Item]:
     """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it."""
     if not path.is_file():
-        raise Fault(f"data.path must be a CSV file, got {path}; {path.parent} holds {_contents(path.parent)}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = list(csv.DictReader(file))
-    if not rows or not {"path", "label"} <= rows[0].keys():
-        columns = ", ".join(rows[0]) if rows else "nothing"
-        raise Fault(f"{path} must have the columns path and label, got {columns}", code=Fault.DATA)
-    return [
-        Item(
-            row["path"],
-            row["label"],
-            (path.parent / row["path"]).read_bytes,
-            row.get("split") or None,
-            row.get("group") or None,
-        )
-        for row in rows
-    ]
+        raise Fault(f"data.path must be a CSV file, got {_place(path)}")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            columns = reader.fieldnames or []
+            if not {"path", "label"} <= set(columns):
+                found = ", ".join(columns) or "nothing"
+                raise Fault(f"{path} must have the columns path and label, got {found}", code=Fault.DATA)
+            items = [_csv_item(row, path, reader.line_num) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
+    if not items:
+        raise Fault(f"{path} must have one row per image, got none", code=Fault.DATA)
+    return items
 
 
 def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]:
@@ -141,84 +155,32 @@ def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]
 
 
 def tfds(name: str) -> list[Item]:
-    """An image classification set of TensorFlow Datasets, read by index from its prepared files."""
+    """An image classification set of TensorFlow Datasets, read by index from its prepared files, not decoded.
+
+    Its splits train, validation and test are prescribed; another one – "extra", "unsupervised" – is drawn from like
+    data without a split, except for examples without a label.
+    """
     try:
         import tensorflow_datasets
     except ImportError:
         raise Fault("data.source tfds:NAME needs the package tensorflow-datasets; install the extra `tfds`") from None
     try:
-        sources = tensorflow_datasets.data_source(name)
+        encoded = {"image": tensorflow_datasets.decode.SkipDecoding()}
+        sources = tensorflow_datasets.data_source(name, decoders=encoded)
         names = tensorflow_datasets.builder(name).info.features["label"].names
-    except (OSError, ValueError, KeyError, AttributeError, NotImplementedError) as error:
+        labels = {split: [int(example["label"]) for example in source] for split, source in sources.items()}
+    except (ImportError, OSError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
         raise Fault(
-            f"tfds:{name} must name a data set with images and labels that is prepared or can be downloaded: {error}",
+            f"tfds:{name} must name a data set with `image` and `label` that is prepared or can be downloaded: {error}",
             code=Fault.DATA,
         ) from error
     return [
-        Item(
-            f"{split}/{row}",
-            names[source[row]["label"]],
-            partial(_tfds_png, source, row),
-            SPLIT_FOLDERS.get(split, "train"),
-        )
-        for split, source in sources.items()
-        for row in range(len(source))
+        Item(f"{split}/{row}", names[label], partial(_tfds_bytes, sources[split], row), SPLITS.get(split))
+        if label >= 0
+        else Item(f"{split}/{row}", "", partial(_refuse, "without a class", "its label is -1"))
+        for split, rows in labels.items()
+        for row, label in enumerate(rows)
     ]
-
-
-def _tfds_png(source: Sequence, row: int) -> bytes:
-    return png(source[row]["image"])
-
-
-def _arrays(
-    images: np.ndarray, labels: np.ndarray, *, classes: Sequence[str] | None = None, split: str | None = None
-) -> list[Item]:
-    """Items of a uint8 array (N, height, width, channels) and its integer labels (N,)."""
-    if classes is not None and int(labels.max()) >= len(classes):
-        raise Fault(f"data.classes must name every label up to {labels.max()}, got {len(classes)} names")
-    names = [str(label) if classes is None else classes[label] for label in labels]
-    prefix = f"{split}/" if split else ""
-    return [Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)]
-
-
-def _png_row(images: np.ndarray, row: int) -> bytes:
-    return png(images[row])
-
-
-def _idx_array(path: Path, pattern: str) -> np.ndarray:
-    """Read one IDX file of unsigned bytes; its header is two zeros, the type 8, the rank, then a size per axis."""
-    _require_folder(path)
-    file = next(iter(sorted(path.glob(pattern))), None)
-    if file is None:
-        raise Fault(f"{path} must hold a file {pattern}, found {_contents(path)}", code=Fault.DATA)
-    try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
-        rank = data[3] if data[:3] == b"\0\0\x08" else 0
-        shape = np.frombuffer(data, ">i4", count=rank, offset=4)
-        return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    except (OSError, EOFError, ValueError, IndexError) as error:
-        raise Fault(f"{file} must be an IDX file of unsigned bytes: {error}", code=Fault.DATA) from None
-
-
-def _group(pattern: str | None, name: str) -> str | None:
-    if pattern is None:
-        return None
-    found = re.search(pattern, name)
-    if found is None or not found.groups():
-        raise Fault(f"data.group must match every path with one parenthesis, {pattern!r} does not match {name!r}")
-    return found.group(1)
-
-
-def _require_folder(path: Path) -> None:
-    if not path.is_dir():
-        parent = next(parent for parent in path.parents if parent.is_dir())
-        raise Fault(f"data.path must be a folder, got {path}; {parent} holds {_contents(parent)}")
-
-
-def _contents(folder: Path, most: int = 8) -> str:
-    names: Iterator[str] = (inner.name + "/" * inner.is_dir() for inner in sorted(folder.iterdir()))
-    shown = [name for name in names if not name.startswith(".")]
-    return ", ".join(shown[:most]) + (f" and {len(shown) - most} more" if len(shown) > most else "") or "nothing"
 
 
 def items(source: str, **arguments) -> list[Item]:
@@ -234,10 +196,118 @@ def items(source: str, **arguments) -> list[Item]:
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(f"data.source must be digits, mnist5k, idx, folder, csv, keras:NAME or tfds:NAME, got {source!r}")
     given = {key: value for key, value in arguments.items() if value is not None}
-    function = functions[kind]
-    accepted = function.__code__.co_varnames[: function.__code__.co_argcount]
-    if surplus := sorted(given.keys() - set(accepted)):
+    accepted = inspect.signature(functions[kind]).parameters
+    if surplus := sorted(given.keys() - accepted.keys()):
         raise Fault(f"data.{surplus[0]} does not go with source: {source}")
     if "path" in accepted and "path" not in given:
         raise Fault(f"data.path is required with source: {source}; give it in the recipe or as --set data.path=PATH")
-    return function(name, **given) if name else function(**given)
+    return functions[kind](name, **given) if name else functions[kind](**given)
+
+
+def _arrays(
+    images: np.ndarray, labels: np.ndarray, *, classes: Sequence[str] | None = None, split: str | None = None
+) -> list[Item]:
+    """Items of a uint8 array (N, height, width, channels) and its integer labels (N,)."""
+    if classes is not None and max(labels, default=-1) >= len(classes):
+        raise Fault(f"data.classes must name every label up to {max(labels)}, got {len(classes)} names")
+    names = [str(label) if classes is None else classes[label] for label in labels]
+    prefix = f"{split}/" if split else ""
+    return [Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)]
+
+
+def _png_row(images: np.ndarray, row: int) -> bytes:
+    return png(images[row])
+
+
+def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
+    """Read one IDX file of unsigned bytes; its header is two zeros, the type 8, the rank, then a size per axis."""
+    if not path.is_dir():
+        raise Fault(f"data.path must be a folder, got {_place(path)}")
+    file = next(iter(sorted(path.glob(pattern))), None)
+    if file is None:
+        raise Fault(f"data.path must hold a file {pattern}, got {_place(path)}", code=Fault.DATA)
+    try:
+        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        if data[:4] != bytes([0, 0, 8, rank]):
+            raise ValueError(f"it begins with {data[:4].hex(' ') or 'nothing'}")
+        shape = np.frombuffer(data, ">i4", count=rank, offset=4)
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        expected = f"must be an IDX file of unsigned bytes with {rank} axes"
+        raise Fault(f"{file} {expected}: {error}", code=Fault.DATA) from None
+
+
+def _files(path: Path) -> Iterator[tuple[Path, tuple[str, str] | None]]:
+    """Every file below `path`, folder by folder, and what is wrong with those that are no images.
+
+    Links are followed, but no folder is entered twice: a link may lead back to where it is.
+    """
+    entered = set()
+    for place, folders, files in os.walk(path, followlinks=True, onerror=_unlistable):
+        if (real := os.path.realpath(place)) in entered:
+            folders.clear()
+            yield Path(place), ("not an image", "a link to a folder that is listed elsewhere")
+            continue
+        entered.add(real)
+        hidden = [name for name in folders if name.startswith(HIDDEN)]
+        folders[:] = sorted(set(folders) - set(hidden))
+        for name in sorted(files + hidden):
+            trouble = None
+            if name.startswith(HIDDEN):
+                trouble = ("hidden", "a name like this is not looked at")
+            elif Path(name).suffix.lower() not in IMAGE_SUFFIXES:
+                trouble = ("not an image", "its suffix is not that of an image")
+            yield Path(place, name), trouble
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(inner.name for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(HIDDEN))
+
+
+def _unlistable(error: OSError) -> NoReturn:
+    raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)
+
+
+def _csv_item(row: dict[str, str | None], path: Path, line: int) -> Item:
+    name, label, split, group = ((row.get(column) or "").strip() for column in ("path", "label", "split", "group"))
+    if not name or not label:
+        raise Fault(f"{path}, line {line}: path and label must be given, got {name!r} and {label!r}", code=Fault.DATA)
+    if split and split.lower() not in SPLITS:
+        raise Fault(f"{path}, line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}", code=Fault.DATA)
+    return Item(name, label, (path.parent / name).read_bytes, SPLITS.get(split.lower()), group or None)
+
+
+def _tfds_bytes(source: Sequence, row: int) -> bytes:
+    return source[row]["image"]
+
+
+def _group(pattern: str | None, name: str) -> str | None:
+    if pattern is None:
+        return None
+    try:
+        found = re.search(pattern, name)
+    except re.error as error:
+        raise Fault(f"data.group must be a regular expression, got {pattern!r}: {error}") from None
+    if found is None or not found.groups() or found.group(1) is None:
+        raise Fault(f"data.group must match every path with its first parenthesis, {pattern!r} does not match {name!r}")
+    return found.group(1)
+
+
+def _refuse(kind: str, reason: str) -> NoReturn:
+    raise Unreadable(kind, reason)
+
+
+def _text(path: Path | str) -> str:
+    """A path with `/` and, where a name is not UTF-8, escapes: it goes into CSV files and records."""
+    return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
+
+
+def _place(path: Path, most: int = 8) -> str:
+    """`path` as it was given, as an absolute path, and what is there – or in the nearest folder that exists."""
+    absolute = path.absolute()
+    nearest = next(inner for inner in (absolute, *absolute.parents) if inner.is_dir())
+    visible = sorted(inner for inner in nearest.iterdir() if not inner.name.startswith(HIDDEN))
+    names = [inner.name + "/" * inner.is_dir() for inner in visible]
+    shown = ", ".join(names[:most]) or "nothing"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return f"{path}{'' if path.is_absolute() else f' ({absolute})'}; {nearest} holds {shown}{more}"

@@ -37,34 +37,25 @@ class Intake:
             self.held -= sum(map(len, parts))
 
     async def _read(self, request: Request, parts: list[bytes]) -> None:
+        """Append the inflated body to `parts` as it arrives."""
+        limit, size = self._limits.body, 0
+        inflate = _inflater(request)
+        if int(request.headers.get("content-length", 0)) > limit:
+            raise Refusal(413, _too_long(limit))
         try:
             async with asyncio.timeout(self._limits.read_seconds):
-                async for part in self._inflated(request):
-                    self.held += len(part)
-                    parts.append(part)
+                async for part in request.stream():
+                    parts.append(part if inflate is None else _inflated(inflate, part, limit - size))
+                    size += len(parts[-1])
+                    self.held += len(parts[-1])
+                    if size > limit:
+                        raise Refusal(413, _too_long(limit))
                     if self.held > self._limits.memory:
                         raise Refusal(429, "the server is busy with other requests; try again in a moment")
         except TimeoutError:
             raise Refusal(408, f"the body must arrive within {self._limits.read_seconds:g} seconds") from None
         except ClientDisconnect:
             raise Refusal(499, "the client went away") from None
-
-    async def _inflated(self, request: Request) -> AsyncIterator[bytes]:
-        limit = self._limits.body
-        encoding = request.headers.get("content-encoding", "identity").strip().lower()
-        if encoding not in ("identity", "", *GZIP):
-            raise Refusal(415, f"Content-Encoding must be gzip or identity, got {encoding}")
-        if int(request.headers.get("content-length", 0)) > limit:
-            raise Refusal(413, _too_long(limit))
-        inflate = zlib.decompressobj(wbits=31) if encoding in GZIP else None
-        size = 0
-        async for part in request.stream():
-            if inflate is not None:
-                part = _inflate(inflate, part, limit - size)
-            size += len(part)
-            if size > limit:
-                raise Refusal(413, _too_long(limit))
-            yield part
         if inflate is not None and (not inflate.eof or inflate.unused_data):
             raise Refusal(400, "the gzip body must be whole and nothing else")
 
@@ -93,7 +84,16 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
-def _inflate(inflate: "zlib._Decompress", part: bytes, room: int) -> bytes:
+def _inflater(request: Request) -> "zlib._Decompress | None":
+    encoding = request.headers.get("content-encoding", "identity").strip().lower()
+    if encoding in GZIP:
+        return zlib.decompressobj(wbits=31)
+    if encoding in ("identity", ""):
+        return None
+    raise Refusal(415, f"Content-Encoding must be gzip or identity, got {encoding}")
+
+
+def _inflated(inflate: "zlib._Decompress", part: bytes, room: int) -> bytes:
     try:
         return inflate.decompress(part, room + 1)  # one more than allowed is enough to refuse it
     except zlib.error as error:

@@ -1,7 +1,5 @@
 """Refusals: what a client did that cannot be answered, as an HTTP status and one clear sentence."""
 
-import re
-
 LONGEST = 300  # characters; a model's error may quote the whole request back
 
 # TensorFlow's error codes (https://grpc.io/docs/guides/status-codes) as TensorFlow Serving maps them to HTTP.
@@ -37,20 +35,16 @@ def of_row(row: int, rows: int, message: str) -> str:
 
 
 def from_tensorflow(error: Exception) -> Refusal | None:
-    """What TensorFlow raised, as the client should hear it: the last line, no trace. None: not its error.
+    """What TensorFlow raised, as the client should hear it: one line, no trace. None: it is not TensorFlow's.
 
     An error that quotes raw bytes of the request surfaces as a UnicodeDecodeError which carries the message.
     """
     from tensorflow.errors import OpError
 
+    from cnn_keras.data.encoded import reason
+
     if isinstance(error, UnicodeDecodeError):
-        return Refusal(400, _last_line(error.object.decode("utf-8", "replace")))
+        return Refusal(400, reason(error))
     if isinstance(error, OpError):
-        return Refusal(STATUS_OF_CODE.get(error.error_code, 500), _last_line(error.message or "no reason given"))
+        return Refusal(STATUS_OF_CODE.get(error.error_code, 500), reason(error))
     return None
-
-
-def _last_line(message: str) -> str:
-    """The reason in `Graph execution error: <traces> Invalid PNG data, size 60 [[{{node …}}]] [Op:…]`."""
-    said = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
-    return re.sub(r"^\(\d+\) [A-Z_ ]+: | \[Op:.*$", "", said[-1].strip())

@@ -135,7 +135,7 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         "epochs": len(history),
         "best_epoch": best,
         "parameters": model.count_params(),
-        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key not in fit.TIMINGS},
+        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key not in fit.UNMEASURED},
     }
 
 

@@ -1,0 +1,78 @@
+"""Edges: what fixed filters answer to a photograph, as a picture; a network's first layer by hand."""
+
+from pathlib import Path
+from typing import Any
+
+from cnn_keras.fault import Fault
+
+LONGEST = 480  # pixels; a larger image is shrunk first, so that a response is a pixel of the picture
+
+
+def edges(image: Path, *, kind: str = "sobel", output: Path | None = None) -> Path:
+    """Draw the image, its vertical and horizontal responses and their magnitude side by side.
+
+    Args:
+        image: an image file; one with a side longer than LONGEST is shrunk before it is filtered.
+        kind: a filter of `cnn_keras.filters`: "simple", "sobel" or "scharr".
+        output: the PNG file to write; None writes `<stem>-edges.png` into the working directory.
+
+    Returns:
+        The path of the picture.
+
+    Raises:
+        Fault: when the kind is unknown, the image cannot be read or the picture cannot be written.
+    """
+    import numpy as np
+    from PIL import Image
+
+    from cnn_keras import filters
+    from pipelines import pictures
+
+    if kind not in filters.VERTICAL:
+        raise Fault(f"--filter must be one of {', '.join(filters.VERTICAL)}, got {kind}")
+    output = _checked(output or Path(f"{image.stem}-edges.png"), image)
+    photo = Image.fromarray(_pixels(image))
+    photo.thumbnail((LONGEST, LONGEST))
+    found = filters.edges(np.asarray(photo), kind)
+    white = max(float(np.percentile(found.magnitude, 99)), 1.0)  # one for all three, so that they compare
+    shown = [np.uint8(np.minimum(response / white, 1) * 255) for response in found]
+    titles = [
+        image.name,
+        f"vertical: {_written(filters.VERTICAL[kind])}",
+        f"horizontal: {_written(filters.HORIZONTAL[kind])}",
+        "magnitude",
+    ]
+    heading = f"Edges ({kind}), {photo.width} × {photo.height} pixels; white is a step of {white:.0f} of 255 or more"
+    side = LONGEST / pictures.DOTS
+    try:
+        return pictures.contact_sheet([np.asarray(photo), *shown], titles, output, heading=heading, size=side)
+    except OSError as error:
+        raise Fault(f"--output must be a file that can be written, got {output}: {error.strerror}") from error
+
+
+def _checked(output: Path, image: Path) -> Path:
+    if output.suffix.lower() != ".png":
+        raise Fault(f"--output must end in .png, got {output}")
+    if output.resolve() == image.resolve():
+        raise Fault(f"--output must be another file than IMAGE, got {output}")
+    return output
+
+
+def _pixels(image: Path) -> Any:
+    """Read uint8 (height, width, 3), RGB, upright."""
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import Unreadable, decode, plain, reason
+
+    try:
+        return decode(tf.constant(plain(image.read_bytes())[0]), channels=3).numpy()
+    except OSError as error:
+        raise Fault(f"IMAGE must be a file, got {image}: {error.strerror}") from error
+    except Unreadable as error:
+        raise Fault(f"IMAGE must be a readable image, got {image}: {error}", code=Fault.DATA) from error
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        raise Fault(f"IMAGE must be a readable image, got {image}: {reason(error)}", code=Fault.DATA) from error
+
+
+def _written(weights: Any) -> str:
+    return " | ".join(" ".join(f"{weight}".replace("-", "−") for weight in row) for row in weights)
