@@ -4,7 +4,7 @@ Each is a difference across the edge times a smoothing along it. Signs and names
 (*Convolutional Neural Networks*, week 1): columns 1, 0, -1 are the *vertical* edge detector – the edge is vertical, the
 brightness changes from left to right – and laid on the image without turning it, as `convolution` does, it answers
 positively where the left is brighter. The horizontal one is its transpose, positive where the upper side is brighter.
-scipy.ndimage and scikit-image have the opposite sign.
+scipy.ndimage has the opposite sign.
 
 Smoothing: "simple" (1, 1, 1) is Prewitt's operator (1970), "sobel" (1, 2, 1) Sobel and Feldman's (1968), "scharr"
 (3, 10, 3) Scharr's (2000), whose magnitude depends least on the direction of the edge.

@@ -152,11 +152,8 @@ def serve(
     """
     from pipelines import savedmodel
     from pipelines.serving import app as serving
-    from pipelines.startup import load_tensorflow
 
-    console = _console(False)
-    load_tensorflow(console)
-    serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=console.print)
+    serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=_console(False).print)
 
 
 @app.command(rich_help_panel="Models")

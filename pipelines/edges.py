@@ -35,7 +35,7 @@ def edges(image: Path, *, kind: str = "sobel", output: Path | None = None) -> Pa
     photo.thumbnail((LONGEST, LONGEST))
     found = filters.edges(np.asarray(photo), kind)
     white = max(float(np.percentile(found.magnitude, 99)), 1.0)  # one for all three, so that they compare
-    shown = [np.uint8(np.minimum(response / white, 1) * 255) for response in found]
+    shown = [(np.minimum(response / white, 1) * 255).astype(np.uint8) for response in found]
     titles = [
         image.name,
         f"vertical: {_written(filters.VERTICAL[kind])}",

@@ -122,7 +122,7 @@ def _class_names(labels: list[str], data: Data) -> list[str]:
 
 
 def _splits(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
-    """The split of each kept item: the source's own where it has one, else stratified, groups and copies kept together."""
+    """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole."""
     from cnn_keras.data import split
 
     prescribed = [item.split for item, _ in kept]

@@ -1,25 +1,32 @@
-"""Start-up: TensorFlow loaded once, with a word that it takes seconds and without the chatter of its libraries."""
+"""Start-up: TensorFlow loaded with a word that it takes seconds, and without the chatter of its libraries."""
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from rich.console import Console
 
 
 def load_tensorflow(console: Console) -> None:
-    """Import TensorFlow and Keras.
+    """Import TensorFlow and Keras; say so on a terminal."""
+    if "keras" not in sys.modules:
+        with console.status("loading TensorFlow"), silent_libraries():
+            import keras  # noqa: F401
 
-    Their C++ writes to stderr before any setting of theirs can silence it, so the file descriptor looks away for the
-    length of the import; an error in it is raised as ever.
+
+@contextmanager
+def silent_libraries() -> Iterator[None]:
+    """Let the file descriptor of stderr look away.
+
+    TensorFlow's C++ writes to it while it is imported, before any setting of its own can silence it. Python's errors
+    are raised as ever.
     """
-    if "tensorflow" in sys.modules:
-        return
     sys.stderr.flush()
     stderr, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
-        with console.status("loading TensorFlow"):  # shows on terminals only
-            import keras  # noqa: F401
+        yield
     finally:
         os.dup2(stderr, 2)
         os.close(stderr)

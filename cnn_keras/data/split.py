@@ -81,8 +81,8 @@ def _counts(label: str, groups: int, fractions: dict[str, float]) -> dict[str, i
     """How many of a class's groups go into each split, so that each, "train" too, has one."""
     if groups <= len(fractions):
         raise Fault(
-            f"class {label!r} must have at least {len(fractions) + 1} images that differ, one for each split, "
-            f"got {groups}; add images or remove the class",
+            f"class {label!r} must have at least {len(fractions) + 1} images or groups that differ, one for each "
+            f"split, got {groups}; add images or remove the class",
             code=Fault.DATA,
         )
     counts = {split: max(1, round(fraction * groups)) for split, fraction in fractions.items()}

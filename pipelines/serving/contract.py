@@ -28,6 +28,13 @@ PREDICTION = re.compile(PLACE + r":(?P<verb>classify|regress|predict)")
 STATUS = re.compile(PLACE + r"(?P<metadata>/metadata)?")
 
 
+def _no_constant(name: str) -> None:
+    raise Refusal(400, f"JSON Parse error: {name} is not JSON; numbers must be finite")
+
+
+STRICT = json.JSONDecoder(parse_constant=_no_constant)
+
+
 @dataclass(frozen=True)
 class Call:
     """A checked request: what to run, and how to write down what comes out."""
@@ -41,7 +48,7 @@ def check_place(model: Model, place: re.Match[str]) -> None:
     name, version, label = place["name"], place["version"], place["label"]
     if name != model.name:
         raise Refusal(404, f"Servable not found for request: Latest({name}); this server has {model.name}")
-    if version is not None and version.lstrip("0") != str(model.version):
+    if version is not None and (version.lstrip("0") or "0") != str(model.version):
         served = f"this server has version {model.version}"
         raise Refusal(404, f"Servable not found for request: Specific({name}, {version}); {served}")
     if label is not None:
@@ -91,7 +98,7 @@ def parsed(body: bytes) -> dict[str, Any]:
     if looks_encoded(body):
         raise Refusal(400, "JSON Parse error: the body is an image; send it with the header Content-Type: image/jpeg")
     try:
-        document = json.loads(body.decode("utf-8"), parse_constant=_no_constant)
+        document = STRICT.decode(body.decode("utf-8"))
     except json.JSONDecodeError as error:
         raise Refusal(400, f"JSON Parse error: {error.msg} at offset: {error.pos}") from None
     except UnicodeDecodeError as error:
@@ -110,10 +117,6 @@ def strings(values: list[bytes]) -> NDArray[Any]:
     column = np.empty(len(values), dtype=object)
     column[:] = values
     return column
-
-
-def _no_constant(name: str) -> None:
-    raise Refusal(400, f"JSON Parse error: {name} is not JSON; numbers must be finite")
 
 
 def _signature(model: Model, document: dict[str, Any]) -> Signature:

@@ -29,6 +29,8 @@ PAGE_POLICY = (  # the page loads nothing from anywhere
 )
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
+COMPACT = json.JSONEncoder(separators=(",", ":"))
+
 Handler = Callable[[Request], Awaitable[Response]]
 
 
@@ -133,7 +135,7 @@ class Desk:
 
 def _json(content: answers.Answer, status: int = 200) -> Response:
     """Not JSONResponse: a model may answer NaN, which TensorFlow Serving writes as such."""
-    return Response(json.dumps(content, separators=(",", ":")), status, media_type="application/json")
+    return Response(COMPACT.encode(content), status, media_type="application/json")
 
 
 def _error(status: int, message: str) -> Response:

@@ -7,6 +7,7 @@ import numpy as np
 
 from cnn_keras.fault import Fault
 from pipelines.serving.signature import Tensors, definitions, printed, signature
+from pipelines.startup import silent_libraries
 
 INTERNAL_PREFIX = "__"  # TensorFlow's own entries, like __saved_model_init_op
 KERAS_HOOK = "keras.src.optimizers"  # what tensorflow/__init__.py imports at its end, if it can
@@ -88,6 +89,7 @@ def import_without_keras() -> None:
         return
     sys.modules[KERAS_HOOK] = None  # type: ignore[assignment] # makes its import fail
     try:
-        import tensorflow  # noqa: F401
+        with silent_libraries():
+            import tensorflow  # noqa: F401
     finally:
         del sys.modules[KERAS_HOOK]

@@ -23,6 +23,8 @@ def warm_up(model: Model, rows: int) -> None:
 
     The requests packed with the model are replayed; a signature without one gets zeros, and may refuse them.
     """
+    from cnn_keras.data.encoded import reason
+
     packed = dict(packed_requests(model.folder / PACKED))
     for name, signature in model.signatures.items():
         tensors = packed.get(name) or zeros(signature)
@@ -30,7 +32,7 @@ def warm_up(model: Model, rows: int) -> None:
             try:
                 model(name, tensors if size is None else _repeated(tensors, size))
             except Exception as error:  # a guess that a signature refuses is no reason not to serve it
-                log.info("%s was not warmed up: %s", name, error)
+                log.info("%s was not warmed up: %s", name, reason(error))
                 break
 
 

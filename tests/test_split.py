@@ -1,0 +1,115 @@
+"""Splits: every class everywhere, groups whole, shares kept, nothing left to chance but the seed."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from cnn_keras.data.split import linked, stratified
+from cnn_keras.fault import Fault
+
+FRACTIONS = {"validation": 0.1, "test": 0.2}
+SHARES = st.fixed_dictionaries({"validation": st.floats(0, 0.6), "test": st.floats(0, 0.6)})
+
+
+@st.composite
+def labelled_groups(draw):
+    """Labels and groups of 1 to 4 examples, at least three groups of each class."""
+    labels, groups = [], []
+    for label in draw(st.lists(st.sampled_from("abcde"), min_size=1, unique=True)):
+        for number, size in enumerate(draw(st.lists(st.integers(1, 4), min_size=3, max_size=30))):
+            labels += [label] * size
+            groups += [f"{label}{number}"] * size
+    return labels, groups
+
+
+@given(labelled_groups(), SHARES, st.integers(0, 9))
+def test_every_class_is_in_every_split_in_its_share_and_groups_stay_whole(examples, fractions, seed):
+    assume(sum(fractions.values()) < 1)
+    labels, groups = examples
+    splits = stratified(labels, groups, fractions=fractions, seed=seed)
+    assert len(splits) == len(labels)
+    wanted = {split: fraction for split, fraction in fractions.items() if fraction > 0}
+    assert set(splits) == {"train", *wanted}
+    assert {(label, split) for label in labels for split in set(splits)} == set(zip(labels, splits, strict=True))
+    of_group = dict(zip(groups, splits, strict=True))
+    assert [of_group[group] for group in groups] == list(splits)
+    for label in set(labels):
+        found = Counter(split for group, split in of_group.items() if group.startswith(label))
+        for split, fraction in wanted.items():
+            # to the nearest group, unless the smallest class must give one to each
+            assert abs(found[split] - fraction * found.total()) <= 1 or found["train"] == 1
+
+
+@given(labelled_groups(), st.randoms(use_true_random=False))
+def test_the_order_of_the_examples_does_not_matter(examples, random):
+    labels, groups = examples
+    order = list(range(len(labels)))
+    random.shuffle(order)
+    splits = stratified(labels, groups, fractions=FRACTIONS, seed=1)
+    shuffled = stratified([labels[i] for i in order], [groups[i] for i in order], fractions=FRACTIONS, seed=1)
+    assert list(shuffled) == [splits[i] for i in order]
+
+
+def test_the_seed_decides():
+    labels, groups = ["a"] * 100, [str(row) for row in range(100)]
+    first, same, other = (stratified(labels, groups, fractions=FRACTIONS, seed=seed) for seed in (0, 0, 1))
+    np.testing.assert_array_equal(first, same)
+    assert (first != other).any()
+
+
+def test_a_hundred_examples_are_split_70_10_20():
+    splits = stratified(["a"] * 100, [str(row) for row in range(100)], fractions=FRACTIONS, seed=0)
+    assert Counter(splits) == {"train": 70, "validation": 10, "test": 20}
+
+
+def test_a_share_of_zero_makes_no_split():
+    assert set(stratified(["a", "b"], ["1", "2"], fractions={"validation": 0, "test": 0}, seed=0)) == {"train"}
+
+
+def test_a_group_of_two_classes_counts_with_the_rarer_one():
+    labels = ["common"] * 30 + ["common", "rare"] * 3
+    groups = [str(row) for row in range(30)] + [f"mixed{row // 2}" for row in range(6)]
+    splits = stratified(labels, groups, fractions=FRACTIONS, seed=0)
+    assert {split for label, split in zip(labels, splits, strict=True) if label == "rare"} == {"train", *FRACTIONS}
+
+
+def test_a_class_with_too_few_groups_is_named():
+    with pytest.raises(
+        Fault, match=r"class 'b' must have at least 3 .* got 2; add images or remove the class"
+    ) as fault:
+        stratified(["a"] * 9 + ["b"] * 9, [*"123456789", *"xxxxxxxxy"], fractions=FRACTIONS, seed=0)
+    assert fault.value.code == Fault.DATA
+
+
+def test_shares_that_leave_nothing_to_train_are_refused():
+    with pytest.raises(Fault, match=r"data.validation and data.test must be below 1 together.* got 1.0"):
+        stratified(["a"] * 9, list("123456789"), fractions={"validation": 0.5, "test": 0.5}, seed=0)
+
+
+def test_large_shares_of_a_small_class_leave_one_to_train():
+    splits = stratified(["a"] * 4, list("1234"), fractions={"validation": 0.45, "test": 0.5}, seed=0)
+    assert Counter(splits)["train"] == 1
+
+
+def test_examples_that_share_any_key_are_linked():
+    patients = ["p1", "p1", "p2", "p3", None, None]
+    digests = ["x", "y", "y", "z", "z", "w"]
+    groups = linked(patients, digests)
+    assert groups[0] == groups[1] == groups[2]  # p1 and p2 share the picture y
+    assert groups[3] == groups[4]
+    assert len(set(groups)) == 3
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcd"), st.sampled_from("abcd")), min_size=1), st.randoms())
+def test_linked_groups_are_the_connected_components_in_any_order(keys, random):
+    pairs = list(keys)
+    random.shuffle(pairs)
+    found = dict(zip(pairs, linked(*zip(*pairs, strict=True)), strict=True))
+    assert [found[pair] for pair in keys] == linked(*zip(*keys, strict=True))
+    for (first, second), group in found.items():
+        same = {pair for pair, other in found.items() if other == group}
+        touching = {pair for pair in found if pair[0] == first or pair[1] == second}
+        assert touching <= same
