@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from decimal import Decimal
 
 UNITS = {"": 1, "M": 10**6, "G": 10**9}
+TORCHVISION = "torchvision's documentation"
 
 
 @dataclass(frozen=True)
@@ -47,10 +48,9 @@ def figures(name):
 
 
 def _torchvision(parameters, multiply_adds, *, differs=""):
-    source = "torchvision's documentation"
     return (
-        Figure("trainable", parameters, source, differs),
-        Figure("multiply_adds", multiply_adds, source, differs),
+        Figure("trainable", parameters, TORCHVISION, differs),
+        Figure("multiply_adds", multiply_adds, TORCHVISION, differs),
     )
 
 
@@ -70,8 +70,15 @@ def _keras(parameters, *, differs=""):
     return Figure("parameters", parameters, "keras.applications", differs)
 
 
-LATE = "v1.5: strides in the 3×3 convolutions"
-BIASES = "its convolutions have biases in front of the normalisation"
+def _strided_early(paper, parameters, late, keras):
+    """Of a ResNet v1 with bottlenecks, of which two other kinds are about."""
+    return (
+        _he(paper),
+        Figure("trainable", parameters, TORCHVISION),
+        Figure("multiply_adds", late, TORCHVISION, differs="v1.5: strides in the 3×3 convolutions"),
+        _keras(keras, differs="its convolutions have biases, before the normalisation"),
+    )
+
 
 FIGURES = {
     "alexnet.alexnet": (
@@ -90,30 +97,17 @@ FIGURES = {
     ),
     "lenet.lenet5": (Figure("trainable", "60,000", "LeCun et al. 1998, section II.B"),),
     "mobilenet.mobilenet_v2": (
-        Figure("trainable", "3.4 M", "Sandler et al. 2018, table 4"),
         Figure("multiply_adds", "300 M", "Sandler et al. 2018, table 4"),
         *_torchvision("3,504,872", "0.30 G"),
         _keras("3,538,984"),
     ),
-    "nin.nin": (Figure("trainable", "7.6 M", "the authors' Caffe model"),),
-    "nin.nin_cifar": (Figure("trainable", "0.97 M", "the authors' Caffe model"),),
+    "nin.nin": (Figure("trainable", "7.6 M", "the authors' Caffe model, 29 MB of float32"),),
+    "nin.nin_cifar": (Figure("trainable", "0.97 M", "the authors' Caffe model, counted"),),
     "resnet.resnet18": (_he("1.8 G"), *_torchvision("11,689,512", "1.81 G")),
     "resnet.resnet34": (_he("3.6 G"), *_torchvision("21,797,672", "3.66 G")),
-    "resnet.resnet50": (
-        _he("3.8 G"),
-        Figure("multiply_adds", "4.09 G", "torchvision's documentation", LATE),
-        _keras("25,636,712", differs=BIASES),
-    ),
-    "resnet.resnet101": (
-        _he("7.6 G"),
-        Figure("multiply_adds", "7.80 G", "torchvision's documentation", LATE),
-        _keras("44,707,176", differs=BIASES),
-    ),
-    "resnet.resnet152": (
-        _he("11.3 G"),
-        Figure("multiply_adds", "11.51 G", "torchvision's documentation", LATE),
-        _keras("60,419,944", differs=BIASES),
-    ),
+    "resnet.resnet50": _strided_early("3.8 G", "25,557,032", "4.09 G", "25,636,712"),
+    "resnet.resnet101": _strided_early("7.6 G", "44,549,160", "7.80 G", "44,707,176"),
+    "resnet.resnet152": _strided_early("11.3 G", "60,192,808", "11.51 G", "60,419,944"),
     "resnet.resnet50_v1_5": (
         *_torchvision("25,557,032", "4.09 G"),
         Figure("multiply_adds", "3.8 G", "He et al. 2015, table 1", "v1: strides in the 1×1 convolutions"),

@@ -7,10 +7,12 @@ import math
 import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from cnn_keras import models, published
 from cnn_keras.fault import Fault
@@ -34,7 +36,7 @@ def catalogue(pattern: str = "*") -> list[dict[str, Any]]:
         {
             "name": name,
             "input_shape": inspect.signature(builder).parameters["input_shape"].default,
-            "published": [figure.printed for figure in _first_of_each(published.figures(name))],
+            **_first_figures(name),
             "about": (getattr(builder, "func", builder).__doc__ or "").splitlines()[0],
         }
         for name, builder in models.catalogue().items()
@@ -45,21 +47,26 @@ def catalogue(pattern: str = "*") -> list[dict[str, Any]]:
     return found
 
 
-def _first_of_each(figures: Iterable[Any]) -> list[Any]:
-    """The first figure of parameters, of whichever kind, and the first of multiply-adds."""
-    chosen = {figure.quantity == "multiply_adds": figure for figure in reversed(list(figures)) if not figure.differs}
-    return [chosen[key] for key in sorted(chosen)]
+def _first_figures(name: str) -> dict[str, str | None]:
+    """The first figure, as printed, of parameters of either kind and of multiply-adds."""
+    figures = [figure for figure in published.figures(name) if not figure.differs]
+    multiply_adds = [figure.printed for figure in figures if figure.quantity == "multiply_adds"]
+    parameters = [figure.printed for figure in figures if figure.quantity != "multiply_adds"]
+    return {"parameters": next(iter(parameters), None), "multiply_adds": next(iter(multiply_adds), None)}
 
 
 def show_catalogue(found: list[dict[str, Any]], console: Console) -> None:
-    """One line per builder."""
-    table = Table("name", "input", "published", "about", box=None, header_style="bold", pad_edge=False)
-    for column in table.columns[:3]:
-        column.no_wrap = True
-    table.columns[3].no_wrap, table.columns[3].overflow = True, "ellipsis"
+    """One line per builder, cut off at the edge of the terminal."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("name", "input", "parameters", "mult-adds"):
+        table.add_column(name, no_wrap=True, justify="right" if name in ("parameters", "mult-adds") else "left")
+    table.add_column("about")
     for row in found:
-        table.add_row(row["name"], times(row["input_shape"]), ", ".join(row["published"]) or "–", row["about"])
+        about = Text(row["about"], no_wrap=True, overflow="ellipsis")
+        figures = (row["parameters"] or "–", row["multiply_adds"] or "–")
+        table.add_row(row["name"], times(row["input_shape"]), *figures, about)
     console.print(table, soft_wrap=False)
+    console.print("[dim]figures as the literature prints them; `cnn models show NAME` names it[/]")
 
 
 def anatomy(name: str, *, shape: str | None = None, classes: int | None = None, batch: int = 1) -> dict[str, Any]:
@@ -93,6 +100,18 @@ def anatomy(name: str, *, shape: str | None = None, classes: int | None = None, 
     if arguments == default:
         compared = [_compared(figure, totals[figure.quantity]) for figure in published.figures(name)]
     return {"name": name, **arguments, "batch": batch, "rows": rows, "totals": totals, "published": compared}
+
+
+def write_csv(network: dict[str, Any], path: Path) -> None:
+    """Every layer of the network, a line each."""
+    from cnn_keras import anatomy
+
+    path.write_text(anatomy.as_csv(network["rows"]))
+
+
+def plain(network: dict[str, Any]) -> dict[str, Any]:
+    """The network as JSON knows it."""
+    return {**network, "rows": [dataclasses.asdict(row) for row in network["rows"]]}
 
 
 def _compared(figure: Any, ours: int) -> dict[str, Any]:
@@ -153,9 +172,10 @@ def show(network: dict[str, Any], console: Console, *, layers: bool = False) -> 
 
 def _layer_table(rows: "list[Row]") -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
-    table.add_column("\nlayer", overflow="fold")
-    table.add_column("\ntype", overflow="fold", style="dim")
-    for name in ("\noutput", "\nparameters", "multiply-\nadds", "activ-\nations", "receptive\nfield", "\njump"):
+    table.add_column("\n\nlayer", overflow="fold")
+    table.add_column("\n\ntype", overflow="fold", style="dim")
+    narrow = ("multi-\nply-\nadds", "\nactiv-\nations", "recep-\ntive\nfield")
+    for name in ("\n\noutput", "\n\nparameters", *narrow, "\n\njump"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in rows:
         table.add_row(
@@ -198,7 +218,7 @@ def _show_published(figures: list[dict[str, Any]] | None, console: Console) -> N
     console.print(table, soft_wrap=False)
 
 
-def times(shape: Iterable[int], sign: str = "×") -> str:
+def times(shape: Iterable[float], sign: str = "×") -> str:
     """(224, 224, 3) as 224×224×3."""
     return sign.join(f"{size:g}" for size in shape)
 

@@ -14,13 +14,20 @@ from pipelines import recipe as recipes
 from pipelines.cli import app
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = [command.callback.__name__ for command in app.registered_commands]
+COMMANDS = {
+    " ".join(filter(None, (group, command.name or command.callback.__name__))): command.callback
+    for group, typed in [("", app), *((group.name, group.typer_instance) for group in app.registered_groups)]
+    for command in typed.registered_commands
+}
 
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_help_of_a_command_has_an_example(command):
-    callback = next(entry.callback for entry in app.registered_commands if entry.callback.__name__ == command)
-    assert f"Example: cnn {command}" in callback.__doc__
+    assert f"Example: cnn {command}" in COMMANDS[command].__doc__
+
+
+def test_commands_of_commands_are_among_them():
+    assert {"run", "models list", "models show"} <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

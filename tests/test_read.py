@@ -52,9 +52,10 @@ def test_natural_order_counts():
     assert sorted(names, key=read.natural) == ["9", "10", "a", "Class1", "class2", "class2b", "class10"]
 
 
-@given(st.lists(st.text(max_size=6), unique=True))
+@given(st.lists(st.text(st.sampled_from("aA0127²٣ -"), max_size=4), unique=True))
 def test_natural_order_does_not_depend_on_where_it_starts(names):
-    assert sorted(names, key=read.natural) == sorted(reversed(names), key=read.natural)
+    backwards = list(reversed(names))
+    assert sorted(names, key=read.natural) == sorted(backwards, key=read.natural)
 
 
 def test_digits_are_scikit_learns():
@@ -117,7 +118,7 @@ def test_idx_files_are_read_with_their_halves(idx_folder):
 def test_idx_labels_are_named_by_the_recipe(idx_folder):
     items = read.items("idx", path=idx_folder, classes=("T-shirt/top", "Trouser", "Coat"))
     assert [item.label for item in items[:3]] == ["T-shirt/top", "Trouser", "Coat"]
-    with pytest.raises(Fault, match="data.classes must name every label up to 2, got 2 names"):
+    with pytest.raises(Fault, match=r"data.classes must name every label up to 2, got 2 names"):
         read.items("idx", path=idx_folder, classes=("T-shirt/top", "Trouser"))
 
 
@@ -359,7 +360,7 @@ def tensorflow_datasets(monkeypatch):
 
     def data_source(name, *, decoders):
         if name != "pets":
-            raise ValueError(f"Dataset {name} not found.")
+            raise ValueError(f"Dataset {name} not found.\nAvailable datasets:\n\t- abstract_reasoning")
         assert decoders == {"image": "skipped"}
         image = png(np.full((2, 3, 3), 9, np.uint8))
         labels = {"train": [0, 1, 0], "test": [1], "unsupervised": [-1], "extra": [1]}
@@ -389,7 +390,7 @@ def test_tfds_sets_are_read_by_index_and_not_decoded():
 
 @pytest.mark.usefixtures("tensorflow_datasets")
 def test_a_tfds_name_that_does_not_exist_is_a_fault():
-    with pytest.raises(Fault, match="tfds:cars must name a data set .*: Dataset cars not found"):
+    with pytest.raises(Fault, match=r"tfds:cars must name a data set .*: Dataset cars not found.$"):
         read.items("tfds:cars")
 
 
@@ -400,7 +401,7 @@ def test_a_source_that_does_not_exist_is_a_fault(source):
 
 
 def test_arguments_go_with_their_source(tmp_path):
-    with pytest.raises(Fault, match="data.path does not go with source: digits"):
+    with pytest.raises(Fault, match=r"data.path does not go with source: digits"):
         read.items("digits", path=tmp_path, group=None)
-    with pytest.raises(Fault, match="data.path is required with source: folder; give it"):
+    with pytest.raises(Fault, match=r"data.path is required with source: folder; give it"):
         read.items("folder", path=None)

@@ -59,16 +59,7 @@ def affine(
             move=draws[3:] * shift * size,
             centre=(size - 1) / 2,
         )
-        moved = tf.raw_ops.ImageProjectiveTransformV3(
-            images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
-            transforms=transform[None],
-            output_shape=tf.shape(image)[:2],
-            fill_value=0.0,
-            interpolation="BILINEAR",
-            fill_mode=fill.upper(),
-        )[0]
-        moved = tf.saturate_cast(tf.round(moved), tf.uint8)
-        return {**example, "image": tf.ensure_shape(moved, image.shape)}
+        return {**example, "image": _transformed(image, transform, fill)}
 
     return apply
 
@@ -82,6 +73,18 @@ def _about_centre(*, angle, shear, scale, move, centre) -> tf.Tensor:
     a, b, c, d = cos + slope * sin, slope * cos - sin, sin, cos
     y, x = centre[0] + move[0], centre[1] + move[1]
     return tf.stack([a, b, centre[1] - a * x - b * y, c, d, centre[0] - c * x - d * y, 0.0, 0.0])
+
+
+def _transformed(image: tf.Tensor, transform: tf.Tensor, fill: str) -> tf.Tensor:
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
+        transforms=transform[None],
+        output_shape=tf.shape(image)[:2],
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode=fill.upper(),
+    )[0]
+    return tf.ensure_shape(tf.saturate_cast(tf.round(moved), tf.uint8), image.shape)
 
 
 def brighten(*, brightness: float = 0.0, contrast: float = 0.0) -> Augmentation:

@@ -129,10 +129,16 @@ def _streamed(
         key = _key(seed, number)
         seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
         examples = tf.data.Dataset.zip(records.read(folder, split, seed=key), seeds)
-        shuffled = examples.shuffle(buffer, seed=tf.cast(key[0], tf.int64))
+        shuffled = examples.batch(buffer).map(lambda *window: _mixed(window, key)).unbatch()
         return shuffled.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
+
+
+def _mixed(window: tuple, key: tf.Tensor) -> tuple:
+    """A window of examples in another order. Unlike `Dataset.shuffle`, TensorFlow's global seed has no say in it."""
+    order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(window[1])[0]), key)
+    return tf.nest.map_structure(lambda values: tf.gather(values, order), window)
 
 
 def _decoder(shape: Shape) -> Callable[[dict], dict]:

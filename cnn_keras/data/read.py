@@ -170,8 +170,9 @@ def tfds(name: str) -> list[Item]:
         names = tensorflow_datasets.builder(name).info.features["label"].names
         labels = {split: [int(example["label"]) for example in source] for split, source in sources.items()}
     except (ImportError, OSError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+        said = str(error).partition("\n")[0]  # a list of all data sets follows
         raise Fault(
-            f"tfds:{name} must name a data set with `image` and `label` that is prepared or can be downloaded: {error}",
+            f"tfds:{name} must name a data set with `image` and `label` that is prepared or can be downloaded: {said}",
             code=Fault.DATA,
         ) from error
     return [

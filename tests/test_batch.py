@@ -1,0 +1,141 @@
+"""Batches: every example once an epoch, in an order and under augmentations that only (seed, epoch, index) decide."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_keras.data import augment, batch, records
+from cnn_keras.data.encoded import png
+
+COUNT = 30
+SHAPE = batch.Shape((4, 6), 3)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A split in four shards: image number n is filled with n, its label is n % 3, its id “n–ü”."""
+    folder = tmp_path_factory.mktemp("records")
+    with pytest.MonkeyPatch.context() as patch:
+        rows = [(f"{n}–ü", png(np.full((4, 6, 3), n, np.uint8)), n % 3) for n in range(COUNT)]
+        patch.setattr(records, "SHARD_BYTES", 8 * len(rows[0][1]))
+        records.write(folder, "train", rows)
+    assert len(list(folder.iterdir())) == 4
+    return folder
+
+
+@pytest.fixture(scope="module", params=[2**31, 0], ids=["gathered", "streamed"])
+def memory(request):
+    return request.param
+
+
+def training(folder, epochs, *, batch_size=8, seed=0, **arguments):
+    """Batches as (numbers of the images, labels) in lists."""
+    found = batch.training(
+        folder, "train", SHAPE, count=COUNT, epochs=epochs, batch_size=batch_size, seed=seed, **arguments
+    )
+    return [(images[:, 0, 0, 0].tolist(), labels.tolist()) for images, labels in found.as_numpy_iterator()]
+
+
+def tell_seed(example, seed):
+    """An augmentation that leaves the picture alone and puts what it was drawn from in the label's place."""
+    return {**example, "label": tf.cast(seed[0], tf.int64) * 2**32 + tf.cast(seed[1], tf.int64)}
+
+
+def examples(batches):
+    """(number, label) of every example, epoch by epoch."""
+    flat = [pair for numbers, labels in batches for pair in zip(numbers, labels, strict=True)]
+    return [flat[start : start + COUNT] for start in range(0, len(flat), COUNT)]
+
+
+@pytest.fixture(scope="module")
+def whole(folder, memory):
+    """Four epochs whose labels are the seeds of the augmentation."""
+    return training(folder, range(4), memory=memory, augment=tell_seed)
+
+
+@pytest.mark.parametrize("seed", [0, 7])
+def test_the_global_seed_of_tensorflow_changes_nothing(folder, memory, whole, seed):
+    tf.random.set_seed(seed)
+    assert training(folder, range(4), memory=memory, augment=tell_seed) == whole
+
+
+def test_every_example_comes_once_an_epoch_with_its_label(folder, memory):
+    found = training(folder, range(3), memory=memory)
+    assert [len(numbers) for numbers, _ in found] == [8, 8, 8, 6] * 3
+    for epoch in examples(found):
+        assert sorted(epoch) == [(number, number % 3) for number in range(COUNT)]
+
+
+def test_every_example_comes_once_an_epoch_with_a_seed_of_its_own(whole):
+    assert [len(numbers) for numbers, _ in whole] == [8, 8, 8, 6] * 4
+    orders = [[number for number, _ in epoch] for epoch in examples(whole)]
+    assert all(sorted(order) == list(range(COUNT)) for order in orders)
+    assert all(orders.count(order) == 1 and order != sorted(order) for order in orders)
+    assert len({seed for epoch in examples(whole) for _, seed in epoch}) == 4 * COUNT
+
+
+def test_a_stream_from_epoch_k_gives_what_one_from_0_gives_at_k(folder, memory, whole):
+    tf.random.uniform(())  # draws from the global generator move nothing here
+    assert training(folder, range(2, 4), memory=memory, augment=tell_seed) == whole[8:]
+    assert training(folder, range(4, 4), memory=memory, augment=tell_seed) == []
+
+
+def test_batch_size_and_threads_change_neither_order_nor_seeds(folder, memory, whole, monkeypatch):
+    monkeypatch.setattr(tf.data, "AUTOTUNE", 1)
+    assert examples(training(folder, range(2), memory=memory, augment=tell_seed, batch_size=30)) == examples(whole)[:2]
+
+
+def test_another_seed_gives_another_order_and_other_augmentations(folder, memory, whole):
+    first, other = examples(whole)[0], examples(training(folder, range(1), memory=memory, augment=tell_seed, seed=1))[0]
+    assert [number for number, _ in first] != [number for number, _ in other]
+    assert not {seed for _, seed in first} & {seed for _, seed in other}
+
+
+def test_an_example_is_augmented_by_its_seed_and_nothing_else(folder, memory, whole):
+    steps = augment.compose([{"affine": {"shift": 0.3}}, {"brighten": {"brightness": 0.5}}])
+    found = batch.training(
+        folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=30, seed=0, augment=steps, memory=memory
+    )
+    images, _ = next(found.as_numpy_iterator())
+    assert images.dtype == np.uint8
+    for (number, drawn), image in list(zip(examples(whole)[0], images, strict=True))[:5]:
+        seed = np.array([(drawn + 2**31) >> 32, (drawn + 2**31) % 2**32 - 2**31], np.int32)
+        np.testing.assert_array_equal(image, steps({"image": np.full((4, 6, 3), number, np.uint8)}, seed)["image"])
+
+
+def test_both_ways_give_keras_the_same_types(folder):
+    for memory in (2**31, 0):
+        found = batch.training(
+            folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=8, seed=0, memory=memory
+        )
+        assert found.element_spec == (tf.TensorSpec((None, 4, 6, 3), tf.uint8), tf.TensorSpec((None,), tf.int64))
+
+
+def test_a_stream_shuffles_no_further_than_its_buffer_and_its_shards(folder, monkeypatch):
+    monkeypatch.setattr(batch, "BUFFER_BYTES", 1)  # one example: only the shards change places
+    found = [number for number, _ in examples(training(folder, range(1), memory=0))[0]]
+    assert sorted(found) == list(range(COUNT))
+    shards = [list(range(start, min(start + 8, COUNT))) for start in range(0, COUNT, 8)]
+    assert all("".join(map(chr, shard)) in "".join(map(chr, found)) for shard in shards)
+
+
+def test_decoded_examples_come_in_order_and_framed(folder):
+    found = list(batch.decoded(folder, "train", batch.Shape((2, 3), 1)).as_numpy_iterator())
+    assert [example["id"].decode() for example in found] == [f"{number}–ü" for number in range(COUNT)]
+    assert all(example["image"].shape == (2, 3, 1) for example in found)
+    assert all((example["image"] == number).all() for number, example in enumerate(found))
+
+
+def test_batches_come_in_order_and_know_how_many_they_are(folder):
+    found = batch.batches(folder, "train", SHAPE, count=COUNT, batch_size=8)
+    assert found.cardinality() == 4
+    assert [labels.tolist() for _, labels in found.as_numpy_iterator()][-1] == [24 % 3, 25 % 3, 26 % 3, 0, 1, 2]
+
+
+def test_arrays_hold_the_split_or_its_beginning(folder):
+    images, labels, ids = batch.arrays(folder, "train", SHAPE)
+    assert (images.shape, images.dtype) == ((COUNT, 4, 6, 3), np.uint8)
+    assert images[:, 0, 0, 0].tolist() == list(range(COUNT))
+    assert labels.tolist() == [number % 3 for number in range(COUNT)]
+    assert ids.tolist() == [f"{number}–ü" for number in range(COUNT)]
+    assert batch.arrays(folder, "train", SHAPE, limit=5).ids.tolist() == [f"{number}–ü" for number in range(5)]
