@@ -293,7 +293,7 @@ def show_model(
 
     console = _console(as_json)
     load_tensorflow(console)
-    network = model_table.anatomy(name, shape=shape, classes=classes, batch=batch)
+    network = model_table.examine(name, shape=shape, classes=classes, batch=batch)
     if csv:
         model_table.write_csv(network, csv)
         console.print(f"wrote {_escaped(str(csv))}")

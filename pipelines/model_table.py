@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from cnn_keras.anatomy import Row
 
 # What a layer's name says of the block it is in: stage2_unit3_conv1_norm, inception4a_5x5_reduce, stem_relu.
-BLOCK = re.compile(r"stage\d+_unit\d+|[^_]+")
+BLOCK = re.compile(r"stage\d+_unit\d+|[^_]*")
 LONG = 60  # layers; longer networks are shown block by block
 QUANTITIES = {"parameters": "parameters", "trainable": "trainable", "multiply_adds": "multiply-adds"}
 
@@ -69,7 +69,7 @@ def show_catalogue(found: list[dict[str, Any]], console: Console) -> None:
     console.print("[dim]figures as the literature prints them; `cnn models show NAME` names it[/]")
 
 
-def anatomy(name: str, *, shape: str | None = None, classes: int | None = None, batch: int = 1) -> dict[str, Any]:
+def examine(name: str, *, shape: str | None = None, classes: int | None = None, batch: int = 1) -> dict[str, Any]:
     """Build a network and take it apart.
 
     Args:

@@ -28,7 +28,7 @@ def told(capsys, monkeypatch):
     return tell
 
 
-network = functools.cache(model_table.anatomy)  # building the classics takes seconds
+network = functools.cache(model_table.examine)  # building the classics takes seconds
 
 
 def table(name, columns=80, **options):

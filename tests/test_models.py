@@ -15,10 +15,11 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 
 @dataclass(frozen=True)
 class Figures:
-    """What the literature says of a network as its builder makes it by default, and how its promises are tried.
+    """What a network counts as its builder makes it by default, and how its promises are tried.
 
-    Multiply-adds are those of convolutions and dense layers; `total` counts the statistics of batch normalisation
-    too. `small` are the arguments under which the promises are tried, quick for the smallest of a family.
+    `test_published` holds these figures to the literature's. Multiply-adds are those of convolutions and dense
+    layers; `total` counts the statistics of batch normalisation too. `small` are the arguments under which the promises
+    are tried, quick for the smallest of a family.
     """
 
     trainable: int
@@ -112,7 +113,7 @@ def counted():
 
 
 @pytest.mark.parametrize(("name", "arguments", "figures"), list(counted()))
-def test_parameters_and_multiply_adds_equal_the_published_figures(name, arguments, figures):
+def test_parameters_and_multiply_adds_are_those_of_the_table(name, arguments, figures):
     total = anatomy.totals(anatomy.rows(models.build(name, **arguments)))
     gc.collect()  # networks refer to themselves, and many large ones in a row would fill the memory
     assert total.trainable == figures.trainable

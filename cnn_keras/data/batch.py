@@ -18,7 +18,7 @@ from cnn_keras.data.augment import Augmentation
 from cnn_keras.data.encoded import decode
 from cnn_keras.data.framing import frame
 
-BUFFER_BYTES = 2**28  # of encoded images, when a split is streamed
+BUFFER_BYTES = 2**28  # of encoded images in memory, when a split is streamed
 
 
 class Shape(NamedTuple):
@@ -115,9 +115,12 @@ def _gathered(
 def _streamed(
     folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, seed: int, augment: Augmentation | None
 ) -> Callable:
-    """An epoch read from the shards; what is shuffled is the encoded image, because it is small."""
+    """An epoch read from the shards, their order drawn, and mixed window by window.
+
+    What is mixed is the encoded image, because it is small. A window is in memory three times while one is read.
+    """
     size = sum(Path(path).stat().st_size for path in records.shards(folder, split))
-    buffer = max(1, min(count, BUFFER_BYTES * count // max(size, 1)))
+    window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
     read = _decoder(shape)
 
     def example(given: dict, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -129,7 +132,7 @@ def _streamed(
         key = _key(seed, number)
         seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
         examples = tf.data.Dataset.zip(records.read(folder, split, seed=key), seeds)
-        shuffled = examples.batch(buffer).map(lambda *window: _mixed(window, key)).unbatch()
+        shuffled = examples.batch(window).map(lambda *drawn: _mixed(drawn, key)).unbatch()
         return shuffled.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
