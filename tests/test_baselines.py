@@ -21,9 +21,7 @@ def digits():
 
 
 def enlarged(images, side):
-    return np.stack([np.asarray(Image.fromarray(image[..., 0]).resize((side, side))) for image in images])[
-        ..., None
-    ]
+    return np.stack([np.asarray(Image.fromarray(image[..., 0]).resize((side, side))) for image in images])[..., None]
 
 
 def test_digits_reach_the_published_scores(digits):
@@ -75,9 +73,7 @@ def test_large_colour_images_are_averaged_to_a_bounded_size():
 def test_a_large_split_is_sampled_and_says_so():
     random = np.random.default_rng(0)
     labels = random.integers(0, 3, IMAGES + 500)
-    images = (labels[:, None, None, None] * 80 + random.integers(0, 20, (len(labels), 2, 2, 1))).astype(
-        np.uint8
-    )
+    images = (labels[:, None, None, None] * 80 + random.integers(0, 20, (len(labels), 2, 2, 1))).astype(np.uint8)
     found = baselines(images, labels, images[:100], labels[:100])
     assert found.accuracy["nearest neighbour"] == 1
     assert "a stratified sample of 10,000 of 10,500 training images" in found.note

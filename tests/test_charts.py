@@ -73,9 +73,7 @@ def test_a_confusion_matrix_shows_right_blue_and_wrong_orange(classes, tmp_path)
 
 
 def test_a_single_mistake_among_thousands_is_seen(tmp_path):
-    picture = pixels(
-        confusion_matrix(np.array([[9999, 1], [0, 9999]]), ["a", "b"], tmp_path / "a.png")
-    ).astype(int)
+    picture = pixels(confusion_matrix(np.array([[9999, 1], [0, 9999]]), ["a", "b"], tmp_path / "a.png")).astype(int)
     assert np.sum(picture[..., 0] - picture[..., 2] > 30) > 5000
 
 

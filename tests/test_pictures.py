@@ -67,9 +67,7 @@ def test_any_name_can_be_written(tmp_path):
 
 def test_worst_is_wider_for_more_and_says_when_there_are_none(tmp_path):
     one = pixels(worst([GREY], ["3"], ["8"], [0.97], ["digits/0001"], tmp_path / "one.png"))
-    three = pixels(
-        worst([GREY] * 3, list("123"), list("456"), [0.9, 0.8, 0.7], list("abc"), tmp_path / "b.png")
-    )
+    three = pixels(worst([GREY] * 3, list("123"), list("456"), [0.9, 0.8, 0.7], list("abc"), tmp_path / "b.png"))
     none = pixels(worst([], [], [], [], [], tmp_path / "none.png"))
     assert three.shape[1] > one.shape[1] > none.shape[1] > 100
     assert none.min() < 100  # the words

@@ -57,9 +57,7 @@ def test_macro_f1_and_log_loss_agree_with_scikit_learn():
 
 def test_the_report_survives_json():
     labels, probabilities = random_answers(12)
-    report = classification_report(
-        labels, probabilities.astype(np.float16), [str(name) for name in range(12)]
-    )
+    report = classification_report(labels, probabilities.astype(np.float16), [str(name) for name in range(12)])
     assert json.loads(json.dumps(report, allow_nan=False)) == report
 
 
