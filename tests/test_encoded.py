@@ -41,6 +41,10 @@ USABLE = {  # file, the notes on it
     "png with a transparent colour": (encoded(picture(), "PNG", transparency=(0, 0, 40)), ["transparent"]),
     "palette png": (palette(transparent=False), ["palette"]),
     "transparent palette png": (palette(transparent=True), ["palette", "transparent"]),
+    "turned transparent palette png": (
+        oriented(picture().quantize(16), "PNG", 6, transparency=bytes(range(0, 160, 10))),
+        ["exif-rotated", "palette", "transparent"],
+    ),
     "16-bit png": (encoded(deep(), "PNG"), ["16-bit"]),
     "turned 16-bit png": (oriented(deep(), "PNG", 6), ["exif-rotated", "16-bit"]),
     "animated png": (animation("PNG"), ["animated"]),
