@@ -27,7 +27,7 @@ $(READY): requirements.lock pyproject.toml
 	@test -n "$(PYTHON)" || { echo "cnn-keras needs Python 3.11 (tensorflow-addons has no wheel for a newer one)."; \
 	  echo "Get it with 'apt-get install python3.11-venv', 'brew install python@3.11', 'uv python install 3.11' or"; \
 	  echo "'pyenv install 3.11', then run 'make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'."; exit 2; }
-	@echo "installing into .venv (once; about 2.5 GB)"
+	@echo "installing into .venv: once, about 3 GB, a few minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv

@@ -389,6 +389,8 @@ def _stages(
 
 
 def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
+    import shutil
+
     commands = {
         f"cnn serve {name}": "an HTTP server and a page to drop images on",
         f"cnn predict {name} FILES": "answers for your own images",
@@ -398,6 +400,8 @@ def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
     console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} is ready. Next:")
     for command, purpose in commands.items():
         console.print(f"  {command:<{width}}  [dim]{purpose}[/]")
+    if shutil.which("cnn") is None:
+        console.print("  [dim](first: source .venv/bin/activate, or type .venv/bin/cnn)[/]")
 
 
 def _result(result: dict[str, Any], *, as_json: bool) -> None:
@@ -413,10 +417,9 @@ def _console(as_json: bool) -> "Console":
     import logging
 
     from rich.console import Console
-    from rich.logging import RichHandler
 
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    handler = RichHandler(console=console, show_time=False, show_level=False, show_path=False)
+    handler = logging.StreamHandler(console.file)
     handler.setFormatter(logging.Formatter("          %(message)s"))
     log = logging.getLogger("pipelines")
     log.handlers, log.level, log.propagate = [handler], logging.INFO, False

@@ -8,9 +8,9 @@ import csv
 import io
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
+from pydantic import AfterValidator, Field, ValidationInfo
 
 from cnn_keras.fault import Fault
 from pipelines import intake, stages
@@ -42,12 +42,6 @@ class Data(Section):
     normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
     max_bad: Fraction = 0.1  # a larger share of unusable images is refused
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
-
-    @model_validator(mode="after")
-    def _path_is_given(self) -> Self:
-        if self.path is None and self.source in ("folder", "csv", "idx"):
-            raise ValueError(f"path is required with source: {self.source}; write it there or --set data.path=PATH")
-        return self
 
 
 def prepare(run: "Run", folder: Path) -> dict[str, Any]:
@@ -99,7 +93,13 @@ def test_split(data: dict[str, Any]) -> str:
 
 
 def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read but a CSV list."""
+    """Changes when a file of the source is added, removed or written to; nothing is read but a CSV list.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source in ("folder", "csv", "idx"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
     if data.path is None or not data.path.exists():
         return None  # reading the source will say what is wrong
     files = sorted(data.path.rglob("*")) if data.path.is_dir() else [data.path]

@@ -112,7 +112,9 @@ def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
 
 
 def _show(answers: Sequence[Answer], console: Console) -> None:
-    table = Table("file", "answer", "probability", "then", box=None, header_style="bold")
+    table = Table(box=None, header_style="bold")
+    for heading in ("file", "answer", "probability", "then"):
+        table.add_column(heading, overflow="fold")  # whole names, if need be on two lines
     for answer in answers:
         if answer.problem:
             table.add_row(escape(str(answer.path)), f"[red]{escape(answer.problem)}[/]")

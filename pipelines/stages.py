@@ -118,6 +118,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     if (partial / MANIFEST).is_file():  # killed between the last write and the rename
         publish(partial, final, keep=stage.keeps)
     inputs = run.inputs(stage)
+    unfinished = stage.resumes and (partial / "inputs.json").is_file()
     reason = stale(final, inputs)
     if not (force or extend or reason):
         finished = read_json(final / MANIFEST)["finished"]
@@ -126,7 +127,8 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     run.check()
     if extend and reason:
         raise Fault(f"--extend must go on with a finished training of the same settings, but {stage.name} {reason}")
-    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {'forced' if force else 'extended' if extend else reason}")
+    said = "forced" if force else "extended" if extend else "was interrupted" if unfinished else reason
+    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {said}")
     started = time.time()
     target = {"extend_to": run.facts(stage.name)["epochs"] + extend} if extend else {}
     resumed = _open(partial, final, stage, inputs | target, force=force)

@@ -7,6 +7,7 @@ import pytest
 from cnn_keras import models
 from cnn_keras.data import augment
 from cnn_keras.fault import Fault
+from pipelines import labelled
 from pipelines import recipe as recipes
 
 DIGITS = "classify/digits-lenet5"
@@ -95,8 +96,9 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_names():
 
 
 def test_a_source_that_needs_a_path_says_so():
-    with pytest.raises(Fault, match=r"path is required with source: folder.*--set data.path"):
-        recipes.load("classify/folder-lenet5")
+    recipe = recipes.load("classify/folder-lenet5")  # can be shown
+    with pytest.raises(Fault, match=r"data.path is required with source: folder.*--set data.path"):
+        labelled.files_digest(recipe.data)
 
 
 @pytest.mark.parametrize(
@@ -119,6 +121,14 @@ def test_a_wrong_builder_argument_is_named_before_any_data_is_read():
 
     with pytest.raises(Fault, match="dropout"):
         classify.check(recipe)
+
+
+@pytest.mark.parametrize("setting", ["model.dropout=lots", "data.size=[20, 20]", "model.pooling=mean"])
+def test_a_network_that_cannot_be_built_is_a_fault_before_any_data_is_read(setting):
+    from pipelines.tasks import classify
+
+    with pytest.raises(Fault):
+        classify.check(recipes.load(DIGITS, [setting]))
 
 
 def test_flatten_joins_keys_with_dots():

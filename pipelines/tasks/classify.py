@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from cnn_keras.fault import Fault
 from pipelines import intake, labelled, savedmodel, stages
 from pipelines import recipe as recipes
 from pipelines.labelled import Data
@@ -59,7 +60,8 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
             return {"code": code, "files": labelled.files_digest(recipe.data)}
         case "train":
             family = f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py"
-            return {"code": stages.code_digest(family, "cnn_keras/layers.py", "cnn_keras/data/augment.py")}
+            data = [f"cnn_keras/data/{name}.py" for name in ("augment", "batch", "encoded", "framing")]
+            return {"code": stages.code_digest(family, "cnn_keras/layers.py", *data)}
         case "evaluate":
             return {"code": stages.code_digest("cnn_keras/metrics.py", "pipelines/report.py", "pipelines/baselines.py")}
         case _:
@@ -68,11 +70,24 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
+    import keras
+
     from cnn_keras import models
     from cnn_keras.data import augment
 
-    models.check(recipe.model.builder, **{"input_shape": (), "classes": 0, **recipe.model.arguments})
     augment.compose(recipe.augment)
+    arguments = {"input_shape": (*recipe.data.size, recipe.data.channels), "classes": 2, **recipe.model.arguments}
+    models.check(recipe.model.builder, **arguments)
+    try:
+        models.build(recipe.model.builder, **arguments)
+    except Fault:
+        raise
+    except (TypeError, ValueError) as error:  # what Keras makes of an argument of the wrong kind
+        last = str(error).strip().splitlines()[-1]
+        raise Fault(
+            f"model: {recipe.model.builder} must be buildable with {recipe.model.arguments}, got: {last}"
+        ) from None
+    keras.utils.clear_session()
 
 
 def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
@@ -127,15 +142,15 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         extend_to=extend_to,
     )
     savedmodel.save_keras(model, folder / "model.keras")
-    charts.curves(history, folder / "curves.png")
     best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
+    charts.curves(history, folder / "curves.png", best=best)
     run.console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
     return {
         "digest": digest,
         "epochs": len(history),
         "best_epoch": best,
         "parameters": model.count_params(),
-        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key not in fit.UNMEASURED},
+        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
     }
 
 
@@ -308,7 +323,8 @@ def _say_report(run: "Run", report: dict[str, Any]) -> None:
         f"{high:.2%}, {report['examples']:,} images), calibration error {report['calibration_error']:.3f}"
     )
     for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items():
-        say(f"          [dim]{name:>20} {accuracy:.2%}[/]")
+        better = "  [yellow]better than the network[/]" if accuracy > report["accuracy"] else ""
+        say(f"          [dim]{name:>20} {accuracy:.2%}[/]{better}")
 
 
 def _failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
