@@ -15,6 +15,7 @@ from starlette.requests import Request
 from toy_model import LABELS, export
 
 from cnn_keras.fault import Fault
+from pipelines.serving import tensors
 from pipelines.serving.app import application
 from pipelines.serving.intake import Intake
 from pipelines.serving.limits import Limits
@@ -294,3 +295,7 @@ def test_a_folder_without_a_saved_model_says_what_is_in_it(tmp_path):
     (tmp_path / "saved_model.pb").write_bytes(b"not a protocol buffer")
     with pytest.raises(Fault, match=r"saved_model\.pb must be a SavedModel"):
         Model(tmp_path)
+
+
+def test_an_error_shows_a_number_as_a_number_and_a_truth_as_a_truth():
+    assert [tensors._shown(value) for value in (1, True, None, "a")] == ["1", "true", "null", "'a'"]

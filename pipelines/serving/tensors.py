@@ -128,7 +128,7 @@ def _shown(value: Any) -> str:
     """The beginning of a value, for an error text."""
     if isinstance(value, dict):
         return f"an object with the keys {sorted(value)[:4]}"
-    shown = repr(value) if isinstance(value, str) else {True: "true", False: "false"}.get(value, str(value))
+    shown = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
     shown = "null" if value is None else shown
     return shown if len(shown) <= 40 else shown[:39] + "…"
 
