@@ -68,7 +68,8 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
         "problems": {kind: len(group) for kind, group in intake.grouped(problems).items()},
     }
-    facts["digest"] = stages.digest([facts, stages.file_digest(folder / "split.csv"), *shape])
+    content = [classes, facts["normalization"], stages.file_digest(folder / "split.csv"), *shape]
+    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
     stages.write_json(folder / "data.json", facts)
     _draw_data(folder, shape, classes, counts)
     shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
@@ -104,7 +105,7 @@ def files_digest(data: Data) -> str | None:
         return None  # reading the source will say what is wrong
     files = sorted(data.path.rglob("*")) if data.path.is_dir() else [data.path]
     if data.path.is_file():
-        with data.path.open(newline="", encoding="utf-8-sig") as file:
+        with data.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
             files += [data.path.parent / row["path"] for row in csv.DictReader(file) if row.get("path")]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
     return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

@@ -114,6 +114,11 @@ def test_a_source_that_prescribes_its_test_split_keeps_it():
     assert splits.count("validation") == 8
 
 
+def test_a_list_that_is_not_utf_8_is_left_to_the_reader_to_refuse(tmp_path):
+    (tmp_path / "list.csv").write_bytes("path,label\nä.png,Bär\n".encode("latin-1"))
+    assert labelled.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
+
+
 def test_class_names_stand_in_natural_order_or_as_the_recipe_lists_them():
     labels = ["class10", "class2", "class1"]
     assert labelled._class_names(labels, classify.Data(source="digits")) == ["class1", "class2", "class10"]
