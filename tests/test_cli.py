@@ -14,11 +14,17 @@ from pipelines import recipe as recipes
 from pipelines.cli import app
 
 ROOT = Path(__file__).parent.parent
-COMMANDS = {
-    " ".join(filter(None, (group, command.name or command.callback.__name__))): command.callback
-    for group, typed in [("", app), *((group.name, group.typer_instance) for group in app.registered_groups)]
-    for command in typed.registered_commands
-}
+
+
+def commands(typed, above=""):
+    """Every command of the command line by what people type, `models show` among them."""
+    found = {f"{above}{command.name or command.callback.__name__}": command for command in typed.registered_commands}
+    for group in typed.registered_groups:
+        found |= commands(group.typer_instance, f"{above}{group.name} " if isinstance(group.name, str) else above)
+    return found
+
+
+COMMANDS = {name: command.callback for name, command in commands(app).items()}
 
 
 @pytest.mark.parametrize("command", COMMANDS)

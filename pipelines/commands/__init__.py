@@ -1,0 +1,45 @@
+"""The commands: every file of this folder has an `app`, which `cnn` merges into one command line.
+
+Here are the arguments and options that several of them take. Imports are cheap; what takes seconds – TensorFlow,
+Keras, MLflow – loads inside the commands that need it.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a .yaml file.")]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.epochs=5. Repeatable."),
+]
+Force = Annotated[bool, typer.Option("--force", help="Run it even if nothing changed; start training afresh.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON; everything else goes to stderr.")]
+Root = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
+RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run such as classify/digits-lenet5, or its recipe.")]
+Target = Annotated[str, typer.Argument(metavar="MODEL", help="A recipe whose run was exported, or a model's folder.")]
+RUNS = Path("runs")
+
+
+def console_for(as_json: bool) -> "Console":
+    """Where people are spoken to; what the pipeline logs is shown there too."""
+    import logging
+
+    from rich.console import Console
+
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    handler = logging.StreamHandler(console.file)
+    handler.setFormatter(logging.Formatter("          %(message)s"))
+    log = logging.getLogger("pipelines")
+    log.handlers, log.level, log.propagate = [handler], logging.INFO, False
+    return console
+
+
+def escaped(text: str) -> str:
+    from rich.markup import escape
+
+    return escape(text)

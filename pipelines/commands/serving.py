@@ -1,0 +1,81 @@
+"""What is done with an exported model: serve it, ask it, promote it."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnn_keras.fault import Fault
+from pipelines.commands import RUNS, AsJson, Root, Target, console_for
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Models")
+def serve(
+    model: Target,
+    host: Annotated[str, typer.Option(help="Address to bind; loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+    runs: Root = RUNS,
+) -> None:
+    """Serve an exported model over HTTP, with TensorFlow Serving's contract and a page to try it.
+
+    Example: cnn serve classify/digits-lenet5 --port 8501
+    """
+    from pipelines import savedmodel
+    from pipelines.serving import app as serving
+
+    serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=console_for(False).print)
+
+
+@app.command(rich_help_panel="Models")
+def predict(
+    model: Target,
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
+    csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Ask an exported model about images.
+
+    Example: cnn predict classify/digits-lenet5 photos/ --csv answers.csv
+    """
+    from pipelines import predict as predicting
+    from pipelines import savedmodel
+    from pipelines.startup import load_tensorflow
+
+    console = console_for(as_json)
+    load_tensorflow(console)
+    answers = predicting.predict(savedmodel.locate(model, runs), images, top=top, console=console)
+    if csv:
+        predicting.write_csv(answers, csv)
+        console.print(f"wrote {csv}")
+    if pictures:
+        console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
+    if as_json:
+        print(json.dumps([answer.as_dict() for answer in answers], indent=1))
+    if all(answer.problem for answer in answers):
+        raise Fault("IMAGES must hold at least one readable image", code=Fault.DATA)
+
+
+@app.command(rich_help_panel="Models")
+def promote(
+    name: Annotated[str, typer.Argument(help="The registered model, for example digits-lenet5.")],
+    require: Annotated[str | None, typer.Option(help="What must hold, for example 'test_accuracy >= 0.98'.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the candidate champion if it meets the requirement and beats the present champion.
+
+    Example: cnn promote digits-lenet5 --require 'test_accuracy >= 0.98'
+    """
+    from pipelines import tracking
+
+    verdict = tracking.promote(name, requirement=require)
+    if as_json:
+        print(json.dumps(verdict, indent=1))
+        return
+    for key, value in verdict.items():
+        console_for(False).print(f"{key}: {value}", soft_wrap=True)
