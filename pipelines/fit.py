@@ -91,26 +91,30 @@ def fit(
     return list(keeper.history)
 
 
-def compile_model(model: "keras.Model", settings: Train, *, loss: Any, metrics: list[Any], steps: int) -> None:
+def compile_model(
+    model: "keras.Model", settings: Train, *, loss: Any, metrics: Any, steps: int, loss_weights: Any = None
+) -> None:
     """Compile with the recipe's optimiser and schedule; `steps` are the batches of one epoch."""
     import keras
 
-    rate = schedule(settings, steps)
-    decay = settings.weight_decay or None
-    match settings.optimizer:
-        case "sgd":
-            optimizer = keras.optimizers.SGD(rate, momentum=settings.momentum, weight_decay=decay)
-        case "adam":
-            optimizer = keras.optimizers.Adam(rate, weight_decay=decay)
-        case "adamw":
-            optimizer = keras.optimizers.AdamW(rate, weight_decay=settings.weight_decay)
-    if decay:  # biases and normalisation are not decayed
-        optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
+    optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
+    chosen = optimizer[settings.optimizer](
+        schedule(settings, steps),
+        **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
+        weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),
+        global_clipnorm=settings.clip_norm,
+        gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
+        use_ema=settings.ema is not None,
+        ema_momentum=settings.ema or 0.0,
+    )
+    if settings.weight_decay:  # biases and normalisation are not decayed
+        chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
     if settings.mixed_precision:
-        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+        chosen = keras.optimizers.LossScaleOptimizer(chosen)
     model.compile(
-        optimizer,
+        chosen,
         loss=loss,
+        loss_weights=loss_weights,
         metrics=metrics,
         jit_compile=settings.xla,
         steps_per_execution=settings.steps_per_execution,
@@ -205,15 +209,19 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
                 raise _diverged(settings, len(self.history) + 1)
             self.trained = time.perf_counter()
 
+        def on_test_begin(self, logs: Any = None) -> None:
+            _swap_average(model, settings)
+
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             seconds, training = time.perf_counter() - self.started, self.trained - self.started
-            row = {key: float(value) for key, value in logs.items()}
+            row = _figures(logs)
             row["learning_rate"] = float(model.optimizer.learning_rate)
             row |= {"seconds": round(seconds, 3), "images_per_second": round(told["images"] / training, 1)}
             self.history.append(row)
             best = best_epoch(self.history, settings.monitor)
             if best == epoch + 1:
                 _save_weights(model, folder / best_file(best))
+            _swap_average(model, settings)
             self._set_plateau_rate()
             self._write()
             for path in folder.glob(best_file("*")):
@@ -242,6 +250,25 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
 
 def best_file(epoch: int | str) -> str:
     return f"best-{epoch}.weights.h5"
+
+
+def _figures(logs: dict[str, Any]) -> Row:
+    """Losses and metrics as plain numbers; beside auxiliary heads those of `logits` go by the plain names."""
+    row = {key: float(value) for key, value in logs.items()}
+    if "logits_loss" in row:
+        row = {key.replace("logits_", ""): value for key, value in row.items() if key not in ("loss", "val_loss")}
+    return row
+
+
+def _swap_average(model: "keras.Model", settings: Train) -> None:
+    """Exchange the weights and their moving average, exactly: Keras's own swap rounds."""
+    if settings.ema is None:
+        return
+    optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
+    for weight, average in zip(model.trainable_variables, optimizer._model_variables_moving_average, strict=True):
+        value = weight.numpy()
+        weight.assign(average)
+        average.assign(value)
 
 
 def _save_weights(model: "keras.Model", path: Path) -> None:

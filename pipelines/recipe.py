@@ -12,7 +12,7 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -24,6 +24,7 @@ TASKS = Path(__file__).parent / "tasks"
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Checked = TypeVar("Checked", bound=BaseModel)
 
 
 class Section(BaseModel):
@@ -57,6 +58,9 @@ class Train(Section):
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # a linear climb before any schedule
     milestones: tuple[Positive, ...] = ()  # of step: the rate is divided by 10 after these epochs
     plateau_patience: Positive = 5  # of plateau: epochs without improvement before the rate is divided by 10
+    clip_norm: Annotated[float, Field(gt=0)] | None = None  # the gradient's largest norm, over all weights
+    accumulate: Positive = 1  # batches whose gradients are averaged into one step
+    ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
     mixed_precision: bool = False
@@ -110,8 +114,9 @@ def locate(reference: str) -> Path:
 
 
 def shipped() -> list[str]:
-    """The names of the recipes that come with the package."""
-    return sorted(str(path.relative_to(SHIPPED).with_suffix("")) for path in SHIPPED.glob("*/*.yaml"))
+    """The names of the recipes that come with the package: their folders are tasks, unlike `claims`."""
+    names = (path.relative_to(SHIPPED).with_suffix("") for path in SHIPPED.glob("*/*.yaml"))
+    return sorted(str(name) for name in names if (TASKS / f"{name.parent}.py").is_file())
 
 
 def header(reference: str) -> str:
@@ -173,6 +178,11 @@ def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     if document.get("task") not in tasks:
         raise Fault(f"task must be one of {', '.join(tasks)}, got {document.get('task')!r}")
     schema: type[Recipe] = importlib.import_module(f"pipelines.tasks.{document['task']}").Recipe
+    return checked(schema, document, folder=folder)
+
+
+def checked(schema: type[Checked], document: dict[str, Any], *, folder: Path) -> Checked:
+    """The document as a `schema`; all that is wrong in it is one Fault."""
     try:
         # Through JSON, where a list may become a tuple and a string a path although the types are strict.
         return schema.model_validate_json(json.dumps(document, default=str), context={"folder": folder})

@@ -100,8 +100,9 @@ def killed_after(epoch):
     [
         Train(epochs=5, batch_size=10, schedule="cosine", warmup_epochs=1),
         Train(epochs=5, batch_size=10, optimizer="sgd", schedule="plateau", plateau_patience=1, weight_decay=5e-4),
+        Train(epochs=5, batch_size=10, optimizer="adamw", ema=0.9, clip_norm=0.1, accumulate=2),
     ],
-    ids=["adam-cosine", "sgd-plateau"],
+    ids=["adam-cosine", "sgd-plateau", "adamw-average"],
 )
 def test_a_resumed_training_ends_bit_identical_to_an_uninterrupted_one(tmp_path, prepared, settings):
     whole, history = trained(tmp_path / "whole", prepared, settings)
@@ -201,3 +202,47 @@ def test_biases_and_normalisation_are_not_decayed():
     for weight in model.trainable_weights:
         factor = 0.9 if weight.name == "kernel" else 1.0
         np.testing.assert_allclose(weight.numpy(), before[weight.path] * factor, rtol=1e-6)
+
+
+def test_what_is_measured_and_kept_is_the_moving_average_of_the_weights(tmp_path, prepared):
+    settings = Train(epochs=4, batch_size=IMAGES, optimizer="sgd", learning_rate=0.5, ema=0.8)  # a step an epoch
+    network, steps = small_network(), []
+
+    def on_epoch(number, row):
+        steps.append([weight.numpy() for weight in network.trainable_variables])
+
+    _, history = trained(tmp_path, prepared, settings, on_epoch=on_epoch, model=network)
+    averages = [steps[0]]
+    for step in steps[1:]:
+        averages.append([0.8 * old + 0.2 * new for old, new in zip(averages[-1], step, strict=True)])
+    kept = averages[fit.best_epoch(history, "val_loss") - 1]
+    for weight, average in zip(network.trainable_variables, kept, strict=True):
+        np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5, atol=1e-7)
+    loss, _ = network.evaluate(batch.batches(prepared, "validation", SHAPE, count=16, batch_size=16), verbose=0)
+    assert loss == pytest.approx(min(row["val_loss"] for row in history), rel=1e-5)
+
+
+def test_gradients_are_averaged_over_accumulated_batches():
+    settings = Train(optimizer="sgd", learning_rate=1.0, momentum=0.0, accumulate=2)
+    model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
+    fit.compile_model(model, settings, loss="mse", metrics=[], steps=2)
+    (weight,), start = model.trainable_weights, model.trainable_weights[0].numpy()
+    model.optimizer.apply([tf.constant([[1.0]])], [weight])
+    np.testing.assert_array_equal(weight.numpy(), start)
+    model.optimizer.apply([tf.constant([[2.0]])], [weight])
+    np.testing.assert_allclose(weight.numpy(), start - 1.5, rtol=1e-6)
+
+
+def test_a_large_gradient_is_shortened_to_the_norm():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
+    settings = Train(optimizer="sgd", learning_rate=1.0, momentum=0.0, clip_norm=0.5)
+    fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+    (weight,), start = model.trainable_weights, model.trainable_weights[0].numpy()
+    model.optimizer.apply([tf.constant([[30.0], [40.0]])], [weight])
+    np.testing.assert_allclose(weight.numpy(), start - [[0.3], [0.4]], rtol=1e-5)
+
+
+def test_the_figures_of_the_main_head_go_by_the_plain_names():
+    logs = {"loss": 5.0, "logits_loss": 2.0, "auxiliary1_loss": 3.0, "val_loss": 6.0, "val_logits_accuracy": 0.5}
+    logs |= {"val_logits_loss": 1.0}
+    assert fit._figures(logs) == {"loss": 2.0, "auxiliary1_loss": 3.0, "val_accuracy": 0.5, "val_loss": 1.0}
