@@ -165,3 +165,86 @@ class PadChannels(keras.layers.Layer):
 
     def get_config(self):
         return super().get_config() | {"channels": self.channels}
+
+
+@register
+class Maxout(keras.layers.Layer):
+    """The largest of every `pieces` neighbouring channels: an activation that learns its convex shape.
+
+    (…, channels) to (…, channels // pieces), any float tensor, so behind dense layers and convolutions alike, which
+    then compute `pieces` times as many units as they hand on. Goodfellow, Warde-Farley, Mirza, Courville and Bengio,
+    "Maxout networks", 2013.
+
+    Args:
+        pieces: k, linear pieces of each unit, at least 1.
+
+    Raises:
+        Fault: when the channels of the input are no multiple of `pieces`.
+    """
+
+    def __init__(self, pieces, **kwargs):
+        super().__init__(**kwargs)
+        self.pieces = pieces
+
+    def build(self, input_shape):
+        if self.pieces < 1 or input_shape[-1] % self.pieces:
+            raise Fault(f"pieces must divide the {input_shape[-1]} channels of the input, got {self.pieces}")
+
+    def call(self, x):
+        *sizes, channels = x.shape
+        # At most one size may be left open, so the open ones are taken from the tensor itself.
+        known = [ops.shape(x)[axis] if size is None else size for axis, size in enumerate(sizes)]
+        return ops.max(ops.reshape(x, (*known, channels // self.pieces, self.pieces)), axis=-1)
+
+    def get_config(self):
+        return super().get_config() | {"pieces": self.pieces}
+
+
+@register
+class DropConnect(keras.layers.Dense):
+    """A dense layer that drops connections in training: for each example others of its weights and biases.
+
+    (batch, features) to (batch, units), floats. In training every example has a mask of its own, so the layer needs
+    batch · features · units values of memory. Wan, Zeiler, Zhang, LeCun and Fergus, "Regularization of neural
+    networks using DropConnect", 2013.
+
+    Differs from the paper: what is kept is divided by its share in training, instead of multiplied by it at test; and
+    at test the activation is that of the mean, where the paper averages it over samples of a Gaussian.
+
+    Args:
+        units: length of the output.
+        rate: share of the connections dropped, in [0, 1); the paper's 1 - p.
+        seed: of the masks; None draws one from Keras's global seed.
+        **kwargs: of `keras.layers.Dense`, such as its activation.
+
+    Raises:
+        Fault: when the rate is not a share, or the input has more axes than (batch, features).
+    """
+
+    def __init__(self, units, rate, *, seed=None, **kwargs):
+        super().__init__(units, **kwargs)
+        if not 0 <= rate < 1:
+            raise Fault(f"rate must be at least 0 and below 1, got {rate}")
+        self.rate, self.seed = rate, seed
+        self.seed_generator = keras.random.SeedGenerator(seed)  # its state is saved and resumed with the weights
+
+    def build(self, input_shape):
+        if len(input_shape) != 2:
+            raise Fault(f"input must be (batch, features), got {len(input_shape)} axes; flatten it before")
+        super().build(input_shape)
+
+    def call(self, x, training=None):
+        if not training or not self.rate:
+            return super().call(x)
+        y = ops.squeeze(ops.matmul(x[:, None, :], self._masked(self.kernel, x)), axis=1)
+        if self.use_bias:
+            y += self._masked(self.bias, x)
+        return self.activation(y)
+
+    def _masked(self, weight, x):
+        """This weight once for each example, with other entries of it zero, and the others scaled for it."""
+        copies = ops.broadcast_to(ops.cast(weight, x.dtype), (ops.shape(x)[0], *weight.shape))
+        return keras.random.dropout(copies, self.rate, seed=self.seed_generator)
+
+    def get_config(self):
+        return super().get_config() | {"rate": self.rate, "seed": self.seed}

@@ -4,7 +4,9 @@ Each function writes one PNG on the `page` of `pictures.py` and returns its path
 what it is given does not fit together. The numbers that a figure stands for are written on it.
 """
 
+import textwrap
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 Array = np.ndarray[Any, np.dtype[Any]]
 
 SPLITS = (BLUE, "#56b4e9", "#e69f00")  # training, validation and test, in Okabe and Ito's colours
+LINES = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # and those of any things compared
 NAMED = 130  # classes whose names can still be written along an axis
 COUNTED = 25  # classes whose counts can still be written into the cells
 NAME_ROOM = 1.7  # inches for a class name
@@ -145,6 +148,92 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
         place = (0.12 / width, 1 - 0.5 / height)
         figure.legend(loc="center left", bbox_to_anchor=place, ncols=len(counts), borderaxespad=0, borderpad=0)
     return path
+
+
+@dataclass(frozen=True)
+class Panel:
+    """What one set of axes compares: lines of (x, y) points by their names, or bars.
+
+    A y of NaN is a training that diverged, an infinite one what was never reached. `log` names the logarithmic
+    axes, "x", "y" or "xy"; `marked` is a height that a dashed line marks.
+    """
+
+    quantity: str
+    against: str = ""
+    lines: Mapping[str, Sequence[tuple[float, float]]] = field(default_factory=dict)
+    bars: Mapping[str, float] = field(default_factory=dict)
+    log: str = ""
+    marked: float | None = None
+
+
+def panels(compared: Sequence[Panel], path: Path, *, heading: str) -> Path:
+    """Draw the panels one below the other, under a heading."""
+    if not compared:
+        raise ValueError("compared must hold at least one panel, got none")
+    heights = [0.6 + 0.36 * len(panel.bars) if panel.bars else 3.2 for panel in compared]
+    with page(path, 7, sum(heights) + 0.6) as figure:
+        figure.set_layout_engine("constrained")
+        figure.suptitle(textwrap.fill(heading, 90), x=0.02, ha="left", size=10)
+        axes = figure.subplots(len(compared), 1, squeeze=False, height_ratios=heights)[:, 0]
+        for place, panel in zip(axes, compared, strict=True):
+            (_compare_bars if panel.bars else _compare_lines)(place, panel)
+    return path
+
+
+def _compare_lines(axes: "Axes", panel: Panel) -> None:
+    """Draw one line for each name; what has no height stands above, and the legend says what became of it."""
+    axes.set(xlabel=panel.against, ylabel=panel.quantity)
+    axes.grid()
+    missing = set()
+    for number, (name, points) in enumerate(panel.lines.items()):
+        colour = LINES[number % len(LINES)]
+        x, y = np.array(sorted(points), float).reshape(-1, 2).T
+        shown = np.isfinite(y) & ((y > 0) | ("y" not in panel.log))
+        axes.plot(x, np.where(shown, y, np.nan), "o-", color=colour, markersize=3, label=name)
+        for word, lost in (("diverged", np.isnan(y)), ("never", np.isinf(y))):
+            top = np.full(lost.sum(), 0.97 - 0.05 * number)  # each name at its own height
+            axes.plot(x[lost], top, "x", color=colour, markersize=6, transform=axes.get_xaxis_transform())
+            missing |= {word} if lost.any() else set()
+    for word in sorted(missing):
+        axes.plot([], [], "x", color=QUIET, label=word)
+        axes.margins(y=0.06 + 0.06 * len(panel.lines))
+    if panel.marked is not None:
+        axes.axhline(panel.marked, color=QUIET, linestyle="--", linewidth=1)
+    _scale(axes, panel)
+    axes.legend()
+
+
+def _compare_bars(axes: "Axes", panel: Panel) -> None:
+    """Draw one bar for each name, the first on top, with its length in figures; neighbours alternate in colour."""
+    names, values = list(panel.bars), list(panel.bars.values())
+    drawn = axes.barh(range(len(names)), values, 0.7, color=[LINES[number % 2] for number in range(len(names))])
+    axes.bar_label(drawn, [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in values], padding=3, size=8)
+    axes.set_yticks(range(len(names)), names)
+    axes.tick_params(axis="y", length=0)
+    axes.set(xlabel=panel.quantity, ylim=(len(names) - 0.5, -0.5))
+    axes.grid(axis="x")
+    _scale(axes, panel)
+    axes.margins(x=0.25)
+
+
+def _scale(axes: "Axes", panel: Panel) -> None:
+    """Make the panel's axes logarithmic; write large numbers short, 12 M, and small ones out, 0.003."""
+    from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
+
+    plain: Any = FuncFormatter(lambda value, _: f"{value:g}")
+    if panel.bars:
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+    elif panel.against == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
+    for name in panel.log:
+        axes.set(**{f"{name}scale": "log"})
+        axis = axes.xaxis if name == "x" else axes.yaxis
+        axis.set_major_formatter(EngFormatter(sep=" ") if panel.bars else plain)
+        axis.set_minor_formatter(NullFormatter())
+    settings = sorted({x for points in panel.lines.values() for x, _ in points})
+    if "x" in panel.log and 0 < len(settings) <= 12:
+        axes.set_xticks(settings, [f"{x:g}" for x in settings])
+        axes.set_xticks([], minor=True)
 
 
 def _columns(history: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Array]:

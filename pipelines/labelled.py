@@ -10,11 +10,11 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import Field
 
 from cnn_keras.fault import Fault
 from pipelines import intake, stages
-from pipelines.recipe import Fraction, Positive, Section
+from pipelines.recipe import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
     from cnn_keras.data.batch import Shape
@@ -23,15 +23,11 @@ if TYPE_CHECKING:
 SAMPLES = 60  # pictures on the contact sheet
 
 
-def _from_recipe(path: Path, info: ValidationInfo) -> Path:
-    return (info.context["folder"] / path.expanduser()).resolve() if info.context else path
-
-
 class Data(Section):
     """Where the images come from and what shape they are given."""
 
     source: str
-    path: Annotated[Path, AfterValidator(_from_recipe)] | None = None
+    path: RecipePath | None = None
     classes: tuple[str, ...] | None = None  # names of integer labels, in their order
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     size: tuple[Positive, Positive] = (224, 224)  # height, width
@@ -54,9 +50,9 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
     intake.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console)
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
-    classes = _class_names([item.label for item, _ in kept], data)
-    splits = _splits(kept, data, run.recipe.seed)
-    stages.write_text(folder / "split.csv", _split_csv(kept, splits))
+    classes = class_names([item.label for item, _ in kept], data)
+    splits = splits_of(kept, data, run.recipe.seed)
+    stages.write_text(folder / "split.csv", split_csv(kept, splits))
     counts = _write_records(run, folder, kept, splits, classes)
     shape = shape_of(data)
     sizes = {split: sum(inner.values()) for split, inner in counts.items()}
@@ -111,7 +107,7 @@ def files_digest(data: Data) -> str | None:
     return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
-def _class_names(labels: list[str], data: Data) -> list[str]:
+def class_names(labels: list[str], data: Data) -> list[str]:
     """The classes in natural order, or in the order in which the recipe names them."""
     from cnn_keras.data import read
 
@@ -122,7 +118,7 @@ def _class_names(labels: list[str], data: Data) -> list[str]:
     return names
 
 
-def _splits(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
+def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole."""
     from cnn_keras.data import split
 
@@ -141,7 +137,7 @@ def _splits(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     return splits
 
 
-def _split_csv(kept: list[tuple[Any, str]], splits: list[str]) -> str:
+def split_csv(kept: list[tuple[Any, str]], splits: list[str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "label", "split", "sha256"])

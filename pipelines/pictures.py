@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -132,6 +132,62 @@ def augmentation_sheet(rows: Sequence[tuple[str, Sequence[Array]]], path: Path) 
     return path
 
 
+class Strip(NamedTuple):
+    """A row of images, under a name and a quieter second line of it at the left."""
+
+    name: str
+    detail: str
+    images: Sequence[Array]
+
+
+class Scale(NamedTuple):
+    """A scale of colours, uint8 [1, N, 3], and what it says."""
+
+    text: str
+    colours: Array
+
+
+def strips(
+    rows: Sequence[Strip],
+    path: Path,
+    *,
+    heading: str,
+    columns: Sequence[str] = (),
+    scales: Sequence[Scale] = (),
+    size: float = 0.8,
+) -> Path:
+    """Draw the rows under one heading, the columns under their names, the scales of the colours at the foot.
+
+    `size` is the longer side of an image in inches. A row may hold fewer images than another.
+    """
+    if not rows:
+        raise ValueError("rows must hold at least one strip, got none")
+    lines = [*((row.name, CAPTION) for row in rows), *((row.detail, CAPTION - 1) for row in rows)]
+    room = min(max(text_width(*line) for line in lines) + 0.05, 1.9)
+    gap, left = 0.08, GAP + room + 0.12
+    head, foot = 0.45 + (0.2 if columns else 0), 0.34 if scales else 0.1
+    pitch = gap + size * max(_proportions(image)[0] for row in rows for image in row.images)
+    across = max(len(row.images) for row in rows)
+    legends = sum(1.0 + text_width(scale.text) + 0.4 for scale in scales)
+    width = max(left + across * (size + gap) + GAP, text_width(heading, 10) + 2 * GAP, legends + 2 * GAP)
+    with page(path, width, head + len(rows) * pitch + foot) as figure:
+        paper = _paper(figure)
+        paper.text(GAP, GAP + 0.08, heading, size=10, va="center")
+        for number, title in enumerate(columns):
+            middle = left + number * (size + gap) + size / 2
+            paper.text(middle, head - 0.1, shortened(title, size), size=CAPTION, ha="center", va="center", color=QUIET)
+        for number, row in enumerate(rows):
+            top = head + number * pitch
+            middle = top + (pitch - gap) / 2
+            name, detail = shortened(row.name, room), shortened(row.detail, room, CAPTION - 1)
+            paper.text(GAP, middle - (LINE / 2 if detail else 0), name, size=CAPTION, va="center")
+            paper.text(GAP, middle + LINE / 2, detail, size=CAPTION - 1, va="center", color=QUIET)
+            for column, image in enumerate(row.images):
+                _place(paper, image, left + column * (size + gap), middle - size / 2, size)
+        _draw_scales(paper, scales, head + len(rows) * pitch + foot / 2)
+    return path
+
+
 def worst(
     images: Sequence[Array],
     truths: Sequence[str],
@@ -240,6 +296,16 @@ def _sheet(
                     color=INK if line == 0 else QUIET,
                 )
     return path
+
+
+def _draw_scales(paper: "Axes", scales: Sequence[Scale], middle: float) -> None:
+    """Draw each scale as a strip an inch long, with its text behind it, side by side around the height `middle`."""
+    left = GAP
+    for text, colours in scales:
+        extent = (left, left + 1.0, middle + 0.05, middle - 0.05)
+        paper.imshow(colours, extent=extent, interpolation="bilinear", aspect="auto")
+        paper.text(left + 1.08, middle, text, size=CAPTION, va="center", color=QUIET)
+        left += 1.0 + text_width(text) + 0.4
 
 
 def _paper(figure: "Figure") -> "Axes":

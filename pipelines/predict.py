@@ -1,4 +1,7 @@
-"""Predict: an exported model's answers about files and folders, as a table, CSV and pictures."""
+"""Predict: an exported model's answers about files and folders, as a table, CSV and pictures.
+
+A model of images is asked about image files, one of signals about CSV files, one of volumes about NIfTI files.
+"""
 
 import csv
 import io
@@ -29,16 +32,22 @@ class Answer(NamedTuple):
 
 
 def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) -> list[Answer]:
-    """Ask the newest version of `model` about every image; what cannot be read is answered with its problem."""
+    """Ask the newest version of `model` about every file; what cannot be read is answered with its problem."""
     import tensorflow as tf
 
+    from cnn_keras.data.read import IMAGE_SUFFIXES
+    from pipelines import measurements
     from pipelines.savedmodel import newest
 
-    files = list(_files(images))
-    classify = tf.saved_model.load(str(newest(model))).signatures["serving_classify"]
-    answers = []
-    for start in range(0, len(files), BATCH):
-        answers += _ask(classify, files[start : start + BATCH], top)
+    loaded = tf.saved_model.load(str(newest(model)))
+    if ranked := loaded.signatures.get("serving_ranked"):
+        noun = next(iter(ranked.structured_input_signature[1]))
+        files = _files(images, measurements.library(noun).SUFFIXES, f"{noun}s")
+        answers = [_ask_about(file, ranked, noun, top) for file in files]
+    else:
+        found = list(_files(images, tuple(IMAGE_SUFFIXES), "image files"))
+        batches = (found[start : start + BATCH] for start in range(0, len(found), BATCH))
+        answers = [answer for batch in batches for answer in _ask(loaded.signatures["serving_classify"], batch, top)]
     _show(answers, console)
     return answers
 
@@ -56,28 +65,36 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
 
 def draw(answers: Sequence[Answer], folder: Path) -> int:
     """Draw each readable picture with its answer below it; return how many."""
-    import numpy as np
-    from PIL import Image, ImageOps
-
     from pipelines import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
     for number, answer in enumerate(answers):
         if answer.classes:
-            with Image.open(answer.path) as image:
-                pixels = np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
-            pictures.drawn(pixels, *answer.classes[0], folder / f"{number:04d}-{answer.path.stem}.png")
+            pictures.drawn(_pixels(answer.path), *answer.classes[0], folder / f"{number:04d}-{answer.path.stem}.png")
     return sum(bool(answer.classes) for answer in answers)
 
 
-def _files(images: Sequence[Path]) -> Iterator[Path]:
-    from cnn_keras.data.read import IMAGE_SUFFIXES
+def _pixels(path: Path) -> Any:
+    """A picture of what is in a file: uint8 (height, width, 3), or (height, width) of a volume."""
+    import numpy as np
+    from PIL import Image, ImageOps
 
+    from pipelines import measurements
+
+    for noun in ("signal", "volume"):
+        library = measurements.library(noun)
+        if path.name.lower().endswith(library.SUFFIXES):
+            return measurements.pictured(library.read(path)[0])
+    with Image.open(path) as image:
+        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _files(images: Sequence[Path], suffixes: tuple[str, ...], what: str) -> Iterator[Path]:
     for path in images:
         if path.is_dir():
-            found = sorted(inner for inner in path.rglob("*") if inner.suffix.lower() in IMAGE_SUFFIXES)
+            found = sorted(inner for inner in path.rglob("*") if inner.name.lower().endswith(suffixes))
             if not found:
-                raise Fault(f"IMAGES must be image files or folders of them, found none in {path}", code=Fault.DATA)
+                raise Fault(f"IMAGES must be {what} or folders of them, found none in {path}", code=Fault.DATA)
             yield from found
         elif path.is_file():
             yield path
@@ -109,6 +126,27 @@ def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
         labels = [label.decode() for label in found["classes"][row, :top].numpy()]
         answers[file] = Answer(file, list(zip(labels, found["scores"][row, :top].numpy().tolist(), strict=True)))
     return [answers[file] for file in files]
+
+
+def _ask_about(file: Path, ranked: Any, noun: str, top: int) -> Answer:
+    """One signal or volume, of any size: the graph gives it the network's."""
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import Unreadable, reason
+    from pipelines import measurements
+
+    channels = ranked.structured_input_signature[1][noun].shape[-1]
+    try:
+        values = measurements.library(noun).read(file)[0]
+        if values.shape[-1] != channels:
+            return Answer(file, [], f"it must have {channels} channels, got {values.shape[-1]}")
+        found = ranked(**{noun: tf.constant(values[None])})
+    except (Unreadable, OSError) as error:
+        return Answer(file, [], str(error))
+    except tf.errors.InvalidArgumentError as error:
+        return Answer(file, [], reason(error))
+    labels = [label.decode() for label in found["classes"][0, :top].numpy()]
+    return Answer(file, list(zip(labels, found["scores"][0, :top].numpy().tolist(), strict=True)))
 
 
 def _show(answers: Sequence[Answer], console: Console) -> None:

@@ -12,9 +12,9 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from cnn_keras.fault import Fault
 
@@ -25,6 +25,17 @@ Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def _from_recipe(path: Path, info: ValidationInfo) -> Path:
+    return (info.context["folder"] / path.expanduser()).resolve() if info.context else path
+
+
+def _weights(weights: str, info: ValidationInfo) -> str:
+    return weights if weights == "imagenet" else str(_from_recipe(Path(weights), info))
+
+
+RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the recipe's file
 
 
 class Section(BaseModel):
@@ -39,6 +50,7 @@ class Model(Section):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
+    weights: Annotated[str, AfterValidator(_weights)] | None = None  # to start from: imagenet, or a file
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -58,6 +70,9 @@ class Train(Section):
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # a linear climb before any schedule
     milestones: tuple[Positive, ...] = ()  # of step: the rate is divided by 10 after these epochs
     plateau_patience: Positive = 5  # of plateau: epochs without improvement before the rate is divided by 10
+    label_smoothing: Fraction = 0.0  # share of each label spread evenly over all classes
+    focal_gamma: Annotated[float, Field(gt=0)] | None = None  # the focal loss of Lin et al. (2017) instead; 2 is theirs
+    class_weights: Literal["balanced"] | None = None  # each class counts the same, whatever its number of examples
     clip_norm: Annotated[float, Field(gt=0)] | None = None  # the gradient's largest norm, over all weights
     accumulate: Positive = 1  # batches whose gradients are averaged into one step
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
@@ -74,6 +89,8 @@ class Train(Section):
             raise ValueError("milestones go with schedule: step, and only with it")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("focal_gamma does not go with label_smoothing")
         if self.schedule == "plateau" and self.warmup_epochs:
             raise ValueError("warmup_epochs does not go with schedule: plateau")
         return self
@@ -213,8 +230,11 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
 def _fields(schema: type[BaseModel], location: Sequence[Any]) -> Iterator[str]:
     """The keys known at `location` of a recipe."""
     for part in location:
-        annotation = schema.model_fields[part].annotation if part in schema.model_fields else None
-        if not (isinstance(annotation, type) and issubclass(annotation, BaseModel)):
+        if part not in schema.model_fields:
+            continue  # the place of a section in a list, or its name among others
+        kinds = (schema.model_fields[part].annotation, *get_args(schema.model_fields[part].annotation))
+        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        if not sections:
             return
-        schema = annotation
+        schema = sections[0]
     yield from schema.model_fields

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 COMPARED = 256  # images on which the exported model must agree
 WARMUP = 4  # requests recorded beside the model
+IMAGES = (
+    "Images are uint8, 0–255; an EXIF orientation is not applied by the graph: send pictures upright, or through "
+    "`cnn serve`, which turns them."
+)
 
 
 def save_keras(model: "keras.Model", path: Path) -> None:
@@ -83,52 +87,109 @@ def write_classifier(model: "keras.Model", folder: Path, *, shape: "Shape", name
     archive.write_out(str(folder), verbose=False)
 
 
+def write_tensor_classifier(
+    model: "keras.Model", folder: Path, *, tensor: str, shape: tuple[int, ...], fit: str, names: list[str]
+) -> None:
+    """Write the two signatures of a classifier of signals or volumes.
+
+    Both take `tensor`, float32 (N, any length along each axis, channels), which becomes the network's `shape` by
+    `cnn_keras.data.grids.frame`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
+    and `label` string (N,); `serving_ranked` gives `classes` and `scores` (N, classes), the likeliest first.
+    """
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras.data.grids import frame
+
+    labels = tf.constant(names)
+
+    def from_tensor(values: Any) -> dict[str, Any]:
+        logits = model(frame(values, shape[:-1], fit=fit), training=False)
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        best = tf.argmax(probabilities, axis=-1)
+        return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
+
+    def ranked(values: Any) -> dict[str, Any]:
+        scores, order = tf.math.top_k(from_tensor(values)["probabilities"], k=len(names))
+        return {"classes": tf.gather(labels, order), "scores": scores}
+
+    spec = tf.TensorSpec((None,) * len(shape) + (shape[-1],), tf.float32, name=tensor)
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    archive.add_endpoint("serving_default", from_tensor, input_signature=[spec])
+    archive.add_endpoint("serving_ranked", ranked, input_signature=[spec])
+    archive.write_out(str(folder), verbose=False)
+
+
 def compare_classifier(
     model: "keras.Model", folder: Path, prepared: Path, split: str, shape: "Shape", *, tolerance: float
 ) -> dict[str, Any]:
     """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree."""
-    import numpy as np
     import tensorflow as tf
 
     from cnn_keras.data import batch, records
 
     images = batch.arrays(prepared, split, shape, limit=COMPARED).images
     encoded = tf.stack([example["image"] for example in records.read(prepared, split).take(COMPARED)])
-    trained = tf.nn.softmax(tf.cast(model(images, training=False), tf.float32)).numpy()
-    signatures = tf.saved_model.load(str(folder)).signatures
-    exported = {
-        "serving_default": signatures["serving_default"](image_bytes=encoded)["probabilities"].numpy(),
-        "serving_tensor": signatures["serving_tensor"](image=tf.constant(images))["probabilities"].numpy(),
+    exported = tf.saved_model.load(str(folder))
+    answers = {
+        "serving_default": exported.signatures["serving_default"](image_bytes=encoded),
+        "serving_tensor": exported.signatures["serving_tensor"](image=tf.constant(images)),
     }
-    difference = max(float(np.abs(trained - answer).max()) for answer in exported.values())
-    changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported.values())
+    return _agreement(model, images, answers, "images", tolerance)
+
+
+def compare_tensor_classifier(
+    model: "keras.Model", folder: Path, tensor: str, values: Any, *, tolerance: float
+) -> dict[str, Any]:
+    """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree."""
+    import tensorflow as tf
+
+    exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
+    answers = {"serving_default": exported.signatures["serving_default"](**{tensor: tf.constant(values)})}
+    return _agreement(model, values, answers, f"{tensor}s", tolerance)
+
+
+def _agreement(
+    model: "keras.Model", examples: Any, answers: Mapping[str, Any], what: str, tolerance: float
+) -> dict[str, Any]:
+    import numpy as np
+    import tensorflow as tf
+
+    trained = tf.nn.softmax(tf.cast(model(examples, training=False), tf.float32)).numpy()
+    exported = [answer["probabilities"].numpy() for answer in answers.values()]
+    difference = max(float(np.abs(trained - answer).max()) for answer in exported)
+    changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported)
     if difference > tolerance or changed:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
-            f"difference of {difference:.2e} and {changed} changed decisions on {len(images)} images",
+            f"difference of {difference:.2e} and {changed} changed decisions on {len(examples)} {what}",
             code=Fault.GATE,
         )
-    return {"difference": difference, "changed": changed, "images": len(images)}
+    return {"difference": difference, "changed": changed, "images": len(examples)}
 
 
 def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> None:
-    """Record real requests, some for each signature, where TensorFlow Serving, and ours, replays them before ready."""
+    """Record real requests for a classifier of images, some for each signature."""
+    from cnn_keras.data import batch, records
+
+    encoded = [row["image"] for row in records.read(prepared, split).take(WARMUP).as_numpy_iterator()]
+    images = batch.arrays(prepared, split, shape, limit=WARMUP).images
+    requests = {
+        "serving_default": ("image_bytes", [[image] for image in encoded]),
+        "serving_tensor": ("image", [image[None] for image in images]),
+        "serving_classify": ("inputs", [[as_example(image)] for image in encoded]),
+    }
+    record_requests(folder, requests)
+
+
+def record_requests(folder: Path, requests: Mapping[str, tuple[str, Any]]) -> None:
+    """Record {signature: (input, batches)} where TensorFlow Serving, and ours, replays them before ready."""
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
-    from cnn_keras.data import batch, records
-
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir(parents=True)
-    encoded = [row["image"] for row in records.read(prepared, split).take(WARMUP).as_numpy_iterator()]
-    requests = {
-        "serving_default": ("image_bytes", [[image] for image in encoded]),
-        "serving_tensor": (
-            "image",
-            [image[None] for image in batch.arrays(prepared, split, shape, limit=WARMUP).images],
-        ),
-        "serving_classify": ("inputs", [[as_example(image)] for image in encoded]),
-    }
     with tf.io.TFRecordWriter(str(path)) as writer:
         for signature, (name, values) in requests.items():
             for value in values:
@@ -156,8 +217,9 @@ def write_card(
     data: Mapping[str, Any],
     report: Mapping[str, Any],
     agreement: Any,
+    takes: str = IMAGES,
 ) -> None:
-    """The model card: what it is, what it saw, what it measured, how it is built."""
+    """The model card: what it is, what it saw, what it measured, how it is built; `takes` tells what it is given."""
     from cnn_keras import anatomy
 
     low, high = report["accuracy_interval"]
@@ -177,19 +239,18 @@ def write_card(
         "## Measured",
         "",
         f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
-        f"{high:.2%}, {report['examples']:,} images). Log loss {report['log_loss']:.4f}, calibration error "
+        f"{high:.2%}, {report['examples']:,} examples). Log loss {report['log_loss']:.4f}, calibration error "
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
-        f"{agreement['difference']:.1e} on {agreement['images']} images.",
+        f"{agreement['difference']:.1e} on {agreement['images']} examples.",
         "",
         *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
-        "| class | precision | recall | F1 | images |",
+        "| class | precision | recall | F1 | examples |",
         "|---|---|---|---|---|",
         *per_class,
         "",
         "## Data",
         "",
-        f"{splits}. Digest `{data['digest']}`. Images are uint8, 0–255; an EXIF orientation is not applied by the",
-        "graph: send pictures upright, or through `cnn serve`, which turns them.",
+        f"{splits}. Digest `{data['digest']}`. {takes}",
         "",
         "## Anatomy",
         "",

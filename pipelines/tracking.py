@@ -18,7 +18,7 @@ import math
 import os
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
@@ -39,6 +39,7 @@ log = logging.getLogger(__name__)
 
 BATCH = 100  # parameters that MLflow takes in one request
 JOURNAL_TAG = "cnn.journal"
+PARENT_TAG = "cnn.parent"  # the journal's id of the run that MLflow shows this one below
 # Answers that the same request would always get: that event is given up, and those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
 # MLflow's column types for TensorFlow's tensor types.
@@ -54,11 +55,21 @@ class Tracker(Recorder):
         Fault: on construction, when `MLFLOW_TRACKING_URI` names an old file store.
     """
 
-    def __init__(self, folder: Path, *, experiment: str, name: str) -> None:
+    def __init__(self, folder: Path, *, experiment: str, name: str, tags: Mapping[str, Any] | None = None) -> None:
         super().__init__(folder, experiment=experiment, name=name)
         self.store = store_uri()
+        self._tags = dict(tags or {})  # of every run that it begins
         self._courier: Courier | None = None
         self._monitors: list[Any] = []
+
+    @property
+    def identity(self) -> str | None:
+        """What other runs of the experiment name in their tag `cnn.parent`; None before the run was begun."""
+        return next((str(event["journal"]) for _, event in self._journal.events()), None)
+
+    def start(self, tags: Mapping[str, Any] | None = None) -> None:
+        """Begin a new run, with the tags of its construction too."""
+        super().start(self._tags | dict(tags or {}))
 
     def system(self) -> None:
         """One sample of CPU, memory and GPU use by MLflow's names; its step is the run's age in seconds."""
@@ -71,7 +82,7 @@ class Tracker(Recorder):
 
     def finish(self, status: str, timeout: float = 30) -> int:
         """End the run - FINISHED, FAILED or KILLED - if anything was told, and close."""
-        if self._courier:
+        if self._open:
             self.end(status)
         return self.close(timeout)
 
@@ -163,11 +174,21 @@ def _open(client: Any, event: Event, store: str) -> str:
         identity = experiment.experiment_id
     else:
         identity = client.create_experiment(name, artifact_location=root and (root / name).as_uri())
-    if opened := client.search_runs([identity], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1):
-        return str(opened[0].info.run_id)
+    if opened := _opened(client, identity, journal):
+        return opened
     tags = event["tags"] | {JOURNAL_TAG: journal}
+    if parent := _opened(client, identity, tags.get(PARENT_TAG)):
+        tags["mlflow.parentRunId"] = parent
     run = client.create_run(identity, start_time=event["time"], tags=tags, run_name=event["name"])
     return str(run.info.run_id)
+
+
+def _opened(client: Any, experiment: str, journal: str | None) -> str | None:
+    """The run that was opened for a journal, if it was."""
+    if journal is None:
+        return None
+    found = client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def _log(client: Any, run: str, event: Event, folder: Path) -> None:

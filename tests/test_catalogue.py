@@ -44,7 +44,7 @@ def test_a_name_like_no_other_is_refused_with_the_families():
 
 
 def test_an_unknown_argument_is_refused_with_the_signature_and_the_nearest_argument():
-    with pytest.raises(Fault, match=r"poling must be an argument of .*dropout=0\.0\).*; did you mean pooling\?"):
+    with pytest.raises(Fault, match=r"poling must be an argument of .*dropout=0\.0.*\).*; did you mean pooling\?"):
         models.check("lenet.lenet5_modern", input_shape=(32, 32, 1), classes=10, poling="max")
 
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from cnn_keras.metrics import reliability_bins
-from pipelines.charts import class_balance, confusion_matrix, curves, reliability
+from pipelines.charts import LINES, Panel, class_balance, confusion_matrix, curves, panels, reliability
 from pipelines.pictures import BLUE, ORANGE
 
 HISTORY = [
@@ -102,6 +102,35 @@ def test_class_balance_draws_bars_in_proportion(tmp_path):
     assert max(lengths) / min(lengths) == pytest.approx(2, rel=0.03)
 
 
+def test_panels_draw_each_line_in_its_colour_and_say_what_diverged(tmp_path):
+    nan, never = float("nan"), float("inf")
+    points = [(0.01, 0.5), (0.1, 0.2), (1, 0.1)]
+    whole, lost, once = (
+        pixels(
+            panels([Panel("error", "rate", lines={"a": points, "b": b}, log="xy")], tmp_path / "a.png", heading="$5")
+        )
+        for b in (points[::-1], [(0.01, 0.4), (0.1, never), (1, nan)], [(1, 0.0)])
+    )
+    assert whole.shape == lost.shape
+    assert area(whole, LINES[1]) > 300  # of the same height as the first, which it hides
+    assert area(whole, LINES[0]) < area(lost, LINES[0])
+    assert 10 < area(lost, LINES[1]) < area(whole, LINES[1])
+    assert area(once, LINES[1]) > 10  # a nought has no logarithm: only the legend
+
+
+def test_bars_are_drawn_in_proportion(tmp_path):
+    panel = Panel("multiply-adds", bars={"a": 3000, "b": 1000})
+    picture = pixels(panels([panel], tmp_path / "a.png", heading="a claim"))
+    longest = [max(np.sum(np.all(picture == list(bytes.fromhex(colour[1:])), axis=2), axis=1)) for colour in LINES[:2]]
+    assert longest[0] / longest[1] == pytest.approx(3, rel=0.05)
+
+
+def test_panels_stand_below_each_other(tmp_path):
+    panel = Panel("error", "epoch", lines={"a": [(1, 0.5), (2, 0.2)]}, marked=0.3)
+    one, two = (pixels(panels([panel] * count, tmp_path / "a.png", heading="x")) for count in (1, 2))
+    assert two.shape[0] > 1.7 * one.shape[0]
+
+
 def test_what_does_not_fit_is_refused(tmp_path):
     with pytest.raises(ValueError, match="history must hold at least one epoch"):
         curves([], tmp_path / "a.png")
@@ -109,6 +138,8 @@ def test_what_does_not_fit_is_refused(tmp_path):
         confusion_matrix(np.zeros((2, 3), int), ["a", "b"], tmp_path / "a.png")
     with pytest.raises(ValueError, match="class_names must have 2 entries, one for each, got 3"):
         confusion_matrix(np.eye(2, dtype=int), ["a", "b", "c"], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="compared must hold at least one panel"):
+        panels([], tmp_path / "a.png", heading="")
     with pytest.raises(ValueError, match="counts must hold at least one split"):
         class_balance({"training": {}}, tmp_path / "a.png")
     assert list(tmp_path.iterdir()) == []

@@ -24,7 +24,7 @@ def test_lenet5_of_padded_mnist_has_as_many_parameters_as_at_32_pixels():
     ("arguments", "message"),
     [
         ({"pooling": "mean"}, "pooling must be one of max, average, got 'mean'"),
-        ({"activation": "sigmoid"}, "activation must be one of relu, tanh, got 'sigmoid'"),
+        ({"activation": "gelu"}, "activation must be one of relu, tanh, sigmoid, leaky_relu, elu, got 'gelu'"),
         ({"input_shape": (27, 28, 1)}, "input_shape must be at least 28 on each side, got 27×28"),
     ],
 )
@@ -40,6 +40,31 @@ def test_lenet5_modern_takes_pooling_activation_and_dropout():
     assert model.get_layer("c1").activation is keras.activations.tanh
     assert model.get_layer("f6_dropout").rate == 0.5
     assert model.count_params() == 61_706
+
+
+@pytest.mark.parametrize("batch_norm", [False, True])
+@pytest.mark.parametrize(
+    ("activation", "fan"),
+    [("relu", "in"), ("leaky_relu", "in"), ("elu", "in"), ("tanh", "both"), ("sigmoid", "both")],
+)
+def test_lenet5_modern_starts_as_its_activation_wants(activation, fan, batch_norm):
+    model = models.build("lenet.lenet5_modern", activation=activation, batch_norm=batch_norm)
+    f6 = model.get_layer("f6")
+    limit = {"in": (6 / 120) ** 0.5, "both": (6 / (120 + 84)) ** 0.5}[fan]
+    assert 0.99 * limit < np.abs(f6.kernel).max() <= limit
+    squashing = model.get_layer(f"f6_{activation}") if batch_norm else f6
+    assert squashing.activation is getattr(keras.activations, activation)
+
+
+def test_batch_normalisation_of_lenet5_modern_stands_between_every_layer_and_its_activation():
+    model = models.build("lenet.lenet5_modern", batch_norm=True)
+    names = [layer.name for layer in model.layers]
+    for layer in ("c1", "c3", "c5", "f6"):
+        place = names.index(layer)
+        assert names[place : place + 3] == [layer, f"{layer}_norm", f"{layer}_relu"]
+        assert not model.get_layer(layer).use_bias
+        assert model.get_layer(layer).activation is keras.activations.linear
+    assert names[-1] == "logits"
 
 
 @pytest.mark.parametrize("name", ["lenet.lenet5", "nin.nin_cifar", "resnet.resnet20", "alexnet.alexnet"])
@@ -90,6 +115,35 @@ def test_a_tower_of_alexnet_sees_only_its_own_maps():
     assert groups == [1, 2, 1, 2, 2]
 
 
+def test_maxout_halves_and_quarters_its_maps_and_pools_over_the_edge_as_its_authors_did():
+    model = models.build("maxout.maxout")
+    names = ("conv1", "conv1_maxout", "pool1", "conv2_maxout", "pool2", "conv3", "conv3_maxout", "pool3")
+    assert [model.get_layer(name).output.shape[1:] for name in names] == [
+        *((21, 21, 96), (21, 21, 48), (10, 10, 48)),
+        *((9, 9, 48), (4, 4, 48)),
+        *((6, 6, 96), (6, 6, 24), (3, 3, 24)),
+    ]
+
+
+def test_filters_of_maxout_never_grow_beyond_their_norm():
+    model = models.build("maxout.maxout", input_shape=(18, 18, 1))
+    model.compile(keras.optimizers.SGD(10.0), keras.losses.SparseCategoricalCrossentropy(True))
+    model.train_on_batch(np.ones((4, 18, 18, 1), "float32"), np.arange(4))
+    for name, largest in (("conv1", 0.9), ("conv2", 1.9365), ("conv3", 1.9365)):
+        kernel = model.get_layer(name).kernel.numpy().reshape(-1, 96)
+        assert np.linalg.norm(kernel, axis=0).max() <= largest + 1e-4
+
+
+def test_lenet5_modern_drops_connections_of_its_dense_layer_on_request():
+    model = models.build("lenet.lenet5_modern", drop_connect=0.4)
+    layer = model.get_layer("f6")
+    assert (type(layer).__name__, layer.rate) == ("DropConnect", 0.4)
+    images = np.ones((3, 32, 32, 1), "float32")
+    assert np.ptp(model(images), axis=0).max() < 1e-5
+    assert np.ptp(model(images, training=True), axis=0).min() > 1e-3
+    assert type(models.build("lenet.lenet5_modern").get_layer("f6")) is keras.layers.Dense
+
+
 def slow(name):
     return pytest.param(name, marks=pytest.mark.slow)
 
@@ -104,6 +158,7 @@ SMALLEST = {
     "introductory.two_conv": (4, 4, 1),
     "lenet.lenet5": (28, 28, 1),
     "lenet.lenet5_modern": (28, 28, 1),
+    "maxout.maxout": (18, 18, 1),
     "nin.nin": (67, 67, 1),
     "vgg.vgg11": (32, 32, 1),
 }

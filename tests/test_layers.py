@@ -7,6 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import cnn_keras
 from cnn_keras import layers
@@ -22,6 +23,8 @@ CASES = {
     "FixedRBF": (lambda: layers.FixedRBF(5, seed=3), (84,)),
     "LocalResponseNormalization": (lambda: layers.LocalResponseNormalization(3, alpha=0.1), (4, 4, 8)),
     "PadChannels": (lambda: layers.PadChannels(7), (4, 4, 3)),
+    "Maxout": (lambda: layers.Maxout(3), (4, 4, 6)),
+    "DropConnect": (lambda: layers.DropConnect(5, 0.5, activation="relu", seed=1), (7,)),
     "scaled_tanh": (lambda: keras.layers.Activation(layers.scaled_tanh), (4,)),
 }
 
@@ -168,6 +171,91 @@ def test_padded_channels_are_zeros_behind_the_given_ones():
     np.testing.assert_array_equal(padded[..., :4], x)
     assert padded.shape == (2, 3, 3, 6)
     assert not padded[..., 4:].any()
+
+
+def test_maxout_keeps_the_largest_of_neighbouring_channels():
+    x = np.array([[1, 5, 2, -3, -7, -1]], "float32")
+    np.testing.assert_array_equal(layers.Maxout(3)(x), [[5, -1]])
+    np.testing.assert_array_equal(layers.Maxout(2)(x), [[5, 2, -1]])
+    np.testing.assert_array_equal(layers.Maxout(1)(x), x)
+
+
+def test_maxout_with_a_piece_that_is_zero_is_a_rectifier():
+    x = noise(2, 5, 5, 3)
+    pairs = np.stack([x, np.zeros_like(x)], axis=-1).reshape(2, 5, 5, 6)
+    np.testing.assert_array_equal(layers.Maxout(2)(pairs), np.maximum(x, 0))
+
+
+def test_maxout_takes_images_of_any_size():
+    model = keras.Sequential([keras.Input((None, None, 4)), layers.Maxout(2)])
+    assert model.outputs[0].shape == (None, None, None, 2)
+    assert model(noise(2, 3, 5, 4)).shape == (2, 3, 5, 2)
+
+
+@pytest.mark.parametrize("pieces", [0, -1, 4])
+def test_pieces_that_do_not_divide_the_channels_are_refused(pieces):
+    with pytest.raises(Fault, match=f"pieces must divide the 6 channels of the input, got {pieces}"):
+        layers.Maxout(pieces)(noise(1, 6))
+
+
+def test_drop_connect_answers_like_a_dense_layer_outside_training():
+    layer, x = layers.DropConnect(5, 0.5, activation="tanh"), noise(3, 7)
+    layer(x)
+    dense = keras.layers.Dense(5, activation="tanh")
+    dense.build(x.shape)
+    dense.set_weights(layer.get_weights())
+    np.testing.assert_array_equal(layer(x), dense(x))
+    layer.rate = 0.0
+    np.testing.assert_array_equal(layer(x, training=True), dense(x))
+
+
+def test_drop_connect_drops_other_connections_and_biases_for_each_example_and_scales_up_the_rest():
+    layer = layers.DropConnect(40, 0.75, kernel_initializer="ones", bias_initializer=keras.initializers.Constant(0.5))
+    # Each input that is kept counts 4, as does a kept bias: 2. No two examples see the same network.
+    answers = np.asarray(layer(np.ones((50, 10), "float32"), training=True))
+    assert len(np.unique(answers, axis=0)) == 50
+    kept, biased = np.divmod(answers, 4)
+    assert set(biased.ravel()) == {0.0, 2.0}
+    assert (biased == 2).mean() == pytest.approx(0.25, abs=0.05)
+    assert kept.mean() == pytest.approx(10 * 0.25, abs=0.2)
+    assert kept.std() == pytest.approx((10 * 0.25 * 0.75) ** 0.5, abs=0.15)
+
+
+def test_gradients_reach_only_the_connections_that_were_kept():
+    layer = layers.DropConnect(6, 0.5, seed=0)
+    layer.build((None, 8))
+    with tf.GradientTape() as tape:
+        answer = tf.reduce_sum(layer(tf.ones((1, 8)), training=True))
+    gradient = tape.gradient(answer, layer.kernel).numpy()
+    assert set(gradient.ravel()) == {0.0, 2.0}
+
+
+def test_masks_of_drop_connect_follow_its_seed_and_go_on_from_its_saved_state():
+    def masks(layer, count=3):
+        return [np.asarray(layer(np.ones((2, 7), "float32"), training=True)) for _ in range(count)]
+
+    first, second = (layers.DropConnect(5, 0.5, seed=4, kernel_initializer="ones") for _ in range(2))
+    expected = masks(first)
+    assert not np.array_equal(expected[0], expected[1])
+    resumed = layers.DropConnect(5, 0.5, seed=9, kernel_initializer="ones")
+    np.testing.assert_array_equal(masks(second, 1), expected[:1])
+    resumed.build((None, 7))
+    for variable, saved in zip(resumed.variables, second.variables, strict=True):
+        variable.assign(saved)
+    np.testing.assert_array_equal(masks(resumed, 2), expected[1:])
+
+
+def test_drop_connect_trains_in_half_precision():
+    layer = layers.DropConnect(5, 0.5, dtype=keras.DTypePolicy("mixed_float16"))
+    assert layer(noise(2, 7), training=True).dtype == "float16"
+    assert layer.kernel.dtype == "float32"
+
+
+def test_drop_connect_refuses_what_is_no_share_and_maps_that_are_not_flat():
+    with pytest.raises(Fault, match="rate must be at least 0 and below 1, got 1"):
+        layers.DropConnect(5, 1)
+    with pytest.raises(Fault, match=r"input must be \(batch, features\), got 4 axes; flatten it before"):
+        layers.DropConnect(5, 0.5)(noise(1, 2, 2, 3))
 
 
 def test_the_library_uses_no_lambda_layers():

@@ -6,11 +6,14 @@ from PIL import Image
 
 from pipelines.pictures import (
     DOTS,
+    Scale,
+    Strip,
     augmentation_sheet,
     contact_sheet,
     drawn,
     page,
     shortened,
+    strips,
     text_width,
     worst,
 )
@@ -61,7 +64,8 @@ def test_any_name_can_be_written(tmp_path):
     worst([RED] * count, NAMES, NAMES[::-1], [0.5] * count, NAMES, tmp_path / "b.png")
     augmentation_sheet([(name, [RED]) for name in NAMES], tmp_path / "c.png")
     drawn(RED, NAMES[0], 0.5, tmp_path / "d.png")
-    for name in "abcd":
+    strips([Strip(name, name, [RED]) for name in NAMES], tmp_path / "e.png", heading=NAMES[0], columns=NAMES[:1])
+    for name in "abcde":
         assert min(pixels(tmp_path / f"{name}.png").shape[:2]) > DOTS
 
 
@@ -78,6 +82,20 @@ def test_an_augmentation_sheet_has_a_row_for_each_title(tmp_path):
     two = pixels(augmentation_sheet([("original", [GREY]), ("flipped", [GREY] * 5)], tmp_path / "two.png"))
     assert two.shape[0] > 1.8 * one.shape[0]
     assert two.shape[1] > one.shape[1]
+
+
+def test_strips_have_a_row_each_and_scales_at_the_foot(tmp_path):
+    rows = [Strip("unit 3", "4.2 to 3.9", [GREY, RED]), Strip("unit 12", "", [GREY])]
+    path = tmp_path / "strips.png"
+    assert strips(rows, path, heading="c3", columns=["image", "map"]) == path
+    two = pixels(path)
+    one = pixels(strips(rows[:1], tmp_path / "one.png", heading="c3", columns=["image", "map"]))
+    assert holds(two, (255, 0, 0))
+    assert two.shape[0] > 1.4 * one.shape[0]
+    blue = Scale("from nothing to all", np.full((1, 8, 3), (0, 0, 255), np.uint8))
+    scaled = pixels(strips(rows, path, heading="c3", scales=[blue, blue]))
+    assert not holds(two, (0, 0, 255))
+    assert holds(scaled[-DOTS // 3 :], (0, 0, 255))
 
 
 def test_long_names_lose_their_middle_and_short_ones_nothing():
@@ -129,6 +147,8 @@ def test_lists_of_other_lengths_are_refused(tmp_path):
         worst([GREY], ["0"], ["1"], [0.5, 0.6], ["id"], tmp_path / "a.png")
     with pytest.raises(ValueError, match="rows must hold at least one"):
         augmentation_sheet([], tmp_path / "a.png")
+    with pytest.raises(ValueError, match="rows must hold at least one strip"):
+        strips([], tmp_path / "a.png", heading="")
     assert list(tmp_path.iterdir()) == []
 
 

@@ -91,23 +91,23 @@ def folder(path: Path, group: str | None = None) -> list[Item]:
     items that cannot be read.
     """
     if not path.is_dir():
-        raise Fault(f"data.path must be a folder, got {_place(path)}")
+        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
     below = [name.lower() for name in _folders(path)]
     prescribed = bool(below) and set(below) <= SPLITS.keys()
     items, unusable = [], []
     for file, trouble in _files(path):
-        name = _text(file.relative_to(path))
+        name = printable(file.relative_to(path))
         split, inner = name.split("/", 1) if prescribed and "/" in name else (None, name)
         label, inside, _ = inner.partition("/")
         trouble = trouble or (None if inside else ("without a class", "it lies outside the folders of the classes"))
         if trouble:
             unusable.append(Item(name, "", partial(_refuse, *trouble)))
         else:
-            items.append(Item(name, label, file.read_bytes, split and SPLITS[split.lower()], _group(group, name)))
+            items.append(Item(name, label, file.read_bytes, split and SPLITS[split.lower()], group_in(group, name)))
     if not items:
-        raise Fault(f"data.path must hold one sub-folder of images per class, got {_place(path)}", code=Fault.DATA)
+        raise Fault(f"data.path must hold one sub-folder of images per class, got {whereabouts(path)}", code=Fault.DATA)
     roots = [path / name for name in _folders(path)] if prescribed else [path]
-    empty = {_text(name) for root in roots for name in _folders(root)} - {item.label for item in items}
+    empty = {printable(name) for root in roots for name in _folders(root)} - {item.label for item in items}
     unusable += [Item(name, name, partial(_refuse, "empty class", "no image in its folder")) for name in sorted(empty)]
     return items + unusable
 
@@ -115,7 +115,7 @@ def folder(path: Path, group: str | None = None) -> list[Item]:
 def csv_file(path: Path) -> list[Item]:
     """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it."""
     if not path.is_file():
-        raise Fault(f"data.path must be a CSV file, got {_place(path)}")
+        raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
     try:
         with path.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file)
@@ -223,10 +223,10 @@ def _png_row(images: np.ndarray, row: int) -> bytes:
 def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
     """Read one IDX file of unsigned bytes; its header is two zeros, the type 8, the rank, then a size per axis."""
     if not path.is_dir():
-        raise Fault(f"data.path must be a folder, got {_place(path)}")
+        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
     file = next(iter(sorted(path.glob(pattern))), None)
     if file is None:
-        raise Fault(f"data.path must hold a file {pattern}, got {_place(path)}", code=Fault.DATA)
+        raise Fault(f"data.path must hold a file {pattern}, got {whereabouts(path)}", code=Fault.DATA)
     try:
         data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
         if data[:4] != bytes([0, 0, 8, rank]):
@@ -282,7 +282,7 @@ def _tfds_bytes(source: Sequence, row: int) -> bytes:
     return source[row]["image"]
 
 
-def _group(pattern: str | None, name: str) -> str | None:
+def group_in(pattern: str | None, name: str) -> str | None:
     if pattern is None:
         return None
     try:
@@ -298,12 +298,12 @@ def _refuse(kind: str, reason: str) -> NoReturn:
     raise Unreadable(kind, reason)
 
 
-def _text(path: Path | str) -> str:
+def printable(path: Path | str) -> str:
     """A path with `/` and, where a name is not UTF-8, escapes: it goes into CSV files and records."""
     return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
 
 
-def _place(path: Path, most: int = 8) -> str:
+def whereabouts(path: Path, most: int = 8) -> str:
     """`path` as it was given, as an absolute path, and what is there – or in the nearest folder that exists."""
     absolute = path.absolute()
     nearest = next(inner for inner in (absolute, *absolute.parents) if inner.is_dir())

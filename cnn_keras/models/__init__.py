@@ -47,11 +47,11 @@ def signature(name: str) -> inspect.Signature:
     return inspect.signature(_builder(name))
 
 
-def check(name: str, /, **arguments) -> None:
+def check(name: str, /, *, weights=None, **arguments) -> None:
     """Refuse arguments that the builder of this name does not take, or lacks, without building anything.
 
     Raises:
-        Fault: naming the builder, or the argument with the builder's signature.
+        Fault: naming the builder, the argument with the builder's signature, or weights that there are not.
     """
     taken = signature(name)
     for argument in arguments:
@@ -63,16 +63,41 @@ def check(name: str, /, **arguments) -> None:
     for argument, parameter in taken.parameters.items():
         if parameter.default is parameter.empty and argument not in arguments:
             raise Fault(f"{argument} must be given to {name}{taken}, got nothing; add it to the arguments")
+    if weights is not None:
+        from cnn_keras import pretrained
+
+        pretrained.check(name, weights)
 
 
-def build(name: str, /, **arguments):
+def build(name: str, /, *, weights=None, **arguments):
     """The model that the builder of this name makes of these arguments.
 
+    Args:
+        name: of the builder.
+        weights: "imagenet" or the path of a file, to start from instead of from chance: `cnn_keras.pretrained.load`.
+        arguments: of the builder.
+
     Raises:
-        Fault: see `check`; and what the builder itself refuses.
+        Fault: see `check`; what the builder itself refuses; and weights that cannot be had or do not fit.
     """
-    check(name, **arguments)
-    return _builder(name)(**arguments)
+    check(name, weights=weights, **arguments)
+    network = _builder(name)(**arguments)
+    if weights is not None:
+        from cnn_keras import pretrained
+
+        pretrained.load(network, name, weights)
+    return network
+
+
+def auxiliary_weight(name: str) -> float:
+    """What the loss of an auxiliary head of this family counts against that of `logits`: the paper's figure.
+
+    Raises:
+        Fault: when no builder has this name.
+    """
+    _builder(name)
+    family = importlib.import_module(f"{__name__}.{name.partition('.')[0]}")
+    return float(getattr(family, "AUXILIARY_WEIGHT", 1.0))
 
 
 def require_size(input_shape, smallest: int) -> None:

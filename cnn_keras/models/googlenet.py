@@ -29,7 +29,9 @@ MODULES = {
 HEADS = {"4a": "auxiliary1", "4d": "auxiliary2"}
 
 
-def googlenet(*, input_shape=(224, 224, 3), classes=1000, batch_norm=False, auxiliary=False, dropout=0.4):
+def googlenet(
+    *, input_shape=(224, 224, 3), classes=1000, batch_norm=False, reductions=True, auxiliary=False, dropout=0.4
+):
     """GoogLeNet: 6,998,552 parameters, 7,005,832 with batch normalisation, 13,378,280 with the auxiliary heads.
 
     Args:
@@ -37,6 +39,8 @@ def googlenet(*, input_shape=(224, 224, 3), classes=1000, batch_norm=False, auxi
         classes: length of the logits.
         batch_norm: normalise behind every convolution, which then has no bias, instead of the two response
             normalisations.
+        reductions: False for the naive modules of figure 2(a), without any 1×1 convolution before the 3×3 and 5×5 or
+            behind the pooling. Each then hands on all the channels it is given, and more: 97 M parameters.
         auxiliary: add the two side classifiers. Train them with `AUXILIARY_WEIGHT`; to drop them afterwards,
             make a model of the same input and the output of the layer `logits`.
         dropout: share of the averaged features dropped in training, in [0, 1); the heads drop 0.7.
@@ -55,7 +59,8 @@ def googlenet(*, input_shape=(224, 224, 3), classes=1000, batch_norm=False, auxi
     for module, filters in MODULES.items():
         if module in ("4a", "5a"):
             x = _pool(x, name=f"pool{int(module[0]) - 1}")
-        x = _inception(x, *filters, batch_norm, name=f"inception{module}")
+        build = _inception if reductions else _naive
+        x = build(x, *filters, batch_norm, name=f"inception{module}")
         if auxiliary and module in HEADS:
             heads[HEADS[module]] = _head(x, classes, batch_norm, name=HEADS[module])
         if module in ("3b", "4e", "5b"):
@@ -84,6 +89,15 @@ def _inception(x, single, triple, quintuple, projection, batch_norm, *, name):
     c = _convolution(c, quintuple[1], 5, batch_norm, name=f"{name}_5x5")
     d = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
     d = _convolution(d, projection, 1, batch_norm, name=f"{name}_projection")
+    return layers.Concatenate(name=name)([a, b, c, d])
+
+
+def _naive(x, single, triple, quintuple, _projection, batch_norm, *, name):
+    """The module as it was first thought of, which the paper shows to be too expensive (figure 2a)."""
+    a = _convolution(x, single, 1, batch_norm, name=f"{name}_1x1")
+    b = _convolution(x, triple[1], 3, batch_norm, name=f"{name}_3x3")
+    c = _convolution(x, quintuple[1], 5, batch_norm, name=f"{name}_5x5")
+    d = layers.MaxPooling2D(3, strides=1, padding="same", name=f"{name}_pool")(x)
     return layers.Concatenate(name=name)([a, b, c, d])
 
 

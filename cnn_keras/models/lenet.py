@@ -8,11 +8,13 @@ Differs from the paper: weights start with LeCun's later rule (variance 1 / fan-
 paper permits) instead of drawings of the digits, so that any number of classes works.
 """
 
+from functools import partial
+
 import keras
 from keras import layers
 
 from cnn_keras.fault import Fault
-from cnn_keras.layers import FixedRBF, PartialConv2D, SubSampling, scaled_tanh
+from cnn_keras.layers import DropConnect, FixedRBF, PartialConv2D, SubSampling, scaled_tanh
 from cnn_keras.models import require_size
 
 # Table I of the paper: the maps of S2 that each map of C3 sees. It breaks the symmetry between the maps.
@@ -23,7 +25,14 @@ CONNECTIONS = (
     (0, 1, 2, 3, 4, 5),
 )
 POOLINGS = {"max": layers.MaxPooling2D, "average": layers.AveragePooling2D}
-ACTIVATIONS = {"relu": "he_uniform", "tanh": "glorot_uniform"}  # each with the initialiser that suits it
+# Each with the initialiser that suits it: He's behind what passes half of its input on, else Glorot's.
+ACTIVATIONS = {
+    "relu": "he_uniform",
+    "tanh": "glorot_uniform",
+    "sigmoid": "glorot_uniform",
+    "leaky_relu": "he_uniform",
+    "elu": "he_uniform",
+}
 
 
 def lenet5(*, input_shape=(32, 32, 1), classes=10, code_seed=0):
@@ -59,7 +68,16 @@ def _squashed(layer, x):
     return layers.Activation(scaled_tanh, name=f"{layer.name}_tanh")(layer(x))
 
 
-def lenet5_modern(*, input_shape=(32, 32, 1), classes=10, pooling="max", activation="relu", dropout=0.0):
+def lenet5_modern(
+    *,
+    input_shape=(32, 32, 1),
+    classes=10,
+    pooling="max",
+    activation="relu",
+    batch_norm=False,
+    dropout=0.0,
+    drop_connect=0.0,
+):
     """LeNet-5 as it is built today: C3 sees every map, pooling has no weights, the output is a dense layer.
 
     61,706 parameters and 416,520 multiply-adds at 32×32×1 and 10 classes.
@@ -68,8 +86,11 @@ def lenet5_modern(*, input_shape=(32, 32, 1), classes=10, pooling="max", activat
         input_shape: (height, width, channels), height and width at least 28.
         classes: length of the logits.
         pooling: "max" or "average".
-        activation: "relu" or "tanh".
+        activation: "relu", "tanh", "sigmoid", "leaky_relu" (slope 0.2) or "elu".
+        batch_norm: normalise between every convolution or dense layer, which then has no bias, and its activation;
+            not behind the logits.
         dropout: share of the units of C5 and F6 dropped in training, in [0, 1).
+        drop_connect: share of the connections of F6 dropped in training, in [0, 1); see `layers.DropConnect`.
 
     Returns:
         A model from `image` (batch, height, width, channels), floats, to `logits` (batch, classes), float32.
@@ -79,18 +100,29 @@ def lenet5_modern(*, input_shape=(32, 32, 1), classes=10, pooling="max", activat
     """
     _one_of("pooling", pooling, POOLINGS)
     _one_of("activation", activation, ACTIVATIONS)
-    unit = {"activation": activation, "kernel_initializer": ACTIVATIONS[activation]}
+    activated = partial(_activated, activation=activation, batch_norm=batch_norm)
     pool = POOLINGS[pooling]
+    dense = partial(DropConnect, rate=drop_connect) if drop_connect else layers.Dense
     x = image = keras.Input(input_shape, name="image")
-    x = layers.Conv2D(6, 5, padding=_padding(input_shape), name="c1", **unit)(x)
+    x = activated(x, layers.Conv2D, 6, 5, padding=_padding(input_shape), name="c1")
     x = pool(2, name="s2")(x)
-    x = layers.Conv2D(16, 5, name="c3", **unit)(x)
+    x = activated(x, layers.Conv2D, 16, 5, name="c3")
     x = pool(2, name="s4")(x)
-    x = layers.Conv2D(120, 5, name="c5", **unit)(x)
+    x = activated(x, layers.Conv2D, 120, 5, name="c5")
     x = layers.Dropout(dropout, name="c5_dropout")(layers.Flatten(name="flatten")(x))
-    x = layers.Dense(84, name="f6", **unit)(x)
+    x = activated(x, dense, 84, name="f6")
     x = layers.Dropout(dropout, name="f6_dropout")(x)
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="lenet5_modern")
+
+
+def _activated(x, kind, *sizes, activation, batch_norm, name, **arguments):
+    """A layer of this kind and its activation, which stands alone where normalisation comes between them."""
+    inside = {"use_bias": False} if batch_norm else {"activation": activation}
+    x = kind(*sizes, kernel_initializer=ACTIVATIONS[activation], name=name, **inside, **arguments)(x)
+    if batch_norm:
+        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = layers.Activation(activation, name=f"{name}_{activation}")(x)
+    return x
 
 
 def _padding(input_shape):

@@ -34,8 +34,9 @@ def console_for(as_json: bool) -> "Console":
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     handler = logging.StreamHandler(console.file)
     handler.setFormatter(logging.Formatter("          %(message)s"))
-    log = logging.getLogger("pipelines")
-    log.handlers, log.level, log.propagate = [handler], logging.INFO, False
+    for name in ("pipelines", "cnn_keras"):
+        log = logging.getLogger(name)
+        log.handlers, log.level, log.propagate = [handler], logging.INFO, False
     return console
 
 

@@ -42,13 +42,14 @@ def show_model(
     batch: Annotated[int, typer.Option(min=1, help="Examples whose activations are counted.")] = 1,
     layers: Annotated[bool, typer.Option("--layers", help="Every layer of a long network, not its blocks.")] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every layer to this CSV file.")] = None,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw its architecture.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Take a network apart: sizes, parameters, multiply-adds, memory, receptive fields; ours against the paper's.
 
     Example: cnn models show vgg16
     """
-    from pipelines import model_table
+    from pipelines import blueprint, model_table
     from pipelines.startup import load_tensorflow
 
     console = console_for(as_json)
@@ -57,6 +58,9 @@ def show_model(
     if csv:
         model_table.write_csv(network, csv)
         console.print(f"wrote {escaped(str(csv))}")
+    if picture:
+        blueprint.picture(network, picture)
+        console.print(f"wrote {escaped(str(picture))}")
     if as_json:
         print(json.dumps(model_table.plain(network), indent=1))
     else:

@@ -1,0 +1,146 @@
+"""Volumes: float32 (depth, height, width, channels), such as the images of a magnetic resonance scanner.
+
+`source: NAME` in a recipe is a function of this file. NIfTI files are read by the package nibabel and turned so that
+their axes point right, anterior and superior: these are depth, height and width, in voxels. A volume that cannot be
+used raises `Unreadable` when it is read, and says why.
+"""
+
+import gzip
+import importlib.util
+import math
+import zlib
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from cnn_keras.data import grids
+from cnn_keras.data.encoded import Unreadable
+from cnn_keras.data.read import Item
+from cnn_keras.fault import Fault
+
+SUFFIXES = (".nii", ".nii.gz")
+VOXEL_LIMIT = 2**28  # of one file, all its channels together: a gigabyte as float32
+SLAB = 29  # voxels from one slab to the next
+SLABS = {1: "train", 2: "train", 3: "validation", 4: "train", 5: "test", 6: "train"}  # from the back to the front
+STRIDE = (6, 7, 6)  # voxels from one patch to the next
+SURE = 150  # of 255: a voxel of tissue has at least so much of it
+NOTHING = 100  # of 255: a voxel of neither tissue has at most so much of both
+
+
+def read(path: Path) -> tuple[np.ndarray, list[str]]:
+    """A NIfTI file, its stored scaling applied; a fourth axis is the channels.
+
+    Returns:
+        float32 (depth, height, width, channels), and notes on what it was.
+
+    Raises:
+        Fault: the package nibabel is missing.
+        Unreadable: empty, no NIfTI file or a broken one, too large, not three axes.
+    """
+    nibabel = _nibabel()
+    if not path.stat().st_size:
+        raise Unreadable("empty", "it holds no byte")
+    broken = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
+    try:
+        values, notes = _upright(nibabel, path)
+    except Unreadable:
+        raise
+    except (*broken, EOFError, OSError, ValueError, zlib.error) as error:
+        raise Unreadable("undecodable", str(error).partition("\n")[0] or "it ends too early") from None
+    if values.dtype.kind not in "uif":
+        raise Unreadable("unsupported", f"its voxels must be real numbers, got {values.dtype}")
+    values = values.astype(np.float32)
+    if not np.isfinite(values).all():
+        values, notes = np.nan_to_num(values, posinf=0.0, neginf=0.0), [*notes, "not finite in places, set to 0"]
+    return (values if values.ndim == 4 else values[..., None]), notes
+
+
+def folder(path: Path, group: str | None = None) -> list[Item]:
+    """One sub-folder of NIfTI files per class; see `grids.folder`."""
+    _nibabel()
+    return grids.folder(path, suffixes=SUFFIXES, load=read, group=group)
+
+
+def mni152(size: tuple[int, int, int]) -> list[Item]:
+    """Patches of the MNI152 brain, T1-weighted, 1 mm, that comes with nilearn; labelled by the tissue at their centre.
+
+    Fonov et al., "Unbiased average age-appropriate brain templates from birth to adulthood", 2009. A centre is "grey"
+    or "white" where the tissue's share is at least 150/255 and the larger, "other" (mostly fluid) where both together
+    are at most 100/255. The patches of a slab, 29 voxels from back to front, are in one split, and none reaches into
+    the next. The brain is symmetric, so sides would leak.
+    """
+    package = importlib.util.find_spec("nilearn")
+    if package is None:
+        raise Fault("data.source mni152 needs the packages nilearn and nibabel; `make samples` installs them")
+    if max(size) > SLAB:
+        raise Fault(f"data.size must be at most {SLAB} voxels with source: mni152, got {list(size)}")
+    root = Path(package.submodule_search_locations[0], "datasets", "data")
+    paths = [root / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz" for name in ("t1", "gm", "wm")]
+    brain, grey, white = (read(path)[0] for path in paths)
+    grey, white, inside = grey[..., 0], white[..., 0], brain[..., 0] > 0
+    tissues = {
+        "grey": (grey >= SURE) & (grey > white),
+        "white": (white >= SURE) & (white > grey),
+        "other": inside & (grey + white <= NOTHING),
+    }
+    half = np.array(size) // 2
+    planes = [
+        (slab * SLAB + within, split)
+        for slab, split in SLABS.items()
+        for within in range(int(half[1]), SLAB - size[1] + int(half[1]) + 1, STRIDE[1])
+    ]
+    items = []
+    for label, tissue in tissues.items():
+        for y, split in planes:
+            for x, z in np.argwhere(tissue[:: STRIDE[0], y, :: STRIDE[2]]) * (STRIDE[0], STRIDE[2]):
+                corner = np.array((x, y, z)) - half
+                if (corner >= 0).all() and (corner + size <= inside.shape).all():
+                    read_patch = partial(_patch, brain, tuple(corner.tolist()), size)
+                    items.append(Item(f"{x:03d}-{y:03d}-{z:03d}", label, read_patch, split))
+    return items
+
+
+def items(source: str, **arguments) -> list[Item]:
+    """The items of `source`: folder or mni152; an item's `read` gives (volume, notes).
+
+    Raises:
+        Fault: an unknown source, or an argument it needs or does not take.
+    """
+    functions = {"folder": folder, "mni152": mni152}
+    if source not in functions:
+        raise Fault(f"data.source must be folder or mni152, got {source!r}")
+    if source == "folder":
+        arguments.pop("size", None)  # its volumes are framed when all have been read
+    return grids.called(functions[source], source, arguments)
+
+
+def _upright(nibabel, path: Path) -> tuple[np.ndarray, list[str]]:
+    """The voxels of a file whose shape is bearable, in whatever type, turned right, anterior and superior."""
+    image = nibabel.load(path)
+    if math.prod(image.shape) > VOXEL_LIMIT:
+        raise Unreadable("huge", f"a volume may have {VOXEL_LIMIT:,} voxels, this one has the shape {image.shape}")
+    if path.suffix == ".gz":  # whose check sum nibabel does not look at
+        with gzip.open(path) as file:
+            while file.read(2**20):
+                pass
+    if len(image.shape) == 5 and image.shape[3] == 1:  # how NIfTI stores vectors
+        image = nibabel.Nifti1Image(image.dataobj[..., 0, :], image.affine)
+    if len(image.shape) not in (3, 4) or not all(image.shape):
+        raise Unreadable("unsupported", f"it must have 3 axes, or 4 with channels, got the shape {image.shape}")
+    upright = nibabel.as_closest_canonical(image)
+    return np.asarray(upright.dataobj), [] if upright is image else ["turned upright"]
+
+
+def _patch(brain: np.ndarray, corner: tuple[int, ...], size: tuple[int, ...]) -> tuple[np.ndarray, list[str]]:
+    return brain[tuple(slice(start, start + side) for start, side in zip(corner, size, strict=True))], []
+
+
+def _nibabel():
+    try:
+        import nibabel
+    except ImportError:
+        raise Fault(
+            "NIfTI files need the package nibabel; `make samples` or `pip install nibabel` installs it"
+        ) from None
+    return nibabel

@@ -1,0 +1,413 @@
+"""What every classifier does, whatever it looks at: train, measure, export. The tasks hand in where examples come from.
+
+Images, signals and volumes differ in how they are read, drawn and served; the loss, the report, the baselines'
+place in it, the requirements and the card are the same and are here.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from cnn_keras.fault import Fault
+from pipelines import intake, labelled, savedmodel, stages
+from pipelines.recipe import Name, Positive, Section, Train
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from pipelines.stages import Run
+
+Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
+Metric = Literal["accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1"]
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    baselines: bool = True
+    worst: Positive = 24
+    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
+    beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
+
+
+class Export(Section):
+    """What the exported model is called and how far it may stray from the trained one."""
+
+    name: Name | None = None  # the run's name unless given
+    tolerance: Annotated[float, Field(gt=0)] = 1e-5
+    register_model: bool = True
+
+
+def depends(stage: str, recipe: Any, *, data: Sequence[str], preparing: Sequence[str]) -> dict[str, Any]:
+    """The code that a stage's result depends on.
+
+    `data` are the files through which training reads what is prepared, `preparing` those that prepare it.
+    """
+    match stage:
+        case "prepare":
+            return {"code": stages.code_digest(*preparing)}
+        case "train":
+            family = f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py"
+            loading = [f"cnn_keras/{name}.py" for name in ("pretrained", "zoo", "checkpoints", "torch_tensors")]
+            used = [*data, *(loading if recipe.model.weights else [])]
+            code = {"code": stages.code_digest(family, "cnn_keras/layers.py", *used)}
+            given = Path(recipe.model.weights or "")
+            return {**code, "weights": stages.file_digest(given)} if given.is_file() else code
+        case "evaluate":
+            measuring = ("report", "baselines", "insight")
+            sources = [f"pipelines/{name}.py" for name in measuring]
+            return {"code": stages.code_digest("cnn_keras/metrics.py", "cnn_keras/insight.py", *sources)}
+        case _:
+            return {"code": stages.code_digest("pipelines/savedmodel.py", "cnn_keras/data")}
+
+
+def check(recipe: Any, input_shape: tuple[int, ...]) -> None:
+    """Raise a Fault unless the recipe's network can be built for `input_shape`, before any data is read."""
+    import keras
+
+    from cnn_keras import models
+
+    arguments = {"input_shape": input_shape, "classes": 2, **recipe.model.arguments}
+    models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)
+    try:
+        models.build(recipe.model.builder, **arguments)
+    except Fault:
+        raise
+    except (TypeError, ValueError) as error:  # what Keras makes of an argument of the wrong kind
+        last = str(error).strip().splitlines()[-1]
+        raise Fault(
+            f"model: {recipe.model.builder} must be buildable with {recipe.model.arguments}, got: {last}"
+        ) from None
+    keras.utils.clear_session()
+
+
+def assemble(
+    recipe: Any, data: dict[str, Any], *, shape: tuple[int, ...], dtype: str = "uint8", name: str = "image"
+) -> "keras.Model":
+    """The network of the recipe behind its normalisation: `name`, `dtype` (batch, *shape), to logits.
+
+    `data["normalization"]` are the arguments of Keras's Normalization; None gives each example, channel by channel,
+    the mean 0 and the variance 1. Weights to start from bring their own. A network with auxiliary heads gives a
+    dictionary of logits, `logits` among them.
+    """
+    import keras
+
+    from cnn_keras import models, pretrained
+
+    builder, weights, classes = recipe.model.builder, recipe.model.weights, len(data["classes"])
+    network = models.build(builder, weights=weights, input_shape=shape, classes=classes, **recipe.model.arguments)
+    entry = keras.Input(shape, dtype=dtype, name=name)
+    normalization = (weights and pretrained.normalization(builder, weights)) or data["normalization"]
+    if normalization is None:
+        normalized = keras.layers.GroupNormalization(
+            -1, epsilon=1e-12, center=False, scale=False, name="normalization"
+        )(entry)
+    else:
+        normalized = keras.layers.Normalization(**normalization, name="normalization")(entry)
+    logits = network(normalized)
+    if isinstance(logits, dict):  # named here once more, because Keras tells losses apart by the last layers' names
+        logits = {head: keras.layers.Identity(dtype="float32", name=head)(value) for head, value in logits.items()}
+    elif recipe.train.mixed_precision:
+        logits = keras.layers.Identity(dtype="float32", name="logits")(logits)
+    return keras.Model(entry, logits, name=recipe.name)
+
+
+def headless(model: "keras.Model") -> "keras.Model":
+    """The model without its auxiliary heads, which have done their work when training is over."""
+    import keras
+
+    if not isinstance(model.output, dict):
+        return model
+    network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    trunk = keras.Model(network.input, network.output["logits"], name=network.name)
+    return keras.Model(model.input, trunk(model.get_layer("normalization").output), name=model.name)
+
+
+def objective(model: "keras.Model", recipe: Any) -> dict[str, Any]:
+    """What `fit.compile_model` is to minimise and to measure, for each head by its name where there are several."""
+    import keras
+
+    from cnn_keras import models
+
+    settings: Train = recipe.train
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    if settings.focal_gamma:  # without the paper's balance α, which is `class_weights`
+        loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=settings.focal_gamma, from_logits=True)
+    elif settings.label_smoothing:
+        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
+    accuracy = keras.metrics.CategoricalAccuracy if _one_hot(settings) else keras.metrics.SparseCategoricalAccuracy
+    measured = [accuracy(name="accuracy")]
+    if not isinstance(model.output, dict):
+        return {"loss": loss, "metrics": measured}
+    share = models.auxiliary_weight(recipe.model.builder)
+    return {
+        "loss": dict.fromkeys(model.output, loss),
+        "metrics": {"logits": measured},
+        "loss_weights": {head: 1.0 if head == "logits" else share for head in model.output},
+    }
+
+
+def targets(
+    model: "keras.Model", settings: Train, classes: int, weights: "np.ndarray[Any, Any] | None" = None
+) -> Callable[..., Any]:
+    """A map from batches of (examples, labels) to what `fit` takes for this objective; `weights` are the classes'."""
+    import tensorflow as tf
+
+    heads = list(model.output) if isinstance(model.output, dict) else None
+
+    def apply(examples: Any, labels: Any) -> tuple[Any, ...]:
+        wanted = tf.one_hot(labels, classes) if _one_hot(settings) else labels
+        answer = dict.fromkeys(heads, wanted) if heads else wanted
+        return (examples, answer) if weights is None else (examples, answer, tf.gather(weights, labels))
+
+    return apply
+
+
+def class_weights(prepared: Path, classes: Sequence[str]) -> "np.ndarray[Any, Any]":
+    """What an example of each class must count for all classes to count the same: float32 (classes,), of mean 1."""
+    import numpy as np
+    from sklearn.utils import compute_class_weight
+
+    with (prepared / "split.csv").open(encoding="utf-8", newline="") as file:
+        labels = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
+    return np.asarray(compute_class_weight("balanced", classes=np.array(classes), y=labels), np.float32)
+
+
+def _one_hot(settings: Train) -> bool:
+    return bool(settings.focal_gamma or settings.label_smoothing)
+
+
+def _write_anatomy(model: "keras.Model", path: Path) -> None:
+    """The model layer by layer: shapes, parameters, multiply-adds, receptive fields."""
+    import keras
+
+    from cnn_keras import anatomy
+
+    network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
+    stages.write_text(path, anatomy.as_csv(anatomy.rows(network)))
+
+
+def train(
+    run: "Run",
+    folder: Path,
+    *,
+    assembled: "Callable[[], keras.Model]",
+    batches: "Callable[[range], tf.data.Dataset]",
+    validation: "tf.data.Dataset",
+    noun: str = "image",
+    extend_to: int | None = None,
+) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch.
+
+    Args:
+        assembled: makes the model, from an example to logits; called when the seeds are set.
+        batches: the training batches of the epochs in a range, as `fit.fit` wants them.
+        validation: what chooses the best epoch.
+        noun: what an example is called.
+    """
+    import keras
+
+    from pipelines import charts, fit
+
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Train = recipe.train
+    examples = data["splits"]["train"]
+    fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
+    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    model = assembled()
+    fit.compile_model(model, settings, steps=-(-examples // settings.batch_size), **objective(model, recipe))
+    weights = class_weights(run.finished("prepare"), data["classes"]) if settings.class_weights else None
+    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {examples:,} {noun}s")
+    _write_anatomy(model, folder / "anatomy.csv")
+
+    def on_epoch(number: int, row: fit.Row) -> None:
+        run.tracker.metrics(row, step=number)
+        run.tracker.system()
+
+    history = fit.fit(
+        model,
+        settings,
+        folder,
+        batches=lambda epochs: batches(epochs).map(targets(model, settings, len(data["classes"]), weights)),
+        validation=validation.map(targets(model, settings, len(data["classes"]))),
+        images=examples,
+        console=run.console,
+        on_epoch=on_epoch,
+        extend_to=extend_to,
+    )
+    model = headless(model)
+    savedmodel.save_keras(model, folder / "model.keras")
+    best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
+    charts.curves(history, folder / "curves.png", best=best)
+    run.console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
+    return {
+        "digest": digest,
+        "epochs": len(history),
+        "best_epoch": best,
+        "parameters": model.count_params(),
+        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
+    }
+
+
+def trained(run: "Run") -> "keras.Model":
+    """The model that the stage train left."""
+    import keras
+
+    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
+
+    return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+
+
+def evaluate(
+    run: "Run",
+    folder: Path,
+    *,
+    batches: Iterable[tuple[Any, Any, list[str]]],
+    baselines: Callable[[], dict[str, Any]],
+    pictured: "Callable[[list[int]], list[np.ndarray[Any, Any]]]",
+    noun: str = "image",
+) -> dict[str, Any]:
+    """Measure the model on the test split, beside what needs no network; say which requirements failed.
+
+    Args:
+        batches: one pass over the test split: (what the model takes, labels int64 (batch,), ids).
+        baselines: measures those on the same split: {"accuracy": {name: share}, "note": …}.
+        pictured: pictures, uint8, of the examples with these row numbers of the split.
+        noun: what an example is called.
+    """
+    from cnn_keras import metrics
+    from pipelines import pictures, report
+
+    data = run.facts("prepare")
+    settings: Evaluate = run.recipe.evaluate
+    names, split = data["classes"], labelled.test_split(data)
+    probabilities, labels, ids = _answers(run, batches, data["splits"][split])
+    found = report.classification_report(labels, probabilities, names)
+    found["split"] = split
+    if settings.baselines or settings.beat:
+        run.console.print("          fitting baselines")
+        found["baselines"] = baselines()
+    stages.write_json(folder / "report.json", found)
+    stages.write_text(folder / "predictions.csv", _predictions_csv(ids, labels, probabilities, names))
+    _draw_answers(folder, names, probabilities, labels, found["calibration_error"])
+    rows = [int(row) for row in metrics.confident_mistakes(probabilities, labels, settings.worst)]
+    truths, said = ([names[number] for number in column[rows]] for column in (labels, probabilities.argmax(axis=1)))
+    confidences, wrong = probabilities[rows].max(axis=1).tolist(), [ids[row] for row in rows]
+    pictures.worst(pictured(rows), truths, said, confidences, wrong, folder / "worst.png")
+    _say_report(run, found, noun)
+    measured = {f"test_{key}": value for key, value in found.items() if isinstance(value, float)}
+    measured |= {f"baseline_{key}": value for key, value in found.get("baselines", {}).get("accuracy", {}).items()}
+    return {"metrics": measured, "failed": failed(settings, found)}
+
+
+def export(
+    run: "Run",
+    folder: Path,
+    *,
+    written: "Callable[[keras.Model, Path], dict[str, Any]]",
+    noun: str = "image",
+    takes: str = savedmodel.IMAGES,
+) -> dict[str, Any]:
+    """Write the SavedModel that serves, prove that it agrees, and say what to register.
+
+    Args:
+        written: writes a model into a version's folder with its warm-up requests, and returns how far it agrees.
+        noun: what an example is called.
+        takes: what the card says of the model's input.
+    """
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Export = recipe.export
+    name = settings.name or recipe.name
+    model = trained(run)
+    version = savedmodel.next_version(run.folder / "export" / name)
+    saved = folder / name / str(version)
+    agreement = written(model, saved)
+    report = stages.read_json(run.finished("evaluate") / "report.json")
+    savedmodel.write_card(
+        saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement, takes=takes
+    )
+    run.console.print(
+        f"          {name} version {version}: largest difference {agreement['difference']:.1e}, "
+        f"{agreement['changed']} changed decisions on {agreement['images']} {noun}s"
+    )
+    facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
+    if settings.register_model:
+        facts["register"] = {
+            "name": name,
+            "folder": f"export/{name}/{version}",
+            "metrics": run.facts("evaluate")["metrics"],
+            "requirement": f"test_accuracy >= {recipe.evaluate.require.get('accuracy', 0.0)}",
+        }
+    return facts
+
+
+def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+    """The requirements of the recipe that the model does not meet."""
+    found = []
+    for metric, least in settings.require.items():
+        if report.get(metric, 0.0) < least:
+            got = f"{report[metric]:.4f}" if metric in report else "nothing: it is measured from 11 classes on"
+            found.append(f"evaluate.require: {metric} must be at least {least}, got {got}")
+    for name in settings.beat:
+        figure = report["baselines"]["accuracy"][name]
+        if report["accuracy"] < figure:
+            found.append(f"evaluate.beat: accuracy must reach the {name}'s {figure:.4f}, got {report['accuracy']:.4f}")
+    return found
+
+
+def _answers(run: "Run", batches: Iterable[tuple[Any, Any, list[str]]], total: int) -> tuple[Any, Any, list[str]]:
+    """One pass over a split: probabilities (N, classes), labels (N,), ids."""
+    import keras
+    import numpy as np
+
+    model = trained(run)
+    probabilities, labels, ids = [], [], []
+    with intake.progress(run.console) as bar:
+        task = bar.add_task("evaluating", total=total)
+        for examples, numbers, names in batches:
+            logits = model(examples, training=False)
+            probabilities.append(keras.ops.convert_to_numpy(keras.ops.softmax(keras.ops.cast(logits, "float32"))))
+            labels.append(numbers)
+            ids += names
+            bar.advance(task, len(numbers))
+    return np.concatenate(probabilities), np.concatenate(labels), ids
+
+
+def _draw_answers(folder: Path, names: list[str], probabilities: Any, labels: Any, calibration_error: float) -> None:
+    import numpy as np
+
+    from cnn_keras import metrics
+    from pipelines import charts
+
+    matrix = np.zeros((len(names), len(names)), int)
+    np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
+    charts.confusion_matrix(matrix, names, folder / "confusion_matrix.png")
+    bins = metrics.reliability_bins(probabilities, labels)
+    charts.reliability(bins, calibration_error, folder / "reliability.png")
+
+
+def _predictions_csv(ids: list[str], labels: Any, probabilities: Any, names: list[str]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "truth", "prediction", "confidence"])
+    for name, label, row in zip(ids, labels, probabilities, strict=True):
+        writer.writerow([name, names[label], names[row.argmax()], f"{row.max():.6f}"])
+    return out.getvalue()
+
+
+def _say_report(run: "Run", report: dict[str, Any], noun: str) -> None:
+    low, high = report["accuracy_interval"]
+    say = run.console.print
+    say(
+        f"          {report['split']} accuracy [bold]{report['accuracy']:.2%}[/] (95 % interval {low:.2%} to "
+        f"{high:.2%}, {report['examples']:,} {noun}s), calibration error {report['calibration_error']:.3f}"
+    )
+    for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items():
+        better = "  [yellow]better than the network[/]" if accuracy > report["accuracy"] else ""
+        say(f"          [dim]{name:>20} {accuracy:.2%}[/]{better}")

@@ -1,0 +1,361 @@
+"""Labelled measurements – signals and volumes: the data section of a recipe, and the splits it becomes on disk.
+
+`prepare` leaves `<split>.npz` with floats of the network's size, `split.csv` (what went where), `problems.csv` (what
+was odd), `data.json` (classes, counts, shape, normalisation) and pictures. `noun` is "signal" or "volume": the file
+`cnn_keras/data/<noun>s.py` knows the sources, and the model's input is called so.
+"""
+
+import hashlib
+import importlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cnn_keras.fault import Fault
+from pipelines import classifier, intake, labelled, savedmodel, stages
+from pipelines.recipe import Fraction, RecipePath, Section
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.stages import Run
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+SHOWN = 8  # examples of each class on the sheet
+ROWS = 20  # classes on the sheet
+NUMBERS = 1024  # values of one example that the baselines see
+COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (34, 34, 34))
+
+
+class Data(Section):
+    """Where the measurements come from; the tasks add the size."""
+
+    source: str
+    path: RecipePath | None = None
+    classes: tuple[str, ...] | None = None  # the classes to use, in their order
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    fit: Literal["stretch", "crop"] = "stretch"
+    validation: Fraction = 0.1
+    test: Fraction = 0.2
+    normalize: Literal["standardise", "each"] = "standardise"  # by the training split, or each example by itself
+    max_bad: Fraction = 0.1  # a larger share of unusable files is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # more than that is refused
+
+
+class Augment(Section):
+    """One step of how training moves an example; see `cnn_keras.data.grids.augmentation`."""
+
+    jitter: Annotated[float, Field(ge=0)] = 0.0
+    scale: Fraction = 0.0
+    shift: Fraction = 0.0
+    flip: tuple[Annotated[int, Field(ge=0)], ...] = ()
+
+
+def library(noun: str) -> Any:
+    """The file of the library that knows this kind of measurement."""
+    return importlib.import_module(f"cnn_keras.data.{noun}s")
+
+
+def depends(stage: str, recipe: Any, *, noun: str) -> dict[str, Any]:
+    """What a stage's result depends on besides the recipe: the files of the source, and the code."""
+    code = classifier.depends(
+        stage,
+        recipe,
+        data=["cnn_keras/data/grids.py"],
+        preparing=[f"cnn_keras/data/{name}.py" for name in ("grids", f"{noun}s", "split")]
+        + [f"pipelines/{name}.py" for name in ("intake", "labelled", "measurements")],
+    )
+    return {**code, "files": files_digest(recipe.data)} if stage == "prepare" else code
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source in ("folder", "ts"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None or not data.path.exists():
+        return None  # reading the source will say what is wrong
+    place = data.path if data.path.is_dir() else data.path.parent  # a .ts file has another half beside it
+    files = place.rglob("*") if data.path.is_dir() else place.glob(f"*{data.path.suffix}")
+    stats = [(str(file), file.stat()) for file in sorted(files) if file.is_file()]
+    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def prepare(
+    run: "Run", folder: Path, *, noun: str, size: tuple[int, ...] | None, channels: int | None
+) -> dict[str, Any]:
+    """Validate, split, frame and write the measurements; fit the normalisation on the training split.
+
+    Args:
+        size: what every example becomes; None takes the length of the longest.
+        channels: how many each must have; None takes the commonest number.
+    """
+    data, console = run.recipe.data, run.console
+    items = library(noun).items(data.source, path=data.path, group=data.group, size=size)
+    if data.classes:
+        items = [item for item in items if not item.label or item.label in data.classes]
+    examined, shapes = _examine(items, noun, channels, run)
+    problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
+    intake.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
+    kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
+    classes = labelled.class_names([item.label for item, _ in kept], data)
+    splits = labelled.splits_of(kept, data, run.recipe.seed)
+    stages.write_text(folder / "split.csv", labelled.split_csv(kept, splits))
+    used = [shape for shape, found in zip(shapes, examined, strict=True) if found.digest]
+    shape = (*(size or (max(length for length, _ in used),)), used[0][-1])
+    counts = _write_splits(run, folder, kept, splits, classes=classes, shape=shape)
+    facts: dict[str, Any] = {
+        "source": data.source,
+        "location": str(data.path or data.source),
+        "classes": classes,
+        "splits": {split: sum(inner.values()) for split, inner in counts.items()},
+        "shape": list(shape),
+        "normalization": _fit_normalization(folder) if data.normalize == "standardise" else None,
+        "problems": {kind: len(group) for kind, group in intake.grouped(problems).items()},
+    }
+    content = [classes, facts["normalization"], stages.file_digest(folder / "split.csv"), shape, data.fit]
+    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
+    stages.write_json(folder / "data.json", facts)
+    _draw_data(folder, noun, classes, counts)
+    shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
+    written = "×".join(map(str, shape))
+    console.print(f"          {len(kept):,} {noun}s, {written}, of {len(classes)} classes: {shares}")
+    return facts
+
+
+def train(run: "Run", folder: Path, *, noun: str, extend_to: int | None = None) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch."""
+    from cnn_keras.data import grids
+
+    recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
+    training, validation = (grids.read(prepared, split) for split in ("train", labelled.validation_split(data)))
+    augment = grids.augmentation([step.model_dump() for step in recipe.augment])
+
+    def assembled() -> "keras.Model":
+        return classifier.assemble(recipe, data, shape=tuple(data["shape"]), dtype="float32", name=noun)
+
+    def batches(epochs: range) -> Any:
+        size = recipe.train.batch_size
+        return grids.training(training, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
+
+    return classifier.train(
+        run,
+        folder,
+        assembled=assembled,
+        batches=batches,
+        validation=grids.batches(validation, recipe.train.batch_size),
+        noun=noun,
+        extend_to=extend_to,
+    )
+
+
+def evaluate(run: "Run", folder: Path, *, noun: str) -> dict[str, Any]:
+    """Measure the model on the test split, beside what needs no network; say which requirements failed."""
+    from cnn_keras.data import grids
+
+    prepared = run.finished("prepare")
+    training = grids.read(prepared, "train")
+    test = grids.read(prepared, labelled.test_split(run.facts("prepare")))
+
+    def batches() -> Iterator[tuple[Array, Array, list[str]]]:
+        for start in range(0, len(test.labels), 128):
+            rows = slice(start, start + 128)
+            yield test.values[rows], test.labels[rows], test.ids[rows].tolist()
+
+    return classifier.evaluate(
+        run,
+        folder,
+        batches=batches(),
+        baselines=lambda: _baselines(training, test, noun=noun, seed=run.recipe.seed),
+        pictured=lambda rows: [pictured(test.values[row]) for row in rows],
+        noun=noun,
+    )
+
+
+def export(run: "Run", folder: Path, *, noun: str) -> dict[str, Any]:
+    """Write the SavedModel that serves: floats in, names and probabilities out; prove that it agrees."""
+    from cnn_keras.data import grids
+
+    recipe, data = run.recipe, run.facts("prepare")
+    values = grids.read(run.finished("prepare"), labelled.test_split(data)).values
+    shape = tuple(data["shape"])
+
+    def written(model: "keras.Model", saved: Path) -> dict[str, Any]:
+        names, tolerance = data["classes"], recipe.export.tolerance
+        savedmodel.write_tensor_classifier(model, saved, tensor=noun, shape=shape, fit=recipe.data.fit, names=names)
+        agreement = savedmodel.compare_tensor_classifier(model, saved, noun, values, tolerance=tolerance)
+        requests = [value[None] for value in values[: savedmodel.WARMUP]]
+        signatures = ("serving_default", "serving_ranked")
+        savedmodel.record_requests(saved, dict.fromkeys(signatures, (noun, requests)))
+        return agreement
+
+    sizes = "×".join(map(str, shape))
+    framed = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
+    takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framed} {sizes}."
+    return classifier.export(run, folder, written=written, noun=noun, takes=takes)
+
+
+def pictured(values: Array) -> Array:
+    """A picture, uint8 (height, width, 3) or (height, width), of a signal (length, channels) or a volume's middle."""
+    return _traces(values) if values.ndim == 2 else _slices(values)
+
+
+def _examine(
+    items: Sequence[Any], noun: str, channels: int | None, run: "Run"
+) -> tuple[list[intake.Examined], list[tuple[int, ...]]]:
+    """Read every item once; those whose number of channels is not the wanted one are of no use."""
+    examined, shapes = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, intake.progress(run.console) as bar:
+        task = bar.add_task(f"validating {noun}s", total=len(items))
+        for found, shape in pool.map(_examined, items):
+            examined.append(found)
+            shapes.append(shape)
+            bar.advance(task)
+    counted = Counter(shape[-1] for shape in shapes if shape)
+    wanted = channels or (max(counted, key=lambda number: (counted[number], number)) if counted else 0)
+    for row, (item, shape) in enumerate(zip(items, shapes, strict=True)):
+        if shape and shape[-1] != wanted:
+            reason = f"it must have {wanted} channels{'' if channels else ' like most'}, got {shape[-1]}"
+            examined[row] = intake.Examined(None, [intake.Problem("unsupported", item.id, reason)])
+    return examined, shapes
+
+
+def _examined(item: Any) -> tuple[intake.Examined, tuple[int, ...]]:
+    from cnn_keras.data.encoded import Unreadable
+
+    try:
+        values, notes = item.read()
+    except OSError as error:
+        problem = intake.Problem("unreadable", item.id, f"{error.strerror or error}: {error.filename}")
+        return intake.Examined(None, [problem]), ()
+    except Unreadable as error:
+        return intake.Examined(None, [intake.Problem(error.kind, item.id, str(error))]), ()
+    digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
+    return intake.Examined(digest, [intake.Problem(note, item.id) for note in notes]), values.shape
+
+
+def _write_splits(
+    run: "Run",
+    folder: Path,
+    kept: Sequence[tuple[Any, str]],
+    splits: Sequence[str],
+    *,
+    classes: list[str],
+    shape: tuple[int, ...],
+) -> dict[str, Counter[str]]:
+    """Read the items again, give them the size, write each split; return how many of each class went where."""
+    from cnn_keras.data import grids
+
+    data = run.recipe.data
+    gigabytes = len(kept) * float(np.prod(shape)) * 4 / 2**30
+    if gigabytes > data.memory_gb:
+        raise Fault(
+            f"data.memory_gb must be at least what the examples take, got {data.memory_gb} and {gigabytes:.1f} GB; "
+            "raise it or choose a smaller size"
+        )
+    counts: dict[str, Counter[str]] = {}
+    with intake.progress(run.console) as bar:
+        task = bar.add_task("framing", total=len(kept))
+        for split in ("train", "validation", "test"):
+            items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
+            values = np.empty((len(items), *shape), np.float32)
+            for row, item in enumerate(items):
+                values[row] = grids.frame(item.read()[0][None], shape[:-1], fit=data.fit)[0]
+                bar.advance(task)
+            if items:
+                labels = np.array([classes.index(item.label) for item in items], np.int64)
+                grids.write(folder, split, grids.Split(values, labels, np.array([item.id for item in items])))
+                counts[split] = Counter(item.label for item in items)
+    return counts
+
+
+def _fit_normalization(folder: Path) -> dict[str, Any]:
+    """The arguments of Keras's Normalization layer: mean and variance of each channel over the training split."""
+    from cnn_keras.data import grids
+
+    values = grids.read(folder, "train").values
+    flat = values.reshape(-1, values.shape[-1])
+    mean = flat.mean(axis=0, dtype=np.float64)
+    variance = np.array([np.mean((flat[:, place] - mean[place]) ** 2) for place in range(len(mean))])
+    return {"axis": -1, "mean": mean.tolist(), "variance": np.where(variance > 0, variance, 1.0).tolist()}
+
+
+def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Counter[str]]) -> None:
+    from cnn_keras.data import grids
+    from pipelines import charts, pictures
+
+    training = grids.read(folder, "train")
+    rows = []
+    for number, name in enumerate(classes[:ROWS]):
+        of_class = np.flatnonzero(training.labels == number)
+        chosen = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN, len(of_class))).astype(int)]
+        rows.append((name, [pictured(training.values[row]) for row in chosen]))
+    pictures.augmentation_sheet(rows, folder / f"{noun}s.png")
+    ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
+    charts.class_balance(ordered, folder / "class_balance.png")
+
+
+def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, Any]:
+    """The baselines of images, shown each example as one pixel of up to 1,024 channels of 8 bits."""
+    from cnn_keras.data import grids
+    from pipelines import baselines
+
+    *size, channels = training.values.shape[1:]
+    most = max(1, int((NUMBERS / channels) ** (1 / len(size)) + 1e-9))
+    shrunk = tuple(min(length, most) for length in size) if np.prod(size) * channels > NUMBERS else tuple(size)
+    low, high = training.values.min(), training.values.max()
+
+    def features(values: Array) -> Array:
+        framed = np.asarray(grids.frame(values, shrunk)) if shrunk != tuple(size) else values
+        scaled = np.clip((framed - low) / max(high - low, 1e-30), 0, 1) * 255
+        flat: Array = np.round(scaled).astype(np.uint8).reshape(len(values), 1, 1, -1)
+        return flat
+
+    shown = (features(training.values), training.labels, features(test.values), test.labels)
+    found = baselines.baselines(*shown, seed=seed)
+    averaged = "" if shrunk == tuple(size) else f", averaged from {'×'.join(map(str, size))}"
+    note = f"fitted on the {noun}s of the training split at {'×'.join(map(str, shrunk))}{averaged}, 8 bits a number"
+    return {"accuracy": found.accuracy, "note": note}
+
+
+def _traces(signal: Array) -> Array:
+    """Each channel as a line in a colour of its own, on the scale that the largest and the smallest value span."""
+    from PIL import Image, ImageDraw
+
+    width, height, edge, finer = 320, 200, 8, 2
+    page = Image.new("RGB", (finer * width, finer * height), "white")
+    pen = ImageDraw.Draw(page)
+    low, high = float(signal.min()), float(signal.max())
+    across = np.linspace(edge, width - edge, len(signal))
+    for channel in reversed(range(signal.shape[1])):
+        up = height - edge - (signal[:, channel] - low) / max(high - low, 1e-30) * (height - 2 * edge)
+        points = [(finer * x, finer * y) for x, y in zip(across.tolist(), up.tolist(), strict=True)]
+        pen.line(
+            points * (2 if len(points) == 1 else 1), COLOURS[channel % len(COLOURS)], width=3 * finer, joint="curve"
+        )
+    return np.asarray(page.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _slices(volume: Array) -> Array:
+    """The three planes through the middle of the first channel – from the side, from behind, from above – in grey."""
+    grey = volume[..., 0]
+    low, high = float(grey.min()), float(grey.max())
+    shade = np.round((grey - low) / max(high - low, 1e-30) * 255).astype(np.uint8)
+    planes = [np.rot90(shade.take(length // 2, axis=axis)) for axis, length in enumerate(shade.shape)]
+    tallest = max(len(plane) for plane in planes)
+    gap = np.full((tallest, 1), 255, np.uint8)
+    padded = []
+    for plane in planes:
+        above = (tallest - len(plane)) // 2
+        padded += [np.pad(plane, ((above, tallest - len(plane) - above), (0, 0))), gap]
+    return np.concatenate(padded[:-1], axis=1)

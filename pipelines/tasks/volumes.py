@@ -1,0 +1,50 @@
+"""Volumes: which of these classes does the three-dimensional picture show?"""
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import classifier, measurements
+from pipelines import recipe as recipes
+from pipelines.classifier import Evaluate, Export
+from pipelines.recipe import Model, Positive, Train
+
+if TYPE_CHECKING:
+    from pipelines.stages import Run
+
+NOUN = "volume"
+
+
+class Data(measurements.Data):
+    """Where the volumes come from and what shape they are given."""
+
+    size: tuple[Positive, Positive, Positive] = (32, 32, 32)  # depth, height, width
+    channels: Positive = 1
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    augment: tuple[measurements.Augment, ...] = ()
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+
+depends = partial(measurements.depends, noun=NOUN)
+train = partial(measurements.train, noun=NOUN)
+evaluate = partial(measurements.evaluate, noun=NOUN)
+export = partial(measurements.export, noun=NOUN)
+
+
+def check(recipe: Recipe) -> None:
+    """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
+    classifier.check(recipe, (*recipe.data.size, recipe.data.channels))
+
+
+def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+    """Validate, split and frame the volumes of `run.recipe.data`; fit the normalisation on the training split."""
+    data = run.recipe.data
+    return measurements.prepare(run, folder, noun=NOUN, size=data.size, channels=data.channels)

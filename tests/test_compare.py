@@ -1,0 +1,74 @@
+"""Comparing runs: the exact McNemar test, what differs, and what cannot be compared."""
+
+import json
+import shutil
+
+import pytest
+from conftest import cnn
+from scipy.stats import binom
+
+from cnn_keras.fault import Fault
+from pipelines import compare
+
+
+def measured(name, rights):
+    answers = {str(number): ("a", "a" if right else "b") for number, right in enumerate(rights)}
+    return compare.Measured(name, {}, {}, "", 0.0, answers)
+
+
+def test_only_examples_on_which_two_runs_disagree_count():
+    first, second = measured("one", [1, 1, 1, 0, 0, 1]), measured("two", [1, 0, 0, 0, 1, 0])
+    difference = compare.mcnemar(first, second)
+    assert (difference.shared, difference.only_first, difference.only_second) == (6, 3, 1)
+    assert difference.p == pytest.approx(2 * binom.cdf(1, 4, 0.5))  # twice the tail: both directions
+
+
+def test_equal_answers_are_no_difference():
+    assert compare.mcnemar(measured("one", [1, 0]), measured("two", [1, 0])).p == 1
+
+
+def test_examples_with_another_truth_are_not_shared():
+    first, second = measured("one", [1, 1]), measured("two", [1, 1])
+    second.answers["1"] = ("z", "z")
+    assert compare.mcnemar(first, second).shared == 1
+
+
+def test_a_lopsided_difference_is_called_better_and_a_small_one_noise():
+    good, bad = measured("good", [1] * 20), measured("bad", [0] * 20)
+    assert "good is better" in compare.sentence(compare.mcnemar(bad, good))
+    assert "may be noise" in compare.sentence(compare.mcnemar(measured("a", [1, 0, 1]), measured("b", [1, 1, 1])))
+    assert "nothing can be said" in compare.sentence(compare.mcnemar(measured("a", []), measured("b", [])))
+
+
+@pytest.fixture
+def pair(exported, tmp_path):
+    """The exported run, and a copy of it whose recipe says another learning rate."""
+    runs = tmp_path / "runs"
+    source = exported.run
+    name = f"{source.parent.name}/{source.name}"
+    shutil.copytree(source, runs / name)
+    shutil.copytree(source, runs / f"{name}-other")
+    recipe = runs / f"{name}-other" / "recipe.yaml"
+    recipe.write_text(recipe.read_text().replace("learning_rate: 0.", "learning_rate: 1."))
+    return name, f"{name}-other", runs
+
+
+def test_what_differs_is_shown_and_the_rest_is_not(pair, capsys):
+    name, other, runs = pair
+    assert cnn("compare", name, other, "--runs", runs, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert list(found["settings"]) == ["train.learning_rate"]
+    assert found["same_data"]
+    assert found["differences"][0]["p"] == 1
+    assert cnn("compare", name, other, "--runs", runs) == 0
+    shown = capsys.readouterr().out
+    assert "train.learning_rate" in shown
+    assert "may be noise" in shown
+
+
+def test_a_run_that_is_not_there_is_named_with_those_that_are(pair):
+    name, _, runs = pair
+    with pytest.raises(Fault, match=f"no result of classify/none.*{name}"):
+        compare.compare([name, "classify/none"], runs)
+    with pytest.raises(Fault, match="at least two different runs"):
+        compare.compare([name, name], runs)

@@ -1,0 +1,145 @@
+"""Grids: framing keeps what fits, stretching keeps lines straight, cropping keeps the middle; batches repeat."""
+
+from itertools import chain
+
+import numpy as np
+import pytest
+
+from cnn_keras.data import grids
+from cnn_keras.fault import Fault
+
+RAMP = np.arange(10, dtype=np.float32)
+
+
+@pytest.mark.parametrize("fit", grids.FITS)
+def test_what_has_the_size_already_is_left_as_it_is(fit):
+    values = np.random.default_rng(0).normal(size=(2, 5, 6, 7, 1)).astype(np.float32)
+    np.testing.assert_array_equal(grids.frame(values, (5, 6, 7), fit=fit), values)
+
+
+def test_a_stretched_line_stays_straight():
+    longer = np.asarray(grids.frame(RAMP[None, :, None], (20,)))[0, :, 0]
+    np.testing.assert_allclose(longer[1:-1], np.arange(20)[1:-1] / 2 - 0.25, atol=1e-5)
+    shorter = np.asarray(grids.frame(RAMP[None, :, None], (5,)))[0, :, 0]
+    np.testing.assert_allclose(shorter[1:-1], [2.5, 4.5, 6.5], atol=1e-5)
+
+
+def test_shrinking_averages_what_would_otherwise_alias():
+    wave = np.cos(np.pi * np.arange(64, dtype=np.float32))[None, :, None]  # +1, −1, +1, …
+    assert np.abs(grids.frame(wave, (16,))[0, 1:-1]).max() < 0.05
+
+
+def test_each_axis_of_a_volume_is_stretched_by_itself():
+    volume = np.arange(4, dtype=np.float32)[None, :, None, None, None] * np.ones((1, 4, 3, 5, 2), np.float32)
+    framed = np.asarray(grids.frame(volume, (8, 6, 5)))
+    assert framed.shape == (1, 8, 6, 5, 2)
+    np.testing.assert_allclose(framed[0, :, 2, 3, 1], np.asarray(grids.frame(RAMP[None, :4, None], (8,)))[0, :, 0])
+
+
+def test_cropping_cuts_the_middle_out_and_fills_what_is_missing_with_zeros():
+    np.testing.assert_array_equal(grids.frame(RAMP[None, :, None], (4,), fit="crop")[0, :, 0], [3, 4, 5, 6])
+    filled = grids.frame(RAMP[None, 1:3, None], (5,), fit="crop")[0, :, 0]
+    np.testing.assert_array_equal(filled, [0, 1, 2, 0, 0])
+
+
+def test_an_unknown_fit_is_refused():
+    with pytest.raises(ValueError, match="stretch, crop"):
+        grids.frame(RAMP[None, :, None], (4,), fit="squeeze")
+
+
+def split(count=10):
+    values = np.arange(count, dtype=np.float32)[:, None, None] * np.ones((1, 4, 1), np.float32)
+    return grids.Split(values, np.arange(count), np.array([str(row) for row in range(count)]))
+
+
+def seen(dataset):
+    return [labels.tolist() for _, labels in dataset.as_numpy_iterator()]
+
+
+def test_an_epoch_shows_every_example_once_and_its_order_depends_on_its_number_only():
+    whole = seen(grids.training(split(), epochs=range(3), batch_size=4, seed=1))
+    assert [sorted(chain(*whole[start : start + 3])) for start in (0, 3, 6)] == [list(range(10))] * 3
+    assert whole[:3] != whole[3:6]
+    assert seen(grids.training(split(), epochs=range(2, 3), batch_size=4, seed=1)) == whole[6:]
+    assert seen(grids.training(split(), epochs=range(3), batch_size=4, seed=2)) != whole
+
+
+def test_augmented_batches_repeat_too_and_keep_their_labels():
+    augment = grids.augmentation([{"jitter": 0.1, "scale": 0.2}, {"shift": 0.3, "flip": (0,)}])
+    runs = [
+        list(grids.training(split(), epochs=range(5, 6), batch_size=10, seed=1, augment=augment).as_numpy_iterator())
+        for _ in range(2)
+    ]
+    np.testing.assert_array_equal(runs[0][0][0], runs[1][0][0])
+    values, labels = runs[0][0]
+    np.testing.assert_allclose(values[:, 0, 0], labels, rtol=0.21)
+
+
+def test_a_flip_turns_the_named_axis_round_and_no_other():
+    grid = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
+    found = {np.asarray(grids.moved(grid, [seed, 0], flip=(1,))).tobytes() for seed in range(20)}
+    assert found == {grid.tobytes(), grid[:, ::-1].tobytes()}
+
+
+def test_a_shift_holds_the_value_of_the_border():
+    found = {tuple(np.asarray(grids.moved(RAMP[:, None], [seed, 0], shift=0.2))[:, 0]) for seed in range(40)}
+    assert (*RAMP[2:], 9, 9) in found
+    assert (0, 0, *RAMP[:-2]) in found
+    assert len(found) == 5  # two either way, and none
+
+
+def test_no_step_is_no_augmentation():
+    assert grids.augmentation([]) is None
+
+
+def test_a_split_is_read_as_it_was_written(tmp_path):
+    grids.write(tmp_path, "train", split())
+    for written, read in zip(split(), grids.read(tmp_path, "train"), strict=True):
+        np.testing.assert_array_equal(written, read)
+
+
+def load(path):
+    return np.zeros((1, 1), np.float32), []
+
+
+def test_a_folder_is_a_class_and_nothing_in_it_is_left_out_in_silence(tmp_path):
+    for name in ("a/1.csv", "a/deep/2.CSV", "b/3.csv", "b/notes.doc", "b/.hidden.csv", "lost.csv", ".git/4.csv"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    items = {item.id: item for item in grids.folder(tmp_path, suffixes=(".csv",), load=load, group=None)}
+    assert {name: item.label for name, item in items.items() if item.label} == {
+        "a/1.csv": "a",
+        "a/deep/2.CSV": "a",
+        "b/3.csv": "b",
+    }
+    kinds = {}
+    for name, item in items.items():
+        if not item.label:
+            with pytest.raises(ValueError, match=r".+") as error:
+                item.read()
+            kinds[name] = error.value.kind
+    assert kinds == {
+        "b/notes.doc": "unsupported",
+        "b/.hidden.csv": "hidden",
+        ".git": "hidden",
+        "lost.csv": "without a class",
+    }
+
+
+def test_folders_called_train_and_test_are_the_splits(tmp_path):
+    for name in ("train/a/1.csv", "val/a/2.csv", "Test/b/3.csv"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    items = grids.folder(tmp_path, suffixes=(".csv",), load=load, group=r"(\d)\.csv")
+    assert sorted((item.label, item.split, item.group) for item in items) == [
+        ("a", "train", "1"),
+        ("a", "validation", "2"),
+        ("b", "test", "3"),
+    ]
+
+
+def test_a_folder_without_any_file_of_the_kind_is_a_fault(tmp_path):
+    with pytest.raises(Fault, match=r"one sub-folder of \.nii or \.nii\.gz files per class"):
+        grids.folder(tmp_path, suffixes=(".nii", ".nii.gz"), load=load, group=None)
+    with pytest.raises(Fault, match="must be a folder"):
+        grids.folder(tmp_path / "none", suffixes=(".nii",), load=load, group=None)
