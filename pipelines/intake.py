@@ -29,7 +29,14 @@ if TYPE_CHECKING:
 WINDOW = 1024  # items in flight
 SHOWN = 3  # paths of one kind that the terminal shows; problems.csv has them all
 DROPPED = ("empty", "undecodable", "unsupported", "huge", "unreadable")  # images of no use
-SKIPPED = ("hidden", "not an image", "without a class", "empty class")  # what no source offers as an image
+SKIPPED = (
+    "hidden",
+    "not an image",
+    "not a signal",
+    "not a volume",
+    "without a class",
+    "empty class",
+)  # what no source offers as an image
 
 
 class Problem(NamedTuple):
@@ -115,7 +122,7 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
         kept = path.parent.with_name(path.name)
         write_text(kept, out.getvalue())
         raise Fault(
-            f"data.max_bad must be at least the share of unusable images, got {max_bad:.0%} and {bad} of {total} "
+            f"data.max_bad must be at least the share of unusable files, got {max_bad:.0%} and {bad} of {total} "
             f"unusable ({bad / total:.0%}). They are listed in {kept}; mend or remove them, or raise data.max_bad.",
             code=Fault.DATA,
         )

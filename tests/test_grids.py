@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cnn_keras.data import grids
-from cnn_keras.fault import Fault
 
 RAMP = np.arange(10, dtype=np.float32)
 
@@ -96,50 +95,3 @@ def test_a_split_is_read_as_it_was_written(tmp_path):
     grids.write(tmp_path, "train", split())
     for written, read in zip(split(), grids.read(tmp_path, "train"), strict=True):
         np.testing.assert_array_equal(written, read)
-
-
-def load(path):
-    return np.zeros((1, 1), np.float32), []
-
-
-def test_a_folder_is_a_class_and_nothing_in_it_is_left_out_in_silence(tmp_path):
-    for name in ("a/1.csv", "a/deep/2.CSV", "b/3.csv", "b/notes.doc", "b/.hidden.csv", "lost.csv", ".git/4.csv"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).touch()
-    items = {item.id: item for item in grids.folder(tmp_path, suffixes=(".csv",), load=load, group=None)}
-    assert {name: item.label for name, item in items.items() if item.label} == {
-        "a/1.csv": "a",
-        "a/deep/2.CSV": "a",
-        "b/3.csv": "b",
-    }
-    kinds = {}
-    for name, item in items.items():
-        if not item.label:
-            with pytest.raises(ValueError, match=r".+") as error:
-                item.read()
-            kinds[name] = error.value.kind
-    assert kinds == {
-        "b/notes.doc": "unsupported",
-        "b/.hidden.csv": "hidden",
-        ".git": "hidden",
-        "lost.csv": "without a class",
-    }
-
-
-def test_folders_called_train_and_test_are_the_splits(tmp_path):
-    for name in ("train/a/1.csv", "val/a/2.csv", "Test/b/3.csv"):
-        (tmp_path / name).parent.mkdir(parents=True)
-        (tmp_path / name).touch()
-    items = grids.folder(tmp_path, suffixes=(".csv",), load=load, group=r"(\d)\.csv")
-    assert sorted((item.label, item.split, item.group) for item in items) == [
-        ("a", "train", "1"),
-        ("a", "validation", "2"),
-        ("b", "test", "3"),
-    ]
-
-
-def test_a_folder_without_any_file_of_the_kind_is_a_fault(tmp_path):
-    with pytest.raises(Fault, match=r"one sub-folder of \.nii or \.nii\.gz files per class"):
-        grids.folder(tmp_path, suffixes=(".nii", ".nii.gz"), load=load, group=None)
-    with pytest.raises(Fault, match="must be a folder"):
-        grids.folder(tmp_path / "none", suffixes=(".nii",), load=load, group=None)

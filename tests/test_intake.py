@@ -13,7 +13,7 @@ from odd_images import bad_checksum_png, encoded, oriented, picture
 from rich.console import Console
 
 from cnn_keras.data.encoded import Unreadable, png
-from cnn_keras.data.read import Item, _refuse
+from cnn_keras.data.read import Item, refuse
 from cnn_keras.fault import Fault
 from pipelines import intake
 from pipelines.intake import Examined, Problem
@@ -45,7 +45,7 @@ def test_each_item_is_answered_for_in_its_order(console):
         Item("gone", "cat", lambda: unread("gone")),
         item("tiff", encoded(picture(), "TIFF")),
         item("turned", oriented(picture(), "PNG", 6, transparency=(0, 0, 40))),
-        Item("readme", "", lambda: _refuse("not an image", "its suffix")),
+        Item("readme", "", lambda: refuse("not an image", "its suffix")),
     ]
     examined = intake.examine(items, console=console)
     assert [[problem.kind for problem in found.problems] for found in examined] == [
@@ -209,7 +209,7 @@ def test_the_report_groups_by_kind_worst_first_and_writes_everything(tmp_path, c
     assert "… and 2 more, all in problems.csv" in lines
 
 
-def test_too_many_bad_images_are_refused_and_the_list_is_kept(tmp_path, console):
+def test_too_many_bad_images_arerefused_and_the_list_is_kept(tmp_path, console):
     path = tmp_path / ".prepare.partial" / "problems.csv"
     path.parent.mkdir()
     with pytest.raises(Fault) as fault:
@@ -220,7 +220,7 @@ def test_too_many_bad_images_are_refused_and_the_list_is_kept(tmp_path, console)
     assert (tmp_path / "problems.csv").read_text() == path.read_text()
 
 
-def test_a_share_of_bad_images_that_is_allowed_is_not_refused(tmp_path, console):
+def test_a_share_of_bad_images_that_is_allowed_is_notrefused(tmp_path, console):
     intake.report(PROBLEMS, 21, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
     intake.report([], 0, path=tmp_path / "problems.csv", max_bad=0.0, console=console)
     assert (tmp_path / "problems.csv").read_text() == "kind,action,id,detail\n"
@@ -235,4 +235,4 @@ def test_every_kind_that_can_arise_has_its_action():
     }
     assert Problem("animated", "").action == "kept"
     with pytest.raises(Unreadable):
-        _refuse("hidden", "")
+        refuse("hidden", "")

@@ -405,3 +405,20 @@ def test_arguments_go_with_their_source(tmp_path):
         read.items("digits", path=tmp_path, group=None)
     with pytest.raises(Fault, match=r"data.path is required with source: folder; give it"):
         read.items("folder", path=None)
+
+
+def test_folders_of_other_files_are_read_by_their_suffixes(tmp_path):
+    for name in ("train/a/1.nii.gz", "train/a/2.NII", "val/b/3.nii", "val/b/notes.gz", "val/b/.4.nii"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(name)
+    items = read.class_folders(
+        tmp_path, None, suffixes=(".nii", ".nii.gz"), load=lambda file: file.read_text().upper(), noun="volume"
+    )
+    assert [(item.id, item.label, item.split, item.read()) for item in items if item.label] == [
+        ("train/a/1.nii.gz", "a", "train", "TRAIN/A/1.NII.GZ"),
+        ("train/a/2.NII", "a", "train", "TRAIN/A/2.NII"),
+        ("val/b/3.nii", "b", "validation", "VAL/B/3.NII"),
+    ]
+    assert troubles(items) == {"val/b/notes.gz": "not a volume", "val/b/.4.nii": "hidden"}
+    with pytest.raises(Fault, match=r"one sub-folder of signals per class.*; signals end in \.csv"):
+        read.class_folders(tmp_path, None, suffixes=(".csv",), load=read.Path.read_bytes, noun="signal")

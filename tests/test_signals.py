@@ -208,7 +208,7 @@ def test_files_of_no_use_are_named_by_kind_and_path(run):
         rows = list(csv.DictReader(file))
     assert {(row["id"], row["kind"], row["action"]) for row in rows} == {
         ("wave/empty.csv", "empty", "dropped"),
-        ("wave/notes.doc", "unsupported", "dropped"),
+        ("wave/notes.doc", "not a signal", "skipped"),
         ("wave/three.csv", "unsupported", "dropped"),
         ("wave/words.csv", "undecodable", "dropped"),
         ("wave/copy.csv", "duplicate", "kept"),

@@ -4,19 +4,13 @@ What is written here for one axis holds for one and for three. `frame` is shared
 the order of an epoch is a function of (seed, epoch), never of state, as in `cnn_keras.data.batch`.
 """
 
-import inspect
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
-
-from cnn_keras.data.encoded import Unreadable
-from cnn_keras.data.read import HIDDEN, SPLITS, Item, group_in, printable, whereabouts
-from cnn_keras.fault import Fault
 
 FITS = ("stretch", "crop")
 
@@ -152,57 +146,6 @@ def read(folder: Path, name: str) -> Split:
         return Split(file["values"], file["labels"], file["ids"])
 
 
-def folder(
-    path: Path, *, suffixes: tuple[str, ...], load: Callable[[Path], tuple[np.ndarray, list[str]]], group: str | None
-) -> list[Item]:
-    """One sub-folder per class, files with `suffixes` anywhere below it; `train`, `val` and `test` above prescribe.
-
-    The items' `read` gives what `load` makes of the file: float32 (*sizes, channels) and notes on what it was. What
-    is hidden, has another suffix or lies in no class's folder is an item that cannot be read.
-    """
-    if not path.is_dir():
-        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
-    tops = {inner.name.lower() for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(HIDDEN)}
-    prescribed = bool(tops) and tops <= SPLITS.keys()
-    items = []
-    for file in _files(path):
-        name = printable(file.relative_to(path))
-        split, inner = name.split("/", 1) if prescribed and "/" in name else (None, name)
-        label, inside, _ = inner.partition("/")
-        if file.name.startswith(HIDDEN):
-            trouble = ("hidden", "a name like this is not looked at")
-        elif not file.name.lower().endswith(suffixes):
-            trouble = ("unsupported", f"its name must end in {' or '.join(suffixes)}")
-        elif not inside:
-            trouble = ("without a class", "it lies outside the folders of the classes")
-        else:
-            items.append(Item(name, label, partial(load, file), split and SPLITS[split.lower()], group_in(group, name)))
-            continue
-        items.append(Item(name, "", partial(refuse, *trouble)))
-    if not any(item.label for item in items):
-        wanted = " or ".join(suffixes)
-        raise Fault(
-            f"data.path must hold one sub-folder of {wanted} files per class, got {whereabouts(path)}", code=Fault.DATA
-        )
-    return items
-
-
-def called(function: Callable[..., list[Item]], source: str, arguments: dict) -> list[Item]:
-    """What a source's function returns for those of `arguments` that are given; a Fault if they do not fit."""
-    given = {key: value for key, value in arguments.items() if value is not None}
-    accepted = inspect.signature(function).parameters
-    if surplus := sorted(given.keys() - accepted.keys()):
-        raise Fault(f"data.{surplus[0]} does not go with source: {source}")
-    if "path" in accepted and "path" not in given:
-        raise Fault(f"data.path is required with source: {source}; give it in the recipe or as --set data.path=PATH")
-    return function(**given)
-
-
-def refuse(kind: str, reason: str) -> NoReturn:
-    """Stand in for the reading of what cannot be read."""
-    raise Unreadable(kind, reason)
-
-
 def _stretched(grids: tf.Tensor, axis: int, length: int) -> tf.Tensor:
     """One axis resampled as the height of an image whose width is 1 and whose channels are the axes behind it."""
     shape = tf.shape(grids)
@@ -219,11 +162,3 @@ def _cropped(grids: tf.Tensor, axis: int, length: int) -> tf.Tensor:
     paddings[axis] = (missing // 2, missing - missing // 2)
     start = tf.maximum(given - length, 0) // 2
     return tf.gather(tf.pad(grids, paddings), tf.range(start, start + length), axis=axis)
-
-
-def _files(path: Path) -> Iterator[Path]:
-    """Every file below `path` in order; hidden folders are named, not entered, linked ones are entered never."""
-    for place, folders, names in os.walk(path):
-        hidden = [name for name in folders if name.startswith(HIDDEN)]
-        folders[:] = sorted(set(folders) - set(hidden))
-        yield from (Path(place, name) for name in sorted(names + hidden))

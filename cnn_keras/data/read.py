@@ -14,7 +14,7 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
@@ -39,7 +39,7 @@ class Item(NamedTuple):
 
     id: str  # the path below the source's folder, or a running number
     label: str  # the class's name
-    read: Callable[[], bytes]  # the encoded file; raises Unreadable for what is no image
+    read: Callable[[], Any]  # of an image the encoded file, bytes; raises Unreadable for what is none
     split: str | None = None  # "train", "validation" or "test" where the source prescribes it
     group: str | None = None  # items of one group (a patient, a scene) stay in one split
 
@@ -84,31 +84,39 @@ def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
 
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
-    """One sub-folder per class, images anywhere below it; `train`, `val` and `test` above them prescribe the split.
+    """One sub-folder of images per class; see `class_folders`."""
+    return class_folders(path, group, suffixes=tuple(IMAGE_SUFFIXES), load=Path.read_bytes, noun="image")
+
+
+def class_folders(
+    path: Path, group: str | None, *, suffixes: tuple[str, ...], load: Callable[[Path], Any], noun: str
+) -> list[Item]:
+    """One sub-folder per class, files anywhere below it; `train`, `val` and `test` above them prescribe the split.
 
     `group` is a regular expression searched in each path below `path`; its first parenthesis names the group. Files
-    that are hidden, are no images by their suffix or lie in no class's folder, and classes without any image, are
-    items that cannot be read.
+    that are hidden, have other suffixes or lie in no class's folder, and classes without any file, are items that
+    cannot be read; the others' `read` gives what `load` makes of the file.
     """
     if not path.is_dir():
         raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
     below = [name.lower() for name in _folders(path)]
     prescribed = bool(below) and set(below) <= SPLITS.keys()
     items, unusable = [], []
-    for file, trouble in _files(path):
+    for file, trouble in _files(path, suffixes, noun):
         name = printable(file.relative_to(path))
         split, inner = name.split("/", 1) if prescribed and "/" in name else (None, name)
         label, inside, _ = inner.partition("/")
         trouble = trouble or (None if inside else ("without a class", "it lies outside the folders of the classes"))
         if trouble:
-            unusable.append(Item(name, "", partial(_refuse, *trouble)))
+            unusable.append(Item(name, "", partial(refuse, *trouble)))
         else:
-            items.append(Item(name, label, file.read_bytes, split and SPLITS[split.lower()], group_in(group, name)))
+            items.append(Item(name, label, partial(load, file), split and SPLITS[split.lower()], group_in(group, name)))
     if not items:
-        raise Fault(f"data.path must hold one sub-folder of images per class, got {whereabouts(path)}", code=Fault.DATA)
+        wanted = f"data.path must hold one sub-folder of {noun}s per class"
+        raise Fault(f"{wanted}, got {whereabouts(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA)
     roots = [path / name for name in _folders(path)] if prescribed else [path]
     empty = {printable(name) for root in roots for name in _folders(root)} - {item.label for item in items}
-    unusable += [Item(name, name, partial(_refuse, "empty class", "no image in its folder")) for name in sorted(empty)]
+    unusable += [Item(name, name, partial(refuse, "empty class", f"no {noun} in its folder")) for name in sorted(empty)]
     return items + unusable
 
 
@@ -178,7 +186,7 @@ def tfds(name: str) -> list[Item]:
     return [
         Item(f"{split}/{row}", names[label], partial(_tfds_bytes, sources[split], row), SPLITS.get(split))
         if label >= 0
-        else Item(f"{split}/{row}", "", partial(_refuse, "without a class", "its label is -1"))
+        else Item(f"{split}/{row}", "", partial(refuse, "without a class", "its label is -1"))
         for split, rows in labels.items()
         for row, label in enumerate(rows)
     ]
@@ -196,13 +204,18 @@ def items(source: str, **arguments) -> list[Item]:
     }
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(f"data.source must be digits, mnist5k, idx, folder, csv, keras:NAME or tfds:NAME, got {source!r}")
+    return called(partial(functions[kind], name) if name else functions[kind], source, arguments)
+
+
+def called(function: Callable[..., list[Item]], source: str, arguments: dict) -> list[Item]:
+    """What a source's function returns for those of `arguments` that are given; a Fault if they do not fit."""
     given = {key: value for key, value in arguments.items() if value is not None}
-    accepted = inspect.signature(functions[kind]).parameters
+    accepted = inspect.signature(function).parameters
     if surplus := sorted(given.keys() - accepted.keys()):
         raise Fault(f"data.{surplus[0]} does not go with source: {source}")
     if "path" in accepted and "path" not in given:
         raise Fault(f"data.path is required with source: {source}; give it in the recipe or as --set data.path=PATH")
-    return functions[kind](name, **given) if name else functions[kind](**given)
+    return function(**given)
 
 
 def _arrays(
@@ -238,16 +251,16 @@ def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
         raise Fault(f"{file} {expected}: {error}", code=Fault.DATA) from None
 
 
-def _files(path: Path) -> Iterator[tuple[Path, tuple[str, str] | None]]:
-    """Every file below `path`, folder by folder, and what is wrong with those that are no images.
+def _files(path: Path, suffixes: tuple[str, ...], noun: str) -> Iterator[tuple[Path, tuple[str, str] | None]]:
+    """Every file below `path`, folder by folder, and what is wrong with those that are none of the noun.
 
     Links are followed, but no folder is entered twice: a link may lead back to where it is.
     """
-    entered = set()
+    other, entered = f"not {'an' if noun == 'image' else 'a'} {noun}", set()
     for place, folders, files in os.walk(path, followlinks=True, onerror=_unlistable):
         if (real := os.path.realpath(place)) in entered:
             folders.clear()
-            yield Path(place), ("not an image", "a link to a folder that is listed elsewhere")
+            yield Path(place), (other, "a link to a folder that is listed elsewhere")
             continue
         entered.add(real)
         hidden = [name for name in folders if name.startswith(HIDDEN)]
@@ -256,8 +269,8 @@ def _files(path: Path) -> Iterator[tuple[Path, tuple[str, str] | None]]:
             trouble = None
             if name.startswith(HIDDEN):
                 trouble = ("hidden", "a name like this is not looked at")
-            elif Path(name).suffix.lower() not in IMAGE_SUFFIXES:
-                trouble = ("not an image", "its suffix is not that of an image")
+            elif not name.lower().endswith(suffixes):
+                trouble = (other, f"its suffix is not that of {other.removeprefix('not ')}")
             yield Path(place, name), trouble
 
 
@@ -294,7 +307,8 @@ def group_in(pattern: str | None, name: str) -> str | None:
     return found.group(1)
 
 
-def _refuse(kind: str, reason: str) -> NoReturn:
+def refuse(kind: str, reason: str) -> NoReturn:
+    """Stand in for the reading of what cannot be read."""
     raise Unreadable(kind, reason)
 
 

@@ -13,9 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_keras.data import grids
 from cnn_keras.data.encoded import Unreadable
-from cnn_keras.data.read import Item, whereabouts
+from cnn_keras.data.read import Item, called, class_folders, refuse, whereabouts
 from cnn_keras.fault import Fault
 
 SUFFIXES = (".csv", ".tsv", ".txt")
@@ -59,8 +58,8 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
-    """One sub-folder of CSV files per class; see `grids.folder`."""
-    return grids.folder(path, suffixes=SUFFIXES, load=read, group=group)
+    """One sub-folder of CSV files per class; see `class_folders`."""
+    return class_folders(path, group, suffixes=SUFFIXES, load=read, noun="signal")
 
 
 def ts(path: Path) -> list[Item]:
@@ -108,11 +107,11 @@ def items(source: str, **arguments) -> list[Item]:
     arguments.pop("size", None)  # no source cuts its signals itself
     kind, _, name = source.partition(":")
     if kind == "sktime" and name:
-        return grids.called(partial(sktime, name), source, arguments)
+        return called(partial(sktime, name), source, arguments)
     functions = {"folder": folder, "ts": ts}
     if source not in functions:
         raise Fault(f"data.source must be folder, ts or sktime:NAME, got {source!r}")
-    return grids.called(functions[source], source, arguments)
+    return called(functions[source], source, arguments)
 
 
 def _half(path: Path) -> str:
@@ -151,7 +150,7 @@ def _ts_item(name: str, line: str, classes: list[str], split: str | None) -> Ite
     values, _, label = line.strip().rpartition(":")
     if classes and label not in classes:
         reason = f"its label must be one of {', '.join(classes)}, got {label[:40]!r}"
-        return Item(name, "", partial(grids.refuse, "without a class", reason), split)
+        return Item(name, "", partial(refuse, "without a class", reason), split)
     return Item(name, label, partial(_ts_signal, values), split)
 
 

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_keras.data import grids
 from cnn_keras.data.encoded import Unreadable
-from cnn_keras.data.read import Item
+from cnn_keras.data.read import Item, called, class_folders
 from cnn_keras.fault import Fault
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -57,9 +56,9 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
-    """One sub-folder of NIfTI files per class; see `grids.folder`."""
+    """One sub-folder of NIfTI files per class; see `class_folders`."""
     _nibabel()
-    return grids.folder(path, suffixes=SUFFIXES, load=read, group=group)
+    return class_folders(path, group, suffixes=SUFFIXES, load=read, noun="volume")
 
 
 def mni152(size: tuple[int, int, int]) -> list[Item]:
@@ -112,7 +111,7 @@ def items(source: str, **arguments) -> list[Item]:
         raise Fault(f"data.source must be folder or mni152, got {source!r}")
     if source == "folder":
         arguments.pop("size", None)  # its volumes are framed when all have been read
-    return grids.called(functions[source], source, arguments)
+    return called(functions[source], source, arguments)
 
 
 def _upright(nibabel, path: Path) -> tuple[np.ndarray, list[str]]:
