@@ -195,11 +195,14 @@ def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, pat
     start = tested.images.mean(axis=(0, 1, 2))
     made = seeing.maximise_activation(trained.model, layer, units=units, start=start)
     drawn = []
-    for image, (left, top, right, bottom) in zip(np.round(made.images).astype(np.uint8), made.boxes, strict=True):
-        drawn.append(image[max(top, 0) : bottom, max(left, 0) : right])
+    for image, (left, top, right, bottom) in zip(made.images, made.boxes, strict=True):
+        seen = image[max(top, 0) : bottom, max(left, 0) : right]
+        low, high = np.percentile(seen, [1, 99])  # what excites a unit need not be of strong contrast
+        drawn.append((np.clip((seen - low) / max(high - low, 1), 0, 1) * 255).round().astype(np.uint8))
     names = [trained.names[k] if classes else f"unit {k}" for k in units]
     titles = [f"{name} · {activation:.1f}" for name, activation in zip(names, made.activations, strict=True)]
-    heading = f"{layer}: images made to excite one {'class' if classes else 'unit'} each, by gradient ascent"
+    one = "class" if classes else "unit"
+    heading = f"{layer}: images made to excite one {one} each, by gradient ascent, drawn at full contrast"
     return pictures.contact_sheet(drawn, titles, path, heading=heading, size=1.0)
 
 
