@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import intake, labelled, savedmodel, stages
+from pipelines import intake, labelled, savedmodel, stages, transfer
 from pipelines.recipe import Name, Positive, Section, Train
 
 if TYPE_CHECKING:
@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     import numpy as np
     import tensorflow as tf
 
+    from pipelines.fit import Row
     from pipelines.stages import Run
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
+MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes
 Metric = Literal["accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1"]
 
 
@@ -56,6 +58,7 @@ def depends(stage: str, recipe: Any, *, data: Sequence[str], preparing: Sequence
             family = f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py"
             loading = [f"cnn_keras/{name}.py" for name in ("pretrained", "zoo", "checkpoints", "torch_tensors")]
             used = [*data, *(loading if recipe.model.weights else [])]
+            used += ["pipelines/transfer.py"] if recipe.train.transfer else []
             code = {"code": stages.code_digest(family, "cnn_keras/layers.py", *used)}
             given = Path(recipe.model.weights or "")
             return {**code, "weights": stages.file_digest(given)} if given.is_file() else code
@@ -76,7 +79,7 @@ def check(recipe: Any, input_shape: tuple[int, ...]) -> None:
     arguments = {"input_shape": input_shape, "classes": 2, **recipe.model.arguments}
     models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)
     try:
-        models.build(recipe.model.builder, **arguments)
+        network = models.build(recipe.model.builder, **arguments)
     except Fault:
         raise
     except (TypeError, ValueError) as error:  # what Keras makes of an argument of the wrong kind
@@ -84,6 +87,7 @@ def check(recipe: Any, input_shape: tuple[int, ...]) -> None:
         raise Fault(
             f"model: {recipe.model.builder} must be buildable with {recipe.model.arguments}, got: {last}"
         ) from None
+    transfer.check(recipe, network)
     keras.utils.clear_session()
 
 
@@ -101,7 +105,9 @@ def assemble(
     from cnn_keras import models, pretrained
 
     builder, weights, classes = recipe.model.builder, recipe.model.weights, len(data["classes"])
-    network = models.build(builder, weights=weights, input_shape=shape, classes=classes, **recipe.model.arguments)
+    network = models.build(builder, input_shape=shape, classes=classes, **recipe.model.arguments)
+    fresh = pretrained.load(network, builder, weights) if weights else ()
+    transfer.freeze(network, recipe.train.transfer, fresh=fresh)
     entry = keras.Input(shape, dtype=dtype, name=name)
     normalization = (weights and pretrained.normalization(builder, weights)) or data["normalization"]
     if normalization is None:
@@ -139,9 +145,9 @@ def objective(model: "keras.Model", recipe: Any) -> dict[str, Any]:
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if settings.focal_gamma:  # without the paper's balance α, which is `class_weights`
         loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=settings.focal_gamma, from_logits=True)
-    elif settings.label_smoothing:
+    elif _one_hot(recipe):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
-    accuracy = keras.metrics.CategoricalAccuracy if _one_hot(settings) else keras.metrics.SparseCategoricalAccuracy
+    accuracy = keras.metrics.CategoricalAccuracy if _one_hot(recipe) else keras.metrics.SparseCategoricalAccuracy
     measured = [accuracy(name="accuracy")]
     if not isinstance(model.output, dict):
         return {"loss": loss, "metrics": measured}
@@ -154,17 +160,21 @@ def objective(model: "keras.Model", recipe: Any) -> dict[str, Any]:
 
 
 def targets(
-    model: "keras.Model", settings: Train, classes: int, weights: "np.ndarray[Any, Any] | None" = None
+    model: "keras.Model", recipe: Any, classes: int, weights: "np.ndarray[Any, Any] | None" = None
 ) -> Callable[..., Any]:
-    """A map from batches of (examples, labels) to what `fit` takes for this objective; `weights` are the classes'."""
+    """A map from batches of (examples, labels) to what `fit` takes for this objective; `weights` are the classes'.
+
+    Labels are integers (batch,), or shares (batch, classes) of examples that were mixed.
+    """
     import tensorflow as tf
 
     heads = list(model.output) if isinstance(model.output, dict) else None
 
     def apply(examples: Any, labels: Any) -> tuple[Any, ...]:
-        wanted = tf.one_hot(labels, classes) if _one_hot(settings) else labels
+        shares = labels if labels.shape.rank == 2 else tf.one_hot(labels, classes)
+        wanted = shares if _one_hot(recipe) else labels
         answer = dict.fromkeys(heads, wanted) if heads else wanted
-        return (examples, answer) if weights is None else (examples, answer, tf.gather(weights, labels))
+        return (examples, answer) if weights is None else (examples, answer, tf.linalg.matvec(shares, weights))
 
     return apply
 
@@ -179,8 +189,14 @@ def class_weights(prepared: Path, classes: Sequence[str]) -> "np.ndarray[Any, An
     return np.asarray(compute_class_weight("balanced", classes=np.array(classes), y=labels), np.float32)
 
 
-def _one_hot(settings: Train) -> bool:
-    return bool(settings.focal_gamma or settings.label_smoothing)
+def _one_hot(recipe: Any) -> bool:
+    """Whether the labels are shares of classes: the loss wants them so, or examples are mixed."""
+    named = {
+        entry if isinstance(entry, str) else next(iter(entry))
+        for entry in recipe.augment
+        if isinstance(entry, str | dict)
+    }
+    return bool(recipe.train.focal_gamma or recipe.train.label_smoothing or named & MIXED)
 
 
 def _write_anatomy(model: "keras.Model", path: Path) -> None:
@@ -217,30 +233,16 @@ def train(
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
-    examples = data["splits"]["train"]
     fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
     keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
     model = assembled()
-    fit.compile_model(model, settings, steps=-(-examples // settings.batch_size), **objective(model, recipe))
-    weights = class_weights(run.finished("prepare"), data["classes"]) if settings.class_weights else None
-    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {examples:,} {noun}s")
+    parameters = f"{model.count_params():,} parameters"
+    if settings.transfer:
+        parameters += f", {transfer.trained_parameters(model):,} of them trained ({settings.transfer.mode})"
+    run.console.print(f"          {recipe.model.builder}: {parameters}, {data['splits']['train']:,} {noun}s")
     _write_anatomy(model, folder / "anatomy.csv")
-
-    def on_epoch(number: int, row: fit.Row) -> None:
-        run.tracker.metrics(row, step=number)
-        run.tracker.system()
-
-    history = fit.fit(
-        model,
-        settings,
-        folder,
-        batches=lambda epochs: batches(epochs).map(targets(model, settings, len(data["classes"]), weights)),
-        validation=validation.map(targets(model, settings, len(data["classes"]))),
-        images=examples,
-        console=run.console,
-        on_epoch=on_epoch,
-        extend_to=extend_to,
-    )
+    fitted = _fitting(run, batches, validation)
+    history = transfer.train(model, run, folder, fitted=fitted, extend_to=extend_to)
     model = headless(model)
     savedmodel.save_keras(model, folder / "model.keras")
     best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
@@ -253,6 +255,49 @@ def train(
         "parameters": model.count_params(),
         "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
     }
+
+
+def _fitting(
+    run: "Run", batches: "Callable[[range], tf.data.Dataset]", validation: "tf.data.Dataset"
+) -> "Callable[..., list[Row]]":
+    """What compiles a model and trains it on these batches, or on others; see `transfer.train`."""
+    from pipelines import fit
+
+    data = run.facts("prepare")
+    examples, classes = data["splits"]["train"], data["classes"]
+    weights = class_weights(run.finished("prepare"), classes) if run.recipe.train.class_weights else None
+
+    def fitted(
+        model: "keras.Model",
+        settings: Train,
+        folder: Path,
+        *,
+        batches: "Callable[[range], tf.data.Dataset]" = batches,
+        validation: "tf.data.Dataset" = validation,
+        done: int = 0,
+        extend_to: int | None = None,
+    ) -> "list[Row]":
+        steps, shares = -(-examples // settings.batch_size), transfer.shares(model, settings.transfer)
+        fit.compile_model(model, settings, steps=steps, shares=shares, **objective(model, run.recipe))
+        weighted = targets(model, run.recipe, len(classes), weights)
+        return fit.fit(
+            model,
+            settings,
+            folder,
+            batches=lambda epochs: batches(range(done + epochs.start, done + epochs.stop)).map(weighted),
+            validation=validation.map(targets(model, run.recipe, len(classes))),
+            images=examples,
+            console=run.console,
+            on_epoch=lambda number, row: _on_epoch(run, done + number, row),
+            extend_to=extend_to,
+        )
+
+    return fitted
+
+
+def _on_epoch(run: "Run", number: int, row: "Row") -> None:
+    run.tracker.metrics(row, step=number)
+    run.tracker.system()
 
 
 def trained(run: "Run") -> "keras.Model":

@@ -12,13 +12,14 @@ import io
 import json
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from cnn_keras.fault import Fault
+from pipelines import transfer
 from pipelines.recipe import Train
 from pipelines.stages import write_text
 
@@ -92,13 +93,26 @@ def fit(
 
 
 def compile_model(
-    model: "keras.Model", settings: Train, *, loss: Any, metrics: Any, steps: int, loss_weights: Any = None
+    model: "keras.Model",
+    settings: Train,
+    *,
+    loss: Any,
+    metrics: Any,
+    steps: int,
+    loss_weights: Any = None,
+    shares: Sequence[float] | None = None,
 ) -> None:
-    """Compile with the recipe's optimiser and schedule; `steps` are the batches of one epoch."""
+    """Compile with the recipe's optimiser and schedule.
+
+    Args:
+        steps: the batches of one epoch.
+        shares: of the learning rate, one for each trainable variable; all have the whole of it unless given.
+    """
     import keras
 
     optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
-    chosen = optimizer[settings.optimizer](
+    kind = optimizer[settings.optimizer]
+    chosen = (transfer.layerwise(kind, shares) if shares else kind)(
         schedule(settings, steps),
         **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
         weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),
@@ -243,7 +257,7 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
             with temporary.open("wb") as file:
                 np.savez(file, history=json.dumps(self.history), **values)
             temporary.replace(folder / STATE)
-            write_text(folder / "history.csv", _csv(self.history))
+            write_history(self.history, folder)
 
     return Keeper()
 
@@ -295,6 +309,11 @@ def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
     speed = f"{row['images_per_second']:,.0f} img/s"
     star = "[yellow]★[/]" if starred else " "
     return f"          {len(history):>3}/{epochs} {star} {figures}  [dim]{speed}, {left:.0f} s left[/]"
+
+
+def write_history(history: list[Row], folder: Path) -> None:
+    """The rows of the epochs, numbered from 1, as `history.csv`."""
+    write_text(folder / "history.csv", _csv(history))
 
 
 def _csv(history: list[Row]) -> str:

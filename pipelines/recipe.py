@@ -57,6 +57,24 @@ class Model(Section):
         return dict(self.__pydantic_extra__ or {})
 
 
+class Transfer(Section):
+    """What is trained of a network that starts from given weights; see `pipelines.transfer`."""
+
+    mode: Literal["head", "cached", "partial", "full", "staged"]
+    blocks: Positive | None = None  # of partial: how many blocks before the classifier are trained with it
+    head_epochs: Positive = 5  # of staged: epochs of the classifier alone, among all the epochs
+    unfrozen_rate: Annotated[float, Field(gt=0)] = 0.1  # of staged: what learning_rate is multiplied by after them
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None  # rate of each block against the one behind it
+
+    @model_validator(mode="after")
+    def _mode_is_whole(self) -> Self:
+        if (self.mode == "partial") != bool(self.blocks):
+            raise ValueError("blocks goes with mode: partial, and only with it")
+        if self.layer_decay and self.mode in ("head", "cached"):
+            raise ValueError(f"layer_decay does not go with mode: {self.mode}, which trains the classifier alone")
+        return self
+
+
 class Train(Section):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
@@ -76,6 +94,7 @@ class Train(Section):
     clip_norm: Annotated[float, Field(gt=0)] | None = None  # the gradient's largest norm, over all weights
     accumulate: Positive = 1  # batches whose gradients are averaged into one step
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
+    transfer: Transfer | None = None  # what of a network with weights to start from is trained; null trains it all
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
     mixed_precision: bool = False
@@ -93,6 +112,14 @@ class Train(Section):
             raise ValueError("focal_gamma does not go with label_smoothing")
         if self.schedule == "plateau" and self.warmup_epochs:
             raise ValueError("warmup_epochs does not go with schedule: plateau")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_epochs(self) -> Self:
+        if self.transfer and self.transfer.mode == "staged":
+            least = self.transfer.head_epochs + self.warmup_epochs
+            if self.epochs <= least:
+                raise ValueError(f"epochs must be above transfer.head_epochs + warmup_epochs ({least})")
         return self
 
 

@@ -139,3 +139,20 @@ def test_arrays_hold_the_split_or_its_beginning(folder):
     assert labels.tolist() == [number % 3 for number in range(COUNT)]
     assert ids.tolist() == [f"{number}–ü" for number in range(COUNT)]
     assert batch.arrays(folder, "train", SHAPE, limit=5).ids.tolist() == [f"{number}–ü" for number in range(5)]
+
+
+def test_mixed_examples_have_shares_of_their_classes_and_are_mixed_alike_when_resumed(folder, memory):
+    mixed = augment.compose(["mixup"])
+    whole = training(folder, range(3), memory=memory, augment=mixed, classes=3)
+    for _, labels in whole:
+        np.testing.assert_allclose(np.sum(labels, axis=1), 1, rtol=1e-6)
+    assert any(0.01 < share < 0.99 for _, labels in whole for shares in labels for share in shares)
+    assert training(folder, range(1, 3), memory=memory, augment=mixed, classes=3) == whole[len(whole) // 3 :]
+
+
+def test_a_crop_cuts_from_pictures_read_larger_than_the_network_sees(folder, memory):
+    cropped = augment.compose([{"resized_crop": {"source": [8, 12]}}], size=(4, 6))
+    found = batch.training(
+        folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=8, seed=0, augment=cropped, memory=memory
+    )
+    assert {images.shape[1:] for images, _ in found} == {(4, 6, 3)}

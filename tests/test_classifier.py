@@ -90,9 +90,18 @@ def test_without_its_heads_a_model_answers_the_same_logits():
 def test_labels_are_numbers_unless_the_loss_wants_shares(settings, labels):
     recipe = recipe_of(*settings)
     model = one_headed()
-    apply = classifier.targets(model, recipe.train, 3)
+    apply = classifier.targets(model, recipe, 3)
     _, wanted = apply(tf.zeros((2, 2)), tf.constant([0, 2]))
     np.testing.assert_array_equal(wanted, labels)
+
+
+def test_shares_of_mixed_examples_go_to_the_loss_as_they_are_and_are_weighed_by_both_classes():
+    recipe = recipe_of("augment=[mixup]")
+    shares = [[0.75, 0.25, 0.0], [0.0, 0.0, 1.0]]
+    apply = classifier.targets(one_headed(), recipe, 3, np.array([1.0, 2.0, 4.0], "float32"))
+    _, wanted, weights = apply(tf.zeros((2, 2)), tf.constant(shares))
+    np.testing.assert_array_equal(wanted, shares)
+    np.testing.assert_array_equal(weights, [1.25, 4.0])
 
 
 def test_the_label_smoothing_loss_is_the_cross_entropy_with_smoothed_labels():
@@ -164,3 +173,19 @@ def test_googlenet_trains_with_its_heads_and_is_exported_without_them(tmp_path, 
     model = keras.saving.load_model(tmp_path / "runs/classify/heads/train/model.keras")
     assert not isinstance(model.output, dict)
     assert stages.read_json(tmp_path / "runs/classify/heads/export/manifest.json")["facts"]["agreement"]["changed"] == 0
+
+
+@pytest.mark.slow
+def test_a_run_with_everything_that_changes_the_loss_trains_and_is_exported(tmp_path, monkeypatch):
+    from conftest import cnn
+
+    write_digits(tmp_path / "photos", classes=3, each=20)
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "craft.yaml").write_text(
+        "task: classify\ndata: {source: folder, path: photos, size: [28, 28], channels: 1}\n"
+        "augment: [{crop: {padding: 2}}, mixup, cutmix]\nmodel: {builder: lenet.lenet5_modern}\n"
+        "train: {epochs: 8, batch_size: 16, learning_rate: 3e-3, label_smoothing: 0.1, class_weights: balanced, "
+        "ema: 0.8}\n"
+        "evaluate: {baselines: false, require: {accuracy: 0.5}}\n"
+    )
+    assert cnn("run", "craft.yaml") == 0

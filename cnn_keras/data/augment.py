@@ -1,153 +1,166 @@
-"""Augmentations: factories of functions of (example, seed).
+"""Augmentations: factories of functions of (example, seed), and what a recipe makes of them.
 
 An example is a dict with `image`, uint8 (height, width, channels), 0–255, and whatever else it carries; a seed is
 int32 (2,). The same seed gives the same picture in whatever order threads run, because nothing here keeps state. An
-augmentation moves every key it knows and refuses an example with one that it cannot move.
+augmentation moves every key it knows – `cnn_keras.data.steps` says which and how – and refuses an example with one
+that it cannot move.
 
-A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`.
+A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`. The factories are in
+`geometry.py`, `colour.py`, `policy.py` (RandAugment) and, for whole batches, `mixing.py`. To add one, write a
+factory there whose annotation says what it returns.
 """
 
 import difflib
 import inspect
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
 
+import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data import colour, geometry, mixing, policy
+from cnn_keras.data.colour import (
+    blur,
+    brighten,
+    cutout,
+    fit_pca_colour,
+    grey,
+    noise,
+    pca_colour,
+    saturate,
+    tint,
+)  # fmt: skip
+from cnn_keras.data.geometry import (
+    affine,
+    crop,
+    elastic,
+    flip,
+    mirror,
+    resized_crop,
+    rotate,
+    scale_jitter,
+    shear,
+)  # fmt: skip
+from cnn_keras.data.mixing import Mixing, cutmix, mixup, mosaic
+from cnn_keras.data.policy import Policy, rand_augment
+from cnn_keras.data.steps import Chain, Colour, Geometry, Step
 from cnn_keras.fault import Fault, check_arguments
 
 Augmentation = Callable[[dict, tf.Tensor], dict]
-UNMOVED = frozenset({"id", "label"})  # geometry does not touch these
+FITTED = {"pca_colour": fit_pca_colour}  # augmentations with arguments that are fitted on the training split
+
+__all__ = [
+    "Augmentation", "Composed", "affine", "blur", "brighten", "catalogue", "compose", "crop", "cutmix", "cutout",
+    "elastic", "fit", "flip", "grey", "mirror", "mixup", "mosaic", "noise", "pca_colour", "rand_augment",
+    "resized_crop", "rotate", "saturate", "scale_jitter", "shear", "tint",
+]  # fmt: skip
 
 
-def mirror() -> Augmentation:
-    """Left and right exchanged, every second time."""
+class Composed:
+    """What a recipe lists, one after the other, each with a seed of its own.
 
-    def apply(example: dict, seed: tf.Tensor) -> dict:
-        _only_image(example, "mirror")
-        image = example["image"]
-        return {**example, "image": tf.where(tf.random.stateless_uniform((), seed) < 0.5, image[:, ::-1], image)}
+    Attributes:
+        mixes: whether `mix` does anything, and labels must be one-hot.
+        source: (height, width) that pictures are to be read at; None is the size they end with.
+    """
 
-    return apply
+    def __init__(self, parts: Sequence[Step | Policy | Mixing], *, compiled: bool | None = None) -> None:
+        single = [(number, part) for number, part in enumerate(parts) if not isinstance(part, Mixing)]
+        flat = [
+            (number, step) for number, part in single for step in (part.steps if isinstance(part, Policy) else [part])
+        ]
+        self._numbers = [number for number, _ in flat]
+        self._chain = Chain([step for _, step in flat], compiled=compiled)
+        self.mixings = [(number, part) for number, part in enumerate(parts) if isinstance(part, Mixing)]
+        self.mixes = bool(self.mixings)
+        self.source = next((part.source for _, part in single if isinstance(part, Geometry) and part.source), None)
+
+    def __call__(self, example: dict, seed: tf.Tensor) -> dict:
+        """Augment one example."""
+        return self._chain(example, [tf.random.experimental.stateless_fold_in(seed, n) for n in self._numbers])
+
+    def mix(self, batch: dict, seed: tf.Tensor) -> dict:
+        """Mix the examples of a batch, after each was augmented: see `cnn_keras.data.mixing`."""
+        for number, step in self.mixings:
+            batch = step(batch, tf.random.experimental.stateless_fold_in(seed, number))
+        return batch
 
 
-def affine(
-    *, rotate: float = 0.0, shift: float = 0.0, zoom: float = 0.0, shear: float = 0.0, fill: str = "constant"
-) -> Augmentation:
-    """Rotation, shift, zoom and shear about the centre, composed into one bilinear resampling.
+def compose(
+    recipe: Sequence[str | dict[str, dict]],
+    *,
+    size: tuple[int, int] | None = None,
+    fitted: Mapping[str, Mapping] | None = None,
+) -> Composed | None:
+    """The augmentations that a recipe lists; None for an empty list.
 
     Args:
-        rotate: largest angle, in degrees, either way.
-        shift: largest move along each axis, as a fraction of that axis, either way.
-        zoom: largest change of scale; 0.1 draws a factor in [1 / 1.1, 1.1], even in its logarithm.
-        shear: largest horizontal shear angle, in degrees, either way.
-        fill: what stands beyond the border: "constant" (black), "nearest", "reflect" or "wrap".
-    """
-    if fill not in ("constant", "nearest", "reflect", "wrap"):
-        raise Fault(f"augment.affine.fill must be constant, nearest, reflect or wrap, got {fill!r}")
-    _check_amounts("affine", rotate=rotate, shift=shift, zoom=zoom, shear=shear)
-
-    def apply(example: dict, seed: tf.Tensor) -> dict:
-        _only_image(example, "affine")
-        image = example["image"]
-        draws = tf.random.stateless_uniform((5,), seed, -1.0, 1.0)
-        size = tf.cast(tf.shape(image)[:2], tf.float32)
-        transform = _about_centre(
-            angle=draws[0] * math.radians(rotate),
-            shear=draws[1] * math.radians(shear),
-            scale=tf.exp(draws[2] * math.log1p(zoom)),
-            move=draws[3:] * shift * size,
-            centre=(size - 1) / 2,
-        )
-        return {**example, "image": _transformed(image, transform, fill)}
-
-    return apply
-
-
-def _about_centre(*, angle, shear, scale, move, centre) -> tf.Tensor:
-    """The eight numbers that map an output pixel (x, y) to the input pixel it is read from.
-
-    Input = A (output − centre − move) + centre with A = shear · rotation / scale.
-    """
-    cos, sin, slope = tf.cos(angle) / scale, tf.sin(angle) / scale, tf.tan(shear)
-    a, b, c, d = cos + slope * sin, slope * cos - sin, sin, cos
-    y, x = centre[0] + move[0], centre[1] + move[1]
-    return tf.stack([a, b, centre[1] - a * x - b * y, c, d, centre[0] - c * x - d * y, 0.0, 0.0])
-
-
-def _transformed(image: tf.Tensor, transform: tf.Tensor, fill: str) -> tf.Tensor:
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
-        images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
-        transforms=transform[None],
-        output_shape=tf.shape(image)[:2],
-        fill_value=0.0,
-        interpolation="BILINEAR",
-        fill_mode=fill.upper(),
-    )[0]
-    return tf.ensure_shape(tf.saturate_cast(tf.round(moved), tf.uint8), image.shape)
-
-
-def brighten(*, brightness: float = 0.0, contrast: float = 0.0) -> Augmentation:
-    """Brightness moved by up to ± `brightness` × 255, contrast scaled by a factor in 1 ± `contrast` about the mean."""
-    _check_amounts("brighten", brightness=brightness, contrast=contrast)
-
-    def apply(example: dict, seed: tf.Tensor) -> dict:
-        draws = tf.random.stateless_uniform((2,), seed, -1.0, 1.0)
-        image = tf.cast(example["image"], tf.float32)
-        mean = tf.reduce_mean(image)
-        changed = (image - mean) * (1 + contrast * draws[0]) + mean + 255 * brightness * draws[1]
-        return {**example, "image": tf.saturate_cast(tf.round(changed), tf.uint8)}
-
-    return apply
-
-
-def compose(recipe: Sequence[str | dict[str, dict]]) -> Augmentation | None:
-    """The augmentations that a recipe lists, one after the other, each with a seed of its own; None for an empty list.
+        recipe: names, or one-entry mappings of a name to arguments; those of batches last.
+        size: (height, width) that pictures must end with: what crops cut unless the recipe says otherwise. None lets
+            them keep the picture's.
+        fitted: what `fit` found on the training split.
 
     Raises:
-        Fault: an unknown name or argument.
+        Fault: an unknown name or argument, another size at the end, or an augmentation of batches before one of
+            examples.
     """
-    steps = [_built(entry) for entry in recipe]
+    parts = [_built(entry, size, fitted or {}) for entry in recipe]
+    kinds = [isinstance(part, Mixing) for part in parts]
+    if kinds != sorted(kinds):
+        late = parts[kinds.index(True)].name
+        raise Fault(f"augment.{late} must stand after all that are not of batches; move it to the end of the list")
+    sized = [part for part in parts if isinstance(part, Geometry) and part.size]
+    if size and sized and sized[-1].size != tuple(size):
+        raise Fault(f"augment.{sized[-1].name}.size must be data.size, {list(size)}, got {list(sized[-1].size)}")
+    return Composed(parts) if parts else None
 
-    def apply(example: dict, seed: tf.Tensor) -> dict:
-        for number, step in enumerate(steps):
-            example = step(example, tf.random.experimental.stateless_fold_in(seed, number))
-        return example
 
-    return apply if steps else None
+def fit(recipe: Sequence[str | dict[str, dict]], images: Callable[[], Iterable[np.ndarray]]) -> dict[str, dict]:
+    """What the augmentations of a recipe must know of the training split: JSON, `fitted` of `compose`.
+
+    Args:
+        images: opens a pass over the training split, in batches of uint8 (N, height, width, channels); nothing is
+            read if the recipe needs nothing.
+    """
+    needed = {_entry(entry)[0] for entry in recipe} & FITTED.keys()
+    return {name: FITTED[name](images()) for name in sorted(needed)}
 
 
-def catalogue() -> dict[str, Callable[..., Augmentation]]:
-    """Every augmentation that a recipe may name: the public factories of this file."""
-    return {
-        name: function
-        for name, function in globals().items()
+def catalogue() -> dict[str, Callable[..., Step | Policy | Mixing]]:
+    """Every augmentation that a recipe may name: the public factories of four files."""
+    return {name: function for module in (geometry, colour, policy, mixing) for name, function in _factories(module)}
+
+
+def _factories(module: ModuleType) -> list[tuple[str, Callable]]:
+    kinds = (Geometry, Colour, Policy, Mixing)
+    return [
+        (name, function)
+        for name, function in vars(module).items()
         if inspect.isfunction(function)
-        and inspect.signature(function).return_annotation is Augmentation
+        and function.__module__ == module.__name__
+        and inspect.signature(function).return_annotation in kinds
         and not name.startswith("_")
-    }
+    ]
 
 
-def _built(entry: str | dict[str, dict]) -> Augmentation:
+def _entry(entry: str | dict[str, dict]) -> tuple[str, dict]:
     if isinstance(entry, dict) and len(entry) != 1:
         raise Fault(f"augment must list one augmentation per entry, got {', '.join(entry) or 'an empty mapping'}")
     name, arguments = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+    return name, arguments or {}
+
+
+def _built(
+    entry: str | dict[str, dict], size: tuple[int, int] | None, fitted: Mapping[str, Mapping]
+) -> Step | Policy | Mixing:
+    name, arguments = _entry(entry)
     known = catalogue()
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
         raise Fault(f"augment.{name}: unknown augmentation; {meant}")
-    check_arguments(known[name], arguments or {}, where=f"augment.{name}")
-    return known[name](**(arguments or {}))
-
-
-def _check_amounts(name: str, **amounts: float) -> None:
-    for key, amount in amounts.items():
-        number = isinstance(amount, int | float) and not isinstance(amount, bool)
-        if not number or not 0 <= amount < math.inf:
-            raise Fault(f"augment.{name}.{key} must be a number of at least 0, got {amount!r}")
-
-
-def _only_image(example: dict, name: str) -> None:
-    if unknown := sorted(example.keys() - UNMOVED - {"image"}):
-        raise ValueError(f"{name} cannot move {', '.join(unknown)}")
+    given = {**fitted.get(name, {}), **arguments}
+    check_arguments(known[name], given, where=f"augment.{name}")
+    if size and "source" in inspect.signature(known[name]).parameters:  # the crops
+        given = {"size": size, **given}
+    return known[name](**given)

@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import records
-from cnn_keras.data.augment import Augmentation
+from cnn_keras.data.augment import Augmentation, Composed
 from cnn_keras.data.encoded import decode
 from cnn_keras.data.framing import frame
 
@@ -68,6 +68,7 @@ def training(
     seed: int,
     augment: Augmentation | None = None,
     memory: int = 2**31,
+    classes: int | None = None,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of `epochs`, one after the other; ceil(count / batch_size) batches each.
 
@@ -76,14 +77,20 @@ def training(
         epochs: their numbers, for example range(3, 20) when three are already done.
         augment: a function of (example, seed) from `cnn_keras.data.augment`.
         memory: bytes that the decoded split may take – twice that while it is read; a larger one is streamed.
+        classes: how many there are; needed where `augment.mixes`.
 
     Yields:
-        (images uint8 (batch, height, width, channels), labels int64 (batch,))
+        (images uint8 (batch, height, width, channels), labels int64 (batch,)), or labels float32 (batch, classes)
+        where examples are mixed.
     """
+    if isinstance(augment, Composed) and augment.source:
+        shape = shape._replace(size=augment.source)  # more than the network sees, for crops to cut from
     if count * math.prod((*shape.size, shape.channels)) <= memory:
         epoch = _gathered(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
     else:
         epoch = _streamed(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
+    if isinstance(augment, Composed) and augment.mixes:
+        epoch = _mixing(epoch, augment, classes=classes, seed=seed)
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
@@ -136,6 +143,23 @@ def _streamed(
         return shuffled.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
+
+
+def _mixing(epoch: Callable, augment: Composed, *, classes: int, seed: int) -> Callable:
+    """The same epoch, the examples of each batch mixed and their labels one-hot."""
+
+    def mixed(number: tf.Tensor) -> tf.data.Dataset:
+        key = _key(seed, number)
+
+        def mix(place: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
+            images, labels = pair
+            drawn = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
+            found = augment.mix({"image": images, "label": tf.one_hot(labels, classes)}, drawn)
+            return found["image"], found["label"]
+
+        return epoch(number).enumerate().map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return mixed
 
 
 def _mixed(window: tuple, key: tf.Tensor) -> tuple:

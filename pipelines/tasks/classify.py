@@ -13,9 +13,14 @@ from pipelines.recipe import Model, Train
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from cnn_keras.data.batch import Shape
     from pipelines.stages import Run
+
+
+# What stands between the records and the network, in `cnn_keras/data/`.
+TRAINING = ("augment", "steps", "sampling", "geometry", "colour", "policy", "mixing", "batch", "encoded", "framing")
 
 
 class Recipe(recipes.Recipe):
@@ -34,7 +39,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     code = classifier.depends(
         stage,
         recipe,
-        data=[f"cnn_keras/data/{name}.py" for name in ("augment", "batch", "encoded", "framing")],
+        data=[f"cnn_keras/data/{name}.py" for name in TRAINING],
         preparing=["cnn_keras/data", "pipelines/intake.py", "pipelines/labelled.py"],
     )
     return {**code, "files": labelled.files_digest(recipe.data)} if stage == "prepare" else code
@@ -44,7 +49,7 @@ def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
     from cnn_keras.data import augment
 
-    augment.compose(recipe.augment)
+    augment.compose(recipe.augment, size=recipe.data.size)
     classifier.check(recipe, (*recipe.data.size, recipe.data.channels))
 
 
@@ -53,8 +58,8 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     from cnn_keras.data import augment, batch
 
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
-    shape, augmented = labelled.shape_of(recipe.data), augment.compose(recipe.augment)
-    chosen, size = labelled.validation_split(data), recipe.train.batch_size
+    shape = labelled.shape_of(recipe.data)
+    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=_fitted(run))
     if augmented is not None:
         _draw_augmented(folder, prepared, shape, augmented, recipe.seed)
 
@@ -65,10 +70,11 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
             shape,
             count=data["splits"]["train"],
             epochs=epochs,
-            batch_size=size,
+            batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             augment=augmented,
             memory=int(recipe.data.memory_gb * 2**30),
+            classes=len(data["classes"]),
         )
 
     return classifier.train(
@@ -76,9 +82,25 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         folder,
         assembled=lambda: assemble(recipe, data),
         batches=batches,
-        validation=batch.batches(prepared, chosen, shape, count=data["splits"][chosen], batch_size=size),
+        validation=ordered(run, labelled.validation_split(data)),
         extend_to=extend_to,
     )
+
+
+def _fitted(run: "Run") -> dict[str, Any]:
+    """The arguments of augmentations that are fitted on the training split, such as the axes of its colours."""
+    from cnn_keras.data import augment
+
+    return dict(augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in ordered(run, "train"))))
+
+
+def ordered(run: "Run", split: str) -> "tf.data.Dataset":
+    """The examples of a split in their order and as they are, in batches: (images uint8, labels int64)."""
+    from cnn_keras.data import batch
+
+    recipe, count = run.recipe, run.facts("prepare")["splits"][split]
+    shape, size = labelled.shape_of(recipe.data), recipe.train.batch_size
+    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size)
 
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
@@ -122,7 +144,8 @@ def _draw_augmented(folder: Path, prepared: Path, shape: "Shape", augmented: Any
     from cnn_keras.data import batch
     from pipelines import pictures
 
-    sample = batch.arrays(prepared, "train", shape, limit=6)
+    seen = shape._replace(size=augmented.source or shape.size)
+    sample = batch.arrays(prepared, "train", seen, limit=6)
     rows = []
     for row, (image, name) in enumerate(zip(sample.images, sample.ids, strict=True)):
         drawn = [augmented({"image": image}, [seed + row, number])["image"].numpy() for number in range(9)]

@@ -1,0 +1,139 @@
+"""Sampling: a picture read at other places. All the geometry of a sample is one 3 × 3 matrix, applied once.
+
+A matrix maps a pixel (x, y, 1) of the result to the pixel of the source that it is read from; the middle of the top
+left pixel is (0, 0). Steps that follow one another multiply: the first step's matrix stands on the left. An elastic
+warp adds a field of displacements to the result's pixels before the matrix is applied.
+
+Functions take images, 0–255, of shape (height, width, channels), and a `size`, (height, width) of the result. Where
+sizes are static they can be compiled by XLA, which makes one loop of each and is several times faster than
+TensorFlow's own operation; with dynamic sizes they work as well.
+"""
+
+import tensorflow as tf
+
+FILLS = ("constant", "nearest", "reflect", "wrap")  # what stands beyond the border; constant is black, and class 0
+ROUNDS = 16  # of the iteration that inverts a field, whose displacements change by less than a pixel per pixel
+
+
+def resampled(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
+    """`image`, uint8, bilinear by TensorFlow's own operation: uint8 (*size, channels). Slow; needs no compiler."""
+    moved = tf.raw_ops.ImageProjectiveTransformV3(
+        images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
+        transforms=tf.reshape(matrix, [1, 9])[:, :8],
+        output_shape=size,
+        fill_value=0.0,
+        interpolation="BILINEAR",
+        fill_mode=fill.upper(),
+    )[0]
+    return tf.saturate_cast(tf.round(moved), tf.uint8)
+
+
+def sampled(
+    image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str, nodes: tf.Tensor | None = None
+) -> tf.Tensor:
+    """`image`, uint8, read bilinearly at every pixel's place: uint8 (*size, channels)."""
+    x, y = places(matrix, size, nodes)
+    if fill == "constant":  # a black frame, read by everything beyond
+        height, width = _sides(image)
+        x, y = (
+            tf.clip_by_value(place, -1.0, tf.cast(side, tf.float32)) + 1 for place, side in ((x, width), (y, height))
+        )
+        image, fill = tf.pad(image, [[1, 1], [1, 1], [0, 0]]), "nearest"
+    height, width = _sides(image)
+    left, top = tf.floor(x), tf.floor(y)
+    across, down = (x - left)[..., None], (y - top)[..., None]
+    columns, rows = (
+        [_inside(place + step, side, fill) for step in (0, 1)] for place, side in ((left, width), (top, height))
+    )
+    pixels = tf.reshape(image, [-1, image.shape[-1]])
+    corners = [[tf.cast(tf.gather(pixels, row * width + column), tf.float32) for column in columns] for row in rows]
+    upper, lower = (row[0] * (1 - across) + row[1] * across for row in corners)
+    return tf.saturate_cast(tf.round(upper * (1 - down) + lower * down), tf.uint8)
+
+
+def nearest(
+    labels: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str, nodes: tf.Tensor | None = None
+) -> tf.Tensor:
+    """`labels`, integers (height, width, channels), read at the nearest pixel, never blended; their dtype stays."""
+    height, width = _sides(labels)
+    x, y = (tf.floor(place + 0.5) for place in places(matrix, size, nodes))
+    flat = tf.reshape(labels, [-1, labels.shape[-1]])
+    found = tf.gather(flat, _inside(y, height, fill) * width + _inside(x, width, fill))
+    return _or_black(found, y, x, (height, width), fill)
+
+
+def gathered(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
+    """`image` of any dtype under a matrix of flips and whole pixels: rows and columns change places."""
+    height, width = _sides(image)
+    columns = matrix[0, 0] * tf.range(tf.cast(size[1], tf.float32)) + matrix[0, 2]
+    rows = matrix[1, 1] * tf.range(tf.cast(size[0], tf.float32)) + matrix[1, 2]
+    found = tf.gather(tf.gather(image, _inside(rows, height, fill)), _inside(columns, width, fill), axis=1)
+    return _or_black(found, rows[:, None], columns[None], (height, width), fill)
+
+
+def places(matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the source is read for each pixel of the result: x and y, float32 (*size), in pixels of the source."""
+    x = tf.range(tf.cast(size[1], tf.float32))[None]
+    y = tf.range(tf.cast(size[0], tf.float32))[:, None]
+    if nodes is not None:
+        across, down = (_weights(line, side, nodes.shape[0]) for line, side in ((x[0], size[1]), (y[:, 0], size[0])))
+        x, y = (
+            x + tf.matmul(down, tf.matmul(nodes[..., 0], across, transpose_b=True)),
+            y + tf.matmul(down, tf.matmul(nodes[..., 1], across, transpose_b=True)),
+        )
+    return (
+        matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
+        matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
+    )
+
+
+def displaced(points: tf.Tensor, size: tuple, nodes: tf.Tensor) -> tf.Tensor:
+    """The field at `points`, float32 (N, 2) of x and y in pixels of the result: displacements (N, 2).
+
+    `nodes`, float32 (count, count, 2), are the coefficients of uniform cubic B-splines, rows first, in pixels.
+    """
+    across = _weights(points[:, 0], size[1], nodes.shape[0])
+    down = _weights(points[:, 1], size[0], nodes.shape[0])
+    return tf.einsum("nr,rcd,nc->nd", down, nodes, across)
+
+
+def moved(points: tf.Tensor, matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tf.Tensor:
+    """Where `points` of the source, float32 (N, 2) of x and y in its pixels, are in the result."""
+    back = tf.linalg.inv(matrix)
+    straight = tf.matmul(points, back[:2, :2], transpose_b=True) + back[:2, 2]
+    found = straight
+    for _ in range(ROUNDS if nodes is not None else 0):
+        found = straight - displaced(found, size, nodes)
+    return found
+
+
+def _weights(place: tf.Tensor, side: int | tf.Tensor, count: int) -> tf.Tensor:
+    """How much each of `count` nodes says at each place along a side: float32 (places, count), rows sum to 1."""
+    cells = tf.cast(side, tf.float32) / (count - 3)
+    distance = tf.abs((place[:, None] + 0.5) / cells - (tf.range(float(count)) - 1))
+    near, far = 2 / 3 - distance**2 + distance**3 / 2, tf.maximum(2 - distance, 0) ** 3 / 6
+    return tf.where(distance < 1, near, far)
+
+
+def _inside(place: tf.Tensor, side: int | tf.Tensor, fill: str) -> tf.Tensor:
+    """A whole-numbered place, float32, as an index within the side, int32."""
+    length = tf.cast(side, tf.float32)
+    if fill == "wrap":
+        place = tf.math.floormod(place, length)
+    if fill == "reflect":  # d c b a | a b c d | d c b a
+        place = tf.math.floormod(place, 2 * length)
+        place = tf.minimum(place, 2 * length - 1 - place)
+    return tf.cast(tf.clip_by_value(place, 0.0, length - 1), tf.int32)
+
+
+def _or_black(found: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple, fill: str) -> tf.Tensor:
+    if fill != "constant":
+        return found
+    height, width = (tf.cast(side, tf.float32) for side in sides)
+    seen = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return tf.where(seen[..., None], found, tf.zeros([], found.dtype))
+
+
+def _sides(image: tf.Tensor) -> tuple:
+    """Height and width, as numbers where they are static."""
+    return tuple(known or tf.shape(image)[axis] for axis, known in enumerate(image.shape[:2]))
