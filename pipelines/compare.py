@@ -87,7 +87,8 @@ def read(reference: str, runs: Path) -> Measured:
     folder = stages.run_folder(reference, runs)
     evaluated, trained = folder / "evaluate", folder / "train"
     if not (evaluated / stages.MANIFEST).is_file():
-        there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in runs.glob("*/*") if path.is_dir()))
+        done = (path.parent.parent for path in runs.glob(f"*/*/evaluate/{stages.MANIFEST}"))
+        there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in done))
         raise Fault(
             f"RUNS must have been evaluated, found no result of {reference} in {folder}; run `cnn evaluate` on its "
             f"recipe. There are: {there or 'no runs'}"

@@ -21,14 +21,13 @@ from rich.console import Console
 from cnn_keras.fault import Fault
 from pipelines import transfer
 from pipelines.recipe import Train
-from pipelines.stages import write_text
+from pipelines.stages import STATE, write_text
 
 if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
 Row = dict[str, float]
-STATE = "state.npz"
 TIMINGS = ("seconds", "images_per_second")
 UNMEASURED = ("learning_rate", *TIMINGS)  # what a row of the history holds besides losses and metrics
 
@@ -306,7 +305,7 @@ def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
     figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
     recent = [row["seconds"] for row in history[-5:]]
     left = (epochs - len(history)) * sum(recent) / len(recent)
-    speed = f"{row['images_per_second']:,.0f} img/s"
+    speed = f"{row['images_per_second']:,.0f}/s"
     star = "[yellow]★[/]" if starred else " "
     return f"          {len(history):>3}/{epochs} {star} {figures}  [dim]{speed}, {left:.0f} s left[/]"
 

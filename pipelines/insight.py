@@ -75,7 +75,7 @@ def insight(
         layer: the one to look into; None takes the first, the middle and the last with a non-linearity, and what the
             classes look like.
         unit: the one of that layer; None takes some that answer to anything.
-        output: the folder for the pictures; None takes `insight` in the run's folder.
+        output: the folder for the pictures; None takes `insight` in the run's folder, or `insight-images` for images.
 
     Raises:
         Fault: no such run, layer or unit; an image that cannot be read; a SavedModel.
@@ -90,7 +90,7 @@ def insight(
     tested = _tested(trained, folder / "prepare", labelled.test_split(data), shape, IMAGES)
     shown = _given(trained, images, shape) if images else _telling(tested)
     drawings = _drawings(trained, tested, shown, layer=layer, unit=unit)
-    return _draw_all(drawings, output or folder / "insight", console)
+    return _draw_all(drawings, output or folder / ("insight-images" if images else "insight"), console)
 
 
 def draw(

@@ -94,7 +94,7 @@ def duplicates(items: "Sequence[Item]", examined: Sequence[Examined]) -> list[Pr
                 kind = "duplicate with another label"
             elif earlier.split != item.split:
                 kind = "duplicate across splits"
-            problems.append(Problem(kind, item.id, f"same pixels as {earlier.id}"))
+            problems.append(Problem(kind, item.id, f"same content as {earlier.id}"))
     return problems
 
 

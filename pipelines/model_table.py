@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # What a layer's name says of the block it is in: stage2_unit3_conv1_norm, inception4a_5x5_reduce, stem_relu.
 BLOCK = re.compile(r"stage\d+_unit\d+|[^_]*")
+WIDE = 110  # columns of a terminal that has room for a sentence about each network
 LONG = 60  # layers; longer networks are shown block by block
 QUANTITIES = {"parameters": "parameters", "trainable": "trainable", "multiply_adds": "multiply-adds"}
 
@@ -60,11 +61,13 @@ def show_catalogue(found: list[dict[str, Any]], console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("name", "input", "parameters", "mult-adds"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("parameters", "mult-adds") else "left")
-    table.add_column("about")
+    wide = console.width >= WIDE
+    if wide:
+        table.add_column("about")
     for row in found:
-        about = Text(row["about"], no_wrap=True, overflow="ellipsis")
+        about = [Text(row["about"], no_wrap=True, overflow="ellipsis")] if wide else []
         figures = (row["parameters"] or "–", row["multiply_adds"] or "–")
-        table.add_row(row["name"], times(row["input_shape"]), *figures, about)
+        table.add_row(row["name"], times(row["input_shape"]), *figures, *about)
     console.print(table, soft_wrap=False)
     console.print("[dim]figures as the literature prints them; `cnn models show NAME` names it[/]")
 

@@ -213,7 +213,16 @@ def _set(document: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise Fault(f"--set {key}: {section} is a value, not a section")
         document = inner
-    document[last] = str(Path.cwd() / Path(value).expanduser()) if last == "path" and isinstance(value, str) else value
+    document[last] = _from_here(last, value)
+
+
+def _from_here(key: str, value: Any) -> Any:
+    """A setting's value, its paths taken from the working directory."""
+    if isinstance(value, dict):
+        return {inner: _from_here(str(inner), given) for inner, given in value.items()}
+    if isinstance(value, str) and (key == "path" or (key == "weights" and value != "imagenet")):
+        return str(Path.cwd() / Path(value).expanduser())
+    return value
 
 
 def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
@@ -248,7 +257,7 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
         case "missing":
             return f"{path}: is required"
         case "value_error":
-            return f"{path}: {error['ctx']['error']}"
+            return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
         case _:
             wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
             return f"{path}: must be {wanted}{given}"

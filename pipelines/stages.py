@@ -28,6 +28,7 @@ from pipelines import recipe as recipes
 from pipelines.startup import load_tensorflow
 
 MANIFEST = "manifest.json"
+STATE = "state.npz"  # what an interrupted training goes on from
 SOURCES = Path(__file__).parent.parent
 VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
 
@@ -174,11 +175,12 @@ def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
 def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
     """Make the partial folder ready; True when it holds work to go on with."""
     beginning = partial / "inputs.json"
+    begun = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
     if stage.resumes and beginning.is_file() and not force:
         changes = differences(read_json(beginning), inputs)
         if not changes:
             return True
-        if "extend_to" not in inputs:
+        if begun and "extend_to" not in inputs:
             raise Fault(
                 f"{stage.name} was interrupted under other settings: {'; '.join(changes)}. "
                 "Give the old settings to resume it, or --force to start again."

@@ -63,3 +63,8 @@ def test_arguments_that_fit_are_accepted_without_building(monkeypatch):
 
     monkeypatch.setattr(models, "catalogue", lambda: {"family.network": network})
     models.check("family.network", input_shape=(28, 28, 1))
+
+
+def test_a_bare_name_is_compared_with_names_without_their_families():
+    with pytest.raises(Fault, match=r"did you mean .*resnet\.resnet20"):
+        models.signature("resnet21")

@@ -182,12 +182,12 @@ def test_copies_are_reported_worse_when_they_contradict_each_other():
         ("other split", "duplicate across splits"),
         ("both", "duplicate with another label"),
     ]
-    assert {problem.detail for problem in problems} == {"same pixels as first"}
+    assert {problem.detail for problem in problems} == {"same content as first"}
     assert {problem.action for problem in problems} == {"kept"}
 
 
 PROBLEMS = [
-    *(Problem("duplicate", f"copy {number}", "same pixels as 1.png") for number in range(5)),
+    *(Problem("duplicate", f"copy {number}", "same content as 1.png") for number in range(5)),
     Problem("empty", "cat/[red]1.png", "the file is empty"),
     Problem("huge", "a,b.png", "9000x9000 pixels"),
     Problem("not an image", "readme.txt", "its suffix"),

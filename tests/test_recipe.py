@@ -136,3 +136,12 @@ def test_flatten_joins_keys_with_dots():
 def test_no_shipped_recipe_is_longer_than_a_page():
     for name in recipes.shipped():
         assert len(Path(recipes.locate(name)).read_text().splitlines()) <= 40
+
+
+def test_paths_in_set_are_relative_to_the_working_directory(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    weights = recipes.load(DIGITS, ["model.weights=my.keras"]).model.weights
+    assert weights == str(tmp_path / "my.keras")
+    data = recipes.load(DIGITS, ["data={source: folder, path: photos, size: [32, 32]}"]).data
+    assert data.path == tmp_path / "photos"
+    assert recipes.load("classify/folder-transfer", ["model.weights=imagenet"]).model.weights == "imagenet"

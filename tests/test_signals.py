@@ -61,9 +61,10 @@ def test_one_line_is_one_channel_and_said_to_be(tmp_path):
         (b"a,b\n", "empty", "line of names"),
         (b"\xff\xfe1,2", "undecodable", "UTF-8"),
         (b"1,2\n3\n", "undecodable", "line 2 must have 2 columns like the first, got 1"),
-        (b"1,2\n3,x\n", "undecodable", "line 2 must hold finite numbers, got 'x'"),
+        (b"1,2\n3,x\n", "undecodable", "line 2 must hold finite numbers, at most 1e+15, got 'x'"),
         (b"1,2\n3,nan\n", "undecodable", "finite"),
-        (b"1,2\n3,\n", "undecodable", "line 2 must hold finite numbers, got ''"),
+        (b"1e20,2\n3,4\n", "undecodable", "line 1 must hold finite numbers, at most 1e+15, got '1e20'"),
+        (b"1,2\n3,\n", "undecodable", "line 2 must hold finite numbers, at most 1e+15, got ''"),
     ],
 )
 def test_a_file_of_no_use_says_why(tmp_path, data, kind, said):

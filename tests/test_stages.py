@@ -40,7 +40,9 @@ class Task:
 
     def train(self, run, folder, extend_to=None):
         self.calls.append("train" if extend_to is None else f"train to {extend_to}")
-        state = folder / "state"
+        state = folder / stages.STATE
+        if self.killed == "before the first epoch is over":
+            raise KeyboardInterrupt
         epochs = int(state.read_text()) if state.exists() else 0
         state.write_text(str(epochs + 1))
         if self.killed:
@@ -152,6 +154,14 @@ def test_an_interrupted_training_refuses_other_settings_and_names_them(opened, t
     assert stages.run_stages(opened("train.epochs=7"), "train", force=["train"])["epochs"] == 1
 
 
+def test_a_training_that_was_stopped_before_its_first_epoch_was_over_starts_again_under_other_settings(opened, task):
+    task.killed = "before the first epoch is over"
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(opened(), "train")
+    task.killed = False
+    assert stages.run_stages(opened("train.epochs=7"), "train")["epochs"] == 1
+
+
 def test_extending_needs_a_finished_training_of_the_same_settings(opened):
     with pytest.raises(Fault, match="--extend must go on with a finished training"):
         stages.run_stages(opened(), "train", extend=2)
@@ -193,7 +203,7 @@ def test_a_manifest_says_what_went_in_and_came_out(opened):
     stages.run_stages(run, "train")
     manifest = json.loads((run.folder / "train" / "manifest.json").read_text())
     assert manifest["inputs"]["train.epochs"] == 60
-    assert manifest["outputs"]["state"] == stages.file_digest(run.folder / "train" / "state")
+    assert manifest["outputs"][stages.STATE] == stages.file_digest(run.folder / "train" / stages.STATE)
     assert manifest["versions"]["keras"]
     assert manifest["seed"] == 0
 

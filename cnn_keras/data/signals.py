@@ -7,13 +7,13 @@ come with the package sktime. A signal that cannot be used raises `Unreadable` w
 
 import difflib
 import importlib.util
-import math
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from cnn_keras.data.encoded import Unreadable
+from cnn_keras.data.grids import LARGEST
 from cnn_keras.data.read import Item, called, class_folders, refuse, whereabouts
 from cnn_keras.fault import Fault
 
@@ -178,6 +178,6 @@ def _is_number(cell: str) -> bool:
 
 
 def _number(cell: str, place: str) -> float:
-    if not _is_number(cell) or not math.isfinite(float(cell)):
-        raise Unreadable("undecodable", f"{place} must hold finite numbers, got {cell[:40]!r}")
+    if not _is_number(cell) or not abs(float(cell)) <= LARGEST:  # nan is not
+        raise Unreadable("undecodable", f"{place} must hold finite numbers, at most {LARGEST:g}, got {cell[:40]!r}")
     return float(cell)

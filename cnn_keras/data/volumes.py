@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from cnn_keras.data.encoded import Unreadable
+from cnn_keras.data.grids import LARGEST
 from cnn_keras.data.read import Item, called, class_folders
 from cnn_keras.fault import Fault
 
@@ -50,6 +51,8 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
     if values.dtype.kind not in "uif":
         raise Unreadable("unsupported", f"its voxels must be real numbers, got {values.dtype}")
     values = values.astype(np.float32)
+    if np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)).max() > LARGEST:
+        raise Unreadable("unsupported", f"its voxels must be at most {LARGEST:g}")
     if not np.isfinite(values).all():
         values, notes = np.nan_to_num(values, posinf=0.0, neginf=0.0), [*notes, "not finite in places, set to 0"]
     return (values if values.ndim == 4 else values[..., None]), notes

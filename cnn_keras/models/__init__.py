@@ -126,5 +126,6 @@ def _builder(name: str) -> Callable:
 
 
 def _nearest(name, known) -> str:
-    matches = get_close_matches(name, known, cutoff=0.5)
+    short = {full.rpartition(".")[2]: full for full in known} if "." not in name else {full: full for full in known}
+    matches = [short[match] for match in get_close_matches(name, short, cutoff=0.5)]
     return f"; did you mean {' or '.join(matches)}?" if matches else ""

@@ -32,14 +32,14 @@ def serve(
 @app.command(rich_help_panel="Models")
 def predict(
     model: Target,
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[list[Path], typer.Argument(help="Images, CSV or NIfTI files, as the model wants, or folders.")],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
     csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Ask an exported model about images.
+    """Ask an exported model about images, signals or volumes; a file that cannot be read gets its reason.
 
     Example: cnn predict classify/digits-lenet5 photos/ --csv answers.csv
     """

@@ -140,8 +140,8 @@ def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
     import shutil
 
     commands = {
-        f"cnn serve {name}": "an HTTP server and a page to drop images on",
-        f"cnn predict {name} FILES": "answers for your own images",
+        f"cnn serve {name}": "an HTTP server, and a page to try it",
+        f"cnn predict {name} FILES": "answers about your own files",
         "cnn dashboard": "every run, with its curves and pictures",
     }
     width = max(map(len, commands))

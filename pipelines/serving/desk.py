@@ -20,6 +20,7 @@ from pipelines.serving.batching import Batcher
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.refusal import Refusal
+from pipelines.serving.signature import DEFAULT_SIGNATURE
 
 log = logging.getLogger(__name__)
 
@@ -150,5 +151,8 @@ async def _not_routed(request: Request, error: Exception) -> Response:
 def _in_script(model: Model) -> str:
     """What the page must know, safe inside a <script>."""
     classifiers = [name for name, each in model.signatures.items() if each.fits({"inputs"}, {"classes", "scores"})]
+    default = model.signatures.get(DEFAULT_SIGNATURE)
     facts: dict[str, Any] = {"name": model.name, "version": model.version, "classify": classifiers[:1]}
+    facts["takes_image"] = default is not None and default.takes_image
+    facts["ranks"] = [len(slot.shape or ()) - 1 for slot in default.inputs.values()] if default else []
     return json.dumps(facts).replace("<", "\\u003c")
