@@ -6,6 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+from hypothesis import settings
+
+# The same examples every time: what is green stays green. `--hypothesis-profile=random` looks for new ones.
+settings.register_profile("repeatable", derandomize=True)
+settings.register_profile("random")
+settings.load_profile("repeatable")
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
