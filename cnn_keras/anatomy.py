@@ -78,13 +78,16 @@ def rows(model, *, batch=1, input_shape=None):
     Args:
         model: functional or sequential Keras model.
         batch: how many examples' activations are counted.
-        input_shape: sizes without the batch axis, for a model of one input that leaves some of its own open.
+        input_shape: sizes without the batch axis, for a model of one input that leaves some of its own open. Beside
+            an image, boxes whose number is open are counted as one.
 
     Raises:
         Fault: when the model, or one inside it, is of another kind; when a size stays unknown.
     """
     inputs = _graph(model).inputs
     shapes = [tensor.shape[1:] for tensor in inputs] if input_shape is None else [tuple(input_shape)]
+    axes = max(map(len, shapes))
+    shapes = [tuple(size or 1 for size in shape) if len(shape) < axes else shape for shape in shapes]
     for shape in shapes:
         if None in shape:
             raise Fault(f"input_shape must be known, got {shape}; give it, for example input_shape=(224, 224, 3)")
@@ -167,9 +170,10 @@ class _Walk:
         return _graph(model)._run_through_graph(inputs, operation_fn=visit)
 
     def _examine(self, operation, inputs, outputs, prefix):
-        sizes = max((tensor.shape[1:-1] for tensor in inputs), key=math.prod)
-        sizes_after = outputs[0].shape[1:-1]
         field = receptive_field.union([self.fields[id(tensor)] for tensor in inputs])
+        maps = [shape for tensor in inputs if len(shape := tensor.shape[1:-1]) == len(field.jump)]
+        sizes = max(maps or [tensor.shape[1:-1] for tensor in inputs], key=math.prod)
+        sizes_after = outputs[0].shape[1:-1]
         counts = {}
         if isinstance(operation, keras.Layer):
             counts["multiply_adds"] = _multiply_adds(operation, sizes, sizes_after)

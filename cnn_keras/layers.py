@@ -248,3 +248,30 @@ class DropConnect(keras.layers.Dense):
 
     def get_config(self):
         return super().get_config() | {"rate": self.rate, "seed": self.seed}
+
+
+@register
+class L2Pooling(keras.layers.Layer):
+    """The length of what a window sees: the root of the sum of its squares, map by map, at every position.
+
+    (batch, height, width, channels) to the same, floats, at least 0; zeros stand around the maps. Schroff, Kalenichenko
+    and Philbin, "FaceNet", 2015, pool like this where GoogLeNet takes the maximum.
+
+    Args:
+        size: of the window, an odd number.
+    """
+
+    strides = (1, 1)
+    padding = "same"
+
+    def __init__(self, size=3, **kwargs):
+        super().__init__(**kwargs)
+        self.pool_size = (size, size)
+
+    def call(self, x):
+        size, edge = self.pool_size[0], (self.pool_size[0] // 2,) * 2
+        squares = ops.pad(ops.square(x), ((0, 0), edge, edge, (0, 0)))
+        return ops.sqrt(ops.average_pool(squares, size, 1) * size**2 + 1e-12)  # at 0 alone a root has no slope
+
+    def get_config(self):
+        return super().get_config() | {"size": self.pool_size[0]}

@@ -1,12 +1,14 @@
 """Published weights, and any file of weights, for the networks of `cnn_keras.models`.
 
 `weights="imagenet"` is the file of `cnn_keras.zoo`, and anything else the path of a file that `cnn_keras.checkpoints`
-can read. Images go in as RGB, whatever a file was trained on: where that was BGR, the channels of the first
-convolution are turned round. What they must be normalised by goes with the weights and is `normalization`.
+can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for `cnn_keras.darknet_files`. Images go in as
+RGB, whatever a file was trained on: where that was BGR, the channels of the first convolution are turned round. What
+they must be normalised by goes with the weights and is `normalization`.
 """
 
 import logging
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from cnn_keras.fault import Fault
 
 log = logging.getLogger(__name__)
 
+DARKNET = re.compile(r"\.(weights|conv\.\d+)$")  # nothing but numbers is in such files, so that their names must tell
 FIRST = {"conv1_1", "stem"}  # the first convolutions of our networks, and of no published file
 
 
@@ -37,6 +40,8 @@ def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
     check(name, weights)
     if (path := _file(weights)) is None:
         return dict(zoo.published(name).normalization)
+    if DARKNET.search(path.name):
+        return {"axis": None, "mean": 0.0, "variance": 255.0**2}
     with checkpoints.opened(path) as found:
         if found.normalization is not None or _is_ours(name, found):
             return found.normalization
@@ -78,9 +83,14 @@ def load(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...
     """
     check(name, weights)
     path = _file(weights) or zoo.locate(name, head=_head_fits(network))
-    with checkpoints.opened(path) as found:
-        matched, fresh = _matched(network, name, found, path)
-        _copy(matched, bgr=not _is_ours(name, found) and zoo.published(name).bgr)
+    if DARKNET.search(path.name):
+        from cnn_keras import darknet_files
+
+        fresh = darknet_files.read(network, path)
+    else:
+        with checkpoints.opened(path) as found:
+            matched, fresh = _matched(network, name, found, path)
+            _copy(matched, bgr=not _is_ours(name, found) and zoo.published(name).bgr)
     if fresh:
         log.info("%s: weights of %s, but %s stay as initialised", name, path.name, ", ".join(fresh))
     return fresh

@@ -70,6 +70,11 @@ def _keras(parameters, *, differs=""):
     return Figure("parameters", parameters, "keras.applications", differs)
 
 
+def _redmon(operations, multiply_adds):
+    """Of a Darknet network: its author counts multiplications and additions."""
+    return (Figure("multiply_adds", multiply_adds, f"pjreddie.com, half of {operations} operations"),)
+
+
 def _strided_early(paper, parameters, late, keras):
     """Of a ResNet v1 with bottlenecks, of which two other kinds are about."""
     return (
@@ -87,9 +92,19 @@ FIGURES = {
     ),
     "alexnet.alexnet_one_tower": _torchvision("61,100,840", "0.71 G"),
     "conv3d.resnet18": _torchvision("33,371,472", "40.70 G"),
+    "darknet.darknet19": _redmon("5.58 Bn", "2.79 G"),
+    "darknet.darknet53": _redmon("18.57 Bn", "9.285 G"),
     "densenet.densenet121": (*_torchvision("7,978,856", "2.83 G"), _keras("8,062,504")),
     "densenet.densenet169": (*_torchvision("14,149,480", "3.36 G"), _keras("14,307,880")),
     "densenet.densenet201": (*_torchvision("20,013,928", "4.29 G"), _keras("20,242,984")),
+    "facenet.nn1": (
+        Figure("trainable", "140 M", "Schroff et al. 2015, table 1"),
+        Figure("multiply_adds", "1.6 G", "Schroff et al. 2015, table 1"),
+    ),
+    "facenet.nn2": (
+        Figure("trainable", "7.5 M", "Schroff et al. 2015, table 2"),
+        Figure("multiply_adds", "1.6 G", "Schroff et al. 2015, table 2"),
+    ),
     "googlenet.googlenet": (
         Figure("trainable", "7.0 M", "Szegedy et al. 2014, table 1, summed (its K is 1024)"),
         Figure("multiply_adds", "1.5 G", "Szegedy et al. 2014, section 1"),
@@ -128,4 +143,7 @@ FIGURES = {
     "vgg.vgg13": (_simonyan("133 M"), *_torchvision("133,047,848", "11.31 G")),
     "vgg.vgg16": (_simonyan("138 M"), *_torchvision("138,357,544", "15.47 G"), _keras("138,357,544")),
     "vgg.vgg19": (_simonyan("144 M"), *_torchvision("143,667,240", "19.63 G"), _keras("143,667,240")),
+    "yolo.yolov2_tiny": _redmon("6.97 Bn", "3.485 G"),
+    "yolo.yolov3": _redmon("65.86 Bn", "32.93 G"),
+    "yolo.yolov3_tiny": _redmon("5.56 Bn", "2.78 G"),
 }

@@ -41,7 +41,7 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
     """
     from cnn_keras.data import augment, batch, records
 
-    if not hasattr(recipe, "augment") or len(getattr(recipe.data, "size", ())) != 2:
+    if not has_pictures(recipe):
         raise Fault(f"RECIPE must be of a task with pictures, got one of {recipe.task}")
     fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)])
     steps = augment.compose(recipe.augment, size=recipe.data.size, fitted=fitted)
@@ -52,6 +52,19 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
         for name, batches in _pipelines(Path(place), recipe, shape, steps, fitted):
             measured.append(_timed(name, batches, seconds))
     return _apart(measured)
+
+
+def has_pictures(recipe: Any) -> bool:
+    """Whether the recipe's task reads pictures and augments them."""
+    return hasattr(recipe, "augment") and len(getattr(recipe.data, "size", ())) == 2
+
+
+def augmentations(recipe: Any, images: Any, *, seconds: float, fitted: dict[str, Any] | None = None) -> list[Speed]:
+    """The speed of each of the recipe's augmentations alone, on pictures in memory: uint8 (N, height, width, channels).
+
+    CPU time includes what it takes to hand out such pictures.
+    """
+    return [_timed(name, batches, seconds) for name, batches in _alone(recipe, images, fitted)]
 
 
 def slowest(speeds: list[Speed]) -> Speed:
@@ -101,7 +114,7 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
     """(name, endless data set of batches); each of the first three includes those before it."""
     import tensorflow as tf
 
-    from cnn_keras.data import augment, batch, records
+    from cnn_keras.data import batch, records
     from cnn_keras.data.encoded import decode
     from cnn_keras.data.framing import frame
 
@@ -119,11 +132,22 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
     images = tf.constant(batch.arrays(place, "train", shape).images)
     rows = tf.data.Dataset.range(len(images)).repeat()
     yield MEMORY, _mapped(rows, lambda row: images[row])
-    for entry in recipe.augment:
-        name, alone = _name(entry), augment.compose([entry], size=recipe.data.size, fitted=fitted)
-        yield name, _augmented(alone, images, rows)
+    yield from _alone(recipe, images, fitted)
     yield "all augmentations", _augmented(steps, images, rows)
     yield "whole pipeline", _mixed(steps, _mapped(encoded, whole))
+
+
+def _alone(recipe: Any, images: Any, fitted: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    """(name, endless data set of batches) of each augmentation of the recipe."""
+    import tensorflow as tf
+
+    from cnn_keras.data import augment
+
+    fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)]) if fitted is None else fitted
+    images = tf.convert_to_tensor(images)
+    rows = tf.data.Dataset.range(len(images)).repeat()
+    for entry in recipe.augment:
+        yield _name(entry), _augmented(augment.compose([entry], size=recipe.data.size, fitted=fitted), images, rows)
 
 
 def _augmented(steps: Any, images: Any, rows: Any) -> Any:

@@ -100,7 +100,7 @@ def draw(row: Sequence[Box], path: Path, *, heading: str = "") -> Path:
 
 
 def _slabs(row: Sequence[Box]) -> list[Slab]:
-    maps = [box.shape for box in row if len(box.shape) > 1]
+    maps = [tuple(side or 1 for side in box.shape) for box in row if len(box.shape) > 1]
     largest = max((max(shape[:-1]) for shape in maps), default=1)
     most = max((shape[-1] for shape in maps), default=1)
     broadest = min(max(5.5 / len(row), 0.2), 0.5)
@@ -119,7 +119,7 @@ def _measure(box: Box, largest: int, most: int, broadest: float) -> tuple[float,
     """Width, height and shift of the back."""
     if len(box.shape) < 2:
         return 0.13, 0.3 + 0.3 * math.log10(max(box.shape, default=1)), 0
-    *sizes, channels = box.shape
+    *sizes, channels = (side or 1 for side in box.shape)
     width = max(broadest * math.sqrt(channels / most), 0.22 if box.letter else 0.06)
     height, depth = (TALLEST * math.sqrt(size / largest) for size in (sizes[-2:] if len(sizes) > 1 else (*sizes, 0)))
     return width, max(height, 0.1), SLANT * (TALLEST * math.sqrt(sizes[0] / largest) if len(sizes) > 2 else depth)
@@ -173,7 +173,8 @@ def _row(paper: "Axes", slabs: Sequence[Slab], ground: float, *, upright: bool) 
                 y = ground + 0.05
                 paper.plot([start, slab.left], [y, y], color=INK, linewidth=0.8, zorder=50)
             else:
-                _skip(paper, slabs[places[source] : number + 1], ground)
+                first, last = sorted((places[source], number))
+                _skip(paper, slabs[first : last + 1], ground)
         if slab.box.shortcut:
             _arch(paper, slab, ground)
 

@@ -5,10 +5,10 @@ what it is given does not fit together. The numbers that a figure stands for are
 """
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -57,11 +57,12 @@ def curves(
     return path
 
 
-def confusion_matrix(matrix: Array, class_names: Sequence[str], path: Path) -> Path:
+def confusion_matrix(matrix: Array, class_names: Sequence[str], path: Path, *, heading: str = "") -> Path:
     """Draw counts [C, C], a row per true class and a column per answer: right ones blue, mistakes orange.
 
     A cell is the darker the larger its share of the true class, on a scale that shows single mistakes. Counts
-    are written into the cells of up to 25 classes, names along the axes of up to 130.
+    are written into the cells of up to 25 classes, names along the axes of up to 130. Without a heading it says
+    how many are right.
     """
     matrix = np.asarray(matrix)
     if matrix.ndim != 2 or matrix.shape[0] != matrix.shape[1] or not len(matrix):
@@ -87,7 +88,7 @@ def confusion_matrix(matrix: Array, class_names: Sequence[str], path: Path) -> P
         if classes <= COUNTED:
             _write_counts(axes, matrix, shades, side / classes)
         right = f"{np.trace(matrix):,} of {total:,} right ({np.trace(matrix) / max(total, 1):.1%})"
-        figure.text(0.12 / width, 1 - 0.24 / height, right, size=10, va="center")
+        figure.text(0.12 / width, 1 - 0.24 / height, heading or right, size=10, va="center")
         legend = "blue: right · orange: wrong · darker: larger share of its row"
         figure.text(0.12 / width, 1 - 0.46 / height, legend, size=8, va="center", color=QUIET)
     return path
@@ -115,6 +116,39 @@ def reliability(bins: Reliability, ece: float, path: Path) -> Path:
         upper.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.4, borderpad=0)
         lower.stairs(bins.count, edges, fill=True, color=QUIET)
         lower.set(xlabel=f"confidence of {total:,} answers in {len(bins.count)} bins", ylabel="examples")
+    return path
+
+
+class Precision(NamedTuple):
+    """One class on the chart of precision and recall, and its point at the threshold."""
+
+    name: str
+    average: float
+    recall: Array
+    precision: Array
+    point: tuple[float, float]
+
+
+def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str) -> Path:
+    """Draw precision against recall for each class, a dot at the threshold; of many classes only the ends in colour."""
+    ranked = sorted(curves, key=lambda curve: -curve.average)
+    many = len(ranked) > len(LINES)
+    told = [*ranked[:3], *ranked[-3:]] if many else ranked
+    with page(path, 7, 5.2) as figure:
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots()
+        figure.suptitle(textwrap.fill(heading, 90), x=0.02, ha="left", size=10)
+        for curve in ranked[3:-3] if many else ():
+            axes.plot(*_best_above(curve), color=FAINT, linewidth=1)
+        for number, curve in enumerate(told):
+            label = f"{shortened(curve.name, NAME_ROOM)} {curve.average:.3f}"
+            axes.plot(*_best_above(curve), color=LINES[number], label=label)
+            axes.plot(*curve.point, "o", color=LINES[number], markersize=6, markeredgecolor="white", clip_on=False)
+        axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
+        axes.grid()
+        if told:
+            title = f"AP50: best and worst of {len(ranked)}" if many else "AP50"
+            axes.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
     return path
 
 
@@ -180,6 +214,88 @@ def panels(compared: Sequence[Panel], path: Path, *, heading: str) -> Path:
     return path
 
 
+def rates(rates: Array, losses: Array, smooth: Array, path: Path, *, marked: Mapping[str, float]) -> Path:
+    """Draw the loss of batches, [steps], over their learning rates, as it was and smoothed; `marked` names rates."""
+    start = float(np.median(losses[: max(3, len(losses) // 20)]))
+    with page(path, 7, 4) as figure:
+        figure.set_layout_engine("constrained")
+        axes = figure.subplots()
+        axes.plot(rates, losses, color=FAINT, linewidth=1, label="each batch")
+        axes.plot(rates, smooth, color=BLUE, label="smoothed")
+        for colour, (name, rate) in zip((ORANGE, "#009e73", QUIET), marked.items(), strict=False):
+            axes.axvline(rate, color=colour, linestyle="--", linewidth=1, label=f"{name}: {rate:.1e}")
+        bottom = min(float(smooth.min()), start)
+        top = start + 0.6 * (start - bottom)  # what diverges leaves through the roof
+        axes.set(xlabel="learning rate", ylabel="loss", ylim=(bottom - 0.05 * start, max(top, 1.1 * start)))
+        _logarithmic(axes)
+        axes.grid()
+        axes.legend()
+    return path
+
+
+def search(
+    values: Sequence[float],
+    settings: Mapping[str, Sequence[Any]],
+    path: Path,
+    *,
+    metric: str,
+    log: Collection[str],
+    highest: bool,
+) -> Path:
+    """Draw how the trials of a search did: the metric over their numbers, then over each setting.
+
+    Args:
+        values: float [trials], NaN where a trial gave none.
+        settings: of each trial, by key; what is no number stands side by side.
+        log: keys with a logarithmic axis.
+        highest: whether the highest value is the best one.
+    """
+    known = np.asarray(values, float)
+    shown = np.flatnonzero(np.isfinite(known))
+    so_far = (np.fmax if highest else np.fmin).accumulate(known)
+    best = shown[(np.argmax if highest else np.argmin)(known[shown])]
+    columns = {1: 1, 2: 2, 4: 2}.get(1 + len(settings), 3)
+    lines = -(-(1 + len(settings)) // columns)
+    with page(path, 3.4 * columns, 2.8 * lines) as figure:
+        figure.set_layout_engine("constrained")
+        first, *others = figure.subplots(lines, columns, squeeze=False).ravel()
+        first.plot(np.arange(1, len(known) + 1), so_far, color=ORANGE, drawstyle="steps-post", label="best so far")
+        _points(first, shown + 1, known[shown], best + 1, known[best])
+        first.set(xlabel="trial", ylabel=metric.replace("_", " "))
+        first.legend()
+        for axes, (key, column) in zip(others, settings.items(), strict=False):
+            numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in column)
+            kinds = sorted({str(value) for value in column}, key=lambda kind: (len(kind), kind))
+            places = np.array([float(v) if numeric else kinds.index(str(v)) for v in column])
+            _points(axes, places[shown], known[shown], places[best], known[best])
+            axes.set_xlabel(key)
+            if key in log:
+                _logarithmic(axes)
+            if not numeric:
+                axes.set_xticks(range(len(kinds)), [shortened(kind, 2.4 / len(kinds), 8) for kind in kinds])
+                axes.margins(x=0.2)
+        for axes in others[len(settings) :]:
+            axes.set_visible(False)
+    return path
+
+
+def _logarithmic(axes: "Axes") -> None:
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+
+    axes.set_xscale("log")
+    low, high = axes.get_xlim()
+    if high < 300 * low:
+        axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _points(axes: "Axes", x: Array, y: Array, best_x: float, best_y: float) -> None:
+    axes.plot(x, y, "o", color=BLUE, markersize=4, alpha=0.7)
+    axes.plot(best_x, best_y, "*", color=ORANGE, markersize=13, markeredgecolor="white")
+    axes.grid()
+
+
 def _compare_lines(axes: "Axes", panel: Panel) -> None:
     """Draw one line for each name; what has no height stands above, and the legend says what became of it."""
     axes.set(xlabel=panel.against, ylabel=panel.quantity)
@@ -222,7 +338,7 @@ def _scale(axes: "Axes", panel: Panel) -> None:
 
     plain: Any = FuncFormatter(lambda value, _: f"{value:g}")
     if panel.bars:
-        axes.xaxis.set_major_formatter(EngFormatter(sep=" "))
+        axes.xaxis.set_major_formatter(EngFormatter(sep=" ") if max(panel.bars.values()) >= 1000 else plain)
     elif panel.against == "epoch":
         axes.xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True))
     for name in panel.log:
@@ -234,6 +350,12 @@ def _scale(axes: "Axes", panel: Panel) -> None:
     if "x" in panel.log and 0 < len(settings) <= 12:
         axes.set_xticks(settings, [f"{x:g}" for x in settings])
         axes.set_xticks([], minor=True)
+
+
+def _best_above(curve: Precision) -> tuple[Array, Array]:
+    """Return recall and, at each, the best precision at it or above: what the average is the area of."""
+    best = np.maximum.accumulate(curve.precision[::-1])[::-1]
+    return np.append(0.0, np.repeat(curve.recall, 2)), np.append(np.repeat(best, 2), 0.0)
 
 
 def _columns(history: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Array]:

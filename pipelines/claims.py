@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
-from pipelines.recipe import Model, Name, Section
+from pipelines.recipe import Model, Name, Positive, Section
 
 SHIPPED = recipes.SHIPPED / "claims"
 
@@ -20,9 +20,17 @@ Term = float | str  # a number, or `QUANTITY of VARIANT`
 
 
 class Network(Model):
-    """A network to count: its builder with any arguments, and which of its layers count."""
+    """A network to count: its builder with any arguments, and which of its layers count, or how it slides."""
 
     layers: str = "*"
+    windows: Literal["naive", "convolutional"] | None = None  # how it looks at every window of a larger picture
+    picture: tuple[Positive, Positive] | None = None  # height and width of that
+
+    @model_validator(mode="after")
+    def _slides_over_something(self) -> Self:
+        if bool(self.windows) != bool(self.picture):
+            raise ValueError("windows and picture go together")
+        return self
 
 
 class Choice(Section):

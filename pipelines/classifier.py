@@ -7,13 +7,14 @@ place in it, the requirements and the card are the same and are here.
 import csv
 import io
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import intake, labelled, savedmodel, stages, transfer
+from pipelines import ensemble, gain, intake, labelled, savedmodel, stages, transfer
 from pipelines.recipe import Name, Positive, Section, Train
 
 if TYPE_CHECKING:
@@ -46,6 +47,25 @@ class Export(Section):
     register_model: bool = True
 
 
+@dataclass(frozen=True)
+class Training:
+    """What a training needs of its task: `cnn train`, `cnn lr` and a dry run all start from here.
+
+    Attributes:
+        assembled: makes the model, from an example to logits; called when the seeds are set.
+        batches: the training batches of the epochs in a range, as `fit.fit` wants them.
+        validation: what chooses the best epoch.
+        plain: endless batches of a few examples without augmentation, whose speed is compared.
+        noun: what an example is called.
+    """
+
+    assembled: "Callable[[], keras.Model]"
+    batches: "Callable[[range], tf.data.Dataset]"
+    validation: "tf.data.Dataset"
+    plain: "Callable[[], tf.data.Dataset]"
+    noun: str = "image"
+
+
 def depends(stage: str, recipe: Any, *, data: Sequence[str], preparing: Sequence[str]) -> dict[str, Any]:
     """The code that a stage's result depends on.
 
@@ -59,11 +79,12 @@ def depends(stage: str, recipe: Any, *, data: Sequence[str], preparing: Sequence
             loading = [f"cnn_keras/{name}.py" for name in ("pretrained", "zoo", "checkpoints", "torch_tensors")]
             used = [*data, *(loading if recipe.model.weights else [])]
             used += ["pipelines/transfer.py"] if recipe.train.transfer else []
+            used += ["pipelines/ensemble.py"] if recipe.train.ensemble else []
             code = {"code": stages.code_digest(family, "cnn_keras/layers.py", *used)}
             given = Path(recipe.model.weights or "")
             return {**code, "weights": stages.file_digest(given)} if given.is_file() else code
         case "evaluate":
-            measuring = ("report", "baselines", "insight")
+            measuring = ("report", "baselines", "insight", "gain", *(["ensemble"] if recipe.train.ensemble else []))
             sources = [f"pipelines/{name}.py" for name in measuring]
             return {"code": stages.code_digest("cnn_keras/metrics.py", "cnn_keras/insight.py", *sources)}
         case _:
@@ -209,39 +230,40 @@ def _write_anatomy(model: "keras.Model", path: Path) -> None:
     stages.write_text(path, anatomy.as_csv(anatomy.rows(network)))
 
 
-def train(
-    run: "Run",
-    folder: Path,
-    *,
-    assembled: "Callable[[], keras.Model]",
-    batches: "Callable[[range], tf.data.Dataset]",
-    validation: "tf.data.Dataset",
-    noun: str = "image",
-    extend_to: int | None = None,
-) -> dict[str, Any]:
-    """Find the weights; leave `model.keras` with those of the best epoch.
+def training_of(run: "Run") -> Training:
+    """What a training of the run needs, or a Fault if its task cannot tell."""
+    if not hasattr(run.task, "training"):
+        raise Fault(f"RECIPE must be of a task that classifies, got one of {run.recipe.task}")
+    return run.task.training(run)  # type: ignore[no-any-return]
 
-    Args:
-        assembled: makes the model, from an example to logits; called when the seeds are set.
-        batches: the training batches of the epochs in a range, as `fit.fit` wants them.
-        validation: what chooses the best epoch.
-        noun: what an example is called.
-    """
+
+def begun(run: "Run", training: Training) -> "keras.Model":
+    """The model at the start of a training: seeds and number format are set as the recipe says."""
     import keras
 
+    from pipelines import fit
+
+    settings: Train = run.recipe.train
+    fit.seed_everything(run.recipe.seed, deterministic=settings.deterministic)
+    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    return training.assembled()
+
+
+def train(run: "Run", folder: Path, training: Training, *, extend_to: int | None = None) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch, or with those of all members."""
     from pipelines import charts, fit
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
-    fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
-    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
-    model = assembled()
+    if settings.ensemble:
+        return ensemble.train(run, folder, extend_to=extend_to)
+    model = begun(run, training)
     parameters = f"{model.count_params():,} parameters"
     if settings.transfer:
         parameters += f", {transfer.trained_parameters(model):,} of them trained ({settings.transfer.mode})"
-    run.console.print(f"          {recipe.model.builder}: {parameters}, {data['splits']['train']:,} {noun}s")
+    run.console.print(f"          {recipe.model.builder}: {parameters}, {data['splits']['train']:,} {training.noun}s")
     _write_anatomy(model, folder / "anatomy.csv")
-    fitted = _fitting(run, batches, validation)
+    fitted = _fitting(run, training)
     history = transfer.train(model, run, folder, fitted=fitted, extend_to=extend_to)
     model = headless(model)
     savedmodel.save_keras(model, folder / "model.keras")
@@ -257,47 +279,57 @@ def train(
     }
 
 
-def _fitting(
-    run: "Run", batches: "Callable[[range], tf.data.Dataset]", validation: "tf.data.Dataset"
-) -> "Callable[..., list[Row]]":
+def _fitting(run: "Run", training: Training) -> "Callable[..., list[Row]]":
     """What compiles a model and trains it on these batches, or on others; see `transfer.train`."""
     from pipelines import fit
-
-    data = run.facts("prepare")
-    examples, classes = data["splits"]["train"], data["classes"]
-    weights = class_weights(run.finished("prepare"), classes) if run.recipe.train.class_weights else None
+    from pipelines.input_share import Probe
 
     def fitted(
         model: "keras.Model",
         settings: Train,
         folder: Path,
         *,
-        batches: "Callable[[range], tf.data.Dataset]" = batches,
-        validation: "tf.data.Dataset" = validation,
+        batches: "Callable[[range], tf.data.Dataset] | None" = None,
+        validation: "tf.data.Dataset | None" = None,
         done: int = 0,
         extend_to: int | None = None,
     ) -> "list[Row]":
-        steps, shares = -(-examples // settings.batch_size), transfer.shares(model, settings.transfer)
-        fit.compile_model(model, settings, steps=steps, shares=shares, **objective(model, run.recipe))
-        weighted = targets(model, run.recipe, len(classes), weights)
+        compiled(model, run, settings)
+        probe = None if batches else Probe(run, training.plain, training.noun)
+        fed, measured = feeds(model, run, batches or training.batches, validation or training.validation)
         return fit.fit(
             model,
             settings,
             folder,
-            batches=lambda epochs: batches(range(done + epochs.start, done + epochs.stop)).map(weighted),
-            validation=validation.map(targets(model, run.recipe, len(classes))),
-            images=examples,
+            batches=lambda epochs: fed(range(done + epochs.start, done + epochs.stop)),
+            validation=measured,
+            images=run.facts("prepare")["splits"]["train"],
             console=run.console,
-            on_epoch=lambda number, row: _on_epoch(run, done + number, row),
+            on_epoch=lambda number, row: run.on_epoch(done + number, row),
             extend_to=extend_to,
+            probe=probe,
         )
 
     return fitted
 
 
-def _on_epoch(run: "Run", number: int, row: "Row") -> None:
-    run.tracker.metrics(row, step=number)
-    run.tracker.system()
+def compiled(model: "keras.Model", run: "Run", settings: Train) -> None:
+    """Compile the model with the recipe's objective and these settings, the run's own or like them."""
+    from pipelines import fit
+
+    steps = -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
+    shares = transfer.shares(model, settings.transfer)
+    fit.compile_model(model, settings, steps=steps, shares=shares, **objective(model, run.recipe))
+
+
+def feeds(
+    model: "keras.Model", run: "Run", batches: "Callable[[range], tf.data.Dataset]", validation: "tf.data.Dataset"
+) -> "tuple[Callable[[range], tf.data.Dataset], tf.data.Dataset]":
+    """Batches for training and for validation with the targets that the model's objective wants, and class weights."""
+    recipe, classes = run.recipe, run.facts("prepare")["classes"]
+    weights = class_weights(run.finished("prepare"), classes) if recipe.train.class_weights else None
+    weighted = targets(model, recipe, len(classes), weights)
+    return lambda epochs: batches(epochs).map(weighted), validation.map(targets(model, recipe, len(classes)))
 
 
 def trained(run: "Run") -> "keras.Model":
@@ -317,6 +349,7 @@ def evaluate(
     baselines: Callable[[], dict[str, Any]],
     pictured: "Callable[[list[int]], list[np.ndarray[Any, Any]]]",
     noun: str = "image",
+    further: "Callable[[keras.Model, np.ndarray[Any, Any]], dict[str, Any]] | None" = None,
 ) -> dict[str, Any]:
     """Measure the model on the test split, beside what needs no network; say which requirements failed.
 
@@ -325,6 +358,7 @@ def evaluate(
         baselines: measures those on the same split: {"accuracy": {name: share}, "note": …}.
         pictured: pictures, uint8, of the examples with these row numbers of the split.
         noun: what an example is called.
+        further: more parts of the report, of the model and whether it was right about each example, bool (N,).
     """
     from cnn_keras import metrics
     from pipelines import pictures, report
@@ -332,9 +366,14 @@ def evaluate(
     data = run.facts("prepare")
     settings: Evaluate = run.recipe.evaluate
     names, split = data["classes"], labelled.test_split(data)
-    probabilities, labels, ids = _answers(run, batches, data["splits"][split])
+    model = trained(run)
+    each, labels, ids = _answers(run, ensemble.aloud(model), batches, data["splits"][split])
+    probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     found = report.classification_report(labels, probabilities, names)
     found["split"] = split
+    if ensemble.members(model):
+        found["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])
+    found |= further(model, right[:, 0]) if further else {}
     if settings.baselines or settings.beat:
         run.console.print("          fitting baselines")
         found["baselines"] = baselines()
@@ -348,6 +387,9 @@ def evaluate(
     _say_report(run, found, noun)
     measured = {f"test_{key}": value for key, value in found.items() if isinstance(value, float)}
     measured |= {f"baseline_{key}": value for key, value in found.get("baselines", {}).get("accuracy", {}).items()}
+    measured |= {f"train_{key}": value for key, value in found.get("train", {}).items()}
+    for part in gain.PARTS & found.keys():
+        measured |= gain.metrics(part, found[part])
     return {"metrics": measured, "failed": failed(settings, found)}
 
 
@@ -406,22 +448,30 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     return found
 
 
-def _answers(run: "Run", batches: Iterable[tuple[Any, Any, list[str]]], total: int) -> tuple[Any, Any, list[str]]:
-    """One pass over a split: probabilities (N, classes), labels (N,), ids."""
-    import keras
+def _answers(
+    run: "Run", answer: Callable[[Any], Any], batches: Iterable[tuple[Any, Any, list[str]]], total: int
+) -> tuple[Any, Any, list[str]]:
+    """One pass over a split: what `answer` says, probabilities (N, …, classes), labels (N,), ids."""
     import numpy as np
 
-    model = trained(run)
     probabilities, labels, ids = [], [], []
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=total)
         for examples, numbers, names in batches:
-            logits = model(examples, training=False)
-            probabilities.append(keras.ops.convert_to_numpy(keras.ops.softmax(keras.ops.cast(logits, "float32"))))
+            probabilities.append(np.asarray(answer(examples)))
             labels.append(numbers)
             ids += names
             bar.advance(task, len(numbers))
     return np.concatenate(probabilities), np.concatenate(labels), ids
+
+
+def correct(
+    run: "Run", answer: Callable[[Any], Any], batches: Iterable[tuple[Any, Any, list[str]]], split: str
+) -> "np.ndarray[Any, Any]":
+    """Whether the probabilities that `answer` gives are right about each example of a split: bool (N, …)."""
+    found, labels, _ = _answers(run, answer, batches, run.facts("prepare")["splits"][split])
+    right: np.ndarray[Any, Any] = found.argmax(axis=-1) == labels.reshape(-1, *[1] * (found.ndim - 2))
+    return right
 
 
 def _draw_answers(folder: Path, names: list[str], probabilities: Any, labels: Any, calibration_error: float) -> None:
@@ -453,6 +503,10 @@ def _say_report(run: "Run", report: dict[str, Any], noun: str) -> None:
         f"          {report['split']} accuracy [bold]{report['accuracy']:.2%}[/] (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} {noun}s), calibration error {report['calibration_error']:.3f}"
     )
+    if "gap" in report:
+        say(f"          train accuracy {report['train']['accuracy']:.2%}: a gap of {100 * report['gap']:.2f} points")
+    for line in gain.said(report):
+        say(f"          {line}")
     for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items():
         better = "  [yellow]better than the network[/]" if accuracy > report["accuracy"] else ""
         say(f"          [dim]{name:>20} {accuracy:.2%}[/]{better}")

@@ -4,7 +4,8 @@ Each variant is an ordinary run in `runs/claims/<claim>/<task>/<variant>/`: resu
 the claim's own MLflow run. Quantities of a trained variant are the columns of its history after the last epoch
 (`loss`, `val_accuracy`), the errors to the accuracies (`error`, `val_error`, `test_error`), `gap` (val_error - error),
 `seconds`, `parameters`, what `evaluate` measured (`test_accuracy`), `epochs` until `reach` was reached, and the swept
-setting by its last word. Those of a counted network are the totals of `cnn_keras.anatomy` and `receptive_field`.
+setting by its last word. Those of a counted network are the totals of `cnn_keras.anatomy` and `receptive_field`; those
+of one that slides over a picture are `windows`, `multiply_adds`, `seconds` and `difference`, see `pipelines.slide`.
 """
 
 import csv
@@ -22,7 +23,7 @@ from rich.console import Console
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
-from pipelines import stages
+from pipelines import slide, stages
 from pipelines.claims import Claim
 from pipelines.startup import load_tensorflow
 from pipelines.tracking import PARENT_TAG, Tracker
@@ -178,7 +179,11 @@ def count(claim: Claim, console: Console) -> list[Row]:
     rows = []
     for name, network in claim.networks.items():
         settings = {key: tuple(v) if isinstance(v, list) else v for key, v in network.arguments.items()}
-        layers = anatomy.rows(models.build(network.builder, **settings))
+        model = models.build(network.builder, **settings)
+        if network.windows and network.picture:
+            rows.append(Row(name, name, slide.figures(model, network.windows, network.picture)))
+            continue
+        layers = anatomy.rows(model)
         keras.utils.clear_session()
         counted = [layer for layer in layers if fnmatch(layer.name, network.layers)]
         if not counted:

@@ -20,6 +20,7 @@ from rich.console import Console
 
 from cnn_keras.fault import Fault
 from pipelines import transfer
+from pipelines.input_share import Clock, Probe
 from pipelines.recipe import Train
 from pipelines.stages import STATE, write_text
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 Row = dict[str, float]
-TIMINGS = ("seconds", "images_per_second")
+TIMINGS = ("seconds", "images_per_second", "input_share")
 UNMEASURED = ("learning_rate", *TIMINGS)  # what a row of the history holds besides losses and metrics
 
 
@@ -53,6 +54,7 @@ def fit(
     console: Console,
     on_epoch: Callable[[int, Row], None],
     extend_to: int | None = None,
+    probe: Probe | None = None,
 ) -> list[Row]:
     """Train a compiled `model` in `folder`, going on from the state found there; leave it with its best weights.
 
@@ -61,6 +63,7 @@ def fit(
         images: how many training images there are.
         on_epoch: told the number of an epoch, from 1, and its row.
         extend_to: train up to this epoch instead of `settings.epochs`, whatever patience says.
+        probe: tells how fast the input is beside the network.
 
     Returns:
         The history: one row per epoch with losses, metrics, learning rate and timings.
@@ -68,7 +71,9 @@ def fit(
     Raises:
         Fault: the loss stopped being a number (code DIVERGED); what was reached before stays in `folder`.
     """
-    keeper = _keeper(model, settings, folder, images=images, console=console, on_epoch=on_epoch)
+    clock = Clock() if settings.steps_per_execution == 1 else None
+    told = {"images": images, "console": console, "on_epoch": on_epoch, "clock": clock, "probe": probe}
+    keeper = _keeper(model, settings, folder, **told)
     keeper.restore()
     done = len(keeper.history)
     epochs = extend_to or settings.epochs
@@ -77,8 +82,11 @@ def fit(
     stopped = not extend_to and patience_is_over(keeper.history, settings)
     if done < epochs and not stopped:
         keeper.epochs, keeper.patient = epochs, bool(extend_to)
+        stream = batches(range(done, epochs))
+        if probe and clock:
+            probe.measure(stream)
         model.fit(
-            batches(range(done, epochs)),
+            clock.stamped(stream) if clock else stream,
             validation_data=validation,
             initial_epoch=done,
             epochs=epochs,
@@ -191,6 +199,9 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
     import keras
     import numpy as np
 
+    clock: Clock | None = told["clock"]
+    probe: Probe | None = told["probe"]
+
     class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
         """Between two epochs: append to the history, keep the best, write the state, say a line, decide to stop."""
 
@@ -216,11 +227,21 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.started = time.perf_counter()
+            if clock:
+                clock.new_epoch()
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            if clock:
+                clock.begin()
 
         def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
             if not math.isfinite(logs["loss"]):
                 raise _diverged(settings, len(self.history) + 1)
             self.trained = time.perf_counter()
+            if clock:
+                clock.end()
+                if probe:
+                    probe.tell(clock)
 
         def on_test_begin(self, logs: Any = None) -> None:
             _swap_average(model, settings)
@@ -230,6 +251,10 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
             row = _figures(logs)
             row["learning_rate"] = float(model.optimizer.learning_rate)
             row |= {"seconds": round(seconds, 3), "images_per_second": round(told["images"] / training, 1)}
+            if clock:
+                row["input_share"] = round(clock.share, 4)
+                if probe:
+                    probe.tell(clock, now=True)
             self.history.append(row)
             best = best_epoch(self.history, settings.monitor)
             if best == epoch + 1:
@@ -317,7 +342,8 @@ def write_history(history: list[Row], folder: Path) -> None:
 
 def _csv(history: list[Row]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["epoch", *history[0]], lineterminator="\n")
+    columns = dict.fromkeys(key for row in history for key in row)  # rows of an older version may have fewer
+    writer = csv.DictWriter(out, ["epoch", *columns], lineterminator="\n")
     writer.writeheader()
     writer.writerows({"epoch": number, **row} for number, row in enumerate(history, 1))
     return out.getvalue()

@@ -28,7 +28,15 @@ if TYPE_CHECKING:
 
 WINDOW = 1024  # items in flight
 SHOWN = 3  # paths of one kind that the terminal shows; problems.csv has them all
-DROPPED = ("empty", "undecodable", "unsupported", "huge", "unreadable")  # images of no use
+DROPPED = (
+    "empty",
+    "undecodable",
+    "unsupported",
+    "huge",
+    "unreadable",
+    "missing image",
+    "broken annotation",
+)  # images of no use
 SKIPPED = (
     "hidden",
     "not an image",
@@ -45,17 +53,24 @@ class Problem(NamedTuple):
     kind: str
     id: str
     detail: str = ""
+    taken: str = ""  # the action, where it is not of the whole image
 
     @property
     def action(self) -> str:
+        if self.taken:
+            return self.taken
         return "dropped" if self.kind in DROPPED else "skipped" if self.kind in SKIPPED else "kept"
 
 
 class Examined(NamedTuple):
-    """What reading an item showed: the digest of its pixels – None where it is of no use – and what is odd."""
+    """What reading an item showed: the digest of its pixels – None where it is of no use – and what is odd.
+
+    `size` is the height and width of an image.
+    """
 
     digest: str | None
     problems: list[Problem]
+    size: tuple[int, int] = (0, 0)
 
 
 def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
@@ -129,10 +144,10 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
 
 
 def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
-    """Problems by kind, the dropped kinds first, then the skipped."""
+    """Problems by kind, the dropped kinds first, then the skipped, those of a part of an image last."""
     groups: dict[str, list[Problem]] = defaultdict(list)
-    actions = ("dropped", "skipped", "kept")
-    for problem in sorted(problems, key=lambda problem: (actions.index(problem.action), problem.kind, problem.id)):
+    ranks = {"dropped": 0, "skipped": 1, "kept": 2}
+    for problem in sorted(problems, key=lambda problem: (ranks.get(problem.action, 3), problem.kind, problem.id)):
         groups[problem.kind].append(problem)
     return groups
 
@@ -160,4 +175,4 @@ def _examined(item: "Item") -> Examined:
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         return Examined(None, [Problem("undecodable", item.id, reason(error))])
     digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    return Examined(digest, [Problem(note, item.id) for note in notes])
+    return Examined(digest, [Problem(note, item.id) for note in notes], tuple(pixels.shape[:2]))

@@ -7,6 +7,7 @@
 import csv
 import io
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -19,6 +20,8 @@ from pipelines.recipe import Fraction, Positive, RecipePath, Section
 if TYPE_CHECKING:
     from cnn_keras.data.batch import Shape
     from pipelines.stages import Run
+
+Divided = Callable[[list[tuple[Any, str]], Any, int], list[str]]  # of (item, digest), the data section and a seed
 
 SAMPLES = 60  # pictures on the contact sheet
 
@@ -40,18 +43,25 @@ class Data(Section):
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
 
 
-def prepare(run: "Run", folder: Path) -> dict[str, Any]:
-    """Validate, split and record the images of `run.recipe.data`; fit the normalisation on the training split."""
+def prepare(
+    run: "Run", folder: Path, *, divided: Divided | None = None, changed: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
+    """Validate, split and record the images of `run.recipe.data`; fit the normalisation on the training split.
+
+    `divided` says which split every image goes into; `splits_of` does unless given. `changed` makes other items of
+    those that the source has.
+    """
     from cnn_keras.data import read
 
     data: Data = run.recipe.data
     items = read.items(data.source, path=data.path, classes=data.classes, group=data.group)
+    items = changed(items) if changed else items
     examined = intake.examine(items, console=run.console)
     problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
     intake.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console)
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
     classes = class_names([item.label for item, _ in kept], data)
-    splits = splits_of(kept, data, run.recipe.seed)
+    splits = (divided or splits_of)(kept, data, run.recipe.seed)
     stages.write_text(folder / "split.csv", split_csv(kept, splits))
     counts = _write_records(run, folder, kept, splits, classes)
     shape = shape_of(data)

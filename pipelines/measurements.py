@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
+PLAIN = 8  # batches that are timed without augmentation
 SHOWN = 8  # examples of each class on the sheet
 ROWS = 20  # classes on the sheet
 NUMBERS = 1024  # values of one example that the baselines see
@@ -135,27 +136,32 @@ def prepare(
 
 def train(run: "Run", folder: Path, *, noun: str, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
+    return classifier.train(run, folder, training(run, noun=noun), extend_to=extend_to)
+
+
+def training(run: "Run", *, noun: str) -> classifier.Training:
+    """What a training of the run needs."""
     from cnn_keras.data import grids
 
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
-    training, validation = (grids.read(prepared, split) for split in ("train", labelled.validation_split(data)))
+    examples, validation = (grids.read(prepared, split) for split in ("train", labelled.validation_split(data)))
+    size = recipe.train.batch_size
     augment = grids.augmentation([step.model_dump() for step in recipe.augment])
 
     def assembled() -> "keras.Model":
         return classifier.assemble(recipe, data, shape=tuple(data["shape"]), dtype="float32", name=noun)
 
-    def batches(epochs: range) -> Any:
-        size = recipe.train.batch_size
-        return grids.training(training, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
+    few = grids.Split(*(column[: PLAIN * size] for column in examples))
 
-    return classifier.train(
-        run,
-        folder,
+    def batches(epochs: range) -> Any:
+        return grids.training(examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
+
+    return classifier.Training(
         assembled=assembled,
         batches=batches,
-        validation=grids.batches(validation, recipe.train.batch_size),
+        validation=grids.batches(validation, size),
+        plain=lambda: grids.training(few, epochs=range(2**31), batch_size=size, seed=0),
         noun=noun,
-        extend_to=extend_to,
     )
 
 

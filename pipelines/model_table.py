@@ -221,9 +221,9 @@ def _show_published(figures: list[dict[str, Any]] | None, console: Console) -> N
     console.print(table, soft_wrap=False)
 
 
-def times(shape: Iterable[float], sign: str = "×") -> str:
-    """(224, 224, 3) as 224×224×3."""
-    return sign.join(f"{size:g}" for size in shape)
+def times(shape: Iterable[float | None], sign: str = "×") -> str:
+    """(224, 224, 3) as 224×224×3; a size that is not known is a question mark."""
+    return sign.join("?" if size is None else f"{size:g}" for size in shape)
 
 
 def once(entries: tuple[float, ...]) -> str:

@@ -1,11 +1,14 @@
 """Predict: an exported model's answers about files and folders, as a table, CSV and pictures.
 
-A model of images is asked about image files, one of signals about CSV files, one of volumes about NIfTI files.
+A model of images is asked about image files, a detector about videos too, one of signals about CSV files, one of
+volumes about NIfTI files.
 """
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,15 +23,29 @@ BATCH = 32
 
 
 class Answer(NamedTuple):
-    """What the model says of one file: classes with their probabilities, likeliest first, or what is wrong with it."""
+    """What the model says of one file: classes with their probabilities, likeliest first, or what is wrong with it.
+
+    A detector's `boxes` – left, top, right, bottom in pixels of the upright picture – belong to `classes` one by one,
+    and so do the `landmarks` of things that have some, x and y by name.
+    """
 
     path: Path
     classes: list[tuple[str, float]]
     problem: str | None = None
+    boxes: list[list[float]] | None = None
+    landmarks: list[dict[str, list[float]]] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
-        return {"path": str(self.path), "classes": classes, "problem": self.problem}
+        if self.boxes is None:
+            return {"path": str(self.path), "classes": classes, "problem": self.problem}
+        found = [{**row, "box": box} for row, box in zip(classes, self.boxes, strict=True)]
+        if self.landmarks is not None:
+            found = [{**row, "landmarks": marks} for row, marks in zip(found, self.landmarks, strict=True)]
+        return {"path": str(self.path), "detections": found, "problem": self.problem}
+
+
+Reading = Callable[[list[bytes]], list[Answer]]  # encoded images to answers that lack their paths
 
 
 def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) -> list[Answer]:
@@ -47,19 +64,40 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
     else:
         found = list(_files(images, tuple(IMAGE_SUFFIXES), "image files"))
         batches = (found[start : start + BATCH] for start in range(0, len(found), BATCH))
-        answers = [answer for batch in batches for answer in _ask(loaded.signatures["serving_classify"], batch, top)]
+        reading = reader(loaded, top)
+        answers = [answer for batch in batches for answer in _ask(reading, batch)]
     _show(answers, console)
     return answers
 
 
+def reader(loaded: Any, top: int) -> Reading:
+    """What asks a loaded SavedModel about encoded images: a detector for boxes, a classifier for its `top` classes."""
+    if "boxes" in loaded.signatures["serving_default"].structured_outputs:
+        return partial(_detected, loaded.signatures["serving_default"])
+    if "serving_classify" not in loaded.signatures:
+        raise Fault(
+            "MODEL must be a classifier or a detector, got an embedder; ask its signature `verify` by `cnn serve`"
+        )
+    return partial(_classified, loaded.signatures["serving_classify"], top)
+
+
 def write_csv(answers: Sequence[Answer], path: Path) -> None:
-    """One row per file: path, label, probability, problem."""
+    """One row per file – path, label, probability, problem – or per detection, with its box."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["path", "label", "probability", "problem"])
+    detector = any(answer.boxes is not None for answer in answers)
+    edges = ["left", "top", "right", "bottom"] if detector else []
+    parts = next((list(answer.landmarks[0]) for answer in answers if answer.landmarks), [])
+    edges += [f"{part}_{axis}" for part in parts for axis in ("x", "y")]
+    writer.writerow(["path", "label", "probability", *edges, "problem"])
     for answer in answers:
-        label, probability = answer.classes[0] if answer.classes else ("", 0.0)
-        writer.writerow([answer.path, label, f"{probability:.6f}" if label else "", answer.problem or ""])
+        found = answer.classes if answer.boxes else answer.classes[:1] or [("", 0.0)]
+        marks = [[value for point in one.values() for value in point] for one in answer.landmarks or ()]
+        places = [[*box, *mark] for box, mark in zip(answer.boxes or (), marks or [[]] * len(found), strict=False)]
+        for (label, probability), box in zip(found, places or [[]], strict=True):
+            said = f"{probability:.6f}" if label else ""
+            placed = [f"{edge:.1f}" for edge in box] or [""] * len(edges)
+            writer.writerow([answer.path, label, said, *placed, answer.problem or ""])
     write_text(path, out.getvalue())
 
 
@@ -68,10 +106,33 @@ def draw(answers: Sequence[Answer], folder: Path) -> int:
     from pipelines import pictures
 
     folder.mkdir(parents=True, exist_ok=True)
-    for number, answer in enumerate(answers):
-        if answer.classes:
-            pictures.drawn(_pixels(answer.path), *answer.classes[0], folder / f"{number:04d}-{answer.path.stem}.png")
-    return sum(bool(answer.classes) for answer in answers)
+    drawable = [(number, answer) for number, answer in enumerate(answers) if answer.classes or answer.boxes is not None]
+    for number, answer in drawable:
+        path = folder / f"{number:04d}-{answer.path.stem}.png"
+        if answer.boxes is None:
+            pictures.drawn(_pixels(answer.path), *answer.classes[0], path)
+        else:
+            _write_picture(boxed(_pixels(answer.path), answer), path)
+    return len(drawable)
+
+
+def boxed(pixels: Any, answer: Answer) -> Any:
+    """The picture, uint8 (height, width, 3), with a detector's boxes drawn on it."""
+    import numpy as np
+
+    from pipelines import pictures
+
+    names, scores = [label for label, _ in answer.classes], [score for _, score in answer.classes]
+    drawn = pictures.boxed(pixels, np.array(answer.boxes or []).reshape(-1, 4), names, scores)
+    for marks in answer.landmarks or ():
+        drawn = pictures.dotted(drawn, np.array(list(marks.values())) * (drawn.shape[0] / pixels.shape[0]))
+    return drawn
+
+
+def _write_picture(pixels: Any, path: Path) -> None:
+    from PIL import Image
+
+    Image.fromarray(pixels).save(path)
 
 
 def _pixels(path: Path) -> Any:
@@ -102,30 +163,57 @@ def _files(images: Sequence[Path], suffixes: tuple[str, ...], what: str) -> Iter
             raise Fault(f"IMAGES must be files or folders, found nothing at {path}")
 
 
-def _ask(classify: Any, files: Sequence[Path], top: int) -> list[Answer]:
+def _ask(reading: Reading, files: Sequence[Path]) -> list[Answer]:
     """One batch; when the graph refuses it, its files are asked about one by one."""
     import tensorflow as tf
 
     from cnn_keras.data.encoded import Unreadable, plain, reason
-    from pipelines.savedmodel import as_example
 
     answers: dict[Path, Answer] = {}
-    examples: dict[Path, bytes] = {}
+    encoded: dict[Path, bytes] = {}
     for file in files:
         try:
-            examples[file] = as_example(plain(file.read_bytes())[0])
+            encoded[file] = plain(file.read_bytes())[0]
         except (Unreadable, OSError) as error:
             answers[file] = Answer(file, [], str(error))
     try:
-        found = classify(inputs=tf.constant(list(examples.values()), tf.string)) if examples else {}
+        found = reading(list(encoded.values())) if encoded else []
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         if len(files) > 1:
-            return [answer for file in files for answer in _ask(classify, [file], top)]
+            return [answer for file in files for answer in _ask(reading, [file])]
         return [Answer(files[0], [], reason(error))]
-    for row, file in enumerate(examples):
-        labels = [label.decode() for label in found["classes"][row, :top].numpy()]
-        answers[file] = Answer(file, list(zip(labels, found["scores"][row, :top].numpy().tolist(), strict=True)))
+    answers |= {file: answer._replace(path=file) for file, answer in zip(encoded, found, strict=True)}
     return [answers[file] for file in files]
+
+
+def _classified(classify: Any, top: int, encoded: list[bytes]) -> list[Answer]:
+    import tensorflow as tf
+
+    from pipelines.savedmodel import as_example
+
+    found = classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
+    return [
+        Answer(Path(), list(zip((label.decode() for label in labels), scores, strict=True)))
+        for labels, scores in zip(
+            found["classes"][:, :top].numpy().tolist(), found["scores"][:, :top].numpy().tolist(), strict=True
+        )
+    ]
+
+
+def _detected(detect: Any, encoded: list[bytes]) -> list[Answer]:
+    import tensorflow as tf
+
+    found = {key: value.numpy() for key, value in detect(image_bytes=tf.constant(encoded, tf.string)).items()}
+    answers = []
+    for row, count in enumerate(found["count"].tolist()):
+        names = [label.decode() for label in found["label"][row, :count]]
+        classes = list(zip(names, found["scores"][row, :count].tolist(), strict=True))
+        marks = None
+        if "landmarks" in found:
+            parts = [name.decode() for name in found["landmark_names"][row]]
+            marks = [dict(zip(parts, points, strict=True)) for points in found["landmarks"][row, :count].tolist()]
+        answers.append(Answer(Path(), classes, boxes=found["boxes"][row, :count].tolist(), landmarks=marks))
+    return answers
 
 
 def _ask_about(file: Path, ranked: Any, noun: str, top: int) -> Answer:
@@ -149,6 +237,14 @@ def _ask_about(file: Path, ranked: Any, noun: str, top: int) -> Answer:
     return Answer(file, list(zip(labels, found["scores"][0, :top].numpy().tolist(), strict=True)))
 
 
+def _counted(answer: Answer) -> tuple[str, str, str]:
+    """What was found in one picture, as columns: "3 cat, 1 dog", the best score, and nothing."""
+    counts = Counter(label for label, _ in answer.classes)
+    said = ", ".join(f"{count} [bold]{escape(label)}[/]" for label, count in counts.most_common()) or "nothing"
+    best = max((score for _, score in answer.classes), default=None)
+    return said, "" if best is None else f"{best:.1%}", ""
+
+
 def _show(answers: Sequence[Answer], console: Console) -> None:
     table = Table(box=None, header_style="bold")
     for heading in ("file", "answer", "probability", "then"):
@@ -156,6 +252,9 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
     for answer in answers:
         if answer.problem:
             table.add_row(escape(str(answer.path)), f"[red]{escape(answer.problem)}[/]")
+            continue
+        if answer.boxes is not None:
+            table.add_row(escape(str(answer.path)), *_counted(answer))
             continue
         (label, probability), *rest = answer.classes
         then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)

@@ -14,7 +14,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from cnn_keras.fault import Fault
 
@@ -75,6 +86,13 @@ class Transfer(Section):
         return self
 
 
+class Ensemble(Section):
+    """Networks of one recipe whose answers are averaged; see `pipelines.ensemble`. A number alone is that of seeds."""
+
+    members: Annotated[int, Field(ge=2)]
+    kind: Literal["seeds", "snapshots"] = "seeds"  # one training for each seed, or one training of as many cycles
+
+
 class Train(Section):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
@@ -95,6 +113,7 @@ class Train(Section):
     accumulate: Positive = 1  # batches whose gradients are averaged into one step
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
     transfer: Transfer | None = None  # what of a network with weights to start from is trained; null trains it all
+    ensemble: Ensemble | None = None  # train so many networks and average their answers
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
     mixed_precision: bool = False
@@ -114,6 +133,29 @@ class Train(Section):
             raise ValueError("warmup_epochs does not go with schedule: plateau")
         return self
 
+    @field_validator("ensemble", mode="before")
+    @classmethod
+    def _members_alone(cls, given: Any) -> Any:
+        return {"members": given} if isinstance(given, int) and not isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _cycles_are_whole(self) -> Self:
+        if self.ensemble is None or self.ensemble.kind == "seeds":
+            return self
+        if self.epochs % self.ensemble.members:
+            raise ValueError(
+                f"epochs must be a multiple of ensemble.members ({self.ensemble.members}), a cycle for each"
+            )
+        if self.schedule != "cosine" or self.warmup_epochs:
+            raise ValueError("snapshots go with schedule: cosine, begun again in every cycle, and no warmup_epochs")
+        if self.ema is not None or self.patience:
+            raise ValueError(
+                "snapshots are the weights at the end of each cycle: they go with neither ema nor patience"
+            )
+        if self.transfer and self.transfer.mode in ("cached", "staged"):
+            raise ValueError(f"snapshots do not go with transfer.mode: {self.transfer.mode}")
+        return self
+
     @model_validator(mode="after")
     def _stages_have_epochs(self) -> Self:
         if self.transfer and self.transfer.mode == "staged":
@@ -121,6 +163,38 @@ class Train(Section):
             if self.epochs <= least:
                 raise ValueError(f"epochs must be above transfer.head_epochs + warmup_epochs ({least})")
         return self
+
+
+class Range(Section):
+    """Numbers from `low` to `high`, both included; whole ones if both are whole."""
+
+    low: int | float
+    high: int | float
+    log: bool = False  # as many between 1e-4 and 1e-3 as between 1e-3 and 1e-2
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where log is true, got {self.low}")
+        return self
+
+
+Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
+Candidates = Annotated[
+    Annotated[Range, Tag("<range>")] | Annotated[Choices, Tag("<choices>")],
+    Discriminator(lambda given: "<range>" if isinstance(given, dict | Range) else "<choices>"),
+]
+
+
+class Tune(Section):
+    """A search for settings; see `pipelines.search`."""
+
+    space: Annotated[dict[str, Candidates], Field(min_length=1)]  # by key, dotted as in --set
+    trials: Positive = 20  # that are finished, stopped or diverged when the search is over
+    metric: Literal["val_loss", "val_accuracy"] = "val_accuracy"  # of each trial's best epoch
+    prune: Positive | None = None  # epochs after which a trial worse than the median of the others is stopped
 
 
 class Recipe(Section):
@@ -246,7 +320,7 @@ def checked(schema: type[Checked], document: dict[str, Any], *, folder: Path) ->
 
 def _explained(error: Any, schema: type[BaseModel]) -> str:
     """One pydantic error in the words of a recipe's author."""
-    location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-"))]
+    location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-", "<"))]
     path = ".".join(map(str, location))
     given = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
     match error["type"]:
@@ -268,9 +342,16 @@ def _fields(schema: type[BaseModel], location: Sequence[Any]) -> Iterator[str]:
     for part in location:
         if part not in schema.model_fields:
             continue  # the place of a section in a list, or its name among others
-        kinds = (schema.model_fields[part].annotation, *get_args(schema.model_fields[part].annotation))
-        sections = [kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)]
+        sections = list(_sections(schema.model_fields[part].annotation))
         if not sections:
             return
         schema = sections[0]
     yield from schema.model_fields
+
+
+def _sections(kind: Any) -> Iterator[type[BaseModel]]:
+    """The sections in an annotation, such as `dict[str, Range | …]`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for inner in get_args(kind):
+        yield from _sections(inner)

@@ -4,11 +4,12 @@ The folder is `<name>/<version>/`, as TensorFlow Serving expects it. Decoding, t
 normalisation, softmax and the names of the classes are all in the graph, so that any engine gives the same answers.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_keras.fault import Fault
+from pipelines import gain
 from pipelines import recipe as recipes
 from pipelines.stages import run_folder, versions, write_text
 
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     import keras
 
     from cnn_keras.data.batch import Shape
+
+Answer = Callable[["keras.Model", Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
 
 COMPARED = 256  # images on which the exported model must agree
 WARMUP = 4  # requests recorded beside the model
@@ -44,8 +47,17 @@ def newest(folder: Path) -> Path:
     return folder / str(next_version(folder) - 1)
 
 
-def write_classifier(model: "keras.Model", folder: Path, *, shape: "Shape", names: list[str]) -> None:
-    """Write the three signatures of a classifier.
+def probabilities(model: "keras.Model", images: Any) -> Any:
+    """What the model makes of images, uint8 (N, height, width, channels): float32 (N, classes)."""
+    import tensorflow as tf
+
+    return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
+
+
+def write_classifier(
+    model: "keras.Model", folder: Path, *, shape: "Shape", names: list[str], answer: Answer = probabilities
+) -> None:
+    """Write the three signatures of a classifier, whose images of this `shape` are answered by `answer`.
 
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
     channels); both give `probabilities` float32 (N, classes), `class_id` int64 (N,) and `label` string (N,).
@@ -65,9 +77,9 @@ def write_classifier(model: "keras.Model", folder: Path, *, shape: "Shape", name
         return frame(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
 
     def from_tensor(image: Any) -> dict[str, Any]:
-        probabilities = tf.nn.softmax(tf.cast(model(image, training=False), tf.float32))
-        best = tf.argmax(probabilities, axis=-1)
-        return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
+        found = answer(model, image)
+        best = tf.argmax(found, axis=-1)
+        return {"probabilities": found, "class_id": best, "label": tf.gather(labels, best)}
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
         return from_tensor(tf.map_fn(framed, image_bytes, fn_output_signature=image))
@@ -121,8 +133,56 @@ def write_tensor_classifier(
     archive.write_out(str(folder), verbose=False)
 
 
+def write_seer(
+    model: "keras.Model", folder: Path, *, shape: "Shape", answer: Callable[[Any, Any], dict[str, Any]]
+) -> None:
+    """Write the two signatures of a model that says where things are, in pixels of the picture as it came.
+
+    `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
+    channels) of any height and width.
+
+    Args:
+        answer: of framed pictures, uint8 (N, *shape.size, channels), and of their heights and widths before, int32
+            (N, 2): what both signatures give.
+    """
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import decode
+    from cnn_keras.data.framing import frame
+
+    framed = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
+
+    def ready(image: Any) -> Any:
+        return frame(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
+
+    def from_tensor(image: Any) -> dict[str, Any]:
+        return answer(*tf.map_fn(ready, image, fn_output_signature=framed))
+
+    def from_bytes(image_bytes: Any) -> dict[str, Any]:
+        def read(encoded: Any) -> Any:
+            return ready(decode(encoded, channels=shape.channels))
+
+        return answer(*tf.map_fn(read, image_bytes, fn_output_signature=framed))
+
+    archive = keras.export.ExportArchive()
+    archive.track(model)
+    strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
+    tensor = [tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")]
+    archive.add_endpoint("serving_default", from_bytes, input_signature=strings)
+    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
+    archive.write_out(str(folder), verbose=False)
+
+
 def compare_classifier(
-    model: "keras.Model", folder: Path, prepared: Path, split: str, shape: "Shape", *, tolerance: float
+    model: "keras.Model",
+    folder: Path,
+    prepared: Path,
+    split: str,
+    shape: "Shape",
+    *,
+    tolerance: float,
+    answer: Answer = probabilities,
 ) -> dict[str, Any]:
     """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree."""
     import tensorflow as tf
@@ -136,7 +196,7 @@ def compare_classifier(
         "serving_default": exported.signatures["serving_default"](image_bytes=encoded),
         "serving_tensor": exported.signatures["serving_tensor"](image=tf.constant(images)),
     }
-    return _agreement(model, images, answers, "images", tolerance)
+    return _agreement(answer(model, images), answers, "images", tolerance)
 
 
 def compare_tensor_classifier(
@@ -147,26 +207,23 @@ def compare_tensor_classifier(
 
     exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
     answers = {"serving_default": exported.signatures["serving_default"](**{tensor: tf.constant(values)})}
-    return _agreement(model, values, answers, f"{tensor}s", tolerance)
+    return _agreement(probabilities(model, values), answers, f"{tensor}s", tolerance)
 
 
-def _agreement(
-    model: "keras.Model", examples: Any, answers: Mapping[str, Any], what: str, tolerance: float
-) -> dict[str, Any]:
+def _agreement(wanted: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
     import numpy as np
-    import tensorflow as tf
 
-    trained = tf.nn.softmax(tf.cast(model(examples, training=False), tf.float32)).numpy()
+    trained = np.asarray(wanted)
     exported = [answer["probabilities"].numpy() for answer in answers.values()]
     difference = max(float(np.abs(trained - answer).max()) for answer in exported)
     changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported)
     if difference > tolerance or changed:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
-            f"difference of {difference:.2e} and {changed} changed decisions on {len(examples)} {what}",
+            f"difference of {difference:.2e} and {changed} changed decisions on {len(trained)} {what}",
             code=Fault.GATE,
         )
-    return {"difference": difference, "changed": changed, "images": len(examples)}
+    return {"difference": difference, "changed": changed, "images": len(trained)}
 
 
 def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> None:
@@ -243,6 +300,7 @@ def write_card(
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
         f"{agreement['difference']:.1e} on {agreement['images']} examples.",
         "",
+        *(f"{line[0].upper()}{line[1:]}.\n" for line in gain.said(dict(report))),
         *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
         "| class | precision | recall | F1 | examples |",
         "|---|---|---|---|---|",

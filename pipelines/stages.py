@@ -76,6 +76,11 @@ class Run:
             self.task.check(self.recipe)
             self._checked = True
 
+    def on_epoch(self, number: int, row: dict[str, float]) -> None:
+        """Told by the training after each epoch, from 1."""
+        self.tracker.metrics(row, step=number)
+        self.tracker.system()
+
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""
         folder = self.folder / stage
@@ -111,6 +116,15 @@ def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 
             if stage.name == last:
                 break
     return facts
+
+
+@contextmanager
+def prepared(run: Run) -> Iterator[None]:
+    """Hold the run's folder, its data prepared, for a command that is no stage."""
+    with locked(run.folder):
+        run_stage(run, STAGES["prepare"], force=False, extend=0)
+        run.check()
+        yield
 
 
 def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
@@ -162,7 +176,7 @@ def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
     run.tracker.metrics(facts.get("metrics", {}))
     for path in _files(run.folder / stage):
         if stage in ("train", "evaluate") and path.suffix in (".png", ".csv", ".json"):
-            run.tracker.artifact(path, folder=stage)
+            run.tracker.artifact(path, folder=str(path.parent.relative_to(run.folder)))
     if model := facts.get("register"):
         run.tracker.model(
             run.folder / model["folder"],

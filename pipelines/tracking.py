@@ -71,6 +71,12 @@ class Tracker(Recorder):
         """Begin a new run, with the tags of its construction too."""
         super().start(self._tags | dict(tags or {}))
 
+    def below(self, folder: Path, *, name: str) -> "Tracker":
+        """The tracker of a run that MLflow shows below this one, of which the store is told first."""
+        self.close()
+        tags = self._tags | {PARENT_TAG: self.identity}
+        return Tracker(folder, experiment=self._experiment, name=name, tags=tags)
+
     def system(self) -> None:
         """One sample of CPU, memory and GPU use by MLflow's names; its step is the run's age in seconds."""
         sample: dict[str, float] = {}
@@ -112,7 +118,7 @@ class Tracker(Recorder):
 
 
 def push(folder: Path) -> tuple[int, int]:
-    """Tell the present store every event of a run's folder that it does not have.
+    """Tell the present store every event of a run's folder, and of an ensemble's members, that it does not have.
 
     Returns how many were delivered, and how many came in meanwhile.
 
@@ -122,10 +128,12 @@ def push(folder: Path) -> tuple[int, int]:
     store, journals = store_uri(), Path(folder) / "tracking"
     if not Journal.all(journals):
         raise Fault(f"RUN must be the folder of a tracked run, found no journal in {journals}")
-    before = _pending(journals, store)
+    told = [journals, *sorted(Path(folder).glob("members/*/tracking"))]  # a run before those that are shown below it
+    before = sum(_pending(each, store) for each in told)
     with reachable(store):
-        _deliver(journals, store)
-    return before - (after := _pending(journals, store)), after
+        for each in told:
+            _deliver(each, store)
+    return before - (after := sum(_pending(each, store) for each in told)), after
 
 
 def promote(name: str, *, requirement: str | None = None) -> dict[str, Any]:

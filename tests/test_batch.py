@@ -156,3 +156,102 @@ def test_a_crop_cuts_from_pictures_read_larger_than_the_network_sees(folder, mem
         folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=8, seed=0, augment=cropped, memory=memory
     )
     assert {images.shape[1:] for images, _ in found} == {(4, 6, 3)}
+
+
+MOST = 3
+WIDE = batch.Shape((8, 16), 3)
+
+
+@pytest.fixture(scope="module")
+def boxed_folder(tmp_path_factory):
+    """Twelve pictures of 8×16 with n % 4 boxes of class n: the left half, then the left quarter, then an eighth."""
+    folder = tmp_path_factory.mktemp("boxed")
+    rows = []
+    for number in range(12):
+        found = np.zeros((MOST, 4), np.float32)
+        for row in range(number % 4):
+            found[row] = (0, 0, 0.5 ** (row + 1), 1)
+        image = png(np.full((8, 16, 3), 10 * number, np.uint8))
+        named = np.where(found[:, 2] > 0, number, 0)
+        rows.append((f"{number}", image, found, named, np.zeros(MOST, np.int64)))
+    records.write(folder, "train", rows, features=records.boxed(MOST))
+    return folder
+
+
+def boxed_training(folder, epochs, shape=WIDE, **arguments):
+    found = batch.training(
+        folder,
+        "train",
+        shape,
+        count=12,
+        epochs=epochs,
+        batch_size=5,
+        example=batch.boxed(MOST),
+        **{"seed": 0, **arguments},
+    )
+    return list(found.as_numpy_iterator())
+
+
+def told(examples):
+    return [[values.tolist() for _, values in sorted(one.items())] for one in examples]
+
+
+def test_boxes_and_their_classes_stay_with_their_pictures(boxed_folder, memory):
+    found = boxed_training(boxed_folder, range(1), memory=memory)
+    assert [one["boxes"].shape for one in found] == [(5, 3, 4), (5, 3, 4), (2, 3, 4)]
+    assert {(values.dtype.name) for values in found[0].values()} == {"uint8", "float32", "int64"}
+    numbers = []
+    for one in found:
+        for image, boxes, classes in zip(one["image"], one["boxes"], one["classes"], strict=True):
+            number = int(image[0, 0, 0]) // 10
+            numbers.append(number)
+            assert (boxes[:, 2] > 0).sum() == number % 4
+            assert classes.tolist() == [number] * (number % 4) + [0] * (MOST - number % 4)
+    assert sorted(numbers) == list(range(12)) != numbers
+
+
+def test_boxes_are_of_the_padded_frame(boxed_folder, memory):
+    found = boxed_training(boxed_folder, range(1), shape=batch.Shape((16, 16), 3, "pad"), memory=memory)
+    for one in found:
+        for image, boxes in zip(one["image"], one["boxes"], strict=True):
+            if number := int(image[8, 0, 0]) // 10 % 4:
+                np.testing.assert_allclose(boxes[0], [0, 0.25, 0.5, 0.75])
+                assert not image[:4].any()
+                assert not boxes[number:].any()
+
+
+def test_boxes_move_with_their_pictures_alike_when_resumed(boxed_folder, memory):
+    steps = augment.compose(["mirror", {"affine": {"shift": 0.3}}, "mosaic"])
+    whole = boxed_training(boxed_folder, range(3), augment=steps, memory=memory)
+    assert {one["boxes"].shape[1:] for one in whole} == {(4 * MOST, 4)}
+    assert {one["classes"].shape[1:] for one in whole} == {(4 * MOST,)}
+    assert told(boxed_training(boxed_folder, range(1, 3), augment=steps, memory=memory)) == told(whole[3:])
+    assert told(whole[:3]) != told(whole[3:6])
+    for one in whole:
+        sides = one["boxes"][..., 2:] - one["boxes"][..., :2]
+        assert ((sides > 0).all(axis=-1) | (one["boxes"] == 0).all(axis=-1)).all()
+    assert any((one["boxes"][:, MOST:] > 0).any() for one in whole)
+
+
+def test_both_ways_give_boxes_of_the_same_static_shapes(boxed_folder):
+    for memory in (2**31, 0):
+        found = batch.training(
+            boxed_folder, "train", batch.Shape((8, 16), 3), count=12, epochs=range(1), batch_size=5, seed=0,
+            memory=memory, example=batch.boxed(MOST),
+        )  # fmt: skip
+        assert found.element_spec == {
+            "image": tf.TensorSpec((None, 8, 16, 3), tf.uint8),
+            "boxes": tf.TensorSpec((None, MOST, 4), tf.float32),
+            "classes": tf.TensorSpec((None, MOST), tf.int64),
+        }
+
+
+def test_an_ordered_pass_tells_ids_and_the_sizes_of_the_pictures(boxed_folder):
+    shape = batch.Shape((16, 16), 3, "pad")
+    found = list(batch.decoded(boxed_folder, "train", shape, example=batch.boxed(MOST)).as_numpy_iterator())
+    assert [one["id"].decode() for one in found] == [str(number) for number in range(12)]
+    assert {tuple(one["extent"]) for one in found} == {(8, 16)}
+    np.testing.assert_allclose(found[1]["boxes"][0], [0, 0.25, 0.5, 0.75])
+    ordered = batch.batches(boxed_folder, "train", shape, count=12, batch_size=5, example=batch.boxed(MOST))
+    assert ordered.cardinality() == 3
+    np.testing.assert_array_equal(next(ordered.as_numpy_iterator())["boxes"][1], found[1]["boxes"])

@@ -5,7 +5,17 @@ import pytest
 from PIL import Image
 
 from cnn_keras.metrics import reliability_bins
-from pipelines.charts import LINES, Panel, class_balance, confusion_matrix, curves, panels, reliability
+from pipelines.charts import (
+    LINES,
+    Panel,
+    Precision,
+    class_balance,
+    confusion_matrix,
+    curves,
+    panels,
+    precision_recall,
+    reliability,
+)
 from pipelines.pictures import BLUE, ORANGE
 
 HISTORY = [
@@ -129,6 +139,24 @@ def test_panels_stand_below_each_other(tmp_path):
     panel = Panel("error", "epoch", lines={"a": [(1, 0.5), (2, 0.2)]}, marked=0.3)
     one, two = (pixels(panels([panel] * count, tmp_path / "a.png", heading="x")) for count in (1, 2))
     assert two.shape[0] > 1.7 * one.shape[0]
+
+
+def test_a_heading_takes_the_place_of_the_share_that_is_right(tmp_path):
+    plain, headed = (
+        pixels(confusion_matrix(np.eye(3, dtype=int), ["a", "b", "c"], tmp_path / "a.png", **heading))
+        for heading in ({}, {"heading": "3 objects"})
+    )
+    differ = np.any(plain != headed, axis=(1, 2))
+    assert differ[:42].any()
+    assert not differ[42:].any()
+
+
+@pytest.mark.parametrize("classes", [0, 1, 6, 40])
+def test_precision_is_drawn_against_recall_and_of_many_classes_only_the_ends_in_colour(classes, tmp_path):
+    recall, precision = np.array([0.2, 0.4, 0.4, 0.6]), np.array([1.0, 1.0, 0.5, 0.6])
+    drawn = [Precision(f"$class {n}", n / 100, recall, precision * (1 - n / 100), (0.4, 0.5)) for n in range(classes)]
+    picture = pixels(precision_recall(drawn, tmp_path / "a.png", heading="heading " * 30))
+    assert [area(picture, shade) > 100 for shade in LINES] == [number < classes for number in range(len(LINES))]
 
 
 def test_what_does_not_fit_is_refused(tmp_path):

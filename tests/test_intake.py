@@ -200,7 +200,7 @@ def test_the_report_groups_by_kind_worst_first_and_writes_everything(tmp_path, c
     intake.report(PROBLEMS, 21, path=path, max_bad=0.1, console=console)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert [(row["kind"], row["id"], row["detail"]) for row in rows] == PROBLEMS
+    assert [(row["kind"], row["id"], row["detail"]) for row in rows] == [problem[:3] for problem in PROBLEMS]
     assert [row["action"] for row in rows] == ["kept"] * 5 + ["dropped"] * 2 + ["skipped"]
     lines = [line.strip() for line in console.file.getvalue().splitlines()]
     headings = [line for line in lines if line.endswith(":")]

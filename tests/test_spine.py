@@ -37,7 +37,7 @@ def manifest(root, stage, name="digits-lenet5"):
 
 def rows(path):
     with path.open() as file:
-        timings = ("seconds", "images_per_second")
+        timings = ("seconds", "images_per_second", "input_share")
         return [{key: value for key, value in row.items() if key not in timings} for row in csv.DictReader(file)]
 
 

@@ -6,13 +6,15 @@ once and gathered from; a larger one is streamed from its shards through a shuff
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras import boxes
+from cnn_keras import landmarks as points
 from cnn_keras.data import records
 from cnn_keras.data.augment import Augmentation, Composed
 from cnn_keras.data.encoded import decode
@@ -29,6 +31,31 @@ class Shape(NamedTuple):
     fit: str = "stretch"
 
 
+class Example(NamedTuple):
+    """What is read of each record, and what of it becomes a batch.
+
+    `features` are those of `cnn_keras.data.records`; `keys` are carried through augmentation; `pack` makes what Keras
+    is given of a dict of them.
+    """
+
+    features: Mapping[str, Any]
+    keys: tuple[str, ...]
+    pack: Callable[[dict], Any]
+
+
+LABELLED = Example(records.FEATURES, ("image", "label"), lambda batch: (batch["image"], batch["label"]))
+
+
+def boxed(most: int, landmarks: int = 0) -> Example:
+    """Images with `most` rows of boxes: batches are dicts of image, boxes float32 (batch, M, 4) and classes (batch, M).
+
+    Boxes are left, top, right, bottom in [0, 1] of the framed image; rows without area are padding. M is `most`, or
+    four times that where a mosaic is made. Where things have `landmarks`, these are float32 (batch, M, landmarks, 3).
+    """
+    keys = ("image", "boxes", "classes", *(["landmarks"] if landmarks else []))
+    return Example(records.boxed(most, landmarks), keys, lambda batch: {key: batch[key] for key in keys})
+
+
 class Arrays(NamedTuple):
     """A decoded split: images uint8 (N, height, width, channels), labels int64 (N,), ids (N,) of str."""
 
@@ -37,16 +64,22 @@ class Arrays(NamedTuple):
     ids: np.ndarray
 
 
-def decoded(folder: Path, split: str, shape: Shape) -> tf.data.Dataset:
-    """The split's examples in order, each image decoded and framed: uint8 (height, width, channels)."""
-    return records.read(folder, split).map(_decoder(shape), num_parallel_calls=tf.data.AUTOTUNE)
+def decoded(folder: Path, split: str, shape: Shape, *, example: Example = LABELLED) -> tf.data.Dataset:
+    """The split's examples in order, each image decoded and framed: uint8 (height, width, channels).
+
+    With boxes, these are of the framed image, and `extent`, int32 (2,), is the height and width of what was decoded.
+    """
+    read = records.read(folder, split, features=example.features)
+    return read.map(_decoder(shape), num_parallel_calls=tf.data.AUTOTUNE)
 
 
-def batches(folder: Path, split: str, shape: Shape, *, count: int, batch_size: int) -> tf.data.Dataset:
-    """The split's `count` examples in order, as (images uint8 (batch, …), labels int64 (batch,))."""
-    examples = decoded(folder, split, shape).batch(batch_size)
+def batches(
+    folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, example: Example = LABELLED
+) -> tf.data.Dataset:
+    """The split's `count` examples in order, packed: (images uint8 (batch, …), labels int64 (batch,)) if labelled."""
+    examples = decoded(folder, split, shape, example=example).batch(batch_size)
     known = examples.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))  # else Keras warns
-    return known.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
+    return known.map(example.pack).prefetch(tf.data.AUTOTUNE)
 
 
 def arrays(folder: Path, split: str, shape: Shape, *, limit: int | None = None) -> Arrays:
@@ -69,6 +102,7 @@ def training(
     augment: Augmentation | None = None,
     memory: int = 2**31,
     classes: int | None = None,
+    example: Example = LABELLED,
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of `epochs`, one after the other; ceil(count / batch_size) batches each.
 
@@ -77,50 +111,67 @@ def training(
         epochs: their numbers, for example range(3, 20) when three are already done.
         augment: a function of (example, seed) from `cnn_keras.data.augment`.
         memory: bytes that the decoded split may take – twice that while it is read; a larger one is streamed.
-        classes: how many there are; needed where `augment.mixes`.
+        classes: how many there are; needed where `augment.mixes` labels.
+        example: what is read and becomes a batch; `boxed` for images with boxes.
 
     Yields:
-        (images uint8 (batch, height, width, channels), labels int64 (batch,)), or labels float32 (batch, classes)
-        where examples are mixed.
+        What `example.pack` makes of a batch: (images uint8 (batch, height, width, channels), labels int64 (batch,)), or
+        labels float32 (batch, classes) where examples are mixed.
     """
     if isinstance(augment, Composed) and augment.source:
         shape = shape._replace(size=augment.source)  # more than the network sees, for crops to cut from
-    if count * math.prod((*shape.size, shape.channels)) <= memory:
-        epoch = _gathered(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
-    else:
-        epoch = _streamed(folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment)
+    whole = count * math.prod((*shape.size, shape.channels)) <= memory
+    epoch = (_gathered if whole else _streamed)(
+        folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment, example=example
+    )
     if isinstance(augment, Composed) and augment.mixes:
         epoch = _mixing(epoch, augment, classes=classes, seed=seed)
-    stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+    stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch)
+    stream = stream.map(example.pack).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
     options.deterministic = True
     return stream.with_options(options)
 
 
 def _gathered(
-    folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, seed: int, augment: Augmentation | None
+    folder: Path,
+    split: str,
+    shape: Shape,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+    augment: Augmentation | None,
+    example: Example,
 ) -> Callable:
     """An epoch drawn from memory by a permutation of row numbers."""
-    images, labels = batches(folder, split, shape, count=count, batch_size=count).get_single_element()
+    held = decoded(folder, split, shape, example=example).map(_only(example.keys)).batch(count).get_single_element()
 
-    def example(row: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        found = augment({"image": images[row], "label": labels[row]}, drawn)
-        return found["image"], found["label"]
+    def one(row: tf.Tensor, drawn: tf.Tensor) -> dict:
+        return augment({key: values[row] for key, values in held.items()}, drawn)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
         rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
         if augment is None:
             drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-            return drawn.map(lambda rows: (tf.gather(images, rows), tf.gather(labels, rows)))
+            return drawn.map(lambda rows: {key: tf.gather(values, rows) for key, values in held.items()})
         drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
-        return drawn.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return drawn.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
 
 
 def _streamed(
-    folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, seed: int, augment: Augmentation | None
+    folder: Path,
+    split: str,
+    shape: Shape,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+    augment: Augmentation | None,
+    example: Example,
 ) -> Callable:
     """An epoch read from the shards, their order drawn, and mixed window by window.
 
@@ -128,38 +179,40 @@ def _streamed(
     """
     size = sum(Path(path).stat().st_size for path in records.shards(folder, split))
     window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
-    read = _decoder(shape)
+    read, only = _decoder(shape), _only(example.keys)
 
-    def example(given: dict, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        found = read(given)
-        found = found if augment is None else augment(found, drawn)
-        return found["image"], found["label"]
+    def one(given: dict, drawn: tf.Tensor) -> dict:
+        found = only(read(given))
+        return found if augment is None else augment(found, drawn)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
         seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
-        examples = tf.data.Dataset.zip(records.read(folder, split, seed=key), seeds)
+        examples = tf.data.Dataset.zip(records.read(folder, split, seed=key, features=example.features), seeds)
         shuffled = examples.batch(window).map(lambda *drawn: _mixed(drawn, key)).unbatch()
-        return shuffled.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return shuffled.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
 
 
-def _mixing(epoch: Callable, augment: Composed, *, classes: int, seed: int) -> Callable:
-    """The same epoch, the examples of each batch mixed and their labels one-hot."""
+def _mixing(epoch: Callable, augment: Composed, *, classes: int | None, seed: int) -> Callable:
+    """The same epoch, the examples of each batch mixed and their labels, where there are any, one-hot."""
 
     def mixed(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
 
-        def mix(place: tf.Tensor, pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-            images, labels = pair
+        def mix(place: tf.Tensor, batch: dict) -> dict:
             drawn = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
-            found = augment.mix({"image": images, "label": tf.one_hot(labels, classes)}, drawn)
-            return found["image"], found["label"]
+            labels = {"label": tf.one_hot(batch["label"], classes)} if "label" in batch else {}
+            return augment.mix({**batch, **labels}, drawn)
 
         return epoch(number).enumerate().map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
     return mixed
+
+
+def _only(keys: tuple[str, ...]) -> Callable[[dict], dict]:
+    return lambda example: {key: example[key] for key in keys}
 
 
 def _mixed(window: tuple, key: tf.Tensor) -> tuple:
@@ -170,8 +223,15 @@ def _mixed(window: tuple, key: tf.Tensor) -> tuple:
 
 def _decoder(shape: Shape) -> Callable[[dict], dict]:
     def read(example: dict) -> dict:
-        image = frame(decode(example["image"], channels=shape.channels), shape.size, fit=shape.fit)
-        return {**example, "image": image}
+        image = decode(example["image"], channels=shape.channels)
+        found = {**example, "image": frame(image, shape.size, fit=shape.fit)}
+        if "boxes" in example:
+            extent = tf.shape(image)[:2]
+            moved = boxes.letterbox(example["boxes"], extent, shape.size, fit=shape.fit)
+            found |= {"boxes": tf.ensure_shape(moved, example["boxes"].shape), "extent": extent}
+            if "landmarks" in example:
+                found["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
+        return found
 
     return read
 

@@ -21,6 +21,7 @@ from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
+from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 PIXEL_LIMIT = 50_000_000  # width × height; decoded as RGB that is 150 MB
@@ -36,6 +37,8 @@ OPENERS = {
     b"GIF8": GifImageFile,
     b"BM": BmpImageFile,
     b"RIFF": WebPImageFile,
+    b"P5": PpmImageFile,
+    b"P6": PpmImageFile,
 }
 UNSUPPORTED = {
     b"II*\0": "TIFF",
@@ -82,10 +85,10 @@ def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[bytes, list[s
     """Return `data` as a JPEG or PNG that `decode` reads the way a person sees it, and notes on what it was.
 
     Most files come back untouched, their pixels not looked at: `decode` may still refuse them. EXIF-rotated ones are
-    turned upright, the first frame of a GIF, BMP or WebP becomes a PNG, CMYK becomes RGB.
+    turned upright, the first frame of a GIF, BMP, WebP, PGM or PPM becomes a PNG, CMYK becomes RGB.
 
     Notes: "animated" (only the first frame is used), "exif-rotated", "cmyk", "palette" (of a PNG), "16-bit" (cut to
-    8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp".
+    8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp", "ppm".
 
     Raises:
         Unreadable: empty, not an image, of an unsupported format, of more than `pixel_limit` pixels, or wider or

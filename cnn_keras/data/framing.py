@@ -24,19 +24,28 @@ def frame(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> t
     return tf.ensure_shape(framed, (*size, image.shape[-1]))
 
 
+def placed(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size that a picture of `given` is scaled to, and where its top left corner then stands in the frame.
+
+    All float32 (…, 2), heights and widths in pixels; boxes follow the picture by these numbers.
+    """
+    scaled = wanted + tf.zeros_like(given)
+    if fit != "stretch":
+        ratios = wanted / given
+        ratio = (tf.reduce_max if fit == "crop" else tf.reduce_min)(ratios, axis=-1, keepdims=True)
+        scaled = tf.maximum(tf.round(given * ratio), 1)
+    return scaled, tf.floor((wanted - scaled) / 2)
+
+
 def _resampled(image: tf.Tensor, size: tuple[int, int], fit: str) -> tf.Tensor:
     """Scaling and cutting or padding in one step, so that nothing larger than a few rows of `image` is ever made."""
     given, wanted = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
-    scaled = wanted
-    if fit != "stretch":
-        ratios = wanted / given
-        ratio = tf.reduce_max(ratios) if fit == "crop" else tf.reduce_min(ratios)
-        scaled = tf.maximum(tf.round(given * ratio), 1)
+    scaled, start = placed(given, wanted, fit)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=size,
         scale=scaled / given,
-        translation=tf.floor((wanted - scaled) / 2),
+        translation=start,
         kernel_type="triangle",
         antialias=True,
     )[0]

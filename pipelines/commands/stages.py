@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Train only a few steps, keep nothing, and tell size, memory, speed and time."),
+]
+
 
 @app.command(rich_help_panel="Pipeline")
 def prepare(
@@ -35,6 +40,7 @@ def train(
     overrides: Overrides = None,
     force: Force = False,
     extend: Annotated[int, typer.Option(min=0, help="Train a finished run for so many epochs more.")] = 0,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -42,6 +48,8 @@ def train(
 
     Example: cnn train classify/digits-lenet5 --set train.epochs=5
     """
+    if dry_run:
+        return _dry_run(recipe, overrides, as_json=as_json, runs=runs)
     _stages(
         recipe,
         "train",
@@ -88,6 +96,7 @@ def run(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    dry_run: DryRun = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -95,6 +104,8 @@ def run(
 
     Example: cnn run classify/digits-lenet5
     """
+    if dry_run:
+        return _dry_run(recipe, overrides, as_json=as_json, runs=runs)
     forced = ["prepare", "train", "evaluate", "export"] if force else []
     _stages(recipe, "export", overrides, force=forced, as_json=as_json, runs=runs)
 
@@ -134,6 +145,23 @@ def _stages(
         print(json.dumps(facts, indent=1))
     elif last == "export":
         _say_next(name, facts, console)
+
+
+def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
+    """What the training would take; only prepare is run, if it has to be."""
+    from pipelines import recipe as recipes
+
+    recipe = recipes.load(reference, overrides or ())
+    from pipelines import dry_run, stages
+
+    console = console_for(as_json)
+    run = stages.Run(recipe, console, runs)
+    console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run.folder}[/]")
+    found = dry_run.measure(run)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        dry_run.show(found, console)
 
 
 def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:

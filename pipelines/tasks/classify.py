@@ -1,15 +1,19 @@
 """Classification: which of these classes does the picture show?"""
 
+import math
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
 
-from pipelines import classifier, insight, labelled, savedmodel
+from pydantic import field_validator, model_validator
+
+from pipelines import classifier, ensemble, gain, insight, labelled, savedmodel, stages
 from pipelines import recipe as recipes
-from pipelines.classifier import Evaluate, Export
+from pipelines.classifier import Training
 from pipelines.labelled import Data
 from pipelines.labelled import prepare as prepare  # the first of the four verbs
-from pipelines.recipe import Model, Train
+from pipelines.recipe import Model, Section, Train, Tune
 
 if TYPE_CHECKING:
     import keras
@@ -23,6 +27,34 @@ if TYPE_CHECKING:
 TRAINING = ("augment", "steps", "sampling", "geometry", "colour", "policy", "mixing", "batch", "encoded", "framing")
 
 
+PLAIN = 4  # batches that are timed without augmentation
+
+
+class Crops(Section):
+    """Views of each image whose probabilities are averaged; see `cnn_keras.crops`. A word alone is the kind."""
+
+    kind: Literal["ten", "multiscale"]
+    mirror: bool = True  # false for what is not itself in a mirror, such as digits: five views instead of ten
+
+
+class Evaluate(classifier.Evaluate):
+    """What is measured of images."""
+
+    crops: Crops | None = None  # measured beside the single view
+    gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
+
+    @field_validator("crops", mode="before")
+    @classmethod
+    def _kind_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+
+class Export(classifier.Export):
+    """What is exported for images."""
+
+    crops: bool = False  # the graph looks at the crops of `evaluate.crops`
+
+
 class Recipe(recipes.Recipe):
     """A recipe of this task."""
 
@@ -32,6 +64,13 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    tune: Tune | None = None
+
+    @model_validator(mode="after")
+    def _crops_are_measured(self) -> Self:
+        if self.export.crops and self.evaluate.crops is None:
+            raise ValueError("export.crops needs evaluate.crops, which says which; set it to ten or multiscale")
+        return self
 
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
@@ -42,7 +81,15 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
         data=[f"cnn_keras/data/{name}.py" for name in TRAINING],
         preparing=["cnn_keras/data", "pipelines/intake.py", "pipelines/labelled.py"],
     )
-    return {**code, "files": labelled.files_digest(recipe.data)} if stage == "prepare" else code
+    match stage:
+        case "prepare":
+            return {**code, "files": labelled.files_digest(recipe.data)}
+        case "evaluate" if recipe.evaluate.crops:
+            return {**code, "crops": stages.code_digest("cnn_keras/crops.py")}
+        case "export" if recipe.export.crops and recipe.evaluate.crops:
+            return {**code, **recipes.flatten({"crops": recipe.evaluate.crops.model_dump()})}
+        case _:
+            return code
 
 
 def check(recipe: Recipe) -> None:
@@ -55,13 +102,26 @@ def check(recipe: Recipe) -> None:
 
 def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
-    from cnn_keras.data import augment, batch
+    augmented = _augmented(run)
+    if augmented is not None:
+        shape = labelled.shape_of(run.recipe.data)
+        _draw_augmented(folder, run.finished("prepare"), shape, augmented, run.recipe.seed)
+    return classifier.train(run, folder, _training(run, augmented), extend_to=extend_to)
+
+
+def training(run: "Run") -> Training:
+    """What a training of the run needs."""
+    return _training(run, _augmented(run))
+
+
+def _training(run: "Run", augmented: Any) -> Training:
+    import tensorflow as tf
+
+    from cnn_keras.data import batch
 
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
     shape = labelled.shape_of(recipe.data)
-    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=_fitted(run))
-    if augmented is not None:
-        _draw_augmented(folder, prepared, shape, augmented, recipe.seed)
+    memory = int(recipe.data.memory_gb * 2**30)
 
     def batches(epochs: range) -> Any:
         return batch.training(
@@ -73,25 +133,31 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             augment=augmented,
-            memory=int(recipe.data.memory_gb * 2**30),
+            memory=memory,
             classes=len(data["classes"]),
         )
 
-    return classifier.train(
-        run,
-        folder,
+    def plain() -> Any:
+        streamed = data["splits"]["train"] * math.prod((*shape.size, shape.channels)) > memory
+        if streamed:
+            return ordered(run, "train").repeat()
+        few = ordered(run, "train").take(PLAIN).cache().repeat()
+        return few.map(lambda images, labels: (tf.reverse(images, [0]), labels))  # copied, as `batch.training` does
+
+    return Training(
         assembled=lambda: assemble(recipe, data),
         batches=batches,
         validation=ordered(run, labelled.validation_split(data)),
-        extend_to=extend_to,
+        plain=plain,
     )
 
 
-def _fitted(run: "Run") -> dict[str, Any]:
-    """The arguments of augmentations that are fitted on the training split, such as the axes of its colours."""
+def _augmented(run: "Run") -> Any:
+    """The augmentation of the recipe, with what it takes from the training split, such as the axes of its colours."""
     from cnn_keras.data import augment
 
-    return dict(augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in ordered(run, "train"))))
+    fitted = augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in ordered(run, "train")))
+    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=fitted)
 
 
 def ordered(run: "Run", split: str) -> "tf.data.Dataset":
@@ -113,8 +179,12 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
         batches=_batches(prepared, split, shape),
         baselines=lambda: _baselines(run, prepared, split, shape),
         pictured=lambda rows: _pictured(prepared, split, shape, rows),
+        further=partial(_further, run),
     )
     model, names = classifier.trained(run), run.facts("prepare")["classes"]
+    if found := ensemble.members(model):
+        run.console.print("          the pictures of what units have learnt are those of the first member")
+        model = found[0]
     insight.draw(model, prepared, split=split, shape=shape, names=names, folder=folder, console=run.console)
     return facts
 
@@ -124,19 +194,83 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
     shape, split = labelled.shape_of(recipe.data), labelled.test_split(data)
 
+    answer: savedmodel.Answer = savedmodel.probabilities
+    takes = savedmodel.IMAGES
+    if recipe.export.crops:
+        shape, answer = _cropped(recipe)
+        takes += f" The graph averages its answers to {_count(recipe)} crops of images of {shape.size}."
+
     def written(model: "keras.Model", saved: Path) -> dict[str, Any]:
-        savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"])
+        savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"], answer=answer)
         tolerance = recipe.export.tolerance
-        agreement = savedmodel.compare_classifier(model, saved, prepared, split, shape, tolerance=tolerance)
+        agreement = savedmodel.compare_classifier(
+            model, saved, prepared, split, shape, tolerance=tolerance, answer=answer
+        )
         savedmodel.write_warmup(saved, prepared, split, shape)
         return agreement
 
-    return classifier.export(run, folder, written=written)
+    facts = classifier.export(run, folder, written=written, takes=takes)
+    if recipe.export.crops and "register" in facts:
+        facts["register"]["metrics"]["test_accuracy"] = run.facts("evaluate")["metrics"]["test_crops_accuracy"]
+    return facts
 
 
 def assemble(recipe: Recipe, data: dict[str, Any]) -> "keras.Model":
     """The network of the recipe behind its normalisation: uint8 (height, width, channels), 0–255, to logits."""
     return classifier.assemble(recipe, data, shape=(*recipe.data.size, recipe.data.channels))
+
+
+def _cropped(recipe: Recipe) -> "tuple[Shape, savedmodel.Answer]":
+    """The shape of the images that crops are cut from, and what answers for them."""
+    from cnn_keras import crops
+
+    plan: Any = recipe.evaluate.crops
+    shape, size = labelled.shape_of(recipe.data), recipe.data.size
+    answer = partial(crops.probabilities, size=size, **plan.model_dump())
+    return shape._replace(size=crops.frame_size(size, plan.kind)), answer
+
+
+def _count(recipe: Recipe) -> int:
+    from cnn_keras import crops
+
+    plan: Any = recipe.evaluate.crops
+    return int(crops.count(plan.kind, mirror=plan.mirror))
+
+
+def _further(run: "Run", model: "keras.Model", right: Any) -> dict[str, Any]:
+    """What the recipe wants to know besides: of many crops, of the training split."""
+    settings: Evaluate = run.recipe.evaluate
+    found: dict[str, Any] = {}
+    if settings.crops:
+        found["crops"] = _measure_crops(run, model, right)
+    if settings.gap:
+        batches = _batches(run.finished("prepare"), "train", labelled.shape_of(run.recipe.data))
+        seen = classifier.correct(run, partial(savedmodel.probabilities, model), batches, "train").mean()
+        found |= {"train": {"accuracy": float(seen)}, "gap": float(seen - right.mean())}
+    return found
+
+
+def _measure_crops(run: "Run", model: "keras.Model", right: Any) -> dict[str, Any]:
+    """The gain and the cost of many crops of the test images beside the whole images, which were `right` or not.
+
+    `centre_accuracy` is that of the centre alone, at the first scale: what the papers compare ten crops with.
+    """
+    import tensorflow as tf
+
+    from cnn_keras import crops
+
+    recipe, prepared, split = run.recipe, run.finished("prepare"), labelled.test_split(run.facts("prepare"))
+    shape, answer = _cropped(recipe)
+    plan, size = recipe.evaluate.crops.model_dump(), recipe.data.size
+
+    def mean_and_centre(frames: Any) -> Any:
+        found = crops.each(model, frames, size, **plan)
+        return tf.stack([tf.reduce_mean(found, axis=1), found[:, crops.centre(mirror=plan["mirror"])]], axis=1)
+
+    cropped = classifier.correct(run, mean_and_centre, _batches(prepared, split, shape), split)
+    whole = gain.Combined(model, partial(answer, model), (None, *shape.size, shape.channels), _count(recipe))
+    found = {**plan, "count": whole.looks, "centre_accuracy": float(cropped[:, 1].mean())}
+    return {**found, **gain.gain(right, cropped[:, 0]), "cost": gain.cost(model, whole)}
 
 
 def _draw_augmented(folder: Path, prepared: Path, shape: "Shape", augmented: Any, seed: int) -> None:

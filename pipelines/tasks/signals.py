@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import classifier, measurements
 from pipelines import recipe as recipes
 from pipelines.classifier import Evaluate, Export
-from pipelines.recipe import Model, Positive, Train
+from pipelines.recipe import Model, Positive, Train, Tune
 
 if TYPE_CHECKING:
     from pipelines.stages import Run
@@ -30,9 +30,11 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    tune: Tune | None = None
 
 
 depends = partial(measurements.depends, noun=NOUN)
+training = partial(measurements.training, noun=NOUN)
 train = partial(measurements.train, noun=NOUN)
 evaluate = partial(measurements.evaluate, noun=NOUN)
 export = partial(measurements.export, noun=NOUN)

@@ -1,0 +1,97 @@
+"""An embedding in training: pictures go in, identities are the targets, and its figures say how it goes."""
+
+import keras
+import tensorflow as tf
+
+from cnn_keras import losses
+from cnn_keras.fault import Fault
+from cnn_keras.models import siamese
+
+LOSSES = ("triplet", "contrastive", "siamese", "arcface")
+FIGURES = ("active", "positive", "negative", "spread")
+BINS = 400  # thresholds of the area under the ROC
+
+
+class Training(keras.Model):
+    """A model of images to embeddings whose loss is one of `cnn_keras.losses`; labels are identities, int64 (batch,).
+
+    Its metrics are those of `losses.figures` and `auc`, the area under the ROC of the pairs within the batches. People
+    of the validation are no identities that ArcFace knows: its validation loss is that of semi-hard triplets.
+
+    Args:
+        embedding: a model to embeddings of length 1; the weights that are trained are its own, and the head's.
+        loss: "triplet", "contrastive", "siamese" or "arcface".
+        identities: of the training people, for arcface.
+        margin: of the loss, and the one that `active` is counted by.
+        mining: of triplets.
+        scale: of arcface's logits.
+        comparison: of siamese, the kind of `siamese.VerificationHead`.
+    """
+
+    def __init__(
+        self,
+        embedding,
+        loss,
+        *,
+        identities,
+        margin=0.2,
+        mining="semi-hard",
+        scale=16.0,
+        comparison="absolute",
+    ):
+        super().__init__(name=embedding.name)
+        if loss not in LOSSES:
+            raise Fault(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
+        self.embedding, self.kind, self.margin, self.mining = embedding, loss, margin, mining
+        self.head = None
+        if loss == "siamese":
+            self.head = siamese.VerificationHead(comparison, name="head")
+        elif loss == "arcface":
+            self.head = losses.AngularMargin(identities, margin=margin, scale=scale, name="head")
+        self.seeds = keras.random.SeedGenerator(0)  # of random triplets; saved and resumed with the weights
+        self.figures = [keras.metrics.Mean(name=name) for name in FIGURES]
+        self.auc = keras.metrics.AUC(BINS, name="auc")
+        self.build()
+
+    def build(self, input_shape=None):
+        if self.head is not None:
+            self.head.build([self.embedding.output.shape] * 2)
+        self.built = True
+
+    def call(self, images, training=None):
+        return self.embedding(images, training=training)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+        embeddings = tf.cast(y_pred, tf.float32)
+        found = losses.figures(y, embeddings, margin=self.margin)
+        for metric in self.figures:
+            metric.update_state(found[metric.name])
+        places = tf.range(tf.size(y))
+        pairs = places[:, None] < places[None, :]
+        same = tf.boolean_mask(y[:, None] == y[None, :], pairs)
+        self.auc.update_state(same, tf.boolean_mask(self._closeness(embeddings), pairs))
+        own = [tf.cast(term, tf.float32) for term in self.losses]
+        return tf.add_n([self._objective(y, embeddings, training), *own])
+
+    def _closeness(self, embeddings):
+        """How near each pair is, in [0, 1]: float32 (batch, batch)."""
+        if self.kind == "siamese":
+            return tf.sigmoid(self._compared(embeddings))
+        return 1 - losses.squared_distances(embeddings) / 4
+
+    def _compared(self, embeddings):
+        """The head's logits of all pairs, (batch, batch)."""
+        return self.head([embeddings[:, None, :], embeddings[None, :, :]])
+
+    def _objective(self, labels, embeddings, training):
+        match self.kind:
+            case "contrastive":
+                return losses.contrastive_loss(labels, embeddings, margin=self.margin)
+            case "siamese":
+                return losses.verification_loss(labels, self._compared(embeddings))
+            case "arcface" if training:
+                logits = self.head([embeddings, labels])
+                return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
+            case "arcface":
+                return losses.triplet_loss(labels, embeddings)
+        return losses.triplet_loss(labels, embeddings, margin=self.margin, mining=self.mining, seed=self.seeds)

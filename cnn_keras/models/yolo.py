@@ -1,0 +1,539 @@
+"""YOLO: one look at the picture gives every box – v2, v3, their tiny forms, a small one, any backbone.
+
+Redmon, Divvala, Girshick and Farhadi, "You only look once", 2016 (the grid); Redmon and Farhadi, "YOLO9000", 2016 (v2:
+anchors, pass-through), and "YOLOv3", 2018 (three scales). Every cell of a grid has some anchors, and each of these
+slots answers whether an object has its centre in the cell (p_c), where, how large, and of which class:
+
+    x = (column + σ(t_x)) / columns      width = anchor's width · exp(t_w)      score = σ(p_c) · P(class)
+
+A family of detectors: builders, and `encode`, `loss` and `decode`, which find anchors and settings in the network.
+
+Differs from the papers: p_c is trained by cross-entropy in v2 as in v3, and starts at 1 %; its box loss is v3's; widths
+and heights start from the anchor and grow no more than exp(5) times. The objectives "ciou" and "focal" are those of
+later years: Zheng et al., "Distance-IoU loss", 2020; Lin et al., "Focal loss", 2017; centres up to half a cell outside
+the cell, and more than one slot for an object (Wang, Bochkovskiy and Liao, "Scaled-YOLOv4", 2021; Jocher, YOLOv5).
+"""
+
+import re
+from functools import partial
+from itertools import count
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers, ops
+
+from cnn_keras import boxes as box
+from cnn_keras import models
+from cnn_keras.fault import Fault
+from cnn_keras.layers import register
+from cnn_keras.models.darknet import trunk19, trunk53, unit
+
+SIDE = 416  # pixels, of the pictures that the papers' anchors are given for
+CELL = 32  # pixels, of v2's grid
+WIDEST = 5.0  # of t_w and t_h: an untrained network must not overflow
+PRIOR = 0.01  # p_c at the start: nearly all slots are empty
+STRIDES = (8, 16, 32)  # of the three scales
+IGNORED = 0.5  # an empty slot whose box overlaps an object so much is not told that it is wrong (v3's threshold)
+BOX = 5.0  # what 1 − CIoU counts beside the cross-entropies
+ALIKE = 0.25  # the IoU in shape with which an anchor beside the best one takes an object too
+
+
+def _pixels(*sides):
+    return tuple(zip(np.array(sides[::2]) / SIDE, np.array(sides[1::2]) / SIDE, strict=True))
+
+
+def _cells(*sides):
+    return _pixels(*(CELL * side for side in sides))
+
+
+# Width and height of the published anchors, as fractions of the picture, for the finest grid first.
+V2 = _cells(1.3221, 1.73145, 3.19275, 4.00944, 5.05587, 8.09892, 9.47112, 4.84053, 11.2364, 10.0071)
+V2_TINY = _cells(1.08, 1.19, 3.42, 4.41, 6.63, 11.38, 9.42, 5.11, 16.62, 10.52)
+V3 = _pixels(10, 13, 16, 30, 33, 23, 30, 61, 62, 45, 59, 119, 116, 90, 156, 198, 373, 326)
+# The published file gives the fine grid anchors 1, 2 and 3 of 0 to 5, and the coarse one 3, 4 and 5.
+V3_TINY = _pixels(23, 27, 37, 58, 81, 82, 81, 82, 135, 169, 344, 319)
+SMALL = _pixels(10, 14, 23, 27, 37, 58, 81, 82, 135, 169, 344, 319)
+
+
+@register
+class Reorg(layers.Layer):
+    """Darknet's space to depth, its pass-through: (batch, h, w, c) to (batch, h / 2, w / 2, 4 c), floats, h, w even.
+
+    Differs from the paper, which stacks neighbouring positions: Darknet reads the map as one of c / 4 channels and
+    twice the height and width before it does so, and published weights were trained like that.
+    """
+
+    def call(self, x):
+        _, height, width, channels = (ops.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape))
+        x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, channels // 4, height, 2, width, 2))
+        x = ops.transpose(x, (0, 3, 5, 1, 2, 4))  # row and column within the four, channel, height, width
+        x = ops.reshape(x, (-1, 4 * channels, height // 2, width // 2))
+        return ops.transpose(x, (0, 2, 3, 1))
+
+    def compute_output_shape(self, shape):
+        batch, height, width, channels = shape
+        return batch, height and height // 2, width and width // 2, 4 * channels
+
+
+@register
+class Grid(layers.Layer):
+    """The end of a scale: (batch, rows, columns, A · (5 + C)) to (batch, rows, columns, A, 5 + C), float32.
+
+    In come t_x, t_y, t_w, t_h, t_o and C classes for each of A anchors, as Darknet orders them; out go the same numbers
+    in the order of the targets: p_c, b_x, b_y, b_h, b_w and the classes, before any σ, softmax or exp. The layer keeps
+    what `loss` and `decode` must know.
+
+    Args:
+        anchors: (width, height) of each, as fractions of pictures of the size `anchors_of`.
+        stride: pixels of a cell's side.
+        anchors_of: (height, width) in pixels. In pictures of other sizes anchors keep their pixels, as the network
+            does: what it sees of an object does not change when the picture grows around it.
+        objective: of OBJECTIVES.
+        softmax: whether classes exclude each other (v2) or are independent (v3).
+    """
+
+    def __init__(self, anchors, *, stride, anchors_of, objective, softmax=False, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.anchors = [[float(width), float(height)] for width, height in anchors]
+        self.stride, self.anchors_of = stride, tuple(anchors_of)
+        self.objective, self.softmax = objective, softmax
+
+    def call(self, x):
+        _, rows, columns, channels = (ops.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape))
+        values = channels // len(self.anchors)
+        x = ops.reshape(x, (-1, rows, columns, len(self.anchors), values))
+        return ops.take(x, [4, 0, 1, 3, 2, *range(5, values)], axis=-1)
+
+    @property
+    def sides(self):
+        """Width and height of the anchors in cells: float32 (A, 2)."""
+        height, width = self.anchors_of
+        return np.array(self.anchors, "float32") * [width / self.stride, height / self.stride]
+
+    @property
+    def reach(self):
+        """How many cells b_x and b_y span: 1, the cell itself, or 2, half a cell more on each side."""
+        return 1.0 if self.objective == "squared" else 2.0
+
+    def get_config(self):
+        own = ("anchors", "stride", "anchors_of", "objective", "softmax")
+        return super().get_config() | {name: getattr(self, name) for name in own}
+
+
+# Networks: models from `image` (batch, height, width, 3), floats in [0, 1], sides multiples of 32, to a dict of raw
+# outputs, one for each scale by its stride – "stride32", "stride16", "stride8" –, see `Grid`.
+
+
+def yolov2(*, input_shape=(416, 416, 3), classes=20, anchors=None, anchors_of=None, objective="squared"):
+    """YOLOv2 on Darknet-19, with the pass-through of stride 16: 50,655,389 trained parameters, 14.680 G at 416.
+
+    Args:
+        input_shape: (height, width, channels), height and width multiples of 32 or None.
+        classes: C.
+        anchors: (width, height) of each, fractions of the picture; the paper's five for VOC unless given.
+        anchors_of: (height, width) in pixels of the picture meant; `input_shape`'s, and 416 where that leaves it open.
+        objective: "squared", as published; "ciou" or "focal", see `loss`.
+
+    Raises:
+        Fault: for other sides, no anchors, or an unknown objective.
+    """
+    image, numbers, settings = _begun(input_shape, classes, anchors_of, objective)
+    *_, passed, x = trunk19(image, numbers)
+    for _ in range(2):
+        x = unit(x, numbers, 1024, 3)
+    passed = Reorg(name="reorg")(unit(passed, numbers, 64, 1))
+    x = unit(layers.Concatenate(name="merged")([passed, x]), numbers, 1024, 3)
+    (own,) = _shares(anchors, V2, scales=1)
+    return keras.Model(image, _end(x, numbers, own, stride=32, softmax=True, **settings), name="yolov2")
+
+
+def yolov2_tiny(
+    *, input_shape=(416, 416, 3), classes=20, anchors=None, anchors_of=None, objective="squared", last=1024
+):
+    """Tiny YOLOv2: 15,861,773 trained parameters, 3.486 G at 416.
+
+    Args:
+        last: filters of the last 3×3 convolution: 1024 in the published network for VOC, 512 in the one for COCO.
+
+    The others are those of `yolov2`.
+    """
+    image, numbers, settings = _begun(input_shape, classes, anchors_of, objective)
+    x = unit(_tiny_trunk(image, numbers)[-1], numbers, last, 3)
+    (own,) = _shares(anchors, V2_TINY, scales=1)
+    return keras.Model(image, _end(x, numbers, own, stride=32, softmax=True, **settings), name="yolov2_tiny")
+
+
+def yolov3(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_of=None, objective="squared"):
+    """YOLOv3 on Darknet-53, three scales: 61,949,149 trained parameters, 32.932 G at 416.
+
+    Arguments are those of `yolov2`; a third of the anchors is for each scale, the finest first.
+    """
+    image, numbers, settings = _begun(input_shape, classes, anchors_of, objective)
+    *_, eighth, sixteenth, x = trunk53(image, numbers)
+    fine, middle, coarse = _shares(anchors, V3, scales=3)
+    outputs = {}
+    for stride, filters, passed, own in ((32, 512, None, coarse), (16, 256, sixteenth, middle), (8, 128, eighth, fine)):
+        if passed is not None:
+            x = _merged(unit(x, numbers, filters, 1), passed, stride)
+        for size in (1, 3, 1, 3, 1):
+            x = unit(x, numbers, filters if size == 1 else 2 * filters, size)
+        outputs |= _end(unit(x, numbers, 2 * filters, 3), numbers, own, stride=stride, **settings)
+    return keras.Model(image, outputs, name="yolov3")
+
+
+def yolov3_tiny(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_of=None, objective="squared"):
+    """Tiny YOLOv3, two scales: 8,852,366 trained parameters, 2.782 G at 416.
+
+    Arguments are those of `yolov2`; half of the anchors is for each scale, the finer first.
+    """
+    image, numbers, settings = _begun(input_shape, classes, anchors_of, objective)
+    *_, passed, _, x = _tiny_trunk(image, numbers)
+    fine, coarse = _shares(anchors, V3_TINY, scales=2)
+    x = unit(x, numbers, 256, 1)
+    outputs = _end(unit(x, numbers, 512, 3), numbers, coarse, stride=32, **settings)
+    x = _merged(unit(x, numbers, 128, 1), passed, 16)
+    outputs |= _end(unit(x, numbers, 256, 3), numbers, fine, stride=16, **settings)
+    return keras.Model(image, outputs, name="yolov3_tiny")
+
+
+def yolo_small(*, input_shape=(160, 160, 3), classes=20, anchors=None, anchors_of=None, objective="ciou", filters=8):
+    """Ours, for two cores of a CPU: Darknet-53 a quarter as wide and less deep, scales of strides 16 and 8.
+
+    1,183,470 trained parameters and 137 M multiply-adds for 20 classes at 160.
+
+    Args:
+        filters: of the first convolution; the stages have 2, 4, 8, 16 and 32 times as many.
+
+    The others are those of `yolov2`; half of the anchors is for each scale, the finer first.
+    """
+    image, numbers, settings = _begun(input_shape, classes, anchors_of, objective)
+    stages = trunk53(image, numbers, filters=filters, depths=(1, 1, 2, 2, 1))
+    taps = {8: stages[2], 16: stages[3], 32: stages[4]}
+    outputs = _pyramid(taps, numbers, _shares(anchors, SMALL, scales=2), filters=8 * filters, **settings)
+    return keras.Model(image, outputs, name="yolo_small")
+
+
+def yolo(
+    *,
+    backbone="resnet.resnet18",
+    input_shape=(416, 416, 3),
+    classes=80,
+    anchors=None,
+    anchors_of=None,
+    objective="ciou",
+    filters=256,
+):
+    """Three scales on any network of the catalogue that has strides 8, 16 and 32; the last map of each is tapped.
+
+    Args:
+        backbone: name of a builder, for example resnet.resnet18.
+        filters: of the maps that the scales are read from.
+
+    The others are those of `yolov3`.
+
+    Raises:
+        Fault: see `yolov2`; and when the backbone lacks one of the strides.
+    """
+    _, _, settings = _begun(input_shape, classes, anchors_of, objective)
+    trunk = tapped(backbone, input_shape, STRIDES)
+    named = [int(layer.name[4:]) for layer in trunk.layers if re.fullmatch(r"conv\d+", layer.name)]
+    maps = dict(zip(STRIDES, trunk.outputs, strict=True))
+    shares = _shares(anchors, V3, scales=len(STRIDES))
+    return keras.Model(
+        trunk.input, _pyramid(maps, count(1 + max(named, default=0)), shares, filters=filters, **settings), name="yolo"
+    )
+
+
+def tapped(backbone, input_shape, strides):
+    """A network of the catalogue without its head: from `image` to its last map of each stride.
+
+    Named stages are preferred; where a stride has none, it is the last layer of that size.
+
+    Raises:
+        Fault: when the network has no map of one of the strides.
+    """
+    known = [4 * max(strides) if size is None else size for size in input_shape[:2]]
+    network = models.build(backbone, input_shape=(*known, input_shape[2]), classes=1)
+    names = []
+    for stride in strides:
+        wanted = tuple(size // stride for size in known)
+        fitting = [layer.name for layer in network.layers if _map_size(layer) == wanted]
+        if not fitting:
+            raise Fault(f"backbone must have a map of stride {stride}, got {backbone}, which has none; take another")
+        names.append(([name for name in fitting if re.fullmatch(r"stage\d+", name)] or fitting)[-1])
+    if known != list(input_shape[:2]):
+        network = models.build(backbone, input_shape=input_shape, classes=1)
+    return keras.Model(network.input, [network.get_layer(name).output for name in names])
+
+
+def _map_size(layer):
+    shape = getattr(layer.output, "shape", ())
+    return tuple(shape[1:3]) if len(shape) == 4 else None
+
+
+def _begun(input_shape, classes, anchors_of, objective):
+    """The input, what numbers the convolutions, and the settings of all scales."""
+    height, width, _ = input_shape
+    if any(side is not None and (side % 32 or not side) for side in (height, width)):
+        raise Fault(f"input_shape must have sides that are multiples of 32, got {height}×{width}; resize the images")
+    if objective not in OBJECTIVES:
+        raise Fault(f"objective must be one of {', '.join(OBJECTIVES)}, got {objective!r}")
+    of = tuple(anchors_of or (height or SIDE, width or SIDE))
+    return (
+        keras.Input(input_shape, name="image"),
+        count(1),
+        {"classes": classes, "anchors_of": of, "objective": objective},
+    )
+
+
+def _shares(anchors, published, *, scales):
+    """The anchors of each scale, the finest first."""
+    given = np.array(published if anchors is None else anchors, "float32")
+    if given.ndim != 2 or given.shape[1] != 2 or not len(given) or len(given) % scales or (given <= 0).any():
+        raise Fault(
+            f"anchors must be (width, height) pairs above 0, the same number for each of {scales} scales, got "
+            f"{np.array(given).tolist()}; let prepare find a multiple of {scales}"
+        )
+    return np.split(given, scales)
+
+
+def _end(x, numbers, anchors, *, stride, classes, **settings):
+    """What a scale answers, by its name."""
+    small = keras.initializers.RandomNormal(stddev=0.01)
+    convolve = layers.Conv2D(len(anchors) * (5 + classes), 1, kernel_initializer=small, name=f"conv{next(numbers)}")
+    x = convolve(x)
+    bias = np.zeros((len(anchors), 5 + classes))
+    bias[:, 4] = np.log(PRIOR / (1 - PRIOR))
+    convolve.bias.assign(bias.ravel())
+    return {f"stride{stride}": Grid(anchors.tolist(), stride=stride, name=f"stride{stride}", **settings)(x)}
+
+
+def _merged(x, passed, stride):
+    """A map at twice its size, before the map of a finer stride."""
+    return layers.Concatenate(name=f"merged{stride}")([layers.UpSampling2D(2, name=f"up{stride}")(x), passed])
+
+
+def _tiny_trunk(x, numbers):
+    """The six stages of the tiny networks, strides 1 to 32, and then the last map."""
+    stages = []
+    for stage in range(1, 7):
+        if stage > 1:
+            x = layers.MaxPooling2D(2, padding="same", name=f"pool{stage - 1}")(x)
+        x = layers.Identity(name=f"stage{stage}")(unit(x, numbers, 8 * 2**stage, 3))
+        stages.append(x)
+    x = layers.MaxPooling2D(2, 1, "same", name="pool6")(x)
+    return [*stages, unit(x, numbers, 1024, 3)]
+
+
+def _pyramid(taps, numbers, anchors, *, filters, **settings):
+    """YOLOv3's way down from the coarsest map to the finest, with fewer layers; the finest maps answer.
+
+    Args:
+        taps: maps by their strides.
+        anchors: of each scale, the finest first; a stride without any is only looked through.
+        filters: of the coarsest map that answers; every finer one has half as many.
+    """
+    x, outputs = None, {}
+    strides = sorted(taps)
+    for place, stride in reversed(list(enumerate(strides))):
+        own = filters // 2 ** (len(anchors) - 1 - min(place, len(anchors) - 1))
+        x = taps[stride] if x is None else _merged(unit(x, numbers, own, 1), taps[stride], stride)
+        x = unit(x, numbers, own, 1)
+        if place < len(anchors):
+            x = unit(unit(x, numbers, 2 * own, 3), numbers, own, 1)
+            outputs |= _end(unit(x, numbers, 2 * own, 3), numbers, anchors[place], stride=stride, **settings)
+    return outputs
+
+
+class Slots(NamedTuple):
+    """Where slots are, all scales in a row: S = Σ rows · columns · A of them; row by row, cell by cell."""
+
+    cell: tf.Tensor  # float32 (S, 2): column, row
+    cells: tf.Tensor  # float32 (S, 2): columns, rows of the grid
+    sides: tf.Tensor  # float32 (S, 2): width, height of the anchor in cells
+
+    def boxes(self, middles, sizes):
+        """Boxes (batch, S, 4) in [0, 1] of the picture, from midpoints and sizes (batch, S, 2) in cells."""
+        return box.cornered(tf.concat([(self.cell + middles) / self.cells, sizes / self.cells], axis=-1))
+
+
+def slots(sizes, sides):
+    """The `Slots` of grids of these (rows, columns), with anchors of these (width, height) in cells, scale by scale."""
+    parts = []
+    for (rows, columns), own in zip(sizes, sides, strict=True):
+        row, column = tf.meshgrid(tf.range(rows), tf.range(columns), indexing="ij")
+        cell = tf.repeat(tf.reshape(tf.stack([column, row], axis=-1), [-1, 2]), len(own), axis=0)
+        cell = tf.cast(cell, tf.float32)
+        shape = tf.tile(tf.constant(own, tf.float32), [rows * columns, 1])
+        parts.append((cell, tf.zeros_like(cell) + tf.cast([columns, rows], tf.float32), shape))
+    return Slots(*(tf.concat(part, axis=0) for part in zip(*parts, strict=True)))
+
+
+def encode(boxes, labels, *, sizes, sides, classes, alike=None):
+    """Targets: which slot answers for which object, and what it should say.
+
+    An object belongs to the cell that its midpoint is in, and there to the anchor – of all scales – whose shape has the
+    highest IoU with its own. Where several objects want one slot, the first has it.
+
+    Args:
+        boxes: float32 (batch, M, 4), left, top, right, bottom in [0, 1]; rows without area are padding.
+        labels: int64 (batch, M), numbers of classes.
+        sizes: (rows, columns) of each scale's grid.
+        sides: of each scale, width and height of its anchors in cells: float32 (A, 2).
+        classes: C.
+        alike: None, or the IoU in shape from which other anchors take an object too; then the nearest cell beside the
+            midpoint's, and the nearest above or below, take it as well. Whoever has the better claim to a slot – its
+            midpoint in the cell, then the anchor being its best – gets it.
+
+    Returns:
+        For each scale float32 (batch, rows, columns, A, 5 + C): p_c, 1 where an object is and 0 elsewhere, and behind a
+        1 b_x, b_y, the midpoint in cells from the left top corner of the cell – in [0, 1), or from −0.5 to 1.5 with
+        `alike` –, b_h, b_w, height and width in cells, and a 1 at its class; all zeros behind a 0.
+    """
+    place = slots(sizes, sides)
+    middle, lengths = tf.split(box.centred(boxes), 2, axis=-1)
+    offset = middle[:, :, None] * place.cells - place.cell  # (batch, M, S, 2)
+    shape = _shape_iou(lengths[:, :, None], place.sides / place.cells)
+    best = shape == tf.reduce_max(shape, axis=-1, keepdims=True)
+    home = tf.reduce_all((offset >= 0) & (offset < 1), axis=-1)
+    taken = home & best
+    if alike is not None:
+        beside = tf.reduce_all((offset >= -0.5) & (offset < 1.5), axis=-1)
+        in_line = tf.reduce_any((offset >= 0) & (offset < 1), axis=-1)
+        taken = beside & in_line & (best | (shape >= alike))
+    claim = tf.where(taken & box.valid(boxes)[..., None], 1 + 2 * tf.cast(home, tf.int32) + tf.cast(best, tf.int32), 0)
+    owner = tf.argmax(claim, axis=1)  # (batch, S)
+    held = tf.cast(tf.reduce_max(claim, axis=1) > 0, tf.float32)[..., None]
+    own = box.centred(tf.gather(boxes, owner, batch_dims=1)) * tf.tile(place.cells, [1, 2])
+    kind = tf.one_hot(tf.gather(labels, owner, batch_dims=1), classes)
+    target = tf.concat([tf.ones_like(held), own[..., :2] - place.cell, own[..., 3:1:-1], kind], axis=-1) * held
+    return _by_scale(target, sizes, sides)
+
+
+def _shape_iou(first, second):
+    """IoU of boxes of these widths and heights, (…, 2), that share their midpoint."""
+    common = tf.reduce_prod(tf.minimum(first, second), axis=-1)
+    both = tf.reduce_prod(first, axis=-1) + tf.reduce_prod(second, axis=-1)
+    return tf.math.divide_no_nan(common, both - common)
+
+
+def _by_scale(values, sizes, sides):
+    """(batch, S, n) as (batch, rows, columns, A, n) of each scale."""
+    counts = [rows * columns * len(own) for (rows, columns), own in zip(sizes, sides, strict=True)]
+    shapes = [
+        (-1, rows, columns, len(own), values.shape[-1]) for (rows, columns), own in zip(sizes, sides, strict=True)
+    ]
+    return [tf.reshape(part, shape) for part, shape in zip(tf.split(values, counts, axis=1), shapes, strict=True)]
+
+
+class Answer(NamedTuple):
+    """What a network says: logits of p_c, boxes and logits of classes of all its slots."""
+
+    object: tf.Tensor  # float32 (batch, S)
+    middles: tf.Tensor  # float32 (batch, S, 2): b_x, b_y
+    logarithms: tf.Tensor  # float32 (batch, S, 2): t_w, t_h
+    sizes: tf.Tensor  # float32 (batch, S, 2): b_w, b_h
+    classes: tf.Tensor  # float32 (batch, S, C)
+
+
+def _answer(raw, place, reach):
+    """The `Answer` in raw outputs, (batch, S, 5 + C)."""
+    middles = reach * tf.sigmoid(raw[..., 1:3]) - (reach - 1) / 2
+    logarithms = raw[..., 4:2:-1]
+    sizes = place.sides * tf.exp(tf.clip_by_value(logarithms, -WIDEST, WIDEST))
+    return Answer(raw[..., 0], middles, logarithms, sizes, raw[..., 5:])
+
+
+def _read(network, outputs):
+    """The scales of a network, their (rows, columns), their slots and its answer, from raw outputs."""
+    grids = sorted((layer for layer in network.layers if isinstance(layer, Grid)), key=lambda grid: -grid.stride)
+    raw = [outputs[grid.name] for grid in grids]
+    sizes = [tf.unstack(tf.shape(part)[1:3]) for part in raw]
+    place = slots(sizes, [grid.sides for grid in grids])
+    return grids, sizes, place, _answer(_flat(raw), place, grids[0].reach)
+
+
+def _flat(scales):
+    """Parts (batch, rows, columns, A, n) as one (batch, S, n)."""
+    return tf.concat([tf.reshape(part, [tf.shape(part)[0], -1, part.shape[-1]]) for part in scales], axis=1)
+
+
+def decode(network, outputs):
+    """Every candidate: one of each slot.
+
+    Args:
+        network: what a builder of this file made.
+        outputs: its raw outputs.
+
+    Returns:
+        Boxes float32 (batch, S, 4), left, top, right, bottom in [0, 1], and scores p_c · P(class), float32
+        (batch, S, C): the coarsest scale first.
+    """
+    grids, _, place, answer = _read(network, outputs)
+    activation = tf.nn.softmax if grids[0].softmax else tf.sigmoid
+    scores = tf.sigmoid(answer.object)[..., None] * activation(answer.classes)
+    return box.clip(place.boxes(answer.middles, answer.sizes)), scores
+
+
+def loss(network, outputs, boxes, classes):
+    """What training makes small, by the `objective` of the network's scales; the mean over the batch.
+
+    Args:
+        network: what a builder of this file made.
+        outputs: its raw outputs.
+        boxes: float32 (batch, M, 4), the truth: left, top, right, bottom in [0, 1]; rows without area are padding.
+        classes: int64 (batch, M), their classes.
+
+    Returns:
+        Scalars float32 "box", "object" and "class", whose sum is the objective.
+    """
+    grids, sizes, place, answer = _read(network, outputs)
+    objective, sides = grids[0].objective, [grid.sides for grid in grids]
+    several = None if objective == "squared" else ALIKE
+    count = answer.classes.shape[-1]
+    target = _flat(encode(boxes, classes, sizes=sizes, sides=sides, classes=count, alike=several))
+    held = target[..., 0]
+    found = tf.stop_gradient(place.boxes(answer.middles, answer.sizes))
+    near = tf.reduce_max(box.pairwise_iou(found, boxes), axis=-1) >= IGNORED
+    told = tf.maximum(
+        held, tf.cast(~near, tf.float32)
+    )  # the others are not wrong enough to be told that they are empty
+    where, what = OBJECTIVES[objective](answer, target, place)
+    kind = _class_loss(answer.classes, target[..., 5:], softmax=grids[0].softmax)
+    share = tf.cast(tf.shape(held)[0], tf.float32)
+    if objective != "squared":
+        share = tf.maximum(tf.reduce_sum(held), 1.0)
+    terms = {"box": where * held, "object": what * told, "class": kind * held}
+    return {name: tf.reduce_sum(term) / share for name, term in terms.items()}
+
+
+def _class_loss(logits, wanted, *, softmax):
+    if softmax:
+        return tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
+    return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits), axis=-1)
+
+
+def _squared(answer, target, place):
+    """Of YOLOv3, for each slot: squares, which count up to twice for small objects; cross-entropy of p_c."""
+    held, sizes = target[..., :1], target[..., 4:2:-1]
+    wanted = tf.math.log(tf.where(held > 0, sizes / place.sides, 1.0))
+    errors = (answer.middles - target[..., 1:3]) ** 2 + (answer.logarithms - wanted) ** 2
+    weight = 2 - tf.reduce_prod(sizes / place.cells, axis=-1)
+    return weight * tf.reduce_sum(errors, axis=-1), tf.nn.sigmoid_cross_entropy_with_logits(held[..., 0], answer.object)
+
+
+def _overlapping(answer, target, place, *, gamma=0.0):
+    """1 − CIoU, and the cross-entropy of p_c, which is to be the IoU of the box; with γ, less where p_c is right."""
+    held, unit = target[..., :1], tf.constant([0.5, 0.5, 1.0, 1.0])
+    wanted = box.cornered(tf.where(held > 0, tf.gather(target, [1, 2, 4, 3], axis=-1), unit))
+    given = box.cornered(tf.concat([answer.middles, answer.sizes], axis=-1))
+    quality = tf.stop_gradient(box.iou(given, wanted)) * held[..., 0]
+    doubt = tf.nn.sigmoid_cross_entropy_with_logits(quality, answer.object)
+    if gamma:
+        doubt *= tf.abs(quality - tf.sigmoid(answer.object)) ** gamma
+    return BOX * (1 - box.ciou(given, wanted)), doubt
+
+
+OBJECTIVES = {"squared": _squared, "ciou": _overlapping, "focal": partial(_overlapping, gamma=2.0)}

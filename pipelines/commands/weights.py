@@ -1,0 +1,30 @@
+"""`cnn import-weights`: networks that another framework trained, as ours."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.commands import console_for, escaped
+
+app = typer.Typer()
+imports = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Networks of other frameworks, as ours.")
+app.add_typer(imports, name="import-weights", rich_help_panel="Models")
+
+
+@imports.command("darknet")
+def import_darknet(
+    cfg: Annotated[Path, typer.Argument(metavar="CFG", help="The network's description.")],
+    weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Its numbers.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The .keras file to write.")] = Path("model.keras"),
+) -> None:
+    """Turn a Darknet network into a .keras file: Darknet-19 and -53, YOLOv2, YOLOv3, their tiny forms.
+
+    Example: cnn import-weights darknet yolov3.cfg yolov3.weights -o yolov3.keras
+    """
+    from pipelines import darknet
+    from pipelines.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    console.print(escaped(darknet.import_weights(cfg, weights, output)))

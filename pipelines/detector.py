@@ -1,0 +1,399 @@
+"""What every detector is to the pipeline: a network behind its normalisation, its family's loss, one way to read it.
+
+The family's file knows its targets (`encode`), its `loss` and its candidates (`decode`). What is made of candidates –
+threshold, non-maximum suppression, boxes in pixels of the picture as it was – is `Reader`, and evaluate, predict and
+the exported graph all go through it.
+"""
+
+import importlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from cnn_keras.fault import Fault
+from pipelines import recipe as recipes
+from pipelines import stages
+from pipelines.recipe import Name, Positive, Section
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras.boxes import Detections
+    from cnn_keras.data.batch import Shape
+    from pipelines.detection_errors import Detected
+    from pipelines.stages import Run
+
+Share = Annotated[float, Field(ge=0, le=1)]
+# The code behind a training, besides the family's file, and behind the figures.
+TRAINING = (
+    "cnn_keras/layers.py",
+    "cnn_keras/boxes.py",
+    "cnn_keras/regions.py",
+    "cnn_keras/models/darknet.py",
+    "cnn_keras/models/yolo.py",
+    "cnn_keras/data",
+)
+MEASURING = (
+    "cnn_keras/average_precision.py",
+    "cnn_keras/boxes.py",
+    "pipelines/detection_errors.py",
+    "pipelines/detection_report.py",
+)
+COMPARED = 32  # pictures on which the exported model must agree
+TAKES = (
+    "Images are encoded JPEG or PNG of any size; boxes come back as left, top, right, bottom in pixels of the image as "
+    "it was sent. An EXIF orientation is not applied by the graph: send pictures upright, or through `cnn serve`."
+)
+
+
+class Suppress(Section):
+    """What of a detector's candidates is kept."""
+
+    threshold: Share = 0.3  # the least score
+    overlap: Share = 0.5  # of two boxes of one class above this IoU, the likelier stays
+    limit: Positive = 100  # boxes in one picture
+
+    @property
+    def said(self) -> str:
+        """For the foot of a figure."""
+        return f"scores from {self.threshold:g}, NMS at IoU {self.overlap:g}, {self.limit} boxes at most"
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
+    shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
+    worst: Positive = 12
+    require: dict[Literal["ap", "ap50", "ap75", "voc_map50"], float] = Field(
+        default_factory=dict
+    )  # metric: the least it must be
+
+
+class Export(Section):
+    """What the exported model is called, what it answers, and how far it may stray from the trained one."""
+
+    name: Name | None = None  # the run's name unless given
+    suppress: Suppress = Suppress()
+    tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
+    register_model: bool = True
+
+
+def family(builder: str) -> ModuleType:
+    """The file of a detector, which has `encode`, `loss` and `decode` beside its builders."""
+    found = importlib.import_module(f"cnn_keras.models.{builder.partition('.')[0]}")
+    if missing := [name for name in ("loss", "decode") if not hasattr(found, name)]:
+        raise Fault(f"model.builder must be a detector's, such as yolo.yolov3_tiny, got {builder}: no {missing[0]}")
+    return found
+
+
+def assemble(recipe: Any, data: dict[str, Any], *, sides: tuple[int | None, int | None]) -> "keras.Model":
+    """The detector of the recipe from pixels: `image`, uint8 (batch, *sides, 3), 0–255, to its raw outputs.
+
+    Anchors are those that prepare found, unless the recipe says otherwise. A family may ask for more inputs.
+    """
+    import keras
+
+    from cnn_keras import models, pretrained
+
+    builder, weights = recipe.model.builder, recipe.model.weights
+    arguments = {"input_shape": (*sides, 3), "classes": len(data["classes"]), **arguments_of(recipe, data)}
+    network = models.build(builder, **arguments)
+    if weights:
+        pretrained.load(network, builder, weights)
+    entries = {
+        tensor.name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs
+    }
+    entries["image"] = keras.Input((*sides, 3), dtype="uint8", name="image")
+    rescaled = keras.layers.Normalization(axis=None, mean=0.0, variance=255.0**2, name="normalization")
+    taken = {**entries, "image": rescaled(entries["image"])}
+    outputs = network(taken if len(entries) > 1 else taken["image"])
+    return keras.Model(entries if len(entries) > 1 else entries["image"], outputs, name=recipe.name)
+
+
+def arguments_of(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """What the builder is given: the recipe's arguments, and the anchors of the data where it takes some."""
+    from cnn_keras import models
+
+    given, taken = dict(recipe.model.arguments), models.signature(recipe.model.builder).parameters
+    if "anchors" in taken and data.get("anchors"):
+        given.setdefault("anchors", data["anchors"])
+    if "anchors_of" in taken and recipe.train.sides:
+        given.setdefault("anchors_of", recipe.data.size)
+    return given
+
+
+def network_of(model: "keras.Model") -> "keras.Model":
+    """The family's network inside a model that `assemble` made."""
+    import keras
+
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+def inputs_for(model: "keras.Model", images: Any, boxes: Any = None) -> Any:
+    """What the model takes: images alone, or a dictionary with the true boxes, which are none outside training."""
+    import tensorflow as tf
+
+    names = {tensor.name for tensor in model.inputs}
+    if names == {"image"}:
+        return images
+    none = tf.zeros([tf.shape(images)[0], 1, 4])
+    return {"image": images, "boxes": none if boxes is None else boxes}
+
+
+def given(model: "keras.Model") -> Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]]:
+    """A map from batches of {"image", "boxes", "classes"} to what `fit` takes: the model's inputs, and the truth."""
+
+    def apply(batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        truth = {"boxes": batch["boxes"], "classes": batch["classes"]}
+        return inputs_for(model, batch["image"], batch["boxes"]), truth
+
+    return apply
+
+
+def resized(place: Any, batch: dict[str, Any], *, sides: Sequence[int], seed: int) -> dict[str, Any]:
+    """The batch with its images at one of the sides, drawn for the `place` of the batch in the training."""
+    import tensorflow as tf
+
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), tf.cast(place, tf.int32))
+    side = tf.gather(list(sides), tf.random.stateless_uniform([], key, 0, len(sides), tf.int32))
+    images = tf.image.resize(batch["image"], tf.stack([side, side]), antialias=True)
+    return {**batch, "image": tf.saturate_cast(tf.round(images), tf.uint8)}
+
+
+def trainable(model: "keras.Model", builder: str, *, size: tuple[int, int]) -> "keras.Model":
+    """The same layers as a model whose loss is the family's, each of its terms a metric of the epoch.
+
+    `size` is that of an image on which the names of the terms are found out.
+    """
+    import keras
+    import tensorflow as tf
+
+    kind, network = family(builder), network_of(model)
+    nothing, black = tf.zeros([1, 1, 4]), tf.zeros([1, *size, 3], tf.uint8)
+    names = list(kind.loss(network, model(inputs_for(model, black)), nothing, tf.zeros([1, 1], tf.int64)))
+
+    class Training(keras.Model):  # type: ignore[misc]  # Keras carries no types
+        """Inputs and outputs of the detector; the truth comes as {"boxes", "classes"}."""
+
+        def __init__(self) -> None:
+            super().__init__(model.input, model.output, name=model.name)
+            self.terms = {name: keras.metrics.Mean(name=f"{name}_loss") for name in names}
+
+        def compute_loss(
+            self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+        ) -> Any:
+            terms = kind.loss(network, y_pred, y["boxes"], y["classes"])
+            for name, term in terms.items():
+                self.terms[name].update_state(term)
+            return tf.add_n(list(terms.values()))
+
+    return Training()
+
+
+def trained(run: "Run") -> "keras.Model":
+    """The model that the stage train left."""
+    import keras
+
+    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
+
+    family(run.recipe.model.builder)  # registers its own
+    return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+
+
+class Reader:
+    """Reads a detector's answers: what it found in pictures, in pixels of the pictures as they were."""
+
+    def __init__(self, model: "keras.Model", builder: str, settings: Suppress, *, fit: str) -> None:
+        self.model = model
+        self.kind, self.network = family(builder), network_of(model)
+        self.settings = settings
+        self.fit = fit
+
+    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor") -> "Detections":
+        """Detections in framed pictures.
+
+        Args:
+            images: uint8 (batch, height, width, 3), 0–255.
+            sizes: int32 (batch, 2), (height, width) of each picture before it was framed.
+
+        Returns:
+            The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
+        """
+        import tensorflow as tf
+
+        from cnn_keras import boxes
+
+        outputs = self.model(inputs_for(self.model, images), training=False)
+        candidates, scores = self.kind.decode(self.network, outputs)
+        found = boxes.suppress(candidates, scores, **self.settings.model_dump())
+        sizes = tf.cast(sizes, tf.float32)
+        given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.fit))
+        return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
+
+
+def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> "list[Detected]":
+    """One pass over a split: what was found in each picture, in pixels of it as it was.
+
+    Args:
+        batches: examples with `image`, framed, and `extent`, the height and width before.
+        advance: told how many more pictures are done.
+    """
+    import tensorflow as tf
+
+    from pipelines.detection_errors import Detected
+
+    answers = []
+    ask = tf.function(reader, autograph=False, reduce_retracing=True)
+    for batch in batches:
+        detections = ask(batch["image"], batch["extent"])
+        counts = detections.count.numpy()
+        columns = [column.numpy() for column in detections[:3]]
+        answers += [Detected(*(column[row, :count] for column in columns)) for row, count in enumerate(counts)]
+        advance(len(counts))
+    return answers
+
+
+def write_detector(reader: Reader, folder: Path, *, shape: "Shape", names: list[str]) -> None:
+    """Write the two signatures of a detector.
+
+    `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width, 3) of
+    any height and width. Both give `boxes` float32 (N, limit, 4) – left, top, right, bottom in pixels of the picture as
+    it came –, `scores` float32 (N, limit), `class_id` int64 and `label` string (N, limit), and `count` int32 (N,): so
+    many of the rows are detections, the best first, and the others are zeros and empty names.
+    """
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import decode
+    from cnn_keras.data.framing import frame
+
+    labels = tf.constant(names)
+    framed = (tf.TensorSpec((*shape.size, 3), tf.uint8), tf.TensorSpec((2,), tf.int32))
+
+    def ready(image: Any) -> Any:
+        return frame(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
+
+    def answer(images: Any, sizes: Any) -> dict[str, Any]:
+        boxes, scores, classes, count = reader(images, sizes)
+        real = tf.sequence_mask(count, tf.shape(scores)[1])
+        label = tf.where(real, tf.gather(labels, classes), "")
+        return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count}
+
+    def from_tensor(image: Any) -> dict[str, Any]:
+        return answer(*tf.map_fn(ready, image, fn_output_signature=framed))
+
+    def from_bytes(image_bytes: Any) -> dict[str, Any]:
+        def read(data: Any) -> Any:
+            return ready(decode(data, channels=3))
+
+        return answer(*tf.map_fn(read, image_bytes, fn_output_signature=framed))
+
+    archive = keras.export.ExportArchive()
+    archive.track(reader.model)
+    strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
+    tensor = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]
+    archive.add_endpoint("serving_default", from_bytes, input_signature=strings)
+    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
+    archive.write_out(str(folder), verbose=False)
+
+
+def compare_detector(
+    reader: Reader, folder: Path, examples: Iterable[dict[str, Any]], encoded: list[bytes], *, tolerance: float
+) -> dict[str, Any]:
+    """Ask the trained and the exported model about the same pictures; raise a Fault where boxes or names differ.
+
+    `examples` are those of `encoded`, one by one: {"image", "extent"} in batches of one.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    difference, changed, pictures = 0.0, 0, 0
+    for example, data in zip(examples, encoded, strict=True):
+        wanted = reader(example["image"], example["extent"])
+        got = exported(image_bytes=tf.constant([data]))
+        pictures += 1
+        if int(wanted.count[0]) != int(got["count"][0]) or (wanted.classes.numpy() != got["class_id"].numpy()).any():
+            changed += 1
+            continue
+        difference = max(difference, float(np.abs(wanted.boxes.numpy() - got["boxes"].numpy()).max(initial=0.0)))
+    if difference > tolerance or changed:
+        raise Fault(
+            f"the exported model must agree with the trained one to export.tolerance {tolerance} pixels, got a largest "
+            f"difference of {difference:.2f} and {changed} of {pictures} pictures with other detections",
+            code=Fault.GATE,
+        )
+    return {"difference": difference, "changed": changed, "images": pictures}
+
+
+def write_card(
+    path: Path, model: "keras.Model", *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
+) -> None:
+    """The model card: what it is, what it saw, what it measured."""
+    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
+    rows = [
+        f"| {row['name']} | {_figure(row['ap'])} | {_figure(row['ap50'])} | {row['objects']} |"
+        for row in report["classes"]
+    ]
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"`{recipe.model.builder}`, {model.count_params():,} parameters, on `{data['source']}`; the classes are "
+        f"{', '.join(data['classes'])}.",
+        "",
+        "## Measured",
+        "",
+        f"AP **{_figure(report['ap'])}**, AP50 **{_figure(report['ap50'])}**, AP75 {_figure(report['ap75'])} on "
+        f"{report['objects']:,} objects in {report['images']:,} images ({report['settings']['decoding']}). It answers "
+        f"with {recipe.export.suppress.said}. The exported model's boxes differ from the trained one's by at most "
+        f"{agreement['difference']:.1e} pixels on {agreement['images']} images.",
+        "",
+        "| class | AP | AP50 | objects |",
+        "|---|---|---|---|",
+        *rows,
+        "",
+        "## Data",
+        "",
+        f"{splits} images. Digest `{data['digest']}`. {TAKES}",
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        recipes.dump(recipe).rstrip(),
+        "```",
+        "",
+        "Made with " + ", ".join(f"{name} {version}" for name, version in stages.versions().items()) + ".",
+    ]
+    stages.write_text(path, "\n".join(lines) + "\n")
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+    """The requirements of the recipe that the detector does not meet."""
+    return [
+        f"evaluate.require: {metric} must be at least {least}, got {_figure(report[metric])}"
+        for metric, least in settings.require.items()
+        if (report[metric] or 0.0) < least
+    ]
+
+
+def depends(stage: str, recipe: Any) -> dict[str, Any]:
+    """The code that a stage's result depends on."""
+    match stage:
+        case "train":
+            family = f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py"
+            code = {"code": stages.code_digest(family, *TRAINING)}
+            given = Path(recipe.model.weights or "")
+            return {**code, "weights": stages.file_digest(given)} if given.is_file() else code
+        case "evaluate":
+            return {"code": stages.code_digest(*MEASURING)}
+        case _:
+            return {"code": stages.code_digest("pipelines/detector.py", "pipelines/savedmodel.py", "cnn_keras/data")}

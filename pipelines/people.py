@@ -1,0 +1,121 @@
+"""People: labelled pictures whose labels are identities, split so that nobody is both learnt and tested.
+
+The splits hold other people, not other pictures of the same: what is learnt must serve for strangers. Validation people
+choose the epoch and calibrate the threshold; test people are looked at once, by evaluate.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnn_keras.fault import Fault
+from pipelines import labelled, stages
+from pipelines.recipe import Fraction, RecipePath, Section
+
+if TYPE_CHECKING:
+    from pipelines.stages import Run
+
+
+class Listed(Section):
+    """A list of pairs as Labeled Faces in the Wild has it."""
+
+    path: RecipePath  # such as pairs.txt
+
+
+class Align(Section):
+    """Where the eyes of each picture are; see `cnn_keras.data.alignment`."""
+
+    path: RecipePath  # a CSV file: path, left_x, left_y, right_x, right_y
+
+
+class Data(labelled.Data):
+    """Where the pictures come from; a folder has one sub-folder for each person, as LFW has."""
+
+    validation: Fraction = 0.15  # of all people
+    test: Fraction = 0.25
+    align: Align | None = None  # faces are cut out so that the eyes stand alike; what is served must be too
+    pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
+
+
+def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+    """Validate, split by people and record the pictures of `run.recipe.data`."""
+    from cnn_keras.data import alignment
+
+    align: Align | None = run.recipe.data.align
+    missed: list[str] = []
+    if align is None:
+        return labelled.prepare(run, folder, divided=splits_of)
+
+    def aligned(items: Any) -> Any:
+        return alignment.applied(items, alignment.annotated(align.path), size=run.recipe.data.size, missed=missed)
+
+    facts = labelled.prepare(run, folder, divided=splits_of, changed=aligned)
+    run.console.print(f"          aligned by the eyes, but for {len(set(missed)):,} pictures without any annotated")
+    return {**facts, "unaligned": sorted(set(missed))}
+
+
+def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
+    """The split of each kept item, the same for all items of one person.
+
+    A source that prescribes splits, or a list of pairs, decides who is tested; the others are drawn.
+
+    Raises:
+        Fault: a person in two prescribed splits, a list of pairs that names strangers, or too few people (code DATA).
+    """
+    from cnn_keras.data import read
+
+    given: dict[str, str | None] = {}
+    for item, _ in kept:
+        if given.setdefault(item.label, item.split) != item.split:
+            raise Fault(
+                f"{item.label} must be in one split only, got {given[item.label]} and {item.split}; "
+                "put all pictures of a person into one",
+                code=Fault.DATA,
+            )
+    if data.pairs:
+        given |= dict.fromkeys(_listed(data.pairs.path, given), "test")
+    free = [name for name in sorted(given, key=read.natural) if given[name] in (None, "train")]
+    drawn = _drawn(free, data, seed, prescribed=set(given.values()))
+    return [drawn.get(item.label) or str(given[item.label]) for item, _ in kept]
+
+
+def _drawn(people: list[str], data: Data, seed: int, *, prescribed: set[str | None]) -> dict[str, str]:
+    """A split for each of the people that no one else has decided on."""
+    import numpy as np
+
+    shuffled = [people[row] for row in np.random.default_rng(seed).permutation(len(people))]
+    shares = {"test": data.test if not prescribed & {"train", "test"} else 0.0}
+    shares["validation"] = data.validation if "validation" not in prescribed else 0.0
+    found: dict[str, str] = {}
+    for split, share in shares.items():
+        count = max(2, round(share * len(people))) if share else 0
+        found |= dict.fromkeys(shuffled[len(found) : len(found) + count], split)
+    if len(people) - len(found) < 2:
+        raise Fault(
+            f"data must hold at least two people to train on beside {len(found)} to validate and test, got "
+            f"{len(people)} in all; add people, or lower data.validation and data.test",
+            code=Fault.DATA,
+        )
+    return found | dict.fromkeys(shuffled[len(found) :], "train")
+
+
+def _listed(path: Path, known: dict[str, Any]) -> set[str]:
+    """The people of a list of pairs."""
+    from cnn_keras.data import identities
+
+    people = {name.partition("/")[0] for pair in identities.lfw_pairs(path) for name in (pair.left, pair.right)}
+    if strangers := sorted(people - known.keys()):
+        raise Fault(
+            f"{path} must name people of the data only, got {strangers[0]} and {len(strangers) - 1} more without a "
+            "picture; is data.path the folder that holds a folder for each person?",
+            code=Fault.DATA,
+        )
+    return people
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source, the list of pairs or that of the eyes does."""
+    found = labelled.files_digest(data)
+    for listed in (data.pairs, data.align):
+        if listed and listed.path.is_file():
+            found = stages.digest([found, stages.file_digest(listed.path)])
+    return found

@@ -1,0 +1,338 @@
+"""Localisation: which one thing is in the picture, where is it, and where are its landmarks?"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+from pydantic import model_validator
+
+from pipelines import boxed, localizer, savedmodel, stages
+from pipelines import recipe as recipes
+from pipelines.boxed import prepare as prepare  # the first of the four verbs
+from pipelines.localizer import Evaluate, Export, Head, Locator
+from pipelines.recipe import Model, Positive, Train
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from pipelines.stages import Run
+
+BATCH = 32  # pictures that are measured at once
+COMPARED = 32  # on which the exported model must agree
+WARMUP = 2  # requests recorded beside it
+LIBRARY = ("models/localize.py", "landmarks.py", "boxes.py", "layers.py")  # of cnn_keras, behind every figure
+
+
+class Data(boxed.Data):
+    """Where the pictures come from; of several things in one, the largest is the one to find."""
+
+    size: tuple[Positive, Positive] = (96, 96)  # height, width
+    anchors: Positive | None = None  # which are for detection
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task; `model` is the backbone."""
+
+    data: Data
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    model: Model
+    head: Head = Head()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _fits_localization(self) -> Self:
+        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+            if getattr(self.train, key):
+                raise ValueError(f"train.{key} is for classification; it does not go with a box")
+        if self.train.monitor != "val_loss":
+            raise ValueError("train.monitor must be val_loss for localisation, which is more than a class")
+        if self.data.tile:
+            raise ValueError("data.tile is for detection; here a whole picture shows one thing")
+        return self
+
+
+def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
+    """What a stage's result depends on besides the recipe: the files of the source, and the code."""
+    library = [f"cnn_keras/{name}" for name in LIBRARY]
+    match stage:
+        case "prepare":
+            return boxed.depends(recipe)
+        case "train":
+            family = f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py"
+            code = {"code": stages.code_digest(family, "cnn_keras/data", *library)}
+            given = Path(recipe.model.weights or "")
+            return {**code, "weights": stages.file_digest(given)} if given.is_file() else code
+        case "evaluate":
+            return {"code": stages.code_digest(*library, "pipelines/localizer.py")}
+        case _:
+            written = ("cnn_keras/data", "pipelines/localizer.py", "pipelines/savedmodel.py")
+            return {"code": stages.code_digest(*library, *written)}
+
+
+def check(recipe: Recipe) -> None:
+    """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
+    import keras
+
+    from cnn_keras import models
+    from cnn_keras.data import augment
+    from cnn_keras.fault import Fault
+
+    composed = augment.compose(recipe.augment, size=recipe.data.size)
+    if composed is not None and composed.mixes:
+        raise Fault("augment must not mix pictures, of which each shows one thing; leave out mixup, cutmix and mosaic")
+    shape = (*recipe.data.size, recipe.data.channels)
+    arguments = {"input_shape": shape, "classes": recipe.head.hidden, **recipe.model.arguments}
+    models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)
+    localizer.assemble(recipe, {"classes": ["thing"], "landmarks": []})
+    keras.utils.clear_session()
+
+
+def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch."""
+    import keras
+
+    from cnn_keras.data import augment
+    from pipelines import charts, fit
+
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Train = recipe.train
+    fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
+    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    model = localizer.assemble(recipe, data)
+    count = data["splits"]["train"]
+    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
+    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=_fitted(run))
+    if augmented is not None:
+        _draw_augmented(run, folder, augmented)
+    fit.compile_model(model, settings, steps=-(-count // settings.batch_size), **localizer.objective(recipe, data))
+    validation = boxed.validation_split(data)
+    history = fit.fit(
+        model,
+        settings,
+        folder,
+        batches=lambda epochs: _batches(run, epochs, augmented).map(_given(run)),
+        validation=_ordered(run, validation, settings.batch_size).map(_given(run)),
+        images=count,
+        console=run.console,
+        on_epoch=run.on_epoch,
+        extend_to=extend_to,
+    )
+    savedmodel.save_keras(model, folder / "model.keras")
+    best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
+    charts.curves(history, folder / "curves.png", metric="mean_iou", best=best)
+    run.console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
+    return {
+        "digest": digest,
+        "epochs": len(history),
+        "best_epoch": best,
+        "parameters": model.count_params(),
+        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
+    }
+
+
+def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
+    """Measure the model on the test split, beside an answer that never changes; say which requirements failed."""
+    from pipelines import intake
+
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Evaluate = recipe.evaluate
+    split, names, landmarks = boxed.test_split(data), data["classes"], data["landmarks"]
+    locator = _locator(run)
+    with intake.progress(run.console) as bar:
+        task = bar.add_task("evaluating", total=data["splits"][split])
+        examples = _examples(run, split).batch(BATCH)
+        answers = localizer.asked(locator, examples, _target(run), lambda done: bar.advance(task, done))
+    report = {"split": split, **localizer.measured(answers, names, landmarks, settings.threshold)}
+    report["baseline"] = _baseline(run, answers)
+    stages.write_json(folder / "report.json", report)
+    stages.write_text(folder / "predictions.csv", localizer.answers_csv(answers, names, landmarks))
+    _draw(run, folder, answers, split)
+    localizer.say(run, report)
+    metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float) and key != "alpha"}
+    return {"metrics": metrics, "failed": localizer.failed(settings, report)}
+
+
+def export(run: "Run", folder: Path) -> dict[str, Any]:
+    """Write the SavedModel that serves: encoded bytes in, pixels and names out; prove that it agrees."""
+    from cnn_keras.data import records
+
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Export = recipe.export
+    name, split = settings.name or recipe.name, boxed.test_split(data)
+    version = savedmodel.next_version(run.folder / "export" / name)
+    saved = folder / name / str(version)
+    locator = _locator(run)
+    locator.write(saved, shape=boxed.shape_of(recipe.data), threshold=settings.threshold)
+    rows = records.read(run.finished("prepare"), split, features=_example(run).features).take(COMPARED)
+    encoded = [row["image"] for row in rows.as_numpy_iterator()]
+    examples = _examples(run, split).take(len(encoded)).batch(1)
+    agreement = locator.compare(saved, examples, encoded, tolerance=settings.tolerance)
+    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
+    report = stages.read_json(run.finished("evaluate") / "report.json")
+    localizer.write_card(saved / "card.md", locator.model, recipe=recipe, data=data, report=report, agreement=agreement)
+    run.console.print(
+        f"          {name} version {version}: coordinates differ by at most {agreement['difference']:.1e} pixels on "
+        f"{agreement['images']} images"
+    )
+    facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
+    if settings.register_model:
+        facts["register"] = {
+            "name": name,
+            "folder": f"export/{name}/{version}",
+            "metrics": run.facts("evaluate")["metrics"],
+            "requirement": f"test_accuracy >= {recipe.evaluate.require.get('accuracy', 0.0)}",
+        }
+    return facts
+
+
+def _example(run: "Run") -> Any:
+    from cnn_keras.data import batch
+
+    data = run.facts("prepare")
+    return batch.boxed(data["most_boxes"], len(data["landmarks"]))
+
+
+def _target(run: "Run") -> Callable[[dict[str, Any]], "tf.Tensor"]:
+    """What `localize.encode` makes of a batch: the target of its largest thing."""
+    from cnn_keras.models import localize
+
+    names = len(run.facts("prepare")["classes"])
+    return lambda batch: localize.encode(batch["boxes"], batch["classes"], batch.get("landmarks"), names=names)
+
+
+def _given(run: "Run") -> Callable[[dict[str, Any]], tuple[Any, Any]]:
+    target = _target(run)
+    return lambda batch: (batch["image"], target(batch))
+
+
+def _batches(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
+    """The training batches of these epochs: {"image", "boxes", "classes", "landmarks"}."""
+    from cnn_keras.data import batch
+
+    recipe = run.recipe
+    return batch.training(
+        run.finished("prepare"),
+        "train",
+        boxed.shape_of(recipe.data),
+        count=run.facts("prepare")["splits"]["train"],
+        epochs=epochs,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        augment=augmented,
+        memory=int(recipe.data.memory_gb * 2**30),
+        example=_example(run),
+    )
+
+
+def _ordered(run: "Run", split: str, size: int) -> "tf.data.Dataset":
+    """The batches of a split in their order and as they are."""
+    from cnn_keras.data import batch
+
+    count, shape = run.facts("prepare")["splits"][split], boxed.shape_of(run.recipe.data)
+    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=_example(run))
+
+
+def _examples(run: "Run", split: str) -> "tf.data.Dataset":
+    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing."""
+    from cnn_keras.data import batch
+
+    return batch.decoded(run.finished("prepare"), split, boxed.shape_of(run.recipe.data), example=_example(run))
+
+
+def _fitted(run: "Run") -> dict[str, Any]:
+    """The arguments of augmentations that are fitted on the training split."""
+    from cnn_keras.data import augment
+
+    images = (batch["image"].numpy() for batch in _ordered(run, "train", run.recipe.train.batch_size))
+    return dict(augment.fit(run.recipe.augment, lambda: images))
+
+
+def _locator(run: "Run") -> Locator:
+    """What reads the answers of the model that the stage train left."""
+    import keras
+
+    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
+
+    model = keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+    return Locator(model, run.facts("prepare"), fit=run.recipe.data.fit)
+
+
+def _baseline(run: "Run", answers: localizer.Answers) -> dict[str, Any]:
+    """What the training split's mean box and usual class, said of every picture, are worth on the same split."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.models import localize
+
+    recipe, data = run.recipe, run.facts("prepare")
+    names, landmarks = data["classes"], data["landmarks"]
+    examples = _examples(run, "train").batch(BATCH)
+    targets = np.concatenate([_target(run)(batch).numpy() for batch in examples])
+    vector = tf.constant(localizer.constant(targets, len(names)))
+    sizes = tf.constant(_extents(run, boxed.test_split(data)))
+    said = localize.decode(tf.tile(vector[None], [len(sizes), 1]), classes=len(names))
+    placed = _locator(run).pixels(said, sizes, recipe.data.size)
+    same = answers._replace(said=type(placed)(*(part.numpy() for part in placed)))
+    return localizer.measured(same, names, landmarks, threshold=0.5)
+
+
+def _extents(run: "Run", split: str) -> Any:
+    """Heights and widths of a split's pictures: int32 (N, 2)."""
+    import numpy as np
+
+    return np.stack([extent.numpy() for extent in _examples(run, split).map(lambda example: example["extent"])])
+
+
+def _draw(run: "Run", folder: Path, answers: localizer.Answers, split: str) -> None:
+    """The first pictures of the split, and the worst, with what was said and what is true."""
+    from pipelines import pictures
+
+    settings, names = run.recipe.evaluate, run.facts("prepare")["classes"]
+    first = list(range(min(settings.shown, len(answers.ids))))
+    worst = localizer.worst(answers, settings.threshold, settings.shown)
+    images = _pictured(run, split, {*first, *worst})
+    headings = {
+        "predictions": (first, f"What was said from p_c {settings.threshold:g} on; white and dashed what is true"),
+        "worst": (worst, f"The {len(worst)} worst answers; white and dashed what is true" if worst else "No mistakes"),
+    }
+    for name, (rows, heading) in headings.items():
+        drawn = [localizer.drawn(images[row], answers, row, names, settings.threshold) for row in rows]
+        titles = [answers.ids[row] for row in rows]
+        pictures.contact_sheet(drawn, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
+
+
+def _pictured(run: "Run", split: str, rows: set[int]) -> dict[int, Any]:
+    """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
+    import tensorflow as tf
+
+    from cnn_keras.data import records
+
+    read = records.read(run.finished("prepare"), split, features=_example(run).features)
+    found = {}
+    for row, example in enumerate(read.take(max(rows, default=-1) + 1)):
+        if row in rows:
+            found[row] = tf.io.decode_image(example["image"], channels=3, expand_animations=False).numpy()
+    return found
+
+
+def _draw_augmented(run: "Run", folder: Path, augmented: Any) -> None:
+    """Sixteen pictures of the first batch, as training sees them, with their boxes and landmarks."""
+    import numpy as np
+
+    from pipelines import pictures
+
+    batch = next(iter(_batches(run, range(1), augmented)))
+    names, sheet = run.facts("prepare")["classes"], []
+    for row, image in enumerate(batch["image"].numpy()[:16]):
+        boxes = batch["boxes"].numpy()[row]
+        real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        numbers = batch["classes"].numpy()[row][real].tolist()
+        pixels = boxes[real] * np.tile(image.shape[1::-1], 2)
+        drawn = pictures.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
+        for marks in batch["landmarks"].numpy()[row][real] if "landmarks" in batch else ():
+            places = marks[:, :2] * drawn.shape[1::-1]
+            drawn = pictures.dotted(drawn, places, seen=marks[:, 2] > 0)
+        sheet.append(drawn)
+    pictures.contact_sheet(sheet, [""] * len(sheet), folder / "augmented.png", columns=4, size=2.0)

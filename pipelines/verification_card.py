@@ -1,0 +1,93 @@
+"""The card of an exported embedder: what it is, whom it saw, how often it errs, and what its threshold means."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from pipelines import recipe as recipes
+from pipelines import stages
+from pipelines.verification_report import spanned
+
+if TYPE_CHECKING:
+    import keras
+
+PICTURES = (
+    "The signatures `embed` and `verify` take encoded JPEG or PNG; an EXIF orientation is not applied by the graph: "
+    "send pictures upright, or through `cnn serve`."
+)
+
+
+def card(
+    recipe: Any, data: Mapping[str, Any], report: Mapping[str, Any], *, agreement: Any, model: "keras.Model"
+) -> str:
+    """The card as Markdown."""
+    from cnn_keras import anatomy
+
+    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
+    aligned = " It was trained on faces aligned by their eyes; align what you send." if recipe.data.align else ""
+    lines = [
+        f"# {recipe.name}",
+        "",
+        f"`{recipe.model.builder}` on `{data['source']}`, loss `{recipe.train.loss}`: pictures to "
+        f"{recipe.model.dimension} numbers of length 1, near each other for one person.",
+        "",
+        "## Measured",
+        "",
+        *_measured(report),
+        f"The exported model differs from the trained one by at most {agreement['difference']:.1e} on "
+        f"{agreement['images']} pictures.",
+        "",
+        "## Threshold",
+        "",
+        *_threshold(report),
+        "",
+        "## Data",
+        "",
+        f"{splits} pictures, nobody in two splits. Digest `{data['digest']}`. {PICTURES}{aligned}",
+        "",
+        "## Anatomy",
+        "",
+        anatomy.as_markdown(anatomy.rows(model)),
+        "",
+        "## Recipe",
+        "",
+        "```yaml",
+        recipes.dump(recipe).rstrip(),
+        "```",
+        "",
+        "Made with " + ", ".join(f"{name} {version}" for name, version in stages.versions().items()) + ".",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _measured(report: Mapping[str, Any]) -> list[str]:
+    accepts = [
+        f"| {far} | {row['tar']:.2%} | {spanned(row['interval'], '.2%')} | {row['false_accepts']} |"
+        for far, row in report["tar_at_far"].items()
+    ]
+    others = [f"| {name} | {row['auc']:.4f} | {row['eer']:.2%} |" for name, row in report.get("baselines", {}).items()]
+    return [
+        f"On {report['people']} people of the {report['split']} split, {report['pictures']:,} pictures, all "
+        f"{sum(report['pairs'].values()):,} pairs: AUC **{report['auc']:.4f}** (95 % interval "
+        f"{spanned(report['auc_interval'], '.4f')}), equal error rate **{report['eer']:.2%}** "
+        f"({spanned(report['eer_interval'], '.2%')}); intervals by a bootstrap over people. Accuracy in ten folds "
+        f"{report['accuracy']:.2%} ± {report['accuracy_standard_error']:.2%}. With one picture of each enrolled "
+        f"the right person is nearest in {report['rank_1']:.2%}.",
+        "",
+        "| FAR | TAR | 95 % interval | false accepts allowed |",
+        "|---|---|---|---|",
+        *accepts,
+        "",
+        *(["| on the same pairs | AUC | equal error rate |", "|---|---|---|", *others, ""] if others else []),
+    ]
+
+
+def _threshold(report: Mapping[str, Any]) -> list[str]:
+    calibration = report["calibration"]
+    told = report["calibrated_on"]
+    return [
+        f"Two pictures are called the same at a distance of at most **{calibration['threshold']:.4f}**, calibrated to "
+        f"a FAR of {report['far']:g} on {calibration['calibration_people']} people of the {told} split. On the "
+        f"{report['split']} people it accepts {calibration['false_accept_rate']:.2%} of the pairs of two people and "
+        f"rejects {calibration['false_reject_rate']:.2%} of the pairs of one. Other cameras, light and people need a "
+        "calibration of their own.",
+    ]

@@ -1,0 +1,278 @@
+"""Annotations: what every format says, by name; what is wrong with it; and that nothing changes on the way round."""
+
+import base64
+import io
+import itertools
+import json
+
+import numpy as np
+import pytest
+from conftest import cnn
+from PIL import Image
+
+from cnn_keras.data import annotations, masks
+from cnn_keras.data.annotations import FORMATS, Item, Object
+from cnn_keras.data.encoded import Unreadable, png
+from cnn_keras.fault import Fault
+from pipelines import boxed
+
+
+def picture(height=20, width=40, shade=100):
+    return png(np.full((height, width, 3), shade, np.uint8))
+
+
+def put(path, data):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data) if isinstance(data, bytes) else path.write_text(data)
+    return path
+
+
+def read(source, path, **arguments):
+    if source == "yolo":
+        arguments["described"] = boxed.described(path)
+    return annotations.annotated(source, path=path, **arguments)
+
+
+ITEMS = [
+    Item("a.png", lambda: picture(20, 40, 1), (Object((2, 4, 10, 16), "zebra"), Object((0, 0, 40, 20), "ant", True)),
+         "train"),
+    Item("deep/b.png", lambda: picture(30, 50, 2), (Object((1.5, 2.25, 20.5, 29), "ant"),), "train"),
+    Item("c.png", lambda: picture(10, 10, 3), (), "validation"),
+    Item("d.png", lambda: picture(16, 16, 4), (Object((3, 3, 9, 12), "mouse 2"),), "test"),
+]  # fmt: skip
+WHERE = {"coco": "annotations", "voc": ".", "yolo": "data.yaml", "csv": "boxes.csv", "labelme": "."}
+
+
+def said(found, *, flags):
+    """What items say, by the name of the picture, the least that a format must keep."""
+    return {
+        item.id.rpartition("/")[2]: (
+            item.split,
+            item.read(),
+            sorted((one.name, *np.round(one.box, 5).tolist(), one.difficult and flags) for one in item.objects),
+        )
+        for item in found.items
+    }
+
+
+@pytest.mark.parametrize(("first", "second"), [*itertools.permutations(FORMATS, 2)])
+def test_annotations_survive_being_written_and_read_in_any_two_formats(tmp_path, first, second):
+    classes = ["zebra", "ant", "mouse 2"]  # not in order of the alphabet
+    annotations.write(first, ITEMS, tmp_path / "one", classes=classes)
+    once = read(first, tmp_path / "one" / WHERE[first])
+    annotations.write(second, once.items, tmp_path / "two", classes=sorted(classes))
+    twice = read(second, tmp_path / "two" / WHERE[second])
+    flags = "yolo" not in (first, second)
+    assert said(twice, flags=flags) == said(annotations.Annotated(ITEMS), flags=flags)
+
+
+def test_a_class_keeps_its_name_whatever_its_number(tmp_path):
+    annotations.write("yolo", ITEMS, tmp_path / "a", classes=["zebra", "ant", "mouse 2"])
+    annotations.write("yolo", ITEMS, tmp_path / "b", classes=["mouse 2", "zebra", "ant"])
+    lines = [(tmp_path / side / "labels/train/a.txt").read_text() for side in "ab"]
+    assert [line[0] for line in lines] == ["0", "1"]
+    first, second = (read("yolo", tmp_path / side / "data.yaml") for side in "ab")
+    assert said(first, flags=True) == said(second, flags=True)
+    assert second.classes == ("mouse 2", "zebra", "ant")
+
+
+def test_coco_is_read_with_its_crowds_its_masks_and_its_strange_ids(tmp_path):
+    document = {
+        "images": [{"id": "x7", "file_name": "a.png", "height": 20, "width": 40}],
+        "categories": [{"id": 90, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [
+            {"id": 1, "image_id": "x7", "category_id": 3, "bbox": [2, 3, 10, 5], "iscrowd": 0,
+             "segmentation": [[2, 3, 12, 3, 12, 8]]},
+            {"id": 2, "image_id": "x7", "category_id": 90, "bbox": [0, 0, 40, 20], "iscrowd": 1,
+             "segmentation": {"size": [20, 40], "counts": [0, 800]}},
+            {"id": 3, "image_id": "x7", "category_id": 17, "bbox": [0, 0, 4, 2]},
+            {"id": 4, "image_id": "x7", "category_id": 3, "bbox": [0, 0, "wide", 2]},
+        ],
+    }  # fmt: skip
+    put(tmp_path / "images" / "a.png", picture())
+    found = read("coco", put(tmp_path / "annotations" / "instances_val2017.json", json.dumps(document)))
+    (item,) = found.items
+    assert found.classes == ("cat", "dog")
+    assert (item.split, item.size, item.read()) == ("validation", (20, 40), picture())
+    assert item.objects[0] == Object((2, 3, 12, 8), "dog", mask=((2, 3, 12, 3, 12, 8),))
+    assert item.objects[1].crowd
+    assert masks.decode(item.objects[1].mask).all()
+    assert [kind for kind, _ in item.troubles] == ["unknown class", "malformed annotation"]
+    assert "17" in item.troubles[0][1]
+
+
+def test_voc_counts_pixels_from_one_and_pictures_without_a_file_are_background(tmp_path):
+    xml = """<annotation><filename>a.png</filename><size><width>40</width><height>20</height></size>
+      <object><name>cat</name><difficult>1</difficult>
+        <bndbox><xmin>1</xmin><ymin>3</ymin><xmax>40</xmax><ymax>10</ymax></bndbox></object>
+      <object><name>dog</name><bndbox><xmin>x</xmin><ymin>3</ymin><xmax>4</xmax><ymax>5</ymax></bndbox></object>
+    </annotation>"""
+    put(tmp_path / "Annotations/a.xml", xml)
+    put(tmp_path / "Annotations/broken.xml", "<annotation>")
+    for name in ("a.png", "b.png"):
+        put(tmp_path / "JPEGImages" / name, picture())
+    put(tmp_path / "ImageSets/Main/val.txt", "a\n")
+    found = {item.id: item for item in read("voc", tmp_path).items}
+    assert found["a.png"].objects == (Object((0, 2, 40, 10), "cat", difficult=True),)
+    assert found["a.png"].split == "validation"
+    assert [kind for kind, _ in found["a.png"].troubles] == ["malformed annotation"]
+    assert [kind for kind, _ in found["b.png"].troubles] == ["without annotation"]
+    with pytest.raises(Unreadable, match="no element found") as caught:
+        found["broken.xml"].read()
+    assert caught.value.kind == "broken annotation"
+
+
+def test_yolo_lines_are_shares_of_the_picture_as_a_person_sees_it(tmp_path):
+    sideways = io.BytesIO()
+    exif = Image.Exif()
+    exif[0x0112] = 6  # 40 × 20 in the file, 20 × 40 upright
+    Image.fromarray(np.zeros((20, 40, 3), np.uint8)).save(sideways, "JPEG", exif=exif)
+    put(tmp_path / "set/images/train/a.png", picture())
+    put(tmp_path / "set/images/train/turned.jpg", sideways.getvalue())
+    put(tmp_path / "set/images/train/bare.png", picture())
+    lines = "1 0.5 0.5 0.5 0.2\n0 0 0 1 0 1 0.5\n7 .5 .5 .1 .1\n0 1 2\n\n0 .5 .5 .1 .1 0.9\n"
+    put(tmp_path / "set/labels/train/a.txt", lines)
+    put(tmp_path / "set/labels/train/turned.txt", "0 0.5 0.5 1 0.5\n")
+    path = put(tmp_path / "data.yaml", "path: set\ntrain: images/train\nnames: {0: cat, 1: no}\n")
+    found = {item.id: item for item in read("yolo", path).items}
+    box, polygon, scored = found["train/a.png"].objects
+    assert (box.name, polygon.name) == ("no", "cat")
+    np.testing.assert_allclose(box.box, [10, 8, 30, 12])
+    np.testing.assert_allclose(polygon.box, [0, 0, 40, 10])
+    np.testing.assert_allclose(polygon.mask[0], [0, 0, 40, 0, 40, 10])
+    np.testing.assert_allclose(scored.box, [18, 9, 22, 11])
+    assert [kind for kind, _ in found["train/a.png"].troubles] == ["unknown class", "malformed annotation"]
+    assert "a.txt, line 3" in found["train/a.png"].troubles[0][1]
+    np.testing.assert_allclose(found["train/turned.jpg"].objects[0].box, [0, 10, 20, 30])
+    assert [kind for kind, _ in found["train/bare.png"].troubles] == ["without annotation"]
+
+
+def test_yolo_takes_lists_of_pictures_and_folders_written_as_seen_from_below(tmp_path):
+    put(tmp_path / "valid/images/a.png", picture())
+    put(tmp_path / "valid/labels/a.txt", "0 .5 .5 1 1")
+    put(tmp_path / "loose/b.png", picture())
+    put(tmp_path / "loose/b.txt", "0 .5 .5 .5 1")
+    put(tmp_path / "list.txt", "./loose/b.png\n")
+    path = put(tmp_path / "data.yaml", "train: list.txt\nval: ../valid/images\nnames: [cat]\n")
+    found = {item.id: item for item in read("yolo", path).items}
+    assert found["valid/a.png"].split == "validation"
+    assert [one.box for one in found["valid/a.png"].objects] == [(0, 0, 40, 20)]
+    assert [one.box for one in found["loose/b.png"].objects] == [(10, 0, 30, 20)]
+
+
+@pytest.mark.parametrize("header", ["path,left,top,right,bottom,label", "image_path,xmin,ymin,xmax,ymax,label"])
+def test_a_table_is_read_under_both_kinds_of_names(tmp_path, header):
+    put(tmp_path / "a.png", picture())
+    put(tmp_path / "b.png", picture())
+    path = put(tmp_path / "boxes.csv", f"{header}\na.png,1,2,3,4.5,Tree\na.png,1,2,x,4,Tree\nb.png,,,,,\n")
+    first, second = read("csv", path).items
+    assert first.objects == (Object((1, 2, 3, 4.5), "Tree"),)
+    assert first.troubles[0][0] == "malformed annotation"
+    assert "line 3" in first.troubles[0][1]
+    assert second.objects == ()
+    assert second.troubles == ()
+
+
+def test_labelme_shapes_become_boxes_and_a_picture_may_be_inside_the_file(tmp_path):
+    shapes = [
+        {"label": "cat", "points": [[9, 8], [2, 3]], "shape_type": "rectangle", "flags": {"difficult": True}},
+        {"label": "dog", "points": [[1, 1], [5, 1], [3, 6]], "shape_type": "polygon"},
+        {"label": "eye", "points": [[10, 10], [13, 14]], "shape_type": "circle"},
+        {"label": "dog", "points": [[1, 1]], "shape_type": "point"},
+    ]
+    inside = base64.b64encode(picture()).decode()
+    put(tmp_path / "a.json", json.dumps({"shapes": shapes, "imagePath": "gone.png", "imageData": inside}))
+    put(tmp_path / "b.png", picture())
+    put(tmp_path / "b.json", json.dumps({"shapes": [], "imagePath": "b.png"}))
+    put(tmp_path / "c.json", "{")
+    found = {item.id: item for item in read("labelme", tmp_path).items}
+    cat, dog, eye = found["gone.png"].objects
+    assert cat == Object((2, 3, 9, 8), "cat", difficult=True)
+    assert dog == Object((1, 1, 5, 6), "dog", mask=((1, 1, 5, 1, 3, 6),))
+    assert eye.box == (5, 5, 15, 15)
+    assert found["gone.png"].read() == picture()
+    assert len(found["gone.png"].troubles) == 1
+    assert found["b.png"].objects == ()
+    with pytest.raises(Unreadable, match="must be JSON"):
+        found["c.json"].read()
+
+
+def test_one_picture_that_is_missing_is_a_trouble_and_all_of_them_are_a_fault(tmp_path):
+    table = "path,left,top,right,bottom,label\na.png,1,1,2,2,x\nb.png,1,1,2,2,x\n"
+    path = put(tmp_path / "boxes.csv", table)
+    with pytest.raises(Fault) as caught:
+        read("csv", path)
+    assert all(part in str(caught.value) for part in ("a.png", str(tmp_path), "boxes.csv", "data.images"))
+    assert caught.value.code == Fault.DATA
+    put(tmp_path / "elsewhere/a.png", picture())
+    first, second = read("csv", path, images=tmp_path / "elsewhere").items
+    assert first.read() == picture()
+    with pytest.raises(Unreadable) as missing:
+        second.read()
+    assert missing.value.kind == "missing image"
+
+
+@pytest.mark.parametrize(
+    ("source", "name", "content", "message"),
+    [
+        ("coco", "a.json", "[]", "must hold a mapping"),
+        ("coco", "a.json", "{", "must be JSON"),
+        ("coco", "a.json", '{"images": []}', "images, annotations and categories"),
+        ("coco", "a.json", '{"images": [{"id": 1}], "annotations": [], "categories": []}', "file_name"),
+        ("csv", "a.csv", "path,label\n", "left is missing"),
+        ("yolo", "a.yaml", "train: gone\nnames: [a]\n", "'gone'"),
+        ("yolo", "a.yaml", "train: .\n", "must hold names"),
+        ("yolo", "a.yaml", "names: [a]\n", "train, val or test"),
+        ("yolo", "a.yaml", "- 1\n", "must hold a mapping"),
+    ],
+)
+def test_files_that_are_something_else_are_faults(tmp_path, source, name, content, message):
+    with pytest.raises(Fault, match=message) as caught:
+        read(source, put(tmp_path / name, content))
+    assert name in str(caught.value)
+
+
+def test_a_path_that_is_not_there_is_told_with_what_is(tmp_path):
+    put(tmp_path / "beside.txt", "")
+    for source in ("coco", "voc", "csv", "labelme", "yolo"):
+        with pytest.raises(Fault, match=r"beside\.txt"):
+            read(source, tmp_path / "gone")
+
+
+def test_groups_sources_and_formats_are_checked(tmp_path):
+    annotations.write("csv", ITEMS, tmp_path / "one", classes=["zebra", "ant", "mouse 2"])
+    found = read("csv", tmp_path / "one/boxes.csv", group=r"(\w+)\.png$")
+    assert {item.group for item in found.items} == {"a", "b", "c", "d"}
+    with pytest.raises(Fault, match=r"data\.source must be one of coco, voc"):
+        annotations.annotated("kitti")
+    with pytest.raises(Fault, match="new or empty"):
+        annotations.write("coco", ITEMS, tmp_path / "one", classes=[])
+    with pytest.raises(Fault, match=r"a\.png twice"):
+        annotations.write("voc", [ITEMS[0], ITEMS[0]], tmp_path / "two", classes=["zebra", "ant"])
+
+
+def test_the_command_converts_by_name_and_tells_what_gets_lost(tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    annotations.write("labelme", ITEMS, tmp_path / "one", classes=["zebra", "ant", "mouse 2"])
+    assert cnn("convert", "labelme", "one", "--to", "yolo", "--out", "two") == 0
+    told = capsys.readouterr().out
+    assert "4 images, 4 objects of 3 classes as yolo" in told
+    assert "yolo cannot say difficult: lost for 1 objects" in told
+    found = said(read("yolo", tmp_path / "two/data.yaml"), flags=False)
+    assert found == said(annotations.Annotated(ITEMS), flags=False)
+    assert cnn("convert", "labelme", "one", "--to", "kitti") == Fault.INPUT
+    assert "--to must be one of" in capsys.readouterr().err
+
+
+def test_masks_are_cocos(tmp_path):
+    coco = pytest.importorskip("pycocotools.mask")
+    generator = np.random.default_rng(0)
+    samples = [generator.random((7, 5)) < 0.5, np.zeros((3, 4), bool), np.ones((3, 4), bool), np.eye(4, dtype=bool)]
+    for mask in samples:
+        runs = masks.encode(mask)
+        compressed = coco.encode(np.asfortranarray(mask, np.uint8))
+        assert coco.frPyObjects(runs, *mask.shape)["counts"] == compressed["counts"]
+        np.testing.assert_array_equal(masks.decode(runs), mask)
+        np.testing.assert_array_equal(masks.decode(compressed), mask)
+        np.testing.assert_array_equal(masks.decode(masks.cut(runs, (1, 0, 4, 3))), mask[0:3, 1:4])
+    assert masks.cut(((5, 6, 7, 8),), (2, 3, 9, 9)) == ((3, 3, 5, 5),)

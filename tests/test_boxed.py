@@ -1,0 +1,253 @@
+"""Preparing images with boxes: what is wrong is told and counted, splits keep groups whole, and the facts are true."""
+
+import csv
+import io
+import json
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from pydantic import ValidationError
+from rich.console import Console
+
+from cnn_keras.data import annotations, batch, records
+from cnn_keras.data.annotations import Item, Object
+from cnn_keras.data.encoded import png
+from cnn_keras.fault import Fault
+from pipelines import boxed
+
+CLASSES = ("cat", "dog")
+
+
+def picture(number, height=40, width=60):
+    return png(np.full((height, width, 3), number % 256, np.uint8))
+
+
+def run_of(**data):
+    data = boxed.Data(**{"size": (32, 32), **data})
+    return SimpleNamespace(recipe=SimpleNamespace(data=data, seed=0), console=Console(file=io.StringIO(), width=200))
+
+
+def prepared(tmp_path, **data):
+    run = run_of(**data)
+    (tmp_path / "prepare").mkdir(parents=True)
+    return boxed.prepare(run, tmp_path / "prepare"), run.console.file.getvalue()
+
+
+def listed(path):
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def table(folder, rows, pictures):
+    """A CSV source: rows of (picture, left, top, right, bottom, label, more…)."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, data in pictures.items():
+        (folder / name).write_bytes(data)
+    with (folder / "boxes.csv").open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["path", "left", "top", "right", "bottom", "label", "split", "group", "difficult", "crowd"])
+        writer.writerows([*row, *[""] * (10 - len(row))] for row in rows)
+    return folder / "boxes.csv"
+
+
+def plain(tmp_path, count=20):
+    rows = [(f"{number}.png", 6, 4, 30, 24, CLASSES[number % 2]) for number in range(count)]
+    return table(tmp_path / "source", rows, {f"{number}.png": picture(number) for number in range(count)})
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    tmp_path = tmp_path_factory.mktemp("whole")
+    return tmp_path / "prepare", *prepared(tmp_path, source="csv", path=plain(tmp_path), anchors=2)
+
+
+def test_what_is_prepared_is_counted_recorded_and_drawn(whole):
+    folder, facts, said = whole
+    assert facts["classes"] == ["cat", "dog"]
+    assert facts["splits"] == facts["boxes"] == {"train": 14, "validation": 2, "test": 4}
+    assert facts["most_boxes"] == 1
+    assert facts["problems"] == {}
+    assert json.loads((folder / "data.json").read_text()) == facts
+    for name in ("contact_sheet.png", "class_balance.png", "box_sizes.png", "truth-test.json", "truth-validation.json"):
+        assert (folder / name).stat().st_size > 0
+    assert "2 anchors: mean IoU 1.000, recall at 0.5 1.000  ← data.anchors" in said
+    rows = listed(folder / "split.csv")
+    assert len(rows) == 20
+    assert {(row["height"], row["width"], row["boxes"]) for row in rows} == {("40", "60", "1")}
+
+
+def test_boxes_are_recorded_as_shares_of_their_image(whole):
+    folder, facts, _ = whole
+    for example in records.read(folder, "train", features=records.boxed(facts["most_boxes"])):
+        np.testing.assert_allclose(example["boxes"], [[0.1, 0.1, 0.5, 0.6]])
+        number = int(example["id"].numpy().decode().removesuffix(".png"))
+        assert facts["classes"][int(example["classes"][0])] == CLASSES[number % 2]
+
+
+def test_anchors_are_sizes_in_the_frame_that_the_network_sees(whole):
+    _, facts, _ = whole
+    assert facts["anchors"] == [[pytest.approx(0.4), pytest.approx(20 / 40 * 21 / 32, abs=1e-4)]]  # 40×60 in 21×32
+    assert facts["anchor_fit"] == {"mean_iou": 1.0, "recall": 1.0}
+
+
+def test_the_truth_is_cocos_in_pixels_of_the_image_and_in_the_order_of_the_split(whole):
+    coco = pytest.importorskip("pycocotools.coco")
+    folder, facts, _ = whole
+    with io.StringIO() as quiet, pytest.MonkeyPatch.context() as patch:
+        patch.setattr("sys.stdout", quiet)
+        truth = coco.COCO(folder / "truth-test.json")
+    assert len(truth.getAnnIds()) == facts["boxes"]["test"]
+    shape = batch.Shape((32, 32), 3, "pad")
+    examples = batch.decoded(folder, "test", shape, example=batch.boxed(facts["most_boxes"])).as_numpy_iterator()
+    for row, example in enumerate(examples):
+        image = truth.loadImgs(row)[0]
+        assert image["file_name"] == example["id"].decode()
+        assert (image["height"], image["width"]) == tuple(example["extent"])
+        (found,) = truth.loadAnns(truth.getAnnIds(row))
+        assert found["bbox"] == [6, 4, 24, 20]
+        assert truth.loadCats(found["category_id"])[0]["name"] == facts["classes"][example["classes"][0]]
+
+
+def test_everything_wrong_with_boxes_is_told_by_kind(tmp_path):
+    rows = [(f"{number}.png", 6, 4, 30, 24, CLASSES[number % 2]) for number in range(20)]
+    rows += [
+        ("0.png", -5, 4, 20, 20, "cat"),  # out of bounds by 5
+        ("1.png", -0.9, 0, 60.5, 40, "cat"),  # as annotators' tools round
+        ("2.png", 20, 4, 10, 20, "cat"),
+        ("3.png", 20, 4, 20, 20, "cat"),
+        ("4.png", 6, 4, 30, 24, "cat"),  # twice
+        ("5.png", 70, 4, 90, 20, "cat"),
+        ("6.png", 1, 1, 1.5, 9, "cat"),
+        ("7.png", 1, 1, 9, 9, "cow"),
+        ("8.png", "?", 1, 9, 9, "cat"),
+        ("20.png",),
+        ("gone.png", 1, 1, 9, 9, "cat"),
+        ("text.png", 1, 1, 9, 9, "cat"),
+    ]
+    pictures = {f"{number}.png": picture(number) for number in range(21)} | {"text.png": b"no picture"}
+    path = table(tmp_path / "source", rows, pictures)
+    facts, said = prepared(tmp_path, source="csv", path=path, max_bad=0.5, classes=CLASSES, anchors=1)
+    kinds = ["box out of bounds", "inverted box", "empty box", "duplicate box", "box outside the image",
+             "box smaller than a pixel", "unknown class", "malformed annotation", "missing image",
+             "undecodable"]  # fmt: skip
+    assert facts["problems"] == dict.fromkeys(kinds, 1)
+    assert all(f"1 {kind}" in said for kind in kinds)
+    assert "box clipped" in said
+    assert sum(facts["splits"].values()) == 21
+    assert sum(facts["background"].values()) == 1
+    assert sum(facts["boxes"].values()) == 22
+    problems = {row["kind"]: row for row in listed(tmp_path / "prepare/problems.csv")}
+    assert problems["inverted box"] == {
+        "kind": "inverted box", "action": "box dropped", "id": "2.png", "detail": "cat [20, 4, 10, 20]",
+    }  # fmt: skip
+
+
+def test_a_box_that_sticks_out_is_clipped_or_dropped_as_the_recipe_says():
+    one = Object((-10.0, 4.0, 20.0, 50.0), "cat")
+    for policy, expected in (("clip", (0.0, 4.0, 20.0, 40.0)), ("drop", None)):
+        found, trouble = boxed._inside(one, (40, 60), boxed.Data(source="coco", out_of_bounds=policy))
+        assert (found and found.box) == expected
+        assert trouble == ("box out of bounds", "box clipped" if expected else "box dropped")
+
+
+def test_too_many_bad_boxes_are_refused_and_listed(tmp_path):
+    rows = [(f"{number}.png", 6, 4, 3 if number < 5 else 30, 24, "cat") for number in range(20)]
+    path = table(tmp_path / "source", rows, {f"{number}.png": picture(number) for number in range(20)})
+    with pytest.raises(Fault, match=r"10% and 5 of 20 \(25%\): 5 inverted box") as caught:
+        prepared(tmp_path, source="csv", path=path)
+    assert caught.value.code == Fault.DATA
+
+
+def test_groups_and_copies_stay_in_one_split(tmp_path):
+    rows = [(f"g{number % 8}-{number}.png", 6, 4, 30, 24, CLASSES[number % 2]) for number in range(24)]
+    pictures = {row[0]: picture(number) for number, row in enumerate(rows)}
+    pictures["g0-0.png"] = pictures["g1-1.png"]  # a copy across groups, with another class
+    facts, _ = prepared(tmp_path, source="csv", path=table(tmp_path / "source", rows, pictures), group=r"^(g\d)")
+    splits = {}
+    for row in listed(tmp_path / "prepare/split.csv"):
+        splits.setdefault(row["id"][:2], set()).add(row["split"])
+    assert all(len(found) == 1 for found in splits.values())
+    assert splits["g0"] == splits["g1"]
+    assert set(facts["splits"]) == {"train", "validation", "test"}
+    assert facts["problems"] == {"duplicate with another label": 1}
+
+
+def test_prescribed_splits_hold_and_crowds_are_known_to_the_evaluation_only(tmp_path):
+    rows = []
+    for number in range(12):
+        split = ("train", "val", "test")[min(number // 4, 2)]
+        rows.append((f"{number}.png", 6, 4, 30, 24, "cat", split, "", "1" if number == 8 else "", ""))
+        rows.append((f"{number}.png", 0, 0, 60, 40, "cat", split, "", "", "1"))
+    path = table(tmp_path / "source", rows, {f"{number}.png": picture(number) for number in range(12)})
+    facts, _ = prepared(tmp_path, source="csv", path=path)
+    assert facts["splits"] == facts["boxes"] == {"train": 4, "validation": 4, "test": 4}
+    truth = json.loads((tmp_path / "prepare/truth-test.json").read_text())["annotations"]
+    assert [(one["iscrowd"], one["difficult"]) for one in truth] == [(0, 1), (1, 0), *[(0, 0), (1, 0)] * 3]
+    read = records.read(tmp_path / "prepare", "test", features=records.boxed(facts["most_boxes"]))
+    assert [example["difficult"].numpy().tolist() for example in read] == [[1], [0], [0], [0]]
+
+
+def test_large_photographs_are_cut_into_tiles_after_they_were_split(tmp_path):
+    rows = [(f"{number}.png", 10, 10, 30, 30, "cat") for number in range(6)]
+    path = table(tmp_path / "source", rows, {f"{number}.png": picture(number, 60, 90) for number in range(6)})
+    facts, _ = prepared(
+        tmp_path, source="csv", path=path, tile=boxed.Tile(size=50, overlap=0.5), validation=0.0, test=0.3, anchors=1
+    )
+    rows = listed(tmp_path / "prepare/split.csv")
+    assert len({row["split"] for row in rows if row["id"].startswith("0.png@")}) == 1
+    photographs = {split: len({row["group"] for row in rows if row["split"] == split}) for split in ("train", "test")}
+    assert sum(photographs.values()) == 6
+    assert facts["splits"] == {"train": photographs["train"] * 2 * 3, "test": photographs["test"] * 2 * 2}
+    assert {(row["height"], row["width"]) for row in rows} == {("50", "50")}
+
+
+def test_the_same_data_has_the_same_digest_and_another_box_another_one(tmp_path):
+    first, _ = prepared(tmp_path / "a", source="csv", path=plain(tmp_path / "a"), anchors=1)
+    second, _ = prepared(tmp_path / "b", source="csv", path=plain(tmp_path / "b"), anchors=1)
+    assert first["digest"] == second["digest"]
+    moved = plain(tmp_path / "c")
+    moved.write_text(moved.read_text().replace("3.png,6,", "3.png,7,"))
+    third, _ = prepared(tmp_path / "c", source="csv", path=moved, anchors=1)
+    assert third["digest"] != first["digest"]
+
+
+def test_files_that_change_are_noticed_and_a_missing_path_is_a_fault(tmp_path):
+    data = boxed.Data(source="csv", path=plain(tmp_path))
+    before = boxed.files_digest(data)
+    assert boxed.files_digest(data) == before
+    (tmp_path / "source/3.png").write_bytes(picture(99, 10, 10))
+    assert boxed.files_digest(data) != before
+    assert boxed.files_digest(boxed.Data(source="composites")) is None
+    with pytest.raises(Fault, match=r"data\.path is required"):
+        boxed.files_digest(boxed.Data(source="voc"))
+
+
+def test_settings_are_checked():
+    for wrong in ({"source": "kitti"}, {"source": "coco", "fit": "crop"}, {"source": "coco", "tile": {"sise": 3}}):
+        with pytest.raises(ValidationError):
+            boxed.Data.model_validate(wrong)
+    with pytest.raises(Fault, match="composites goes with source: composites"):
+        boxed.annotated(boxed.Data(source="coco", composites=boxed.Composites()), 0)
+
+
+def test_a_rare_class_does_not_forbid_a_split():
+    kept = [
+        boxed.Kept(Item(f"{row}", bytes, (Object((0, 0, 1, 1), "rare" if row == 0 else "cat"),)), f"d{row}", (9, 9))
+        for row in range(12)
+    ]
+    splits = boxed.splits_of(kept, boxed.Data(source="coco"), 0)
+    assert sorted(set(splits)) == ["test", "train", "validation"]
+    with pytest.raises(Fault, match="at least 3 images or groups"):
+        boxed.splits_of(kept[:2], boxed.Data(source="coco"), 0)
+
+
+def test_composites_go_through_whole(tmp_path):
+    facts, _ = prepared(tmp_path, source="composites", composites=boxed.Composites(count=20, side=64), size=(64, 64))
+    assert facts["splits"] == {"train": 14, "validation": 2, "test": 4}
+    assert len(facts["anchors"]) == 9
+    sheet = boxed.samples(boxed.Data(source="composites", size=(48, 64)), 2)
+    assert [one["image"].shape for one in sheet] == [(48, 64, 3)] * 2
+    for one in sheet:  # a square picture in a frame of 48×64 has black bars left and right
+        assert one["boxes"][:, 0].min() >= 8 / 64
+    assert annotations.SOURCES["composites"] == "composites"

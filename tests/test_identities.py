@@ -1,0 +1,215 @@
+"""Identity-balanced batches, people kept apart, and the files that name them."""
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cnn_keras.data import alignment, augment, identities, read, records
+from cnn_keras.data.batch import Shape
+from cnn_keras.data.encoded import plain, png
+from cnn_keras.data.identities import Layout
+from cnn_keras.data.read import Item
+from cnn_keras.fault import Fault
+from pipelines import people
+
+SHAPE = Shape((4, 4), 1)
+COUNTS = (3, 1, 5, 2)  # pictures of the people 0 to 3
+
+
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory) -> Path:
+    """Pictures whose grey is 40 × person + number, shuffled as prepare shuffles them."""
+    folder = tmp_path_factory.mktemp("people")
+    rows = [
+        (f"{person}/{number}.png", png(np.full((4, 4, 1), 40 * person + number, np.uint8)), person)
+        for person, count in enumerate(COUNTS)
+        for number in range(count)
+    ]
+    order = np.random.default_rng(1).permutation(len(rows))
+    records.write(folder, "train", [rows[row] for row in order])
+    return folder
+
+
+def drawn(prepared, epochs=range(1), steps=3, layout=(2, 3), **options):
+    batches = identities.training(
+        prepared, "train", SHAPE, layout=Layout(*layout), steps=steps, epochs=epochs, seed=7, **options
+    )
+    return [(images.numpy(), labels.numpy()) for images, labels in batches]
+
+
+def test_a_batch_holds_several_pictures_of_each_of_several_people(prepared):
+    for images, labels in drawn(prepared, steps=20):
+        assert images.shape == (6, 4, 4, 1)
+        assert sorted(Counter(labels.tolist()).values()) == [3, 3]
+        assert (images[:, 0, 0, 0] // 40 == labels).all()
+
+
+def test_pictures_are_repeated_only_when_a_person_has_too_few(prepared):
+    for images, labels in drawn(prepared, steps=20):
+        for person in set(labels.tolist()):
+            shown = set(images[labels == person][:, 0, 0, 0].tolist())
+            assert len(shown) == min(3, COUNTS[person])
+
+
+def test_everybody_with_two_pictures_is_drawn_and_nobody_with_one(prepared):
+    seen = {label for _, labels in drawn(prepared, steps=30) for label in labels.tolist()}
+    assert seen == {0, 2, 3}
+
+
+def test_a_resumed_training_sees_the_batches_it_would_have_seen(prepared):
+    whole = drawn(prepared, epochs=range(3), augment=augment.compose([{"affine": {"rotate": 20}}, "mirror"]))
+    later = drawn(prepared, epochs=range(2, 3), augment=augment.compose([{"affine": {"rotate": 20}}, "mirror"]))
+    assert len(whole) == 9
+    for (images, labels), (again, same) in zip(whole[6:], later, strict=True):
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(labels, same)
+    assert len({labels.tobytes() + images.tobytes() for images, labels in whole}) > 6
+
+
+def test_what_does_not_fit_into_memory_is_held_encoded_and_gives_the_same_batches(prepared):
+    for (images, labels), (again, same) in zip(drawn(prepared), drawn(prepared, memory=1), strict=True):
+        np.testing.assert_array_equal(images, again)
+        np.testing.assert_array_equal(labels, same)
+
+
+def test_more_people_asked_for_than_there_are_is_everybody(prepared):
+    for _, labels in drawn(prepared, layout=(50, 2)):
+        assert Counter(labels.tolist()) == {0: 2, 2: 2, 3: 2}
+
+
+def test_ordered_pictures_come_person_after_person(prepared):
+    batches = list(identities.ordered(prepared, "train", SHAPE, count=sum(COUNTS), batch_size=4))
+    labels = np.concatenate([labels.numpy() for _, labels in batches])
+    images = np.concatenate([images.numpy() for images, _ in batches])
+    assert labels.tolist() == sorted(labels.tolist())
+    assert [len(labels) for _, labels in batches] == [4, 4, 3]
+    assert (images[:, 0, 0, 0] // 40 == labels).all()
+
+
+@settings(max_examples=20, deadline=None)
+@given(counts=st.lists(st.integers(2, 6), min_size=2, max_size=8), each=st.integers(2, 4), seed=st.integers(0, 99))
+def test_rows_of_a_batch_belong_to_their_people_whatever_the_counts(counts, each, seed):
+    starts = np.cumsum([0, *counts[:-1]])
+    rows = np.full((len(counts), max(counts)), -1)
+    for person, (start, count) in enumerate(zip(starts, counts, strict=True)):
+        rows[person, :count] = np.arange(start, start + count)
+    layout = Layout(min(3, len(counts)), each)
+    found = identities.drawn_rows(
+        tf.constant(rows, tf.int32), tf.constant(counts, tf.int32), layout, tf.constant([seed, 1], tf.int32)
+    ).numpy()
+    owner = np.repeat(np.arange(len(counts)), counts)[found].reshape(layout.people, each)
+    assert (owner == owner[:, :1]).all()
+    assert len(set(owner[:, 0].tolist())) == layout.people
+
+
+def test_a_list_of_pairs_is_read_as_labeled_faces_in_the_wild_has_it(tmp_path):
+    path = tmp_path / "pairs.txt"
+    path.write_text("2\t1\nAnn_A\t1\t4\nAnn_A\t2\tBob\t11\nBob\t3\t5\nBob\t1\tCid\t1\n")
+    pairs = identities.lfw_pairs(path)
+    assert pairs == [
+        ("Ann_A/Ann_A_0001", "Ann_A/Ann_A_0004", True, 0),
+        ("Ann_A/Ann_A_0002", "Bob/Bob_0011", False, 0),
+        ("Bob/Bob_0003", "Bob/Bob_0005", True, 1),
+        ("Bob/Bob_0001", "Cid/Cid_0001", False, 1),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("ten\n", "must begin with the numbers of folds and pairs, got 'ten'"),
+        ("1 1\nAnn 1 2\n", "1 × 1 pairs of either kind, 2 lines, as its first line says, got 1"),
+        ("1\nAnn 1 2\nAnn one Bob 2\n", "line 3: a pair must be .*got 'Ann one Bob 2'"),
+    ],
+)
+def test_a_broken_list_of_pairs_is_refused_with_its_line(tmp_path, text, reason):
+    (tmp_path / "pairs.txt").write_text(text)
+    with pytest.raises(Fault, match=reason) as fault:
+        identities.lfw_pairs(tmp_path / "pairs.txt")
+    assert fault.value.code == Fault.DATA
+
+
+def kept(rows):
+    return [(Item(name, label, bytes, split), name) for name, label, split in rows]
+
+
+def test_nobody_is_in_two_splits_and_the_shares_are_of_people():
+    rows = [(f"{person}/{number}", f"p{person}", None) for person in range(20) for number in range(1 + person % 3)]
+    data = people.Data(source="orl", validation=0.15, test=0.25)
+    splits = people.splits_of(kept(rows), data, seed=3)
+    split_of = {}
+    for (_, label, _), split in zip(rows, splits, strict=True):
+        assert split_of.setdefault(label, split) == split
+    assert Counter(split_of.values()) == {"train": 12, "test": 5, "validation": 3}
+    assert splits != people.splits_of(kept(rows), data, seed=4)
+
+
+def test_people_of_a_list_of_pairs_are_tested_and_not_learnt(tmp_path):
+    (tmp_path / "pairs.txt").write_text("1\np1 1 2\np1 1 p2 1\n")
+    rows = [(f"p{person}/p{person}_{number:04d}.jpg", f"p{person}", None) for person in range(8) for number in (1, 2)]
+    data = people.Data(source="orl", pairs={"path": tmp_path / "pairs.txt"}, validation=0.3, test=0.25)
+    split_of = dict(zip([row[1] for row in rows], people.splits_of(kept(rows), data, seed=0), strict=True))
+    assert {name for name, split in split_of.items() if split == "test"} == {"p1", "p2"}
+    with pytest.raises(Fault, match="must name people of the data only, got p1 and 1 more"):
+        people.splits_of(kept([row for row in rows if row[1] not in ("p1", "p2")]), data, seed=0)
+
+
+def test_a_person_in_two_prescribed_splits_is_refused():
+    rows = [("train/a/1", "a", "train"), ("test/a/2", "a", "test")]
+    with pytest.raises(Fault, match="a must be in one split only, got train and test"):
+        people.splits_of(kept(rows), people.Data(source="orl"), seed=0)
+
+
+def test_too_few_people_are_refused():
+    rows = [(f"{person}/1", str(person), None) for person in range(5)]
+    with pytest.raises(Fault, match="at least two people to train on beside 4 to validate and test, got 5"):
+        people.splits_of(kept(rows), people.Data(source="orl"), seed=0)
+
+
+def test_orl_has_ten_photographs_of_each_of_forty_people():
+    items = read.orl()
+    assert Counter(item.label for item in items) == {f"s{person}": 10 for person in range(1, 41)}
+    assert [item.id for item in items[:3]] == ["s1/1.pgm", "s1/2.pgm", "s1/3.pgm"]
+    image = tf.io.decode_image(items[0].read()).numpy()
+    assert image.shape == (112, 92, 1)
+
+
+def test_a_pgm_file_becomes_a_png_of_the_same_pixels(tmp_path):
+    pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
+    data, notes = plain(b"P5\n4 3\n255\n" + pixels.tobytes())
+    assert notes == ["ppm"]
+    np.testing.assert_array_equal(tf.io.decode_image(data).numpy()[..., 0], pixels)
+
+
+def test_aligned_eyes_stand_at_their_places():
+    """A bright and a darker eye, one above the other: the head lies on its side."""
+    image = np.zeros((60, 60, 1), np.uint8)
+    image[10:13, 30:33], image[44:47, 30:33] = 255, 120  # centres 11.5 and 45.5 from the top, 31.5 from the left
+    found = alignment.upright(image, alignment.Eyes((31.5, 11.5), (31.5, 45.5)), size=(100, 100))[..., 0]
+    assert found.shape == (100, 100)
+    assert (found[37:39, 32:34] > 240).all()  # 38 down, 33 across
+    assert (abs(found[37:39, 66:68].astype(int) - 120) < 10).all()  # 67 across
+    assert (found > 10).sum() <= 2 * 4 * 4
+
+
+def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_path):
+    (tmp_path / "eyes.csv").write_text("path,left_x,left_y,right_x,right_y\na/1.png,2,3,6,3\n")
+    picture = png(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
+    items = [Item(name, "a", lambda: picture) for name in ("a/1.png", "a/2.png")]
+    missed = []
+    aligner = alignment.annotated(tmp_path / "eyes.csv")
+    first, second = alignment.applied(items, aligner, size=(12, 10), missed=missed)
+    assert tf.io.decode_image(first.read()).shape == (12, 10, 1)
+    assert second.read() == picture
+    assert missed == ["a/2.png"]
+
+
+def test_a_list_of_eyes_without_its_columns_is_refused(tmp_path):
+    (tmp_path / "eyes.csv").write_text("path,left_x\na/1.png,2\n")
+    with pytest.raises(Fault, match="it lacks left_y"):
+        alignment.annotated(tmp_path / "eyes.csv")

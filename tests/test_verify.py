@@ -1,0 +1,276 @@
+"""The verify task: figures against a trusted library, and four verbs in a row on a handful of pictures."""
+
+import json
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from conftest import cnn
+from sklearn.metrics import roc_auc_score, roc_curve
+
+from cnn_keras import verification
+from cnn_keras.fault import Fault
+from pipelines import embedder, stages
+from pipelines import recipe as recipes
+from pipelines.tasks import verify
+
+RECIPE = """\
+task: verify
+data: {source: folder, path: people, size: [24, 20], channels: 1, validation: 0.25, test: 0.25}
+augment: [mirror, {affine: {rotate: 5}}]
+model: {builder: facenet.small, filters: 4, depths: [1, 1], dimension: 16, standardised: true, mirrored: true}
+train: {epochs: 2, steps: 4, batch_size: 12, each: 3, learning_rate: 3e-3}
+evaluate: {far: 0.1, draws: 20, worst: 4}
+"""
+FILES = {
+    "prepare": ["contact_sheet.png", "split.csv", "problems.csv", "data.json"],
+    "train": ["model.keras", "matcher.keras", "history.csv", "curves.png", "augmented.png"],
+    "evaluate": ["report.json", "roc.csv", "roc.png", "ranks.png", "distances.png", "hardest.png", "map.png"],
+    "export": [
+        "small/1/saved_model.pb",
+        "small/1/card.md",
+        "small/1/assets.extra/verification.json",
+        "small/1/assets.extra/tf_serving_warmup_requests",
+    ],
+}
+
+
+def random_pairs(seed=0, people=6, each=5, apart=1.0):
+    generator = np.random.default_rng(seed)
+    labels = np.repeat(np.arange(people), each)
+    rows = generator.normal(size=(people, 4))[labels] * apart + generator.normal(size=(len(labels), 4))
+    distances = np.square(rows[:, None] - rows[None]).sum(axis=-1)
+    return labels, distances
+
+
+def test_area_and_curve_are_those_of_scikit_learn():
+    labels, distances = random_pairs()
+    pairs = verification.all_pairs(distances, labels)
+    found = verification.rates(pairs.distance, pairs.same)
+    assert verification.area(found) == pytest.approx(roc_auc_score(pairs.same, -pairs.distance))
+    far, tar, _ = roc_curve(pairs.same, -pairs.distance, drop_intermediate=False)
+    np.testing.assert_allclose(found.far, far)
+    np.testing.assert_allclose(found.tar, tar)
+
+
+def test_rates_at_a_threshold_are_those_counted_by_hand():
+    distance, same = np.array([0.1, 0.2, 0.2, 0.4, 0.5, 0.9]), np.array([1, 1, 0, 1, 0, 0], bool)
+    found = verification.rates(distance, same)
+    np.testing.assert_allclose(found.far, [0, 0, 1 / 3, 1 / 3, 2 / 3, 1])
+    np.testing.assert_allclose(found.tar, [0, 1 / 3, 2 / 3, 1, 1, 1])
+    assert verification.accepts_at(found, 0.0) == pytest.approx(1 / 3)
+    assert verification.accepts_at(found, 0.5) == 1
+    assert verification.threshold_at(found, 0.0) == 0.1
+    assert verification.threshold_at(found, 0.5) == 0.4
+    assert verification.rates_of(distance, same, 0.4) == pytest.approx((1 / 3, 0))
+    assert verification.equal_error(found) == pytest.approx(1 / 3)
+
+
+def test_a_threshold_keeps_its_rate_on_the_pairs_it_was_calibrated_on():
+    labels, distances = random_pairs(1, people=9)
+    pairs = verification.all_pairs(distances, labels)
+    found = verification.rates(pairs.distance, pairs.same)
+    for far in (0.2, 0.05, 0.01, 0.0):
+        accepts, rejects = verification.rates_of(pairs.distance, pairs.same, verification.threshold_at(found, far))
+        assert accepts <= far
+        assert 1 - rejects == pytest.approx(verification.accepts_at(found, far))
+
+
+def test_without_either_kind_of_pairs_there_are_no_rates():
+    with pytest.raises(ValueError, match="pairs of one person and pairs of two"):
+        verification.rates(np.array([0.1, 0.2]), np.array([True, True]))
+
+
+def test_a_bootstrap_over_identities_is_wider_than_its_pairs_suggest_and_holds_the_figure():
+    labels, distances = random_pairs(2, people=8, apart=1.5)
+    pairs = verification.all_pairs(distances, labels)
+    draws = [verification.area(found) for found, _ in verification.resampled(pairs, labels, draws=200, seed=0)]
+    own = verification.area(verification.rates(pairs.distance, pairs.same))
+    assert np.quantile(draws, 0.02) < own < np.quantile(draws, 0.98)
+    assert np.std(draws) > 0.005
+
+
+def test_a_resampled_pair_counts_as_often_as_its_people_were_drawn():
+    labels, distances = random_pairs(3, people=4, each=2)
+    pairs = verification.all_pairs(distances, labels)
+    for _, weight in verification.resampled(pairs, labels, draws=10, seed=1):
+        times = {labels[left]: w for left, w, same in zip(pairs.left, weight, pairs.same, strict=True) if same}
+        for left, right, w, same in zip(pairs.left, pairs.right, weight, pairs.same, strict=True):
+            assert w == (times[labels[left]] if same else times[labels[left]] * times[labels[right]])
+
+
+def test_accuracy_in_folds_takes_the_threshold_of_the_other_folds():
+    distance = np.array([0.1, 0.9, 0.2, 0.8, 0.6, 0.7])
+    same = np.array([1, 0, 1, 0, 1, 0], bool)
+    folds = np.array([0, 0, 1, 1, 2, 2])
+    # Without fold 2 the threshold stands between 0.2 and 0.8, at 0.5, where 0.6 is rejected.
+    np.testing.assert_allclose(verification.fold_accuracy(distance, same, folds), [1, 1, 0.5])
+
+
+def test_ranks_are_those_of_a_loop_over_enrolments():
+    labels, distances = random_pairs(4, people=5, each=3)
+    ranks = []
+    for enrolment in range(3):
+        gallery = np.arange(5) * 3 + enrolment
+        for probe in np.setdiff1d(np.arange(15), gallery):
+            order = gallery[np.argsort(distances[probe, gallery])]
+            ranks.append(list(labels[order]).index(labels[probe]))
+    expected = [np.mean(np.array(ranks) <= rank) for rank in range(5)]
+    np.testing.assert_allclose(verification.match_characteristic(distances, labels), expected)
+
+
+def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybody_else():
+    labels = np.repeat(np.arange(6), 3)
+    distances = (labels[:, None] != labels[None]).astype(float)
+    np.testing.assert_array_equal(verification.identification_rate(distances, labels, (0.1, 0.01)), [1, 1])
+    np.testing.assert_array_equal(verification.identification_rate(1 - distances, labels, (0.01,)), [0])
+
+
+@pytest.fixture(scope="module")
+def faces(tmp_path_factory):
+    """Twelve people of scikit-learn's digits: every one a digit, or its negative, in six photographs."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    root = tmp_path_factory.mktemp("faces")
+    images, labels = load_digits(return_X_y=True)
+    for person in range(12):
+        (root / "people" / f"p{person}").mkdir(parents=True)
+        for row, image in enumerate(images[labels == person % 10][:6]):
+            pixels = (image.reshape(8, 8) * 15.9).astype("uint8")
+            pixels = pixels if person < 10 else 255 - pixels
+            Image.fromarray(pixels).resize((20, 24)).save(root / "people" / f"p{person}" / f"{row}.png")
+    (root / "small.yaml").write_text(RECIPE)
+    assert cnn("run", root / "small.yaml", "--runs", root / "runs") == 0
+    return root
+
+
+@pytest.fixture
+def run(faces):
+    return faces / "runs" / "verify" / "small"
+
+
+@pytest.mark.parametrize("stage", FILES)
+def test_a_stage_leaves_its_files_and_a_manifest(run, stage):
+    for name in [*FILES[stage], "manifest.json"]:
+        assert (run / stage / name).stat().st_size > 0, name
+
+
+def test_a_second_run_changes_nothing(faces, capsys):
+    assert cnn("run", faces / "small.yaml", "--runs", faces / "runs") == 0
+    assert capsys.readouterr().out.count("skipped: nothing it depends on changed") == 4
+
+
+def test_the_report_holds_every_figure_with_its_interval(run):
+    report = json.loads((run / "evaluate" / "report.json").read_text())
+    assert report["people"] == 3
+    assert report["pairs"] == {"same": 45, "other": 108}
+    assert set(report["tar_at_far"]) == {"0.1", "0.01", "0.001", "0.0001"}
+    for name in ("auc", "eer"):
+        low, high = report[f"{name}_interval"]
+        assert 0 <= low <= high <= 1
+    assert set(report["baselines"]) == {"raw pixels", "eigenfaces (35)"}
+    assert report["calibration"]["calibration_false_accept_rate"] <= 0.1
+    assert report["match_characteristic"][-1] == 1
+
+
+def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, run):
+    exported = tf.saved_model.load(str(run / "export" / "small" / "1")).signatures
+    files = sorted((faces / "people").glob("p*/*.png"))
+    data = tf.constant([file.read_bytes() for file in files[:8]])
+    embedding = exported["embed"](image_bytes=data)["embedding"].numpy()
+    np.testing.assert_allclose(np.linalg.norm(embedding, axis=1), 1, rtol=1e-5)
+    np.testing.assert_array_equal(exported["serving_default"](image_bytes=data)["embedding"], embedding)
+    answer = {
+        name: value.numpy()
+        for name, value in exported["verify"](left_image_bytes=data, right_image_bytes=data[::-1]).items()
+    }
+    facts = stages.read_json(run / "export" / "small" / "1" / embedder.FACTS)
+    np.testing.assert_allclose(answer["distance"], np.square(embedding - embedding[::-1]).sum(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(answer["same"], answer["distance"] <= np.float32(facts["threshold"]))
+    for name in ("threshold", "false_accept_rate", "false_reject_rate"):
+        np.testing.assert_allclose(answer[name], [facts[name]] * 8, rtol=1e-6)
+    assert facts["far"] == 0.1
+    assert facts["model"] == stages.read_json(run / "train" / "manifest.json")["facts"]["digest"]
+
+
+def test_the_server_answers_about_pairs(faces, run):
+    import base64
+
+    from pipelines.serving import contract
+    from pipelines.serving.limits import Limits
+    from pipelines.serving.model import Model
+
+    model = Model(run / "export" / "small")
+    file = base64.b64encode(next((faces / "people").glob("p0/*.png")).read_bytes()).decode()
+    pair = {"left_image_bytes": {"b64": file}, "right_image_bytes": {"b64": file}}
+    body = json.dumps({"signature_name": "verify", "instances": [pair]}).encode()
+    call = contract.predict(model, body, Limits())
+    (answer,) = call.answer(model("verify", call.job.tensors()))["predictions"]
+    assert answer["same"] is True
+    assert answer["distance"] == pytest.approx(0, abs=1e-6)
+
+
+def test_the_card_says_what_the_threshold_means(run):
+    card = (run / "export" / "small" / "1" / "card.md").read_text()
+    for part in ("equal error rate", "calibrated to a FAR of 0.1 on 3 people of the validation split", "raw pixels"):
+        assert part in card
+
+
+def settled(**train):
+    return recipes.validate(
+        {
+            "task": "verify",
+            "name": "x",
+            "data": {"source": "orl", "size": [24, 20], "channels": 1},
+            "model": {"builder": "facenet.small", "filters": 4, "depths": [1, 1], "dimension": 8},
+            "train": train,
+        },
+        folder=None,
+    )
+
+
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "siamese", "arcface"])
+def test_every_loss_trains_every_weight_and_validates_strangers(loss):
+    keras.utils.set_random_seed(0)
+    recipe = settled(loss=loss, batch_size=12, each=3)
+    network = embedder.assemble(recipe, {"normalization": {"axis": None, "mean": 128.0, "variance": 2500.0}})
+    model = embedder.trainable(network, recipe.train, 4)
+    model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
+    images = np.random.default_rng(0).integers(0, 255, (12, 24, 20, 1)).astype("uint8")
+    before = [weight.numpy() for weight in model.trainable_variables]
+    logs = model.train_on_batch(images, np.repeat(np.arange(4), 3), return_dict=True)
+    assert set(logs) >= {"loss", "active", "positive", "negative", "spread", "auc"}
+    still = [
+        weight.path
+        for weight, old in zip(model.trainable_variables, before, strict=True)
+        if np.array_equal(weight.numpy(), old)
+    ]
+    assert still == []
+    assert np.isfinite(model.test_on_batch(images, np.repeat([7, 9, 11, 13], 3), return_dict=True)["loss"])
+
+
+def test_a_batch_that_is_no_multiple_of_the_pictures_of_each_is_refused():
+    with pytest.raises(
+        Fault, match=r"train: batch_size must be a multiple of each \(4\), of two people or more, got 30"
+    ):
+        settled(batch_size=30, each=4)
+
+
+def test_mixed_pictures_are_refused_because_they_show_nobody():
+    recipe = settled()
+    mixed = recipe.model_copy(update={"augment": ("mixup",)})
+    with pytest.raises(Fault, match="augment must not mix pictures for verification"):
+        verify.check(mixed)
+
+
+def test_a_forced_collapse_is_explained_and_stops_the_training(faces, tmp_path, capsys):
+    """The hardest triplets from the first step and a high rate: everything falls on one point."""
+    arguments = ["--set", "name=collapsed", "--set", "train.mining=hard", "--set", "train.learning_rate=0.03"]
+    arguments += ["--set", "train.epochs=12", "--set", "train.optimizer=adam"]
+    code = cnn("train", faces / "small.yaml", *arguments, "--runs", tmp_path)
+    said = capsys.readouterr().err
+    assert code == Fault.DIVERGED
+    assert "all pictures get nearly the same embedding" in said
+    assert "train.mining: semi-hard or random" in said
