@@ -63,7 +63,8 @@ def taken(network, images, boxes, *, training):
     if network.input.keys() == {"image", "boxes"}:
         return {"image": images, "boxes": boxes if training else np.zeros_like(boxes[:, :1])}
     found = searched(boxes)
-    return {"image": images, "proposals": np.concatenate([boxes, found], axis=1) if training else found}
+    given = np.concatenate([boxes, found], axis=1) if training else found
+    return {"image": tf.convert_to_tensor(images), "proposals": tf.convert_to_tensor(given)}
 
 
 def built(builder, arguments):
