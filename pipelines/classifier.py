@@ -251,7 +251,7 @@ def begun(run: "Run", training: Training) -> "keras.Model":
 
 def train(run: "Run", folder: Path, training: Training, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, or with those of all members."""
-    from pipelines import charts, fit
+    from pipelines import fit
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
@@ -265,18 +265,7 @@ def train(run: "Run", folder: Path, training: Training, *, extend_to: int | None
     _write_anatomy(model, folder / "anatomy.csv")
     fitted = _fitting(run, training)
     history = transfer.train(model, run, folder, fitted=fitted, extend_to=extend_to)
-    model = headless(model)
-    savedmodel.save_keras(model, folder / "model.keras")
-    best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
-    charts.curves(history, folder / "curves.png", best=best)
-    run.console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
-    return {
-        "digest": digest,
-        "epochs": len(history),
-        "best_epoch": best,
-        "parameters": model.count_params(),
-        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
-    }
+    return fit.concluded(headless(model), history, settings, folder, console=run.console)
 
 
 def _fitting(run: "Run", training: Training) -> "Callable[..., list[Row]]":
@@ -416,7 +405,7 @@ def export(
     saved = folder / name / str(version)
     agreement = written(model, saved)
     report = stages.read_json(run.finished("evaluate") / "report.json")
-    savedmodel.write_card(
+    savedmodel.write_classifier_card(
         saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement, takes=takes
     )
     run.console.print(
@@ -425,12 +414,7 @@ def export(
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
-        facts["register"] = {
-            "name": name,
-            "folder": f"export/{name}/{version}",
-            "metrics": run.facts("evaluate")["metrics"],
-            "requirement": f"test_accuracy >= {recipe.evaluate.require.get('accuracy', 0.0)}",
-        }
+        facts["register"] = savedmodel.registration(run, name, version, metric="accuracy")
     return facts
 
 

@@ -14,8 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines import stages
+from pipelines import savedmodel, stages
 from pipelines.recipe import Name, Positive, Section
 
 if TYPE_CHECKING:
@@ -266,17 +265,9 @@ def write_detector(reader: Reader, folder: Path, *, shape: "Shape", names: list[
     it came –, `scores` float32 (N, limit), `class_id` int64 and `label` string (N, limit), and `count` int32 (N,): so
     many of the rows are detections, the best first, and the others are zeros and empty names.
     """
-    import keras
     import tensorflow as tf
 
-    from cnn_keras.data.encoded import decode
-    from cnn_keras.data.framing import frame
-
     labels = tf.constant(names)
-    framed = (tf.TensorSpec((*shape.size, 3), tf.uint8), tf.TensorSpec((2,), tf.int32))
-
-    def ready(image: Any) -> Any:
-        return frame(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
         boxes, scores, classes, count = reader(images, sizes)
@@ -284,22 +275,7 @@ def write_detector(reader: Reader, folder: Path, *, shape: "Shape", names: list[
         label = tf.where(real, tf.gather(labels, classes), "")
         return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count}
 
-    def from_tensor(image: Any) -> dict[str, Any]:
-        return answer(*tf.map_fn(ready, image, fn_output_signature=framed))
-
-    def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        def read(data: Any) -> Any:
-            return ready(decode(data, channels=3))
-
-        return answer(*tf.map_fn(read, image_bytes, fn_output_signature=framed))
-
-    archive = keras.export.ExportArchive()
-    archive.track(reader.model)
-    strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
-    tensor = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]
-    archive.add_endpoint("serving_default", from_bytes, input_signature=strings)
-    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
-    archive.write_out(str(folder), verbose=False)
+    savedmodel.write_seer(reader.model, folder, shape=shape, answer=answer)
 
 
 def compare_detector(
@@ -334,20 +310,8 @@ def compare_detector(
 def write_card(
     path: Path, model: "keras.Model", *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
 ) -> None:
-    """The model card: what it is, what it saw, what it measured."""
-    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
-    rows = [
-        f"| {row['name']} | {_figure(row['ap'])} | {_figure(row['ap50'])} | {row['objects']} |"
-        for row in report["classes"]
-    ]
-    lines = [
-        f"# {recipe.name}",
-        "",
-        f"`{recipe.model.builder}`, {model.count_params():,} parameters, on `{data['source']}`; the classes are "
-        f"{', '.join(data['classes'])}.",
-        "",
-        "## Measured",
-        "",
+    """The card of a detector."""
+    measured = [
         f"AP **{_figure(report['ap'])}**, AP50 **{_figure(report['ap50'])}**, AP75 {_figure(report['ap75'])} on "
         f"{report['objects']:,} objects in {report['images']:,} images ({report['settings']['decoding']}). It answers "
         f"with {recipe.export.suppress.said}. The exported model's boxes differ from the trained one's by at most "
@@ -355,21 +319,25 @@ def write_card(
         "",
         "| class | AP | AP50 | objects |",
         "|---|---|---|---|",
-        *rows,
-        "",
-        "## Data",
-        "",
-        f"{splits} images. Digest `{data['digest']}`. {TAKES}",
-        "",
-        "## Recipe",
-        "",
-        "```yaml",
-        recipes.dump(recipe).rstrip(),
-        "```",
-        "",
-        "Made with " + ", ".join(f"{name} {version}" for name, version in stages.versions().items()) + ".",
+        *(
+            f"| {row['name']} | {_figure(row['ap'])} | {_figure(row['ap50'])} | {row['objects']} |"
+            for row in report["classes"]
+        ),
     ]
-    stages.write_text(path, "\n".join(lines) + "\n")
+    what = (
+        f"`{recipe.model.builder}`, {model.count_params():,} parameters, on `{data['source']}`; the classes are "
+        f"{', '.join(data['classes'])}."
+    )
+    savedmodel.write_card(
+        path,
+        model,
+        recipe=recipe,
+        data=data,
+        what=what,
+        measured=measured,
+        takes=TAKES,
+        input_shape=(*recipe.data.size, 3) if recipe.train.sides else None,
+    )
 
 
 def _figure(value: float | None) -> str:

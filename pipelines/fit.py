@@ -163,6 +163,31 @@ def schedule(settings: Train, steps: int) -> Any:
     return WarmUp(chosen, settings.warmup_epochs * steps) if settings.warmup_epochs else chosen
 
 
+def concluded(
+    model: "keras.Model",
+    history: list[Row],
+    settings: Train,
+    folder: Path,
+    *,
+    console: Console,
+    metric: str = "accuracy",
+) -> dict[str, Any]:
+    """Leave `model.keras` and the curves, with this metric where there is one; the facts of a training that is over."""
+    from pipelines import charts, savedmodel
+
+    savedmodel.save_keras(model, folder / "model.keras")
+    best, digest = best_epoch(history, settings.monitor), weights_digest(model)
+    charts.curves(history, folder / "curves.png", metric=metric, best=best)
+    console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
+    return {
+        "digest": digest,
+        "epochs": len(history),
+        "best_epoch": best,
+        "parameters": model.count_params(),
+        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
+    }
+
+
 def best_epoch(history: list[Row], monitor: str) -> int:
     """The number, from 1, of the best epoch; the first of equals; 0 when there is none."""
     if not history:

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines import savedmodel, stages
+from pipelines import savedmodel
 from pipelines.recipe import Fraction, Name, Positive, Section
 
 if TYPE_CHECKING:
@@ -411,9 +410,8 @@ def drawn(image: Any, answers: Answers, row: int, names: Sequence[str], threshol
 def write_card(
     path: Path, model: "keras.Model", *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
 ) -> None:
-    """The model card: what it is, what it saw, what it measured."""
+    """The card of a network that says where one thing is."""
     low, high = report["accuracy_interval"]
-    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
     classes = [f"| {row['name']} | {row['things']} | {_figure(row['accuracy'])} |" for row in report["classes"]]
     marks = [
         f"| {row['name']} | {row['seen']} | {_figure(row['pck'])} | {_figure(row['nme'])} |"
@@ -421,14 +419,7 @@ def write_card(
     ]
     if marks:
         marks = ["", f"| landmark | seen | PCK@{ALPHA:g} | NME |", "|---|---|---|---|", *marks]
-    lines = [
-        f"# {recipe.name}",
-        "",
-        f"`{recipe.model.builder}` with a head for one thing in a picture, {model.count_params():,} parameters, on "
-        f"`{data['source']}`; the classes are {', '.join(data['classes'])}.",
-        "",
-        "## Measured",
-        "",
+    measured = [
         f"On the {report['split']} split, {report['images']:,} images with {report['things']:,} things: whether there "
         f"is one {report['presence_accuracy']:.2%} right at p_c {report['threshold']:g}; mean IoU "
         f"{report['mean_iou']:.3f}; class, box and presence **{report['accuracy']:.2%}** right at IoU {OVERLAP:g} "
@@ -440,20 +431,12 @@ def write_card(
         "|---|---|---|",
         *classes,
         *marks,
-        "",
-        "## Data",
-        "",
-        f"{splits} images. Digest `{data['digest']}`. {TAKES}",
-        "",
-        "## Recipe",
-        "",
-        "```yaml",
-        recipes.dump(recipe).rstrip(),
-        "```",
-        "",
-        "Made with " + ", ".join(f"{name} {version}" for name, version in stages.versions().items()) + ".",
     ]
-    stages.write_text(path, "\n".join(lines) + "\n")
+    what = (
+        f"`{recipe.model.builder}` with a head for one thing in a picture, {model.count_params():,} parameters, on "
+        f"`{data['source']}`; the classes are {', '.join(data['classes'])}."
+    )
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=TAKES)
 
 
 def _figure(value: float | None) -> str:

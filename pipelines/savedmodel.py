@@ -4,7 +4,7 @@ The folder is `<name>/<version>/`, as TensorFlow Serving expects it. Decoding, t
 normalisation, softmax and the names of the classes are all in the graph, so that any engine gives the same answers.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import keras
 
     from cnn_keras.data.batch import Shape
+    from pipelines.stages import Run
 
 Answer = Callable[["keras.Model", Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
 
@@ -266,7 +267,17 @@ def as_example(image_bytes: bytes) -> bytes:
     return bytes(tf.train.Example(features=features).SerializeToString())
 
 
-def write_card(
+def registration(run: "Run", name: str, version: int, *, metric: str) -> dict[str, Any]:
+    """What `stages.record` registers of an exported model; it must be as good as the recipe requires of the metric."""
+    return {
+        "name": name,
+        "folder": f"export/{name}/{version}",
+        "metrics": run.facts("evaluate")["metrics"],
+        "requirement": f"test_{metric} >= {run.recipe.evaluate.require.get(metric, 0.0)}",
+    }
+
+
+def write_classifier_card(
     path: Path,
     model: "keras.Model",
     *,
@@ -276,25 +287,12 @@ def write_card(
     agreement: Any,
     takes: str = IMAGES,
 ) -> None:
-    """The model card: what it is, what it saw, what it measured, how it is built; `takes` tells what it is given."""
-    from cnn_keras import anatomy
-
+    """The card of a classifier; `takes` tells what it is given."""
     low, high = report["accuracy_interval"]
-    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
     rows = [
         f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()
     ]
-    per_class = [
-        f"| {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
-        for row in report["classes"]
-    ]
-    lines = [
-        f"# {recipe.name}",
-        "",
-        f"`{recipe.model.builder}` on `{data['source']}`; the classes are {', '.join(data['classes'])}.",
-        "",
-        "## Measured",
-        "",
+    measured = [
         f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} examples). Log loss {report['log_loss']:.4f}, calibration error "
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
@@ -304,7 +302,43 @@ def write_card(
         *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
         "| class | precision | recall | F1 | examples |",
         "|---|---|---|---|---|",
-        *per_class,
+        *(
+            f"| {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
+            for row in report["classes"]
+        ),
+    ]
+    what = f"`{recipe.model.builder}` on `{data['source']}`; the classes are {', '.join(data['classes'])}."
+    write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=takes)
+
+
+def write_card(
+    path: Path,
+    model: "keras.Model",
+    *,
+    recipe: Any,
+    data: Mapping[str, Any],
+    what: str,
+    measured: Sequence[str],
+    takes: str,
+    input_shape: tuple[int, ...] | None = None,
+) -> None:
+    """The model card: what it is, what it measured, what it saw and is given, how it is built.
+
+    Args:
+        measured: lines of Markdown; they may open sections of their own.
+        input_shape: for which the layers are listed, where the model leaves it open.
+    """
+    from cnn_keras import anatomy
+
+    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
+    lines = [
+        f"# {recipe.name}",
+        "",
+        what,
+        "",
+        "## Measured",
+        "",
+        *measured,
         "",
         "## Data",
         "",
@@ -312,7 +346,7 @@ def write_card(
         "",
         "## Anatomy",
         "",
-        anatomy.as_markdown(anatomy.rows(model)),
+        anatomy.as_markdown(anatomy.rows(model, input_shape=input_shape)),
         "",
         "## Recipe",
         "",

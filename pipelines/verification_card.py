@@ -1,10 +1,10 @@
 """The card of an exported embedder: what it is, whom it saw, how often it errs, and what its threshold means."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import recipe as recipes
-from pipelines import stages
+from pipelines import savedmodel
 from pipelines.verification_report import spanned
 
 if TYPE_CHECKING:
@@ -16,22 +16,18 @@ PICTURES = (
 )
 
 
-def card(
-    recipe: Any, data: Mapping[str, Any], report: Mapping[str, Any], *, agreement: Any, model: "keras.Model"
-) -> str:
-    """The card as Markdown."""
-    from cnn_keras import anatomy
-
-    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
+def write(
+    path: Path,
+    model: "keras.Model",
+    *,
+    recipe: Any,
+    data: Mapping[str, Any],
+    report: Mapping[str, Any],
+    agreement: Any,
+) -> None:
+    """Write the card as Markdown."""
     aligned = " It was trained on faces aligned by their eyes; align what you send." if recipe.data.align else ""
-    lines = [
-        f"# {recipe.name}",
-        "",
-        f"`{recipe.model.builder}` on `{data['source']}`, loss `{recipe.train.loss}`: pictures to "
-        f"{recipe.model.dimension} numbers of length 1, near each other for one person.",
-        "",
-        "## Measured",
-        "",
+    measured = [
         *_measured(report),
         f"The exported model differs from the trained one by at most {agreement['difference']:.1e} on "
         f"{agreement['images']} pictures.",
@@ -39,24 +35,12 @@ def card(
         "## Threshold",
         "",
         *_threshold(report),
-        "",
-        "## Data",
-        "",
-        f"{splits} pictures, nobody in two splits. Digest `{data['digest']}`. {PICTURES}{aligned}",
-        "",
-        "## Anatomy",
-        "",
-        anatomy.as_markdown(anatomy.rows(model)),
-        "",
-        "## Recipe",
-        "",
-        "```yaml",
-        recipes.dump(recipe).rstrip(),
-        "```",
-        "",
-        "Made with " + ", ".join(f"{name} {version}" for name, version in stages.versions().items()) + ".",
     ]
-    return "\n".join(lines) + "\n"
+    what = (
+        f"`{recipe.model.builder}` on `{data['source']}`, loss `{recipe.train.loss}`: pictures to "
+        f"{recipe.model.dimension} numbers of length 1, near each other for one person; nobody is in two splits."
+    )
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=PICTURES + aligned)
 
 
 def _measured(report: Mapping[str, Any]) -> list[str]:

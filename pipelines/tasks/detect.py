@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from pipelines import boxed, detector, savedmodel, stages
+from pipelines import boxed, detector, savedmodel, scenes, stages
 from pipelines import recipe as recipes
 from pipelines.boxed import Data
 from pipelines.boxed import prepare as prepare  # the first of the four verbs
@@ -67,12 +67,17 @@ def check(recipe: Recipe) -> None:
     detector.family(builder)
 
 
+def samples(recipe: Recipe, count: int) -> list[dict[str, Any]]:
+    """Pictures with boxes for `cnn augment`."""
+    return boxed.samples(recipe.data, count, seed=recipe.seed)
+
+
 def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
     import keras
 
     from cnn_keras.data import augment
-    from pipelines import charts, fit
+    from pipelines import fit
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
@@ -81,9 +86,9 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     model = detector.assemble(recipe, data, sides=(None, None) if settings.sides else recipe.data.size)
     count = data["splits"]["train"]
     run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
-    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=_fitted(run))
+    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=scenes.fitted(run))
     if augmented is not None:
-        _draw_augmented(run, folder, augmented)
+        scenes.draw_augmented(run, augmented, folder / "augmented.png")
     trained = detector.trainable(model, recipe.model.builder, size=recipe.data.size)
     fit.compile_model(trained, settings, loss=None, metrics=None, steps=-(-count // settings.batch_size))
     given = detector.given(model)
@@ -92,23 +97,13 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         settings,
         folder,
         batches=lambda epochs: _batches(run, epochs, augmented).map(given),
-        validation=_ordered(run, boxed.validation_split(data), settings.batch_size).map(given),
+        validation=scenes.ordered(run, boxed.validation_split(data)).map(given),
         images=count,
         console=run.console,
         on_epoch=run.on_epoch,
         extend_to=extend_to,
     )
-    savedmodel.save_keras(model, folder / "model.keras")
-    best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
-    charts.curves(history, folder / "curves.png", best=best)
-    run.console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
-    return {
-        "digest": digest,
-        "epochs": len(history),
-        "best_epoch": best,
-        "parameters": model.count_params(),
-        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
-    }
+    return fit.concluded(model, history, settings, folder, console=run.console)
 
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
@@ -121,13 +116,13 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     reader = _reader(run, settings.suppress)
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
-        answers = detector.found(reader, _examples(run, split).batch(BATCH), lambda done: bar.advance(task, done))
+        answers = detector.found(reader, scenes.examples(run, split).batch(BATCH), lambda done: bar.advance(task, done))
     report = detection_report.detection_report(
         folder,
         stages.read_json(run.finished("prepare") / f"truth-{split}.json"),
         detections=answers,
         threshold=settings.shown,
-        pictured=lambda rows: _pictured(run, split, rows),
+        pictured=lambda rows: scenes.pictured(run, split, rows),
         decoding=settings.suppress.said,
         shown=settings.worst,
     )
@@ -138,19 +133,15 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
 
 def export(run: "Run", folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, named boxes out; prove that it agrees."""
-    from cnn_keras.data import batch, records
-
-    recipe, data, prepared = run.recipe, run.facts("prepare"), run.finished("prepare")
+    recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
     name, split = settings.name or recipe.name, boxed.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     reader = _reader(run, settings.suppress)
     detector.write_detector(reader, saved, shape=boxed.shape_of(recipe.data), names=data["classes"])
-    features = batch.boxed(data["most_boxes"]).features
-    rows = records.read(prepared, split, features=features).take(detector.COMPARED)
-    encoded = [row["image"] for row in rows.as_numpy_iterator()]
-    examples = _examples(run, split).take(len(encoded)).batch(1)
+    encoded = scenes.encoded(run, split, detector.COMPARED)
+    examples = scenes.examples(run, split).take(len(encoded)).batch(1)
     agreement = detector.compare_detector(reader, saved, examples, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
     report = stages.read_json(run.finished("evaluate") / "report.json")
@@ -161,100 +152,17 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
-        facts["register"] = {
-            "name": name,
-            "folder": f"export/{name}/{version}",
-            "metrics": run.facts("evaluate")["metrics"],
-            "requirement": f"test_ap50 >= {recipe.evaluate.require.get('ap50', 0.0)}",
-        }
+        facts["register"] = savedmodel.registration(run, name, version, metric="ap50")
     return facts
 
 
-def _example(run: "Run") -> Any:
-    from cnn_keras.data import batch
-
-    return batch.boxed(run.facts("prepare")["most_boxes"])
-
-
 def _batches(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
-    """The training batches of these epochs: {"image", "boxes", "classes"}, each batch at one of `train.sides`."""
-    from cnn_keras.data import batch
-
-    recipe, count = run.recipe, run.facts("prepare")["splits"]["train"]
-    stream = batch.training(
-        run.finished("prepare"),
-        "train",
-        boxed.shape_of(recipe.data),
-        count=count,
-        epochs=epochs,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        augment=augmented,
-        memory=int(recipe.data.memory_gb * 2**30),
-        example=_example(run),
-    )
-    if not recipe.train.sides:
+    """The training batches of these epochs, each at one of `train.sides`."""
+    stream, settings = scenes.training(run, epochs, augmented), run.recipe.train
+    if not settings.sides:
         return stream
-    first = epochs.start * -(-count // recipe.train.batch_size)
-    return stream.enumerate(first).map(partial(detector.resized, sides=recipe.train.sides, seed=recipe.seed))
-
-
-def _ordered(run: "Run", split: str, size: int) -> "tf.data.Dataset":
-    """The batches of a split in their order and as they are."""
-    from cnn_keras.data import batch
-
-    count = run.facts("prepare")["splits"][split]
-    shape = boxed.shape_of(run.recipe.data)
-    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=_example(run))
-
-
-def _examples(run: "Run", split: str) -> "tf.data.Dataset":
-    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing."""
-    from cnn_keras.data import batch
-
-    return batch.decoded(run.finished("prepare"), split, boxed.shape_of(run.recipe.data), example=_example(run))
-
-
-def _fitted(run: "Run") -> dict[str, Any]:
-    """The arguments of augmentations that are fitted on the training split."""
-    from cnn_keras.data import augment
-
-    images = (batch["image"].numpy() for batch in _ordered(run, "train", run.recipe.train.batch_size))
-    return dict(augment.fit(run.recipe.augment, lambda: images))
-
-
-def _pictured(run: "Run", split: str, rows: list[int]) -> list[Any]:
-    """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
-    import tensorflow as tf
-
-    from cnn_keras.data import records
-    from cnn_keras.data.encoded import decode
-
-    found = records.read(run.finished("prepare"), split, features=_example(run).features)
-    wanted = {
-        number: decode(tf.constant(row["image"]), channels=3).numpy()
-        for number, row in enumerate(found.take(max(rows, default=-1) + 1).as_numpy_iterator())
-        if number in rows
-    }
-    return [wanted[row] for row in rows]
-
-
-def _draw_augmented(run: "Run", folder: Path, augmented: Any) -> None:
-    """Sixteen pictures of the first batch, as training sees them, with their boxes."""
-    import numpy as np
-
-    from pipelines import pictures
-
-    batch = next(iter(_batches(run, range(1), augmented)))
-    names = run.facts("prepare")["classes"]
-    sheet = []
-    for image, boxes, classes in zip(*(batch[key].numpy()[:16] for key in ("image", "boxes", "classes")), strict=True):
-        real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        pixels = boxes[real] * np.tile(image.shape[1::-1], 2)
-        numbers = classes[real].tolist()
-        drawn = pictures.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
-        sheet.append(drawn)
-    pictures.contact_sheet(sheet, [""] * len(sheet), folder / "augmented.png")
+    first = epochs.start * -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
+    return stream.enumerate(first).map(partial(detector.resized, sides=settings.sides, seed=run.recipe.seed))
 
 
 def _reader(run: "Run", settings: detector.Suppress) -> detector.Reader:

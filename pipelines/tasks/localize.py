@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from pipelines import boxed, localizer, savedmodel, stages
+from pipelines import boxed, localizer, savedmodel, scenes, stages
 from pipelines import recipe as recipes
 from pipelines.boxed import prepare as prepare  # the first of the four verbs
 from pipelines.localizer import Evaluate, Export, Head, Locator
@@ -89,12 +89,17 @@ def check(recipe: Recipe) -> None:
     keras.utils.clear_session()
 
 
+def samples(recipe: Recipe, count: int) -> list[dict[str, Any]]:
+    """Pictures with boxes for `cnn augment`."""
+    return boxed.samples(recipe.data, count, seed=recipe.seed)
+
+
 def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
     import keras
 
     from cnn_keras.data import augment
-    from pipelines import charts, fit
+    from pipelines import fit
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
@@ -103,33 +108,23 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     model = localizer.assemble(recipe, data)
     count = data["splits"]["train"]
     run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
-    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=_fitted(run))
+    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=scenes.fitted(run))
     if augmented is not None:
-        _draw_augmented(run, folder, augmented)
+        scenes.draw_augmented(run, augmented, folder / "augmented.png")
     fit.compile_model(model, settings, steps=-(-count // settings.batch_size), **localizer.objective(recipe, data))
     validation = boxed.validation_split(data)
     history = fit.fit(
         model,
         settings,
         folder,
-        batches=lambda epochs: _batches(run, epochs, augmented).map(_given(run)),
-        validation=_ordered(run, validation, settings.batch_size).map(_given(run)),
+        batches=lambda epochs: scenes.training(run, epochs, augmented).map(_given(run)),
+        validation=scenes.ordered(run, validation).map(_given(run)),
         images=count,
         console=run.console,
         on_epoch=run.on_epoch,
         extend_to=extend_to,
     )
-    savedmodel.save_keras(model, folder / "model.keras")
-    best, digest = fit.best_epoch(history, settings.monitor), fit.weights_digest(model)
-    charts.curves(history, folder / "curves.png", metric="mean_iou", best=best)
-    run.console.print(f"          best epoch {best} of {len(history)}; weights {digest}")
-    return {
-        "digest": digest,
-        "epochs": len(history),
-        "best_epoch": best,
-        "parameters": model.count_params(),
-        "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
-    }
+    return fit.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
 
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
@@ -142,7 +137,7 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     locator = _locator(run)
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
-        examples = _examples(run, split).batch(BATCH)
+        examples = scenes.examples(run, split).batch(BATCH)
         answers = localizer.asked(locator, examples, _target(run), lambda done: bar.advance(task, done))
     report = {"split": split, **localizer.measured(answers, names, landmarks, settings.threshold)}
     report["baseline"] = _baseline(run, answers)
@@ -156,8 +151,6 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
 
 def export(run: "Run", folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, pixels and names out; prove that it agrees."""
-    from cnn_keras.data import records
-
     recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
     name, split = settings.name or recipe.name, boxed.test_split(data)
@@ -165,9 +158,8 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     saved = folder / name / str(version)
     locator = _locator(run)
     locator.write(saved, shape=boxed.shape_of(recipe.data), threshold=settings.threshold)
-    rows = records.read(run.finished("prepare"), split, features=_example(run).features).take(COMPARED)
-    encoded = [row["image"] for row in rows.as_numpy_iterator()]
-    examples = _examples(run, split).take(len(encoded)).batch(1)
+    encoded = scenes.encoded(run, split, COMPARED)
+    examples = scenes.examples(run, split).take(len(encoded)).batch(1)
     agreement = locator.compare(saved, examples, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
     report = stages.read_json(run.finished("evaluate") / "report.json")
@@ -178,20 +170,8 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
-        facts["register"] = {
-            "name": name,
-            "folder": f"export/{name}/{version}",
-            "metrics": run.facts("evaluate")["metrics"],
-            "requirement": f"test_accuracy >= {recipe.evaluate.require.get('accuracy', 0.0)}",
-        }
+        facts["register"] = savedmodel.registration(run, name, version, metric="accuracy")
     return facts
-
-
-def _example(run: "Run") -> Any:
-    from cnn_keras.data import batch
-
-    data = run.facts("prepare")
-    return batch.boxed(data["most_boxes"], len(data["landmarks"]))
 
 
 def _target(run: "Run") -> Callable[[dict[str, Any]], "tf.Tensor"]:
@@ -205,48 +185,6 @@ def _target(run: "Run") -> Callable[[dict[str, Any]], "tf.Tensor"]:
 def _given(run: "Run") -> Callable[[dict[str, Any]], tuple[Any, Any]]:
     target = _target(run)
     return lambda batch: (batch["image"], target(batch))
-
-
-def _batches(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
-    """The training batches of these epochs: {"image", "boxes", "classes", "landmarks"}."""
-    from cnn_keras.data import batch
-
-    recipe = run.recipe
-    return batch.training(
-        run.finished("prepare"),
-        "train",
-        boxed.shape_of(recipe.data),
-        count=run.facts("prepare")["splits"]["train"],
-        epochs=epochs,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        augment=augmented,
-        memory=int(recipe.data.memory_gb * 2**30),
-        example=_example(run),
-    )
-
-
-def _ordered(run: "Run", split: str, size: int) -> "tf.data.Dataset":
-    """The batches of a split in their order and as they are."""
-    from cnn_keras.data import batch
-
-    count, shape = run.facts("prepare")["splits"][split], boxed.shape_of(run.recipe.data)
-    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=_example(run))
-
-
-def _examples(run: "Run", split: str) -> "tf.data.Dataset":
-    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing."""
-    from cnn_keras.data import batch
-
-    return batch.decoded(run.finished("prepare"), split, boxed.shape_of(run.recipe.data), example=_example(run))
-
-
-def _fitted(run: "Run") -> dict[str, Any]:
-    """The arguments of augmentations that are fitted on the training split."""
-    from cnn_keras.data import augment
-
-    images = (batch["image"].numpy() for batch in _ordered(run, "train", run.recipe.train.batch_size))
-    return dict(augment.fit(run.recipe.augment, lambda: images))
 
 
 def _locator(run: "Run") -> Locator:
@@ -268,7 +206,7 @@ def _baseline(run: "Run", answers: localizer.Answers) -> dict[str, Any]:
 
     recipe, data = run.recipe, run.facts("prepare")
     names, landmarks = data["classes"], data["landmarks"]
-    examples = _examples(run, "train").batch(BATCH)
+    examples = scenes.examples(run, "train").batch(BATCH)
     targets = np.concatenate([_target(run)(batch).numpy() for batch in examples])
     vector = tf.constant(localizer.constant(targets, len(names)))
     sizes = tf.constant(_extents(run, boxed.test_split(data)))
@@ -282,7 +220,7 @@ def _extents(run: "Run", split: str) -> Any:
     """Heights and widths of a split's pictures: int32 (N, 2)."""
     import numpy as np
 
-    return np.stack([extent.numpy() for extent in _examples(run, split).map(lambda example: example["extent"])])
+    return np.stack([extent.numpy() for extent in scenes.examples(run, split).map(lambda example: example["extent"])])
 
 
 def _draw(run: "Run", folder: Path, answers: localizer.Answers, split: str) -> None:
@@ -292,7 +230,8 @@ def _draw(run: "Run", folder: Path, answers: localizer.Answers, split: str) -> N
     settings, names = run.recipe.evaluate, run.facts("prepare")["classes"]
     first = list(range(min(settings.shown, len(answers.ids))))
     worst = localizer.worst(answers, settings.threshold, settings.shown)
-    images = _pictured(run, split, {*first, *worst})
+    rows = [*first, *worst]
+    images = dict(zip(rows, scenes.pictured(run, split, rows), strict=True))
     headings = {
         "predictions": (first, f"What was said from p_c {settings.threshold:g} on; white and dashed what is true"),
         "worst": (worst, f"The {len(worst)} worst answers; white and dashed what is true" if worst else "No mistakes"),
@@ -301,38 +240,3 @@ def _draw(run: "Run", folder: Path, answers: localizer.Answers, split: str) -> N
         drawn = [localizer.drawn(images[row], answers, row, names, settings.threshold) for row in rows]
         titles = [answers.ids[row] for row in rows]
         pictures.contact_sheet(drawn, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
-
-
-def _pictured(run: "Run", split: str, rows: set[int]) -> dict[int, Any]:
-    """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
-    import tensorflow as tf
-
-    from cnn_keras.data import records
-
-    read = records.read(run.finished("prepare"), split, features=_example(run).features)
-    found = {}
-    for row, example in enumerate(read.take(max(rows, default=-1) + 1)):
-        if row in rows:
-            found[row] = tf.io.decode_image(example["image"], channels=3, expand_animations=False).numpy()
-    return found
-
-
-def _draw_augmented(run: "Run", folder: Path, augmented: Any) -> None:
-    """Sixteen pictures of the first batch, as training sees them, with their boxes and landmarks."""
-    import numpy as np
-
-    from pipelines import pictures
-
-    batch = next(iter(_batches(run, range(1), augmented)))
-    names, sheet = run.facts("prepare")["classes"], []
-    for row, image in enumerate(batch["image"].numpy()[:16]):
-        boxes = batch["boxes"].numpy()[row]
-        real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
-        numbers = batch["classes"].numpy()[row][real].tolist()
-        pixels = boxes[real] * np.tile(image.shape[1::-1], 2)
-        drawn = pictures.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
-        for marks in batch["landmarks"].numpy()[row][real] if "landmarks" in batch else ():
-            places = marks[:, :2] * drawn.shape[1::-1]
-            drawn = pictures.dotted(drawn, places, seen=marks[:, 2] > 0)
-        sheet.append(drawn)
-    pictures.contact_sheet(sheet, [""] * len(sheet), folder / "augmented.png", columns=4, size=2.0)

@@ -120,20 +120,14 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     facts = {**rates, "far": recipe.evaluate.far, "dimension": recipe.model.dimension}
     facts["model"] = run.facts("train")["digest"]  # of the weights: embeddings of two models cannot be compared
     stages.write_json(saved / embedder.FACTS, facts)
-    card = verification_card.card(recipe, data, report, agreement=agreement, model=models[0])
-    stages.write_text(saved / "card.md", card)
+    verification_card.write(saved / "card.md", models[0], recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
         f"          {name} version {version}: largest difference {agreement['difference']:.1e}, "
         f"{agreement['changed']} changed decisions on {agreement['images']} pictures"
     )
     found = {"name": name, "version": version, "agreement": agreement, **facts}
     if settings.register_model:
-        found["register"] = {
-            "name": name,
-            "folder": f"export/{name}/{version}",
-            "metrics": run.facts("evaluate")["metrics"],
-            "requirement": f"test_auc >= {recipe.evaluate.require.get('auc', 0.0)}",
-        }
+        found["register"] = savedmodel.registration(run, name, version, metric="auc")
     return found
 
 

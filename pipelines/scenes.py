@@ -1,0 +1,108 @@
+"""Prepared pictures with boxes, as batches and as pictures: what tasks read of what `boxed` has written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import boxed
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from pipelines.stages import Run
+
+DRAWN = 16  # augmented pictures on the sheet
+
+
+def example(run: "Run") -> Any:
+    """What a record of the run holds: `cnn_keras.data.batch.boxed`."""
+    from cnn_keras.data import batch
+
+    data = run.facts("prepare")
+    return batch.boxed(data["most_boxes"], len(data["landmarks"]))
+
+
+def training(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
+    """The training batches of these epochs: {"image", "boxes", "classes"} and, where there are any, "landmarks"."""
+    from cnn_keras.data import batch
+
+    recipe = run.recipe
+    return batch.training(
+        run.finished("prepare"),
+        "train",
+        boxed.shape_of(recipe.data),
+        count=run.facts("prepare")["splits"]["train"],
+        epochs=epochs,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        augment=augmented,
+        memory=int(recipe.data.memory_gb * 2**30),
+        example=example(run),
+    )
+
+
+def ordered(run: "Run", split: str) -> "tf.data.Dataset":
+    """The batches of a split in their order and as they are."""
+    from cnn_keras.data import batch
+
+    count, shape = run.facts("prepare")["splits"][split], boxed.shape_of(run.recipe.data)
+    size = run.recipe.train.batch_size
+    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example(run))
+
+
+def examples(run: "Run", split: str) -> "tf.data.Dataset":
+    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing."""
+    from cnn_keras.data import batch
+
+    return batch.decoded(run.finished("prepare"), split, boxed.shape_of(run.recipe.data), example=example(run))
+
+
+def encoded(run: "Run", split: str, count: int) -> list[bytes]:
+    """The first pictures of a split as they were recorded."""
+    from cnn_keras.data import records
+
+    rows = records.read(run.finished("prepare"), split, features=example(run).features).take(count)
+    return [row["image"] for row in rows.as_numpy_iterator()]
+
+
+def pictured(run: "Run", split: str, rows: Sequence[int]) -> list[Any]:
+    """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import decode
+
+    found = enumerate(encoded(run, split, max(rows, default=-1) + 1))
+    wanted = {number: decode(tf.constant(data), channels=3).numpy() for number, data in found if number in rows}
+    return [wanted[row] for row in rows]
+
+
+def fitted(run: "Run") -> dict[str, Any]:
+    """The arguments of augmentations that are fitted on the training split."""
+    from cnn_keras.data import augment
+
+    return dict(augment.fit(run.recipe.augment, lambda: (batch["image"].numpy() for batch in ordered(run, "train"))))
+
+
+def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
+    """The first pictures of the training split as training may see them, with their boxes and landmarks."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.data import batch
+    from pipelines import pictures
+
+    kind, shape = example(run), boxed.shape_of(run.recipe.data)
+    shape = shape._replace(size=augmented.source or shape.size)
+    first = batch.decoded(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
+    seen = [augmented({key: one[key] for key in kind.keys}, [run.recipe.seed, row]) for row, one in enumerate(first)]
+    columns = augmented.mix({key: tf.stack([one[key] for one in seen]) for key in kind.keys}, [run.recipe.seed, 0])
+    names, sheet = run.facts("prepare")["classes"], []
+    for row in range(len(seen)):
+        image, boxes, classes = (columns[key][row].numpy() for key in ("image", "boxes", "classes"))
+        real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
+        drawn = pictures.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
+        for marks in columns["landmarks"][row].numpy()[real] if "landmarks" in columns else ():
+            drawn = pictures.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
+        sheet.append(drawn)
+    pictures.contact_sheet(sheet, [""] * len(sheet), path, columns=4, size=2.0)
