@@ -269,7 +269,8 @@ def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
-    """The first readable images with boxes, framed, for `cnn augment`: dicts of image, uint8, and boxes (M, 4)."""
+    """The first readable images with boxes, framed, for `cnn augment`: dicts of image and padded boxes (M, 4)."""
+    import numpy as np
     import tensorflow as tf
 
     from cnn_keras import boxes
@@ -291,7 +292,8 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
             break
     if not found:
         raise Fault(f"{data.source} must hold at least one readable image with a box, got none", code=Fault.DATA)
-    return found
+    most = max(len(one["boxes"]) for one in found)
+    return [{**one, "boxes": np.pad(one["boxes"], ((0, most - len(one["boxes"])), (0, 0)))} for one in found]
 
 
 def _checked(items: "Sequence[Item]", examined: Sequence[Examined], data: Data) -> tuple[list[Kept], list[Problem]]:

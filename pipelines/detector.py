@@ -289,7 +289,7 @@ def compare_detector(
     import tensorflow as tf
 
     exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
-    difference, changed, pictures = 0.0, 0, 0
+    difference, changed, pictures, compared = 0.0, 0, 0, 0
     for example, data in zip(examples, encoded, strict=True):
         wanted = reader(example["image"], example["extent"])
         got = exported(image_bytes=tf.constant([data]))
@@ -297,6 +297,7 @@ def compare_detector(
         if int(wanted.count[0]) != int(got["count"][0]) or (wanted.classes.numpy() != got["class_id"].numpy()).any():
             changed += 1
             continue
+        compared += int(wanted.count[0])
         difference = max(difference, float(np.abs(wanted.boxes.numpy() - got["boxes"].numpy()).max(initial=0.0)))
     if difference > tolerance or changed:
         raise Fault(
@@ -304,7 +305,7 @@ def compare_detector(
             f"difference of {difference:.2f} and {changed} of {pictures} pictures with other detections",
             code=Fault.GATE,
         )
-    return {"difference": difference, "changed": changed, "images": pictures}
+    return {"difference": difference, "changed": changed, "images": pictures, "boxes": compared}
 
 
 def write_card(
@@ -315,7 +316,7 @@ def write_card(
         f"AP **{_figure(report['ap'])}**, AP50 **{_figure(report['ap50'])}**, AP75 {_figure(report['ap75'])} on "
         f"{report['objects']:,} objects in {report['images']:,} images ({report['settings']['decoding']}). It answers "
         f"with {recipe.export.suppress.said}. The exported model's boxes differ from the trained one's by at most "
-        f"{agreement['difference']:.1e} pixels on {agreement['images']} images.",
+        f"{agreement['difference']:.1e} pixels: {agreement['boxes']} boxes in {agreement['images']} images.",
         "",
         "| class | AP | AP50 | objects |",
         "|---|---|---|---|",

@@ -147,8 +147,8 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     report = stages.read_json(run.finished("evaluate") / "report.json")
     detector.write_card(saved / "card.md", reader.model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
-        f"          {name} version {version}: boxes differ by at most {agreement['difference']:.1e} pixels on "
-        f"{agreement['images']} images"
+        f"          {name} version {version}: {agreement['boxes']} boxes in {agreement['images']} images differ by at "
+        f"most {agreement['difference']:.1e} pixels"
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:

@@ -1,0 +1,139 @@
+"""Detection, from annotations to HTTP: prepare, train, evaluate, export, predict and serve agree with each other."""
+
+import csv
+import json
+import warnings
+
+import numpy as np
+import pytest
+from conftest import cnn
+from PIL import Image
+
+from cnn_keras.fault import Fault
+from pipelines import recipe as recipes
+from pipelines.serving.app import application
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+SIZES = ((48, 64), (71, 50), (64, 64))  # width, height: none but the last is the network's
+RECIPE = """\
+# Squares, white or red.
+task: detect
+data: {source: csv, path: boxes.csv, size: [64, 64], anchors: 2, validation: 0.2, test: 0.25}
+augment: [mirror, mosaic]
+model: {builder: yolo.yolo_small, filters: 4}
+train: {epochs: 2, batch_size: 8, learning_rate: 5e-3, ema: 0.5, sides: [64, 96]}
+evaluate: {shown: 0.01}
+export: {suppress: {threshold: 0.01, limit: 20}}
+"""
+
+
+def write_squares(folder, count=32):
+    """Pictures of three sizes with one or two squares, and the table of their boxes."""
+    drawn, rows = np.random.default_rng(0), []
+    for number in range(count):
+        width, height = SIZES[number % 3]
+        picture = drawn.integers(0, 60, (height, width, 3)).astype(np.uint8)
+        for thing in range(1 + number % 2):
+            side = int(drawn.integers(12, 20))
+            left, top = 2 + 24 * thing, int(drawn.integers(0, height - side))
+            picture[top : top + side, left : left + side] = [(255, 255, 255), (255, 0, 0)][(number + thing) % 2]
+            label = ("white", "red")[(number + thing) % 2]
+            rows.append((f"{number}.png", left, top, left + side, top + side, label))
+        Image.fromarray(picture).save(folder / f"{number}.png")
+    with (folder / "boxes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "left", "top", "right", "bottom", "label"), *rows])
+    (folder / "squares.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("squares")
+    write_squares(folder)
+    assert cnn("run", folder / "squares.yaml", "--runs", folder / "runs") == 0
+    return folder
+
+
+@pytest.fixture(scope="module")
+def run(folder):
+    return folder / "runs" / "detect" / "squares"
+
+
+def evaluated(run):
+    """What evaluate found in the test pictures: {file: [(left, top, right, bottom, score)]}, the best first."""
+    truth = json.loads((run / "prepare" / "truth-test.json").read_text())
+    found = {image["file_name"]: [] for image in truth["images"]}
+    names = {image["id"]: image["file_name"] for image in truth["images"]}
+    for one in json.loads((run / "evaluate" / "detections.json").read_text()):
+        left, top, width, height = one["bbox"]
+        found[names[one["image_id"]]].append((left, top, left + width, top + height, one["score"]))
+    return {name: np.array(rows).reshape(-1, 5) for name, rows in found.items()}
+
+
+def test_every_stage_leaves_what_people_look_at(run):
+    for name in ("prepare/contact_sheet.png", "train/augmented.png", "train/curves.png", "evaluate/pr_curves.png"):
+        assert (run / name).is_file()
+    with (run / "train" / "history.csv").open() as file:
+        first, last = csv.DictReader(file)
+    assert {"box_loss", "object_loss", "class_loss", "val_loss"} <= first.keys()
+    assert float(last["loss"]) < float(first["loss"])
+    assert "| name | type | output shape |" in (run / "export" / "squares" / "1" / "card.md").read_text()
+
+
+def test_the_served_boxes_are_evaluates_in_pixels_of_pictures_of_any_size(folder, run):
+    expected = evaluated(run)
+    assert {int(name.removesuffix(".png")) % 3 for name in expected} == {0, 1, 2}  # pictures of all three sizes
+    assert sum(map(len, expected.values())) > 20  # else nothing is compared
+    with TestClient(application(run / "export" / "squares")) as client:
+        for name, rows in expected.items():
+            headers = {"content-type": "image/png"}
+            answer = client.post("/v1/models/squares:predict", content=(folder / name).read_bytes(), headers=headers)
+            (said,) = answer.json()["predictions"]
+            assert said["count"] == min(len(rows), 20)
+            boxes, scores = np.array(said["boxes"])[: said["count"]], np.array(said["scores"])[: said["count"]]
+            rows = rows[np.argsort(-rows[:, 4], kind="stable")][: said["count"]]
+            np.testing.assert_allclose(scores, rows[:, 4], atol=1e-5)
+            np.testing.assert_allclose(boxes, rows[:, :4], atol=0.5)
+
+
+def test_predict_lists_and_draws_each_detection(folder, run, tmp_path, capsys):
+    name, rows = next((name, rows[:20]) for name, rows in evaluated(run).items() if len(rows))
+    table, drawn = tmp_path / "found.csv", tmp_path / "drawn"
+    arguments = ("--csv", table, "--pictures", drawn, "--json", "--runs", folder / "runs")
+    assert cnn("predict", "detect/squares", folder / name, *arguments) == 0
+    (answer,) = json.loads(capsys.readouterr().out)
+    assert len(answer["detections"]) == len(rows)
+    assert answer["detections"][0]["label"] in ("red", "white")
+    with table.open() as file:
+        listed = list(csv.DictReader(file))
+    assert [float(row["left"]) for row in listed] == pytest.approx(
+        [one["box"][0] for one in answer["detections"]], abs=0.1
+    )
+    assert [path.suffix for path in drawn.iterdir()] == [".png"]
+
+
+def test_the_sheet_of_augmentations_has_boxes(folder, tmp_path):
+    assert cnn("augment", folder / "squares.yaml", "--output", tmp_path / "sheet.png") == 0
+    assert (tmp_path / "sheet.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("train.ensemble=3", "train.ensemble is for classification"),
+        ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
+        ("evaluate.require={ap51: 0.5}", "evaluate.require"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(folder, setting, told):
+    with pytest.raises(Fault, match=told):
+        recipes.load(str(folder / "squares.yaml"), [setting])
+
+
+def test_a_classifier_is_no_detector(folder):
+    from pipelines.tasks import detect
+
+    with pytest.raises(Fault, match=r"model.builder must be a detector's"):
+        detect.check(recipes.load(str(folder / "squares.yaml"), ["model={builder: lenet.lenet5_modern}"]))
