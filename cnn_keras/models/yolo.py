@@ -497,9 +497,8 @@ def loss(network, outputs, boxes, classes):
     held = target[..., 0]
     found = tf.stop_gradient(place.boxes(answer.middles, answer.sizes))
     near = tf.reduce_max(box.pairwise_iou(found, boxes), axis=-1) >= IGNORED
-    told = tf.maximum(
-        held, tf.cast(~near, tf.float32)
-    )  # the others are not wrong enough to be told that they are empty
+    # Empty slots whose box lies on an object are not wrong enough to be told that they are empty.
+    told = tf.maximum(held, tf.cast(~near, tf.float32))
     where, what = OBJECTIVES[objective](answer, target, place)
     kind = _class_loss(answer.classes, target[..., 5:], softmax=grids[0].softmax)
     share = tf.cast(tf.shape(held)[0], tf.float32)
