@@ -265,6 +265,7 @@ def test_mixed_pictures_are_refused_because_they_show_nobody():
         verify.check(mixed)
 
 
+@pytest.mark.slow
 def test_a_forced_collapse_is_explained_and_stops_the_training(faces, tmp_path, capsys):
     """The hardest triplets from the first step and a high rate: everything falls on one point."""
     arguments = ["--set", "name=collapsed", "--set", "train.mining=hard", "--set", "train.learning_rate=0.03"]
