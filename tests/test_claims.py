@@ -99,6 +99,7 @@ def test_a_bottleneck_saves_nine_tenths_of_a_branch(tmp_path):
     assert cnn("claim", "bottleneck", "--runs", tmp_path) == 0
 
 
+@pytest.mark.slow
 def test_a_claim_is_trained_judged_and_told_once(rates, store, tmp_path, capsys):
     folder = tmp_path / "claims" / "rates"
     assert cnn("claim", rates, "--runs", tmp_path) == 0
@@ -165,6 +166,7 @@ def test_an_interrupted_claim_says_how_to_go_on_and_its_runs_are_ended(rates, st
     assert run_of(store, folder / "classify" / "relu-0.01").info.status == "KILLED"
 
 
+@pytest.mark.slow
 def test_what_one_variant_has_prepared_serves_the_others(rates, tmp_path, capsys):
     rates.write_text(CLAIM.replace("[0.01, 1e30]", "[0.01]"))
     assert cnn("claim", rates, "--runs", tmp_path) == 0

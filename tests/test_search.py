@@ -49,6 +49,7 @@ def whole(exported):
         return *searched(exported, "whole"), splits
 
 
+@pytest.mark.slow
 def test_a_search_ends_with_table_picture_and_a_recipe(whole):
     run, found, _ = whole
     folder = run.folder / search.FOLDER

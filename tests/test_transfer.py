@@ -95,6 +95,7 @@ def test_a_mode_trains_its_layers_and_all_others_stand_still(trials, plan, chang
     assert len(history) == 3
 
 
+@pytest.mark.slow
 def test_cached_features_give_the_history_and_the_model_of_the_head(trials, capsys):
     head, history = trials.trained("train.transfer={mode: head}")
     capsys.readouterr()
@@ -106,6 +107,7 @@ def test_cached_features_give_the_history_and_the_model_of_the_head(trials, caps
     assert trials.changed(cached) == {"logits"}
 
 
+@pytest.mark.slow
 def test_features_are_written_once_and_anew_for_other_weights(trials, capsys):
     trials.trained("train.transfer={mode: cached}")
     (folder,) = (trials.run / "features").iterdir()
@@ -158,6 +160,7 @@ def test_staged_trains_the_classifier_first_and_then_everything_at_the_lower_rat
 
 @pytest.mark.parametrize("epoch", [pytest.param(1, marks=pytest.mark.slow), 2, pytest.param(3, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("mode", ["staged, head_epochs: 2, layer_decay: 0.7", "cached"])
+@pytest.mark.slow
 def test_an_interrupted_transfer_ends_with_the_same_weights(trials, monkeypatch, mode, epoch):
     settings = [f"train.transfer={{mode: {mode}}}", "train.epochs=4", "model.dropout=0.3"]
     trials.trained(*settings)
