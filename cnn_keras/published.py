@@ -105,6 +105,7 @@ FIGURES = {
         Figure("trainable", "7.5 M", "Schroff et al. 2015, table 2"),
         Figure("multiply_adds", "1.6 G", "Schroff et al. 2015, table 2"),
     ),
+    "fcn.fcn32s": (Figure("trainable", "134 M", "Long et al. 2015, table 1"),),
     "googlenet.googlenet": (
         Figure("trainable", "7.0 M", "Szegedy et al. 2014, table 1, summed (its K is 1024)"),
         Figure("multiply_adds", "1.5 G", "Szegedy et al. 2014, section 1"),
@@ -139,6 +140,8 @@ FIGURES = {
     "resnet.resnet44": _he_cifar("0.66 M"),
     "resnet.resnet56": _he_cifar("0.85 M"),
     "resnet.resnet110": _he_cifar("1.7 M"),
+    "unet.unet": (Figure("trainable", "31,030,658", "counted of the authors' Caffe model, as printed by many ports"),),
+    "unet.unet3d": (Figure("trainable", "19,069,955", "Çiçek et al. 2016, section 2"),),
     "vgg.vgg11": (_simonyan("133 M"), *_torchvision("132,863,336", "7.61 G")),
     "vgg.vgg13": (_simonyan("133 M"), *_torchvision("133,047,848", "11.31 G")),
     "vgg.vgg16": (_simonyan("138 M"), *_torchvision("138,357,544", "15.47 G"), _keras("138,357,544")),

@@ -21,8 +21,8 @@ from keras import layers
 
 from cnn_keras import boxes as box
 from cnn_keras.fault import Fault
+from cnn_keras.models.backbone import tapped
 from cnn_keras.models.darknet import trunk53, unit
-from cnn_keras.models.yolo import tapped
 from cnn_keras.regions import VARIANCES, Anchors, Apart, Proposals, RoIAlign, RoIPool, Together
 
 POOL = 7  # places, of the side of the map that is read of a region

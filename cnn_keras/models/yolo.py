@@ -25,9 +25,9 @@ import tensorflow as tf
 from keras import layers, ops
 
 from cnn_keras import boxes as box
-from cnn_keras import models
 from cnn_keras.fault import Fault
 from cnn_keras.layers import register
+from cnn_keras.models.backbone import tapped
 from cnn_keras.models.darknet import trunk19, trunk53, unit
 
 SIDE = 416  # pixels, of the pictures that the papers' anchors are given for
@@ -244,33 +244,6 @@ def yolo(
     return keras.Model(
         trunk.input, _pyramid(maps, count(1 + max(named, default=0)), shares, filters=filters, **settings), name="yolo"
     )
-
-
-def tapped(backbone, input_shape, strides):
-    """A network of the catalogue without its head: from `image` to its last map of each stride.
-
-    Named stages are preferred; where a stride has none, it is the last layer of that size.
-
-    Raises:
-        Fault: when the network has no map of one of the strides.
-    """
-    known = [4 * max(strides) if size is None else size for size in input_shape[:2]]
-    network = models.build(backbone, input_shape=(*known, input_shape[2]), classes=1)
-    names = []
-    for stride in strides:
-        wanted = tuple(size // stride for size in known)
-        fitting = [layer.name for layer in network.layers if _map_size(layer) == wanted]
-        if not fitting:
-            raise Fault(f"backbone must have a map of stride {stride}, got {backbone}, which has none; take another")
-        names.append(([name for name in fitting if re.fullmatch(r"stage\d+", name)] or fitting)[-1])
-    if known != list(input_shape[:2]):
-        network = models.build(backbone, input_shape=input_shape, classes=1)
-    return keras.Model(network.input, [network.get_layer(name).output for name in names])
-
-
-def _map_size(layer):
-    shape = getattr(layer.output, "shape", ())
-    return tuple(shape[1:3]) if len(shape) == 4 else None
 
 
 def _begun(input_shape, classes, anchors_of, objective):

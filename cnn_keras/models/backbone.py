@@ -1,0 +1,71 @@
+"""Networks of the catalogue as backbones: what detectors and segmenters stand on.
+
+Their maps are tapped by stride, the pixels of the picture from one position of a map to the next; what comes behind the
+last tap is left out.
+"""
+
+import re
+
+import keras
+
+from cnn_keras import models
+from cnn_keras.fault import Fault
+
+
+def tapped(backbone, input_shape, strides):
+    """A network of the catalogue without its head: from `image` to its last map of each stride.
+
+    Named stages are preferred – of VGG these are the pooled maps –; where a stride has none, it is the last layer of
+    that size, which at stride 1 may be the picture itself. Two or three spatial axes.
+
+    Args:
+        backbone: name of a builder, for example resnet.resnet18.
+        input_shape: sizes, which may be None, and channels.
+        strides: of the maps, in the order of the outputs.
+
+    Raises:
+        Fault: when the network has no map of one of the strides.
+    """
+    known, network = _known(backbone, input_shape, 4 * max(strides))
+    names = []
+    for stride in strides:
+        fitting = _maps(network, known, stride)
+        if not fitting:
+            raise Fault(f"backbone must have a map of stride {stride}, got {backbone}, which has none; take another")
+        names.append(([name for name in fitting if re.fullmatch(r"stage\d+", name)] or fitting)[-1])
+    if known != list(input_shape[:-1]):
+        network = _built(backbone, input_shape)
+    return keras.Model(network.input, [network.get_layer(name).output for name in names])
+
+
+def strides(backbone, input_shape, *, most=32):
+    """The strides 1, 2, 4 and so on of which the backbone has maps, up to the first that it lacks."""
+    known, network = _known(backbone, input_shape, 4 * most)
+    found = [1]
+    while found[-1] < most and _maps(network, known, 2 * found[-1]):
+        found.append(2 * found[-1])
+    return found
+
+
+def _known(backbone, input_shape, side):
+    """Sizes, `side` where none is given, and the network for these."""
+    *sizes, channels = input_shape
+    known = [side if size is None else size for size in sizes]
+    return known, _built(backbone, (*known, channels))
+
+
+def _maps(network, sizes, stride):
+    """The names of the layers whose maps are of this stride."""
+    wanted = tuple(size // stride for size in sizes)
+    return [layer.name for layer in network.layers if _map_size(layer, len(sizes)) == wanted]
+
+
+def _built(backbone, input_shape):
+    """The network with the smallest head that it can have: dense layers over a large map would fill the memory."""
+    least = {"hidden": 1} if "hidden" in models.signature(backbone).parameters else {}
+    return models.build(backbone, input_shape=input_shape, classes=1, **least)
+
+
+def _map_size(layer, axes):
+    shape = getattr(layer.output, "shape", ())
+    return tuple(shape[1:-1]) if len(shape) == axes + 2 else None
