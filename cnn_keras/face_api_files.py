@@ -1,4 +1,4 @@
-"""The weights of face-api.js, as the npm package `@vladmandic/face-api` has them: TensorFlow.js' files, read without it.
+"""The weights of face-api.js, as the npm package `@vladmandic/face-api` has them, read without TensorFlow.js.
 
 A manifest, JSON, lists tensors by name, shape and type in the order in which they stand in a file of bytes. Quantised
 ones are whole numbers of one or two bytes: value = number · scale + min. The networks that they belong to are those of

@@ -52,6 +52,8 @@ TABLE = {
     "densenet.densenet169": Figures(14_149_480, 3_359_843_328, 14_307_880),
     "densenet.densenet201": Figures(20_013_928, 4_291_365_888, 20_242_984),
     "efficientnet.efficientnet_lite0": Figures(4_652_008, 385_187_552, 4_694_024),
+    "faceapi.descriptor": Figures(5_611_040, 270_854_144, 5_618_144, small={"input_shape": (103, 103, 3)}),
+    "faceapi.landmarks": Figures(356_840, 51_571_840, quick=True),
     "facenet.nn1": Figures(140_025_664, 1_605_944_064, small={"hidden": 16}),
     "facenet.nn2": Figures(7_456_304, 1_596_530_688, quick=True),
     "facenet.small": Figures(715_208, 92_403_072, 717_368, quick=True),

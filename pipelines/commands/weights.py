@@ -28,3 +28,23 @@ def import_darknet(
     console = console_for(False)
     load_tensorflow(console)
     console.print(escaped(darknet.import_weights(cfg, weights, output)))
+
+
+@imports.command("face-api")
+def import_face_api(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="What `npm pack` fetched, or the folder in it.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")] = Path("face-api"),
+) -> None:
+    """Turn the face networks of the npm package @vladmandic/face-api into models: descriptor and landmarks.
+
+    Example: cnn import-weights face-api vladmandic-face-api-1.7.15.tgz
+
+    `npm pack @vladmandic/face-api` fetches that file.
+    """
+    from pipelines import face_api
+    from pipelines.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    for sentence in face_api.import_weights(path, output):
+        console.print(escaped(sentence))
