@@ -4,6 +4,8 @@
 RECIPE ?= classify/digits-lenet5
 SET ?=
 PORT ?= 8501
+# Two test processes; a file stays in one, so that what its tests share is made once.
+WORKERS ?= -n 2 --dist loadfile
 PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(shell $(name) -c 'import sys; sys.version_info[:2] == (3, 11) and print("$(name)")' 2>/dev/null)))
 
 BIN := .venv/bin
@@ -58,10 +60,10 @@ dashboard: $(READY) ## Open MLflow on the runs
 	@$(CNN) dashboard
 
 test: samples ## The quick tests (under ten minutes on two cores)
-	@$(BIN)/python -m pytest -m "not slow" -q
+	@$(BIN)/python -m pytest -m "not slow" -q $(WORKERS)
 
 slow: samples ## The tests that take minutes
-	@$(BIN)/python -m pytest -m slow -q
+	@$(BIN)/python -m pytest -m slow -q $(WORKERS)
 
 bench: $(READY) ## The benchmarks, side by side
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
