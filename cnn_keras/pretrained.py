@@ -9,11 +9,12 @@ they must be normalised by goes with the weights and is `normalization`.
 import logging
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from cnn_keras import checkpoints, zoo
+from cnn_keras import checkpoints, models, zoo
 from cnn_keras.checkpoints import Checkpoint, Layer
 from cnn_keras.fault import Fault
 
@@ -21,6 +22,7 @@ log = logging.getLogger(__name__)
 
 DARKNET = re.compile(r"\.(weights|conv\.\d+)$")  # nothing but numbers is in such files, so that their names must tell
 FIRST = {"conv1_1", "stem"}  # the first convolutions of our networks, and of no published file
+SIDE = 128  # pixels of the pictures of a network whose last layers are not wanted: as few as any can do with
 
 
 def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
@@ -94,6 +96,37 @@ def load(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...
     if fresh:
         log.info("%s: weights of %s, but %s stay as initialised", name, path.name, ", ".join(fresh))
     return fresh
+
+
+def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...]:
+    """Copy weights into the layers that a network has of another, its backbone's.
+
+    Args:
+        network: has layers of the backbone under their own names, among its own layers or in a model inside.
+        name: of the backbone's builder.
+        weights: see `load`.
+
+    Returns:
+        The names of the network's other layers with weights, which stay fresh.
+
+    Raises:
+        Fault: see `load`.
+    """
+    backbone = models.build(name, input_shape=(SIDE, SIDE, 3), classes=1)
+    load(backbone, name, weights)
+    given = {layer.name: layer.get_weights() for layer in backbone.layers}
+    return tuple(_filled(network, given))
+
+
+def _filled(network, given: dict[str, list]) -> Iterator[str]:
+    """Give layers the weights of their names, also inside models; tell those that get none."""
+    for layer in _weighted(network):
+        if hasattr(layer, "layers"):
+            yield from _filled(layer, given)
+        elif layer.name in given:
+            layer.set_weights(given[layer.name])
+        else:
+            yield layer.name
 
 
 def _file(weights: str | Path) -> Path | None:

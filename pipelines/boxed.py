@@ -34,10 +34,10 @@ DROPPED = "box dropped"
 
 
 class Tile(Section):
-    """How large photographs are cut: see `cnn_keras.data.tiles`."""
+    """How large photographs are cut, see `cnn_keras.data.tiles`; those of the test stay whole and are read in tiles."""
 
     size: Positive = 200  # pixels of a side
-    overlap: Fraction = 0.25  # of training tiles; those that measure overlap as little as their number allows
+    overlap: Fraction = 0.25  # of tiles in training and in reading; those of the validation overlap as little as may be
     keep: Annotated[float, Field(gt=0, le=1)] = 0.4  # share of a box that must be inside
 
 
@@ -116,7 +116,8 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     if len(splits["train"]) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
     stages.write_text(folder / "split.csv", _split_csv(splits))
-    most = max(1, *(len(_learnt(one.item.objects)) for members in splits.values() for one in members))
+    seen = [one for split, members in splits.items() if split != "test" or not data.tile for one in members]
+    most = max(1, *(len(_learnt(one.item.objects)) for one in seen))  # photographs have more, but those are in `truth`
     landmarks = landmark_names(kept)
     _write_records(run, folder, splits, Columns(classes, most, landmarks))
     truths = {split: coco_truth(members, classes) for split, members in splits.items()}
@@ -383,7 +384,7 @@ def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str,
     for split in ("train", "validation", "test"):
         for one in (one for one, name in zip(kept, splits, strict=True) if name == split):
             parts = [one]
-            if data.tile:
+            if data.tile and split != "test":
                 overlap = data.tile.overlap if split == "train" else 0.0
                 settings = {"size": data.tile.size, "overlap": overlap, "keep": data.tile.keep}
                 cut = tiles.tiled(one.item, one.size, **settings)
@@ -458,7 +459,7 @@ def _record_rows(members: Sequence[Kept], columns: Columns, *, told: Callable[[]
 
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
     for one in members:
-        objects = _learnt(one.item.objects)
+        objects = _learnt(one.item.objects)[:most]
         boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
         boxes[: len(objects)] = _fractions(objects, one.size)
         named[: len(objects)] = [numbers[found.name] for found in objects]

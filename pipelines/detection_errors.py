@@ -60,6 +60,14 @@ class Scene(NamedTuple):
     def wanted(self) -> int:
         return int((~self.truth.difficult).sum())
 
+    @property
+    def mistakes(self) -> int:
+        return self.wrong + self.wanted - self.right
+
+    @property
+    def f1(self) -> float:
+        return 2 * self.right / max(self.right + self.wrong + self.wanted, 1)
+
 
 def scene(truth: Objects, found: Detected, *, threshold: float = 0.0) -> Scene:
     """Match the detections from a score on within each class; say of every wrong one what is wrong with it."""
@@ -109,6 +117,56 @@ def _best(shared: Array) -> tuple[Array, Array]:
     if not shared.shape[1]:
         return np.full(len(shared), NONE), np.zeros(len(shared))
     return shared.argmax(axis=1), shared.max(axis=1)
+
+
+class Square(NamedTuple):
+    """A part of a picture, or all of it: what is shown and counted as one."""
+
+    image: int  # number of the picture
+    window: tuple[int, int, int, int] | None  # left, top, right, bottom in pixels of the picture; None is all of it
+    scene: Scene  # boxes in pixels of the picture
+
+
+def squares(image: int, one: Scene, extent: tuple[int, int], *, side: int) -> list[Square]:
+    """A picture of this height and width in squares of about `side` pixels, row by row.
+
+    An object is in the square of its midpoint, a detection in that of the object that it is about, or of its own.
+    """
+    height, width = extent
+    rows, columns = (max(1, round(length / side)) for length in extent)
+    lines = [np.linspace(0, *ends).round().astype(int) for ends in ((width, columns + 1), (height, rows + 1))]
+    cells = [_cell(boxes, lines) for boxes in (one.truth.boxes, one.found.boxes)]
+    cells[1] = np.where(one.about == NONE, cells[1], np.append(cells[0], NONE)[one.about])
+    found = []
+    for number in range(rows * columns):
+        row, column = divmod(number, columns)
+        window: Any = tuple(
+            int(line[place + end]) for end in (0, 1) for line, place in zip(lines, (column, row), strict=True)
+        )
+        mine, theirs = (np.flatnonzero(cell == number) for cell in cells)
+        place = np.full(len(one.missed) + 1, NONE)
+        place[mine] = np.arange(len(mine))
+        part = Scene(
+            Objects(*(values[mine] for values in one.truth)),
+            Detected(*(values[theirs] for values in one.found)),
+            one.outcomes[theirs],
+            place[one.about[theirs]],
+            one.kinds[theirs],
+            one.missed[mine],
+        )
+        found.append(Square(image, window, part))
+    return found
+
+
+def _cell(boxes: Array, lines: Sequence[Array]) -> Array:
+    """The number of the square that the midpoint of each box is in."""
+    middles = (boxes[:, :2] + boxes[:, 2:]) / 2
+    column, row = (
+        np.clip(np.searchsorted(line, middle, side="right") - 1, 0, len(line) - 2)
+        for line, middle in zip(lines, middles.T, strict=True)
+    )
+    cell: Array = row * (len(lines[0]) - 1) + column
+    return cell
 
 
 def confusion(scenes: Sequence[Scene], classes: int) -> Array:

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from cnn_keras import average_precision as voc
 from pipelines import charts, detection_errors, pictures, stages
-from pipelines.detection_errors import KINDS, OVERLAP, RECALLS, TOUCHING, Detected, Objects, Scene
+from pipelines.detection_errors import KINDS, OVERLAP, RECALLS, TOUCHING, Detected, Objects, Scene, Square
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -48,6 +48,7 @@ def detection_report(
     pictured: Callable[[list[int]], list[Array]],
     decoding: str = "",
     shown: int = 12,
+    square: int | None = None,
 ) -> dict[str, Any]:
     """Measure the detections; write report.json, detections.json, predictions.csv and the pictures into `folder`.
 
@@ -59,6 +60,7 @@ def detection_report(
         pictured: the images, uint8, with these numbers; they may be smaller than the originals.
         decoding: how the detections came about, as "scores from 0.01, NMS at IoU 0.5"; stands on the figures.
         shown: how many of the best and of the worst images are drawn.
+        square: pixels of the side of parts that are drawn, and drawn anew for the interval, instead of whole images.
 
     Raises:
         ValueError: there are not as many detections as images.
@@ -80,7 +82,8 @@ def detection_report(
     }
     measured, by_class = _coco(truth, results, limit)
     report |= measured | _voc(scenes, len(classes)) | _counted(kept)
-    report["ap50_interval"] = _interval(table)
+    parts, shown_parts = (_parts(truth, found, square) for found in (scenes, kept))
+    report["ap50_interval"] = _interval(detection_errors.table([part.scene for part in parts], len(classes)))
     report["classes"] = _rows(table, by_class, classes, threshold)
     report["errors"] = _errors(scenes, kept, len(classes))
     report["confusion"] = detection_errors.confusion(kept, len(classes)).tolist()
@@ -88,7 +91,7 @@ def detection_report(
     stages.write_json(folder / "detections.json", results)
     stages.write_text(folder / "predictions.csv", _predictions_csv(truth, kept, classes))
     _draw_figures(folder, report, table)
-    _draw_images(folder, truth, kept, report, pictured=pictured, shown=shown)
+    _draw_images(folder, truth, shown_parts, report, pictured=pictured, shown=shown)
     return report
 
 
@@ -236,8 +239,17 @@ def _counted(kept: Sequence[Scene]) -> dict[str, float]:
     }
 
 
+def _parts(truth: Mapping[str, Any], scenes: Sequence[Scene], square: int | None) -> list[Square]:
+    """The images, or squares of them of about so many pixels a side."""
+    if square is None:
+        return [Square(row, None, one) for row, one in enumerate(scenes)]
+    extents = [(image["height"], image["width"]) for image in truth["images"]]
+    pairs = enumerate(zip(scenes, extents, strict=True))
+    return [part for row, pair in pairs for part in detection_errors.squares(row, *pair, side=square)]
+
+
 def _interval(table: detection_errors.Table) -> list[float] | None:
-    """The 95 % interval of AP50 by the bootstrap over images; None of a single image or without objects."""
+    """The 95 % interval of AP50 by the bootstrap over images, or parts; None of a single one or without objects."""
     images, looked = len(table.positives), np.flatnonzero(table.positives.sum(axis=0))
     if images < 2 or not len(looked):
         return None
@@ -335,48 +347,55 @@ def _draw_figures(folder: Path, report: Mapping[str, Any], table: detection_erro
 def _draw_images(
     folder: Path,
     truth: Mapping[str, Any],
-    kept: Sequence[Scene],
+    parts: Sequence[Square],
     report: Mapping[str, Any],
     *,
     pictured: Callable[[list[int]], list[Array]],
     shown: int,
 ) -> None:
-    """Draw the images with the highest and the lowest F1; those with more objects or more mistakes come first."""
-    told = [row for row, one in enumerate(kept) if one.wanted or one.right or one.wrong]
-    f1 = {row: 2 * kept[row].right / max(kept[row].right + kept[row].wrong + kept[row].wanted, 1) for row in told}
-    mistakes = {row: kept[row].wrong + kept[row].wanted - kept[row].right for row in told}
+    """Draw the images, or parts, with the highest and the lowest F1; more objects or more mistakes come first."""
+    told = [part for part in parts if part.scene.wanted or part.scene.right or part.scene.wrong]
     names = [row["name"] for row in report["classes"]]
     shown = min(shown, -(-len(told) // 2))  # no image is among both, but of an odd number the middle one
-    for which, rows in (
-        ("best", sorted(told, key=lambda row: (-f1[row], -kept[row].wanted))),
-        ("worst", sorted(told, key=lambda row: (f1[row], -mistakes[row]))),
+    for which, chosen in (
+        ("best", sorted(told, key=lambda part: (-part.scene.f1, -part.scene.wanted))),
+        ("worst", sorted(told, key=lambda part: (part.scene.f1, -part.scene.mistakes))),
     ):
-        rows = rows[:shown]
+        chosen = chosen[:shown]
+        images = sorted({part.image for part in chosen})
+        pixels = dict(zip(images, pictured(images) if images else [], strict=True))
         drawn, captions = [], []
-        for row, image in zip(rows, pictured(rows) if rows else [], strict=True):
-            one, facts = kept[row], truth["images"][row]
-            drawn.append(_drawn(image, facts, one, names))
+        for part in chosen:
+            one, facts = part.scene, truth["images"][part.image]
+            drawn.append(_drawn(pixels[part.image], facts, part, names))
+            where = f" at {part.window[0]}, {part.window[1]}" if part.window else ""
             captions.append(
-                [f"{one.right} of {one.wanted} found, {one.wrong} wrong", str(facts.get("file_name", facts["id"]))]
+                [
+                    f"{one.right} of {one.wanted} found, {one.wrong} wrong",
+                    f"{facts.get('file_name', facts['id'])}{where}",
+                ]
             )
-        heading = f"The {which} {len(rows)} of {len(kept)} images, {_condition(report)}" if rows else "Nothing to show"
+        what = f"{len(parts)} {'parts' if parts and parts[0].window else 'images'}"
+        heading = f"The {which} {len(chosen)} of {what}, {_condition(report)}" if chosen else "Nothing to show"
         legend = "blue: right · orange: wrong · dashed: truth" + " · light blue: difficult" * bool(report["difficult"])
         pictures.detections(drawn, captions, folder / f"{which}.png", heading=f"{heading} · {legend}", size=SIDE)
 
 
-def _drawn(image: Array, facts: Mapping[str, Any], one: Scene, names: Sequence[str]) -> Array:
+def _drawn(image: Array, facts: Mapping[str, Any], part: Square, names: Sequence[str]) -> Array:
     """The image with its boxes; the name of an only class is left out, and of true objects those missed are named."""
     height, width = facts.get("height", image.shape[0]), facts.get("width", image.shape[1])
     scale = np.tile([image.shape[1] / width, image.shape[0] / height], 2)
+    left, top, right, bottom = np.round(np.array(part.window or (0, 0, width, height)) * scale).astype(int)
+    move, one = np.array([left, top, left, top]), part.scene
     shades = {1: RIGHT, 0: WRONG, -1: NEITHER}
     names = names if len(names) > 1 else [""]
     missed = [names[number] if lost else "" for number, lost in zip(one.truth.classes, one.missed, strict=True)]
     return pictures.boxed(
-        image,
-        one.found.boxes * scale,
+        image[top:bottom, left:right],
+        one.found.boxes * scale - move,
         [names[number] for number in one.found.classes],
         one.found.scores.tolist(),
         classes=[shades[int(outcome)] for outcome in one.outcomes],
-        truth=pictures.Truth(one.truth.boxes * scale, missed),
+        truth=pictures.Truth(one.truth.boxes * scale - move, missed),
         side=round(SIDE * pictures.DOTS),
     )

@@ -1,8 +1,7 @@
 """What every detector is to the pipeline: a network behind its normalisation, its family's loss, one way to read it.
 
-The family's file knows its targets (`encode`), its `loss` and its candidates (`decode`). What is made of candidates –
-threshold, non-maximum suppression, boxes in pixels of the picture as it was – is `Reader`, and evaluate, predict and
-the exported graph all go through it.
+The family's file knows its targets (`encode`), its `loss` and its candidates (`decode`). What is made of candidates
+is a matter of `detection_reader`, and evaluate, predict and the exported graph all go through it.
 """
 
 import importlib
@@ -14,16 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import savedmodel, stages
+from pipelines import boxed, savedmodel, stages, transfer
+from pipelines.detection_reader import Reader, Suppress, TiledReader
 from pipelines.recipe import Name, Positive, Section
 
 if TYPE_CHECKING:
     import keras
-    import tensorflow as tf
 
-    from cnn_keras.boxes import Detections
-    from cnn_keras.data.batch import Shape
-    from pipelines.detection_errors import Detected
     from pipelines.stages import Run
 
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -40,6 +36,7 @@ MEASURING = (
     "cnn_keras/average_precision.py",
     "cnn_keras/boxes.py",
     "pipelines/detection_errors.py",
+    "pipelines/detection_reader.py",
     "pipelines/detection_report.py",
 )
 COMPARED = 32  # pictures on which the exported model must agree
@@ -47,19 +44,6 @@ TAKES = (
     "Images are encoded JPEG or PNG of any size; boxes come back as left, top, right, bottom in pixels of the image as "
     "it was sent. An EXIF orientation is not applied by the graph: send pictures upright, or through `cnn serve`."
 )
-
-
-class Suppress(Section):
-    """What of a detector's candidates is kept."""
-
-    threshold: Share = 0.3  # the least score
-    overlap: Share = 0.5  # of two boxes of one class above this IoU, the likelier stays
-    limit: Positive = 100  # boxes in one picture
-
-    @property
-    def said(self) -> str:
-        """For the foot of a figure."""
-        return f"scores from {self.threshold:g}, NMS at IoU {self.overlap:g}, {self.limit} boxes at most"
 
 
 class Evaluate(Section):
@@ -97,21 +81,54 @@ def assemble(recipe: Any, data: dict[str, Any], *, sides: tuple[int | None, int 
     """
     import keras
 
-    from cnn_keras import models, pretrained
+    from cnn_keras import models
 
-    builder, weights = recipe.model.builder, recipe.model.weights
     arguments = {"input_shape": (*sides, 3), "classes": len(data["classes"]), **arguments_of(recipe, data)}
-    network = models.build(builder, **arguments)
-    if weights:
-        pretrained.load(network, builder, weights)
+    network = models.build(recipe.model.builder, **arguments)
+    normalization = _start(network, recipe)
     entries = {
         tensor.name: keras.Input(tensor.shape[1:], dtype=tensor.dtype, name=tensor.name) for tensor in network.inputs
     }
     entries["image"] = keras.Input((*sides, 3), dtype="uint8", name="image")
-    rescaled = keras.layers.Normalization(axis=None, mean=0.0, variance=255.0**2, name="normalization")
+    rescaled = keras.layers.Normalization(**normalization, name="normalization")
     taken = {**entries, "image": rescaled(entries["image"])}
     outputs = network(taken if len(entries) > 1 else taken["image"])
     return keras.Model(entries if len(entries) > 1 else entries["image"], outputs, name=recipe.name)
+
+
+def _start(network: "keras.Model", recipe: Any) -> dict[str, Any]:
+    """Load the recipe's weights and freeze what is not trained; what pixels must be normalised by.
+
+    `imagenet` are the weights of the backbone; a file holds those of the detector, or Darknet's.
+    """
+    from cnn_keras import pretrained
+
+    builder, weights, fresh = recipe.model.builder, recipe.model.weights, ()
+    normalization: dict[str, Any] = {"axis": None, "mean": 0.0, "variance": 255.0**2}
+    if weights == "imagenet":
+        fresh = pretrained.load_backbone(network, backbone(recipe))
+        normalization = pretrained.normalization(backbone(recipe))
+    elif weights:
+        fresh = pretrained.load(network, builder, weights)
+    transfer.freeze(network, recipe.train.transfer, fresh=fresh)
+    return normalization
+
+
+def backbone(recipe: Any) -> str:
+    """The builder on whose published weights the recipe's detector starts.
+
+    Raises:
+        Fault: it stands on none of the catalogue.
+    """
+    from cnn_keras import models
+
+    builder, taken = recipe.model.builder, models.signature(recipe.model.builder).parameters
+    if "backbone" not in taken:
+        raise Fault(
+            f"model.weights must be a file for {builder}, got imagenet, which is for detectors with a backbone of the "
+            f"catalogue: yolo.yolo, rcnn.faster_rcnn"
+        )
+    return str(recipe.model.arguments.get("backbone", taken["backbone"].default))
 
 
 def arguments_of(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
@@ -204,60 +221,21 @@ def trained(run: "Run") -> "keras.Model":
     return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
 
 
-class Reader:
-    """Reads a detector's answers: what it found in pictures, in pixels of the pictures as they were."""
+def reader(run: "Run", model: "keras.Model", settings: Suppress) -> Reader:
+    """What reads the answers of a model of the run, in tiles where it was trained on some."""
+    data, shape = run.recipe.data, boxed.shape_of(run.recipe.data)
+    kind, network = family(run.recipe.model.builder), network_of(model)
 
-    def __init__(self, model: "keras.Model", builder: str, settings: Suppress, *, fit: str) -> None:
-        self.model = model
-        self.kind, self.network = family(builder), network_of(model)
-        self.settings = settings
-        self.fit = fit
+    def candidates(images: Any) -> Any:
+        return kind.decode(network, model(inputs_for(model, images), training=False))
 
-    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor") -> "Detections":
-        """Detections in framed pictures.
-
-        Args:
-            images: uint8 (batch, height, width, 3), 0–255.
-            sizes: int32 (batch, 2), (height, width) of each picture before it was framed.
-
-        Returns:
-            The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
-        """
-        import tensorflow as tf
-
-        from cnn_keras import boxes
-
-        outputs = self.model(inputs_for(self.model, images), training=False)
-        candidates, scores = self.kind.decode(self.network, outputs)
-        found = boxes.suppress(candidates, scores, **self.settings.model_dump())
-        sizes = tf.cast(sizes, tf.float32)
-        given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.fit))
-        return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
+    if data.tile is None:
+        return Reader(candidates, settings, shape=shape)
+    plan = {"size": data.tile.size, "overlap": data.tile.overlap}
+    return TiledReader(candidates, settings, shape=shape, classes=len(run.facts("prepare")["classes"]), **plan)
 
 
-def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> "list[Detected]":
-    """One pass over a split: what was found in each picture, in pixels of it as it was.
-
-    Args:
-        batches: examples with `image`, framed, and `extent`, the height and width before.
-        advance: told how many more pictures are done.
-    """
-    import tensorflow as tf
-
-    from pipelines.detection_errors import Detected
-
-    answers = []
-    ask = tf.function(reader, autograph=False, reduce_retracing=True)
-    for batch in batches:
-        detections = ask(batch["image"], batch["extent"])
-        counts = detections.count.numpy()
-        columns = [column.numpy() for column in detections[:3]]
-        answers += [Detected(*(column[row, :count] for column in columns)) for row, count in enumerate(counts)]
-        advance(len(counts))
-    return answers
-
-
-def write_detector(reader: Reader, folder: Path, *, shape: "Shape", names: list[str]) -> None:
+def write_detector(model: "keras.Model", reader: Reader, folder: Path, *, names: list[str]) -> None:
     """Write the two signatures of a detector.
 
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width, 3) of
@@ -275,7 +253,7 @@ def write_detector(reader: Reader, folder: Path, *, shape: "Shape", names: list[
         label = tf.where(real, tf.gather(labels, classes), "")
         return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count}
 
-    savedmodel.write_seer(reader.model, folder, shape=shape, answer=answer)
+    savedmodel.write_seer(model, folder, shape=reader.shape, answer=answer, whole=reader.whole)
 
 
 def compare_detector(
@@ -358,11 +336,15 @@ def depends(stage: str, recipe: Any) -> dict[str, Any]:
     """The code that a stage's result depends on."""
     match stage:
         case "train":
-            family = f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py"
-            code = {"code": stages.code_digest(family, *TRAINING)}
+            loading = [f"cnn_keras/{name}.py" for name in ("pretrained", "zoo", "checkpoints", "torch_tensors")]
+            used = [f"cnn_keras/models/{recipe.model.builder.partition('.')[0]}.py", *TRAINING]
+            used += loading if recipe.model.weights else []
+            used += ["pipelines/transfer.py"] if recipe.train.transfer else []
+            code = {"code": stages.code_digest(*used)}
             given = Path(recipe.model.weights or "")
             return {**code, "weights": stages.file_digest(given)} if given.is_file() else code
         case "evaluate":
             return {"code": stages.code_digest(*MEASURING)}
         case _:
-            return {"code": stages.code_digest("pipelines/detector.py", "pipelines/savedmodel.py", "cnn_keras/data")}
+            files = [f"pipelines/{name}.py" for name in ("detector", "detection_reader", "savedmodel")]
+            return {"code": stages.code_digest(*files, "cnn_keras/data")}

@@ -5,6 +5,7 @@ normalisation, softmax and the names of the classes are all in the graph, so tha
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -135,7 +136,12 @@ def write_tensor_classifier(
 
 
 def write_seer(
-    model: "keras.Model", folder: Path, *, shape: "Shape", answer: Callable[[Any, Any], dict[str, Any]]
+    model: "keras.Model",
+    folder: Path,
+    *,
+    shape: "Shape",
+    answer: Callable[[Any, Any], dict[str, Any]],
+    whole: bool = False,
 ) -> None:
     """Write the two signatures of a model that says where things are, in pixels of the picture as it came.
 
@@ -145,6 +151,7 @@ def write_seer(
     Args:
         answer: of framed pictures, uint8 (N, *shape.size, channels), and of their heights and widths before, int32
             (N, 2): what both signatures give.
+        whole: pictures are not framed but given to `answer` as they are, one by one.
     """
     import keras
     import tensorflow as tf
@@ -153,25 +160,28 @@ def write_seer(
     from cnn_keras.data.framing import frame
 
     framed = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
+    anything = tf.TensorSpec((None, None, shape.channels), tf.uint8)
 
     def ready(image: Any) -> Any:
         return frame(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
 
-    def from_tensor(image: Any) -> dict[str, Any]:
-        return answer(*tf.map_fn(ready, image, fn_output_signature=framed))
+    def alone(image: Any) -> dict[str, Any]:
+        return {name: value[0] for name, value in answer(image[None], tf.shape(image)[None, :2]).items()}
 
-    def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        def read(encoded: Any) -> Any:
-            return ready(decode(encoded, channels=shape.channels))
-
-        return answer(*tf.map_fn(read, image_bytes, fn_output_signature=framed))
+    def each(read: Callable[[Any], Any], pictures: Any) -> dict[str, Any]:
+        if whole:
+            told = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
+            found: dict[str, Any] = tf.map_fn(lambda one: alone(read(one)), pictures, fn_output_signature=told)
+            return found
+        return answer(*tf.map_fn(lambda one: ready(read(one)), pictures, fn_output_signature=framed))
 
     archive = keras.export.ExportArchive()
     archive.track(model)
     strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
     tensor = [tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")]
-    archive.add_endpoint("serving_default", from_bytes, input_signature=strings)
-    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
+    decoded = partial(decode, channels=shape.channels)
+    archive.add_endpoint("serving_default", lambda image_bytes: each(decoded, image_bytes), input_signature=strings)
+    archive.add_endpoint("serving_tensor", lambda image: each(tf.identity, image), input_signature=tensor)
     archive.write_out(str(folder), verbose=False)
 
 

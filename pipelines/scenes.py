@@ -50,11 +50,24 @@ def ordered(run: "Run", split: str) -> "tf.data.Dataset":
     return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example(run))
 
 
-def examples(run: "Run", split: str) -> "tf.data.Dataset":
-    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing."""
-    from cnn_keras.data import batch
+def examples(run: "Run", split: str, *, whole: bool = False) -> "tf.data.Dataset":
+    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing.
 
-    return batch.decoded(run.finished("prepare"), split, boxed.shape_of(run.recipe.data), example=example(run))
+    With `whole`, `image` is the picture itself, uint8 (height, width, 3), and there is nothing else.
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data import batch, records
+    from cnn_keras.data.encoded import decode
+
+    if not whole:
+        return batch.decoded(run.finished("prepare"), split, boxed.shape_of(run.recipe.data), example=example(run))
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        image = decode(row["image"], channels=run.recipe.data.channels)
+        return {"id": row["id"], "image": image, "extent": tf.shape(image)[:2]}
+
+    return records.read(run.finished("prepare"), split, features=example(run).features).map(read)
 
 
 def encoded(run: "Run", split: str, count: int) -> list[bytes]:

@@ -1,7 +1,8 @@
 """Transfer learning: what of a network is trained when it starts from weights that were learnt on other data.
 
-`head` trains the classifier alone. `cached` does the same on features that the frozen part has written to disk once.
-`partial` trains the last blocks too, `full` everything, and `staged` the classifier first and then everything, slower.
+`head` trains the classifier alone – of a detector everything but its backbone. `cached` does the same on features that
+the frozen part has written to disk once. `partial` trains the last blocks too, `full` everything, and `staged` the
+classifier first and then everything, slower.
 
 What is frozen stands still: batch normalisation goes by the statistics of the weights and does not move them. In
 `partial` that holds for the blocks that are trained as well. The classifier is `logits` – or, where that has no
@@ -16,6 +17,7 @@ import math
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
 from importlib import import_module
 from itertools import islice
 from pathlib import Path
@@ -55,7 +57,7 @@ def check(recipe: Any, network: "keras.Model") -> None:
         )
     if plan.mode == "cached" and not hasattr(import_module(f"pipelines.tasks.{recipe.task}"), "ordered"):
         raise Fault(f"train.transfer.mode must not be cached with task {recipe.task}; head gives the same result")
-    _last_blocks(network, plan.blocks or 0)
+    _last_blocks(network, plan.blocks or 0, {_classifier(network)})
 
 
 def blocks(network: "keras.Model") -> "dict[str, list[keras.Layer]]":
@@ -86,7 +88,7 @@ def freeze(network: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str
     if plan is None or plan.mode == "full":
         return
     kept = {_classifier(network), *fresh}
-    for layers in _last_blocks(network, plan.blocks or 0):
+    for layers in _last_blocks(network, plan.blocks or 0, kept):
         kept |= {layer.name for layer in layers if not _is_norm(layer)}
     for layer in network.layers:
         layer.trainable = layer.name in kept
@@ -346,10 +348,10 @@ def _classifier(network: "keras.Model") -> str:
     return str([layer.name for layer in network.layers if layer.trainable_weights][-1])
 
 
-def _last_blocks(network: "keras.Model", count: int) -> "list[list[keras.Layer]]":
-    """The last `count` blocks before the classifier."""
-    head = _classifier(network)
-    found = {name: layers for name, layers in blocks(network).items() if head not in [each.name for each in layers]}
+def _last_blocks(network: "keras.Model", count: int, heads: AbstractSet[str]) -> "list[list[keras.Layer]]":
+    """The last `count` blocks before the layers of these names, which are trained in any case."""
+    grouped = blocks(network)
+    found = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}
     if count > len(found):
         names = ", ".join(found)
         raise Fault(f"train.transfer.blocks must be at most {len(found)}, got {count}; the blocks are {names}")

@@ -223,7 +223,7 @@ def test_crops_cut_the_recipes_size_from_pictures_read_at_another():
 
 
 def test_nothing_is_said_on_the_console_when_a_pipeline_is_built(caplog):
-    steps = augment.compose(["mirror", {"affine": {}}, "brighten", "mixup"])
+    steps = augment.compose(["mirror", {"affine": {"zoom": 0.1}}, {"brighten": {"contrast": 0.2}}, "mixup"])
     images = tf.data.Dataset.from_tensors(coordinates()).map(lambda image: steps({"image": image}, (0, 1))["image"])
     images.batch(2).map(lambda batch: steps.mix({"image": batch, "label": tf.eye(2)}, (0, 1)))
     assert not caplog.records
@@ -269,7 +269,7 @@ def test_threads_change_nothing(side):
     """Twice the same batches; the larger pictures are augmented by the compiled program."""
     recipe = [
         {"crop": {"padding": 3}}, "mirror", {"affine": {"rotate": 20}}, {"elastic": {}},
-        "brighten", "tint", {"saturate": {"hue": 20}}, "cutout", "blur", "noise",
+        {"brighten": {"contrast": 0.2}}, "tint", {"saturate": {"hue": 20}}, "cutout", "blur", "noise",
     ]  # fmt: skip
     image = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
     steps = augment.compose(recipe)
@@ -303,6 +303,11 @@ def test_no_augmentation_is_none():
         ),
         ([{"affine": {"rotate": "ten"}}], "augment.affine.rotate must be a number of at least 0, got 'ten'"),
         ([{"affine": {"zoom": -1}}], "augment.affine.zoom must be a number of at least 0, got -1"),
+        (
+            ["brighten"],
+            "augment.brighten must have at least one of brightness, contrast above 0, got none, which changes nothing; "
+            "write brighten: {brightness: 0.2}, for example",
+        ),
         ([{"brighten": {"contrast": True}}], "augment.brighten.contrast must be a number of at least 0, got True"),
         (
             [{"brighten": {"brightness": math.nan}}],

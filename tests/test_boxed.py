@@ -196,10 +196,14 @@ def test_large_photographs_are_cut_into_tiles_after_they_were_split(tmp_path):
     )
     rows = listed(tmp_path / "prepare/split.csv")
     assert len({row["split"] for row in rows if row["id"].startswith("0.png@")}) == 1
-    photographs = {split: len({row["group"] for row in rows if row["split"] == split}) for split in ("train", "test")}
+    photographs = {
+        split: len({row["id"].partition("@")[0] for row in rows if row["split"] == split})
+        for split in ("train", "test")
+    }
     assert sum(photographs.values()) == 6
-    assert facts["splits"] == {"train": photographs["train"] * 2 * 3, "test": photographs["test"] * 2 * 2}
-    assert {(row["height"], row["width"]) for row in rows} == {("50", "50")}
+    assert facts["splits"] == {"train": photographs["train"] * 2 * 3, "test": photographs["test"]}
+    sizes = {split: {(row["height"], row["width"]) for row in rows if row["split"] == split} for split in photographs}
+    assert sizes == {"train": {("50", "50")}, "test": {("60", "90")}}
 
 
 def test_the_same_data_has_the_same_digest_and_another_box_another_one(tmp_path):

@@ -101,8 +101,8 @@ def compose(
         fitted: what `fit` found on the training split.
 
     Raises:
-        Fault: an unknown name or argument, another size at the end, or an augmentation of batches before one of
-            examples.
+        Fault: an unknown name or argument, amounts that change nothing, another size at the end, or an augmentation of
+            batches before one of examples.
     """
     parts = [_built(entry, size, fitted or {}) for entry in recipe]
     kinds = [isinstance(part, Mixing) for part in parts]
@@ -163,4 +163,17 @@ def _built(
     check_arguments(known[name], given, where=f"augment.{name}")
     if size and "source" in inspect.signature(known[name]).parameters:  # the crops
         given = {"size": size, **given}
-    return known[name](**given)
+    made = known[name](**given)
+    _require_amount(name, known[name], given)
+    return made
+
+
+def _require_amount(name: str, function: Callable, given: Mapping) -> None:
+    """Refuse what would change nothing: all its amounts are 0 unless the recipe says more."""
+    taken = inspect.signature(function).parameters.values()
+    amounts = {one.name: one.default for one in taken if type(one.default) in (int, float)}
+    if amounts and not any({**amounts, **given}[amount] for amount in amounts):
+        raise Fault(
+            f"augment.{name} must have at least one of {', '.join(amounts)} above 0, got none, which changes nothing; "
+            f"write {name}: {{{next(iter(amounts))}: 0.2}}, for example"
+        )

@@ -1,11 +1,13 @@
 """Tiles: large photographs cut into pictures of a size that a network can see, with the boxes in them.
 
-Tiles cover the photograph evenly, so that none sticks out; a photograph no larger than a tile stays whole.
+Tiles cover the photograph evenly, so that none sticks out; a photograph no larger than a tile stays whole. `tiled` cuts
+what is trained on, `windows` a photograph in a graph, which is then read tile by tile.
 """
 
 import math
 from collections.abc import Callable
 from functools import lru_cache, partial
+from typing import NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -33,6 +35,44 @@ def tiled(item: Item, extent: tuple[int, int], *, size: int, overlap: float = 0.
         for top in starts[0]
         for left in starts[1]
     ]
+
+
+class Windows(NamedTuple):
+    """The tiles of a photograph; every place of it belongs to the one tile whose middle is nearest."""
+
+    corners: tf.Tensor  # int32 (T, 2): top and left, in pixels
+    size: tf.Tensor  # int32 (2,): height and width of every tile
+    own: tf.Tensor  # float32 (T, 4): left, top, right, bottom of what belongs to each; endless at the border
+
+
+def windows(extent: tf.Tensor, *, size: int, overlap: float) -> Windows:
+    """The tiles that `tiled` cuts of a photograph, in a graph.
+
+    What is as large as the overlap or smaller is whole in the tile that its midpoint belongs to.
+
+    Args:
+        extent: int32 (2,), height and width of the photograph in pixels.
+        size, overlap: of `tiled`.
+    """
+    (top, above, below), (left, before, behind) = (_placed(length, size, overlap) for length in tf.unstack(extent))
+    corners, first, last = (_crossed(*pair) for pair in ((top, left), (above, before), (below, behind)))
+    own = tf.concat([first[:, ::-1], last[:, ::-1]], axis=-1)
+    return Windows(corners, tf.minimum(extent, size), own)
+
+
+def _placed(length: tf.Tensor, size: int, overlap: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+    """`_starts`, int32 (n,), and between which places the middle of each is the nearest: float32 (n,), (n,)."""
+    left = tf.cast(tf.maximum(length - size, 0), tf.float64)
+    count = 1 + tf.cast(tf.math.ceil(left / (size * (1 - overlap)) - 1e-9), tf.int32)
+    starts = tf.cast(tf.round(tf.linspace(tf.zeros([], tf.float64), left, count)), tf.int32)
+    between = tf.cast(starts[1:] + starts[:-1] + size, tf.float32) / 2
+    before, behind = ([1, 0], -np.inf), ([0, 1], np.inf)
+    return starts, *(tf.pad(between, [side], constant_values=end) for side, end in (before, behind))
+
+
+def _crossed(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
+    """Every pair of a row and a column, row by row: (R · C, 2)."""
+    return tf.reshape(tf.stack(tf.meshgrid(rows, columns, indexing="ij"), axis=-1), [-1, 2])
 
 
 def cut(item: Item, window: tuple[int, int, int, int], *, keep: float) -> Item:

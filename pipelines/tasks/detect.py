@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from pipelines import boxed, detector, savedmodel, scenes, stages
+from pipelines import boxed, detection_reader, detector, savedmodel, scenes, stages, transfer
 from pipelines import recipe as recipes
 from pipelines.boxed import Data
 from pipelines.boxed import prepare as prepare  # the first of the four verbs
@@ -14,8 +14,12 @@ from pipelines.detector import Evaluate, Export
 from pipelines.recipe import Model, Positive
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import keras
     import tensorflow as tf
 
+    from pipelines.fit import Row
     from pipelines.stages import Run
 
 BATCH = 16  # pictures that are measured at once
@@ -42,9 +46,11 @@ class Recipe(recipes.Recipe):
     @model_validator(mode="after")
     def _fits_detection(self) -> Self:
         settings = self.train
-        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+        for key in ("ensemble", "class_weights", "focal_gamma", "label_smoothing"):
             if getattr(settings, key):
                 raise ValueError(f"train.{key} is for classification; a detector's loss is its family's")
+        if settings.transfer and (settings.transfer.mode == "cached" or self.model.weights is None):
+            raise ValueError("train.transfer must have model.weights to start from, and any mode but cached")
         if settings.monitor != "val_loss":
             raise ValueError("train.monitor must be val_loss for detection, which has no accuracy")
         return self
@@ -57,13 +63,15 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    from cnn_keras import models
+    from cnn_keras import models, pretrained
     from cnn_keras.data import augment
 
     augment.compose(recipe.augment, size=recipe.data.size)
     builder = recipe.model.builder
     arguments = {"input_shape": (*recipe.data.size, 3), "classes": 2, **recipe.model.arguments}
-    models.check(builder, weights=recipe.model.weights, **arguments)
+    if recipe.model.weights == "imagenet":
+        pretrained.check(detector.backbone(recipe), "imagenet")
+    models.check(builder, weights=None if recipe.model.weights == "imagenet" else recipe.model.weights, **arguments)
     detector.family(builder)
 
 
@@ -85,25 +93,43 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
     model = detector.assemble(recipe, data, sides=(None, None) if settings.sides else recipe.data.size)
     count = data["splits"]["train"]
-    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
+    parameters = f"{model.count_params():,} parameters"
+    if settings.transfer:
+        parameters += f", {transfer.trained_parameters(model):,} of them trained ({settings.transfer.mode})"
+    run.console.print(f"          {recipe.model.builder}: {parameters}, {count:,} images")
     augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=scenes.fitted(run))
     if augmented is not None:
         scenes.draw_augmented(run, augmented, folder / "augmented.png")
-    trained = detector.trainable(model, recipe.model.builder, size=recipe.data.size)
-    fit.compile_model(trained, settings, loss=None, metrics=None, steps=-(-count // settings.batch_size))
-    given = detector.given(model)
-    history = fit.fit(
-        trained,
-        settings,
-        folder,
-        batches=lambda epochs: _batches(run, epochs, augmented).map(given),
-        validation=scenes.ordered(run, boxed.validation_split(data)).map(given),
-        images=count,
-        console=run.console,
-        on_epoch=run.on_epoch,
-        extend_to=extend_to,
-    )
+    history = transfer.train(model, run, folder, fitted=_fitting(run, augmented), extend_to=extend_to)
     return fit.concluded(model, history, settings, folder, console=run.console)
+
+
+def _fitting(run: "Run", augmented: Any) -> "Callable[..., list[Row]]":
+    """What compiles a detector and trains it; see `transfer.train`."""
+    from pipelines import fit
+
+    recipe, data = run.recipe, run.facts("prepare")
+    count = data["splits"]["train"]
+
+    def fitted(
+        model: "keras.Model", settings: Train, folder: Path, *, done: int = 0, extend_to: int | None = None
+    ) -> "list[Row]":
+        trained, given = detector.trainable(model, recipe.model.builder, size=recipe.data.size), detector.given(model)
+        steps, shares = -(-count // settings.batch_size), transfer.shares(model, settings.transfer)
+        fit.compile_model(trained, settings, loss=None, metrics=None, steps=steps, shares=shares)
+        return fit.fit(
+            trained,
+            settings,
+            folder,
+            batches=lambda epochs: _batches(run, range(done + epochs.start, done + epochs.stop), augmented).map(given),
+            validation=scenes.ordered(run, boxed.validation_split(data)).map(given),
+            images=count,
+            console=run.console,
+            on_epoch=lambda number, row: run.on_epoch(done + number, row),
+            extend_to=extend_to,
+        )
+
+    return fitted
 
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
@@ -113,10 +139,11 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split = boxed.test_split(data)
-    reader = _reader(run, settings.suppress)
+    reader = detector.reader(run, detector.trained(run), settings.suppress)
+    examples = scenes.examples(run, split, whole=reader.whole).batch(1 if reader.whole else BATCH)
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
-        answers = detector.found(reader, scenes.examples(run, split).batch(BATCH), lambda done: bar.advance(task, done))
+        answers = detection_reader.found(reader, examples, lambda done: bar.advance(task, done))
     report = detection_report.detection_report(
         folder,
         stages.read_json(run.finished("prepare") / f"truth-{split}.json"),
@@ -125,6 +152,7 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
         pictured=lambda rows: scenes.pictured(run, split, rows),
         decoding=settings.suppress.said,
         shown=settings.worst,
+        square=recipe.data.tile and recipe.data.tile.size,
     )
     detection_report.say(run.console, report)
     measured = {f"test_{key}": report[key] for key in MEASURED if report[key] is not None}
@@ -138,14 +166,15 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, boxed.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    reader = _reader(run, settings.suppress)
-    detector.write_detector(reader, saved, shape=boxed.shape_of(recipe.data), names=data["classes"])
+    model = detector.trained(run)
+    reader = detector.reader(run, model, settings.suppress)
+    detector.write_detector(model, reader, saved, names=data["classes"])
     encoded = scenes.encoded(run, split, detector.COMPARED)
-    examples = scenes.examples(run, split).take(len(encoded)).batch(1)
+    examples = scenes.examples(run, split, whole=reader.whole).take(len(encoded)).batch(1)
     agreement = detector.compare_detector(reader, saved, examples, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
     report = stages.read_json(run.finished("evaluate") / "report.json")
-    detector.write_card(saved / "card.md", reader.model, recipe=recipe, data=data, report=report, agreement=agreement)
+    detector.write_card(saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
         f"          {name} version {version}: {agreement['boxes']} boxes in {agreement['images']} images differ by at "
         f"most {agreement['difference']:.1e} pixels"
@@ -163,9 +192,3 @@ def _batches(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
         return stream
     first = epochs.start * -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
     return stream.enumerate(first).map(partial(detector.resized, sides=settings.sides, seed=run.recipe.seed))
-
-
-def _reader(run: "Run", settings: detector.Suppress) -> detector.Reader:
-    """What reads the answers of the model that the stage train left."""
-    model = detector.trained(run)
-    return detector.Reader(model, run.recipe.model.builder, settings, fit=run.recipe.data.fit)
