@@ -9,7 +9,8 @@ Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2013:
 occlusion map. Yosinski, Clune, Nguyen, Fuchs and Lipson, "Understanding neural networks through deep visualization",
 2015: activation maximisation. Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, "Grad-CAM: visual explanations
 from deep networks via gradient-based localization", 2017; where a network ends in global average pooling and one
-dense layer it is the class activation map of Zhou, Khosla, Lapedriza, Oliva and Torralba, 2016.
+dense layer it is the class activation map of Zhou, Khosla, Lapedriza, Oliva and Torralba, 2016. Bojarski et al.,
+"VisualBackProp: efficient visualization of CNNs", 2016, made for PilotNet.
 """
 
 import difflib
@@ -312,6 +313,33 @@ def grad_cam(model, images, classes, *, layer=None):
     found = [summed(*both).numpy() for both in zip(_batches(images), _batches(labels), strict=True)]
     down, across = (_placement(row, axis, shape[axis]) for axis in (0, 1))
     return np.einsum("yi,nij,xj->nyx", down, np.concatenate(found), across).astype(np.float32)
+
+
+def visual_backprop(model, images, *, layers=None):
+    """Where a network of any answer looks: float32 (images, height, width), the largest value of each image 1.
+
+    Maps behind non-linearities, averaged over their channels, are multiplied from the deepest to the first: what is
+    bright in all of them is relevant, and as sharp as the first layer. No gradient is taken.
+
+    Differs from the paper, which brings each map to the size of the one before by a transposed convolution of ones:
+    here its values lie at the middles of their units' receptive fields and are interpolated.
+
+    Args:
+        images: (images, height, width, channels), as the model takes them.
+        layers: names of layers with positions; None takes those of `feature_layers` that have several.
+    """
+    shape = images.shape[1:]
+    rows = spatial_layers(model, input_shape=shape)
+    chosen = layers or [
+        name for name in feature_layers(model, input_shape=shape) if max(rows[name].output_shape[:2]) > 1
+    ]
+    found = np.ones(images.shape[:3], np.float64)
+    for name in chosen:
+        averaged = feature_maps(model, images, name).mean(axis=-1)
+        down, across = (_placement(_spatial(model, name, shape), axis, shape[axis]) for axis in (0, 1))
+        placed = np.einsum("yi,nij,xj->nyx", down, np.maximum(averaged, 0), across)
+        found *= placed / np.maximum(placed.max(axis=(1, 2), keepdims=True), 1e-12)
+    return (found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-300)).astype(np.float32)
 
 
 def _rows(model, input_shape=None):

@@ -119,6 +119,10 @@ FIGURES = {
     ),
     "nin.nin": (Figure("trainable", "7.6 M", "the authors' Caffe model, 29 MB of float32"),),
     "nin.nin_cifar": (Figure("trainable", "0.97 M", "the authors' Caffe model, counted"),),
+    "pilotnet.pilotnet": (
+        Figure("trainable", "0.25 M", "Bojarski et al. 2016, section 4: 250 thousand"),
+        Figure("multiply_adds", "27 M", "Bojarski et al. 2016, section 4: connections"),
+    ),
     "resnet.resnet18": (_he("1.8 G"), *_torchvision("11,689,512", "1.81 G")),
     "resnet.resnet34": (_he("3.6 G"), *_torchvision("21,797,672", "3.66 G")),
     "resnet.resnet50": _strided_early("3.8 G", "25,557,032", "4.09 G", "25,636,712"),

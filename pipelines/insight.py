@@ -242,7 +242,7 @@ def _overlays(trained: Trained, images: "Array", classes: "Array", layer: str | 
     heat = seeing.grad_cam(trained.model, images, classes, layer=layer)
     grey = images.mean(axis=(0, 1, 2))
     falls = seeing.occlusion_map(trained.model, images, classes, fill=grey, odds=True)
-    return [[_heated(image, one), _hidden(image, fall)] for image, one, fall in zip(images, heat, falls, strict=True)]
+    return [[heated(image, one), _hidden(image, fall)] for image, one, fall in zip(images, heat, falls, strict=True)]
 
 
 def _drawings(
@@ -433,7 +433,7 @@ def _grey(image: "Array") -> "Array":
     return grey
 
 
-def _heated(image: "Array", heat: "Array") -> "Array":
+def heated(image: "Array", heat: "Array") -> "Array":
     """The image in grey under the colours of a Grad-CAM that is scaled by its largest value."""
     import numpy as np
 

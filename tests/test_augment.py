@@ -189,7 +189,9 @@ def test_brighten_moves_levels_linearly_and_clips(seed):
 
 @pytest.mark.parametrize("name", GEOMETRY)
 def test_geometry_refuses_what_it_cannot_move(name):
-    with pytest.raises(Fault, match=f"augment.{name} must be able to move .* cannot move depth, pose; it knows boxes"):
+    with pytest.raises(
+        Fault, match=f"augment.{name} must be able to move .* cannot move depth, pose; it knows angle, boxes"
+    ):
         ALL[name]({"image": coordinates(), "label": 0, "pose": 0, "depth": 0}, (0, 0))
 
 

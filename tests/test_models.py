@@ -68,6 +68,7 @@ TABLE = {
     "mobilenet.mobilenet_v2": Figures(3_504_872, 300_774_272, 3_538_984),
     "nin.nin": Figures(7_595_176, 1_105_996_320, small={"input_shape": (67, 67, 3)}),
     "nin.nin_cifar": Figures(966_986, 222_486_528, quick=True),
+    "pilotnet.pilotnet": Figures(252_219, 26_876_342, small={"input_shape": (66, 80, 3)}, quick=True),
     "rcnn.faster_rcnn": Figures(17_305_734, 18_928_095_232, 17_310_214, elsewhere="test_rcnn"),
     "rcnn.faster_rcnn_small": Figures(3_113_334, 507_429_120, 3_117_302, quick=True, elsewhere="test_rcnn"),
     # Multiply-adds are those of one region.

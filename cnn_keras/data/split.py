@@ -53,6 +53,43 @@ def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[
     return splits
 
 
+def by_time(drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0) -> list[str | None]:
+    """Give every moment of a recording a split by blocks of time: each drive's end is kept for what measures.
+
+    Neighbouring moments are almost the same, so that a random split would test on what was trained on.
+
+    Args:
+        drives: the drive of each moment; those of one drive stand in the order of time.
+        fractions: the share of each split behind "train", in the order of time: {"validation": 0.1, "test": 0.2}.
+        gap: moments that are left out, None, before each block but the first.
+
+    Raises:
+        Fault: a drive that is too short to be in every split.
+    """
+    wanted = {split: share for split, share in fractions.items() if share > 0}
+    lengths = Counter(drives)
+    found: dict[str, list[str | None]] = {}
+    for drive, length in lengths.items():
+        sizes = {split: max(1, round(share * length)) for split, share in wanted.items()}
+        first = length - sum(sizes.values()) - gap * len(sizes)
+        if first < 1:
+            raise Fault(
+                f"a drive must have more than {length - first} frames to be in every split, got {length} in "
+                f"{drive or 'the recording'}; record more, or lower data.gap",
+                code=Fault.DATA,
+            )
+        blocks: list[str | None] = ["train"] * first
+        for split, size in sizes.items():
+            blocks += [None] * gap + [split] * size
+        found[drive] = blocks
+    places: Counter[str] = Counter()
+    splits = []
+    for drive in drives:
+        splits.append(found[drive][places[drive]])
+        places[drive] += 1
+    return splits
+
+
 def linked(*keys: Sequence[str | None]) -> list[str]:
     """One group for examples that share any key, directly or through others.
 

@@ -9,6 +9,7 @@ neighbouring colours in one pass without rounding in between, and moves everythi
                they are, so that what belongs to them (`classes`) fits.
     landmarks  float32 (…, 3): x, y in [0, 1] and 1 for visible; one that leaves the picture is no longer visible.
     mask       integers (height, width) or (height, width, channels): the nearest pixel; 0 beyond a black border.
+    angle      float32 (), of a steering wheel: its sign changes where the picture is mirrored, nothing else does.
 """
 
 import dataclasses
@@ -24,7 +25,7 @@ from cnn_keras.data import sampling
 from cnn_keras.fault import Fault
 
 UNMOVED = frozenset({"id", "label", "classes"})  # geometry does not touch these
-MOVED = frozenset({"image", "boxes", "landmarks", "mask"})
+MOVED = frozenset({"image", "boxes", "landmarks", "mask", "angle"})
 KEPT = 0.25  # of a box's area must be inside the picture
 COMPILED = 64 * 64  # pixels from which XLA pays: it takes a second at the start, and smaller pictures take no time
 
@@ -241,13 +242,20 @@ def _recoloured(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[tf.
 
 
 def _followed(example: dict, move: Move) -> dict:
-    """Boxes and landmarks, where the pixels have gone."""
+    """Boxes and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
     found = {}
     if "boxes" in example:
         found["boxes"] = _moved_boxes(tf.convert_to_tensor(example["boxes"], tf.float32), move)
     if "landmarks" in example:
         found["landmarks"] = _moved_landmarks(tf.convert_to_tensor(example["landmarks"], tf.float32), move)
+    if "angle" in example:
+        angle = tf.convert_to_tensor(example["angle"], tf.float32)
+        found["angle"] = tf.where(_is_mirrored(move), -angle, angle)
     return found
+
+
+def _is_mirrored(move: Move) -> tf.Tensor:
+    return tf.linalg.det(move.placement.matrix[:2, :2]) < 0
 
 
 def _moved_points(points: tf.Tensor, move: Move) -> tf.Tensor:
@@ -283,7 +291,7 @@ def _moved_landmarks(landmarks: tf.Tensor, move: Move) -> tf.Tensor:
     inside = tf.reduce_all((points >= 0) & (points <= 1), axis=1)
     seen = tf.where(inside, flat[:, 2], tf.zeros([]))
     found = tf.reshape(tf.concat([points, seen[:, None]], axis=1), tf.shape(landmarks))
-    mirrored = tf.linalg.det(move.placement.matrix[:2, :2]) < 0
+    mirrored = _is_mirrored(move)
     for first, second in {pair for step in move.steps for pair in step.pairs or ()}:
         order = list(range(landmarks.shape[-2]))
         order[first], order[second] = second, first

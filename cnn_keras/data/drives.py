@@ -1,0 +1,170 @@
+"""Recorded drives: pictures of the road in the order of time, each with the steering angle of its moment.
+
+Angles are shares of full lock, −1 for full left to 1 for full right, as Donkey records them. A source says what there
+is, quickly, and hands out encoded bytes on demand; what cannot be used is a frame too, which says why when it is read.
+"""
+
+import csv
+import json
+import math
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnn_keras.data import read
+from cnn_keras.data import road as roads
+from cnn_keras.data.encoded import png
+from cnn_keras.fault import Fault
+
+PICTURE, ANGLE, MODE = "cam/image_array", "user/angle", "user/mode"  # of a tub's records
+
+
+class Frame(NamedTuple):
+    """One moment of a drive, its picture not read yet. Frames of a drive stand in the order of time."""
+
+    id: str
+    read: Callable[[], bytes]  # the encoded picture; raises Unreadable for what is none
+    angle: float  # −1 to 1; beyond them only where the recording says so
+    drive: str
+    split: str | None = None
+    label: str = ""
+
+
+def frames(source: str, **arguments: Any) -> list[Frame]:
+    """The frames of `source`: road, tub or csv.
+
+    Raises:
+        Fault: an unknown source, or an argument it needs or does not take.
+    """
+    functions = {"road": road, "tub": tub, "csv": csv_file}
+    if source not in functions:
+        raise Fault(f"data.source must be {', '.join(functions)}, got {source!r}")
+    return read.called(functions[source], source, arguments)
+
+
+def road(*, drives: int = 8, frames: int = 300, wander: float = 0.25, hand: float = 0.02, seed: int = 0) -> list[Frame]:
+    """Drives on roads that are made up: see `cnn_keras.data.road`. No two drives share a road."""
+    found = []
+    for number in range(drives):
+        shots = roads.recording(seed + number, frames, wander=wander, hand=hand)
+        for place, (shot, angle) in enumerate(shots):
+            found.append(Frame(f"{number:02d}/{place:05d}", partial(_drawn, shot), angle, f"{number:02d}"))
+    return found
+
+
+def tub(path: Path) -> list[Frame]:
+    """A tub of the Donkey Car, version 2: a folder with `manifest.json`, catalogs and images; or a folder of tubs.
+
+    Records that were deleted in the tub, or made while the pilot steered and not a person, are frames that cannot be
+    read, and so are lines that are no record.
+
+    Raises:
+        Fault: no manifest, or one of another kind.
+    """
+    if not path.is_dir():
+        raise Fault(f"data.path must be a tub's folder, got {read.whereabouts(path)}")
+    tubs = (
+        [path] if (path / "manifest.json").is_file() else sorted(file.parent for file in path.glob("*/manifest.json"))
+    )
+    if not tubs:
+        old = (
+            "; this is a tub of version 1, which Donkey's convert_to_tub_v2.py converts"
+            * (path / "meta.json").is_file()
+        )
+        raise Fault(f"data.path must hold a tub's manifest.json, got {read.whereabouts(path)}{old}", code=Fault.DATA)
+    return [frame for folder in tubs for frame in _records(folder, "" if folder == path else f"{folder.name}/")]
+
+
+def csv_file(path: Path, full: float | None = None) -> list[Frame]:
+    """A CSV file with the columns `path` and `angle`, its rows in the order of time; `drive` tells drives apart.
+
+    A column `time` with numbers orders the rows of a drive instead. Paths are relative to the file.
+
+    Args:
+        full: the angle, in the file's unit, that is full lock to the right; negative where angles grow to the left.
+    """
+    if not path.is_file():
+        raise Fault(f"data.path must be a CSV file, got {read.whereabouts(path)}")
+    if full == 0:
+        raise Fault("data.full must be the angle of full lock to the right, got 0")
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file, restval="")
+            if not {"path", "angle"} <= set(reader.fieldnames or []):
+                found = ", ".join(reader.fieldnames or []) or "nothing"
+                raise Fault(f"{path} must have the columns path and angle, got {found}", code=Fault.DATA)
+            rows = [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
+    drives = {row.get("drive", ""): len(rows) for _, row in rows}  # in the order of their first rows
+    order = {drive: number for number, drive in enumerate(drives)}
+    rows.sort(key=lambda row: (order[row[1].get("drive", "")], _number(row[1].get("time")) or 0.0))
+    return [_row(path, line, row, full or 1.0) for line, row in rows if row["path"]]
+
+
+def _drawn(shot: Callable[[], Any]) -> bytes:
+    return png(shot())
+
+
+def _row(path: Path, line: int, row: dict[str, str], full: float) -> Frame:
+    angle, drive = _number(row["angle"]), row.get("drive", "")
+    name = read.printable(row["path"])
+    if angle is None:
+        reason = f"line {line}: angle must be a number, got {row['angle']!r}"
+        return Frame(name, partial(read.refuse, "broken annotation", reason), 0.0, drive)
+    return Frame(name, (path.parent / row["path"]).read_bytes, angle / full, drive)
+
+
+def _records(folder: Path, prefix: str) -> list[Frame]:
+    """The frames of one tub, catalog by catalog."""
+    lines = [line for line in (folder / "manifest.json").read_text(encoding="utf-8").splitlines() if line.strip()]
+    try:
+        inputs, catalogs = json.loads(lines[0]), json.loads(lines[4])
+        names, deleted = list(catalogs["paths"]), set(catalogs.get("deleted_indexes", ()))
+    except (json.JSONDecodeError, IndexError, KeyError, TypeError):
+        raise Fault(
+            f"{folder / 'manifest.json'} must be a tub's of version 2: five lines of JSON, the last with `paths`",
+            code=Fault.DATA,
+        ) from None
+    if missing := {PICTURE, ANGLE} - set(inputs):
+        raise Fault(f"{folder} must record {' and '.join(sorted(missing))}, got {', '.join(inputs)}", code=Fault.DATA)
+    found = []
+    for name in names:
+        catalog = folder / name
+        if not catalog.is_file():
+            found.append(Frame(f"{prefix}{name}", partial(read.refuse, "unreadable", "no such catalog"), 0.0, prefix))
+            continue
+        text = catalog.read_text(encoding="utf-8", errors="replace")
+        found += [
+            _record(folder, prefix, f"{name}, line {number}", line, deleted)
+            for number, line in enumerate(text.splitlines(), 1)
+            if line.strip()
+        ]
+    return found
+
+
+def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int]) -> Frame:
+    try:
+        record = json.loads(line)
+        picture, angle, index = str(record[PICTURE]), float(record[ANGLE]), int(record["_index"])
+    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+        reason = f"it is no record with {PICTURE}, {ANGLE} and _index: {error}"
+        return Frame(f"{prefix}{where}", partial(read.refuse, "broken annotation", reason), 0.0, prefix)
+    trouble = None
+    if index in deleted:
+        trouble = ("deleted frame", "it is deleted in the tub")
+    elif record.get(MODE, "user") != "user":
+        trouble = ("not driven by hand", f"{MODE} is {record[MODE]}")
+    elif not math.isfinite(angle):
+        trouble = ("broken annotation", f"{ANGLE} is {angle}")
+    reading = partial(read.refuse, *trouble) if trouble else (folder / "images" / picture).read_bytes
+    return Frame(f"{prefix}{read.printable(picture)}", reading, angle, prefix)
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        value = float(text or "")
+    except ValueError:
+        return None
+    return value if math.isfinite(value) else None
