@@ -175,7 +175,11 @@ def _marked(example: dict[str, Any]) -> Any:
     import numpy as np
     from PIL import Image, ImageDraw
 
+    from pipelines import steering_pictures
+
     image = np.asarray(example["image"])
+    if "angle" in example:
+        return steering_pictures.steered(image, truth=float(example["angle"]))
     if not {"boxes", "landmarks", "mask"} & example.keys():
         return image
     factor = -(-LEAST // max(image.shape[:2]))

@@ -44,6 +44,8 @@ SKIPPED = (
     "not a volume",
     "without a class",
     "empty class",
+    "deleted frame",
+    "not driven by hand",
 )  # what no source offers as an image
 
 

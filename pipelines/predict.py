@@ -20,13 +20,15 @@ from cnn_keras.fault import Fault
 from pipelines.stages import write_text
 
 BATCH = 32
+ANGLES = ("angle", "low", "high")
 
 
 class Answer(NamedTuple):
     """What the model says of one file: classes with their probabilities, likeliest first, or what is wrong with it.
 
     A detector's `boxes` – left, top, right, bottom in pixels of the upright picture – belong to `classes` one by one,
-    and so do the `landmarks` of things that have some, x and y by name.
+    and so do the `landmarks` of things that have some, x and y by name. A network that steers says an `angle`, and the
+    ends of the interval it lies in.
     """
 
     path: Path
@@ -34,9 +36,12 @@ class Answer(NamedTuple):
     problem: str | None = None
     boxes: list[list[float]] | None = None
     landmarks: list[dict[str, list[float]]] | None = None
+    angle: tuple[float, float, float] | None = None  # said, low, high
 
     def as_dict(self) -> dict[str, Any]:
         classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
+        if self.angle is not None:
+            return {"path": str(self.path), **dict(zip(ANGLES, self.angle, strict=True)), "problem": self.problem}
         if self.boxes is None:
             return {"path": str(self.path), "classes": classes, "problem": self.problem}
         found = [{**row, "box": box} for row, box in zip(classes, self.boxes, strict=True)]
@@ -72,19 +77,28 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
 
 def reader(loaded: Any, top: int) -> Reading:
     """What asks a loaded SavedModel about encoded images: a detector for boxes, a classifier for its `top` classes."""
-    if "boxes" in loaded.signatures["serving_default"].structured_outputs:
-        return partial(_detected, loaded.signatures["serving_default"])
+    default = loaded.signatures["serving_default"]
+    if "boxes" in default.structured_outputs:
+        return partial(_detected, default)
+    if "angle" in default.structured_outputs:
+        return partial(_steered, default)
     if "serving_classify" not in loaded.signatures:
         raise Fault(
-            "MODEL must be a classifier or a detector, got an embedder; ask its signature `verify` by `cnn serve`"
+            "MODEL must be a classifier, a detector or one that steers, got an embedder; ask its signature `verify` by `cnn serve`"
         )
     return partial(_classified, loaded.signatures["serving_classify"], top)
 
 
 def write_csv(answers: Sequence[Answer], path: Path) -> None:
-    """One row per file – path, label, probability, problem – or per detection, with its box."""
+    """One row per file – path, label, probability or angle, problem – or per detection, with its box."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
+    if any(answer.angle is not None for answer in answers):
+        writer.writerow(["path", *ANGLES, "problem"])
+        for answer in answers:
+            figures = [f"{value:.6f}" for value in answer.angle] if answer.angle else [""] * len(ANGLES)
+            writer.writerow([answer.path, *figures, answer.problem or ""])
+        return write_text(path, out.getvalue())
     detector = any(answer.boxes is not None for answer in answers)
     edges = ["left", "top", "right", "bottom"] if detector else []
     parts = next((list(answer.landmarks[0]) for answer in answers if answer.landmarks), [])
@@ -103,13 +117,16 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
 
 def draw(answers: Sequence[Answer], folder: Path) -> int:
     """Draw each readable picture with its answer below it; return how many."""
-    from pipelines import pictures
+    from pipelines import pictures, steering_pictures
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawable = [(number, answer) for number, answer in enumerate(answers) if answer.classes or answer.boxes is not None]
+    drawable = [(number, answer) for number, answer in enumerate(answers) if not answer.problem]
     for number, answer in drawable:
         path = folder / f"{number:04d}-{answer.path.stem}.png"
-        if answer.boxes is None:
+        if answer.angle is not None:
+            said, low, high = answer.angle
+            _write_picture(steering_pictures.steered(_pixels(answer.path), angle=said, interval=(low, high)), path)
+        elif answer.boxes is None:
             pictures.drawn(_pixels(answer.path), *answer.classes[0], path)
         else:
             _write_picture(boxed(_pixels(answer.path), answer), path)
@@ -216,6 +233,14 @@ def _detected(detect: Any, encoded: list[bytes]) -> list[Answer]:
     return answers
 
 
+def _steered(steer: Any, encoded: list[bytes]) -> list[Answer]:
+    import tensorflow as tf
+
+    found = steer(image_bytes=tf.constant(encoded, tf.string))
+    said = zip(*(found[name].numpy().tolist() for name in ANGLES), strict=True)
+    return [Answer(Path(), [], angle=angles) for angles in said]
+
+
 def _ask_about(file: Path, ranked: Any, noun: str, top: int) -> Answer:
     """One signal or volume, of any size: the graph gives it the network's."""
     import tensorflow as tf
@@ -247,7 +272,8 @@ def _counted(answer: Answer) -> tuple[str, str, str]:
 
 def _show(answers: Sequence[Answer], console: Console) -> None:
     table = Table(box=None, header_style="bold")
-    for heading in ("file", "answer", "probability", "then"):
+    steers = any(answer.angle is not None for answer in answers)
+    for heading in ("file", "angle", "between", "and") if steers else ("file", "answer", "probability", "then"):
         table.add_column(heading, overflow="fold")  # whole names, if need be on two lines
     for answer in answers:
         if answer.problem:
@@ -255,6 +281,9 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
             continue
         if answer.boxes is not None:
             table.add_row(escape(str(answer.path)), *_counted(answer))
+            continue
+        if answer.angle is not None:
+            table.add_row(escape(str(answer.path)), *(f"{value:+.3f}" for value in answer.angle))
             continue
         (label, probability), *rest = answer.classes
         then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)

@@ -74,7 +74,13 @@ def recorded(angles: Array, splits: Sequence[str | None], path: Path) -> Path:
             if own.any():
                 line.plot(places[own], angles[own], ".", color=colour, markersize=2, label=f"{split} {own.sum():,}")
                 counts.hist(
-                    angles[own], 41, (-1, 1), density=True, orientation="horizontal", histtype="step", color=colour
+                    angles[own],
+                    bins=41,
+                    range=(-1, 1),
+                    density=True,
+                    orientation="horizontal",
+                    histtype="step",
+                    color=colour,
                 )
         line.set(xlabel="frame", ylabel="angle: left −1, right 1", ylim=(-1.05, 1.05))
         counts.set(xlabel="density")

@@ -379,3 +379,32 @@ def test_maps_have_the_size_of_the_image_whatever_the_network(trained):
         assert found.dtype == np.float32
         assert np.isfinite(found).all()
     assert anatomy.rows(trained)  # what it was called with is still a model
+
+
+def test_visual_backprop_is_bright_where_all_layers_are():
+    """Two convolutions that pass a bright spot on: nothing but its neighbourhood is relevant."""
+    image = keras.Input((17, 17, 1), name="image")
+    x = layers.Conv2D(2, 3, activation="relu", name="first")(image)
+    x = layers.Conv2D(3, 3, activation="relu", name="second")(x)
+    model = keras.Model(image, layers.Dense(1, name="angle")(layers.Flatten()(x)))
+    model.get_layer("first").set_weights([np.ones((3, 3, 1, 2)), np.zeros(2)])
+    model.get_layer("second").set_weights([np.ones((3, 3, 2, 3)), np.zeros(3)])
+    picture = np.zeros((2, 17, 17, 1), np.float32)
+    picture[0, 5, 11] = 1
+    picture[1] = 1
+    heat = insight.visual_backprop(model, picture)
+    assert heat.shape == (2, 17, 17)
+    assert np.unravel_index(heat[0].argmax(), (17, 17)) == (5, 11)
+    assert heat[0].max() == 1
+    bright = np.argwhere(heat[0] > 0.01)
+    assert (np.abs(bright - (5, 11)) <= 3).all()  # the field of two convolutions, and half a step of interpolation
+    assert heat[1, 3:14, 3:14].min() > 0.99  # where every layer answers the same, everything counts alike
+    assert insight.visual_backprop(model, picture * 0).max() == 0
+
+
+def test_visual_backprop_of_one_layer_is_its_mean_map():
+    model = behind_normalization(build("lenet.lenet5_modern", input_shape=(32, 32, 3), classes=1))
+    pictures = photos(2, 32, 32, 3)
+    heat = insight.visual_backprop(model, pictures, layers=["c1"])
+    averaged = insight.feature_maps(model, pictures, "c1").mean(axis=-1)
+    np.testing.assert_allclose(heat[:, 2:30, 2:30], averaged / averaged.max(axis=(1, 2), keepdims=True), atol=1e-5)
