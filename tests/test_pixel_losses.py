@@ -99,7 +99,9 @@ def test_the_weight_map_is_the_formula_of_unet():
         distances.append(np.sqrt((y[..., None] - rows) ** 2 + (x[..., None] - columns) ** 2).min(axis=-1))
     first, second, _ = np.sort(distances, axis=0)
     expected = np.where(instances == 0, np.exp(-((first + second) ** 2) / (2 * 3.0**2)), 0)
-    np.testing.assert_allclose(pixel_losses.border_weights(instances, sigma=3.0), expected, atol=1e-5)  # the rest is cut off
+    np.testing.assert_allclose(
+        pixel_losses.border_weights(instances, sigma=3.0), expected, atol=1e-5
+    )  # the rest is cut off
 
 
 def test_the_weight_map_needs_two_things():

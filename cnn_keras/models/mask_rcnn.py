@@ -1,0 +1,163 @@
+"""Mask R-CNN: He, Gkioxari, Dollár and Girshick, "Mask R-CNN", 2017. Faster R-CNN that also says which pixels are its.
+
+A family of detectors: builders, and `loss`, `decode` and `masks`; `encode` is that of `rcnn`.
+
+Differs from the paper: one map of the backbone is read and no feature pyramid, but by the mask head that the paper has
+on its pyramid (figure 4, right); what a mask learns are shares of its places, not rounded; the true boxes are among the
+regions that it learns of. For the rest see `rcnn`.
+"""
+
+import keras
+import tensorflow as tf
+from keras import layers
+
+from cnn_keras import boxes as box
+from cnn_keras import instances
+from cnn_keras.layers import register
+from cnn_keras.models import rcnn
+from cnn_keras.models.rcnn import decode as decode
+from cnn_keras.models.rcnn import encode as encode
+from cnn_keras.regions import Apart, RoIAlign, Together
+
+ALIGNED = 14  # places, of the side of the map that the head reads of a region; it answers with twice as many
+SIDE = 2 * ALIGNED
+LEARNT = 16  # regions that a mask is learnt of, besides the true boxes: the likeliest
+
+# Networks have the outputs of Faster R-CNN, and
+#     masks (batch, R', SIDE, SIDE, classes), logits, of the first R' regions: those given and the LEARNT likeliest;
+#     features (batch, height, width, channels), the map that was read.
+
+
+def mask_rcnn(
+    *,
+    input_shape=(608, 800, 3),
+    classes=20,
+    anchors=None,
+    backbone="resnet.resnet18",
+    stride=16,
+    proposals=300,
+    hidden=1024,
+    filters=256,
+):
+    """Mask R-CNN on a backbone of the catalogue: `rcnn.faster_rcnn` with a mask head.
+
+    Args:
+        filters: of the five convolutions of the mask head.
+
+    The others are those of `rcnn.faster_rcnn`.
+    """
+    given = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "backbone": backbone}
+    detector = rcnn.faster_rcnn(**given, stride=stride, proposals=proposals, hidden=hidden)
+    return _with_masks(detector, classes, filters, name="mask_rcnn")
+
+
+def mask_rcnn_small(
+    *,
+    input_shape=(160, 160, 3),
+    classes=20,
+    anchors=None,
+    proposals=64,
+    hidden=256,
+    filters=16,
+    depths=(1, 1, 2, 2),
+    mask_filters=32,
+):
+    """Ours, for two cores of a CPU: `rcnn.faster_rcnn_small` with a thin mask head.
+
+    Args:
+        mask_filters: of the five convolutions of the mask head.
+
+    The others are those of `rcnn.faster_rcnn_small`.
+    """
+    given = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "proposals": proposals}
+    detector = rcnn.faster_rcnn_small(**given, hidden=hidden, filters=filters, depths=depths)
+    return _with_masks(detector, classes, mask_filters, name="mask_rcnn_small")
+
+
+def _with_masks(detector, classes, filters, *, name):
+    """A Faster R-CNN with a mask head on the map that it reads its regions from."""
+    features, regions = detector.get_layer("align").input
+    given = detector.input["boxes"]
+    likely = First(LEARNT, name="likely")(regions, given)
+    head = _mask_head(features.shape[-1], classes, filters)
+    maps = RoIAlign(ALIGNED, name="mask_align")(features, likely)
+    logits = Together(name="mask_together")(head(Apart(name="mask_apart")(maps)), likely)
+    return keras.Model(detector.input, {**detector.output, "masks": logits, "features": features}, name=name)
+
+
+def _mask_head(channels, classes, filters):
+    """From (batch, ALIGNED, ALIGNED, channels) to logits (batch, SIDE, SIDE, classes): one mask for each class."""
+    x = maps = keras.Input((ALIGNED, ALIGNED, channels), name="aligned")
+    for number in range(1, 5):
+        x = layers.Conv2D(filters, 3, padding="same", name=f"mask_conv{number}", **_rectified())(x)
+    x = layers.Conv2DTranspose(filters, 2, 2, name="mask_up", **_rectified())(x)
+    x = layers.Conv2D(classes, 1, dtype="float32", name="mask_logits")(x)
+    return keras.Model(maps, x, name="mask_head")
+
+
+def _rectified():
+    return {"activation": "relu", "kernel_initializer": "he_normal"}
+
+
+@register
+class First(layers.Layer):
+    """The regions that were given and the next `count`: (batch, R, 4) and (batch, M, 4) to (batch, M + count, 4)."""
+
+    def __init__(self, count, **kwargs):
+        super().__init__(**{"dtype": "float32", **kwargs})
+        self.count = count
+
+    def call(self, regions, given):
+        return regions[:, : tf.shape(given)[1] + self.count]
+
+    def compute_output_shape(self, regions_shape, given_shape):
+        (batch, count, _), given = regions_shape, given_shape[1]
+        return batch, None if None in (count, given) else min(count, given + self.count), 4
+
+    def get_config(self):
+        return super().get_config() | {"count": self.count}
+
+
+def loss(network, outputs, boxes, classes, mask):
+    """The losses of `rcnn.loss`, and of each region of an object the mean binary cross-entropy of its class's mask.
+
+    Args:
+        network, outputs, boxes, classes: of `rcnn.loss`.
+        mask: uint8 (batch, height, width, 1) or (batch, height, width), the map of `instances` that numbers the rows of
+            boxes.
+
+    Returns:
+        Scalars, float32: those of `rcnn.loss`, and mask.
+    """
+    count = tf.shape(outputs["masks"])[1]
+    regions = tf.stop_gradient(outputs["regions"][:, :count])
+    found = encode(regions, boxes, classes)
+    whose = tf.argmax(tf.pad(box.pairwise_iou(regions, boxes), [[0, 0], [0, 0], [0, 1]]), axis=-1)
+    maps = mask[..., 0] if mask.shape.rank == 4 else mask
+    wanted = instances.targets(maps, regions, whose, size=SIDE)
+    said = _of_class(outputs["masks"], found.classes)
+    entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(wanted, said), axis=(2, 3))
+    there = tf.cast(found.object, tf.float32)
+    share = tf.math.divide_no_nan(tf.reduce_sum(there * entropy, axis=1), tf.reduce_sum(there, axis=1))
+    return rcnn.loss(network, outputs, boxes, classes) | {"mask": tf.reduce_mean(share)}
+
+
+def masks(network, outputs, boxes, classes):
+    """What of each box its thing covers, by the mask of its class: float32 (batch, N, SIDE, SIDE), in [0, 1].
+
+    As in the paper the head is asked about the boxes that were found, rather than the regions they were found from.
+
+    Args:
+        network: one of these.
+        outputs: of the network.
+        boxes: float32 (batch, N, 4), in [0, 1]; rows without area are padding.
+        classes: integers (batch, N).
+    """
+    maps = RoIAlign(ALIGNED)(outputs["features"], boxes)
+    logits = Together()(network.get_layer("mask_head")(Apart()(maps)), boxes)
+    return tf.sigmoid(_of_class(logits, classes))
+
+
+def _of_class(logits, classes):
+    """Of masks for every class, (batch, R, SIDE, SIDE, classes), that of each region's own."""
+    return tf.gather(tf.transpose(logits, [0, 1, 4, 2, 3]), tf.cast(classes, tf.int32), batch_dims=2)
