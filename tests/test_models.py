@@ -64,6 +64,8 @@ TABLE = {
     "introductory.two_conv": Figures(3_241_354, 7_059_968, quick=True),
     "lenet.lenet5": Figures(60_000, 325_680, quick=True),
     "lenet.lenet5_modern": Figures(61_706, 416_520, quick=True),
+    "mask_rcnn.mask_rcnn": Figures(19_933_594, 19_445_911_552, 19_938_074, elsewhere="test_mask_rcnn"),
+    "mask_rcnn.mask_rcnn_small": Figures(3_182_762, 521_378_048, 3_186_730, quick=True, elsewhere="test_mask_rcnn"),
     "maxout.maxout": Figures(418_714, 30_746_736, quick=True),
     "mobilenet.mobilenet_v2": Figures(3_504_872, 300_774_272, 3_538_984),
     "nin.nin": Figures(7_595_176, 1_105_996_320, small={"input_shape": (67, 67, 3)}),
