@@ -79,7 +79,9 @@ def test_a_mirror_turns_the_wheel_and_nothing_else_does():
         found = augment.mirror()(example, (seed, 0))
         turned = bool((found["image"].numpy() == image[:, ::-1]).all())
         assert float(found["angle"]) == pytest.approx(-0.3 if turned else 0.3)
-    kept = augment.compose([{"affine": {"rotate": 10, "shift": 0.2}}, "brighten"])(example, tf.constant([1, 2]))
+    kept = augment.compose([{"affine": {"rotate": 10, "shift": 0.2}}, {"brighten": {"brightness": 0.2}}])(
+        example, tf.constant([1, 2])
+    )
     assert float(kept["angle"]) == pytest.approx(0.3)
 
 
