@@ -322,7 +322,8 @@ def visual_backprop(model, images, *, layers=None):
     bright in all of them is relevant, and as sharp as the first layer. No gradient is taken.
 
     Differs from the paper, which brings each map to the size of the one before by a transposed convolution of ones:
-    here its values lie at the middles of their units' receptive fields and are interpolated.
+    here its values lie at the middles of their units' receptive fields and are interpolated. Beyond the outermost they
+    go on – the last of PilotNet's maps has one row –, but those of the first map end there.
 
     Args:
         images: (images, height, width, channels), as the model takes them.
@@ -334,9 +335,9 @@ def visual_backprop(model, images, *, layers=None):
         name for name in feature_layers(model, input_shape=shape) if max(rows[name].output_shape[:2]) > 1
     ]
     found = np.ones(images.shape[:3], np.float64)
-    for name in chosen:
-        averaged = feature_maps(model, images, name).mean(axis=-1)
-        down, across = (_placement(_spatial(model, name, shape), axis, shape[axis]) for axis in (0, 1))
+    for number, name in enumerate(chosen):
+        averaged, row = feature_maps(model, images, name).mean(axis=-1), _spatial(model, name, shape)
+        down, across = (_placement(row, axis, shape[axis], ends=number == 0) for axis in (0, 1))
         placed = np.einsum("yi,nij,xj->nyx", down, np.maximum(averaged, 0), across)
         found *= placed / np.maximum(placed.max(axis=(1, 2), keepdims=True), 1e-12)
     return (found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-300)).astype(np.float32)
@@ -562,10 +563,10 @@ def _log_odds(logits, label):
     return (logits[:, label] - tf.reduce_logsumexp(others, axis=1)).numpy()
 
 
-def _placement(row, axis, size):
+def _placement(row, axis, size, *, ends=True):
     """Weights (pixels, positions) that interpolate from the middles of the units' fields to the pixels of an axis.
 
-    Half a jump outside the outermost middles they begin to fall to 0, a jump further they are there.
+    Half a jump outside the outermost middles they begin to fall to 0, a jump further they are there; or never.
     """
     positions, jump = row.output_shape[axis], row.jump[axis]
     middles = row.start[axis] + jump * np.arange(positions) + (row.receptive_field[axis] - 1) / 2
@@ -576,5 +577,5 @@ def _placement(row, axis, size):
         middles[-1] + jump / 2,
         middles[-1] + 1.5 * jump,
     ]
-    values = [[0, unit[0], *unit, unit[-1], 0] for unit in np.eye(positions)]
+    values = [[(not ends) * unit[0], unit[0], *unit, unit[-1], (not ends) * unit[-1]] for unit in np.eye(positions)]
     return np.stack([np.interp(np.arange(size), points, value) for value in values], axis=1)
