@@ -96,3 +96,8 @@ def test_a_network_that_is_too_sure_is_spread():
     scale = float(mixtures.decode(tf.constant(y[:1])).scales[0, 0])
     target = np.random.default_rng(5).normal(0, 3 * scale, 4000).astype(np.float32)
     assert mixtures.fit_spread(y, target)[0] == pytest.approx(3, rel=0.05)
+
+
+def test_a_network_that_is_too_unsure_is_left_as_it_is():
+    y = np.tile(np.array([[0.0, 0.0, 1.0]], np.float32), (500, 1))
+    assert mixtures.fit_spread(y, np.zeros(500, np.float32))[0] == pytest.approx(1)
