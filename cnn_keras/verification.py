@@ -79,6 +79,35 @@ def threshold_at(found, far):
     return float(found.threshold[found.far <= far][-1])
 
 
+def false_accept_curve(found, points=64):
+    """A short table of the FAR at rising thresholds, for `threshold_for`: float64 (K, 2), K at most `points`.
+
+    It begins with the first false accept; in between stand rates that are evenly spread in their logarithm.
+    """
+    known = np.flatnonzero(np.diff(found.far, prepend=0) > 0)
+    wanted = np.geomspace(found.far[known[0]], 1, points)
+    rows = known[np.unique(np.searchsorted(found.far[known], wanted).clip(max=len(known) - 1))]
+    return np.stack([found.threshold[rows], found.far[rows]], axis=1)
+
+
+def threshold_for(curve, far):
+    """The threshold whose FAR is `far`, between the rows of a `false_accept_curve` or below the first of them.
+
+    Below, where no pair was accepted at all, the straight line of log FAR over the threshold is drawn on that the
+    lowest tenfold of rates lies on. Distances of strangers thin out faster than that, so it errs to the strict side.
+
+    Returns:
+        (threshold, measured): a float, and whether it lies between rows.
+    """
+    thresholds, rates = np.asarray(curve, np.float64).T
+    if far >= rates[0] or len(rates) < 2:
+        return float(np.interp(np.log(far), np.log(rates), thresholds)), bool(far >= rates[0])
+    low = rates <= max(10 * rates[0], rates[1])
+    rise, start = np.polyfit(thresholds[low], np.log(rates[low]), 1)
+    drawn = (np.log(far) - start) / rise
+    return float(np.clip(drawn, 0, thresholds[0])), False
+
+
 def rates_of(distance, same, threshold):
     """(FAR, FRR) of pairs at one threshold."""
     accepted = np.asarray(distance) <= threshold

@@ -6,26 +6,29 @@ gallery, needs these two and the threshold of `verification.json`, and nothing o
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cnn_keras.fault import Fault
+from pipelines import people, savedmodel, stages
 from pipelines import recipe as recipes
-from pipelines import savedmodel, stages
 from pipelines.recipe import Name, Positive, Section
 
 if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from cnn_keras.data.alignment import Landmarks
     from cnn_keras.data.batch import Shape
     from pipelines.fit import Row
     from pipelines.stages import Run
 
 COMPARED = 256  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside the model
+RATES = ("threshold", "false_accept_rate", "false_reject_rate")  # that an answer is given with
 FACTS = Path("assets.extra") / "verification.json"  # beside an exported model: threshold, rates, digest
 MODELS = ("model", "matcher")
 # What stands between the records and the network, in `cnn_keras/data/`.
@@ -60,7 +63,7 @@ class Train(recipes.Train):
     batch_size: Positive = 60
     each: Annotated[int, Field(ge=2)] = 4
     steps: Positive | None = None  # batches of an epoch; as many as show every picture once unless given
-    loss: Literal["triplet", "contrastive", "siamese", "arcface"] = "triplet"
+    loss: Literal["triplet", "contrastive", "siamese", "arcface", "none"] = "triplet"  # none: the weights as given
     mining: Literal["random", "semi-hard", "hard"] = "semi-hard"  # of triplets
     margin: Annotated[float, Field(gt=0)] | None = None  # of triplets .2, contrastive 1, arcface .3 unless given
     scale: Annotated[float, Field(gt=0)] = 16.0  # of arcface's logits
@@ -211,26 +214,67 @@ def distances(matcher: "keras.Model", left: "np.ndarray[Any, Any]", right: "np.n
     return np.concatenate(rows)
 
 
+def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
+    """What whoever stores embeddings must know of the model: its threshold and rates, and what tells it from others.
+
+    `model` is the digest of all that an embedding depends on, `false_accepts` the table of thresholds and rates of
+    strangers for `verification.threshold_for`, `head` whether `match` is more than the squared distance, `align` what
+    is to be done to a picture before it is sent, null where the graph does it.
+    """
+    recipe, data, calibration = run.recipe, run.facts("prepare"), report["calibration"]
+    align, weights = recipe.data.align, run.facts("train")["digest"]
+    sight = [data["normalization"], recipe.data.size, recipe.data.channels, recipe.data.fit]
+    if align:
+        sight += [align.by, people.files_of(align)]
+    sight += [recipe.model.model_dump(mode="json", exclude={"weights"})]
+    return {
+        **{name: float(calibration[name]) for name in RATES},
+        "far": recipe.evaluate.far,
+        "dimension": recipe.model.dimension,
+        "model": stages.digest([weights, *sight]),
+        "weights": weights,
+        "head": recipe.train.loss == "siamese",
+        "align": align.by if align and align.by != "landmarks" else None,
+        "channels": recipe.data.channels,
+        "false_accepts": calibration["false_accepts"],
+        "calibration_pairs": calibration["calibration_pairs"],
+        "calibration_people": calibration["calibration_people"],
+    }
+
+
 def write_embedder(
-    embedding: "keras.Model", matcher: "keras.Model", folder: Path, *, shape: "Shape", rates: Mapping[str, float]
+    embedding: "keras.Model",
+    matcher: "keras.Model",
+    folder: Path,
+    *,
+    shape: "Shape",
+    rates: Mapping[str, float],
+    landmarks: "Landmarks | None" = None,
 ) -> None:
-    """Write the signatures of an embedding.
+    """Write the signatures of an embedding; with `landmarks`, faces of encoded pictures are aligned inside the graph.
 
     `embed`, which is `serving_default`, takes `image_bytes`, strings (N,), and `serving_tensor` takes `image`, uint8
     (N, height, width, channels); both give `embedding`, float32 (N, dimension), of length 1. `verify` takes
     `left_image_bytes` and `right_image_bytes`, strings (N,), and gives `distance` float32 (N,), `same` bool (N,), and,
-    the same in every row, `threshold` with its measured `false_accept_rate` and `false_reject_rate`.
+    the same in every row, `threshold` with its measured `false_accept_rate` and `false_reject_rate`. `match` takes
+    `left` and `right`, float32 (N, dimension), for whoever has embeddings already, and gives `distance`.
     """
     import keras
     import tensorflow as tf
 
+    from cnn_keras.data.alignment import upright
     from cnn_keras.data.encoded import decode
     from cnn_keras.data.framing import frame
 
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
     def framed(image_bytes: Any) -> Any:
-        return frame(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
+        picture = decode(image_bytes, channels=shape.channels)
+        if landmarks is None:
+            return frame(picture, shape.size, fit=shape.fit)
+        eyes, found = landmarks.find(picture)
+        aligned = partial(upright, picture, eyes, size=shape.size)
+        return tf.cond(found, aligned, partial(frame, picture, shape.size, fit=shape.fit))
 
     def vectors(image: Any) -> Any:
         return tf.cast(embedding(image, training=False), tf.float32)
@@ -247,6 +291,8 @@ def write_embedder(
     archive = keras.export.ExportArchive()
     archive.track(embedding)
     archive.track(matcher)
+    if landmarks is not None:
+        archive.track(landmarks.model)
     strings = {
         name: tf.TensorSpec((None,), tf.string, name=name)
         for name in ("image_bytes", "left_image_bytes", "right_image_bytes")
@@ -259,6 +305,10 @@ def write_embedder(
     archive.add_endpoint("serving_tensor", lambda image: {"embedding": vectors(image)}, input_signature=[tensor])
     both = [strings["left_image_bytes"], strings["right_image_bytes"]]
     archive.add_endpoint("verify", verify, input_signature=both)
+    sides = [tf.TensorSpec((None, embedding.output.shape[-1]), tf.float32, name=side) for side in ("left", "right")]
+    archive.add_endpoint(
+        "match", lambda left, right: {"distance": matcher({"left": left, "right": right})}, input_signature=sides
+    )
     archive.write_out(str(folder), verbose=False)
 
 

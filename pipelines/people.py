@@ -5,13 +5,16 @@ choose the epoch and calibrate the threshold; test people are looked at once, by
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, Self
+
+from pydantic import model_validator
 
 from cnn_keras.fault import Fault
 from pipelines import labelled, stages
 from pipelines.recipe import Fraction, RecipePath, Section
 
 if TYPE_CHECKING:
+    from cnn_keras.data.alignment import Aligner
     from pipelines.stages import Run
 
 
@@ -22,9 +25,28 @@ class Listed(Section):
 
 
 class Align(Section):
-    """Where the eyes of each picture are; see `cnn_keras.data.alignment`."""
+    """What says where the eyes of each picture are; see `cnn_keras.data.alignment`."""
 
-    path: RecipePath  # a CSV file: path, left_x, left_y, right_x, right_y
+    by: Literal["annotated", "landmarks", "opencv"] = "annotated"
+    path: RecipePath | None = (
+        None  # annotated: a CSV file; landmarks: a model that finds some, such as localize exports
+    )
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.by == "opencv" and self.path:
+            raise ValueError("path does not go with by: opencv, whose detectors come with it")
+        return self
+
+    @property
+    def found(self) -> Path:
+        """The path, or a Fault: here, not in the section, so that a recipe that wants one can still be shown."""
+        if self.path is None:
+            what = (
+                "a CSV file of eyes" if self.by == "annotated" else "a model that finds landmarks, face-api/landmarks"
+            )
+            raise Fault(f"data.align.path is required with by: {self.by}: {what}; --set data.align.path=PATH")
+        return self.path
 
 
 class Data(labelled.Data):
@@ -32,7 +54,7 @@ class Data(labelled.Data):
 
     validation: Fraction = 0.15  # of all people
     test: Fraction = 0.25
-    align: Align | None = None  # faces are cut out so that the eyes stand alike; what is served must be too
+    align: Align | None = None  # faces are cut out so that the eyes stand alike
     pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
 
 
@@ -44,13 +66,54 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     missed: list[str] = []
     if align is None:
         return labelled.prepare(run, folder, divided=splits_of)
+    aligner = aligner_of(align)
 
     def aligned(items: Any) -> Any:
-        return alignment.applied(items, alignment.annotated(align.path), size=run.recipe.data.size, missed=missed)
+        return alignment.applied(items, aligner, size=run.recipe.data.size, missed=missed)
 
     facts = labelled.prepare(run, folder, divided=splits_of, changed=aligned)
-    run.console.print(f"          aligned by the eyes, but for {len(set(missed)):,} pictures without any annotated")
-    return {**facts, "unaligned": sorted(set(missed))}
+    unaligned = sorted(set(missed))
+    stages.write_text(folder / "unaligned.csv", "".join(f"{name}\n" for name in ["id", *unaligned]))
+    count = sum(facts["splits"].values())
+    run.console.print(
+        f"          {count - len(unaligned):,} of {count:,} pictures aligned by their eyes; others are used as they are"
+    )
+    return {**facts, "unaligned": unaligned}
+
+
+def aligner_of(align: Align) -> "Aligner":
+    """What finds the eyes in a picture, as the recipe asks.
+
+    Raises:
+        Fault: its file is missing or something else.
+    """
+    from cnn_keras.data import alignment
+
+    match align.by:
+        case "annotated":
+            return alignment.annotated(align.found)
+        case "opencv":
+            return alignment.cascades()
+    import tensorflow as tf
+
+    return alignment.Landmarks(tf.saved_model.load(str(landmark_model(align))))
+
+
+def landmark_model(align: Align) -> Path:
+    """The version folder of the model that finds landmarks."""
+    from pipelines import savedmodel
+
+    return savedmodel.newest(savedmodel.locate(str(align.found), Path("runs")))
+
+
+def originals(data: Data, ids: Any) -> list[bytes]:
+    """The pictures of these ids as the source has them, before any alignment, upright JPEG or PNG."""
+    from cnn_keras.data import read
+    from cnn_keras.data.encoded import plain
+
+    items = read.items(data.source, path=data.path, classes=data.classes, group=data.group)
+    known = {item.id: item for item in items}
+    return [plain(known[name].read())[0] for name in map(str, ids)]
 
 
 def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
@@ -116,6 +179,16 @@ def files_digest(data: Data) -> str | None:
     """Changes when a file of the source, the list of pairs or that of the eyes does."""
     found = labelled.files_digest(data)
     for listed in (data.pairs, data.align):
-        if listed and listed.path.is_file():
-            found = stages.digest([found, stages.file_digest(listed.path)])
+        if listed and listed.path and listed.path.exists():  # what is wrong with it, reading it says
+            found = stages.digest([found, *files_of(listed)])
     return found
+
+
+def files_of(listed: Listed | Align) -> list[str]:
+    """The digests of the files at a path, of a folder's in their order."""
+    path = listed.path
+    if path is None:
+        return []
+    return [
+        stages.file_digest(file) for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
+    ]

@@ -14,6 +14,11 @@ PICTURES = (
     "The signatures `embed` and `verify` take encoded JPEG or PNG; an EXIF orientation is not applied by the graph: "
     "send pictures upright, or through `cnn serve`."
 )
+ALIGNED = {
+    "landmarks": "Faces are aligned by their eyes inside the graph; send pictures of one face each.",
+    "opencv": "It was trained on faces aligned by OpenCV's detectors, as `cnn faces` does before it asks; so must you.",
+    "annotated": "It was trained on faces aligned by the eyes in a list; align what you send likewise.",
+}
 
 
 def write(
@@ -26,7 +31,7 @@ def write(
     agreement: Any,
 ) -> None:
     """Write the card as Markdown."""
-    aligned = " It was trained on faces aligned by their eyes; align what you send." if recipe.data.align else ""
+    aligned = f" {ALIGNED[recipe.data.align.by]}" if recipe.data.align else ""
     measured = [
         *_measured(report),
         f"The exported model differs from the trained one by at most {agreement['difference']:.1e} on "

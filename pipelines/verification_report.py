@@ -23,7 +23,6 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
 RANKS = (1, 5)
-PAIRS = ("threshold", "false_accept_rate", "false_reject_rate")  # what is stored in the export
 FOLDS = 10
 COMPONENTS = 128  # of the eigenfaces
 
@@ -69,7 +68,7 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     numbers = {key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}
     numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
     metrics = {f"test_{key}": value for key, value in numbers.items()}
-    metrics |= {key: report["calibration"][key] for key in PAIRS}
+    metrics |= {key: report["calibration"][key] for key in embedder.RATES}
     return {"metrics": metrics, "failed": embedder.failed(settings, {**report, "tar": _tar(report, settings.far)})}
 
 
@@ -137,7 +136,8 @@ def measured(found: Answers, settings: "Evaluate", *, folds: Array | None, seed:
 def calibrated(reference: Answers, found: Answers, settings: "Evaluate", *, seed: int) -> dict[str, Any]:
     """The threshold at the stated FAR of the reference people's pairs, and the rates that strangers then measure."""
     pairs, tested = reference.pairs, found.pairs
-    threshold = verification.threshold_at(verification.rates(pairs.distance, pairs.same), settings.far)
+    rates = verification.rates(pairs.distance, pairs.same)
+    threshold = verification.threshold_at(rates, settings.far)
     accepts, rejects = verification.rates_of(tested.distance, tested.same, threshold)
     there = verification.rates_of(pairs.distance, pairs.same, threshold)
     accepted = tested.distance <= threshold
@@ -160,6 +160,7 @@ def calibrated(reference: Answers, found: Answers, settings: "Evaluate", *, seed
         "calibration_false_reject_rate": there[1],
         "calibration_people": len(np.unique(reference.labels)),
         "calibration_pairs": len(pairs.same),
+        "false_accepts": verification.false_accept_curve(rates).tolist(),
     }
 
 
@@ -267,7 +268,7 @@ def _roc_csv(found: Answers) -> str:
 
 def rates_of(report: Mapping[str, Any]) -> dict[str, float]:
     """The threshold and the error rates that an answer is given with."""
-    return {name: float(report["calibration"][name]) for name in PAIRS}
+    return {name: float(report["calibration"][name]) for name in embedder.RATES}
 
 
 def _say(run: "Run", report: Mapping[str, Any]) -> None:

@@ -44,6 +44,8 @@ def check(recipe: Recipe) -> None:
     composed = augment.compose(recipe.augment, size=recipe.data.size)
     if composed is not None and composed.mixes:
         raise Fault("augment must not mix pictures for verification: a mixture shows nobody")
+    if recipe.train.loss == "none" and not recipe.model.weights:
+        raise Fault("model.weights is required with train.loss: none, which trains nothing; --set model.weights=FILE")
     embedder.assemble(recipe, {"normalization": {"axis": None, "mean": 0.0, "variance": 1.0}}, loaded=False)
     keras.utils.clear_session()
 
@@ -60,6 +62,13 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
     keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
     network = embedder.assemble(recipe, data)
+    embedding = siamese.embedding(network, mirrored=recipe.model.mirrored)
+    if settings.loss == "none":
+        savedmodel.save_keras(embedding, folder / "model.keras")
+        savedmodel.save_keras(siamese.matcher(recipe.model.dimension), folder / "matcher.keras")
+        run.console.print(f"          {recipe.model.builder}: weights as given, nothing is trained")
+        digest = fit.weights_digest(network)
+        return {"digest": digest, "epochs": 0, "best_epoch": 0, "parameters": network.count_params(), "metrics": {}}
     model = embedder.trainable(network, settings, len(data["classes"]))
     examples = data["splits"]["train"]
     steps = settings.steps or -(-examples // settings.batch_size)
@@ -76,7 +85,6 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
         on_epoch=embedder.watching(run),
         extend_to=extend_to,
     )
-    embedding = siamese.embedding(network, mirrored=recipe.model.mirrored)
     savedmodel.save_keras(embedding, folder / "model.keras")
     head = model.head if settings.loss == "siamese" else None
     savedmodel.save_keras(siamese.matcher(recipe.model.dimension, head), folder / "matcher.keras")
@@ -110,15 +118,18 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     report = stages.read_json(run.finished("evaluate") / "report.json")
-    models = embedder.trained(run)
+    models, align = embedder.trained(run), recipe.data.align
     rates = verification_report.rates_of(report)
-    embedder.write_embedder(*models, saved, shape=shape, rates=rates)
-    images = batch.arrays(prepared, split, shape, limit=embedder.COMPARED).images
-    encoded = [row["image"] for row in records.read(prepared, split).take(len(images)).as_numpy_iterator()]
-    agreement = embedder.compare_embedder(models, saved, images, encoded, tolerance=settings.tolerance)
-    embedder.write_warmup(saved, images, encoded)
-    facts = {**rates, "far": recipe.evaluate.far, "dimension": recipe.model.dimension}
-    facts["model"] = run.facts("train")["digest"]  # of the weights: embeddings of two models cannot be compared
+    landmarks = people.aligner_of(align) if align and align.by == "landmarks" else None
+    embedder.write_embedder(*models, saved, shape=shape, rates=rates, landmarks=landmarks)
+    pictures = batch.arrays(prepared, split, shape, limit=embedder.COMPARED)
+    if landmarks:  # of the records the eyes have been aligned already
+        encoded = people.originals(recipe.data, pictures.ids)
+    else:
+        encoded = [row["image"] for row in records.read(prepared, split).take(len(pictures.ids)).as_numpy_iterator()]
+    agreement = embedder.compare_embedder(models, saved, pictures.images, encoded, tolerance=settings.tolerance)
+    embedder.write_warmup(saved, pictures.images, encoded)
+    facts = embedder.facts(run, report)
     stages.write_json(saved / embedder.FACTS, facts)
     verification_card.write(saved / "card.md", models[0], recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
