@@ -235,7 +235,7 @@ def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
         "weights": weights,
         "head": recipe.train.loss == "siamese",
         "align": align.by if align and align.by != "landmarks" else None,
-        "channels": recipe.data.channels,
+        "size": recipe.data.size,
         "false_accepts": calibration["false_accepts"],
         "calibration_pairs": calibration["calibration_pairs"],
         "calibration_people": calibration["calibration_people"],

@@ -78,6 +78,9 @@ class Gallery(Protocol):
             Fault: the gallery belongs to another model, or `anew` and somebody who is enrolled is not among them.
         """
 
+    def count(self) -> int:
+        """How many photographs are enrolled."""
+
     def people(self) -> list[Person]:
         """Everybody, by name."""
 

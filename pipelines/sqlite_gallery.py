@@ -90,6 +90,10 @@ class SqliteGallery:
         self._scrub()
         return added
 
+    def count(self) -> int:
+        with self._lock:
+            return int(self._database.execute("SELECT count(*) FROM embeddings").fetchone()[0])
+
     def people(self) -> list[Person]:
         with self._lock:
             rows = self._database.execute(

@@ -15,14 +15,8 @@ from pipelines import embedder, stages
 from pipelines import recipe as recipes
 from pipelines.tasks import verify
 
-RECIPE = """\
-task: verify
-data: {source: folder, path: people, size: [24, 20], channels: 1, validation: 0.25, test: 0.25}
-augment: [mirror, {affine: {rotate: 5}}]
-model: {builder: facenet.small, filters: 4, depths: [1, 1], dimension: 16, standardised: true, mirrored: true}
-train: {epochs: 2, steps: 4, batch_size: 12, each: 3, learning_rate: 3e-3}
-evaluate: {far: 0.1, draws: 20, worst: 4}
-"""
+pytest_plugins = ["small_people"]
+
 FILES = {
     "prepare": ["contact_sheet.png", "split.csv", "problems.csv", "data.json"],
     "train": ["model.keras", "matcher.keras", "history.csv", "curves.png", "augmented.png"],
@@ -127,25 +121,6 @@ def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybod
     np.testing.assert_array_equal(verification.identification_rate(1 - distances, labels, (0.01,)), [0])
 
 
-@pytest.fixture(scope="module")
-def faces(tmp_path_factory):
-    """Twelve people of scikit-learn's digits: every one a digit, or its negative, in six photographs."""
-    from PIL import Image
-    from sklearn.datasets import load_digits
-
-    root = tmp_path_factory.mktemp("faces")
-    images, labels = load_digits(return_X_y=True)
-    for person in range(12):
-        (root / "people" / f"p{person}").mkdir(parents=True)
-        for row, image in enumerate(images[labels == person % 10][:6]):
-            pixels = (image.reshape(8, 8) * 15.9).astype("uint8")
-            pixels = pixels if person < 10 else 255 - pixels
-            Image.fromarray(pixels).resize((20, 24)).save(root / "people" / f"p{person}" / f"{row}.png")
-    (root / "small.yaml").write_text(RECIPE)
-    assert cnn("run", root / "small.yaml", "--runs", root / "runs") == 0
-    return root
-
-
 @pytest.fixture
 def run(faces):
     return faces / "runs" / "verify" / "small"
@@ -192,7 +167,9 @@ def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, 
     for name in ("threshold", "false_accept_rate", "false_reject_rate"):
         np.testing.assert_allclose(answer[name], [facts[name]] * 8, rtol=1e-6)
     assert facts["far"] == 0.1
-    assert facts["model"] == stages.read_json(run / "train" / "manifest.json")["facts"]["digest"]
+    assert facts["weights"] == stages.read_json(run / "train" / "manifest.json")["facts"]["digest"]
+    match = exported["match"](left=tf.constant(embedding), right=tf.constant(embedding[::-1]))
+    np.testing.assert_allclose(match["distance"], answer["distance"], atol=1e-5)
 
 
 def test_the_server_answers_about_pairs(faces, run):
