@@ -16,14 +16,13 @@ import numpy as np
 from cnn_keras import verification
 from cnn_keras.fault import Fault
 from pipelines import embedder, savedmodel, stages
-from pipelines.gallery import Array, Gallery, Photo, Settings, checked_name
+from pipelines.gallery import Array, Gallery, Near, Photo, Settings, checked_name, other_model
 
 if TYPE_CHECKING:
     from cnn_keras.data.alignment import Aligner
 
 BATCH = 32  # pictures that are embedded at once
 NEAREST = 32  # enrolled embeddings that a trained head compares
-ENOUGH = 200  # pairs of strangers without which a rate means nothing
 LIVE = "live"  # the class of a liveness classifier that is let in
 SURE = 0.5  # its probability from which it is
 
@@ -283,22 +282,32 @@ def verify(
 
 def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], far: float | None) -> list[Answer]:
     """Who of the gallery is it? The answer's name is None for a stranger."""
+    enrolled = gallery.count()
+    threshold = recogniser.threshold(far, enrolled)
     found, lives = recogniser.embed(files), recogniser.alive(files)
     vectors = [vector for vector in found if not isinstance(vector, str)]
-    queries = np.stack(vectors) if vectors else np.zeros((0, recogniser.settings.dimension), np.float32)
-    near = iter(gallery.nearest(recogniser.settings.model, queries, NEAREST if recogniser.facts["head"] else 1))
-    threshold = recogniser.threshold(far, gallery.count())
-    answers = []
-    for vector, alive in zip(found, lives, strict=True):
-        if isinstance(vector, str):
-            answers.append(Answer(None, None, threshold, problem=vector))
-            continue
-        candidates = next(near)
-        distances = recogniser.compare(vector, np.stack([one.vector for one in candidates]))
-        best = int(np.argmin(distances))
-        known = float(distances[best]) <= threshold.distance and _lives(alive)
-        answers.append(Answer(candidates[best].name if known else None, float(distances[best]), threshold, alive))
-    return answers
+    near: Iterator[list[Near]] = iter([[]] * len(vectors))
+    if vectors and enrolled:
+        count = NEAREST if recogniser.facts["head"] else 1
+        near = iter(gallery.nearest(recogniser.settings.model, np.stack(vectors), count))
+    return [
+        Answer(None, None, threshold, problem=vector)
+        if isinstance(vector, str)
+        else _nearest(recogniser, vector, next(near), threshold, alive)
+        for vector, alive in zip(found, lives, strict=True)
+    ]
+
+
+def _nearest(
+    recogniser: Recogniser, vector: Array, candidates: list[Near], threshold: Threshold, alive: float | None
+) -> Answer:
+    """The answer about one picture, of the enrolled embeddings near to it."""
+    if not candidates:
+        return Answer(None, None, threshold, alive)
+    distances = recogniser.compare(vector, np.stack([one.vector for one in candidates]))
+    best = int(np.argmin(distances))
+    known = float(distances[best]) <= threshold.distance and _lives(alive)
+    return Answer(candidates[best].name if known else None, float(distances[best]), threshold, alive)
 
 
 def _lives(alive: float | None) -> bool:
@@ -306,8 +315,6 @@ def _lives(alive: float | None) -> bool:
 
 
 def _check(gallery: Gallery, recogniser: Recogniser) -> None:
-    from pipelines.gallery import other_model
-
     stored = gallery.settings()
     if stored and stored.model != recogniser.settings.model:
         raise other_model(gallery.location, stored, recogniser.settings.model)

@@ -48,7 +48,7 @@ def enrol(
 
     console = console_for(as_json)
     chosen = list(recognising.photographs(photos, name))
-    opened, recogniser = _ready(gallery, console, runs, model=model, liveness=liveness, anew=anew)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew)
     read = [(person, file.read_bytes(), str(file)) for person, file in chosen]
     added, problems = recognising.enrol(opened, recogniser, read, anew=anew)
     for file, problem in problems:
@@ -77,7 +77,7 @@ def verify(
     from pipelines import faces as recognising
 
     console = console_for(as_json)
-    opened, recogniser = _ready(gallery, console, runs)
+    opened, recogniser = ready(gallery, console, runs)
     answers = recognising.verify(opened, recogniser, name, [file.read_bytes() for file in _files(photos)], far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
@@ -95,7 +95,7 @@ def identify(
     from pipelines import faces as recognising
 
     console = console_for(as_json)
-    opened, recogniser = _ready(gallery, console, runs)
+    opened, recogniser = ready(gallery, console, runs)
     answers = recognising.identify(opened, recogniser, [file.read_bytes() for file in _files(photos)], far)
     _show(photos, answers, console, as_json)
 
@@ -178,7 +178,7 @@ def _opened(location: str) -> "Gallery":
     return gallery.opened(location)
 
 
-def _ready(
+def ready(
     location: str, console: "Console", runs: Path, *, model: str | None = None, liveness: str = "", anew: bool = False
 ) -> "tuple[Gallery, Recogniser]":
     """The gallery and its embedder; `model` is for one that has none yet, or, `anew`, another."""
@@ -222,7 +222,7 @@ def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_js
             continue
         said = f"[bold]{escaped(answer.name)}[/]" if answer.name else "not recognised"
         told = f"{said}, {answer.alive:.0%} alive" if answer.alive is not None else said
-        table.add_row(escaped(str(file)), told, f"{answer.distance:.3f}")
+        table.add_row(escaped(str(file)), told, "" if answer.distance is None else f"{answer.distance:.3f}")
     console.print(table)
     threshold = answers[0].threshold
     if threshold:

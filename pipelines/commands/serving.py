@@ -1,6 +1,7 @@
 """What is done with an exported model: serve it, ask it, promote it."""
 
 import json
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -8,25 +9,36 @@ import typer
 
 from cnn_keras.fault import Fault
 from pipelines.commands import RUNS, AsJson, Root, Target, console_for
+from pipelines.commands.faces import GALLERY, ready
 
 app = typer.Typer()
 
 
 @app.command(rich_help_panel="Models")
 def serve(
-    model: Target,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A recipe whose run was exported, a model's folder, or `faces`.")
+    ],
     host: Annotated[str, typer.Option(help="Address to bind; loopback unless you say otherwise.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+    gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="Of `faces`: see `cnn faces`.")] = GALLERY,
     runs: Root = RUNS,
 ) -> None:
     """Serve an exported model over HTTP, with TensorFlow Serving's contract and a page to try it.
 
     Example: cnn serve classify/digits-lenet5 --port 8501
+
+    `cnn serve faces` serves a gallery of faces; CNN_API_KEY in the environment is the key that clients must have.
     """
     from pipelines import savedmodel
     from pipelines.serving import app as serving
 
-    serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=console_for(False).print)
+    console = console_for(False)
+    if model != "faces":
+        serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=console.print)
+        return
+    key = os.environ.get("CNN_API_KEY", "")
+    serving.serve_faces(lambda: ready(gallery, console, runs), key=key, host=host, port=port, say=console.print)
 
 
 @app.command(rich_help_panel="Models")

@@ -18,7 +18,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.fault import Fault
+from pipelines.faces import Recogniser
+from pipelines.gallery import Gallery
 from pipelines.serving.desk import Desk
+from pipelines.serving.faces import FacesDesk, checked_key, warm
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.warmup import warm_up
@@ -59,37 +62,62 @@ def serve(
         Fault: the folder holds no SavedModel, or the address cannot be had.
     """
     limits = limits or Limits()
-    listener = _bound(host, port)
-    with contextlib.closing(listener):
-        if not _is_loopback(host):
+    with contextlib.closing(_bound(host, port)) as listener:
+        if not is_loopback(host):
             say(f"warning: {host} lets other machines in and asks nobody for a password; 127.0.0.1 does not")
-        app = application(model_folder, limits=limits)
-        desk: Desk = app.state.desk
-        gc.collect()
-        gc.freeze()  # a full collection would walk TensorFlow's million objects, 0.2 s in which nobody is answered
-        shown = f"[{host}]" if ":" in host else host
-        url = f"http://{shown}:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            proxy_headers=False,
-            server_header=False,
-            ws="none",
-            timeout_graceful_shutdown=int(limits.read_seconds + limits.answer_seconds) + 1,
-        )
-        server = Server(config, desk, lambda: say(f"{desk.model.name}/{desk.model.version} is ready at {url}"))
-        with _surviving_sigterm(), contextlib.suppress(KeyboardInterrupt):
-            try:
-                server.run(sockets=[listener])
-            except OSError as error:  # somebody else bound it in the meantime and listened first
-                raise _unavailable(host, port, error) from error
+        _run(application(model_folder, limits=limits), listener, host=host, limits=limits, say=say)
+
+
+def serve_faces(
+    ready: Callable[[], tuple[Gallery, Recogniser]],
+    *,
+    key: str = "",
+    host: str = "127.0.0.1",
+    port: int = 8501,
+    limits: Limits | None = None,
+    say: Callable[[str], None] = print,
+) -> None:
+    """Serve a gallery; see `pipelines.serving.faces`. `ready` opens it and loads its model; the rest is as of `serve`.
+
+    Raises:
+        Fault: what `ready` raises; no key where there must be one, or the address cannot be had.
+    """
+    limits, key = limits or Limits(), checked_key(key, loopback=is_loopback(host))
+    with contextlib.closing(_bound(host, port)) as listener:
+        gallery, recogniser = ready()
+        with contextlib.closing(gallery):
+            warm(gallery, recogniser)
+            desk = FacesDesk(gallery, recogniser, limits, key=key)
+            _run(desk.application(), listener, host=host, limits=limits, say=say)
+
+
+def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, say: Callable[[str], None]) -> None:
+    """Answer on `listener` until told to stop."""
+    desk = app.state.desk
+    gc.collect()
+    gc.freeze()  # a full collection would walk TensorFlow's million objects, 0.2 s in which nobody is answered
+    shown, port = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        proxy_headers=False,
+        server_header=False,
+        ws="none",
+        timeout_graceful_shutdown=int(limits.read_seconds + limits.answer_seconds) + 1,
+    )
+    server = Server(config, desk, lambda: say(f"{desk.name} is ready at http://{shown}:{port}"))
+    with _surviving_sigterm(), contextlib.suppress(KeyboardInterrupt):
+        try:
+            server.run(sockets=[listener])
+        except OSError as error:  # somebody else bound it in the meantime and listened first
+            raise _unavailable(host, port, error) from error
 
 
 class Server(uvicorn.Server):
     """uvicorn that says when it listens, and reads what is on the wire before it closes idle connections."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, desk: Desk | FacesDesk, ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._desk = desk
         self._ready = ready
@@ -129,7 +157,7 @@ def _unavailable(host: str, port: int, error: Exception) -> Fault:
     return Fault(f"host must be an address of this machine, got {host}: {error}; 127.0.0.1 always is")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

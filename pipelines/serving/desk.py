@@ -40,6 +40,7 @@ class Desk:
 
     def __init__(self, model: Model, limits: Limits) -> None:
         self.model = model
+        self.name = f"{model.name}/{model.version}"
         self.limits = limits
         self.draining = False
         self._intake = intake.Intake(limits)
@@ -57,7 +58,7 @@ class Desk:
             Route("/predict", self._measured("predict", self._predict), methods=["POST"]),
             Route("/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),
         ]
-        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: _not_routed})
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: not_routed})
         app.state.desk = self
         return app
 
@@ -75,10 +76,10 @@ class Desk:
             try:
                 response = await handler(request)
             except Refusal as refusal:
-                response = _error(refusal.status, refusal.message)
+                response = refused(refusal.status, refusal.message)
             except Exception:
                 log.exception("%s %s failed", request.method, request.url.path)
-                response = _error(500, "internal error; the server's log has the reason")
+                response = refused(500, "internal error; the server's log has the reason")
             if self.draining:
                 response.headers["connection"] = "close"
             verb = request.scope.get("verb", kind)
@@ -93,7 +94,7 @@ class Desk:
     async def _health(self, request: Request) -> Response:
         state = "draining" if self.draining else "ok"
         body = {"status": state, "model": self.model.name, "version": self.model.version}
-        return _json(body, 503 if self.draining else 200)
+        return answered(body, 503 if self.draining else 200)
 
     async def _metrics(self, request: Request) -> Response:
         gauges = {"queue_rows": self._batcher.rows, "body_bytes": self._intake.held}
@@ -108,7 +109,7 @@ class Desk:
         if method == "GET" and (place := contract.STATUS.fullmatch(path)):
             request.scope["verb"] = "metadata" if place["metadata"] else "status"
             contract.check_place(self.model, place)
-            return _json((answers.metadata if place["metadata"] else answers.status)(self.model))
+            return answered((answers.metadata if place["metadata"] else answers.status)(self.model))
         if path.lower().startswith("/v1/"):
             raise Refusal(400, f"Malformed request: {method} {path}")
         raise Refusal(404, f"nothing is at {path}")
@@ -122,7 +123,7 @@ class Desk:
                     results = await self._batcher(call.job)
             except TimeoutError:
                 raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
-            return _json(call.answer(results))
+            return answered(call.answer(results))
 
     async def _call(self, request: Request, body: bytes, verb: str) -> contract.Call:
         kind = intake.media_type(request)
@@ -134,18 +135,18 @@ class Desk:
         return contract.VERBS[verb](self.model, body, self.limits)
 
 
-def _json(content: answers.Answer, status: int = 200) -> Response:
+def answered(content: answers.Answer, status: int = 200) -> Response:
     """Not JSONResponse: a model may answer NaN, which TensorFlow Serving writes as such."""
     return Response(COMPACT.encode(content), status, media_type="application/json")
 
 
-def _error(status: int, message: str) -> Response:
-    return _json({"error": message}, status)
+def refused(status: int, message: str) -> Response:
+    return answered({"error": message}, status)
 
 
-async def _not_routed(request: Request, error: Exception) -> Response:
+async def not_routed(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return _error(status, f"{request.method} is not for {request.url.path}")
+    return refused(status, f"{request.method} is not for {request.url.path}")
 
 
 def _in_script(model: Model) -> str:

@@ -1,0 +1,345 @@
+"""`cnn faces` and `cnn serve faces`: enrol, verify, identify, forget, by a small embedder; strangers are refused."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+import warnings
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+from conftest import cnn
+from PIL import Image
+
+from cnn_keras import verification
+from cnn_keras.data.encoded import png
+from cnn_keras.fault import Fault
+from pipelines import embedder, faces, gallery, stages
+from pipelines.faces import Recogniser
+from pipelines.gallery import Settings
+from pipelines.serving.faces import FacesDesk, checked_key
+from pipelines.serving.limits import Limits
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+pytest_plugins = ["small_people"]
+KEY = "0123456789abcdef"
+
+
+class Oracle(Recogniser):
+    """A recogniser whose embedding of a picture is what its pixels say: a grey is a direction."""
+
+    def __init__(self, *, model="sha256:one", far=0.01, guard=None):
+        curve = [[0.1, 1e-4], [0.2, 1e-3], [0.4, 1e-2], [4.0, 1.0]]
+        self.facts = {"far": far, "head": False, "align": None, "size": [8, 8], "false_accepts": curve}
+        self.settings = Settings(model, 16, "verify/oracle")
+        self.folder = SimpleNamespace(parent=SimpleNamespace(name="oracle"))
+        self._guard = guard
+
+    def _vectors(self, files):
+        return [direction(int(np.asarray(Image.open(io.BytesIO(file)))[0, 0])) for file in files]
+
+
+def direction(grey):
+    """Greys of one ten are near each other, any two tens far apart: float32 (16,)."""
+    base = np.random.default_rng(grey // 10).normal(size=16)
+    vector = base + 0.05 * np.random.default_rng(1000 + grey).normal(size=16)
+    return (vector / np.linalg.norm(vector)).astype(np.float32)
+
+
+def face(grey):
+    return png(np.full((8, 8, 1), grey, np.uint8))
+
+
+@pytest.fixture
+def opened(tmp_path):
+    found = gallery.opened(str(tmp_path / "faces.db"))
+    yield found
+    found.close()
+
+
+@pytest.fixture
+def known(opened):
+    """A gallery of ten people with one photograph each."""
+    photos = [(f"p{person}", face(10 * person), f"{person}.png") for person in range(10)]
+    assert faces.enrol(opened, Oracle(), photos) == (10, [])
+    return opened
+
+
+def test_people_are_named_and_strangers_refused(known):
+    answers = faces.identify(known, Oracle(), [face(10 * person + 3) for person in range(20)], None)
+    assert [answer.name for answer in answers] == [f"p{person}" for person in range(10)] + [None] * 10
+    assert all(answer.distance > answer.threshold.distance for answer in answers[10:])
+    assert len({answer.threshold for answer in answers}) == 1
+    assert answers[0].threshold == faces.Threshold(pytest.approx(0.2), 0.01, True)
+
+
+def test_the_threshold_shares_the_rate_among_all_that_are_compared():
+    oracle = Oracle()
+    assert oracle.threshold(None).distance == pytest.approx(0.4)
+    assert oracle.threshold(None, 10).distance == pytest.approx(0.2)
+    assert oracle.threshold(0.1, 100).distance == pytest.approx(0.2)
+    beyond = oracle.threshold(1e-4, 100)
+    assert not beyond.measured
+    assert 0 <= beyond.distance < 0.1
+    with pytest.raises(Fault, match="--far must be between 0 and 1, got 1"):
+        oracle.threshold(1)
+
+
+def test_a_curve_of_false_accepts_keeps_its_rates_and_is_strict_below_them():
+    rng = np.random.default_rng(0)
+
+    def strangers(count):
+        rows = rng.normal(size=(2, count, 16))
+        return 2 - 2 * np.prod(rows / np.linalg.norm(rows, axis=2, keepdims=True), axis=0).sum(axis=1)
+
+    few, many = strangers(3000), strangers(300_000)
+    same = np.append(np.zeros(len(few), bool), True)
+    curve = verification.false_accept_curve(verification.rates(np.append(few, 0.01), same))
+    assert len(curve) <= 64
+    for far, measured in ((0.1, True), (0.01, True), (0.001, True), (1e-4, False)):
+        threshold, known = verification.threshold_for(curve, far)
+        assert known is measured
+        assert (many <= threshold).mean() < 3 * far
+        assert not measured or (many <= threshold).mean() > far / 4
+
+
+def test_somebody_is_verified_under_the_own_name_only(known):
+    own, other = faces.verify(known, Oracle(), "p4", [face(43), face(53)], None)
+    assert (own.name, other.name) == ("p4", None)
+    assert own.distance < own.threshold.distance == pytest.approx(0.4)
+    with pytest.raises(Fault, match="got 'ghost'"):
+        faces.verify(known, Oracle(), "ghost", [face(1)], None)
+    with pytest.raises(Fault, match="must be of the model sha256:two"):
+        faces.verify(known, Oracle(model="sha256:two"), "p4", [face(43)], None)
+
+
+def test_a_file_that_is_no_picture_gets_its_reason_and_costs_nobody_else_an_answer(known):
+    broken, fine = faces.identify(known, Oracle(), [b"text", face(33)], None)
+    assert broken.name is None
+    assert broken.problem
+    assert fine.name == "p3"
+    added, problems = faces.enrol(known, Oracle(), [("new", b"text", "a.txt"), ("new", face(120), "b.png")])
+    assert added == 1
+    assert problems[0][0] == "a.txt"
+
+
+def test_an_empty_gallery_knows_nobody(opened, known):
+    for person in range(10):
+        known.forget(f"p{person}")
+    (answer,) = faces.identify(known, Oracle(), [face(3)], None)
+    assert (answer.name, answer.distance) == (None, None)
+
+
+def test_who_is_not_alive_is_not_let_in(known):
+    guarded = Oracle(guard=lambda file: 0.9 if file == face(43) else 0.2)
+    alive, printed = faces.verify(known, guarded, "p4", [face(43), face(44)], None)
+    assert (alive.name, alive.alive) == ("p4", 0.9)
+    assert (printed.name, printed.alive) == (None, 0.2)
+    assert printed.distance < printed.threshold.distance
+    assert [answer.name for answer in faces.identify(known, guarded, [face(43), face(44)], None)] == ["p4", None]
+
+
+@pytest.mark.slow
+def test_a_classifier_of_live_and_spoof_guards_a_gallery(exported, tmp_path):
+    """scikit-learn's digits again: zeros are alive."""
+    photos = tmp_path / "photos"
+    shutil.copytree(exported.photos / "0", photos / "live")
+    shutil.copytree(exported.photos / "1", photos / "spoof")
+    recipe = exported.recipe.read_text().replace("path: photos", f"path: {photos}").replace("epochs: 4", "epochs: 6")
+    (tmp_path / "liveness.yaml").write_text(recipe)
+    assert cnn("run", tmp_path / "liveness.yaml", "--runs", tmp_path / "runs") == 0
+    guard = faces.Guard(str(tmp_path / "runs/classify/liveness/export/liveness"), tmp_path)
+    live, spoof = (
+        np.mean([guard(file.read_bytes()) > faces.SURE for file in sorted((photos / kind).iterdir())])
+        for kind in ("live", "spoof")
+    )
+    assert live > 0.8
+    assert spoof < 0.2
+    assert guard(b"text") == 0
+    other = faces.Guard(str(exported.run / "export" / "small"), tmp_path)
+    with pytest.raises(Fault, match="must have a class live"):
+        other(next((photos / "live").iterdir()).read_bytes())
+
+
+# The command line
+
+
+@pytest.fixture
+def typed(faces, tmp_path, capsys):
+    """A function that types `cnn faces …`, and gives the exit code and what was said as JSON or text."""
+
+    def say(*arguments):
+        asks = arguments[0] in ("enrol", "verify", "identify")
+        runs = ["--runs", faces / "runs"] if asks else []
+        code = cnn("faces", *arguments, "--gallery", tmp_path / "faces.db", *runs)
+        out, err = capsys.readouterr()
+        return SimpleNamespace(code=code, out=out, err=err, json=json.loads(out) if "--json" in arguments else None)
+
+    return say
+
+
+def test_a_gallery_from_the_first_enrolment_to_the_last_that_is_forgotten(faces, tmp_path, typed):
+    people = faces / "people"
+    first = tmp_path / "first"
+    for person in range(12):
+        (first / f"p{person}").mkdir(parents=True)
+        shutil.copy(people / f"p{person}" / "0.png", first / f"p{person}")
+    assert typed("list").code == Fault.INPUT
+    assert "--model is required" not in typed("list").err
+    assert typed("enrol", first, "--model", faces / "small.yaml").code == 0
+    again = typed("enrol", first, "--json")
+    assert again.json == {"enrolled": 0, "known": 12, "problems": {}}
+    assert [(row["name"], row["photos"]) for row in typed("list", "--json").json][:2] == [("p0", 1), ("p1", 1)]
+    own = people / "p3" / "0.png"
+    (answer,) = typed("identify", own, "--json").json
+    assert answer["name"] == "p3"
+    assert answer["distance"] == pytest.approx(0, abs=1e-5)
+    assert answer["false_accept_rate"] == 0.1
+    refused = typed("verify", "p4", own, "--far", "0.001", "--json")
+    assert refused.code == Fault.GATE
+    assert refused.json[0]["name"] is None
+    assert typed("export", tmp_path / "p3.jsonl", "--name", "p3").code == 0
+    (line,) = (tmp_path / "p3.jsonl").read_text().splitlines()
+    vector = np.array(json.loads(line)["embedding"], "<f4")
+    assert np.linalg.norm(vector) == pytest.approx(1, rel=1e-5)
+    stored = (tmp_path / "faces.db").read_bytes() + (tmp_path / "faces.db-wal").read_bytes()
+    assert vector.tobytes()[:8] in stored
+    assert typed("forget", "p3").code == 0
+    left = b"".join(file.read_bytes() for file in tmp_path.glob("faces.db*"))
+    assert not any(vector.tobytes()[start : start + 8] in left for start in range(0, vector.nbytes, 8))
+    assert typed("forget", "p3").code == Fault.INPUT
+
+
+def test_what_cannot_be_enrolled_says_what_to_do(faces, tmp_path, typed):
+    picture = faces / "people" / "p0" / "0.png"
+    assert "--name is required" in typed("enrol", picture, "--model", faces / "small.yaml").err
+    assert "found nothing at" in typed("enrol", tmp_path / "nowhere", "--model", faces / "small.yaml").err
+    assert "must not be given" in typed("enrol", faces / "people", "--name", "ada").err
+    assert "--gallery must be a gallery that is there" in typed("enrol", picture, "--name", "ada").err
+    (tmp_path / "empty" / "ada").mkdir(parents=True)
+    assert typed("enrol", tmp_path / "empty").code == Fault.DATA
+
+
+def test_the_version_with_the_gallerys_digest_is_taken_however_many_came_after(faces, tmp_path):
+    export = faces / "runs" / "verify" / "small" / "export" / "small"
+    shutil.copytree(export / "1", tmp_path / "small" / "1")
+    shutil.copytree(export / "1", tmp_path / "small" / "2")
+    facts = stages.read_json(export / "1" / embedder.FACTS)
+    stages.write_json(tmp_path / "small" / "2" / embedder.FACTS, {**facts, "model": "sha256:other"})
+    assert faces_version(tmp_path / "small", facts["model"]) == "1"
+    assert faces_version(tmp_path / "small", None) == "2"
+    with pytest.raises(Fault, match="it has been trained again since"):
+        faces_version(tmp_path / "small", "sha256:gone")
+    with pytest.raises(Fault, match="must be an embedder that the task verify exported"):
+        faces_version(tmp_path, None)
+
+
+def faces_version(folder, model):
+    return faces.version_of(folder, model).name
+
+
+# HTTP
+
+
+@pytest.fixture
+def client(known):
+    app = FacesDesk(known, Oracle(), Limits(), key=KEY).application()
+    with TestClient(app, headers={"Authorization": f"Bearer {KEY}"}) as found:
+        yield found
+
+
+IMAGE = {"Content-Type": "image/png"}
+
+
+def test_the_verbs_over_http(client):
+    assert len(client.get("/faces/people").json()["people"]) == 10
+    (answer,) = client.post("/faces/identify", content=face(73), headers=IMAGE).json()["answers"]
+    assert answer["name"] == "p7"
+    assert answer["threshold"] == pytest.approx(0.2)
+    strict = client.post("/faces/identify?far=1e-9", content=face(73), headers=IMAGE).json()["answers"][0]
+    assert strict["name"] is None
+    assert client.post("/faces/people/Ada Lovelace", content=face(150), headers=IMAGE).json()["enrolled"] == 1
+    verified = client.post("/faces/people/Ada Lovelace/verify", files={"file": face(151)}).json()["answers"][0]
+    assert verified["name"] == "Ada Lovelace"
+    exported = client.get("/faces/people/Ada Lovelace").json()
+    np.testing.assert_allclose(exported["photos"][0]["embedding"], direction(150), rtol=1e-6)
+    assert client.delete("/faces/people/Ada Lovelace").json() == {"name": "Ada Lovelace", "forgotten": 1}
+    assert client.get("/faces/people/Ada Lovelace").status_code == 404
+    assert client.get("/healthz").json()["status"] == "ok"
+    assert 'kind="identify"' in client.get("/metrics").text
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "content", "headers", "status"),
+    [
+        ("POST", "/faces/identify", b"text", IMAGE, 400),
+        ("POST", "/faces/identify", face(1), {}, 415),
+        ("POST", "/faces/identify?far=2", face(1), IMAGE, 400),
+        ("POST", "/faces/identify?far=x", face(1), IMAGE, 400),
+        ("POST", "/faces/people/ghost/verify", face(1), IMAGE, 404),
+        ("POST", "/faces/people/%20", face(1), IMAGE, 400),
+        ("POST", "/faces/people/ada", b"", IMAGE, 400),
+        ("POST", "/faces/people/ada", b"0" * (17 * 2**20), IMAGE, 413),
+        ("DELETE", "/faces/people/ghost", b"", {}, 404),
+        ("PUT", "/faces/people/p1", b"", {}, 405),
+        ("GET", "/nothing", b"", {}, 404),
+    ],
+)
+def test_what_cannot_be_answered_is_refused_with_a_reason(client, method, path, content, headers, status):
+    answer = client.request(method, path, content=content, headers=headers)
+    assert answer.status_code == status
+    assert answer.json()["error"]
+
+
+def test_without_the_key_nothing_is_answered_but_health(client, known):
+    for header in ({"Authorization": "Bearer nobody"}, {"Authorization": ""}, {"Authorization": f"Basic {KEY}"}):
+        for method, path in (("GET", "/faces/people"), ("DELETE", "/faces/people/p1"), ("GET", "/metrics")):
+            assert client.request(method, path, headers=header).status_code == 401
+        assert client.post("/faces/people/eve", content=face(1), headers={**IMAGE, **header}).status_code == 401
+    assert client.get("/healthz", headers={"Authorization": ""}).status_code == 200
+    assert known.count() == 10
+
+
+def test_beyond_loopback_there_must_be_a_key_that_cannot_be_guessed(tmp_path, monkeypatch, capsys):
+    assert checked_key("", loopback=True) == ""
+    assert checked_key(KEY, loopback=False) == KEY
+    for key in ("short", "with a space in between", "ünïcode-ünïcode-ü"):
+        with pytest.raises(Fault, match="CNN_API_KEY must be 16"):
+            checked_key(key, loopback=True)
+    monkeypatch.delenv("CNN_API_KEY", raising=False)
+    assert cnn("serve", "faces", "--host", "0.0.0.0", "--gallery", tmp_path / "faces.db") == Fault.INPUT
+    assert "CNN_API_KEY is required unless --host is loopback" in capsys.readouterr().err
+
+
+def test_a_gallery_of_another_model_is_a_503_with_its_reason(known):
+    with TestClient(FacesDesk(known, Oracle(model="sha256:two"), Limits()).application()) as client:
+        answer = client.post("/faces/identify", content=face(3), headers=IMAGE)
+    assert answer.status_code == 503
+    assert "two models' embeddings cannot be compared" in answer.json()["error"]
+
+
+@pytest.mark.slow
+def test_cnn_serve_faces_answers_and_stops_when_told(faces, tmp_path, typed):
+    picture = faces / "people" / "p1" / "0.png"
+    assert typed("enrol", picture, "--name", "p1", "--model", faces / "small.yaml").code == 0
+    start = "from pipelines.cli import main; main()"
+    command = [sys.executable, "-c", start, "serve", "faces", "--port", "0", "--runs", str(faces / "runs")]
+    environment = os.environ | {"CNN_GALLERY": str(tmp_path / "faces.db"), "CNN_API_KEY": KEY}
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
+        line = next(line for line in process.stdout if "is ready at" in line)
+        url = f"{line.split()[-1]}/faces/identify"
+        request = urllib.request.Request(url, picture.read_bytes(), {**IMAGE, "Authorization": f"Bearer {KEY}"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            assert json.load(answer)["answers"][0]["name"] == "p1"
+        with pytest.raises(urllib.error.HTTPError, match="401"):
+            urllib.request.urlopen(urllib.request.Request(url, picture.read_bytes(), IMAGE), timeout=30)
+        process.terminate()
+        assert process.wait(30) == 0
