@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.data import alignment, augment, identities, read, records
+from cnn_keras.data import augment, identities, read, records
 from cnn_keras.data.batch import Shape
 from cnn_keras.data.encoded import plain, png
 from cnn_keras.data.identities import Layout
@@ -184,32 +184,3 @@ def test_a_pgm_file_becomes_a_png_of_the_same_pixels(tmp_path):
     data, notes = plain(b"P5\n4 3\n255\n" + pixels.tobytes())
     assert notes == ["ppm"]
     np.testing.assert_array_equal(tf.io.decode_image(data).numpy()[..., 0], pixels)
-
-
-def test_aligned_eyes_stand_at_their_places():
-    """A bright and a darker eye, one above the other: the head lies on its side."""
-    image = np.zeros((60, 60, 1), np.uint8)
-    image[10:13, 30:33], image[44:47, 30:33] = 255, 120  # centres 11.5 and 45.5 from the top, 31.5 from the left
-    found = alignment.upright(image, alignment.Eyes((31.5, 11.5), (31.5, 45.5)), size=(100, 100))[..., 0]
-    assert found.shape == (100, 100)
-    assert (found[37:39, 32:34] > 240).all()  # 38 down, 33 across
-    assert (abs(found[37:39, 66:68].astype(int) - 120) < 10).all()  # 67 across
-    assert (found > 10).sum() <= 2 * 4 * 4
-
-
-def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_path):
-    (tmp_path / "eyes.csv").write_text("path,left_x,left_y,right_x,right_y\na/1.png,2,3,6,3\n")
-    picture = png(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
-    items = [Item(name, "a", lambda: picture) for name in ("a/1.png", "a/2.png")]
-    missed = []
-    aligner = alignment.annotated(tmp_path / "eyes.csv")
-    first, second = alignment.applied(items, aligner, size=(12, 10), missed=missed)
-    assert tf.io.decode_image(first.read()).shape == (12, 10, 1)
-    assert second.read() == picture
-    assert missed == ["a/2.png"]
-
-
-def test_a_list_of_eyes_without_its_columns_is_refused(tmp_path):
-    (tmp_path / "eyes.csv").write_text("path,left_x\na/1.png,2\n")
-    with pytest.raises(Fault, match="it lacks left_y"):
-        alignment.annotated(tmp_path / "eyes.csv")
