@@ -1,8 +1,8 @@
 """The nearest of many embeddings: exactly, by one matrix product, and beyond that by an approximate index.
 
 The index is usearch's: Malkov and Yashunin, "Efficient and robust approximate nearest neighbor search using
-hierarchical navigable small world graphs", 2018, over numbers of 16 bits. Its candidates are measured again with the
-32 bits that were given, so that a distance is the same whichever way it was found. It lives in memory only: there is no
+hierarchical navigable small world graphs", 2018, over numbers of 8 bits. Its candidates are measured again with the 32
+bits that were given, so that a distance is the same whichever way it was found. It lives in memory only: there is no
 file of it that somebody would have to be removed from.
 
 Embeddings are float32 of length 1; distances are squared, ‖f − f′‖² = 2 − 2·f·f′, between 0 and 4.
@@ -118,6 +118,8 @@ def _ordered(distances, rows):
 def _indexed(ids, vectors):
     from usearch.index import Index
 
-    index = Index(ndim=vectors.shape[1], metric="ip", dtype="f16", connectivity=16, expansion_search=96)
+    index = Index(
+        ndim=vectors.shape[1], metric="ip", dtype="i8", connectivity=16, expansion_add=64, expansion_search=128
+    )
     index.add(ids, vectors)
     return index

@@ -84,7 +84,8 @@ def reader(loaded: Any, top: int) -> Reading:
         return partial(_steered, default)
     if "serving_classify" not in loaded.signatures:
         raise Fault(
-            "MODEL must be a classifier, a detector or one that steers, got an embedder; ask its signature `verify` by `cnn serve`"
+            "MODEL must be a classifier, a detector or one that steers, got an embedder; `cnn faces` asks it who "
+            "somebody is, its signature `verify` by `cnn serve` about pairs"
         )
     return partial(_classified, loaded.signatures["serving_classify"], top)
 

@@ -64,7 +64,7 @@ def test_nothing_of_who_is_removed_stays_in_memory():
     rows = directions(60, 64)
     found = Neighbours(64, exact=20)
     found.add(np.arange(60), rows)
-    pieces = [rows[10].astype(kind).tobytes()[:16] for kind in ("f4", "f2")]
+    pieces = [rows[10].tobytes()[:16], np.asarray(found._index.get(10, "i8")).tobytes()[:16]]
 
     def held():
         return found._vectors.tobytes() + bytes(found._index.save())

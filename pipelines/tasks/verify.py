@@ -32,7 +32,13 @@ class Recipe(recipes.Recipe):
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe: the files of the source, and the code."""
     code = embedder.depends(stage, recipe)
-    return {**code, "files": people.files_digest(recipe.data)} if stage == "prepare" else code
+    if stage != "prepare":
+        return code
+    if recipe.train.loss == "none" and not recipe.model.weights:  # here, so that such a recipe can still be shown
+        raise Fault("model.weights is required with train.loss: none, which trains nothing; --set model.weights=FILE")
+    if recipe.data.align and recipe.data.align.by != "opencv" and not recipe.data.align.found.exists():
+        raise Fault(f"data.align.path must be there, got {recipe.data.align.path}")
+    return {**code, "files": people.files_digest(recipe.data)}
 
 
 def check(recipe: Recipe) -> None:
@@ -44,8 +50,6 @@ def check(recipe: Recipe) -> None:
     composed = augment.compose(recipe.augment, size=recipe.data.size)
     if composed is not None and composed.mixes:
         raise Fault("augment must not mix pictures for verification: a mixture shows nobody")
-    if recipe.train.loss == "none" and not recipe.model.weights:
-        raise Fault("model.weights is required with train.loss: none, which trains nothing; --set model.weights=FILE")
     embedder.assemble(recipe, {"normalization": {"axis": None, "mean": 0.0, "variance": 1.0}}, loaded=False)
     keras.utils.clear_session()
 
