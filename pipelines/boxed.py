@@ -8,29 +8,25 @@
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import intake, stages
+from pipelines import box_checks, box_records, intake, stages
 from pipelines import recipe as recipes
-from pipelines.intake import Examined, Problem
+from pipelines.box_checks import Kept
+from pipelines.box_records import Columns
 from pipelines.labelled import test_split as test_split
 from pipelines.labelled import validation_split as validation_split
 from pipelines.recipe import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
-    from cnn_keras.data.annotations import Item, Object
+    from cnn_keras.data.annotations import Item
     from cnn_keras.data.batch import Shape
     from pipelines.stages import Run
-
-SAMPLES = 30  # pictures on the contact sheet
-COUNTS = (1, 2, 3, 5, 6, 9, 12)  # of anchors, to compare the chosen count with
-ROUNDING = 1.0  # pixels that a box may stick out, as annotators' tools round, before it is said
-DROPPED = "box dropped"
 
 
 class Tile(Section):
@@ -62,6 +58,14 @@ class Cards(Section):
     empty: Fraction = 0.15
 
 
+class Proposals(Section):
+    """How selective search looks for regions: see `pipelines.proposals`."""
+
+    most: Positive = 2000  # in one picture
+    mode: Literal["single", "fast", "quality"] = "fast"
+    side: Positive = 400  # pixels of the longer side at which a picture is searched
+
+
 class Data(Section):
     """Where the images and their boxes come from, and what shape they are given."""
 
@@ -74,6 +78,7 @@ class Data(Section):
     channels: Literal[3] = 3
     fit: Literal["pad", "stretch"] = "pad"
     tile: Tile | None = None
+    proposals: Proposals | None = None  # for R-CNN and Fast R-CNN, which are given regions
     composites: Composites | None = None
     cards: Cards | None = None
     validation: Fraction = 0.1
@@ -84,59 +89,47 @@ class Data(Section):
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
 
 
-class Kept(NamedTuple):
-    """An image that can be used, with what is in it; its `objects` are inside it and have a class."""
-
-    item: "Item"
-    digest: str
-    size: tuple[int, int]  # height, width
-
-
-class Columns(NamedTuple):
-    """What a record of boxes is made of."""
-
-    classes: Sequence[str]
-    most: int  # rows of boxes
-    landmarks: Sequence[str] = ()
-
-
 def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
     items, declared = annotated(data, run.recipe.seed)
     examined = intake.examine(items, console=run.console)
-    kept, boxes = _checked(items, examined, data)
+    kept, boxes = box_checks.checked(items, examined, data)
     problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
     intake.report(
         [*problems, *boxes], len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
-    _refuse_dropped(items, boxes, data)
+    box_checks.refuse_dropped(items, boxes, data)
     classes = class_names(kept, declared, data)
     splits = _tiled(kept, splits_of(kept, data, run.recipe.seed), data)
     if len(splits["train"]) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
     stages.write_text(folder / "split.csv", _split_csv(splits))
     seen = [one for split, members in splits.items() if split != "test" or not data.tile for one in members]
-    most = max(1, *(len(_learnt(one.item.objects)) for one in seen))  # photographs have more, but those are in `truth`
+    most = max(
+        1, *(len(box_records.learnt(one.item.objects)) for one in seen)
+    )  # photographs have more, but those are in `truth`
     landmarks = landmark_names(kept)
-    _write_records(run, folder, splits, Columns(classes, most, landmarks))
+    columns = Columns(classes, most, landmarks, box_records.proposed(run, splits) if data.proposals else {})
+    box_records.write(run, folder, splits, columns)
     truths = {split: coco_truth(members, classes) for split, members in splits.items()}
     for split in truths.keys() - {"train"}:
         stages.write_json(folder / f"truth-{split}.json", truths[split])
     facts = {
-        **_counted(splits, classes),
+        **box_records.counted(splits, classes),
         "source": data.source,
         "location": str(data.path or data.source),
         "classes": classes,
         "most_boxes": most,
         "landmarks": landmarks,
-        **(_anchors(run, _sizes(splits["train"], data), data.anchors) if data.anchors else {"anchors": []}),
+        "proposals": box_records.lengths(columns)[2],
+        **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
         "problems": {kind: len(group) for kind, group in intake.grouped([*problems, *boxes]).items()},
     }
     content = [most, facts["anchors"], stages.file_digest(folder / "split.csv"), *shape_of(data)]
     facts["digest"] = stages.digest([*content, truths])  # not of the location: data that moved is the same data
     stages.write_json(folder / "data.json", facts)
-    _draw_data(folder, splits, facts, data)
+    box_records.draw(folder, splits, facts, data)
     shares = ", ".join(f"{len(splits[split]):,} {split} with {facts['boxes'][split]:,} boxes" for split in splits)
     run.console.print(f"          {len(classes)} classes; images: {shares}; at most {most} boxes in one")
     return facts
@@ -145,6 +138,8 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
 def depends(recipe: Any) -> dict[str, Any]:
     """What the result of `prepare` depends on besides the recipe: the files of the source, and the code."""
     code = ["cnn_keras/data", "cnn_keras/anchors.py", "cnn_keras/boxes.py", "pipelines/intake.py", "pipelines/boxed.py"]
+    code += ["pipelines/box_checks.py", "pipelines/box_records.py"]
+    code += ["pipelines/proposals.py"] if recipe.data.proposals else []
     return {"code": stages.code_digest(*code), "files": files_digest(recipe.data)}
 
 
@@ -287,7 +282,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         if not item.objects:
             continue
         extent = tuple(image.shape[:2])
-        moved = boxes.letterbox(_fractions(item.objects, extent), extent, data.size, fit=data.fit)
+        moved = boxes.letterbox(box_records.fractions(item.objects, extent), extent, data.size, fit=data.fit)
         found.append({"image": frame(image, data.size, fit=data.fit).numpy(), "boxes": moved.numpy()})
         if len(found) == count:
             break
@@ -295,70 +290,6 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         raise Fault(f"{data.source} must hold at least one readable image with a box, got none", code=Fault.DATA)
     most = max(len(one["boxes"]) for one in found)
     return [{**one, "boxes": np.pad(one["boxes"], ((0, most - len(one["boxes"])), (0, 0)))} for one in found]
-
-
-def _checked(items: "Sequence[Item]", examined: Sequence[Examined], data: Data) -> tuple[list[Kept], list[Problem]]:
-    """What can be used of each image that can be read, and what is odd about its boxes."""
-    kept, problems = [], []
-    for item, found in zip(items, examined, strict=True):
-        for kind, detail in item.troubles:
-            background = kind == "without annotation"
-            problems.append(Problem(kind, item.id, detail, "kept as background" if background else DROPPED))
-        if found.digest is None:
-            continue
-        if item.size and tuple(item.size) != tuple(found.size):
-            stated, real = (f"{width}x{height}" for height, width in (item.size, found.size))
-            problems.append(
-                Problem("size differs", item.id, f"annotated as {stated}, is {real}", "boxes kept as they are")
-            )
-        objects: dict[Any, Object] = {}
-        for one in item.objects:
-            good, trouble = _inside(one, found.size, data)
-            key = (one.name, one.box)
-            if good is not None and key in objects:
-                good, trouble = None, ("duplicate box", DROPPED)
-            if trouble:
-                box = ", ".join(f"{value:.6g}" for value in one.box)
-                problems.append(Problem(trouble[0], item.id, f"{one.name} [{box}]", trouble[1]))
-            if good is not None:
-                objects[key] = good
-        kept.append(Kept(item._replace(objects=tuple(objects.values())), found.digest, found.size))
-    return kept, problems
-
-
-def _inside(one: "Object", size: tuple[int, int], data: Data) -> "tuple[Object | None, tuple[str, str] | None]":
-    """The box cut to its image, None where it is of no use; and the kind of trouble with it and what was done."""
-    (left, top, right, bottom), (height, width) = one.box, size
-    if data.classes and one.name not in data.classes:
-        return None, ("unknown class", DROPPED)
-    if right < left or bottom < top:
-        return None, ("inverted box", DROPPED)
-    if right == left or bottom == top:
-        return None, ("empty box", DROPPED)
-    cut = (max(left, 0.0), max(top, 0.0), min(right, float(width)), min(bottom, float(height)))
-    if cut[2] <= cut[0] or cut[3] <= cut[1]:
-        return None, ("box outside the image", DROPPED)
-    if right - left < 1 or bottom - top < 1:
-        return None, ("box smaller than a pixel", DROPPED)
-    out = max(abs(given - kept) for given, kept in zip(one.box, cut, strict=True))
-    if out <= ROUNDING:
-        return one._replace(box=cut), None
-    if data.out_of_bounds == "drop":
-        return None, ("box out of bounds", DROPPED)
-    return one._replace(box=cut), ("box out of bounds", "box clipped")
-
-
-def _refuse_dropped(items: "Sequence[Item]", problems: Sequence[Problem], data: Data) -> None:
-    dropped = Counter(problem.kind for problem in problems if problem.action == DROPPED)
-    bad, said = sum(dropped.values()), (kind for item in items for kind, _ in item.troubles)
-    total = sum(len(item.objects) for item in items) + sum(kind != "without annotation" for kind in said)
-    if bad > data.max_bad * total:
-        kinds = ", ".join(f"{count} {kind}" for kind, count in dropped.most_common())
-        raise Fault(
-            f"data.max_bad must be at least the share of boxes dropped, got {data.max_bad:.0%} and {bad} of {total} "
-            f"({bad / total:.0%}): {kinds}. problems.csv lists them; mend them, or raise data.max_bad.",
-            code=Fault.DATA,
-        )
 
 
 def _rarest(kept: Sequence[Kept], groups: Sequence[str], *, least: int) -> list[str]:
@@ -414,20 +345,6 @@ def _split_csv(splits: dict[str, list[Kept]]) -> str:
     return out.getvalue()
 
 
-def _learnt(objects: "Sequence[Object]") -> "list[Object]":
-    """The objects that go into the records: crowds are known to the evaluation only."""
-    return [one for one in objects if not one.crowd]
-
-
-def _fractions(objects: "Sequence[Object]", size: tuple[int, int]) -> Any:
-    """Boxes in [0, 1] of an image of (height, width): float32 (M, 4)."""
-    import numpy as np
-
-    height, width = size
-    pixels = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
-    return np.clip(pixels / (width, height, width, height), 0, 1).astype(np.float32)
-
-
 def _shuffled(members: Sequence[Kept], seed: int) -> list[Kept]:
     """The images in an order that the seed draws; the tiles of one stay together, because decoding it takes long."""
     import numpy as np
@@ -438,122 +355,3 @@ def _shuffled(members: Sequence[Kept], seed: int) -> list[Kept]:
     for place, one in enumerate(drawn):
         first.setdefault(one.item.id.partition("@")[0], place)
     return sorted(drawn, key=lambda one: first[one.item.id.partition("@")[0]])
-
-
-def _write_records(run: "Run", folder: Path, splits: dict[str, list[Kept]], columns: Columns) -> None:
-    """Write the shards of each split, in the order of its images."""
-    from cnn_keras.data import records
-
-    with intake.progress(run.console) as bar:
-        task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
-        for split, members in splits.items():
-            rows = _record_rows(members, columns, told=lambda: bar.advance(task))
-            features = records.boxed(columns.most, len(columns.landmarks))
-            records.write(folder, split, rows, features=features)
-
-
-def _record_rows(members: Sequence[Kept], columns: Columns, *, told: Callable[[], None]) -> Iterator[tuple[Any, ...]]:
-    import numpy as np
-
-    from cnn_keras.data.encoded import plain
-
-    most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
-    for one in members:
-        objects = _learnt(one.item.objects)[:most]
-        boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
-        boxes[: len(objects)] = _fractions(objects, one.size)
-        named[: len(objects)] = [numbers[found.name] for found in objects]
-        difficult[: len(objects)] = [found.difficult for found in objects]
-        marks = [_landmarks(objects, one.size, columns)] if columns.landmarks else []
-        yield one.item.id, plain(one.item.read())[0], boxes, named, difficult, *marks
-        told()
-
-
-def _landmarks(objects: "Sequence[Object]", size: tuple[int, int], columns: Columns) -> Any:
-    """x, y in [0, 1] of an image of (height, width), and 1 for what is visible in it: float32 (most, landmarks, 3)."""
-    import numpy as np
-
-    height, width = size
-    found = np.zeros((columns.most, len(columns.landmarks), 3), np.float32)
-    for row, one in enumerate(objects):
-        for mark in one.landmarks:
-            seen = mark.visible and 0 <= mark.x <= width and 0 <= mark.y <= height
-            found[row, columns.landmarks.index(mark.name)] = mark.x / width, mark.y / height, seen
-    return found
-
-
-def _counted(splits: dict[str, list[Kept]], classes: Sequence[str]) -> dict[str, Any]:
-    """How many images, boxes – also of each class – and images of nothing each split has."""
-    found: dict[str, Any] = {"splits": {}, "boxes": {}, "class_boxes": {}, "background": {}}
-    for split, members in splits.items():
-        named = Counter(one.name for image in members for one in _learnt(image.item.objects))
-        found["splits"][split] = len(members)
-        found["boxes"][split] = named.total()
-        found["class_boxes"][split] = {name: named[name] for name in classes}
-        found["background"][split] = sum(not image.item.objects for image in members)
-    return found
-
-
-def _sizes(members: Sequence[Kept], data: Data) -> Any:
-    """Widths and heights of the boxes as the network sees them: float64 (N, 2), in [0, 1] of the frame."""
-    import numpy as np
-
-    from cnn_keras import boxes
-
-    sizes = [np.zeros((0, 2))]
-    by_extent: dict[tuple[int, int], list[Any]] = {}
-    for one in members:
-        by_extent.setdefault(one.size, []).append(_fractions(_learnt(one.item.objects), one.size))
-    for extent, found in by_extent.items():
-        moved = boxes.letterbox(np.concatenate(found), extent, data.size, fit=data.fit).numpy()
-        sizes.append(np.float64(moved[:, 2:]) - moved[:, :2])
-    return np.concatenate(sizes)
-
-
-def _anchors(run: "Run", sizes: Any, count: int) -> dict[str, Any]:
-    """The anchors of the chosen count, and how well they and other counts fit: shown, and returned as facts."""
-    from cnn_keras import anchors
-
-    if not len(sizes):
-        raise Fault("the training split must hold at least one box, got none", code=Fault.DATA)
-    table: dict[str, Any] = {}
-    for number in sorted({*COUNTS, count}):
-        found = anchors.found(sizes, number, seed=run.recipe.seed)
-        best = anchors.best_overlap(sizes, found)
-        fit = {"mean_iou": round(float(best.mean()), 4), "recall": round(float((best >= 0.5).mean()), 4)}
-        table[str(number)] = {"anchors": [[round(float(side), 5) for side in size] for size in found], **fit}
-        mark = "  ← data.anchors" if number == count else ""
-        line = f"mean IoU {fit['mean_iou']:.3f}, recall at 0.5 {fit['recall']:.3f}"
-        run.console.print(f"          {number:>2} anchors: {line}{mark}")
-    chosen = table[str(count)]
-    fit = {key: chosen[key] for key in ("mean_iou", "recall")}
-    return {"anchors": chosen["anchors"], "anchor_fit": fit, "anchor_table": table}
-
-
-def _draw_data(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], data: Data) -> None:
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data import records
-    from pipelines import box_sizes, charts, pictures
-
-    charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
-    box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
-    images, titles = [], []
-    read = records.read(folder, "train", features=records.boxed(facts["most_boxes"], len(facts["landmarks"])))
-    step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
-    for example in read.shard(step, 0).take(SAMPLES):
-        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False).numpy()
-        height, width = image.shape[:2]
-        rows = np.flatnonzero((example["boxes"][:, 2] > example["boxes"][:, 0]).numpy())
-        boxes = example["boxes"].numpy()[rows] * (width, height, width, height)
-        numbers = example["classes"].numpy()[rows]
-        names = [facts["classes"][number] if len(facts["classes"]) > 1 else "" for number in numbers]
-        drawn = pictures.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
-        for marks in example["landmarks"].numpy()[rows] if facts["landmarks"] else ():
-            drawn = pictures.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
-        images.append(drawn)
-        titles.append(Path(example["id"].numpy().decode()).name)
-    only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""
-    heading = f"{len(images)} of {facts['splits']['train']:,} training images, boxes as they are recorded{only}"
-    pictures.contact_sheet(images, titles, folder / "contact_sheet.png", columns=5, size=2.6, heading=heading)

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from pipelines.detection_errors import Detected
 
 Share = Annotated[float, Field(ge=0, le=1)]
-Candidates = Callable[[Any], tuple[Any, Any]]  # framed images, uint8 (batch, …), to what a family's `decode` gives
+Candidates = Callable[[Any, Any], tuple[Any, Any]]  # framed images and proposals, to what a family's `decode` gives
 AT_ONCE = 8  # tiles that the network takes at a time
 
 
@@ -48,12 +48,13 @@ class Reader:
     def __init__(self, candidates: Candidates, settings: Suppress, *, shape: "Shape") -> None:
         self.candidates, self.settings, self.shape = candidates, settings, shape
 
-    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor") -> "Detections":
+    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None) -> "Detections":
         """Detections in pictures.
 
         Args:
             images: uint8 (batch, height, width, 3), 0–255.
             sizes: int32 (batch, 2), (height, width) of each picture before it was framed.
+            proposals: float32 (batch, P, 4), in [0, 1] of the framed pictures, for a network that is given regions.
 
         Returns:
             The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
@@ -62,7 +63,7 @@ class Reader:
 
         from cnn_keras import boxes
 
-        found = boxes.suppress(*self.candidates(images), **self.settings.model_dump())
+        found = boxes.suppress(*self.candidates(images, proposals), **self.settings.model_dump())
         sizes = tf.cast(sizes, tf.float32)
         given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.shape.fit))
         return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
@@ -90,8 +91,8 @@ class TiledReader(Reader):
         super().__init__(candidates, settings, shape=shape)
         self.classes, self.size, self.overlap = classes, size, overlap
 
-    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor") -> "Detections":
-        """As of Reader, for a batch of one: a photograph that has not been framed."""
+    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None) -> "Detections":
+        """As of Reader, for a batch of one: a photograph that has not been framed; there are no proposals."""
         import tensorflow as tf
 
         from cnn_keras import boxes
@@ -150,7 +151,7 @@ def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[
     answers = []
     ask = tf.function(reader, autograph=False, reduce_retracing=True)
     for batch in batches:
-        detections = ask(batch["image"], batch["extent"])
+        detections = ask(batch["image"], batch["extent"], batch.get("proposals"))
         counts = detections.count.numpy()
         columns = [column.numpy() for column in detections[:3]]
         answers += [Detected(*(column[row, :count] for column in columns)) for row, count in enumerate(counts)]

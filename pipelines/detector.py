@@ -150,23 +150,27 @@ def network_of(model: "keras.Model") -> "keras.Model":
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
-def inputs_for(model: "keras.Model", images: Any, boxes: Any = None) -> Any:
-    """What the model takes: images alone, or a dictionary with the true boxes, which are none outside training."""
+def inputs_for(model: "keras.Model", images: Any, boxes: Any = None, proposals: Any = None) -> Any:
+    """What the model takes: images alone, or with the true boxes – in training, else none – or with proposals.
+
+    In training, true boxes stand before the proposals, as regions that hold something for sure.
+    """
     import tensorflow as tf
 
     names = {tensor.name for tensor in model.inputs}
     if names == {"image"}:
         return images
-    none = tf.zeros([tf.shape(images)[0], 1, 4])
-    return {"image": images, "boxes": none if boxes is None else boxes}
+    kind = (names - {"image"}).pop()
+    parts = [part for part in (boxes, proposals if kind == "proposals" else None) if part is not None]
+    return {"image": images, kind: tf.concat(parts, axis=1) if parts else tf.zeros([tf.shape(images)[0], 1, 4])}
 
 
 def given(model: "keras.Model") -> Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]]:
-    """A map from batches of {"image", "boxes", "classes"} to what `fit` takes: the model's inputs, and the truth."""
+    """A map from batches of {"image", "boxes", "classes", …} to what `fit` takes: the model's inputs, and the truth."""
 
     def apply(batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
         truth = {"boxes": batch["boxes"], "classes": batch["classes"]}
-        return inputs_for(model, batch["image"], batch["boxes"]), truth
+        return inputs_for(model, batch["image"], batch["boxes"], batch.get("proposals")), truth
 
     return apply
 
@@ -179,6 +183,17 @@ def resized(place: Any, batch: dict[str, Any], *, sides: Sequence[int], seed: in
     side = tf.gather(list(sides), tf.random.stateless_uniform([], key, 0, len(sides), tf.int32))
     images = tf.image.resize(batch["image"], tf.stack([side, side]), antialias=True)
     return {**batch, "image": tf.saturate_cast(tf.round(images), tf.uint8)}
+
+
+def fewer(place: Any, batch: dict[str, Any], *, regions: int, seed: int) -> dict[str, Any]:
+    """The batch with so many of its proposals, drawn for the `place` of the batch in the training."""
+    import tensorflow as tf
+
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 2], tf.int32), tf.cast(place, tf.int32))
+    chance = tf.random.stateless_uniform(tf.shape(batch["proposals"])[:2], key)
+    real = tf.reduce_any(batch["proposals"] != 0, axis=-1)  # padding comes last
+    _, chosen = tf.math.top_k(chance + tf.cast(real, tf.float32), tf.minimum(regions, tf.shape(chance)[1]))
+    return {**batch, "proposals": tf.gather(batch["proposals"], chosen, batch_dims=1)}
 
 
 def trainable(model: "keras.Model", builder: str, *, size: tuple[int, int]) -> "keras.Model":
@@ -226,8 +241,8 @@ def reader(run: "Run", model: "keras.Model", settings: Suppress) -> Reader:
     data, shape = run.recipe.data, boxed.shape_of(run.recipe.data)
     kind, network = family(run.recipe.model.builder), network_of(model)
 
-    def candidates(images: Any) -> Any:
-        return kind.decode(network, model(inputs_for(model, images), training=False))
+    def candidates(images: Any, proposals: Any = None) -> Any:
+        return kind.decode(network, model(inputs_for(model, images, proposals=proposals), training=False))
 
     if data.tile is None:
         return Reader(candidates, settings, shape=shape)
@@ -247,30 +262,36 @@ def write_detector(model: "keras.Model", reader: Reader, folder: Path, *, names:
 
     labels = tf.constant(names)
 
-    def answer(images: Any, sizes: Any) -> dict[str, Any]:
-        boxes, scores, classes, count = reader(images, sizes)
+    def answer(images: Any, sizes: Any, proposals: Any = None) -> dict[str, Any]:
+        boxes, scores, classes, count = reader(images, sizes, proposals)
         real = tf.sequence_mask(count, tf.shape(scores)[1])
         label = tf.where(real, tf.gather(labels, classes), "")
         return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count}
 
-    savedmodel.write_seer(model, folder, shape=reader.shape, answer=answer, whole=reader.whole)
+    asked = any(tensor.name == "proposals" for tensor in model.inputs)
+    savedmodel.write_seer(model, folder, shape=reader.shape, answer=answer, whole=reader.whole, proposals=asked)
 
 
 def compare_detector(
-    reader: Reader, folder: Path, examples: Iterable[dict[str, Any]], encoded: list[bytes], *, tolerance: float
+    reader: Reader,
+    folder: Path,
+    examples: Iterable[dict[str, Any]],
+    requests: list[dict[str, Any]],
+    *,
+    tolerance: float,
 ) -> dict[str, Any]:
     """Ask the trained and the exported model about the same pictures; raise a Fault where boxes or names differ.
 
-    `examples` are those of `encoded`, one by one: {"image", "extent"} in batches of one.
+    `examples` are those of `requests`, one by one: {"image", "extent"} in batches of one.
     """
     import numpy as np
     import tensorflow as tf
 
     exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
     difference, changed, pictures, compared = 0.0, 0, 0, 0
-    for example, data in zip(examples, encoded, strict=True):
-        wanted = reader(example["image"], example["extent"])
-        got = exported(image_bytes=tf.constant([data]))
+    for example, request in zip(examples, requests, strict=True):
+        wanted = reader(example["image"], example["extent"], example.get("proposals"))
+        got = exported(**{name: tf.constant(value) for name, value in request.items()})
         pictures += 1
         if int(wanted.count[0]) != int(got["count"][0]) or (wanted.classes.numpy() != got["class_id"].numpy()).any():
             changed += 1

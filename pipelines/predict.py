@@ -1,14 +1,15 @@
 """Predict: an exported model's answers about files and folders, as a table, CSV and pictures.
 
-A model of images is asked about image files, a detector about videos too, one of signals about CSV files, one of
-volumes about NIfTI files.
+A model of images is asked about image files, a detector about videos too, frame by frame, one of signals about CSV
+files, one of volumes about NIfTI files.
 """
 
 import csv
 import io
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby, islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -27,8 +28,8 @@ class Answer(NamedTuple):
     """What the model says of one file: classes with their probabilities, likeliest first, or what is wrong with it.
 
     A detector's `boxes` – left, top, right, bottom in pixels of the upright picture – belong to `classes` one by one,
-    and so do the `landmarks` of things that have some, x and y by name. A network that steers says an `angle`, and the
-    ends of the interval it lies in.
+    and so do the `landmarks` of things that have some, x and y by name. A video has an answer for each `frame`, from 0.
+    A network that steers says an `angle`, and the ends of the interval it lies in.
     """
 
     path: Path
@@ -37,6 +38,7 @@ class Answer(NamedTuple):
     boxes: list[list[float]] | None = None
     landmarks: list[dict[str, list[float]]] | None = None
     angle: tuple[float, float, float] | None = None  # said, low, high
+    frame: int | None = None
 
     def as_dict(self) -> dict[str, Any]:
         classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
@@ -47,10 +49,12 @@ class Answer(NamedTuple):
         found = [{**row, "box": box} for row, box in zip(classes, self.boxes, strict=True)]
         if self.landmarks is not None:
             found = [{**row, "landmarks": marks} for row, marks in zip(found, self.landmarks, strict=True)]
-        return {"path": str(self.path), "detections": found, "problem": self.problem}
+        which = {} if self.frame is None else {"frame": self.frame}
+        return {"path": str(self.path), **which, "detections": found, "problem": self.problem}
 
 
 Reading = Callable[[list[bytes]], list[Answer]]  # encoded images to answers that lack their paths
+FRAMES = 8  # of a video, that a detector is asked about at once
 
 
 def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) -> list[Answer]:
@@ -58,7 +62,7 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
     import tensorflow as tf
 
     from cnn_keras.data.read import IMAGE_SUFFIXES
-    from pipelines import measurements
+    from pipelines import measurements, videos
     from pipelines.savedmodel import newest
 
     loaded = tf.saved_model.load(str(newest(model)))
@@ -67,21 +71,24 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
         files = _files(images, measurements.library(noun).SUFFIXES, f"{noun}s")
         answers = [_ask_about(file, ranked, noun, top) for file in files]
     else:
-        found = list(_files(images, tuple(IMAGE_SUFFIXES), "image files"))
-        batches = (found[start : start + BATCH] for start in range(0, len(found), BATCH))
-        reading = reader(loaded, top)
-        answers = [answer for batch in batches for answer in _ask(reading, batch)]
+        moving = videos.SUFFIXES if _finds(loaded) else ()
+        found = list(_files(images, (*IMAGE_SUFFIXES, *moving), "image files"))
+        reading, answers = reader(loaded, top, newest(model)), []
+        for video, files in groupby(found, lambda file: file.name.lower().endswith(moving)):
+            if video:
+                answers += [answer for file in files for answer in _watch(loaded, file, newest(model), console)]
+            else:
+                answers += [answer for batch in _batched(files, BATCH) for answer in _ask(reading, batch)]
     _show(answers, console)
     return answers
 
 
-def reader(loaded: Any, top: int) -> Reading:
+def reader(loaded: Any, top: int, folder: Path) -> Reading:
     """What asks a loaded SavedModel about encoded images: a detector for boxes, a classifier for its `top` classes."""
-    default = loaded.signatures["serving_default"]
-    if "boxes" in default.structured_outputs:
-        return partial(_detected, default)
-    if "angle" in default.structured_outputs:
-        return partial(_steered, default)
+    if _finds(loaded):
+        return partial(_detected, loaded.signatures["serving_default"], folder)
+    if "angle" in loaded.signatures["serving_default"].structured_outputs:
+        return partial(_steered, loaded.signatures["serving_default"])
     if "serving_classify" not in loaded.signatures:
         raise Fault(
             "MODEL must be a classifier, a detector or one that steers, got an embedder; `cnn faces` asks it who "
@@ -90,8 +97,13 @@ def reader(loaded: Any, top: int) -> Reading:
     return partial(_classified, loaded.signatures["serving_classify"], top)
 
 
+def _finds(loaded: Any) -> bool:
+    """Whether the model says where things are."""
+    return "boxes" in loaded.signatures["serving_default"].structured_outputs
+
+
 def write_csv(answers: Sequence[Answer], path: Path) -> None:
-    """One row per file – path, label, probability or angle, problem – or per detection, with its box."""
+    """A row per file – path, label, probability or angle, problem – or per detection, with box and a video's frame."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if any(answer.angle is not None for answer in answers):
@@ -104,7 +116,8 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
     edges = ["left", "top", "right", "bottom"] if detector else []
     parts = next((list(answer.landmarks[0]) for answer in answers if answer.landmarks), [])
     edges += [f"{part}_{axis}" for part in parts for axis in ("x", "y")]
-    writer.writerow(["path", "label", "probability", *edges, "problem"])
+    framed = any(answer.frame is not None for answer in answers)
+    writer.writerow(["path", *(["frame"] if framed else []), "label", "probability", *edges, "problem"])
     for answer in answers:
         found = answer.classes if answer.boxes else answer.classes[:1] or [("", 0.0)]
         marks = [[value for point in one.values() for value in point] for one in answer.landmarks or ()]
@@ -112,19 +125,23 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
         for (label, probability), box in zip(found, places or [[]], strict=True):
             said = f"{probability:.6f}" if label else ""
             placed = [f"{edge:.1f}" for edge in box] or [""] * len(edges)
-            writer.writerow([answer.path, label, said, *placed, answer.problem or ""])
+            which = [answer.frame] if framed else []
+            writer.writerow([answer.path, *which, label, said, *placed, answer.problem or ""])
     write_text(path, out.getvalue())
 
 
 def draw(answers: Sequence[Answer], folder: Path) -> int:
-    """Draw each readable picture with its answer below it; return how many."""
+    """Draw each readable picture with its answer below it, each video with those of its frames; return how many."""
     from pipelines import pictures, steering_pictures
 
     folder.mkdir(parents=True, exist_ok=True)
-    drawable = [(number, answer) for number, answer in enumerate(answers) if not answer.problem]
-    for number, answer in drawable:
+    files = [list(group) for _, group in groupby(answers, lambda answer: answer.path)]
+    drawable = [(number, file) for number, file in enumerate(files) if not file[0].problem]
+    for number, (answer, *later) in drawable:
         path = folder / f"{number:04d}-{answer.path.stem}.png"
-        if answer.angle is not None:
+        if answer.frame is not None:
+            _write_video([answer, *later], path.with_suffix(".mp4"))
+        elif answer.angle is not None:
             said, low, high = answer.angle
             _write_picture(steering_pictures.steered(_pixels(answer.path), angle=said, interval=(low, high)), path)
         elif answer.boxes is None:
@@ -147,6 +164,18 @@ def boxed(pixels: Any, answer: Answer) -> Any:
     return drawn
 
 
+def _write_video(answers: Sequence[Answer], path: Path) -> None:
+    """The frames of a video again, with what was found in each."""
+    from pipelines import videos
+
+    def drawn() -> Iterator[Any]:
+        for frame, answer in zip(videos.frames(answers[0].path), answers, strict=False):
+            picture = boxed(frame, answer)
+            yield picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2]  # players want even sides
+
+    videos.write(path, drawn(), rate=videos.facts(answers[0].path).rate)
+
+
 def _write_picture(pixels: Any, path: Path) -> None:
     from PIL import Image
 
@@ -166,6 +195,12 @@ def _pixels(path: Path) -> Any:
             return measurements.pictured(library.read(path)[0])
     with Image.open(path) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+
+
+def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
+    source = iter(values)
+    while batch := list(islice(source, size)):
+        yield batch
 
 
 def _files(images: Sequence[Path], suffixes: tuple[str, ...], what: str) -> Iterator[Path]:
@@ -218,10 +253,49 @@ def _classified(classify: Any, top: int, encoded: list[bytes]) -> list[Answer]:
     ]
 
 
-def _detected(detect: Any, encoded: list[bytes]) -> list[Answer]:
+def _watch(loaded: Any, file: Path, folder: Path, console: Console) -> list[Answer]:
+    """An answer for each frame of a video, which is read as it is asked about."""
+    import numpy as np
     import tensorflow as tf
 
-    found = {key: value.numpy() for key, value in detect(image_bytes=tf.constant(encoded, tf.string)).items()}
+    from cnn_keras.data.encoded import Unreadable
+    from pipelines import intake, proposals, videos
+
+    detect = loaded.signatures["serving_tensor"]
+    answers: list[Answer] = []
+    try:
+        with intake.progress(console) as bar:
+            task = bar.add_task(file.name, total=videos.facts(file).frames or None)
+            for frames in _batched(videos.frames(file), FRAMES):
+                given = proposals.asked(folder, frames) if _regions(detect) else {}
+                found = _told(detect(image=tf.constant(np.stack(frames)), **given))
+                answers += [one._replace(path=file, frame=len(answers) + row) for row, one in enumerate(found)]
+                bar.advance(task, len(frames))
+    except Unreadable as error:
+        return [Answer(file, [], str(error))]
+    return answers or [Answer(file, [], "there are no frames in it")]
+
+
+def _regions(detect: Any) -> bool:
+    """Whether a signature must be given regions."""
+    return "proposals" in detect.structured_input_signature[1]
+
+
+def _detected(detect: Any, folder: Path, encoded: list[bytes]) -> list[Answer]:
+    import tensorflow as tf
+
+    from cnn_keras.data.encoded import decode
+    from pipelines import proposals
+
+    given = {}
+    if _regions(detect):
+        given = proposals.asked(folder, [decode(tf.constant(data), channels=3).numpy() for data in encoded])
+    return _told(detect(image_bytes=tf.constant(encoded, tf.string), **given))
+
+
+def _told(answered: dict[str, Any]) -> list[Answer]:
+    """A detector's answers about some pictures, which lack their paths."""
+    found = {key: value.numpy() for key, value in answered.items()}
     answers = []
     for row, count in enumerate(found["count"].tolist()):
         names = [label.decode() for label in found["label"][row, :count]]
@@ -263,12 +337,13 @@ def _ask_about(file: Path, ranked: Any, noun: str, top: int) -> Answer:
     return Answer(file, list(zip(labels, found["scores"][0, :top].numpy().tolist(), strict=True)))
 
 
-def _counted(answer: Answer) -> tuple[str, str, str]:
-    """What was found in one picture, as columns: "3 cat, 1 dog", the best score, and nothing."""
-    counts = Counter(label for label, _ in answer.classes)
+def _counted(answers: Sequence[Answer]) -> tuple[str, str, str]:
+    """What was found in a picture or a video, as columns: "3 cat, 1 dog", the best score, and the number of frames."""
+    counts = Counter(label for answer in answers for label, _ in answer.classes)
     said = ", ".join(f"{count} [bold]{escape(label)}[/]" for label, count in counts.most_common()) or "nothing"
-    best = max((score for _, score in answer.classes), default=None)
-    return said, "" if best is None else f"{best:.1%}", ""
+    best = max((score for answer in answers for _, score in answer.classes), default=None)
+    frames = "" if answers[0].frame is None else f"{len(answers)} frames"
+    return said, "" if best is None else f"{best:.1%}", frames
 
 
 def _show(answers: Sequence[Answer], console: Console) -> None:
@@ -276,12 +351,13 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
     steers = any(answer.angle is not None for answer in answers)
     for heading in ("file", "angle", "between", "and") if steers else ("file", "answer", "probability", "then"):
         table.add_column(heading, overflow="fold")  # whole names, if need be on two lines
-    for answer in answers:
+    files = [list(group) for _, group in groupby(answers, lambda answer: answer.path)]
+    for answer, *later in files:
         if answer.problem:
             table.add_row(escape(str(answer.path)), f"[red]{escape(answer.problem)}[/]")
             continue
         if answer.boxes is not None:
-            table.add_row(escape(str(answer.path)), *_counted(answer))
+            table.add_row(escape(str(answer.path)), *_counted([answer, *later]))
             continue
         if answer.angle is not None:
             table.add_row(escape(str(answer.path)), *(f"{value:+.3f}" for value in answer.angle))
@@ -291,4 +367,4 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
         table.add_row(escape(str(answer.path)), f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]")
     console.print(table)
     if unread := sum(answer.problem is not None for answer in answers):
-        console.print(f"{unread} of {len(answers)} could not be read")
+        console.print(f"{unread} of {len(files)} could not be read")

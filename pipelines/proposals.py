@@ -28,6 +28,7 @@ Mode = Literal["single", "fast", "quality"]
 
 SIDE = 400  # pixels of the longer side at which a picture is searched: finding nothing smaller saves most of the time
 LEAST = 0.02  # of that: boxes with a shorter side are left out
+SETTINGS = "proposals.json"  # beside an exported model that is given regions: arguments of `proposals`
 PART = 32  # pictures whose proposals are written at a time
 COUNTS = (100, 300, 1000, 2000)
 
@@ -66,6 +67,14 @@ def proposals(image: Array, *, most: int = 2000, mode: Mode = "fast", side: int 
     return corners.astype(np.float32)
 
 
+def asked(folder: Path, images: Sequence[Array]) -> dict[str, Array]:
+    """Return what an exported model in `folder` must be given besides these images, [H, W, 3]: its `proposals`."""
+    settings = stages.read_json(folder / "assets.extra" / SETTINGS)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = _padded(list(pool.map(partial(proposals, **settings), images)))
+    return {"proposals": found if found.shape[1] else np.zeros((len(images), 1, 4), np.float32)}
+
+
 def searched(
     images: Callable[[int], Iterable[Array]],
     path: Path,
@@ -75,6 +84,7 @@ def searched(
     console: Console,
     most: int = 2000,
     mode: Mode = "fast",
+    side: int = SIDE,
 ) -> Array:
     """Return the proposals of all images of a split, float32 [count, P, 4], read from disk, padded with zeros.
 
@@ -89,12 +99,12 @@ def searched(
     Raises:
         Fault: OpenCV is missing, or lacks the contributed modules.
     """
-    key = stages.digest([digest, count, most, mode, SIDE, LEAST, _opencv().__version__])[:12]
+    key = stages.digest([digest, count, most, mode, side, LEAST, _opencv().__version__])[:12]
     final = path.with_name(f"{path.name}-{key}.npy")
     if not final.is_file():
         parts = final.with_suffix(".parts")
         parts.mkdir(parents=True, exist_ok=True)
-        _search(images, parts, count=count, console=console, find=partial(proposals, most=most, mode=mode))
+        _search(images, parts, count=count, console=console, find=partial(proposals, most=most, mode=mode, side=side))
         _save(final, _padded([row for part in sorted(parts.glob("*.npy")) for row in np.load(part)]))
         shutil.rmtree(parts)
     kept: Array = np.load(final, mmap_mode="r")

@@ -140,8 +140,9 @@ def write_seer(
     folder: Path,
     *,
     shape: "Shape",
-    answer: Callable[[Any, Any], dict[str, Any]],
+    answer: Callable[..., dict[str, Any]],
     whole: bool = False,
+    proposals: bool = False,
 ) -> None:
     """Write the two signatures of a model that says where things are, in pixels of the picture as it came.
 
@@ -152,10 +153,13 @@ def write_seer(
         answer: of framed pictures, uint8 (N, *shape.size, channels), and of their heights and widths before, int32
             (N, 2): what both signatures give.
         whole: pictures are not framed but given to `answer` as they are, one by one.
+        proposals: both signatures take `proposals` too, float32 (N, P, 4), in [0, 1] of the picture as it came; those
+            of the framed ones are given to `answer`.
     """
     import keras
     import tensorflow as tf
 
+    from cnn_keras import boxes
     from cnn_keras.data.encoded import decode
     from cnn_keras.data.framing import frame
 
@@ -168,20 +172,23 @@ def write_seer(
     def alone(image: Any) -> dict[str, Any]:
         return {name: value[0] for name, value in answer(image[None], tf.shape(image)[None, :2]).items()}
 
-    def each(read: Callable[[Any], Any], pictures: Any) -> dict[str, Any]:
+    def each(read: Callable[[Any], Any], pictures: Any, regions: Any = None) -> dict[str, Any]:
         if whole:
             told = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
             found: dict[str, Any] = tf.map_fn(lambda one: alone(read(one)), pictures, fn_output_signature=told)
             return found
-        return answer(*tf.map_fn(lambda one: ready(read(one)), pictures, fn_output_signature=framed))
+        images, sizes = tf.map_fn(lambda one: ready(read(one)), pictures, fn_output_signature=framed)
+        moved = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []
+        return answer(images, sizes, *moved)
 
     archive = keras.export.ExportArchive()
     archive.track(model)
-    strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
-    tensor = [tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")]
+    strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    tensor = tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")
+    more = [tf.TensorSpec((None, None, 4), tf.float32, name="proposals")] if proposals else []
     decoded = partial(decode, channels=shape.channels)
-    archive.add_endpoint("serving_default", lambda image_bytes: each(decoded, image_bytes), input_signature=strings)
-    archive.add_endpoint("serving_tensor", lambda image: each(tf.identity, image), input_signature=tensor)
+    for name, read, spec in (("serving_default", decoded, strings), ("serving_tensor", tf.identity, tensor)):
+        archive.add_endpoint(name, partial(each, read), input_signature=[spec, *more])
     archive.write_out(str(folder), verbose=False)
 
 
@@ -252,7 +259,10 @@ def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> No
 
 
 def record_requests(folder: Path, requests: Mapping[str, tuple[str, Any]]) -> None:
-    """Record {signature: (input, batches)} where TensorFlow Serving, and ours, replays them before ready."""
+    """Record {signature: (input, batches)} where TensorFlow Serving, and ours, replays them before ready.
+
+    Batches are mappings where a signature takes more inputs than this one.
+    """
     import tensorflow as tf
     from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
@@ -263,7 +273,8 @@ def record_requests(folder: Path, requests: Mapping[str, tuple[str, Any]]) -> No
             for value in values:
                 request = predict_pb2.PredictRequest()
                 request.model_spec.signature_name = signature
-                request.inputs[name].CopyFrom(tf.make_tensor_proto(value))
+                for key, tensor in (value if isinstance(value, Mapping) else {name: value}).items():
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(tensor))
                 log = prediction_log_pb2.PredictLog(request=request)
                 writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
 

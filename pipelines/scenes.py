@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import boxed
+from pipelines import box_records, boxed
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -18,8 +18,7 @@ def example(run: "Run") -> Any:
     """What a record of the run holds: `cnn_keras.data.batch.boxed`."""
     from cnn_keras.data import batch
 
-    data = run.facts("prepare")
-    return batch.boxed(data["most_boxes"], len(data["landmarks"]))
+    return batch.boxed(*box_records.recorded(run.facts("prepare")))
 
 
 def training(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
@@ -72,10 +71,21 @@ def examples(run: "Run", split: str, *, whole: bool = False) -> "tf.data.Dataset
 
 def encoded(run: "Run", split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
+    return [row["image"] for row in _recorded(run, split, count)]
+
+
+def requests(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
+    """What an exported model would be asked about each of the first pictures of a split: batches of one."""
+    rows = _recorded(run, split, count)
+    inputs = {"image_bytes": "image"} | ({"proposals": "proposals"} if rows and "proposals" in rows[0] else {})
+    return [{name: [row[key]] for name, key in inputs.items()} for row in rows]
+
+
+def _recorded(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
     from cnn_keras.data import records
 
-    rows = records.read(run.finished("prepare"), split, features=example(run).features).take(count)
-    return [row["image"] for row in rows.as_numpy_iterator()]
+    rows = records.read(run.finished("prepare"), split, features=example(run).features)
+    return list(rows.take(count).as_numpy_iterator())
 
 
 def pictured(run: "Run", split: str, rows: Sequence[int]) -> list[Any]:

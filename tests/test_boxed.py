@@ -14,7 +14,7 @@ from cnn_keras.data import annotations, batch, records
 from cnn_keras.data.annotations import Item, Object
 from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
-from pipelines import boxed
+from pipelines import box_checks, boxed
 
 CLASSES = ("cat", "dog")
 
@@ -146,7 +146,7 @@ def test_everything_wrong_with_boxes_is_told_by_kind(tmp_path):
 def test_a_box_that_sticks_out_is_clipped_or_dropped_as_the_recipe_says():
     one = Object((-10.0, 4.0, 20.0, 50.0), "cat")
     for policy, expected in (("clip", (0.0, 4.0, 20.0, 40.0)), ("drop", None)):
-        found, trouble = boxed._inside(one, (40, 60), boxed.Data(source="coco", out_of_bounds=policy))
+        found, trouble = box_checks.inside(one, (40, 60), boxed.Data(source="coco", out_of_bounds=policy))
         assert (found and found.box) == expected
         assert trouble == ("box out of bounds", "box clipped" if expected else "box dropped")
 
@@ -237,7 +237,9 @@ def test_settings_are_checked():
 
 def test_a_rare_class_does_not_forbid_a_split():
     kept = [
-        boxed.Kept(Item(f"{row}", bytes, (Object((0, 0, 1, 1), "rare" if row == 0 else "cat"),)), f"d{row}", (9, 9))
+        box_checks.Kept(
+            Item(f"{row}", bytes, (Object((0, 0, 1, 1), "rare" if row == 0 else "cat"),)), f"d{row}", (9, 9)
+        )
         for row in range(12)
     ]
     splits = boxed.splits_of(kept, boxed.Data(source="coco"), 0)

@@ -288,3 +288,38 @@ def test_more_than_a_hundred_detections_an_image_are_all_looked_at(tmp_path, und
 def test_as_many_detections_as_images_are_asked_for(tmp_path):
     with pytest.raises(ValueError, match="detections must have 1 entries"):
         report_of(tmp_path, truth_of([(BOX, 0)]), [])
+
+
+def test_squares_of_a_picture_hold_each_object_and_each_detection_once():
+    """A detection goes with the object that it is about, whichever square its own midpoint is in."""
+    truth = objects_of(((2, 2, 12, 12), 0), ((42, 4, 52, 14), 1), ((60, 50, 90, 70), 0))
+    said = detected(
+        ((2, 2, 12, 12), 0.9, 0), ((45, 4, 55.5, 14), 0.8, 1), ((80, 2, 90, 9), 0.7, 0), ((2, 60, 9, 70), 0.6, 1)
+    )
+    whole = detection_errors.scene(truth, said)
+    parts = detection_errors.squares(7, whole, (80, 100), side=45)
+    assert [part.window for part in parts] == [(0, 0, 50, 40), (50, 0, 100, 40), (0, 40, 50, 80), (50, 40, 100, 80)]
+    assert {part.image for part in parts} == {7}
+    assert [(len(part.scene.truth.classes), len(part.scene.found.scores)) for part in parts] == [
+        (2, 2),
+        (0, 1),
+        (0, 1),
+        (1, 0),
+    ]
+    assert parts[0].scene.about.tolist() == [0, 1]
+    assert [part.scene.right for part in parts] == [2, 0, 0, 0]
+    assert [part.scene.missed.tolist() for part in parts] == [[False, False], [], [], [True]]
+    together, alone = (detection_errors.table(scenes, 2) for scenes in ([part.scene for part in parts], [whole]))
+    assert together.ap50() == alone.ap50()
+    np.testing.assert_array_equal(together.positives.sum(axis=0), alone.positives[0])
+
+
+def test_one_large_picture_has_an_interval_by_its_squares(tmp_path):
+    objects = [((x, y, x + 8, y + 8), 0) for x in (5, 35, 65, 85) for y in (5, 45, 65)]
+    found = detected(*[(box, 0.5 + 0.03 * row, 0) for row, (box, _) in enumerate(objects[::2])])
+    settings = {"detections": [found], "threshold": 0.3, "pictured": lambda rows: [np.zeros((80, 100, 3), np.uint8)]}
+    assert detection_report.detection_report(tmp_path, truth_of(objects, 1), **settings)["ap50_interval"] is None
+    report = detection_report.detection_report(tmp_path, truth_of(objects, 1), **settings, square=30)
+    low, high = report["ap50_interval"]
+    assert low < report["ap50"] < high
+    assert (tmp_path / "worst.png").is_file()

@@ -46,14 +46,16 @@ class Example(NamedTuple):
 LABELLED = Example(records.FEATURES, ("image", "label"), lambda batch: (batch["image"], batch["label"]))
 
 
-def boxed(most: int, landmarks: int = 0) -> Example:
+def boxed(most: int, landmarks: int = 0, proposals: int = 0) -> Example:
     """Images with `most` rows of boxes: batches are dicts of image, boxes float32 (batch, M, 4) and classes (batch, M).
 
     Boxes are left, top, right, bottom in [0, 1] of the framed image; rows without area are padding. M is `most`, or
-    four times that where a mosaic is made. Where things have `landmarks`, these are float32 (batch, M, landmarks, 3).
+    four times that where a mosaic is made. Where things have `landmarks`, these are float32 (batch, M, landmarks, 3);
+    `proposals`, where there are some, are float32 (batch, proposals, 4), as boxes.
     """
-    keys = ("image", "boxes", "classes", *(["landmarks"] if landmarks else []))
-    return Example(records.boxed(most, landmarks), keys, lambda batch: {key: batch[key] for key in keys})
+    more = (name for name, count in (("landmarks", landmarks), ("proposals", proposals)) if count)
+    keys = ("image", "boxes", "classes", *more)
+    return Example(records.boxed(most, landmarks, proposals), keys, lambda batch: {key: batch[key] for key in keys})
 
 
 class Arrays(NamedTuple):
@@ -227,8 +229,10 @@ def _decoder(shape: Shape) -> Callable[[dict], dict]:
         found = {**example, "image": frame(image, shape.size, fit=shape.fit)}
         if "boxes" in example:
             extent = tf.shape(image)[:2]
-            moved = boxes.letterbox(example["boxes"], extent, shape.size, fit=shape.fit)
-            found |= {"boxes": tf.ensure_shape(moved, example["boxes"].shape), "extent": extent}
+            for key in ("boxes", "proposals") if "proposals" in example else ("boxes",):
+                moved = boxes.letterbox(example[key], extent, shape.size, fit=shape.fit)
+                found[key] = tf.ensure_shape(moved, example[key].shape)
+            found["extent"] = extent
             if "landmarks" in example:
                 found["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
         return found

@@ -7,6 +7,7 @@ neighbouring colours in one pass without rounding in between, and moves everythi
     boxes      float32 (…, 4): left, top, right, bottom in [0, 1]. Each becomes the box around what it held, clipped
                to the picture; one that keeps less than KEPT of its area, and padding, is all zeros. Rows stay where
                they are, so that what belongs to them (`classes`) fits.
+    proposals  float32 (…, 4): as boxes.
     landmarks  float32 (…, 3): x, y in [0, 1] and 1 for visible; one that leaves the picture is no longer visible.
     mask       integers (height, width) or (height, width, channels): the nearest pixel; 0 beyond a black border.
     angle      float32 (), of a steering wheel: its sign changes where the picture is mirrored, nothing else does.
@@ -25,7 +26,7 @@ from cnn_keras.data import sampling
 from cnn_keras.fault import Fault
 
 UNMOVED = frozenset({"id", "label", "classes"})  # geometry does not touch these
-MOVED = frozenset({"image", "boxes", "landmarks", "mask", "angle"})
+MOVED = frozenset({"image", "boxes", "proposals", "landmarks", "mask", "angle"})
 KEPT = 0.25  # of a box's area must be inside the picture
 COMPILED = 64 * 64  # pixels from which XLA pays: it takes a second at the start, and smaller pictures take no time
 
@@ -242,10 +243,12 @@ def _recoloured(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[tf.
 
 
 def _followed(example: dict, move: Move) -> dict:
-    """Boxes and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
-    found = {}
-    if "boxes" in example:
-        found["boxes"] = _moved_boxes(tf.convert_to_tensor(example["boxes"], tf.float32), move)
+    """Boxes, proposals and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
+    found = {
+        key: _moved_boxes(tf.convert_to_tensor(example[key], tf.float32), move)
+        for key in ("boxes", "proposals")
+        if key in example
+    }
     if "landmarks" in example:
         found["landmarks"] = _moved_landmarks(tf.convert_to_tensor(example["landmarks"], tf.float32), move)
     if "angle" in example:

@@ -44,7 +44,9 @@ def serve(
 @app.command(rich_help_panel="Models")
 def predict(
     model: Target,
-    images: Annotated[list[Path], typer.Argument(help="Images, CSV or NIfTI files, as the model wants, or folders.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Images, videos, CSV or NIfTI files, as the model wants, or folders.")
+    ],
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
     csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,

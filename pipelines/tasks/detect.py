@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from pipelines import boxed, detection_reader, detector, savedmodel, scenes, stages, transfer
+from cnn_keras.fault import Fault
+from pipelines import boxed, detection_reader, detector, proposals, savedmodel, scenes, stages, transfer
 from pipelines import recipe as recipes
 from pipelines.boxed import Data
 from pipelines.boxed import prepare as prepare  # the first of the four verbs
@@ -31,6 +32,7 @@ class Train(recipes.Train):
     """How the weights are found; a detector may be shown its batches at several sizes."""
 
     sides: tuple[Positive, ...] = ()  # the sides, in pixels, of which one is drawn for each batch; none: data.size
+    regions: Positive | None = None  # how many of data.proposals are drawn for each picture of a batch; null: all
 
 
 class Recipe(recipes.Recipe):
@@ -51,6 +53,10 @@ class Recipe(recipes.Recipe):
                 raise ValueError(f"train.{key} is for classification; a detector's loss is its family's")
         if settings.transfer and (settings.transfer.mode == "cached" or self.model.weights is None):
             raise ValueError("train.transfer must have model.weights to start from, and any mode but cached")
+        if self.data.proposals and self.data.tile:
+            raise ValueError("data.proposals must be null with data.tile: photographs are read in tiles, not regions")
+        if settings.regions and not self.data.proposals:
+            raise ValueError("train.regions must be null without data.proposals to draw from")
         if settings.monitor != "val_loss":
             raise ValueError("train.monitor must be val_loss for detection, which has no accuracy")
         return self
@@ -73,6 +79,10 @@ def check(recipe: Recipe) -> None:
         pretrained.check(detector.backbone(recipe), "imagenet")
     models.check(builder, weights=None if recipe.model.weights == "imagenet" else recipe.model.weights, **arguments)
     detector.family(builder)
+    inputs = {tensor.name for tensor in models.build(builder, **arguments).inputs}
+    if ("proposals" in inputs) != (recipe.data.proposals is not None):
+        wanted = "say how regions are searched for, as in {}," if "proposals" in inputs else "be null"
+        raise Fault(f"data.proposals must {wanted} with model.builder {builder}, got {recipe.data.proposals}")
 
 
 def samples(recipe: Recipe, count: int) -> list[dict[str, Any]]:
@@ -169,10 +179,12 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     model = detector.trained(run)
     reader = detector.reader(run, model, settings.suppress)
     detector.write_detector(model, reader, saved, names=data["classes"])
-    encoded = scenes.encoded(run, split, detector.COMPARED)
-    examples = scenes.examples(run, split, whole=reader.whole).take(len(encoded)).batch(1)
-    agreement = detector.compare_detector(reader, saved, examples, encoded, tolerance=settings.tolerance)
-    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
+    requests = scenes.requests(run, split, detector.COMPARED)
+    examples = scenes.examples(run, split, whole=reader.whole).take(len(requests)).batch(1)
+    agreement = detector.compare_detector(reader, saved, examples, requests, tolerance=settings.tolerance)
+    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", requests[:WARMUP])})
+    if recipe.data.proposals:
+        stages.write_json(saved / "assets.extra" / proposals.SETTINGS, recipe.data.proposals.model_dump())
     report = stages.read_json(run.finished("evaluate") / "report.json")
     detector.write_card(saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -186,9 +198,11 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
 
 
 def _batches(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
-    """The training batches of these epochs, each at one of `train.sides`."""
-    stream, settings = scenes.training(run, epochs, augmented), run.recipe.train
-    if not settings.sides:
-        return stream
+    """The training batches of these epochs, each at one of `train.sides` and with `train.regions` of the proposals."""
+    stream, settings, seed = scenes.training(run, epochs, augmented), run.recipe.train, run.recipe.seed
     first = epochs.start * -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
-    return stream.enumerate(first).map(partial(detector.resized, sides=settings.sides, seed=run.recipe.seed))
+    if settings.sides:
+        stream = stream.enumerate(first).map(partial(detector.resized, sides=settings.sides, seed=seed))
+    if settings.regions:
+        stream = stream.enumerate(first).map(partial(detector.fewer, regions=settings.regions, seed=seed))
+    return stream
