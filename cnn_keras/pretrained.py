@@ -9,7 +9,6 @@ they must be normalised by goes with the weights and is `normalization`.
 import logging
 import os
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +101,7 @@ def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple
     """Copy weights into the layers that a network has of another, its backbone's.
 
     Args:
-        network: has layers of the backbone under their own names, among its own layers or in a model inside.
+        network: has layers of the backbone under their own names, in a model inside or else among its own layers.
         name: of the backbone's builder.
         weights: see `load`.
 
@@ -115,18 +114,11 @@ def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple
     backbone = models.build(name, input_shape=(SIDE, SIDE, 3), classes=1)
     load(backbone, name, weights)
     given = {layer.name: layer.get_weights() for layer in backbone.layers}
-    return tuple(_filled(network, given))
-
-
-def _filled(network, given: dict[str, list]) -> Iterator[str]:
-    """Give layers the weights of their names, also inside models; tell those that get none."""
-    for layer in _weighted(network):
-        if hasattr(layer, "layers"):
-            yield from _filled(layer, given)
-        elif layer.name in given:
-            layer.set_weights(given[layer.name])
-        else:
-            yield layer.name
+    inside = [layer for layer in network.layers if hasattr(layer, "layers")]
+    filled = [layer for part in inside or [network] for layer in _weighted(part) if layer.name in given]
+    for layer in filled:
+        layer.set_weights(given[layer.name])
+    return tuple(layer.name for layer in _weighted(network) if layer not in [*inside, *filled])
 
 
 def _file(weights: str | Path) -> Path | None:

@@ -23,7 +23,7 @@ class Kept(NamedTuple):
     size: tuple[int, int]  # height, width
 
 
-def checked(items: "Sequence[Item]", examined: Sequence[Examined], data: Data) -> tuple[list[Kept], list[Problem]]:
+def checked(items: "Sequence[Item]", examined: Sequence[Examined], data: "Data") -> tuple[list[Kept], list[Problem]]:
     """What can be used of each image that can be read, and what is odd about its boxes."""
     kept, problems = [], []
     for item, found in zip(items, examined, strict=True):

@@ -125,8 +125,9 @@ def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray
         truth = [fractions(learnt(one.item.objects), one.size) for one in members]
         shares = proposals.recall(list(kept), truth)
         found[split] = kept
-        said = ", ".join(f"{share:.1%} by {count:,}" for count, share in shares.items())
-        run.console.print(f"          {split}: of the objects {said} proposals at most")
+        asked = {min(count, kept.shape[1]): share for count, share in shares.items()}
+        said = ", ".join(f"{share:.1%} by {count:,}" for count, share in asked.items())
+        run.console.print(f"          {split}: selective search finds of the objects {said} regions a picture")
     most = max(boxes.shape[1] for boxes in found.values())
     return {split: np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0))) for split, boxes in found.items()}
 

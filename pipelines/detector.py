@@ -39,6 +39,10 @@ MEASURING = (
     "pipelines/detection_reader.py",
     "pipelines/detection_report.py",
 )
+REGIONS = (
+    " Beside each image it is given `proposals`, float32 (P, 4): regions in [0, 1] of the image, left, top, right, "
+    "bottom, and rows of zeros as padding; `cnn predict` finds them by selective search."
+)
 COMPARED = 32  # pictures on which the exported model must agree
 TAKES = (
     "Images are encoded JPEG or PNG of any size; boxes come back as left, top, right, bottom in pixels of the image as "
@@ -335,7 +339,7 @@ def write_card(
         data=data,
         what=what,
         measured=measured,
-        takes=TAKES,
+        takes=TAKES + (REGIONS if recipe.data.proposals else ""),
         input_shape=(*recipe.data.size, 3) if recipe.train.sides else None,
     )
 

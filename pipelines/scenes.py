@@ -76,9 +76,8 @@ def encoded(run: "Run", split: str, count: int) -> list[bytes]:
 
 def requests(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
     """What an exported model would be asked about each of the first pictures of a split: batches of one."""
-    rows = _recorded(run, split, count)
-    inputs = {"image_bytes": "image"} | ({"proposals": "proposals"} if rows and "proposals" in rows[0] else {})
-    return [{name: [row[key]] for name, key in inputs.items()} for row in rows]
+    more = [{"proposals": row["proposals"][None]} if "proposals" in row else {} for row in _recorded(run, split, count)]
+    return [{"image_bytes": [data], **inputs} for data, inputs in zip(encoded(run, split, count), more, strict=True)]
 
 
 def _recorded(run: "Run", split: str, count: int) -> list[dict[str, Any]]:

@@ -11,7 +11,9 @@ from PIL import Image
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
+from pipelines import videos
 from pipelines.serving.app import application
+from pipelines.tasks import detect
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -114,6 +116,32 @@ def test_predict_lists_and_draws_each_detection(folder, run, tmp_path, capsys):
     assert [path.suffix for path in drawn.iterdir()] == [".png"]
 
 
+def test_a_video_is_answered_frame_by_frame_as_its_frames_are(folder, tmp_path, capsys):
+    """Written by OpenCV, so that a frame is nearly the picture that it was made of."""
+    names = [f"{number}.png" for number in range(2, 32, 3)]  # 64 pixels a side
+    frames = [np.asarray(Image.open(folder / name)) for name in names]
+    video, broken = tmp_path / "squares.mp4", tmp_path / "broken.mp4"
+    assert videos.write(video, frames, rate=10.0) == len(names)
+    broken.write_bytes(video.read_bytes()[:200])
+    table, drawn = tmp_path / "found.csv", tmp_path / "drawn"
+    assert videos.facts(video) == (10.0, len(names))
+    arguments = ("--csv", table, "--pictures", drawn, "--json", "--runs", folder / "runs")
+    assert cnn("predict", "detect/squares", tmp_path, *arguments) == 0
+    told = capsys.readouterr()
+    assert "1 of 2 could not be read" in told.err
+    assert "10 frames" in told.err
+    refused, *answers = json.loads(told.out)
+    assert refused["problem"] == "no video that OpenCV can read"
+    assert [answer["frame"] for answer in answers] == list(range(10))
+    with table.open() as file:
+        rows = [row for row in csv.DictReader(file) if row["path"].endswith("squares.mp4")]
+    assert {int(row["frame"]) for row in rows} == set(range(10))
+    (shown,) = drawn.iterdir()
+    pictures = list(videos.frames(shown))
+    assert (shown.name, len(pictures)) == ("0001-squares.mp4", 10)
+    assert all(picture.shape[0] % 2 == picture.shape[1] % 2 == 0 for picture in pictures)
+
+
 def test_the_sheet_of_augmentations_has_boxes(folder, tmp_path):
     assert cnn("augment", folder / "squares.yaml", "--output", tmp_path / "sheet.png") == 0
     assert (tmp_path / "sheet.png").is_file()
@@ -125,6 +153,9 @@ def test_the_sheet_of_augmentations_has_boxes(folder, tmp_path):
         ("train.ensemble=3", "train.ensemble is for classification"),
         ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
         ("evaluate.require={ap51: 0.5}", "evaluate.require"),
+        ("train.transfer={mode: head}", "train.transfer must have model.weights"),
+        ("train.regions=8", "train.regions must be null without data.proposals"),
+        ("data={source: csv, path: boxes.csv, proposals: {}, tile: {}}", "data.proposals must be null with data.tile"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(folder, setting, told):
@@ -137,3 +168,48 @@ def test_a_classifier_is_no_detector(folder):
 
     with pytest.raises(Fault, match=r"model.builder must be a detector's"):
         detect.check(recipes.load(str(folder / "squares.yaml"), ["model={builder: lenet.lenet5_modern}"]))
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        (["model={builder: yolo.yolo_small, weights: imagenet}"], "model.weights must be a file for yolo.yolo_small"),
+        (["model={builder: yolo.yolo, weights: imagenet}"], "imagenet; those are published for"),
+        (["model={builder: rcnn.fast_rcnn}"], "data.proposals must say how regions are searched for"),
+        (["data.proposals={most: 9}"], "data.proposals must be null with model.builder yolo.yolo_small"),
+    ],
+)
+def test_what_only_the_library_can_tell_is_refused_before_any_data_is_read(folder, settings, told):
+    with pytest.raises(Fault, match=told):
+        detect.check(recipes.load(str(folder / "squares.yaml"), settings))
+
+
+REGIONS = """\
+# Squares, white or red, by Fast R-CNN.
+task: detect
+data: {source: csv, path: boxes.csv, size: [64, 64], anchors: null, validation: 0.2, test: 0.25,
+       proposals: {most: 60, mode: single, side: 120}}
+augment: [mirror]
+model: {builder: rcnn.fast_rcnn, backbone: resnet.resnet20, stride: 4, hidden: 16}
+train: {epochs: 2, batch_size: 8, learning_rate: 1e-3, regions: 16}
+evaluate: {shown: 0.01}
+export: {suppress: {threshold: 0.01, limit: 20}}
+"""
+
+
+@pytest.mark.slow
+def test_fast_rcnn_is_given_regions_from_prepare_to_predict(folder, tmp_path, capsys):
+    """The boxes of predict, which searches the file anew, are those of evaluate."""
+    (folder / "regions.yaml").write_text(REGIONS)
+    assert cnn("run", folder / "regions.yaml", "--runs", tmp_path) == 0
+    told = "".join(capsys.readouterr())
+    assert "selective search finds of the objects" in told
+    run = tmp_path / "detect" / "regions"
+    wanted = evaluated(run)
+    for name in sorted(wanted)[:3]:
+        capsys.readouterr()
+        assert cnn("predict", "detect/regions", folder / name, "--json", "--runs", tmp_path) == 0
+        (answer,) = json.loads(capsys.readouterr().out)
+        found = np.array([one["box"] for one in answer["detections"]]).reshape(-1, 4)
+        np.testing.assert_allclose(found, wanted[name][:, :4][: len(found)], atol=0.5)
+        assert len(found) == min(20, len(wanted[name]))

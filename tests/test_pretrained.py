@@ -328,6 +328,29 @@ def test_weights_that_keras_3_saved_of_keras_applications_are_told_by_their_kind
     np.testing.assert_allclose(keras.ops.softmax(ours(images)), theirs(images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("builder", "fresh"),
+    [
+        ("yolo.yolo", {"conv1", "conv1_norm", "conv17"}),  # flat
+        ("rcnn.fast_rcnn", {"fc6", "logits"}),  # the backbone is a model inside
+    ],
+)
+def test_a_detector_takes_the_weights_of_its_backbone_and_tells_what_stays_fresh(builder, fresh, tmp_path):
+    keras.utils.set_random_seed(0)
+    backbone = models.build("resnet.resnet18", input_shape=(64, 64, 3), classes=5)
+    backbone.save_weights(tmp_path / "backbone.weights.h5")
+    network = models.build(builder, backbone="resnet.resnet18", input_shape=(64, 64, 3), classes=2)
+    found = pretrained.load_backbone(network, "resnet.resnet18", tmp_path / "backbone.weights.h5")
+    assert fresh <= set(found)
+    flat = {layer.name: layer for layer in network.layers}
+    held = {layer.name: layer for layer in flat["backbone"].layers} if "backbone" in flat else flat
+    assert not held.keys() & set(found) & {layer.name for layer in backbone.layers}
+    for layer in backbone.layers:
+        if layer.weights and layer.name in held:
+            for ours, theirs in zip(held[layer.name].get_weights(), layer.get_weights(), strict=True):
+                np.testing.assert_array_equal(ours, theirs)
+
+
 # EfficientNet-Lite0, and the classes.
 
 
