@@ -90,6 +90,22 @@ def false_accept_curve(found, points=64):
     return np.stack([found.threshold[rows], found.far[rows]], axis=1)
 
 
+def false_reject_curve(distance, points=33):
+    """A short table of the FRR at rising thresholds, for `rejects_at`: float64 (points, 2).
+
+    Args:
+        distance: of pairs of one person, real (pairs,).
+    """
+    shares = np.linspace(0, 1, points)
+    return np.stack([np.quantile(distance, shares), 1 - shares], axis=1)
+
+
+def rejects_at(curve, threshold):
+    """The FRR at a threshold, between the rows of a `false_reject_curve`: a float."""
+    thresholds, rates = np.asarray(curve, np.float64).T
+    return float(np.interp(threshold, thresholds, rates, left=1.0, right=0.0))
+
+
 def threshold_for(curve, far):
     """The threshold whose FAR is `far`, between the rows of a `false_accept_curve` or below the first of them.
 

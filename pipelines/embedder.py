@@ -217,9 +217,9 @@ def distances(matcher: "keras.Model", left: "np.ndarray[Any, Any]", right: "np.n
 def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
     """What whoever stores embeddings must know of the model: its threshold and rates, and what tells it from others.
 
-    `model` is the digest of all that an embedding depends on, `false_accepts` the table of thresholds and rates of
-    strangers for `verification.threshold_for`, `head` whether `match` is more than the squared distance, `align` what
-    is to be done to a picture before it is sent, null where the graph does it.
+    `model` is the digest of all that an embedding depends on; `false_accepts` and `false_rejects` are the tables of
+    thresholds and rates for `verification.threshold_for` and `rejects_at`; `head` says whether `match` is more than the
+    squared distance, `align` what is to be done to a picture before it is sent, null where the graph does it.
     """
     recipe, data, calibration = run.recipe, run.facts("prepare"), report["calibration"]
     align, weights = recipe.data.align, run.facts("train")["digest"]
@@ -237,6 +237,7 @@ def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
         "align": align.by if align and align.by != "landmarks" else None,
         "size": recipe.data.size,
         "false_accepts": calibration["false_accepts"],
+        "false_rejects": calibration["false_rejects"],
         "calibration_pairs": calibration["calibration_pairs"],
         "calibration_people": calibration["calibration_people"],
     }

@@ -32,10 +32,12 @@ class Threshold(NamedTuple):
 
     distance: float
     far: float  # the false-accept rate that it follows from, over all comparisons of an answer
+    frr: float  # the share of one person's pairs that are farther apart, and rejected
     measured: bool  # on pairs, or by the line through the strictest of them
 
     def as_dict(self) -> dict[str, Any]:
-        return {"threshold": self.distance, "false_accept_rate": self.far, "measured": self.measured}
+        rates = {"false_accept_rate": self.far, "false_reject_rate": self.frr}
+        return {"threshold": self.distance, **rates, "measured": self.measured}
 
 
 class Recogniser:
@@ -68,7 +70,7 @@ class Recogniser:
         if not 0 < far < 1:
             raise Fault(f"--far must be between 0 and 1, got {far}")
         distance, measured = verification.threshold_for(self.facts["false_accepts"], far / max(1, comparisons))
-        return Threshold(distance, far, measured)
+        return Threshold(distance, far, verification.rejects_at(self.facts["false_rejects"], distance), measured)
 
     def embed(self, files: Sequence[bytes]) -> list[Array | str]:
         """The embedding of each picture, float32 (dimension,), or what is wrong with it."""
@@ -190,7 +192,7 @@ def version_of(folder: Path, model: str | None) -> Path:
     known = {
         version: found
         for version, path in facts.items()
-        if path.is_file() and "false_accepts" in (found := stages.read_json(path))
+        if path.is_file() and "false_rejects" in (found := stages.read_json(path))
     }
     if not known:
         raise Fault(f"MODEL must be an embedder that the task verify exported, got {folder}; `cnn export` it again")

@@ -161,6 +161,7 @@ def calibrated(reference: Answers, found: Answers, settings: "Evaluate", *, seed
         "calibration_people": len(np.unique(reference.labels)),
         "calibration_pairs": len(pairs.same),
         "false_accepts": verification.false_accept_curve(rates).tolist(),
+        "false_rejects": verification.false_reject_curve(pairs.distance[pairs.same]).tolist(),
     }
 
 

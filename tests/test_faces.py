@@ -1,5 +1,6 @@
 """`cnn faces` and `cnn serve faces`: enrol, verify, identify, forget, by a small embedder; strangers are refused."""
 
+import importlib.util
 import io
 import json
 import os
@@ -9,6 +10,7 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -39,9 +41,10 @@ class Oracle(Recogniser):
     def __init__(self, *, model="sha256:one", far=0.01, guard=None):
         curve = [[0.1, 1e-4], [0.2, 1e-3], [0.4, 1e-2], [4.0, 1.0]]
         self.facts = {"far": far, "head": False, "align": None, "size": [8, 8], "false_accepts": curve}
+        self.facts["false_rejects"] = [[0.0, 1.0], [0.2, 0.1], [0.4, 0.0]]
         self.settings = Settings(model, 16, "verify/oracle")
         self.folder = SimpleNamespace(parent=SimpleNamespace(name="oracle"))
-        self._guard = guard
+        self._guard, self._aligner = guard, None
 
     def _vectors(self, files):
         return [direction(int(np.asarray(Image.open(io.BytesIO(file)))[0, 0])) for file in files]
@@ -78,7 +81,7 @@ def test_people_are_named_and_strangers_refused(known):
     assert [answer.name for answer in answers] == [f"p{person}" for person in range(10)] + [None] * 10
     assert all(answer.distance > answer.threshold.distance for answer in answers[10:])
     assert len({answer.threshold for answer in answers}) == 1
-    assert answers[0].threshold == faces.Threshold(pytest.approx(0.2), 0.01, True)
+    assert answers[0].threshold == faces.Threshold(pytest.approx(0.2), 0.01, pytest.approx(0.1), True)
 
 
 def test_the_threshold_shares_the_rate_among_all_that_are_compared():
@@ -109,6 +112,15 @@ def test_a_curve_of_false_accepts_keeps_its_rates_and_is_strict_below_them():
         assert known is measured
         assert (many <= threshold).mean() < 3 * far
         assert not measured or (many <= threshold).mean() > far / 4
+
+
+def test_the_share_of_rejects_is_that_of_the_pairs_beyond_the_threshold():
+    distances = np.random.default_rng(0).gamma(3, 0.05, 5000)
+    curve = verification.false_reject_curve(distances)
+    for threshold in (0.05, 0.1, 0.2, 0.4):
+        assert verification.rejects_at(curve, threshold) == pytest.approx((distances > threshold).mean(), abs=0.02)
+    assert verification.rejects_at(curve, -1) == 1
+    assert verification.rejects_at(curve, 9) == 0
 
 
 def test_somebody_is_verified_under_the_own_name_only(known):
@@ -145,6 +157,19 @@ def test_who_is_not_alive_is_not_let_in(known):
     assert (printed.name, printed.alive) == (None, 0.2)
     assert printed.distance < printed.threshold.distance
     assert [answer.name for answer in faces.identify(known, guarded, [face(43), face(44)], None)] == ["p4", None]
+
+
+def test_a_photograph_is_aligned_before_it_is_sent_where_the_graph_does_not_do_that():
+    found = importlib.util.find_spec("skimage").submodule_search_locations[0]
+    photo = Path(found, "data", "astronaut.png").read_bytes()
+    oracle = Oracle()
+    assert oracle._plain(photo) == photo
+    oracle.facts |= {"align": "opencv", "size": [96, 80]}
+    aligned = np.asarray(Image.open(io.BytesIO(oracle._plain(photo))))
+    assert aligned.shape == (96, 80, 3)
+    assert aligned[34:40, 24:30].mean() < aligned[34:40, 36:44].mean() - 20  # an eye is darker than the bridge between
+    assert oracle._plain(face(7)) == face(7)
+    assert isinstance(oracle._plain(b"text"), str)
 
 
 @pytest.mark.slow

@@ -229,5 +229,5 @@ def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_js
         how = "measured" if threshold.measured else "drawn from the strictest measured ones"
         console.print(
             f"[dim]the same up to {threshold.distance:.3f}: a stranger is taken for somebody at a rate of "
-            f"{threshold.far:g}, {how}[/]"
+            f"{threshold.far:g}, {how}; somebody known is not recognised at {threshold.frr:.2%}[/]"
         )
