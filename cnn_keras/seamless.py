@@ -1,8 +1,8 @@
 """A class for each pixel of pictures and volumes of any size, from a network of one size; all of it inside a graph.
 
 `whole` shows the network the whole picture, framed, and enlarges its probabilities back. `by_patches` shows it patches
-at the picture's own scale. Where their answers overlap they are averaged, each patch counting the less the nearer the edge
-of its answer is, so that no seam is seen; what lies beyond the picture is its mirror image. For a network without
+at the picture's own scale. Where their answers overlap they are averaged, each patch counting the less the nearer the
+edge of its answer is, so that no seam is seen; what lies beyond the picture is its mirror image. For a network without
 padding, whose answers are smaller than what it sees, that is the overlap-tile strategy of U-Net (Ronneberger, Fischer
 and Brox, 2015, figure 2), and exact without any overlap of the answers.
 

@@ -1,9 +1,12 @@
 """Masks of things in pictures, as run lengths: COCO's {"size": [height, width], "counts": …}.
 
-Counts are lengths of runs, down the columns, that begin with zeros: a list. COCO's compressed string is read too.
+Counts are lengths of runs, down the columns, that begin with zeros: a list. COCO's compressed string is read too, and
+polygons, tuples of (x, y, x, y, …) in pixels.
 """
 
 import numpy as np
+
+from cnn_keras.data.encoded import Unreadable
 
 
 def encode(mask: np.ndarray) -> dict:
@@ -25,6 +28,26 @@ def decode(runs: dict) -> np.ndarray:
     values = np.arange(len(counts)) % 2 == 1
     height, width = runs["size"]
     return np.repeat(values, counts).reshape(width, height).T
+
+
+def filled(mask: dict | tuple, size: tuple[int, int]) -> np.ndarray:
+    """The bool array (height, width) of run lengths, or of polygons, whose insides COCO's own code fills.
+
+    Raises:
+        Unreadable: run lengths that are none, or of another size.
+    """
+    if not isinstance(mask, dict):
+        from pycocotools import mask as coco
+
+        return coco.decode(coco.merge(coco.frPyObjects([list(points) for points in mask], *size))).astype(bool)
+    try:
+        found = decode(mask)
+    except (KeyError, TypeError, ValueError) as error:
+        raise Unreadable("malformed mask", f"its run lengths cannot be read: {error}") from None
+    if found.shape != tuple(size):
+        stated, real = ("×".join(map(str, sizes)) for sizes in (found.shape, size))
+        raise Unreadable("mask of another size", f"the mask is {stated}, the picture {real} (height first)")
+    return found
 
 
 def cut(mask: dict | tuple, window: tuple[int, int, int, int]) -> dict | tuple:

@@ -9,7 +9,7 @@ import gzip
 import importlib.util
 import math
 import zlib
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -72,15 +72,10 @@ def mni152(size: tuple[int, int, int]) -> list[Item]:
     are at most 100/255. The patches of a slab, 29 voxels from back to front, are in one split, and none reaches into
     the next. The brain is symmetric, so sides would leak.
     """
-    package = importlib.util.find_spec("nilearn")
-    if package is None:
-        raise Fault("data.source mni152 needs the packages nilearn and nibabel; `make samples` installs them")
     if max(size) > SLAB:
         raise Fault(f"data.size must be at most {SLAB} voxels with source: mni152, got {list(size)}")
-    root = Path(package.submodule_search_locations[0], "datasets", "data")
-    paths = [root / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz" for name in ("t1", "gm", "wm")]
-    brain, grey, white = (read(path)[0] for path in paths)
-    grey, white, inside = grey[..., 0], white[..., 0], brain[..., 0] > 0
+    brain, grey, white = tissue_maps()
+    inside = brain[..., 0] > 0
     tissues = {
         "grey": (grey >= SURE) & (grey > white),
         "white": (white >= SURE) & (white > grey),
@@ -103,6 +98,17 @@ def mni152(size: tuple[int, int, int]) -> list[Item]:
     return items
 
 
+def tissue_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The MNI152 brain and how much of each voxel is grey and white matter, all from 0 to 255.
+
+    float32 (197, 233, 189, 1), (197, 233, 189) and (197, 233, 189).
+    """
+    package = importlib.util.find_spec("nilearn")
+    if package is None:
+        raise Fault("data.source mni152 needs the packages nilearn and nibabel; `make samples` installs them")
+    return _tissue_maps(Path(package.submodule_search_locations[0], "datasets", "data"))
+
+
 def items(source: str, **arguments) -> list[Item]:
     """The items of `source`: folder or mni152; an item's `read` gives (volume, notes).
 
@@ -115,6 +121,13 @@ def items(source: str, **arguments) -> list[Item]:
     if source == "folder":
         arguments.pop("size", None)  # its volumes are framed when all have been read
     return called(functions[source], source, arguments)
+
+
+@cache
+def _tissue_maps(root: Path) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    paths = [root / f"mni_icbm152_{name}_tal_nlin_sym_09a_converted.nii.gz" for name in ("t1", "gm", "wm")]
+    brain, grey, white = (read(path)[0] for path in paths)
+    return brain, grey[..., 0], white[..., 0]
 
 
 def _upright(nibabel, path: Path) -> tuple[np.ndarray, list[str]]:
