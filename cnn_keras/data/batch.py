@@ -18,7 +18,7 @@ from cnn_keras import landmarks as points
 from cnn_keras.data import records
 from cnn_keras.data.augment import Augmentation, Composed
 from cnn_keras.data.encoded import decode
-from cnn_keras.data.framing import frame
+from cnn_keras.data.framing import frame, frame_labels
 
 BUFFER_BYTES = 2**28  # of encoded images in memory, when a split is streamed
 
@@ -56,6 +56,16 @@ def boxed(most: int, landmarks: int = 0, proposals: int = 0) -> Example:
     more = (name for name, count in (("landmarks", landmarks), ("proposals", proposals)) if count)
     keys = ("image", "boxes", "classes", *more)
     return Example(records.boxed(most, landmarks, proposals), keys, lambda batch: {key: batch[key] for key in keys})
+
+
+def masked(borders: bool = False) -> Example:
+    """Images with a class at each pixel: batches are dicts of image and mask, uint8 (batch, height, width, 1 or 2).
+
+    The mask's first channel is the number of the class + 1, 0 where nobody knows or beyond the picture; with `borders`
+    the second is the weight of the ground between things, 255 for the largest.
+    """
+    keys = ("image", "mask")
+    return Example(records.masked(borders), keys, lambda batch: {key: batch[key] for key in keys})
 
 
 class Arrays(NamedTuple):
@@ -235,9 +245,17 @@ def _decoder(shape: Shape) -> Callable[[dict], dict]:
             found["extent"] = extent
             if "landmarks" in example:
                 found["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
+        if "mask" in example:
+            found["mask"] = frame_labels(decode_mask(example), shape.size, fit=shape.fit)
         return found
 
     return read
+
+
+def decode_mask(example: dict) -> tf.Tensor:
+    """The mask of a record, uint8 (height, width, 1 or 2), as `masked` says, before any framing."""
+    layers = [tf.io.decode_png(example[key], channels=1) for key in ("mask", "borders") if key in example]
+    return tf.concat(layers, axis=-1)
 
 
 def _key(seed: int, epoch: tf.Tensor) -> tf.Tensor:

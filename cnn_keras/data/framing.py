@@ -24,6 +24,25 @@ def frame(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> t
     return tf.ensure_shape(framed, (*size, image.shape[-1]))
 
 
+def frame_labels(labels: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
+    """What belongs to each pixel of a picture that `frame` resizes alike: the nearest pixel's; 0 beyond the picture.
+
+    Args:
+        labels: uint8 (height, width, channels), never blended.
+
+    Returns:
+        uint8 (*size, channels).
+    """
+    given, wanted = tf.cast(tf.shape(labels)[:2], tf.float32), tf.constant(size, tf.float32)
+    scaled, start = placed(given, wanted, fit)
+    for axis in (0, 1):
+        places = tf.floor((tf.range(wanted[axis]) + 0.5 - start[axis]) * given[axis] / scaled[axis])
+        inside = (places >= 0) & (places < given[axis])
+        found = tf.gather(labels, tf.cast(tf.clip_by_value(places, 0, given[axis] - 1), tf.int32), axis=axis)
+        labels = tf.where(tf.reshape(inside, [-1, 1, 1] if axis == 0 else [1, -1, 1]), found, tf.zeros([], tf.uint8))
+    return tf.ensure_shape(labels, (*size, labels.shape[-1]))
+
+
 def placed(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
     """The size that a picture of `given` is scaled to, and where its top left corner then stands in the frame.
 

@@ -35,6 +35,15 @@ def boxed(most: int, landmarks: int = 0, proposals: int = 0) -> dict[str, tf.io.
     }
 
 
+def masked(borders: bool = False) -> dict[str, tf.io.FixedLenFeature]:
+    """The features of an image with a class at each pixel: `mask` is a PNG of the class's number + 1, 0 for unknown.
+
+    With `borders` there is a PNG more, of how much each pixel lies between two things, 255 for wholly.
+    """
+    names = ("id", "image", "mask", *(["borders"] if borders else []))
+    return {name: tf.io.FixedLenFeature((), tf.string) for name in names}
+
+
 def write(folder: Path, split: str, rows: Iterable[tuple], *, features: Mapping[str, Any] = FEATURES) -> None:
     """Write rows as `<split>-00000.tfrecord` and so on, memory bounded by one row.
 

@@ -1,0 +1,151 @@
+"""Patches drawn from pictures or volumes of any sizes, which are in memory one behind the other.
+
+As in `cnn_keras.data.batch`, what an epoch draws is a function of (seed, epoch), never of state. Beyond an image stands
+its mirror image, as where answers to patches are put together (`cnn_keras.seamless`).
+"""
+
+import math
+from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.seamless import Patches, mirrored
+
+PLACES = 4096  # pixels of a class, in each image, that a balanced draw chooses from
+
+
+class Store(NamedTuple):
+    """Images and their masks.
+
+    images: (pixels of all, channels), of any dtype; masks: uint8 (pixels of all, 1 or 2), see `batch.masked`; starts:
+    int64 (N,), where each image begins; sizes: int32 (N, axes); places: int64 (classes, P), for each class some pixels
+    of it, counted through all images, and drawn again where there are fewer.
+    """
+
+    images: tf.Tensor
+    masks: tf.Tensor
+    starts: tf.Tensor
+    sizes: tf.Tensor
+    places: tf.Tensor
+
+
+def store(examples: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -> Store:
+    """The store of pairs of an image, (*sizes, channels), and its mask, uint8 (*sizes, 1 or 2)."""
+    images, masks, starts, sizes = [], [], [0], []
+    places: dict[int, list[np.ndarray]] = {}
+    generator = np.random.default_rng(seed)
+    for image, mask in examples:
+        flat = mask.reshape(-1, mask.shape[-1])
+        for number in np.unique(flat[:, 0]):
+            found = np.flatnonzero(flat[:, 0] == number)
+            chosen = found if len(found) <= PLACES else generator.choice(found, PLACES, replace=False)
+            places.setdefault(int(number), []).append(chosen + starts[-1])
+        images.append(image.reshape(-1, image.shape[-1]))
+        masks.append(flat)
+        sizes.append(image.shape[:-1])
+        starts.append(starts[-1] + len(flat))
+    known = [generator.permutation(np.concatenate(found)) for number, found in sorted(places.items()) if number]
+    longest = max(map(len, known), default=1)
+    return Store(
+        tf.constant(np.concatenate(images)),
+        tf.constant(np.concatenate(masks)),
+        tf.constant(starts[:-1], tf.int64),
+        tf.constant(sizes, tf.int32),
+        tf.constant([np.resize(found, longest) for found in known] or [[0]], tf.int64),
+    )
+
+
+def training(
+    held: Store,
+    patches: Patches,
+    *,
+    count: int,
+    epochs: range,
+    batch_size: int,
+    seed: int,
+    balance: float = 0.0,
+    augment: Callable[[dict, tf.Tensor], dict] | None = None,
+) -> tf.data.Dataset:
+    """Batches of `count` patches for each of `epochs`, one after the other.
+
+    Every place of every image is as likely as any other, so that a large image gives more patches.
+
+    Args:
+        balance: the share of patches that are laid over a pixel of a class which is drawn first, each as likely as any
+            other, however rare; in [0, 1].
+        augment: a function of ({"image", "mask"}, seed).
+
+    Yields:
+        {"image": (batch, *patches.size, channels), "mask": uint8 (batch, *patches.size, 1 or 2)}
+    """
+
+    def one(key: tf.Tensor) -> dict:
+        place, moved = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+        example = cut(held, *_drawn(held, patches, place, balance), patches)
+        return example if augment is None else augment(example, moved)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(number, tf.int32))
+        keys = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(key, count))
+        return keys.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+
+    stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    return stream.with_options(options)
+
+
+def covering(held: Store, patches: Patches, batch_size: int) -> tf.data.Dataset:
+    """Batches of patches whose answers cover every image, side by side, the last of a row moved back into it."""
+    rows, corners = [], []
+    for row, size in enumerate(held.sizes.numpy().tolist()):
+        sides = [_starts(length, answered) for length, answered in zip(size, patches.answered, strict=True)]
+        found = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(size))
+        corners.append(found)
+        rows += [row] * len(found)
+    given = (tf.constant(rows), tf.constant(np.concatenate(corners), tf.int32))
+    drawn = tf.data.Dataset.from_tensor_slices(given).map(lambda row, corner: cut(held, row, corner, patches))
+    known = drawn.batch(batch_size).apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / batch_size)))
+    return known.prefetch(tf.data.AUTOTUNE)
+
+
+def cut(held: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict:
+    """The patch of an image whose answers begin at a corner, int32 (axes,)."""
+    size = held.sizes[row]
+    places = tf.zeros([], tf.int64)
+    for axis, (seen, answered) in enumerate(zip(patches.size, patches.answered, strict=True)):
+        along = mirrored(corner[axis] - (seen - answered) // 2 + tf.range(seen), size[axis])
+        places = places[..., None] * tf.cast(size[axis], tf.int64) + tf.cast(along, tf.int64)
+    places += held.starts[row]
+    return {
+        "image": tf.ensure_shape(tf.gather(held.images, places), [*patches.size, held.images.shape[-1]]),
+        "mask": tf.ensure_shape(tf.gather(held.masks, places), [*patches.size, held.masks.shape[-1]]),
+    }
+
+
+def _drawn(held: Store, patches: Patches, key: tf.Tensor, balance: float) -> tuple[tf.Tensor, tf.Tensor]:
+    """The row of an image and the corner of a patch in it."""
+    which, where, number, place, offset = tf.unstack(tf.random.experimental.stateless_split(key, 5))
+    classes, longest = held.places.shape
+    anywhere = tf.random.stateless_uniform([], where, 0, tf.shape(held.masks, tf.int64)[0], tf.int64)
+    of_class = held.places[tf.random.stateless_uniform([], number, 0, classes, tf.int32)]
+    chosen = of_class[tf.random.stateless_uniform([], place, 0, longest, tf.int32)]
+    balanced = tf.random.stateless_uniform([], which) < balance
+    pixel = tf.where(balanced, chosen, anywhere)
+    row = tf.searchsorted(held.starts, pixel[None], side="right")[0] - 1
+    size = held.sizes[row]
+    inner = tf.unravel_index(pixel - held.starts[row], tf.cast(size, tf.int64))
+    shares = tf.random.stateless_uniform([len(patches.size)], offset)
+    room = tf.maximum(size - patches.answered, 0)
+    laid = tf.cast(inner, tf.int32) - tf.cast(shares * patches.answered, tf.int32)
+    even = tf.cast(shares * tf.cast(room + 1, tf.float32), tf.int32)
+    corner = tf.clip_by_value(tf.where(balanced, laid, tf.minimum(even, room)), 0, room)
+    small = tf.minimum(size - patches.answered, 0) // 2  # an image smaller than a patch stands in its middle
+    return row, corner + small
+
+
+def _starts(length: int, answered: int) -> Sequence[int]:
+    last = max(length - answered, 0)
+    return [min(start, last) for start in range(0, max(length, 1), answered)]
