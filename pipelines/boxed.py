@@ -7,7 +7,6 @@
 
 import csv
 import io
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -242,7 +241,8 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
             f"{len(set(groups))}; add images, or set data.validation or data.test to 0",
             code=Fault.DATA,
         )
-    labels = _rarest([kept[row] for row in free], groups, least=2 * (len(fractions) + 1))
+    present = [{found.name for found in kept[row].item.objects} for row in free]
+    labels = split.rarest(present, groups, least=2 * (len(fractions) + 1))
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, split.stratified(labels, groups, fractions=fractions, seed=seed), strict=True):
         splits[row] = str(name)
@@ -290,21 +290,6 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         raise Fault(f"{data.source} must hold at least one readable image with a box, got none", code=Fault.DATA)
     most = max(len(one["boxes"]) for one in found)
     return [{**one, "boxes": np.pad(one["boxes"], ((0, most - len(one["boxes"])), (0, 0)))} for one in found]
-
-
-def _rarest(kept: Sequence[Kept], groups: Sequence[str], *, least: int) -> list[str]:
-    """The rarest class of each image; "" for those of classes with fewer than `least` groups, and for background."""
-    frequency = Counter(name for one in kept for name in {found.name for found in one.item.objects})
-    labels = [
-        min((found.name for found in one.item.objects), key=lambda name: (frequency[name], name), default="")
-        for one in kept
-    ]
-    members: dict[str, set[str]] = {}
-    for label, group in zip(labels, groups, strict=True):
-        members.setdefault(label, set()).add(group)
-    labels = [label if len(members[label]) >= least else "" for label in labels]
-    mixed = {group for label, group in zip(labels, groups, strict=True) if label == ""}
-    return [""] * len(labels) if mixed and len(mixed) < least else labels
 
 
 def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str, list[Kept]]:

@@ -152,7 +152,7 @@ def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str) -
     return path
 
 
-def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
+def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path, *, unit: str = "examples") -> Path:
     """Draw how many examples every class has, `counts[split][class name]`, the splits end to end."""
     class_names = list(dict.fromkeys(name for split in counts.values() for name in split))
     if not class_names:
@@ -170,14 +170,14 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path) -> Path:
             label = f"{split} {sizes.sum():,}"
             drawn = axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % 3], label=label)
             start += sizes
-        axes.set(xlabel="examples", ylim=(len(class_names) - 0.5, -0.5))
+        axes.set(xlabel=unit, ylim=(len(class_names) - 0.5, -0.5))
         axes.grid(axis="x")
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.tick_params(axis="y", length=0)
         if names:
             axes.set_yticks(range(len(names)), names, size=points)
             axes.bar_label(drawn, [f"{total:,}" for total in totals], padding=3, size=points - 1)
-        title = f"{len(class_names):,} classes of {min(totals):,} to {max(totals):,} examples"
+        title = f"{len(class_names):,} classes of {min(totals):,} to {max(totals):,} {unit}"
         figure.text(0.12 / width, 1 - 0.22 / height, title, size=10, va="center")
         place = (0.12 / width, 1 - 0.5 / height)
         figure.legend(loc="center left", bbox_to_anchor=place, ncols=len(counts), borderaxespad=0, borderpad=0)

@@ -105,7 +105,7 @@ def prepare(
     items = library(noun).items(data.source, path=data.path, group=data.group, size=size)
     if data.classes:
         items = [item for item in items if not item.label or item.label in data.classes]
-    examined, shapes = _examine(items, noun, channels, run)
+    examined, shapes = examine(items, noun, channels, run)
     problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
     intake.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
@@ -216,7 +216,7 @@ def pictured(values: Array) -> Array:
     return _traces(values) if values.ndim == 2 else _slices(values)
 
 
-def _examine(
+def examine(
     items: Sequence[Any], noun: str, channels: int | None, run: "Run"
 ) -> tuple[list[intake.Examined], list[tuple[int, ...]]]:
     """Read every item once; those whose number of channels is not the wanted one are of no use."""

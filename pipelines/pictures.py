@@ -149,10 +149,11 @@ class Strip(NamedTuple):
 
 
 class Scale(NamedTuple):
-    """A scale of colours, uint8 [1, N, 3], and what it says."""
+    """A scale of colours, uint8 [1, N, 3], what it says, and how long it is in inches."""
 
     text: str
     colours: Array
+    length: float = 1.0
 
 
 def strips(
@@ -173,11 +174,12 @@ def strips(
     lines = [*((row.name, CAPTION) for row in rows), *((row.detail, CAPTION - 1) for row in rows)]
     room = min(max(text_width(*line) for line in lines) + 0.05, 1.9)
     gap, left = 0.08, GAP + room + 0.12
-    head, foot = 0.45 + (0.2 if columns else 0), 0.34 if scales else 0.1
+    head = 0.45 + (0.2 if columns else 0)
     pitch = gap + size * max(_proportions(image)[0] for row in rows for image in row.images)
     across = max(len(row.images) for row in rows)
-    legends = sum(1.0 + text_width(scale.text) + 0.4 for scale in scales)
-    width = max(left + across * (size + gap) + GAP, text_width(heading, 10) + 2 * GAP, legends + 2 * GAP)
+    legends = [scale.length + text_width(scale.text) + 0.4 for scale in scales]
+    width = max(left + across * (size + gap) + GAP, text_width(heading, 10) + 2 * GAP, *(g + 2 * GAP for g in legends))
+    foot = 0.1 + 0.24 * len(_lines(legends, width - 2 * GAP))
     with page(path, width, head + len(rows) * pitch + foot) as figure:
         paper = _paper(figure)
         paper.text(GAP, GAP + 0.08, heading, size=10, va="center")
@@ -192,7 +194,7 @@ def strips(
             paper.text(GAP, middle + LINE / 2, detail, size=CAPTION - 1, va="center", color=QUIET)
             for column, image in enumerate(row.images):
                 _place(paper, image, left + column * (size + gap), middle - size / 2, size)
-        _draw_scales(paper, scales, head + len(rows) * pitch + foot / 2)
+        _draw_scales(paper, scales, head + len(rows) * pitch + 0.14, width - 2 * GAP)
     return path
 
 
@@ -400,14 +402,30 @@ def _sheet(
     return path
 
 
-def _draw_scales(paper: "Axes", scales: Sequence[Scale], middle: float) -> None:
-    """Draw each scale as a strip an inch long, with its text behind it, side by side around the height `middle`."""
-    left = GAP
-    for text, colours in scales:
-        extent = (left, left + 1.0, middle + 0.05, middle - 0.05)
-        paper.imshow(colours, extent=extent, interpolation="bilinear", aspect="auto")
-        paper.text(left + 1.08, middle, text, size=CAPTION, va="center", color=QUIET)
-        left += 1.0 + text_width(text) + 0.4
+def _draw_scales(paper: "Axes", scales: Sequence[Scale], middle: float, room: float) -> None:
+    """Draw each scale as a strip with its text behind it, in lines of this room, the first at the height `middle`."""
+    widths = [scale.length + text_width(scale.text) + 0.4 for scale in scales]
+    for line, places in enumerate(_lines(widths, room)):
+        left, height = GAP, middle + 0.24 * line
+        for place in places:
+            text, colours, length = scales[place]
+            extent = (left, left + length, height + 0.05, height - 0.05)
+            paper.imshow(colours, extent=extent, interpolation="bilinear", aspect="auto")
+            paper.text(left + length + 0.08, height, text, size=CAPTION, va="center", color=QUIET)
+            left += widths[place]
+
+
+def _lines(widths: Sequence[float], room: float) -> list[list[int]]:
+    """Break what stands side by side into lines of this room, each with one at least: the places in each."""
+    lines: list[list[int]] = []
+    taken = 0.0
+    for place, width in enumerate(widths):
+        if not lines or taken + width > room:
+            lines.append([])
+            taken = 0.0
+        lines[-1].append(place)
+        taken += width
+    return lines
 
 
 def _paper(figure: "Figure") -> "Axes":

@@ -1,4 +1,4 @@
-"""Predict: an exported model's answers about files and folders, as a table, CSV and pictures.
+"""Predict: an exported model's answers about files and folders, as a table, CSV, pictures and masks.
 
 A model of images is asked about image files, a detector about videos too, frame by frame, one of signals about CSV
 files, one of volumes about NIfTI files.
@@ -18,6 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cnn_keras.fault import Fault
+from pipelines.mask_answers import Segments, segments_of
 from pipelines.stages import write_text
 
 BATCH = 32
@@ -29,7 +30,8 @@ class Answer(NamedTuple):
 
     A detector's `boxes` – left, top, right, bottom in pixels of the upright picture – belong to `classes` one by one,
     and so do the `landmarks` of things that have some, x and y by name. A video has an answer for each `frame`, from 0.
-    A network that steers says an `angle`, and the ends of the interval it lies in.
+    A network that steers says an `angle`, and the ends of the interval it lies in. Of a segmenter there are `segments`,
+    and `classes` are those that are there with their shares of the pixels.
     """
 
     path: Path
@@ -39,8 +41,11 @@ class Answer(NamedTuple):
     landmarks: list[dict[str, list[float]]] | None = None
     angle: tuple[float, float, float] | None = None  # said, low, high
     frame: int | None = None
+    segments: Segments | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        if self.segments is not None:
+            return {"path": str(self.path), **self.segments.as_dict(), "problem": self.problem}
         classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
         if self.angle is not None:
             return {"path": str(self.path), **dict(zip(ANGLES, self.angle, strict=True)), "problem": self.problem}
@@ -66,10 +71,14 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
     from pipelines.savedmodel import newest
 
     loaded = tf.saved_model.load(str(newest(model)))
-    if ranked := loaded.signatures.get("serving_ranked"):
+    default = loaded.signatures["serving_default"]
+    if "mask" in default.structured_outputs:
+        files = _files(images, measurements.library("volume").SUFFIXES, "volumes")
+        answers = [_asked(file, default, "volume", _segments) for file in files]
+    elif ranked := loaded.signatures.get("serving_ranked"):
         noun = next(iter(ranked.structured_input_signature[1]))
         files = _files(images, measurements.library(noun).SUFFIXES, f"{noun}s")
-        answers = [_ask_about(file, ranked, noun, top) for file in files]
+        answers = [_asked(file, ranked, noun, partial(_ranked, top)) for file in files]
     else:
         moving = videos.SUFFIXES if _finds(loaded) else ()
         found = list(_files(images, (*IMAGE_SUFFIXES, *moving), "image files"))
@@ -84,15 +93,18 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
 
 
 def reader(loaded: Any, top: int, folder: Path) -> Reading:
-    """What asks a loaded SavedModel about encoded images: a detector for boxes, a classifier for its `top` classes."""
+    """What asks a loaded SavedModel about encoded images: a classifier for its `top` classes, others for all."""
+    default = loaded.signatures["serving_default"]
     if _finds(loaded):
-        return partial(_detected, loaded.signatures["serving_default"], folder)
-    if "angle" in loaded.signatures["serving_default"].structured_outputs:
-        return partial(_steered, loaded.signatures["serving_default"])
+        return partial(_detected, default, folder)
+    if "angle" in default.structured_outputs:
+        return partial(_steered, default)
+    if "mask_bytes" in default.structured_outputs:
+        return partial(_segmented, default)
     if "serving_classify" not in loaded.signatures:
         raise Fault(
-            "MODEL must be a classifier, a detector or one that steers, got an embedder; `cnn faces` asks it who "
-            "somebody is, its signature `verify` by `cnn serve` about pairs"
+            "MODEL must be a classifier, a detector, a segmenter or one that steers, got an embedder; `cnn faces` asks "
+            "it who somebody is, its signature `verify` by `cnn serve` about pairs"
         )
     return partial(_classified, loaded.signatures["serving_classify"], top)
 
@@ -103,7 +115,7 @@ def _finds(loaded: Any) -> bool:
 
 
 def write_csv(answers: Sequence[Answer], path: Path) -> None:
-    """A row per file – path, label, probability or angle, problem – or per detection, with box and a video's frame."""
+    """A row per file – path, label, probability or angle, problem –, or per detection of each frame, or class of a mask."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if any(answer.angle is not None for answer in answers):
@@ -111,6 +123,12 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
         for answer in answers:
             figures = [f"{value:.6f}" for value in answer.angle] if answer.angle else [""] * len(ANGLES)
             writer.writerow([answer.path, *figures, answer.problem or ""])
+        return write_text(path, out.getvalue())
+    if any(answer.segments is not None for answer in answers):
+        writer.writerow(["path", "label", "share", "confidence", "problem"])
+        for answer in answers:
+            rows = [["", "", ""]] if answer.segments is None else answer.segments.rows()
+            writer.writerows([answer.path, *row, answer.problem or ""] for row in rows)
         return write_text(path, out.getvalue())
     detector = any(answer.boxes is not None for answer in answers)
     edges = ["left", "top", "right", "bottom"] if detector else []
@@ -144,11 +162,27 @@ def draw(answers: Sequence[Answer], folder: Path) -> int:
         elif answer.angle is not None:
             said, low, high = answer.angle
             _write_picture(steering_pictures.steered(_pixels(answer.path), angle=said, interval=(low, high)), path)
+        elif answer.segments is not None:
+            _write_picture(_overlaid(answer.path, answer.segments), path)
         elif answer.boxes is None:
             pictures.drawn(_pixels(answer.path), *answer.classes[0], path)
         else:
             _write_picture(boxed(_pixels(answer.path), answer), path)
     return len(drawable)
+
+
+def write_masks(answers: Sequence[Answer], folder: Path) -> int:
+    """Write each mask that a segmenter answered with into a folder; return how many.
+
+    Raises:
+        Fault: the model is no segmenter.
+    """
+    from pipelines import mask_files
+
+    found = [(answer.path, answer.segments) for answer in answers if answer.segments is not None]
+    if not found:
+        raise Fault("--masks goes with a segmenter, and with files that can be read; this model answers with no mask")
+    return mask_files.write([(path, one.mask) for path, one in found], found[0][1].names, folder)
 
 
 def boxed(pixels: Any, answer: Answer) -> Any:
@@ -316,25 +350,50 @@ def _steered(steer: Any, encoded: list[bytes]) -> list[Answer]:
     return [Answer(Path(), [], angle=angles) for angles in said]
 
 
-def _ask_about(file: Path, ranked: Any, noun: str, top: int) -> Answer:
-    """One signal or volume, of any size: the graph gives it the network's."""
+def _segmented(segment: Any, encoded: list[bytes]) -> list[Answer]:
+    import tensorflow as tf
+
+    found = {key: value.numpy() for key, value in segment(image_bytes=tf.constant(encoded, tf.string)).items()}
+    return [_segments({key: values[row] for key, values in found.items()}) for row in range(len(encoded))]
+
+
+def _segments(row: dict[str, Any]) -> Answer:
+    """A segmenter's answer about one picture or volume."""
+    found = segments_of(row)
+    return Answer(Path(), found.there, segments=found)
+
+
+def _overlaid(path: Path, found: Segments) -> Any:
+    """The picture or volume of a file with its mask over it."""
+    from pipelines import measurements, overlays
+
+    image = _pixels(path) if found.mask.ndim == 2 else measurements.library("volume").read(path)[0]
+    return overlays.answered(image, found.mask, found.names)
+
+
+def _asked(file: Path, ask: Any, noun: str, reading: Callable[[dict[str, Any]], Answer]) -> Answer:
+    """One signal or volume, of any size: the graph gives it the network's, or sees it part by part."""
     import tensorflow as tf
 
     from cnn_keras.data.encoded import Unreadable, reason
     from pipelines import measurements
 
-    channels = ranked.structured_input_signature[1][noun].shape[-1]
+    channels = ask.structured_input_signature[1][noun].shape[-1]
     try:
         values = measurements.library(noun).read(file)[0]
         if values.shape[-1] != channels:
             return Answer(file, [], f"it must have {channels} channels, got {values.shape[-1]}")
-        found = ranked(**{noun: tf.constant(values[None])})
+        found = ask(**{noun: tf.constant(values[None])})
     except (Unreadable, OSError) as error:
         return Answer(file, [], str(error))
     except tf.errors.InvalidArgumentError as error:
         return Answer(file, [], reason(error))
-    labels = [label.decode() for label in found["classes"][0, :top].numpy()]
-    return Answer(file, list(zip(labels, found["scores"][0, :top].numpy().tolist(), strict=True)))
+    return reading({key: value.numpy()[0] for key, value in found.items()})._replace(path=file)
+
+
+def _ranked(top: int, row: dict[str, Any]) -> Answer:
+    labels = [label.decode() for label in row["classes"][:top]]
+    return Answer(Path(), list(zip(labels, row["scores"][:top].tolist(), strict=True)))
 
 
 def _counted(answers: Sequence[Answer]) -> tuple[str, str, str]:
@@ -358,6 +417,10 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
             continue
         if answer.boxes is not None:
             table.add_row(escape(str(answer.path)), *_counted([answer, *later]))
+            continue
+        if answer.segments is not None:
+            shares = ", ".join(f"{share:.1%} [bold]{escape(label)}[/]" for label, share in answer.classes)
+            table.add_row(escape(str(answer.path)), shares, f"{answer.segments.sureness:.1%}")
             continue
         if answer.angle is not None:
             table.add_row(escape(str(answer.path)), *(f"{value:+.3f}" for value in answer.angle))

@@ -1,4 +1,4 @@
-"""Patches of images of differing sizes: every place is as likely, a seed gives the same, rare classes can be favoured."""
+"""Patches of images of differing sizes: every place is as likely, a seed gives the same, rare classes are favoured."""
 
 import numpy as np
 import pytest

@@ -92,13 +92,16 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((split.values, split.labels)).batch(batch_size)
 
 
-def augmentation(steps: Sequence[dict]) -> Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None:
-    """The `moved` of each of `steps`, one after the other, as a function of (grid, stateless seed int32 (2,))."""
+def augmentation(steps: Sequence[dict], *, step: Callable | None = None) -> Callable | None:
+    """The `moved` of each of `steps`, one after the other, as a function of (grid, stateless seed int32 (2,)).
 
-    def apply(grid: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-        for number, step in enumerate(steps):
-            grid = moved(grid, tf.random.experimental.stateless_fold_in(seed, number), **step)
-        return grid
+    With `moved_together` for `step` it is one of ({"image", "mask"}, seed).
+    """
+
+    def apply(given, seed: tf.Tensor):
+        for number, arguments in enumerate(steps):
+            given = (step or moved)(given, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
+        return given
 
     return apply if steps else None
 
@@ -120,15 +123,32 @@ def moved(
         shift: largest move along each axis, as a fraction of it, either way; the border's value is held.
         flip: the axes, from 0, that are turned round every second time.
     """
-    axes = len(grid.shape) - 1
-    keys = iter(tf.unstack(tf.random.experimental.stateless_split(seed, 2 + 2 * axes)))
-    noise = jitter * tf.math.reduce_std(grid) * tf.random.stateless_normal(tf.shape(grid), next(keys))
-    result = grid * tf.random.stateless_uniform((), next(keys), 1 - scale, 1 + scale) + noise
-    for axis in range(axes):
+    first, second, *keys = _keys(seed, grid)
+    noise = jitter * tf.math.reduce_std(grid) * tf.random.stateless_normal(tf.shape(grid), first)
+    changed = grid * tf.random.stateless_uniform((), second, 1 - scale, 1 + scale) + noise
+    return _placed(changed, keys, shift, flip)
+
+
+def moved_together(example: dict, seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values) -> dict:
+    """A grid, `image`, changed as by `moved`, and its `mask`, of the same sizes, moved with it."""
+    _, _, *keys = _keys(seed, example["image"])
+    image = moved(example["image"], seed, shift=shift, flip=flip, **values)
+    return {**example, "image": image, "mask": _placed(example["mask"], keys, shift, flip)}
+
+
+def _keys(seed: tf.Tensor, grid: tf.Tensor) -> list[tf.Tensor]:
+    """Two seeds for the values, and two for each axis."""
+    return tf.unstack(tf.random.experimental.stateless_split(seed, 2 * len(grid.shape)))
+
+
+def _placed(grid: tf.Tensor, keys: Sequence[tf.Tensor], shift: float, flip: Sequence[int]) -> tf.Tensor:
+    """The grid moved and turned along each axis."""
+    result = grid
+    for axis, (far, way) in enumerate(zip(keys[0::2], keys[1::2], strict=True)):
         length = tf.shape(grid)[axis]
-        far = shift * tf.cast(length, tf.float32) * tf.random.stateless_uniform((), next(keys), -1.0, 1.0)
-        places = tf.clip_by_value(tf.range(length) - tf.cast(tf.round(far), tf.int32), 0, length - 1)
-        turned = tf.random.stateless_uniform((), next(keys)) < 0.5
+        step = shift * tf.cast(length, tf.float32) * tf.random.stateless_uniform((), far, -1.0, 1.0)
+        places = tf.clip_by_value(tf.range(length) - tf.cast(tf.round(step), tf.int32), 0, length - 1)
+        turned = tf.random.stateless_uniform((), way) < 0.5
         if axis in flip:
             places = tf.where(turned, places[::-1], places)
         result = tf.gather(result, places, axis=axis)

@@ -1,11 +1,14 @@
 """Splits: which example trains, which validates, which tests."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
+from typing import TypeVar
 
 import numpy as np
 
 from cnn_keras.fault import Fault
+
+T = TypeVar("T")
 
 
 def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[str, float], seed: int) -> np.ndarray:
@@ -90,6 +93,25 @@ def by_time(drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0)
     return splits
 
 
+def rarest(present: Sequence[Collection[T]], groups: Sequence[str], *, least: int) -> list[str]:
+    """A label for each example to stratify by: the rarest of the classes that are in it.
+
+    Args:
+        present: the classes of each example, none or several.
+        groups: as of `stratified`.
+        least: examples of classes with fewer groups than this, and those without any class, all have the label "" –
+            and if they themselves are of fewer groups, all examples have.
+    """
+    frequency = Counter(name for names in present for name in set(names))
+    labels = [str(min(names, key=lambda name: (frequency[name], str(name)))) if names else "" for names in present]
+    members: dict[str, set[str]] = {}
+    for label, group in zip(labels, groups, strict=True):
+        members.setdefault(label, set()).add(group)
+    labels = [label if len(members[label]) >= least else "" for label in labels]
+    mixed = {group for label, group in zip(labels, groups, strict=True) if label == ""}
+    return [""] * len(labels) if mixed and len(mixed) < least else labels
+
+
 def linked(*keys: Sequence[str | None]) -> list[str]:
     """One group for examples that share any key, directly or through others.
 
@@ -117,9 +139,12 @@ def linked(*keys: Sequence[str | None]) -> list[str]:
 def _counts(label: str, groups: int, fractions: dict[str, float]) -> dict[str, int]:
     """How many of a class's groups go into each split, so that each, "train" too, has one."""
     if groups <= len(fractions):
+        what, remedy = (
+            (f"class {label!r}", "remove the class") if label else ("data", "set data.validation or data.test to 0")
+        )
         raise Fault(
-            f"class {label!r} must have at least {len(fractions) + 1} images or groups that differ, one for each "
-            f"split, got {groups}; add images or remove the class",
+            f"{what} must have at least {len(fractions) + 1} images or groups that differ, one for each split, got "
+            f"{groups}; add images or {remedy}",
             code=Fault.DATA,
         )
     counts = {split: max(1, round(fraction * groups)) for split, fraction in fractions.items()}

@@ -58,6 +58,23 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
     return (values if values.ndim == 4 else values[..., None]), notes
 
 
+def write_like(source: Path, mask: np.ndarray, path: Path) -> None:
+    """Write a mask as a NIfTI file that lies on the volume of the file `source`.
+
+    Args:
+        mask: uint8 (depth, height, width), upright as `read` turns volumes; its axes are turned back to the file's.
+    """
+    nibabel = _nibabel()
+    image = nibabel.load(source)
+    orientations = nibabel.orientations
+    upright = orientations.axcodes2ornt("RAS")
+    back = orientations.ornt_transform(upright, orientations.io_orientation(image.affine))
+    turned = nibabel.Nifti1Image(orientations.apply_orientation(mask, back).astype(np.uint8), image.affine)
+    temporary = path.with_name(f".{path.name}")
+    turned.to_filename(temporary)
+    temporary.replace(path)
+
+
 def folder(path: Path, group: str | None = None) -> list[Item]:
     """One sub-folder of NIfTI files per class; see `class_folders`."""
     _nibabel()

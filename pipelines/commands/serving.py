@@ -50,6 +50,7 @@ def predict(
     top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
     csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write a segmenter's masks, PNG or NIfTI, here.")] = None,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -69,6 +70,8 @@ def predict(
         console.print(f"wrote {csv}")
     if pictures:
         console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
+    if masks:
+        console.print(f"wrote {predicting.write_masks(answers, masks)} masks and their legend to {masks}")
     if as_json:
         print(json.dumps([answer.as_dict() for answer in answers], indent=1))
     if all(answer.problem for answer in answers):
