@@ -115,7 +115,7 @@ def _finds(loaded: Any) -> bool:
 
 
 def write_csv(answers: Sequence[Answer], path: Path) -> None:
-    """A row per file – path, label, probability or angle, problem –, or per detection of each frame, or class of a mask."""
+    """A row per file – path, label, probability or angle, problem –, per detection of a frame, or class of a mask."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if any(answer.angle is not None for answer in answers):
