@@ -22,8 +22,8 @@ from cnn_keras import verification
 from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
 from pipelines import embedder, faces, gallery, stages
-from pipelines.faces import Recogniser
 from pipelines.gallery import Settings
+from pipelines.recogniser import Guard, Recogniser, Threshold, version_of
 from pipelines.serving.faces import FacesDesk, checked_key
 from pipelines.serving.limits import Limits
 
@@ -81,7 +81,7 @@ def test_people_are_named_and_strangers_refused(known):
     assert [answer.name for answer in answers] == [f"p{person}" for person in range(10)] + [None] * 10
     assert all(answer.distance > answer.threshold.distance for answer in answers[10:])
     assert len({answer.threshold for answer in answers}) == 1
-    assert answers[0].threshold == faces.Threshold(pytest.approx(0.2), 0.01, pytest.approx(0.1), True)
+    assert answers[0].threshold == Threshold(pytest.approx(0.2), 0.01, pytest.approx(0.1), True)
 
 
 def test_the_threshold_shares_the_rate_among_all_that_are_compared():
@@ -181,7 +181,7 @@ def test_a_classifier_of_live_and_spoof_guards_a_gallery(exported, tmp_path):
     recipe = exported.recipe.read_text().replace("path: photos", f"path: {photos}").replace("epochs: 4", "epochs: 6")
     (tmp_path / "liveness.yaml").write_text(recipe)
     assert cnn("run", tmp_path / "liveness.yaml", "--runs", tmp_path / "runs") == 0
-    guard = faces.Guard(str(tmp_path / "runs/classify/liveness/export/liveness"), tmp_path)
+    guard = Guard(str(tmp_path / "runs/classify/liveness/export/liveness"), tmp_path)
     live, spoof = (
         np.mean([guard(file.read_bytes()) > faces.SURE for file in sorted((photos / kind).iterdir())])
         for kind in ("live", "spoof")
@@ -189,7 +189,7 @@ def test_a_classifier_of_live_and_spoof_guards_a_gallery(exported, tmp_path):
     assert live > 0.8
     assert spoof < 0.2
     assert guard(b"text") == 0
-    other = faces.Guard(str(exported.run / "export" / "small"), tmp_path)
+    other = Guard(str(exported.run / "export" / "small"), tmp_path)
     with pytest.raises(Fault, match="must have a class live"):
         other(next((photos / "live").iterdir()).read_bytes())
 
@@ -268,7 +268,7 @@ def test_the_version_with_the_gallerys_digest_is_taken_however_many_came_after(f
 
 
 def faces_version(folder, model):
-    return faces.version_of(folder, model).name
+    return version_of(folder, model).name
 
 
 # HTTP

@@ -13,8 +13,9 @@ from pipelines.commands import RUNS, AsJson, Root, console_for, escaped
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.faces import Answer, Recogniser
+    from pipelines.faces import Answer
     from pipelines.gallery import Gallery
+    from pipelines.recogniser import Recogniser
 
 app = typer.Typer()
 faces = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="A gallery of people: who is this?")
@@ -183,7 +184,7 @@ def ready(
 ) -> "tuple[Gallery, Recogniser]":
     """The gallery and its embedder; `model` is for one that has none yet, or, `anew`, another."""
     from pipelines import gallery
-    from pipelines.faces import Recogniser
+    from pipelines.recogniser import Recogniser
     from pipelines.startup import load_tensorflow
 
     opened = gallery.opened(location) if model else _opened(location)

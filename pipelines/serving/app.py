@@ -18,8 +18,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.fault import Fault
-from pipelines.faces import Recogniser
 from pipelines.gallery import Gallery
+from pipelines.recogniser import Recogniser
 from pipelines.serving.desk import Desk
 from pipelines.serving.faces import FacesDesk, checked_key, warm
 from pipelines.serving.limits import Limits

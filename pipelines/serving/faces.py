@@ -28,8 +28,9 @@ from starlette.routing import Route
 
 from cnn_keras.fault import Fault
 from pipelines import faces
-from pipelines.faces import Answer, Recogniser
+from pipelines.faces import Answer
 from pipelines.gallery import Gallery, checked_name, nobody
+from pipelines.recogniser import Recogniser
 from pipelines.serving import intake, meter
 from pipelines.serving.desk import answered, not_routed, refused
 from pipelines.serving.limits import Limits

@@ -1,0 +1,191 @@
+"""An exported embedder as something to ask: pictures to embeddings, embeddings to distances, a rate to a threshold.
+
+Beside it stands the guard, if there is one: a classifier that tells the living from pictures of them.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras import verification
+from cnn_keras.fault import Fault
+from pipelines import embedder, savedmodel, stages
+from pipelines.gallery import Array, Settings
+
+if TYPE_CHECKING:
+    from cnn_keras.data.alignment import Aligner
+
+BATCH = 32  # pictures that are embedded at once
+LIVE = "live"  # the class of a liveness classifier that is let in
+
+
+class Threshold(NamedTuple):
+    """A distance up to which two are called the same, and what is known of it."""
+
+    distance: float
+    far: float  # the false-accept rate that it follows from, over all comparisons of an answer
+    frr: float  # the share of one person's pairs that are farther apart, and rejected
+    measured: bool  # on pairs, or by the line through the strictest of them
+
+    def as_dict(self) -> dict[str, Any]:
+        rates = {"false_accept_rate": self.far, "false_reject_rate": self.frr}
+        return {"threshold": self.distance, **rates, "measured": self.measured}
+
+
+class Recogniser:
+    """An exported embedder, newest version or the one whose digest is asked for, and, if any, a liveness classifier.
+
+    Args:
+        reference: a recipe whose run was exported, or a model's folder.
+        model: the digest that a gallery was made with.
+        liveness: the same as `reference`, of a classifier with the class `live`.
+
+    Raises:
+        Fault: nothing is exported there, no embedder, or another than `model`.
+    """
+
+    def __init__(self, reference: str, runs: Path, *, model: str | None = None, liveness: str = "") -> None:
+        import tensorflow as tf
+
+        folder = savedmodel.locate(reference, runs)
+        self.folder = version_of(folder, model)
+        self.facts = stages.read_json(self.folder / embedder.FACTS)
+        self._loaded = tf.saved_model.load(str(self.folder))
+        self._guard = Guard(liveness, runs) if liveness else None
+        guard = str(self._guard.folder) if self._guard else ""
+        self.settings = Settings(self.facts["model"], self.facts["dimension"], str(folder.resolve()), guard)
+        self._aligner: Aligner | None = None
+
+    def threshold(self, far: float | None, comparisons: int = 1) -> Threshold:
+        """At `far`, the calibrated one unless given, shared among so many comparisons."""
+        far = self.facts["far"] if far is None else far
+        if not 0 < far < 1:
+            raise Fault(f"--far must be between 0 and 1, got {far}")
+        distance, measured = verification.threshold_for(self.facts["false_accepts"], far / max(1, comparisons))
+        return Threshold(distance, far, verification.rejects_at(self.facts["false_rejects"], distance), measured)
+
+    def embed(self, files: Sequence[bytes]) -> list[Array | str]:
+        """The embedding of each picture, float32 (dimension,), or what is wrong with it."""
+        ready = [self._plain(file) for file in files]
+        good = [row for row, data in enumerate(ready) if isinstance(data, bytes)]
+        found: list[Array | str] = [data if isinstance(data, str) else "" for data in ready]
+        for start in range(0, len(good), BATCH):
+            rows = good[start : start + BATCH]
+            for row, vector in zip(rows, self._vectors([ready[row] for row in rows]), strict=True):
+                found[row] = vector
+        return found
+
+    def compare(self, vector: Array, others: Array) -> Array:
+        """The distance of an embedding, float32 (dimension,), to each of others, (N, dimension): float32 (N,)."""
+        if not self.facts["head"]:
+            distances: Array = np.maximum(2 - 2 * others @ vector, 0)
+            return distances
+        import tensorflow as tf
+
+        left = np.repeat(vector[None], len(others), axis=0)
+        answer = self._loaded.signatures["match"](left=tf.constant(left), right=tf.constant(others))
+        return np.asarray(answer["distance"])
+
+    def alive(self, files: Sequence[bytes]) -> list[float | None]:
+        """The probability that each picture is of somebody who is there; None where nobody asks."""
+        return [self._guard(file) if self._guard else None for file in files]
+
+    def _plain(self, file: bytes) -> bytes | str:
+        """A picture as the graph takes it – upright, and aligned where the graph does not do that – or its problem."""
+        from cnn_keras.data import alignment
+
+        data = _upright(file)
+        if isinstance(data, str) or self.facts["align"] != "opencv":
+            return data
+        if self._aligner is None:
+            self._aligner = alignment.cascades()
+        aligner, size = self._aligner, tuple(self.facts["size"])
+        aligned: bytes | None = alignment.turned(data, lambda image: aligner("", image), size=size)
+        return aligned or data
+
+    def _vectors(self, files: Sequence[Any]) -> Sequence[Array | str]:
+        """One batch; when the graph refuses it, its pictures are asked about one by one."""
+        import tensorflow as tf
+
+        from cnn_keras.data.encoded import reason
+
+        try:
+            return list(self._loaded.signatures["embed"](image_bytes=tf.constant(files))["embedding"].numpy())
+        except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+            if len(files) > 1:
+                return [vector for file in files for vector in self._vectors([file])]
+            return [reason(error)]
+
+
+class Guard:
+    """A classifier that tells the living from pictures of them: what `classify` exports, with a class `live`.
+
+    Raises:
+        Fault: nothing is exported there, or it has no such class.
+    """
+
+    def __init__(self, reference: str, runs: Path) -> None:
+        import tensorflow as tf
+
+        self.folder = savedmodel.locate(reference, runs).resolve()
+        self._loaded = tf.saved_model.load(str(savedmodel.newest(self.folder)))
+        self._classify = self._loaded.signatures.get("serving_classify")
+        if self._classify is None:
+            raise Fault(f"liveness must be a classifier with a class {LIVE}, got {reference}, which is none")
+
+    def __call__(self, file: bytes) -> float:
+        """The probability of `live` of a picture; 0 of one that cannot be read."""
+        import tensorflow as tf
+
+        data = _upright(file)
+        if isinstance(data, str):
+            return 0.0
+        found = self._classify(inputs=tf.constant([savedmodel.as_example(data)], tf.string))
+        names = [name.decode() for name in found["classes"][0].numpy()]
+        if LIVE not in names:
+            raise Fault(f"liveness must have a class {LIVE}, got {self.folder} with {', '.join(sorted(names))}")
+        return float(found["scores"][0, names.index(LIVE)])
+
+
+def _upright(file: bytes) -> bytes | str:
+    """A picture as JPEG or PNG that stands upright, or what is wrong with it."""
+    from cnn_keras.data.encoded import Unreadable, plain
+
+    try:
+        data: bytes = plain(file)[0]
+    except Unreadable as reason:
+        return str(reason)
+    return data
+
+
+def version_of(folder: Path, model: str | None) -> Path:
+    """The newest version below a model's folder, or the newest whose digest is `model`.
+
+    Raises:
+        Fault: it is no embedder, or was exported before galleries were; or none has the digest.
+    """
+    versions = [folder] if (folder / "saved_model.pb").is_file() else _versions(folder)
+    facts = {version: version / embedder.FACTS for version in versions}
+    known = {
+        version: found
+        for version, path in facts.items()
+        if path.is_file() and "false_rejects" in (found := stages.read_json(path))
+    }
+    if not known:
+        raise Fault(f"MODEL must be an embedder that the task verify exported, got {folder}; `cnn export` it again")
+    fitting = [version for version, found in known.items() if model in (None, found["model"])]
+    if not fitting:
+        raise Fault(
+            f"MODEL must be the one that the gallery was made with, {str(model)[:12]}, got {folder} with "
+            f"{', '.join(sorted({found['model'][:12] for found in known.values()}))}: it has been trained again since. "
+            "Enrol everybody's photographs again with --anew"
+        )
+    return fitting[0]
+
+
+def _versions(folder: Path) -> list[Path]:
+    """Version folders, the highest number first."""
+    found = [path.parent for path in folder.glob("[0-9]*/saved_model.pb") if path.parent.name.isdigit()]
+    return sorted(found, key=lambda path: -int(path.name))
