@@ -5,10 +5,30 @@ one of them is in front. He, Gkioxari, Dollár and Girshick, "Mask R-CNN", 2017:
 some 28 × 28 places in each box, which is stretched over the box to be told in pixels.
 """
 
+from collections.abc import Sequence
+
+import numpy as np
 import tensorflow as tf
 
 MOST = 255  # things in one map
 SAMPLES = 2  # along each side of a place of a small mask
+
+
+def numbered(masks, size, *, order: Sequence[int] | None = None):
+    """The map of masks, bool arrays of `size`: uint8 (*size).
+
+    Args:
+        order: rows, those in front first; the order of the masks unless given.
+
+    Raises:
+        ValueError: more masks than a map can number.
+    """
+    if len(masks) > MOST:
+        raise ValueError(f"masks must be at most {MOST} in one map, got {len(masks)}")
+    found = np.zeros(size, np.uint8)
+    for row in reversed(range(len(masks)) if order is None else order):
+        found[masks[row]] = row + 1
+    return found
 
 
 def targets(maps, regions, rows, *, size):

@@ -41,8 +41,8 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
     """
     from cnn_keras.data import augment, batch, records
 
-    if not has_pictures(recipe):
-        raise Fault(f"RECIPE must be of a task with pictures, got one of {recipe.task}")
+    if not has_pictures(recipe) or not hasattr(recipe.data, "classes"):
+        raise Fault(f"RECIPE must be of a task with pictures of classes, got one of {recipe.task}")
     fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)])
     steps = augment.compose(recipe.augment, size=recipe.data.size, fitted=fitted)
     shape = batch.Shape((steps.source if steps else None) or recipe.data.size, recipe.data.channels, recipe.data.fit)

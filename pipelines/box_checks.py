@@ -66,12 +66,27 @@ def inside(one: "Object", size: tuple[int, int], data: "Data") -> "tuple[Object 
         return None, ("box outside the image", DROPPED)
     if right - left < 1 or bottom - top < 1:
         return None, ("box smaller than a pixel", DROPPED)
+    if data.masks and not one.crowd and (kind := _mask_trouble(one, size)):
+        return None, (kind, DROPPED)
     out = max(abs(given - kept) for given, kept in zip(one.box, cut, strict=True))
     if out <= ROUNDING:
         return one._replace(box=cut), None
     if data.out_of_bounds == "drop":
         return None, ("box out of bounds", DROPPED)
     return one._replace(box=cut), ("box out of bounds", "box clipped")
+
+
+def _mask_trouble(one: "Object", size: tuple[int, int]) -> str | None:
+    """The kind of what is wrong with an object's mask."""
+    from cnn_keras.data import masks
+    from cnn_keras.data.encoded import Unreadable
+
+    if one.mask is None:
+        return "box without a mask"
+    try:
+        return None if masks.filled(one.mask, size).any() else "empty mask"
+    except Unreadable as unreadable:
+        return str(unreadable.kind)
 
 
 def refuse_dropped(items: "Sequence[Item]", problems: Sequence[Problem], data: "Data") -> None:

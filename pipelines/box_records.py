@@ -27,6 +27,7 @@ class Columns(NamedTuple):
     most: int  # rows of boxes
     landmarks: Sequence[str] = ()
     proposals: Mapping[str, "np.ndarray[Any, Any]"] = {}  # of each split, float32 (images, P, 4), P the same in all
+    masks: bool = False
 
 
 def learnt(objects: "Sequence[Object]") -> "list[Object]":
@@ -54,14 +55,15 @@ def write(run: "Run", folder: Path, splits: dict[str, list[Kept]], columns: Colu
             records.write(folder, split, rows, features=records.boxed(*lengths(columns)))
 
 
-def lengths(columns: Columns) -> tuple[int, int, int]:
-    """How many rows of boxes a record has, landmarks a box, and proposals a record."""
-    return columns.most, len(columns.landmarks), next((found.shape[1] for found in columns.proposals.values()), 0)
+def lengths(columns: Columns) -> tuple[int, int, int, bool]:
+    """How many rows of boxes a record has, landmarks a box, and proposals a record; whether there is a map of masks."""
+    proposals = next((found.shape[1] for found in columns.proposals.values()), 0)
+    return columns.most, len(columns.landmarks), proposals, columns.masks
 
 
-def recorded(facts: Mapping[str, Any]) -> tuple[int, int, int]:
+def recorded(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
     """The same of what has been prepared."""
-    return facts["most_boxes"], len(facts["landmarks"]), facts.get("proposals", 0)
+    return facts["most_boxes"], len(facts["landmarks"]), facts.get("proposals", 0), facts.get("masks", False)
 
 
 def _rows(
@@ -80,6 +82,7 @@ def _rows(
         difficult[: len(objects)] = [found.difficult for found in objects]
         more = [_landmarks(objects, one.size, columns)] if columns.landmarks else []
         more += [columns.proposals[split][row]] if columns.proposals else []
+        more += [_instances(objects, one.size)] if columns.masks else []
         yield one.item.id, plain(one.item.read())[0], boxes, named, difficult, *more
         told()
 
@@ -95,6 +98,19 @@ def _landmarks(objects: "Sequence[Object]", size: tuple[int, int], columns: Colu
             seen = mark.visible and 0 <= mark.x <= width and 0 <= mark.y <= height
             found[row, columns.landmarks.index(mark.name)] = mark.x / width, mark.y / height, seen
     return found
+
+
+def _instances(objects: "Sequence[Object]", size: tuple[int, int]) -> bytes:
+    """The map of the objects' masks as a PNG; where two overlap, the smaller is in front."""
+    import numpy as np
+
+    from cnn_keras import instances
+    from cnn_keras.data import masks
+    from cnn_keras.data.encoded import png
+
+    covered = [masks.filled(found.mask, size) for found in objects[: instances.MOST]]
+    order = sorted(range(len(covered)), key=lambda row: int(np.count_nonzero(covered[row])))
+    return bytes(png(instances.numbered(covered, size, order=order)[..., None]))
 
 
 def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray[Any, Any]]":
@@ -186,7 +202,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     import tensorflow as tf
 
     from cnn_keras.data import records
-    from pipelines import box_sizes, charts, pictures
+    from pipelines import box_sizes, charts, overlays, pictures
 
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
     box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
@@ -195,6 +211,8 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
     for example in read.shard(step, 0).take(SAMPLES):
         image = tf.io.decode_image(example["image"], channels=3, expand_animations=False).numpy()
+        if data.masks:
+            image = overlays.numbered(image, tf.io.decode_png(example["mask"], channels=1)[..., 0].numpy())
         height, width = image.shape[:2]
         rows = np.flatnonzero((example["boxes"][:, 2] > example["boxes"][:, 0]).numpy())
         boxes = example["boxes"].numpy()[rows] * (width, height, width, height)

@@ -77,6 +77,7 @@ class Data(Section):
     channels: Literal[3] = 3
     fit: Literal["pad", "stretch"] = "pad"
     tile: Tile | None = None
+    masks: bool = False  # which pixels are whose is recorded, too, where the source knows it
     proposals: Proposals | None = None  # for R-CNN and Fast R-CNN, which are given regions
     composites: Composites | None = None
     cards: Cards | None = None
@@ -109,7 +110,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         1, *(len(box_records.learnt(one.item.objects)) for one in seen)
     )  # photographs have more, but those are in `truth`
     landmarks = landmark_names(kept)
-    columns = Columns(classes, most, landmarks, box_records.proposed(run, splits) if data.proposals else {})
+    columns = Columns(classes, most, landmarks, box_records.proposed(run, splits) if data.proposals else {}, data.masks)
     box_records.write(run, folder, splits, columns)
     truths = {split: coco_truth(members, classes) for split, members in splits.items()}
     for split in truths.keys() - {"train"}:
@@ -122,6 +123,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         "most_boxes": most,
         "landmarks": landmarks,
         "proposals": box_records.lengths(columns)[2],
+        "masks": data.masks,
         **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
         "problems": {kind: len(group) for kind, group in intake.grouped([*problems, *boxes]).items()},
     }

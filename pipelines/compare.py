@@ -82,7 +82,7 @@ def read(reference: str, runs: Path) -> Measured:
     """A run's results from its folder.
 
     Raises:
-        Fault: there is no such run, or it has not been evaluated.
+        Fault: there is no such run, it has not been evaluated, or it does not classify.
     """
     folder = stages.run_folder(reference, runs)
     evaluated, trained = folder / "evaluate", folder / "train"
@@ -95,7 +95,10 @@ def read(reference: str, runs: Path) -> Measured:
         )
     settings = recipes.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
-        answers = {row["id"]: (row["truth"], row["prediction"]) for row in csv.DictReader(file)}
+        reader = csv.DictReader(file)
+        if not {"id", "truth", "prediction"} <= set(reader.fieldnames or ()):
+            raise Fault(f"RUNS must be those of classifiers, got {reference} of the task {folder.parent.name}")
+        answers = {row["id"]: (row["truth"], row["prediction"]) for row in reader}
     return Measured(
         f"{folder.parent.name}/{folder.name}",
         {key: value for key, value in recipes.flatten(settings).items() if key != "name"},

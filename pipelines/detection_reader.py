@@ -59,11 +59,21 @@ class Reader:
         Returns:
             The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
         """
+        return self.told(*self.candidates(images, proposals), images, sizes)
+
+    def answer(
+        self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None
+    ) -> "tuple[Detections, dict[str, tf.Tensor]]":
+        """Detections, and what the exported model says besides: nothing."""
+        return self(images, sizes, proposals), {}
+
+    def told(self, candidates: "tf.Tensor", scores: "tf.Tensor", images: "tf.Tensor", sizes: "tf.Tensor") -> Any:
+        """What is left of candidates (batch, N, 4) in [0, 1] of the frame and their scores (batch, N, classes)."""
         import tensorflow as tf
 
         from cnn_keras import boxes
 
-        found = boxes.suppress(*self.candidates(images, proposals), **self.settings.model_dump())
+        found = boxes.suppress(candidates, scores, **self.settings.model_dump())
         sizes = tf.cast(sizes, tf.float32)
         given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.shape.fit))
         return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])

@@ -70,17 +70,17 @@ def detection_report(
     objects = _objects(truth)
     scenes = [detection_errors.scene(*pair) for pair in zip(objects, detections, strict=True)]
     kept = [detection_errors.scene(*pair, threshold=threshold) for pair in zip(objects, detections, strict=True)]
-    results = _results(truth, scenes)
+    said = results(truth, [one.found for one in scenes])
     table = detection_errors.table(scenes, len(classes))
     limit = max(LIMIT, *(len(one.found.scores) for one in scenes), 0)
     report: dict[str, Any] = {
         "images": len(scenes),
         "objects": int(table.positives.sum()),
         "difficult": int(sum(one.truth.difficult.sum() for one in scenes)),
-        "detections": len(results),
+        "detections": len(said),
         "settings": {"threshold": threshold, "overlap": OVERLAP, "limit": limit, "decoding": decoding},
     }
-    measured, by_class = _coco(truth, results, limit)
+    measured, by_class = _coco(truth, said, limit)
     report |= measured | _voc(scenes, len(classes)) | _counted(kept)
     parts, shown_parts = (_parts(truth, found, square) for found in (scenes, kept))
     report["ap50_interval"] = _interval(detection_errors.table([part.scene for part in parts], len(classes)))
@@ -88,7 +88,7 @@ def detection_report(
     report["errors"] = _errors(scenes, kept, len(classes))
     report["confusion"] = detection_errors.confusion(kept, len(classes)).tolist()
     stages.write_json(folder / "report.json", report)
-    stages.write_json(folder / "detections.json", results)
+    stages.write_json(folder / "detections.json", said)
     stages.write_text(folder / "predictions.csv", _predictions_csv(truth, kept, classes))
     _draw_figures(folder, report, table)
     _draw_images(folder, truth, shown_parts, report, pictured=pictured, shown=shown)
@@ -147,8 +147,8 @@ def _difficult(note: Mapping[str, Any]) -> bool:
     return bool(note.get("iscrowd") or note.get("difficult"))
 
 
-def _results(truth: Mapping[str, Any], scenes: Sequence[Scene]) -> list[dict[str, Any]]:
-    """The detections in COCO's format of results."""
+def results(truth: Mapping[str, Any], detections: Sequence[Detected]) -> list[dict[str, Any]]:
+    """The detections in COCO's format of results, in their order."""
     return [
         {
             "image_id": image["id"],
@@ -156,8 +156,8 @@ def _results(truth: Mapping[str, Any], scenes: Sequence[Scene]) -> list[dict[str
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
             "score": score,
         }
-        for image, one in zip(truth["images"], scenes, strict=True)
-        for box, score, number in zip(*(column.tolist() for column in one.found), strict=True)
+        for image, found in zip(truth["images"], detections, strict=True)
+        for box, score, number in zip(*(column.tolist() for column in found), strict=True)
     ]
 
 
@@ -165,6 +165,20 @@ def _coco(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int
 ) -> tuple[dict[str, float | None], list[tuple[float | None, float | None]]]:
     """The figures of pycocotools, and AP and AP50 of each class; None where there is nothing to find."""
+    evaluation = evaluated(truth, results, limit)
+    # Overlaps, recalls, classes, sizes, detections an image; −1 where there is nothing to find.
+    precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"]
+    figures = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
+    for size, name in enumerate(("small", "medium", "large"), 1):
+        figures[f"ap_{name}"] = mean(precision[..., size])
+    for number, name in enumerate(("ar_1", "ar_10", "ar")):
+        figures[name] = mean(recall[:, :, 0, number])
+    columns = [evaluation.params.catIds.index(category["id"]) for category in truth["categories"]]
+    return figures, [(mean(precision[..., k, 0]), mean(precision[0, :, k, 0])) for k in columns]
+
+
+def evaluated(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int, *, kind: str = "bbox") -> Any:
+    """pycocotools' COCOeval of results, evaluated and accumulated, by boxes or by masks ("segm")."""
     from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 
     notes = [
@@ -176,19 +190,11 @@ def _coco(
         for number, result in enumerate(results, 1)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_indexed(truth, notes), _indexed(truth, said), "bbox")
+        evaluation = COCOeval(_indexed(truth, notes), _indexed(truth, said), kind)
         evaluation.params.maxDets = [1, 10, limit]
         evaluation.evaluate()
         evaluation.accumulate()
-    # Overlaps, recalls, classes, sizes, detections an image; −1 where there is nothing to find.
-    precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"]
-    figures = {"ap": _mean(precision[..., 0]), "ap50": _mean(precision[0, ..., 0]), "ap75": _mean(precision[5, ..., 0])}
-    for size, name in enumerate(("small", "medium", "large"), 1):
-        figures[f"ap_{name}"] = _mean(precision[..., size])
-    for number, name in enumerate(("ar_1", "ar_10", "ar")):
-        figures[name] = _mean(recall[:, :, 0, number])
-    columns = [evaluation.params.catIds.index(category["id"]) for category in truth["categories"]]
-    return figures, [(_mean(precision[..., k, 0]), _mean(precision[0, :, k, 0])) for k in columns]
+    return evaluation
 
 
 def _indexed(truth: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> Any:
@@ -200,7 +206,8 @@ def _indexed(truth: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> An
     return coco
 
 
-def _mean(values: Array) -> float | None:
+def mean(values: Array) -> float | None:
+    """Of what pycocotools measured; None where nothing was to be found, which it tells by −1."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 

@@ -6,6 +6,7 @@ is a matter of `detection_reader`, and evaluate, predict and the exported graph 
 
 import importlib
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -15,6 +16,7 @@ from pydantic import Field
 from cnn_keras.fault import Fault
 from pipelines import boxed, savedmodel, stages, transfer
 from pipelines.detection_reader import Reader, Suppress, TiledReader
+from pipelines.mask_reader import MaskReader, differing
 from pipelines.recipe import Name, Positive, Section
 
 if TYPE_CHECKING:
@@ -28,7 +30,9 @@ TRAINING = (
     "cnn_keras/layers.py",
     "cnn_keras/boxes.py",
     "cnn_keras/regions.py",
+    "cnn_keras/instances.py",
     "cnn_keras/models/darknet.py",
+    "cnn_keras/models/rcnn.py",
     "cnn_keras/models/yolo.py",
     "cnn_keras/data",
 )
@@ -38,11 +42,18 @@ MEASURING = (
     "pipelines/detection_errors.py",
     "pipelines/detection_reader.py",
     "pipelines/detection_report.py",
+    "pipelines/instance_report.py",
+    "pipelines/mask_reader.py",
 )
 REGIONS = (
     " Beside each image it is given `proposals`, float32 (P, 4): regions in [0, 1] of the image, left, top, right, "
     "bottom, and rows of zeros as padding; `cnn predict` finds them by selective search."
 )
+MAPS = (
+    " `instances_bytes` is a grey PNG as large as the image: at each pixel the number, from 1, of the detection it "
+    "belongs to, or 0."
+)
+MAPPED = 1e-3  # of the pixels of a map of instances that may differ between the trained and the exported model
 COMPARED = 32  # pictures on which the exported model must agree
 TAKES = (
     "Images are encoded JPEG or PNG of any size; boxes come back as left, top, right, bottom in pixels of the image as "
@@ -56,7 +67,7 @@ class Evaluate(Section):
     suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
     shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
     worst: Positive = 12
-    require: dict[Literal["ap", "ap50", "ap75", "voc_map50"], float] = Field(
+    require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(
         default_factory=dict
     )  # metric: the least it must be
 
@@ -76,6 +87,21 @@ def family(builder: str) -> ModuleType:
     if missing := [name for name in ("loss", "decode") if not hasattr(found, name)]:
         raise Fault(f"model.builder must be a detector's, such as yolo.yolov3_tiny, got {builder}: no {missing[0]}")
     return found
+
+
+def knows_masks(builder: str) -> bool:
+    """Whether a detector also says which pixels are a thing's."""
+    return hasattr(family(builder), "masks")
+
+
+def check_masks(recipe: Any) -> None:
+    """Raise a Fault unless masks are recorded for a detector that learns them, and for no other."""
+    knows, builder = knows_masks(recipe.model.builder), recipe.model.builder
+    if knows != recipe.data.masks:
+        wanted = "true for one that learns masks" if knows else "false for one that does not learn masks"
+        raise Fault(f"data.masks must be {wanted}, got {recipe.data.masks} with {builder}")
+    if knows and (recipe.data.tile or recipe.train.sides):
+        raise Fault(f"data.tile and train.sides must be left out with {builder}, whose masks are of whole pictures")
 
 
 def assemble(recipe: Any, data: dict[str, Any], *, sides: tuple[int | None, int | None]) -> "keras.Model":
@@ -173,7 +199,7 @@ def given(model: "keras.Model") -> Callable[[dict[str, Any]], tuple[Any, dict[st
     """A map from batches of {"image", "boxes", "classes", …} to what `fit` takes: the model's inputs, and the truth."""
 
     def apply(batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
-        truth = {"boxes": batch["boxes"], "classes": batch["classes"]}
+        truth: dict[str, Any] = {name: batch[name] for name in ("boxes", "classes", "mask") if name in batch}
         return inputs_for(model, batch["image"], batch["boxes"], batch.get("proposals")), truth
 
     return apply
@@ -210,10 +236,12 @@ def trainable(model: "keras.Model", builder: str, *, size: tuple[int, int]) -> "
 
     kind, network = family(builder), network_of(model)
     nothing, black = tf.zeros([1, 1, 4]), tf.zeros([1, *size, 3], tf.uint8)
-    names = list(kind.loss(network, model(inputs_for(model, black)), nothing, tf.zeros([1, 1], tf.int64)))
+    truth = {"boxes": nothing, "classes": tf.zeros([1, 1], tf.int64)}
+    truth |= {"mask": tf.zeros([1, *size, 1], tf.uint8)} if knows_masks(builder) else {}
+    names = list(kind.loss(network, model(inputs_for(model, black)), **truth))
 
     class Training(keras.Model):  # type: ignore[misc]  # Keras carries no types
-        """Inputs and outputs of the detector; the truth comes as {"boxes", "classes"}."""
+        """Inputs and outputs of the detector; the truth comes as {"boxes", "classes"}, and "mask" if it knows masks."""
 
         def __init__(self) -> None:
             super().__init__(model.input, model.output, name=model.name)
@@ -222,7 +250,7 @@ def trainable(model: "keras.Model", builder: str, *, size: tuple[int, int]) -> "
         def compute_loss(
             self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
         ) -> Any:
-            terms = kind.loss(network, y_pred, y["boxes"], y["classes"])
+            terms = kind.loss(network, y_pred, **y)
             for name, term in terms.items():
                 self.terms[name].update_state(term)
             return tf.add_n(list(terms.values()))
@@ -245,9 +273,15 @@ def reader(run: "Run", model: "keras.Model", settings: Suppress) -> Reader:
     data, shape = run.recipe.data, boxed.shape_of(run.recipe.data)
     kind, network = family(run.recipe.model.builder), network_of(model)
 
-    def candidates(images: Any, proposals: Any = None) -> Any:
-        return kind.decode(network, model(inputs_for(model, images, proposals=proposals), training=False))
+    def outputs(images: Any, proposals: Any = None) -> Any:
+        return model(inputs_for(model, images, proposals=proposals), training=False)
 
+    def candidates(images: Any, proposals: Any = None) -> Any:
+        return kind.decode(network, outputs(images, proposals))
+
+    if knows_masks(run.recipe.model.builder):
+        masking = {"candidates": partial(kind.decode, network), "masks": partial(kind.masks, network)}
+        return MaskReader(outputs, settings=settings, shape=shape, **masking)
     if data.tile is None:
         return Reader(candidates, settings, shape=shape)
     plan = {"size": data.tile.size, "overlap": data.tile.overlap}
@@ -260,17 +294,18 @@ def write_detector(model: "keras.Model", reader: Reader, folder: Path, *, names:
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width, 3) of
     any height and width. Both give `boxes` float32 (N, limit, 4) – left, top, right, bottom in pixels of the picture as
     it came –, `scores` float32 (N, limit), `class_id` int64 and `label` string (N, limit), and `count` int32 (N,): so
-    many of the rows are detections, the best first, and the others are zeros and empty names.
+    many of the rows are detections, the best first, and the others are zeros and empty names. A detector that knows
+    masks gives `instances_bytes` (N,), too: see `pipelines.mask_reader`.
     """
     import tensorflow as tf
 
     labels = tf.constant(names)
 
     def answer(images: Any, sizes: Any, proposals: Any = None) -> dict[str, Any]:
-        boxes, scores, classes, count = reader(images, sizes, proposals)
+        (boxes, scores, classes, count), more = reader.answer(images, sizes, proposals)
         real = tf.sequence_mask(count, tf.shape(scores)[1])
         label = tf.where(real, tf.gather(labels, classes), "")
-        return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count}
+        return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count, **more}
 
     asked = any(tensor.name == "proposals" for tensor in model.inputs)
     savedmodel.write_seer(model, folder, shape=reader.shape, answer=answer, whole=reader.whole, proposals=asked)
@@ -294,12 +329,14 @@ def compare_detector(
     exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
     difference, changed, pictures, compared = 0.0, 0, 0, 0
     for example, request in zip(examples, requests, strict=True):
-        wanted = reader(example["image"], example["extent"], example.get("proposals"))
+        wanted, more = reader.answer(example["image"], example["extent"], example.get("proposals"))
         got = exported(**{name: tf.constant(value) for name, value in request.items()})
         pictures += 1
         if int(wanted.count[0]) != int(got["count"][0]) or (wanted.classes.numpy() != got["class_id"].numpy()).any():
             changed += 1
             continue
+        maps = [differing(value[0].numpy(), got[name][0].numpy()) for name, value in more.items()]
+        changed += int(max(maps, default=0.0) > MAPPED)
         compared += int(wanted.count[0])
         difference = max(difference, float(np.abs(wanted.boxes.numpy() - got["boxes"].numpy()).max(initial=0.0)))
     if difference > tolerance or changed:
@@ -315,11 +352,14 @@ def write_card(
     path: Path, model: "keras.Model", *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
 ) -> None:
     """The card of a detector."""
+    masks = report.get("masks")
+    masked = ["", f"Its masks: AP {_figure(masks['ap'])}, AP50 **{_figure(masks['ap50'])}**."] if masks else []
     measured = [
         f"AP **{_figure(report['ap'])}**, AP50 **{_figure(report['ap50'])}**, AP75 {_figure(report['ap75'])} on "
         f"{report['objects']:,} objects in {report['images']:,} images ({report['settings']['decoding']}). It answers "
         f"with {recipe.export.suppress.said}. The exported model's boxes differ from the trained one's by at most "
         f"{agreement['difference']:.1e} pixels: {agreement['boxes']} boxes in {agreement['images']} images.",
+        *masked,
         "",
         "| class | AP | AP50 | objects |",
         "|---|---|---|---|",
@@ -339,7 +379,7 @@ def write_card(
         data=data,
         what=what,
         measured=measured,
-        takes=TAKES + (REGIONS if recipe.data.proposals else ""),
+        takes=TAKES + (REGIONS if recipe.data.proposals else "") + (MAPS if recipe.data.masks else ""),
         input_shape=(*recipe.data.size, 3) if recipe.train.sides else None,
     )
 
@@ -351,9 +391,9 @@ def _figure(value: float | None) -> str:
 def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the detector does not meet."""
     return [
-        f"evaluate.require: {metric} must be at least {least}, got {_figure(report[metric])}"
+        f"evaluate.require: {metric} must be at least {least}, got {_figure(report.get(metric))}"
         for metric, least in settings.require.items()
-        if (report[metric] or 0.0) < least
+        if (report.get(metric) or 0.0) < least
     ]
 
 

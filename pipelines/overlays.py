@@ -35,6 +35,11 @@ def painted(image: Array, labels: Array, names: Sequence[str]) -> Array:
     return np.round(_edged(found, labels)).astype(np.uint8)
 
 
+def numbered(image: Array, numbers: Array) -> Array:
+    """Return the picture with a colour over each thing of a map of instances, uint8 [H, W], 0 where nothing is."""
+    return painted(image, numbers.astype(np.int64), ["background", *map(str, range(1, int(numbers.max()) + 1))])
+
+
 def wrong(image: Array, truth: Array, labels: Array) -> Array:
     """Return the picture, faint, with the pixels in red that are not what they should be, uint8 [H, W, 3]."""
     faint = 0.35 * _rgb(image) + 0.65 * 255

@@ -42,8 +42,12 @@ class Answer(NamedTuple):
     angle: tuple[float, float, float] | None = None  # said, low, high
     frame: int | None = None
     segments: Segments | None = None
+    instances: Any = None  # uint8 (height, width): the number of the detection, from 1, that each pixel belongs to
 
     def as_dict(self) -> dict[str, Any]:
+        """As JSON; a detection's mask is COCO's run lengths."""
+        from cnn_keras.data import masks as runs
+
         if self.segments is not None:
             return {"path": str(self.path), **self.segments.as_dict(), "problem": self.problem}
         classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
@@ -54,6 +58,8 @@ class Answer(NamedTuple):
         found = [{**row, "box": box} for row, box in zip(classes, self.boxes, strict=True)]
         if self.landmarks is not None:
             found = [{**row, "landmarks": marks} for row, marks in zip(found, self.landmarks, strict=True)]
+        if self.instances is not None:
+            found = [{**row, "mask": runs.encode(self.instances == number)} for number, row in enumerate(found, 1)]
         which = {} if self.frame is None else {"frame": self.frame}
         return {"path": str(self.path), **which, "detections": found, "problem": self.problem}
 
@@ -186,11 +192,13 @@ def write_masks(answers: Sequence[Answer], folder: Path) -> int:
 
 
 def boxed(pixels: Any, answer: Answer) -> Any:
-    """The picture, uint8 (height, width, 3), with a detector's boxes drawn on it."""
+    """The picture, uint8 (height, width, 3), with a detector's boxes, and masks if it knows some, drawn on it."""
     import numpy as np
 
-    from pipelines import pictures
+    from pipelines import overlays, pictures
 
+    if answer.instances is not None:
+        pixels = overlays.numbered(pixels, answer.instances)
     names, scores = [label for label, _ in answer.classes], [score for _, score in answer.classes]
     drawn = pictures.boxed(pixels, np.array(answer.boxes or []).reshape(-1, 4), names, scores)
     for marks in answer.landmarks or ():
@@ -329,6 +337,8 @@ def _detected(detect: Any, folder: Path, encoded: list[bytes]) -> list[Answer]:
 
 def _told(answered: dict[str, Any]) -> list[Answer]:
     """A detector's answers about some pictures, which lack their paths."""
+    import tensorflow as tf
+
     found = {key: value.numpy() for key, value in answered.items()}
     answers = []
     for row, count in enumerate(found["count"].tolist()):
@@ -338,7 +348,10 @@ def _told(answered: dict[str, Any]) -> list[Answer]:
         if "landmarks" in found:
             parts = [name.decode() for name in found["landmark_names"][row]]
             marks = [dict(zip(parts, points, strict=True)) for points in found["landmarks"][row, :count].tolist()]
-        answers.append(Answer(Path(), classes, boxes=found["boxes"][row, :count].tolist(), landmarks=marks))
+        placed, numbers = found["boxes"][row, :count].tolist(), None
+        if "instances_bytes" in found:
+            numbers = tf.io.decode_png(found["instances_bytes"][row], channels=1)[..., 0].numpy()
+        answers.append(Answer(Path(), classes, boxes=placed, landmarks=marks, instances=numbers))
     return answers
 
 

@@ -111,7 +111,7 @@ def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
     import tensorflow as tf
 
     from cnn_keras.data import batch
-    from pipelines import pictures
+    from pipelines import overlays, pictures
 
     kind, shape = example(run), boxed.shape_of(run.recipe.data)
     shape = shape._replace(size=augmented.source or shape.size)
@@ -121,6 +121,8 @@ def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
     names, sheet = run.facts("prepare")["classes"], []
     for row in range(len(seen)):
         image, boxes, classes = (columns[key][row].numpy() for key in ("image", "boxes", "classes"))
+        if "mask" in columns:
+            image = overlays.numbered(image, columns["mask"][row, ..., 0].numpy())
         real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
         drawn = pictures.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)

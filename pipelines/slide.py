@@ -122,7 +122,9 @@ def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
     for path in (data, saved):
         if not path.is_file():
             raise Fault(f"RUN must be a run whose training is finished, found no {path}; `cnn train {reference}`")
-    return keras.models.load_model(saved, compile=False), list(stages.read_json(data)["classes"])
+    if "classes" not in (facts := stages.read_json(data)):
+        raise Fault(f"RUN must be a classifier's, got one of the task {folder.parent.name}")
+    return keras.models.load_model(saved, compile=False), list(facts["classes"])
 
 
 def read(path: Path, channels: int) -> "Array":

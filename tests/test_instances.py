@@ -91,3 +91,11 @@ def test_a_map_can_be_painted_in_a_graph_whose_size_is_not_known(count):
     )
     assert found.shape == (6, 7)
     assert found.numpy().max() == count
+
+
+def test_masks_are_numbered_with_those_in_front_last_to_be_hidden():
+    masks = [np.array(rows, bool) for rows in ([[1, 1, 0]], [[0, 1, 1]], [[0, 0, 1]])]
+    np.testing.assert_array_equal(instances.numbered(masks, (1, 3)), [[1, 1, 2]])
+    np.testing.assert_array_equal(instances.numbered(masks, (1, 3), order=[2, 1, 0]), [[1, 2, 3]])
+    with pytest.raises(ValueError, match="at most 255"):
+        instances.numbered([masks[0]] * 256, (1, 3))

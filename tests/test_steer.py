@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -278,3 +279,21 @@ def test_a_road_is_not_for_other_sources():
         steered.drives(steered.Data(source="tub", road=steered.Road()), 0)
     with pytest.raises(Fault, match=r"data\.path is required with source: tub"):
         steered.files_digest(steered.Data(source="tub"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("slide", "steer/short", "tub/images/1_cam_image_array_.jpg"),
+        ("compare", "steer/short", "steer/again"),
+        ("insight", "steer/short"),
+        ("lr", "short.yaml"),
+        ("bench", "input", "short.yaml"),
+    ],
+)
+def test_what_is_for_classifiers_says_so(run, folder, capsys, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    shutil.copytree(run, run.with_name("again"), dirs_exist_ok=True)
+    runs = () if command[0] == "bench" else ("--runs", "runs")
+    assert cnn(*command, *runs) == Fault.INPUT
+    assert "must be" in capsys.readouterr().err

@@ -46,16 +46,17 @@ class Example(NamedTuple):
 LABELLED = Example(records.FEATURES, ("image", "label"), lambda batch: (batch["image"], batch["label"]))
 
 
-def boxed(most: int, landmarks: int = 0, proposals: int = 0) -> Example:
+def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False) -> Example:
     """Images with `most` rows of boxes: batches are dicts of image, boxes float32 (batch, M, 4) and classes (batch, M).
 
     Boxes are left, top, right, bottom in [0, 1] of the framed image; rows without area are padding. M is `most`, or
     four times that where a mosaic is made. Where things have `landmarks`, these are float32 (batch, M, landmarks, 3);
-    `proposals`, where there are some, are float32 (batch, proposals, 4), as boxes.
+    `proposals`, where there are some, are float32 (batch, proposals, 4), as boxes; `mask`, with `masks`, is a map of
+    `cnn_keras.instances`, uint8 (batch, height, width, 1).
     """
-    more = (name for name, count in (("landmarks", landmarks), ("proposals", proposals)) if count)
-    keys = ("image", "boxes", "classes", *more)
-    return Example(records.boxed(most, landmarks, proposals), keys, lambda batch: {key: batch[key] for key in keys})
+    more = (name for name, count in (("landmarks", landmarks), ("proposals", proposals), ("mask", masks)) if count)
+    keys, features = ("image", "boxes", "classes", *more), records.boxed(most, landmarks, proposals, masks)
+    return Example(features, keys, lambda batch: {key: batch[key] for key in keys})
 
 
 def masked(borders: bool = False) -> Example:

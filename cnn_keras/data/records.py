@@ -15,12 +15,13 @@ FEATURES = {  # of a labelled image
 }
 
 
-def boxed(most: int, landmarks: int = 0, proposals: int = 0) -> dict[str, tf.io.FixedLenFeature]:
+def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False) -> dict[str, tf.io.FixedLenFeature]:
     """The features of an image with boxes, padded to `most` rows: left, top, right, bottom in [0, 1] of the image.
 
     `classes` are numbers; `difficult` is 1 for what is measured apart. Rows without area are padding, and all zeros.
     Where things have landmarks, these are x, y in [0, 1] of the image and 1 for visible. `proposals` are as many boxes
-    that may hold something.
+    that may hold something. With `masks`, `mask` is a PNG as large as the image, the map of `cnn_keras.instances`: at
+    each pixel the row of the box that it belongs to, plus 1.
     """
     marks = {"landmarks": tf.io.FixedLenFeature((most, landmarks, 3), tf.float32)} if landmarks else {}
     regions = {"proposals": tf.io.FixedLenFeature((proposals, 4), tf.float32)} if proposals else {}
@@ -32,6 +33,7 @@ def boxed(most: int, landmarks: int = 0, proposals: int = 0) -> dict[str, tf.io.
         "difficult": tf.io.FixedLenFeature((most,), tf.int64),
         **marks,
         **regions,
+        **({"mask": tf.io.FixedLenFeature((), tf.string)} if masks else {}),
     }
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import model_validator
 
 from cnn_keras.fault import Fault
-from pipelines import boxed, detection_reader, detector, proposals, savedmodel, scenes, stages, transfer
+from pipelines import boxed, detection_reader, detector, mask_reader, proposals, savedmodel, scenes, stages, transfer
 from pipelines import recipe as recipes
 from pipelines.boxed import Data
 from pipelines.boxed import prepare as prepare  # the first of the four verbs
@@ -20,12 +20,22 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from pipelines.detection_errors import Detected
     from pipelines.fit import Row
     from pipelines.stages import Run
 
 BATCH = 16  # pictures that are measured at once
 WARMUP = 2  # requests recorded beside the exported model
-MEASURED = ("ap", "ap50", "ap75", "voc_map50", "precision", "recall")  # of the report, for MLflow
+MEASURED = (
+    "ap",
+    "ap50",
+    "ap75",
+    "voc_map50",
+    "precision",
+    "recall",
+    "mask_ap",
+    "mask_ap50",
+)  # of the report, for MLflow
 
 
 class Train(recipes.Train):
@@ -78,7 +88,7 @@ def check(recipe: Recipe) -> None:
     if recipe.model.weights == "imagenet":
         pretrained.check(detector.backbone(recipe), "imagenet")
     models.check(builder, weights=None if recipe.model.weights == "imagenet" else recipe.model.weights, **arguments)
-    detector.family(builder)
+    detector.check_masks(recipe)
     inputs = {tensor.name for tensor in models.build(builder, **arguments).inputs}
     if ("proposals" in inputs) != (recipe.data.proposals is not None):
         wanted = "say how regions are searched for, as in {}," if "proposals" in inputs else "be null"
@@ -144,29 +154,49 @@ def _fitting(run: "Run", augmented: Any) -> "Callable[..., list[Row]]":
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     """Measure the detector on the test split as COCO and VOC do; say which requirements failed."""
-    from pipelines import detection_report, intake
+    from pipelines import detection_report, instance_report, intake
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split = boxed.test_split(data)
-    reader = detector.reader(run, detector.trained(run), settings.suppress)
+    truth = stages.read_json(run.finished("prepare") / f"truth-{split}.json")
+    reader, pictured = (
+        detector.reader(run, detector.trained(run), settings.suppress),
+        partial(scenes.pictured, run, split),
+    )
     examples = scenes.examples(run, split, whole=reader.whole).batch(1 if reader.whole else BATCH)
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
-        answers = detection_reader.found(reader, examples, lambda done: bar.advance(task, done))
+        answers, masks = _found(reader, examples, lambda done: bar.advance(task, done))
     report = detection_report.detection_report(
         folder,
-        stages.read_json(run.finished("prepare") / f"truth-{split}.json"),
+        truth,
         detections=answers,
         threshold=settings.shown,
-        pictured=lambda rows: scenes.pictured(run, split, rows),
+        pictured=pictured,
         decoding=settings.suppress.said,
         shown=settings.worst,
         square=recipe.data.tile and recipe.data.tile.size,
     )
     detection_report.say(run.console, report)
-    measured = {f"test_{key}": report[key] for key in MEASURED if report[key] is not None}
+    if masks:
+        shown, threshold = settings.worst, settings.shown
+        report |= instance_report.instance_report(
+            folder, truth, answers, masks, threshold=threshold, pictured=pictured, shown=shown
+        )
+        instance_report.say(run.console, report["masks"])
+        stages.write_json(folder / "report.json", report)
+    measured = {f"test_{key}": report[key] for key in MEASURED if report.get(key) is not None}
     return {"metrics": measured, "failed": detector.failed(settings, report)}
+
+
+def _found(
+    reader: detection_reader.Reader, examples: Any, advance: "Callable[[int], Any]"
+) -> "tuple[list[Detected], list[list[mask_reader.Runs]]]":
+    """What is found in the examples, and the masks of it where the detector knows them."""
+    if isinstance(reader, mask_reader.MaskReader):
+        return mask_reader.found(reader, examples, advance)
+    return detection_reader.found(reader, examples, advance), []
 
 
 def export(run: "Run", folder: Path) -> dict[str, Any]:
