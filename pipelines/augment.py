@@ -33,9 +33,9 @@ def sheet(recipe: Any, path: Path, *, every: bool = False, marks: bool = False) 
         Fault: nothing to draw, or pictures that cannot be read.
     """
     from cnn_keras.data import augment
-    from pipelines import pictures
+    from pipelines import bench_input, pictures
 
-    if not hasattr(recipe, "augment") or len(getattr(recipe.data, "size", ())) != 2:
+    if not bench_input.has_pictures(recipe):
         raise Fault(f"RECIPE must be of a task with pictures, got one of {recipe.task}")
     entries = _every(recipe.data.channels) if every else list(recipe.augment)
     if not entries:

@@ -61,10 +61,10 @@ def photographs(paths: Sequence[Path], *, side: int) -> "list[Array]":
     import tensorflow as tf
 
     from cnn_keras.data.framing import frame
-    from pipelines import slide
+    from pipelines import photograph
 
     if paths:
-        found = [slide.read(path, 3) for path in paths]
+        found = [photograph.read(path) for path in paths]
     else:
         from sklearn.datasets import load_sample_image
 

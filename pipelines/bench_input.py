@@ -56,7 +56,8 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
 
 def has_pictures(recipe: Any) -> bool:
     """Whether the recipe's task reads pictures and augments them."""
-    return hasattr(recipe, "augment") and len(getattr(recipe.data, "size", ())) == 2
+    size = getattr(recipe.data, "size", None)
+    return hasattr(recipe, "augment") and isinstance(size, tuple) and len(size) == 2
 
 
 def augmentations(recipe: Any, images: Any, *, seconds: float, fitted: dict[str, Any] | None = None) -> list[Speed]:

@@ -93,6 +93,8 @@ def read(reference: str, runs: Path) -> Measured:
             f"RUNS must have been evaluated, found no result of {reference} in {folder}; run `cnn evaluate` on its "
             f"recipe. There are: {there or 'no runs'}"
         )
+    if not (evaluated / "predictions.csv").is_file():
+        raise Fault(f"RUNS must be of a task that classifies, got {folder.parent.name}/{folder.name}")
     settings = recipes.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)

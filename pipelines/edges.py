@@ -26,12 +26,12 @@ def edges(image: Path, *, kind: str = "sobel", output: Path | None = None) -> Pa
     from PIL import Image
 
     from cnn_keras import filters
-    from pipelines import pictures
+    from pipelines import photograph, pictures
 
     if kind not in filters.VERTICAL:
         raise Fault(f"--filter must be one of {', '.join(filters.VERTICAL)}, got {kind}")
     output = _checked(output or Path(f"{image.stem}-edges.png"), image)
-    photo = Image.fromarray(_pixels(image))
+    photo = Image.fromarray(photograph.read(image))
     photo.thumbnail((LONGEST, LONGEST))
     found = filters.edges(np.asarray(photo), kind)
     white = max(float(np.percentile(found.magnitude, 99)), 1.0)  # one for all three, so that they compare
@@ -56,22 +56,6 @@ def _checked(output: Path, image: Path) -> Path:
     if output.resolve() == image.resolve():
         raise Fault(f"--output must be another file than IMAGE, got {output}")
     return output
-
-
-def _pixels(image: Path) -> Any:
-    """Read uint8 (height, width, 3), RGB, upright."""
-    import tensorflow as tf
-
-    from cnn_keras.data.encoded import Unreadable, decode, plain, reason
-
-    try:
-        return decode(tf.constant(plain(image.read_bytes())[0]), channels=3).numpy()
-    except OSError as error:
-        raise Fault(f"IMAGE must be a file, got {image}: {error.strerror}") from error
-    except Unreadable as error:
-        raise Fault(f"IMAGE must be a readable image, got {image}: {error}", code=Fault.DATA) from error
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        raise Fault(f"IMAGE must be a readable image, got {image}: {reason(error)}", code=Fault.DATA) from error
 
 
 def _written(weights: Any) -> str:

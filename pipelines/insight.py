@@ -328,19 +328,10 @@ def _given(trained: Trained, files: Sequence[Path], shape: "Shape") -> Asked:
 
 
 def _framed(file: Path, shape: "Shape") -> "Array":
-    import tensorflow as tf
-
-    from cnn_keras.data.encoded import Unreadable, decode, plain, reason
     from cnn_keras.data.framing import frame
+    from pipelines import photograph
 
-    try:
-        pixels = decode(tf.constant(plain(file.read_bytes())[0]), channels=shape.channels)
-    except OSError as error:
-        raise Fault(f"--image must be a file, got {file}: {error.strerror}") from error
-    except Unreadable as error:
-        raise Fault(f"--image must be a readable image, got {file}: {error}", code=Fault.DATA) from error
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        raise Fault(f"--image must be a readable image, got {file}: {reason(error)}", code=Fault.DATA) from error
+    pixels = photograph.read(file, what="--image", channels=shape.channels)
     framed: Array = frame(pixels, shape.size, fit=shape.fit).numpy()
     return framed
 

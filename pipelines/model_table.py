@@ -82,8 +82,8 @@ def examine(name: str, *, shape: str | None = None, classes: int | None = None, 
         batch: examples whose activations are counted.
 
     Returns:
-        `name`; `input_shape`; `classes`; `batch`; `rows`, of `cnn_keras.anatomy`; `totals`; `published`: each figure
-        with `ours` and `agrees`, or None where the arguments are not those that the literature speaks of.
+        `name`; `input_shape`; `classes`, or `styles`; `batch`; `rows`, of `cnn_keras.anatomy`; `totals`; `published`:
+        each figure with `ours` and `agrees`, or None where the arguments are not those that the literature speaks of.
 
     Raises:
         Fault: when there is no such builder, or none for such an input.
@@ -91,7 +91,8 @@ def examine(name: str, *, shape: str | None = None, classes: int | None = None, 
     from cnn_keras import anatomy
 
     name = resolve(name)
-    default = {key: models.signature(name).parameters[key].default for key in ("input_shape", "classes")}
+    taken = models.signature(name).parameters
+    default = {key: taken[key].default for key in ("input_shape", "classes", "styles") if key in taken}
     arguments = dict(default)
     if shape is not None:
         arguments["input_shape"] = sizes(shape, like=default["input_shape"])
@@ -160,7 +161,8 @@ def blocks(rows: "Iterable[Row]") -> "list[Row]":
 
 def show(network: dict[str, Any], console: Console, *, layers: bool = False) -> None:
     """The network's table, its totals and the literature's figures beside them."""
-    about = f"input {times(network['input_shape'])}, {network['classes']} classes"
+    answers = next(f"{network[key]} {key}" for key in ("classes", "styles") if key in network)
+    about = f"input {times(network['input_shape'])}, {answers}"
     console.print(f"[bold]{network['name']}[/]  {about}", soft_wrap=True)
     rows = network["rows"]
     folded = not layers and len(rows) > LONG

@@ -23,6 +23,7 @@ from pipelines.stages import write_text
 
 BATCH = 32
 ANGLES = ("angle", "low", "high")
+DEFAULT, PAINTING = "serving_default", "painting_bytes"  # a signature, and the output of one that paints
 
 
 class Answer(NamedTuple):
@@ -31,7 +32,7 @@ class Answer(NamedTuple):
     A detector's `boxes` – left, top, right, bottom in pixels of the upright picture – belong to `classes` one by one,
     and so do the `landmarks` of things that have some, x and y by name. A video has an answer for each `frame`, from 0.
     A network that steers says an `angle`, and the ends of the interval it lies in. Of a segmenter there are `segments`,
-    and `classes` are those that are there with their shares of the pixels.
+    and `classes` are those that are there with their shares of the pixels. Of one that paints, `painting` is a PNG.
     """
 
     path: Path
@@ -43,11 +44,15 @@ class Answer(NamedTuple):
     frame: int | None = None
     segments: Segments | None = None
     instances: Any = None  # uint8 (height, width): the number of the detection, from 1, that each pixel belongs to
+    painting: bytes | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON; a detection's mask is COCO's run lengths."""
         from cnn_keras.data import masks as runs
 
+        if self.painting is not None:
+            width, height = _extent(self.painting)
+            return {"path": str(self.path), "painting": {"width": width, "height": height}, "problem": self.problem}
         if self.segments is not None:
             return {"path": str(self.path), **self.segments.as_dict(), "problem": self.problem}
         classes = [{"label": label, "probability": round(probability, 6)} for label, probability in self.classes]
@@ -68,8 +73,13 @@ Reading = Callable[[list[bytes]], list[Answer]]  # encoded images to answers tha
 FRAMES = 8  # of a video, that a detector is asked about at once
 
 
-def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) -> list[Answer]:
-    """Ask the newest version of `model` about every file; what cannot be read is answered with its problem."""
+def predict(
+    model: Path, images: Sequence[Path], *, top: int, console: Console, signature: str = DEFAULT
+) -> list[Answer]:
+    """Ask the newest version of `model` about every file; what cannot be read is answered with its problem.
+
+    `signature` is that of a model that paints in several styles: the name of one.
+    """
     import tensorflow as tf
 
     from cnn_keras.data.read import IMAGE_SUFFIXES
@@ -88,7 +98,7 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
     else:
         moving = videos.SUFFIXES if _finds(loaded) else ()
         found = list(_files(images, (*IMAGE_SUFFIXES, *moving), "image files"))
-        reading, answers = reader(loaded, top, newest(model)), []
+        reading, answers = reader(loaded, top, newest(model), signature), []
         for video, files in groupby(found, lambda file: file.name.lower().endswith(moving)):
             if video:
                 answers += [answer for file in files for answer in _watch(loaded, file, newest(model), console)]
@@ -98,9 +108,11 @@ def predict(model: Path, images: Sequence[Path], *, top: int, console: Console) 
     return answers
 
 
-def reader(loaded: Any, top: int, folder: Path) -> Reading:
+def reader(loaded: Any, top: int, folder: Path, signature: str = DEFAULT) -> Reading:
     """What asks a loaded SavedModel about encoded images: a classifier for its `top` classes, others for all."""
-    default = loaded.signatures["serving_default"]
+    default = loaded.signatures[DEFAULT]
+    if PAINTING in default.structured_outputs:
+        return partial(_painted, _signature(loaded, signature))
     if _finds(loaded):
         return partial(_detected, default, folder)
     if "angle" in default.structured_outputs:
@@ -109,10 +121,19 @@ def reader(loaded: Any, top: int, folder: Path) -> Reading:
         return partial(_segmented, default)
     if "serving_classify" not in loaded.signatures:
         raise Fault(
-            "MODEL must be a classifier, a detector, a segmenter or one that steers, got an embedder; `cnn faces` asks "
-            "it who somebody is, its signature `verify` by `cnn serve` about pairs"
+            "MODEL must be a classifier, a detector, a segmenter, or one that steers or paints, got an embedder; `cnn "
+            "faces` asks it who somebody is, its signature `verify` by `cnn serve` about pairs"
         )
     return partial(_classified, loaded.signatures["serving_classify"], top)
+
+
+def _signature(loaded: Any, name: str) -> Any:
+    """One of those that encoded images alone are enough for."""
+    inputs = {key: set(one.structured_input_signature[1]) for key, one in loaded.signatures.items()}
+    fitting = sorted(key for key in inputs if inputs[key] == {"image_bytes"})
+    if name not in fitting:
+        raise Fault(f"--signature must be one of {', '.join(fitting)}, got {name!r}")
+    return loaded.signatures[name]
 
 
 def _finds(loaded: Any) -> bool:
@@ -168,6 +189,8 @@ def draw(answers: Sequence[Answer], folder: Path) -> int:
         elif answer.angle is not None:
             said, low, high = answer.angle
             _write_picture(steering_pictures.steered(_pixels(answer.path), angle=said, interval=(low, high)), path)
+        elif answer.painting is not None:
+            path.write_bytes(answer.painting)
         elif answer.segments is not None:
             _write_picture(_overlaid(answer.path, answer.segments), path)
         elif answer.boxes is None:
@@ -363,6 +386,18 @@ def _steered(steer: Any, encoded: list[bytes]) -> list[Answer]:
     return [Answer(Path(), [], angle=angles) for angles in said]
 
 
+def _painted(paint: Any, encoded: list[bytes]) -> list[Answer]:
+    import tensorflow as tf
+
+    files = paint(image_bytes=tf.constant(encoded, tf.string))[PAINTING].numpy()
+    return [Answer(Path(), [], painting=file) for file in files]
+
+
+def _extent(file: bytes) -> tuple[int, int]:
+    """Width and height of a PNG file, which stand at the beginning of it."""
+    return int.from_bytes(file[16:20], "big"), int.from_bytes(file[20:24], "big")
+
+
 def _segmented(segment: Any, encoded: list[bytes]) -> list[Answer]:
     import tensorflow as tf
 
@@ -434,6 +469,9 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
         if answer.segments is not None:
             shares = ", ".join(f"{share:.1%} [bold]{escape(label)}[/]" for label, share in answer.classes)
             table.add_row(escape(str(answer.path)), shares, f"{answer.segments.sureness:.1%}")
+            continue
+        if answer.painting is not None:
+            table.add_row(escape(str(answer.path)), "painted, {} × {}".format(*_extent(answer.painting)))
             continue
         if answer.angle is not None:
             table.add_row(escape(str(answer.path)), *(f"{value:+.3f}" for value in answer.angle))

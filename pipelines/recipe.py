@@ -27,6 +27,7 @@ from pydantic import (
     model_validator,
 )
 
+from cnn_keras import zoo
 from cnn_keras.fault import Fault
 
 SHIPPED = Path(__file__).parent / "recipes"
@@ -43,10 +44,11 @@ def _from_recipe(path: Path, info: ValidationInfo) -> Path:
 
 
 def _weights(weights: str, info: ValidationInfo) -> str:
-    return weights if weights == "imagenet" else str(_from_recipe(Path(weights), info))
+    return weights if weights in zoo.KINDS else str(_from_recipe(Path(weights), info))
 
 
 RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the recipe's file
+GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a file's path
 
 
 class Section(BaseModel):
@@ -61,7 +63,7 @@ class Model(Section):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
     builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
-    weights: Annotated[str, AfterValidator(_weights)] | None = None  # to start from: imagenet, or a file
+    weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
 
     @property
     def arguments(self) -> dict[str, Any]:
@@ -294,7 +296,7 @@ def _from_here(key: str, value: Any) -> Any:
     """A setting's value, its paths taken from the working directory."""
     if isinstance(value, dict):
         return {inner: _from_here(str(inner), given) for inner, given in value.items()}
-    if isinstance(value, str) and (key == "path" or (key == "weights" and value != "imagenet")):
+    if isinstance(value, str) and (key == "path" or (key == "weights" and value not in zoo.KINDS)):
         return str(Path.cwd() / Path(value).expanduser())
     return value
 

@@ -127,23 +127,6 @@ def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
     return keras.models.load_model(saved, compile=False), list(facts["classes"])
 
 
-def read(path: Path, channels: int) -> "Array":
-    """A picture's pixels, upright: uint8 (height, width, channels)."""
-    import tensorflow as tf
-
-    from cnn_keras.data.encoded import Unreadable, decode, plain, reason
-
-    try:
-        found: Array = decode(tf.constant(plain(path.read_bytes())[0]), channels=channels).numpy()
-    except OSError as error:
-        raise Fault(f"IMAGE must be a file, got {path}: {error.strerror}") from error
-    except Unreadable as error:
-        raise Fault(f"IMAGE must be a readable image, got {path}: {error}", code=Fault.DATA) from error
-    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        raise Fault(f"IMAGE must be a readable image, got {path}: {reason(error)}", code=Fault.DATA) from error
-    return found
-
-
 def slide(
     model: "keras.Model",
     names: list[str],

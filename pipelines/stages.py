@@ -145,7 +145,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     said = "forced" if force else "extended" if extend else "was interrupted" if unfinished else reason
     run.console.print(f"[bold cyan]{stage.name:>8}[/]  {said}")
     started = time.time()
-    target = {"extend_to": run.facts(stage.name)["epochs"] + extend} if extend else {}
+    target = {"extend_to": _epochs(run, stage) + extend} if extend else {}
     resumed = _open(partial, final, stage, inputs | target, force=force)
     if stage.name == "train" and not resumed:
         begin_tracking(run)
@@ -167,6 +167,16 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     publish(partial, final, keep=stage.keeps)
     record(run, stage.name, facts)
     run.console.print(f"[dim]{'':>8}  {manifest['seconds']} s, wrote {final}[/]")
+
+
+def _epochs(run: Run, stage: Stage) -> int:
+    """How many epochs a finished training had; a Fault where it had none."""
+    facts = run.facts(stage.name)
+    if "epochs" not in facts:
+        raise Fault(
+            f"--extend must go with a training of epochs, got {run.recipe.task}/{run.recipe.name}, which has none"
+        )
+    return int(facts["epochs"])
 
 
 def record(run: Run, stage: str, facts: dict[str, Any]) -> None:

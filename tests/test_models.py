@@ -114,6 +114,7 @@ TABLE = {
     "unet.unet3d": Figures(19_069_955, 266_731_018_496, 19_074_627, elsewhere="test_unet"),
     "unet.unet3d_small": Figures(286_867, 5_597_724_672, 287_395, quick=True, elsewhere="test_unet"),
     "unet.unet_small": Figures(481_762, 575_406_080, 483_170, quick=True, elsewhere="test_unet"),
+    "stylize.transformer": Figures(1_677_638, 10_078_912_512, quick=True, elsewhere="test_stylize"),
     "vgg.vgg11": Figures(132_863_336, 7_609_090_048, small=NARROW, quick=True),
     "vgg.vgg13": Figures(133_047_848, 11_308_466_176, small=NARROW),
     "vgg.vgg16": Figures(138_357_544, 15_470_264_320, small=NARROW),

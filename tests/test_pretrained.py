@@ -193,7 +193,7 @@ def test_what_is_not_there_is_downloaded_whole_or_not_at_all(home, monkeypatch, 
 def test_only_classifiers_of_a_thousand_classes_need_the_whole_file(monkeypatch):
     heads = []
 
-    def locate(name, *, head):
+    def locate(name, *, kind, head):
         heads.append(head)
         raise Fault("stop")
 
@@ -215,7 +215,7 @@ def test_a_missing_package_is_named(monkeypatch):
     [
         ("lenet.lenet5", "imagenet", r"must be a file for lenet\.lenet5, got imagenet.*densenet\.densenet121, .*vgg19"),
         ("vgg.vgg16", "imagenot", "must be imagenet or a file, got imagenot"),
-        ("vgg.vgg16", 3, "must be imagenet or the path of a file, got 3"),
+        ("vgg.vgg16", 3, "must be imagenet, edges or the path of a file, got 3"),
     ],
 )
 def test_weights_that_there_are_not_are_refused_before_anything_is_built(name, weights, message):

@@ -1,8 +1,9 @@
 """The networks: one file per family, and the file system is the registry.
 
-A builder is a public function of a family's file (or a `functools.partial` of one) that takes keyword
-arguments only, `input_shape` and `classes` among them, and returns a functional `keras.Model` from `image` to
-`logits`. Its name is its path: `lenet.lenet5` is the function `lenet5` of `cnn_keras/models/lenet.py`.
+A builder is a public function of a family's file (or a `functools.partial` of one) that takes keyword arguments only,
+`input_shape` and `classes` among them, and returns a functional `keras.Model` from `image` to `logits`. One that paints
+takes `styles` instead, and its model goes to `painting`. A builder's name is its path: `lenet.lenet5` is the function
+`lenet5` of `cnn_keras/models/lenet.py`.
 
 Importing this package imports neither Keras nor TensorFlow; the first call does.
 """
@@ -33,9 +34,8 @@ def _is_builder(thing, family) -> bool:
     if not inspect.isfunction(function) or function.__module__ != family.__name__:
         return False
     parameters = inspect.signature(thing).parameters
-    return {"input_shape", "classes"} <= parameters.keys() and all(
-        parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values()
-    )
+    known = "input_shape" in parameters and bool({"classes", "styles"} & parameters.keys())
+    return known and all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
 
 
 def signature(name: str) -> inspect.Signature:
@@ -74,7 +74,8 @@ def build(name: str, /, *, weights=None, **arguments):
 
     Args:
         name: of the builder.
-        weights: "imagenet" or the path of a file, to start from instead of from chance: `cnn_keras.pretrained.load`.
+        weights: "imagenet", "edges" or the path of a file, to start from instead of from chance, see
+            `cnn_keras.pretrained.load`.
         arguments: of the builder.
 
     Raises:

@@ -51,6 +51,7 @@ def predict(
     csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
     pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,
     masks: Annotated[Path | None, typer.Option(help="Write a segmenter's masks, PNG or NIfTI, here.")] = None,
+    signature: Annotated[str, typer.Option(help="Of a model that paints: the style.")] = "serving_default",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -64,12 +65,14 @@ def predict(
 
     console = console_for(as_json)
     load_tensorflow(console)
-    answers = predicting.predict(savedmodel.locate(model, runs), images, top=top, console=console)
+    answers = predicting.predict(savedmodel.locate(model, runs), images, top=top, console=console, signature=signature)
     if csv:
         predicting.write_csv(answers, csv)
         console.print(f"wrote {csv}")
     if pictures:
         console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
+    elif any(answer.painting for answer in answers):
+        console.print("--pictures FOLDER keeps the paintings")
     if masks:
         console.print(f"wrote {predicting.write_masks(answers, masks)} masks and their legend to {masks}")
     if as_json:

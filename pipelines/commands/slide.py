@@ -35,13 +35,14 @@ def slide(
 
     Example: cnn slide classify/digits-lenet5 page.png --scale 1 --scale 0.7
     """
+    from pipelines import photograph
     from pipelines import slide as sliding
     from pipelines.startup import load_tensorflow
 
     console = console_for(False)
     load_tensorflow(console)
     model, names = sliding.load(run, runs)
-    picture = sliding.read(image, model.input_shape[-1])
+    picture = photograph.read(image, channels=model.input_shape[-1])
     sheet = sliding.slide(
         model,
         names,

@@ -167,6 +167,9 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
 def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
     import shutil
 
+    if "pictures" in facts:
+        console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} hangs in {facts['pictures']}")
+        return
     commands = {
         f"cnn serve {name}": "an HTTP server, and a page to try it",
         f"cnn predict {name} FILES": "answers about your own files",

@@ -20,7 +20,7 @@ from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.pictures import looks_encoded, upright
 from pipelines.serving.refusal import Refusal
-from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
+from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Slot, Tensors
 from pipelines.serving.tensors import is_base64, tensor
 
 PLACE = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
@@ -41,6 +41,7 @@ class Call:
 
     job: Job
     answer: Callable[[Tensors], answers.Answer]
+    picture: str | None = None  # the output that is a file to be sent as it is, for whoever does not ask for JSON
 
 
 def check_place(model: Model, place: re.Match[str]) -> None:
@@ -72,12 +73,13 @@ def predict(model: Model, body: bytes, limits: Limits) -> Call:
     raise Refusal(400, "Missing 'inputs' or 'instances' key")
 
 
-def images(model: Model, files: list[bytes], limits: Limits) -> Call:
-    """Image files, one row each, for the default signature."""
-    signature = model.signatures.get(DEFAULT_SIGNATURE)
+def images(model: Model, files: list[bytes], limits: Limits, name: str = DEFAULT_SIGNATURE) -> Call:
+    """Image files, one row each, for the signature of this name."""
+    signature = _signature(model, {"signature_name": name}) if name != DEFAULT_SIGNATURE else model.signatures.get(name)
     if signature is None or not signature.takes_image:
-        raise Refusal(400, f"the model's {DEFAULT_SIGNATURE} must take image files for this; send JSON instead")
-    return Call(_job(signature, {next(iter(signature.inputs)): strings(files)}, limits), answers.predictions)
+        raise Refusal(400, f"the model's {name} must take image files for this; send JSON instead")
+    job = _job(signature, {next(iter(signature.inputs)): strings(files)}, limits)
+    return Call(job, answers.predictions, PICTURE if signature.paints and len(files) == 1 else None)
 
 
 def classify(model: Model, body: bytes, limits: Limits) -> Call:

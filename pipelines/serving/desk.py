@@ -123,15 +123,17 @@ class Desk:
                     results = await self._batcher(call.job)
             except TimeoutError:
                 raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
+            if call.picture and not intake.wants_json(request):
+                return Response(results[call.picture][0], media_type="image/png")
             return answered(call.answer(results))
 
     async def _call(self, request: Request, body: bytes, verb: str) -> contract.Call:
-        kind = intake.media_type(request)
+        kind, name = intake.media_type(request), request.query_params.get("signature_name", DEFAULT_SIGNATURE)
         if verb == "predict" and kind.startswith("image/"):
-            return contract.images(self.model, [body], self.limits)
+            return contract.images(self.model, [body], self.limits, name)
         if verb == "predict" and kind == "multipart/form-data":
             files = await intake.files(request, body, self.limits)
-            return contract.images(self.model, files, self.limits)
+            return contract.images(self.model, files, self.limits, name)
         return contract.VERBS[verb](self.model, body, self.limits)
 
 
@@ -155,5 +157,7 @@ def _in_script(model: Model) -> str:
     default = model.signatures.get(DEFAULT_SIGNATURE)
     facts: dict[str, Any] = {"name": model.name, "version": model.version, "classify": classifiers[:1]}
     facts["takes_image"] = default is not None and default.takes_image
+    paints = [name for name, each in model.signatures.items() if each.paints]
+    facts["paints"] = [name for name in paints if name != DEFAULT_SIGNATURE] or paints  # the styles, if they have names
     facts["ranks"] = [len(slot.shape or ()) - 1 for slot in default.inputs.values()] if default else []
     return json.dumps(facts).replace("<", "\\u003c")

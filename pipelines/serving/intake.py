@@ -84,6 +84,12 @@ def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").split(";")[0].strip().lower()
 
 
+def wants_json(request: Request) -> bool:
+    """Whether the client accepts JSON and does not, in so many words, accept anything."""
+    accepted = [part.split(";")[0].strip().lower() for part in request.headers.get("accept", "").split(",")]
+    return "application/json" in accepted and "*/*" not in accepted
+
+
 def _inflater(request: Request) -> "zlib._Decompress | None":
     encoding = request.headers.get("content-encoding", "identity").strip().lower()
     if encoding in GZIP:

@@ -13,6 +13,7 @@ from cnn_keras.fault import Fault
 Tensors = dict[str, NDArray[Any]]
 
 DEFAULT_SIGNATURE = "serving_default"
+PICTURE = "painting_bytes"  # the output of a model that answers with a PNG file for each row
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,7 @@ class Signature:
     Attributes:
         has_rows: whether requests may share one call, row by row.
         takes_image: whether encoded images alone are enough for it.
+        paints: whether it answers them with images.
     """
 
     name: str
@@ -58,6 +60,11 @@ class Signature:
     @property
     def takes_image(self) -> bool:
         return len(self.inputs) == 1 and all(slot.is_image and slot.has_rows for slot in self.inputs.values())
+
+    @property
+    def paints(self) -> bool:
+        """Whether it takes encoded images and answers each with one."""
+        return self.takes_image and set(self.outputs) == {PICTURE}
 
     def fits(self, inputs: set[str], outputs: set[str]) -> bool:
         """Whether it has exactly these inputs and no other outputs than these."""
