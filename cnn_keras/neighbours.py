@@ -8,9 +8,13 @@ file of it that somebody would have to be removed from.
 Embeddings are float32 of length 1; distances are squared, ‖f − f′‖² = 2 − 2·f·f′, between 0 and 4.
 """
 
+import threading
+
 import numpy as np
 
 EXACT = 100_000  # embeddings up to which all are compared
+PAYS = 200  # searches of more, after which an index is made: it takes as long as many searches
+CHUNK = 10_000  # embeddings that are taken into an index at once
 WIDER = 8  # candidates of the index for each neighbour that is asked for
 LEAST = 64  # candidates at least
 PRODUCT = 2**24  # distances that are in memory at once
@@ -18,18 +22,24 @@ GRAVE = 2**62  # the index only marks what is removed; zeros under this number a
 
 
 class Neighbours:
-    """Embeddings by their numbers.
+    """Embeddings by their numbers, for any number of threads.
 
     Args:
         dimension: of the embeddings.
-        exact: how many are compared one by one before an index is made.
+        exact: how many are compared one by one, however often.
+        pays: searches of more, after which an index is made. That is a thread's work; until it is done all are
+            compared.
     """
 
-    def __init__(self, dimension, *, exact=EXACT):
-        self.dimension, self.exact = dimension, exact
+    def __init__(self, dimension, *, exact=EXACT, pays=PAYS):
+        self.dimension, self.exact, self.pays = dimension, exact, pays
         self._vectors, self._ids = np.zeros((0, dimension), np.float32), np.zeros(0, np.int64)
         self._rows = {}  # by number
-        self._index = None
+        self._lock = threading.RLock()
+        self._index = self._maker = None
+        self._late, self._gone = [], []  # numbers that came and went while an index was made
+        self._searches = 0
+        self._closed = False
 
     def __len__(self):
         return len(self._rows)
@@ -43,34 +53,47 @@ class Neighbours:
 
     def add(self, ids, vectors):
         """Take in embeddings, float32 (N, dimension), under numbers that are not there yet, int64 (N,)."""
-        start, end = len(self), len(self) + len(ids)
-        if end > len(self._ids):
-            room = max(end, 2 * len(self._ids))
-            self._vectors = np.concatenate([self._vectors, np.zeros((room - start, self.dimension), np.float32)])
-            self._ids = np.concatenate([self._ids, np.zeros(room - start, np.int64)])
-        self._vectors[start:end], self._ids[start:end] = vectors, ids
-        self._rows |= zip(np.asarray(ids).tolist(), range(start, end), strict=True)
-        if self._index is not None:
-            self._index.add(ids, vectors)
-        elif end > self.exact:
-            self._index = _indexed(self._ids[:end], self._vectors[:end])
+        with self._lock:
+            start, end = len(self), len(self) + len(ids)
+            if end > len(self._ids):
+                room = max(end, 2 * len(self._ids))
+                self._vectors = np.concatenate([self._vectors, np.zeros((room - start, self.dimension), np.float32)])
+                self._ids = np.concatenate([self._ids, np.zeros(room - start, np.int64)])
+            self._vectors[start:end], self._ids[start:end] = vectors, ids
+            self._rows |= zip(np.asarray(ids).tolist(), range(start, end), strict=True)
+            if self._index is not None:
+                self._index.add(ids, vectors)
+            elif self._maker is not None:
+                self._late += np.asarray(ids).tolist()
 
     def remove(self, ids):
         """Forget embeddings by their numbers, those that are not there too; what they were is overwritten."""
-        for number in ids:
-            row = self._rows.pop(number, None)
-            if row is None:
-                continue
-            last = len(self._rows)  # it moves into the gap
-            if row != last:
-                self._vectors[row], self._ids[row] = self._vectors[last], self._ids[last]
-                self._rows[int(self._ids[row])] = row
-            self._vectors[last] = 0
-            if self._index is not None:
-                self._index.remove(number)
-                self._index.add(np.array([GRAVE + number]), np.zeros((1, self.dimension), np.float32))
-        if self._index is not None and len(self) <= self.exact // 2:
-            self._index = None
+        with self._lock:
+            for number in ids:
+                row = self._rows.pop(number, None)
+                if row is None:
+                    continue
+                last = len(self._rows)  # it moves into the gap
+                if row != last:
+                    self._vectors[row], self._ids[row] = self._vectors[last], self._ids[last]
+                    self._rows[int(self._ids[row])] = row
+                self._vectors[last] = 0
+                if self._index is not None:
+                    _bury(self._index, number, self.dimension)
+                elif self._maker is not None:
+                    self._gone.append(number)
+            if self._index is not None and len(self) <= self.exact // 2:
+                self._index, self._searches = None, 0
+
+    def settle(self):
+        """Wait for an index that is being made."""
+        if (maker := self._maker) is not None:
+            maker.join()
+
+    def close(self):
+        """Give up an index that is being made."""
+        self._closed = True
+        self.settle()
 
     def vector(self, number):
         """The embedding under a number, float32 (dimension,)."""
@@ -85,13 +108,44 @@ class Neighbours:
         Returns:
             (int64 (Q, min(count, N)), float32 of that shape).
         """
-        count = min(count, len(self))
-        if not count:
-            return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
-        search = self._all if self._index is None else self._likely
-        parts = [search(part, count) for part in np.array_split(queries, max(1, len(queries) * len(self) // PRODUCT))]
-        rows, distances = (np.concatenate(column) for column in zip(*parts, strict=True))
-        return self._ids[rows], distances
+        with self._lock:
+            self._searches += 1
+            if len(self) > self.exact and self._searches > self.pays and self._index is self._maker is None:
+                self._maker = threading.Thread(target=self._make, args=(list(self._rows),), name="index", daemon=True)
+                self._maker.start()
+            count = min(count, len(self))
+            if not count:
+                return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
+            search = self._all if self._index is None else self._likely
+            parts = max(1, len(queries) * len(self) // PRODUCT)
+            found = [search(part, count) for part in np.array_split(queries, parts)]
+            rows, distances = (np.concatenate(column) for column in zip(*found, strict=True))
+            return self._ids[rows], distances
+
+    def _make(self, ids):
+        """Make an index of these numbers, and put it in place with what has come and gone meanwhile."""
+        from usearch.index import Index
+
+        settings = {"connectivity": 16, "expansion_add": 64, "expansion_search": 192}
+        index = Index(ndim=self.dimension, metric="ip", dtype="i8", **settings)
+        for start in range(0, len(ids), CHUNK):
+            if self._closed:
+                break
+            self._take_in(index, ids[start : start + CHUNK])
+        with self._lock:
+            self._take_in(index, self._late)
+            for number in self._gone:
+                if number in index:
+                    _bury(index, number, self.dimension)
+            self._index, self._maker = None if self._closed else index, None
+            self._late, self._gone = [], []
+
+    def _take_in(self, index, ids):
+        with self._lock:
+            known = [number for number in ids if number in self._rows]
+            vectors = self._vectors[[self._rows[number] for number in known]]
+        if known:
+            index.add(np.array(known), vectors)
 
     def _all(self, queries, count):
         distances = np.maximum(2 - 2 * queries @ self._vectors[: len(self)].T, 0)
@@ -115,11 +169,7 @@ def _ordered(distances, rows):
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(chosen, order, axis=1)
 
 
-def _indexed(ids, vectors):
-    from usearch.index import Index
-
-    index = Index(
-        ndim=vectors.shape[1], metric="ip", dtype="i8", connectivity=16, expansion_add=64, expansion_search=128
-    )
-    index.add(ids, vectors)
-    return index
+def _bury(index, number, dimension):
+    """Remove a number from an index, and overwrite what it stood for."""
+    index.remove(number)
+    index.add(np.array([GRAVE + number]), np.zeros((1, dimension), np.float32))

@@ -144,6 +144,8 @@ class SqliteGallery:
             yield Enrolled(person, source, since, np.frombuffer(vector, "<f4"))
 
     def close(self) -> None:
+        if self._near is not None:
+            self._near.close()
         self._database.close()
 
     @contextmanager

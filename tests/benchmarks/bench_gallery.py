@@ -70,8 +70,10 @@ def search(count, queries):
     found = {}
     for name, limit in (("exact", count), ("index", count - 1)):
         started = time.perf_counter()
-        near = Neighbours(DIMENSION, exact=limit)
+        near = Neighbours(DIMENSION, exact=limit, pays=0)
         near.add(np.arange(count), rows)
+        near.nearest(photos[:1], 1)
+        near.settle()  # of the index, where there is to be one
         seconds = time.perf_counter() - started
         found[name], spent = timed(near.nearest, photos)
         recall = f"{(found[name] == found['exact']).mean():.2%}" if name == "index" else ""
