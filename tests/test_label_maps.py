@@ -108,6 +108,7 @@ def test_vocs_layout_brings_its_classes_its_void_and_things_told_apart(tmp_path)
         picture(tmp_path / f"JPEGImages/{name}.jpg")
     write(tmp_path / "SegmentationClass/2007_000033.png", NUMBERS)
     write(tmp_path / "SegmentationObject/2007_000033.png", NUMBERS // 2)
+    (tmp_path / "SegmentationClassPNG").mkdir()  # of no use: it is empty
     lists = tmp_path / "ImageSets/Segmentation"
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("2007_000033\n")
@@ -205,11 +206,14 @@ def test_a_mask_goes_through_cocos_run_lengths_and_back():
 def test_labelmes_polygons_are_painted(tmp_path):
     picture(tmp_path / "a.png", size=(6, 8))
     points = [[2, 1], [6, 1], [6, 4], [2, 4]]
-    shapes = [{"label": "cat", "points": points, "shape_type": "polygon"}]
+    void = [[0, 4], [8, 4], [8, 6], [0, 6]]
+    shapes = [{"label": "cat", "points": points}, {"label": "__ignore__", "points": void, "shape_type": "polygon"}]
     (tmp_path / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
     found = label_maps.labelled("labelme", path=tmp_path)
     assert found.names == {0: "background", 1: "cat"}
-    assert found.items[0].mask((6, 8)).values.sum() == 12
+    mask = found.items[0].mask((6, 8))
+    assert (mask.values == 1).sum() == mask.instances.sum() == 12
+    assert (mask.values == UNKNOWN).sum() == 16
 
 
 def test_composites_are_painted_as_they_were_laid():

@@ -30,6 +30,7 @@ VOLUMES = {"folder": "mask_volumes", "mni152": "mni_slabs"}
 PAINTED = ("coco", "labelme", "composites")
 BACKGROUND = "background"
 UNKNOWN = -1  # of a pixel that nobody knows
+UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
 
 
 class Mask(NamedTuple):
@@ -100,17 +101,19 @@ def painted(annotated: annotations.Annotated, classes: Sequence[str] = ()) -> La
     there = {one.name for item in annotated.items for one in item.objects}
     order = [name for name in annotated.classes if name in there]
     names = list(classes) or [*order, *sorted(there - set(order), key=read.natural)]
-    numbers = {name: number for number, name in enumerate((one for one in names if one != BACKGROUND), start=1)}
+    things = [name for name in names if name not in (BACKGROUND, *UNTOLD)]
+    numbers = {name: number for number, name in enumerate(things, start=1)}
+    meant = {**numbers, BACKGROUND: 0, **UNTOLD}
     items = []
     for item in annotated.items:
         objects = [one if _is_mask(one.mask) else one._replace(mask=None) for one in item.objects]
         troubles = list(item.troubles)
         for given, one in zip(item.objects, objects, strict=True):
-            if one.name not in numbers:
+            if one.name not in meant:
                 troubles.append(("unknown class", one.name))
             elif one.mask is None and not one.crowd:
                 troubles.append(("box without a mask" if given.mask is None else "malformed mask", one.name))
-        mask = partial(_paint, [one for one in objects if one.name in numbers], numbers)
+        mask = partial(_paint, [one for one in objects if one.name in meant], meant)
         items.append(Item(item.id, item.read, mask, item.split, item.group, tuple(troubles), item.label))
     return LabelMaps(items, {0: BACKGROUND, **{number: name for name, number in numbers.items()}})
 
@@ -132,7 +135,7 @@ def _paint(objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, 
         one, inside = objects[place], parts[place]
         unknown = one.crowd or one.mask is None
         values[inside] = UNKNOWN if unknown else numbers[one.name]
-        instances[inside] = 0 if unknown else place + 1
+        instances[inside] = place + 1 if values[inside].max(initial=0) > 0 else 0
     return Mask(values, instances)
 
 

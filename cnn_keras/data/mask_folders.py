@@ -61,7 +61,7 @@ def paired(path: Path, kind: Kind) -> list[Item]:
     """The items of the folders below `path`, in the order of their names."""
     if not path.is_dir():
         raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
-    pairs = list(_folders(path))
+    pairs = _folders(path, kind)
     if not pairs:
         raise Fault(
             f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, got "
@@ -69,7 +69,7 @@ def paired(path: Path, kind: Kind) -> list[Item]:
             code=Fault.DATA,
         )
     listed = _listed(path)
-    items = [item for images, masks in pairs for item in _items(path, images, masks, kind=kind, listed=listed)]
+    items = [item for images, masks in pairs.items() for item in _items(path, images, masks, kind=kind, listed=listed)]
     return sorted(items, key=lambda item: sources.natural(item.id))
 
 
@@ -106,25 +106,18 @@ def mask(path: Path, instances: Path | None, size: tuple[int, int]) -> Mask:
     return Mask(values, apart)
 
 
-def _folders(path: Path) -> Iterator[tuple[Path, Path]]:
-    """Pairs of a folder of pictures and one of masks, the outermost of their kind."""
-    below = [path, *(inner for inner in sorted(path.rglob("*")) if inner.is_dir())]
-    taken: list[Path] = []
-    for folder in below:
+def _folders(path: Path, kind: Kind) -> dict[Path, Path]:
+    """Folders of pictures, and for each the first one of its masks; a folder that holds no mask is none."""
+    found: dict[Path, Path] = {}
+    for folder in sorted(inner for inner in path.rglob("*") if inner.is_dir()):
         name = folder.name.lower()
-        if any(folder.is_relative_to(other) for other in taken):
-            continue
         siblings = {inner.name.lower(): inner for inner in folder.parent.iterdir() if inner.is_dir()}
-        split = name.removesuffix(BESIDE)
-        if folder == path:
-            continue
-        if name in MASKS:
-            images = next((siblings[wanted] for wanted in IMAGES if wanted in siblings), None)
-        else:
-            images = siblings.get(TOGETHER.get(name, split if name != split else ""))
-        if images:
-            taken.append(folder)
-            yield images, folder
+        together = TOGETHER.get(name, name.removesuffix(BESIDE) if name.endswith(BESIDE) else "")
+        wanted = IMAGES if name in MASKS else (together,)
+        images = next((siblings[one] for one in wanted if one in siblings), None)
+        if images and images not in found and next(_keyed(folder, kind.masks), None):
+            found[images] = folder
+    return found
 
 
 def _items(path: Path, images: Path, masks: Path, *, kind: Kind, listed: dict[str, str]) -> Iterator[Item]:
@@ -133,8 +126,8 @@ def _items(path: Path, images: Path, masks: Path, *, kind: Kind, listed: dict[st
     for key, file in _keyed(images, kind.suffixes, kind.ending):
         pictures.setdefault(key, []).append(file)
     files = dict(_keyed(masks, kind.masks, ENDING))
-    apart = next((other for other in sorted(masks.parent.iterdir()) if other.name.lower() in INSTANCES), None)
-    things = dict(_keyed(apart, kind.masks, ENDING)) if apart else {}
+    apart = [other for other in sorted(masks.parent.iterdir()) if other.name.lower() in INSTANCES]
+    things = {key: file for other in apart for key, file in _keyed(other, kind.masks, ENDING)}
     for key, found in pictures.items():
         name, bare = annotations.below(path, found[0]), key.rpartition("/")[2]
         split = listed.get(bare, _split(path, found[0]))
@@ -151,7 +144,7 @@ def _none(masks: Path, size: tuple[int, ...]) -> NoReturn:
     refuse("without a mask", f"none has its name in {masks.name}/")
 
 
-def _keyed(root: Path, suffixes: tuple[str, ...], ending: str) -> Iterator[tuple[str, Path]]:
+def _keyed(root: Path, suffixes: tuple[str, ...], ending: str = "") -> Iterator[tuple[str, Path]]:
     """Files and what a picture and its mask share: the folders below their own, and the name without its ending."""
     for file in sorted(root.rglob("*")):
         suffix = next((one for one in suffixes if file.name.lower().endswith(one)), None)
