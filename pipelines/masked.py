@@ -249,7 +249,9 @@ def _say(run: "Run", facts: dict[str, Any], splits: "dict[str, list[Kept]]") -> 
     said = " to ".join("×".join(map(str, size)) for size in ends)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     run.console.print(f"          {len(facts['classes'])} classes; {noun(run.recipe.data, 2)} of {said}: {shares}")
-    pixels = ", ".join(f"{name} {count / max(total, 1):.1%}" for name, count in facts["pixels"]["train"].items())
+    pixels = ", ".join(
+        f"{name} {count / max(total, 1):.1%}" for name, count in facts["pixels"]["train"].items() if count
+    )
     run.console.print(f"          of what trains: {pixels}")
     if absent := [name for name in facts["classes"] if not facts["pixels"]["train"][name]]:
         run.console.print(f"          [yellow]nothing to learn of {', '.join(absent)}: not in the training split[/]")

@@ -4,7 +4,7 @@ Pictures are uint8 [H, W], [H, W, 1] or [H, W, 3], labels integers [H, W], below
 [D, H, W, C], the three planes through the middle are shown side by side.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -47,10 +47,11 @@ def wrong(image: Array, truth: Array, labels: Array) -> Array:
     return np.round(np.where(mistaken[..., None], np.array(WRONG, np.float32), faint)).astype(np.uint8)
 
 
-def legend(names: Sequence[str]) -> list[Scale]:
-    """The colours of the classes, for the foot of `pictures.strips`."""
-    scales = [Scale(name, np.array([[rgb_of(number)]], np.uint8), 0.16) for number, name in enumerate(names)]
-    return scales[1:] if names[0].lower() in GROUND else scales
+def legend(names: Sequence[str], labels: Iterable[Array]) -> list[Scale]:
+    """The colours of the classes that are in any of the labels, for the foot of `pictures.strips`."""
+    there = sorted({int(number) for one in labels for number in np.unique(one) if number >= 0})
+    told = [number for number in there if number or names[0].lower() not in GROUND]
+    return [Scale(names[number], np.array([[rgb_of(number)]], np.uint8), 0.16) for number in told]
 
 
 def sheet(
@@ -63,7 +64,8 @@ def sheet(
         beside = [title or " " for title in titles[start : start + 2]]
         images = [part for pair in pairs[start : start + 2] for part in pair]
         strips.append(Strip(beside[0], "".join(beside[1:]), images))
-    return pictures.strips(strips, path, heading=heading, scales=legend(names), size=1.9)
+    scales = legend(names, (labels for _, labels in rows))
+    return pictures.strips(strips, path, heading=heading, scales=scales, size=1.9)
 
 
 def compared(
@@ -83,8 +85,9 @@ def compared(
         differ = [wrong(*planes) for planes in zip(*map(_planes, (_grey(image), truth, said)), strict=True)]
         parts = [_shown(image), _over(image, truth, names), _over(image, said, names), _joined(differ)]
         strips.append(Strip(name, detail, parts))
+    scales = legend(names, (labels for _, *both in rows for labels in both))
     columns = ("picture", "truth", "answer", "wrong pixels")
-    return pictures.strips(strips, path, heading=heading, columns=columns, scales=legend(names), size=2.2)
+    return pictures.strips(strips, path, heading=heading, columns=columns, scales=scales, size=2.2)
 
 
 def answered(image: Array, labels: Array, names: Sequence[str]) -> Array:

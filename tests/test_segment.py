@@ -35,8 +35,8 @@ PATCHES = """\
 task: segment
 data:
   {source: folder, path: source, classes: [ground, square, disc], size: [32, 32], fit: patch, patches: 8, balance: 0.5}
-model: {builder: unet.unet_small, filters: 2, depth: 1}
-train: {epochs: 3, batch_size: 4, before: [{builder: unet.unet_small, epochs: 2}]}
+model: {builder: unet.unet, filters: 2, depth: 1, dropout: 0.2}
+train: {epochs: 3, batch_size: 4, before: [{builder: unet.unet, epochs: 2}]}
 """
 
 
@@ -166,13 +166,16 @@ def test_requirements_are_of_figures_and_of_the_dice_of_classes():
 
 @pytest.mark.slow
 def test_networks_are_trained_one_after_the_other_in_patches_and_resumed(folder, monkeypatch):
-    """Interrupted in the second network, the training ends with the same weights as one that was not."""
+    """Interrupted in the second network, the training ends with the same weights as one that was not.
+
+    The networks pad nothing: they answer for 16×16 pixels of the 32×32 that they see.
+    """
     run = folder / "runs" / "segment"
     arguments = ("run", folder / "patches.yaml", "--runs", folder / "runs")
     assert cnn(*arguments) == 0
-    assert (run / "patches" / "train" / "unet.unet_small" / "model.keras").is_file()
+    assert (run / "patches" / "train" / "unet.unet" / "model.keras").is_file()
     report = json.loads((run / "patches" / "evaluate" / "report.json").read_text())
-    assert report["before"].keys() == {"unet.unet_small"}
+    assert report["before"].keys() == {"unet.unet"}
 
     from pipelines import stages
 

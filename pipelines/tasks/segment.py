@@ -26,6 +26,7 @@ COMPARED = 16  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside it
 SIDE = 96  # voxels along each side of the part of a volume on which it must agree
 SAMPLED = 50_000  # pixels of the training split that the baseline learns from
+LISTED = 25  # classes whose Dice MLflow is told
 MEASURED = ("pixel_accuracy", "mean_iou", "mean_dice", "boundary_f")  # of the report, for MLflow
 Share = Annotated[float, Field(ge=0, le=1)]
 
@@ -117,6 +118,8 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     segmentation_report.draw(folder, tally, names, shown=settings.worst, pictured=pictured)
     segmentation_report.say(run.console, report)
     metrics = {f"test_{key}": report[key] for key in MEASURED if report[key] is not None}
+    told = [row for row in report["classes"] if row["dice"] is not None]
+    metrics |= {f"test_dice_{row['name']}": row["dice"] for row in told[:LISTED]}
     metrics |= {f"baseline_{key}": value for key, value in report["baseline"].items()}
     return {"metrics": metrics, "failed": failed(settings, report)}
 
