@@ -9,6 +9,7 @@ classes from 1 on in all that is written, and 0 is what nobody knows.
 import csv
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -40,17 +41,13 @@ class Data(Section):
     classes: tuple[str, ...] | dict[int, str] | None = None  # the names of the masks' numbers from 0 on, or by number
     ignore: Annotated[int, Field(ge=0)] | None = 255  # the number in a mask that means that nobody knows
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
-    size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (
-        256,
-        256,
-    )  # what the network sees: (depth,) height, width
+    # What the network sees at once: height, width; of volumes depth, height, width.
+    size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
     channels: Positive = 3
     fit: Literal["pad", "stretch", "patch"] = "pad"  # the whole picture, resized, or patches of it as it is
     overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5  # of the answers to patches that are put together
     patches: Positive | None = None  # drawn in an epoch; null takes as many as would cover the training split
-    balance: Annotated[float, Field(ge=0, le=1)] = (
-        0.0  # the share of patches laid over a pixel of an evenly drawn class
-    )
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0  # the share of patches over a pixel of an evenly drawn class
     borders: Annotated[float, Field(gt=0)] | None = None  # σ, in pixels, of U-Net's weight between things
     composites: Composites | None = None
     validation: Fraction = 0.1
@@ -85,9 +82,15 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     found = labelled(data, run.recipe.seed)
     examined = _examined(run, found.items)
     kept, problems = numbering.counted(found.items, examined, console=run.console)
+    problems += intake.duplicates(found.items, examined)
+    tell = partial(
+        intake.report, total=len(found.items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
+    )
+    if not kept:
+        tell(problems)  # refuses
     numbers, strange = numbering.numbered(found, kept, data)
-    problems += [*intake.duplicates(found.items, examined), *strange]
-    intake.report(problems, len(found.items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console)
+    problems += strange
+    tell(problems)
     numbering.refuse_unknown(kept, numbers, data)
     splits = _splits(kept, numbers, data, run.recipe.seed)
     stages.write_text(folder / "split.csv", _split_csv(splits))

@@ -74,7 +74,7 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
     """What the numbers mean; and a problem for every picture with numbers that mean nothing.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
-    name.
+    name. Numbers of one name are one class.
     """
     from cnn_keras.data.label_maps import UNKNOWN
 
@@ -86,15 +86,16 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
     if not names:
         meant = there - ignored
         names = {number: str(number) for number in sorted(meant if len(meant) > 1 else there)}  # 0 and 255 alone: both
-    if not 2 <= len(names) <= MOST:
+    classes = list(dict.fromkeys(names.values()))  # numbers of one name are one class
+    if not 2 <= len(classes) <= MOST:
         raise Fault(
-            f"{data.source} must hold masks of 2 to {MOST} classes, got {len(names)}: "
-            f"{', '.join(list(names.values())[:8]) or 'no number'}; data.classes names the numbers, data.ignore "
-            f"({data.ignore}) is none of them",
+            f"{data.source} must hold masks of 2 to {MOST} classes, got {len(classes)}: "
+            f"{', '.join(classes[:8]) or 'no number'}; data.classes names the numbers, data.ignore ({data.ignore}) is "
+            f"none of them",
             code=Fault.DATA,
         )
-    order = {value: number for number, value in enumerate(names)}
-    meaning = Numbering(list(names.values()), order, tuple(sorted(ignored)))
+    order = {value: classes.index(name) for value, name in names.items()}
+    meaning = Numbering(classes, order, tuple(sorted(ignored)))
     problems = []
     for one in kept:
         if strange := meaning.strange(one.counts):
@@ -104,9 +105,7 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
 
 
 def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Any) -> None:
-    """Raise a Fault if nothing is left, or more pixels than the recipe bears have numbers that mean nothing."""
-    if not kept:
-        raise Fault(f"{data.source} must hold at least one picture with a mask, got none", code=Fault.DATA)
+    """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing."""
     total = sum(one.counts.total() for one in kept)
     bad = sum(sum(numbers.strange(one.counts).values()) for one in kept)
     if bad > data.max_bad * total:

@@ -145,6 +145,7 @@ def test_many_unusable_masks_are_refused(tmp_path):
         ((0, 7, 255), {}, ["0", "7"]),
         ((0, 7, 255), {"ignore": None}, ["0", "7", "255"]),
         ((0, 128, 255), {"classes": {0: "ground", 128: "square", 255: "disc"}}, ["ground", "square", "disc"]),
+        ((0, 1, 2), {"classes": {0: "ground", 1: "thing", 2: "thing"}}, ["ground", "thing"]),
     ],
 )
 def test_numbers_mean_what_the_recipe_says_or_are_classes_themselves(tmp_path, values, data, classes):
@@ -152,6 +153,15 @@ def test_numbers_mean_what_the_recipe_says_or_are_classes_themselves(tmp_path, v
     _, facts, _ = prepared(tmp_path, **data)
     assert facts["classes"] == classes
     assert min(facts["pixels"]["train"].values()) > 0
+
+
+def test_a_folder_of_which_nothing_can_be_used_says_why(tmp_path):
+    write_scenes(tmp_path / "source")
+    for file in (tmp_path / "source" / "masks").iterdir():
+        file.write_bytes(b"no picture")
+    with pytest.raises(Fault, match=r"share of unusable files.*12 of 12"):
+        prepared(tmp_path)
+    assert {row["kind"] for row in listed(tmp_path / "problems.csv")} == {"unreadable mask"}
 
 
 def test_a_mask_of_one_number_is_a_fault(tmp_path):
