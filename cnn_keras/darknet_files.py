@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnn_keras import models
+from cnn_keras import models, slots
 from cnn_keras.fault import Fault
 from cnn_keras.models import yolo
 
@@ -372,14 +372,14 @@ def _words(layer, back: list[int], network) -> tuple[str, dict]:
             return "route", {"layers": ",".join(map(str, back))}
         case yolo.Reorg():
             return "reorg", {"stride": 2}
-        case yolo.Grid():
+        case slots.Grid():
             return _end(layer, network)
     raise Fault(f"network must be one of Darknet's, got {network.name} with a {type(layer).__name__}")
 
 
 def _end(grid, network) -> tuple[str, dict]:
     """The section of a scale."""
-    grids = sorted((layer for layer in network.layers if isinstance(layer, yolo.Grid)), key=lambda each: each.stride)
+    grids = sorted((layer for layer in network.layers if isinstance(layer, slots.Grid)), key=lambda each: each.stride)
     pairs = np.concatenate([each.sides * (1 if grid.softmax else each.stride) for each in grids])
     settings = {
         "anchors": ", ".join(f"{number:.7g}" for number in pairs.ravel()),
@@ -392,4 +392,4 @@ def _end(grid, network) -> tuple[str, dict]:
         return "region", {**settings, "coords": 4, "softmax": 1, "absolute": 1, "bias_match": 1, "thresh": 0.6}
     start = sum(len(each.anchors) for each in grids if each.stride < grid.stride)
     mask = ",".join(str(start + number) for number in range(len(grid.anchors)))
-    return "yolo", {"mask": mask, **settings, "ignore_thresh": yolo.IGNORED, "scale_x_y": grid.reach}
+    return "yolo", {"mask": mask, **settings, "ignore_thresh": slots.IGNORED, "scale_x_y": grid.reach}

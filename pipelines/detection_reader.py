@@ -30,11 +30,22 @@ class Suppress(Section):
     threshold: Share = 0.3  # the least score
     overlap: Share = 0.5  # of two boxes of one class above this IoU, the likelier stays
     limit: Positive = 100  # boxes in one picture
+    soft: Annotated[float, Field(gt=0)] | None = None  # σ of soft suppression: what overlaps loses score, and stays
 
     @property
     def said(self) -> str:
         """For the foot of a figure."""
-        return f"scores from {self.threshold:g}, NMS at IoU {self.overlap:g}, {self.limit} boxes at most"
+        how = f"soft NMS of σ {self.soft:g}" if self.soft else f"NMS at IoU {self.overlap:g}"
+        return f"scores from {self.threshold:g}, {how}, {self.limit} boxes at most"
+
+    def __call__(self, candidates: "tf.Tensor", scores: "tf.Tensor") -> "Detections":
+        """What stays of candidates, as of `cnn_keras.boxes.suppress`."""
+        from cnn_keras import boxes
+
+        if self.soft:
+            settings = {"threshold": self.threshold, "limit": self.limit, "sigma": self.soft}
+            return boxes.soft_suppress(candidates, scores, **settings)
+        return boxes.suppress(candidates, scores, **self.model_dump(exclude={"soft"}))
 
 
 class Reader:
@@ -73,7 +84,7 @@ class Reader:
 
         from cnn_keras import boxes
 
-        found = boxes.suppress(candidates, scores, **self.settings.model_dump())
+        found = self.settings(candidates, scores)
         sizes = tf.cast(sizes, tf.float32)
         given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.shape.fit))
         return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
@@ -115,7 +126,7 @@ class TiledReader(Reader):
         mine = tf.reduce_all((middle >= own[..., :2]) & (middle < own[..., 2:]), axis=-1)
         scores = tf.one_hot(found.classes, self.classes) * tf.where(mine, found.scores, 0)[..., None]
         together = tf.reshape(moved, [1, -1, 4]), tf.reshape(scores, [1, -1, self.classes])
-        return boxes.suppress(*together, **self.settings.model_dump())
+        return self.settings(*together)
 
     def _found(self, photograph: "tf.Tensor", place: "Windows") -> "Detections":
         """What is found in each tile, in pixels of the tile: of T pictures."""

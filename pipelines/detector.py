@@ -31,9 +31,10 @@ TRAINING = (
     "cnn_keras/boxes.py",
     "cnn_keras/regions.py",
     "cnn_keras/instances.py",
+    "cnn_keras/slots.py",
+    "cnn_keras/models/backbone.py",
     "cnn_keras/models/darknet.py",
     "cnn_keras/models/rcnn.py",
-    "cnn_keras/models/yolo.py",
     "cnn_keras/data",
 )
 MEASURING = (
