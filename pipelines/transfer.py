@@ -65,7 +65,7 @@ def blocks(network: "keras.Model") -> "dict[str, list[keras.Layer]]":
     import keras
 
     grouped: dict[str, list[keras.Layer]] = {}
-    for layer in network.layers:
+    for layer in _layers(network):
         if layer.weights:
             named = BLOCK.match(layer.name)
             grouped.setdefault(named[0] if named else layer.name, []).append(layer)
@@ -90,7 +90,7 @@ def freeze(network: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str
     kept = {_classifier(network), *fresh}
     for layers in _last_blocks(network, plan.blocks or 0, kept):
         kept |= {layer.name for layer in layers if not _is_norm(layer)}
-    for layer in network.layers:
+    for layer in _layers(network):
         layer.trainable = layer.name in kept
 
 
@@ -336,6 +336,12 @@ def _network(model: "keras.Model") -> "keras.Model":
     import keras
 
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+def _layers(network: "keras.Model") -> "Iterator[keras.Layer]":
+    """The layers of a network, those of a backbone that is a model inside it among them."""
+    for layer in network.layers:
+        yield from layer.layers if hasattr(layer, "layers") else [layer]
 
 
 def _is_norm(layer: "keras.Layer") -> bool:

@@ -9,9 +9,10 @@ import pytest
 from conftest import cnn
 from PIL import Image
 
+from cnn_keras import models
 from cnn_keras.fault import Fault
+from pipelines import detector, transfer, videos
 from pipelines import recipe as recipes
-from pipelines import videos
 from pipelines.serving.app import application
 from pipelines.tasks import detect
 
@@ -213,3 +214,31 @@ def test_fast_rcnn_is_given_regions_from_prepare_to_predict(folder, tmp_path, ca
         found = np.array([one["box"] for one in answer["detections"]]).reshape(-1, 4)
         np.testing.assert_allclose(found, wanted[name][:, :4][: len(found)], atol=0.5)
         assert len(found) == min(20, len(wanted[name]))
+
+
+def test_regions_are_drawn_for_each_batch_and_padding_only_where_there_are_no_others():
+    real = np.random.default_rng(0).uniform(size=(3, 30, 4)).astype("float32")
+    real[1, 5:] = 0
+    batch = {"image": np.zeros((3, 1)), "proposals": real}
+    first, again, other = (detector.fewer(place, batch, regions=9, seed=4)["proposals"].numpy() for place in (0, 0, 1))
+    np.testing.assert_array_equal(first, again)
+    assert np.any(first != other)
+    assert (first[0] != 0).all()
+    assert len(np.unique(first[0], axis=0)) == 9
+    np.testing.assert_array_equal(np.unique(first[1, :5], axis=0), np.unique(real[1, :5], axis=0))
+    assert not np.any(first[1, 5:])
+
+
+@pytest.mark.parametrize(("mode", "heads"), [({"mode": "head"}, 0), ({"mode": "partial", "blocks": 2}, 2)])
+@pytest.mark.parametrize("builder", ["yolo.yolo", "rcnn.fast_rcnn"])
+def test_of_a_backbone_only_what_the_recipe_says_is_trained(builder, mode, heads):
+    """What is not the backbone's always is."""
+    network = models.build(builder, backbone="resnet.resnet18", input_shape=(64, 64, 3), classes=2)
+    plan = recipes.Transfer(**mode)
+    held = {layer.name for layer in models.build("resnet.resnet18", input_shape=(64, 64, 3), classes=1).layers}
+    inside = [layer for layer in network.layers if hasattr(layer, "layers")]
+    layers = [layer for part in inside or [network] for layer in part.layers if layer.weights and layer.name in held]
+    transfer.freeze(network, plan, fresh=[layer.name for layer in network.layers if layer not in layers])
+    trained = {transfer.BLOCK.match(layer.name)[0] for layer in layers if layer.trainable}
+    assert len(trained) == heads
+    assert network.get_layer("conv17" if builder == "yolo.yolo" else "logits").trainable
