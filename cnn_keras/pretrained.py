@@ -117,12 +117,23 @@ def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple
     """
     backbone = models.build(name, input_shape=(SIDE, SIDE, 3), classes=1)
     load(backbone, name, weights)
-    given = {layer.name: layer.get_weights() for layer in backbone.layers}
+    shared, others = _shared(network, backbone)
+    for layer in shared:
+        layer.set_weights(backbone.get_layer(layer.name).get_weights())
+    return others
+
+
+def besides_backbone(network, name: str) -> tuple[str, ...]:
+    """The names of a network's layers with weights that are not those of its backbone, made by this builder."""
+    return _shared(network, models.build(name, input_shape=(SIDE, SIDE, 3), classes=1))[1]
+
+
+def _shared(network, backbone) -> tuple[list, tuple[str, ...]]:
+    """The layers with weights that a network has of its backbone, and the names of its others."""
+    names = {layer.name for layer in backbone.layers}
     inside = [layer for layer in network.layers if hasattr(layer, "layers")]
-    filled = [layer for part in inside or [network] for layer in _weighted(part) if layer.name in given]
-    for layer in filled:
-        layer.set_weights(given[layer.name])
-    return tuple(layer.name for layer in _weighted(network) if layer not in [*inside, *filled])
+    shared = [layer for part in inside or [network] for layer in _weighted(part) if layer.name in names]
+    return shared, tuple(layer.name for layer in _weighted(network) if layer not in [*inside, *shared])
 
 
 def _file(weights: str | Path) -> Path | None:

@@ -145,6 +145,19 @@ def _start(network: "keras.Model", recipe: Any) -> dict[str, Any]:
     return normalization
 
 
+def shares(recipe: Any, model: "keras.Model") -> list[float] | None:
+    """Of the learning rate, what each trainable variable has: all behind the backbone, the less the further inside."""
+    from cnn_keras import pretrained
+
+    plan = recipe.train.transfer
+    if plan is None or plan.layer_decay is None:
+        return None
+    fresh = (
+        pretrained.besides_backbone(network_of(model), backbone(recipe)) if recipe.model.weights == "imagenet" else ()
+    )
+    return transfer.shares(model, plan, fresh=fresh)
+
+
 def backbone(recipe: Any) -> str:
     """The builder on whose published weights the recipe's detector starts.
 

@@ -98,15 +98,20 @@ def trained_parameters(model: "keras.Model") -> int:
     return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 
-def shares(model: "keras.Model", plan: Transfer | None) -> list[float] | None:
+def shares(model: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
     """What each trainable variable's learning rate is multiplied by: `layer_decay` to the power of its block's
-    distance from the classifier, which has 1 itself; None when all have the same.
+    distance from the classifier, which has 1 itself, and so have `fresh` layers; None when all have the same.
     """
     if plan is None or plan.layer_decay is None:
         return None
     powers: dict[int, float] = {}
-    for distance, layers in enumerate(reversed(blocks(_network(model)).values())):
-        powers |= {id(weight): plan.layer_decay**distance for layer in layers for weight in layer.trainable_variables}
+    network = _network(model)
+    grouped, heads = blocks(network), {_classifier(network), *fresh}
+    given = [layers for layers in grouped.values() if heads.isdisjoint(layer.name for layer in layers)]
+    shared = {id(layer): distance for distance, layers in enumerate(reversed(given), start=1) for layer in layers}
+    for layer in (layer for layers in grouped.values() for layer in layers):
+        share = plan.layer_decay ** shared.get(id(layer), 0)
+        powers |= {id(weight): share for weight in layer.trainable_variables}
     return [powers[id(weight)] for weight in model.trainable_variables]
 
 

@@ -4,12 +4,13 @@ import csv
 import json
 import warnings
 
+import keras
 import numpy as np
 import pytest
 from conftest import cnn
 from PIL import Image
 
-from cnn_keras import models
+from cnn_keras import models, pretrained
 from cnn_keras.fault import Fault
 from pipelines import detector, transfer, videos
 from pipelines import recipe as recipes
@@ -242,3 +243,17 @@ def test_of_a_backbone_only_what_the_recipe_says_is_trained(builder, mode, heads
     trained = {transfer.BLOCK.match(layer.name)[0] for layer in layers if layer.trainable}
     assert len(trained) == heads
     assert network.get_layer("conv17" if builder == "yolo.yolo" else "logits").trainable
+
+
+@pytest.mark.parametrize("builder", ["yolo.yolo", "rcnn.fast_rcnn"])
+def test_layers_of_the_backbone_learn_the_slower_the_further_they_are_from_its_end(builder):
+    network = models.build(builder, backbone="resnet.resnet18", input_shape=(64, 64, 3), classes=2)
+    inputs = network.inputs if builder == "rcnn.fast_rcnn" else network.input
+    plan = recipes.Transfer(mode="full", layer_decay=0.5)
+    fresh = pretrained.besides_backbone(network, "resnet.resnet18")
+    rates = transfer.shares(keras.Model(inputs, network(network.input)), plan, fresh=fresh)
+    known = {weight.path: rate for weight, rate in zip(network.trainable_variables, rates, strict=True)}
+    own = {layer for path, rate in known.items() if rate == 1 for layer in fresh if f"{layer}/" in path}
+    assert own == set(fresh)
+    last, first = (min(rate for path, rate in known.items() if stage in path) for stage in ("stage3", "stem"))
+    assert first < last <= 0.5

@@ -135,7 +135,7 @@ def _fitting(run: "Run", augmented: Any) -> "Callable[..., list[Row]]":
         model: "keras.Model", settings: Train, folder: Path, *, done: int = 0, extend_to: int | None = None
     ) -> "list[Row]":
         trained, given = detector.trainable(model, recipe.model.builder, size=recipe.data.size), detector.given(model)
-        steps, shares = -(-count // settings.batch_size), transfer.shares(model, settings.transfer)
+        steps, shares = -(-count // settings.batch_size), detector.shares(recipe, model)
         fit.compile_model(trained, settings, loss=None, metrics=None, steps=steps, shares=shares)
         return fit.fit(
             trained,
