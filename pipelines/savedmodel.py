@@ -175,7 +175,8 @@ def write_seer(
     def each(read: Callable[[Any], Any], pictures: Any, regions: Any = None) -> dict[str, Any]:
         if whole:
             told = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
-            found: dict[str, Any] = tf.map_fn(lambda one: alone(read(one)), pictures, fn_output_signature=told)
+            kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in told.items()}
+            found: dict[str, Any] = tf.map_fn(lambda one: alone(read(one)), pictures, fn_output_signature=kinds)
             return found
         images, sizes = tf.map_fn(lambda one: ready(read(one)), pictures, fn_output_signature=framed)
         moved = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []

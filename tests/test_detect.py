@@ -217,6 +217,45 @@ def test_fast_rcnn_is_given_regions_from_prepare_to_predict(folder, tmp_path, ca
         assert len(found) == min(20, len(wanted[name]))
 
 
+TILES = """\
+# Squares on photographs that are larger than what the network sees.
+task: detect
+data: {source: csv, path: boxes.csv, size: [64, 64], anchors: 2, validation: 0.2, test: 0.25,
+       tile: {size: 60, overlap: 0.4}}
+model: {builder: yolo.yolo_small, filters: 4}
+train: {epochs: 3, batch_size: 8, learning_rate: 5e-3}
+evaluate: {suppress: {threshold: 0.01, limit: 30}, shown: 0.01}
+export: {suppress: {threshold: 0.01, limit: 30}}
+"""
+
+
+@pytest.mark.slow
+def test_a_large_photograph_is_trained_on_in_tiles_and_measured_and_served_whole(tmp_path):
+    drawn, rows = np.random.default_rng(0), []
+    for number in range(12):
+        picture = drawn.integers(0, 60, (100 + number, 140, 3)).astype(np.uint8)
+        for left in (5, 50, 100):
+            top, side = int(drawn.integers(0, 70)), int(drawn.integers(12, 20))
+            picture[top : top + side, left : left + side] = 255
+            rows.append((f"{number}.png", left, top, left + side, top + side, "white"))
+        Image.fromarray(picture).save(tmp_path / f"{number}.png")
+    with (tmp_path / "boxes.csv").open("w", newline="") as file:
+        csv.writer(file).writerows([("path", "left", "top", "right", "bottom", "label"), *rows])
+    (tmp_path / "tiles.yaml").write_text(TILES)
+    assert cnn("run", tmp_path / "tiles.yaml", "--runs", tmp_path) == 0
+    run = tmp_path / "detect" / "tiles"
+    report = json.loads((run / "evaluate" / "report.json").read_text())
+    assert (report["images"], report["objects"]) == (3, 9)
+    with TestClient(application(run / "export" / "tiles")) as client:
+        for name, rows in evaluated(run).items():
+            headers = {"content-type": "image/png"}
+            answer = client.post("/v1/models/tiles:predict", content=(tmp_path / name).read_bytes(), headers=headers)
+            (said,) = answer.json()["predictions"]
+            assert said["count"] == len(rows) > 0
+            np.testing.assert_allclose(np.array(said["boxes"])[: said["count"]], rows[:, :4], atol=0.5)
+            assert rows[:, 2].max() > 60  # beyond the first tile
+
+
 def test_regions_are_drawn_for_each_batch_and_padding_only_where_there_are_no_others():
     real = np.random.default_rng(0).uniform(size=(3, 30, 4)).astype("float32")
     real[1, 5:] = 0
