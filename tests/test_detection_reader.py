@@ -69,7 +69,7 @@ def test_a_photograph_no_larger_than_a_tile_is_read_as_any_picture(size):
 def test_soft_suppression_keeps_what_overlaps_at_a_lower_score():
     candidates = tf.constant([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.8]]])
     scores = tf.constant([[[0.9], [0.8]]])
-    hard, soft = (Suppress(limit=5, soft=sigma)(candidates, scores) for sigma in (None, 0.5))
+    hard, soft = (Suppress(threshold=0.1, limit=5, soft=sigma)(candidates, scores) for sigma in (None, 0.5))
     assert (hard.count.numpy().tolist(), soft.count.numpy().tolist()) == ([1], [2])
     np.testing.assert_allclose(soft.scores[0, :2], [0.9, 0.8 * np.exp(-(0.8**2) / 0.5)], rtol=1e-5)
 
