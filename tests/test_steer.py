@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import warnings
 
 import numpy as np
 import pytest
@@ -15,7 +16,12 @@ from cnn_keras.data import augment, drives, road
 from cnn_keras.fault import Fault
 from pipelines import closed_loop, steered, steering, steering_pictures, steering_report
 from pipelines import recipe as recipes
+from pipelines.serving.app import application
 from pipelines.tasks import steer
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
 
 RECIPE = """\
 # A short drive.
@@ -207,6 +213,17 @@ def test_the_exported_graph_answers_as_evaluate_did(run, folder):
     assert said["weights"].shape == (len(rows), 2)
     np.testing.assert_allclose(tf.reduce_sum(said["weights"], axis=-1), 1, rtol=1e-5)
     assert (said["low"].numpy() < said["angle"].numpy()).all()
+
+
+def test_the_server_tells_the_angle_and_its_interval(run, folder):
+    image = (folder / "tub" / "images" / "51_cam_image_array_.jpg").read_bytes()
+    with TestClient(application(run / "export" / "short")) as client:
+        answer = client.post("/v1/models/short:predict", content=image, headers={"Content-Type": "image/jpeg"})
+        assert answer.status_code == 200
+        (said,) = answer.json()["predictions"]
+    assert said["low"] < said["angle"] < said["high"]
+    assert said["interval"] == pytest.approx(0.8)
+    assert len(said["weights"]) == len(said["means"]) == len(said["scales"]) == 2
 
 
 def test_predict_tells_draws_and_writes_the_angle(run, folder, capsys):
