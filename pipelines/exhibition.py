@@ -49,9 +49,8 @@ def paint(
     easel = Easel.restored(folder)
     total = settings.steps * len(settings.scales)
     if easel.rows:
-        console.print(
-            f"          resumed at picture {easel.picture + 1} of {len(pictures)}, with {easel.step} steps done"
-        )
+        done = int(easel.rows[-1]["step"]) if easel.rows[-1]["picture"] == easel.picture else 0
+        console.print(f"          resumed at picture {easel.picture + 1} of {len(pictures)}, step {done} of {total}")
     with _progress(console) as bar:
         for number in range(easel.picture, len(pictures)):
             motif = pictures[number]

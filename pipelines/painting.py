@@ -110,6 +110,7 @@ class Painter:
         self.objective, self.settings = objective, settings
         self.styles, self.weights, self.masks, self.seed = styles, weights, masks, seed
         self._wanted: dict[float, Style] = {}
+        self._works: dict[tuple[int, ...], Adam | LBFGS] = {}
 
     def paint(self, content: "Array", easel: Easel, *, told: Told, said: Said, start: "Array | None" = None) -> "Array":
         """Paint one picture, going on from what is on the easel.
@@ -151,20 +152,16 @@ class Painter:
 
     def _optimise(self, canvas: "Array", factor: float, easel: Easel, told: Told, said: Said) -> None:
         """Rounds of `preview` steps at one scale."""
-        import tensorflow as tf
-
         settings = self.settings
         if easel.step >= settings.steps:
             return
-        kept = self.objective.content_of(tf.constant(canvas[None], tf.float32))
-        wanted = self.wanted(canvas, factor)
-        method = Adam if settings.optimizer == "adam" else LBFGS
-        work = method(settings, lambda image: self.objective.terms(image, kept, wanted), easel)
+        targets = (self.objective.content_of(_batch(canvas)), self.wanted(canvas, factor))
+        work = self._work(easel.image.shape)
         while easel.step < settings.steps:
             before = easel.scale * settings.steps + easel.step
             count = min(settings.preview, settings.steps - easel.step)
             started = time.perf_counter()
-            row = work.round(count, partial(_from, before, said))
+            row = work.round(easel, targets, count, partial(_from, before, said))
             if not all(math.isfinite(value) for value in row.values()):
                 raise Fault("painting diverged: J is not a number; lower train.learning_rate", code=Fault.DIVERGED)
             easel.step += count
@@ -172,6 +169,13 @@ class Painter:
             place = {"picture": easel.picture, "scale": factor, "step": before + count}
             easel.rows.append({**place, **row, "seconds_per_step": seconds})
             told(easel)
+
+    def _work(self, shape: tuple[int, ...]) -> Adam | LBFGS:
+        """What takes the steps, the same for all pictures of this shape."""
+        if shape not in self._works:
+            method = Adam if self.settings.optimizer == "adam" else LBFGS
+            self._works[shape] = method(self.settings, self.objective.terms, shape)
+        return self._works[shape]
 
     def wanted(self, canvas: "Array", factor: float = 1.0) -> "Style":
         """What is wanted at this scale; computed once unless it depends on the picture."""

@@ -110,7 +110,9 @@ def test_masks_of_the_styles_are_brought_to_the_size_of_the_features(objective):
 
 
 def test_a_painting_that_diverges_says_so(objective, monkeypatch):
-    monkeypatch.setattr("pipelines.painting.LBFGS.round", lambda self, count, said: {"style": float("nan")})
+    monkeypatch.setattr(
+        "pipelines.painting.LBFGS.round", lambda self, easel, targets, count, said: {"style": float("nan")}
+    )
     with pytest.raises(Fault, match="diverged") as fault:
         painted(painter(objective))
     assert fault.value.code == Fault.DIVERGED

@@ -21,7 +21,7 @@ import tensorflow as tf
 from cnn_keras.models import stylize
 from cnn_keras.style import Objective, Weights
 from pipelines.descent import Adam
-from pipelines.painting import Easel, Paint
+from pipelines.painting import Paint
 
 BOUND = 0.7  # of the tutorial's time
 STEPS = 5  # of each, in turn
@@ -81,9 +81,10 @@ def ours(side):
     tower = stylize.tower("vgg.vgg19", [*layers, *content], weights="random")
     style, picture, start = pictures(side)
     objective = Objective(tower, content, layers, Weights(1.0, 100.0, 0.01), reference=[style])
-    kept, wanted = objective.content_of(picture), objective.style_of(style)
-    adam = Adam(Paint(optimizer="adam"), lambda image: objective.terms(image, kept, wanted), Easel(image=start))
-    return lambda: adam.steps(tf.constant(STEPS))
+    targets = (objective.content_of(picture), objective.style_of(style))
+    adam = Adam(Paint(optimizer="adam"), objective.terms, start.shape)
+    adam.image.assign(start)
+    return lambda: adam.steps(tf.constant(STEPS), targets)
 
 
 def main(side=256, rounds=6):
