@@ -2,48 +2,44 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipelines import exhibition, extractors, motifs, stages, style_report, transformer
 from pipelines.painting import Easel, Paint, Painter
+from pipelines.style_report import Judge
 
 if TYPE_CHECKING:
+    from pipelines.motifs import Motif
     from pipelines.pictures import Array
     from pipelines.stages import Run
 
 
+class Entry(NamedTuple):
+    """A picture in a style: by the network, and optimised if it is one of those compared."""
+
+    content: "Motif"
+    style: int
+    network: "Array"
+    optimised: "Array | None"
+
+
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     """Measure the network on the test pictures, beside pictures that were optimised one by one; `report.json`."""
-    import numpy as np
-
     recipe, prepared = run.recipe, run.finished("prepare")
     styles = motifs.styles(prepared)
     pixels = [style.pixels for style in styles]
-    model, contents = transformer.trained(run), motifs.motifs(prepared)
-    own = extractors.chosen(recipe.train.loss)
-    found = style_report.judges(recipe, prepared, own, run.console)
-    measured: dict[str, list[Any]] = {judge.name: [] for judge in found}
-    optimised: dict[str, list[Any]] = {judge.name: [] for judge in found}
-    rows, terms = [], {"network": [], "optimised": []}  # type: ignore[var-annotated]
-    for number, content in enumerate(contents):
-        for style, like in enumerate(styles):
-            by_network = np.asarray(transformer.painted(model, content.pixels[None], style, len(styles)))[0]
-            shown = [content.pixels, like.pixels, by_network]
-            for judge in found:
-                measured[judge.name].append(style_report.distances(judge, content.pixels, by_network, pixels, style))
-            if number < recipe.evaluate.compared and style == 0:
-                slow = _optimised(run, content.pixels, pixels[:1])
-                for judge in found:
-                    optimised[judge.name].append(style_report.distances(judge, content.pixels, slow, pixels, style))
-                for name, picture in (("network", by_network), ("optimised", slow)):
-                    terms[name].append(_terms(found[0], recipe, content.pixels, picture, pixels[0]))
-                shown.append(slow)
-            fall = measured[found[-1].name][-1].style_fall
-            rows.append((content.name, f"{like.name}, {fall:.0%} nearer", shown))
-    report = {**style_report.summary(measured), "pictures": len(contents), "extractors": style_report.named(found)}
-    if terms["network"]:
-        report["optimised"] = style_report.summary(optimised) | {"steps": recipe.evaluate.steps}
-        report["terms"] = {name: _mean(rows) for name, rows in terms.items()}
+    entries = _entries(run, pixels)
+    judges = style_report.judges(recipe, prepared, extractors.chosen(recipe.train.loss), run.console)
+    measured = _measured(judges, entries, [entry.network for entry in entries], pixels)
+    report = {**style_report.summary(measured), "extractors": style_report.named(judges)}
+    report["pictures"] = len({entry.content.name for entry in entries})
+    if compared := [entry for entry in entries if entry.optimised is not None]:
+        report |= _compared(recipe, judges, compared, pixels)
+    falls = [row.style_fall for row in measured[judges[-1].name]]
+    rows = [
+        (entry.content.name, f"{styles[entry.style].name}, {fall:.0%} nearer", _shown(entry, pixels))
+        for entry, fall in zip(entries, falls, strict=True)
+    ]
     columns = ["content", "style", "network", f"optimised, {recipe.evaluate.steps} steps"]
     heading = style_report.headline(report)
     style_report.strip(rows[: style_report.SHOWN], columns, folder / "strip.png", heading=heading)
@@ -52,21 +48,63 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     return report
 
 
-def _optimised(run: "Run", content: "Array", styles: "Sequence[Array]") -> "Array":
-    """What a picture would become if it were optimised itself, in the first style."""
+def _entries(run: "Run", styles: "Sequence[Array]") -> list[Entry]:
+    """Every test picture in every style; the first few are optimised too, in the first."""
+    import numpy as np
+
+    recipe, model, found = run.recipe, transformer.trained(run), []
+    painter = _painter(run, styles[:1]) if recipe.evaluate.compared else None
+    for number, content in enumerate(motifs.motifs(run.finished("prepare"))):
+        for style in range(len(styles)):
+            painting = np.asarray(transformer.painted(model, content.pixels[None], style, len(styles)))[0]
+            slow = None
+            if painter and style == 0 and number < recipe.evaluate.compared:
+                slow = painter.paint(content.pixels, Easel(), told=lambda easel: None, said=lambda step, row: None)
+            found.append(Entry(content, style, painting, slow))
+    return found
+
+
+def _painter(run: "Run", styles: "Sequence[Array]") -> Painter:
+    """Who optimises the same loss that the network learnt by."""
     recipe = run.recipe
     objective, _ = exhibition.objective_of(recipe.train.loss, run.finished("prepare"))
-    settings = Paint(loss=recipe.train.loss, steps=recipe.evaluate.steps, scales=(1.0,), preview=recipe.evaluate.steps)
-    painter = Painter(objective, settings, styles=styles, weights=[1.0], seed=recipe.seed)
-    return painter.paint(content, Easel(), told=lambda easel: None, said=lambda step, row: None)
+    settings = Paint(loss=recipe.train.loss, steps=recipe.evaluate.steps, preview=recipe.evaluate.steps)
+    return Painter(objective, settings, styles=styles, weights=[1.0], seed=recipe.seed)
 
 
-def _terms(judge: Any, recipe: Any, content: "Array", picture: "Array", style: "Array") -> dict[str, float]:
-    """The terms of J of a picture, with the weights of the recipe."""
-    found = style_report.distances(judge, content, picture, [style], 0)
-    loss = recipe.train.loss
-    return {"content": loss.content * found.content**2, "style": loss.style * found.style**2}
+def _measured(
+    judges: Sequence[Judge], entries: Sequence[Entry], paintings: "Sequence[Array]", styles: "Sequence[Array]"
+) -> dict[str, list[style_report.Distances]]:
+    return {
+        judge.name: [
+            style_report.distances(judge, entry.content.pixels, painting, styles, entry.style)
+            for entry, painting in zip(entries, paintings, strict=True)
+        ]
+        for judge in judges
+    }
 
 
-def _mean(rows: Sequence[dict[str, float]]) -> dict[str, float]:
-    return {name: sum(row[name] for row in rows) / len(rows) for name in rows[0]}
+def _compared(
+    recipe: Any, judges: Sequence[Judge], entries: Sequence[Entry], styles: "Sequence[Array]"
+) -> dict[str, Any]:
+    """The distances of the optimised pictures, and J's terms of both ways, with the weights of the recipe."""
+    ways = {
+        "network": [entry.network for entry in entries],
+        "optimised": [entry.optimised for entry in entries if entry.optimised is not None],
+    }
+    found = {name: _measured(judges, entries, paintings, styles) for name, paintings in ways.items()}
+    loss, many = recipe.train.loss, len(entries)
+    terms = {
+        name: {
+            "content": loss.content * sum(row.content**2 for row in measured["own"]) / many,
+            "style": loss.style * sum(row.style**2 for row in measured["own"]) / many,
+        }
+        for name, measured in found.items()
+    }
+    optimised = style_report.summary(found["optimised"]) | {"steps": recipe.evaluate.steps}
+    return {"terms": terms, "optimised": optimised}
+
+
+def _shown(entry: Entry, styles: "Sequence[Array]") -> "list[Array]":
+    shown = [entry.content.pixels, styles[entry.style], entry.network]
+    return shown if entry.optimised is None else [*shown, entry.optimised]

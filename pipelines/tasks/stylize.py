@@ -35,7 +35,7 @@ class Evaluate(Section):
     """What is measured, and what must hold before anything is exported."""
 
     compared: Annotated[int, Field(ge=0)] = 2  # of a network's test pictures, that are optimised as well
-    steps: Positive = 100  # of that optimisation
+    steps: Positive = 60  # of that optimisation, at each of two scales
     require: dict[Literal["style_fall", "content_lead"], float] = Field(default_factory=dict)
 
 
