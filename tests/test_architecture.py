@@ -1,6 +1,7 @@
 """Pictures of architectures: what they show of a network, and that every network of the catalogue can be drawn."""
 
 import functools
+import inspect
 import itertools
 
 import keras
@@ -35,7 +36,9 @@ QUICK = [pytest.param(name, marks=() if figures.quick else pytest.mark.slow) for
 
 @pytest.mark.parametrize("name", QUICK)
 def test_every_network_can_be_drawn_on_a_page(name, tmp_path):
-    arguments = {"input_shape": (32, 32, 3), "classes": 5, **TABLE[name].small}
+    taken = inspect.signature(models.catalogue()[name]).parameters
+    wanted = {"input_shape": (32, 32, 3), "classes": 5, **TABLE[name].small}
+    arguments = {argument: value for argument, value in wanted.items() if argument in taken}
     drawn = blueprint.draw(row.__wrapped__(name, **arguments), tmp_path / "network.png", heading=name)
     width, height = size_of(drawn)
     assert 600 <= width <= 4000  # a long network whose units do not repeat is wider than a page

@@ -315,6 +315,11 @@ def test_no_augmentation_is_none():
             [{"brighten": {"brightness": math.nan}}],
             "augment.brighten.brightness must be a number of at least 0, got nan",
         ),
+        (
+            [{"crop": {"padding": 0}}],
+            "augment.crop must have at least one of padding above 0, got none, which changes nothing; "
+            "write crop: {padding: 0.2}, for example",
+        ),
         ([{"crop": {"padding": 1.5}}], "augment.crop.padding must be a number of whole pixels, got 1.5"),
         ([{"crop": {"size": 32}}], "augment.crop.size must be [height, width] in pixels, got 32"),
         (

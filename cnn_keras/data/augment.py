@@ -161,18 +161,17 @@ def _built(
         raise Fault(f"augment.{name}: unknown augmentation; {meant}")
     given = {**fitted.get(name, {}), **arguments}
     check_arguments(known[name], given, where=f"augment.{name}")
-    if size and "source" in inspect.signature(known[name]).parameters:  # the crops
-        given = {"size": size, **given}
-    made = known[name](**given)
+    crops = size and "source" in inspect.signature(known[name]).parameters
+    made = known[name](**{"size": size, **given} if crops else given)
     _require_amount(name, known[name], given)
     return made
 
 
 def _require_amount(name: str, function: Callable, given: Mapping) -> None:
-    """Refuse what would change nothing: all its amounts are 0 unless the recipe says more."""
+    """Refuse what would change nothing: all its amounts are 0 unless the recipe says more, or cuts to a size."""
     taken = inspect.signature(function).parameters.values()
     amounts = {one.name: one.default for one in taken if type(one.default) in (int, float)}
-    if amounts and not any({**amounts, **given}[amount] for amount in amounts):
+    if amounts and not any({**amounts, **given}[told] for told in [*amounts, *(given.keys() & {"size", "source"})]):
         raise Fault(
             f"augment.{name} must have at least one of {', '.join(amounts)} above 0, got none, which changes nothing; "
             f"write {name}: {{{next(iter(amounts))}: 0.2}}, for example"

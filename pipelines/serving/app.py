@@ -26,7 +26,8 @@ from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.warmup import warm_up
 
-ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
+ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read, in as many turns
+TURNS = 10
 
 
 def application(model_folder: Path, *, limits: Limits | None = None) -> Starlette:
@@ -128,10 +129,17 @@ class Server(uvicorn.Server):
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._desk.draining = True  # from now on answers tell clients to reconnect, which leads elsewhere
+        await _read_what_was_sent()  # closing the listener would cut off whom it has not let in yet
         for listening in self.servers:
             listening.close()
-        await asyncio.sleep(ON_THE_WIRE)
+        await _read_what_was_sent()
         await super().shutdown(sockets=sockets)
+
+
+async def _read_what_was_sent() -> None:
+    """Turns of the event loop, not time alone: on a busy machine all of the time may pass in one of them."""
+    for _ in range(TURNS):
+        await asyncio.sleep(ON_THE_WIRE / TURNS)
 
 
 def _bound(host: str, port: int) -> socket.socket:
