@@ -18,6 +18,10 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
 
+# Of a fixture that runs all stages of a task, `params=WHOLE` makes every test that uses it slow.
+WHOLE = [pytest.param(None, marks=pytest.mark.slow, id="whole")]
+
+
 def cnn(*arguments) -> int:
     """Run the command line in this process; return its exit code."""
     from pipelines.cli import main

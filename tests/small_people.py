@@ -1,7 +1,7 @@
 """A fixture, for the tests that name this file in `pytest_plugins`: an embedder of twelve people, run and exported."""
 
 import pytest
-from conftest import cnn
+from conftest import WHOLE, cnn
 
 RECIPE = """\
 task: verify
@@ -13,7 +13,7 @@ evaluate: {far: 0.1, draws: 20, worst: 4}
 """
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="session", params=WHOLE)
 def faces(tmp_path_factory):
     """Twelve people of scikit-learn's digits: every one a digit, or its negative, in six photographs."""
     from PIL import Image

@@ -63,6 +63,7 @@ class Labelled:
         self.label = label
 
 
+@pytest.mark.slow
 def test_every_augmentation_can_be_shown_with_its_boxes_and_masks(recipe, rows, tmp_path):
     from cnn_keras.data import augment
 

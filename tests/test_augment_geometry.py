@@ -182,7 +182,14 @@ def test_scale_jitter_scales_the_shorter_side_to_what_it_was_told(seed):
 
 
 def test_neighbours_are_one_reading_of_the_picture():
-    recipe = ["mirror", {"rotate": {}}, {"resized_crop": {"size": [70, 70]}}, "tint", "noise", {"affine": {"zoom": 0.1}}]
+    recipe = [
+        "mirror",
+        {"rotate": {}},
+        {"resized_crop": {"size": [70, 70]}},
+        "tint",
+        "noise",
+        {"affine": {"zoom": 0.1}},
+    ]
     chain = augment.compose(recipe)._chain
     assert [[step.name for step in group] for group in chain.groups] == [
         ["mirror", "rotate", "resized_crop"],

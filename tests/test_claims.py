@@ -142,6 +142,7 @@ def test_a_claim_is_trained_judged_and_told_once(rates, store, tmp_path, capsys)
     assert Journal.last(folder / "tracking").path.read_bytes() == told
 
 
+@pytest.mark.slow
 def test_a_claim_that_does_not_hold_exits_4_after_its_table(rates, tmp_path, capsys):
     rates.write_text(CLAIM.replace("[0.01, 1e30]", "[0.01]").replace("[error of relu, 1]", "[epochs of relu, 0]"))
     assert cnn("claim", rates, "--runs", tmp_path) == Fault.GATE

@@ -65,6 +65,7 @@ def test_a_second_run_changes_nothing(exported, capsys):
     assert {path: path.stat().st_mtime_ns for path in exported.run.rglob("*") if path.is_file()} == before
 
 
+@pytest.mark.slow
 def test_a_requirement_that_does_not_hold_exits_4_and_exports_nothing(exported, tmp_path, capsys):
     arguments = ["--set", "evaluate.require={accuracy: 1.01}", "--set", "name=strict", "--runs", tmp_path]
     from conftest import cnn

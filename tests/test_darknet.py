@@ -188,6 +188,7 @@ def test_files_that_are_not_there_and_networks_without_words_are_refused(tmp_pat
         darknet_files.as_cfg(models.build("yolo.yolov2_tiny", input_shape=(64, 64, 3), objective="ciou"))
 
 
+@pytest.mark.slow
 def test_the_command_makes_a_keras_file(small, tmp_path, capsys):
     network, cfg, weights = small
     assert cnn("import-weights", "darknet", cfg, weights, "-o", tmp_path / "model.keras") == 0

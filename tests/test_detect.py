@@ -7,7 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
-from conftest import cnn
+from conftest import WHOLE, cnn
 from PIL import Image
 
 from cnn_keras import models, pretrained
@@ -52,7 +52,7 @@ def write_squares(folder, count=32):
     (folder / "squares.yaml").write_text(RECIPE)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("squares")
     write_squares(folder)

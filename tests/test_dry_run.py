@@ -49,6 +49,7 @@ def test_the_time_is_that_of_all_epochs(found):
     assert 0 <= found["input_share"] <= 1
 
 
+@pytest.mark.slow
 def test_the_command_prepares_and_trains_nothing(exported, tmp_path, capsys):
     from conftest import cnn
 

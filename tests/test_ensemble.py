@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import write_digits
+from conftest import WHOLE, write_digits
 from rich.console import Console
 
 from cnn_keras import crops
@@ -47,7 +47,7 @@ def work(tmp_path_factory):
     return Work(str(root / "pair.yaml"), root / "runs")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def pair(work):
     """An ensemble of two, from prepare to export."""
     run = work.run()

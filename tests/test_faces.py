@@ -211,6 +211,7 @@ def typed(faces, tmp_path, capsys):
     return say
 
 
+@pytest.mark.slow
 def test_a_gallery_from_the_first_enrolment_to_the_last_that_is_forgotten(faces, tmp_path, typed):
     people = faces / "people"
     first = tmp_path / "first"

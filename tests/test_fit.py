@@ -100,7 +100,10 @@ def killed_after(epoch):
     [
         Train(epochs=5, batch_size=10, schedule="cosine", warmup_epochs=1),
         Train(epochs=5, batch_size=10, optimizer="sgd", schedule="plateau", plateau_patience=1, weight_decay=5e-4),
-        Train(epochs=5, batch_size=10, optimizer="adamw", ema=0.9, clip_norm=0.1, accumulate=2),
+        pytest.param(
+            Train(epochs=5, batch_size=10, optimizer="adamw", ema=0.9, clip_norm=0.1, accumulate=2),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["adam-cosine", "sgd-plateau", "adamw-average"],
 )
@@ -120,6 +123,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, prepared):
     assert fit.weights_digest(first) == fit.weights_digest(second)
 
 
+@pytest.mark.slow
 def test_an_extended_training_goes_on_from_the_last_epoch(tmp_path, prepared):
     settings = Train(epochs=2, batch_size=16)
     _, first = trained(tmp_path, prepared, settings)
@@ -128,6 +132,7 @@ def test_an_extended_training_goes_on_from_the_last_epoch(tmp_path, prepared):
     assert measured(extended[:2]) == measured(first)
 
 
+@pytest.mark.slow
 def test_the_model_is_left_with_the_weights_of_the_best_epoch(tmp_path, prepared):
     settings = Train(epochs=4, batch_size=16, learning_rate=0.05)
     model, history = trained(tmp_path, prepared, settings)
@@ -152,6 +157,7 @@ def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path, prepared):
     assert fault.value.code == Fault.DIVERGED
 
 
+@pytest.mark.slow
 def test_history_csv_has_a_row_for_every_epoch(tmp_path, prepared):
     _, history = trained(tmp_path, prepared, Train(epochs=3, batch_size=16))
     with (tmp_path / "history.csv").open() as file:

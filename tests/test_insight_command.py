@@ -49,11 +49,13 @@ def test_one_unit_of_one_layer(drawn):
     assert pictures["patches-c3"].shape[0] < 250  # one row
 
 
+@pytest.mark.slow
 def test_a_layer_may_go_by_its_path_and_without_positions_has_no_patches(drawn):
     assert "patches-c1" in drawn("--layer", "lenet5_modern/c1", "--unit", "0")
     assert sorted(drawn("--layer", "f6", "--unit", "0"))[-2:] == ["maximised-f6", "patches-c1"]
 
 
+@pytest.mark.slow
 def test_images_of_ones_own_are_explained(exported, drawn):
     photos = sorted((exported.photos / "1").iterdir())[:2]
     both = drawn("--layer", "c1", "--unit", "0", "--image", photos[0], "--image", photos[1])["attention"]

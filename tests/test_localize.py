@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import cnn
+from conftest import WHOLE, cnn
 from PIL import Image
 
 from cnn_keras import models
@@ -206,7 +206,7 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def run(folder):
     assert cnn("run", folder / "squares.yaml", "--runs", folder / "runs") == 0
     return folder / "runs" / "localize" / "squares"

@@ -58,7 +58,9 @@ def test_j_falls_from_round_to_round_and_the_picture_keeps_its_size(objective, o
     assert picture.dtype == "uint8"
 
 
-@pytest.mark.parametrize(("optimizer", "rounds"), [("lbfgs", 1), ("lbfgs", 2), ("adam", 3)])
+@pytest.mark.parametrize(
+    ("optimizer", "rounds"), [("lbfgs", 1), ("lbfgs", 2), pytest.param("adam", 3, marks=pytest.mark.slow)]
+)
 def test_a_killed_painting_goes_on_from_its_last_round_to_the_same_pixels(objective, optimizer, rounds, tmp_path):
     whole, _ = painted(painter(objective, optimizer=optimizer))
 
@@ -124,6 +126,7 @@ def test_scales_must_grow_to_the_whole():
             settings(scales=scales)
 
 
+@pytest.mark.slow
 def test_a_gallery_goes_on_with_the_picture_it_was_at(objective, tmp_path):
     from rich.console import Console
 

@@ -17,15 +17,14 @@ from cnn_keras.regions import VARIANCES
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 
-SLOW = pytest.mark.slow
 TINY = {"filters": 4, "depths": (1, 1, 1, 1), "hidden": 64, "proposals": 16}
 ON_RESNET = {"backbone": "resnet.resnet20", "stride": 4, "hidden": 32}
 FORMS = [
     pytest.param("rcnn.faster_rcnn_small", TINY, id="tiny"),
-    pytest.param("rcnn.faster_rcnn_small", {}, id="faster_rcnn_small", marks=SLOW),
-    pytest.param("rcnn.faster_rcnn", {**ON_RESNET, "proposals": 16}, id="faster_rcnn", marks=SLOW),
-    pytest.param("rcnn.fast_rcnn", ON_RESNET, id="fast_rcnn", marks=SLOW),
-    pytest.param("rcnn.rcnn", ON_RESNET, id="rcnn", marks=SLOW),
+    pytest.param("rcnn.faster_rcnn_small", {}, id="faster_rcnn_small"),
+    pytest.param("rcnn.faster_rcnn", {**ON_RESNET, "proposals": 16}, id="faster_rcnn"),
+    pytest.param("rcnn.fast_rcnn", ON_RESNET, id="fast_rcnn"),
+    pytest.param("rcnn.rcnn", ON_RESNET, id="rcnn"),
 ]
 PADDING = [0, 0, 0, 0]
 
@@ -235,6 +234,7 @@ def test_what_cannot_be_built_is_refused(builder, arguments, message):
         models.build(builder, classes=2, **arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("builder", "arguments"), FORMS)
 def test_every_form_learns_a_batch_by_heart(builder, arguments, tmp_path):
     """Gradients reach every weight; AP50 becomes 0.99 or more; saved and loaded, it says the same."""

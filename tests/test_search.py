@@ -6,6 +6,7 @@ import math
 
 import optuna
 import pytest
+from conftest import WHOLE
 from rich.console import Console
 
 from cnn_keras.fault import Fault
@@ -31,7 +32,7 @@ def searched(exported, name, **tune):
     return run, search.search(str(exported.recipe), run, overrides=overrides)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def whole(exported):
     """A search that nobody interrupts, and the splits that it read."""
     from cnn_keras.data import records

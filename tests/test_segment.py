@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import cnn
+from conftest import WHOLE, cnn
 from PIL import Image
 from test_masked import write_scenes
 
@@ -40,7 +40,7 @@ train: {epochs: 3, batch_size: 4, before: [{builder: unet.unet, epochs: 2}]}
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("segment")
     write_scenes(folder / "source", count=18)

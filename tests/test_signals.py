@@ -9,7 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import cnn
+from conftest import WHOLE, cnn
 
 from cnn_keras.data import signals
 from cnn_keras.data.encoded import Unreadable
@@ -185,7 +185,7 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def run(root):
     return root / "runs" / "signals" / "waves"
 
@@ -288,6 +288,7 @@ def test_a_second_run_changes_nothing(root, capsys):
     assert capsys.readouterr().out.count("skipped: nothing it depends on changed") == 4
 
 
+@pytest.mark.slow
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(root, run, tmp_path, monkeypatch):
     from pipelines import fit
 

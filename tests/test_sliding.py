@@ -227,6 +227,7 @@ def test_the_cost_compares_both_ways_on_one_picture():
     assert found.difference < 1e-6
 
 
+@pytest.mark.slow
 def test_slide_draws_what_a_trained_run_sees_in_a_picture(exported, tmp_path, capsys):
     picture = tmp_path / "page.png"
     Image.fromarray(noise(40, 60)).save(picture)

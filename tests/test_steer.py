@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import cnn
+from conftest import WHOLE, cnn
 from test_drives import write_tub
 
 from cnn_keras import mixtures
@@ -53,7 +53,7 @@ def folder(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def run(folder):
     assert cnn("run", folder / "short.yaml", "--runs", folder / "runs") == 0
     return folder / "runs" / "steer" / "short"

@@ -86,7 +86,7 @@ def trials(tmp_path_factory):
         ("{mode: head}", {"logits"}),
         ("{mode: partial, blocks: 2}", {"logits", "f6", "c5"}),
         pytest.param("{mode: full}", LAYERS | NORMS, marks=pytest.mark.slow),
-        ("{mode: full, layer_decay: 0.5}", LAYERS | NORMS),
+        pytest.param("{mode: full, layer_decay: 0.5}", LAYERS | NORMS, marks=pytest.mark.slow),
     ],
 )
 def test_a_mode_trains_its_layers_and_all_others_stand_still(trials, plan, changed):
@@ -149,6 +149,7 @@ def test_interrupted_features_go_on_with_the_file_that_is_missing(tmp_path, monk
     np.testing.assert_array_equal(features.labels, np.arange(20))
 
 
+@pytest.mark.slow
 def test_staged_trains_the_classifier_first_and_then_everything_at_the_lower_rate(trials):
     model, _ = trials.trained("train.transfer={mode: staged, head_epochs: 2, unfrozen_rate: 0.1}")
     rows = (trials.run / "train/history.csv").read_text().splitlines()

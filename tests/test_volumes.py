@@ -8,7 +8,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
-from conftest import cnn
+from conftest import WHOLE, cnn
 
 from cnn_keras.data import volumes
 from cnn_keras.data.encoded import Unreadable
@@ -177,7 +177,7 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def run(root):
     return root / "runs" / "volumes" / "shapes"
 

@@ -18,13 +18,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SLOW = pytest.mark.slow
 FORMS = [
     pytest.param("yolo.yolo_small", {}, id="small"),
-    pytest.param("yolo.yolo_small", {"objective": "squared"}, id="small-squared", marks=SLOW),
-    pytest.param("yolo.yolo_small", {"objective": "focal"}, id="small-focal", marks=SLOW),
-    pytest.param("yolo.yolov3_tiny", {}, id="yolov3_tiny", marks=SLOW),
-    pytest.param("yolo.yolov2_tiny", {}, id="yolov2_tiny", marks=SLOW),
-    pytest.param("yolo.yolov2", {}, id="yolov2", marks=SLOW),
-    pytest.param("yolo.yolov3", {}, id="yolov3", marks=SLOW),
-    pytest.param("yolo.yolo", {"backbone": "resnet.resnet18"}, id="resnet18", marks=SLOW),
+    pytest.param("yolo.yolo_small", {"objective": "squared"}, id="small-squared"),
+    pytest.param("yolo.yolo_small", {"objective": "focal"}, id="small-focal"),
+    pytest.param("yolo.yolov3_tiny", {}, id="yolov3_tiny"),
+    pytest.param("yolo.yolov2_tiny", {}, id="yolov2_tiny"),
+    pytest.param("yolo.yolov2", {}, id="yolov2"),
+    pytest.param("yolo.yolov3", {}, id="yolov3"),
+    pytest.param("yolo.yolo", {"backbone": "resnet.resnet18"}, id="resnet18"),
 ]
 # Two scales of a square picture: 2×2 cells, and 4×4; anchors in cells.
 SIZES = [(2, 2), (4, 4)]
@@ -191,6 +191,7 @@ def test_anchors_keep_their_pixels_in_pictures_of_another_size():
         assert scores.shape == (1, len(widths), 1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("builder", "arguments"), FORMS)
 def test_every_form_learns_a_batch_by_heart(builder, arguments, tmp_path):
     """All boxes found at an IoU of 0.5, with their class, and none else; saved and loaded, it says the same."""
