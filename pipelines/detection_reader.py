@@ -42,10 +42,10 @@ class Suppress(Section):
         """What stays of candidates, as of `cnn_keras.boxes.suppress`."""
         from cnn_keras import boxes
 
+        settings = {"threshold": self.threshold, "limit": self.limit}
         if self.soft:
-            settings = {"threshold": self.threshold, "limit": self.limit, "sigma": self.soft}
-            return boxes.soft_suppress(candidates, scores, **settings)
-        return boxes.suppress(candidates, scores, **self.model_dump(exclude={"soft"}))
+            return boxes.soft_suppress(candidates, scores, sigma=self.soft, **settings)
+        return boxes.suppress(candidates, scores, overlap=self.overlap, **settings)
 
 
 class Reader:

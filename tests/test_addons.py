@@ -142,6 +142,7 @@ assert warnings.filters == filters, "the door changed the warning filters"
 """
 
 
+@pytest.mark.slow
 def test_opening_the_door_warns_of_nothing_and_leaves_the_filters_as_they_were():
     opened = subprocess.run([sys.executable, "-c", OPEN], cwd=ROOT, capture_output=True, text=True, check=False)
     assert opened.returncode == 0, opened.stderr

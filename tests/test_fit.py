@@ -99,7 +99,10 @@ def killed_after(epoch):
     "settings",
     [
         Train(epochs=5, batch_size=10, schedule="cosine", warmup_epochs=1),
-        Train(epochs=5, batch_size=10, optimizer="sgd", schedule="plateau", plateau_patience=1, weight_decay=5e-4),
+        pytest.param(
+            Train(epochs=5, batch_size=10, optimizer="sgd", schedule="plateau", plateau_patience=1, weight_decay=5e-4),
+            marks=pytest.mark.slow,
+        ),
         pytest.param(
             Train(epochs=5, batch_size=10, optimizer="adamw", ema=0.9, clip_norm=0.1, accumulate=2),
             marks=pytest.mark.slow,

@@ -202,6 +202,7 @@ def test_a_field_over_the_border_is_filled_up():
     assert found.pieces[0, ..., 0].tolist() == [[99, 99, 99], [99, 24, 23], [99, 19, 18]]
 
 
+@pytest.mark.slow
 def test_the_strongest_come_first_one_of_each_image_and_batches_do_not_matter(trained):
     shape = trained.input_shape[1:]
     images = photos(150, *shape)
@@ -270,6 +271,7 @@ def test_a_unit_that_is_silent_at_the_start_is_woken():
     assert insight.maximise_activation(model, "conv", units=[0], start=100).activations > 100
 
 
+@pytest.mark.slow
 def test_maximising_raises_the_activation_and_is_deterministic(trained):
     layer = insight.feature_layers(trained)[-1]
     few = insight.maximise_activation(trained, layer, units=[0, 1], steps=1)

@@ -31,6 +31,7 @@ def drawn(exported, tmp_path):
     return draw
 
 
+@pytest.mark.slow
 def test_all_pictures_of_a_run_lie_in_its_folder(exported, capsys):
     assert exported.cnn("insight", exported.recipe) == 0
     folder = exported.run / "insight"

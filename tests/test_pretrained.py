@@ -320,6 +320,7 @@ def test_weights_of_ours_are_not_taken_for_published_ones(tmp_path):
         assert pretrained.normalization("vgg.vgg16", path) is None
 
 
+@pytest.mark.slow
 def test_weights_that_keras_3_saved_of_keras_applications_are_told_by_their_kind(tmp_path):
     theirs = shaken(keras.applications.MobileNetV2(input_shape=(32, 32, 3), alpha=0.35, weights=None, classes=5))
     theirs.save_weights(tmp_path / "theirs.weights.h5")
@@ -328,6 +329,7 @@ def test_weights_that_keras_3_saved_of_keras_applications_are_told_by_their_kind
     np.testing.assert_allclose(keras.ops.softmax(ours(images)), theirs(images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("builder", "fresh"),
     [

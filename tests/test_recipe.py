@@ -16,7 +16,10 @@ def shipped(name):
     return recipes.load(name, ["data.path=."] if "/folder-" in name else [])
 
 
-@pytest.mark.parametrize("name", recipes.shipped())
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(name, marks=() if name.startswith("classify/") else pytest.mark.slow) for name in recipes.shipped()],
+)
 def test_a_shipped_recipe_loads_and_its_builder_takes_its_arguments(name):
     recipe = shipped(name)
     assert recipe.name == name.partition("/")[2]

@@ -162,7 +162,7 @@ evaluate: {require: {accuracy: 0.8}}
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def root(tmp_path_factory):
     """A run on 40 waves and 40 steps of differing lengths, with four files of no use and a copy."""
     root = tmp_path_factory.mktemp("signals")
@@ -185,7 +185,7 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", params=WHOLE)
+@pytest.fixture(scope="module")
 def run(root):
     return root / "runs" / "signals" / "waves"
 

@@ -114,6 +114,7 @@ def test_a_painting_cannot_be_extended(folder, hung, capsys):
     assert "must go with a training of epochs" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_video_becomes_one(folder, tmp_path):
     frames = [np.full((36, 48, 3), 80 + 9 * number, "uint8") for number in range(3)]
     videos.write(tmp_path / "a.mp4", frames, rate=8.0)

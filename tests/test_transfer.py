@@ -84,7 +84,7 @@ def trials(tmp_path_factory):
     ("plan", "changed"),
     [
         ("{mode: head}", {"logits"}),
-        ("{mode: partial, blocks: 2}", {"logits", "f6", "c5"}),
+        pytest.param("{mode: partial, blocks: 2}", {"logits", "f6", "c5"}, marks=pytest.mark.slow),
         pytest.param("{mode: full}", LAYERS | NORMS, marks=pytest.mark.slow),
         pytest.param("{mode: full, layer_decay: 0.5}", LAYERS | NORMS, marks=pytest.mark.slow),
     ],

@@ -160,7 +160,7 @@ evaluate: {require: {accuracy: 0.7}}
 """
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="module", params=WHOLE)
 def root(tmp_path_factory):
     """A run on 30 balls and 30 bars of differing sizes and brightness, with a file of no use."""
     root = tmp_path_factory.mktemp("volumes")
@@ -177,7 +177,7 @@ def root(tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module", params=WHOLE)
+@pytest.fixture(scope="module")
 def run(root):
     return root / "runs" / "volumes" / "shapes"
 
