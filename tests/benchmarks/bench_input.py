@@ -197,6 +197,9 @@ def main():
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
+    if importlib.util.find_spec("torchvision") is not None:
+        import torchvision  # noqa: F401 - the first of all: after TensorFlow its library crashes as it is loaded
+
     found = contestants(jpegs(), arguments.threads)
     for name, batches in found.items():
         assert next(batches).shape == (BATCH, *(SOURCE if name == "decode only" else SIZE), 3)
