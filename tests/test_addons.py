@@ -48,6 +48,19 @@ def test_a_loss_is_the_same_when_compiled_by_xla(name):
     np.testing.assert_allclose(compiled(labels, answers), loss(labels, answers), rtol=1e-4)
 
 
+@pytest.fixture
+def no_determinism():
+    """A training by `cnn_keras` leaves TensorFlow deterministic, in which case Keras does not compile by XLA."""
+    from tensorflow.python.framework import config
+
+    before = config.is_op_determinism_enabled()
+    config.disable_op_determinism()
+    yield
+    if before:
+        config.enable_op_determinism()
+
+
+@pytest.mark.usefixtures("no_determinism")
 @pytest.mark.parametrize("jit", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["graph", "jit"])
 @pytest.mark.parametrize("name", LOSSES)
 def test_a_loss_trains_a_model_inside_fit(name, jit):

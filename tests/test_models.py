@@ -34,6 +34,7 @@ class Figures:
 
 AT_67 = {"input_shape": (67, 67, 3), "hidden": 32}
 NARROW = {"hidden": 32}
+SLAB = {"input_shape": (92, 92, 92, 1)}
 CLIP = {"input_shape": (8, 16, 16, 3)}
 EIGHT_LAYERS = {"depth": 8}
 TABLE = {
@@ -110,8 +111,8 @@ TABLE = {
     "stacks.three_3x3": Figures(111_242, 346_817_152, quick=True),
     "stacks.one_7x7": Figures(201_354, 629_408_384),
     "unet.on_backbone": Figures(14_241_061, 3_714_629_632, 14_252_645, elsewhere="test_unet"),
-    "unet.unet": Figures(31_030_658, 150_428_424_448, elsewhere="test_unet"),
-    "unet.unet3d": Figures(19_069_955, 266_731_018_496, 19_074_627, elsewhere="test_unet"),
+    "unet.unet": Figures(31_030_658, 150_428_424_448, small={"input_shape": (188, 188, 1)}, elsewhere="test_unet"),
+    "unet.unet3d": Figures(19_069_955, 266_731_018_496, 19_074_627, small=SLAB, elsewhere="test_unet"),
     "unet.unet3d_small": Figures(286_867, 5_597_724_672, 287_395, quick=True, elsewhere="test_unet"),
     "unet.unet_small": Figures(481_762, 575_406_080, 483_170, quick=True, elsewhere="test_unet"),
     "stylize.transformer": Figures(1_677_638, 10_078_912_512, quick=True, elsewhere="test_stylize"),
