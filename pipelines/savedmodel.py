@@ -370,15 +370,15 @@ def write_card(
         "",
         anatomy.as_markdown(anatomy.rows(model, input_shape=input_shape)),
         "",
-        "## Recipe",
-        "",
-        "```yaml",
-        recipes.dump(recipe).rstrip(),
-        "```",
-        "",
-        "Made with " + ", ".join(f"{name} {version}" for name, version in versions().items()) + ".",
+        *made_from(recipe),
     ]
     write_text(path, "\n".join(lines) + "\n")
+
+
+def made_from(recipe: Any) -> list[str]:
+    """The end of every card: the resolved recipe and the versions of what made it."""
+    made = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return ["## Recipe", "", "```yaml", recipes.dump(recipe).rstrip(), "```", "", f"Made with {made}."]
 
 
 def locate(reference: str, runs: Path) -> Path:

@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from pipelines import exhibition, extractors, motifs, stages
-from pipelines import recipe as recipes
+from pipelines import exhibition, extractors, motifs, savedmodel, stages
 from pipelines.extractors import Extractor
 from pipelines.painting import Paint, Painter
 
@@ -177,13 +176,7 @@ def write_card(path: Path, recipe: Any, data: dict[str, Any], report: dict[str, 
         "",
         *table(report),
         "",
-        "## Recipe",
-        "",
-        "```yaml",
-        recipes.dump(recipe).rstrip(),
-        "```",
-        "",
-        "Made with " + ", ".join(f"{name} {version}" for name, version in stages.versions().items()) + ".",
+        *savedmodel.made_from(recipe),
     ]
     stages.write_text(path, "\n".join(lines) + "\n")
 

@@ -199,7 +199,6 @@ export: {suppress: {threshold: 0.01, limit: 20}}
 """
 
 
-@pytest.mark.slow
 def test_fast_rcnn_is_given_regions_from_prepare_to_predict(folder, tmp_path, capsys):
     """The boxes of predict, which searches the file anew, are those of evaluate."""
     (folder / "regions.yaml").write_text(REGIONS)

@@ -176,7 +176,6 @@ def test_members_are_runs_below_that_of_the_pipeline(pair):
     assert [event["name"] for event in started] == ["pair-member0", "pair-member1"]
 
 
-@pytest.mark.slow
 def test_a_killed_ensemble_goes_on_with_the_unfinished_member_to_the_same_weights(pair, work, monkeypatch):
     run, told = work.run("name=killed"), []
 

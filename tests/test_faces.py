@@ -211,7 +211,6 @@ def typed(faces, tmp_path, capsys):
     return say
 
 
-@pytest.mark.slow
 def test_a_gallery_from_the_first_enrolment_to_the_last_that_is_forgotten(faces, tmp_path, typed):
     people = faces / "people"
     first = tmp_path / "first"
@@ -352,7 +351,6 @@ def test_a_gallery_of_another_model_is_a_503_with_its_reason(known):
     assert "two models' embeddings cannot be compared" in answer.json()["error"]
 
 
-@pytest.mark.slow
 def test_cnn_serve_faces_answers_and_stops_when_told(faces, tmp_path, typed):
     picture = faces / "people" / "p1" / "0.png"
     assert typed("enrol", picture, "--name", "p1", "--model", faces / "small.yaml").code == 0

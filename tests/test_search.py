@@ -50,7 +50,6 @@ def whole(exported):
         return *searched(exported, "whole"), splits
 
 
-@pytest.mark.slow
 def test_a_search_ends_with_table_picture_and_a_recipe(whole):
     run, found, _ = whole
     folder = run.folder / search.FOLDER
@@ -84,7 +83,6 @@ def test_the_runs_own_training_is_not_begun_and_no_weights_are_left(whole):
     assert not [path for pattern in search.WEIGHTS for path in (run.folder / "tune").rglob(pattern)]
 
 
-@pytest.mark.slow
 def test_a_killed_search_goes_on_and_gives_the_same_trials(exported, whole, monkeypatch):
     on_epoch, told = search.Trial.on_epoch, []
 

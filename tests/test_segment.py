@@ -169,7 +169,6 @@ def test_requirements_are_of_figures_and_of_the_dice_of_classes():
         segment.failed(segment.Evaluate(require_dice={"cow": 0.1}), report)
 
 
-@pytest.mark.slow
 def test_networks_are_trained_one_after_the_other_in_patches_and_resumed(folder, monkeypatch):
     """Interrupted in the second network, the training ends with the same weights as one that was not.
 

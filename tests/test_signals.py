@@ -288,7 +288,6 @@ def test_a_second_run_changes_nothing(root, capsys):
     assert capsys.readouterr().out.count("skipped: nothing it depends on changed") == 4
 
 
-@pytest.mark.slow
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(root, run, tmp_path, monkeypatch):
     from pipelines import fit
 

@@ -26,8 +26,8 @@ from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.warmup import warm_up
 
-ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read, in as many turns
-TURNS = 10
+ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
+TURNS = 10  # of the event loop, at least, in that time
 
 
 def application(model_folder: Path, *, limits: Limits | None = None) -> Starlette:

@@ -216,13 +216,9 @@ def _hang(run: "Run", target: Path) -> str:
         frames = [motif.pixels for motif in painted]
         exhibition.write_video(frames, target / "painting.mp4", rate=facts["frames_per_second"])
         return f"a video of {len(frames)} frames"
+    unique = len({motif.name for motif in painted}) == len(painted)
     for number, motif in enumerate(painted):
-        name = (
-            f"{motif.name}.png"
-            if len({one.name for one in painted}) == len(painted)
-            else f"{number:05d}-{motif.name}.png"
-        )
-        motifs.save(motif.pixels, target / name)
+        motifs.save(motif.pixels, target / (f"{motif.name}.png" if unique else f"{number:05d}-{motif.name}.png"))
     return f"{len(painted)} painting{'s' if len(painted) > 1 else ''}"
 
 
