@@ -1,5 +1,6 @@
 """Augmentations on pictures whose pixels are their own coordinates, and what a recipe may say about them."""
 
+import itertools
 import math
 
 import numpy as np
@@ -121,6 +122,26 @@ def moved(image, *, fill="constant", **drawn):
     if fill != "wrap":  # where TensorFlow's own operation leaves out the last pixel
         np.testing.assert_allclose(slow.astype(int), fast, atol=1)
     return slow
+
+
+@pytest.mark.parametrize("fill", ["constant", "nearest", "reflect"])
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1), (2, 2), (7, 5)])
+def test_sides_of_one_pixel_and_places_far_beyond_the_border(fill, height, width):
+    image = tf.constant(coordinates(height, width))
+    dynamic = tf.function(lambda image, matrix: sampling.sampled(image, matrix, (3, 4), fill=fill))
+    dynamic = dynamic.get_concrete_function(tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([3, 3]))
+    for y, x in itertools.product((-1.7, -0.5, 0.3, height - 0.6), (-40, -0.6, 0.3, width - 0.7, width + 30)):
+        matrix = tf.constant([[0.9, 0.2, x], [-0.1, 0.8, y], [0, 0, 1]], tf.float32)
+        slow = sampling.resampled(image, matrix, (3, 4), fill=fill).numpy().astype(int)
+        np.testing.assert_allclose(slow, sampling.sampled(image, matrix, (3, 4), fill=fill), atol=1)
+        np.testing.assert_allclose(slow, dynamic(image, matrix), atol=1)
+
+
+def test_what_stays_upright_is_read_as_everything_else():
+    image = tf.constant(np.random.default_rng(0).integers(0, 256, (9, 15, 3)).astype(np.uint8))
+    for fill, matrix in itertools.product(FILLS, ([[-0.7, 0, 12.3], [0, 1.4, -1.6], [0, 0, 1]], np.eye(3))):
+        ways = (sampling.sampled(image, np.float32(matrix), (8, 13), fill=fill, upright=way) for way in (False, True))
+        np.testing.assert_array_equal(*ways)
 
 
 @given(st.integers(-4, 4), st.integers(-4, 4))

@@ -29,26 +29,35 @@ def resampled(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) ->
 
 
 def sampled(
-    image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str, nodes: tf.Tensor | None = None
+    image: tf.Tensor,
+    matrix: tf.Tensor,
+    size: tuple,
+    *,
+    fill: str,
+    nodes: tf.Tensor | None = None,
+    upright: bool = False,
 ) -> tf.Tensor:
-    """`image`, uint8, read bilinearly at every pixel's place: uint8 (*size, channels)."""
-    x, y = places(matrix, size, nodes)
-    if fill == "constant":  # a black frame, read by everything beyond
-        height, width = _sides(image)
-        x, y = (
-            tf.clip_by_value(place, -1.0, tf.cast(side, tf.float32)) + 1 for place, side in ((x, width), (y, height))
-        )
-        image, fill = tf.pad(image, [[1, 1], [1, 1], [0, 0]]), "nearest"
+    """`image`, uint8, read bilinearly at every pixel's place: uint8 (*size, channels).
+
+    Of each place one index is made, of the pixel at its top left: the other three stand at fixed distances from it, and
+    those beyond a black border weigh nothing. So the loop over the pixels is short, and what `upright` promises, that
+    the matrix turns and slants nothing, makes it shorter.
+    """
+    x, y = places(matrix, size, nodes, upright=upright)
     height, width = _sides(image)
-    left, top = tf.floor(x), tf.floor(y)
-    across, down = (x - left)[..., None], (y - top)[..., None]
-    columns, rows = (
-        [_inside(place + step, side, fill) for step in (0, 1)] for place, side in ((left, width), (top, height))
+    x, y = _folded(x, width, fill), _folded(y, height, fill)
+    image = _extended(image, wrapped=fill == "wrap")
+    height, width = _sides(image)
+    (left, across), (top, down) = _pair(x, width), _pair(y, height)
+    pixels, corner = tf.reshape(image, [-1, image.shape[-1]]), top * width + left
+    upper, lower = (
+        sum(
+            tf.cast(tf.gather(pixels, corner + (row * width + column)), tf.float32) * across[column][..., None]
+            for column in (0, 1)
+        )
+        for row in (0, 1)
     )
-    pixels = tf.reshape(image, [-1, image.shape[-1]])
-    corners = [[tf.cast(tf.gather(pixels, row * width + column), tf.float32) for column in columns] for row in rows]
-    upper, lower = (row[0] * (1 - across) + row[1] * across for row in corners)
-    return tf.saturate_cast(tf.round(upper * (1 - down) + lower * down), tf.uint8)
+    return tf.saturate_cast(tf.round(upper * down[0][..., None] + lower * down[1][..., None]), tf.uint8)
 
 
 def nearest(
@@ -71,8 +80,13 @@ def gathered(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> 
     return _or_black(found, rows[:, None], columns[None], (height, width), fill)
 
 
-def places(matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
-    """Where the source is read for each pixel of the result: x and y, float32 (*size), in pixels of the source."""
+def places(
+    matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None, *, upright: bool = False
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Where the source is read for each pixel of the result: x and y, float32 (*size), in pixels of the source.
+
+    `upright`, which goes without nodes, promises that the matrix turns and slants nothing: x (1, width), y (height, 1).
+    """
     x = tf.range(tf.cast(size[1], tf.float32))[None]
     y = tf.range(tf.cast(size[0], tf.float32))[:, None]
     if nodes is not None:
@@ -81,6 +95,8 @@ def places(matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tu
             x + tf.matmul(down, tf.matmul(nodes[..., 0], across, transpose_b=True)),
             y + tf.matmul(down, tf.matmul(nodes[..., 1], across, transpose_b=True)),
         )
+    if upright:
+        return matrix[0, 0] * x + matrix[0, 2], matrix[1, 1] * y + matrix[1, 2]
     return (
         matrix[0, 0] * x + matrix[0, 1] * y + matrix[0, 2],
         matrix[1, 0] * x + matrix[1, 1] * y + matrix[1, 2],
@@ -115,15 +131,37 @@ def _weights(place: tf.Tensor, side: int | tf.Tensor, count: int) -> tf.Tensor:
     return tf.where(distance < 1, near, far)
 
 
-def _inside(place: tf.Tensor, side: int | tf.Tensor, fill: str) -> tf.Tensor:
-    """A whole-numbered place, float32, as an index within the side, int32."""
+def _folded(place: tf.Tensor, side: int | tf.Tensor, fill: str) -> tf.Tensor:
+    """A place, float32, moved to where within the side stands what `fill` puts there; "constant" leaves it."""
     length = tf.cast(side, tf.float32)
     if fill == "wrap":
-        place = tf.math.floormod(place, length)
+        return tf.math.floormod(place, length)
     if fill == "reflect":  # d c b a | a b c d | d c b a
         place = tf.math.floormod(place, 2 * length)
         place = tf.minimum(place, 2 * length - 1 - place)
-    return tf.cast(tf.clip_by_value(place, 0.0, length - 1), tf.int32)
+    return place if fill == "constant" else tf.clip_by_value(place, 0.0, length - 1)
+
+
+def _inside(place: tf.Tensor, side: int | tf.Tensor, fill: str) -> tf.Tensor:
+    """A whole-numbered place, float32, as an index within the side, int32."""
+    return tf.cast(tf.clip_by_value(_folded(place, side, fill), 0.0, tf.cast(side, tf.float32) - 1), tf.int32)
+
+
+def _extended(image: tf.Tensor, *, wrapped: bool) -> tf.Tensor:
+    """With the first row and column once more after the last, if `wrapped`, and at least two of each."""
+    if wrapped:
+        image = tf.concat([image, image[:1]], axis=0)
+        return tf.concat([image, image[:, :1]], axis=1)
+    more = [tf.maximum(2 - side, 0) for side in _sides(image)]
+    alone = not image.shape[:2].is_fully_defined() or min(image.shape[:2]) < 2
+    return tf.pad(image, [[0, more[0]], [0, more[1]], [0, 0]]) if alone else image
+
+
+def _pair(place: tf.Tensor, side: int | tf.Tensor) -> tuple[tf.Tensor, list[tf.Tensor]]:
+    """The first of the two neighbours that a place lies between, int32, and what each of them weighs."""
+    first = tf.clip_by_value(tf.floor(place), 0.0, tf.cast(side, tf.float32) - 2)
+    weights = [tf.maximum(1 - tf.abs(place - first - step), 0.0) for step in (0, 1)]
+    return tf.cast(first, tf.int32), weights
 
 
 def _or_black(found: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple, fill: str) -> tf.Tensor:
