@@ -202,7 +202,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     import tensorflow as tf
 
     from cnn_keras.data import records
-    from pipelines import box_sizes, charts, overlays, pictures
+    from pipelines import box_sizes, charts, drawing, overlays, pictures
 
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
     box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
@@ -218,9 +218,9 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
         boxes = example["boxes"].numpy()[rows] * (width, height, width, height)
         numbers = example["classes"].numpy()[rows]
         names = [facts["classes"][number] if len(facts["classes"]) > 1 else "" for number in numbers]
-        drawn = pictures.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
+        drawn = drawing.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
         for marks in example["landmarks"].numpy()[rows] if facts["landmarks"] else ():
-            drawn = pictures.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
+            drawn = drawing.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
         images.append(drawn)
         titles.append(Path(example["id"].numpy().decode()).name)
     only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""

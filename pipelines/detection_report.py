@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from cnn_keras import average_precision as voc
-from pipelines import charts, detection_errors, pictures, stages
+from pipelines import charts, detection_errors, drawing, pictures, stages
 from pipelines.detection_errors import KINDS, OVERLAP, RECALLS, TOUCHING, Detected, Objects, Scene, Square
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -36,7 +36,7 @@ MEANINGS = (
     "nothing there",
     "",
 )
-RIGHT, WRONG, NEITHER = 0, 1, 5  # colours of pictures.PALETTE
+RIGHT, WRONG, NEITHER = 0, 1, 5  # colours of drawing.PALETTE
 
 
 def detection_report(
@@ -397,12 +397,12 @@ def _drawn(image: Array, facts: Mapping[str, Any], part: Square, names: Sequence
     shades = {1: RIGHT, 0: WRONG, -1: NEITHER}
     names = names if len(names) > 1 else [""]
     missed = [names[number] if lost else "" for number, lost in zip(one.truth.classes, one.missed, strict=True)]
-    return pictures.boxed(
+    return drawing.boxed(
         image[top:bottom, left:right],
         one.found.boxes * scale - move,
         [names[number] for number in one.found.classes],
         one.found.scores.tolist(),
         classes=[shades[int(outcome)] for outcome in one.outcomes],
-        truth=pictures.Truth(one.truth.boxes * scale - move, missed),
+        truth=drawing.Truth(one.truth.boxes * scale - move, missed),
         side=round(SIDE * pictures.DOTS),
     )

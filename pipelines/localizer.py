@@ -390,7 +390,7 @@ def drawn(image: Any, answers: Answers, row: int, names: Sequence[str], threshol
     """A picture, uint8 (height, width, 3), with what was said of it and, white and dashed, what is true."""
     import numpy as np
 
-    from pipelines import pictures
+    from pipelines import drawing
 
     truth, said = answers.truth, answers.said
     here, found = truth.presence[row] > 0, said.presence[row] >= threshold
@@ -398,13 +398,13 @@ def drawn(image: Any, answers: Answers, row: int, names: Sequence[str], threshol
     real = truth.boxes[row : row + 1] if here else np.zeros((0, 4))
     shown = said.boxes[row : row + 1] if found else np.zeros((0, 4))
     label, scores = ([names[number]], [float(said.presence[row])]) if found else ([], [])
-    asked = pictures.Truth(real, [names[int(truth.classes[row].argmax())]] if here else [])
-    picture = pictures.boxed(image, shown, label, scores, classes=[number] if found else [], truth=asked, side=320)
+    asked = drawing.Truth(real, [names[int(truth.classes[row].argmax())]] if here else [])
+    picture = drawing.boxed(image, shown, label, scores, classes=[number] if found else [], truth=asked, side=320)
     scale = picture.shape[0] / image.shape[0]
     if here:
         marks = truth.landmarks[row]
-        picture = pictures.dotted(picture, marks[:, :2] * scale, seen=marks[:, 2] > 0, ring=True)
-    return pictures.dotted(picture, said.landmarks[row] * scale) if found else picture
+        picture = drawing.dotted(picture, marks[:, :2] * scale, seen=marks[:, 2] > 0, ring=True)
+    return drawing.dotted(picture, said.landmarks[row] * scale) if found else picture
 
 
 def write_card(

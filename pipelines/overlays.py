@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import pictures
+from pipelines import drawing, pictures
 from pipelines.pictures import Scale, Strip
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -112,7 +112,7 @@ def rgb_of(number: int) -> tuple[int, int, int]:
     """The colour of a class by its number."""
     from PIL import ImageColor
 
-    red, green, blue = ImageColor.getrgb(pictures.colour(number))[:3]
+    red, green, blue = ImageColor.getrgb(drawing.colour(number))[:3]
     return red, green, blue
 
 

@@ -1,12 +1,11 @@
 """Pictures made of images: sheets to look the data, the augmentation and the mistakes in the face.
 
 Images are uint8 [H, W], [H, W, 1] or [H, W, 3] (RGB) in 0-255, of any and differing sizes; small ones are
-drawn with visible pixels. Every function writes one PNG, under a temporary name first, and returns its path –
-but `boxed`, which returns the image; it raises ValueError when its lists do not fit together. Figures with axes
-are in `charts.py`, which draws on the same page.
+drawn with visible pixels. Every function writes one PNG, under a temporary name first, and returns its path; it
+raises ValueError when its lists do not fit together. Figures with axes are in `charts.py`, which draws on the same
+page; boxes and points are drawn on an image by `drawing.py`.
 """
 
-import colorsys
 import math
 import os
 import warnings
@@ -21,9 +20,6 @@ import numpy as np
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -56,10 +52,6 @@ CAPTION = 8  # points
 LINE = 0.16  # inches from one line of caption to the next
 GAP = 0.14  # inches between tiles and around the page
 VISIBLE = 64  # pixels: a picture no larger is drawn with visible pixels
-LEGIBLE = 256  # pixels: a picture with boxes whose longer side is no longer is enlarged
-CROWD = 30  # boxes from which on a label must not be larger than its own
-LETTERS = 24  # of a name that are written at a box
-PALETTE = (BLUE, ORANGE, "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442")  # of boxes, before any hue will do
 
 
 @contextmanager
@@ -68,7 +60,7 @@ def page(path: Path, width: float, height: float) -> "Iterator[Figure]":
     import matplotlib
     from matplotlib.figure import Figure
 
-    with matplotlib.rc_context({**STYLE, "font.family": _fonts()}), _boxes_for_unknown_letters():
+    with matplotlib.rc_context({**STYLE, "font.family": fonts()}), _boxes_for_unknown_letters():
         figure = Figure(figsize=(width, height))
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -82,7 +74,7 @@ def page(path: Path, width: float, height: float) -> "Iterator[Figure]":
 
 def shortened(text: str, inches: float, points: float = CAPTION) -> str:
     """Return `text` cut in its middle, as "Bachman's…sparrow", so that it is at most `inches` wide."""
-    text = _one_line(text)
+    text = one_line(text)
     width = text_width(text, points)
     kept = min(len(text), int(len(text) * inches / width) + 2) if width > inches else len(text)
     cut = text
@@ -97,9 +89,9 @@ def text_width(text: str, points: float = CAPTION) -> float:
     from matplotlib.font_manager import FontProperties
     from matplotlib.textpath import text_to_path
 
-    font = FontProperties(family=_fonts(), size=points)
+    font = FontProperties(family=fonts(), size=points)
     with _boxes_for_unknown_letters():
-        width, _, _ = text_to_path.get_text_width_height_descent(_one_line(text), font, ismath=False)
+        width, _, _ = text_to_path.get_text_width_height_descent(one_line(text), font, ismath=False)
     return float(width) / 72
 
 
@@ -175,7 +167,7 @@ def strips(
     room = min(max(text_width(*line) for line in lines) + 0.05, 1.9)
     gap, left = 0.08, GAP + room + 0.12
     head = 0.45 + (0.2 if columns else 0)
-    pitch = gap + size * max(_proportions(image)[0] for row in rows for image in row.images)
+    pitch = gap + size * max(proportions(image)[0] for row in rows for image in row.images)
     across = max(len(row.images) for row in rows)
     legends = [scale.length + text_width(scale.text) + 0.4 for scale in scales]
     width = max(left + across * (size + gap) + GAP, text_width(heading, 10) + 2 * GAP, *(g + 2 * GAP for g in legends))
@@ -252,92 +244,6 @@ def detections(
     return _sheet(images, captions, path, columns=3, heading=heading, size=size)
 
 
-class Truth(NamedTuple):
-    """True boxes, float [M, 4] left, top, right, bottom in pixels, and a name for each; "" shows none."""
-
-    boxes: Array
-    names: Sequence[str]
-
-
-def boxed(
-    image: Array,
-    boxes: Array,
-    names: Sequence[str],
-    scores: Sequence[float] | None = None,
-    *,
-    classes: Sequence[int] | None = None,
-    truth: Truth | None = None,
-    side: int | None = None,
-) -> Array:
-    """Return the image, uint8 [H', W', 3], with boxes drawn on it, each with its label, "sparrow 0.97".
-
-    A name of "" leaves only the score, and without scores no label at all. True boxes are white and dashed. Labels find
-    their places in the order of the scores: one that would hide another is left out, and in a crowd one that would hide
-    its box.
-
-    Args:
-        boxes: float [K, 4], left, top, right, bottom in pixels of `image`; what lies outside is cut.
-        scores: in [0, 1].
-        classes: numbers of classes, each of its own colour; None gives each name one.
-        side: pixels of the result's longer side; None keeps the image's, but makes small ones legible.
-    """
-    from PIL import ImageDraw
-
-    fits("names", names, boxes)
-    numbers = [sorted(set(names)).index(name) for name in names] if classes is None else list(classes)
-    fits("classes", numbers, boxes)
-    fits("scores", boxes if scores is None else scores, boxes)
-    picture, scale = _scaled(image, side)
-    width = max(2, round(max(picture.size) / 320))
-    draw = ImageDraw.Draw(picture)
-    true = np.zeros((0, 4)) if truth is None else np.asarray(truth.boxes, float).reshape(-1, 4) * scale
-    for box in true:
-        _outline(draw, box, "#000000", width + 1)
-        _outline(draw, box, "#ffffff", width, dash=4 * width + 2)
-    order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
-    scaled = np.asarray(boxes, float).reshape(-1, 4) * scale
-    for row in order[::-1]:
-        _outline(draw, scaled[row], colour(numbers[row]), width)
-    labels = _Labels(draw, crowded=len(scaled) + len(true) > CROWD)
-    for row in order:
-        text = _cut(names[row]) if scores is None else f"{_cut(names[row])} {scores[row]:.2f}".strip()
-        labels.write(scaled[row], text, colour(numbers[row]))
-    for box, name in zip(true, () if truth is None else truth.names, strict=True):
-        labels.write(box, _cut(name), "#ffffff", below=True)
-    return np.asarray(picture)
-
-
-def dotted(image: Array, points: Array, *, seen: Array | None = None, ring: bool = False) -> Array:
-    """Return the image, uint8 [H, W, 3], with a spot in a colour of its own at each point, or a white ring.
-
-    Args:
-        points: float [L, 2], x and y in pixels of `image`.
-        seen: bool [L], which of them are drawn; None draws all.
-    """
-    from PIL import Image, ImageDraw
-
-    canvas = Image.fromarray(image)
-    draw, size = ImageDraw.Draw(canvas), max(4, round(max(image.shape) / 70))
-    for number, (x, y) in enumerate(points):
-        if seen is not None and not seen[number]:
-            continue
-        if not ring:
-            draw.ellipse((x - size, y - size, x + size, y + size), fill=colour(number), outline="#000000")
-            continue
-        wide = (x - size - 3, y - size - 3, x + size + 3, y + size + 3)
-        draw.ellipse(wide, outline="#000000", width=4)
-        draw.ellipse(wide, outline="#ffffff", width=2)
-    return np.asarray(canvas)
-
-
-def colour(number: int) -> str:
-    """Return the colour, "#rrggbb", of the boxes of a class: told apart with any colour vision while there are few."""
-    if number < len(PALETTE):
-        return PALETTE[number]
-    shade = colorsys.hsv_to_rgb(number * 0.618034 % 1, (0.9, 0.55)[number % 2], (0.95, 0.75)[number // 2 % 2])
-    return "#" + "".join(f"{round(255 * part):02x}" for part in shade)
-
-
 def fits(name: str, values: Sized, others: Sized) -> None:
     """Raise ValueError unless there are as many `values` as `others`."""
     if len(values) != len(others):
@@ -345,7 +251,7 @@ def fits(name: str, values: Sized, others: Sized) -> None:
 
 
 @cache
-def _fonts() -> list[str]:
+def fonts() -> list[str]:
     from matplotlib.font_manager import fontManager
 
     installed = {font.name for font in fontManager.ttflist}
@@ -360,7 +266,7 @@ def _boxes_for_unknown_letters() -> Iterator[None]:
         yield
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
     """Return text without line breaks and without the halves of letters that undecodable file names hold."""
     return " ".join(text.encode(errors="replace").decode().split())
 
@@ -379,7 +285,7 @@ def _sheet(
         raise ValueError(f"columns must be at least 1, got {columns}")
     columns = min(columns, max(len(images), 1))
     top = GAP + (0.3 if heading else 0)
-    high = size * max((_proportions(image)[0] for image in images), default=1)
+    high = size * max((proportions(image)[0] for image in images), default=1)
     pitch = high + GAP + 0.06 + LINE * max(map(len, captions), default=0)
     width = max(GAP + columns * (size + GAP), text_width(heading, 10) + 2 * GAP)
     with page(path, width, GAP / 2 + top + math.ceil(len(images) / columns) * pitch) as figure:
@@ -438,7 +344,7 @@ def _paper(figure: "Figure") -> "Axes":
 
 def _place(paper: "Axes", image: Array, left: float, top: float, size: float) -> None:
     """Draw one image in the middle of a square of `size` inches, in its own proportions."""
-    height, width = (size * side for side in _proportions(image))
+    height, width = (size * side for side in proportions(image))
     left, top = left + (size - width) / 2, top + (size - height) / 2
     paper.imshow(
         image.squeeze(2) if image.shape[2:] == (1,) else image,
@@ -453,7 +359,7 @@ def _place(paper: "Axes", image: Array, left: float, top: float, size: float) ->
     paper.plot(*outline, color=FAINT, linewidth=0.8, clip_on=False)
 
 
-def _proportions(image: Array) -> tuple[float, float]:
+def proportions(image: Array) -> tuple[float, float]:
     """Return height and width, the longer of them 1."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
         raise ValueError(f"images must be uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype} {list(image.shape)}")
@@ -464,90 +370,3 @@ def _proportions(image: Array) -> tuple[float, float]:
 def _with_confidence(text: str, confidence: float, inches: float, points: float = CAPTION) -> str:
     certainty = f" ({confidence:.2f})"
     return shortened(text, inches - text_width(certainty, points), points) + certainty
-
-
-def _scaled(image: Array, side: int | None) -> "tuple[Image, float]":
-    """Return the image as RGB, its longer side `side` pixels, and by how much it grew; small ones by whole pixels."""
-    from PIL import Image
-
-    _proportions(image)
-    picture = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
-    longer = max(picture.size)
-    scale = side / longer if side else math.ceil(LEGIBLE / longer) if longer < LEGIBLE else 1
-    if scale != 1:
-        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
-        picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
-    return picture, scale
-
-
-def _outline(draw: "ImageDraw", box: Array, shade: str, width: int, dash: int | None = None) -> None:
-    """Draw a frame `width` pixels wide just inside the box, whole or in dashes of `dash` pixels."""
-    right, bottom = draw.im.size[0] - 1, draw.im.size[1] - 1
-    x0, y0 = (int(np.clip(round(value), 0, most)) for value, most in zip(box[:2], (right, bottom), strict=True))
-    x1, y1 = (int(np.clip(round(value) - 1, 0, most)) for value, most in zip(box[2:], (right, bottom), strict=True))
-    x1, y1 = max(x0, x1), max(y0, y1)
-    if dash is None:
-        draw.rectangle((x0, y0, x1, y1), outline=shade, width=width)
-        return
-    inner = width - 1
-    for start in range(x0, x1 + 1, 2 * dash):
-        end = min(start + dash - 1, x1)
-        draw.rectangle((start, y0, end, min(y0 + inner, y1)), fill=shade)
-        draw.rectangle((start, max(y1 - inner, y0), end, y1), fill=shade)
-    for start in range(y0, y1 + 1, 2 * dash):
-        end = min(start + dash - 1, y1)
-        draw.rectangle((x0, start, min(x0 + inner, x1), end), fill=shade)
-        draw.rectangle((max(x1 - inner, x0), start, x1, end), fill=shade)
-
-
-class _Labels:
-    """Labels on one picture, none over another."""
-
-    def __init__(self, draw: "ImageDraw", *, crowded: bool) -> None:
-        self.draw, self.crowded = draw, crowded
-        self.width, self.height = draw.im.size
-        self.points = max(11, round(max(draw.im.size) / 45))
-        self.taken: list[tuple[int, int, int, int]] = []
-
-    def write(self, box: Array, text: str, shade: str, *, below: bool = False) -> None:
-        """Write the text on a plate of the colour, above the box or below it, and wholly in the picture."""
-        from PIL import ImageColor
-
-        if not (text := _one_line(text)):
-            return
-        font = _font(text, self.points)
-        across, down = math.ceil(self.draw.textlength(text, font)) + 4, self.points + 3
-        if self.crowded and across * down > (box[2] - box[0]) * (box[3] - box[1]):
-            return
-        left = int(np.clip(round(box[0]), 0, max(0, self.width - across)))
-        above, under = (int(np.clip(round(y), 0, max(0, self.height - down))) for y in (box[1] - down, box[3]))
-        for top in (under, above) if below else (above, under):
-            plate = (left, top, left + across, top + down)
-            if not any(_meet(plate, other) for other in self.taken):
-                break
-        else:
-            return
-        self.taken.append(plate)
-        red, green, blue = ImageColor.getrgb(shade)[:3]
-        ink = "#000000" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "#ffffff"
-        self.draw.rectangle((left, top, left + across - 1, top + down - 1), fill=shade)
-        self.draw.text((left + 2, top + down / 2), text, fill=ink, font=font, anchor="lm")
-
-
-def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
-
-
-def _cut(name: str) -> str:
-    return name if len(name) <= LETTERS else f"{name[: LETTERS // 2]}…{name[1 - LETTERS // 2 :]}"
-
-
-@cache
-def _font(text: str, points: int) -> "FreeTypeFont":
-    """Return the first font that has every letter of the text, or else the first of all."""
-    from matplotlib.font_manager import findfont, get_font
-    from PIL import ImageFont
-
-    files = [findfont(name) for name in _fonts()]
-    having = (file for file in files if {ord(letter) for letter in text} <= get_font(file).get_charmap().keys())
-    return ImageFont.truetype(next(having, files[0]), points)

@@ -218,14 +218,14 @@ def boxed(pixels: Any, answer: Answer) -> Any:
     """The picture, uint8 (height, width, 3), with a detector's boxes, and masks if it knows some, drawn on it."""
     import numpy as np
 
-    from pipelines import overlays, pictures
+    from pipelines import drawing, overlays
 
     if answer.instances is not None:
         pixels = overlays.numbered(pixels, answer.instances)
     names, scores = [label for label, _ in answer.classes], [score for _, score in answer.classes]
-    drawn = pictures.boxed(pixels, np.array(answer.boxes or []).reshape(-1, 4), names, scores)
+    drawn = drawing.boxed(pixels, np.array(answer.boxes or []).reshape(-1, 4), names, scores)
     for marks in answer.landmarks or ():
-        drawn = pictures.dotted(drawn, np.array(list(marks.values())) * (drawn.shape[0] / pixels.shape[0]))
+        drawn = drawing.dotted(drawn, np.array(list(marks.values())) * (drawn.shape[0] / pixels.shape[0]))
     return drawn
 
 

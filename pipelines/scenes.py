@@ -111,7 +111,7 @@ def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
     import tensorflow as tf
 
     from cnn_keras.data import batch
-    from pipelines import overlays, pictures
+    from pipelines import drawing, overlays, pictures
 
     kind, shape = example(run), boxed.shape_of(run.recipe.data)
     shape = shape._replace(size=augmented.source or shape.size)
@@ -125,8 +125,8 @@ def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
             image = overlays.numbered(image, columns["mask"][row, ..., 0].numpy())
         real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
-        drawn = pictures.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
+        drawn = drawing.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
         for marks in columns["landmarks"][row].numpy()[real] if "landmarks" in columns else ():
-            drawn = pictures.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
+            drawn = drawing.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
         sheet.append(drawn)
     pictures.contact_sheet(sheet, [""] * len(sheet), path, columns=4, size=2.0)

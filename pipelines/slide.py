@@ -182,7 +182,7 @@ def _draw(
 ) -> None:
     import numpy as np
 
-    from pipelines import pictures
+    from pipelines import drawing, pictures
 
     count = int(found.count[0])
     places = found.boxes[0, :count].numpy() * np.tile(image.shape[1::-1], 2)
@@ -193,7 +193,7 @@ def _draw(
         heat[..., nothing] = 0
     order = sorted(np.argsort(-heat.max(axis=(0, 1)), kind="stable")[:SHOWN].tolist())
     tiles = [
-        pictures.boxed(image, places, labels, scores.tolist(), classes=classes.tolist()),
+        drawing.boxed(image, places, labels, scores.tolist(), classes=classes.tolist()),
         _heated(image, heat.max(axis=-1)),
         *(_heated(image, heat[..., number]) for number in order if number != nothing),
     ]
