@@ -91,7 +91,7 @@ class Evaluate(Section):
 
     far: Share = 0.01  # the false-accept rate that the threshold is calibrated to, on the validation people
     draws: Positive = 500  # of the bootstrap over identities
-    pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, of people drawn at random
+    pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, drawn at random from people drawn
     worst: Positive = 12
     baselines: bool = True
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be

