@@ -50,14 +50,13 @@ def sampled(
     height, width = _sides(image)
     (left, across), (top, down) = _pair(x, width), _pair(y, height)
     pixels, corner = tf.reshape(image, [-1, image.shape[-1]]), top * width + left
-    upper, lower = (
-        sum(
-            tf.cast(tf.gather(pixels, corner + (row * width + column)), tf.float32) * across[column][..., None]
-            for column in (0, 1)
-        )
+    found = sum(
+        tf.cast(tf.gather(pixels, corner + (row * width + column)), tf.float32)
+        * (down[row] * across[column])[..., None]
         for row in (0, 1)
+        for column in (0, 1)
     )
-    return tf.saturate_cast(tf.round(upper * down[0][..., None] + lower * down[1][..., None]), tf.uint8)
+    return tf.saturate_cast(tf.round(found), tf.uint8)
 
 
 def nearest(
