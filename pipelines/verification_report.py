@@ -66,7 +66,8 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     calibrating, split = labelled.validation_split(data), labelled.test_split(data)
     reference = answers(run, models, calibrating)
     found = answers(run, models, split)
-    report = measured(found, settings, listed=_listed(run, models, split), seed=recipe.seed)
+    listed = _listed(run, models, split) if recipe.data.pairs else None
+    report = measured(found, settings, listed=listed, seed=recipe.seed)
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] = calibrated(reference, found, settings, seed=recipe.seed)
     if settings.baselines:
@@ -76,6 +77,12 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     stages.write_text(folder / "roc.csv", _roc_csv(found))
     verification_charts.draw(found, report, folder, worst=settings.worst)
     _say(run, report)
+    if listed:
+        lacking = f", {listed.absent:,} others lack a picture" if listed.absent else ""
+        run.console.print(
+            f"          {len(listed.same):,} pairs of the list{lacking}: accuracy {report['accuracy']:.2%} "
+            f"± {report['accuracy_standard_error']:.2%}"
+        )
     numbers = {key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}
     numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
     metrics = {f"test_{key}": value for key, value in numbers.items()}
@@ -107,18 +114,16 @@ def _embedded(run: "Run", embedding: "keras.Model", images: Array, what: str) ->
     return np.concatenate(rows)
 
 
-def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Listed | None:
+def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Listed:
     """The pairs of the recipe's list, all that the split has pictures of, whatever `evaluate.pictures` says."""
     from cnn_keras.data import batch, identities
 
-    if run.recipe.data.pairs is None:
-        return None
+    path = run.recipe.data.pairs.path
     pictures = batch.arrays(run.finished("prepare"), split, labelled.shape_of(run.recipe.data))
     row_of = {str(name).rpartition(".")[0]: row for row, name in enumerate(pictures.ids)}
-    listed = identities.lfw_pairs(run.recipe.data.pairs.path)
+    listed = identities.lfw_pairs(path)
     known = [pair for pair in listed if pair.left in row_of and pair.right in row_of]
     if len(known) < 2:
-        path = run.recipe.data.pairs.path
         raise Fault(f"{path} must name pictures of the {split} split, of its {len(listed)} pairs {len(known)} do so")
     sides = np.array([(row_of[pair.left], row_of[pair.right]) for pair in known]).reshape(-1, 2)
     needed, sides = np.unique(sides, return_inverse=True)
@@ -305,12 +310,6 @@ def _say(run: "Run", report: Mapping[str, Any]) -> None:
         f"here {calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false "
         f"rejects; rank 1 {report['rank_1']:.2%}"
     )
-    if report["accuracy_folds"] == "of the list of pairs":
-        lacking = f", {report['accuracy_absent']:,} others lack a picture" if report["accuracy_absent"] else ""
-        say(
-            f"          {report['accuracy_pairs']:,} pairs of the list{lacking}: accuracy {report['accuracy']:.2%} "
-            f"± {report['accuracy_standard_error']:.2%}"
-        )
     for name, row in report.get("baselines", {}).items():
         better = "  [yellow]better than the network[/]" if row["auc"] > report["auc"] else ""
         say(f"          [dim]{name:>20} AUC {row['auc']:.4f}, equal error rate {row['eer']:.2%}[/]{better}")

@@ -27,7 +27,7 @@ def mirror(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
         turned = drawn[0] < 0.5
         return Placement(_matrix([[tf.where(turned, -1.0, 1.0), 0, tf.where(turned, extent[1] - 1, 0)], [0, 1, 0]]))
 
-    return Geometry("mirror", uniform(1), place, exact=True, upright=True, mirrors=True, pairs=_pairs("mirror", pairs))
+    return Geometry("mirror", uniform(1), place, exact=True, mirrors=True, pairs=_pairs("mirror", pairs))
 
 
 def flip(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
@@ -41,7 +41,7 @@ def flip(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
         turned = drawn[0] < 0.5
         return Placement(_matrix([[1, 0, 0], [0, tf.where(turned, -1.0, 1.0), tf.where(turned, extent[0] - 1, 0)]]))
 
-    return Geometry("flip", uniform(1), place, exact=True, upright=True, mirrors=True, pairs=_pairs("flip", pairs))
+    return Geometry("flip", uniform(1), place, exact=True, mirrors=True, pairs=_pairs("flip", pairs))
 
 
 def crop(
@@ -69,9 +69,7 @@ def crop(
 
     if not isinstance(padding, int):
         raise Fault(f"augment.crop.padding must be a number of whole pixels, got {padding!r}")
-    return Geometry(
-        "crop", uniform(2), place, exact=True, upright=True, fill=_fill("crop", fill), size=whole, source=given
-    )
+    return Geometry("crop", uniform(2), place, exact=True, fill=_fill("crop", fill), size=whole, source=given)
 
 
 def resized_crop(

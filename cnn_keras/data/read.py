@@ -101,10 +101,10 @@ def letters() -> list[Item]:
     """Hundreds of letters of five alphabets, each in a dozen typefaces that come with matplotlib, 28×28 grey pixels."""
     from cnn_keras.data import alphabets
 
-    names = {letter: unicodedata.name(letter).lower() for letter in alphabets.letters()}
     return [
-        Item(f"{names[letter]}/{file.stem}.png", names[letter], partial(_letter_as_png, letter, file))
+        Item(f"{name}/{file.stem}.png", name, partial(_letter_as_png, letter, file))
         for letter, file in alphabets.examples()
+        for name in [unicodedata.name(letter).lower()]
     ]
 
 

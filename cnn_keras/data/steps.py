@@ -59,7 +59,7 @@ class Geometry(Step):
 
     place: Callable[..., Placement]  # of (numbers, extent, size): float32 (2,) heights and widths, before and after
     exact: bool = False  # flips and whole pixels only: nothing is blended
-    upright: bool = False  # rows stay rows: nothing is turned or slanted
+    upright: bool = False  # rows stay rows, as all that is exact leaves them: nothing is turned or slanted
     fill: str | None = None  # what stands beyond the border; None where a step never looks there
     size: tuple[int, int] | None = None  # of the result; None keeps it
     mirrors: bool = False  # can turn a left eye into a right one
@@ -231,7 +231,7 @@ def _read(pixels: tf.Tensor, move: Move, key: str, own: bool) -> tf.Tensor:
     elif own and nodes is None:
         found = sampling.resampled(pixels, matrix, size, fill=fill)
     else:
-        upright = all(step.upright for step in move.steps)
+        upright = all(step.exact or step.upright for step in move.steps)
         found = sampling.sampled(pixels, matrix, size, fill=fill, nodes=nodes, upright=upright)
     static = [side if isinstance(side, int) else None for side in size]
     return tf.ensure_shape(found, [*static, pixels.shape[-1]])
