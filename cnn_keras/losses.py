@@ -29,18 +29,21 @@ def triplet_loss(labels, embeddings, *, margin=0.2, mining="semi-hard", seed=Non
         seed: of the draws of "random": an integer, the same draws each time, or a `keras.random.SeedGenerator`.
 
     Returns:
-        A scalar, float32. `semi-hard` and `hard` are tensorflow-addons'.
+        A scalar, float32; 0, with a gradient of 0, for a batch without a triplet: no two pictures of one identity, or
+        no second identity. `semi-hard` and `hard` are tensorflow-addons', which are NaN or made up there.
     """
-    match mining:
-        case "semi-hard":
-            mined = addons.losses.triplet_semihard_loss
-            return mined(labels, embeddings, margin=margin, distance_metric=squared_distances)
-        case "hard":
-            mined = addons.losses.triplet_hard_loss
-            return mined(labels, embeddings, margin=margin, distance_metric=squared_distances)
-        case "random":
+    if mining not in MININGS:
+        raise Fault(f"mining must be one of {', '.join(MININGS)}, got {mining!r}")
+
+    def loss():
+        if mining == "random":
             return _random_triplets(labels, embeddings, margin, seed)
-    raise Fault(f"mining must be one of {', '.join(MININGS)}, got {mining!r}")
+        mined = addons.losses.triplet_hard_loss if mining == "hard" else addons.losses.triplet_semihard_loss
+        return mined(labels, embeddings, margin=margin, distance_metric=squared_distances)
+
+    same, pairs = _relations(labels)
+    whole = tf.reduce_any(pairs) & ~tf.reduce_all(same)
+    return tf.cond(whole, loss, lambda: 0 * tf.reduce_sum(embeddings))
 
 
 def _random_triplets(labels, embeddings, margin, seed):

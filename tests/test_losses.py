@@ -95,6 +95,35 @@ def test_an_unknown_mining_is_refused():
         losses.triplet_loss(LABELS, CIRCLE, mining="soft")
 
 
+@pytest.mark.parametrize("mining", losses.MININGS)
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [5, 5, 5, 5], [7]], ids=["no pair", "one identity", "one picture"])
+def test_a_batch_without_a_triplet_has_a_loss_and_a_gradient_of_zero(mining, labels):
+    embeddings = tf.Variable(CIRCLE[: len(labels)])
+    for loss_of in (losses.triplet_loss, tf.function(losses.triplet_loss)):
+        with tf.GradientTape() as tape:
+            loss = loss_of(np.array(labels), embeddings, margin=3.0, mining=mining, seed=1)
+        assert float(loss) == 0
+        np.testing.assert_array_equal(tape.gradient(loss, embeddings), np.zeros(embeddings.shape))
+
+
+@pytest.mark.parametrize("labels", [[0, 1, 2, 3], [5, 5, 5, 5], [7]], ids=["no pair", "one identity", "one picture"])
+def test_losses_over_pairs_count_a_kind_that_a_batch_lacks_as_zero(labels):
+    embeddings = tf.Variable(CIRCLE[: len(labels)])
+    same = np.equal.outer(labels, labels)
+    apart = np.sqrt(distances_of(CIRCLE[: len(labels)]))
+    pairs, others = same & ~np.eye(len(labels), dtype=bool), ~same
+    terms = np.concatenate([apart[pairs] ** 2, np.maximum(1.5 - apart[others], 0) ** 2])
+    logits = embeddings @ tf.transpose(embeddings)
+    with tf.GradientTape(persistent=True) as tape:
+        contrastive = losses.contrastive_loss(np.array(labels), embeddings, margin=1.5)
+        verification = losses.verification_loss(np.array(labels), tf.matmul(embeddings, embeddings, transpose_b=True))
+    assert float(contrastive) == pytest.approx(terms.mean() / 2 if len(terms) else 0, abs=1e-4)
+    crossed = np.where(same, np.log1p(np.exp(-logits)), np.log1p(np.exp(logits)))[pairs | others]
+    assert float(verification) == pytest.approx(crossed.mean() / 2 if len(terms) else 0, rel=1e-4)
+    for loss in (contrastive, verification):
+        assert np.isfinite(tape.gradient(loss, embeddings)).all()
+
+
 def test_contrastive_loss_is_the_mean_of_both_kinds_worked_by_hand():
     # Same pairs: d² = 1 and 2. Others at √2, 2, √NEAR and √3 with margin 1.5: (1.5 − d)² where d is below.
     others = [(1.5 - 2**0.5) ** 2, 0.0, (1.5 - NEAR**0.5) ** 2, 0.0]

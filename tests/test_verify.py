@@ -180,6 +180,16 @@ def test_a_second_run_changes_nothing(faces, capsys):
     assert capsys.readouterr().out.count("skipped: nothing it depends on changed") == 4
 
 
+def test_the_command_that_a_finished_run_advises_works(faces, tmp_path, capsys):
+    assert cnn("run", faces / "small.yaml", "--runs", faces / "runs") == 0
+    said = capsys.readouterr().out
+    assert "cnn predict" not in said
+    line = next(line for line in said.splitlines() if "cnn faces" in line)
+    command = line.split("  ")[1].replace("PEOPLE", str(faces / "people")).split()[1:]
+    assert cnn(*command, "--gallery", tmp_path / "faces.db", "--runs", faces / "runs") == 0
+    assert "72 of 72 photographs of 12 people enrolled" in capsys.readouterr().out
+
+
 def test_the_report_holds_every_figure_with_its_interval(run):
     report = json.loads((run / "evaluate" / "report.json").read_text())
     assert report["people"] == 3

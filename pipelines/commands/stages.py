@@ -170,9 +170,12 @@ def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
     if "pictures" in facts:
         console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} hangs in {facts['pictures']}")
         return
+    ask = {f"cnn predict {name} FILES": "answers about your own files"}
+    if name.startswith("verify/"):  # of one picture an embedder says nothing
+        ask = {f"cnn faces enrol PEOPLE --model {name}": "a gallery of your own people, for `cnn faces identify`"}
     commands = {
         f"cnn serve {name}": "an HTTP server, and a page to try it",
-        f"cnn predict {name} FILES": "answers about your own files",
+        **ask,
         "cnn dashboard": "every run, with its curves and pictures",
     }
     width = max(map(len, commands))
