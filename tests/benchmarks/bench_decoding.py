@@ -2,9 +2,9 @@
 
     python tests/benchmarks/bench_decoding.py [MODEL] [--pictures 2000]
 
-Windows of scikit-learn's two photographs, JPEGs of quality 30 to 100, are sent to `serving_default` as bytes and to
-`serving_tensor` as what Pillow and OpenCV decode, and as what TensorFlow's fast method would, for comparison. MODEL is a
-folder that `cnn export` wrote, of pictures in colour; without one a random network of ten classes is exported. Then
+Windows of scikit-learn's two photographs, JPEGs of quality 30 to 100, are given to `serving_default` as bytes and to
+`serving_tensor` as what Pillow and OpenCV decode, and as what TensorFlow's fast method would, for comparison. MODEL is
+a folder that `cnn export` wrote, of pictures in colour; without one a random network of ten classes is exported. Then
 the speed of both methods, in one thread.
 """
 
