@@ -181,7 +181,10 @@ def soft_suppress(
         return Detections(*padded, count)
 
     signature = Detections(
-        tf.TensorSpec((limit, 4)), tf.TensorSpec((limit,)), tf.TensorSpec((limit,), tf.int64), tf.TensorSpec((), tf.int32)
+        tf.TensorSpec((limit, 4)),
+        tf.TensorSpec((limit,)),
+        tf.TensorSpec((limit,), tf.int64),
+        tf.TensorSpec((), tf.int32),
     )
     return tf.map_fn(one, (boxes, scores), fn_output_signature=signature)
 
