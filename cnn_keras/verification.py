@@ -11,6 +11,12 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
+from scipy import sparse, stats
+
+POINTS = 4096  # thresholds at which the rates of draws are told
+CONFIDENCE = 0.95  # that a bound of the FAR holds
+FARTHER = 1.5  # times as far below the measured thresholds as a straight line says; `tests/benchmarks/bench_far.py`
+CELLS = 2**23  # weights of pairs of people that are held at once
 
 
 class Pairs(NamedTuple):
@@ -36,23 +42,18 @@ def all_pairs(distances, labels):
     return Pairs(left, right, np.asarray(distances)[left, right], labels[left] == labels[right])
 
 
-def rates(distance, same, weight=None):
-    """The rates at every threshold that tells pairs apart; `weight`, real (pairs,), counts each pair so many times.
+def rates(distance, same):
+    """The rates at every threshold that tells pairs apart.
 
     Raises:
         ValueError: there are no pairs of one person, or none of two.
     """
     same, order = np.asarray(same, bool), np.argsort(distance, kind="stable")
-    weight = np.ones(len(same)) if weight is None else weight
-    if not (weight[same].sum() and weight[~same].sum()):
+    if same.all() or not same.any():
         raise ValueError("same must hold pairs of one person and pairs of two")
-    return _rates(np.asarray(distance, np.float64)[order], same[order], weight[order])
-
-
-def _rates(distance, same, weight):
+    distance, same = np.asarray(distance, np.float64)[order], same[order]
     last = np.append(distance[1:] != distance[:-1], True)  # equal distances are accepted together
-    accepted = [np.append(0.0, np.cumsum(np.where(kind, weight, 0.0))[last]) for kind in (~same, same)]
-    far, tar = (sums / sums[-1] for sums in accepted)
+    far, tar = (np.append(0.0, np.cumsum(kind)[last] / kind.sum()) for kind in (~same, same))
     return Rates(np.append(-np.inf, distance[last]), far, tar)
 
 
@@ -79,15 +80,47 @@ def threshold_at(found, far):
     return float(found.threshold[found.far <= far][-1])
 
 
-def false_accept_curve(found, points=64):
-    """A short table of the FAR at rising thresholds, for `threshold_for`: float64 (K, 2), K at most `points`.
+def false_accept_bounds(pairs, labels, points=100):
+    """A short table of what the FAR is at most at rising thresholds, for `threshold_for`: float64 (K, 2), both rising.
 
-    It begins with the first false accept; in between stand rates that are evenly spread in their logarithm.
+    What pairs measure is right on average, and for half of all other people too low. The bound is the upper end of an
+    interval over people, right for CONFIDENCE of them: Student's t with P − 1 degrees of freedom on the logarithm of
+    the FAR, whose error is that of the jackknife which leaves out one person with all pairs, because pairs that share a
+    person are not independent (Efron and Stein, "The jackknife estimate of variance", 1981). It begins with the first
+    false accept; in between stand rates that are evenly spread in their logarithm.
+
+    Args:
+        labels: integers (N,) of the pictures that the pairs are of, two people or more.
     """
-    known = np.flatnonzero(np.diff(found.far, prepend=0) > 0)
-    wanted = np.geomspace(found.far[known[0]], 1, points)
-    rows = known[np.unique(np.searchsorted(found.far[known], wanted).clip(max=len(known) - 1))]
-    return np.stack([found.threshold[rows], found.far[rows]], axis=1)
+    numbers = np.unique(labels, return_inverse=True)[1]
+    people, others = int(numbers.max()) + 1, ~pairs.same
+    distance = np.sort(pairs.distance[others]).astype(np.float64)
+    threshold = np.unique(distance[np.geomspace(1, len(distance), points).astype(int) - 1])
+    place = np.searchsorted(threshold, pairs.distance[others])
+    sides = [numbers[side[others]] * len(threshold) + place for side in (pairs.left, pairs.right)]
+    each = sum(np.bincount(side, minlength=people * len(threshold)) for side in sides)
+    accepts = np.cumsum(each.reshape(people, -1), axis=1)  # that a person has a part in
+    every, total = accepts.sum(axis=0) / 2, accepts[:, -1:].sum() / 2
+    far = every / total
+    if people > 2:
+        without = (every - accepts) / (total - accepts[:, -1:])
+        error = np.sqrt((people - 1) / people * np.square(without - without.mean(axis=0)).sum(axis=0))
+    else:
+        error = far  # of one pair of people nothing is known about others
+    bound = np.minimum(far * np.exp(stats.t.ppf(CONFIDENCE, people - 1) * error / far), 1)
+    bound = np.maximum.accumulate(bound)
+    last = np.append(bound[1:] > bound[:-1], True)
+    return np.stack([threshold[last], bound[last]], axis=1)
+
+
+def least_shown(people):
+    """The least FAR that so many people can show: what is to be feared where none of their pairs was accepted.
+
+    Of N pairs of people without an accept the rate is at most 1 − 0.05^(1 / N), about 3 / N, with a CONFIDENCE of 0.95
+    (Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?", 1983). More pictures of the same people
+    show no more.
+    """
+    return 1 - (1 - CONFIDENCE) ** (2 / (people * (people - 1)))
 
 
 def false_reject_curve(distance, points=33):
@@ -106,22 +139,26 @@ def rejects_at(curve, threshold):
     return float(np.interp(threshold, thresholds, rates, left=1.0, right=0.0))
 
 
-def threshold_for(curve, far):
-    """The threshold whose FAR is `far`, between the rows of a `false_accept_curve` or below the first of them.
+def threshold_for(table, far):
+    """The threshold whose FAR is `far`, between the rows of `false_accept_bounds` or below the first of them.
 
     Below, where no pair was accepted at all, the straight line of log FAR over the threshold is drawn on that the
-    lowest tenfold of rates lies on. Distances of strangers thin out faster than that, so it errs to the strict side.
-
-    Returns:
-        (threshold, measured): a float, and whether it lies between rows.
+    lowest tenfold of rates lies on, and followed FARTHER, because of few people its slope is little known.
     """
-    thresholds, rates = np.asarray(curve, np.float64).T
-    if far >= rates[0] or len(rates) < 2:
-        return float(np.interp(np.log(far), np.log(rates), thresholds)), bool(far >= rates[0])
+    thresholds, rates = np.asarray(table, np.float64).T
+    if far >= rates[0]:
+        return float(np.interp(np.log(far), np.log(rates), thresholds))
+    if len(rates) < 2:
+        return 0.0  # nothing to draw a line through
     low = rates <= max(10 * rates[0], rates[1])
-    rise, start = np.polyfit(thresholds[low], np.log(rates[low]), 1)
-    drawn = (np.log(far) - start) / rise
-    return float(np.clip(drawn, 0, thresholds[0])), False
+    rise = np.polyfit(thresholds[low], np.log(rates[low]), 1)[0]
+    return float(max(thresholds[0] + FARTHER * np.log(far / rates[0]) / rise, 0))
+
+
+def rates_at(found, threshold):
+    """(FAR, TAR) at one threshold."""
+    place = np.searchsorted(found.threshold, threshold, side="right") - 1
+    return float(found.far[place]), float(found.tar[place])
 
 
 def rates_of(distance, same, threshold):
@@ -130,21 +167,52 @@ def rates_of(distance, same, threshold):
     return float(accepted[~same].mean()), float((~accepted[same]).mean())
 
 
-def resampled(pairs, labels, *, draws, seed=0) -> Iterator[tuple[Rates, np.ndarray]]:
+def resampled(pairs, labels, *, draws, seed=0, also=()) -> Iterator[Rates]:
     """Rates as other people would give them: a bootstrap over identities, not over pairs, which are not independent.
 
     Of P people P are drawn with repetition; a pair of one person counts as often as that person was drawn, one of two
-    as often as both. Each draw is given with the weights of the pairs in their order.
+    as often as both. The rates of all draws are at the same thresholds: every distance of a pair, or, of more than
+    POINTS, so many, dense where few pairs are accepted; and those of `also`.
     """
-    generator, people = np.random.default_rng(seed), len(np.unique(labels))
     numbers = np.unique(labels, return_inverse=True)[1]
-    left, right, order = numbers[pairs.left], numbers[pairs.right], np.argsort(pairs.distance, kind="stable")
-    distance, same = np.asarray(pairs.distance, np.float64)[order], pairs.same[order]
-    for _ in range(draws):
-        times = np.bincount(generator.integers(people, size=people), minlength=people)
-        weight = np.where(pairs.same, times[left], times[left] * times[right]).astype(float)
-        if weight[pairs.same].sum() and weight[~pairs.same].sum():
-            yield _rates(distance, same, weight[order]), weight
+    left, right, people = numbers[pairs.left], numbers[pairs.right], int(numbers.max()) + 1
+    threshold = np.union1d(_thinned(pairs.distance, pairs.same), np.asarray(also, np.float64))
+    place = np.searchsorted(threshold, pairs.distance)  # of the first threshold that accepts
+    both, other = np.unique(left[~pairs.same] * people + right[~pairs.same], return_inverse=True)
+    kinds = (
+        (place[~pairs.same], other, lambda times: times[both // people] * times[both % people]),
+        (place[pairs.same], left[pairs.same], lambda times: times),
+    )
+    counts = [_table(rows, columns, len(threshold)) for rows, columns, _ in kinds]
+    generator = np.random.default_rng(seed)
+    at_once = max(1, CELLS // len(both))
+    for start in range(0, draws, at_once):
+        size = min(at_once, draws - start)
+        times = generator.multinomial(people, np.full(people, 1 / people), size=size).T.astype(float)
+        accepted = [table @ weigh(times)[: table.shape[1]] for table, (_, _, weigh) in zip(counts, kinds, strict=True)]
+        for others, same in zip(*(np.cumsum(sums, axis=0).T for sums in accepted), strict=True):
+            if others[-1] and same[-1]:
+                far, tar = np.append(0, others / others[-1]), np.append(0, same / same[-1])
+                yield Rates(np.append(-np.inf, threshold), far, tar)
+
+
+def _thinned(distance, same):
+    """Distances of pairs, rising, at most POINTS: of each kind some evenly spread in rank, others in its logarithm."""
+    found = np.unique(distance)
+    if len(found) > POINTS:
+        ordered = [np.sort(distance[kind]) for kind in (same, ~same)]
+        ranks = [
+            np.concatenate([spread(1, len(own), POINTS // 4) for spread in (np.linspace, np.geomspace)])
+            for own in ordered
+        ]
+        found = np.unique([own[rank.astype(int) - 1] for own, rank in zip(ordered, ranks, strict=True)])
+    return found.astype(np.float64)
+
+
+def _table(rows, columns, height):
+    """How many pairs there are in each row and column, as a sparse matrix of float64."""
+    width = int(columns.max(initial=-1)) + 1
+    return sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(height, width)).tocsr()
 
 
 def fold_accuracy(distance, same, folds):

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-SPLITS = (BLUE, "#56b4e9", "#e69f00")  # training, validation and test, in Okabe and Ito's colours
+SPLITS = (BLUE, "#56b4e9", "#e69f00", "#009e73")  # training, validation and others, in Okabe and Ito's colours
 LINES = (BLUE, ORANGE, "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # and those of any things compared
 NAMED = 130  # classes whose names can still be written along an axis
 COUNTED = 25  # classes whose counts can still be written into the cells
@@ -168,7 +168,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path, *, unit: 
         for number, (split, of) in enumerate(counts.items()):
             sizes = np.array([of.get(name, 0) for name in class_names])
             label = f"{split} {sizes.sum():,}"
-            drawn = axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % 3], label=label)
+            drawn = axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % len(SPLITS)], label=label)
             start += sizes
         axes.set(xlabel=unit, ylim=(len(class_names) - 0.5, -0.5))
         axes.grid(axis="x")

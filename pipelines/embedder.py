@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
 COMPARED = 256  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside the model
-RATES = ("threshold", "false_accept_rate", "false_reject_rate")  # that an answer is given with
+# What an answer is given with: the threshold, what was measured on people never seen, and what is sure by how many.
+RATES = ("threshold", "false_accept_rate", "false_reject_rate", "false_accept_bound", "calibration_people")
 FACTS = Path("assets.extra") / "verification.json"  # beside an exported model: threshold, rates, digest
 MODELS = ("model", "matcher")
 # What stands between the records and the network, in `cnn_keras/data/`.
@@ -89,7 +90,7 @@ class Train(recipes.Train):
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
-    far: Share = 0.01  # the false-accept rate that the threshold is calibrated to, on the validation people
+    far: Share = 0.01  # the false-accept rate that the threshold is to keep, by a bound over the calibration people
     draws: Positive = 500  # of the bootstrap over identities
     pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, drawn at random from people drawn
     worst: Positive = 12
@@ -217,8 +218,9 @@ def distances(matcher: "keras.Model", left: "np.ndarray[Any, Any]", right: "np.n
 def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
     """What whoever stores embeddings must know of the model: its threshold and rates, and what tells it from others.
 
-    `model` is the digest of all that an embedding depends on; `false_accepts` and `false_rejects` are the tables of
-    thresholds and rates for `verification.threshold_for` and `rejects_at`; `head` says whether `match` is more than the
+    `model` is the digest of all that an embedding depends on; `false_accept_bounds` and `false_rejects` are the tables
+    of thresholds and rates for `verification.threshold_for` and `rejects_at`, `least_far` is the least rate that the
+    people of the calibration can show; `head` says whether `match` is more than the
     squared distance, `align` what is to be done to a picture before it is sent, null where the graph does it.
     """
     recipe, data, calibration = run.recipe, run.facts("prepare"), report["calibration"]
@@ -228,7 +230,7 @@ def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
         sight += [align.by, people.files_of(align)]
     sight += [recipe.model.model_dump(mode="json", exclude={"weights"})]
     return {
-        **{name: float(calibration[name]) for name in RATES},
+        **{name: calibration[name] for name in RATES},
         "far": recipe.evaluate.far,
         "dimension": recipe.model.dimension,
         "model": stages.digest([weights, *sight]),
@@ -236,10 +238,8 @@ def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
         "head": recipe.train.loss == "siamese",
         "align": align.by if align and align.by != "landmarks" else None,
         "size": recipe.data.size,
-        "false_accepts": calibration["false_accepts"],
-        "false_rejects": calibration["false_rejects"],
+        **{name: calibration[name] for name in ("false_accept_bounds", "false_rejects", "least_far", "confidence")},
         "calibration_pairs": calibration["calibration_pairs"],
-        "calibration_people": calibration["calibration_people"],
     }
 
 
@@ -257,9 +257,11 @@ def write_embedder(
     `embed`, which is `serving_default`, takes `image_bytes`, strings (N,), and `serving_tensor` takes `image`, uint8
     (N, height, width, channels); both give `embedding`, float32 (N, dimension), of length 1. `verify` takes
     `left_image_bytes` and `right_image_bytes`, strings (N,), and gives `distance` float32 (N,), `same` bool (N,), and,
-    the same in every row, `threshold` with its measured `false_accept_rate` and `false_reject_rate`. `match` takes
+    the same in every row, `threshold` with its measured `false_accept_rate` and `false_reject_rate`, the
+    `false_accept_bound` that is sure and the number of `calibration_people`, int32, it rests on. `match` takes
     `left` and `right`, float32 (N, dimension), for whoever has embeddings already, and gives `distance`.
     """
+    import keras
     import tensorflow as tf
 
     from cnn_keras.data.alignment import upright
@@ -285,24 +287,32 @@ def write_embedder(
     def verify(left_image_bytes: Any, right_image_bytes: Any) -> dict[str, Any]:
         pair = {"left": read(left_image_bytes), "right": read(right_image_bytes)}
         distance = matcher(pair, training=False)
-        told = {name: tf.fill(tf.shape(distance), tf.constant(value, tf.float32)) for name, value in rates.items()}
+        kinds = {name: tf.int32 if isinstance(value, int) else tf.float32 for name, value in rates.items()}
+        told = {name: tf.fill(tf.shape(distance), tf.constant(rates[name], kind)) for name, kind in kinds.items()}
         return {"distance": distance, "same": distance <= told["threshold"], **told}
 
+    archive = keras.export.ExportArchive()
+    archive.track(embedding)
+    archive.track(matcher)
+    if landmarks is not None:
+        archive.track(landmarks.model)
     strings = {
         name: tf.TensorSpec((None,), tf.string, name=name)
         for name in ("image_bytes", "left_image_bytes", "right_image_bytes")
     }
     tensor = tf.TensorSpec((None, *image.shape), tf.uint8, name="image")
+    for signature in ("serving_default", "embed"):
+        archive.add_endpoint(
+            signature, lambda image_bytes: {"embedding": read(image_bytes)}, input_signature=[strings["image_bytes"]]
+        )
+    archive.add_endpoint("serving_tensor", lambda image: {"embedding": vectors(image)}, input_signature=[tensor])
+    both = [strings["left_image_bytes"], strings["right_image_bytes"]]
+    archive.add_endpoint("verify", verify, input_signature=both)
     sides = [tf.TensorSpec((None, embedding.output.shape[-1]), tf.float32, name=side) for side in ("left", "right")]
-    embed = (lambda image_bytes: {"embedding": read(image_bytes)}, [strings["image_bytes"]])
-    signatures: savedmodel.Signatures = {
-        "serving_default": embed,
-        "embed": embed,
-        "serving_tensor": (lambda image: {"embedding": vectors(image)}, [tensor]),
-        "verify": (verify, [strings["left_image_bytes"], strings["right_image_bytes"]]),
-        "match": (lambda left, right: {"distance": matcher({"left": left, "right": right})}, sides),
-    }
-    savedmodel.write(folder, signatures)
+    archive.add_endpoint(
+        "match", lambda left, right: {"distance": matcher({"left": left, "right": right})}, input_signature=sides
+    )
+    archive.write_out(str(folder), verbose=False)
 
 
 def compare_embedder(

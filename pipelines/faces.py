@@ -1,9 +1,10 @@
 """Who is this? An exported embedder and a gallery: enrol, verify, identify people by their photographs.
 
-A threshold is never a magic number: it follows from a false-accept rate, on pairs of people that the embedder was
-calibrated on. To verify, one comparison is made, and the threshold is the one at that rate. To identify, as many are
-made as photographs are enrolled, and each could be mistaken; so the rate is divided among them, and a stranger is
-taken for anybody at all no more often than the rate says.
+A threshold is never a magic number: it follows from a false-accept rate, by an upper bound over the people that the
+embedder was calibrated on. To verify, one comparison is made, and the threshold is the one at that rate. To identify,
+as many are made as photographs are enrolled, and each could be mistaken; so the rate is divided among them, and a
+stranger is taken for anybody at all no more often than the rate says. What the people of the calibration are too few to
+show, every answer tells: its `false_accept_bound` is then above the rate.
 """
 
 import hashlib

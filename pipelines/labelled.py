@@ -167,7 +167,7 @@ def _write_records(
     counts: dict[str, Counter[str]] = {}
     with intake.progress(run.console) as bar:
         task = bar.add_task("writing records", total=len(kept))
-        for split in ("train", "validation", "test"):
+        for split in ("train", "validation", "calibration", "test"):  # of people some calibrate
             items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
             if split == "train":
                 items = [items[row] for row in np.random.default_rng(run.recipe.seed).permutation(len(items))]

@@ -1,7 +1,7 @@
 """People: labelled pictures whose labels are identities, split so that nobody is both learnt and tested.
 
 The splits hold other people, not other pictures of the same: what is learnt must serve for strangers. Validation people
-choose the epoch and calibrate the threshold; test people are looked at once, by evaluate.
+choose the epoch; calibration people, who chose nothing, set the threshold; test people are looked at once, by evaluate.
 """
 
 from pathlib import Path
@@ -16,6 +16,9 @@ from pipelines.recipe import Fraction, RecipePath, Section
 if TYPE_CHECKING:
     from cnn_keras.data.alignment import Aligner
     from pipelines.stages import Run
+
+
+LEAST = 3  # people of whom a bound of the false-accept rate can be told
 
 
 class Listed(Section):
@@ -52,7 +55,8 @@ class Align(Section):
 class Data(labelled.Data):
     """Where the pictures come from; a folder has one sub-folder for each person, as LFW has."""
 
-    validation: Fraction = 0.15  # of all people
+    validation: Fraction = 0.05  # of all people; they choose the epoch
+    calibration: Fraction = 0.1  # they set the threshold; where people are few, those of the validation do that too
     test: Fraction = 0.25
     align: Align | None = None  # faces are cut out so that the eyes stand alike
     pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
@@ -106,6 +110,11 @@ def landmark_model(align: Align) -> Path:
     return savedmodel.newest(savedmodel.locate(str(align.found), Path("runs")))
 
 
+def calibration_split(data: dict[str, Any]) -> str:
+    """The split that the threshold is calibrated on."""
+    return "calibration" if "calibration" in data["splits"] else labelled.validation_split(data)
+
+
 def originals(data: Data, ids: Any) -> list[bytes]:
     """The pictures of these ids as the source has them, before any alignment, upright JPEG or PNG."""
     from cnn_keras.data import read
@@ -148,9 +157,13 @@ def _drawn(people: list[str], data: Data, seed: int, *, prescribed: set[str | No
     shuffled = [people[row] for row in np.random.default_rng(seed).permutation(len(people))]
     shares = {"test": data.test if not prescribed & {"train", "test"} else 0.0}
     shares["validation"] = data.validation if "validation" not in prescribed else 0.0
+    shares["calibration"] = data.calibration
     found: dict[str, str] = {}
     for split, share in shares.items():
-        count = max(2, round(share * len(people))) if share else 0
+        least = LEAST if split == "calibration" else 2
+        count = max(least, round(share * len(people))) if share else 0
+        if split == "calibration" and len(people) - len(found) - count < LEAST:
+            continue  # hardly anybody would be left to train on
         found |= dict.fromkeys(shuffled[len(found) : len(found) + count], split)
     if len(people) - len(found) < 2:
         raise Fault(

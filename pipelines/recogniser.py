@@ -25,13 +25,41 @@ class Threshold(NamedTuple):
     """A distance up to which two are called the same, and what is known of it."""
 
     distance: float
-    far: float  # the false-accept rate that it follows from, over all comparisons of an answer
+    far: float  # the false-accept rate that was asked for, over all comparisons of an answer
     frr: float  # the share of one person's pairs that are farther apart, and rejected
-    measured: bool  # on pairs, or by the line through the strictest of them
+    bound: (
+        float | None
+    )  # what the false-accept rate is at most, with a confidence of 95 %; None of a model that knows no bounds
+    people: int  # whom it was calibrated on
+
+    @property
+    def measured(self) -> bool:
+        """Whether so many people can show the rate that was asked for; else the threshold is drawn on from theirs."""
+        return self.bound is not None and self.bound <= self.far
 
     def as_dict(self) -> dict[str, Any]:
-        rates = {"false_accept_rate": self.far, "false_reject_rate": self.frr}
-        return {"threshold": self.distance, **rates, "measured": self.measured}
+        return {
+            "threshold": self.distance,
+            "false_accept_rate": self.far,
+            "false_accept_bound": self.bound,
+            "false_reject_rate": self.frr,
+            "calibration_people": self.people,
+            "measured": self.measured,
+        }
+
+    def __str__(self) -> str:
+        known = f"somebody known is not recognised at {self.frr:.2%}"
+        wrong = f"the same up to {self.distance:.3f}: a stranger is taken for somebody at a rate of"
+        if self.bound is None:
+            return f"{wrong} {self.far:g}, a point estimate by {self.people} people, which strangers may pass; {known}"
+        if self.measured:
+            return (
+                f"{wrong} at most {self.far:g}, sure to {verification.CONFIDENCE:.0%} by {self.people} people; {known}"
+            )
+        return (
+            f"{wrong} {self.far:g}, drawn on from what {self.people} people measured, who can show one of at most "
+            f"{self.bound:.2g} and no less; {known}"
+        )
 
 
 class Recogniser:
@@ -63,8 +91,13 @@ class Recogniser:
         far = self.facts["far"] if far is None else far
         if not 0 < far < 1:
             raise Fault(f"--far must be between 0 and 1, got {far}")
-        distance, measured = verification.threshold_for(self.facts["false_accepts"], far / max(1, comparisons))
-        return Threshold(distance, far, verification.rejects_at(self.facts["false_rejects"], distance), measured)
+        comparisons = max(1, comparisons)
+        table, bound = self.facts.get("false_accept_bounds"), None
+        if table:
+            bound = max(far, min(1.0, self.facts["least_far"] * comparisons))
+        distance = verification.threshold_for(table or self.facts["false_accepts"], far / comparisons)
+        rejects = verification.rejects_at(self.facts["false_rejects"], distance)
+        return Threshold(distance, far, rejects, bound, self.facts["calibration_people"])
 
     def embed(self, files: Sequence[bytes]) -> list[Array | str]:
         """The embedding of each picture, float32 (dimension,), or what is wrong with it."""

@@ -25,7 +25,7 @@ from rich.console import Console
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
-from pipelines.startup import load_tensorflow, numerics
+from pipelines.startup import load_tensorflow
 
 MANIFEST = "manifest.json"
 STATE = "state.npz"  # what an interrupted training goes on from
@@ -124,8 +124,7 @@ def prepared(run: Run) -> Iterator[None]:
     with locked(run.folder):
         run_stage(run, STAGES["prepare"], force=False, extend=0)
         run.check()
-        with numerics():
-            yield
+        yield
 
 
 def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
@@ -150,8 +149,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     resumed = _open(partial, final, stage, inputs | target, force=force)
     if stage.name == "train" and not resumed:
         begin_tracking(run)
-    with numerics():
-        facts = getattr(run.task, stage.name)(run, partial, **target)
+    facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
         "stage": stage.name,
         "inputs": inputs,

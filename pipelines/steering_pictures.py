@@ -64,7 +64,7 @@ def steered(
 
 def recorded(angles: Array, splits: Sequence[str | None], path: Path) -> Path:
     """Draw the angles of a recording over its frames, in the colours of the splits, and how often each occurs."""
-    named = dict(zip(("train", "validation", "test"), SPLITS, strict=True))
+    named = dict(zip(("train", "validation", "test"), SPLITS, strict=False))
     places = np.arange(len(angles))
     with page(path, 9, 3.2) as figure:
         figure.set_layout_engine("constrained")

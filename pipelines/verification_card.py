@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines import savedmodel
-from pipelines.verification_report import spanned
+from pipelines.verification_report import spanned, warnings_of
 
 if TYPE_CHECKING:
     import keras
@@ -73,11 +73,13 @@ def _measured(report: Mapping[str, Any]) -> list[str]:
 
 def _threshold(report: Mapping[str, Any]) -> list[str]:
     calibration = report["calibration"]
-    told = report["calibrated_on"]
     return [
         f"Two pictures are called the same at a distance of at most **{calibration['threshold']:.4f}**, calibrated to "
-        f"a FAR of {report['far']:g} on {calibration['calibration_people']} people of the {told} split. On the "
+        f"a FAR of at most {report['far']:g} on {calibration['calibration_people']} people of the "
+        f"{report['calibrated_on']} split; so many show a FAR of at most **{calibration['false_accept_bound']:.2g}**, "
+        f"which is sure to {calibration['confidence']:.0%}, an upper bound over people. On the "
         f"{report['split']} people it accepts {calibration['false_accept_rate']:.2%} of the pairs of two people and "
         f"rejects {calibration['false_reject_rate']:.2%} of the pairs of one. Other cameras, light and people need a "
         "calibration of their own.",
+        *(f"\n**Beware:** {warning}." for warning in warnings_of(report)),
     ]

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn_keras import verification
 from cnn_keras.fault import Fault
-from pipelines import embedder, intake, labelled, stages
+from pipelines import embedder, intake, labelled, people, stages
 
 if TYPE_CHECKING:
     import keras
@@ -63,13 +63,16 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     models = embedder.trained(run)
-    calibrating, split = labelled.validation_split(data), labelled.test_split(data)
+    calibrating, split = people.calibration_split(data), labelled.test_split(data)
     reference = answers(run, models, calibrating)
     found = answers(run, models, split)
     listed = _listed(run, models, split) if recipe.data.pairs else None
-    report = measured(found, settings, listed=listed, seed=recipe.seed)
+    calibration = calibrated(reference, settings)
+    # People who chose the epoch look a little better than others do.
+    calibration["chose_nothing"] = calibrating == "calibration" or recipe.train.loss == "none"
+    report = measured(run, found, listed=listed, threshold=calibration["threshold"])
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
-    report["calibration"] = calibrated(reference, found, settings, seed=recipe.seed)
+    report["calibration"] |= calibration
     if settings.baselines:
         run.console.print("          fitting baselines")
         report["baselines"] = baselines(run, found)
@@ -136,28 +139,29 @@ def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -
     return Listed(distance, np.array([pair.same for pair in known]), fold, len(listed) - len(known))
 
 
-def measured(found: Answers, settings: "Evaluate", *, listed: Listed | None, seed: int) -> dict[str, Any]:
-    """All figures of one split that need no threshold; intervals hold 95 % of a bootstrap over identities."""
-    pairs, labels = found.pairs, found.labels
+def measured(run: "Run", found: Answers, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
+    """All figures of one split, at the threshold too; intervals hold 95 % of a bootstrap over identities."""
+    pairs, labels, seed = found.pairs, found.labels, run.recipe.seed
     rates = verification.rates(pairs.distance, pairs.same)
-    draws = [rates for rates, _ in verification.resampled(pairs, labels, draws=settings.draws, seed=seed)]
+    spread = _spread(run, found, threshold)
     others = int((~pairs.same).sum())
     folds = listed or _drawn(pairs, seed)
     accuracy = verification.fold_accuracy(folds.distance, folds.same, folds.fold)
     ranks = verification.match_characteristic(found.distances, labels)
     opened = verification.identification_rate(found.distances, labels, FARS[:3], seed=seed)
+    accepts, rejects = verification.rates_of(pairs.distance, pairs.same, threshold)
     return {
         "pictures": len(labels),
         "people": len(np.unique(labels)),
         "pairs": {"same": int(pairs.same.sum()), "other": others},
         "auc": verification.area(rates),
-        "auc_interval": _interval([verification.area(each) for each in draws]),
+        "auc_interval": spread["auc"],
         "eer": verification.equal_error(rates),
-        "eer_interval": _interval([verification.equal_error(each) for each in draws]),
+        "eer_interval": spread["eer"],
         "tar_at_far": {
             f"{far:g}": {
                 "tar": verification.accepts_at(rates, far),
-                "interval": _interval([verification.accepts_at(each, far) for each in draws]),
+                "interval": spread[f"tar_at_far_{far:g}"],
                 "false_accepts": int(far * others),  # with none allowed the figure says little
             }
             for far in FARS
@@ -174,37 +178,54 @@ def measured(found: Answers, settings: "Evaluate", *, listed: Listed | None, see
             kind: {"mean": float(chosen.mean()), "deviation": float(chosen.std())}
             for kind, chosen in (("same", pairs.distance[pairs.same]), ("other", pairs.distance[~pairs.same]))
         },
+        "calibration": {
+            "false_accept_rate": accepts,
+            "false_accept_interval": spread["accepts"],
+            "false_reject_rate": rejects,
+            "false_reject_interval": spread["rejects"],
+        },
     }
 
 
-def calibrated(reference: Answers, found: Answers, settings: "Evaluate", *, seed: int) -> dict[str, Any]:
-    """The threshold at the stated FAR of the reference people's pairs, and the rates that strangers then measure."""
-    pairs, tested = reference.pairs, found.pairs
-    rates = verification.rates(pairs.distance, pairs.same)
-    threshold = verification.threshold_at(rates, settings.far)
-    accepts, rejects = verification.rates_of(tested.distance, tested.same, threshold)
-    there = verification.rates_of(pairs.distance, pairs.same, threshold)
-    accepted = tested.distance <= threshold
-    spread = []
-    for _, weight in verification.resampled(tested, found.labels, draws=settings.draws, seed=seed):
-        spread.append(
-            [
-                np.average(accepted[~tested.same], weights=weight[~tested.same]),
-                np.average(~accepted[tested.same], weights=weight[tested.same]),
-            ]
-        )
-    intervals = [_interval(column) for column in zip(*spread, strict=True)]
+def _spread(run: "Run", found: Answers, threshold: float) -> dict[str, list[float]]:
+    """The middle 95 % of each figure in a bootstrap over identities."""
+    settings: Evaluate = run.recipe.evaluate
+    draws = verification.resampled(
+        found.pairs, found.labels, draws=settings.draws, seed=run.recipe.seed, also=[threshold]
+    )
+    rows = []
+    with intake.progress(run.console) as bar:
+        for rates in bar.track(draws, settings.draws, description="intervals over people"):
+            accepts, rejects = verification.rates_at(rates, threshold)
+            tars = {f"tar_at_far_{far:g}": verification.accepts_at(rates, far) for far in FARS}
+            areas = {"auc": verification.area(rates), "eer": verification.equal_error(rates)}
+            rows.append({**areas, **tars, "accepts": accepts, "rejects": 1 - rejects})
+    return {
+        name: [float(value) for value in np.quantile([row[name] for row in rows], (0.025, 0.975))] for name in rows[0]
+    }
+
+
+def calibrated(reference: Answers, settings: "Evaluate") -> dict[str, Any]:
+    """The threshold whose FAR is at most the stated one, with confidence, for people like the reference's.
+
+    `least_far` is the least rate that so many people can show; below it `bound`, what is sure of the threshold, is more
+    than what was asked.
+    """
+    pairs, count = reference.pairs, len(np.unique(reference.labels))
+    bounds = verification.false_accept_bounds(pairs, reference.labels)
+    threshold = verification.threshold_for(bounds, settings.far)
+    accepts, rejects = verification.rates_of(pairs.distance, pairs.same, threshold)
+    least = min(1.0, max(verification.least_shown(count), float(bounds[0, 1])))
     return {
         "threshold": threshold,
-        "false_accept_rate": accepts,
-        "false_accept_interval": intervals[0],
-        "false_reject_rate": rejects,
-        "false_reject_interval": intervals[1],
-        "calibration_false_accept_rate": there[0],
-        "calibration_false_reject_rate": there[1],
-        "calibration_people": len(np.unique(reference.labels)),
+        "false_accept_bound": max(settings.far, least),
+        "confidence": verification.CONFIDENCE,
+        "least_far": least,
+        "calibration_false_accept_rate": accepts,
+        "calibration_false_reject_rate": rejects,
+        "calibration_people": count,
         "calibration_pairs": len(pairs.same),
-        "false_accepts": verification.false_accept_curve(rates).tolist(),
+        "false_accept_bounds": bounds.tolist(),
         "false_rejects": verification.false_reject_curve(pairs.distance[pairs.same]).tolist(),
     }
 
@@ -272,11 +293,6 @@ def _drawn(pairs: verification.Pairs, seed: int) -> Listed:
     return Listed(pairs.distance[rows], pairs.same[rows], fold)
 
 
-def _interval(values: Any) -> list[float]:
-    """The middle 95 % of a bootstrap."""
-    return [float(value) for value in np.quantile(values, (0.025, 0.975))]
-
-
 def _tar(report: Mapping[str, Any], far: float) -> float:
     return float(report["tar_at_far"].get(f"{far:g}", {"tar": 0.0})["tar"])
 
@@ -293,8 +309,8 @@ def _roc_csv(found: Answers) -> str:
 
 
 def rates_of(report: Mapping[str, Any]) -> dict[str, float]:
-    """The threshold and the error rates that an answer is given with."""
-    return {name: float(report["calibration"][name]) for name in embedder.RATES}
+    """The threshold, its error rates and what they rest on, which an answer is given with."""
+    return {name: report["calibration"][name] for name in embedder.RATES}
 
 
 def _say(run: "Run", report: Mapping[str, Any]) -> None:
@@ -306,13 +322,33 @@ def _say(run: "Run", report: Mapping[str, Any]) -> None:
         f"equal error rate [bold]{report['eer']:.2%}[/] ({spanned(report['eer_interval'], '.2%')})"
     )
     say(
-        f"          threshold {calibration['threshold']:.4f}, a FAR of {report['far']:g} on {report['calibrated_on']}: "
-        f"here {calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false "
-        f"rejects; rank 1 {report['rank_1']:.2%}"
+        f"          threshold {calibration['threshold']:.4f} for a FAR of at most {report['far']:g}, by "
+        f"{calibration['calibration_people']} people of {report['calibrated_on']}: here "
+        f"{calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false rejects; "
+        f"rank 1 {report['rank_1']:.2%}"
     )
+    for warning in warnings_of(report):
+        say(f"          [yellow]{warning}[/]")
     for name, row in report.get("baselines", {}).items():
         better = "  [yellow]better than the network[/]" if row["auc"] > report["auc"] else ""
         say(f"          [dim]{name:>20} AUC {row['auc']:.4f}, equal error rate {row['eer']:.2%}[/]{better}")
+
+
+def warnings_of(report: Mapping[str, Any]) -> list[str]:
+    """What is to be known before the threshold is trusted."""
+    calibration, found = report["calibration"], []
+    if calibration["least_far"] > report["far"]:
+        found.append(
+            f"{calibration['calibration_people']} people cannot show a FAR of {report['far']:g}, only one of at most "
+            f"{calibration['least_far']:.2g}: the threshold is drawn on from what they measured, and nothing better is "
+            "sure. Calibrate on more people, data.calibration, or ask less of it, evaluate.far"
+        )
+    if not calibration["chose_nothing"]:
+        found.append(
+            f"the threshold is calibrated on people of {report['calibrated_on']}, who chose the epoch or were learnt, "
+            "because there were too few for a calibration of their own: strangers may be accepted more often"
+        )
+    return found
 
 
 def spanned(interval: Sequence[float], form: str) -> str:

@@ -5,7 +5,7 @@ from conftest import WHOLE, cnn
 
 RECIPE = """\
 task: verify
-data: {source: folder, path: people, size: [24, 20], channels: 1, validation: 0.25, test: 0.25}
+data: {source: folder, path: people, size: [24, 20], channels: 1, validation: 0.17, calibration: 0.25, test: 0.25}
 augment: [mirror, {affine: {rotate: 5}}]
 model: {builder: facenet.small, filters: 4, depths: [1, 1], dimension: 16, standardised: true, mirrored: true}
 train: {epochs: 2, steps: 4, batch_size: 12, each: 3, learning_rate: 3e-3}

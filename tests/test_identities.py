@@ -140,13 +140,23 @@ def kept(rows):
 
 def test_nobody_is_in_two_splits_and_the_shares_are_of_people():
     rows = [(f"{person}/{number}", f"p{person}", None) for person in range(20) for number in range(1 + person % 3)]
-    data = people.Data(source="orl", validation=0.15, test=0.25)
+    data = people.Data(source="orl", validation=0.1, calibration=0.2, test=0.25)
     splits = people.splits_of(kept(rows), data, seed=3)
     split_of = {}
     for (_, label, _), split in zip(rows, splits, strict=True):
         assert split_of.setdefault(label, split) == split
-    assert Counter(split_of.values()) == {"train": 12, "test": 5, "validation": 3}
+    assert Counter(split_of.values()) == {"train": 9, "test": 5, "calibration": 4, "validation": 2}
     assert splits != people.splits_of(kept(rows), data, seed=4)
+
+
+@pytest.mark.parametrize(("count", "calibrating"), [(6, 0), (9, 0), (10, 3), (100, 10)])
+def test_people_who_chose_nothing_calibrate_unless_hardly_anybody_would_be_left_to_train_on(count, calibrating):
+    rows = [(f"{person}/1", f"p{person}", None) for person in range(count)]
+    found = Counter(people.splits_of(kept(rows), people.Data(source="orl"), seed=0))
+    assert found["calibration"] == calibrating
+    assert found["train"] >= 2
+    facts = {"splits": dict(found)}
+    assert people.calibration_split(facts) == ("calibration" if calibrating else "validation")
 
 
 def test_people_of_a_list_of_pairs_are_tested_and_not_learnt(tmp_path):

@@ -225,10 +225,5 @@ def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_js
         told = f"{said}, {answer.alive:.0%} alive" if answer.alive is not None else said
         table.add_row(escaped(str(file)), told, "" if answer.distance is None else f"{answer.distance:.3f}")
     console.print(table)
-    threshold = answers[0].threshold
-    if threshold:
-        how = "measured" if threshold.measured else "drawn from the strictest measured ones"
-        console.print(
-            f"[dim]the same up to {threshold.distance:.3f}: a stranger is taken for somebody at a rate of "
-            f"{threshold.far:g}, {how}; somebody known is not recognised at {threshold.frr:.2%}[/]"
-        )
+    if threshold := answers[0].threshold:
+        console.print(f"[dim]{threshold}[/]" if threshold.measured else f"[yellow]{threshold}[/]")
