@@ -149,32 +149,44 @@ def soft_suppress(
 ) -> Detections:
     """Soft suppression: a candidate's score falls by exp(−IoU² / sigma) for each better one, class by class.
 
-    Bodla et al., "Soft-NMS", 2017, equation for the Gaussian penalty. Arguments as of `suppress`; `overlap` below 1
-    leaves out what overlaps a better candidate by more.
+    Bodla et al., "Soft-NMS", 2017, figure 2 with the Gaussian penalty. Arguments as of `suppress`; `overlap` below 1
+    leaves out what overlaps a better candidate by more. TensorFlow's own operation does not: its `iou_threshold` says
+    nothing as soon as there is a penalty.
     """
-    batch, candidates, classes = tf.unstack(tf.shape(scores))
 
-    def one(pair: tuple[tf.Tensor, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
-        which, score, count = tf.raw_ops.NonMaxSuppressionV5(
-            boxes=pair[0],
-            scores=pair[1],
-            max_output_size=limit,
-            iou_threshold=overlap,
-            score_threshold=threshold,
-            soft_nms_sigma=sigma / 2,  # TensorFlow's penalty is exp(−IoU² / 2 sigma)
-            pad_to_max_output_size=True,
+    def one(picture: tuple[tf.Tensor, tf.Tensor]) -> Detections:
+        places, likely = picture[0], tf.where(picture[1] > threshold)  # rows of candidate and class
+        places, classes = tf.gather(places, likely[:, 0]), likely[:, 1]
+
+        def take(left: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+            """Take the best of all classes; what is left of its own is the less for it."""
+            best = tf.argmax(left)
+            common = iou(places, places[best])
+            share = tf.where(common > overlap, 0.0, tf.exp(-(common**2) / sigma))
+            taken = tf.range(tf.size(left, tf.int64)) == best
+            left, kept = tf.where(classes == classes[best], left * share, left), tf.where(taken, left, kept)
+            return tf.where(taken, 0.0, left), kept
+
+        found = tf.gather_nd(picture[1], likely)
+        _, kept = tf.while_loop(
+            lambda left, _: tf.reduce_max(left) > threshold,  # of nothing it is −∞
+            take,
+            (found, tf.zeros_like(found)),
+            maximum_iterations=limit,
         )
-        return tf.where(tf.range(limit) < count, which, 0), tf.where(tf.range(limit) < count, score, 0)
+        count = tf.math.count_nonzero(kept, dtype=tf.int32)
+        best, order = tf.math.top_k(kept, count)
+        rows = tf.gather(places, order), best, tf.gather(classes, order)
+        padded = (tf.pad(row, [[0, limit - count], *[[0, 0]] * (row.shape.rank - 1)]) for row in rows)
+        return Detections(*padded, count)
 
-    each = tf.reshape(tf.transpose(scores, [0, 2, 1]), [-1, candidates])
-    kinds = (tf.TensorSpec((limit,), tf.int32), tf.TensorSpec((limit,), tf.float32))
-    which, found = tf.map_fn(one, (tf.repeat(boxes, classes, axis=0), each), fn_output_signature=kinds)
-    which, found = (tf.reshape(values, [batch, classes * limit]) for values in (which, found))
-    best, place = tf.math.top_k(found, limit)
-    real = best > 0
-    kept = tf.where(real[..., None], tf.gather(boxes, tf.gather(which, place, batch_dims=1), batch_dims=1), 0)
-    named = tf.where(real, tf.cast(place // limit, tf.int64), 0)
-    return Detections(kept, best, named, tf.reduce_sum(tf.cast(real, tf.int32), axis=1))
+    signature = Detections(
+        tf.TensorSpec((limit, 4)),
+        tf.TensorSpec((limit,)),
+        tf.TensorSpec((limit,), tf.int64),
+        tf.TensorSpec((), tf.int32),
+    )
+    return tf.map_fn(one, (boxes, scores), fn_output_signature=signature)
 
 
 def letterbox(boxes: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:

@@ -16,17 +16,54 @@ import numpy as np
 from keras import layers
 
 from cnn_keras import models, slots
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from cnn_keras.models import yolo
 
 SIDE = 416  # what is written of a network whose sides are open
 VERSION = (0, 2, 0)  # major, minor, revision, of the files we write
+# What of a section shapes the network, by its kind, with Darknet's defaults; empty where there is none.
 COUNTED = {
-    "convolutional": ("filters", "size", "stride", "batch_normalize", "activation"),
-    "maxpool": ("size", "stride"),
+    "convolutional": {"filters": "1", "size": "1", "stride": "1", "batch_normalize": "0", "activation": "logistic"},
+    "maxpool": {"size": "", "stride": "1"},
+    "route": {"layers": ""},
+    "shortcut": {"from": "", "activation": "linear"},
+    "upsample": {"stride": "2"},
+    "reorg": {"stride": "1"},
+    "region": {"softmax": "0", "coords": "4"},
+    "yolo": {"scale_x_y": "1"},
 }
-COUNTED |= {"route": ("layers",), "shortcut": ("from",), "upsample": ("stride",), "reorg": ("stride",)}
-DEFAULTS = {"batch_normalize": "0", "activation": "logistic", "size": "1", "stride": "1", "filters": "1"}
+# What would shape it too, with the only value of which we build it: that of a network without such things.
+PLAIN = {
+    "convolutional": {
+        **dict.fromkeys(("xnor", "binary", "bin_output", "antialiasing", "assisted_excitation", "coordconv"), "0"),
+        **dict.fromkeys(("sway", "rotate", "stretch", "stretch_sway", "flipped", "dontload", "dontloadscales"), "0"),
+        **{"groups": "1", "dilation": "1", "reverse": "0"},
+    },
+    "maxpool": {"maxpool_depth": "0", "out_channels": "1", "antialiasing": "0", "maxpool_zero_nonmax": "0"},
+    "route": {"groups": "1", "group_id": "0"},
+    "shortcut": {"weights_type": "none", "weights_normalization": "none", "alpha": "1", "beta": "0"},
+    "upsample": {"scale": "1"},
+    "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
+    "region": {"classfix": "0", "background": "0"},
+    "yolo": {"new_coords": "0"},
+    "softmax": {"groups": "1", "temperature": "1", "spatial": "0"},
+}
+# What else may stand there: it says how to train or what to leave out of the answers, and shapes nothing.
+ASIDE = {
+    "convolutional": "pad padding cbn dot angle grad_centr",
+    "maxpool": "padding",
+    "region": "anchors num classes map max log sqrt focal_loss jitter resize rescore thresh absolute random "
+    "coord_scale object_scale noobject_scale mask_scale class_scale bias_match nms_threshold",
+    "yolo": "anchors mask num classes map max show_details max_delta counters_per_class label_smooth_eps "
+    "objectness_smooth iou_normalizer obj_normalizer cls_normalizer delta_normalizer iou_loss iou_thresh_kind beta_nms "
+    "nms_kind jitter resize focal_loss ignore_thresh truth_thresh iou_thresh random thresh nms_threshold",
+    "softmax": "noloss",
+    "cost": "type scale ratio noobj thresh",
+}
+ASIDE_EVERYWHERE = (
+    "clip learning_rate stopbackward onlyforward dont_update burnin_update train_only_bn stream wait_stream"
+)
 
 
 class Section(NamedTuple):
@@ -145,6 +182,7 @@ def load(cfg: Path, weights: Path):
     """
     sections = parse(_bytes(cfg).decode("utf-8", "replace"))
     name, arguments = describe(sections)
+    _check_keys(sections, cfg)
     network = models.build(name, **arguments)
     _compare(sections, parse(as_cfg(network)), cfg)
     if fresh := read(network, weights):
@@ -221,7 +259,7 @@ def _fill(convolution, norm, numbers: np.ndarray) -> None:
 
 def _bytes(path: Path) -> bytes:
     try:
-        return Path(path).read_bytes()
+        return input_file.read_bytes(Path(path))
     except OSError as error:
         raise Fault(f"{path} must be a file of Darknet's, got {error.strerror}", code=Fault.DATA) from None
 
@@ -232,6 +270,25 @@ def _header(data: bytes, path: Path) -> int:
         raise Fault(f"weights must be a Darknet file, got {len(data)} bytes in {path}", code=Fault.DATA)
     major, minor, _ = np.frombuffer(data, "<i4", 3)
     return 20 if 10 * major + minor >= 2 and major < 1000 and minor < 1000 else 16
+
+
+def _check_keys(sections: list[Section], cfg: Path) -> None:
+    """Refuse a key that makes another network than any of ours, or that we do not know to make none."""
+    for place, section in enumerate(sections[1:]):
+        plain = PLAIN.get(section.kind, {})
+        known = {*COUNTED.get(section.kind, ()), *ASIDE.get(section.kind, "").split(), *ASIDE_EVERYWHERE.split()}
+        for key, value in section.settings.items():
+            if key in plain and _number(value) != plain[key]:
+                wanted = f"have {key}={plain[key]}"
+            elif key not in plain and key not in known and section.kind in COUNTED:
+                wanted = "have no unknown key"
+            else:
+                continue
+            raise Fault(
+                f"cfg must {wanted} in layer {place} [{section.kind}], got {key}={value} in {cfg}: its network may "
+                "not be the one that would be built",
+                code=Fault.DATA,
+            )
 
 
 def _compare(given: list[Section], ours: list[Section], cfg: Path) -> None:
@@ -248,25 +305,39 @@ def _compare(given: list[Section], ours: list[Section], cfg: Path) -> None:
 
 def _essence(section: Section, place: int) -> str:
     """What of a section shapes the network, in words; references to other layers counted from the first."""
-    keys = COUNTED.get(section.kind, ())
-    found = {key: section.settings.get(key, DEFAULTS.get(key, "")).replace(" ", "") for key in keys}
+    counted = COUNTED.get(section.kind, {})
+    found = {key: _number(section.settings.get(key, default)) for key, default in counted.items()}
     for key in ("layers", "from"):
         if key in found:
             numbers = [int(number) for number in found[key].split(",")]
             found[key] = ",".join(str(number + place if number < 0 else number) for number in numbers)
+    if section.kind == "maxpool":
+        found["size"] = found["size"] or found["stride"]
+        found["padding"] = section.settings.get("padding", str(int(found["size"]) - 1))
+    if section.kind == "convolutional":
+        padded = _number(section.settings.get("pad", "0")) != "0"
+        found["padding"] = str(int(found["size"]) // 2) if padded else section.settings.get("padding", "0")
     return " ".join([f"[{section.kind}]", *(f"{key}={value}" for key, value in found.items())])
+
+
+def _number(value: str) -> str:
+    """A setting in one spelling: "1.0" and "1" are the same."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value.replace(" ", "")
 
 
 # Writing
 
 
-def save(network, cfg: Path, weights: Path) -> None:
-    """Write both files of a network of ours, which Darknet and OpenCV can read.
+def save(network, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
+    """Write both files of a network of ours, which Darknet and OpenCV can read; `threshold` as of `as_cfg`.
 
     Raises:
         Fault: when Darknet has no word for a layer of it.
     """
-    text = as_cfg(network)
+    text = as_cfg(network, threshold=threshold)
     for path, data in ((Path(weights), as_weights(network)), (Path(cfg), text.encode())):
         unfinished = path.with_name(f".{path.name}.unfinished")
         unfinished.write_bytes(data)
@@ -304,8 +375,13 @@ def _convolutions(network) -> list[tuple]:
     return found
 
 
-def as_cfg(network) -> str:
+def as_cfg(network, *, threshold: float = 0.0) -> str:
     """The `.cfg` of a network: its layers in the order of its convolutions, anchors in pixels or, of v2, in cells.
+
+    Args:
+        network: one of the builders of `cnn_keras.models.darknet` or `cnn_keras.models.yolo`.
+        threshold: OpenCV sets scores of at most this to 0. Darknet's own detector is told its threshold when it is
+            called; it trains v2 with this one, for which its authors have 0.6: write that before you train there.
 
     Raises:
         Fault: when Darknet has no word for a layer of it.
@@ -317,6 +393,8 @@ def as_cfg(network) -> str:
         from_ = [numbers[name] for name in inputs]
         last = len(sections) - 2
         kind, settings = _words(layer, [number - last - 1 for number in from_], network)
+        if kind in ("region", "yolo"):
+            settings["thresh"] = f"{threshold:g}"
         if kind in ("alias", "setting"):
             if kind == "setting":
                 sections[from_[0] + 1].settings.update(settings)
@@ -389,7 +467,7 @@ def _end(grid, network) -> tuple[str, dict]:
     if grid.softmax:
         if grid.reach != 1:
             raise Fault("objective must be squared in Darknet's files of v2, got one whose centres leave their cells")
-        return "region", {**settings, "coords": 4, "softmax": 1, "absolute": 1, "bias_match": 1, "thresh": 0.6}
+        return "region", {**settings, "coords": 4, "softmax": 1, "absolute": 1, "bias_match": 1}
     start = sum(len(each.anchors) for each in grids if each.stride < grid.stride)
     mask = ",".join(str(start + number) for number in range(len(grid.anchors)))
     return "yolo", {"mask": mask, **settings, "ignore_thresh": slots.IGNORED, "scale_x_y": grid.reach}

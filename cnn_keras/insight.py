@@ -420,8 +420,8 @@ def _tapped(model, path=None, *, straight=False):
     def tapped(images):
         seen = {}
         outputs = _through(model, [images], seen, twin)
-        answer = tf.cast(seen[main] if main else keras.tree.flatten(outputs)[0], tf.float32)
-        return answer if path is None else (tf.cast(seen[path], tf.float32), answer)
+        answer = seen[main] if main else tf.cast(keras.tree.flatten(outputs)[0], tf.float32)
+        return answer if path is None else (seen[path], answer)
 
     return tapped
 
@@ -437,9 +437,10 @@ def _graph(function, shape, *further):
 def _through(model, inputs, seen, twins, prefix=""):
     """The model's outputs; those of every layer, nested ones as well, go into `seen` by their path.
 
-    A layer that has a twin leaves what that answers instead. The layers are called one by one, so that images of
-    floats pass where the model takes integers, and with them a gradient. `_run_through_graph` is the seam that
-    `anatomy` explains.
+    What is left is in single precision, and what goes on is made of it, so that a gradient reaches it whatever the
+    layers compute in. A layer that has a twin leaves what that answers instead. The layers are called one by one, so
+    that images of floats pass where the model takes integers, and with them a gradient. `_run_through_graph` is the
+    seam that `anatomy` explains.
     """
 
     def visit(operation):
@@ -449,8 +450,10 @@ def _through(model, inputs, seen, twins, prefix=""):
                 given = [value for value in keras.tree.flatten((arguments, options)) if tf.is_tensor(value)]
                 return _through(operation, given, seen, twins, f"{path}/")
             outputs = operation(*arguments, **options)
-            seen[path] = keras.tree.flatten(twins[path](*arguments) if path in twins else outputs)[0]
-            return outputs
+            first, *others = keras.tree.flatten(outputs)
+            single = tf.cast(first, tf.float32)
+            seen[path] = tf.cast(twins[path](*arguments), tf.float32) if path in twins else single
+            return keras.tree.pack_sequence_as(outputs, [tf.cast(single, first.dtype), *others])
 
         return call
 

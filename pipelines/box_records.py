@@ -201,7 +201,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     import numpy as np
     import tensorflow as tf
 
-    from cnn_keras.data import records
+    from cnn_keras.data import encoded, records
     from pipelines import box_sizes, charts, drawing, overlays, pictures
 
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
@@ -210,7 +210,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     read = records.read(folder, "train", features=records.boxed(*recorded(facts)))
     step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
     for example in read.shard(step, 0).take(SAMPLES):
-        image = tf.io.decode_image(example["image"], channels=3, expand_animations=False).numpy()
+        image = encoded.pixels(example["image"].numpy())
         if data.masks:
             image = overlays.numbered(image, tf.io.decode_png(example["mask"], channels=1)[..., 0].numpy())
         height, width = image.shape[:2]

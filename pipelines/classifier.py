@@ -140,8 +140,6 @@ def assemble(
     logits = network(normalized)
     if isinstance(logits, dict):  # named here once more, because Keras tells losses apart by the last layers' names
         logits = {head: keras.layers.Identity(dtype="float32", name=head)(value) for head, value in logits.items()}
-    elif recipe.train.mixed_precision:
-        logits = keras.layers.Identity(dtype="float32", name="logits")(logits)
     return keras.Model(entry, logits, name=recipe.name)
 
 
@@ -239,13 +237,9 @@ def training_of(run: "Run") -> Training:
 
 def begun(run: "Run", training: Training) -> "keras.Model":
     """The model at the start of a training: seeds and number format are set as the recipe says."""
-    import keras
-
     from pipelines import fit
 
-    settings: Train = run.recipe.train
-    fit.seed_everything(run.recipe.seed, deterministic=settings.deterministic)
-    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    fit.set_up(run.recipe.seed, run.recipe.train)
     return training.assembled()
 
 

@@ -4,10 +4,14 @@ Two classifiers that answered for the same test examples are compared by McNemar
 examples that both have right, or both wrong, say nothing; if the two were equally good, each of the others would be
 right in either with probability one half. A small p says that so lopsided a split is unlikely to be luck; it does
 not know of the luck of the seed – train several seeds to know that.
+
+Test examples are the same where their content is: the digests that `prepare` wrote, not the paths, which change when
+a folder is moved or renamed.
 """
 
 import csv
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,16 +29,40 @@ if TYPE_CHECKING:
 NOISE = 0.05  # p below this is called a real difference
 
 
+Key = tuple[str, int]  # of an example: what it is known by, and how many of the same came before it
+
+
 @dataclass(frozen=True)
 class Measured:
-    """A run that has been evaluated: its settings, its report and, by the test example's id, truth and answer."""
+    """A run that has been evaluated: its settings, its report and, by the test example, truth and answer.
+
+    `examples` are the digests of content of all prepared data by id; "" in a run of before they were written.
+    """
 
     name: str
     settings: dict[str, Any]
     report: dict[str, Any]
-    data: str  # digest of the prepared data
-    seconds: float  # of training
-    answers: dict[str, tuple[str, str]]
+    examples: dict[str, str]
+    seconds: float  # of all epochs, also those before a training was resumed
+    answers: list[tuple[str, str, str]]  # id, truth, answer
+
+    def answered(self, *, by_content: bool) -> dict[Key, tuple[str, str]]:
+        """Truth and answer by what each example is known by: the digest of its content, or its id."""
+        return dict(
+            zip(
+                _numbered(self.examples[name] if by_content else name for name, _, _ in self.answers),
+                ((truth, answer) for _, truth, answer in self.answers),
+                strict=True,
+            )
+        )
+
+    def data(self, *, by_content: bool) -> Counter[str]:
+        """What was prepared, in whatever split: how often each content, or each id, is in it."""
+        return Counter(self.examples.values() if by_content else self.examples)
+
+    @property
+    def known_by_content(self) -> bool:
+        return all(self.examples.get(name) for name, _, _ in self.answers)
 
 
 @dataclass(frozen=True)
@@ -63,10 +91,14 @@ def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
     keys = sorted(set().union(*(run.settings for run in measured)))
     differing = [key for key in keys if len({str(run.settings.get(key)) for run in measured}) > 1]
     first, *others = measured
+    by_content = all(run.known_by_content for run in measured)
+    tested = [run.answered(by_content=by_content) for run in measured]
     return {
         "runs": [run.name for run in measured],
         "settings": {key: [run.settings.get(key) for run in measured] for key in differing},
-        "same_data": len({run.data for run in measured}) == 1,
+        "same_data": all(run.data(by_content=by_content) == first.data(by_content=by_content) for run in others),
+        "same_test": all(keys.keys() == tested[0].keys() for keys in tested),
+        "matched_by": "content" if by_content else "path",
         "metrics": {
             key: [run.report.get(key) for run in measured]
             for key in first.report
@@ -74,7 +106,7 @@ def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
         },
         "accuracy_interval": [run.report["accuracy_interval"] for run in measured],
         "training_seconds": [run.seconds for run in measured],
-        "differences": [asdict(mcnemar(first, other)) for other in others],
+        "differences": [asdict(mcnemar(first, other, by_content=by_content)) for other in others],
     }
 
 
@@ -85,7 +117,7 @@ def read(reference: str, runs: Path) -> Measured:
         Fault: there is no such run, it has not been evaluated, or it does not classify.
     """
     folder = stages.run_folder(reference, runs)
-    evaluated, trained = folder / "evaluate", folder / "train"
+    evaluated = folder / "evaluate"
     if not (evaluated / stages.MANIFEST).is_file():
         done = (path.parent.parent for path in runs.glob(f"*/*/evaluate/{stages.MANIFEST}"))
         there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in done))
@@ -100,28 +132,44 @@ def read(reference: str, runs: Path) -> Measured:
         reader = csv.DictReader(file)
         if not {"id", "truth", "prediction"} <= set(reader.fieldnames or ()):
             raise Fault(f"RUNS must be those of classifiers, got {reference} of the task {folder.parent.name}")
-        answers = {row["id"]: (row["truth"], row["prediction"]) for row in reader}
+        answers = [(row["id"], row["truth"], row["prediction"]) for row in reader]
     return Measured(
         f"{folder.parent.name}/{folder.name}",
         {key: value for key, value in recipes.flatten(settings).items() if key != "name"},
         stages.read_json(evaluated / "report.json"),
-        str(stages.read_json(folder / "prepare" / stages.MANIFEST)["facts"]["digest"]),
-        float(stages.read_json(trained / stages.MANIFEST)["seconds"]),
+        {row["id"]: row.get("sha256") or "" for row in _rows(folder / "prepare" / "split.csv")},
+        sum(float(row["seconds"]) for row in _rows(folder / "train" / "history.csv")),
         answers,
     )
 
 
-def mcnemar(first: Measured, second: Measured) -> Difference:
-    """The exact test on the examples with the same id and truth in both."""
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _numbered(names: Iterable[str]) -> list[Key]:
+    """Each name with its number among those that are the same: copies stay examples of their own."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for name in names:
+        keys.append((name, seen[name]))
+        seen[name] += 1
+    return keys
+
+
+def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Difference:
+    """The exact test on the examples that are the same, and have the same truth, in both."""
     from scipy.stats import binomtest  # type: ignore[import-untyped]
 
+    one, other = (run.answered(by_content=by_content) for run in (first, second))
     shared = [
-        (truth == answer, truth == second.answers[name][1])
-        for name, (truth, answer) in first.answers.items()
-        if name in second.answers and second.answers[name][0] == truth
+        (truth == answer, truth == other[key][1])
+        for key, (truth, answer) in one.items()
+        if key in other and other[key][0] == truth
     ]
-    only_first = sum(one and not other for one, other in shared)
-    only_second = sum(other and not one for one, other in shared)
+    only_first = sum(right and not also for right, also in shared)
+    only_second = sum(also and not right for right, also in shared)
     decided = only_first + only_second
     p = float(binomtest(only_first, decided, 0.5).pvalue) if decided else 1.0
     return Difference(first.name, second.name, len(shared), only_first, only_second, p)
@@ -145,8 +193,14 @@ def show(found: dict[str, Any], console: "Console") -> None:
             table.add_row("[dim]95 % interval[/]", *intervals)
     table.add_row("training", *(f"{seconds:,.0f} s" for seconds in found["training_seconds"]))
     console.print(table)
-    if not found["same_data"]:
-        console.print("[yellow]not the same data[/]: only test examples that both have are compared below")
+    if not found["same_test"]:
+        what = "not the same split of the same data" if found["same_data"] else "not the same data"
+        console.print(f"[yellow]{what}[/]: only test examples that both have are compared below")
+    if found["matched_by"] == "path":
+        console.print(
+            "[yellow]test examples are matched by their paths[/]: a run was prepared before digests of content were "
+            "kept; `cnn prepare RECIPE --force` writes them"
+        )
     for difference in found["differences"]:
         console.print(sentence(Difference(**difference)))
 

@@ -28,24 +28,30 @@ class Suppress(Section):
     """What of a detector's candidates is kept."""
 
     threshold: Share = 0.3  # the least score
-    overlap: Share = 0.5  # of two boxes of one class above this IoU, the likelier stays
+    overlap: Share | None = None  # of two boxes of one class above this IoU, the likelier stays; 0.5, and 1 if `soft`
     limit: Positive = 100  # boxes in one picture
     soft: Annotated[float, Field(gt=0)] | None = None  # σ of soft suppression: what overlaps loses score, and stays
 
     @property
     def said(self) -> str:
         """For the foot of a figure."""
-        how = f"soft NMS of σ {self.soft:g}" if self.soft else f"NMS at IoU {self.overlap:g}"
+        how = f"NMS at IoU {self._overlap:g}"
+        if self.soft:
+            how = f"soft NMS of σ {self.soft:g}" + (f" and at IoU {self._overlap:g}" if self._overlap < 1 else "")
         return f"scores from {self.threshold:g}, {how}, {self.limit} boxes at most"
 
     def __call__(self, candidates: "tf.Tensor", scores: "tf.Tensor") -> "Detections":
         """What stays of candidates, as of `cnn_keras.boxes.suppress`."""
         from cnn_keras import boxes
 
-        settings = {"threshold": self.threshold, "limit": self.limit}
+        settings = {"threshold": self.threshold, "limit": self.limit, "overlap": self._overlap}
         if self.soft:
             return boxes.soft_suppress(candidates, scores, sigma=self.soft, **settings)
-        return boxes.suppress(candidates, scores, overlap=self.overlap, **settings)
+        return boxes.suppress(candidates, scores, **settings)
+
+    @property
+    def _overlap(self) -> float:
+        return (1.0 if self.soft else 0.5) if self.overlap is None else self.overlap
 
 
 class Reader:

@@ -261,7 +261,6 @@ def write_embedder(
     `false_accept_bound` that is sure and the number of `calibration_people`, int32, it rests on. `match` takes
     `left` and `right`, float32 (N, dimension), for whoever has embeddings already, and gives `distance`.
     """
-    import keras
     import tensorflow as tf
 
     from cnn_keras.data.alignment import upright
@@ -291,28 +290,21 @@ def write_embedder(
         told = {name: tf.fill(tf.shape(distance), tf.constant(rates[name], kind)) for name, kind in kinds.items()}
         return {"distance": distance, "same": distance <= told["threshold"], **told}
 
-    archive = keras.export.ExportArchive()
-    archive.track(embedding)
-    archive.track(matcher)
-    if landmarks is not None:
-        archive.track(landmarks.model)
     strings = {
         name: tf.TensorSpec((None,), tf.string, name=name)
         for name in ("image_bytes", "left_image_bytes", "right_image_bytes")
     }
     tensor = tf.TensorSpec((None, *image.shape), tf.uint8, name="image")
-    for signature in ("serving_default", "embed"):
-        archive.add_endpoint(
-            signature, lambda image_bytes: {"embedding": read(image_bytes)}, input_signature=[strings["image_bytes"]]
-        )
-    archive.add_endpoint("serving_tensor", lambda image: {"embedding": vectors(image)}, input_signature=[tensor])
-    both = [strings["left_image_bytes"], strings["right_image_bytes"]]
-    archive.add_endpoint("verify", verify, input_signature=both)
     sides = [tf.TensorSpec((None, embedding.output.shape[-1]), tf.float32, name=side) for side in ("left", "right")]
-    archive.add_endpoint(
-        "match", lambda left, right: {"distance": matcher({"left": left, "right": right})}, input_signature=sides
-    )
-    archive.write_out(str(folder), verbose=False)
+    embed = (lambda image_bytes: {"embedding": read(image_bytes)}, [strings["image_bytes"]])
+    signatures: savedmodel.Signatures = {
+        "serving_default": embed,
+        "embed": embed,
+        "serving_tensor": (lambda image: {"embedding": vectors(image)}, [tensor]),
+        "verify": (verify, [strings["left_image_bytes"], strings["right_image_bytes"]]),
+        "match": (lambda left, right: {"distance": matcher({"left": left, "right": right})}, sides),
+    }
+    savedmodel.write(folder, signatures)
 
 
 def compare_embedder(

@@ -28,19 +28,27 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
+    from pipelines.painting import Paint
+
 Row = dict[str, float]
 TIMINGS = ("seconds", "images_per_second", "input_share")
 UNMEASURED = ("learning_rate", *TIMINGS)  # what a row of the history holds besides losses and metrics
 
 
-def seed_everything(seed: int, *, deterministic: bool = True) -> None:
-    """Python's, NumPy's and Keras's generators from one seed; with `deterministic`, the same weights twice."""
+def set_up(seed: int, settings: "Train | Paint", *, half: str = "float16") -> None:
+    """Make the process ready for a training: generators from one seed, determinism and number format as it wants them.
+
+    All of them are the process's; `startup.numerics` puts back what was there before.
+
+    Args:
+        half: the number format that mixed precision computes in.
+    """
     import keras
-    import tensorflow as tf
+    from tensorflow.python.framework import config
 
     keras.utils.set_random_seed(seed)
-    if deterministic:
-        tf.config.experimental.enable_op_determinism()
+    (config.enable_op_determinism if settings.deterministic else config.disable_op_determinism)()
+    keras.config.set_dtype_policy(f"mixed_{half}" if settings.mixed_precision else "float32")
 
 
 def fit(

@@ -165,16 +165,16 @@ def progress(console: Console) -> Progress:
 def _examined(item: "Item") -> Examined:
     import tensorflow as tf
 
-    from cnn_keras.data.encoded import Unreadable, plain, reason
+    from cnn_keras.data.encoded import Unreadable, pixels, plain, reason
 
     try:
         data, notes = plain(item.read())
-        pixels = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+        found = pixels(data)
     except OSError as error:
         return Examined(None, [Problem("unreadable", item.id, f"{error.strerror or error}: {error.filename}")])
     except Unreadable as error:
         return Examined(None, [Problem(error.kind, item.id, str(error))])
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         return Examined(None, [Problem("undecodable", item.id, reason(error))])
-    digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()
-    return Examined(digest, [Problem(note, item.id) for note in notes], tuple(pixels.shape[:2]))
+    digest = hashlib.sha256(repr(found.shape).encode() + found.tobytes()).hexdigest()
+    return Examined(digest, [Problem(note, item.id) for note in notes], tuple(found.shape[:2]))

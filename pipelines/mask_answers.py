@@ -73,16 +73,11 @@ def write(segmenter: Segmenter, folder: Path, *, names: Sequence[str]) -> None:
     the legend, `shares` float32 (N, K) of the pixels, and `confidence` float32 (N, K), the mean probability where the
     class was said.
     """
-    import keras
-
-    archive = keras.export.ExportArchive()
-    archive.track(segmenter.model)
-    add = _add_pictures if segmenter.data.axes == 2 else _add_volumes
-    add(archive, segmenter, names)
-    archive.write_out(str(folder), verbose=False)
+    of = _of_pictures if segmenter.data.axes == 2 else _of_volumes
+    savedmodel.write(folder, of(segmenter, names))
 
 
-def _add_pictures(archive: Any, segmenter: Segmenter, names: Sequence[str]) -> None:
+def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
     import tensorflow as tf
 
     from cnn_keras.data.encoded import decode
@@ -107,11 +102,10 @@ def _add_pictures(archive: Any, segmenter: Segmenter, names: Sequence[str]) -> N
 
     strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
     tensor = [tf.TensorSpec((None, None, None, channels), tf.uint8, name="image")]
-    archive.add_endpoint("serving_default", from_bytes, input_signature=strings)
-    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
+    return {"serving_default": (from_bytes, strings), "serving_tensor": (from_tensor, tensor)}
 
 
-def _add_volumes(archive: Any, segmenter: Segmenter, names: Sequence[str]) -> None:
+def _of_volumes(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
     import tensorflow as tf
 
     channels, count = segmenter.data.channels, len(names)
@@ -129,7 +123,7 @@ def _add_volumes(archive: Any, segmenter: Segmenter, names: Sequence[str]) -> No
         return _with_legend(tf.map_fn(one, volume, fn_output_signature=kinds), names)
 
     spec = [tf.TensorSpec((None, None, None, None, channels), tf.float32, name="volume")]
-    archive.add_endpoint("serving_default", from_tensor, input_signature=spec)
+    return {"serving_default": (from_tensor, spec)}
 
 
 def _summed(said: "Said", count: int) -> dict[str, Any]:

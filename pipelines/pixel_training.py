@@ -24,14 +24,11 @@ DRAWN = 12  # augmented pictures on the sheet
 
 def train(run: "Run", folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Train what is to be trained before, and then the network of the recipe; leave `model.keras` of each."""
-    import keras
-
     from pipelines import fit
 
     recipe = run.recipe
     settings: segmenter.Train = recipe.train
-    fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
-    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    fit.set_up(recipe.seed, settings)
     held = maps.store(run, "train") if recipe.data.fit == "patch" else None
     augmented = augmentation(recipe, lambda: (one.image[None] for one in maps.of_run(run, "train")))
     model, done = None, 0

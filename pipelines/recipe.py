@@ -119,7 +119,7 @@ class Train(Section):
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
     mixed_precision: bool = False
-    xla: bool = False
+    xla: bool = False  # only with deterministic: false
     steps_per_execution: Positive = 1
     deterministic: bool = True  # the same weights twice; costs some speed on a GPU
 
@@ -131,6 +131,8 @@ class Train(Section):
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
         if self.focal_gamma and self.label_smoothing:
             raise ValueError("focal_gamma does not go with label_smoothing")
+        if self.xla and self.deterministic:
+            raise ValueError("xla goes with deterministic: false: Keras leaves XLA out where it is to be deterministic")
         if self.schedule == "plateau" and self.warmup_epochs:
             raise ValueError("warmup_epochs does not go with schedule: plateau")
         return self

@@ -1,6 +1,7 @@
 """What a pipeline has to tell about itself, in words that MLflow accepts, written into its journal."""
 
 import getpass
+import hashlib
 import json
 import logging
 import math
@@ -9,7 +10,8 @@ import re
 import sys
 import time
 import uuid
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,7 +53,7 @@ class Recorder:
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings, nested or flat: {"train": {"patience": None}} is told as train.patience = null."""
-        self._tell("params", values={clean(key): _text(value) for key, value in _pairs(values)})
+        self._tell("params", values={key: _text(value) for key, value in distinct(_pairs(values)).items()})
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
         """Numbers of one step (an epoch), told in one batch; NaN and infinities are kept and show as gaps."""
@@ -129,15 +131,32 @@ def clean(name: str) -> str:
     return "/".join(part for part in parts if part.strip("."))[:NAME_LIMIT].rstrip("/") or "_"
 
 
+def distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
+    """Values by their cleaned names, of which those that would be one are told apart by digits of the name's digest.
+
+    "cat (a)" and "cat [a]", told together, become "cat _a-738fff" and "cat _a-a38d02".
+    """
+    named = dict(pairs)
+    common = Counter(map(clean, named))
+    found = {}
+    for name, value in named.items():
+        key = clean(name)
+        if common[key] > 1 and key != name:
+            digits = hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:6]
+            key = f"{key[: NAME_LIMIT - 7]}-{digits}"
+        found[key] = value
+    return found
+
+
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, Any]]:
     return [(key, value) for key, value in flatten(values).items() if key]
 
 
 def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
     numbers = {}
-    for key, value in _pairs(values):
+    for key, value in distinct(_pairs(values)).items():
         try:
-            numbers[clean(key)] = float(value)
+            numbers[key] = float(value)
         except (TypeError, ValueError):
             log.warning("metric %s is left out: it must be a number, got %r", key, value)
     return numbers
@@ -149,7 +168,7 @@ def _text(value: Any) -> str:
 
 
 def _tags(values: Mapping[str, Any]) -> dict[str, str]:
-    return {clean(key): str(value)[:TAG_LIMIT] for key, value in values.items()}
+    return {key: str(value)[:TAG_LIMIT] for key, value in distinct(values.items()).items()}
 
 
 def _user() -> str:

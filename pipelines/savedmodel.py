@@ -16,10 +16,12 @@ from pipelines.stages import run_folder, versions, write_text
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
     from cnn_keras.data.batch import Shape
     from pipelines.stages import Run
 
+Signatures = Mapping[str, tuple[Callable[..., Any], list["tf.TensorSpec"]]]  # functions, and what they take, by name
 Answer = Callable[["keras.Model", Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
 
 COMPARED = 256  # images on which the exported model must agree
@@ -49,6 +51,19 @@ def newest(folder: Path) -> Path:
     return folder / str(next_version(folder) - 1)
 
 
+def write(folder: Path, signatures: Signatures) -> None:
+    """Write the SavedModel whose `signatures` these are, with every variable that they use.
+
+    Models are not tracked: Keras 3.15 stores the variables of one that is a second time.
+    """
+    import keras
+
+    archive = keras.export.ExportArchive()
+    for name, (function, taken) in signatures.items():
+        archive.add_endpoint(name, function, input_signature=taken)
+    archive.write_out(str(folder), verbose=False)
+
+
 def probabilities(model: "keras.Model", images: Any) -> Any:
     """What the model makes of images, uint8 (N, height, width, channels): float32 (N, classes)."""
     import tensorflow as tf
@@ -66,7 +81,6 @@ def write_classifier(
     `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
     and `scores` (N, classes), the likeliest first.
     """
-    import keras
     import tensorflow as tf
 
     from cnn_keras.data.encoded import decode
@@ -91,14 +105,14 @@ def write_classifier(
         scores, order = tf.math.top_k(from_bytes(features["image_bytes"])["probabilities"], k=len(names))
         return {"classes": tf.gather(labels, order), "scores": scores}
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     strings = {name: [tf.TensorSpec((None,), tf.string, name=name)] for name in ("image_bytes", "inputs")}
     tensor = [tf.TensorSpec((None, *image.shape), tf.uint8, name="image")]
-    archive.add_endpoint("serving_default", from_bytes, input_signature=strings["image_bytes"])
-    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
-    archive.add_endpoint("serving_classify", classify, input_signature=strings["inputs"])
-    archive.write_out(str(folder), verbose=False)
+    signatures = {
+        "serving_default": (from_bytes, strings["image_bytes"]),
+        "serving_tensor": (from_tensor, tensor),
+        "serving_classify": (classify, strings["inputs"]),
+    }
+    write(folder, signatures)
 
 
 def write_tensor_classifier(
@@ -110,7 +124,6 @@ def write_tensor_classifier(
     `cnn_keras.data.grids.frame`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
     and `label` string (N,); `serving_ranked` gives `classes` and `scores` (N, classes), the likeliest first.
     """
-    import keras
     import tensorflow as tf
 
     from cnn_keras.data.grids import frame
@@ -128,11 +141,7 @@ def write_tensor_classifier(
         return {"classes": tf.gather(labels, order), "scores": scores}
 
     spec = tf.TensorSpec((None,) * len(shape) + (shape[-1],), tf.float32, name=tensor)
-    archive = keras.export.ExportArchive()
-    archive.track(model)
-    archive.add_endpoint("serving_default", from_tensor, input_signature=[spec])
-    archive.add_endpoint("serving_ranked", ranked, input_signature=[spec])
-    archive.write_out(str(folder), verbose=False)
+    write(folder, {"serving_default": (from_tensor, [spec]), "serving_ranked": (ranked, [spec])})
 
 
 def write_seer(
@@ -156,7 +165,6 @@ def write_seer(
         proposals: both signatures take `proposals` too, float32 (N, P, 4), in [0, 1] of the picture as it came; those
             of the framed ones are given to `answer`.
     """
-    import keras
     import tensorflow as tf
 
     from cnn_keras import boxes
@@ -182,15 +190,15 @@ def write_seer(
         moved = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []
         return answer(images, sizes, *moved)
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
     tensor = tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")
     more = [tf.TensorSpec((None, None, 4), tf.float32, name="proposals")] if proposals else []
     decoded = partial(decode, channels=shape.channels)
-    for name, read, spec in (("serving_default", decoded, strings), ("serving_tensor", tf.identity, tensor)):
-        archive.add_endpoint(name, partial(each, read), input_signature=[spec, *more])
-    archive.write_out(str(folder), verbose=False)
+    signatures = {
+        "serving_default": (partial(each, decoded), [strings, *more]),
+        "serving_tensor": (partial(each, tf.identity), [tensor, *more]),
+    }
+    write(folder, signatures)
 
 
 def compare_classifier(

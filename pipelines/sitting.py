@@ -43,7 +43,7 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
         partial.mkdir(parents=True)
         motifs.prepare(data, partial, learns=False, seed=seed, console=console)
         stages.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
-    fit.seed_everything(seed, deterministic=settings.deterministic)
+    fit.set_up(seed, settings, half="bfloat16")
     facts = stages.read_json(partial / "data.json")
     objective, _ = exhibition.objective_of(settings.loss, partial, console=console)
     painter = exhibition.painter_of(data, partial, settings, objective, seed=seed)

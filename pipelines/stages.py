@@ -25,7 +25,7 @@ from rich.console import Console
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
-from pipelines.startup import load_tensorflow
+from pipelines.startup import load_tensorflow, numerics
 
 MANIFEST = "manifest.json"
 STATE = "state.npz"  # what an interrupted training goes on from
@@ -124,7 +124,8 @@ def prepared(run: Run) -> Iterator[None]:
     with locked(run.folder):
         run_stage(run, STAGES["prepare"], force=False, extend=0)
         run.check()
-        yield
+        with numerics():
+            yield
 
 
 def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
@@ -149,7 +150,8 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     resumed = _open(partial, final, stage, inputs | target, force=force)
     if stage.name == "train" and not resumed:
         begin_tracking(run)
-    facts = getattr(run.task, stage.name)(run, partial, **target)
+    with numerics():
+        facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
         "stage": stage.name,
         "inputs": inputs,

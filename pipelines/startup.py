@@ -16,6 +16,20 @@ def load_tensorflow(console: Console) -> None:
 
 
 @contextmanager
+def numerics() -> Iterator[None]:
+    """Put back Keras's number format and TensorFlow's determinism, which are the process's: a training sets its own."""
+    import keras
+    from tensorflow.python.framework import config
+
+    policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
+    try:
+        yield
+    finally:
+        keras.config.set_dtype_policy(policy)
+        (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
+
+
+@contextmanager
 def silent_libraries() -> Iterator[None]:
     """Let the file descriptor of stderr look away.
 

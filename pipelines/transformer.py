@@ -192,7 +192,6 @@ def write_transformer(model: "keras.Model", folder: Path, *, styles: Sequence[st
     With several styles both are in the first, there is a signature of bytes for each by its name, and `blend` takes
     `style` too, float32 (N, styles): shares that are divided by their sum.
     """
-    import keras
     import tensorflow as tf
 
     from cnn_keras.data.encoded import decode
@@ -230,18 +229,13 @@ def write_transformer(model: "keras.Model", folder: Path, *, styles: Sequence[st
         files = tf.map_fn(lambda row: one(*row), given, fn_output_signature=signature, parallel_iterations=1)
         return {"painting_bytes": files}
 
-    archive = keras.export.ExportArchive()
-    archive.track(model)
     strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
     tensor = [tf.TensorSpec((None, None, None, 3), tf.uint8, name="image")]
-    archive.add_endpoint("serving_default", of(0), input_signature=strings)
-    archive.add_endpoint("serving_tensor", from_tensor, input_signature=tensor)
+    signatures = {"serving_default": (of(0), strings), "serving_tensor": (from_tensor, tensor)}
     if many > 1:
-        for number, name in enumerate(styles):
-            archive.add_endpoint(name, of(number), input_signature=strings)
-        shares = tf.TensorSpec((None, many), tf.float32, name="style")
-        archive.add_endpoint("blend", blend, input_signature=[*strings, shares])
-    archive.write_out(str(folder), verbose=False)
+        signatures |= {name: (of(number), strings) for number, name in enumerate(styles)}
+        signatures["blend"] = (blend, [*strings, tf.TensorSpec((None, many), tf.float32, name="style")])
+    savedmodel.write(folder, signatures)
 
 
 def compare_transformer(

@@ -125,7 +125,8 @@ def brute_force(box, score, *, threshold, overlap_most, limit):
     return sorted(kept, key=lambda one: -one[1])[:limit]
 
 
-def soft_force(box, score, *, threshold, limit, sigma):
+def soft_force(box, score, *, threshold, overlap_most, limit, sigma):
+    """The same of soft suppression: the paper's figure 2, which drops what overlaps by more than `overlap_most`."""
     kept = []
     for number in range(score.shape[1]):
         left = {row: float(value) for row, value in enumerate(score[:, number]) if value > threshold}
@@ -133,8 +134,9 @@ def soft_force(box, score, *, threshold, limit, sigma):
             best = max(left, key=left.__getitem__)
             value = left.pop(best)
             kept.append((number, value, best))
-            left = {row: one * math.exp(-(overlap(box[row], box[best]) ** 2) / sigma) for row, one in left.items()}
-            left = {row: one for row, one in left.items() if one > threshold}
+            common = {row: overlap(box[row], box[best]) for row in left}
+            left = {row: left[row] * math.exp(-(share**2) / sigma) for row, share in common.items()}
+            left = {row: one for row, one in left.items() if one > threshold and common[row] <= overlap_most}
     return sorted(kept, key=lambda one: -one[1])[:limit]
 
 
@@ -147,18 +149,14 @@ def candidates():
 
 
 @pytest.mark.parametrize("limit", [5, 60])
-@pytest.mark.parametrize("soft", [False, True])
-def test_suppression_keeps_what_brute_force_keeps(candidates, limit, soft):
+@pytest.mark.parametrize(("most", "sigma"), [(0.3, None), (1.0, 0.5), (0.5, 0.5), (0.1, 0.5), (0.3, 0.05)])
+def test_suppression_keeps_what_brute_force_keeps(candidates, limit, most, sigma):
     box, score = candidates
-    if soft:
-        found = boxes.soft_suppress(box, score, threshold=0.2, sigma=0.5, limit=limit)
-    else:
-        found = boxes.suppress(box, score, threshold=0.2, overlap=0.3, limit=limit)
+    settings = {"threshold": 0.2, "overlap": most, "limit": limit, **({"sigma": sigma} if sigma else {})}
+    found = (boxes.soft_suppress if sigma else boxes.suppress)(box, score, **settings)
+    settings["overlap_most"] = settings.pop("overlap")
     for picture in range(2):
-        if soft:
-            wanted = soft_force(box[picture], score[picture], threshold=0.2, limit=limit, sigma=0.5)
-        else:
-            wanted = brute_force(box[picture], score[picture], threshold=0.2, overlap_most=0.3, limit=limit)
+        wanted = (soft_force if sigma else brute_force)(box[picture], score[picture], **settings)
         count = int(found.count[picture])
         assert count == len(wanted)
         assert limit > 10 or count == limit

@@ -11,9 +11,11 @@ from cnn_keras.fault import Fault
 from pipelines import compare
 
 
-def measured(name, rights):
-    answers = {str(number): ("a", "a" if right else "b") for number, right in enumerate(rights)}
-    return compare.Measured(name, {}, {}, "", 0.0, answers)
+def measured(name, rights, digests=None):
+    answers = [(f"{name}/{number}", "a", "a" if right else "b") for number, right in enumerate(rights)]
+    contents = digests or [f"content {number}" for number in range(len(rights))]
+    examples = dict(zip((answer[0] for answer in answers), contents, strict=True))
+    return compare.Measured(name, {}, {}, examples, 0.0, answers)
 
 
 def test_only_examples_on_which_two_runs_disagree_count():
@@ -29,8 +31,15 @@ def test_equal_answers_are_no_difference():
 
 def test_examples_with_another_truth_are_not_shared():
     first, second = measured("one", [1, 1]), measured("two", [1, 1])
-    second.answers["1"] = ("z", "z")
+    second.answers[1] = ("two/1", "z", "z")
     assert compare.mcnemar(first, second).shared == 1
+
+
+def test_examples_are_the_same_by_content_and_copies_count_as_often_as_both_have_them():
+    first, second = measured("one", [1, 1, 0], ["x", "x", "y"]), measured("two", [0, 1, 0, 0], ["y", "z", "x", "x"])
+    assert compare.mcnemar(first, second).shared == 3
+    assert compare.mcnemar(first, second).only_first == 2
+    assert compare.mcnemar(first, second, by_content=False).shared == 0  # their paths differ
 
 
 def test_a_lopsided_difference_is_called_better_and_a_small_one_noise():
@@ -59,11 +68,48 @@ def test_what_differs_is_shown_and_the_rest_is_not(pair, capsys):
     found = json.loads(capsys.readouterr().out)
     assert list(found["settings"]) == ["train.learning_rate"]
     assert found["same_data"]
+    assert found["same_test"]
+    assert found["matched_by"] == "content"
     assert found["differences"][0]["p"] == 1
     assert cnn("compare", name, other, "--runs", runs) == 0
     shown = capsys.readouterr().out
     assert "train.learning_rate" in shown
     assert "may be noise" in shown
+
+
+def test_a_data_set_that_moved_is_the_same_data(pair, capsys):
+    name, other, runs = pair
+    for path in (runs / other / "evaluate" / "predictions.csv", runs / other / "prepare" / "split.csv"):
+        head, *rows = path.read_text().splitlines()
+        path.write_text("\n".join([head, *(f"elsewhere/{row}" for row in rows)]) + "\n")
+    found = compare.compare([name, other], runs)
+    tested = compare.read(name, runs).answers
+    assert found["differences"][0]["shared"] == len(tested) > 0
+    assert (found["same_data"], found["same_test"]) == (True, True)
+    split = runs / other / "prepare" / "split.csv"
+    split.write_text("\n".join(row.rpartition(",")[0] for row in split.read_text().splitlines()) + "\n")
+    assert cnn("compare", name, other, "--runs", runs) == 0
+    shown = capsys.readouterr().out
+    assert "matched by their paths" in shown
+    assert "share no test examples" in shown
+
+
+def test_another_split_of_the_same_data_is_told(pair, capsys):
+    name, other, runs = pair
+    answers = runs / other / "evaluate" / "predictions.csv"
+    answers.write_text("\n".join(answers.read_text().splitlines()[:-3]) + "\n")
+    assert cnn("compare", name, other, "--runs", runs) == 0
+    assert "not the same split of the same data" in capsys.readouterr().out
+
+
+def test_training_time_is_that_of_all_epochs_also_before_a_resume(pair):
+    name, other, runs = pair
+    manifest = runs / name / "train" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"seconds": 0.1, "resumed": True}))
+    rows = (runs / name / "train" / "history.csv").read_text().splitlines()
+    column = rows[0].split(",").index("seconds")
+    spent = sum(float(row.split(",")[column]) for row in rows[1:])
+    assert compare.compare([name, other], runs)["training_seconds"][0] == pytest.approx(spent) != 0.1
 
 
 def test_a_run_that_is_not_there_is_named_with_those_that_are(pair):

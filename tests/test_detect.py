@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from conftest import WHOLE, cnn
 from PIL import Image
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras import models, pretrained
 from cnn_keras.fault import Fault
@@ -84,6 +85,7 @@ def test_every_stage_leaves_what_people_look_at(run):
     assert {"box_loss", "object_loss", "class_loss", "val_loss"} <= first.keys()
     assert float(last["loss"]) < float(first["loss"])
     assert "| name | type | output shape |" in (run / "export" / "squares" / "1" / "card.md").read_text()
+    assert stored_bytes(run / "export" / "squares" / "1") == model_bytes(run / "train" / "model.keras")
 
 
 def test_the_served_boxes_are_evaluates_in_pixels_of_pictures_of_any_size(folder, run):

@@ -72,6 +72,9 @@ def test_soft_suppression_keeps_what_overlaps_at_a_lower_score():
     hard, soft = (Suppress(threshold=0.1, limit=5, soft=sigma)(candidates, scores) for sigma in (None, 0.5))
     assert (hard.count.numpy().tolist(), soft.count.numpy().tolist()) == ([1], [2])
     np.testing.assert_allclose(soft.scores[0, :2], [0.9, 0.8 * np.exp(-(0.8**2) / 0.5)], rtol=1e-5)
+    both = Suppress(threshold=0.1, limit=5, soft=0.5, overlap=0.7)
+    assert both(candidates, scores).count.numpy().tolist() == [1]
+    assert both.said == "scores from 0.1, soft NMS of σ 0.5 and at IoU 0.7, 5 boxes at most"
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(50, 0.0), (50, 0.5), (100, 0.2), (200, 0.25)])

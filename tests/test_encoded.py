@@ -3,6 +3,7 @@
 import io
 import resource
 
+import cv2
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -23,7 +24,7 @@ from odd_images import (
 )
 from PIL import Image, ImageOps
 
-from cnn_keras.data.encoded import SIDE_LIMIT, Unreadable, decode, plain, png, reason
+from cnn_keras.data.encoded import SIDE_LIMIT, Unreadable, decode, pixels, plain, png, reason
 
 LOSSY = 16  # grey levels that writing a JPEG once more may change
 STRING = [tf.TensorSpec((), tf.string)]
@@ -219,6 +220,29 @@ def test_sixteen_bits_are_cut_to_their_upper_byte():
     np.testing.assert_array_equal(DECODE[1](plain(oriented(deep(), "PNG", 3))[0])[..., 0], upper[::-1, ::-1])
 
 
+NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 45, 3), np.uint8))
+
+
+@pytest.mark.parametrize("progressive", [False, True])
+@pytest.mark.parametrize("subsampling", ["4:4:4", "4:2:2", "4:2:0"])
+@pytest.mark.parametrize("quality", [30, 75, 95, 100])
+def test_a_jpeg_has_the_pixels_that_pillow_and_opencv_decode(quality, subsampling, progressive):
+    data = encoded(NOISE, "JPEG", quality=quality, subsampling=subsampling, progressive=progressive)
+    image = DECODE[3](data).numpy()
+    np.testing.assert_array_equal(image, seen(data))
+    np.testing.assert_array_equal(image, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1])
+    np.testing.assert_array_equal(pixels(data), image)
+    luma = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_GRAYSCALE)
+    np.testing.assert_array_equal(DECODE[1](data).numpy()[..., 0], luma)
+    assert np.abs(tf.io.decode_jpeg(data).numpy().astype(int) - image).max() >= 3  # what a default would do
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK"])
+def test_a_jpeg_without_three_colours_has_the_pixels_that_pillow_decodes(mode):
+    data = encoded(NOISE.convert(mode), "JPEG", quality=95)
+    np.testing.assert_array_equal(DECODE[3](data), seen(data))
+
+
 def test_decode_works_eagerly_in_tf_data_and_in_map_fn():
     files = [encoded(picture(8, 8, seed), kind) for seed, kind in ((0, "PNG"), (1, "JPEG"), (2, "PNG"))]
     eager = np.stack([decode(file, channels=3) for file in files])
@@ -251,7 +275,7 @@ def test_damage_is_refused_or_survived_but_never_anything_else(name, changes):
     except Unreadable:
         return
     try:
-        image = tf.io.decode_image(out, channels=3, expand_animations=False)
+        image = pixels(out)
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError):
         assert out == data  # what was rewritten can be decoded
         return

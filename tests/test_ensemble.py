@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 from conftest import WHOLE, write_digits
 from rich.console import Console
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras import crops
 from cnn_keras.data import batch
@@ -157,6 +158,7 @@ def test_the_exported_graph_averages_members_and_crops_as_evaluate_did(pair):
     each = np.mean([softmax(member(views).numpy()) for member in members], axis=0)
     wanted = each.reshape(len(frames.labels), 5, 4).mean(axis=1)
     loaded = tf.saved_model.load(str(saved))
+    assert stored_bytes(saved) == model_bytes(pair.folder / "train/model.keras")
     answers = loaded.signatures["serving_tensor"](image=tf.constant(frames.images))
     np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-6)
     report = stages.read_json(pair.folder / "evaluate" / "report.json")

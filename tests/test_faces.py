@@ -4,6 +4,7 @@ import importlib.util
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -24,8 +25,10 @@ from cnn_keras.fault import Fault
 from pipelines import embedder, faces, gallery, stages
 from pipelines.gallery import Settings
 from pipelines.recogniser import Guard, Recogniser, Threshold, version_of
+from pipelines.serving import app
 from pipelines.serving.faces import FacesDesk, checked_key
 from pipelines.serving.limits import Limits
+from pipelines.serving.origin import Visitors
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -360,7 +363,9 @@ def test_without_the_key_nothing_is_answered_but_health(client, known):
 
 
 def test_beyond_loopback_there_must_be_a_key_that_cannot_be_guessed(tmp_path, monkeypatch, capsys):
-    assert checked_key("", loopback=True) == ""
+    made_up = {checked_key("", loopback=True) for _ in range(3)}
+    assert len(made_up) == 3
+    assert all(checked_key(key, loopback=False) == key for key in made_up)
     assert checked_key(KEY, loopback=False) == KEY
     for key in ("short", "with a space in between", "ünïcode-ünïcode-ü"):
         with pytest.raises(Fault, match="CNN_API_KEY must be 16"):
@@ -368,6 +373,29 @@ def test_beyond_loopback_there_must_be_a_key_that_cannot_be_guessed(tmp_path, mo
     monkeypatch.delenv("CNN_API_KEY", raising=False)
     assert cnn("serve", "faces", "--host", "0.0.0.0", "--gallery", tmp_path / "faces.db") == Fault.INPUT
     assert "CNN_API_KEY is required unless --host is loopback" in capsys.readouterr().err
+
+
+def test_another_sites_page_enrols_exports_and_deletes_nobody(known):
+    guarded = FacesDesk(known, Oracle(), Limits(), key=KEY, visitors=Visitors()).application()
+    with TestClient(guarded, base_url="http://localhost:8501", headers={"Authorization": f"Bearer {KEY}"}) as client:
+        for wrong, status in (({"origin": "http://evil.example"}, 403), ({"host": "evil.example"}, 421)):
+            assert client.post("/faces/people/eve", content=face(1), headers={**IMAGE, **wrong}).status_code == status
+            assert client.get("/faces/people/p1", headers=wrong).status_code == status
+            assert client.delete("/faces/people/p1", headers=wrong).status_code == status
+            assert client.get("/healthz", headers=wrong).status_code == status
+        assert known.count() == 10
+        assert client.delete("/faces/people/p1").is_success
+
+
+def test_where_no_key_is_set_one_is_made_up_and_told(known, monkeypatch):
+    said = []
+    monkeypatch.setattr(app, "_run", lambda served, *_, **__: said.append(served))
+    monkeypatch.setattr(app, "warm", lambda *_: None)
+    app.serve_faces(lambda: (known, Oracle()), port=0, say=said.append)
+    told = re.search(r"Authorization: Bearer (\S{16,})", said[0])[1]
+    client = TestClient(said[-1], base_url="http://localhost")
+    assert client.get("/metrics").status_code == 401
+    assert client.get("/metrics", headers={"Authorization": f"Bearer {told}"}).is_success
 
 
 def test_a_gallery_of_another_model_is_a_503_with_its_reason(known):

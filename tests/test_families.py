@@ -67,6 +67,28 @@ def test_batch_normalisation_of_lenet5_modern_stands_between_every_layer_and_its
     assert names[-1] == "logits"
 
 
+# One of each family that is built in a moment.
+SMALL = {"conv1d.fcn", "conv3d.two_conv", "efficientnet.efficientnet_lite0", "facenet.small", "googlenet.googlenet"}
+SMALL |= {"lenet.lenet5", "maxout.maxout", "nin.nin_cifar", "pilotnet.pilotnet", "rcnn.faster_rcnn_small"}
+SMALL |= {"resnet.resnet20", "stylize.transformer", "unet.unet_small", "yolo.yolo_small"}
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in SMALL else pytest.mark.slow) for name in models.catalogue()]
+)
+def test_outputs_are_in_single_precision_when_the_network_computes_in_half(name):
+    taken = models.signature(name).parameters
+    needed = {argument: 2 for argument in ("classes", "styles") if argument in taken}
+    shape = {} if taken["input_shape"].default is not taken["input_shape"].empty else {"input_shape": (64, 64, 3)}
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        with keras.StatelessScope():  # without the values of the weights
+            model = models.build(name, **needed, **shape)
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert {output.dtype for output in keras.tree.flatten(model.outputs)} == {"float32"}
+
+
 @pytest.mark.parametrize("name", ["lenet.lenet5", "nin.nin_cifar", "resnet.resnet20", "alexnet.alexnet"])
 def test_logits_stay_in_single_precision_when_the_network_computes_in_half(name):
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from rich.console import Console
+from tensorflow.python.framework import config
 
 from cnn_keras.data import augment, batch, records
 from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
-from pipelines import fit
+from pipelines import fit, startup
 from pipelines.recipe import Train
 
 SHAPE = batch.Shape((8, 8), 1)
@@ -47,7 +48,7 @@ def small_network():
 def trained(folder, prepared, settings, *, on_epoch=lambda number, row: None, extend_to=None, model=None):
     """Train as the classify task does; return the model and its history."""
     keras.backend.clear_session()
-    fit.seed_everything(0)
+    fit.set_up(0, settings)
     model = model or small_network()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
@@ -200,6 +201,30 @@ def test_a_schedule_has_its_rate_at_known_steps(settings, rates):
     schedule = fit.schedule(Train(epochs=10, learning_rate=1.0, **settings), steps=10)
     for step, rate in rates.items():
         assert float(schedule(step) if callable(schedule) else schedule) == pytest.approx(rate, abs=1e-6)
+
+
+def test_what_a_training_sets_in_the_process_ends_with_it():
+    with startup.numerics():
+        keras.config.set_dtype_policy("float32")
+        config.disable_op_determinism()
+        with startup.numerics():
+            fit.set_up(0, Train(mixed_precision=True))
+            assert (keras.config.dtype_policy().name, config.is_op_determinism_enabled()) == ("mixed_float16", True)
+        assert (keras.config.dtype_policy().name, config.is_op_determinism_enabled()) == ("float32", False)
+        config.enable_op_determinism()
+        fit.set_up(0, Train(deterministic=False))
+        assert not config.is_op_determinism_enabled()
+
+
+def test_xla_is_refused_where_keras_would_leave_it_out_and_used_elsewhere():
+    with pytest.raises(ValueError, match="xla goes with deterministic: false"):
+        Train(xla=True)
+    with startup.numerics():
+        settings = Train(xla=True, deterministic=False)
+        fit.set_up(0, settings)
+        model = small_network()
+        fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+        assert model.jit_compile
 
 
 def test_biases_and_normalisation_are_not_decayed():

@@ -345,6 +345,25 @@ def test_with_pooling_and_one_dense_layer_grad_cam_is_the_class_activation_map()
     np.testing.assert_allclose(found, np.maximum(activation_map, 0), rtol=1e-4, atol=1e-6)
 
 
+def test_evidence_is_found_in_a_network_that_computes_in_half():
+    network = pooled_network()
+    halved = keras.models.clone_model(network, clone_function=_halved)
+    halved.set_weights(network.get_weights())
+    images, classes = photos(3, 6, 7, 3), np.array([0, 3, 1])
+    for explain in (insight.grad_cam, insight.occlusion_map):
+        single, half = (explain(behind_normalization(each), images, classes) for each in (network, halved))
+        assert np.abs(single).max() > 0
+        np.testing.assert_allclose(half, single, atol=0.02 * np.abs(single).max())
+    half = insight.feature_maps(behind_normalization(halved), images, "conv")
+    np.testing.assert_allclose(half, insight.feature_maps(behind_normalization(network), images, "conv"), atol=0.01)
+    made = insight.maximise_activation(behind_normalization(halved), "conv", units=[0], steps=4)
+    assert np.isfinite(made.images).all()
+
+
+def _halved(layer):
+    return type(layer).from_config(layer.get_config() | {"dtype": "mixed_float16"})
+
+
 def test_grad_cam_by_hand():
     image = keras.Input((2, 2, 1))
     x = layers.Conv2D(1, 1, use_bias=False, name="conv")(image)

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 from conftest import WHOLE, cnn
 from PIL import Image
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras import models
 from cnn_keras.data import augment
@@ -225,6 +226,7 @@ def test_four_verbs_leave_what_they_promise(run):
 
 def test_the_exported_graph_answers_in_pixels_of_the_picture_as_evaluate_did(run, folder):
     loaded = tf.saved_model.load(str(run / "export" / "squares" / "1"))
+    assert stored_bytes(run / "export" / "squares" / "1") == model_bytes(run / "train" / "model.keras")
     with (run / "evaluate" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert len({int(row["id"].removesuffix(".png")) % 3 for row in rows}) == 3  # pictures of all three sizes

@@ -42,6 +42,20 @@ def test_names_are_cleaned(name, cleaned):
     assert clean(name) == cleaned
 
 
+def test_names_that_would_become_one_are_told_apart(recorder):
+    recorder.metrics({"ap": {"cat (a)": 0.1, "cat [a]": 0.2, "cat _a": 0.3, "dog (b)": 0.4}}, step=1)
+    values = told(recorder)[-1]["values"]
+    assert sorted(values.values()) == [0.1, 0.2, 0.3, 0.4]
+    assert values["ap.cat _a"] == 0.3  # a name that MLflow takes is kept
+    assert values["ap.dog _b"] == 0.4
+    recorder.metrics({"ap": {"cat [a]": 0.6, "cat (a)": 0.5, "cat _a": 0.7, "dog (b)": 0.8}}, step=2)
+    assert {key: round(value + 0.4, 1) for key, value in values.items()} == told(recorder)[-1]["values"]
+    long = ["x" * 250 + end for end in "ab"]
+    recorder.tags(dict.fromkeys(long, "y"))
+    assert len(told(recorder)[-1]["values"]) == 2
+    assert max(map(len, told(recorder)[-1]["values"])) == 250
+
+
 def test_settings_are_flattened_and_written_as_the_recipe_writes_them(recorder):
     recorder.params(
         {"train": {"epochs": 3, "patience": None, "xla": False}, "data": {"split": [0.8, 0.2]}, "name": "x"}

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from stored_weights import model_bytes, stored_bytes
 from tensorflow_serving.apis import prediction_log_pb2
 
 from cnn_keras.data import batch, records
@@ -58,6 +59,10 @@ def test_names_of_the_signatures_are_the_contract(signatures):
         "serving_tensor": ({"image": "uint8"}, answer),
         "serving_classify": ({"inputs": "string"}, {"classes": "string", "scores": "float32"}),
     }
+
+
+def test_each_weight_is_stored_once(exported, folder):
+    assert stored_bytes(folder) == model_bytes(exported.run / "train" / "model.keras")
 
 
 def test_any_size_of_image_is_framed_inside_the_graph(signatures):

@@ -11,6 +11,7 @@ import pytest
 import tensorflow as tf
 from conftest import WHOLE, cnn
 from PIL import Image
+from stored_weights import model_bytes, stored_bytes
 from test_masked import write_scenes
 
 from cnn_keras.fault import Fault
@@ -102,6 +103,7 @@ def test_the_served_mask_has_the_size_of_the_picture_and_says_what_evaluate_said
 
 def test_the_graph_takes_tensors_and_many_pictures_of_any_size(run, folder):
     loaded = tf.saved_model.load(str(run / "export" / "shapes" / "1"))
+    assert stored_bytes(run / "export" / "shapes" / "1") == model_bytes(run / "train" / "model.keras")
     files = [(folder / "source" / "images" / f"{row:02d}.png").read_bytes() for row in (0, 1)]
     together = loaded.signatures["serving_default"](image_bytes=tf.constant(files))
     for row, data in enumerate(files):

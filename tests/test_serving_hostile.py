@@ -239,20 +239,20 @@ def raw(url, data, shut=False, patience=10):
 
 
 def test_a_body_that_never_arrives_is_given_up(server):
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode()
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{".encode()
     assert raw(server[1], head).startswith(b"HTTP/1.1 408")
     assert_refused(server[2], {"content": "{"}, 400)
 
 
 def test_a_client_that_goes_away_costs_nothing(server):
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{{".encode()
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\n{{".encode()
     for _ in range(20):
         raw(server[1], head + b" ", shut=True)
     assert "cnn_body_bytes 0\n" in server[2].get("/metrics").text
 
 
 def test_a_stated_length_over_the_limit_is_refused_before_the_body(server):
-    head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n"
+    head = f"POST {PREDICT} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 99999999999\r\nExpect: 100-continue\r\n\r\n"
     assert raw(server[1], head.encode()).startswith(b"HTTP/1.1 413")
 
 

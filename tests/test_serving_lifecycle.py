@@ -54,7 +54,9 @@ def test_sigterm_loses_no_request_that_was_sent(folder):
     file = io.BytesIO()
     Image.new("1", (5000, 5000)).save(file, "PNG")  # a tenth of a second of decoding
     body = file.getvalue()
-    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/png\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     with running(folder) as (process, url), ExitStack() as stack:
         idle = stack.enter_context(connected(url))
         connections = [stack.enter_context(connected(url)) for _ in range(IN_FLIGHT)]

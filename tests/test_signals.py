@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import WHOLE, cnn
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras.data import signals
 from cnn_keras.data.encoded import Unreadable
@@ -243,6 +244,7 @@ def test_the_baselines_saw_every_number(run):
 
 def test_the_export_takes_signals_of_any_length_in_batches(run):
     loaded = tf.saved_model.load(str(run / "export" / "waves" / "1"))
+    assert stored_bytes(run / "export" / "waves" / "1") == model_bytes(run / "train" / "model.keras")
     spec = loaded.signatures["serving_default"].structured_input_signature[1]["signal"]
     assert (spec.dtype, spec.shape.as_list()) == (tf.float32, [None, None, 2])
     with np.load(run / "prepare" / "test.npz") as file:

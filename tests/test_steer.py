@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import WHOLE, cnn
+from stored_weights import model_bytes, stored_bytes
 from test_drives import write_tub
 
 from cnn_keras import mixtures
@@ -205,6 +206,7 @@ def test_four_verbs_leave_what_they_promise(run):
 
 def test_the_exported_graph_answers_as_evaluate_did(run, folder):
     serve = tf.saved_model.load(str(run / "export" / "short" / "1")).signatures["serving_default"]
+    assert stored_bytes(run / "export" / "short" / "1") == model_bytes(run / "train" / "model.keras")
     with (run / "evaluate" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     said = serve(image_bytes=tf.constant([(folder / "tub" / "images" / row["id"]).read_bytes() for row in rows]))

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import cnn
 from PIL import Image
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras.fault import Fault
 from pipelines import extractors, motifs, style_report, videos
@@ -167,6 +168,7 @@ def test_a_network_learns_and_leaves_what_people_look_at(network):
     report = json.loads((network / "evaluate" / "report.json").read_text())
     assert set(report["terms"]) == {"network", "optimised"}
     assert "Terms of J beside pictures optimised for 2 steps" in (network / "export/network/1/card.md").read_text()
+    assert stored_bytes(network / "export/network/1") == model_bytes(network / "train/model.keras")
 
 
 @pytest.mark.slow

@@ -12,6 +12,7 @@ import tensorflow as tf
 from conftest import cnn
 from rich.console import Console
 from sklearn.metrics import roc_auc_score, roc_curve
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras import verification
 from cnn_keras.data import batch
@@ -286,6 +287,8 @@ def test_the_report_holds_every_figure_with_its_interval(run):
 
 def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, run):
     exported = tf.saved_model.load(str(run / "export" / "small" / "1")).signatures
+    models = [run / "train" / f"{name}.keras" for name in ("model", "matcher")]
+    assert stored_bytes(run / "export" / "small" / "1") == model_bytes(*models)
     files = sorted((faces / "people").glob("p*/*.png"))
     data = tf.constant([file.read_bytes() for file in files[:8]])
     embedding = exported["embed"](image_bytes=data)["embedding"].numpy()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import WHOLE, cnn
+from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras.data import volumes
 from cnn_keras.data.encoded import Unreadable
@@ -209,6 +210,7 @@ def test_a_broken_file_is_named_and_the_others_are_used(run):
 
 def test_each_volume_is_normalised_by_itself_inside_the_export(run):
     loaded = tf.saved_model.load(str(run / "export" / "shapes" / "1"))
+    assert stored_bytes(run / "export" / "shapes" / "1") == model_bytes(run / "train" / "model.keras")
     serve = loaded.signatures["serving_default"]
     assert serve.structured_input_signature[1]["volume"].shape.as_list() == [None, None, None, None, 1]
     with np.load(run / "prepare" / "test.npz") as file:

@@ -113,4 +113,4 @@ def _cut(read: Callable[[], bytes], window: tuple[int, int, int, int]) -> bytes:
 def _decoded(read: Callable[[], bytes]) -> np.ndarray:
     """A photograph's pixels, uint8 (height, width, 3)."""
     data, _ = encoded.plain(read())
-    return tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
+    return encoded.pixels(data)

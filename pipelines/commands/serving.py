@@ -2,8 +2,9 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -21,6 +22,9 @@ def serve(
     ],
     host: Annotated[str, typer.Option(help="Address to bind; loopback unless you say otherwise.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Another name that this server is reached by.")
+    ] = None,
     gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="Of `faces`: see `cnn faces`.")] = GALLERY,
     runs: Root = RUNS,
 ) -> None:
@@ -28,17 +32,20 @@ def serve(
 
     Example: cnn serve classify/digits-lenet5 --port 8501
 
-    `cnn serve faces` serves a gallery of faces; CNN_API_KEY in the environment is the key that clients must have.
+    `cnn serve faces` serves a gallery of faces; CNN_API_KEY in the environment is the key that clients must have, and
+    where there is none one is made up and printed. Requests of other sites' pages, and those for names that the server
+    does not know, are refused.
     """
     from pipelines import savedmodel
     from pipelines.serving import app as serving
 
     console = console_for(False)
+    say = partial(console.print, markup=False)
+    bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
     if model != "faces":
-        serving.serve(savedmodel.locate(model, runs), host=host, port=port, say=console.print)
+        serving.serve(savedmodel.locate(model, runs), **bound)
         return
-    key = os.environ.get("CNN_API_KEY", "")
-    serving.serve_faces(lambda: ready(gallery, console, runs), key=key, host=host, port=port, say=console.print)
+    serving.serve_faces(lambda: ready(gallery, console, runs), key=os.environ.get("CNN_API_KEY", ""), **bound)
 
 
 @app.command(rich_help_panel="Models")

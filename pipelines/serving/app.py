@@ -7,11 +7,10 @@ import asyncio
 import contextlib
 import errno
 import gc
-import ipaddress
 import signal
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import uvicorn
@@ -24,17 +23,19 @@ from pipelines.serving.desk import Desk
 from pipelines.serving.faces import FacesDesk, checked_key, warm
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
+from pipelines.serving.origin import Visitors, is_loopback
 from pipelines.serving.warmup import warm_up
 
 ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
 TURNS = 10  # of the event loop, at least, in that time
 
 
-def application(model_folder: Path, *, limits: Limits | None = None) -> Starlette:
+def application(model_folder: Path, *, limits: Limits | None = None, visitors: Visitors | None = None) -> Starlette:
     """The warmed-up model under `model_folder` as an ASGI application.
 
     Args:
         model_folder: `<name>/<N>/`, or `<name>/` for its highest N.
+        visitors: who may ask; None: anybody, because what stands in front knows.
 
     Raises:
         Fault: the folder holds no SavedModel.
@@ -42,7 +43,7 @@ def application(model_folder: Path, *, limits: Limits | None = None) -> Starlett
     limits = limits or Limits()
     model = Model(model_folder)
     warm_up(model, limits.batch)
-    return Desk(model, limits).application()
+    return Desk(model, limits, visitors).application()
 
 
 def serve(
@@ -50,6 +51,7 @@ def serve(
     *,
     host: str = "127.0.0.1",
     port: int = 8501,
+    names: Sequence[str] = (),
     limits: Limits | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -57,6 +59,7 @@ def serve(
 
     Args:
         port: 0 chooses a free one.
+        names: of this machine, beside `host`, that requests may be sent to.
         say: hears the warning when others can reach `host`, and the address once the model is warm.
 
     Raises:
@@ -66,7 +69,8 @@ def serve(
     with contextlib.closing(_bound(host, port)) as listener:
         if not is_loopback(host):
             say(f"warning: {host} lets other machines in and asks nobody for a password; 127.0.0.1 does not")
-        _run(application(model_folder, limits=limits), listener, host=host, limits=limits, say=say)
+        app = application(model_folder, limits=limits, visitors=Visitors(host, names))
+        _run(app, listener, host=host, limits=limits, say=say)
 
 
 def serve_faces(
@@ -75,20 +79,27 @@ def serve_faces(
     key: str = "",
     host: str = "127.0.0.1",
     port: int = 8501,
+    names: Sequence[str] = (),
     limits: Limits | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve a gallery; see `pipelines.serving.faces`. `ready` opens it and loads its model; the rest is as of `serve`.
 
+    Args:
+        key: what clients must send. On loopback one is made up and told where it is empty.
+
     Raises:
         Fault: what `ready` raises; no key where there must be one, or the address cannot be had.
     """
-    limits, key = limits or Limits(), checked_key(key, loopback=is_loopback(host))
+    limits, given, key = limits or Limits(), key, checked_key(key, loopback=is_loopback(host))
     with contextlib.closing(_bound(host, port)) as listener:
         gallery, recogniser = ready()
         with contextlib.closing(gallery):
             warm(gallery, recogniser)
-            desk = FacesDesk(gallery, recogniser, limits, key=key)
+            desk = FacesDesk(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
+            if not given:
+                say(f"clients must send the header Authorization: Bearer {key}")
+                say("it is another one next time; CNN_API_KEY in the environment sets one that stays")
             _run(desk.application(), listener, host=host, limits=limits, say=say)
 
 
@@ -163,13 +174,6 @@ def _unavailable(host: str, port: int, error: Exception) -> Fault:
     if code == errno.EACCES or isinstance(error, OverflowError):
         return Fault(f"port must be 0 or between 1024 and 65535, got {port}: {error}")
     return Fault(f"host must be an address of this machine, got {host}: {error}; 127.0.0.1 always is")
-
-
-def is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 @contextlib.contextmanager

@@ -19,14 +19,16 @@ from pipelines.serving import answers, contract, intake, meter
 from pipelines.serving.batching import Batcher
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
+from pipelines.serving.origin import Visitors
 from pipelines.serving.refusal import Refusal
 from pipelines.serving.signature import DEFAULT_SIGNATURE
 
 log = logging.getLogger(__name__)
 
 PAGE = Path(__file__).with_name("page.html")
-PAGE_POLICY = (  # the page loads nothing from anywhere
-    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; connect-src 'self'"
+PAGE_POLICY = (  # the page loads nothing from anywhere, and stands in no other
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; "
+    "connect-src 'self'; frame-ancestors 'none'"
 )
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
@@ -38,11 +40,13 @@ Handler = Callable[[Request], Awaitable[Response]]
 class Desk:
     """Takes requests in, has them checked, queued and run, and hands the answers out."""
 
-    def __init__(self, model: Model, limits: Limits) -> None:
+    def __init__(self, model: Model, limits: Limits, visitors: Visitors | None = None) -> None:
+        """Without `visitors` anybody is let in: whatever stands in front has to know who may ask."""
         self.model = model
         self.name = f"{model.name}/{model.version}"
         self.limits = limits
         self.draining = False
+        self._visitors = visitors
         self._intake = intake.Intake(limits)
         self._meter = meter.Meter()
         self._batcher = Batcher(model, batch=limits.batch, limit=limits.queue, watch=self._meter.call)
@@ -74,6 +78,8 @@ class Desk:
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
             try:
+                if self._visitors:
+                    self._visitors.check(request)
                 response = await handler(request)
             except Refusal as refusal:
                 response = refused(refusal.status, refusal.message)

@@ -8,13 +8,14 @@
     DELETE /faces/people/NAME          forget NAME
 
 Photographs are bodies of `image/*`, or files of a form; `?far=0.001` asks for another false-accept rate. `/healthz` and
-`/metrics` are there too. Beyond loopback no server starts without an API key, which every request but `/healthz` must
-carry: `Authorization: Bearer KEY`.
+`/metrics` are there too. Every request but `/healthz` must carry the API key: `Authorization: Bearer KEY`. On loopback
+one is made up where none is given; beyond, no server starts without.
 """
 
 import asyncio
 import hmac
 import logging
+import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
@@ -34,6 +35,7 @@ from pipelines.recogniser import Recogniser
 from pipelines.serving import intake, meter
 from pipelines.serving.desk import answered, not_routed, refused
 from pipelines.serving.limits import Limits
+from pipelines.serving.origin import Visitors
 from pipelines.serving.pictures import upright
 from pipelines.serving.refusal import Refusal
 
@@ -46,9 +48,19 @@ Handler = Callable[[Request], Awaitable[Response]]
 class FacesDesk:
     """Takes photographs in, one request at a time through the model, and answers from the gallery."""
 
-    def __init__(self, gallery: Gallery, recogniser: Recogniser, limits: Limits, *, key: str = "") -> None:
+    def __init__(
+        self,
+        gallery: Gallery,
+        recogniser: Recogniser,
+        limits: Limits,
+        *,
+        key: str = "",
+        visitors: Visitors | None = None,
+    ) -> None:
+        """Without `visitors` or `key` anybody is let in, as behind a server that has asked already."""
         self.name = f"{recogniser.folder.parent.name} and {gallery.count():,} photographs"
         self.draining = False
+        self._visitors = visitors
         self._gallery, self._recogniser, self._limits, self._key = gallery, recogniser, limits, key
         self._intake, self._meter = intake.Intake(limits), meter.Meter()
         self._model = asyncio.Lock()
@@ -76,6 +88,8 @@ class FacesDesk:
         async def endpoint(request: Request) -> Response:
             started = time.perf_counter()
             try:
+                if self._visitors:
+                    self._visitors.check(request)
                 if not open_:
                     self._check_key(request)
                 response = await handler(request)
@@ -195,7 +209,7 @@ def warm(gallery: Gallery, recogniser: Recogniser) -> None:
 
 
 def checked_key(key: str, *, loopback: bool) -> str:
-    """The API key, which may be empty on loopback only.
+    """The API key: `key`, or on loopback, where there is none, one that is made up.
 
     Raises:
         Fault: there is none where others can reach the server, or one that could be guessed.
@@ -206,7 +220,7 @@ def checked_key(key: str, *, loopback: bool) -> str:
         )
     if key and (len(key) < SHORTEST or not key.isascii() or not key.isprintable() or " " in key):
         raise Fault(f"CNN_API_KEY must be {SHORTEST} ASCII characters or more without a space, got {len(key)}")
-    return key
+    return key or secrets.token_urlsafe()
 
 
 def _unknown(fault: Fault) -> Refusal:

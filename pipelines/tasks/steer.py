@@ -78,16 +78,13 @@ def samples(recipe: Recipe, count: int) -> list[dict[str, Any]]:
 
 def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, and how sure it may be of its answers."""
-    import keras
-
     from cnn_keras import mixtures
     from cnn_keras.data import augment
     from pipelines import fit
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
-    fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
-    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    fit.set_up(recipe.seed, settings)
     model, unit = steering.assemble(recipe), steering.unit(data)
     count = data["splits"]["train"]
     run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")

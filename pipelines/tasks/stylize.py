@@ -131,15 +131,9 @@ def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, A
     """Paint the pictures, or train the network that will."""
     from pipelines import fit
 
-    settings = run.recipe.train
-    import keras
-
-    fit.seed_everything(run.recipe.seed, deterministic=settings.deterministic)
-    if _paints(run.recipe):
-        keras.config.set_dtype_policy("mixed_bfloat16" if settings.mixed_precision else "float32")
-        return _paint(run, folder)
-    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
-    return _learn(run, folder, extend_to)
+    paints = _paints(run.recipe)
+    fit.set_up(run.recipe.seed, run.recipe.train, half="bfloat16" if paints else "float16")
+    return _paint(run, folder) if paints else _learn(run, folder, extend_to)
 
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:

@@ -56,15 +56,12 @@ def check(recipe: Recipe) -> None:
 
 def train(run: "Run", folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras`, pictures to embeddings, and `matcher.keras`, which compares two."""
-    import keras
-
     from cnn_keras.models import siamese
     from pipelines import fit, savedmodel, verification_charts
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Train = recipe.train
-    fit.seed_everything(recipe.seed, deterministic=settings.deterministic)
-    keras.config.set_dtype_policy("mixed_float16" if settings.mixed_precision else "float32")
+    fit.set_up(recipe.seed, settings)
     network = embedder.assemble(recipe, data)
     embedding = siamese.embedding(network, mirrored=recipe.model.mirrored)
     if settings.loss == "none":

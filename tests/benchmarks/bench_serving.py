@@ -132,7 +132,7 @@ def bench(folder, clients, seconds):
     server = psutil.Process(process.pid)
     name = json.load(urlopen("http://{}:{}/healthz".format(*address)))["model"]
     body = json.dumps({"instances": [{"b64": base64.b64encode(picture()).decode()}]}).encode()
-    head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: bench\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
     print(f"ready after {start:.1f} s with {megabytes(server)}")
     print("           bare loop            server")
     print("clients    calls/s  CPU ms      requests/s  CPU ms      p50 ms  p99 ms    memory")
