@@ -33,6 +33,7 @@ DROPPED = (
     "undecodable",
     "unsupported",
     "huge",
+    "costly",
     "unreadable",
     "missing image",
     "broken annotation",

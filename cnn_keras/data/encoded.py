@@ -16,7 +16,7 @@ import zlib
 
 import numpy as np
 import tensorflow as tf
-from PIL import ExifTags, Image
+from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -24,11 +24,18 @@ from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
+from cnn_keras.data import image_headers
+
 PIXEL_LIMIT = 50_000_000  # width × height; decoded as RGB that is 150 MB
+SCANNED_LIMIT = 20 * PIXEL_LIMIT  # a JPEG's scans, each of all pixels; a progressive one has 10
+LEAST_SCANNED = 1_000_000  # pixels that a scan counts for at least: its tables take time too
+SLOW_LIMIT = 2 * 2**20  # bytes of a file whose pixels Pillow decodes in Python, one by one
 SIDE_LIMIT = 2**15  # resizing a strip of 1 × 50,000,000 pixels would take gigabytes for a thumbnail
 
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
+SCAN = b"\xff\xda"  # begins each scan of a JPEG
+SLOW = {"bmp_rle", "ppm"}  # Pillow's decoders that are written in Python
 # Opened by their signatures instead of by Image.open, which tries every format it knows, the exotic ones too, and
 # warns on the console about sizes that are refused here anyway.
 OPENERS = {
@@ -74,11 +81,52 @@ BROKEN = (  # what Pillow raises on broken files
 
 
 class Unreadable(ValueError):
-    """Bytes that are no usable image; `kind` groups them: empty, undecodable, unsupported, huge."""
+    """Bytes that are no usable image; `kind` groups them: empty, undecodable, unsupported, huge, costly."""
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
+
+
+class Picture:
+    """An encoded image whose header has been looked at, and whose pixels have not.
+
+    Attributes:
+        area: how many pixels it has.
+        notes: what `plain` notes.
+        ready: whether `plain` gives the file as it is, at once.
+    """
+
+    def __init__(self, data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> None:
+        """Raises Unreadable as `plain` says."""
+        if not data:
+            raise Unreadable("empty", "the file is empty")
+        self._data = data
+        image, self._header = _opened(data)
+        self.area = image.width * image.height
+        _check_work(data, image, pixel_limit)
+        exif, xmp = self._header[2:] if self._header else (image.info.get("exif", b""), image.info.get("xmp", b""))
+        self._turn = UPRIGHT.get(image_headers.orientation(exif.removeprefix(b"Exif\0\0"), xmp))
+        notes = {
+            "animated": _is_animated(image),
+            "exif-rotated": self._turn is not None,
+            "cmyk": image.mode == "CMYK",
+            "palette": image.mode == "P" and image.format == "PNG",
+            "16-bit": image.format == "PNG" and data[24] == 16,
+            "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
+            image.format.lower(): image.format not in ("JPEG", "PNG"),
+        }
+        self.notes = [note for note, found in notes.items() if found]
+        self.ready = self._turn is None and image.mode != "CMYK" and image.format in ("JPEG", "PNG")
+
+    def plain(self) -> bytes:
+        """A JPEG or PNG that stands upright. Raises Unreadable: its pixels are broken, and had to be written anew."""
+        if self.ready:
+            return self._data
+        data = self._data
+        if self._header:
+            data = self._header.needed + data[self._header.start :]
+        return _rewritten(data, self._turn)
 
 
 def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[bytes, list[str]]:
@@ -91,34 +139,14 @@ def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[bytes, list[s
     8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp", "ppm".
 
     Raises:
-        Unreadable: empty, not an image, of an unsupported format, of more than `pixel_limit` pixels, or wider or
-            higher than SIDE_LIMIT.
+        Unreadable: empty, not an image, of an unsupported format, of more than `pixel_limit` pixels, wider or higher
+            than SIDE_LIMIT, or of far more work than its pixels justify: very many blocks or scans.
     """
-    if not data:
-        raise Unreadable("empty", "the file is empty")
-    image = _opened(data)
-    width, height = image.size
-    if width * height > pixel_limit:
-        raise Unreadable("huge", f"{width}x{height} pixels are more than the limit of {pixel_limit:,}")
-    if max(width, height) > SIDE_LIMIT:
-        raise Unreadable("huge", f"a side of {max(width, height)} pixels is longer than the limit of {SIDE_LIMIT:,}")
-    turn = _turn(image)
-    notes = {
-        "animated": _is_animated(image),
-        "exif-rotated": turn is not None,
-        "cmyk": image.mode == "CMYK",
-        "palette": image.mode == "P" and image.format == "PNG",
-        "16-bit": image.format == "PNG" and data[24] == 16,
-        "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
-        image.format.lower(): image.format not in ("JPEG", "PNG"),
-    }
-    if turn is not None or image.mode == "CMYK" or image.format not in ("JPEG", "PNG"):
-        data = _rewritten(image, turn)
-    return data, [note for note, found in notes.items() if found]
+    picture = Picture(data, pixel_limit=pixel_limit)
+    return picture.plain(), picture.notes
 
 
-def _opened(data: bytes) -> Image.Image:
-    """Read the header only; Pillow decodes pixels on demand. Of a telephone's MPO that is the first picture."""
+def _opener(data: bytes) -> type[Image.Image]:
     opener = next((opener for signature, opener in OPENERS.items() if data.startswith(signature)), None)
     if opener is None:
         name = next((name for signature, name in UNSUPPORTED.items() if data.startswith(signature)), None)
@@ -127,34 +155,54 @@ def _opened(data: bytes) -> Image.Image:
         if name:
             raise Unreadable("unsupported", f"{name} is not one of JPEG, PNG, GIF, BMP, WebP")
         raise Unreadable("undecodable", "the bytes are not an image")
+    return opener
+
+
+def _opened(data: bytes) -> tuple[Image.Image, image_headers.Header | None]:
+    """Read the header only; of a telephone's MPO that is the first picture's. Of JPEG and PNG it is given back too."""
+    opener, header = _opener(data), None
     try:
-        return opener(io.BytesIO(data))
+        if opener is GifImageFile:
+            image_headers.check_gif(data)
+        if opener in (JpegImageFile, PngImageFile):
+            header = (image_headers.jpeg if opener is JpegImageFile else image_headers.png)(data)
+            data = header.needed + data[header.start : header.start + 64]  # Pillow looks at how the pixels begin
+        return opener(io.BytesIO(data)), header
+    except image_headers.Costly as costly:
+        raise Unreadable("costly", str(costly)) from None
     except Image.DecompressionBombError as bomb:
         raise Unreadable("huge", _said(bomb)) from None
     except BROKEN as broken:
         raise Unreadable("undecodable", f"the header is broken: {_said(broken)}") from None
 
 
+def _check_work(data: bytes, image: Image.Image, pixel_limit: int) -> None:
+    """Raise Unreadable where decoding would take more memory or time than a picture may."""
+    width, height = image.size
+    if width * height > pixel_limit:
+        raise Unreadable("huge", f"{width}x{height} pixels are more than the limit of {pixel_limit:,}")
+    if max(width, height) > SIDE_LIMIT:
+        raise Unreadable("huge", f"a side of {max(width, height)} pixels is longer than the limit of {SIDE_LIMIT:,}")
+    scans = data.count(SCAN) if image.format == "JPEG" else 1  # in pixels a byte 255 is followed by 0
+    if scans * max(width * height, LEAST_SCANNED) > SCANNED_LIMIT:
+        most = SCANNED_LIMIT // max(width * height, LEAST_SCANNED)
+        raise Unreadable("costly", f"{scans:,} scans are more than the limit of {most:,} for {width}x{height} pixels")
+    slow = image.format in ("BMP", "PPM") and image.tile and image.tile[0].codec_name in SLOW
+    if slow and len(data) > SLOW_LIMIT:
+        raise Unreadable("costly", f"a {image.format} of this kind must have {SLOW_LIMIT:,} bytes at most")
+
+
 def _is_animated(image: Image.Image) -> bool:
     try:
         return getattr(image, "is_animated", False)
     except BROKEN:  # in its second frame, which is not used
-        image.seek(0)
         return True
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
-    """What makes the picture upright, None when it is or when nothing readable says otherwise."""
-    try:
-        exif = Image.Image.getexif(image)  # a PNG's own method would decode the pixels to look behind them
-        return UPRIGHT.get(exif.get(ExifTags.Base.Orientation))
-    except BROKEN:
-        return None  # a broken EXIF block says nothing about the pixels
-
-
-def _rewritten(image: Image.Image, turn: Image.Transpose | None) -> bytes:
+def _rewritten(data: bytes, turn: Image.Transpose | None) -> bytes:
     out = io.BytesIO()
     try:
+        image = _opener(data)(io.BytesIO(data))
         image.load()
         image.info.clear()  # the new file says nothing about orientation or transparency
         pixels = image if turn is None else image.transpose(turn)
@@ -186,18 +234,21 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
         its luma, as of OpenCV's IMREAD_GRAYSCALE and Pillow's `draft("L")`.
 
     Raises:
-        tf.errors.InvalidArgumentError: not JPEG or PNG, broken, of more than `pixel_limit` pixels, or wider or
-            higher than SIDE_LIMIT. (One that quotes bytes of the image can arrive as UnicodeDecodeError: see `reason`.)
+        tf.errors.InvalidArgumentError: not JPEG or PNG, broken, of more than `pixel_limit` pixels, wider or higher
+            than SIDE_LIMIT, or of very many scans. (One that quotes bytes of the image can arrive as
+            UnicodeDecodeError: see `reason`.)
     """
     is_png = tf.equal(tf.strings.substr(image_bytes, 0, 8), PNG_SIGNATURE)
     is_jpeg = tf.equal(tf.strings.substr(image_bytes, 0, 3), JPEG_SIGNATURE)
     known = tf.debugging.Assert(is_png | is_jpeg, ["the image must be a JPEG or PNG file"])
     with tf.control_dependencies([known]):
-        size = tf.cond(is_png, lambda: _png_size(image_bytes), lambda: _jpeg_size(image_bytes))
+        size, scans = tf.cond(is_png, lambda: _png_work(image_bytes), lambda: _jpeg_work(image_bytes))
     area = tf.reduce_prod(tf.cast(size, tf.int64))
     bearable = (tf.reduce_min(size) > 0) & (tf.reduce_max(size) <= SIDE_LIMIT) & (area <= pixel_limit)
     expected = f"the image must have at most {pixel_limit} pixels and sides of at most {SIDE_LIMIT}, got"
-    with tf.control_dependencies([tf.debugging.Assert(bearable, [expected, size])]):
+    scanned = scans * tf.maximum(area, LEAST_SCANNED)
+    quick = tf.debugging.Assert(scanned <= SCANNED_LIMIT, ["the image must have fewer scans, got", scans])
+    with tf.control_dependencies([tf.debugging.Assert(bearable, [expected, size]), quick]):
         image = _decoded(image_bytes, channels)
     return tf.ensure_shape(image, (None, None, channels))
 
@@ -230,13 +281,15 @@ def reason(error: Exception) -> str:
     return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", said[-1].strip())
 
 
-def _png_size(image_bytes: tf.Tensor) -> tf.Tensor:
+def _png_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size that the header states, int32 (2,), and the number of scans, int64."""
     header = tf.strings.substr(image_bytes, 16, 8)  # width and height in the IHDR chunk
-    return tf.io.decode_raw(header, tf.int32, little_endian=False)
+    return tf.io.decode_raw(header, tf.int32, little_endian=False), tf.constant(1, tf.int64)
 
 
-def _jpeg_size(image_bytes: tf.Tensor) -> tf.Tensor:
-    return tf.io.extract_jpeg_shape(image_bytes)[:2]
+def _jpeg_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    between = tf.strings.split([image_bytes], sep=SCAN).values
+    return tf.io.extract_jpeg_shape(image_bytes)[:2], tf.size(between, tf.int64) - 1
 
 
 def png(image: np.ndarray) -> bytes:
