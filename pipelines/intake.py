@@ -8,6 +8,7 @@ plain and reported too. Copies of one picture stay in one split, so that none is
 import csv
 import hashlib
 import io
+import math
 import os
 import warnings
 from collections import Counter, defaultdict
@@ -20,8 +21,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
-from pipelines.stages import write_text
+from pipelines.stages import digest, write_text
 
 if TYPE_CHECKING:
     from cnn_keras.data.read import Item
@@ -47,7 +49,9 @@ SKIPPED = (
     "empty class",
     "deleted frame",
     "not driven by hand",
+    "not listed",
 )  # what no source offers as an image
+DOUBTED = ("without annotation", "size differs")  # kept, and counted as unusable: nobody knows what is in them
 
 
 class Problem(NamedTuple):
@@ -119,6 +123,7 @@ def duplicates(items: "Sequence[Item]", examined: Sequence[Examined]) -> list[Pr
 def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: float, console: Console) -> None:
     """Write every problem to a CSV file, show them grouped by kind, and refuse when too many images are unusable.
 
+    Those of which nobody knows what is in them (DOUBTED) count as unusable, although they are kept.
     `total` counts all items; those that are skipped are no images and count neither as unusable nor in the whole.
     The list is kept beside the folder of `path`, too, when it refuses: a stage's unfinished folder is thrown away.
     """
@@ -135,7 +140,8 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
         if len(group) > SHOWN:
             console.print(f"            [dim]… and {len(group) - SHOWN} more, all in {path.name}[/]")
     actions = Counter(problem.action for problem in problems)
-    bad, total = actions["dropped"], total - actions["skipped"]
+    bad = actions["dropped"] + len({problem.id for problem in problems if problem.kind in DOUBTED})
+    total -= actions["skipped"]
     if bad > max_bad * total:
         kept = path.parent.with_name(path.name)
         write_text(kept, out.getvalue())
@@ -144,6 +150,28 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
             f"unusable ({bad / total:.0%}). They are listed in {kept}; mend or remove them, or raise data.max_bad.",
             code=Fault.DATA,
         )
+
+
+def sizes_told(sizes: Iterable[tuple[int, ...]], becoming: tuple[int, ...], fit: str, noun: str) -> str:
+    """One line about the sizes that came in and what they become: "images of 32×32 become 224×224 (stretch, …)"."""
+    counts = Counter(sizes)
+    named = ["×".join(map(str, size)) for size, _ in counts.most_common(SHOWN)]
+    if len(counts) > 1:
+        common = [
+            f"{name} ({counts[size]:,})" for name, size in zip(named, dict(counts.most_common(SHOWN)), strict=True)
+        ]
+        ends = ["×".join(map(str, size)) for size in (min(counts, key=_volume), max(counts, key=_volume))]
+        more = f" and {len(counts) - SHOWN} other sizes from {ends[0]} to {ends[1]}" if len(counts) > SHOWN else ""
+        named = [", ".join(common) + more]
+    if set(counts) == {tuple(becoming)}:
+        return f"{noun}s of {named[0]}"
+    sides = "×".join(map(str, becoming))
+    seen = f"are seen in patches of {sides}" if fit == "patch" else f"become {sides} ({fit})"
+    return f"{noun}s of {named[0]} {seen}"
+
+
+def _volume(size: tuple[int, ...]) -> int:
+    return math.prod(size)
 
 
 def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
@@ -155,12 +183,24 @@ def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
     return groups
 
 
+def files_digest(*roots: Path) -> str:
+    """Changes when a file at or below one of `roots` is added, removed or written to; nothing is read."""
+    found = {Path(place, name) for root in roots for place, _, files in os.walk(root) for name in files}
+    regular = sorted(file for file in {*roots, *found} if input_file.is_regular(file))
+    return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in regular])
+
+
 def progress(console: Console) -> Progress:
     """A bar with a count and the time left, gone when it is done."""
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("          {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def said(error: OSError) -> str:
+    """What an error of the operating system says, and of which file."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
 def _examined(item: "Item") -> Examined:
@@ -172,7 +212,7 @@ def _examined(item: "Item") -> Examined:
         data, notes = plain(item.read())
         found = pixels(data)
     except OSError as error:
-        return Examined(None, [Problem("unreadable", item.id, f"{error.strerror or error}: {error.filename}")])
+        return Examined(None, [Problem("unreadable", item.id, said(error))])
     except Unreadable as error:
         return Examined(None, [Problem(error.kind, item.id, str(error))])
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:

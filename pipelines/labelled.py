@@ -4,6 +4,7 @@
 `data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
 """
 
+import contextlib
 import csv
 import io
 from collections import Counter
@@ -12,12 +13,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
+from rich.markup import escape
 
 from cnn_keras.fault import Fault
 from pipelines import intake, stages
 from pipelines.recipe import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from cnn_keras.data.batch import Shape
     from pipelines.stages import Run
 
@@ -62,6 +66,8 @@ def prepare(
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
     classes = class_names([item.label for item, _ in kept], data)
     splits = (divided or splits_of)(kept, data, run.recipe.seed)
+    if divided is None:
+        check_classes(kept, splits, console=run.console)
     stages.write_text(folder / "split.csv", split_csv(kept, splits))
     counts = _write_records(run, folder, kept, splits, classes)
     shape = shape_of(data)
@@ -80,6 +86,8 @@ def prepare(
     _draw_data(folder, shape, classes, counts)
     shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     run.console.print(f"          {len(kept):,} images of {len(classes)} classes: {shares}")
+    seen = [found.size for found in examined if found.digest]
+    run.console.print(f"          {intake.sizes_told(seen, data.size, data.fit, 'image')}")
     return facts
 
 
@@ -107,14 +115,15 @@ def files_digest(data: Data) -> str | None:
     """
     if data.path is None and data.source in ("folder", "csv", "idx"):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None or not data.path.exists():
-        return None  # reading the source will say what is wrong
-    files = sorted(data.path.rglob("*")) if data.path.is_dir() else [data.path]
-    if data.path.is_file():
-        with data.path.open(newline="", encoding="utf-8-sig", errors="replace") as file:
-            files += [data.path.parent / row["path"] for row in csv.DictReader(file) if row.get("path")]
-    stats = [(str(file), file.stat()) for file in files if file.is_file()]
-    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    if data.path is None:
+        return None
+    listed: list[Path] = []
+    if data.source == "csv":
+        from cnn_keras.data import read
+
+        with contextlib.suppress(Fault):  # reading the source will say what is wrong
+            listed = [read.file_named(data.path.parent, row["path"]) for _, row in read.rows(data.path, ("path",))]
+    return intake.files_digest(data.path, *listed)
 
 
 def class_names(labels: list[str], data: Data) -> list[str]:
@@ -126,6 +135,30 @@ def class_names(labels: list[str], data: Data) -> list[str]:
     if len(names) < 2:
         raise Fault(f"{data.source} must hold at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA)
     return names
+
+
+def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: "Console") -> None:
+    """Tell which classes are not tested.
+
+    Raises:
+        Fault: a class is validated or tested, as the source prescribes, and nothing of it can be learnt.
+    """
+    found: dict[str, set[str]] = {}
+    for (item, _), split in zip(kept, splits, strict=True):
+        found.setdefault(split, set()).add(item.label)
+    learnt = found.get("train", set())
+    for split in ("validation", "test"):
+        prescribed = {item.label for item, _ in kept if item.split == split}
+        if strange := sorted(prescribed - learnt):
+            raise Fault(
+                f"prescribed splits must hold the same classes, got {', '.join(strange[:8])} in {split} alone; the "
+                f"training split holds {', '.join(sorted(learnt)[:8]) or 'none'}",
+                code=Fault.DATA,
+            )
+    if (tested := found.get("test")) and (missing := sorted(learnt - tested)):
+        console.print(
+            f"          [yellow]nothing to test of {escape(', '.join(missing[:8]))}: not in the test split[/]"
+        )
 
 
 def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
@@ -144,6 +177,11 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, drawn, strict=True):
         splits[row] = str(name)
+    if "train" not in splits:
+        raise Fault(
+            f"{data.source} must hold something to train on, got {', '.join(sorted(set(splits)))} alone",
+            code=Fault.DATA,
+        )
     return splits
 
 

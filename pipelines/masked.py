@@ -8,13 +8,16 @@ classes from 1 on in all that is written, and 0 is what nobody knows.
 
 import csv
 import io
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from rich.markup import escape
 
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from pipelines import intake, maps, numbering, stages
 from pipelines.boxed import Composites
@@ -28,8 +31,19 @@ if TYPE_CHECKING:
     from pipelines.numbering import Kept, Numbering
     from pipelines.stages import Run
 
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
 SAMPLES = 12  # pictures on the contact sheet
 ORDER = ("train", "validation", "test")
+
+
+def _number(value: Any) -> Any:
+    """The number of a colour that is written as "#400080"; anything else as it is."""
+    from cnn_keras.data import colour_tables
+
+    return colour_tables.parsed(value) if isinstance(value, str) and COLOUR.fullmatch(value) else value
+
+
+Number = Annotated[int, BeforeValidator(_number)]
 
 
 class Data(Section):
@@ -38,8 +52,10 @@ class Data(Section):
     source: Literal["folder", "voc", "coco", "labelme", "composites", "nuclei", "mni152"]
     path: RecipePath | None = None
     images: RecipePath | None = None  # where the pictures are, if not where the annotations say
-    classes: tuple[str, ...] | dict[int, str] | None = None  # the names of the masks' numbers from 0 on, or by number
+    # The names of the masks' numbers from 0 on, or by number; of colours by number too, such as "#400080".
+    classes: tuple[str, ...] | dict[Number, str] | None = None
     ignore: Annotated[int, Field(ge=0)] | None = 255  # the number in a mask that means that nobody knows
+    headers: Literal["trust", "picture"] | None = None  # of NIfTI masks that lie elsewhere than their volumes
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     # What the network sees at once: height, width; of volumes depth, height, width.
     size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
@@ -93,6 +109,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     tell(problems)
     numbering.refuse_unknown(kept, numbers, data)
     splits = _splits(kept, numbers, data, run.recipe.seed)
+    numbering.refuse_a_single_class(splits["train"], numbers)
     stages.write_text(folder / "split.csv", _split_csv(splits))
     for split, members in splits.items():
         maps.write(run, folder, split, members, numbers)
@@ -109,7 +126,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
     stages.write_json(folder / "data.json", facts)
     _draw(run, folder, facts)
-    _say(run, facts, splits)
+    _say(run, facts, splits, numbers)
     return facts
 
 
@@ -129,20 +146,18 @@ def files_digest(data: Data) -> str | None:
     cutouts = data.composites is not None and data.composites.cutouts == "folder"
     if data.path is None and (data.source not in ("nuclei", "mni152", "composites") or cutouts):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None or not data.path.exists():
-        return None  # reading the source will say what is wrong
-    folder = data.path if data.path.is_dir() else data.path.parent
-    roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
-    roots |= {data.images} if data.images else set()
-    files = sorted({file for root in roots for file in root.rglob("*") if file.is_file()})
-    return stages.digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    if data.path is None:
+        return None
+    folder = data.path if input_file.is_folder(data.path) else data.path.parent
+    root = folder.parent if data.source == "coco" and folder.name == "annotations" else folder
+    return intake.files_digest(root, *([data.images] if data.images else []))
 
 
 def labelled(data: Data, seed: int) -> "LabelMaps":
     """What the recipe's source holds, unread."""
     from cnn_keras.data import label_maps
 
-    given: dict[str, Any] = {"path": data.path, "images": data.images}
+    given: dict[str, Any] = {"path": data.path, "images": data.images, "headers": data.headers}
     if data.source == "composites":
         given |= {**(data.composites or Composites()).model_dump(), "seed": seed}
     elif data.composites is not None:
@@ -245,13 +260,18 @@ def _draw(run: "Run", folder: Path, facts: dict[str, Any]) -> None:
     overlays.sheet(rows, titles, folder / "contact_sheet.png", names=facts["classes"], heading=heading)
 
 
-def _say(run: "Run", facts: dict[str, Any], splits: "dict[str, list[Kept]]") -> None:
+def _say(run: "Run", facts: dict[str, Any], splits: "dict[str, list[Kept]]", numbers: "Numbering") -> None:
+    data: Data = run.recipe.data
     total = sum(facts["pixels"]["train"].values())
-    sizes = sorted({one.size for members in splits.values() for one in members})
-    ends = sizes if len(sizes) < 3 else [sizes[0], sizes[-1]]
-    said = " to ".join("×".join(map(str, size)) for size in ends)
+    members = [one for found in splits.values() for one in found]
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
-    run.console.print(f"          {len(facts['classes'])} classes; {noun(run.recipe.data, 2)} of {said}: {shares}")
+    run.console.print(f"          {len(facts['classes'])} classes: {shares}")
+    told = intake.sizes_told([one.size for one in members], data.size, data.fit, noun(data))
+    run.console.print(f"          {told}")
+    if numbers.remark:
+        run.console.print(f"          {escape(numbers.remark)}")
+    if ignored := numbering.ignored_told(members, numbers):
+        run.console.print(f"          of no class, and not judged: {ignored}")
     pixels = ", ".join(
         f"{name} {count / max(total, 1):.1%}" for name, count in facts["pixels"]["train"].items() if count
     )

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import numpy as np
 from pydantic import Field
 
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from pipelines import classifier, intake, labelled, savedmodel, stages
 from pipelines.recipe import Fraction, RecipePath, Section
@@ -32,6 +33,7 @@ PLAIN = 8  # batches that are timed without augmentation
 SHOWN = 8  # examples of each class on the sheet
 ROWS = 20  # classes on the sheet
 NUMBERS = 1024  # values of one example that the baselines see
+MEASURED = ("voxel size", "sample rate")  # kinds of notes that are told where they differ
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (34, 34, 34))
 
 
@@ -84,12 +86,11 @@ def files_digest(data: Data) -> str | None:
     """
     if data.path is None and data.source in ("folder", "ts"):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None or not data.path.exists():
-        return None  # reading the source will say what is wrong
-    place = data.path if data.path.is_dir() else data.path.parent  # a .ts file has another half beside it
-    files = place.rglob("*") if data.path.is_dir() else place.glob(f"*{data.path.suffix}")
-    stats = [(str(file), file.stat()) for file in sorted(files) if file.is_file()]
-    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    if data.path is None:
+        return None
+    if data.source == "ts" and not input_file.is_folder(data.path):  # whose other half is beside it
+        return intake.files_digest(data.path, *data.path.parent.glob(f"*{data.path.suffix}"))
+    return intake.files_digest(data.path)
 
 
 def prepare(
@@ -111,6 +112,7 @@ def prepare(
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
     classes = labelled.class_names([item.label for item, _ in kept], data)
     splits = labelled.splits_of(kept, data, run.recipe.seed)
+    labelled.check_classes(kept, splits, console=console)
     stages.write_text(folder / "split.csv", labelled.split_csv(kept, splits))
     used = [shape for shape, found in zip(shapes, examined, strict=True) if found.digest]
     shape = (*(size or (max(length for length, _ in used),)), used[0][-1])
@@ -131,6 +133,7 @@ def prepare(
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     written = "×".join(map(str, shape))
     console.print(f"          {len(kept):,} {noun}s, {written}, of {len(classes)} classes: {shares}")
+    console.print(f"          {intake.sizes_told([one[:-1] for one in used], shape[:-1], data.fit, noun)}")
     return facts
 
 
@@ -233,7 +236,16 @@ def examine(
         if shape and shape[-1] != wanted:
             reason = f"it must have {wanted} channels{'' if channels else ' like most'}, got {shape[-1]}"
             examined[row] = intake.Examined(None, [intake.Problem("unsupported", item.id, reason)])
-    return examined, shapes
+    return _without_what_all_have(examined), shapes
+
+
+def _without_what_all_have(examined: list[intake.Examined]) -> list[intake.Examined]:
+    """Without the notes that say what something is, such as a spacing, where it is the same everywhere."""
+    details: dict[str, set[str]] = {}
+    for problem in (problem for one in examined for problem in one.problems if problem.detail):
+        details.setdefault(problem.kind, set()).add(problem.detail)
+    alike = {kind for kind in MEASURED if len(details.get(kind, ())) < 2}
+    return [one._replace(problems=[each for each in one.problems if each.kind not in alike]) for one in examined]
 
 
 def _examined(item: Any) -> tuple[intake.Examined, tuple[int, ...]]:
@@ -242,12 +254,16 @@ def _examined(item: Any) -> tuple[intake.Examined, tuple[int, ...]]:
     try:
         values, notes = item.read()
     except OSError as error:
-        problem = intake.Problem("unreadable", item.id, f"{error.strerror or error}: {error.filename}")
+        problem = intake.Problem("unreadable", item.id, intake.said(error))
         return intake.Examined(None, [problem]), ()
     except Unreadable as error:
         return intake.Examined(None, [intake.Problem(error.kind, item.id, str(error))]), ()
     digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
-    return intake.Examined(digest, [intake.Problem(note, item.id) for note in notes]), values.shape
+    problems = [
+        intake.Problem(note, item.id) if isinstance(note, str) else intake.Problem(note[0], item.id, note[1])
+        for note in notes
+    ]
+    return intake.Examined(digest, problems), values.shape
 
 
 def _write_splits(

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -20,6 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 MOST = 254  # classes: masks are written as bytes
 DIFFERENT = 256  # numbers in one mask from which on it is no mask of classes
+SHOWN = 6  # numbers that are told
 IGNORED = "pixels ignored"
 DROPPED = "dropped"
 
@@ -31,6 +32,7 @@ class Kept(NamedTuple):
     digest: str
     size: tuple[int, ...]
     counts: Counter[int]
+    notes: tuple[tuple[str, str], ...] = ()  # kind and detail of what is odd about the mask
 
 
 class Numbering(NamedTuple):
@@ -39,6 +41,8 @@ class Numbering(NamedTuple):
     classes: list[str]
     numbers: dict[int, int]
     ignored: tuple[int, ...] = ()  # numbers that say so
+    doubtful: tuple[int, ...] = ()  # those of them that the recipe alone calls so, and that count as unusable
+    remark: str = ""  # how the numbers were understood, where nothing names them
 
     def strange(self, counts: Counter[int]) -> dict[int, int]:
         """The pixels of numbers that mean nothing at all."""
@@ -65,7 +69,8 @@ def counted(
             if isinstance(counts, Problem):
                 problems.append(counts)
             elif found.digest is not None:
-                kept.append(Kept(item, found.digest, found.size, counts))
+                kept.append(Kept(item, found.digest, found.size, *counts))
+                problems += [Problem(kind, item.id, detail) for kind, detail in kept[-1].notes]
             bar.advance(task)
     return kept, problems
 
@@ -74,18 +79,31 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
     """What the numbers mean; and a problem for every picture with numbers that mean nothing.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
-    name. Numbers of one name are one class.
+    name. Numbers of one name are one class. Where masks hold two numbers and a list names two classes, such as 0 and
+    255, they are those classes.
     """
     from cnn_keras.data.label_maps import UNKNOWN
 
     names = dict(found.names)
     if data.classes and data.source == "folder":
         names = data.classes if isinstance(data.classes, dict) else dict(enumerate(data.classes))
-    ignored = {UNKNOWN, *found.ignored, *([] if data.ignore is None else [data.ignore])} - names.keys()
-    there = {number for one in kept for number in one.counts} - {UNKNOWN}
+    counts = sum((one.counts for one in kept), Counter[int]())
+    if found.assumed and not data.classes:
+        names = {number: name for number, name in names.items() if number in counts}
+    there = sorted(counts.keys() - {UNKNOWN, *found.ignored})
+    remark = ""
+    if sorted(names) == [0, 1] and not isinstance(data.classes, dict) and len(there) == 2 and set(there) != {0, 1}:
+        names = dict(zip(there, names.values(), strict=True))
+        remark = "masks hold two numbers: " + ", ".join(
+            f"{written(number)} is {name}" for number, name in names.items()
+        )
+    doubtful = {data.ignore} - {None, *names, *found.ignored}
+    ignored = {UNKNOWN, *found.ignored, *doubtful} - names.keys()
     if not names:
-        meant = there - ignored
-        names = {number: str(number) for number in sorted(meant if len(meant) > 1 else there)}  # 0 and 255 alone: both
+        meant = [number for number in there if number not in ignored]
+        names = {number: written(number) for number in (meant if len(meant) > 1 else there)}  # 0 and 255 alone: both
+        doubtful -= names.keys()
+        _refuse_shades(counts, doubtful, names)
     classes = list(dict.fromkeys(names.values()))  # numbers of one name are one class
     if not 2 <= len(classes) <= MOST:
         raise Fault(
@@ -95,23 +113,77 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
             code=Fault.DATA,
         )
     order = {value: classes.index(name) for value, name in names.items()}
-    meaning = Numbering(classes, order, tuple(sorted(ignored)))
+    meaning = Numbering(classes, order, tuple(sorted(ignored - names.keys())), tuple(doubtful), remark)
     problems = []
     for one in kept:
         if strange := meaning.strange(one.counts):
-            said = ", ".join(f"{number} ({count:,} pixels)" for number, count in sorted(strange.items())[:5])
+            said = ", ".join(f"{written(number)} ({count:,} pixels)" for number, count in sorted(strange.items())[:5])
             problems.append(Problem("unknown number", one.item.id, said, IGNORED))
     return meaning, problems
 
 
 def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Any) -> None:
-    """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing."""
-    total = sum(one.counts.total() for one in kept)
-    bad = sum(sum(numbers.strange(one.counts).values()) for one in kept)
-    if bad > data.max_bad * total:
+    """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing, or that of `data.ignore`."""
+    counts = sum((one.counts for one in kept), Counter[int]())
+    bad = numbers.strange(counts) | {number: counts[number] for number in numbers.doubtful if counts[number]}
+    if sum(bad.values()) > data.max_bad * counts.total():
         raise Fault(
             f"data.max_bad must be at least the share of pixels whose number is of no class, got {data.max_bad:.0%} "
-            f"and {bad / total:.0%}. problems.csv lists the numbers: name them in data.classes, or set data.ignore.",
+            f"and {sum(bad.values()) / counts.total():.0%}: {shares(bad, counts.total())}; masks hold "
+            f"{shares(counts, counts.total())}. problems.csv lists the masks. Mend them, name them in data.classes, "
+            f"such as {{{_example(counts)}}}, or set data.ignore or data.max_bad.",
+            code=Fault.DATA,
+        )
+
+
+def refuse_a_single_class(members: Sequence[Kept], numbers: Numbering) -> None:
+    """Raise a Fault if what trains shows one class alone: a model of it would never have seen the others."""
+    counts = sum((one.counts for one in members), Counter[int]())
+    seen = [name for name, count in pixels(members, numbers).items() if count]
+    if len(seen) < 2:
+        raise Fault(
+            f"masks that train must show two classes or more of {', '.join(numbers.classes[:8])}, got "
+            f"{', '.join(seen) or 'none'} alone; they hold {shares(counts, counts.total())}. Name these numbers in "
+            f"data.classes, such as {{{_example(counts)}}}",
+            code=Fault.DATA,
+        )
+
+
+def ignored_told(members: Sequence[Kept], numbers: Numbering) -> str:
+    """The shares of pixels that nobody judges, by number; "" where there are none."""
+    counts = sum((one.counts for one in members), Counter[int]())
+    return shares({number: counts[number] for number in counts if number not in numbers.numbers}, counts.total())
+
+
+def shares(counts: Mapping[int, int], total: int) -> str:
+    """Numbers and the shares of pixels that have them, the commonest first: "0 81.2%, 255 18.8%"."""
+    common = sorted(counts, key=lambda number: -counts[number])
+    said = ", ".join(f"{written(number)} {counts[number] / max(total, 1):.1%}" for number in common[:SHOWN])
+    return said + (f" and {len(common) - SHOWN} more numbers" if len(common) > SHOWN else "")
+
+
+def written(number: int) -> str:
+    """A number of a mask as it is told: "7", "#400080" of a colour, "unknown" of what nobody knows."""
+    from cnn_keras.data import colour_tables
+
+    return "unknown" if number < 0 else colour_tables.written(number)
+
+
+def _example(counts: Counter[int]) -> str:
+    first, second, *_ = [*sorted(number for number, _ in counts.most_common(2) if number >= 0), 0, 1]
+    quoted = [f"'{found}'" if (found := written(number)).startswith("#") else found for number in (first, second)]
+    return f"{quoted[0]}: background, {quoted[1]}: object"
+
+
+def _refuse_shades(counts: Counter[int], doubtful: set[int], names: dict[int, str]) -> None:
+    """Raise a Fault for masks of 0 and 255 whose borders are shades of grey: 255 is the thing, and no void."""
+    void = sum(counts[number] for number in doubtful)
+    between = [number for number in names if number]
+    if void > sum(counts[number] for number in between) and between != list(range(1, len(between) + 1)):
+        raise Fault(
+            f"masks must hold a number for each class, got {shares(counts, counts.total())}, which looks like 0 and "
+            f"{', '.join(map(str, doubtful))} with shades between them. Name the classes, such as "
+            f"data.classes={{{_example(counts)}}}; other numbers are then of no class",
             code=Fault.DATA,
         )
 
@@ -125,21 +197,22 @@ def pixels(members: Sequence[Kept], numbers: Numbering) -> dict[str, int]:
     return {name: found[name] for name in numbers.classes}
 
 
-def _count(item: "Item", found: Examined) -> Counter[int] | Problem:
+def _count(item: "Item", found: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
     from cnn_keras.data.encoded import Unreadable
 
     if found.digest is None:
-        return Counter()
+        return Counter(), ()
     try:
-        values, counts = np.unique(item.mask(found.size).values, return_counts=True)
+        mask = item.mask(found.size)
+        values, counts = np.unique(mask.values, return_counts=True)
     except OSError as error:
-        return Problem("unreadable mask", item.id, f"{error.strerror or error}: {error.filename}", DROPPED)
+        return Problem("unreadable mask", item.id, intake.said(error), DROPPED)
     except Unreadable as error:
         return Problem(error.kind, item.id, str(error), DROPPED)
     if len(values) > DIFFERENT:
         said = f"{len(values):,} different numbers: it is a picture, or tells things apart instead of classes"
         return Problem("unreadable mask", item.id, said, DROPPED)
-    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True)))
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), mask.notes
 
 
 def _action(kind: str) -> str:

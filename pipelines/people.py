@@ -4,11 +4,13 @@ The splits hold other people, not other pictures of the same: what is learnt mus
 choose the epoch; calibration people, who chose nothing, set the threshold; test people are looked at once, by evaluate.
 """
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from pipelines import labelled, stages
 from pipelines.recipe import Fraction, RecipePath, Section
@@ -192,7 +194,7 @@ def files_digest(data: Data) -> str | None:
     """Changes when a file of the source, the list of pairs or that of the eyes does."""
     found = labelled.files_digest(data)
     for listed in (data.pairs, data.align):
-        if listed and listed.path and listed.path.exists():  # what is wrong with it, reading it says
+        if listed and listed.path:  # what is wrong with it, reading it says
             found = stages.digest([found, *files_of(listed)])
     return found
 
@@ -202,6 +204,5 @@ def files_of(listed: Listed | Align) -> list[str]:
     path = listed.path
     if path is None:
         return []
-    return [
-        stages.file_digest(file) for file in ([path] if path.is_file() else sorted(path.rglob("*"))) if file.is_file()
-    ]
+    below = sorted(Path(place, name) for place, _, names in os.walk(path) for name in names)
+    return [stages.file_digest(file) for file in [path, *below] if input_file.is_regular(file)]

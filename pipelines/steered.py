@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from pipelines import intake, stages
 from pipelines.labelled import test_split as test_split
@@ -90,6 +91,8 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     left = sum(one.split is None for one in kept)
     run.console.print(f"          {facts['drives']} drives: {shares} frames, {left} between them left out")
+    seen = [found.size for found in examined if found.digest]
+    run.console.print(f"          {intake.sizes_told(seen, data.size, data.fit, 'frame')}")
     return facts
 
 
@@ -107,11 +110,9 @@ def files_digest(data: Data) -> str | None:
     """
     if data.path is None and data.source != "road":
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None or not data.path.exists():
-        return None  # reading the source will say what is wrong
-    folder = data.path if data.path.is_dir() else data.path.parent
-    files = sorted(file for file in folder.rglob("*") if file.is_file())
-    return stages.digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+    if data.path is None:
+        return None
+    return intake.files_digest(data.path if input_file.is_folder(data.path) else data.path.parent)
 
 
 def shape_of(data: Data) -> "Shape":

@@ -50,6 +50,17 @@ def forged_jpeg(width, height):
     return bytes(whole)
 
 
+def forged_tiff(width, height):
+    """A TIFF whose tags state another size than its pixels have."""
+    whole = bytearray(encoded(picture(), "TIFF"))
+    start = struct.unpack_from("<I", whole, 4)[0]
+    for entry in range(start + 2, start + 2 + 12 * struct.unpack_from("<H", whole, start)[0], 12):
+        tag, kind = struct.unpack_from("<HH", whole, entry)
+        if tag in (256, 257):
+            struct.pack_into("<H" if kind == 3 else "<I", whole, entry + 8, width if tag == 256 else height)
+    return bytes(whole)
+
+
 def bad_checksum_png():
     whole = bytearray(encoded(picture(), "PNG"))
     whole[whole.index(b"IDAT") + 6] ^= 255

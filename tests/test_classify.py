@@ -1,12 +1,15 @@
 """The classify task: four verbs in a row on a handful of images, and what each leaves behind."""
 
 import csv
+import io
 import json
 
 import keras
 import numpy as np
 import pytest
+from rich.console import Console
 
+from cnn_keras.data.read import Item
 from cnn_keras.fault import Fault
 from pipelines import labelled
 from pipelines import recipe as recipes
@@ -95,8 +98,6 @@ def test_every_normalisation_fits_its_statistics_to_the_training_split(exported,
 
 
 def test_a_source_that_prescribes_its_test_split_keeps_it():
-    from cnn_keras.data.read import Item
-
     data = classify.Data(source="digits", validation=0.2)
     rows = [(str(row), str(row % 2), "test" if row < 6 else "train") for row in range(46)]
     kept = [(Item(name, label, bytes, split), name) for name, label, split in rows]
@@ -109,6 +110,23 @@ def test_a_source_that_prescribes_its_test_split_keeps_it():
 def test_a_list_that_is_not_utf_8_is_left_to_the_reader_to_refuse(tmp_path):
     (tmp_path / "list.csv").write_bytes("path,label\nä.png,Bär\n".encode("latin-1"))
     assert labelled.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
+
+
+def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested_is_told():
+    def labels(*rows):
+        return [(Item(f"{row}", label, bytes, split), f"{row}") for row, (label, split) in enumerate(rows)]
+
+    data = classify.Data(source="folder")
+    kept = labels(("cat", "train"), ("cat", "train"), ("dog", "train"), ("cat", "test"), ("Dog", "test"))
+    splits = ["train", "train", "train", "test", "test"]
+    console = Console(file=io.StringIO(), width=200)
+    with pytest.raises(Fault, match=r"got Dog in test alone; the training split holds cat, dog") as fault:
+        labelled.check_classes(kept, splits, console=console)
+    assert fault.value.code == Fault.DATA
+    labelled.check_classes(kept[:4], splits[:4], console=console)
+    assert "nothing to test of dog: not in the test split" in console.file.getvalue()
+    with pytest.raises(Fault, match="something to train on, got test, validation alone"):
+        labelled.splits_of(labels(("cat", "test"), ("cat", "validation")), data, seed=0)
 
 
 def test_class_names_stand_in_natural_order_or_as_the_recipe_lists_them():

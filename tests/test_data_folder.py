@@ -20,7 +20,7 @@ def odd_files(digit):
     return {
         "empty": {"0/empty.png": b""},
         "undecodable": {"1/text.jpg": b"not an image", "2/torn.jpg": encoded(picture(60, 80), "JPEG")[:-200]},
-        "unsupported": {"0/scan.tif": encoded(picture(), "TIFF")},
+        "unsupported": {"0/scan.avif": encoded(picture(), "AVIF")},
         "huge": {"1/bomb.png": bomb(8000)},
         "animated": {"2/film.gif": animation("GIF")},
         "gif": {"2/film.gif": animation("GIF")},

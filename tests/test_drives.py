@@ -155,3 +155,36 @@ def test_splits_are_blocks_of_time_with_gaps_between_them():
 def test_a_drive_too_short_for_its_splits_is_refused():
     with pytest.raises(Fault, match=r"more than 22 frames.*got 12 in a.*data\.gap"):
         split.by_time(["a"] * 12, fractions={"validation": 0.1, "test": 0.1}, gap=10)
+
+
+def test_every_wrong_record_is_one_frame_and_the_rest_is_read(tmp_path):
+    name = {"_index": 9, "cam/image_array": "x.jpg", "user/mode": "user"}
+    odd = [
+        "[1, 2]",
+        "[" * 5000,
+        json.dumps({**name, "user/angle": 10**400}),
+        json.dumps(name)[:-1] + ', "user/angle": ' + "9" * 5000 + "}",
+        json.dumps({**name, "user/angle": [0.1]}),
+        json.dumps({**name, "user/angle": 0.1, "cam/image_array": "n" * 300}),
+        json.dumps({**name, "user/angle": 0.1, "cam/image_array": "a\0b.jpg"}),
+    ]
+    found = drives.frames("tub", path=write_tub(tmp_path / "tub", [0.0, 0.1], extra=odd))
+    assert len(found) == 9
+    assert [refusal(frame) for frame in found[2:7]] == ["broken annotation"] * 5
+    for frame in found[7:]:
+        with pytest.raises(OSError, match=r"too long|null"):
+            frame.read()
+    assert found[1].read()
+
+
+@pytest.mark.parametrize("last", ['{"paths": 7}', '["paths"]', '{"paths": [], "deleted_indexes": ["a"]}', "[" * 5000])
+def test_a_broken_manifest_is_a_fault(tmp_path, last):
+    folder = write_tub(tmp_path / "tub", [0.0])
+    lines = (folder / "manifest.json").read_text().splitlines()
+    (folder / "manifest.json").write_text("\n".join([*lines[:4], last]))
+    with pytest.raises(Fault, match="five lines of JSON") as fault:
+        drives.frames("tub", path=folder)
+    assert fault.value.code == Fault.DATA
+    (folder / "manifest.json").write_bytes(b"\xff\xfe\xfd")
+    with pytest.raises(Fault, match="must be text"):
+        drives.frames("tub", path=folder)

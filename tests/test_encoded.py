@@ -17,6 +17,7 @@ from odd_images import (
     encoded,
     forged_jpeg,
     forged_png,
+    forged_tiff,
     mpo,
     oriented,
     palette,
@@ -61,6 +62,13 @@ USABLE = {  # file, the notes on it
     "animated gif": (animation("GIF"), ["animated", "gif"]),
     "gif torn in its second frame": (animation("GIF")[:-200], ["animated", "gif"]),
     "bmp": (encoded(picture(), "BMP"), ["bmp"]),
+    "tiff": (encoded(picture(), "TIFF"), ["tiff"]),
+    "packed tiff": (encoded(picture(), "TIFF", compression="tiff_lzw"), ["tiff"]),
+    "1-bit tiff": (encoded(picture().convert("1"), "TIFF", compression="group4"), ["tiff"]),
+    "16-bit tiff": (encoded(deep(), "TIFF"), ["16-bit", "tiff"]),
+    "cmyk tiff": (encoded(picture().convert("CMYK"), "TIFF"), ["cmyk", "tiff"]),
+    "turned tiff": (oriented(picture(), "TIFF", 6), ["exif-rotated", "tiff"]),
+    "tiff of three pages": (animation("TIFF"), ["animated", "tiff"]),
     "1-bit bmp": (encoded(picture().convert("1"), "BMP"), ["bmp"]),
     "webp": (encoded(picture(), "WEBP"), ["webp"]),
     "transparent webp": (encoded(picture().convert("RGBA").rotate(20), "WEBP"), ["transparent", "webp"]),
@@ -85,7 +93,14 @@ UNUSABLE = {  # file, its kind
     "bomb": (bomb(8000), "huge"),
     "gif of 60,000 × 60,000": (b"GIF89a\x60\xea\x60\xea" + encoded(picture(), "GIF")[10:], "huge"),
     "strip": (encoded(Image.new("1", (SIDE_LIMIT + 1, 1)), "PNG"), "huge"),
-    "tiff": (encoded(picture(), "TIFF"), "unsupported"),
+    "bigtiff": (b"II+\0\x08\0\0\0" + bytes(64), "unsupported"),
+    "tiff of floats": (encoded(Image.fromarray(np.zeros((3, 4), np.float32)), "TIFF"), "unsupported"),
+    "tiff of 32 bits": (encoded(Image.fromarray(np.zeros((3, 4), np.int32)), "TIFF"), "unsupported"),
+    "tiff of 60,000 × 60,000": (forged_tiff(60_000, 60_000), "huge"),
+    "torn tiff": (encoded(picture(), "TIFF")[:100], "undecodable"),
+    "jpeg xl": (b"\xff\x0a" + bytes(64), "unsupported"),
+    "jpeg xl in its container": (b"\0\0\0\x0cJXL \r\n\x87\n" + bytes(64), "unsupported"),
+    "jpeg 2000": (encoded(picture(), "JPEG2000"), "unsupported"),
     "avif": (encoded(picture(), "AVIF"), "unsupported"),
     "pdf": (encoded(picture(), "PDF"), "unsupported"),
 }
@@ -143,6 +158,7 @@ def test_what_is_plain_needs_no_second_turn(name):
     assert not {"exif-rotated", "cmyk", "gif", "bmp", "webp"} & set(notes)
 
 
+@pytest.mark.filterwarnings("ignore:Truncated File Read:UserWarning")
 @pytest.mark.parametrize("name", UNUSABLE)
 def test_an_unusable_file_is_refused_by_its_kind(name):
     data, kind = UNUSABLE[name]
@@ -280,3 +296,14 @@ def test_damage_is_refused_or_survived_but_never_anything_else(name, changes):
         assert out == data  # what was rewritten can be decoded
         return
     np.testing.assert_array_equal(DECODE[3](out), image)  # the guard lets pass what the header check lets pass
+
+
+def test_a_format_that_is_not_read_is_named():
+    for name, said in (("jpeg xl in its container", "JPEG XL"), ("jpeg 2000", "JPEG 2000"), ("avif", "AVIF")):
+        with pytest.raises(Unreadable, match=f"{said} is not one of JPEG, PNG"):
+            plain(UNUSABLE[name][0])
+
+
+def test_a_server_does_not_read_tiff():
+    with pytest.raises(Unreadable, match="TIFF is not one of JPEG, PNG, GIF, BMP, WebP, PGM, PPM"):
+        plain(encoded(picture(), "TIFF"), tiff=False)

@@ -124,6 +124,8 @@ def test_a_list_of_pairs_is_read_as_labeled_faces_in_the_wild_has_it(tmp_path):
     [
         ("ten\n", "must begin with the numbers of folds and pairs, got 'ten'"),
         ("1 1\nAnn 1 2\n", "1 × 1 pairs of either kind, 2 lines, as its first line says, got 1"),
+        ("² 1\nAnn 1 2\n", "must begin with the numbers"),
+        ("1\nAnn 1 ²\nAnn 1 Bob 2\n", "line 2: a pair must be"),
         ("1\nAnn 1 2\nAnn one Bob 2\n", "line 3: a pair must be .*got 'Ann one Bob 2'"),
     ],
 )
@@ -132,6 +134,18 @@ def test_a_broken_list_of_pairs_is_refused_with_its_line(tmp_path, text, reason)
     with pytest.raises(Fault, match=reason) as fault:
         identities.lfw_pairs(tmp_path / "pairs.txt")
     assert fault.value.code == Fault.DATA
+
+
+def test_a_list_of_pairs_with_a_line_of_column_names_is_one_fold(tmp_path):
+    text = "\ufeffname,imagenum1,imagenum2,\nAnn_A,1,4,\nAnn_A,2,Bob,11\n"
+    (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
+    assert identities.lfw_pairs(tmp_path / "pairs.csv") == [
+        ("Ann_A/Ann_A_0001", "Ann_A/Ann_A_0004", True, 0),
+        ("Ann_A/Ann_A_0002", "Bob/Bob_0011", False, 0),
+    ]
+    (tmp_path / "pairs.csv").write_bytes("name,a,b\nZo\xeb,1,2".encode("latin-1"))
+    with pytest.raises(Fault, match="must be text in UTF-8"):
+        identities.lfw_pairs(tmp_path / "pairs.csv")
 
 
 def kept(rows):

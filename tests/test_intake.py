@@ -43,7 +43,7 @@ def test_each_item_is_answered_for_in_its_order(console):
         item("text", b"text"),
         item("broken", bad_checksum_png()),
         Item("gone", "cat", lambda: unread("gone")),
-        item("tiff", encoded(picture(), "TIFF")),
+        item("avif", encoded(picture(), "AVIF")),
         item("turned", oriented(picture(), "PNG", 6, transparency=(0, 0, 40))),
         Item("readme", "", lambda: refuse("not an image", "its suffix")),
     ]

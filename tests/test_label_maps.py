@@ -3,6 +3,7 @@
 import importlib.util
 import io
 import json
+import os
 
 import numpy as np
 import pytest
@@ -79,14 +80,19 @@ def test_indexed_grey_and_plain_masks_hold_the_same_numbers(tmp_path):
 
 
 def test_what_is_no_mask_says_why(tmp_path):
-    write(tmp_path / "colour.png", np.arange(36, dtype=np.uint8).reshape(3, 4, 3))
     (tmp_path / "text.png").write_text("no picture")
+    write(tmp_path / "lossy.jpg", NUMBERS)
+    Image.fromarray(np.full((3, 4), 0.5, np.float32)).save(tmp_path / "half.tif")
     write(tmp_path / "grey.png", NUMBERS)
-    for name, told in (("colour.png", "must be grey or indexed"), ("text.png", "must be PNG files")):
+    for name, told in (
+        ("text.png", "not an image"),
+        ("lossy.jpg", "JPEG changes the numbers of pixels; save masks as PNG"),
+        ("half.tif", "must be whole"),
+    ):
         with pytest.raises(Unreadable, match=told):
             mask_folders.numbers(tmp_path / name)
     with pytest.raises(Unreadable, match=r"the mask is 3×4, the picture 4×3") as fault:
-        mask_folders.mask(tmp_path / "grey.png", None, (4, 3))
+        mask_folders.mask(frozenset(), [], tmp_path / "grey.png", None, (4, 3))
     assert fault.value.kind == "mask of another size"
 
 
@@ -113,7 +119,7 @@ def test_vocs_layout_brings_its_classes_its_void_and_things_told_apart(tmp_path)
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("2007_000033\n")
     found = label_maps.labelled("voc", path=tmp_path)
-    assert (found.names[0], found.names[15], found.ignored) == ("background", "person", (255,))
+    assert (found.names[0], found.names[15], 255 in found.ignored) == ("background", "person", True)
     assert [(item.id, item.split) for item in found.items] == [("JPEGImages/2007_000033.jpg", "validation")]
     assert found.items[0].mask((3, 4)).instances.tolist() == (NUMBERS // 2).tolist()
 
@@ -280,8 +286,214 @@ def test_nifti_masks_are_turned_with_their_volumes(tmp_path, turned):
     seen, notes = item.read()
     assert found.names == {0: "background", 1: "core", 2: "rim"}
     assert seen.shape == (2, 3, 4, 2)
-    assert notes == (["turned upright"] if turned else [])
+    assert notes == [*(["turned upright"] if turned else []), ("voxel size", "1×1×1 mm")]
     np.testing.assert_array_equal(seen[..., 0], values[::-1] if turned else values)
     np.testing.assert_array_equal(item.mask((2, 3, 4)).values, seen[..., 0] % 3)
     with pytest.raises(Unreadable, match="the mask is 2×3×4, the picture 2×3×5"):
         item.mask((2, 3, 5))
+
+
+COLOURS = np.array([[64, 0, 128], [128, 64, 128], [0, 0, 0]], np.uint8)
+
+
+def test_masks_in_colours_are_read_by_their_table_also_when_they_are_indexed(tmp_path):
+    shown = np.array([[0, 1], [2, 1]])
+    picture(tmp_path / "images/a.png", size=(2, 2))
+    picture(tmp_path / "images/b.png", size=(2, 2))
+    write(tmp_path / "masks/a.png", COLOURS[shown])
+    indexed = Image.fromarray((2 - shown).astype(np.uint8))  # as a program that shrinks files leaves it
+    indexed.putpalette(COLOURS[::-1].ravel().tolist())
+    indexed.save(tmp_path / "masks/b.png")
+    (tmp_path / "labelmap.txt").write_text("car:64,0,128::\nroad:128,64,128::\nvoid:0,0,0::\n")
+    found = label_maps.labelled("folder", path=tmp_path)
+    for item in found.items:
+        values = item.mask((2, 2)).values
+        assert [[found.names.get(number) for number in row] for row in values.tolist()] == [
+            ["car", "road"],
+            [None, "road"],
+        ]
+        assert values[1, 0] in found.ignored
+
+
+def test_colours_without_a_table_are_classes_of_their_own_and_camvids_are_known(tmp_path):
+    picture(tmp_path / "images/a.png", size=(1, 2))
+    write(tmp_path / "labels/a_L.png", COLOURS[[[0, 1]]])
+    found = label_maps.labelled("folder", path=tmp_path)
+    values = found.items[0].mask((1, 2)).values.tolist()
+    assert [found.names[number] for number in values[0]] == ["Car", "Road"]
+    assert found.assumed
+    (tmp_path / "labels/a_L.png").rename(tmp_path / "labels/a.png")
+    found = label_maps.labelled("folder", path=tmp_path)
+    assert (found.names, found.items[0].mask((1, 2)).values.tolist()) == ({}, values)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask"),
+    [
+        ("train/a.jpg", "train_masks/a_mask.gif"),
+        ("train/a.jpg", "train/a_mask.png"),
+        ("img/a.jpg", "masks_machine/a.jpg.png"),
+        ("images_train/a.jpg", "masks_train/a.png"),
+        ("train/images/a.jpg", "train/masks/a.bmp"),
+        ("images/train/a.jpg", "annotations/train/a_labelIds.png"),
+        ("imagesTr/a_0000.png", "labelsTr/a.png"),
+    ],
+)
+def test_more_layouts_that_are_about(tmp_path, image, mask):
+    picture(tmp_path / image)
+    write(tmp_path / mask, NUMBERS)
+    (tmp_path / "images" / ".ipynb_checkpoints").mkdir(parents=True)
+    picture(tmp_path / "images" / ".ipynb_checkpoints" / "a-checkpoint.jpg")
+    assert masks_of(label_maps.labelled("folder", path=tmp_path)) == {image: NUMBERS.tolist()}
+
+
+def test_cityscapes_files_find_each_other_and_their_labels_are_known(tmp_path):
+    city, truth = tmp_path / "leftImg8bit/val/bonn", tmp_path / "gtFine/val/bonn"
+    picture(city / "bonn_0_leftImg8bit.png", size=(1, 2))
+    write(truth / "bonn_0_gtFine_labelIds.png", np.array([[7, 26]], np.uint8))
+    write(truth / "bonn_0_gtFine_instanceIds.png", np.array([[7, 26001]], np.uint16))
+    write(truth / "bonn_0_gtFine_color.png", COLOURS[[[0, 1]]])
+    (item,), names, ignored, _ = label_maps.labelled("folder", path=tmp_path)
+    mask = item.mask((1, 2))
+    assert ([names[number] for number in mask.values[0]], item.split) == (["road", "car"], "validation")
+    assert mask.instances.tolist() == [[7, 26001]]
+    assert 3 in ignored
+    write(truth / "bonn_0_gtFine_labelTrainIds.png", np.array([[0, 13]], np.uint8))
+    (item,), names, ignored, _ = label_maps.labelled("folder", path=tmp_path)
+    assert [names[number] for number in item.mask((1, 2)).values[0]] == ["road", "car"]
+    assert ignored == (255,)
+
+
+def test_lists_with_dots_leave_out_what_they_do_not_name_and_tell_what_is_not_there(tmp_path):
+    for name in ("frame.0", "frame.1", "frame.2"):
+        picture(tmp_path / f"images/{name}.jpg")
+        write(tmp_path / f"masks/{name}.png", NUMBERS)
+    (tmp_path / "train.txt").write_text("frame.0\nframe.7\n")
+    (tmp_path / "test.txt").write_text("frame.1\n")
+    items = {item.id: item for item in label_maps.labelled("folder", path=tmp_path).items}
+    assert [items[f"images/frame.{number}.jpg"].split for number in range(2)] == ["train", "test"]
+    for name, kind in (("images/frame.2.jpg", "not listed"), ("train.txt: frame.7", "missing image")):
+        with pytest.raises(Unreadable) as refused:
+            items[name].read()
+        assert refused.value.kind == kind
+
+
+def test_a_picture_with_two_masks_is_told_and_special_files_are_not_opened(tmp_path):
+    picture(tmp_path / "images/a.png")
+    write(tmp_path / "masks/a_mask.png", NUMBERS)
+    write(tmp_path / "masks/a_label.png", NUMBERS)
+    picture(tmp_path / "images/b.png")
+    os.mkfifo(tmp_path / "masks/b.png")
+    first, second = label_maps.labelled("folder", path=tmp_path).items
+    with pytest.raises(Unreadable, match="several files are its mask"):
+        first.mask((3, 4))
+    with pytest.raises(OSError, match="named pipe"):
+        second.mask((3, 4))
+
+
+def test_numbers_of_every_lossless_mode_are_the_same(tmp_path):
+    grey = Image.fromarray(NUMBERS)
+    for name, image in {
+        "a.png": grey.convert("LA"),
+        "b.png": grey.convert("RGBA"),
+        "c.tif": Image.fromarray(NUMBERS.astype(np.float32) + 5e-4),
+        "d.tif": Image.fromarray(NUMBERS.astype(np.int32)),
+        "e.gif": grey,
+        "f.bmp": grey,
+    }.items():
+        image.save(tmp_path / name)
+        np.testing.assert_array_equal(mask_folders.numbers(tmp_path / name), NUMBERS)
+
+
+def nifti(path, values, affine=None, codes=(1, 1)):
+    nibabel = pytest.importorskip("nibabel", reason="needs the package nibabel (make samples)")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    image = nibabel.Nifti1Image(values, np.eye(4) if affine is None else affine)
+    image.set_qform(image.affine, codes[0])
+    image.set_sform(image.affine, codes[1])
+    image.to_filename(path)
+
+
+LEFT = np.array([[-1.0, 0, 0, 1], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+HALVES = np.zeros((2, 3, 4), np.uint8)
+HALVES[0] = 1  # of the first axis: the left one where it points right
+
+
+def whole_mask(tmp_path, headers=None):
+    """The mask of the one volume, and what it notes."""
+    (item,) = label_maps.labelled("folder", axes=3, path=tmp_path, headers=headers).items
+    mask = item.mask((2, 3, 4))
+    return mask.values[:, 0, 0].tolist(), [kind for kind, _ in mask.notes]
+
+
+def test_a_mask_whose_header_places_it_elsewhere_is_never_mirrored_in_silence(tmp_path):
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32), LEFT)
+    nifti(tmp_path / "masks/a.nii.gz", HALVES)
+    with pytest.raises(
+        Unreadable, match=r"point to RAS, the volume's to LAS; data\.headers: picture .* trust"
+    ) as refused:
+        whole_mask(tmp_path)
+    assert refused.value.kind == "mask on another grid"
+    assert whole_mask(tmp_path, "picture") == ([0, 1], [])
+    assert whole_mask(tmp_path, "trust") == ([1, 0], [])
+    nifti(tmp_path / "masks/a.nii.gz", HALVES, LEFT)
+    assert whole_mask(tmp_path) == ([0, 1], [])
+
+
+@pytest.mark.parametrize(("affine", "expected"), [(None, [1, 0]), (LEFT, [0, 1])])
+def test_a_mask_without_an_orientation_lies_as_its_volume_does(tmp_path, affine, expected):
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32), affine)
+    nifti(tmp_path / "masks/a.nii.gz", HALVES, codes=(0, 0))
+    assert whole_mask(tmp_path) == (expected, ["mask without an orientation"])
+
+
+@pytest.mark.parametrize(
+    ("affine", "said"),
+    [
+        (np.diag([1.0, 1, 5, 1]), "voxels of 1×1×5 and 1×1×1 mm"),
+        (np.array([[1.0, 0, 0, 0.5], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]), "its corners are up to 0.5 mm"),
+    ],
+)
+def test_other_spacings_and_places_are_told_and_rounding_is_not(tmp_path, affine, said):
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
+    nifti(tmp_path / "masks/a.nii.gz", HALVES, affine)
+    with pytest.raises(Unreadable, match=said):
+        whole_mask(tmp_path)
+    nifti(tmp_path / "masks/a.nii.gz", HALVES, np.eye(4) + 1e-4)
+    assert whole_mask(tmp_path)[0] == [1, 0]
+
+
+def test_channels_of_a_volume_must_lie_on_one_grid(tmp_path):
+    nifti(tmp_path / "imagesTr/a_0000.nii.gz", HALVES.astype(np.float32))
+    nifti(tmp_path / "imagesTr/a_0001.nii.gz", HALVES.astype(np.float32), LEFT)
+    nifti(tmp_path / "labelsTr/a.nii.gz", HALVES)
+    (item,) = label_maps.labelled("folder", axes=3, path=tmp_path).items
+    with pytest.raises(Unreadable, match=r"must have one grid, a_0001\.nii\.gz's differs"):
+        item.read()
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (HALVES * np.float32(0.9996), []),
+        (HALVES * np.float32(2 * 0.9882), []),  # of one label: no factor can be told
+        (np.where(np.arange(24).reshape(2, 3, 4) < 12, np.float32(0.9882), np.float32(1.9764)), ["labels scaled"]),
+    ],
+)
+def test_labels_a_slope_away_from_whole_numbers_are_rounded(tmp_path, stored, expected):
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
+    nifti(tmp_path / "masks/a.nii.gz", stored)
+    if stored.max() > 1.9 and not expected:
+        with pytest.raises(Unreadable, match="must be whole"):
+            whole_mask(tmp_path)
+        return
+    values, notes = whole_mask(tmp_path)
+    assert (values, notes) == ([1, 2] if expected else [1, 0], expected)
+
+
+def test_volumes_with_numbers_at_the_end_of_their_names_are_not_taken_for_channels(tmp_path):
+    for number in range(2):
+        nifti(tmp_path / f"images/sub_000{number}.nii.gz", HALVES.astype(np.float32))
+        nifti(tmp_path / f"masks/sub_000{number}.nii.gz", HALVES)
+    found = label_maps.labelled("folder", axes=3, path=tmp_path)
+    assert [item.read()[0].shape for item in found.items] == [(2, 3, 4, 1)] * 2

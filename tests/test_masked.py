@@ -12,7 +12,8 @@ from rich.console import Console
 from cnn_keras import pixel_losses
 from cnn_keras.data import batch
 from cnn_keras.fault import Fault
-from pipelines import maps, masked
+from pipelines import intake, maps, masked
+from pipelines.intake import Problem
 
 
 def run_of(**data):
@@ -22,7 +23,7 @@ def run_of(**data):
 
 
 def prepared(tmp_path, **data):
-    run = run_of(path=tmp_path / "source", **data)
+    run = run_of(**{"path": tmp_path / "source", **data})
     (tmp_path / "prepare").mkdir(parents=True)
     facts = masked.prepare(run, tmp_path / "prepare")
     run.finished, run.facts = (lambda stage: tmp_path / "prepare"), (lambda stage: facts)
@@ -66,7 +67,8 @@ def test_what_is_prepared_is_counted_and_drawn(whole):
     assert facts["problems"] == {}
     for name in ("contact_sheet.png", "class_balance.png", "split.csv", "data.json"):
         assert (folder / name).stat().st_size > 0
-    assert "3 classes; pictures of 24×40 to 40×24" in said
+    assert "3 classes: 9 train, 1 validation, 2 test" in said
+    assert "pictures of 24×40 (4), 40×24 (4), 32×32 (4) become 32×32 (pad)" in said
     assert {row["size"] for row in listed(folder / "split.csv")} == {"24x40", "40x24", "32x32"}
 
 
@@ -243,7 +245,7 @@ def test_volumes_are_written_whole_and_read_again(tmp_path):
         tmp_path, size=(4, 4, 4), channels=1, fit="patch", normalize="each", validation=0.2, classes=("low", "high")
     )
     assert facts["normalization"] is None
-    assert "volumes of 6×5×4 to 6×9×4" in said
+    assert "and 2 other sizes from 6×5×4 to 6×9×4 are seen in patches of 4×4×4" in said
     first = next(maps.examples(run.recipe, tmp_path / "prepare", "train"))
     np.testing.assert_array_equal(first.truth, first.image[..., 0] > 0)
     held = maps.store(run, "train")
@@ -259,3 +261,63 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_remedy(whole):
     small = SimpleNamespace(recipe=SimpleNamespace(data=data, seed=0), finished=lambda stage: folder)
     with pytest.raises(Fault, match=r"data\.memory_gb must be at least.*fit: pad, which streams"):
         maps.store(small, "train")
+
+
+@pytest.mark.parametrize("given", [("ground", "thing"), None])
+def test_masks_of_0_and_255_are_the_two_classes_of_a_list(tmp_path, given):
+    write_scenes(tmp_path / "source", values=(0, 255, 255))
+    if given is None:
+        (tmp_path / "source" / "classes.txt").write_text("ground\nthing\n")
+    _, facts, said = prepared(tmp_path, **({"classes": given} if given else {}))
+    assert facts["classes"] == ["ground", "thing"]
+    assert facts["pixels"]["train"]["thing"] > 0
+    assert "masks hold two numbers: 0 is ground, 255 is thing" in said
+
+
+def test_pixels_that_are_ignored_are_told_by_number_and_count(tmp_path):
+    write_scenes(tmp_path / "source", values=(0, 1, 255))
+    _, _, said = prepared(tmp_path, classes=("ground", "square"))
+    assert "of no class, and not judged: 255 7.0%" in said
+    with pytest.raises(Fault, match=r"got 5% and 7%: 255 7\.0%; masks hold 0 82\.8%.*\{0: background, 1: object\}"):
+        prepared(tmp_path / "again", path=tmp_path / "source", classes=("ground", "square"), max_bad=0.05)
+
+
+def test_a_model_that_would_never_see_the_object_is_not_trained(tmp_path):
+    write_scenes(tmp_path / "source", values=(0, 0, 255))
+    with pytest.raises(Fault, match=r"two classes or more of ground, square, disc, got ground alone; they hold 0 9\d"):
+        prepared(tmp_path, classes=("ground", "square", "disc"))
+
+
+def test_shades_between_0_and_255_are_no_classes(tmp_path):
+    write_scenes(tmp_path / "source", values=(0, 255, 255))
+    for file in (tmp_path / "source" / "masks").iterdir():
+        values = np.array(Image.open(file))
+        values[4, 4:8], values[5, 4:8] = 37, 100
+        Image.fromarray(values).save(file)
+    with pytest.raises(
+        Fault, match=r"looks like 0 and 255 with shades .* data\.classes=\{0: background, 255: object\}"
+    ):
+        prepared(tmp_path)
+    _, facts, said = prepared(tmp_path / "named", path=tmp_path / "source", classes={0: "ground", 255: "thing"})
+    assert facts["problems"] == {"unknown number": 12}
+    assert "of no class, and not judged: 37 0.4%, 100 0.4%" in said
+
+
+def test_colours_are_named_by_the_recipe(tmp_path):
+    write_scenes(tmp_path / "source")
+    palette = np.array([[9, 0, 0], [0, 200, 0], [255, 255, 255]], np.uint8)
+    for file in (tmp_path / "source" / "masks").iterdir():
+        Image.fromarray(palette[np.array(Image.open(file))]).save(file)
+    named = {"#090000": "ground", "#00c800": "square", 255: "disc"}
+    _, facts, _ = prepared(tmp_path, classes=named)
+    assert facts["classes"] == ["ground", "square", "disc"]
+    assert sum(pixels["square"] for pixels in facts["pixels"].values()) == 12 * 100
+
+
+def test_pictures_without_an_annotation_count_as_unusable(tmp_path):
+    console = Console(file=io.StringIO(), width=200)
+    problems = [Problem("without annotation", f"{number}.png", taken="kept as background") for number in range(3)]
+    (tmp_path / "prepare").mkdir()
+    with pytest.raises(Fault, match=r"got 10% and 3 of 20 unusable"):
+        intake.report(problems, 20, path=tmp_path / "prepare" / "problems.csv", max_bad=0.1, console=console)
+    intake.report(problems, 30, path=tmp_path / "problems.csv", max_bad=0.1, console=console)

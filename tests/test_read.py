@@ -306,8 +306,6 @@ def test_a_csv_file_lists_paths_relative_to_itself(tmp_path, encoding):
         ("path;label\n1.png;cat", "must have the columns path and label, got path;label"),
         ("path,class\n1.png,cat,surplus", "must have the columns path and label, got path, class"),
         ("path,label\n", "must have one row per image, got none"),
-        ("path,label\n1.png,cat\n2.png", "line 3: path and label must be given, got '2.png' and ''"),
-        ("path,label,split\n1.png,cat,dev", "line 2: split must be one of train, val, .*, got 'dev'"),
     ],
 )
 def test_a_csv_file_that_cannot_be_right_is_a_fault(tmp_path, text, message):
@@ -317,9 +315,47 @@ def test_a_csv_file_that_cannot_be_right_is_a_fault(tmp_path, text, message):
 
 
 def test_a_csv_file_in_another_encoding_is_a_fault(tmp_path):
-    for encoding in ("latin-1", "utf-16"):
-        with pytest.raises(Fault, match="must be comma-separated text in UTF-8"):
-            read.items("csv", path=write_csv(tmp_path, "path,label\n1.png,Bär", encoding))
+    with pytest.raises(Fault, match=r"must be text in UTF-8, got byte 0xe4 at 18; save it as UTF-8"):
+        read.items("csv", path=write_csv(tmp_path, "path,label\n1.png,Bär", "latin-1"))
+    assert read.items("csv", path=write_csv(tmp_path, "path,label\n1.png,Bär", "utf-16"))[0].label == "Bär"
+
+
+def test_rows_of_a_csv_file_that_are_wrong_are_items_that_say_so(tmp_path):
+    rows = ["1.png,cat,", "2.png", "3.png,cat,dev", "a\\4.png,dog,testing", "n" * 300 + ".png,cat,", "pipe.png,cat,"]
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "4.png").write_bytes(b"four")
+    os.mkfifo(tmp_path / "pipe.png")
+    items = read.items("csv", path=write_csv(tmp_path, "\n".join(["path,label,split", *rows])))
+    assert items[3].read() == b"four"
+    assert (items[3].split, len(items)) == ("test", 6)
+    for row, said in ((1, "line 3: path and label must be given"), (2, "line 4: split must be one of train, .*'dev'")):
+        with pytest.raises(Unreadable, match=said):
+            items[row].read()
+    for row, said in ((4, "too long"), (5, "regular file, got a named pipe")):
+        with pytest.raises(OSError, match=said):
+            items[row].read()
+
+
+def test_folders_of_splits_are_used_or_refused_and_hidden_ones_are_never_data(tmp_path):
+    for name in ("seg_train/cat", "seg_train/dog", "seg_test/cat", "seg_test/.ipynb_checkpoints", "@eaDir/train"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "1.png").write_bytes(b"1")
+    items = [item for item in read.items("folder", path=tmp_path) if item.label]
+    assert [(item.label, item.split) for item in items] == [("cat", "test"), ("cat", "train"), ("dog", "train")]
+    for name in ("train/cat", "test/cat", "spare/cat"):
+        (tmp_path / "mixed" / name).mkdir(parents=True)
+        (tmp_path / "mixed" / name / "1.png").write_bytes(b"1")
+    with pytest.raises(Fault, match=r"splits or of classes, got test, train beside spare; move") as fault:
+        read.items("folder", path=tmp_path / "mixed")
+    assert fault.value.code == Fault.DATA
+
+
+def test_a_header_of_an_idx_file_must_say_what_it_holds(tmp_path):
+    for sides in ((2**31, 28, 28), (2**32 - 1, 2, 2), (3, 2, 2)):
+        for name in ("train-images-idx3-ubyte", "t10k-images-idx3-ubyte"):
+            (tmp_path / name).write_bytes(bytes([0, 0, 8, 3]) + struct.pack(">3I", *sides) + bytes(8))
+        with pytest.raises(Fault, match=r"its header says .* it holds 8 bytes"):
+            read.items("idx", path=tmp_path)
 
 
 def test_keras_data_sets_are_read_with_their_halves(monkeypatch):

@@ -5,11 +5,13 @@ import importlib.util
 import json
 import re
 import warnings
+import wave
 
 import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import WHOLE, cnn
+from scipy.io import wavfile
 from stored_weights import model_bytes, stored_bytes
 
 from cnn_keras.data import signals
@@ -30,7 +32,7 @@ needs_sktime = pytest.mark.skipif(
 @pytest.mark.parametrize(
     "text",
     [
-        "time,force\n1,2\n3,4\n5,6\n",
+        "left,force\n1,2\n3,4\n5,6\n",
         "1;2\n3;4\n5;6",
         "1,0;2,0\n3,0;4\n5;6,0\n",  # a decimal comma
         "1\t2\r\n3\t4\r\n5\t6\r\n",
@@ -63,9 +65,10 @@ def test_one_line_is_one_channel_and_said_to_be(tmp_path):
         (b"\xff\xfe1,2", "undecodable", "UTF-8"),
         (b"1,2\n3\n", "undecodable", "line 2 must have 2 columns like the first, got 1"),
         (b"1,2\n3,x\n", "undecodable", "line 2 must hold finite numbers, at most 1e+15, got 'x'"),
-        (b"1,2\n3,nan\n", "undecodable", "finite"),
+        (b"1,2\n3,inf\n", "undecodable", "finite"),
+        (b'1\nnan\n""\n', "undecodable", "half of its values at least, got 33%"),
+        (b"time,date\n1,2\n", "empty", "nothing but times"),
         (b"1e20,2\n3,4\n", "undecodable", "line 1 must hold finite numbers, at most 1e+15, got '1e20'"),
-        (b"1,2\n3,\n", "undecodable", "line 2 must hold finite numbers, at most 1e+15, got ''"),
     ],
 )
 def test_a_file_of_no_use_says_why(tmp_path, data, kind, said):
@@ -101,7 +104,7 @@ def test_a_ts_file_has_channels_between_colons_and_its_label_last(tmp_path):
 
 
 def test_lines_of_a_ts_file_that_are_of_no_use_are_items_that_say_so(tmp_path):
-    (tmp_path / "odd.ts").write_text(TS + "1,?:up\n1,2:sideways\n1,2:1:up\n1,2:3,4:up\n")
+    (tmp_path / "odd.ts").write_text(TS + "1,x:up\n1,2:sideways\n1,2:1:up\n1,2:3,4:up\n")
     items = signals.items("ts", path=tmp_path / "odd.ts")
     assert [item.split for item in items] == [None] * 4
     kinds = []
@@ -118,7 +121,6 @@ def test_lines_of_a_ts_file_that_are_of_no_use_are_items_that_say_so(tmp_path):
     [
         ("1,2,3:up\n", "@data"),
         ("@targetLabel true\n@data\n1,2:3\n", "@classLabel true"),
-        ("@timeStamps true\n@classLabel true a\n@data\n(0,1):a\n", "time stamps"),
     ],
 )
 def test_a_ts_file_of_another_kind_is_a_fault(tmp_path, text, said):
@@ -133,7 +135,7 @@ def test_a_source_says_what_it_needs(tmp_path, monkeypatch):
         signals.items("wav")
     with pytest.raises(Fault, match=r"data\.path is required with source: ts"):
         signals.items("ts", path=None)
-    with pytest.raises(Fault, match=r"must be a \.ts file or a folder"):
+    with pytest.raises(Fault, match=r"must be a \.ts or \.tsv file, or a folder"):
         signals.items("ts", path=tmp_path)
     with pytest.raises(Fault, match=r"data\.path is required with source: folder"):
         measurements.files_digest(recipes.load("signals/folder-fcn").data)
@@ -318,3 +320,77 @@ def test_a_signal_is_drawn_with_a_line_for_each_channel():
     colours = {tuple(pixel) for pixel in measurements.pictured(signal).reshape(-1, 3).tolist()}
     assert {measurements.COLOURS[0], measurements.COLOURS[1]} <= colours
     assert measurements.pictured(np.zeros((5, 1), np.float32)).shape == (200, 320, 3)
+
+
+def test_missing_values_are_filled_in_along_time_and_said_to_be(tmp_path):
+    (tmp_path / "signal.csv").write_text("nan,1\n2,\n4,3\nNA,4\n1,?\n")
+    values, notes = signals.read(tmp_path / "signal.csv")
+    np.testing.assert_array_equal(values, [[2, 1], [2, 2], [4, 3], [2.5, 4], [1, 4]])
+    assert notes == ["missing values, filled in"]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("time,value\n0.00,1\n0.01,2\n", [[1], [2]]),
+        ("2024-01-01 10:00:00,1\n2024-01-01 10:00:01,2\n", [[1], [2]]),
+        ("Timestamp;a;b\n10:00:00;1,5;2\n10:00:01;2,5;3\n", [[1.5, 2], [2.5, 3]]),
+    ],
+)
+def test_a_column_of_times_is_left_out(tmp_path, text, expected):
+    (tmp_path / "signal.csv").write_text(text)
+    values, notes = signals.read(tmp_path / "signal.csv")
+    np.testing.assert_array_equal(values, expected)
+    assert notes == ["a column of times, left out"]
+
+
+def test_a_separator_at_the_end_of_each_line_is_no_column(tmp_path):
+    (tmp_path / "signal.csv").write_text("-0,5;\n2,25;\n")
+    np.testing.assert_array_equal(signals.read(tmp_path / "signal.csv")[0], [[-0.5], [2.25]])
+
+
+@pytest.mark.parametrize(
+    ("stored", "expected"),
+    [
+        (np.array([0, 16384, -32768], np.int16), [[0], [0.5], [-1]]),
+        (np.array([128, 192, 0], np.uint8), [[0], [0.5], [-1]]),
+        (np.array([0.25, -0.5], np.float32), [[0.25], [-0.5]]),
+        (np.array([[2**30, -(2**31)]], np.int32), [[0.5, -1]]),  # one moment of two channels
+    ],
+)
+def test_a_wav_file_is_read_from_minus_one_to_one(tmp_path, stored, expected):
+    wavfile.write(tmp_path / "sound.wav", 8000, stored)
+    values, notes = signals.read_measured(tmp_path / "sound.wav")
+    np.testing.assert_array_equal(values, expected)
+    assert (values.dtype, notes) == (np.float32, [("sample rate", "8,000 Hz")])
+
+
+def test_a_wav_file_of_24_bits_is_read(tmp_path):
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 3, 16000, 0, "NONE", ""))
+        file.writeframes((2**22).to_bytes(3, "little") + (-(2**23)).to_bytes(3, "little", signed=True))
+    np.testing.assert_array_equal(signals.read(tmp_path / "sound.wav")[0], [[0.5], [-1]])
+
+
+def test_a_ts_file_with_missing_values_short_signals_stamps_and_labels_written_otherwise(tmp_path):
+    lines = ["1,?,3:up", "?,2,3:UP", "1,2,?:down", "(0,1),(1,2.5),(2,4):up", "1,2,3: down"]
+    (tmp_path / "odd.ts").write_text(TS + "\n".join(lines))
+    items = signals.items("ts", path=tmp_path / "odd.ts")
+    assert [item.label for item in items] == ["up", "up", "down", "up", "down"]
+    assert [item.read()[0][:, 0].tolist() for item in items] == [[1, 2, 3], [2, 2, 3], [1, 2], [1, 2.5, 4], [1, 2, 3]]
+    (tmp_path / "number.ts").write_text(TS.replace("up down", "1 2") + "5:1.0\n6:2e0\n7:3\n")
+    assert [item.label for item in signals.items("ts", path=tmp_path / "number.ts")] == ["1", "2", ""]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "mark", "label"), [("tsv", "\t", "1"), ("txt", "  ", "1.0000000e+00"), ("txt", ",", "1")]
+)
+def test_the_plain_files_of_ucr_have_the_class_first(tmp_path, suffix, mark, label):
+    for half in ("TRAIN", "TEST"):
+        rows = [[label, "0.5", "1", "NaN"], ["-1", "2", "nan", "4"]]
+        (tmp_path / f"Two_{half}.{suffix}").write_text("\n".join(map(mark.join, rows)) + "\n")
+    for place in (tmp_path, tmp_path / f"Two_TEST.{suffix}"):
+        items = signals.items("ts", path=place)
+        assert [(item.label, item.split) for item in items[:2]] == [("1", items[0].split), ("-1", items[1].split)]
+        assert {item.split for item in items} == {"train", "test"}
+        assert [item.read()[0][:, 0].tolist() for item in items[:2]] == [[0.5, 1], [2, 3, 4]]

@@ -81,7 +81,7 @@ def bad_files():
         "undecodable": {"text.jpg": b"no image at all", "torn.png": encoded(image, "PNG")[:200]},
         "empty": {"empty.png": b"", "empty.jpg": b""},
         "huge": {"bomb.png": encoded(Image.new("1", (9000, 9000)), "PNG")},
-        "unsupported": {"scan.tif": encoded(image, "TIFF")},
+        "unsupported": {"scan.avif": encoded(image, "AVIF")},
         "animated": {"film.gif": encoded(image, "GIF", save_all=True, append_images=[image.rotate(90)])},
         "exif-rotated": {
             "turned.jpg": encoded(image, "JPEG", exif=turned),

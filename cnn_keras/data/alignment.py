@@ -5,7 +5,6 @@ picture is used as it is. `annotated` takes them from a list, `cascades` are Ope
 network of landmarks – inside the graph, so that an exported model can do it too.
 """
 
-import csv
 import io
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -16,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data import sampling
+from cnn_keras.data import annotations, read, sampling
 from cnn_keras.data.encoded import plain, png
 from cnn_keras.data.read import Item
 from cnn_keras.fault import Fault
@@ -46,16 +45,12 @@ def annotated(path: Path) -> Aligner:
     Raises:
         Fault: no such file, other columns, or a place that is no number (code DATA).
     """
-    if not path.is_file():
-        raise Fault(f"data.align.path must be a CSV file, got {path}")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        if missing := sorted(set(COLUMNS) - set(reader.fieldnames or [])):
-            raise Fault(f"{path} must have the columns {', '.join(COLUMNS)}; it lacks {missing[0]}", code=Fault.DATA)
-        try:
-            rows = {row["path"]: tuple(float(row[name]) for name in COLUMNS[1:]) for row in reader}
-        except (TypeError, ValueError) as error:
-            raise Fault(f"{path}, line {reader.line_num}: places must be numbers: {error}", code=Fault.DATA) from None
+    rows = {}
+    for line, row in read.rows(path, COLUMNS, argument="data.align.path"):
+        places = annotations.numbers([row[name] for name in COLUMNS[1:]])
+        if places is None:
+            raise Fault(f"{path}, line {line}: places must be finite numbers", code=Fault.DATA)
+        rows[row["path"]] = places
     eyes = {name: Eyes((a, b), (c, d)) for name, (a, b, c, d) in rows.items()}
     return lambda name, image: eyes.get(name)
 

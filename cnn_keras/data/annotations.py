@@ -8,7 +8,6 @@ troubles, grouped and told when the data is prepared; nothing is mended here.
 
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -20,6 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from cnn_keras.data import read
 from cnn_keras.data.read import SPLITS
+from cnn_keras.data.read import split_in as split_in
 from cnn_keras.fault import Fault
 
 SOURCES = {  # of annotated pictures: a function `read` in each file
@@ -152,7 +152,7 @@ def below(root: Path, path: Path) -> str:
 def extent(path: Path) -> tuple[int, int] | None:
     """Height and width of a picture's file as a person sees it, from its header; None where it has none."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "GIF", "BMP", "WEBP")) as image:
+        with Image.open(path, formats=("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UnidentifiedImageError):
@@ -186,12 +186,6 @@ def around(points: Sequence[float]) -> tuple[float, float, float, float]:
     """The box around x, y, x, y, …"""
     x, y = points[0::2], points[1::2]
     return min(x), min(y), max(x), max(y)
-
-
-def split_in(name: str) -> str | None:
-    """The split that the name of a file or folder begins or ends with: "instances_val2017" is "validation"."""
-    found = re.search(r"(?:^|[_\W])(train|validation|valid|val|test)(?:ing)?\d*(?:$|[_\W])", name.lower())
-    return SPLITS[found.group(1)] if found else None
 
 
 def inner_name(item: Item) -> str:

@@ -4,7 +4,6 @@ Angles are shares of full lock, −1 for full left to 1 for full right, as Donke
 is, quickly, and hands out encoded bytes on demand; what cannot be used is a frame too, which says why when it is read.
 """
 
-import csv
 import json
 import math
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnn_keras.data import read
+from cnn_keras.data import input_file, read
 from cnn_keras.data import road as roads
 from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
@@ -62,11 +61,11 @@ def tub(path: Path) -> list[Frame]:
     Raises:
         Fault: no manifest, or one of another kind.
     """
-    if not path.is_dir():
+    if not input_file.is_folder(path):
         raise Fault(f"data.path must be a tub's folder, got {read.whereabouts(path)}")
-    tubs = (
-        [path] if (path / "manifest.json").is_file() else sorted(file.parent for file in path.glob("*/manifest.json"))
-    )
+    whole = (path / "manifest.json").is_file()
+    manifests = (path / "manifest.json",) if whole else sorted(path.glob("*/manifest.json"))
+    tubs = [file.parent for file in manifests if not file.parent.name.startswith(read.HIDDEN)]
     if not tubs:
         old = (
             "; this is a tub of version 1, which Donkey's convert_to_tub_v2.py converts"
@@ -84,19 +83,9 @@ def csv_file(path: Path, full: float | None = None) -> list[Frame]:
     Args:
         full: the angle, in the file's unit, that is full lock to the right; negative where angles grow to the left.
     """
-    if not path.is_file():
-        raise Fault(f"data.path must be a CSV file, got {read.whereabouts(path)}")
     if full == 0:
         raise Fault("data.full must be the angle of full lock to the right, got 0")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            if not {"path", "angle"} <= set(reader.fieldnames or []):
-                found = ", ".join(reader.fieldnames or []) or "nothing"
-                raise Fault(f"{path} must have the columns path and angle, got {found}", code=Fault.DATA)
-            rows = [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
+    rows = read.rows(path, ("path", "angle"))
     drives = {row.get("drive", ""): len(rows) for _, row in rows}  # in the order of their first rows
     order = {drive: number for number, drive in enumerate(drives)}
     rows.sort(key=lambda row: (order[row[1].get("drive", "")], _number(row[1].get("time")) or 0.0))
@@ -113,31 +102,35 @@ def _row(path: Path, line: int, row: dict[str, str], full: float) -> Frame:
     if angle is None:
         reason = f"line {line}: angle must be a number, got {row['angle']!r}"
         return Frame(name, partial(read.refuse, "broken annotation", reason), 0.0, drive)
-    return Frame(name, (path.parent / row["path"]).read_bytes, angle / full, drive)
+    return Frame(name, partial(input_file.read_bytes, read.file_named(path.parent, row["path"])), angle / full, drive)
 
 
 def _records(folder: Path, prefix: str) -> list[Frame]:
     """The frames of one tub, catalog by catalog."""
-    lines = [line for line in (folder / "manifest.json").read_text(encoding="utf-8").splitlines() if line.strip()]
+    manifest = folder / "manifest.json"
+    lines = [line for line in input_file.read_text(manifest).splitlines() if line.strip()]
     try:
-        inputs, catalogs = json.loads(lines[0]), json.loads(lines[4])
-        names, deleted = list(catalogs["paths"]), set(catalogs.get("deleted_indexes", ()))
-    except (json.JSONDecodeError, IndexError, KeyError, TypeError):
+        inputs, catalogs = _parsed(lines[0]), _parsed(lines[4])
+        names, deleted = list(map(str, catalogs["paths"])), set(map(int, catalogs.get("deleted_indexes") or ()))
+    except (LookupError, TypeError, ValueError, AttributeError, OverflowError) as error:
         raise Fault(
-            f"{folder / 'manifest.json'} must be a tub's of version 2: five lines of JSON, the last with `paths`",
+            f"{manifest} must be a tub's of version 2: five lines of JSON, the last with `paths`, got {error!r:.200}",
             code=Fault.DATA,
         ) from None
-    if missing := {PICTURE, ANGLE} - set(inputs):
-        raise Fault(f"{folder} must record {' and '.join(sorted(missing))}, got {', '.join(inputs)}", code=Fault.DATA)
+    if not isinstance(inputs, list) or (missing := {PICTURE, ANGLE} - set(map(str, inputs))):
+        lacking = " and ".join(sorted(missing)) if isinstance(inputs, list) else "a list of inputs"
+        raise Fault(f"{folder} must record {lacking}, got {str(inputs)[:200]}", code=Fault.DATA)
     found = []
     for name in names:
         catalog = folder / name
-        if not catalog.is_file():
-            found.append(Frame(f"{prefix}{name}", partial(read.refuse, "unreadable", "no such catalog"), 0.0, prefix))
+        try:
+            text = input_file.read_bytes(catalog, limit=input_file.TEXT_LIMIT).decode("utf-8", "replace")
+        except OSError as error:
+            reading = partial(read.refuse, "unreadable", f"a catalog that cannot be read: {error.strerror}")
+            found.append(Frame(f"{prefix}{read.printable(name)}", reading, 0.0, prefix))
             continue
-        text = catalog.read_text(encoding="utf-8", errors="replace")
         found += [
-            _record(folder, prefix, f"{name}, line {number}", line, deleted)
+            _record(folder, prefix, f"{read.printable(name)}, line {number}", line, deleted)
             for number, line in enumerate(text.splitlines(), 1)
             if line.strip()
         ]
@@ -146,20 +139,32 @@ def _records(folder: Path, prefix: str) -> list[Frame]:
 
 def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int]) -> Frame:
     try:
-        record = json.loads(line)
+        record = _parsed(line)
         picture, angle, index = str(record[PICTURE]), float(record[ANGLE]), int(record["_index"])
-    except (json.JSONDecodeError, KeyError, TypeError, ValueError) as error:
+    except (LookupError, TypeError, ValueError, OverflowError) as error:
         reason = f"it is no record with {PICTURE}, {ANGLE} and _index: {error}"
         return Frame(f"{prefix}{where}", partial(read.refuse, "broken annotation", reason), 0.0, prefix)
     trouble = None
     if index in deleted:
         trouble = ("deleted frame", "it is deleted in the tub")
     elif record.get(MODE, "user") != "user":
-        trouble = ("not driven by hand", f"{MODE} is {record[MODE]}")
+        trouble = ("not driven by hand", f"{MODE} is {str(record[MODE])[:40]}")
     elif not math.isfinite(angle):
         trouble = ("broken annotation", f"{ANGLE} is {angle}")
-    reading = partial(read.refuse, *trouble) if trouble else (folder / "images" / picture).read_bytes
+    reading = partial(read.refuse, *trouble) if trouble else partial(input_file.read_bytes, folder / "images" / picture)
     return Frame(f"{prefix}{read.printable(picture)}", reading, angle, prefix)
+
+
+def _parsed(line: str) -> Any:
+    """The JSON value of a line.
+
+    Raises:
+        ValueError: it is none, or is nested too deeply.
+    """
+    try:
+        return json.loads(line)
+    except RecursionError:
+        raise ValueError("it is nested too deeply") from None
 
 
 def _number(text: str | None) -> float | None:

@@ -12,6 +12,7 @@ and PNG whose header states a bearable size, so that no engine that serves the m
 import io
 import re
 import struct
+import warnings
 import zlib
 
 import numpy as np
@@ -22,9 +23,12 @@ from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from cnn_keras.data import image_headers
+
+warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # what is odd about a TIFF is told by its kind
 
 PIXEL_LIMIT = 50_000_000  # width × height; decoded as RGB that is 150 MB
 SCANNED_LIMIT = 20 * PIXEL_LIMIT  # a JPEG's scans, each of all pixels; a progressive one has 10
@@ -32,6 +36,7 @@ LEAST_SCANNED = 1_000_000  # pixels that a scan counts for at least: its tables 
 SLOW_LIMIT = 2 * 2**20  # bytes of a file whose pixels Pillow decodes in Python, one by one
 SIDE_LIMIT = 2**15  # resizing a strip of 1 × 50,000,000 pixels would take gigabytes for a thumbnail
 
+ORIENTATION = 0x0112  # the tag
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
@@ -46,15 +51,34 @@ OPENERS = {
     b"RIFF": WebPImageFile,
     b"P5": PpmImageFile,
     b"P6": PpmImageFile,
+    b"II*\0": TiffImageFile,
+    b"MM\0*": TiffImageFile,
 }
+TIFF_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B")
+TIFF_COMPRESSIONS = (
+    "raw", "packbits", "tiff_lzw", "tiff_adobe_deflate", "tiff_deflate", "jpeg", "tiff_ccitt", "group3", "group4"
+)  # fmt: skip
 UNSUPPORTED = {
-    b"II*\0": "TIFF",
-    b"MM\0*": "TIFF",
+    b"II+\0": "BigTIFF",
+    b"MM\0+": "BigTIFF",
     b"8BPS": "Photoshop",
     b"%PDF": "PDF",
     b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL \r\n\x87\n": "JPEG XL",  # in its container
+    b"\0\0\0\x0cjP  \r\n\x87\n": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"v/1\x01": "OpenEXR",
 }
-UNSUPPORTED_BRANDS = {b"avif": "AVIF", b"avis": "AVIF", b"heic": "HEIC", b"heix": "HEIC", b"mif1": "HEIF"}
+UNSUPPORTED_BRANDS = {
+    b"avif": "AVIF",
+    b"avis": "AVIF",
+    b"heic": "HEIC",
+    b"heix": "HEIC",
+    b"hevc": "HEIC",
+    b"mif1": "HEIF",
+    b"msf1": "HEIF",
+}
+READ = "JPEG, PNG, GIF, BMP, WebP, TIFF, PGM, PPM"
 UPRIGHT = {  # what undoes an EXIF orientation; 1 is upright, and 0 is what cameras write that do not know
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -97,7 +121,7 @@ class Picture:
         ready: whether `plain` gives the file as it is, at once.
     """
 
-    def __init__(self, data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> None:
+    def __init__(self, data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True) -> None:
         """Raises Unreadable as `plain` says."""
         if not data:
             raise Unreadable("empty", "the file is empty")
@@ -105,14 +129,21 @@ class Picture:
         image, self._header = _opened(data)
         self.area = image.width * image.height
         _check_work(data, image, pixel_limit)
+        is_tiff = image.format == "TIFF"
+        if is_tiff:
+            _check_tiff(image, tiff)
         exif, xmp = self._header[2:] if self._header else (image.info.get("exif", b""), image.info.get("xmp", b""))
-        self._turn = UPRIGHT.get(image_headers.orientation(exif.removeprefix(b"Exif\0\0"), xmp))
+        if is_tiff:  # Pillow turns it when it decodes it
+            self._turn, turned = None, image.tag_v2.get(ORIENTATION, 1) in UPRIGHT
+        else:
+            self._turn = UPRIGHT.get(image_headers.orientation(exif.removeprefix(b"Exif\0\0"), xmp))
+            turned = self._turn is not None
         notes = {
             "animated": _is_animated(image),
-            "exif-rotated": self._turn is not None,
+            "exif-rotated": turned,
             "cmyk": image.mode == "CMYK",
             "palette": image.mode == "P" and image.format == "PNG",
-            "16-bit": image.format == "PNG" and data[24] == 16,
+            "16-bit": (image.format == "PNG" and data[24] == 16) or (is_tiff and image.mode.startswith("I")),
             "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
             image.format.lower(): image.format not in ("JPEG", "PNG"),
         }
@@ -129,21 +160,48 @@ class Picture:
         return _rewritten(data, self._turn)
 
 
-def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> tuple[bytes, list[str]]:
+def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True) -> tuple[bytes, list[str]]:
     """Return `data` as a JPEG or PNG that `decode` reads the way a person sees it, and notes on what it was.
 
     Most files come back untouched, their pixels not looked at: `decode` may still refuse them. EXIF-rotated ones are
-    turned upright, the first frame of a GIF, BMP, WebP, PGM or PPM becomes a PNG, CMYK becomes RGB.
+    turned upright, the first frame of a GIF, BMP, WebP, TIFF, PGM or PPM becomes a PNG, CMYK becomes RGB.
 
-    Notes: "animated" (only the first frame is used), "exif-rotated", "cmyk", "palette" (of a PNG), "16-bit" (cut to
-    8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp", "ppm".
+    Notes: "animated" (only the first frame is used, or the first page of a TIFF), "exif-rotated", "cmyk", "palette" (of
+    a PNG), "16-bit" (cut to 8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp", "tiff", "ppm".
+
+    Args:
+        tiff: whether TIFF is read; a server leaves its many codecs to those who trust their files.
 
     Raises:
         Unreadable: empty, not an image, of an unsupported format, of more than `pixel_limit` pixels, wider or higher
             than SIDE_LIMIT, or of far more work than its pixels justify: very many blocks or scans.
     """
-    picture = Picture(data, pixel_limit=pixel_limit)
+    picture = Picture(data, pixel_limit=pixel_limit, tiff=tiff)
     return picture.plain(), picture.notes
+
+
+def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+    """An image of any format that is read, its pixels not decoded yet.
+
+    Raises:
+        Unreadable: as `plain` says.
+    """
+    if not data:
+        raise Unreadable("empty", "the file is empty")
+    _check_work(data, _opened(data)[0], pixel_limit)
+    try:
+        return _opener(data)(io.BytesIO(data))
+    except BROKEN as broken:
+        raise Unreadable("undecodable", f"the header is broken: {_said(broken)}") from None
+
+
+def _check_tiff(image: Image.Image, bearable: bool) -> None:
+    compression = image.info.get("compression")
+    if not bearable:
+        raise Unreadable("unsupported", f"TIFF is not one of {READ.replace(' TIFF,', '')}")
+    if image.mode not in TIFF_MODES or compression not in TIFF_COMPRESSIONS:
+        found = f"mode {image.mode}, compression {compression}"
+        raise Unreadable("unsupported", f"a TIFF must be of 8 or 16 whole bits and a common compression, got {found}")
 
 
 def _opener(data: bytes) -> type[Image.Image]:
@@ -153,7 +211,7 @@ def _opener(data: bytes) -> type[Image.Image]:
         if data[4:8] == b"ftyp":
             name = UNSUPPORTED_BRANDS.get(data[8:12])
         if name:
-            raise Unreadable("unsupported", f"{name} is not one of JPEG, PNG, GIF, BMP, WebP")
+            raise Unreadable("unsupported", f"{name} is not one of {READ}")
         raise Unreadable("undecodable", "the bytes are not an image")
     return opener
 

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import records
+from cnn_keras.data import input_file, records
 from cnn_keras.data.augment import Augmentation, Composed
 from cnn_keras.data.batch import Shape, decoded
 from cnn_keras.data.encoded import decode
@@ -132,32 +132,46 @@ def lfw_pairs(path: Path) -> list[Pair]:
     """The pairs of a `pairs.txt` as Labeled Faces in the Wild has it; ids are `Name/Name_0001`, without suffix.
 
     The first line holds the number of folds and of pairs of either kind in each, or, as in `pairsDevTest.txt`, that
-    number alone. Of a same pair a line holds the name and two numbers, of another two names each with its number.
+    number alone. Of a same pair a line holds the name and two numbers, of another two names each with its number. A
+    `pairs.csv` with a line of column names, `name,imagenum1,imagenum2`, is one fold of such lines.
 
     Raises:
         Fault: a line that is neither, or another number of lines than the first one says (code DATA).
     """
-    if not path.is_file():
+    if not input_file.is_regular(path):
         raise Fault(f"data.pairs.path must be a file such as LFW's pairs.txt, got {path}")
-    lines = [line.split() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    head, *body = lines or [[]]
-    if len(head) not in (1, 2) or not all(word.isdigit() for word in head):
+    text = input_file.read_text(path)
+    listed = [(number, _words(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip(" ,\t")]
+    (_, head), *body = listed or [(0, [])]
+    if head[:1] == ["name"]:
+        return [_pair(words, path, number, 0) for number, words in body]
+    if len(head) not in (1, 2) or not all(map(_is_count, head)):
         raise Fault(f"{path} must begin with the numbers of folds and pairs, got {' '.join(head)!r}", code=Fault.DATA)
     folds, each = (int(head[0]), int(head[1])) if len(head) == 2 else (1, int(head[0]))
     if len(body) != 2 * folds * each:
         wanted = f"{folds} × {each} pairs of either kind, {2 * folds * each} lines"
         raise Fault(f"{path} must hold {wanted}, as its first line says, got {len(body)}", code=Fault.DATA)
-    return [_pair(words, path, row + 2, row // (2 * each)) for row, words in enumerate(body)]
+    return [_pair(words, path, number, row // (2 * each)) for row, (number, words) in enumerate(body)]
+
+
+def _words(line: str) -> list[str]:
+    """What stands between tabs or commas, or else between spaces."""
+    mark = next((mark for mark in "\t," if mark in line), None)
+    return [word.strip() for word in line.strip(" ,\t").split(mark)]
+
+
+def _is_count(word: str) -> bool:
+    return word.isascii() and word.isdecimal() and len(word) < 10
 
 
 def _pair(words: Sequence[str], path: Path, line: int, fold: int) -> Pair:
     match words:
-        case [name, first, second] if first.isdigit() and second.isdigit():
+        case [name, first, second] if _is_count(first) and _is_count(second):
             return Pair(_lfw_id(name, first), _lfw_id(name, second), True, fold)
-        case [name, first, other, second] if first.isdigit() and second.isdigit():
+        case [name, first, other, second] if _is_count(first) and _is_count(second):
             return Pair(_lfw_id(name, first), _lfw_id(other, second), False, fold)
     expected = "must be `NAME 1 2` or `NAME 1 OTHER 2`"
-    raise Fault(f"{path}, line {line}: a pair {expected}, got {' '.join(words)!r}", code=Fault.DATA)
+    raise Fault(f"{path}, line {line}: a pair {expected}, got {' '.join(words)[:200]!r}", code=Fault.DATA)
 
 
 def _lfw_id(name: str, number: str) -> str:

@@ -8,6 +8,7 @@ import codecs
 import errno
 import json
 import stat
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,14 @@ def is_regular(path: Path) -> bool:
         return False
 
 
+def is_folder(path: Path) -> bool:
+    """Whether `path`, links followed, is a folder; False too where that cannot be asked."""
+    try:
+        return path.is_dir()
+    except (OSError, ValueError):
+        return False
+
+
 def read_bytes(path: Path, *, limit: int = SIZE_LIMIT) -> bytes:
     """The content of a regular file.
 
@@ -61,6 +70,27 @@ def read_bytes(path: Path, *, limit: int = SIZE_LIMIT) -> bytes:
     check_regular(path, limit=limit)
     with path.open("rb") as file:
         return file.read(limit)
+
+
+def decompressed(data: bytes, *, limit: int = SIZE_LIMIT) -> bytes:
+    """What a gzip file holds, its check sums compared, and at most `limit` bytes of it ever in memory.
+
+    Raises:
+        OSError: it is broken or ends too early, or holds more than `limit` bytes.
+    """
+    found = bytearray()
+    try:
+        while data:  # a file may have several members; zeros may follow them
+            member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+            found += member.decompress(data, limit - len(found) + 1)
+            if len(found) > limit:
+                raise OSError(errno.EFBIG, f"must hold at most {limit:,} bytes when it is decompressed")
+            if not member.eof:
+                raise OSError(errno.EINVAL, "its compressed data end too early")
+            data = member.unused_data.lstrip(b"\0")
+    except zlib.error as error:
+        raise OSError(errno.EINVAL, f"its compressed data are broken: {error}") from None
+    return bytes(found)
 
 
 def read_text(path: Path, *, limit: int = TEXT_LIMIT) -> str:

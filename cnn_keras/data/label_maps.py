@@ -37,11 +37,12 @@ class Mask(NamedTuple):
     """What is at each pixel or voxel of one picture or volume.
 
     values: integers (*sizes), a source's number of a class, or UNKNOWN. instances: integers (*sizes), 0, or another
-    number for each thing; None where things are not told apart.
+    number for each thing; None where things are not told apart. notes: kind and detail of what is odd about it.
     """
 
     values: np.ndarray
     instances: np.ndarray | None = None
+    notes: tuple[tuple[str, str], ...] = ()
 
 
 class Item(NamedTuple):
@@ -60,12 +61,14 @@ class LabelMaps(NamedTuple):
     """What a source holds.
 
     names: of the classes by their numbers in the masks, in the order of the classes; empty where it does not say.
-    ignored: numbers that mean that nobody knows.
+    ignored: numbers that mean that nobody knows. assumed: whether the names are those of a published data set that the
+    masks look like: only those that are found in them are classes.
     """
 
     items: list[Item]
     names: dict[int, str] = {}  # noqa: RUF012  # nothing writes to it
     ignored: tuple[int, ...] = ()
+    assumed: bool = False
 
 
 def labelled(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):

@@ -1,10 +1,12 @@
-"""Masks as files: a folder of pictures, and beside it a folder of masks whose pixels are numbers of classes.
+"""Masks as files: a folder of pictures, and beside it a folder of masks whose pixels are numbers or colours of classes.
 
 Read as they are found in the wild: `images/` beside `masks/`, `labels/` or `annotations/`, each with folders for the
-splits inside or around; `train/` beside `trainannot/`, as CamVid is passed on; Pascal VOC's `JPEGImages/` beside
-`SegmentationClass/`. Masks are PNG files, indexed or grey: the number is the index, not the colour. `classes.txt` or
-`codes.txt` names the numbers from 0 on, a line each; `train.txt`, `val.txt` and `test.txt` prescribe splits. NIfTI
-files lie in the same way, see `mask_volumes`.
+splits inside or around; `train/` beside `trainannot/` or `train_masks/`; Pascal VOC's `JPEGImages/` beside
+`SegmentationClass/`; Cityscapes' `leftImg8bit/` beside `gtFine/`; Roboflow's pictures and masks in one folder. Masks
+are lossless files. Of an indexed one the number is the index, not the colour, unless a table names all its colours
+or it is a GIF.
+`colour_tables` knows the files that name numbers and colours, `split_lists` those that prescribe splits. NIfTI files
+lie in the same way, see `mask_volumes`.
 """
 
 import re
@@ -14,91 +16,157 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
-from PIL import Image
 
-from cnn_keras.data import annotations
+from cnn_keras.data import annotations, colour_tables, input_file, split_lists
 from cnn_keras.data import read as sources
-from cnn_keras.data.encoded import BROKEN, PIXEL_LIMIT, Unreadable
+from cnn_keras.data.colour_tables import Legend
+from cnn_keras.data.encoded import BROKEN, PIXEL_LIMIT, Unreadable, opened
 from cnn_keras.data.label_maps import Item, LabelMaps, Mask, check_size
 from cnn_keras.data.read import SPLITS, refuse, whereabouts
 from cnn_keras.fault import Fault
 
-IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "pictures", "photos", "volumes")
-MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annot", "gt", "gtfine",
-         "segmentationclass", "segmentationclasspng")  # fmt: skip
-TOGETHER = {"labelstr": "imagestr", "labelsts": "imagests"}  # folders of masks that go with one of pictures alone
+IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "pictures", "photos", "volumes", "frames")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annot", "gt", "gtfine", "gtcoarse", "seg",
+         "segmentations", "masks_machine", "segmentationclass", "segmentationclasspng",
+         "segmentationclassraw")  # fmt: skip
+AFFIXED = re.compile(r"(.*?)[_-]?(?:masks?|labels?|annot(?:ations?)?|gt|segmentations?)[_-]?(.*)")
+AROUND = r"[_-]?(?:images?|imgs?|frames|prepped)[_-]?"  # what stands around a split in the name of a folder
+CHANNELS = ("imagestr", "imagests")  # folders in which nnU-Net numbers the files of one picture
 INSTANCES = ("instances", "segmentationobject", "segmentationobjectpng")
-BESIDE = "annot"  # what is behind the name of a split's folder of masks
-ENDING = "_masks?|_labels?|_seg|_gt|_P|_L"  # of a mask's name, not of its picture's
-NAMES = ("classes.txt", "codes.txt", "class_names.txt", "labels.txt")
+ENDING = r"_masks?|_labels?|_seg(?:mentation)?|_gt|_P|_L|(?:_gtFine|_gtCoarse)?_label(?:Train)?Ids"  # of a mask's name
+APART = r"(?:_gtFine|_gtCoarse)?_instanceIds"  # of the name of a file that tells things apart
+COMPANION = rf"{APART}|(?:_gtFine|_gtCoarse)?_(?:color|colour|instanceTrainIds)(?:_mask)?"  # of files of no use here
+PICTURES_ENDING = "_leftImg8bit"
 LISTS = ("", "ImageSets/Segmentation")  # where files that list a split are
+LOSSLESS = ("PNG", "GIF", "BMP", "TIFF", "PPM")
+WHOLE = 1e-3  # how far a number may be from a whole one
 
 
 class Kind(NamedTuple):
     """What lies in the folders: pictures or volumes.
 
-    suffixes: of their files; masks: of those of masks; load: reads the files of one picture; read: those of its mask
-    and of its things, where they are told apart, given the sizes of the picture; ending: a regular expression for what
-    stands behind the name in each of several files of one picture.
+    suffixes: of their files; masks: of those of masks; load: reads the files of one picture; read: given those, reads
+    its mask and its things, where they are told apart, given the sizes of the picture; ending: a regular expression for
+    what may stand behind the name that a picture shares with its mask.
     """
 
     suffixes: tuple[str, ...]
     masks: tuple[str, ...]
     load: Callable[[list[Path]], Any]
-    read: Callable[[Path, Path | None, tuple[int, ...]], Mask]
-    ending: str = ""
+    read: Callable[[list[Path], Path, Path | None, tuple[int, ...]], Mask]
+    ending: str
+
+
+class Pair(NamedTuple):
+    """A folder of pictures and one of masks; the same folder where they lie together."""
+
+    images: Path
+    masks: Path
 
 
 def read(path: Path) -> LabelMaps:
-    """Every picture below `path` that has a folder of masks, and the names that stand in its file of classes.
+    """Every picture below `path` that has a folder of masks, and what files beside them say of the numbers.
 
     A picture without a mask, and a mask without a picture, is an item that cannot be read.
     """
-    return LabelMaps(paired(path, PICTURES), named(path))
+    sources.check_folder(path)
+    legend = colour_tables.found(path)
+    pairs = _pairs(path, PICTURES)
+    assumed = not legend.names
+    legend = _published(pairs) if assumed else legend
+    kind = PICTURES._replace(read=partial(mask, legend.colours))
+    return LabelMaps(paired(path, kind, pairs), legend.names, legend.ignored, assumed)
 
 
-def paired(path: Path, kind: Kind) -> list[Item]:
+def paired(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item]:
     """The items of the folders below `path`, in the order of their names."""
-    if not path.is_dir():
-        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
-    pairs = _folders(path, kind)
+    sources.check_folder(path)
+    pairs = _pairs(path, kind) if pairs is None else pairs
     if not pairs:
         raise Fault(
-            f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, got "
-            f"{whereabouts(path)}",
+            f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, their files "
+            f"ending in {', '.join(sorted(kind.suffixes))}, got {whereabouts(path)}",
             code=Fault.DATA,
         )
-    listed = _listed(path)
-    items = [item for images, masks in pairs.items() for item in _items(path, images, masks, kind=kind, listed=listed)]
-    return sorted(items, key=lambda item: sources.natural(item.id))
+    found = [one for pair in pairs for one in _items(path, pair, kind)]
+    items = {item.id: item for item, _ in found}
+    listed = split_lists.read(
+        [path / place for place in LISTS],
+        {item.id: names for item, names in found if names},
+    )
+    for id_, splits in listed.splits.items():
+        item = items[id_]._replace(split=splits[0])
+        if len(splits) > 1:
+            reason = f"lists name it for {' and '.join(splits)}"
+            item = item._replace(read=partial(refuse, "broken annotation", reason))
+        items[id_] = item
+    for item, names in found:
+        if listed.whole and names and item.id not in listed.splits and item.split is None:
+            items[item.id] = item._replace(read=partial(refuse, "not listed", "no list names it"))
+    strangers = [
+        Item(f"{file.name}: {name}", partial(refuse, "missing image", "listed, and not there"), partial(_none, path))
+        for file, name in listed.strangers
+    ]
+    return sorted([*items.values(), *strangers], key=lambda item: sources.natural(item.id))
 
 
-def numbers(path: Path) -> np.ndarray:
-    """The numbers that a mask's file holds: integers (height, width).
+def lacks_mask(item: Item) -> bool:
+    """Whether the item's picture is there, and no file of its mask."""
+    missing = isinstance(item.read, partial) and item.read.args[:1] == ("missing image",)
+    return not missing and isinstance(item.mask, partial) and item.mask.func is _none
+
+
+def numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarray:
+    """The numbers that a mask's file holds: integers (height, width); of colours see `colour_tables`.
+
+    Args:
+        colours: the numbers of the colours that a table names; an indexed mask of such colours alone is a coloured one.
 
     Raises:
-        Unreadable: no PNG file or a broken one, one in colours, or too large.
+        Unreadable: no lossless picture, a broken one, one of numbers that are not whole, or too large.
     """
+    data = input_file.read_bytes(path)
     try:
-        with Image.open(path, formats=("PNG",)) as image:
-            if image.width * image.height > PIXEL_LIMIT:
-                raise Unreadable("huge", f"a mask may have {PIXEL_LIMIT:,} pixels, this one has {image.size}")
-            found = np.asarray(image)
-    except Unreadable:
-        raise
+        image = opened(data)
+        if image.format not in LOSSLESS:
+            raise Unreadable("unsupported", f"{image.format} changes the numbers of pixels; save masks as PNG")
+        if image.width * image.height > PIXEL_LIMIT:
+            raise Unreadable("huge", f"a mask may have {PIXEL_LIMIT:,} pixels, this one has {image.size}")
+        found = np.asarray(image)
+        palette = image.convert("RGB") if image.mode == "P" and (colours or image.format == "GIF") else None
+    except Unreadable as error:
+        raise Unreadable(error.kind if error.kind == "huge" else "unreadable mask", str(error)) from None
     except BROKEN as error:
         said = (str(error).splitlines() or ["it is broken"])[-1]
-        raise Unreadable("unreadable mask", f"masks must be PNG files: {said}") from None
-    if found.ndim == 3 and (found[..., :3] == found[..., :1]).all():
-        found = found[..., 0]
+        raise Unreadable("unreadable mask", f"it cannot be decoded: {said}") from None
+    if palette is not None:
+        shown = _coloured(np.asarray(palette))
+        if image.format == "GIF" or set(np.unique(shown).tolist()) <= colours:  # a GIF's indices are any program's own
+            return shown
     if found.ndim == 3:
-        raise Unreadable("unreadable mask", "it is in colours; a mask must be grey or indexed, its pixels numbers")
-    return found.astype(np.int32)
+        return _coloured(found[..., :3]) if found.shape[-1] > 2 else found[..., 0].astype(np.int32)
+    return whole(found)
 
 
-def mask(path: Path, instances: Path | None, size: tuple[int, int]) -> Mask:
+def whole(values: np.ndarray) -> np.ndarray:
+    """Numbers as int32, those that are a thousandth or less away from whole ones rounded.
+
+    Raises:
+        Unreadable: others, or larger ones than int32 holds.
+    """
+    if values.dtype.kind == "f":
+        rounded = np.round(values)
+        if not (np.abs(values - rounded) <= WHOLE).all():  # nan is not
+            raise Unreadable("unreadable mask", "its numbers must be whole")
+        values = rounded
+    if values.size and (values.min() < -(2**31) or values.max() >= 2**31):
+        raise Unreadable("unreadable mask", "its numbers must be those of classes, got some beyond 2³¹")
+    return values.astype(np.int32)
+
+
+def mask(colours: frozenset[int], files: list[Path], path: Path, instances: Path | None, size: tuple[int, int]) -> Mask:
     """The mask of a picture of this size, and where there is a file, its things told apart."""
-    values = numbers(path)
+    values = numbers(path, colours)
     check_size(values.shape, size)
     apart = None if instances is None else numbers(instances)
     if apart is not None:
@@ -106,81 +174,170 @@ def mask(path: Path, instances: Path | None, size: tuple[int, int]) -> Mask:
     return Mask(values, apart)
 
 
-def _folders(path: Path, kind: Kind) -> dict[Path, Path]:
-    """Folders of pictures, and for each the first one of its masks; a folder that holds no mask is none."""
+def _coloured(levels: np.ndarray) -> np.ndarray:
+    """The numbers of colours, uint8 (height, width, 3)."""
+    red, green, blue = (levels[..., channel].astype(np.int32) for channel in range(3))
+    grey = (red == green) & (green == blue)
+    return np.where(grey, red, colour_tables.COLOURED + (red << 16) + (green << 8) + blue)
+
+
+def _pairs(path: Path, kind: Kind) -> list[Pair]:
+    """Folders of pictures, each with the first one of its masks; a folder that holds no mask is none."""
+    folders = dict(sources.tree(path))
+    siblings: dict[Path, dict[str, Path]] = {}
+    for folder in folders:
+        siblings.setdefault(folder.parent, {})[folder.name.lower()] = folder
     found: dict[Path, Path] = {}
-    for folder in sorted(inner for inner in path.rglob("*") if inner.is_dir()):
-        name = folder.name.lower()
-        siblings = {inner.name.lower(): inner for inner in folder.parent.iterdir() if inner.is_dir()}
-        together = TOGETHER.get(name, name.removesuffix(BESIDE) if name.endswith(BESIDE) else "")
-        wanted = IMAGES if name in MASKS else (together,)
-        images = next((siblings[one] for one in wanted if one in siblings), None)
-        if images and images not in found and next(_keyed(folder, kind.masks), None):
+    for folder in sorted(folders):
+        beside = siblings[folder.parent] if folder != path else {}
+        wanted = [beside[one] for one in _wanted(folder.name.lower()) if one in beside]
+        images = next((one for one in wanted if one != folder and next(_files(one, kind.suffixes), None)), None)
+        if images and images not in found and next(_files(folder, kind.masks), None):
             found[images] = folder
-    return found
+    taken = [*found, *found.values()]
+    for folder, files in folders.items():
+        if not any(folder.is_relative_to(one) for one in taken) and _together(files, kind):
+            found[folder] = folder
+    return [Pair(images, masks) for images, masks in found.items()]
 
 
-def _items(path: Path, images: Path, masks: Path, *, kind: Kind, listed: dict[str, str]) -> Iterator[Item]:
-    """An item for each picture, and for each mask whose picture is missing."""
+def _wanted(name: str) -> list[str]:
+    """What a folder of pictures may be called beside one of masks with this name, in lower case."""
+    if name in MASKS:
+        return list(IMAGES)
+    parts = AFFIXED.fullmatch(name)
+    if not parts or not (parts.group(1) or parts.group(2)):
+        return []
+    before, behind = parts.groups()
+    return [name for name in (before, behind) if name] + [
+        f"{first}{mark}{second}"
+        for one in IMAGES
+        for first, second in ([(before, one)] if before else []) + ([(one, behind)] if behind else [])
+        for mark in ("", "_", "-")
+    ]
+
+
+def _together(files: list[Path], kind: Kind) -> set[Path]:
+    """The masks of a folder that holds pictures too: files that are called like another one, with an ending."""
+    bare = {_bare(file, kind.suffixes) for file in files} - {None}
+    return {
+        file
+        for file in files
+        if (name := _bare(file, kind.masks)) and (stem := re.sub(f"(?:{ENDING})$", "", name)) != name and stem in bare
+    }
+
+
+def _bare(file: Path, suffixes: tuple[str, ...]) -> str | None:
+    """The name of a file without its suffix; None if it has none of these."""
+    suffix = next((one for one in suffixes if file.name.lower().endswith(one)), None)
+    return file.name[: -len(suffix)] if suffix else None
+
+
+def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Files, and their paths below `root` without suffix."""
+    for folder, files in sources.tree(root):
+        for file in files:
+            if (bare := _bare(file, suffixes)) is not None:
+                yield (folder.relative_to(root) / bare).as_posix(), file
+
+
+def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]]]:
+    """An item for each picture, with what lists may call it, and for each mask whose picture is missing."""
+    together = (
+        _together([file for _, file in _files(pair.images, kind.masks)], kind) if pair.images == pair.masks else None
+    )
+    masks = [(name, file) for name, file in _files(pair.masks, kind.masks) if together is None or file in together]
+    forms: dict[str, list[Path]] = {}
+    for name, file in masks:
+        for form in dict.fromkeys((name, re.sub(f"(?:{ENDING})$", "", name), re.sub(f"(?:{APART})$", "", name))):
+            forms.setdefault(form, []).append(file)
+    things = {
+        re.sub(f"(?:{ENDING})$", "", name): file
+        for other in sorted(pair.masks.parent.iterdir())
+        if other.name.lower() in INSTANCES and other.is_dir()
+        for name, file in _files(other, kind.masks)
+    }
     pictures: dict[str, list[Path]] = {}
-    for key, file in _keyed(images, kind.suffixes, kind.ending):
-        pictures.setdefault(key, []).append(file)
-    files = dict(_keyed(masks, kind.masks, ENDING))
-    apart = [other for other in sorted(masks.parent.iterdir()) if other.name.lower() in INSTANCES]
-    things = {key: file for other in apart for key, file in _keyed(other, kind.masks, ENDING)}
-    for key, found in pictures.items():
-        name, bare = annotations.below(path, found[0]), key.rpartition("/")[2]
-        split = listed.get(bare, _split(path, found[0]))
-        item = Item(name, partial(kind.load, found), partial(_none, masks), split)
-        if key in files:
-            item = item._replace(mask=partial(kind.read, files[key], things.get(key)))
-        yield item
-    for key in files.keys() - pictures.keys():
-        name = annotations.below(path, files[key])
-        yield Item(name, partial(refuse, "missing image", "a mask without a picture"), partial(_none, masks))
+    numbered = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
+    for name, file in _files(pair.images, kind.suffixes):
+        if together is None or file not in together:
+            stem = re.sub(f"(?:{numbered})$", "", name)
+            options = [name, stem, f"{name}{file.suffix}"]
+            key = next((one for one in options if one in forms), stem if numbered != kind.ending else name)
+            pictures.setdefault(key, []).append(file)
+    for key, files in pictures.items():
+        item = Item(
+            annotations.below(path, files[0]),
+            partial(kind.load, files),
+            partial(_none, pair.masks),
+            _split(path, files[0]),
+        )
+        found = _chosen(forms.get(key, []))
+        if len(found) == 1:
+            apart = [file for file in forms[key] if re.search(rf"(?:{APART})\.\w+$", file.name)]
+            item = item._replace(mask=partial(kind.read, files, found[0], things.get(key, apart[0] if apart else None)))
+        elif found:
+            item = item._replace(mask=partial(_several, found))
+        stems = [f"{annotations.below(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files]
+        yield item, [key, *stems, *(file.name for file in found)]
+    matched = {file for key in pictures for file in forms.get(key, [])}
+    for name, file in masks:
+        if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
+            reading = partial(refuse, "missing image", "a mask without a picture")
+            yield Item(annotations.below(path, file), reading, partial(_none, pair.masks)), []
+
+
+def _chosen(files: list[Path]) -> list[Path]:
+    """The masks among the files that go with a picture: one, unless nobody knows which."""
+    masks = [file for file in files if not re.search(rf"(?:{APART})\.\w+$", file.name)]
+    training = [file for file in masks if "_labelTrainIds" in file.name]
+    return training or masks
 
 
 def _none(masks: Path, size: tuple[int, ...]) -> NoReturn:
     refuse("without a mask", f"none has its name in {masks.name}/")
 
 
-def _keyed(root: Path, suffixes: tuple[str, ...], ending: str = "") -> Iterator[tuple[str, Path]]:
-    """Files and what a picture and its mask share: the folders below their own, and the name without its ending."""
-    for file in sorted(root.rglob("*")):
-        suffix = next((one for one in suffixes if file.name.lower().endswith(one)), None)
-        if suffix and file.is_file() and not file.name.startswith(sources.HIDDEN):
-            bare = file.name[: -len(suffix)]
-            yield (file.relative_to(root).parent / re.sub(f"(?:{ending})$", "", bare)).as_posix(), file
+def _several(files: list[Path], size: tuple[int, ...]) -> NoReturn:
+    refuse("unreadable mask", f"several files are its mask: {', '.join(file.name for file in files)}")
 
 
 def _split(path: Path, file: Path) -> str | None:
     """The split that a folder between `path` and a picture names."""
     between = (part.lower() for part in file.relative_to(path).parts[:-1])
-    return next((SPLITS[part] for part in between if part in SPLITS), None)
+    named = (SPLITS.get(part, SPLITS.get(re.sub(AROUND, "", part))) for part in between)
+    return next((split for split in named if split), None)
 
 
-def _listed(path: Path) -> dict[str, str]:
-    """The split of each picture by its name without suffix, as lists say: the first word of a line, or its path."""
-    found: dict[str, str] = {}
-    for place in LISTS:
-        for name, split in SPLITS.items():
-            file = path / place / f"{name}.txt"
-            lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-            found |= {Path(line.split()[0]).stem: split for line in lines if line.strip()}
-    return found
+def _published(pairs: list[Pair]) -> Legend:
+    """The legend of a published data set whose layout and names the masks have; else an empty one."""
+    for _, masks in pairs:
+        names = [file.name for _, file in _files(masks, PICTURES.masks)]
+        if masks.name.lower() in ("gtfine", "gtcoarse"):
+            return colour_tables.cityscapes(training=any("_labelTrainIds" in name for name in names))
+        marked = [file for _, file in _files(masks, PICTURES.masks) if re.search(r"_L\.\w+$", file.name)]
+        if marked and len(marked) == len(names) and _is_coloured(marked[0]):
+            return colour_tables.camvid()
+    return Legend({})
 
 
-def named(path: Path) -> dict[int, str]:
-    """The names of the numbers from 0 on, as a file in the folder lists them; none where there is no such file."""
-    file = next((path / name for name in NAMES if (path / name).is_file()), None)
-    if file is None:
-        return {}
-    lines = [line.strip() for line in file.read_text(encoding="utf-8-sig").splitlines()]
-    return dict(enumerate(line for line in lines if line and line != "__ignore__"))
+def _is_coloured(path: Path) -> bool:
+    try:
+        return opened(input_file.read_bytes(path)).mode in ("RGB", "RGBA")
+    except (OSError, Unreadable):
+        return False
 
 
 def _only(files: list[Path]) -> bytes:
-    return files[0].read_bytes()
+    if len(files) > 1:
+        raise Unreadable("unsupported", f"a picture must be one file, got {', '.join(file.name for file in files)}")
+    return input_file.read_bytes(files[0])
 
 
-PICTURES = Kind(tuple(sources.IMAGE_SUFFIXES), (".png",), _only, mask)
+PICTURES = Kind(
+    tuple(sources.IMAGE_SUFFIXES),
+    (".png", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".jpg", ".jpeg", ".webp"),
+    _only,
+    partial(mask, frozenset()),
+    PICTURES_ENDING,
+)

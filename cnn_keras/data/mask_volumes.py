@@ -1,63 +1,113 @@
 """Volumes with masks: folders of NIfTI files as in `mask_folders`, masks whose voxels are numbers of classes.
 
 Also as nnU-Net wants them: `imagesTr/` beside `labelsTr/`, the channels of a volume in files of their own
-(`case_0000.nii.gz`, `case_0001.nii.gz`), the names of the classes in `dataset.json`. A mask and its volume are turned
-upright alike.
+(`case_0000.nii.gz`, `case_0001.nii.gz`), the names of the classes in `dataset.json`. A mask must lie on its volume:
+where their headers disagree nobody knows which one is right, and `headers` says.
 """
 
-import json
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from cnn_keras.data import mask_folders, volumes
+from cnn_keras.data import colour_tables, mask_folders, volumes
 from cnn_keras.data.encoded import Unreadable
 from cnn_keras.data.label_maps import LabelMaps, Mask, check_size
-from cnn_keras.fault import Fault
+
+APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may be from each other
+NEAR = 0.1  # how far a factor of all labels may be from 1
 
 
-def read(path: Path) -> LabelMaps:
-    """Every volume below `path` that has a folder of masks, and the names that stand in its file of classes."""
-    return LabelMaps(mask_folders.paired(path, VOLUMES), _described(path) or mask_folders.named(path))
+def read(path: Path, headers: Literal["trust", "picture"] | None = None) -> LabelMaps:
+    """Every volume below `path` that has a folder of masks, and what files beside them say of the numbers.
+
+    Args:
+        headers: of a mask whose header places it elsewhere than its volume: "trust" turns each by its own header,
+            "picture" takes the volume's for both, voxel by voxel. None refuses the mask. One whose header does not say
+            where its axes point always lies as its volume does.
+    """
+    legend = colour_tables.found(path)
+    kind = VOLUMES._replace(read=partial(_mask, headers))
+    return LabelMaps(mask_folders.paired(path, kind), legend.names, legend.ignored)
 
 
-def _described(path: Path) -> dict[int, str]:
-    """What nnU-Net's dataset.json says of the labels: names by number, or numbers by name."""
-    file = path / "dataset.json"
-    if not file.is_file():
-        return {}
-    try:
-        labels = json.loads(file.read_text(encoding="utf-8-sig"))["labels"]
-        pairs = [(name, number) if str(number).isdigit() else (number, name) for name, number in labels.items()]
-        return {int(number): str(name) for name, number in sorted(pairs, key=lambda pair: int(pair[1]))}
-    except (KeyError, AttributeError, TypeError, ValueError) as error:
-        raise Fault(f"{file} must name the labels by their numbers: {error}", code=Fault.DATA) from None
-
-
-def _load(files: list[Path]) -> tuple[np.ndarray, list[str]]:
+def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
     """A volume of one or several files, whose channels stand behind each other, and notes on it."""
-    parts = [volumes.read(file) for file in files]
-    for file, (values, _) in zip(files, parts, strict=True):
-        if values.shape[:3] != parts[0][0].shape[:3]:
-            raise Unreadable("unsupported", f"its files must have one size, {file.name} has {values.shape[:3]}")
-    return np.concatenate([values for values, _ in parts], axis=-1), sorted(
-        {note for _, notes in parts for note in notes}
-    )
+    first, *others = (volumes.opened(file) for file in files)
+    parts = [volumes.voxels(first)]
+    for file, image in zip(files[1:], others, strict=True):
+        if trouble := _elsewhere(image, first):
+            raise Unreadable("unsupported", f"its files must have one grid, {file.name}'s differs: {trouble}")
+        parts.append(volumes.voxels(image, affine=first.affine))
+    notes = sorted({note for _, found in parts for note in found})
+    return np.concatenate([values for values, _ in parts], axis=-1), [*notes, volumes.measured(first)]
 
 
-def _mask(path: Path, instances: Path | None, size: tuple[int, ...]) -> Mask:
-    found = [_numbers(file) for file in (path, instances) if file is not None]
-    for values in found:
-        check_size(values.shape, size)
-    return Mask(*found)
+def _mask(headers: str | None, files: list[Path], path: Path, instances: Path | None, size: tuple[int, ...]) -> Mask:
+    picture = volumes.opened(files[0])
+    found, notes = [], {}
+    for file in (path, instances):
+        if file is not None:
+            values, note = _numbers(volumes.opened(file), picture, headers)
+            check_size(values.shape, size)
+            found.append(values)
+            notes |= dict(note)
+    return Mask(*found, *([None] * (2 - len(found))), tuple(notes.items()))
 
 
-def _numbers(path: Path) -> Any:
-    values = volumes.read(path)[0]
-    if values.shape[-1] != 1 or (values != np.round(values)).any():
-        raise Unreadable("unreadable mask", "its voxels must be whole numbers, one for each")
-    return values[..., 0].astype(np.int32)
+def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """The numbers of a mask, turned as its volume is, and notes of kind and detail."""
+    affine, notes = picture.affine, []
+    if trouble := _elsewhere(image, picture):
+        if image.shape[:3] != picture.shape[:3] and headers != "trust":
+            check_size(image.shape[:3], picture.shape[:3])
+        if not volumes.has_orientation(image):
+            notes.append(("mask without an orientation", "it lies as its volume does"))
+        elif headers is None:
+            raise Unreadable(
+                "mask on another grid",
+                f"{trouble}; data.headers: picture lays masks on their volumes voxel by voxel, trust turns each by its "
+                "own header",
+            )
+        elif headers == "trust":
+            affine = image.affine
+    values, _ = volumes.voxels(image, affine=affine)
+    if values.shape[-1] != 1:
+        raise Unreadable("unreadable mask", f"it must hold one number for each voxel, got {values.shape[-1]}")
+    numbers, factor = _unscaled(values[..., 0])
+    if factor != 1:
+        notes.append(("labels scaled", f"all are whole multiples of {factor:.6g}"))
+    return mask_folders.whole(numbers), notes
 
 
-VOLUMES = mask_folders.Kind(volumes.SUFFIXES, volumes.SUFFIXES, _load, _mask, ending=r"_\d{4}")
+def _elsewhere(image: Any, picture: Any) -> str:
+    """How the grid of one file differs from another's: "" where their corners lie together."""
+    import nibabel
+
+    if image.shape[:3] != picture.shape[:3]:
+        return "sizes {} and {}".format(*("×".join(map(str, one.shape[:3])) for one in (image, picture)))
+    corners = np.array(np.meshgrid(*([0, side - 1] for side in picture.shape[:3]))).reshape(3, -1).T
+    here, there = (nibabel.affines.apply_affine(one.affine, corners) for one in (image, picture))
+    spacings = [nibabel.affines.voxel_sizes(one.affine) for one in (image, picture)]
+    if np.linalg.norm(here - there, axis=1).max() <= APART * min(map(min, spacings)):
+        return ""
+    codes = ["".join(nibabel.aff2axcodes(one.affine)) for one in (image, picture)]
+    if codes[0] != codes[1]:
+        return f"its axes point to {codes[0]}, the volume's to {codes[1]}"
+    if not np.allclose(*spacings, rtol=0.01):
+        return "voxels of {} and {} mm".format(*("×".join(f"{side:.3g}" for side in one) for one in spacings))
+    return f"its corners are up to {np.linalg.norm(here - there, axis=1).max():.3g} mm from the volume's"
+
+
+def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Labels that a factor near 1 has taken away from whole numbers, and that factor."""
+    found = np.unique(values)
+    least = min((float(value) for value in found if value > mask_folders.WHOLE), default=1.0)
+    whole = np.abs(found - np.round(found)).max(initial=0) <= mask_folders.WHOLE
+    if whole or abs(least - 1) > NEAR or np.abs(found / least - np.round(found / least)).max() > mask_folders.WHOLE:
+        return values, 1.0
+    return values / least, least
+
+
+VOLUMES = mask_folders.Kind(volumes.SUFFIXES, volumes.SUFFIXES, _load, partial(_mask, None), ending=r"_\d{4}")

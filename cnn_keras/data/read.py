@@ -6,13 +6,13 @@ too, whose bytes cannot be read and say why: nothing is left out in silence.
 """
 
 import csv
-import gzip
 import importlib.util
 import inspect
+import io
+import math
 import os
 import re
 import unicodedata
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from cnn_keras.data import input_file
 from cnn_keras.data.encoded import Unreadable, png
 from cnn_keras.fault import Fault
 
@@ -41,14 +42,17 @@ IMAGE_SUFFIXES = frozenset(
         ".heic",
     }
 )
-HIDDEN = (".", "__MACOSX")
+HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")  # of systems and tools, never data
 SPLITS = {
     "train": "train",
+    "training": "train",
     "val": "validation",
     "valid": "validation",
     "validation": "validation",
     "test": "test",
+    "testing": "test",
 }
+SPLIT_IN = re.compile(r"(?:^|[_\W])(training|train|validation|valid|val|testing|test)\d*(?:$|[_\W])")
 
 
 class Item(NamedTuple):
@@ -125,7 +129,7 @@ def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
     """One sub-folder of images per class; see `class_folders`."""
-    return class_folders(path, group, suffixes=tuple(IMAGE_SUFFIXES), load=Path.read_bytes, noun="image")
+    return class_folders(path, group, suffixes=tuple(IMAGE_SUFFIXES), load=input_file.read_bytes, noun="image")
 
 
 def class_folders(
@@ -137,46 +141,89 @@ def class_folders(
     that are hidden, have other suffixes or lie in no class's folder, and classes without any file, are items that
     cannot be read; the others' `read` gives what `load` makes of the file.
     """
-    if not path.is_dir():
-        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
-    below = [name.lower() for name in _folders(path)]
-    prescribed = bool(below) and set(below) <= SPLITS.keys()
+    check_folder(path)
+    splits = _prescribed(path)
     items, unusable = [], []
     for file, trouble in _files(path, suffixes, noun):
         name = printable(file.relative_to(path))
-        split, inner = name.split("/", 1) if prescribed and "/" in name else (None, name)
+        above, _, below = name.partition("/")
+        split, inner = (splits[above], below) if below and above in splits else (None, name)
         label, inside, _ = inner.partition("/")
         trouble = trouble or (None if inside else ("without a class", "it lies outside the folders of the classes"))
         if trouble:
             unusable.append(Item(name, "", partial(refuse, *trouble)))
         else:
-            items.append(Item(name, label, partial(load, file), split and SPLITS[split.lower()], group_in(group, name)))
+            items.append(Item(name, label, partial(load, file), split, group_in(group, name)))
     if not items:
         wanted = f"data.path must hold one sub-folder of {noun}s per class"
         raise Fault(f"{wanted}, got {whereabouts(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA)
-    roots = [path / name for name in _folders(path)] if prescribed else [path]
+    roots = [path / name for name in _folders(path)] if splits else [path]
     empty = {printable(name) for root in roots for name in _folders(root)} - {item.label for item in items}
     unusable += [Item(name, name, partial(refuse, "empty class", f"no {noun} in its folder")) for name in sorted(empty)]
     return items + unusable
 
 
+def _prescribed(path: Path) -> dict[str, str]:
+    """The split of each folder in `path`, by its name as it is printed; none where the folders are classes.
+
+    Raises:
+        Fault: folders of several splits beside others, of which nobody knows what they are.
+    """
+    names = [printable(name) for name in _folders(path)]
+    plain = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
+    if plain and len(plain) == len(names):
+        return plain
+    if len(set(plain.values())) > 1:
+        others = [name for name in names if name not in plain]
+        raise Fault(
+            f"data.path must hold folders of splits or of classes, got {', '.join(plain)} beside {', '.join(others)}; "
+            f"move what is no split out of {path}",
+            code=Fault.DATA,
+        )
+    within = {name: split for name in names if (split := split_in(name))}
+    return within if len(within) == len(names) and len(set(within.values())) > 1 else {}
+
+
+def split_in(name: str) -> str | None:
+    """The split that the name of a file or folder begins or ends with: "instances_val2017" is "validation"."""
+    found = SPLIT_IN.search(name.lower())
+    return SPLITS[found.group(1)] if found else None
+
+
 def csv_file(path: Path) -> list[Item]:
     """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it."""
-    if not path.is_file():
-        raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = reader.fieldnames or []
-            if not {"path", "label"} <= set(columns):
-                found = ", ".join(columns) or "nothing"
-                raise Fault(f"{path} must have the columns path and label, got {found}", code=Fault.DATA)
-            items = [_csv_item(row, path, reader.line_num) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
+    items = [_csv_item(row, path, line) for line, row in rows(path, ("path", "label"))]
     if not items:
         raise Fault(f"{path} must have one row per image, got none", code=Fault.DATA)
     return items
+
+
+def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with their lines' numbers: texts by column, stripped, "" where a cell is missing.
+
+    Raises:
+        Fault: no such file, no text in UTF-8, no comma-separated text, or one of `columns` is missing.
+    """
+    if not input_file.is_regular(path):
+        raise Fault(f"{argument} must be a CSV file, got {whereabouts(path)}")
+    text = input_file.read_text(path)
+    try:
+        reader = csv.DictReader(io.StringIO(text), restval="")
+        names = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        if not set(columns) <= set(names):
+            listed = " and ".join([", ".join(columns[:-1]), columns[-1]])
+            raise Fault(f"{path} must have the columns {listed}, got {', '.join(names) or 'nothing'}", code=Fault.DATA)
+        return [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
+    except csv.Error as error:
+        raise Fault(f"{path} must be comma-separated text: {error}", code=Fault.DATA) from None
+
+
+def file_named(root: Path, name: str) -> Path:
+    """The file that a list below `root` names; backslashes part folders where there is no such file otherwise."""
+    found = root / name
+    turned = root / name.replace("\\", "/")
+    return turned if "\\" in name and not input_file.is_regular(found) else found
 
 
 def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]:
@@ -295,18 +342,22 @@ def _png_row(images: np.ndarray, row: int) -> bytes:
 
 def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
     """Read one IDX file of unsigned bytes; its header is two zeros, the type 8, the rank, then a size per axis."""
-    if not path.is_dir():
-        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
+    check_folder(path)
     file = next(iter(sorted(path.glob(pattern))), None)
     if file is None:
         raise Fault(f"data.path must hold a file {pattern}, got {whereabouts(path)}", code=Fault.DATA)
     try:
-        data = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        data = input_file.read_bytes(file)
+        data = input_file.decompressed(data) if file.suffix == ".gz" else data
         if data[:4] != bytes([0, 0, 8, rank]):
             raise ValueError(f"it begins with {data[:4].hex(' ') or 'nothing'}")
-        shape = np.frombuffer(data, ">i4", count=rank, offset=4)
+        shape = [int(side) for side in np.frombuffer(data, ">u4", count=rank, offset=4)]
+        if math.prod(shape) != len(data) - 4 - 4 * rank:
+            raise ValueError(
+                f"its header says {'×'.join(map(str, shape))}, it holds {len(data) - 4 - 4 * rank:,} bytes"
+            )
         return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    except (OSError, EOFError, ValueError, zlib.error) as error:
+    except (OSError, ValueError) as error:
         expected = f"must be an IDX file of unsigned bytes with {rank} axes"
         raise Fault(f"{file} {expected}: {error}", code=Fault.DATA) from None
 
@@ -338,17 +389,37 @@ def _folders(path: Path) -> list[str]:
     return sorted(inner.name for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(HIDDEN))
 
 
+def tree(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder that is not hidden, `root` first, with its files that are not: links are followed, none twice."""
+    entered = set()
+    for place, folders, files in os.walk(root, followlinks=True, onerror=_unlistable):
+        if (real := os.path.realpath(place)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        yield Path(place), [Path(place, name) for name in sorted(files) if not name.startswith(HIDDEN)]
+
+
+def check_folder(path: Path) -> None:
+    """Raise a Fault unless `path` is a folder."""
+    if not input_file.is_folder(path):
+        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
+
+
 def _unlistable(error: OSError) -> NoReturn:
     raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)
 
 
-def _csv_item(row: dict[str, str | None], path: Path, line: int) -> Item:
-    name, label, split, group = ((row.get(column) or "").strip() for column in ("path", "label", "split", "group"))
+def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
+    name, label, split, group = (row.get(column, "") for column in ("path", "label", "split", "group"))
+    reading = partial(input_file.read_bytes, file_named(path.parent, name))
     if not name or not label:
-        raise Fault(f"{path}, line {line}: path and label must be given, got {name!r} and {label!r}", code=Fault.DATA)
-    if split and split.lower() not in SPLITS:
-        raise Fault(f"{path}, line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}", code=Fault.DATA)
-    return Item(name, label, (path.parent / name).read_bytes, SPLITS.get(split.lower()), group or None)
+        reading = partial(refuse, "broken annotation", f"line {line}: path and label must be given")
+    elif split and split.lower() not in SPLITS:
+        reason = f"line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}"
+        reading = partial(refuse, "broken annotation", reason)
+    return Item(printable(name) or f"line {line}", label, reading, SPLITS.get(split.lower()), group or None)
 
 
 def _tfds_bytes(source: Sequence, row: int) -> bytes:
@@ -380,9 +451,13 @@ def printable(path: Path | str) -> str:
 def whereabouts(path: Path, most: int = 8) -> str:
     """`path` as it was given, as an absolute path, and what is there – or in the nearest folder that exists."""
     absolute = path.absolute()
-    nearest = next(inner for inner in (absolute, *absolute.parents) if inner.is_dir())
-    visible = sorted(inner for inner in nearest.iterdir() if not inner.name.startswith(HIDDEN))
-    names = [inner.name + "/" * inner.is_dir() for inner in visible]
+    nearest = next(inner for inner in (absolute, *absolute.parents) if input_file.is_folder(inner))
+    try:
+        visible = sorted(inner for inner in nearest.iterdir() if not inner.name.startswith(HIDDEN))
+    except OSError as error:
+        return f"{printable(path)}; {nearest} cannot be listed: {error.strerror}"
+    names = [printable(inner.name) + "/" * input_file.is_folder(inner) for inner in visible]
     shown = ", ".join(names[:most]) or "nothing"
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    return f"{path}{'' if path.is_absolute() else f' ({absolute})'}; {nearest} holds {shown}{more}"
+    given = printable(path) if path.is_absolute() else f"{printable(path)} ({absolute})"
+    return f"{given}; {nearest} holds {shown}{more}"

@@ -18,7 +18,7 @@ def upright(files: Sequence[bytes], limits: Limits) -> list[bytes]:
     plain_files, pixels = [], 0
     for row, file in enumerate(files):
         try:
-            data, _ = plain(file, pixel_limit=limits.pixels)
+            data, _ = plain(file, pixel_limit=limits.pixels, tiff=False)
         except Unreadable as reason:
             raise Refusal(400, of_row(row, len(files), str(reason))) from None
         pixels += _pixels(data) if len(files) > 1 else 0
