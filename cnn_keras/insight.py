@@ -22,10 +22,9 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras import anatomy
+from cnn_keras import anatomy, inference
 from cnn_keras.fault import Fault
 
-BATCH = 64  # images at a time
 RECTIFIERS = (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
 KERNELS = ("kernel", "depthwise_kernel")
 # Activation maximisation. In the first step the pixel that moves most moves by RATE of the span, and DECAY of what
@@ -162,7 +161,7 @@ def feature_maps(model, images, layer):
     """
     row = _spatial(model, layer, images.shape[1:])
     tapped = _graph(_tapped(model, row.name), images.shape[1:])
-    return np.concatenate([tapped(batch)[0].numpy() for batch in _batches(images)])
+    return inference.in_batches(tapped, images, size=inference.at_once(model, input_shape=images.shape[1:]))[0]
 
 
 def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
@@ -181,7 +180,9 @@ def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
         A list of `Patches`, one for each unit.
     """
     kept, row, seen = [], None, 0
-    for batch in _batches(images) if isinstance(images, np.ndarray) else map(np.asarray, images):
+    if isinstance(images, np.ndarray):
+        images = _batches(images, inference.at_once(model, input_shape=images.shape[1:]))
+    for batch in map(np.asarray, images):
         if row is None:
             row = _spatial(model, layer, batch.shape[1:])
             units = _checked_units(units, row)
@@ -228,18 +229,24 @@ def maximise_activation(model, layer, *, units, start=127.5, span=(0, 255), step
     units = _checked_units(units, row)
     shape = (len(units), *model.inputs[0].shape[1:])
     start = tf.broadcast_to(tf.constant(start, tf.float32), shape)
-    climb = _climb(_middle(_tapped(model, row.name, straight=True), units), start, span, _jitter(row, shape))
     reach = float(span[1] - span[0])
-    images = start + NOISE * reach * tf.random.stateless_normal(shape, (seed, 0))
-    for step in range(steps):
-        shrunk = 1 - (1 - LAST) * step / steps
-        images = climb(images, tf.constant((seed, step + 1)), tf.constant(shrunk, tf.float32))
-        if step % BLUR_EVERY == 0:
-            images += shrunk * (_blurred(images) - images)
-    activations = _middle(_tapped(model, row.name), units)(images).numpy()
+    noise = NOISE * reach * tf.random.stateless_normal(shape, (seed, 0))
+    found = []
+    for few in _batches(np.arange(len(units)), inference.at_once(model)):
+        asked, begun = [units[number] for number in few], tf.gather(start, few)
+        straight, bent = (_middle(_tapped(model, row.name, straight=own), asked) for own in (True, False))
+        images = begun + tf.gather(noise, few)
+        climb = _climb(straight, begun, span, _jitter(row, shape))
+        for step in range(steps):
+            shrunk = 1 - (1 - LAST) * step / steps
+            images = climb(images, tf.constant((seed, step + 1)), tf.constant(shrunk, tf.float32))
+            if step % BLUR_EVERY == 0:
+                images += shrunk * (_blurred(images) - images)
+        found.append((images.numpy(), _graph(bent, shape[1:])(images).numpy()))
+    images, activations = (np.concatenate(column) for column in zip(*found, strict=True))
     place = [size // 2 for size in row.output_shape[:-1]]
     box = _box(row, place) if row.jump else (0, 0, shape[2], shape[1])
-    return Maximised(images.numpy(), activations, np.tile(np.array(box), (len(units), 1)))
+    return Maximised(images, activations, np.tile(np.array(box), (len(units), 1)))
 
 
 def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None, odds=False):
@@ -259,6 +266,7 @@ def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None,
     """
     _require_logits(model)
     logits, scale = _graph(_tapped(model), images.shape[1:]), _log_odds if odds else _probability
+    size = inference.at_once(model, input_shape=images.shape[1:])
     height, width = images.shape[1:3]
     patch = patch or max(1, round(min(height, width) / 4))
     if not 1 <= patch <= min(height, width):
@@ -272,7 +280,7 @@ def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None,
     for image, label, fall in zip(images, classes, falls, strict=True):
         whole = scale(logits(image[np.newaxis]), label)[0]
         colour = image.mean(axis=(0, 1)) if fill is None else fill
-        for chunk in _batches(np.array(corners)):
+        for chunk in _batches(np.array(corners), size):
             hidden = np.repeat(image[np.newaxis].astype(np.float32), len(chunk), axis=0)
             for row, (top, left) in enumerate(chunk):
                 hidden[row, top : top + patch, left : left + patch] = colour
@@ -310,9 +318,9 @@ def grad_cam(model, images, classes, *, layer=None):
 
     summed = _graph(summed, shape, tf.TensorSpec((None,), tf.int64))
     labels = np.asarray(classes, np.int64)
-    found = [summed(*both).numpy() for both in zip(_batches(images), _batches(labels), strict=True)]
+    found = inference.in_batches(summed, images, labels, size=inference.at_once(model, input_shape=shape))
     down, across = (_placement(row, axis, shape[axis]) for axis in (0, 1))
-    return np.einsum("yi,nij,xj->nyx", down, np.concatenate(found), across).astype(np.float32)
+    return np.einsum("yi,nij,xj->nyx", down, found, across).astype(np.float32)
 
 
 def visual_backprop(model, images, *, layers=None):
@@ -472,8 +480,8 @@ def _unbent(layer):
     return twin
 
 
-def _batches(images):
-    return (images[start : start + BATCH] for start in range(0, len(images), BATCH))
+def _batches(rows, size):
+    return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
 def _strongest(tapped, units):

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from pipelines.fit import Row
+    from pipelines.gain import Array
     from pipelines.stages import Run
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
@@ -343,14 +344,14 @@ def evaluate(
         noun: what an example is called.
         further: more parts of the report, of the model and whether it was right about each example, bool (N,).
     """
-    from cnn_keras import metrics
+    from cnn_keras import inference, metrics
     from pipelines import pictures, report
 
     data = run.facts("prepare")
     settings: Evaluate = run.recipe.evaluate
     names, split = data["classes"], labelled.test_split(data)
     model = trained(run)
-    each, labels, ids = _answers(run, ensemble.aloud(model), batches, data["splits"][split])
+    each, labels, ids = _answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     found = report.classification_report(labels, probabilities, names)
     found["split"] = split
@@ -427,7 +428,7 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
 
 
 def _answers(
-    run: "Run", answer: Callable[[Any], Any], batches: Iterable[tuple[Any, Any, list[str]]], total: int
+    run: "Run", answer: "Callable[[Any], Array]", batches: Iterable[tuple[Any, Any, list[str]]], total: int
 ) -> tuple[Any, Any, list[str]]:
     """One pass over a split: what `answer` says, probabilities (N, …, classes), labels (N,), ids."""
     import numpy as np
@@ -436,7 +437,7 @@ def _answers(
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=total)
         for examples, numbers, names in batches:
-            probabilities.append(np.asarray(answer(examples)))
+            probabilities.append(answer(examples))
             labels.append(numbers)
             ids += names
             bar.advance(task, len(numbers))
@@ -444,11 +445,11 @@ def _answers(
 
 
 def correct(
-    run: "Run", answer: Callable[[Any], Any], batches: Iterable[tuple[Any, Any, list[str]]], split: str
-) -> "np.ndarray[Any, Any]":
+    run: "Run", answer: "Callable[[Any], Array]", batches: Iterable[tuple[Any, Any, list[str]]], split: str
+) -> "Array":
     """Whether the probabilities that `answer` gives are right about each example of a split: bool (N, …)."""
     found, labels, _ = _answers(run, answer, batches, run.facts("prepare")["splits"][split])
-    right: np.ndarray[Any, Any] = found.argmax(axis=-1) == labels.reshape(-1, *[1] * (found.ndim - 2))
+    right: Array = found.argmax(axis=-1) == labels.reshape(-1, *[1] * (found.ndim - 2))
     return right
 
 

@@ -50,13 +50,11 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
 
 def _entries(run: "Run", styles: "Sequence[Array]") -> list[Entry]:
     """Every test picture in every style; the first few are optimised too, in the first."""
-    import numpy as np
-
-    recipe, model, found = run.recipe, transformer.trained(run), []
+    recipe, paint, found = run.recipe, transformer.painter(transformer.trained(run), len(styles)), []
     painter = _painter(run, styles[:1]) if recipe.evaluate.compared else None
     for number, content in enumerate(motifs.motifs(run.finished("prepare"))):
         for style in range(len(styles)):
-            painting = np.asarray(transformer.painted(model, content.pixels[None], style, len(styles)))[0]
+            painting = paint(content.pixels, style)
             slow = None
             if painter and style == 0 and number < recipe.evaluate.compared:
                 slow = painter.paint(content.pixels, Easel(), told=lambda easel: None, said=lambda step, row: None)

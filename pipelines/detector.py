@@ -341,9 +341,10 @@ def compare_detector(
     import tensorflow as tf
 
     exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
+    ask = tf.function(reader.answer, autograph=False, reduce_retracing=True)
     difference, changed, pictures, compared = 0.0, 0, 0, 0
     for example, request in zip(examples, requests, strict=True):
-        wanted, more = reader.answer(example["image"], example["extent"], example.get("proposals"))
+        wanted, more = ask(example["image"], example["extent"], example.get("proposals"))
         got = exported(**{name: tf.constant(value) for name, value in request.items()})
         pictures += 1
         if int(wanted.count[0]) != int(got["count"][0]) or (wanted.classes.numpy() != got["class_id"].numpy()).any():

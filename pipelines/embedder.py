@@ -207,11 +207,13 @@ def distances(matcher: "keras.Model", left: "np.ndarray[Any, Any]", right: "np.n
     """The distance of every left embedding, float32 (N, dimension), to every right one, (M, dimension): (N, M)."""
     import numpy as np
 
-    columns = len(right)
+    from cnn_keras import inference
+
+    ask, columns = inference.compiled(matcher), len(right)
     rows = []
     for own in np.array_split(left, max(1, len(left) * columns // 2**18)):
         pairs = {"left": np.repeat(own, columns, axis=0), "right": np.tile(right, (len(own), 1))}
-        rows.append(np.asarray(matcher(pairs)).reshape(len(own), columns))
+        rows.append(np.asarray(ask(pairs)).reshape(len(own), columns))
     return np.concatenate(rows)
 
 
@@ -322,18 +324,20 @@ def compare_embedder(
     import numpy as np
     import tensorflow as tf
 
+    from cnn_keras import inference
+
     embedding, matcher = models
-    exported = tf.saved_model.load(str(folder)).signatures
-    wanted = np.asarray(embedding(images, training=False))
-    got = {
-        "embed": exported["embed"](image_bytes=tf.constant(encoded)),
-        "serving_tensor": exported["serving_tensor"](image=tf.constant(images)),
-    }
-    difference = max(float(np.abs(wanted - answer["embedding"].numpy()).max()) for answer in got.values())
+    exported, size, files = tf.saved_model.load(str(folder)), inference.at_once(embedding), np.array(encoded, object)
+    wanted = inference.predictor(embedding)(images)
+    got = (
+        savedmodel.said(exported, "embed", size, image_bytes=files),
+        savedmodel.said(exported, "serving_tensor", size, image=images),
+    )
+    difference = max(float(np.abs(wanted - answer["embedding"]).max()) for answer in got)
     following = np.roll(np.arange(len(images)), -1)
-    distance = np.asarray(matcher({"left": wanted, "right": wanted[following]}))
-    pairs = {"left_image_bytes": tf.constant(encoded), "right_image_bytes": tf.gather(encoded, following)}
-    answer = {name: value.numpy() for name, value in exported["verify"](**pairs).items()}
+    distance = inference.compiled(matcher)({"left": wanted, "right": wanted[following]}).numpy()
+    pairs = {"left_image_bytes": files, "right_image_bytes": files[following]}
+    answer = savedmodel.said(exported, "verify", size, **pairs)
     changed = int((answer["same"] != (distance <= answer["threshold"])).sum())
     difference = max(difference, float(np.abs(answer["distance"] - distance).max()))
     if difference > tolerance or changed:

@@ -15,7 +15,7 @@ import copy
 import csv
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -88,15 +88,15 @@ def members(model: "keras.Model") -> "list[keras.Model]":
     return [layer for layer in model.layers if MEMBER.fullmatch(layer.name)]
 
 
-def aloud(model: "keras.Model") -> "Callable[[Any], Any]":
-    """What gives the probabilities of `model` and, behind them, those of its members: (batch, 1 + members, classes)."""
+def aloud(model: "keras.Model") -> "keras.Model":
+    """A model that gives the probabilities of `model` and, behind them, its members': (batch, 1 + members, classes)."""
     import keras
 
     ops = keras.ops
     answers = [each(model.input) for each in members(model)]
     own = _log_mean(answers) if answers else model.output
     logits = ops.stack([ops.cast(each, "float32") for each in (own, *answers)], axis=1)
-    return partial(keras.Model(model.input, ops.softmax(logits)), training=False)
+    return keras.Model(model.input, ops.softmax(logits))
 
 
 def measure(model: "keras.Model", each: "Array", right: "Array") -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     Array = np.ndarray[Any, np.dtype[Any]]
 
 DRAWS = 10_000  # test sets that are drawn from the one there is
-TIMED, TIMES = 32, 5  # examples in a call whose seconds are taken, and calls of which the median counts
+TIMED, TIMES = 32, 5  # examples, at most, in a call whose seconds are taken, and calls of which the median counts
 PARTS = {"ensemble": ("ensemble", "a member on average"), "crops": ("many crops", "the whole image")}  # of a report
 
 
@@ -63,7 +63,7 @@ def cost(single: "keras.Model", combined: "Combined") -> dict[str, Any]:
     return {
         "parameters": [each.model.count_params() for each in pair],
         "multiply_adds": [anatomy.totals(anatomy.rows(each.model)).multiply_adds * each.looks for each in pair],
-        "seconds": [_seconds(each.answer, each.shape, single.input.dtype) for each in pair],
+        "seconds": [_seconds(each, single.input.dtype) for each in pair],
     }
 
 
@@ -93,15 +93,18 @@ def _line(found: dict[str, Any], combined: str, single: str) -> str:
     )
 
 
-def _seconds(answer: "Callable[[Any], Any]", shape: Sequence[int | None], dtype: str) -> float:
-    """What one of 32 examples takes, compiled as when it is served: the median of some calls."""
+def _seconds(each: Combined, dtype: str) -> float:
+    """What one of some examples takes, compiled as when it is served: the median of some calls."""
     import numpy as np
     import tensorflow as tf
 
-    examples = tf.zeros((TIMED, *shape[1:]), dtype)
-    compiled, taken = tf.function(answer), []
+    from cnn_keras import inference
+
+    count: int = min(TIMED, inference.at_once(each.model, looks=each.looks))
+    examples = tf.zeros((count, *each.shape[1:]), dtype)
+    ask, taken = inference.compiled(each.answer), []
     for _ in range(TIMES + 1):  # the first one compiles
         begun = time.perf_counter()
-        compiled(examples).numpy()
+        np.asarray(ask(examples))
         taken.append(time.perf_counter() - begun)
-    return float(np.median(taken[1:])) / TIMED
+    return float(np.median(taken[1:])) / count

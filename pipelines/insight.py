@@ -337,13 +337,15 @@ def _framed(file: Path, shape: "Shape") -> "Array":
 
 
 def _probabilities(trained: Trained, images: "Array") -> "Array":
-    import numpy as np
     import tensorflow as tf
 
-    batches = (images[start : start + 128] for start in range(0, len(images), 128))
-    answers = (trained.model(batch, training=False) for batch in batches)
-    logits = [np.asarray(one["logits"] if isinstance(one, dict) else one, np.float32) for one in answers]
-    found: Array = tf.nn.softmax(np.concatenate(logits)).numpy()
+    from cnn_keras import inference
+
+    def answer(batch: Any) -> Any:
+        logits = trained.model(batch, training=False)
+        return tf.nn.softmax(tf.cast(logits["logits"] if isinstance(logits, dict) else logits, tf.float32))
+
+    found: Array = inference.predictor(trained.model, answer)(images)
     return found
 
 

@@ -209,17 +209,20 @@ class Locator:
         import numpy as np
         import tensorflow as tf
 
+        from cnn_keras import inference
+
         exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
+        ask = inference.predictor(self.model, self)
         difference, changed = 0.0, 0
         for example, data in zip(examples, encoded, strict=True):
-            wanted = self(example["image"], example["extent"])
+            wanted = ask(example["image"], example["extent"])
             got = exported(image_bytes=tf.constant([data]))
             changed += int(np.argmax(wanted.classes[0]) != np.argmax(got["probabilities"][0]))
             changed += int(abs(float(wanted.presence[0] - got["presence"][0])) > 1e-3)
             if got["count"][0]:
                 pairs = [(wanted.boxes, got["boxes"][:, 0])]
                 pairs += [(wanted.landmarks, got["landmarks"][:, 0])] if self.landmarks else []
-                far = [float(np.abs(one.numpy() - other.numpy()).max()) for one, other in pairs]
+                far = [float(np.abs(one - other.numpy()).max()) for one, other in pairs]
                 difference = max(difference, *far)
         if difference > tolerance or changed:
             raise Fault(
@@ -242,13 +245,15 @@ def asked(locator: Locator, examples: "tf.data.Dataset", encode: Any, advance: A
     """One pass over a split: `examples` in batches with `image`, `extent` and `id`; `encode` makes their targets."""
     import numpy as np
 
+    from cnn_keras import inference
     from cnn_keras.models.localize import Located
 
+    ask = inference.predictor(locator.model, locator)
     ids: list[str] = []
     truths, answers = [], []
     for batch in examples:
         truths.append(locator.truth(encode(batch), batch["extent"], batch["image"].shape[1:3]))
-        answers.append(locator(batch["image"], batch["extent"]))
+        answers.append(ask(batch["image"], batch["extent"]))
         ids += [name.decode() for name in batch["id"].numpy()]
         advance(len(batch["id"]))
     joined = [Located(*(np.concatenate(column) for column in zip(*parts, strict=True))) for parts in (truths, answers)]

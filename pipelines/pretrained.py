@@ -1,6 +1,7 @@
 """A published network as an exported model: to serve and to ask at once, without a run."""
 
 import shutil
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -92,14 +93,15 @@ def _write(model: "keras.Model", folder: Path) -> float:
 
 def _compared(model: "keras.Model", folder: Path, images: Any) -> float:
     """Ask the network and its export about the same images; raise a Fault if they disagree."""
-    import keras
     import numpy as np
     import tensorflow as tf
 
+    from cnn_keras import inference
+
     loaded = tf.saved_model.load(str(folder))
     exported = loaded.signatures["serving_tensor"](image=tf.constant(images))["probabilities"]
-    probabilities = keras.ops.softmax(model(images, training=False))
-    difference = float(np.abs(exported.numpy() - keras.ops.convert_to_numpy(probabilities)).max())
+    probabilities = inference.predictor(model, partial(savedmodel.probabilities, model))(images)
+    difference = float(np.abs(exported.numpy() - probabilities).max())
     if difference > TOLERANCE:
         raise Fault(f"the exported model must agree within {TOLERANCE}, got {difference:.2e}", code=Fault.GATE)
     return difference

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
     from cnn_keras.data.batch import Shape
+    from pipelines.gain import Array
     from pipelines.stages import Run
 
 Signatures = Mapping[str, tuple[Callable[..., Any], list["tf.TensorSpec"]]]  # functions, and what they take, by name
@@ -210,20 +211,31 @@ def compare_classifier(
     *,
     tolerance: float,
     answer: Answer = probabilities,
+    looks: int = 1,
 ) -> dict[str, Any]:
-    """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree."""
+    """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree.
+
+    Args:
+        looks: how often `answer` asks the model about each image.
+    """
+    import numpy as np
     import tensorflow as tf
 
+    from cnn_keras import inference
     from cnn_keras.data import batch, records
 
     images = batch.arrays(prepared, split, shape, limit=COMPARED).images
-    encoded = tf.stack([example["image"] for example in records.read(prepared, split).take(COMPARED)])
+    encoded = np.array(
+        [row["image"] for row in records.read(prepared, split).take(COMPARED).as_numpy_iterator()], object
+    )
     exported = tf.saved_model.load(str(folder))
+    size = inference.at_once(model, looks=looks)
     answers = {
-        "serving_default": exported.signatures["serving_default"](image_bytes=encoded),
-        "serving_tensor": exported.signatures["serving_tensor"](image=tf.constant(images)),
+        "serving_default": said(exported, "serving_default", size, image_bytes=encoded),
+        "serving_tensor": said(exported, "serving_tensor", size, image=images),
     }
-    return _agreement(answer(model, images), answers, "images", tolerance)
+    trained = inference.predictor(model, partial(answer, model), looks=looks)
+    return _agreement(trained(images), answers, "images", tolerance)
 
 
 def compare_tensor_classifier(
@@ -232,16 +244,34 @@ def compare_tensor_classifier(
     """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree."""
     import tensorflow as tf
 
+    from cnn_keras import inference
+
     exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
-    answers = {"serving_default": exported.signatures["serving_default"](**{tensor: tf.constant(values)})}
-    return _agreement(probabilities(model, values), answers, f"{tensor}s", tolerance)
+    answers = {"serving_default": said(exported, "serving_default", inference.at_once(model), **{tensor: values})}
+    trained = inference.predictor(model, partial(probabilities, model))
+    return _agreement(trained(values), answers, f"{tensor}s", tolerance)
+
+
+def said(exported: Any, signature: str, size: int, **given: Any) -> "dict[str, Array]":
+    """What a signature of a loaded SavedModel answers, asked about `size` rows at a time."""
+    import tensorflow as tf
+
+    from cnn_keras import inference
+
+    serve, (names, columns) = exported.signatures[signature], zip(*given.items(), strict=True)
+
+    def ask(*rows: Any) -> Any:
+        return serve(**{name: tf.constant(value) for name, value in zip(names, rows, strict=True)})
+
+    found: dict[str, Array] = inference.in_batches(ask, *columns, size=size)
+    return found
 
 
 def _agreement(wanted: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
     import numpy as np
 
     trained = np.asarray(wanted)
-    exported = [answer["probabilities"].numpy() for answer in answers.values()]
+    exported = [answer["probabilities"] for answer in answers.values()]
     difference = max(float(np.abs(trained - answer).max()) for answer in exported)
     changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported)
     if difference > tolerance or changed:

@@ -5,6 +5,7 @@ knows the unit of the angles and how far the network's own certainty is to be tr
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -178,8 +179,11 @@ class Steerer:
         import numpy as np
         import tensorflow as tf
 
-        exported = tf.saved_model.load(str(folder)).signatures["serving_default"]
-        got, wanted = exported(image_bytes=tf.constant(encoded)), self.answer(images, interval)
+        from cnn_keras import inference
+
+        exported, size = tf.saved_model.load(str(folder)), inference.at_once(self.model)
+        got = savedmodel.said(exported, "serving_default", size, image_bytes=np.array(encoded, object))
+        wanted = inference.predictor(self.model, partial(self.answer, interval=interval))(images)
         difference = max(float(np.abs(wanted[name] - got[name]).max()) for name in ("angle", "low", "high"))
         if not difference <= tolerance:
             raise Fault(
@@ -194,9 +198,11 @@ def numbers(model: "keras.Model", examples: "tf.data.Dataset") -> tuple[Any, Any
     """What a network says of batches of examples, float32 (N, outputs), and the true angles, float32 (N,)."""
     import numpy as np
 
-    said, angles = [], []
+    from cnn_keras import inference
+
+    said, angles, ask = [], [], inference.predictor(model)
     for batch in examples:
-        said.append(model(batch["image"], training=False).numpy())
+        said.append(ask(batch["image"]))
         angles.append(batch["angle"].numpy())
     return np.concatenate(said), np.concatenate(angles)
 

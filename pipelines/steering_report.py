@@ -45,11 +45,12 @@ def asked(run: "Run", steerer: steering.Steerer, split: str, advance: Callable[[
     """One pass over a split."""
     import tensorflow as tf
 
-    from cnn_keras import mixtures
+    from cnn_keras import inference, mixtures
 
+    ask = inference.predictor(steerer.model)
     columns: dict[str, list[Any]] = {name: [] for name in Answers._fields}
     for batch in steered.decoded(run, split).batch(BATCH):
-        y, truth = steerer.model(batch["image"], training=False), batch["angle"]
+        y, truth = ask(batch["image"]), batch["angle"]
         scale = {"unit": steerer.unit, "spread": steerer.spread}
         mixture, outer = mixtures.decode(y, **scale), (1 - run.recipe.evaluate.interval) / 2
         columns["ids"].append(batch["id"].numpy())

@@ -255,18 +255,19 @@ def store(
     import numpy as np
     import tensorflow as tf
 
+    from cnn_keras import inference
+
     files = math.ceil(count / ROWS)
     done = next((number for number in range(files) if not _file(folder, split, number).is_file()), files)
     if done == files:
         run.console.print(f"          features of {count:,} {split} examples are there")
         return
-    taken = [tf.TensorSpec(trunk.input.shape, trunk.input.dtype)]
-    answer = tf.function(lambda batch: tf.cast(trunk(batch, training=False), tf.float32), input_signature=taken)
+    answer = inference.predictor(trunk, lambda batch: tf.cast(trunk(batch, training=False), tf.float32))
     batches = iter(examples.rebatch(BATCH).skip(done * ROWS // BATCH))
     with intake.progress(run.console) as bar:
         task = bar.add_task(f"features of {split}", total=files, completed=done)
         for number in range(done, files):
-            pairs = [(answer(batch).numpy(), labels.numpy()) for batch, labels in islice(batches, ROWS // BATCH)]
+            pairs = [(answer(batch), labels.numpy()) for batch, labels in islice(batches, ROWS // BATCH)]
             features, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
             _save(_file(folder, f"{split}-labels", number), labels)
             _save(_file(folder, split, number), features)

@@ -4,7 +4,7 @@ Johnson, Alahi and Fei-Fei, 2016, for one style; Dumoulin, Shlens and Kudlur, 20
 picture is shown one. The exported model takes pictures of any size and gives back the same size.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -174,14 +174,18 @@ def trained(run: "Run") -> "keras.Model":
     return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
 
 
-def painted(model: "keras.Model", images: Any, style: int, styles: int) -> Any:
-    """Pictures, uint8 (batch, height, width, 3), in one of the styles: uint8 of the same shape."""
+def painter(model: "keras.Model", styles: int) -> "Callable[[Array, int], Array]":
+    """What paints a picture, uint8 (height, width, 3), of any size in one of the styles: uint8 of the same shape."""
     import tensorflow as tf
 
-    images = tf.convert_to_tensor(images)
-    shares = tf.one_hot(tf.fill([tf.shape(images)[0]], style), styles)
-    given = {"image": images, "style": shares} if styles > 1 else images
-    return tf.saturate_cast(tf.round(tf.cast(model(given, training=False), tf.float32)), tf.uint8)
+    @tf.function(  # type: ignore[untyped-decorator]
+        input_signature=[tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int32)], autograph=False
+    )
+    def painting(picture: Any, style: Any) -> Any:
+        given = {"image": picture[None], "style": tf.one_hot([style], styles)} if styles > 1 else picture[None]
+        return tf.saturate_cast(tf.round(tf.cast(model(given, training=False)[0], tf.float32)), tf.uint8)
+
+    return lambda picture, style: painting(tf.constant(picture), tf.constant(style)).numpy()
 
 
 def write_transformer(model: "keras.Model", folder: Path, *, styles: Sequence[str]) -> None:
@@ -247,10 +251,10 @@ def compare_transformer(
 
     from cnn_keras.data.encoded import png
 
-    exported = tf.saved_model.load(str(folder))
+    exported, paint = tf.saved_model.load(str(folder)), painter(model, styles)
     difference = 0.0
     for picture in pictures:
-        wanted = np.asarray(painted(model, picture[None], 0, styles), np.int16)
+        wanted = paint(picture, 0).astype(np.int16)[None]
         files = exported.signatures["serving_default"](image_bytes=tf.constant([png(picture)]))["painting_bytes"]
         answers = (
             tf.io.decode_png(files[0], channels=3)[None],

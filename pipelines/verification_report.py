@@ -108,11 +108,13 @@ def answers(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -
 
 
 def _embedded(run: "Run", embedding: "keras.Model", images: Array, what: str) -> Array:
-    rows = []
+    from cnn_keras import inference
+
+    rows, ask = [], inference.predictor(embedding)
     with intake.progress(run.console) as bar:
         task = bar.add_task(f"embedding {what}", total=len(images))
         for few in np.array_split(images, max(1, len(images) // 64)):
-            rows.append(np.asarray(embedding(few, training=False), np.float32))
+            rows.append(ask(few))
             bar.advance(task, len(few))
     return np.concatenate(rows)
 

@@ -195,16 +195,18 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     shape, split = labelled.shape_of(recipe.data), labelled.test_split(data)
 
     answer: savedmodel.Answer = savedmodel.probabilities
+    looks = 1
     takes = savedmodel.IMAGES
     if recipe.export.crops:
         shape, answer = _cropped(recipe)
-        takes += f" The graph averages its answers to {_count(recipe)} crops of images of {shape.size}."
+        looks = _count(recipe)
+        takes += f" The graph averages its answers to {looks} crops of images of {shape.size}."
 
     def written(model: "keras.Model", saved: Path) -> dict[str, Any]:
         savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"], answer=answer)
         tolerance = recipe.export.tolerance
         agreement = savedmodel.compare_classifier(
-            model, saved, prepared, split, shape, tolerance=tolerance, answer=answer
+            model, saved, prepared, split, shape, tolerance=tolerance, answer=answer, looks=looks
         )
         savedmodel.write_warmup(saved, prepared, split, shape)
         return agreement
@@ -239,13 +241,16 @@ def _count(recipe: Recipe) -> int:
 
 def _further(run: "Run", model: "keras.Model", right: Any) -> dict[str, Any]:
     """What the recipe wants to know besides: of many crops, of the training split."""
+    from cnn_keras import inference
+
     settings: Evaluate = run.recipe.evaluate
     found: dict[str, Any] = {}
     if settings.crops:
         found["crops"] = _measure_crops(run, model, right)
     if settings.gap:
         batches = _batches(run.finished("prepare"), "train", labelled.shape_of(run.recipe.data))
-        seen = classifier.correct(run, partial(savedmodel.probabilities, model), batches, "train").mean()
+        answer = inference.predictor(model, partial(savedmodel.probabilities, model))
+        seen = classifier.correct(run, answer, batches, "train").mean()
         found |= {"train": {"accuracy": float(seen)}, "gap": float(seen - right.mean())}
     return found
 
@@ -257,7 +262,7 @@ def _measure_crops(run: "Run", model: "keras.Model", right: Any) -> dict[str, An
     """
     import tensorflow as tf
 
-    from cnn_keras import crops
+    from cnn_keras import crops, inference
 
     recipe, prepared, split = run.recipe, run.finished("prepare"), labelled.test_split(run.facts("prepare"))
     shape, answer = _cropped(recipe)
@@ -267,7 +272,8 @@ def _measure_crops(run: "Run", model: "keras.Model", right: Any) -> dict[str, An
         found = crops.each(model, frames, size, **plan)
         return tf.stack([tf.reduce_mean(found, axis=1), found[:, crops.centre(mirror=plan["mirror"])]], axis=1)
 
-    cropped = classifier.correct(run, mean_and_centre, _batches(prepared, split, shape), split)
+    asked = inference.predictor(model, mean_and_centre, looks=_count(recipe))
+    cropped = classifier.correct(run, asked, _batches(prepared, split, shape), split)
     whole = gain.Combined(model, partial(answer, model), (None, *shape.size, shape.channels), _count(recipe))
     found = {**plan, "count": whole.looks, "centre_accuracy": float(cropped[:, 1].mean())}
     return {**found, **gain.gain(right, cropped[:, 0]), "cost": gain.cost(model, whole)}

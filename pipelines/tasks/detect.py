@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipelines.fit import Row
     from pipelines.stages import Run
 
-BATCH = 16  # pictures that are measured at once
+BATCH = 16  # pictures that are measured at once, at most
 WARMUP = 2  # requests recorded beside the exported model
 MEASURED = (
     "ap",
@@ -151,17 +151,17 @@ def _fitting(run: "Run", augmented: Any) -> "Callable[..., list[Row]]":
 
 def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     """Measure the detector on the test split as COCO and VOC do; say which requirements failed."""
+    from cnn_keras import inference
     from pipelines import detection_report, instance_report, intake
 
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split = boxed.test_split(data)
     truth = stages.read_json(run.finished("prepare") / f"truth-{split}.json")
-    reader, pictured = (
-        detector.reader(run, detector.trained(run), settings.suppress),
-        partial(scenes.pictured, run, split),
-    )
-    examples = scenes.examples(run, split, whole=reader.whole).batch(1 if reader.whole else BATCH)
+    model, pictured = detector.trained(run), partial(scenes.pictured, run, split)
+    reader = detector.reader(run, model, settings.suppress)
+    few = 1 if reader.whole else min(BATCH, inference.at_once(model, input_shape=(*recipe.data.size, 3)))
+    examples = scenes.examples(run, split, whole=reader.whole).batch(few)
     with intake.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
         answers, masks = _found(reader, examples, lambda done: bar.advance(task, done))
