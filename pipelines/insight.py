@@ -121,7 +121,7 @@ def draw(
     drawings: dict[str, Drawing] = {
         "filters": partial(filters, trained),
         f"patches-{_plain(features[-1])}": partial(patches, trained, tested, features[-1], None),
-        "attention": partial(attention, trained, _telling(tested), None),
+        "attention": partial(attention, trained, _telling(tested), None, coarse=True),
     }
     return _draw_all(drawings, folder, console)
 
@@ -206,8 +206,11 @@ def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, pat
     return pictures.contact_sheet(drawn, titles, path, heading=heading, size=1.0)
 
 
-def attention(trained: Trained, shown: Asked, layer: str | None, path: Path) -> Path:
-    """Draw where the evidence for each answer lies; beside a mistake, where that for the truth would."""
+def attention(trained: Trained, shown: Asked, layer: str | None, path: Path, *, coarse: bool = False) -> Path:
+    """Draw where the evidence for each answer lies; beside a mistake, where that for the truth would.
+
+    The map of occlusion asks the network about 169 images for each one; a coarse one about 49.
+    """
     import numpy as np
 
     from cnn_keras import insight as seeing
@@ -217,7 +220,7 @@ def attention(trained: Trained, shown: Asked, layer: str | None, path: Path) -> 
     truths = answers if shown.labels is None else shown.labels
     wrong = np.flatnonzero(truths != answers)
     images, classes = np.concatenate([shown.images, shown.images[wrong]]), np.concatenate([answers, truths[wrong]])
-    overlays = _overlays(trained, images, classes, layer)
+    overlays = _overlays(trained, images, classes, layer, coarse=coarse)
     further = {int(row): overlays[len(answers) + k] for k, row in enumerate(wrong)}
     rows = []
     for number, image in enumerate(shown.images):
@@ -235,13 +238,17 @@ def attention(trained: Trained, shown: Asked, layer: str | None, path: Path) -> 
     return pictures.strips(rows, path, heading=heading, columns=columns, scales=scales, size=1.1)
 
 
-def _overlays(trained: Trained, images: "Array", classes: "Array", layer: str | None) -> "list[list[Array]]":
+def _overlays(
+    trained: Trained, images: "Array", classes: "Array", layer: str | None, *, coarse: bool
+) -> "list[list[Array]]":
     """Each image under its Grad-CAM, and under its occlusion map, for its class."""
     from cnn_keras import insight as seeing
 
     heat = seeing.grad_cam(trained.model, images, classes, layer=layer)
     grey = images.mean(axis=(0, 1, 2))
-    falls = seeing.occlusion_map(trained.model, images, classes, fill=grey, odds=True)
+    patch = max(1, round(min(images.shape[1:3]) / 4))
+    hiding = {"patch": patch, "stride": max(1, patch // (2 if coarse else 4)), "fill": grey}
+    falls = seeing.occlusion_map(trained.model, images, classes, odds=True, **hiding)
     return [[heated(image, one), _hidden(image, fall)] for image, one, fall in zip(images, heat, falls, strict=True)]
 
 

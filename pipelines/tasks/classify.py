@@ -41,6 +41,7 @@ class Evaluate(classifier.Evaluate):
     """What is measured of images."""
 
     crops: Crops | None = None  # measured beside the single view
+    insight: bool = True  # draw what the units have learnt to see, and what some answers were made of
     gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
 
     @field_validator("crops", mode="before")
@@ -181,6 +182,8 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
         pictured=lambda rows: _pictured(prepared, split, shape, rows),
         further=partial(_further, run),
     )
+    if not run.recipe.evaluate.insight:
+        return facts
     model, names = classifier.trained(run), run.facts("prepare")["classes"]
     if found := ensemble.members(model):
         run.console.print("          the pictures of what units have learnt are those of the first member")
