@@ -1,4 +1,5 @@
-"""What a classifier's probabilities are worth: top-k accuracy, calibration, and its most confident mistakes.
+"""What a classifier's probabilities are worth: top-k accuracy, calibration, its most confident mistakes, and of two
+classes how well they rank.
 
 Calibration follows Guo et al., *On Calibration of Modern Neural Networks* (ICML 2017), equations 1-3.
 
@@ -18,6 +19,26 @@ class Reliability(NamedTuple):
     confidence: np.ndarray  # float64 [bins] in [0, 1]: mean largest probability
     accuracy: np.ndarray  # float64 [bins] in [0, 1]: share of right answers
     count: np.ndarray  # int64 [bins]: examples
+
+
+class Ranking(NamedTuple):
+    """What each distinct probability of the second of two classes, from high to low, would do as a threshold."""
+
+    false_positives: np.ndarray  # float64 [T] in [0, 1]: share of the first class at or above it, rising to 1
+    recall: np.ndarray  # float64 [T] in [0, 1]: share of the second class, rising to 1
+    precision: np.ndarray  # float64 [T] in [0, 1]: share of the second class among all that is at or above it
+    counts: tuple[int, int]  # examples of the two classes
+
+    @property
+    def area(self):
+        """Of the ROC: how often an example of the second class stands before one of the first; ties count one half."""
+        x, y = (np.concatenate([[0.0], rate]) for rate in (self.false_positives, self.recall))
+        return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
+
+    @property
+    def average_precision(self):
+        """Of the second class: the mean over its examples of the precision at their probability."""
+        return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
 
 
 def top_accuracy(probabilities, labels, k=1):
@@ -57,6 +78,53 @@ def confident_mistakes(probabilities, labels, limit):
     probabilities, labels = _checked(probabilities, labels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:limit]
+
+
+def ranking(probabilities, labels):
+    """Return the `Ranking` of examples of two classes, probabilities [N, 2]; both must be among the labels."""
+    probabilities, labels = _checked(probabilities, labels)
+    counts = tuple(np.bincount(labels, minlength=2).tolist())
+    if len(counts) != 2 or 0 in counts:
+        raise ValueError(f"labels must be of two classes, both of them there, got counts of {list(counts)}")
+    order = np.argsort(-probabilities[:, 1], kind="stable")
+    last = np.flatnonzero(np.diff(probabilities[order, 1], append=-1.0))  # of those with one probability
+    found, taken = np.cumsum(labels[order])[last], last + 1
+    return Ranking((taken - found) / counts[0], found / counts[1], found / taken, counts)
+
+
+def area_interval(area, counts, z=1.96):
+    """Return the interval of an area under the ROC, 95 % unless `z` says otherwise, that stays inside [0, 1].
+
+    Newcombe, *Confidence intervals for an effect size measure based on the Mann-Whitney statistic*, part 2 (Statistics
+    in Medicine, 2006), method 5: the areas whose standard error, by Hanley and McNeil (1982), reaches to the one that
+    was found. `counts` are the examples of the two classes.
+    """
+    first, second = counts
+
+    def apart(theta):
+        spread = 1 + ((first + second) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
+        return (area - theta) ** 2 - z**2 * theta * (1 - theta) * spread / (first * second)
+
+    return _crossing(apart, area, 0.0), _crossing(apart, area, 1.0)
+
+
+def proportion_interval(share, count, z=1.96):
+    """Return Wilson's interval of a share of `count`, which need not be a whole number of them.
+
+    For an average precision `count` is that of the second class (Boyd et al., *Area under the precision-recall curve*,
+    ECML 2013, section 3.2, whose binomial interval this is in Wilson's form).
+    """
+    middle = (share + z**2 / (2 * count)) / (1 + z**2 / count)
+    half = z / (1 + z**2 / count) * np.sqrt(share * (1 - share) / count + (z / (2 * count)) ** 2)
+    return max(0.0, float(middle - half)), min(1.0, float(middle + half))
+
+
+def _crossing(function, inside, outside):
+    """Where a function that is at most 0 at `inside` and at least 0 at `outside` becomes 0, by halving."""
+    for _ in range(60):
+        middle = (inside + outside) / 2
+        inside, outside = (middle, outside) if function(middle) <= 0 else (inside, middle)
+    return float(outside)
 
 
 def _checked(probabilities, labels):

@@ -28,7 +28,13 @@ if TYPE_CHECKING:
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
 MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes
-Metric = Literal["accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1"]
+Metric = Literal[
+    "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "average_precision"
+]
+MEASURED = {  # where a metric is, that is not everywhere
+    "top_5_accuracy": "it is measured from 11 classes on",
+    **dict.fromkeys(("auc", "average_precision"), "it is measured of two classes, both of them in the split"),
+}
 
 
 class Evaluate(Section):
@@ -229,10 +235,14 @@ def _write_anatomy(model: "keras.Model", path: Path) -> None:
     stages.write_text(path, anatomy.as_csv(anatomy.rows(network)))
 
 
-def training_of(run: "Run") -> Training:
-    """What a training of the run needs, or a Fault if its task cannot tell."""
+def check_task(run: "Run") -> None:
+    """Raise a Fault unless the run's task can tell what a training needs."""
     if not hasattr(run.task, "training"):
         raise Fault(f"RECIPE must be of a task that classifies, got one of {run.recipe.task}")
+
+
+def training_of(run: "Run") -> Training:
+    """What a training of the run needs; its task has been checked, its data prepared."""
     return run.task.training(run)  # type: ignore[no-any-return]
 
 
@@ -363,7 +373,7 @@ def evaluate(
         found["baselines"] = baselines()
     stages.write_json(folder / "report.json", found)
     stages.write_text(folder / "predictions.csv", _predictions_csv(ids, labels, probabilities, names))
-    _draw_answers(folder, names, probabilities, labels, found["calibration_error"])
+    _draw_answers(folder, names, probabilities, labels, found)
     rows = [int(row) for row in metrics.confident_mistakes(probabilities, labels, settings.worst)]
     truths, said = ([names[number] for number in column[rows]] for column in (labels, probabilities.argmax(axis=1)))
     confidences, wrong = probabilities[rows].max(axis=1).tolist(), [ids[row] for row in rows]
@@ -418,7 +428,7 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     found = []
     for metric, least in settings.require.items():
         if report.get(metric, 0.0) < least:
-            got = f"{report[metric]:.4f}" if metric in report else "nothing: it is measured from 11 classes on"
+            got = f"{report[metric]:.4f}" if metric in report else f"nothing: {MEASURED[metric]}"
             found.append(f"evaluate.require: {metric} must be at least {least}, got {got}")
     for name in settings.beat:
         figure = report["baselines"]["accuracy"][name]
@@ -453,7 +463,7 @@ def correct(
     return right
 
 
-def _draw_answers(folder: Path, names: list[str], probabilities: Any, labels: Any, calibration_error: float) -> None:
+def _draw_answers(folder: Path, names: list[str], probabilities: Any, labels: Any, report: dict[str, Any]) -> None:
     import numpy as np
 
     from cnn_keras import metrics
@@ -463,7 +473,9 @@ def _draw_answers(folder: Path, names: list[str], probabilities: Any, labels: An
     np.add.at(matrix, (labels, probabilities.argmax(axis=1)), 1)
     charts.confusion_matrix(matrix, names, folder / "confusion_matrix.png")
     bins = metrics.reliability_bins(probabilities, labels)
-    charts.reliability(bins, calibration_error, folder / "reliability.png")
+    charts.reliability(bins, report["calibration_error"], folder / "reliability.png")
+    if "auc" in report:
+        charts.ranking(metrics.ranking(probabilities, labels), report, folder / "roc.png")
 
 
 def _predictions_csv(ids: list[str], labels: Any, probabilities: Any, names: list[str]) -> str:
@@ -482,6 +494,12 @@ def _say_report(run: "Run", report: dict[str, Any], noun: str) -> None:
         f"          {report['split']} accuracy [bold]{report['accuracy']:.2%}[/] (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} {noun}s), calibration error {report['calibration_error']:.3f}"
     )
+    if "auc" in report:
+        (low, high), (least, most) = report["auc_interval"], report["average_precision_interval"]
+        say(
+            f"          {report['positive']}: area under the ROC {report['auc']:.4f} ({low:.4f} to {high:.4f}), "
+            f"average precision {report['average_precision']:.4f} ({least:.4f} to {most:.4f})"
+        )
     if "gap" in report:
         say(f"          train accuracy {report['train']['accuracy']:.2%}: a gap of {100 * report['gap']:.2f} points")
     for line in gain.said(report):

@@ -2,6 +2,7 @@
 
 import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -10,14 +11,12 @@ from pipelines import stages
 
 if TYPE_CHECKING:
     import keras
+    import tensorflow as tf
 
+    from pipelines.classifier import Training
     from pipelines.stages import Run
 
 SECONDS = 3.0  # of training steps that are timed
-MEASURED_AS_HEAD = {  # by train.transfer.mode
-    "cached": "from features on disk it is faster",
-    "staged": "the epochs after train.transfer.head_epochs are slower",
-}
 LEAST = 3  # steps that are timed in any case, after the first, which compiles
 
 
@@ -27,7 +26,7 @@ def measure(run: "Run") -> dict[str, Any]:
     Returns:
         parameters, trained, multiply_adds of one example; bytes of weights, gradients, optimizer and activations of
         one batch, and their sum as memory; images_per_second, input_per_second, input_share; seconds of one epoch,
-        its validation included, and of all.
+        its validation included, of the features that are cached before the first, and of all.
 
     Raises:
         Fault: a task that does not train like this.
@@ -35,12 +34,15 @@ def measure(run: "Run") -> dict[str, Any]:
     from pipelines import classifier
     from pipelines.input_share import speed
 
+    classifier.check_task(run)
     with stages.prepared(run):
         settings, sizes = run.recipe.train, run.facts("prepare")["splits"]
         training = classifier.training_of(run)
         model = classifier.begun(run, training)
         classifier.compiled(model, run, settings.model_copy(update={"steps_per_execution": 1}))
-        found = _size(model, settings.batch_size)
+        found, before = _size(model, settings.batch_size), 0.0
+        if settings.transfer and settings.transfer.mode == "cached":
+            model, training, before = _from_features(run, model, training)
         batches, validation = classifier.feeds(model, run, training.batches, training.validation)
         steps = -(-sizes["train"] // settings.batch_size)
         stream = batches(range(math.ceil((LEAST + 1) / steps) + 1))  # more than one of a tiny split
@@ -54,9 +56,42 @@ def measure(run: "Run") -> dict[str, Any]:
         "images": sizes["train"],
         "epochs": settings.epochs,
         "trainings": trainings,
+        "seconds_of_features": round(before, 3),
         "seconds_per_epoch": round(seconds, 3),
-        "seconds": round(seconds * settings.epochs * trainings, 1),
+        "seconds": round(before + seconds * settings.epochs * trainings, 1),
     }
+
+
+def _from_features(run: "Run", model: "keras.Model", training: "Training") -> "tuple[keras.Model, Training, float]":
+    """What a training on cached features trains, on what – some features again and again –, and their seconds, once."""
+    import numpy as np
+    import tensorflow as tf
+
+    from pipelines import classifier, labelled, transfer
+
+    settings, data = run.recipe.train, run.facts("prepare")
+    trunk, head = transfer.divided(model)
+    classifier.compiled(head, run, settings.model_copy(update={"steps_per_execution": 1}))
+    examples = run.task.ordered(run, "train").rebatch(transfer.BATCH)
+    trunk.predict_on_batch(next(iter(examples))[0])  # compiles
+    features, labels, started = [], [], time.perf_counter()
+    for batch, numbers in examples:
+        features.append(trunk.predict_on_batch(batch))
+        labels.append(numbers)
+        if time.perf_counter() - started > SECONDS:
+            break
+    each = (time.perf_counter() - started) / sum(map(len, labels))
+    sample = tf.data.Dataset.from_tensor_slices((np.concatenate(features), np.concatenate(labels))).repeat()
+
+    def batches(count: int) -> "tf.data.Dataset":
+        return sample.take(count).batch(settings.batch_size)
+
+    sizes = {split: data["splits"][split] for split in ("train", labelled.validation_split(data))}
+    *_, validating = sizes.values()
+    endless = replace(
+        training, batches=lambda epochs: batches(len(epochs) * sizes["train"]), validation=batches(validating)
+    )
+    return head, endless, each * sum(sizes.values())
 
 
 def _size(model: "keras.Model", batch: int) -> dict[str, Any]:
@@ -131,20 +166,23 @@ def show(found: dict[str, Any], console: Console) -> None:
     trained = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
     each = f" × {found['trainings']} trainings" if found["trainings"] > 1 else ""
     noun = found["noun"]
+    first = found["seconds_of_features"]
+    once = f"{_duration(first)} for the features, once, and " if first else ""
     lines = {
         "parameters": f"{found['parameters']:,}{trained}",
         "multiply-adds": f"{found['multiply_adds']:,} for one {noun}",
         "memory": f"about {_megabytes(found['memory'])} at batch {found['batch_size']}: {parts}",
         "speed": f"{found['images_per_second']:,.0f} {noun}s/s; the input alone gives "
         f"{found['input_per_second']:,.0f}, waiting for it takes {found['input_share']:.0%} of the time",
-        "time": f"{_duration(found['seconds'])}: {found['epochs']} epochs{each} of "
+        "time": f"{_duration(found['seconds'])}: {once}{found['epochs']} epochs{each} of "
         f"{_duration(found['seconds_per_epoch'])} for {found['images']:,} {noun}s and validation",
     }
     for name, line in lines.items():
         console.print(f"  [bold]{name:>13}[/]  {line}")
-    if found["transfer"] in MEASURED_AS_HEAD:
+    if found["transfer"] == "staged":
         console.print(
-            f"  [dim]measured with the classifier alone in training: {MEASURED_AS_HEAD[found['transfer']]}[/]"
+            "  [dim]measured with the classifier alone in training: the epochs after train.transfer.head_epochs are "
+            "slower[/]"
         )
     console.print("  [dim]nothing was kept; TensorFlow itself and the examples in memory come on top[/]")
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from cnn_keras.fault import Fault
-from pipelines import transfer
+from pipelines import lagging_averages, transfer
 from pipelines.input_share import Clock, Probe
 from pipelines.recipe import Train
 from pipelines.stages import STATE, write_text
@@ -243,6 +243,7 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
             self.history: list[Row] = []
             self.epochs = settings.epochs
             self.patient = False
+            self.hinted, self.steps = False, math.ceil(told["images"] / settings.batch_size)
             model.optimizer.build(model.trainable_variables)
             self.variables = [*model.variables, *model.optimizer.variables]
 
@@ -299,6 +300,9 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
                 if path.name != best_file(best):
                     path.unlink()
             told["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
+            if not self.hinted and (said := lagging_averages.hint(model, self.history, steps=self.steps)):
+                self.hinted = True
+                told["console"].print(f"          [yellow]{said}[/]")
             told["on_epoch"](epoch + 1, row)
             if patience_is_over(self.history, settings) and not self.patient:
                 told["console"].print(f"          stopped: no better {settings.monitor} for {settings.patience} epochs")

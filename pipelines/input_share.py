@@ -98,10 +98,9 @@ class Probe:
             f"waiting for input {clock.share:.0%} of the time[/]"
         )
         if clock.share > MUCH:
-            recipe = f"{self.run.recipe.task}/{self.run.recipe.name}"
             say(
                 f"          [yellow]training waits for its input[/], most of all for {self._slowest()}; "
-                f"`cnn bench input {recipe}` measures each step"
+                f"`cnn bench input RECIPE` measures each step"
             )
         self.whole = None
 

@@ -20,9 +20,11 @@ from rich.table import Table
 from cnn_keras.fault import Fault
 from pipelines.mask_answers import Segments, segments_of
 from pipelines.stages import write_text
+from pipelines.tables import print_unbroken
 
 BATCH = 32
 ANGLES = ("angle", "low", "high")
+RANKED = ("label", "probability")  # columns of each of a classifier's likeliest classes
 DEFAULT, PAINTING = "serving_default", "painting_bytes"  # a signature, and the output of one that paints
 
 
@@ -33,6 +35,7 @@ class Answer(NamedTuple):
     and so do the `landmarks` of things that have some, x and y by name. A video has an answer for each `frame`, from 0.
     A network that steers says an `angle`, and the ends of the interval it lies in. Of a segmenter there are `segments`,
     and `classes` are those that are there with their shares of the pixels. Of one that paints, `painting` is a PNG.
+    A classifier's `every` has all classes, not the likeliest alone.
     """
 
     path: Path
@@ -45,6 +48,7 @@ class Answer(NamedTuple):
     segments: Segments | None = None
     instances: Any = None  # uint8 (height, width): the number of the detection, from 1, that each pixel belongs to
     painting: bytes | None = None
+    every: dict[str, float] | None = None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON; a detection's mask is COCO's run lengths."""
@@ -142,7 +146,10 @@ def _finds(loaded: Any) -> bool:
 
 
 def write_csv(answers: Sequence[Answer], path: Path) -> None:
-    """A row per file – path, label, probability or angle, problem –, per detection of a frame, or class of a mask."""
+    """A row per file – path, label, probability or angle, problem –, per detection of a frame, or class of a mask.
+
+    Of a classifier the likeliest classes stand side by side, and behind them every class with its probability.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     if any(answer.angle is not None for answer in answers):
@@ -157,6 +164,8 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
             rows = [["", "", ""]] if answer.segments is None else answer.segments.rows()
             writer.writerows([answer.path, *row, answer.problem or ""] for row in rows)
         return write_text(path, out.getvalue())
+    if any(answer.every for answer in answers):
+        return write_text(path, _ranked_csv(answers))
     detector = any(answer.boxes is not None for answer in answers)
     edges = ["left", "top", "right", "bottom"] if detector else []
     parts = next((list(answer.landmarks[0]) for answer in answers if answer.landmarks), [])
@@ -173,6 +182,23 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
             which = [answer.frame] if framed else []
             writer.writerow([answer.path, *which, label, said, *placed, answer.problem or ""])
     write_text(path, out.getvalue())
+
+
+def _ranked_csv(answers: Sequence[Answer]) -> str:
+    """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of every class in natural order."""
+    from cnn_keras.data.read import natural
+
+    top = max(len(answer.classes) for answer in answers)
+    names = sorted({name for answer in answers for name in answer.every or ()}, key=natural)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    columns = [f"{name}{rank}" for rank in ("", *(f"_{place}" for place in range(2, top + 1))) for name in RANKED]
+    writer.writerow(["path", *columns, "problem", *(f"p({name})" for name in names)])
+    for answer in answers:
+        ranked = [cell for label, probability in answer.classes for cell in (label, f"{probability:.6f}")]
+        every = [f"{answer.every[name]:.6f}" for name in names] if answer.every else [""] * len(names)
+        writer.writerow([answer.path, *(ranked or [""] * len(columns)), answer.problem or "", *every])
+    return out.getvalue()
 
 
 def draw(answers: Sequence[Answer], folder: Path) -> int:
@@ -310,12 +336,14 @@ def _classified(classify: Any, top: int, encoded: list[bytes]) -> list[Answer]:
     from pipelines.savedmodel import as_example
 
     found = classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
-    return [
-        Answer(Path(), list(zip((label.decode() for label in labels), scores, strict=True)))
-        for labels, scores in zip(
-            found["classes"][:, :top].numpy().tolist(), found["scores"][:, :top].numpy().tolist(), strict=True
-        )
-    ]
+    rows = zip(found["classes"].numpy().tolist(), found["scores"].numpy().tolist(), strict=True)
+    return [_likeliest(top, labels, scores) for labels, scores in rows]
+
+
+def _likeliest(top: int, labels: Sequence[bytes], scores: Sequence[float]) -> Answer:
+    """A classifier's answer: classes, the likeliest first, and their probabilities."""
+    ranked = list(zip((label.decode() for label in labels), scores, strict=True))
+    return Answer(Path(), ranked[:top], every=dict(ranked))
 
 
 def _watch(loaded: Any, file: Path, folder: Path, console: Console) -> list[Answer]:
@@ -440,8 +468,7 @@ def _asked(file: Path, ask: Any, noun: str, reading: Callable[[dict[str, Any]], 
 
 
 def _ranked(top: int, row: dict[str, Any]) -> Answer:
-    labels = [label.decode() for label in row["classes"][:top]]
-    return Answer(Path(), list(zip(labels, row["scores"][:top].tolist(), strict=True)))
+    return _likeliest(top, row["classes"].tolist(), row["scores"].tolist())
 
 
 def _counted(answers: Sequence[Answer]) -> tuple[str, str, str]:
@@ -457,7 +484,7 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
     table = Table(box=None, header_style="bold")
     steers = any(answer.angle is not None for answer in answers)
     for heading in ("file", "angle", "between", "and") if steers else ("file", "answer", "probability", "then"):
-        table.add_column(heading, overflow="fold")  # whole names, if need be on two lines
+        table.add_column(heading)
     files = [list(group) for _, group in groupby(answers, lambda answer: answer.path)]
     for answer, *later in files:
         if answer.problem:
@@ -479,6 +506,6 @@ def _show(answers: Sequence[Answer], console: Console) -> None:
         (label, probability), *rest = answer.classes
         then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)
         table.add_row(escape(str(answer.path)), f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]")
-    console.print(table)
+    print_unbroken(table, console)
     if unread := sum(answer.problem is not None for answer in answers):
         console.print(f"{unread} of {len(files)} could not be read")

@@ -305,11 +305,20 @@ def _from_here(key: str, value: Any) -> Any:
 
 def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
-    tasks = sorted(path.stem for path in TASKS.glob("[a-z]*.py"))
-    if document.get("task") not in tasks:
-        raise Fault(f"task must be one of {', '.join(tasks)}, got {document.get('task')!r}")
-    schema: type[Recipe] = importlib.import_module(f"pipelines.tasks.{document['task']}").Recipe
-    return checked(schema, document, folder=folder)
+    if document.get("task") not in tasks():
+        raise Fault(f"task must be one of {', '.join(tasks())}, got {document.get('task')!r}")
+    return checked(schema_of(document["task"]), document, folder=folder)
+
+
+def tasks() -> list[str]:
+    """The names of all tasks."""
+    return sorted(path.stem for path in TASKS.glob("[a-z]*.py"))
+
+
+def schema_of(task: str) -> type[Recipe]:
+    """What a recipe of a task may hold."""
+    schema: type[Recipe] = importlib.import_module(f"pipelines.tasks.{task}").Recipe
+    return schema
 
 
 def checked(schema: type[Checked], document: dict[str, Any], *, folder: Path) -> Checked:

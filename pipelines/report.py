@@ -17,7 +17,8 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
 
     `labels` are integers [N] in [0, C), `probabilities` real [N, C] rows that sum to 1, `class_names` the C
     names. Shares lie in [0, 1]; `log_loss` is in nats. The macro numbers are means over the classes that have
-    examples: a class without any has no recall to average. Of a class never predicted the precision is 0.
+    examples: a class without any has no recall to average. Of a class never predicted the precision is 0. Of two
+    classes the second is the positive one, whose probability ranks: `auc` and `average_precision`, with intervals.
 
     Raises ValueError when the three do not fit together.
     """
@@ -41,7 +42,21 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
         report[f"top_{TOP}_accuracy"] = metrics.top_accuracy(probabilities, labels, TOP)
     for name in ("precision", "recall", "f1"):
         report[f"macro_{name}"] = float(np.mean([row[name] for row in classes if row["support"]]))
+    if len(class_names) == 2 and all(row["support"] for row in classes):
+        report |= _ranked(metrics.ranking(probabilities, labels), class_names[1])
     return report
+
+
+def _ranked(found: metrics.Ranking, positive: str) -> dict[str, Any]:
+    """What two classes have besides: how well the probability of the second one ranks."""
+    area, precision = found.area, found.average_precision
+    return {
+        "positive": positive,
+        "auc": area,
+        "auc_interval": list(metrics.area_interval(area, found.counts)),
+        "average_precision": precision,
+        "average_precision_interval": list(metrics.proportion_interval(precision, found.counts[1])),
+    }
 
 
 def wilson_interval(right: int, of: int, confidence: float = 0.95) -> tuple[float, float]:

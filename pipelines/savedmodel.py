@@ -352,12 +352,21 @@ def write_classifier_card(
     rows = [
         f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()
     ]
+    ranked = []
+    if "auc" in report:
+        (least, most), precision = report["auc_interval"], report["average_precision"]
+        ranked = [
+            f"The probability of {report['positive']} ranks with an area under the ROC of {report['auc']:.4f} (95 % "
+            f"interval {least:.4f} to {most:.4f}), an average precision of {precision:.4f}.",
+            "",
+        ]
     measured = [
         f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} examples). Log loss {report['log_loss']:.4f}, calibration error "
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
         f"{agreement['difference']:.1e} on {agreement['images']} examples.",
         "",
+        *ranked,
         *(f"{line[0].upper()}{line[1:]}.\n" for line in gain.said(dict(report))),
         *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
         "| class | precision | recall | F1 | examples |",
@@ -435,6 +444,6 @@ def locate(reference: str, runs: Path) -> Path:
     if not models:
         raise Fault(
             f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found nothing in {exported}; "
-            f"`cnn run {reference}` makes it"
+            "`cnn run RECIPE` makes it"
         )
     return max(models, key=lambda folder: newest(folder).stat().st_mtime)

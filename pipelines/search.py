@@ -81,11 +81,16 @@ class Space:
 
     def check(self, run: stages.Run) -> Tune:
         """Raise a Fault for every key that is none, and every end of a range and choice that its setting refuses."""
+        if FOLDER not in type(run.recipe).model_fields:
+            raise Fault(
+                f"RECIPE must be of a task that can be tuned ({', '.join(tunable())}), got one of {run.recipe.task}"
+            )
         if self.tune is None:
             raise Fault(
                 "tune is required for a search; write it into the recipe, such as "
                 "tune: {trials: 20, space: {train.learning_rate: {low: 1e-4, high: 1e-1, log: true}}}"
             )
+        run.check()
         wrong: list[str] = []
         for key, candidates in self.tune.space.items():
             ends = (candidates.low, candidates.high) if isinstance(candidates, Range) else candidates
@@ -116,6 +121,11 @@ class Space:
         return settings
 
 
+def tunable() -> list[str]:
+    """The tasks whose recipes may have a section `tune`."""
+    return [name for name in recipes.tasks() if FOLDER in recipes.schema_of(name).model_fields]
+
+
 def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), force: bool = False) -> dict[str, Any]:
     """Bring the search of a recipe to its number of trials; return what is in `tune/search.json`.
 
@@ -124,7 +134,6 @@ def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), fo
     """
     from pipelines.tracking import Tracker
 
-    run.check()
     space = Space(reference, overrides)
     tune, folder = space.check(run), run.folder / FOLDER
     with stages.prepared(run):

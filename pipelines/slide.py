@@ -121,7 +121,7 @@ def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
     data, saved = folder / "prepare" / "data.json", folder / "train" / "model.keras"
     for path in (data, saved):
         if not path.is_file():
-            raise Fault(f"RUN must be a run whose training is finished, found no {path}; `cnn train {reference}`")
+            raise Fault(f"RUN must be a run whose training is finished, found no {path}; `cnn train RECIPE`")
     if "classes" not in (facts := stages.read_json(data)):
         raise Fault(f"RUN must be a classifier's, got one of the task {folder.parent.name}")
     return keras.models.load_model(saved, compile=False), list(facts["classes"])

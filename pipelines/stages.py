@@ -85,8 +85,7 @@ class Run:
         """The folder of a stage that has been run, or a Fault that says how to run it."""
         folder = self.folder / stage
         if not (folder / MANIFEST).is_file():
-            command = f"cnn {stage} {self.recipe.task}/{self.recipe.name}"
-            raise Fault(f"{stage} must have been run before this, found nothing in {folder}; run `{command}`")
+            raise Fault(f"{stage} must have been run before this, found nothing in {folder}; run `cnn {stage} RECIPE`")
         return folder
 
     def facts(self, stage: str) -> dict[str, Any]:

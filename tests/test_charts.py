@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_keras import metrics
 from cnn_keras.metrics import reliability_bins
 from pipelines.charts import (
     LINES,
@@ -14,9 +15,11 @@ from pipelines.charts import (
     curves,
     panels,
     precision_recall,
+    ranking,
     reliability,
 )
 from pipelines.pictures import BLUE, ORANGE
+from pipelines.report import classification_report
 
 HISTORY = [
     {
@@ -94,6 +97,16 @@ def test_reliability_draws_empty_bins_and_certainty(tmp_path):
         picture = pixels(reliability(reliability_bins(values, labels), 0.1, tmp_path / path))
         assert picture.shape == (696, 600, 3)
         assert area(picture, BLUE) > 20
+
+
+def test_a_ranking_is_drawn_with_chance_beside_it(tmp_path):
+    likely, labels = np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])
+    probabilities = np.stack([1 - likely, likely], axis=1)
+    report = classification_report(labels, probabilities, ["healthy", "ill"])
+    picture = pixels(ranking(metrics.ranking(probabilities, labels), report, tmp_path / "roc.png"))
+    left, right = np.split(picture, 2, axis=1)
+    assert area(left, BLUE) > 200
+    assert area(right, BLUE) > 200
 
 
 def test_class_balance_grows_with_the_classes(tmp_path):

@@ -7,6 +7,7 @@ import warnings
 import keras
 import numpy as np
 import pytest
+from advice import follow
 from conftest import WHOLE, cnn
 from PIL import Image
 from stored_weights import model_bytes, stored_bytes
@@ -75,6 +76,18 @@ def evaluated(run):
         left, top, width, height = one["bbox"]
         found[names[one["image_id"]]].append((left, top, left + width, top + height, one["score"]))
     return {name: np.array(rows).reshape(-1, 5) for name, rows in found.items()}
+
+
+def test_what_comes_next_is_accepted(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(
+        folder / "squares.yaml",
+        folder / "runs",
+        [folder / "0.png", folder / "1.png"],
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert done == ["serve", "predict", "dashboard"]
 
 
 def test_every_stage_leaves_what_people_look_at(run):

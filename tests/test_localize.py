@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 import tensorflow as tf
+from advice import follow
 from conftest import WHOLE, cnn
 from PIL import Image
 from stored_weights import model_bytes, stored_bytes
@@ -222,6 +223,18 @@ def test_four_verbs_leave_what_they_promise(run):
     report = json.loads((run / "evaluate" / "report.json").read_text())
     assert {"presence_accuracy", "mean_iou", "accuracy", "pck", "nme", "baseline"} <= report.keys()
     assert "PCK@0.1" in (run / "export" / "squares" / "1" / "card.md").read_text()
+
+
+def test_what_comes_next_is_accepted(folder, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(
+        folder / "squares.yaml",
+        folder / "runs",
+        [folder / "0.png", folder / "1.png"],
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert done == ["serve", "predict", "dashboard"]
 
 
 def test_the_exported_graph_answers_in_pixels_of_the_picture_as_evaluate_did(run, folder):

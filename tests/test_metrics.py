@@ -6,8 +6,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_keras.metrics import (
+    area_interval,
     confident_mistakes,
     expected_calibration_error,
+    proportion_interval,
+    ranking,
     reliability_bins,
     top_accuracy,
 )
@@ -124,3 +127,52 @@ def test_no_class_and_no_bin_are_refused():
         top_accuracy(FOUR, TRUTH, 0)
     with pytest.raises(ValueError, match="bins must be at least 1, got 0"):
         reliability_bins(FOUR, TRUTH, 0)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 2**32 - 1), st.integers(2, 60), st.sampled_from([2, 10, 10_000]))
+def test_areas_are_scikit_learns_with_ties_and_without(seed, examples, levels):
+    from sklearn.metrics import average_precision_score, roc_auc_score
+
+    random = np.random.default_rng(seed)
+    likely = random.integers(0, levels + 1, examples) / levels
+    labels = random.permutation(np.arange(examples) % 2)
+    found = ranking(np.stack([1 - likely, likely], axis=1), labels)
+    assert found.area == pytest.approx(roc_auc_score(labels, likely))
+    assert found.average_precision == pytest.approx(average_precision_score(labels, likely))
+    assert (found.false_positives[-1], found.recall[-1]) == (1, 1)
+    assert found.counts == (np.sum(labels == 0), np.sum(labels == 1))
+
+
+def test_an_interval_of_an_area_holds_the_true_one_as_often_as_it_says():
+    random, held, truth = np.random.default_rng(0), 0, 0.8413447  # Φ(√2 / √2) for normal scores √2 apart
+    for _ in range(400):
+        scores = np.concatenate([random.normal(0, 1, 25), random.normal(np.sqrt(2), 1, 15)])
+        likely = 1 / (1 + np.exp(-scores))
+        found = ranking(np.stack([1 - likely, likely], axis=1), np.repeat([0, 1], [25, 15]))
+        low, high = area_interval(found.area, found.counts)
+        held += low <= truth <= high
+    assert 0.92 <= held / 400 <= 0.99
+
+
+def test_intervals_of_perfect_and_hopeless_ranking_are_not_points():
+    low, high = area_interval(1.0, (10, 10))
+    assert 0.6 < low < 0.95
+    assert high == 1
+    assert area_interval(0.0, (10, 10)) == pytest.approx((0, 1 - low))
+    assert area_interval(0.5, (10**6, 10**6)) == pytest.approx((0.5, 0.5), abs=1e-2)
+
+
+def test_a_proportions_interval_is_wilsons():
+    from scipy.stats import binomtest
+
+    exact = binomtest(17, 20).proportion_ci(0.95, method="wilson")
+    assert proportion_interval(17 / 20, 20) == pytest.approx((exact.low, exact.high), abs=1e-4)
+    assert proportion_interval(1.0, 20)[1] == 1
+
+
+def test_a_ranking_needs_two_classes_that_are_there():
+    with pytest.raises(ValueError, match=r"got counts of \[4, 0\]"):
+        ranking(np.full((4, 2), 0.5), np.zeros(4, int))
+    with pytest.raises(ValueError, match="must be of two classes"):
+        ranking(FOUR, TRUTH)

@@ -3,6 +3,7 @@
 import csv
 import json
 
+import pytest
 from conftest import cnn
 
 from cnn_keras.fault import Fault
@@ -36,6 +37,33 @@ def test_a_bad_file_is_named_and_the_others_are_answered(exported, tmp_path, cap
     assert "2 of 4 could not be read" in capsys.readouterr().out
 
 
+def test_the_csv_has_the_likeliest_classes_and_every_probability(exported, tmp_path):
+    (tmp_path / "broken.png").write_text("no")
+    files = [exported.photos / "0" / "00.png", exported.photos / "1" / "00.png", tmp_path / "broken.png"]
+    out = tmp_path / "answers.csv"
+    assert exported.cnn("predict", "classify/small", *files, "--csv", out, "--top", "2") == 0
+    with out.open() as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    ranks = ["label", "probability", "label_2", "probability_2"]
+    assert reader.fieldnames == ["path", *ranks, "problem", "p(0)", "p(1)", "p(2)", "p(3)"]
+    for row in rows[:2]:
+        every = {name: float(row[f"p({name})"]) for name in "0123"}
+        assert sum(every.values()) == pytest.approx(1, abs=1e-5)
+        assert [row["label"], row["label_2"]] == sorted(every, key=every.get, reverse=True)[:2]
+        assert every[row["label"]] == float(row["probability"])
+    assert [rows[2][column] for column in ranks] == [""] * 4
+    assert rows[2]["problem"]
+
+
+def test_a_long_name_stands_on_one_line(exported, tmp_path, capsys):
+    path = tmp_path / ("a photograph with a long name " * 6 + ".png")
+    path.write_bytes((exported.photos / "0" / "00.png").read_bytes())
+    assert exported.cnn("predict", "classify/small", path) == 0
+    line = next(line for line in capsys.readouterr().out.splitlines() if str(path) in line)
+    assert "%" in line
+
+
 def test_nothing_readable_exits_3(exported, tmp_path):
     (tmp_path / "a.png").write_text("no")
     assert exported.cnn("predict", "classify/small", tmp_path / "a.png") == Fault.DATA
@@ -48,4 +76,4 @@ def test_a_path_that_is_not_there_exits_2(exported, tmp_path, capsys):
 
 def test_a_run_that_was_never_exported_says_how_to_export_it(tmp_path, capsys):
     assert cnn("predict", "classify/never", tmp_path, "--runs", tmp_path) == Fault.INPUT
-    assert "cnn run classify/never" in capsys.readouterr().err
+    assert "`cnn run RECIPE` makes it" in capsys.readouterr().err

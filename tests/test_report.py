@@ -41,6 +41,21 @@ def test_four_answers_by_hand():
     assert owl == {"name": "owl", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
 
 
+def test_two_classes_have_areas_and_others_have_none():
+    likely = np.array([0.1, 0.4, 0.35, 0.8])
+    two = np.stack([1 - likely, likely], axis=1)
+    report = classification_report(np.array([0, 0, 1, 1]), two, ["healthy", "ill"])
+    assert report["positive"] == "ill"
+    assert report["auc"] == 0.75
+    assert report["average_precision"] == pytest.approx(5 / 6)
+    for name in ("auc", "average_precision"):
+        low, high = report[f"{name}_interval"]
+        assert 0 <= low < report[name] < high <= 1
+    json.dumps(report)
+    assert "auc" not in classification_report(np.array([1, 1, 1, 1]), two, ["healthy", "ill"])
+    assert "auc" not in classification_report(TRUTH, PROBABILITIES, ["cat", "dog", "owl"])
+
+
 def test_macro_numbers_leave_out_a_class_without_examples():
     report = classification_report(TRUTH, PROBABILITIES, ["cat", "dog", "owl"])
     assert report["macro_precision"] == pytest.approx(0.75)

@@ -9,6 +9,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from advice import follow
 from conftest import WHOLE, cnn
 from PIL import Image
 from stored_weights import model_bytes, stored_bytes
@@ -54,6 +55,14 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     return folder / "runs" / "segment" / "shapes"
+
+
+def test_what_comes_next_is_accepted(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(
+        folder / "shapes.yaml", folder / "runs", [folder / "source" / "images"], capsys=capsys, monkeypatch=monkeypatch
+    )
+    assert done == ["serve", "predict", "dashboard"]
 
 
 def held_out(run):

@@ -10,6 +10,7 @@ import wave
 import numpy as np
 import pytest
 import tensorflow as tf
+from advice import follow
 from conftest import WHOLE, cnn
 from scipy.io import wavfile
 from stored_weights import model_bytes, stored_bytes
@@ -191,6 +192,14 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(root):
     return root / "runs" / "signals" / "waves"
+
+
+def test_what_comes_next_is_accepted(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(
+        root / "waves.yaml", root / "runs", [root / "signals" / "step"], capsys=capsys, monkeypatch=monkeypatch
+    )
+    assert done == ["serve", "predict", "dashboard"]
 
 
 FILES = {

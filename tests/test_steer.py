@@ -8,6 +8,7 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from advice import follow
 from conftest import WHOLE, cnn
 from stored_weights import model_bytes, stored_bytes
 from test_drives import write_tub
@@ -58,6 +59,18 @@ def folder(tmp_path_factory):
 def run(folder):
     assert cnn("run", folder / "short.yaml", "--runs", folder / "runs") == 0
     return folder / "runs" / "steer" / "short"
+
+
+def test_what_comes_next_is_accepted(folder, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(
+        folder / "short.yaml",
+        folder / "runs",
+        sorted((folder / "tub" / "images").glob("*.jpg"))[:3],
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert done == ["serve", "predict", "dashboard"]
 
 
 def test_the_model_takes_whole_pictures_and_sees_what_the_crop_leaves():

@@ -6,6 +6,7 @@ import warnings
 
 import numpy as np
 import pytest
+from advice import follow
 from conftest import cnn
 from PIL import Image
 from stored_weights import model_bytes, stored_bytes
@@ -186,6 +187,13 @@ def test_a_killed_training_of_a_network_resumes_to_the_same_weights(folder, netw
 
 def _kill(self, number, row):
     raise KeyboardInterrupt
+
+
+@pytest.mark.slow
+def test_what_comes_next_is_accepted(folder, network, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(folder / "network.yaml", folder / "runs", [folder / "photos"], capsys=capsys, monkeypatch=monkeypatch)
+    assert done == ["serve", "predict", "dashboard"]
 
 
 @pytest.mark.slow

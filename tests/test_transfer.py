@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from conftest import cnn, write_digits
+from rich.console import Console
 
 from cnn_keras import models
 from cnn_keras.fault import Fault
-from pipelines import classifier, fit, transfer
+from pipelines import classifier, dry_run, fit, transfer
 from pipelines import recipe as recipes
 from pipelines.recipe import Train, Transfer
 from pipelines.tracking import Tracker
@@ -23,6 +24,7 @@ train: {epochs: 3, batch_size: 16, learning_rate: 1e-2}
 evaluate: {baselines: false}
 """
 NORMS = {"c1_norm", "c3_norm", "c5_norm", "f6_norm"}
+FAST = {"images_per_second": 1e6, "input_share": 0.0}
 LAYERS = {"c1", "c3", "c5", "f6", "logits"}
 
 
@@ -93,6 +95,20 @@ def test_a_mode_trains_its_layers_and_all_others_stand_still(trials, plan, chang
     model, history = trials.trained(f"train.transfer={plan}")
     assert trials.changed(model) == changed
     assert len(history) == 3
+
+
+def test_a_dry_run_of_cached_features_times_the_classifier_and_counts_the_features_once(trials, monkeypatch, capsys):
+    timed = []
+    monkeypatch.setattr(dry_run, "_timed", lambda model, *_, **__: timed.append(model) or FAST)
+    assert trials.cnn("train", "train.transfer={mode: cached}", "train.epochs=7", force=["--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert timed[0].input.shape == (None, 84)
+    assert found["seconds_of_features"] > 0
+    wanted = found["seconds_of_features"] + 7 * found["seconds_per_epoch"]
+    assert found["seconds"] == pytest.approx(wanted, abs=0.2)
+    assert not (trials.run / "features").exists()
+    dry_run.show(found, Console())
+    assert "for the features, once, and 7 epochs of" in capsys.readouterr().out
 
 
 @pytest.mark.slow

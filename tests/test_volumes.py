@@ -8,6 +8,7 @@ import json
 import numpy as np
 import pytest
 import tensorflow as tf
+from advice import follow
 from conftest import WHOLE, cnn
 from stored_weights import model_bytes, stored_bytes
 
@@ -181,6 +182,12 @@ def root(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(root):
     return root / "runs" / "volumes" / "shapes"
+
+
+def test_what_comes_next_is_accepted(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(root / "shapes.yaml", root / "runs", [root / "scans" / "bar"], capsys=capsys, monkeypatch=monkeypatch)
+    assert done == ["serve", "predict", "dashboard"]
 
 
 FILES = {

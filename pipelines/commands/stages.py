@@ -1,6 +1,7 @@
 """The four verbs of the pipeline, and `run`, which is all of them."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -140,11 +141,12 @@ def _stages(
         raise typer.Exit(130) from None
     finally:
         if pending := opened.tracker.finish(status):
-            console.print(f"{pending} tracking events wait in {opened.folder}; `cnn push {name}` delivers them")
+            push = f"cnn push {name}{_where(runs)}"
+            console.print(f"{pending} tracking events wait in {opened.folder}; `{push}` delivers them")
     if as_json:
         print(json.dumps(facts, indent=1))
     elif last == "export":
-        _say_next(name, facts, console)
+        _say_next(name, facts, console, runs)
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
@@ -164,17 +166,25 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
         dry_run.show(found, console)
 
 
-def _say_next(name: str, facts: dict[str, Any], console: "Console") -> None:
+def _where(runs: Path) -> str:
+    """What a command about a run must be told to find it."""
+    return "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
+
+
+def _say_next(name: str, facts: dict[str, Any], console: "Console", runs: Path) -> None:
     import shutil
 
     if "pictures" in facts:
         console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} hangs in {facts['pictures']}")
         return
-    ask = {f"cnn predict {name} FILES": "answers about your own files"}
+    where = _where(runs)
+    ask = {f"cnn predict {name} FILES{where}": "answers about your own files"}
     if name.startswith("verify/"):  # of one picture an embedder says nothing
-        ask = {f"cnn faces enrol PEOPLE --model {name}": "a gallery of your own people, for `cnn faces identify`"}
+        ask = {
+            f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`"
+        }
     commands = {
-        f"cnn serve {name}": "an HTTP server, and a page to try it",
+        f"cnn serve {name}{where}": "an HTTP server, and a page to try it",
         **ask,
         "cnn dashboard": "every run, with its curves and pictures",
     }
