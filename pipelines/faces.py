@@ -8,7 +8,10 @@ show, every answer tells: its `false_accept_bound` is then above the rate.
 """
 
 import hashlib
-from collections.abc import Iterator, Sequence
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,10 +19,14 @@ import numpy as np
 
 from cnn_keras.fault import Fault
 from pipelines.gallery import Array, Gallery, Near, Photo, checked_name, other_model
-from pipelines.recogniser import Recogniser, Threshold
+from pipelines.intake import Problem
+from pipelines.recogniser import NO_FACE, Recogniser, Threshold
 
 NEAREST = 32  # enrolled embeddings that a trained head compares
 SURE = 0.5  # the probability of `live` from which somebody is
+EQUAL = 1e-8  # ‖f − f′‖² of one picture embedded twice is less: only the order of the sums differs
+
+Found = tuple[str, Callable[[], bytes], str]  # a photograph: whose it is, what reads the file, what the file is called
 
 
 class Answer(NamedTuple):
@@ -37,56 +44,142 @@ class Answer(NamedTuple):
         return {"name": self.name, "distance": self.distance, **told, **live, "problem": self.problem}
 
 
-def photographs(paths: Sequence[Path], name: str | None) -> Iterator[tuple[str, Path]]:
-    """(name, file) of what is to be enrolled: files and folders of `name`, or a folder with one for each person.
+class Enrolment(NamedTuple):
+    """What became of photographs: how many are new, how many were there already, and what is wrong with the others."""
+
+    added: int
+    known: int
+    problems: list[Problem]
+
+
+def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
+    """All files that are there to be enrolled: files and folders of `name`, or a folder with one for each person.
+
+    Reading what is no photograph – hidden, no image, outside the people's folders – gives the reason.
 
     Raises:
         Fault: nothing is there, or files without a name.
     """
-    from cnn_keras.data.read import IMAGE_SUFFIXES
+    from cnn_keras.data import read
 
-    def pictures(folder: Path) -> list[Path]:
-        return sorted(file for file in folder.iterdir() if file.name.lower().endswith(tuple(IMAGE_SUFFIXES)))
-
+    found: list[Found] = []
     for path in paths:
         if not path.exists():
             raise Fault(f"PHOTOS must be files or folders, found nothing at {path}")
-        people = sorted(inner for inner in path.iterdir() if inner.is_dir()) if path.is_dir() else []
+        inner = sorted(path.iterdir()) if path.is_dir() else []
+        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(read.HIDDEN)]
         if name is None and not people:
             raise Fault(
                 f"--name is required with {path}: whose photograph is it? Or give a folder with one for each person"
             )
         if name is not None and people:
-            raise Fault(f"--name must not be given with {path}, whose folders are names: {people[0].name} …")
-        found = [(person.name, file) for person in people for file in pictures(person)]
-        if name is not None:
-            found = [(name, file) for file in (pictures(path) if path.is_dir() else [path])]
-        if not found:
-            raise Fault(f"PHOTOS must hold images, found none in {path}", code=Fault.DATA)
-        yield from found
+            raise Fault(f"--name must not be given with {path}, whose folders are names: {people[0]} …")
+        if name is None:
+            try:
+                found += [(item.label, item.read, str(path / item.id)) for item in read.folder(path)]
+            except Fault as fault:
+                raise Fault(f"PHOTOS must hold images: {fault}", code=fault.code) from None
+        elif path.is_dir():
+            if not any(_is_picture(file) for file in inner):
+                raise Fault(f"PHOTOS must hold images, found none in {path}", code=Fault.DATA)
+            found += [(name, partial(_own, file), str(file)) for file in inner]
+        else:
+            found.append((name, partial(_content, path), str(path)))
+    return found
 
 
-def enrol(
-    gallery: Gallery, recogniser: Recogniser, photos: Sequence[tuple[str, bytes, str]], *, anew: bool = False
-) -> tuple[int, list[tuple[str, str]]]:
-    """Add photographs, each a name, a file's bytes and what it is called.
+def _own(file: Path) -> bytes:
+    """The content of one of the files of a person's folder."""
+    from cnn_keras.data import read
 
-    Returns:
-        How many were not there yet, and (file, problem) of those that could not be used.
+    if file.name.startswith(read.HIDDEN):
+        read.refuse("hidden", "a name like this is not looked at")
+    if not _is_picture(file):
+        read.refuse("not an image", "its suffix is not that of an image")
+    return _content(file)
+
+
+def _content(file: Path) -> bytes:
+    from cnn_keras.data import input_file
+
+    data: bytes = input_file.read_bytes(file)
+    return data
+
+
+def _is_picture(file: Path) -> bool:
+    from cnn_keras.data import read
+
+    return file.name.lower().endswith(tuple(read.IMAGE_SUFFIXES)) and not file.name.startswith(read.HIDDEN)
+
+
+def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, anew: bool = False) -> Enrolment:
+    """Add photographs; of those that two names are given to, here or in the gallery, none is taken.
 
     Raises:
-        Fault: the gallery belongs to another model, or none could be used.
+        Fault: the gallery belongs to another model.
     """
-    vectors = recogniser.embed([data for _, data, _ in photos])
-    good, problems = [], []
-    for (name, data, source), vector in zip(photos, vectors, strict=True):
+    from cnn_keras.data.encoded import Unreadable
+
+    read, problems = [], []
+    for name, load, source in photos:
+        try:
+            read.append((name, load(), source))
+        except Unreadable as reason:
+            problems.append(Problem(reason.kind, source, str(reason)))
+        except OSError as error:
+            problems.append(Problem("unreadable", source, error.strerror or str(error)))
+    good, pixels = [], []
+    for (name, data, source), vector in zip(read, recogniser.embed([row[1] for row in read], faced=True), strict=True):
         if isinstance(vector, str):
-            problems.append((source, vector))
+            problems.append(Problem(NO_FACE if vector.startswith(NO_FACE) else "undecodable", source, vector))
         else:
             good.append(Photo(checked_name(name), vector, hashlib.sha256(data).hexdigest(), source))
-    if not good:
-        raise Fault(f"PHOTOS must hold a readable image, got {problems[0][0]}: {problems[0][1]}", code=Fault.DATA)
-    return gallery.enrol(recogniser.settings, good, anew=anew), problems
+            pixels.append(_pixels(data))
+    others = _other_names(good, pixels, [] if anew else _nearest_of(gallery, recogniser, good))
+    problems += [
+        Problem("of two names", photo.source, f"the same photograph is {other}: whose is it?")
+        for photo, other in zip(good, others, strict=True)
+        if other
+    ]
+    good = [photo for photo, other in zip(good, others, strict=True) if not other]
+    added = gallery.enrol(recogniser.settings, good, anew=anew) if good else 0
+    return Enrolment(added, len(good) - added, problems)
+
+
+def _other_names(photos: list[Photo], pixels: list[str], near: Sequence[list[Near]]) -> list[str]:
+    """Who else each photograph is said to be; empty where one name is given to it, here and in the gallery.
+
+    Of photographs here the pixels are compared; of those enrolled only embeddings are known, and where two are equal
+    the model can tell nobody apart by them.
+    """
+    named: dict[str, dict[str, str]] = defaultdict(dict)
+    for photo, own in zip(photos, pixels, strict=True):
+        named[own].setdefault(photo.name, photo.source)
+    others = []
+    for row, (photo, own) in enumerate(zip(photos, pixels, strict=True)):
+        said = [f"{name}'s, {source}" for name, source in named[own].items() if name != photo.name]
+        for one in near[row] if near else ():
+            if one.name != photo.name and np.square(photo.vector.astype(float) - one.vector).sum() < EQUAL:
+                said.append(f"{one.name}'s, who is enrolled")
+        others.append(said[0] if said else "")
+    return others
+
+
+def _nearest_of(gallery: Gallery, recogniser: Recogniser, photos: list[Photo]) -> list[list[Near]]:
+    if not photos or not gallery.count():
+        return []
+    return gallery.nearest(recogniser.settings.model, np.stack([photo.vector for photo in photos]), 1)
+
+
+def _pixels(data: bytes) -> str:
+    """The digest of a photograph's pixels, whatever format it is in."""
+    from PIL import Image
+
+    from cnn_keras.data.encoded import plain
+
+    with Image.open(io.BytesIO(plain(data)[0])) as image:
+        colours = image.convert("RGB")
+    return hashlib.sha256(repr(colours.size).encode() + colours.tobytes()).hexdigest()
 
 
 def verify(

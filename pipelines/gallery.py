@@ -1,11 +1,13 @@
 """A gallery: the people whom an application knows, by the embeddings of their photographs; never the photographs.
 
-A gallery belongs to one embedder, by the digest of its model, because embeddings of two cannot be compared. Its
+A gallery belongs to one embedder, by the digest of its model, because embeddings of two cannot be compared; it knows
+where that one is, too, a file by a path from its own folder, so that both can be moved together. Its
 location is a SQLite file (`sqlite_gallery.py`), or `postgresql://…` (`postgres_gallery.py`) where processes on several
 machines share it. Every method is one transaction, and any number of processes may call them at once.
 """
 
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -23,8 +25,9 @@ class Settings(NamedTuple):
 
     model: str  # the digest of the embedder
     dimension: int
-    reference: str  # the folder of the embedder's versions, or the recipe that was exported
+    reference: str  # the folder of the embedder's versions
     liveness: str = ""  # the same of a classifier that tells the living from pictures of them; none where empty
+    liveness_model: str = ""  # the digest of that one; of a gallery from before there were any, empty
 
 
 class Photo(NamedTuple):
@@ -123,6 +126,23 @@ def opened(location: str) -> Gallery:
     return SqliteGallery(location)
 
 
+def moved(folder: str, location: str, option: str) -> str:
+    """Where a gallery's model is now: where it was, or in a folder of the same name beside the gallery's file.
+
+    Raises:
+        Fault: it is in neither place; `option` of the command line names another.
+    """
+    if Path(folder).exists():
+        return folder
+    beside = Path(location).resolve().parent / Path(folder).name
+    if not location.startswith(POSTGRES) and beside.exists():
+        return str(beside)
+    raise Fault(
+        f"{option} is required, the folder that it has been moved to: {location} was made with the model in {folder}, "
+        "where there is none any more"
+    )
+
+
 def checked_name(name: str) -> str:
     """A name that can be shown in a table and written into a path of a URL."""
     if not name.strip() or len(name) > LONGEST or not name.isprintable() or "/" in name:
@@ -133,7 +153,7 @@ def checked_name(name: str) -> str:
 def other_model(location: str, stored: Settings, wanted: str) -> Fault:
     """What is said where embeddings of two models meet."""
     return Fault(
-        f"gallery must be of the model {wanted[:12]}, got {location} with embeddings of {stored.model[:12]}, "
+        f"gallery must be of the model {wanted[:19]}, got {location} with embeddings of {stored.model[:19]}, "
         f"{stored.reference}: two models' embeddings cannot be compared. Ask with that model, or enrol everybody's "
         "photographs again with --anew"
     )

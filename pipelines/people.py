@@ -57,7 +57,7 @@ class Align(Section):
 class Data(labelled.Data):
     """Where the pictures come from; a folder has one sub-folder for each person, as LFW has."""
 
-    validation: Fraction = 0.05  # of all people; they choose the epoch
+    validation: Fraction = 0.1  # of all people; they choose the epoch
     calibration: Fraction = 0.1  # they set the threshold; where people are few, those of the validation do that too
     test: Fraction = 0.25
     align: Align | None = None  # faces are cut out so that the eyes stand alike

@@ -24,6 +24,7 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS gallery_settings (
     model text NOT NULL, dimension integer NOT NULL, reference text NOT NULL, liveness text NOT NULL
 );
+ALTER TABLE gallery_settings ADD COLUMN IF NOT EXISTS liveness_model text NOT NULL DEFAULT '';
 CREATE TABLE IF NOT EXISTS gallery_people (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE
 );
@@ -74,7 +75,7 @@ class PostgresGallery:
                 database.execute("DROP INDEX IF EXISTS gallery_near")
                 stored = None
             if stored is None:
-                database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s)", settings)
+                database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s, %s)", settings)
             elif stored.model != settings.model:
                 raise other_model(self.shown, stored, settings.model)
             before = _count(database)
@@ -213,7 +214,7 @@ class PostgresGallery:
 
 
 def _settings(database: Any) -> Settings | None:
-    row = database.execute("SELECT model, dimension, reference, liveness FROM gallery_settings").fetchone()
+    row = database.execute(f"SELECT {', '.join(Settings._fields)} FROM gallery_settings").fetchone()
     return Settings(*row) if row else None
 
 

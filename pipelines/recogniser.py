@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 BATCH = 32  # pictures that are embedded at once
 LIVE = "live"  # the class of a liveness classifier that is let in
+NO_FACE = "no face found"
 
 
 class Threshold(NamedTuple):
@@ -69,21 +70,24 @@ class Recogniser:
         reference: a recipe whose run was exported, or a model's folder.
         model: the digest that a gallery was made with.
         liveness: the same as `reference`, of a classifier with the class `live`.
+        liveness_model: the digest of the classifier that a gallery was made with; any if empty.
 
     Raises:
-        Fault: nothing is exported there, no embedder, or another than `model`.
+        Fault: nothing is exported there, no embedder, or another than `model`; so of the classifier.
     """
 
-    def __init__(self, reference: str, runs: Path, *, model: str | None = None, liveness: str = "") -> None:
+    def __init__(
+        self, reference: str, runs: Path, *, model: str | None = None, liveness: str = "", liveness_model: str = ""
+    ) -> None:
         import tensorflow as tf
 
         folder = savedmodel.locate(reference, runs)
         self.folder = version_of(folder, model)
         self.facts = stages.read_json(self.folder / embedder.FACTS)
         self._loaded = tf.saved_model.load(str(self.folder))
-        self._guard = Guard(liveness, runs) if liveness else None
-        guard = str(self._guard.folder) if self._guard else ""
-        self.settings = Settings(self.facts["model"], self.facts["dimension"], str(folder.resolve()), guard)
+        self._guard = Guard(liveness, runs, model=liveness_model) if liveness else None
+        guard = (str(self._guard.folder), self._guard.model) if self._guard else ()
+        self.settings = Settings(self.facts["model"], self.facts["dimension"], str(folder.resolve()), *guard)
         self._aligner: Aligner | None = None
 
     def threshold(self, far: float | None, comparisons: int = 1) -> Threshold:
@@ -99,9 +103,12 @@ class Recogniser:
         rejects = verification.rejects_at(self.facts["false_rejects"], distance)
         return Threshold(distance, far, rejects, bound, self.facts["calibration_people"])
 
-    def embed(self, files: Sequence[bytes]) -> list[Array | str]:
-        """The embedding of each picture, float32 (dimension,), or what is wrong with it."""
-        ready = [self._plain(file) for file in files]
+    def embed(self, files: Sequence[bytes], *, faced: bool = False) -> list[Array | str]:
+        """The embedding of each picture, float32 (dimension,), or what is wrong with it.
+
+        If `faced`, a picture without a face is of no use, where anything looks for one before the graph is asked.
+        """
+        ready = [self._plain(file, faced=faced) for file in files]
         good = [row for row, data in enumerate(ready) if isinstance(data, bytes)]
         found: list[Array | str] = [data if isinstance(data, str) else "" for data in ready]
         for start in range(0, len(good), BATCH):
@@ -125,7 +132,7 @@ class Recogniser:
         """The probability that each picture is of somebody who is there; None where nobody asks."""
         return [self._guard(file) if self._guard else None for file in files]
 
-    def _plain(self, file: bytes) -> bytes | str:
+    def _plain(self, file: bytes, *, faced: bool = False) -> bytes | str:
         """A picture as the graph takes it – upright, and aligned where the graph does not do that – or its problem."""
         from cnn_keras.data import alignment
 
@@ -136,6 +143,8 @@ class Recogniser:
             self._aligner = alignment.cascades()
         aligner, size = self._aligner, tuple(self.facts["size"])
         aligned: bytes | None = alignment.turned(data, lambda image: aligner("", image), size=size)
+        if aligned is None and faced:
+            return f"{NO_FACE}; it must show one, upright, eyes open, and large enough"
         return aligned or data
 
     def _vectors(self, files: Sequence[Any]) -> Sequence[Array | str]:
@@ -155,15 +164,25 @@ class Recogniser:
 class Guard:
     """A classifier that tells the living from pictures of them: what `classify` exports, with a class `live`.
 
+    Args:
+        model: the digest of the one that is wanted; the newest if empty.
+
     Raises:
         Fault: nothing is exported there, or it has no such class.
     """
 
-    def __init__(self, reference: str, runs: Path) -> None:
+    def __init__(self, reference: str, runs: Path, *, model: str = "") -> None:
         import tensorflow as tf
 
         self.folder = savedmodel.locate(reference, runs).resolve()
-        self._loaded = tf.saved_model.load(str(savedmodel.newest(self.folder)))
+        versions = {graph_digest(version): version for version in reversed(_versions_of(self.folder))}
+        self.model = model or graph_digest(_versions_of(self.folder)[0])
+        if self.model not in versions:
+            raise Fault(
+                f"--liveness must be the classifier that the gallery was made with, {model[:19]}, got {self.folder} "
+                f"with {', '.join(sorted(digest[:19] for digest in versions))}; give the folder where that one is"
+            )
+        self._loaded = tf.saved_model.load(str(versions[self.model]))
         self._classify = self._loaded.signatures.get("serving_classify")
         if self._classify is None:
             raise Fault(f"liveness must be a classifier with a class {LIVE}, got {reference}, which is none")
@@ -199,7 +218,7 @@ def version_of(folder: Path, model: str | None) -> Path:
     Raises:
         Fault: it is no embedder, or was exported before galleries were; or none has the digest.
     """
-    versions = [folder] if (folder / "saved_model.pb").is_file() else _versions(folder)
+    versions = _versions_of(folder)
     facts = {version: version / embedder.FACTS for version in versions}
     known = {
         version: found
@@ -211,14 +230,22 @@ def version_of(folder: Path, model: str | None) -> Path:
     fitting = [version for version, found in known.items() if model in (None, found["model"])]
     if not fitting:
         raise Fault(
-            f"MODEL must be the one that the gallery was made with, {str(model)[:12]}, got {folder} with "
-            f"{', '.join(sorted({found['model'][:12] for found in known.values()}))}: it has been trained again since. "
-            "Enrol everybody's photographs again with --anew"
+            f"--model must be the one that the gallery was made with, {str(model)[:19]}, got {folder} with "
+            f"{', '.join(sorted({found['model'][:19] for found in known.values()}))}: it has been trained again since, "
+            "or is another. Give that one with --model, or enrol everybody's photographs again with --anew"
         )
     return fitting[0]
 
 
-def _versions(folder: Path) -> list[Path]:
-    """Version folders, the highest number first."""
+def _versions_of(folder: Path) -> list[Path]:
+    """Version folders, the highest number first; or the folder itself, if it is one."""
+    if (folder / "saved_model.pb").is_file():
+        return [folder]
     found = [path.parent for path in folder.glob("[0-9]*/saved_model.pb") if path.parent.name.isdigit()]
     return sorted(found, key=lambda path: -int(path.name))
+
+
+def graph_digest(version: Path) -> str:
+    """The digest of an exported model's graph and weights, wherever its folder is."""
+    files = [version / "saved_model.pb", *sorted((version / "variables").glob("*"))]
+    return stages.digest([stages.file_digest(file) for file in files])

@@ -26,10 +26,11 @@ from pipelines.gallery import Array, Enrolled, Near, Person, Photo, Settings, ch
 
 PATIENCE = 30.0  # seconds to wait for other processes
 BATCH = 10_000  # embeddings that are read at once
-FORMAT = 1
+FORMAT = 2  # of 1 the settings had no liveness_model
 TABLES = """
 CREATE TABLE settings (
-    model TEXT NOT NULL, dimension INTEGER NOT NULL, reference TEXT NOT NULL, liveness TEXT NOT NULL
+    model TEXT NOT NULL, dimension INTEGER NOT NULL, reference TEXT NOT NULL, liveness TEXT NOT NULL,
+    liveness_model TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE embeddings (
@@ -47,6 +48,9 @@ CREATE TABLE forgotten (
 """
 
 
+UPGRADE = "ALTER TABLE settings ADD COLUMN liveness_model TEXT NOT NULL DEFAULT ''"
+
+
 class SqliteGallery:
     """The gallery in the file at `location`; see `pipelines.gallery.Gallery` for what it does."""
 
@@ -60,8 +64,11 @@ class SqliteGallery:
 
     def settings(self) -> Settings | None:
         with self._lock:
-            row = self._database.execute("SELECT model, dimension, reference, liveness FROM settings").fetchone()
-        return Settings(*row) if row else None
+            row = self._database.execute(f"SELECT {', '.join(Settings._fields)} FROM settings").fetchone()
+        if not row:
+            return None
+        found = Settings(*row)
+        return found._replace(reference=self._absolute(found.reference), liveness=self._absolute(found.liveness))
 
     def enrol(self, settings: Settings, photos: Sequence[Photo], *, anew: bool = False) -> int:
         with self._writing() as database:
@@ -72,7 +79,9 @@ class SqliteGallery:
                 database.execute("DELETE FROM settings")
                 stored = None
             if stored is None:
-                database.execute("INSERT INTO settings VALUES (?, ?, ?, ?)", settings)
+                folders = self._relative(settings.reference), self._relative(settings.liveness)
+                kept = settings._replace(reference=folders[0], liveness=folders[1])
+                database.execute("INSERT INTO settings VALUES (?, ?, ?, ?, ?)", kept)
             elif stored.model != settings.model:
                 raise other_model(self.location, stored, settings.model)
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -147,6 +156,13 @@ class SqliteGallery:
         if self._near is not None:
             self._near.close()
         self._database.close()
+
+    def _relative(self, folder: str) -> str:
+        """A folder as the file names it: from its own, so that both can be moved together."""
+        return os.path.relpath(folder, Path(self.location).resolve().parent) if folder else ""
+
+    def _absolute(self, folder: str) -> str:
+        return os.path.normpath(Path(self.location).resolve().parent / folder) if folder else ""
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -261,12 +277,14 @@ def _prepared(database: sqlite3.Connection, path: Path) -> None:
             database.execute(question).fetchone()
             for question in ("PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
         )
-        if version not in (0, FORMAT) or (version == 0 and tables):
+        if version not in (0, 1, FORMAT) or (version == 0 and tables):
             raise Fault(f"gallery must be a file of format {FORMAT}, got {path} with {version}; name another file")
         if version == 0:
             for statement in filter(str.strip, TABLES.split(";\n")):
                 database.execute(statement)
-            database.execute(f"PRAGMA user_version = {FORMAT}")
+        if version == 1:
+            database.execute(UPGRADE)
+        database.execute(f"PRAGMA user_version = {FORMAT}")
         database.execute("COMMIT")
     except BaseException:
         database.execute("ROLLBACK")

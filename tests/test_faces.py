@@ -11,6 +11,7 @@ import sys
 import urllib.error
 import urllib.request
 import warnings
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -65,6 +66,10 @@ def face(grey):
     return png(np.full((8, 8, 1), grey, np.uint8))
 
 
+def photo(name, data, source):
+    return name, partial(bytes, data), source
+
+
 @pytest.fixture
 def opened(tmp_path):
     found = gallery.opened(str(tmp_path / "faces.db"))
@@ -75,8 +80,8 @@ def opened(tmp_path):
 @pytest.fixture
 def known(opened):
     """A gallery of ten people with one photograph each."""
-    photos = [(f"p{person}", face(10 * person), f"{person}.png") for person in range(10)]
-    assert faces.enrol(opened, Oracle(), photos) == (10, [])
+    photos = [photo(f"p{person}", face(10 * person), f"{person}.png") for person in range(10)]
+    assert faces.enrol(opened, Oracle(), photos) == (10, 0, [])
     return opened
 
 
@@ -164,9 +169,45 @@ def test_a_file_that_is_no_picture_gets_its_reason_and_costs_nobody_else_an_answ
     assert broken.name is None
     assert broken.problem
     assert fine.name == "p3"
-    added, problems = faces.enrol(known, Oracle(), [("new", b"text", "a.txt"), ("new", face(120), "b.png")])
+    photos = [photo("new", b"text", "a.txt"), photo("new", face(120), "b.png")]
+    added, _, problems = faces.enrol(known, Oracle(), photos)
     assert added == 1
-    assert problems[0][0] == "a.txt"
+    assert [(problem.kind, problem.id) for problem in problems] == [("undecodable", "a.txt")]
+
+
+def as_bmp(data):
+    """The same picture in another format."""
+    out = io.BytesIO()
+    Image.open(io.BytesIO(data)).save(out, "BMP")
+    return out.getvalue()
+
+
+def test_a_photograph_that_two_names_are_given_to_is_nobodys(known):
+    photos = [
+        photo("ada", face(150), "ada/1.png"),
+        photo("bob", as_bmp(face(150)), "bob/1.bmp"),
+        photo("ada", face(160), "ada/2.png"),
+        photo("ada", face(30), "ada/3.png"),  # p3 is enrolled with it
+        photo("p4", face(40), "p4/again.png"),
+    ]
+    added, again, problems = faces.enrol(known, Oracle(), photos)
+    assert (added, again) == (1, 1)
+    assert {problem.id: problem.detail for problem in problems} == {
+        "ada/1.png": "the same photograph is bob's, bob/1.bmp: whose is it?",
+        "bob/1.bmp": "the same photograph is ada's, ada/1.png: whose is it?",
+        "ada/3.png": "the same photograph is p3's, who is enrolled: whose is it?",
+    }
+    assert {problem.kind for problem in problems} == {"of two names"}
+    assert [(person.name, person.photos) for person in known.people() if person.name in ("ada", "bob")] == [("ada", 1)]
+
+
+def test_a_photograph_without_a_face_is_not_enrolled_where_faces_are_looked_for(opened):
+    aligned = Oracle()
+    aligned.facts |= {"align": "opencv", "size": [96, 80]}
+    added, _, problems = faces.enrol(opened, aligned, [photo("ada", face(7), "ada.png")])
+    assert added == 0
+    assert [(problem.kind, problem.id) for problem in problems] == [("no face found", "ada.png")]
+    assert opened.settings() is None
 
 
 def test_an_empty_gallery_knows_nobody(opened, known):
@@ -207,7 +248,11 @@ def test_a_classifier_of_live_and_spoof_guards_a_gallery(exported, tmp_path):
     recipe = exported.recipe.read_text().replace("path: photos", f"path: {photos}").replace("epochs: 4", "epochs: 6")
     (tmp_path / "liveness.yaml").write_text(recipe)
     assert cnn("run", tmp_path / "liveness.yaml", "--runs", tmp_path / "runs") == 0
-    guard = Guard(str(tmp_path / "runs/classify/liveness/export/liveness"), tmp_path)
+    exports = tmp_path / "runs/classify/liveness/export/liveness"
+    guard = Guard(str(exports), tmp_path)
+    assert Guard(str(exports), tmp_path, model=guard.model).model == guard.model
+    with pytest.raises(Fault, match="--liveness must be the classifier that the gallery was made with, sha256:gone"):
+        Guard(str(exports), tmp_path, model="sha256:gone")
     live, spoof = (
         np.mean([guard(file.read_bytes()) > faces.SURE for file in sorted((photos / kind).iterdir())])
         for kind in ("live", "spoof")
@@ -280,6 +325,73 @@ def test_what_cannot_be_enrolled_says_what_to_do(faces, tmp_path, typed):
     assert "--gallery must be a gallery that is there" in typed("enrol", picture, "--name", "ada").err
     (tmp_path / "empty" / "ada").mkdir(parents=True)
     assert typed("enrol", tmp_path / "empty").code == Fault.DATA
+    (tmp_path / "broken.png").write_bytes(b"text")
+    nothing = typed("enrol", tmp_path / "broken.png", "--name", "ada", "--model", faces / "small.yaml")
+    assert nothing.code == Fault.DATA
+    assert "1 undecodable, not enrolled" in nothing.out
+
+
+def test_every_file_that_is_not_enrolled_is_told_with_its_kind(faces, tmp_path, typed):
+    people, own = faces / "people", tmp_path / "photos"
+    for name in ("ada/1.png", "ada/deeper/2.png", "ada/notes.txt", "ada/.1.png", "bob/1.png", "lost.png", "bob/0.png"):
+        (own / name).parent.mkdir(parents=True, exist_ok=True)
+        (own / name).write_bytes((people / "p1" / f"{name[-5] if name[-5].isdigit() else 3}.png").read_bytes())
+    (own / "bob" / "1.png").write_bytes(b"text")
+    (own / "eve").mkdir()
+    found = typed("enrol", own, "--model", faces / "small.yaml", "--json")
+    assert found.code == 0
+    assert found.json["enrolled"] == 3
+    kinds = {
+        Path(file).relative_to(own).as_posix(): told.split(":")[0] for file, told in found.json["problems"].items()
+    }
+    assert kinds == {
+        "ada/notes.txt": "not an image",
+        "ada/.1.png": "hidden",
+        "bob/1.png": "undecodable",
+        "lost.png": "without a class",
+        "eve": "empty class",
+    }
+    flat = typed("enrol", own / "bob", "--name", "bob", "--json")
+    assert (flat.json["known"], [*flat.json["problems"]]) == (1, [str(own / "bob" / "1.png")])
+    assert "1 undecodable, not enrolled" in typed("enrol", own / "bob", "--name", "bob").out
+
+
+def test_a_gallery_and_its_model_are_moved_together_and_work_from_anywhere(faces, tmp_path, capsys, monkeypatch):
+    (tmp_path / "old").mkdir()
+    shutil.copytree(faces / "runs" / "verify" / "small" / "export" / "small", tmp_path / "old" / "models" / "small")
+    own = faces / "people" / "p1" / "0.png"
+    monkeypatch.chdir(tmp_path / "old")
+    assert cnn("faces", "enrol", own, "--name", "p1", "--model", "models/small") == 0
+    (tmp_path / "old").rename(tmp_path / "new")
+    (tmp_path / "cwd").mkdir()
+    monkeypatch.chdir(tmp_path / "cwd")
+    ask = ("faces", "identify", own, "--gallery", tmp_path / "new" / "faces.db", "--json")
+    capsys.readouterr()
+    assert cnn(*ask) == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "p1"
+    (tmp_path / "new" / "models" / "small").rename(tmp_path / "elsewhere")
+    assert cnn(*ask) == Fault.INPUT
+    assert "--model is required, the folder that it has been moved to" in " ".join(capsys.readouterr().err.split())
+    assert cnn(*ask, "--model", tmp_path / "elsewhere") == 0
+    assert json.loads(capsys.readouterr().out)[0]["name"] == "p1"
+    facts = tmp_path / "elsewhere" / "1" / embedder.FACTS
+    stages.write_json(facts, {**stages.read_json(facts), "model": "sha256:another"})
+    assert cnn(*ask, "--model", tmp_path / "elsewhere") == Fault.INPUT
+    assert "--model must be the one that the gallery was made with" in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_model_without_bounds_is_told_to_be_an_estimate_and_works(faces, tmp_path, typed):
+    """An export of before: `false_accepts` instead of bounds."""
+    shutil.copytree(faces / "runs" / "verify" / "small" / "export" / "small", tmp_path / "small")
+    facts = stages.read_json(tmp_path / "small" / "1" / embedder.FACTS)
+    facts["false_accepts"] = facts.pop("false_accept_bounds")
+    del facts["least_far"], facts["confidence"], facts["false_accept_bound"]
+    stages.write_json(tmp_path / "small" / "1" / embedder.FACTS, facts)
+    own = faces / "people" / "p1" / "0.png"
+    assert typed("enrol", own, "--name", "p1", "--model", tmp_path / "small").code == 0
+    found = typed("identify", own, "--json")
+    assert "point estimates, which strangers exceed half the time" in " ".join(found.err.split())
+    assert (found.json[0]["name"], found.json[0]["false_accept_bound"]) == ("p1", None)
 
 
 def test_the_version_with_the_gallerys_digest_is_taken_however_many_came_after(faces, tmp_path):
@@ -290,7 +402,7 @@ def test_the_version_with_the_gallerys_digest_is_taken_however_many_came_after(f
     stages.write_json(tmp_path / "small" / "2" / embedder.FACTS, {**facts, "model": "sha256:other"})
     assert faces_version(tmp_path / "small", facts["model"]) == "1"
     assert faces_version(tmp_path / "small", None) == "2"
-    with pytest.raises(Fault, match="it has been trained again since"):
+    with pytest.raises(Fault, match="it has been trained again since, or is another"):
         faces_version(tmp_path / "small", "sha256:gone")
     with pytest.raises(Fault, match="must be an embedder that the task verify exported"):
         faces_version(tmp_path, None)

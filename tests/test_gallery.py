@@ -17,10 +17,10 @@ import numpy as np
 import pytest
 
 from cnn_keras.fault import Fault
-from pipelines import gallery
+from pipelines import gallery, sqlite_gallery
 from pipelines.gallery import Photo, Settings
 
-SETTINGS = Settings("sha256:one", 32, "verify/one")
+SETTINGS = Settings("sha256:one", 32, "/models/one", "/models/live", "sha256:live")
 POSTGRES = os.environ.get("CNN_TEST_POSTGRES", "")
 
 
@@ -92,7 +92,7 @@ def test_a_gallery_of_another_model_is_refused(opened):
 def test_a_gallery_is_embedded_anew_by_another_model_with_everybody_in_it(opened):
     opened.enrol(SETTINGS, photos(3))
     opened.nearest("sha256:one", directions(1), 1)
-    other = Settings("sha256:two", 16, "verify/two")
+    other = Settings("sha256:two", 16, "/models/two")
     with pytest.raises(Fault, match="it lacks p2"):
         opened.enrol(other, photos(2, dimension=16), anew=True)
     assert opened.settings() == SETTINGS
@@ -239,6 +239,54 @@ def test_a_kill_in_the_midst_of_enrolling_leaves_a_gallery_of_whole_enrolments(p
         opened.close()
 
 
+def test_a_gallery_names_its_models_by_paths_from_its_own_folder(tmp_path):
+    for folder in ("old/galleries", "old/models/one"):
+        (tmp_path / folder).mkdir(parents=True)
+    opened = gallery.opened(str(tmp_path / "old/galleries/faces.db"))
+    opened.enrol(SETTINGS._replace(reference=str(tmp_path / "old/models/one"), liveness=""), photos(1))
+    opened.close()
+    (tmp_path / "old").rename(tmp_path / "new")
+    opened = gallery.opened(str(tmp_path / "new/galleries/faces.db"))
+    assert opened.settings().reference == str(tmp_path / "new/models/one")
+    assert opened.settings().liveness == ""
+    opened.close()
+
+
+def test_a_model_is_where_it_was_or_beside_the_gallery_or_must_be_named(tmp_path):
+    (tmp_path / "one").mkdir()
+    location, gone = str(tmp_path / "faces.db"), str(tmp_path / "elsewhere" / "one")
+    assert gallery.moved(str(tmp_path / "one"), location, "--model") == str(tmp_path / "one")
+    assert gallery.moved(gone, location, "--model") == str(tmp_path / "one")
+    with pytest.raises(Fault, match="--model is required, the folder that it has been moved to"):
+        gallery.moved(str(tmp_path / "elsewhere" / "two"), location, "--model")
+    with pytest.raises(Fault, match="--liveness is required"):
+        gallery.moved(gone, "postgresql://nobody@localhost/faces", "--liveness")
+
+
+OLD = """
+CREATE TABLE settings (
+    model TEXT NOT NULL, dimension INTEGER NOT NULL, reference TEXT NOT NULL, liveness TEXT NOT NULL
+);
+INSERT INTO settings VALUES ('sha256:one', 32, '/models/one', '/models/live');
+PRAGMA user_version = 1;
+"""
+
+
+def test_a_gallery_from_before_its_models_had_paths_from_its_folder_is_read_and_written(path):
+    tables = sqlite_gallery.TABLES.partition(";")[2]
+    with sqlite3.connect(path) as made:
+        made.executescript(OLD + tables)
+    made.close()
+    for _ in range(2):
+        opened = gallery.opened(str(path))
+        assert opened.settings() == SETTINGS._replace(liveness_model="")
+        opened.close()
+    opened = gallery.opened(str(path))
+    assert opened.enrol(SETTINGS, photos(2)) == 2
+    assert opened.nearest("sha256:one", directions(2)[1:], 1)[0][0].name == "p1"
+    opened.close()
+
+
 def test_a_gallery_is_for_its_owners_eyes_only(path):
     gallery.opened(str(path)).close()
     assert path.stat().st_mode & 0o077 == 0
@@ -254,7 +302,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(path):
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE letters (text)")
     other.close()
-    with pytest.raises(Fault, match="must be a file of format 1"):
+    with pytest.raises(Fault, match="must be a file of format 2"):
         gallery.opened(str(path))
     with pytest.raises(Fault, match="must be a file that can be written"):
         gallery.opened(str(path.parent / "missing" / "faces.db"))

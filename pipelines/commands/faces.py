@@ -27,6 +27,10 @@ Location = Annotated[
 ]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Photographs of one face each.")]
 Far = Annotated[float | None, typer.Option(help="Rate of strangers taken for somebody; the export's if not given.")]
+Embedder = Annotated[
+    str | None, typer.Option("--model", help="The gallery's embedder, a recipe or folder, where it has been moved.")
+]
+Liveness = Annotated[str, typer.Option(help="A classifier with a class `live`, to be asked too.")]
 GALLERY = "faces.db"
 
 
@@ -35,7 +39,7 @@ def enrol(
     photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="A folder of people's folders, or files.")],
     name: Annotated[str | None, typer.Option(help="Whose photographs they are, where no folder says so.")] = None,
     model: Annotated[str | None, typer.Option(help="The embedder of a new gallery: a recipe or folder.")] = None,
-    liveness: Annotated[str, typer.Option(help="A classifier with a class `live`, to be asked too.")] = "",
+    liveness: Liveness = "",
     anew: Annotated[bool, typer.Option("--anew", help="Replace all embeddings, for another model.")] = False,
     gallery: Location = GALLERY,
     as_json: AsJson = False,
@@ -43,23 +47,30 @@ def enrol(
 ) -> None:
     """Add people by their photographs; one of each is enough, and nothing is trained.
 
+    Every file that is not taken is told, with the reason: what is no image or cannot be read, what shows no face, where
+    the model has faces aligned, and a photograph that two people are said to be on. Exits with 3 where none was taken.
+
     Example: cnn faces enrol people/ --model verify/orl-triplet
     """
     from pipelines import faces as recognising
+    from pipelines import intake
 
     console = console_for(as_json)
-    chosen = list(recognising.photographs(photos, name))
-    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew)
-    read = [(person, file.read_bytes(), str(file)) for person, file in chosen]
-    added, problems = recognising.enrol(opened, recogniser, read, anew=anew)
-    for file, problem in problems:
-        console.print(f"[yellow]{escaped(file)}[/]: {escaped(problem)}")
-    known = len(chosen) - len(problems) - added
+    chosen = recognising.photographs(photos, name)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
+    added, known, problems = recognising.enrol(opened, recogniser, chosen, anew=anew)
+    for kind, group in intake.grouped(problems).items():
+        console.print(f"[yellow]{len(group)} {escaped(kind)}[/], not enrolled:")
+        for problem in group:
+            console.print(f"  {escaped(problem.id)}  [dim]{escaped(problem.detail)}[/]")
     again = f", {known} were there already" if known else ""
-    people = len({person for person, _ in chosen})
-    console.print(f"{added} of {len(chosen)} photographs of {people} people enrolled in {escaped(gallery)}{again}")
+    people = len({person for person, _, _ in chosen if person})
+    console.print(f"{added} of {len(chosen)} files of {people} people enrolled in {escaped(gallery)}{again}")
     if as_json:
-        print(json.dumps({"enrolled": added, "known": known, "problems": dict(problems)}, indent=1))
+        told = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
+        print(json.dumps({"enrolled": added, "known": known, "problems": told}, indent=1))
+    if not added and not known:
+        raise Fault(f"PHOTOS must hold a photograph that can be enrolled, got {len(problems)} others", code=Fault.DATA)
 
 
 @faces.command(rich_help_panel="Gallery")
@@ -67,6 +78,8 @@ def verify(
     name: Annotated[str, typer.Argument(help="Who it is said to be.")],
     photos: Photos,
     far: Far = None,
+    model: Embedder = None,
+    liveness: Liveness = "",
     gallery: Location = GALLERY,
     as_json: AsJson = False,
     runs: Root = RUNS,
@@ -78,7 +91,7 @@ def verify(
     from pipelines import faces as recognising
 
     console = console_for(as_json)
-    opened, recogniser = ready(gallery, console, runs)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
     answers = recognising.verify(opened, recogniser, name, [file.read_bytes() for file in _files(photos)], far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
@@ -87,7 +100,13 @@ def verify(
 
 @faces.command(rich_help_panel="Gallery")
 def identify(
-    photos: Photos, far: Far = None, gallery: Location = GALLERY, as_json: AsJson = False, runs: Root = RUNS
+    photos: Photos,
+    far: Far = None,
+    model: Embedder = None,
+    liveness: Liveness = "",
+    gallery: Location = GALLERY,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
 ) -> None:
     """Who is it, of everybody enrolled, if anybody?
 
@@ -96,7 +115,7 @@ def identify(
     from pipelines import faces as recognising
 
     console = console_for(as_json)
-    opened, recogniser = ready(gallery, console, runs)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
     answers = recognising.identify(opened, recogniser, [file.read_bytes() for file in _files(photos)], far)
     _show(photos, answers, console, as_json)
 
@@ -180,25 +199,45 @@ def _opened(location: str) -> "Gallery":
 
 
 def ready(
-    location: str, console: "Console", runs: Path, *, model: str | None = None, liveness: str = "", anew: bool = False
+    location: str,
+    console: "Console",
+    runs: Path,
+    *,
+    model: str | None = None,
+    liveness: str = "",
+    anew: bool = False,
+    new: bool = False,
 ) -> "tuple[Gallery, Recogniser]":
-    """The gallery and its embedder; `model` is for one that has none yet, or, `anew`, another."""
+    """The gallery and its embedder, with its liveness classifier if it has one.
+
+    `model` and `liveness` say where these are, if not where the gallery knows them to be; with `new` they may be those
+    of a gallery that is not there yet, with `anew` others than it had.
+    """
     from pipelines import gallery
     from pipelines.recogniser import Recogniser
     from pipelines.startup import load_tensorflow
 
-    opened = gallery.opened(location) if model else _opened(location)
+    opened = gallery.opened(location) if model and new else _opened(location)
     stored = opened.settings()
     if stored is None and model is None:
         raise Fault(f"--model is required with a new gallery, {location}; for example --model verify/orl-triplet")
+    if stored and liveness and not stored.liveness and not anew:
+        raise Fault(f"--liveness must be given when a gallery is made or --anew, got {location}, which is there")
+    if stored:
+        model = model or gallery.moved(stored.reference, location, "--model")
+        if stored.liveness and not liveness:
+            liveness = gallery.moved(stored.liveness, location, "--liveness")
     load_tensorflow(console)
     if stored is None or anew:
-        return opened, Recogniser(model or str(stored and stored.reference), runs, liveness=liveness)
-    if liveness:
-        raise Fault(f"--liveness must be given when a gallery is made or --anew, got {location}, which is there")
-    wanted = Recogniser(
-        model or stored.reference, runs, model=None if model else stored.model, liveness=stored.liveness
-    )
+        wanted = Recogniser(str(model), runs, liveness=liveness)
+    else:
+        known = {"model": stored.model, "liveness_model": stored.liveness_model}
+        wanted = Recogniser(str(model), runs, liveness=liveness, **known)
+    if "false_accept_bounds" not in wanted.facts:
+        console.print(
+            f"[yellow]{escaped(str(wanted.folder))} was exported before false-accept rates had bounds: they are point "
+            "estimates, which strangers exceed half the time; `cnn run` its recipe again[/]"
+        )
     return opened, wanted
 
 

@@ -10,7 +10,7 @@ import typer
 
 from cnn_keras.fault import Fault
 from pipelines.commands import RUNS, AsJson, Root, Target, console_for
-from pipelines.commands.faces import GALLERY, ready
+from pipelines.commands.faces import GALLERY, Embedder, Liveness, ready
 
 app = typer.Typer()
 
@@ -26,6 +26,8 @@ def serve(
         list[str] | None, typer.Option(metavar="NAME", help="Another name that this server is reached by.")
     ] = None,
     gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="Of `faces`: see `cnn faces`.")] = GALLERY,
+    embedder: Embedder = None,
+    liveness: Liveness = "",
     runs: Root = RUNS,
 ) -> None:
     """Serve an exported model over HTTP, with TensorFlow Serving's contract and a page to try it.
@@ -45,7 +47,8 @@ def serve(
     if model != "faces":
         serving.serve(savedmodel.locate(model, runs), **bound)
         return
-    serving.serve_faces(lambda: ready(gallery, console, runs), key=os.environ.get("CNN_API_KEY", ""), **bound)
+    opened = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
+    serving.serve_faces(opened, key=os.environ.get("CNN_API_KEY", ""), **bound)
 
 
 @app.command(rich_help_panel="Models")

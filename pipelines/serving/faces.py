@@ -18,6 +18,7 @@ import logging
 import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -145,12 +146,12 @@ class FacesDesk:
             raise Refusal(400, str(fault)) from None
 
         def enrol(files: Sequence[bytes]) -> dict[str, Any]:
-            photos = [(name, file, f"upload {number + 1}") for number, file in enumerate(files)]
-            try:
-                added, problems = faces.enrol(self._gallery, self._recogniser, photos)
-            except Fault as fault:
-                raise (Refusal(400, str(fault)) if fault.code == Fault.DATA else fault) from None
-            return {"name": name, "enrolled": added, "problems": dict(problems)}
+            photos = [(name, partial(bytes, file), f"upload {number + 1}") for number, file in enumerate(files)]
+            added, known, problems = faces.enrol(self._gallery, self._recogniser, photos)
+            told = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
+            if not added and not known:
+                raise Refusal(400, "; ".join(f"{upload}: {reason}" for upload, reason in told.items()))
+            return {"name": name, "enrolled": added, "known": known, "problems": told}
 
         return answered(await self._of_photographs(request, enrol))
 
