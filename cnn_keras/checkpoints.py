@@ -6,9 +6,11 @@ A file is recognised by its content, whatever its name:
 - `.h5` of Keras 1 and 2, weights alone or a whole model: the files of `keras.applications`;
 - `.pth` of PyTorch, a mapping of names to tensors, in the zip format or the one before it.
 
-Reading never runs what a file brings along: a pickle that names anything but tensors is refused.
+Reading never runs what a file brings along: a pickle that names anything but tensors is refused. A `.keras` file and a
+`.pth` file are archives with check sums; HDF5 has none, so our own files of weights carry one as an attribute.
 """
 
+import hashlib
 import json
 import pickle
 import re
@@ -26,6 +28,7 @@ from cnn_keras.fault import Fault
 HDF5 = b"\x89HDF\r\n\x1a\n"
 ZIP = b"PK\x03\x04"
 PICKLE = b"\x80"
+CHECKSUM = "sha256"  # the attribute with the digest of everything else in an HDF5 file
 # What PyTorch calls the parts of a layer, in Keras' order.
 TORCH_PARTS = ("weight", "bias", "running_mean", "running_var")
 # What damaged files make their readers raise.
@@ -69,6 +72,32 @@ def opened(path: Path) -> Iterator[Checkpoint]:
         yield found
 
 
+def add_checksum(path: Path) -> None:
+    """Write into a `.weights.h5` file the digest of its content, by which damage is found when it is read."""
+    import h5py
+
+    with h5py.File(path, "r+") as root:
+        root.attrs[CHECKSUM] = _digest(root)
+
+
+def check(path: Path) -> None:
+    """Raise a Fault unless the file can be read and its content is what its check sum says, if it has one."""
+    with opened(path):
+        pass
+
+
+def _digest(root) -> str:
+    sha = hashlib.sha256()
+
+    def visit(name, item):
+        sha.update(name.encode())
+        if hasattr(item, "shape"):
+            sha.update(f"{item.dtype}{item.shape}".encode() + item[()].tobytes())
+
+    root.visititems(visit)
+    return sha.hexdigest()
+
+
 def _recognised(file, stack: ExitStack) -> Checkpoint:
     """The checkpoint in an open file; what must stay open as long as it is used goes onto the stack."""
     start = file.read(8)
@@ -108,6 +137,8 @@ def _unpacked(archive: zipfile.ZipFile, name: str, stack: ExitStack):
 
 def _keras_layers(root) -> list[Layer]:
     """Layers of an HDF5 file: Keras 3 numbers the variables of each, older ones list the names of all."""
+    if CHECKSUM in root.attrs and root.attrs[CHECKSUM] != _digest(root):
+        raise ValueError("its content is not what its check sum says")
     group = root.get("model_weights", root)
     if "layer_names" in group.attrs or "layer_names0" in group.attrs:
         layers = [(name, group[name], _names(group[name], "weight_names")) for name in _names(group, "layer_names")]

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnn_keras import models, slots
+from cnn_keras import durable, models, slots
 from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from cnn_keras.models import yolo
@@ -339,9 +339,8 @@ def save(network, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
     """
     text = as_cfg(network, threshold=threshold)
     for path, data in ((Path(weights), as_weights(network)), (Path(cfg), text.encode())):
-        unfinished = path.with_name(f".{path.name}.unfinished")
-        unfinished.write_bytes(data)
-        unfinished.replace(path)
+        with durable.written(path) as temporary:
+            temporary.write_bytes(data)
 
 
 def as_weights(network) -> bytes:

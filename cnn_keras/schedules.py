@@ -5,6 +5,25 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable("cnn_keras")
+class Delayed(keras.optimizers.schedules.LearningRateSchedule):
+    """Another schedule that begins `steps` steps later."""
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, steps: int) -> None:
+        self.schedule = schedule
+        self.steps = steps
+
+    def __call__(self, step):
+        return self.schedule(ops.maximum(step - self.steps, 0))
+
+    def get_config(self) -> dict:
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
+
+    @classmethod
+    def from_config(cls, config: dict) -> "Delayed":
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
+
+
+@keras.saving.register_keras_serializable("cnn_keras")
 class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
     """A linear climb over the first `steps` steps, multiplied into another schedule.
 

@@ -166,8 +166,7 @@ def watching(run: "Run") -> "Callable[[int, Row], None]":
 
     def on_epoch(number: int, row: "Row") -> None:
         nonlocal collapsed
-        run.tracker.metrics(row, step=number)
-        run.tracker.system()
+        run.on_epoch(number, row)
         collapsed = collapsed + 1 if row["spread"] < COLLAPSED else 0
         if collapsed == 1:
             run.console.print(f"          [yellow]{explained(row, settings)}[/]")

@@ -21,6 +21,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import gain, savedmodel, stages
 from pipelines.stages import STATE
@@ -121,10 +122,8 @@ def _log_mean(logits: "Sequence[Any]") -> Any:
 
 def _finished(run: "Run", place: Path, extend_to: int | None) -> dict[str, Any] | None:
     """The facts of a member that was trained as far before."""
-    if not (place / FACTS).is_file():
-        return None
-    facts = stages.read_json(place / FACTS)
-    if facts.pop("extend_to") != extend_to:
+    facts = stages.kept_json(place / FACTS)
+    if facts is None or facts.pop("extend_to") != extend_to:
         return None
     run.console.print(f"          finished before; weights {facts['digest']}")
     return facts
@@ -134,8 +133,7 @@ def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> d
     """Train one of them, or go on with it, under its own run in MLflow; the last file says that it is done."""
     from pipelines import classifier, fit
 
-    begins = not place.exists()
-    place.mkdir(exist_ok=True)
+    durable.mkdir(place)
     recipe, plan = run.recipe, run.recipe.train.ensemble
     cycles = {"epochs": recipe.train.epochs // plan.members} if plan.kind == "snapshots" else {}
     settings = recipe.train.model_copy(update={"ensemble": None, **cycles})
@@ -147,9 +145,10 @@ def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> d
     if plan.kind == "snapshots":
         training = _cycle(training, number * settings.epochs, place.with_name(f"member-{number - 1}") / STATE)
     with run.tracker.below(run.folder / "members" / str(number), name=member.recipe.name) as member.tracker:
-        if begins:
-            member.tracker.start()
+        member.tracker.go_on()
+        if not member.tracker.marked(stages.BEGUN):
             member.tracker.params(member.recipe.model_dump(mode="json"))
+            member.tracker.mark(stages.BEGUN)
         facts = classifier.train(member, place, training, extend_to=extend_to)
         if plan.kind == "snapshots":
             model = classifier.headless(_restored(training, place / STATE))
@@ -157,7 +156,7 @@ def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> d
             last = {f"last_{key}": value for key, value in _history(place)[-1].items() if key.startswith("val_")}
             facts |= {"digest": fit.weights_digest(model), "best_epoch": facts["epochs"], "metrics": last}
             run.console.print(f"          kept the weights at the end of the cycle; {facts['digest']}")
-        member.tracker.metrics(facts["metrics"])
+        member.tracker.once(facts["metrics"])
     stages.write_json(place / FACTS, {**facts, "extend_to": extend_to})
     return facts
 

@@ -96,7 +96,7 @@ def _run(run: stages.Run, last: str, *, force: bool) -> bool:
     That a variant misses its recipe's requirement is a result like any other.
     """
     note, status = run.folder / DIVERGED, "FAILED"
-    if not force and note.is_file() and stages.read_json(note) == _inputs(run):
+    if not force and note.is_file() and stages.kept_json(note) == _inputs(run):
         run.console.print("[dim]   train  skipped: it diverged, and nothing it depends on changed since[/]")
         return True
     try:
@@ -132,7 +132,8 @@ def _share(run: stages.Run, folder: Path) -> None:
         return
     inputs = run.inputs(stages.STAGES["prepare"])
     for manifest in sorted(folder.glob(f"{run.recipe.task}/*/prepare/{stages.MANIFEST}")):
-        if stages.read_json(manifest)["inputs"] == inputs:
+        other = stages.kept_json(manifest)
+        if other and other["inputs"] == inputs and not stages.damage(manifest.parent, other):
             partial = final.with_name(".prepare.partial")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(manifest.parent, partial)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from cnn_keras import durable
 from pipelines import extractors, motifs, optical_flow, stages
 from pipelines.descent import Row
 from pipelines.painting import Easel, Paint, Painter
@@ -38,15 +39,17 @@ def paint(
     """Paint all of the pictures into `folder/paintings`, going on from the state found there.
 
     Args:
-        told: hears of every round, its number from 1 and its row.
+        told: hears of every round, its number from 1 and its row; of those before an interruption again.
         video: whether the pictures are frames; previews are left out.
 
     Returns:
         The rows of the history: a round each, with picture, scale, step, the terms of J and the seconds of a step.
     """
     settings = painter.settings
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.mkdir(folder)
     easel = Easel.restored(folder)
+    for number, row in enumerate(easel.rows, 1):
+        told(number, row)
     total = settings.steps * len(settings.scales)
     if easel.rows:
         done = int(easel.rows[-1]["step"]) if easel.rows[-1]["picture"] == easel.picture else 0

@@ -3,7 +3,12 @@
 Keras's `fit` runs the epochs. What happens between two of them is one callback, and everything it decides – is this
 the best epoch, has patience run out, must the plateau schedule lower the rate – is a function of the history so far.
 So the whole state of a training is its variables (weights, optimiser, random seeds) and its history, written after
-every epoch into one file by one rename. A killed training goes on from that file and, on a CPU, ends bit-identical.
+every epoch into one file, for good. A killed training goes on from that file and, on a CPU, ends bit-identical.
+
+A finished training that is extended goes on with its optimiser: at the same rate under `constant`, under `step` at the
+last one unless milestones are left, under `plateau` at what the whole history makes of it. The rate of `cosine` has
+come to zero: it begins again at `learning_rate` and falls to zero over the added epochs, as in the warm restarts of
+Loshchilov and Hutter, "SGDR: stochastic gradient descent with warm restarts", 2017.
 """
 
 import csv
@@ -18,11 +23,12 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
-from pipelines import lagging_averages, transfer
+from pipelines import lagging_averages, requirement, transfer
 from pipelines.input_share import Clock, Probe
 from pipelines.recipe import Train
-from pipelines.stages import STATE, write_text
+from pipelines.stages import STATE, is_whole, set_aside, write_text
 
 if TYPE_CHECKING:
     import keras
@@ -69,7 +75,7 @@ def fit(
     Args:
         batches: the training batches of the epochs in a range, ceil(images / batch_size) for each epoch.
         images: how many training images there are.
-        on_epoch: told the number of an epoch, from 1, and its row.
+        on_epoch: told the number of an epoch, from 1, and its row; those of a training that goes on are told again.
         extend_to: train up to this epoch instead of `settings.epochs`, whatever patience says.
         probe: tells how fast the input is beside the network.
 
@@ -77,19 +83,24 @@ def fit(
         The history: one row per epoch with losses, metrics, learning rate and timings.
 
     Raises:
-        Fault: the loss stopped being a number (code DIVERGED); what was reached before stays in `folder`.
+        Fault: the loss stopped being a number, or the monitored value never was one (code DIVERGED); what was
+            reached before stays in `folder`.
     """
     clock = Clock() if settings.steps_per_execution == 1 else None
     told = {"images": images, "console": console, "on_epoch": on_epoch, "clock": clock, "probe": probe}
     keeper = _keeper(model, settings, folder, **told)
     keeper.restore()
     done = len(keeper.history)
-    epochs = extend_to or settings.epochs
+    for number, row in enumerate(keeper.history, 1):
+        on_epoch(number, row)
+    epochs, steps = extend_to or settings.epochs, math.ceil(images / settings.batch_size)
     if done:
         console.print(f"          resumed after epoch {done} of {epochs}")
     stopped = not extend_to and patience_is_over(keeper.history, settings)
     if done < epochs and not stopped:
         keeper.epochs, keeper.patient = epochs, bool(extend_to)
+        if extend_to:
+            keeper.extend(extend_to, steps)
         stream = batches(range(done, epochs))
         if probe and clock:
             probe.measure(stream)
@@ -98,7 +109,7 @@ def fit(
             validation_data=validation,
             initial_epoch=done,
             epochs=epochs,
-            steps_per_epoch=math.ceil(images / settings.batch_size),
+            steps_per_epoch=steps,
             shuffle=False,  # the batches come in their order
             callbacks=[keeper],
             verbose=0,
@@ -127,6 +138,8 @@ def compile_model(
 
     optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
     kind = optimizer[settings.optimizer]
+    if settings.ema is not None and settings.accumulate > 1:
+        kind = averaging(kind)
     chosen = (transfer.layerwise(kind, shares) if shares else kind)(
         schedule(settings, steps),
         **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
@@ -171,6 +184,32 @@ def schedule(settings: Train, steps: int) -> Any:
     return WarmUp(chosen, settings.warmup_epochs * steps) if settings.warmup_epochs else chosen
 
 
+def extension(settings: Train, start: int, end: int, steps: int) -> Any:
+    """The rate when training is extended from epoch `start` to `end`, of `steps` each; None leaves it as it was."""
+    from keras.optimizers import schedules
+
+    from cnn_keras.schedules import Delayed
+
+    if settings.schedule != "cosine":
+        return None
+    return Delayed(schedules.CosineDecay(settings.learning_rate, (end - start) * steps), start * steps)
+
+
+def averaging(optimizer: Any) -> Any:
+    """The class `optimizer` of Keras with a moving average of the weights over steps: Keras's is over batches."""
+    import keras
+
+    class Averaging(optimizer):  # type: ignore[misc]  # Keras carries no types
+        def _update_model_variables_moving_average(self, variables: Any) -> None:
+            update = super()._update_model_variables_moving_average
+            is_step = keras.ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+            keras.ops.cond(is_step, lambda: update(variables), lambda: None)
+
+    # In the file of a model its optimiser goes by the class that everybody has.
+    Averaging.__name__, Averaging.__module__ = optimizer.__name__, optimizer.__module__
+    return Averaging
+
+
 def concluded(
     model: "keras.Model",
     history: list[Row],
@@ -197,11 +236,9 @@ def concluded(
 
 
 def best_epoch(history: list[Row], monitor: str) -> int:
-    """The number, from 1, of the best epoch; the first of equals; 0 when there is none."""
-    if not history:
-        return 0
-    sign = -1 if monitor.endswith("loss") else 1
-    return max(range(len(history)), key=lambda index: sign * history[index][monitor]) + 1
+    """The number, from 1, of the best epoch; the first of equals; 0 when there is none. What is no number never is."""
+    place = requirement.best([row[monitor] for row in history], lowest=monitor.endswith("loss"))
+    return 0 if place is None else place + 1
 
 
 def patience_is_over(history: list[Row], settings: Train) -> bool:
@@ -241,6 +278,7 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
         def __init__(self) -> None:
             super().__init__()
             self.history: list[Row] = []
+            self.extended = {"start": 0, "end": 0}  # the epochs that the training was extended from and to at last
             self.epochs = settings.epochs
             self.patient = False
             self.hinted, self.steps = False, math.ceil(told["images"] / settings.batch_size)
@@ -248,16 +286,39 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
             self.variables = [*model.variables, *model.optimizer.variables]
 
         def restore(self) -> None:
-            if not (folder / STATE).is_file():
+            """Go on from the state in the folder, if there is one and it is whole, and so are the weights kept."""
+            if not is_whole(folder / STATE):
                 return
             with np.load(folder / STATE) as state:
-                self.history = json.loads(str(state["history"]))
+                history = json.loads(str(state["history"]))
+                best = best_epoch(history, settings.monitor)
+                if best and not _is_sound(folder / best_file(best)):
+                    return
+                self.history = history
+                self.extended = json.loads(str(state["extended"])) if "extended" in state else self.extended
                 for number, variable in enumerate(self.variables):
                     variable.assign(state[str(number)])
             self._set_plateau_rate()
+            write_history(self.history, folder)
+
+        def extend(self, epochs: int, steps: int) -> None:
+            """Set the rate for the way to `epochs`, unless that was begun before it was interrupted."""
+            if self.extended["end"] != epochs:
+                self.extended = {"start": len(self.history), "end": epochs}
+            rate = extension(settings, self.extended["start"], epochs, steps)
+            if rate is not None:
+                model.optimizer.learning_rate = rate
 
         def restore_best(self) -> None:
-            model.load_weights(folder / best_file(best_epoch(self.history, settings.monitor)))
+            best = best_epoch(self.history, settings.monitor)
+            if not best:
+                raise Fault(
+                    f"training must give a {settings.monitor} that is a number, got none in {len(self.history)} "
+                    f"epochs; lower train.learning_rate (now {settings.learning_rate}), or look for examples of the "
+                    f"validation split whose loss is not a number",
+                    code=Fault.DIVERGED,
+                )
+            load_best(model, folder, best)
 
         def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
             self.started = time.perf_counter()
@@ -300,6 +361,9 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
                 if path.name != best_file(best):
                     path.unlink()
             told["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
+            if not math.isfinite(row[settings.monitor]):
+                missing = f"{settings.monitor} of epoch {epoch + 1} is not a number"
+                told["console"].print(f"          [yellow]{missing}[/]: this epoch cannot be the best")
             if not self.hinted and (said := lagging_averages.hint(model, self.history, steps=self.steps)):
                 self.hinted = True
                 told["console"].print(f"          [yellow]{said}[/]")
@@ -313,11 +377,10 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
                 model.optimizer.learning_rate = plateau_rate(self.history, settings)
 
         def _write(self) -> None:
-            values = {str(number): variable.numpy() for number, variable in enumerate(self.variables)}
-            temporary = folder / f".{STATE}"
-            with temporary.open("wb") as file:
-                np.savez(file, history=json.dumps(self.history), **values)
-            temporary.replace(folder / STATE)
+            values: dict[str, Any] = {"history": json.dumps(self.history), "extended": json.dumps(self.extended)}
+            values |= {str(number): variable.numpy() for number, variable in enumerate(self.variables)}
+            with durable.written(folder / STATE) as temporary, temporary.open("wb") as file:
+                np.savez(file, **values)
             write_history(self.history, folder)
 
     return Keeper()
@@ -325,6 +388,27 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
 
 def best_file(epoch: int | str) -> str:
     return f"best-{epoch}.weights.h5"
+
+
+def load_best(model: "keras.Model", folder: Path, epoch: int) -> None:
+    """Give the model the weights that an epoch left; a Fault if the file is damaged."""
+    from cnn_keras import checkpoints
+
+    checkpoints.check(folder / best_file(epoch))
+    model.load_weights(folder / best_file(epoch))
+
+
+def _is_sound(path: Path) -> bool:
+    """Whether a file of weights is there and is what was written; a damaged one is told and set aside."""
+    from cnn_keras import checkpoints
+
+    try:
+        checkpoints.check(path)
+    except Fault:
+        if path.is_file():
+            set_aside(path)
+        return False
+    return True
 
 
 def _figures(logs: dict[str, Any]) -> Row:
@@ -347,9 +431,11 @@ def _swap_average(model: "keras.Model", settings: Train) -> None:
 
 
 def _save_weights(model: "keras.Model", path: Path) -> None:
-    temporary = path.with_name(f".{path.name}")
-    model.save_weights(temporary)
-    temporary.replace(path)
+    from cnn_keras import checkpoints
+
+    with durable.written(path, suffix=".weights.h5") as temporary:
+        model.save_weights(temporary)
+        checkpoints.add_checksum(temporary)
 
 
 def _diverged(settings: Train, epoch: int) -> Fault:

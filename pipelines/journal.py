@@ -1,8 +1,8 @@
 """The journal of a run: what there is to tell a tracking store, kept on disk until it has been told.
 
 Every event is one JSON object on one line of `<n>.jsonl`; `n` counts the MLflow runs of the run's folder.
-Beside it `<n>.delivered.json` remembers for every store how far it has been told. Appending takes well under
-a millisecond and needs nothing but the disk, so the journal is also the local copy of every metric.
+Beside it `<n>.delivered.json` remembers for every store how far it has been told. Appending takes a few milliseconds
+and needs nothing but the disk, on which the event is afterwards; so the journal is also the local copy of every metric.
 """
 
 import json
@@ -10,9 +10,10 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, Self
+from typing import Any, Self
 
-from pipelines.stages import read_json, write_json
+from cnn_keras import durable
+from pipelines.stages import kept_json, set_aside, write_json
 
 Event = dict[str, Any]
 
@@ -49,10 +50,10 @@ class Journal:
         """Write one event, stamped with the present time in milliseconds."""
         event = {"kind": kind, "time": time.time_ns() // 1_000_000, **fields}
         line = json.dumps(event, allow_nan=False, default=str).encode() + b"\n"
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        with self.path.open("ab+") as file:
-            _drop_half_line(file)
-            file.write(line)
+        durable.mkdir(self.path.parent)
+        if self.written:
+            _drop_half_line(self.path)
+        durable.append(self.path, line)
 
     def events(self, offset: int = 0) -> Iterator[tuple[int, Event]]:
         """Every whole event from byte `offset` on, each with the offset at which it ends."""
@@ -67,13 +68,21 @@ class Journal:
 
     def bookmark(self, store: str) -> dict[str, Any]:
         """How far `store` has been told: `delivered`, a byte offset, and `run`, the id it gave the run."""
-        bookmarks = read_json(self._bookmarks) if self._bookmarks.exists() else {}
-        return {"delivered": 0, "run": None, **bookmarks.get(store, {})}
+        known = {"delivered": 0, "run": None, **(kept_json(self._bookmarks) or {}).get(store, {})}
+        if self.written and known["delivered"] > self.path.stat().st_size:  # its end was lost in a power cut
+            known["delivered"] = 0
+        return known
 
     def advance(self, store: str, **changes: Any) -> None:
         """Move the bookmark of `store`, atomically."""
-        bookmarks = read_json(self._bookmarks) if self._bookmarks.exists() else {}
+        bookmarks = kept_json(self._bookmarks) or {}
         write_json(self._bookmarks, bookmarks | {store: self.bookmark(store) | changes})
+
+    def set_aside(self) -> None:
+        """Rename it and its bookmarks, for it is damaged."""
+        for path in (self._bookmarks, self.path):
+            if path.exists():
+                set_aside(path)
 
     def pending(self, store: str) -> int:
         """How many events `store` has not been told."""
@@ -89,10 +98,11 @@ def _parse(line: bytes) -> Event:
     return event
 
 
-def _drop_half_line(file: BinaryIO) -> None:
+def _drop_half_line(path: Path) -> None:
     """Cut off a last line that a kill left half written: the next event must not be glued to it."""
-    if end := file.seek(0, os.SEEK_END):
-        file.seek(end - 1)
-        if file.read(1) != b"\n":
-            file.seek(0)
-            file.truncate(file.read().rfind(b"\n") + 1)
+    with path.open("rb+") as file:
+        if end := file.seek(0, os.SEEK_END):
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)

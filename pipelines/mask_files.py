@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn_keras import durable
 from pipelines.stages import write_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,6 +45,5 @@ def _write_png(mask: Array, count: int, path: Path) -> None:
 
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette([value for number in range(count) for value in overlays.rgb_of(number)])
-    temporary = path.with_name(f".{path.name}")
-    image.save(temporary, "PNG")
-    temporary.replace(path)
+    with durable.written(path) as temporary:
+        image.save(temporary, "PNG")

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
 from pydantic import Field, model_validator
 from rich.console import Console
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import intake, photograph, stages, videos
 from pipelines.recipe import Fraction, Positive, RecipePath, Section
@@ -151,13 +152,12 @@ def load(path: Path) -> "Array":
 
 
 def save(pixels: "Array", path: Path) -> None:
-    """Write a PNG under a temporary name, then rename it."""
+    """Write a PNG: the whole of it or none."""
     from PIL import Image
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
-    Image.fromarray(pixels).save(temporary, "PNG")
-    temporary.replace(path)
+    with durable.written(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
 
 
 def resized(pixels: "Array", size: tuple[int, int]) -> "Array":

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import motifs
 from pipelines.descent import LBFGS, Adam, Row, Said
 from pipelines.extractors import Loss
 from pipelines.recipe import Positive, Section
-from pipelines.stages import STATE
+from pipelines.stages import STATE, is_whole
 
 if TYPE_CHECKING:
     from cnn_keras.style import Objective, Style
@@ -65,23 +66,21 @@ class Easel:
     rows: list[Row] = field(default_factory=list)
 
     def save(self, folder: Path) -> None:
-        """Write all of it into one file, by one rename."""
+        """Write all of it into one file, the whole of it or none."""
         import numpy as np
 
         places = {"picture": self.picture, "scale": self.scale, "step": self.step, "rows": self.rows}
         values: dict[str, Any] = {f"memory{number}": value for number, value in enumerate(self.memory)}
         values |= {} if self.image is None else {"image": self.image}
-        temporary = folder / f".{STATE}"
-        with temporary.open("wb") as file:
+        with durable.written(folder / STATE) as temporary, temporary.open("wb") as file:
             np.savez(file, places=json.dumps(places), **values)
-        temporary.replace(folder / STATE)
 
     @classmethod
     def restored(cls, folder: Path) -> Self:
         """What was saved, or an empty one."""
         import numpy as np
 
-        if not (folder / STATE).is_file():
+        if not is_whole(folder / STATE):
             return cls()
         with np.load(folder / STATE) as state:
             memory = [state[f"memory{number}"] for number in range(len(state.files)) if f"memory{number}" in state]

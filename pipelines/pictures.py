@@ -7,7 +7,6 @@ page; boxes and points are drawn on an image by `drawing.py`.
 """
 
 import math
-import os
 import warnings
 from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
@@ -16,6 +15,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
+
+from cnn_keras import durable
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -64,12 +65,8 @@ def page(path: Path, width: float, height: float) -> "Iterator[Figure]":
         figure = Figure(figsize=(width, height))
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}")
-        try:
+        with durable.written(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DOTS)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def shortened(text: str, inches: float, points: float = CAPTION) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from cnn_keras import imagenet, models, pretrained
+from cnn_keras import durable, imagenet, models, pretrained
 from cnn_keras.fault import Fault
 from pipelines import savedmodel
 from pipelines.model_table import resolve
@@ -46,7 +46,8 @@ def export(name: str, *, weights: str, output: Path | None, runs: Path, console:
         shutil.rmtree(unfinished)
     difference = _write(model, unfinished)
     write_text(unfinished / "card.md", _card(name, weights, model, difference))
-    unfinished.rename(folder / str(version))
+    durable.sync(unfinished)
+    durable.rename(unfinished, folder / str(version))
     console.print(f"          {name} version {version}: largest difference to the network in memory {difference:.1e}")
     return folder
 

@@ -19,6 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
+from cnn_keras import durable
 from cnn_keras.average_precision import overlaps
 from cnn_keras.fault import Fault
 from pipelines import intake, stages
@@ -103,7 +104,7 @@ def searched(
     final = path.with_name(f"{path.name}-{key}.npy")
     if not final.is_file():
         parts = final.with_suffix(".parts")
-        parts.mkdir(parents=True, exist_ok=True)
+        durable.mkdir(parts)
         _search(images, parts, count=count, console=console, find=partial(proposals, most=most, mode=mode, side=side))
         _save(final, _padded([row for part in sorted(parts.glob("*.npy")) for row in np.load(part)]))
         shutil.rmtree(parts)
@@ -162,10 +163,8 @@ def _padded(found: Sequence[Array]) -> Array:
 
 
 def _save(path: Path, values: Array) -> None:
-    temporary = path.with_name(f".{path.name}.tmp")
-    with temporary.open("wb") as file:
+    with durable.written(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
-    temporary.replace(path)
 
 
 def _opencv() -> Any:

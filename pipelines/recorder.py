@@ -11,11 +11,11 @@ import sys
 import time
 import uuid
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.journal import Journal
+from pipelines.journal import Event, Journal
 from pipelines.pyfunc import signature
 from pipelines.recipe import flatten
 
@@ -35,30 +35,73 @@ class Recorder:
         self.journals = self.folder / "tracking"
         self._experiment, self._name = experiment, name
         self._journal = Journal.last(self.journals)
+        if self._journal.written and not any(self._events("start")):  # damaged: what it told is in the store
+            self._journal.set_aside()
+            self._journal = Journal.last(self.journals)
         self._open = False  # whether this process has told the run anything
+        self._steps: dict[int, dict[str, Any]] | None = None  # the numbers that the run has been told, once asked for
 
     def start(self, tags: Mapping[str, Any] | None = None) -> None:
-        """Begin a new run - or join the one that `MLFLOW_RUN_ID` or an open `mlflow.start_run()` names."""
-        if self._journal.written:
+        """Begin a new run - or join the one that `MLFLOW_RUN_ID` or an open `mlflow.start_run()` names.
+
+        One that was begun like this and killed before it was told anything is taken for it; any other that was killed
+        is ended.
+        """
+        run = {
+            "experiment": self._experiment,
+            "name": self._name,
+            "tags": _tags({"mlflow.user": _user(), "mlflow.source.type": "LOCAL"} | dict(tags or {})),
+            "join": _run_to_join(),
+        }
+        told = [event for _, event in self._journal.events()]
+        if len(told) == 1 and run.items() <= told[0].items():
+            self._open = True
+            return
+        if told:
+            self.adopt()
+            if self._open:
+                self.end("KILLED")
             self._journal = Journal.after(self._journal)
+            self._steps = None
         self._open = True
-        self._append(
-            "start",
-            journal=uuid.uuid4().hex,
-            experiment=self._experiment,
-            name=self._name,
-            tags=_tags({"mlflow.user": _user(), "mlflow.source.type": "LOCAL"} | dict(tags or {})),
-            join=_run_to_join(),
-        )
+        self._append("start", journal=uuid.uuid4().hex, **run)
+
+    def adopt(self) -> None:
+        """Take over a run whose process was killed before it could end it."""
+        lifecycle = [event["kind"] for event in self._events("start", "resume", "end")]
+        self._open = self._open or (bool(lifecycle) and lifecycle[-1] != "end")
+
+    def mark(self, text: str) -> None:
+        """Note in the journal that everything up to here has been told."""
+        self._tell("mark", text=text)
+
+    def marked(self, text: str) -> bool:
+        """Whether the run has this mark."""
+        return any(event["text"] == text for event in self._events("mark"))
 
     def params(self, values: Mapping[str, Any]) -> None:
         """Settings, nested or flat: {"train": {"patience": None}} is told as train.patience = null."""
         self._tell("params", values={key: _text(value) for key, value in distinct(_pairs(values)).items()})
 
     def metrics(self, values: Mapping[str, Any], step: int = 0) -> None:
-        """Numbers of one step (an epoch), told in one batch; NaN and infinities are kept and show as gaps."""
-        numbers = {key: value if math.isfinite(value) else str(value) for key, value in _numbers(values).items()}
-        self._tell("metrics", values=numbers, step=int(step))
+        """Numbers of one step, told in one batch; NaN and infinities are kept and show as gaps."""
+        self._tell("metrics", values=_written(values), step=int(step))
+
+    def once(self, values: Mapping[str, Any], step: int = 0) -> bool:
+        """Tell numbers of one step unless the run has been told them before; whether it had not.
+
+        The state of a training is on the disk before its last epoch is told, and a kill may come between the two.
+        """
+        if self._steps is None:
+            self._steps = {}
+            for event in self._events("metrics"):
+                self._steps.setdefault(event["step"], {}).update(event["values"])
+        known = self._steps.setdefault(step, {})
+        if (numbers := _written(values)).items() <= known.items():
+            return False
+        self.metrics(values, step)
+        known.update(numbers)
+        return True
 
     def tags(self, values: Mapping[str, Any]) -> None:
         """Words about the run; `mlflow.note.content` is its description, in Markdown."""
@@ -73,15 +116,23 @@ class Recorder:
         short = digest.removeprefix("sha256:")[:DIGEST_LIMIT]
         self._tell("dataset", name=name, digest=short, source=str(source), context=context)
 
-    def model(self, folder: Path, *, name: str, metrics: Mapping[str, Any], requirement: str | None = None) -> None:
+    def model(
+        self,
+        folder: Path,
+        *,
+        name: str,
+        metrics: Mapping[str, Any],
+        requirement: str | None = None,
+        identity: str | None = None,
+    ) -> None:
         """An exported SavedModel: logged as a pyfunc, registered as a version of `name`, alias `candidate`.
 
         `metrics` and `requirement` ("accuracy >= 0.98") go with the version, for its promotion. The folder
-        must be where it will stay: it is copied when its turn comes.
+        must be where it will stay: it is copied when its turn comes. What is told twice with the same identity is one.
         """
         self._tell(
             "model",
-            id=uuid.uuid4().hex,
+            id=identity or uuid.uuid4().hex,
             path=self._relative(folder),
             name=name,
             metrics={key: value for key, value in _numbers(metrics).items() if math.isfinite(value)},
@@ -91,13 +142,16 @@ class Recorder:
 
     def age(self) -> int:
         """Seconds since the run was begun; 0 before that."""
-        begun = next((event["time"] for _, event in self._journal.events()), None)
+        begun = next((event["time"] for event in self._events("start")), None)
         return 0 if begun is None else int(time.time() - begun / 1000)
 
     def end(self, status: str) -> None:
         """The run's end: FINISHED, FAILED or KILLED. A later event of the same run opens it again."""
         self._tell("end", status=status)
         self._open = False
+
+    def _events(self, *kinds: str) -> Iterator[Event]:
+        return (event for _, event in self._journal.events() if event["kind"] in kinds)
 
     def _tell(self, kind: str, **fields: Any) -> None:
         """Write an event into the run, which it begins or reopens if need be; an empty one says nothing."""
@@ -160,6 +214,11 @@ def _numbers(values: Mapping[str, Any]) -> dict[str, float]:
         except (TypeError, ValueError):
             log.warning("metric %s is left out: it must be a number, got %r", key, value)
     return numbers
+
+
+def _written(values: Mapping[str, Any]) -> dict[str, float | str]:
+    """Numbers as JSON has them."""
+    return {key: value if math.isfinite(value) else str(value) for key, value in _numbers(values).items()}
 
 
 def _text(value: Any) -> str:

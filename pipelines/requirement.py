@@ -1,10 +1,17 @@
 """A requirement on a metric, as recipes and `cnn promote` state it: `test_accuracy >= 0.98`."""
 
+import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple, Self
 
 from cnn_keras.fault import Fault
+
+
+def best(values: Sequence[float | None], *, lowest: bool) -> int | None:
+    """The place of the best value, the first of equals; None if there is none. What is no number is never the best."""
+    known = {place: value for place, value in enumerate(values) if value is not None and math.isfinite(value)}
+    return min(known, key=lambda place: known[place] if lowest else -known[place], default=None)
 
 
 class Requirement(NamedTuple):
@@ -35,7 +42,9 @@ class Requirement(NamedTuple):
         }[self.operator]
 
     def prefers(self, value: float, other: float) -> bool:
-        """Whether `value` is better than `other`."""
+        """Whether `value` is better than `other`; any number is better than NaN."""
+        if math.isnan(other):
+            return not math.isnan(value)
         return value > other if ">" in self.operator else value < other
 
     def figure(self, metrics: Mapping[str, float]) -> float:

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import gain
 from pipelines import recipe as recipes
@@ -34,10 +35,9 @@ IMAGES = (
 
 
 def save_keras(model: "keras.Model", path: Path) -> None:
-    """Save without the optimiser – that is in the training state – under a temporary name, then rename."""
-    temporary = path.with_name(f".{path.stem}.tmp.keras")
-    model.save(temporary, include_optimizer=False)
-    temporary.replace(path)
+    """Save without the optimiser, which is in the training state: the whole file or none."""
+    with durable.written(path, suffix=".keras") as temporary:
+        model.save(temporary, include_optimizer=False)
 
 
 def next_version(folder: Path) -> int:

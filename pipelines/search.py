@@ -22,8 +22,9 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
-from pipelines import intake, stages
+from pipelines import intake, requirement, stages
 from pipelines import recipe as recipes
 from pipelines.recipe import Range, Tune
 
@@ -34,6 +35,7 @@ FOLDER = "tune"
 SECTIONS = ("augment", "model", "train")  # whose settings a trial may change: prepared data is shared
 BUILT = ("augment", "model", "train.transfer")  # settings that only the library can check
 WEIGHTS = ("*.keras", "*.npz", "*.h5")
+KILLED = "killed"  # the outcome of a trial that did not end; its settings are tried again
 RANKED = 5  # finished trials without which nobody knows what matters
 
 
@@ -142,9 +144,11 @@ def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), fo
             Tracker(folder, experiment=run.recipe.task, name=f"{run.recipe.name}-{FOLDER}") as tracker,
             _study(folder, tune) as study,
         ):
-            if tracker.identity is None:  # before the trials, which name it their parent
-                tracker.start(tags={"mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}"})
+            if not tracker.marked(stages.BEGUN):  # before the trials, which name it their parent
+                if tracker.identity is None:
+                    tracker.start(tags={"mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}"})
                 tracker.params({"tune": tune.model_dump(mode="json")})
+                tracker.mark(stages.BEGUN)
                 tracker.close()
             _try(run, space, tune, study, parent=tracker.identity)
             found = _report(run, space, tune, study)
@@ -161,13 +165,13 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
     inputs = run.inputs(stages.STAGES["train"])
     inputs |= recipes.flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
     begun = folder / "inputs.json"
-    changes = stages.differences(stages.read_json(begun), inputs) if begun.is_file() else []
-    if changes:
+    earlier = stages.kept_json(begun)
+    if earlier and (changes := stages.differences(earlier, inputs)):
         raise Fault(
             f"the search was begun under other settings: {'; '.join(changes)}. Give the old settings to go on, "
             "--force to start again, or another name with --set name=…"
         )
-    folder.mkdir(exist_ok=True)
+    durable.mkdir(folder)
     stages.write_json(begun, inputs)
 
 
@@ -188,6 +192,7 @@ def _study(folder: Path, tune: Tune) -> "Iterator[optuna.Study]":
             load_if_exists=True,
         )
         for killed in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+            optuna.trial.Trial(study, killed._trial_id).set_user_attr("outcome", KILLED)
             study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
             study.enqueue_trial(killed.params)
         yield study
@@ -244,10 +249,12 @@ def _run_trial(
     except Fault as fault:  # settings that are fine alone but not together
         return _tell(asked, TrialState.FAIL, f"refused: {fault}")
     trial.tracker = Tracker(trial.folder, experiment=run.recipe.task, name=name, tags={PARENT_TAG: parent})
-    for epoch, earlier in enumerate(_history(trial), 1):  # of a trial that was killed
-        asked.report(float(earlier[metric]), epoch)
+    trial.tracker.adopt()
+    ended = (trial.folder / "train").is_dir()  # killed before the study was told
     try:
         stages.run_stage(trial, stages.STAGES["train"], force=False, extend=0)
+        for epoch, row in enumerate(_history(trial), 1) if ended else ():
+            asked.report(float(row[metric]), epoch)
         facts, status = trial.facts("train"), "FINISHED"
         asked.set_user_attr("epochs", facts["epochs"])
         value = facts["metrics"][f"best_{metric}"]
@@ -274,17 +281,15 @@ def _tell(asked: "optuna.Trial", state: Any, outcome: str, value: float | None =
 
 
 def _history(trial: Trial) -> list[dict[str, str]]:
-    """The epochs of a training that was interrupted."""
-    path = trial.folder / ".train.partial" / "history.csv"
-    if not path.is_file():
-        return []
-    with path.open(encoding="utf-8", newline="") as file:
+    """The epochs of a training that is over."""
+    with (trial.finished("train") / "history.csv").open(encoding="utf-8", newline="") as file:
         return list(csv.DictReader(file))
 
 
 def _outcomes(study: "optuna.Study") -> list[Outcome]:
     """The trials that are over, in their order."""
-    over = [trial for trial in study.get_trials(deepcopy=False) if "outcome" in trial.user_attrs]
+    ended = (trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+    over = [trial for trial in ended if trial.user_attrs.get("outcome", KILLED) != KILLED]
     return [
         Outcome(
             number,
@@ -299,9 +304,8 @@ def _outcomes(study: "optuna.Study") -> list[Outcome]:
 
 def _best(outcomes: Sequence[Outcome], tune: Tune) -> Outcome | None:
     """The first of the best."""
-    sign = 1 if tune.metric.endswith("loss") else -1
-    finished = [outcome for outcome in outcomes if math.isfinite(outcome.value)]
-    return min(finished, key=lambda outcome: sign * outcome.value, default=None)
+    place = requirement.best([outcome.value for outcome in outcomes], lowest=tune.metric.endswith("loss"))
+    return None if place is None else outcomes[place]
 
 
 def written(settings: dict[str, Any]) -> str:

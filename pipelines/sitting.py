@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import exhibition, intake, motifs, stages, videos
 from pipelines.motifs import Data, Picture
@@ -38,10 +39,11 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     partial = output.with_name(f".{output.name}.partial")
     wanted = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
     wanted["files"] = motifs.files_digest(data)
-    if not (partial / "wanted.json").is_file() or stages.read_json(partial / "wanted.json") != wanted:
+    if stages.kept_json(partial / "wanted.json") != wanted:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         motifs.prepare(data, partial, learns=False, seed=seed, console=console)
+        durable.sync(partial)
         stages.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
     fit.set_up(seed, settings, half="bfloat16")
     facts = stages.read_json(partial / "data.json")

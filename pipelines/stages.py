@@ -1,8 +1,9 @@
 """What makes four functions a pipeline: fresh stages are skipped, killed ones resume, half-written ones are never read.
 
-A stage writes into `.<stage>.partial` beside its final folder. When it is done a manifest goes in – what the stage
-depended on, what it wrote, with which versions – and one rename publishes the folder. The manifest's inputs decide
-the next time whether anything it depends on has changed. A lock keeps two commands out of one run's folder.
+A stage writes into `.<stage>.partial` beside its final folder. When it is done all of it is pushed to the disk, a
+manifest goes in – what the stage depended on, what it wrote, with which versions – and one rename publishes the folder.
+The manifest's inputs decide the next time whether anything it depends on has changed, its sizes whether what it wrote
+is still whole. A lock keeps two commands out of one run's folder.
 """
 
 import ast
@@ -10,10 +11,14 @@ import hashlib
 import importlib
 import importlib.metadata
 import json
+import logging
 import platform
 import shutil
+import struct
 import subprocess
 import time
+import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,14 +28,19 @@ from typing import Any
 
 from rich.console import Console
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
 from pipelines.startup import load_tensorflow, numerics
 
 MANIFEST = "manifest.json"
+BEGUN = "begun"  # what the journal says when all has been told that a training begins with
 STATE = "state.npz"  # what an interrupted training goes on from
 SOURCES = Path(__file__).parent.parent
 VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
+DAMAGED = ".damaged"  # how a file ends that was set aside
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -65,9 +75,10 @@ class Run:
         self.console = console
         self.folder: Path = (root / recipe.task / recipe.name).resolve()
         self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
-        self.folder.mkdir(parents=True, exist_ok=True)
+        durable.mkdir(self.folder)
         self.tracker = Tracker(self.folder, experiment=recipe.task, name=recipe.name)
         self._checked = False
+        self._whole: set[str] = set()  # stages whose outputs have been looked at
 
     def check(self) -> None:
         """Ask the task, once, whether the library agrees with the recipe; costs the import of TensorFlow."""
@@ -77,15 +88,21 @@ class Run:
             self._checked = True
 
     def on_epoch(self, number: int, row: dict[str, float]) -> None:
-        """Told by the training after each epoch, from 1."""
-        self.tracker.metrics(row, step=number)
-        self.tracker.system()
+        """Told by the training after each epoch, from 1; one that is resumed tells those before it again."""
+        if self.tracker.once(row, step=number):
+            self.tracker.system()
 
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""
         folder = self.folder / stage
-        if not (folder / MANIFEST).is_file():
-            raise Fault(f"{stage} must have been run before this, found nothing in {folder}; run `cnn {stage} RECIPE`")
+        if stage not in self._whole:
+            manifest = kept_json(folder / MANIFEST)
+            found = "nothing" if manifest is None else damage(folder, manifest)
+            if found:
+                raise Fault(
+                    f"{stage} must have been run before this, found {found} in {folder}; run `cnn {stage} RECIPE`"
+                )
+            self._whole.add(stage)
         return folder
 
     def facts(self, stage: str) -> dict[str, Any]:
@@ -107,6 +124,7 @@ def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 
     Stages named in `force` are run even when nothing has changed; `extend` trains a finished run for more epochs.
     """
     with locked(run.folder):
+        run.tracker.adopt()
         for stage in STAGES.values():
             run_stage(run, stage, force=stage.name in force, extend=extend if stage.name == "train" else 0)
             facts = run.facts(stage.name)
@@ -130,14 +148,18 @@ def prepared(run: Run) -> Iterator[None]:
 def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     """Skip, resume or run one stage, and publish what it wrote."""
     final, partial = run.folder / stage.name, run.folder / f".{stage.name}.partial"
-    if (partial / MANIFEST).is_file():  # killed between the last write and the rename
+    if kept_json(partial / MANIFEST):  # killed between the last write and the rename
         publish(partial, final, keep=stage.keeps)
     inputs = run.inputs(stage)
     unfinished = stage.resumes and (partial / "inputs.json").is_file()
     reason = stale(final, inputs)
     if not (force or extend or reason):
-        finished = read_json(final / MANIFEST)["finished"]
-        run.console.print(f"[dim]{stage.name:>8}  skipped: nothing it depends on changed since {finished}[/]")
+        manifest = read_json(final / MANIFEST)
+        run.console.print(
+            f"[dim]{stage.name:>8}  skipped: nothing it depends on changed since {manifest['finished']}[/]"
+        )
+        if "sizes" in manifest and not run.tracker.marked(_mark(stage.name, manifest)):  # killed before it was told
+            record(run, stage.name, manifest)
         return
     run.check()
     if extend and reason:
@@ -147,8 +169,9 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     started = time.time()
     target = {"extend_to": _epochs(run, stage) + extend} if extend else {}
     resumed = _open(partial, final, stage, inputs | target, force=force)
-    if stage.name == "train" and not resumed:
-        begin_tracking(run)
+    if stage.name == "train":
+        begin_tracking(run, resumed=resumed)
+    write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
     with numerics():
         facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
@@ -157,6 +180,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "digest": digest(facts.get("digest", facts)),
         "facts": facts,
         "outputs": {str(path.relative_to(partial)): file_digest(path) for path in _files(partial)},
+        "sizes": {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)},
         "seconds": round(time.time() - started, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.recipe.seed,
@@ -164,9 +188,8 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "versions": versions(),
         "commit": commit(),
     }
-    write_json(partial / MANIFEST, manifest)
-    publish(partial, final, keep=stage.keeps)
-    record(run, stage.name, facts)
+    publish(partial, final, keep=stage.keeps, manifest=manifest)
+    record(run, stage.name, manifest)
     run.console.print(f"[dim]{'':>8}  {manifest['seconds']} s, wrote {final}[/]")
 
 
@@ -180,11 +203,12 @@ def _epochs(run: Run, stage: Stage) -> int:
     return int(facts["epochs"])
 
 
-def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
+def record(run: Run, stage: str, manifest: dict[str, Any]) -> None:
     """Tell MLflow what a stage measured, drew and exported; training has told its epochs itself."""
     if stage == "prepare":
         return  # goes into the run that the training opens
-    run.tracker.metrics(facts.get("metrics", {}))
+    facts, mark = manifest["facts"], _mark(stage, manifest)
+    run.tracker.once(facts.get("metrics", {}))
     for path in _files(run.folder / stage):
         if stage in ("train", "evaluate") and path.suffix in (".png", ".csv", ".json"):
             run.tracker.artifact(path, folder=str(path.parent.relative_to(run.folder)))
@@ -194,16 +218,24 @@ def record(run: Run, stage: str, facts: dict[str, Any]) -> None:
             name=model["name"],
             metrics=model["metrics"],
             requirement=model["requirement"],
+            identity=mark,
         )
+    run.tracker.mark(mark)
+
+
+def _mark(stage: str, manifest: dict[str, Any]) -> str:
+    """What the journal says when all of a stage's result has been told."""
+    return f"{stage} {manifest['finished']} {manifest['digest']}"
 
 
 def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
     """Make the partial folder ready; True when it holds work to go on with."""
-    beginning = partial / "inputs.json"
+    earlier = kept_json(partial / "inputs.json") if stage.resumes and not force else None
     begun = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
-    if stage.resumes and beginning.is_file() and not force:
-        changes = differences(read_json(beginning), inputs)
+    if earlier is not None:
+        changes = differences(earlier, inputs)
         if not changes:
+            durable.sweep(partial)
             return True
         if begun and "extend_to" not in inputs:
             raise Fault(
@@ -213,13 +245,18 @@ def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, f
     shutil.rmtree(partial, ignore_errors=True)
     if "extend_to" in inputs:
         shutil.copytree(final, partial, ignore=shutil.ignore_patterns(MANIFEST))
-    partial.mkdir(parents=True, exist_ok=True)
-    write_json(beginning, inputs)
+        durable.sync(partial)
+    durable.mkdir(partial)
     return "extend_to" in inputs
 
 
-def begin_tracking(run: Run) -> None:
-    """Open the MLflow run of this pipeline with its settings, its data and prepare's pictures."""
+def begin_tracking(run: Run, *, resumed: bool) -> None:
+    """Open the MLflow run of this pipeline with its settings, its data and prepare's pictures.
+
+    A resumed training goes on with its own, and is told of what a kill kept from it.
+    """
+    if resumed and run.tracker.marked(BEGUN):
+        return
     facts, prepared = run.facts("prepare"), run.finished("prepare")
     resolved = run.folder / "recipe.yaml"
     write_text(resolved, recipes.dump(run.recipe))
@@ -227,24 +264,39 @@ def begin_tracking(run: Run) -> None:
         "mlflow.source.git.commit": commit(),
         "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}",
     }
-    run.tracker.start(tags={key: value for key, value in tags.items() if value})
+    if not resumed:
+        run.tracker.start(tags={key: value for key, value in tags.items() if value})
     run.tracker.params(run.recipe.model_dump(mode="json"))
     run.tracker.artifact(resolved)
     run.tracker.dataset(name=facts["source"], digest=facts["digest"], source=facts["location"], context="training")
     for path in _files(prepared):
         if path.suffix in (".png", ".csv", ".json"):
             run.tracker.artifact(path, folder="prepare")
+    run.tracker.mark(BEGUN)
 
 
 def stale(final: Path, inputs: dict[str, Any]) -> str | None:
     """Why the stage must run, or None when its last result still stands."""
-    if not (final / MANIFEST).is_file():
+    manifest = kept_json(final / MANIFEST)
+    if manifest is None:
         return "has not been run"
-    manifest = read_json(final / MANIFEST)
-    if missing := [name for name in manifest["outputs"] if not (final / name).is_file()]:
-        return f"{missing[0]} is missing"
+    if found := damage(final, manifest):
+        return found
     changes = differences(manifest["inputs"], inputs)
     return f"changed: {'; '.join(changes)}" if changes else None
+
+
+def damage(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """What is not as the manifest says of what a stage wrote, or None; only sizes are looked at."""
+    sizes = manifest.get("sizes", dict.fromkeys(manifest["outputs"]))  # older versions did not write them down
+    for name, size in sizes.items():
+        try:
+            found = (folder / name).stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if size not in (None, found):
+            return f"{name} is damaged: {found:,} bytes instead of {size:,}"
+    return None
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
@@ -253,23 +305,31 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in changed]
 
 
-def publish(partial: Path, final: Path, *, keep: bool) -> None:
-    """Put a finished folder in its place by renames; with `keep`, beside what is already there, manifest last."""
+def publish(partial: Path, final: Path, *, keep: bool, manifest: dict[str, Any] | None = None) -> None:
+    """Put a finished folder in its place by renames; with `keep`, beside what is already there, manifest last.
+
+    Args:
+        manifest: is written into the folder when everything else is on the disk.
+    """
+    durable.sync(partial)
+    if manifest is not None:
+        write_json(partial / MANIFEST, manifest)
+    durable.mkdir(final.parent)
     if keep and final.is_dir():
         for path in sorted(_files(partial), key=lambda path: path.name == MANIFEST):
             if not path.exists():
                 continue  # went with its folder
             name = path.relative_to(partial)
             whole = next((folder for folder in reversed(name.parents[:-1]) if not (final / folder).exists()), name)
-            (final / whole).parent.mkdir(parents=True, exist_ok=True)
-            (partial / whole).replace(final / whole)
+            durable.mkdir((final / whole).parent)
+            durable.rename(partial / whole, final / whole)
         shutil.rmtree(partial)
         return
     old = final.with_name(f".{final.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if final.is_dir():
         final.rename(old)
-    partial.rename(final)
+    durable.rename(partial, final)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -316,12 +376,53 @@ def _is_digest(value: Any) -> bool:
 
 
 def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DAMAGED)
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that this project wrote."""
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+    """A JSON object that this project wrote.
+
+    Raises:
+        Fault: it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise Fault(
+            f"{path} must be as cnn wrote it, but is damaged ({error}); delete it and run its stage with --force",
+            code=Fault.DATA,
+        ) from None
+
+
+def kept_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of ours; None where there is none, or a damaged one, which is told and set aside."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except Fault:
+        set_aside(path)
+        return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an archive of arrays is there and its check sums hold; a damaged one is told and set aside."""
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError):
+        damaged = True
+    if damaged:
+        set_aside(path)
+    return not damaged
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that what it was made by makes it again, and say so."""
+    durable.rename(path, aside := path.with_name(f"{path.name}{DAMAGED}"))
+    log.warning("%s is damaged: it is set aside as %s, and what it came from is made again", path, aside.name)
 
 
 def write_json(path: Path, value: Any) -> None:
@@ -329,10 +430,8 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write under a temporary name, then rename: a reader sees the old file or the new one."""
-    temporary = path.with_name(f".{path.name}.tmp")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    """Write UTF-8: a reader sees the old file or the new one, also after a power cut."""
+    durable.write_text(path, text)
 
 
 def versions() -> dict[str, str]:

@@ -9,16 +9,19 @@ it is started.
 import logging
 import os
 import re
+import shutil
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 
 log = logging.getLogger(__name__)
 
+NEW = ".new-"  # how a folder begins in which a database is being made
 # What MLflow reads from the environment; whatever the user has set there comes first.
 ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -61,12 +64,18 @@ def create_store(store: str) -> None:
     from filelock import FileLock
 
     path = database(store)
-    if path is None or path.exists():
+    if path is None or (path.exists() and not any(path.parent.glob(f"{NEW}*"))):
         return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"), tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as temporary:
-        if path.exists():
-            return
+    durable.mkdir(path.parent)
+    with FileLock(f"{path}.lock"):
+        for left in path.parent.glob(f"{NEW}*"):  # by a start that was killed
+            shutil.rmtree(left, ignore_errors=True)
+        if not path.exists():
+            _create(path)
+
+
+def _create(path: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=NEW) as temporary:
         log.info("creating the tracking store %s: about ten seconds, once", path)
         fresh = Path(temporary) / path.name
         # -P: the working directory may hold anything named mlflow. A new session: Ctrl-C is not meant for it.
@@ -76,7 +85,8 @@ def create_store(store: str) -> None:
         )
         if made.returncode:
             raise OSError(f"{path} could not be created: {made.stderr.strip()[-300:]}")
-        fresh.replace(path)
+        durable.sync(fresh)
+        durable.rename(fresh, path)
 
 
 def artifacts(store: str) -> Path | None:

@@ -24,7 +24,9 @@ from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
+from urllib.parse import unquote, urlsplit
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import pyfunc, registry
 from pipelines.courier import Courier, brief
@@ -65,11 +67,19 @@ class Tracker(Recorder):
     @property
     def identity(self) -> str | None:
         """What other runs of the experiment name in their tag `cnn.parent`; None before the run was begun."""
-        return next((str(event["journal"]) for _, event in self._journal.events()), None)
+        return next((str(event["journal"]) for event in self._events("start")), None)
 
     def start(self, tags: Mapping[str, Any] | None = None) -> None:
         """Begin a new run, with the tags of its construction too."""
         super().start(self._tags | dict(tags or {}))
+
+    def go_on(self) -> None:
+        """Go on with the last run of the folder if its parent is this tracker's, else begin one."""
+        begun = next(self._events("start"), None)
+        if begun is None or begun["tags"].get(PARENT_TAG) != self._tags.get(PARENT_TAG):
+            self.start()
+        else:
+            self.adopt()
 
     def below(self, folder: Path, *, name: str) -> "Tracker":
         """The tracker of a run that MLflow shows below this one, of which the store is told first."""
@@ -154,6 +164,8 @@ def _deliver(journals: Path, store: str) -> None:
         for journal in Journal.all(journals):
             bookmark = journal.bookmark(public(store))
             for offset, event in journal.events(bookmark["delivered"]):
+                if bookmark["run"] is None and event["kind"] != "start":
+                    continue  # of a run whose beginning is damaged
                 bookmark["run"] = _tell(client, bookmark["run"], event, folder=journals.parent, store=store)
                 journal.advance(public(store), run=bookmark["run"], delivered=offset)
 
@@ -219,12 +231,19 @@ def _log(client: Any, run: str, event: Event, folder: Path) -> None:
             log.warning("%s is not logged: it is no longer there", folder / path)
         case {"kind": "artifact", "path": path, "folder": into}:
             client.log_artifact(run, str(folder / path), into or None)
+            _push(client.get_run(run).info.artifact_uri, into, Path(path).name)
         case {"kind": "model"}:
             registry.register(client, run, event, lambda: _log_model(client, run, event, folder))
         case {"kind": "resume"} if _own(client, run):
             client.update_run(run, status="RUNNING")
         case {"kind": "end", "status": status, "time": time} if _own(client, run):
             client.set_terminated(run, status, end_time=time)
+
+
+def _push(location: str, *inside: str) -> None:
+    """Push what MLflow has copied on this machine to the disk, before a bookmark says that it was told."""
+    if urlsplit(location).scheme == "file":
+        durable.sync(Path(unquote(urlsplit(location).path), *inside))
 
 
 def _log_params(client: Any, run: str, values: dict[str, str]) -> None:
@@ -258,6 +277,7 @@ def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
         )
         model = client.create_logged_model(experiment, name=event["name"], source_run_id=run)
         client.log_model_artifacts(model.model_id, str(packed))
+        _push(model.artifact_location)
     client.finalize_logged_model(model.model_id, "READY")
     client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
     return model

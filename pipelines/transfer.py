@@ -23,6 +23,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines import intake, stages
 from pipelines.recipe import Train, Transfer
@@ -176,7 +177,7 @@ def _staged(
     plan: Transfer = settings.transfer  # type: ignore[assignment]  # its mode has been looked at
     done, slow = plan.head_epochs, settings.learning_rate * plan.unfrozen_rate
     constant = {"epochs": done, "schedule": "constant", "milestones": (), "warmup_epochs": 0, "patience": None}
-    (folder / "head").mkdir(exist_ok=True)
+    durable.mkdir(folder / "head")
     first = fitted(model, settings.model_copy(update=constant), folder / "head")
     for layer in _network(model).layers:
         layer.trainable = True
@@ -185,7 +186,7 @@ def _staged(
     second = fitted(model, rest, folder, done=done, extend_to=extend_to and extend_to - done)
     best = fit.best_epoch(first + second, settings.monitor)
     if best <= done:
-        model.load_weights(folder / "head" / fit.best_file(best))
+        fit.load_best(model, folder / "head", best)
     fit.write_history(first + second, folder)
     return first + second
 
@@ -224,7 +225,7 @@ def _cached(run: "Run", trunk: "keras.Model") -> "tuple[Callable[[range], tf.dat
     for other in folder.parent.glob("*"):
         if other != folder:  # of other weights, other data or another network
             shutil.rmtree(other)
-    folder.mkdir(parents=True, exist_ok=True)
+    durable.mkdir(folder)
     validating = labelled.validation_split(data)
     for split in dict.fromkeys(("train", validating)):
         store(trunk, run.task.ordered(run, split), folder, split=split, count=data["splits"][split], run=run)
@@ -331,10 +332,8 @@ def _file(folder: Path, split: str, number: int) -> Path:
 def _save(path: Path, values: "np.ndarray[Any, Any]") -> None:
     import numpy as np
 
-    temporary = path.with_name(f".{path.name}")
-    with temporary.open("wb") as file:
+    with durable.written(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
-    temporary.replace(path)
 
 
 def _network(model: "keras.Model") -> "keras.Model":

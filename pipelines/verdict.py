@@ -13,6 +13,7 @@ from cnn_keras.fault import Fault
 from pipelines import evidence, stages
 from pipelines.claims import Claim, Expectation, Plot, Term, load
 from pipelines.evidence import EXPERIMENT, Row
+from pipelines.requirement import best
 from pipelines.tracking import Tracker
 
 VERDICT = "verdict.json"
@@ -22,7 +23,7 @@ WORDS = {"error": "training error", "loss": "training loss", "multiply_adds": "m
 def last(name: str, runs: Path) -> dict[str, Any]:
     """The last verdict on a claim; `holds` is None where there is none."""
     path = folder_of(name, runs) / VERDICT
-    return stages.read_json(path) if path.is_file() else {"name": name, "claim": load(name).claim, "holds": None}
+    return stages.kept_json(path) or {"name": name, "claim": load(name).claim, "holds": None}
 
 
 def folder_of(name: str, runs: Path) -> Path:
@@ -42,8 +43,7 @@ def reach(
     folder = folder_of(claim.name, runs)
     folder.mkdir(parents=True, exist_ok=True)
     with stages.locked(folder), Tracker(folder, experiment=EXPERIMENT, name=claim.name) as tracker:
-        begun = tracker.identity is None
-        if begun:  # before the variants, which name it their parent
+        if tracker.identity is None:  # before the variants, which name it their parent
             tracker.start(tags={"cnn.claim": claim.name, "mlflow.source.name": f"claims/{claim.name}"})
             tracker.close()
         if claim.networks:
@@ -52,12 +52,13 @@ def reach(
             rows = evidence.train(claim, folder, console, parent=tracker.identity, overrides=overrides, force=force)
         choose(claim, rows)
         verdict = judge(claim, rows)
-        changed = begun or not (folder / VERDICT).is_file() or verdict != stages.read_json(folder / VERDICT)
+        changed = verdict != stages.kept_json(folder / VERDICT)
         stages.write_text(folder / "figures.csv", _csv(claim, rows))
         draw(claim, rows, folder / "plot.png")
         stages.write_json(folder / VERDICT, verdict)
-        if changed:
+        if changed or not tracker.marked(stages.digest(verdict)):  # else MLflow knows it
             _tell(claim, rows, verdict, tracker)
+            tracker.mark(stages.digest(verdict))
     return verdict
 
 
@@ -65,7 +66,7 @@ def choose(claim: Claim, rows: list[Row]) -> None:
     """Mark the run of each variant's sweep that stands for it; none where no run fulfils the condition."""
     if claim.choose is None:
         return
-    quantity, sign = claim.choose.lowest or claim.choose.highest or "", 1 if claim.choose.lowest else -1
+    quantity = claim.choose.lowest or claim.choose.highest or ""
     for row in rows:
         row.chosen = False
     for variant in claim.variants:
@@ -76,8 +77,9 @@ def choose(claim: Claim, rows: list[Row]) -> None:
             and not row.diverged
             and all(row.value(key) <= most for key, most in claim.choose.where.items())
         ]
-        if fit:
-            min(fit, key=lambda row: sign * row.value(quantity)).chosen = True
+        place = best([row.value(quantity) for row in fit], lowest=bool(claim.choose.lowest))
+        if place is not None:
+            fit[place].chosen = True
 
 
 def judge(claim: Claim, rows: Sequence[Row]) -> dict[str, Any]:

@@ -1,11 +1,13 @@
 """Videos, frame by frame, by OpenCV: what a detector is asked about, and pictures of what it answered."""
 
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnn_keras import durable
 from cnn_keras.data.encoded import Unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -61,16 +63,16 @@ def write(path: Path, pictures: Iterable[Array], *, rate: float) -> int:
     """
     import cv2
 
-    temporary, writer, count = path.with_name(f".{path.name}"), None, 0
-    for picture in pictures:
-        if writer is None:
-            code = cv2.VideoWriter.fourcc(*"mp4v")
-            writer = cv2.VideoWriter(str(temporary), code, rate, picture.shape[1::-1])
-        writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
-        count += 1
-    if writer is not None:
+    left, count = iter(pictures), 0
+    first = next(left, None)
+    if first is None:
+        return 0
+    with durable.written(path, suffix=".mp4") as temporary:
+        writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, first.shape[1::-1])
+        for picture in chain([first], left):
+            writer.write(np.ascontiguousarray(picture[:, :, ::-1]))
+            count += 1
         writer.release()
-        temporary.replace(path)
     return count
 
 

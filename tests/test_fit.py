@@ -3,6 +3,7 @@
 import csv
 import math
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from tensorflow.python.framework import config
 from cnn_keras.data import augment, batch, records
 from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
-from pipelines import fit, startup
+from pipelines import fit, stages, startup
 from pipelines.recipe import Train
 
 SHAPE = batch.Shape((8, 8), 1)
@@ -280,3 +281,172 @@ def test_the_figures_of_the_main_head_go_by_the_plain_names():
     logs = {"loss": 5.0, "logits_loss": 2.0, "auxiliary1_loss": 3.0, "val_loss": 6.0, "val_logits_accuracy": 0.5}
     logs |= {"val_logits_loss": 1.0}
     assert fit._figures(logs) == {"loss": 2.0, "auxiliary1_loss": 3.0, "val_accuracy": 0.5, "val_loss": 1.0}
+
+
+class Toy:
+    """A training of a number or two that takes no time; `validation` are the losses of the epochs in turn."""
+
+    def __init__(self, folder, settings, validation=()):
+        self.folder, self.settings, self.validation = folder, settings, list(validation)
+        self.told = []
+
+    def train(self, *, killed=None, extend_to=None, console=None):
+        """Train, up to the end of the epoch `killed` if there is one; return the model and its history."""
+        values = iter(self.validation)
+        keras.backend.clear_session()
+        fit.seed_everything(0)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
+        images, steps = 8, math.ceil(8 / self.settings.batch_size)
+        fit.compile_model(model, self.settings, loss="mse", metrics=[], steps=steps)
+        examples = tf.data.Dataset.from_tensor_slices(
+            (tf.ones((images, 1)), tf.range(images, dtype=tf.float32)[:, None])
+        )
+        measured = tf.data.Dataset.from_generator(
+            lambda: iter([([[1.0]], [[next(values, 1.0)]])]),
+            output_signature=(tf.TensorSpec((1, 1)), tf.TensorSpec((1, 1))),
+        ).apply(tf.data.experimental.assert_cardinality(1))
+
+        def on_epoch(number, row):
+            self.told.append((number, row))
+            if number == killed:
+                raise KeyboardInterrupt
+
+        self.folder.mkdir(exist_ok=True)
+        history = fit.fit(
+            model,
+            self.settings,
+            self.folder,
+            batches=lambda epochs: examples.batch(self.settings.batch_size).repeat(len(epochs)),
+            validation=measured,
+            images=images,
+            console=console or Console(quiet=True),
+            on_epoch=on_epoch,
+            extend_to=extend_to,
+        )
+        return model, history
+
+
+@pytest.mark.parametrize("name", ["state", "weights"])
+def test_a_damaged_state_is_set_aside_and_training_begins_anew(tmp_path, name, caplog):
+    settings = Train(epochs=2, batch_size=4)
+    whole, _ = Toy(tmp_path / "whole", settings).train()
+    toy = Toy(tmp_path / "killed", settings)
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(killed=1)
+    path = toy.folder / {"state": stages.STATE, "weights": fit.best_file(1)}[name]
+    if name == "state":
+        place = path.stat().st_size // 2
+    else:
+        with h5py.File(path) as file:
+            place = file["layers/dense/vars/0"].id.get_offset()
+    data = bytearray(path.read_bytes())
+    data[place] ^= 1
+    path.write_bytes(data)
+    toy.told.clear()
+    again, _ = toy.train()
+    assert [number for number, _ in toy.told] == [1, 2]
+    assert f"{path.name} is damaged: it is set aside as {path.name}.damaged" in caplog.text
+    assert fit.weights_digest(again) == fit.weights_digest(whole)
+
+
+def test_a_training_that_goes_on_tells_the_epochs_before_again_and_writes_their_history(tmp_path):
+    toy = Toy(tmp_path, Train(epochs=2))
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(killed=2)
+    (tmp_path / "history.csv").unlink()  # it is written after the state
+    toy.told.clear()
+    _, history = toy.train()
+    assert toy.told == list(enumerate(history, 1))
+    with (tmp_path / "history.csv").open() as file:
+        assert [float(row["loss"]) for row in csv.DictReader(file)] == [row["loss"] for row in history]
+
+
+def test_an_epoch_without_a_value_is_never_the_best():
+    losses = [math.nan, 0.5, math.nan, 0.4, math.inf, 0.6]
+    history = [{"val_loss": loss, "val_accuracy": -loss} for loss in losses]
+    for monitor in ("val_loss", "val_accuracy"):
+        assert [fit.best_epoch(history[:epochs], monitor) for epochs in range(7)] == [0, 0, 2, 2, 4, 4, 4]
+    settings = Train(schedule="plateau", plateau_patience=2, patience=3)
+    assert not fit.patience_is_over(history, settings)
+    assert fit.patience_is_over(history[:1] * 3, settings)
+    assert fit.plateau_rate(history[:1] * 2, settings) == pytest.approx(1e-4)
+
+
+def test_the_weights_of_an_epoch_with_a_value_are_kept_and_one_without_is_told(tmp_path, capsys):
+    toy = Toy(tmp_path, Train(epochs=3, learning_rate=1e-9), validation=[math.nan, 1.0, math.nan])
+    _, history = toy.train(console=Console(width=200))
+    assert [math.isnan(row["val_loss"]) for row in history] == [True, False, True]
+    assert fit.best_epoch(history, "val_loss") == 2
+    assert [path.name for path in tmp_path.glob("best-*")] == [fit.best_file(2)]
+    assert "val_loss of epoch 1 is not a number: this epoch cannot be the best" in capsys.readouterr().out
+
+
+def test_a_training_none_of_whose_epochs_has_a_value_fails(tmp_path):
+    toy = Toy(tmp_path, Train(epochs=5, patience=2), validation=[math.nan] * 5)
+    with pytest.raises(Fault, match="must give a val_loss that is a number, got none in 2 epochs") as fault:
+        toy.train()
+    assert fault.value.code == Fault.DIVERGED
+
+
+@pytest.mark.parametrize(
+    ("settings", "rates"),
+    [
+        ({"schedule": "constant"}, [1, 1, 1, 1, 1, 1]),
+        ({"schedule": "step", "milestones": (1, 3)}, [1, 0.1, 0.1, 0.01, 0.01, 0.01]),
+        ({"schedule": "plateau", "plateau_patience": 1}, [1, 1, 0.1, 0.01, 0.001, 0.0001]),
+        ({"schedule": "cosine"}, [0.5, 0, 0.5, 0, 0.5, 0]),
+        ({"schedule": "cosine", "warmup_epochs": 1}, [0.5, 0, 0.5, 0, 0.5, 0]),
+    ],
+    ids=["constant", "step", "plateau", "cosine", "cosine after a climb"],
+)
+def test_what_extending_does_to_the_rate(tmp_path, settings, rates):
+    """After each epoch: two that were planned, two more, interrupted between them, and two more.
+
+    The plateau schedule sets the rate of an epoch before it, step after its boundary; a training that improves in its
+    first epoch alone loses patience in every one after the second.
+    """
+    losses = [1.0, *range(2, 9)]
+    toy = Toy(tmp_path, Train(epochs=2, batch_size=2, learning_rate=1.0, optimizer="sgd", clip_norm=1e-9, **settings))
+    toy.validation = losses[:2]
+    toy.train()
+    toy.validation = losses[2:]
+    with pytest.raises(KeyboardInterrupt):
+        toy.train(extend_to=4, killed=3)
+    toy.validation = losses[3:]
+    toy.train(extend_to=4)
+    toy.validation = losses[4:]
+    _, history = toy.train(extend_to=6)
+    assert [row["learning_rate"] for row in history] == pytest.approx(rates, abs=1e-6)
+
+
+def test_a_cosine_with_accumulated_batches_ends_in_the_last_epoch(tmp_path):
+    settings = Train(epochs=4, batch_size=2, accumulate=4, schedule="cosine", learning_rate=1.0, clip_norm=1e-6)
+    _, history = Toy(tmp_path, settings).train()
+    wanted = [(1 + math.cos(math.pi * epoch / 4)) / 2 for epoch in (1, 2, 3, 4)]
+    assert [row["learning_rate"] for row in history] == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam", "adamw"])
+def test_the_moving_average_is_over_steps_not_over_accumulated_batches(optimizer):
+    """Four updates at a momentum of 0.5: the same average as without accumulation."""
+
+    def average(accumulate):
+        settings = Train(optimizer=optimizer, learning_rate=0.1, ema=0.5, accumulate=accumulate)
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
+        fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+        model.optimizer.build(model.trainable_variables)
+        for step in range(4):
+            for _ in range(accumulate):
+                model.optimizer.apply([tf.constant([[1.0 + step]])], model.trainable_weights)
+        return float(model.optimizer._model_variables_moving_average[0].numpy()[0, 0])
+
+    assert average(4) == pytest.approx(average(1), rel=1e-6)
+    if optimizer == "sgd":
+        weights, velocity = [1.0], 0.0
+        for step in range(4):
+            velocity = 0.9 * velocity - 0.1 * (1 + step)
+            weights.append(weights[-1] + velocity)
+        wanted = weights[1]
+        for weight in weights[2:]:
+            wanted = (wanted + weight) / 2
+        assert average(4) == pytest.approx(wanted, rel=1e-5)

@@ -118,7 +118,7 @@ def test_a_new_start_is_a_new_journal_and_the_old_one_stays(recorder):
     recorder.metrics({"loss": 1.0})
     recorder.start()
     first, second = Journal.all(recorder.journals)
-    assert [event["kind"] for _, event in first.events()] == ["start", "metrics"]
+    assert [event["kind"] for _, event in first.events()] == ["start", "metrics", "end"]
     assert [event["kind"] for _, event in second.events()] == ["start"]
     identities = {next(journal.events())[1]["journal"] for journal in (first, second)}
     assert len(identities) == 2

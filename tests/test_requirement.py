@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cnn_keras.fault import Fault
-from pipelines.requirement import Requirement
+from pipelines.requirement import Requirement, best
 
 
 @pytest.mark.parametrize(
@@ -51,3 +51,25 @@ def test_more_is_better_above_a_bound_and_worse_below_one():
 def test_an_unknown_metric_is_answered_with_those_there_are():
     with pytest.raises(Fault, match=r"got 'acuracy'; recorded: accuracy, loss"):
         Requirement.parse("acuracy >= 0.9").figure({"loss": 0.1, "accuracy": 0.95})
+
+
+@pytest.mark.parametrize(
+    ("values", "lowest", "place"),
+    [
+        ([], True, None),
+        ([math.nan, None], True, None),
+        ([math.nan, 2.0, 1.0, 1.0], True, 2),
+        ([math.nan, 1.0, 2.0, 2.0], False, 2),
+        ([math.inf, 3.0, -math.inf], True, 1),
+    ],
+)
+def test_the_best_value_is_the_first_of_equals_and_always_a_number(values, lowest, place):
+    assert best(values, lowest=lowest) == place
+
+
+def test_any_number_is_better_than_none():
+    rising, falling = Requirement.parse("accuracy >= 0"), Requirement.parse("loss <= 9")
+    for requirement in (rising, falling):
+        assert requirement.prefers(0.5, math.nan)
+        assert not requirement.prefers(math.nan, 0.5)
+        assert not requirement.holds(math.nan)

@@ -7,7 +7,7 @@ import pytest
 from ruamel.yaml import YAML
 
 from cnn_keras.fault import Fault
-from pipelines.store import artifacts, database, public, sqlite_uri, store_uri
+from pipelines.store import artifacts, create_store, database, public, sqlite_uri, store_uri
 
 
 @pytest.fixture(autouse=True)
@@ -111,3 +111,13 @@ def test_secrets_and_names_come_from_the_env_file_alone(compose):
     environments = [service.get("environment", {}) for service in compose["services"].values()]
     assert all("${" in value for each in environments for key, value in each.items() if re.search("PASSWORD|KEY", key))
     assert compose["services"]["mlflow"]["ports"] == ["${BIND:-127.0.0.1}:${PORT:-5000}:5000"]
+
+
+def test_what_a_killed_start_left_is_swept(project):
+    store = project / "mlflow/store"
+    (store / ".new-abc").mkdir(parents=True)
+    (store / ".new-abc/mlflow.db").write_bytes(b"half")
+    (store / "mlflow.db").write_bytes(b"whole")
+    create_store(sqlite_uri(store / "mlflow.db"))
+    assert sorted(path.name for path in store.iterdir() if path.suffix != ".lock") == ["mlflow.db"]
+    assert (store / "mlflow.db").read_bytes() == b"whole"

@@ -62,7 +62,9 @@ def write(folder: Path, split: str, rows: Iterable[tuple], *, features: Mapping[
                 writer = tf.io.TFRecordWriter(_shard(folder, split, shard))
             values = dict(zip(features, row, strict=True))
             feature = {name: _feature(value, features[name].dtype) for name, value in values.items()}
-            writer.write(tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString())
+            writer.write(
+                tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
+            )
             written += len(values["image"])
     finally:
         writer.close()

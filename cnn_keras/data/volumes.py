@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cnn_keras import durable
 from cnn_keras.data import input_file
 from cnn_keras.data.encoded import Unreadable
 from cnn_keras.data.grids import LARGEST
@@ -130,9 +131,8 @@ def write_like(source: Path, mask: np.ndarray, path: Path) -> None:
     for name in ("qform", "sform"):  # as the volume has them: a program may look at either
         coded = getattr(image, f"get_{name}")(coded=True)
         getattr(turned, f"set_{name}")(*(coded if coded[1] else (image.affine, 0)))
-    temporary = path.with_name(f".{path.name}")
-    turned.to_filename(temporary)
-    temporary.replace(path)
+    with durable.written(path, suffix=".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
+        turned.to_filename(temporary)
 
 
 def folder(path: Path, group: str | None = None) -> list[Item]:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cnn_keras import durable
 from cnn_keras.fault import Fault
 from pipelines.commands import RUNS, AsJson, Root, console_for, escaped
 
@@ -182,10 +183,10 @@ def export(
     ]
     if name is not None and not lines:
         raise nobody(name, gallery)
-    partial = output.with_name(f".{output.name}.partial")
-    with os.fdopen(os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as file:
-        file.writelines(f"{line}\n" for line in lines)
-    partial.replace(output)
+    with durable.written(output) as temporary:
+        private = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(private, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
     console_for(False).print(f"{len(lines)} embeddings written to {escaped(str(output))}")
 
 

@@ -1,0 +1,85 @@
+"""Files that survive a power cut: written aside, pushed to the disk, put in their place by one rename.
+
+A rename alone is safe against a kill. The disk may carry it out long before it has what is in the file, though: after a
+power cut the new name is there, and the file is empty.
+"""
+
+import errno
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def written(path: Path, *, suffix: str = "") -> Iterator[Path]:
+    """Where to write a file; when the block ends it is `path`, whole and for good. After an exception nothing changed.
+
+    Args:
+        suffix: the temporary name ends so, for writers that go by it.
+    """
+    temporary = path.with_name(f".{path.name}.tmp{suffix}")
+    try:
+        yield temporary
+        _push(temporary)
+        temporary.replace(path)
+        _push(path.parent)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8: a reader sees the old file or the new one."""
+    with written(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def append(path: Path, data: bytes) -> None:
+    """Add to the end of a file, which is made where there is none."""
+    begun = path.exists()
+    with path.open("ab") as file:
+        file.write(data)
+    _push(path)
+    if not begun:
+        _push(path.parent)
+
+
+def rename(path: Path, target: Path) -> None:
+    """Rename a file or a folder, over a file if there is one; what is in it must have been pushed to the disk."""
+    path.replace(target)
+    for folder in {path.parent, target.parent}:
+        _push(folder)
+
+
+def mkdir(folder: Path) -> None:
+    """Make a folder and those above it, unless they are there."""
+    if not folder.is_dir():
+        mkdir(folder.parent)
+        folder.mkdir(exist_ok=True)
+        _push(folder.parent)
+
+
+def sync(path: Path) -> None:
+    """Push a file to the disk, or a folder with all that is in it."""
+    if path.is_dir():
+        for inner in path.iterdir():
+            if not inner.is_symlink():
+                sync(inner)
+    _push(path)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what a killed process was writing into a folder, or below it."""
+    for path in folder.rglob(".*.tmp*"):
+        path.unlink()
+
+
+def _push(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():  # some systems cannot sync a folder
+            raise
+    finally:
+        os.close(descriptor)
