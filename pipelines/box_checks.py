@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from cnn_keras.data.annotations import DROPPED
 from cnn_keras.fault import Fault
 from pipelines.intake import Examined, Problem
 
@@ -12,7 +13,11 @@ if TYPE_CHECKING:
     from pipelines.boxed import Data
 
 ROUNDING = 1.0  # pixels that a box may stick out, as annotators' tools round, before it is said
-DROPPED = "box dropped"
+TAKEN = {  # what becomes of what a trouble is about, where it is no dropped box
+    "without annotation": "kept as background",
+    "in two lists": "kept for what measures",
+    "annotated more than once": "the first taken",
+}
 
 
 class Kept(NamedTuple):
@@ -26,30 +31,80 @@ class Kept(NamedTuple):
 def checked(items: "Sequence[Item]", examined: Sequence[Examined], data: "Data") -> tuple[list[Kept], list[Problem]]:
     """What can be used of each image that can be read, and what is odd about its boxes."""
     kept, problems = [], []
+    as_stored = _as_stored(items, examined)
     for item, found in zip(items, examined, strict=True):
         for kind, detail in item.troubles:
-            background = kind == "without annotation"
-            problems.append(Problem(kind, item.id, detail, "kept as background" if background else DROPPED))
+            problems.append(Problem(kind, item.id, detail, TAKEN.get(kind, DROPPED)))
         if found.digest is None:
             continue
-        if item.size and tuple(item.size) != tuple(found.size):
-            stated, real = (f"{width}x{height}" for height, width in (item.size, found.size))
-            problems.append(
-                Problem("size differs", item.id, f"annotated as {stated}, is {real}", "boxes kept as they are")
-            )
+        upright, problem = _upright(item, found, as_stored)
+        problems += [problem] if problem else []
         objects: dict[Any, Object] = {}
-        for one in item.objects:
+        for one in upright.objects:
             good, trouble = inside(one, found.size, data)
             key = (one.name, one.box)
             if good is not None and key in objects:
                 good, trouble = None, ("duplicate box", DROPPED)
+            named = f"{one.name} [{', '.join(f'{value:.6g}' for value in one.box)}]"
             if trouble:
-                box = ", ".join(f"{value:.6g}" for value in one.box)
-                problems.append(Problem(trouble[0], item.id, f"{one.name} [{box}]", trouble[1]))
+                problems.append(Problem(trouble[0], item.id, named, trouble[1]))
+            if good is not None and (said := _mask_trouble(good, found.size, data)):
+                kind, reason, action = said
+                problems.append(Problem(kind, item.id, f"{named}{f': {reason}' if reason else ''}", action))
+                good = None if action == DROPPED else good._replace(mask=None)
+            if good is not None and good.crowd:
+                problems.append(Problem("crowd", item.id, named, "neither learnt nor counted as a miss"))
             if good is not None:
                 objects[key] = good
-        kept.append(Kept(item._replace(objects=tuple(objects.values())), found.digest, found.size))
+        kept.append(Kept(upright._replace(objects=tuple(objects.values())), found.digest, found.size))
     return kept, problems
+
+
+def crowds(kept: Sequence[Kept]) -> str:
+    """What to do where most of the objects are marked as crowds, as no photographs are; "" where they are not."""
+    marked = [one.crowd for image in kept for one in image.item.objects]
+    if sum(marked) * 2 <= len(marked):
+        return ""
+    return (
+        f"{sum(marked):,} of {len(marked):,} objects are marked as crowds (iscrowd: 1) and are not learnt; some tools, "
+        "CVAT with its brush among them, mark every single mask so: data.crowd=object takes each as one object"
+    )
+
+
+def _stored_size(found: Examined) -> tuple[int, int]:
+    """Height and width of an image before it was made upright."""
+    from PIL.Image import Transpose
+
+    sideways = (Transpose.TRANSPOSE, Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSVERSE)
+    return found.size[::-1] if found.turn in sideways else found.size
+
+
+def _as_stored(items: "Sequence[Item]", examined: Sequence[Examined]) -> bool:
+    """Whether sizes are stated of images as they are stored, wherever those that are turned tell it."""
+    told = [
+        tuple(item.size) == _stored_size(found)
+        for item, found in zip(items, examined, strict=True)
+        if found.turn and item.size and _stored_size(found) != found.size
+    ]
+    return bool(told) and all(told)
+
+
+def _upright(item: "Item", found: Examined, as_stored: bool) -> "tuple[Item, Problem | None]":
+    """An item whose boxes are those of the upright image, and what was odd about the size that it states."""
+    if item.size is None:
+        return item, None
+    stated, real, stored = (f"{width}x{height}" for height, width in (item.size, found.size, _stored_size(found)))
+    if found.turn and stated == stored and (stored != real or as_stored):
+        from cnn_keras.data import upright
+
+        turned = tuple(upright.turned(one, found.turn, item.size) for one in item.objects)
+        detail = f"annotated as {stated}, as it is stored; upright it is {real}"
+        upright_item = item._replace(objects=turned, size=found.size)
+        return upright_item, Problem("boxes of the unrotated image", item.id, detail, "boxes turned")
+    if stated != real:
+        detail = f"annotated as {stated}, is {real}"
+        return item, Problem("size differs", item.id, detail, "boxes kept as they are")
+    return item, None
 
 
 def inside(one: "Object", size: tuple[int, int], data: "Data") -> "tuple[Object | None, tuple[str, str] | None]":
@@ -66,8 +121,6 @@ def inside(one: "Object", size: tuple[int, int], data: "Data") -> "tuple[Object 
         return None, ("box outside the image", DROPPED)
     if right - left < 1 or bottom - top < 1:
         return None, ("box smaller than a pixel", DROPPED)
-    if data.masks and not one.crowd and (kind := _mask_trouble(one, size)):
-        return None, (kind, DROPPED)
     out = max(abs(given - kept) for given, kept in zip(one.box, cut, strict=True))
     if out <= ROUNDING:
         return one._replace(box=cut), None
@@ -76,23 +129,31 @@ def inside(one: "Object", size: tuple[int, int], data: "Data") -> "tuple[Object 
     return one._replace(box=cut), ("box out of bounds", "box clipped")
 
 
-def _mask_trouble(one: "Object", size: tuple[int, int]) -> str | None:
-    """The kind of what is wrong with an object's mask."""
+def _mask_trouble(one: "Object", size: tuple[int, int], data: "Data") -> tuple[str, str, str] | None:
+    """The kind of what is wrong with an object's mask, why, and what becomes of the object."""
     from cnn_keras.data import masks
     from cnn_keras.data.encoded import Unreadable
 
+    if not data.masks:
+        malformed = isinstance(one.mask, masks.Malformed)
+        return ("malformed mask", one.mask.reason, "box kept without it") if malformed else None
+    if one.crowd:
+        return None
     if one.mask is None:
-        return "box without a mask"
+        return "box without a mask", "", DROPPED
     try:
-        return None if masks.filled(one.mask, size).any() else "empty mask"
+        return None if masks.filled(one.mask, size).any() else ("empty mask", "", DROPPED)
     except Unreadable as unreadable:
-        return str(unreadable.kind)
+        return str(unreadable.kind), str(unreadable), DROPPED
 
 
 def refuse_dropped(items: "Sequence[Item]", problems: Sequence[Problem], data: "Data") -> None:
+    """Raise a Fault for a larger share of dropped boxes than the recipe bears; a source's own notes are among them."""
     dropped = Counter(problem.kind for problem in problems if problem.action == DROPPED)
-    bad, said = sum(dropped.values()), (kind for item in items for kind, _ in item.troubles)
-    total = sum(len(item.objects) for item in items) + sum(kind != "without annotation" for kind in said)
+    bad, ids = sum(dropped.values()), {item.id for item in items}
+    said = sum(kind not in TAKEN for item in items for kind, _ in item.troubles)
+    said += sum(problem.action == DROPPED and problem.id not in ids for problem in problems)
+    total = sum(len(item.objects) for item in items) + said
     if bad > data.max_bad * total:
         kinds = ", ".join(f"{count} {kind}" for kind, count in dropped.most_common())
         raise Fault(

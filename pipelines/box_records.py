@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from cnn_keras.fault import Fault
 from pipelines import intake, stages
 from pipelines.box_checks import Kept
 
@@ -178,13 +177,20 @@ def _sizes(members: Sequence[Kept], data: "Data") -> Any:
 
 def anchors(run: "Run", members: Sequence[Kept], count: int) -> dict[str, Any]:
     """The anchors of the chosen count, and how well they and other counts fit: shown, and returned as facts."""
+    import numpy as np
+
     from cnn_keras import anchors
 
     sizes = _sizes(members, run.recipe.data)
-    if not len(sizes):
-        raise Fault("the training split must hold at least one box, got none", code=Fault.DATA)
+    apart = len(np.unique(sizes, axis=0))
+    if apart < count:
+        run.console.print(
+            f"          [yellow]{apart} anchors instead of {count} (data.anchors): the boxes that train are of no more "
+            "sizes in the frame[/]"
+        )
+        count = apart
     table: dict[str, Any] = {}
-    for number in sorted({*COUNTS, count}):
+    for number in sorted({*(number for number in COUNTS if number <= apart), count}):
         found = anchors.found(sizes, number, seed=run.recipe.seed)
         best = anchors.best_overlap(sizes, found)
         fit = {"mean_iou": round(float(best.mean()), 4), "recall": round(float((best >= 0.5).mean()), 4)}

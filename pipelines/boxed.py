@@ -23,6 +23,7 @@ from pipelines.labelled import validation_split as validation_split
 from pipelines.recipe import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
+    from cnn_keras.data import annotations
     from cnn_keras.data.annotations import Item
     from cnn_keras.data.batch import Shape
     from pipelines.stages import Run
@@ -68,7 +69,9 @@ class Proposals(Section):
 class Data(Section):
     """Where the images and their boxes come from, and what shape they are given."""
 
-    source: Literal["coco", "voc", "yolo", "csv", "labelme", "deepforest", "composites", "points", "cards"]
+    source: Literal[
+        "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "deepforest", "composites", "points", "cards"
+    ]
     path: RecipePath | None = None
     images: RecipePath | None = None  # where the images are, if not where the annotations say
     classes: tuple[str, ...] | None = None  # all there are, in this order; else those found
@@ -83,6 +86,7 @@ class Data(Section):
     cards: Cards | None = None
     validation: Fraction = 0.1
     test: Fraction = 0.2
+    crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: not learnt, or one object
     out_of_bounds: Literal["clip", "drop"] = "clip"  # what becomes of a box that sticks out of its image
     max_bad: Fraction = 0.1  # a larger share of unusable images, or of dropped boxes, is refused
     anchors: Positive | None = 9  # how many are found by k-means; null finds none
@@ -92,9 +96,10 @@ class Data(Section):
 def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
-    items, declared = annotated(data, run.recipe.seed)
+    items, declared, notes, _ = annotated(data, run.recipe.seed)
     examined = intake.examine(items, console=run.console)
     kept, boxes = box_checks.checked(items, examined, data)
+    boxes += [intake.Problem(*note) for note in notes]
     problems = [problem for found in examined for problem in found.problems] + intake.duplicates(items, examined)
     intake.report(
         [*problems, *boxes], len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
@@ -102,6 +107,12 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     box_checks.refuse_dropped(items, boxes, data)
     classes = class_names(kept, declared, data)
     splits = _tiled(kept, splits_of(kept, data, run.recipe.seed), data)
+    crowds = box_checks.crowds(kept)
+    if not any(box_records.learnt(one.item.objects) for one in splits.get("train", ())):
+        said = f"; {crowds}" if crowds else ""
+        raise Fault(f"the training split must hold at least one box, got none{said}", code=Fault.DATA)
+    if crowds:
+        run.console.print(f"          [yellow]{crowds}[/]")
     if len(splits["train"]) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
     stages.write_text(folder / "split.csv", _split_csv(splits))
@@ -158,8 +169,8 @@ def files_digest(data: Data) -> str | None:
     roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
     roots |= {data.images} if data.images else set()
     if data.source == "yolo":
-        told = described(data.path / "data.yaml" if data.path.is_dir() else data.path)
-        roots |= {(folder / str(told["path"])).resolve()} if told.get("path") else set()
+        told = described(describing(data.path))
+        roots |= {folder / str(told["path"])} if told.get("path") else set()
     files = sorted({file for root in roots for file in root.rglob("*") if file.is_file()})
     return stages.digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
 
@@ -170,13 +181,13 @@ def shape_of(data: Data) -> "Shape":
     return Shape(data.size, data.channels, data.fit)
 
 
-def annotated(data: Data, seed: int) -> "tuple[list[Item], tuple[str, ...]]":
-    """The items of the recipe's source, unread, and the classes that it declares."""
+def annotated(data: Data, seed: int) -> "annotations.Annotated":
+    """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
     from cnn_keras.data import annotations
 
     given: dict[str, Any] = {"path": data.path, "images": data.images}
     if data.source == "yolo" and data.path is not None:
-        path = data.path / "data.yaml" if data.path.is_dir() else data.path
+        path = describing(data.path)
         given |= {"path": path, "described": described(path)}
     for source, settings, defaults in (
         ("composites", data.composites, Composites),
@@ -186,17 +197,34 @@ def annotated(data: Data, seed: int) -> "tuple[list[Item], tuple[str, ...]]":
             given |= {**(settings or defaults()).model_dump(), "seed": seed}
         elif settings is not None:
             raise Fault(f"data.{source} goes with source: {source}, got source: {data.source}")
-    found = annotations.annotated(data.source, group=data.group, **given)
-    return found.items, found.classes
+    return annotations.annotated(data.source, group=data.group, crowd=data.crowd, **given)
+
+
+def describing(path: Path) -> Path:
+    """The file that describes a YOLO data set: `path`, or that of the folder: data.yaml, obj.data or one of names."""
+    from cnn_keras.data import yolo
+
+    if not path.is_dir():
+        return path
+    there = [
+        inner for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml", "*.data") for inner in path.glob(pattern)
+    ]
+    named = yolo.undescribed(path)
+    return there[0] if there else path / named["names"] if named else path / "data.yaml"
 
 
 def described(path: Path) -> dict[str, Any]:
-    """What a YOLO data.yaml says."""
+    """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
+    from cnn_keras.data import input_file, yolo
     from cnn_keras.data.read import whereabouts
 
-    if not path.is_file():
+    if not input_file.is_regular(path):
         raise Fault(f"data.path must be a YAML file that names the images and classes, got {whereabouts(path)}")
-    found = recipes.parse(path.read_text(encoding="utf-8-sig"), where=str(path))
+    if path.suffix == ".data":
+        return dict(yolo.darknet(path))
+    if path.suffix in (".txt", ".names"):
+        return {yolo.UNSPLIT: ".", "names": path.name}
+    found = recipes.parse(input_file.read_text(path), where=str(path))
     if not isinstance(found, dict):
         raise Fault(f"{path} must hold a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
     return found
@@ -276,7 +304,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     from cnn_keras.data.framing import frame
 
     found: list[dict[str, Any]] = []
-    for item in _unread_tiles(annotated(data, seed)[0], data):
+    for item in _unread_tiles(annotated(data, seed).items, data):
         try:
             image = decode(tf.constant(plain(item.read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):

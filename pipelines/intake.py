@@ -26,6 +26,8 @@ from cnn_keras.fault import Fault
 from pipelines.stages import digest, write_text
 
 if TYPE_CHECKING:
+    from PIL.Image import Transpose
+
     from cnn_keras.data.read import Item
 
 WINDOW = 1024  # items in flight
@@ -72,12 +74,13 @@ class Problem(NamedTuple):
 class Examined(NamedTuple):
     """What reading an item showed: the digest of its pixels – None where it is of no use – and what is odd.
 
-    `size` is the height and width of an image.
+    `size` is the height and width of an image, `turn` what made it upright, where it was not.
     """
 
     digest: str | None
     problems: list[Problem]
     size: tuple[int, int] = (0, 0)
+    turn: "Transpose | None" = None
 
 
 def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
@@ -206,11 +209,11 @@ def said(error: OSError) -> str:
 def _examined(item: "Item") -> Examined:
     import tensorflow as tf
 
-    from cnn_keras.data.encoded import Unreadable, pixels, plain, reason
+    from cnn_keras.data.encoded import Picture, Unreadable, pixels, reason
 
     try:
-        data, notes = plain(item.read())
-        found = pixels(data)
+        picture = Picture(item.read())
+        found = pixels(picture.plain())
     except OSError as error:
         return Examined(None, [Problem("unreadable", item.id, said(error))])
     except Unreadable as error:
@@ -218,4 +221,5 @@ def _examined(item: "Item") -> Examined:
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         return Examined(None, [Problem("undecodable", item.id, reason(error))])
     digest = hashlib.sha256(repr(found.shape).encode() + found.tobytes()).hexdigest()
-    return Examined(digest, [Problem(note, item.id) for note in notes], tuple(found.shape[:2]))
+    notes = [Problem(note, item.id) for note in picture.notes]
+    return Examined(digest, notes, tuple(found.shape[:2]), picture.turn)

@@ -56,6 +56,7 @@ class Data(Section):
     classes: tuple[str, ...] | dict[Number, str] | None = None
     ignore: Annotated[int, Field(ge=0)] | None = 255  # the number in a mask that means that nobody knows
     headers: Literal["trust", "picture"] | None = None  # of NIfTI masks that lie elsewhere than their volumes
+    crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: nobody knows, or one object
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     # What the network sees at once: height, width; of volumes depth, height, width.
     size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
@@ -105,7 +106,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     if not kept:
         tell(problems)  # refuses
     numbers, strange = numbering.numbered(found, kept, data)
-    problems += strange
+    problems += [*strange, *(intake.Problem(*note) for note in found.notes)]
     tell(problems)
     numbering.refuse_unknown(kept, numbers, data)
     splits = _splits(kept, numbers, data, run.recipe.seed)
@@ -168,7 +169,7 @@ def labelled(data: Data, seed: int) -> "LabelMaps":
     if data.classes and not painted and data.source != "folder":
         raise Fault(f"data.classes goes with masks in a folder or painted things, got source: {data.source}")
     if painted:
-        given["classes"] = tuple(data.classes or ())
+        given |= {"classes": tuple(data.classes or ()), "crowd": data.crowd}
     return label_maps.labelled(data.source, axes=data.axes, group=data.group, **given)
 
 

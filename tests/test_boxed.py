@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
 
@@ -71,7 +72,8 @@ def test_what_is_prepared_is_counted_recorded_and_drawn(whole):
     assert json.loads((folder / "data.json").read_text()) == facts
     for name in ("contact_sheet.png", "class_balance.png", "box_sizes.png", "truth-test.json", "truth-validation.json"):
         assert (folder / name).stat().st_size > 0
-    assert "2 anchors: mean IoU 1.000, recall at 0.5 1.000  ← data.anchors" in said
+    assert "1 anchors: mean IoU 1.000, recall at 0.5 1.000  ← data.anchors" in said
+    assert "1 anchors instead of 2 (data.anchors): the boxes that train are of no more sizes" in said
     rows = listed(folder / "split.csv")
     assert len(rows) == 20
     assert {(row["height"], row["width"], row["boxes"]) for row in rows} == {("40", "60", "1")}
@@ -257,3 +259,99 @@ def test_composites_go_through_whole(tmp_path):
     for one in sheet:  # a square picture in a frame of 48×64 has black bars left and right
         assert one["boxes"][one["boxes"][:, 2] > 0, 0].min() >= 8 / 64
     assert annotations.SOURCES["composites"] == "composites"
+
+
+def sideways(orientation, height=40, width=60):
+    out, exif = io.BytesIO(), Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(np.random.default_rng(orientation).integers(0, 255, (height, width, 3), np.uint8)).save(
+        out, "JPEG", exif=exif
+    )
+    return out.getvalue()
+
+
+def stated(folder, sizes, orientations=None):
+    """COCO's JSON of a box (6, 4, 30, 24) in each picture, stored as 40 × 60, with the size that is stated of it."""
+    folder.mkdir()
+    images, rows = [], []
+    for number, (height, width) in enumerate(sizes, 1):
+        orientation = (orientations or {}).get(number)
+        data = sideways(orientation) if orientation else picture(number)
+        (folder / f"{number}.png").write_bytes(data)
+        images.append({"id": number, "file_name": f"{number}.png", "height": height, "width": width})
+        rows.append({"id": number, "image_id": number, "category_id": 1, "bbox": [6, 4, 24, 20]})
+    document = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
+    (folder / "a.json").write_text(json.dumps(document))
+    return folder / "a.json"
+
+
+def test_boxes_of_the_image_as_it_is_stored_are_turned_with_it(tmp_path):
+    # Stored as 40 × 60 and stated so; number 3 stands on its head, which its size does not show.
+    path = stated(tmp_path / "source", [(40, 60)] * 20, {1: 6, 2: 8, 3: 3})
+    facts, said = prepared(tmp_path, source="coco", path=path, anchors=1, validation=0, test=0)
+    assert facts["problems"] == {"exif-rotated": 3, "boxes of the unrotated image": 3}
+    assert "boxes turned" in said
+    boxes = {
+        example["id"].numpy().decode(): example["boxes"][0].numpy()
+        for example in records.read(tmp_path / "prepare", "train", features=records.boxed(facts["most_boxes"]))
+    }
+    np.testing.assert_allclose(boxes["1.png"] * (40, 60, 40, 60), (16, 6, 36, 30), atol=1e-4)
+    np.testing.assert_allclose(boxes["2.png"] * (40, 60, 40, 60), (4, 30, 24, 54), atol=1e-4)
+    np.testing.assert_allclose(boxes["3.png"] * (60, 40, 60, 40), (30, 16, 54, 36), atol=1e-4)
+    np.testing.assert_allclose(boxes["4.png"] * (60, 40, 60, 40), (6, 4, 30, 24), atol=1e-4)
+
+
+def test_boxes_of_the_upright_image_stay(tmp_path):
+    path = stated(tmp_path / "source", [(60, 40), *[(40, 60)] * 19], {1: 6, 2: 3})
+    facts, _ = prepared(tmp_path, source="coco", path=path, anchors=1, validation=0, test=0)
+    assert facts["problems"] == {"exif-rotated": 2}
+
+
+@pytest.mark.parametrize("orientation", [None, 6])
+def test_images_of_another_size_than_stated_count_as_unusable(tmp_path, orientation):
+    sizes = [(30, 30)] * 3 + [(40, 60)] * 17
+    path = stated(tmp_path / "source", sizes, {1: orientation} if orientation else None)
+    with pytest.raises(Fault, match=r"10% and 3 of 20 unusable \(15%\)") as caught:
+        prepared(tmp_path / "a", source="coco", path=path, anchors=1)
+    assert caught.value.code == Fault.DATA
+    facts, _ = prepared(tmp_path / "b", source="coco", path=path, anchors=1, max_bad=0.2)
+    assert facts["problems"]["size differs"] == 3
+
+
+def test_images_without_annotation_count_as_unusable(tmp_path):
+    folder = tmp_path / "source"
+    for number in range(20):
+        (folder / "images").mkdir(parents=True, exist_ok=True)
+        (folder / "labels").mkdir(exist_ok=True)
+        (folder / "images" / f"{number}.png").write_bytes(picture(number))
+        if number > 2:
+            (folder / "labels" / f"{number}.txt").write_text("0 .5 .5 .5 .5\n")
+    (folder / "data.yaml").write_text("train: images\nnames: [cat]\n")
+    with pytest.raises(Fault, match=r"3 of 20 unusable \(15%\)"):
+        prepared(tmp_path / "a", source="yolo", path=folder, anchors=1)
+    facts, _ = prepared(tmp_path / "b", source="yolo", path=folder, anchors=1, max_bad=0.15)
+    assert sum(facts["background"].values()) == facts["problems"]["without annotation"] == 3
+
+
+def crowded(folder, count, marked):
+    rows = [(f"{number}.png", 6, 4, 30, 24, "cat", "", "", "", number < marked or "") for number in range(count)]
+    return table(folder, rows, {f"{number}.png": picture(number) for number in range(count)})
+
+
+def test_crowds_are_reported_and_objects_where_the_recipe_says_so(tmp_path):
+    path = crowded(tmp_path / "source", 20, 4)
+    facts, said = prepared(tmp_path / "a", source="csv", path=path, anchors=1)
+    assert facts["problems"] == {"crowd": 4}
+    assert sum(facts["boxes"].values()) == 16
+    assert "data.crowd" not in said
+    facts, _ = prepared(tmp_path / "b", source="csv", path=path, anchors=1, crowd="object")
+    assert facts["problems"] == {}
+    assert sum(facts["boxes"].values()) == 20
+
+
+def test_where_most_objects_are_crowds_the_message_says_why(tmp_path):
+    _, said = prepared(tmp_path / "a", source="csv", path=crowded(tmp_path / "some", 20, 15), anchors=1)
+    assert "15 of 20 objects are marked as crowds" in said
+    assert "data.crowd=object" in said
+    with pytest.raises(Fault, match=r"at least one box, got none; 20 of 20 objects.*data\.crowd=object"):
+        prepared(tmp_path / "b", source="csv", path=crowded(tmp_path / "all", 20, 20), anchors=1)

@@ -150,12 +150,15 @@ def test_things_are_painted_the_large_first_and_what_is_not_known_is_left_open()
         Object((0, 0, 10, 1), "dog", crowd=True, mask=runs(crowd)),
         Object((0, 8, 3, 10), "cat"),  # a box, which the dog partly covers
         Object((0, 0, 2, 2), "cow", mask=square),
-        Object((5, 5, 9, 9), "cat", mask=((1.0, 2.0, 3.0),)),
+        Object((5, 5, 9, 9), "cat", mask=masks.checked([[1.0, 2.0, 3.0]])),
     )
     found = label_maps.painted(Annotated([Item("a.png", bytes, objects)], ("dog", "cat", "cow")), ("cat", "dog"))
     (item,) = found.items
     assert found.names == {0: "background", 1: "cat", 2: "dog"}
-    assert sorted(item.troubles) == [("box without a mask", "cat"), ("malformed mask", "cat"), ("unknown class", "cow")]
+    assert sorted(item.troubles) == [
+        ("box without a mask", "cat"), ("crowd", "dog: nobody knows what is where it is"), ("malformed mask", "cat"),
+        ("unknown class", "cow"),
+    ]  # fmt: skip
     mask = item.mask((10, 10))
     expected = np.zeros((10, 10), int)
     expected[8:10, 0:3] = UNKNOWN

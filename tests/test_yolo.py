@@ -245,11 +245,27 @@ def learnt(found, boxes, labels):
 
 
 @pytest.mark.parametrize(
+    ("count", "shares"),
+    [
+        (1, [[0], [0], [0]]), (2, [[0], [0], [1]]), (3, [[0], [1], [2]]), (4, [[0, 1], [1, 2], [2, 3]]),
+        (6, [[0, 1], [2, 3], [4, 5]]),
+    ],
+)  # fmt: skip
+def test_every_scale_has_as_many_anchors_and_neighbours_share_what_is_too_few(count, shares):
+    given = [(0.1 * (number + 1), 0.05) for number in range(count)]
+    model = models.build("yolo.yolov3", input_shape=(64, 64, 3), classes=2, anchors=given)
+    found = {layer.stride: layer.anchors for layer in model.layers if hasattr(layer, "anchors")}
+    expected = {8 * 2**scale: [given[place] for place in places] for scale, places in enumerate(shares)}
+    for stride, anchors in expected.items():
+        np.testing.assert_allclose(np.array(found[stride]), anchors, rtol=1e-6)
+
+
+@pytest.mark.parametrize(
     ("builder", "arguments", "message"),
     [
         ("yolo_small", {"input_shape": (100, 64, 3)}, "multiples of 32, got 100×64"),
         ("yolo_small", {"objective": "huber"}, "objective must be one of squared, ciou, focal, got 'huber'"),
-        ("yolo_small", {"anchors": [(0.1, 0.1)] * 3}, "the same number for each of 2 scales"),
+        ("yolo_small", {"anchors": []}, "one or more"),
         ("yolo_small", {"anchors": [(0.1, 0.0)] * 2}, "above 0"),
         ("yolo", {"backbone": "lenet.lenet5_modern", "input_shape": (64, 64, 3)}, "must have a map of stride"),
     ],

@@ -6,18 +6,20 @@ this folder. Paths are relative to the file that names them. What annotations sa
 troubles, grouped and told when the data is prepared; nothing is mended here.
 """
 
-import json
+import contextlib
+import io
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, NoReturn
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from cnn_keras.data import read
+from cnn_keras.data import input_file, read
+from cnn_keras.data.encoded import BROKEN
 from cnn_keras.data.read import SPLITS
 from cnn_keras.data.read import split_in as split_in
 from cnn_keras.fault import Fault
@@ -28,11 +30,13 @@ SOURCES = {  # of annotated pictures: a function `read` in each file
     "yolo": "yolo",
     "csv": "box_table",
     "labelme": "labelme",
+    "labelstudio": "label_studio",
     "deepforest": "deepforest",
     "composites": "composites",
     "points": "points",
     "cards": "cards",
 }
+DROPPED = "box dropped"  # what becomes of an object that is of no use
 FORMATS = ("coco", "voc", "yolo", "csv", "labelme")  # those that can be written, too
 
 
@@ -52,7 +56,7 @@ class Object(NamedTuple):
     name: str  # of its class
     difficult: bool = False  # hard to see even for a person; measured apart
     crowd: bool = False  # many in one box; neither learnt nor counted as a miss
-    mask: Any = None  # polygons, a tuple of (x, y, x, y, …) in pixels; or COCO's run lengths, see `masks`
+    mask: Any = None  # polygons, a tuple of (x, y, x, y, …) in pixels; COCO's run lengths; or `masks.Malformed`
     landmarks: tuple[Landmark, ...] = ()  # in one order for all things of a source
 
 
@@ -66,6 +70,7 @@ class Item(NamedTuple):
     group: str | None = None  # items of one group (a scene, a flight) stay in one split
     size: tuple[int, int] | None = None  # height and width that the annotations state
     troubles: tuple[tuple[str, str], ...] = ()  # kind and detail of what the annotations say wrongly
+    file: Path | None = None  # of the picture, where it is one
 
     @property
     def label(self) -> str:
@@ -73,18 +78,34 @@ class Item(NamedTuple):
         return repr(sorted((found.name, found.box) for found in self.objects))
 
 
+class Note(NamedTuple):
+    """What is odd about a source as a whole, told once."""
+
+    kind: str
+    id: str  # the file that says so
+    detail: str
+    taken: str  # what was done
+
+
 class Annotated(NamedTuple):
-    """What a source holds: its items, and the classes it declares, in its order; () where it declares none."""
+    """What a source holds.
+
+    classes: those it declares, in its order; () where it declares none. roots: the folders that its pictures belong
+    in; one elsewhere is named by an absolute path, by ".." or by a link, and is none of the data set's own.
+    """
 
     items: list[Item]
     classes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
+    roots: tuple[Path, ...] = ()
 
 
-def annotated(source: str, *, group: str | None = None, **arguments) -> Annotated:
-    """What `source` holds: coco, voc, yolo, csv, labelme, deepforest or composites.
+def annotated(source: str, *, group: str | None = None, crowd: str = "ignore", **arguments) -> Annotated:
+    """What `source` holds, one of SOURCES.
 
     Args:
         group: a regular expression searched in each id; its first parenthesis names the item's group.
+        crowd: "object" takes what is marked as many in one as one object, "ignore" leaves the mark.
         arguments: of the source's `read`; those that are None are left out.
 
     Raises:
@@ -93,13 +114,17 @@ def annotated(source: str, *, group: str | None = None, **arguments) -> Annotate
     if source not in SOURCES:
         raise Fault(f"data.source must be one of {', '.join(SOURCES)}, got {source!r}")
     module = import_module(f"cnn_keras.data.{SOURCES[source]}")
-    items, classes = read.called(module.read, source, arguments)
-    twice = [name for name, count in Counter(item.id for item in items).items() if count > 1]
+    found = read.called(module.read, source, arguments)
+    twice = [name for name, count in Counter(item.id for item in found.items).items() if count > 1]
     if twice:
         raise Fault(f"{source} must list every picture once, got {twice[0]} more than once", code=Fault.DATA)
     if group is not None:
-        items = [item._replace(group=read.group_in(group, item.id)) for item in items]
-    return Annotated(items, classes)
+        found = found._replace(items=[one._replace(group=read.group_in(group, one.id)) for one in found.items])
+    return found if crowd == "ignore" else found._replace(items=[_single(item) for item in found.items])
+
+
+def _single(item: Item) -> Item:
+    return item._replace(objects=tuple(one._replace(crowd=False) for one in item.objects))
 
 
 def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
@@ -117,25 +142,52 @@ def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequenc
 
 def picture(path: Path) -> Callable[[], bytes]:
     """What reads a picture's file: where there is none, it says so, as one thing wrong among others."""
-    return path.read_bytes if path.is_file() else partial(read.refuse, "missing image", f"{path} is not there")
+    if input_file.is_regular(path):
+        return partial(input_file.read_bytes, path)
+    name = read.printable(path)
+    with contextlib.suppress(ValueError):  # of a name that holds a NUL
+        if os.path.lexists(path):
+            return partial(read.refuse, "unreadable", f"{name} is no regular file that can be read")
+    return partial(read.refuse, "missing image", f"{name} is not there")
 
 
-def check_pictures(paths: Sequence[Path], where: Path) -> None:
+def reason_of(item: Item) -> tuple[str, str]:
+    """The kind and detail of why an item cannot be read, where its source knows; ("", "") else."""
+    kind, detail = item.read.args if getattr(item.read, "func", None) is read.refuse else ("", "")
+    return kind, detail
+
+
+def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> None:
     """Raise a Fault if there are no pictures named, or none of those named exists: the folder is wrong, not a file."""
+    paths = list(found)
     if not paths:
         raise Fault(f"{where} must name at least one picture, got none", code=Fault.DATA)
-    if not any(path.is_file() for path in paths):
+    if not any(path is not None and input_file.is_regular(path) for path in paths):
         raise Fault(
-            f"{where} must name pictures that are there, relative to itself, got {read.whereabouts(paths[0])}; "
-            "put them there, or say where they are with data.images",
+            f"{where} must name pictures that are there, relative to itself, got "
+            f"{read.whereabouts(where.parent / example)}; put them there, or say where they are with data.images",
             code=Fault.DATA,
         )
 
 
+def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
+    """Every file below a folder with one of the suffixes, in order; what is hidden is not looked at."""
+    wanted, found = tuple(suffixes), []
+    for place, folders, names in os.walk(folder, onerror=_unlistable):
+        folders[:] = sorted(name for name in folders if not name.startswith(read.HIDDEN))
+        found += [
+            Path(place, name) for name in names if name.lower().endswith(wanted) and not name.startswith(read.HIDDEN)
+        ]
+    return sorted(file for file in found if not file.is_dir())
+
+
 def pictures_below(folder: Path) -> list[Path]:
     """Every file below a folder whose suffix is a picture's, in order."""
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in read.IMAGE_SUFFIXES)
-    return [path for path in found if path.is_file() and not path.name.startswith(read.HIDDEN)]
+    return files_below(folder, read.IMAGE_SUFFIXES)
+
+
+def _unlistable(error: OSError) -> NoReturn:
+    raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)
 
 
 def plainly(path: Path) -> Path:
@@ -149,37 +201,67 @@ def below(root: Path, path: Path) -> str:
     return read.printable(inner.relative_to(folder) if inner.is_relative_to(folder) else inner.name)
 
 
-def extent(path: Path) -> tuple[int, int] | None:
-    """Height and width of a picture's file as a person sees it, from its header; None where it has none."""
+def extent(file: Path | io.BytesIO) -> tuple[int, int] | None:
+    """Height and width of a picture as a person sees it, from its header; None where it has none."""
     try:
-        with Image.open(path, formats=("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")) as image:
+        if isinstance(file, Path):
+            input_file.check_regular(file)
+        with Image.open(file, formats=("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")) as image:
             width, height = image.size
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError, UnidentifiedImageError):
+    except BROKEN:
         return None
     return (width, height) if turned else (height, width)
 
 
 def document(path: Path) -> dict:
     """The mapping that a JSON file holds, or a Fault that names what is there instead."""
-    if not path.is_file():
+    if not input_file.is_regular(path):
         raise Fault(f"data.path must be a JSON file, got {read.whereabouts(path)}")
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise Fault(f"{path} must be JSON in UTF-8: {error}", code=Fault.DATA) from None
+    found = input_file.read_json(path)
     if not isinstance(found, dict):
-        raise Fault(f"{path} must hold a mapping, got {type(found).__name__}", code=Fault.DATA)
+        raise Fault(f"{path} must hold a mapping, got {type(found).__name__}{tool_of(found)}", code=Fault.DATA)
     return found
 
 
-def numbers(values: Sequence[Any]) -> tuple[float, ...] | None:
+def tool_of(found: Any) -> str:
+    """Whose format a JSON value is in, and what to do with it, to go behind a message; "" where it looks like none."""
+    first = next(iter(found), None) if isinstance(found, list) else found
+    if not isinstance(first, dict):
+        return ""
+    values = [value for value in first.values() if isinstance(value, dict)]
+    known = (
+        ("Label Studio's", {"data", "annotations"} <= first.keys() or {"data", "completions"} <= first.keys(),
+         "read it with source labelstudio"),
+        ("CreateML's", isinstance(found, list) and {"image", "annotations"} <= first.keys(),
+         "export COCO's JSON (source coco) instead"),
+        ("Label Studio's JSON-MIN", isinstance(found, list) and any(key in first for key in ("lead_time", "annotator")),
+         "export its JSON instead and read it with source labelstudio"),
+        ("VIA's", "_via_img_metadata" in first or any({"filename", "regions"} <= value.keys() for value in values),
+         "in VIA choose Annotation, Export annotations (COCO format), and read that with source coco"),
+        ("Supervisely's", {"objects", "size"} <= first.keys() or {"classes", "projectType"} <= first.keys(),
+         "in Supervisely run “Export to COCO” (source coco) or “Export to Pascal VOC” (source voc)"),
+        ("Datumaro's", {"items", "categories"} <= first.keys(),
+         "run `datum convert -f coco` and read that with source coco"),
+        ("LabelMe's", {"shapes", "imagePath"} <= first.keys(), "give its folder and read it with source labelme"),
+        ("COCO's", {"images", "annotations", "categories"} <= first.keys(), "read it with source coco"),
+    )  # fmt: skip
+    return next((f"; it looks like {tool}: {remedy}" for tool, fits, remedy in known if fits), "")
+
+
+def numbers(values: Any) -> tuple[float, ...] | None:
     """Finite numbers, or None where one is none."""
     try:
         found = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
     return found if all(abs(number) < 1e12 for number in found) else None
+
+
+def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+    """Height and width that annotations state; None where they are not stated or are none."""
+    stated = numbers([height, width])
+    return (int(stated[0]), int(stated[1])) if stated and min(stated) >= 1 else None
 
 
 def around(points: Sequence[float]) -> tuple[float, float, float, float]:
@@ -200,18 +282,22 @@ def save(item: Item, path: Path) -> tuple[int, int]:
     """Write an item's picture as it is; return its height and width.
 
     Raises:
-        Fault: a picture that cannot be read, or whose name is another one's.
+        Fault: a picture that cannot be read or written, or whose name is another one's.
     """
-    if path.exists():
-        raise Fault(f"pictures must have names that differ, got {path.name} twice; one of them is {item.id}")
-    path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        path.write_bytes(item.read())
+        data = item.read()
     except (OSError, ValueError) as error:  # Unreadable is a ValueError
         raise Fault(f"{item.id} must be a picture that can be read: {error}", code=Fault.DATA) from error
-    size = extent(path)
+    size = extent(io.BytesIO(data))
     if size is None:
         raise Fault(f"{item.id} must be a picture that can be read: it has no header of one", code=Fault.DATA)
+    try:
+        if path.exists():
+            raise Fault(f"pictures must have names that differ, got {path.name} twice; one of them is {item.id}")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    except OSError as error:
+        raise Fault(f"--out must be a folder that can be written: {error.strerror} at {error.filename}") from None
     return size
 
 

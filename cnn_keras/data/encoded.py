@@ -118,6 +118,7 @@ class Picture:
     Attributes:
         area: how many pixels it has.
         notes: what `plain` notes.
+        turn: what makes the picture upright, None where it is.
         ready: whether `plain` gives the file as it is, at once.
     """
 
@@ -134,13 +135,12 @@ class Picture:
             _check_tiff(image, tiff)
         exif, xmp = self._header[2:] if self._header else (image.info.get("exif", b""), image.info.get("xmp", b""))
         if is_tiff:  # Pillow turns it when it decodes it
-            self._turn, turned = None, image.tag_v2.get(ORIENTATION, 1) in UPRIGHT
+            self.turn, self._turn = UPRIGHT.get(image.tag_v2.get(ORIENTATION, 1)), None
         else:
-            self._turn = UPRIGHT.get(image_headers.orientation(exif.removeprefix(b"Exif\0\0"), xmp))
-            turned = self._turn is not None
+            self.turn = self._turn = UPRIGHT.get(image_headers.orientation(exif.removeprefix(b"Exif\0\0"), xmp))
         notes = {
             "animated": _is_animated(image),
-            "exif-rotated": turned,
+            "exif-rotated": self.turn is not None,
             "cmyk": image.mode == "CMYK",
             "palette": image.mode == "P" and image.format == "PNG",
             "16-bit": (image.format == "PNG" and data[24] == 16) or (is_tiff and image.mode.startswith("I")),

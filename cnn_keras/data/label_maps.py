@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_keras.data import annotations, masks, read
+from cnn_keras.data import annotations, masks, read, upright
 from cnn_keras.data.annotations import Object
-from cnn_keras.data.encoded import Unreadable
+from cnn_keras.data.encoded import Picture, Unreadable
 from cnn_keras.fault import Fault
 
 PICTURES = {  # a function `read` in each file; the others' objects are painted
@@ -62,13 +62,14 @@ class LabelMaps(NamedTuple):
 
     names: of the classes by their numbers in the masks, in the order of the classes; empty where it does not say.
     ignored: numbers that mean that nobody knows. assumed: whether the names are those of a published data set that the
-    masks look like: only those that are found in them are classes.
+    masks look like: only those that are found in them are classes. notes: what is odd about the source as a whole.
     """
 
     items: list[Item]
     names: dict[int, str] = {}  # noqa: RUF012  # nothing writes to it
     ignored: tuple[int, ...] = ()
     assumed: bool = False
+    notes: tuple[annotations.Note, ...] = ()
 
 
 def labelled(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):
@@ -109,25 +110,29 @@ def painted(annotated: annotations.Annotated, classes: Sequence[str] = ()) -> La
     meant = {**numbers, BACKGROUND: 0, **UNTOLD}
     items = []
     for item in annotated.items:
-        objects = [one if _is_mask(one.mask) else one._replace(mask=None) for one in item.objects]
+        objects = [one._replace(mask=None) if isinstance(one.mask, masks.Malformed) else one for one in item.objects]
         troubles = list(item.troubles)
         for given, one in zip(item.objects, objects, strict=True):
             if one.name not in meant:
                 troubles.append(("unknown class", one.name))
-            elif one.mask is None and not one.crowd:
+            elif one.crowd:
+                troubles.append(("crowd", f"{one.name}: nobody knows what is where it is"))
+            elif one.mask is None:
                 troubles.append(("box without a mask" if given.mask is None else "malformed mask", one.name))
-        mask = partial(_paint, [one for one in objects if one.name in meant], meant)
+        mask = partial(_painted, item, [one for one in objects if one.name in meant], meant)
         items.append(Item(item.id, item.read, mask, item.split, item.group, tuple(troubles), item.label))
-    return LabelMaps(items, {0: BACKGROUND, **{number: name for name, number in numbers.items()}})
+    names = {0: BACKGROUND, **{number: name for name, number in numbers.items()}}
+    return LabelMaps(items, names, notes=annotated.notes)
 
 
-def _is_mask(mask: Any) -> bool:
-    """Whether it is run lengths, or polygons of at least three points each."""
-    if isinstance(mask, dict):
-        return "size" in mask and "counts" in mask
-    return bool(mask) and all(
-        len(points) >= 6 and annotations.numbers(points) and not len(points) % 2 for points in mask
-    )
+def _painted(item: annotations.Item, objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
+    """The mask of a picture of a size; where the annotations are of the picture as it is stored, turned as it is."""
+    if item.size is not None and tuple(item.size) != tuple(size):
+        turn = Picture(item.read()).turn
+        if turn is None or tuple(item.size) != tuple(size)[::-1]:
+            check_size(item.size, size)
+        objects = [upright.turned(one, turn, item.size) for one in objects]
+    return _paint(objects, numbers, size)
 
 
 def _paint(objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:

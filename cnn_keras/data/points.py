@@ -7,11 +7,15 @@ hidden; one whose cells are empty is not visible either. A row with a path and n
 """
 
 import csv
+import io
+from itertools import zip_longest
 from pathlib import Path
 
-from cnn_keras.data import annotations
+from cnn_keras.data import annotations, picture_paths
 from cnn_keras.data.annotations import Annotated, Item, Landmark, Object
-from cnn_keras.data.read import SPLITS, printable, whereabouts
+from cnn_keras.data.input_file import is_regular, read_text
+from cnn_keras.data.picture_paths import Places
+from cnn_keras.data.read import SPLITS, whereabouts
 from cnn_keras.fault import Fault
 
 BOX = ("left", "top", "right", "bottom")
@@ -24,30 +28,38 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     Raises:
         Fault: no such file, no landmark in its header, or a picture listed twice.
     """
-    if not path.is_file():
+    if not is_regular(path):
         raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file, restval="")
-            columns = [name.strip() for name in reader.fieldnames or []]
-            reader.fieldnames = columns
-            rows = [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
-    except (UnicodeDecodeError, csv.Error) as error:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        columns = [name.strip() for name in next(reader, [])]
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
         raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
+    rows = [(line, dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))) for line, cells in found]
     names = [name.removesuffix("_x") for name in columns if name.endswith("_x") and f"{name[:-2]}_y" in columns]
     if "path" not in columns or not names:
         found = ", ".join(columns) or "nothing"
         raise Fault(f"{path} must have the columns path, NAME_x and NAME_y, got {found}", code=Fault.DATA)
     rows = [(line, row) for line, row in rows if row["path"]]
     root = images or path.parent
-    annotations.check_pictures([root / row["path"] for _, row in rows], path)
-    return Annotated([_item(path, root, line, row, names) for line, row in rows])
+    places = Places([root])
+    there = places.files(row["path"] for _, row in rows)
+    annotations.check_pictures(there.values(), path, next(iter(there), ""))
+    ids = picture_paths.ids(root, there)
+    items = [
+        _item(path, there[row["path"]] or root / row["path"], ids[row["path"]], line, row, names) for line, row in rows
+    ]
+    return Annotated(items, notes=places.notes(path), roots=(path.parent, root))
 
 
-def _item(path: Path, root: Path, line: int, row: dict[str, str], names: list[str]) -> Item:
+def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], names: list[str]) -> Item:
     split = row.get("split", "").lower()
     if split not in ("", *SPLITS):
-        raise Fault(f"{path}, line {line}: split must be one of {', '.join(sorted(SPLITS))}, got {row['split']}")
+        raise Fault(
+            f"{path}, line {line}: split must be one of {', '.join(sorted(SPLITS))}, got {row['split']}",
+            code=Fault.DATA,
+        )
     objects, troubles = (), ()
     cells = [row.get(f"{name}_{axis}", "") for name in names for axis in ("x", "y")]
     if any(cells) or any(row.get(edge) for edge in BOX):
@@ -55,12 +67,13 @@ def _item(path: Path, root: Path, line: int, row: dict[str, str], names: list[st
         objects = (found,) if found else ()
         troubles = () if found else (("malformed annotation", f"line {line}: {', '.join(filter(None, cells))}"),)
     return Item(
-        printable(row["path"]),
-        annotations.picture(root / row["path"]),
+        name,
+        annotations.picture(file),
         objects,
         SPLITS.get(split),
         row.get("group") or None,
         troubles=troubles,
+        file=file,
     )
 
 

@@ -444,8 +444,12 @@ def refuse(kind: str, reason: str) -> NoReturn:
 
 
 def printable(path: Path | str) -> str:
-    """A path with `/` and, where a name is not UTF-8, escapes: it goes into CSV files and records."""
-    return os.fsencode(Path(path).as_posix()).decode("utf-8", "backslashreplace")
+    """A path with `/` and, where a name is not UTF-8 or holds a NUL, escapes: it goes into CSV files and records."""
+    name = Path(path).as_posix().replace("\0", "\\0")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON may hold
+        return name.encode("utf-8", "backslashreplace").decode()
 
 
 def whereabouts(path: Path, most: int = 8) -> str:

@@ -4,19 +4,23 @@ Everingham et al., "The Pascal visual object classes challenge", 2010. A box fro
 and is 0 to 10 here. `difficult` is kept.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import partial
 from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
-from cnn_keras.data import annotations
+from cnn_keras.data import annotations, split_lists
 from cnn_keras.data.annotations import Annotated, Item, Object
-from cnn_keras.data.read import SPLITS, refuse, whereabouts
+from cnn_keras.data.input_file import TEXT_LIMIT, is_regular, read_bytes
+from cnn_keras.data.picture_paths import Places
+from cnn_keras.data.read import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
 from cnn_keras.fault import Fault
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".JPG", ".JPEG", ".PNG", ".bmp", ".gif", ".webp")
-FOLDERS = ("", "JPEGImages", "images", "../JPEGImages", "../images")  # where pictures are, seen from an XML file
+PICTURES = ("JPEGImages", "images")  # folders, in any capitals
+ANNOTATIONS = "annotations"
+LISTS = "ImageSets/Main"
 
 
 def read(path: Path, images: Path | None = None) -> Annotated:
@@ -27,22 +31,31 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     """
     if not path.is_dir():
         raise Fault(f"data.path must be a folder of XML files, got {whereabouts(path)}")
-    files = sorted(file for file in path.rglob("*.xml") if not file.name.startswith("."))
+    files = annotations.files_below(path, [".xml"])
     if not files:
         raise Fault(f"data.path must hold XML files, got {whereabouts(path)}", code=Fault.DATA)
-    folders = [images] if images else None
-    found = [_one(path, file, folders) for file in files]
-    annotations.check_pictures([file for file, _ in found if file], path)
-    items = [item for _, item in found]
-    used = {file for file, _ in found if file}
-    places = [images] if images else sorted({file.parent for file, _ in found if file and file.is_file()})
-    for file in (file for place in places for file in annotations.pictures_below(place)):
+    places = Places([])
+    found = {file: _one(path, file, [images] if images else _roots(places, file), places) for file in files}
+    annotations.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
+    used = {annotations.plainly(item.file) for item in found.values() if item.file}
+    names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
+    items = list(found.values())
+    folders = [images] if images else sorted({item.file.parent for item in items if item.file})
+    for file in (file for place in folders for file in annotations.pictures_below(place)):
         if annotations.plainly(file) not in used:
             used.add(annotations.plainly(file))
             trouble = ("without annotation", "no XML file names it")
-            items.append(Item(_id(path, file), annotations.picture(file), troubles=(trouble,)))
-    splits = _splits(path)
-    return Annotated([item._replace(split=_split(item.id, splits)) for item in items])
+            items.append(Item(_id(path, file), annotations.picture(file), troubles=(trouble,), file=file))
+            names.setdefault(items[-1].id, [_bare(items[-1].id)])
+    above = [path.parent] if path.name.lower() == ANNOTATIONS else []
+    lists = [place for root in (path, *above) if (place := places.within(root, LISTS))]
+    said = split_lists.read(lists, names)
+    items = [_in_split(item, said) for item in items]
+    for file, name in said.strangers:
+        reason = f"{file.name} lists it, but no picture is called so"
+        items.append(Item(f"{file.name}: {name}", partial(refuse, "missing image", reason)))
+    roots = (path, *_roots(places, path / "any.xml"), *([images] if images else []))
+    return Annotated(items, notes=places.notes(path), roots=roots)
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
@@ -81,54 +94,71 @@ def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object],
     return found, troubles
 
 
-def _one(path: Path, file: Path, folders: Sequence[Path] | None) -> tuple[Path | None, Item]:
+def _one(path: Path, file: Path, roots: Sequence[Path], places: Places) -> Item:
+    """The picture of an XML file; a broken file is that of the picture of its name, which is not background then."""
     try:
-        root = ElementTree.parse(file).getroot()
-    except (ElementTree.ParseError, UnicodeDecodeError, LookupError) as error:
-        return None, Item(_id(path, file), partial(refuse, "broken annotation", str(error)))
-    image = _picture(file, (root.findtext("filename") or "").strip(), folders)
+        root = _parsed(file)
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        image = _picture(file, "", roots, places)
+        return Item(_id(path, file), partial(refuse, "broken annotation", f"{file.name}: {said}"), file=image)
+    name = (root.findtext("filename") or "").strip()
+    image = _picture(file, name, roots, places)
     found, troubles = objects(root)
-    stated = annotations.numbers([root.findtext("size/height"), root.findtext("size/width")])
-    size = (int(stated[0]), int(stated[1])) if stated and all(stated) else None
-    item = Item(_id(path, image), annotations.picture(image), tuple(found), size=size, troubles=tuple(troubles))
-    return image, item
+    size = annotations.size_of(root.findtext("size/height"), root.findtext("size/width"))
+    place = image or roots[0] / (name.replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg")
+    read = annotations.picture(place)
+    return Item(_id(path, place), read, tuple(found), size=size, troubles=tuple(troubles), file=image)
 
 
-def _picture(file: Path, name: str, folders: Sequence[Path] | None) -> Path:
-    """Where the picture of an XML file is: by the name in it, or else by its own name, in the usual folders."""
-    base = next((part for part in (file, *file.parents) if part.name == "Annotations"), file.parent)
-    inner = file.parent.relative_to(base) if base != file else Path()
-    roots = folders or [
-        *(file.parent / name for name in FOLDERS),
-        *(base.parent / place / inner for place in FOLDERS[1:3]),
-    ]
-    stated = name.replace("\\", "/").rpartition("/")[2]
-    options = [stated] if stated else []
-    options += [f"{file.stem}{suffix}" for suffix in SUFFIXES]
-    found = (root / option for option in options for root in roots if (root / option).is_file())
-    return annotations.plainly(next(found, roots[0] / options[0]))
+def _parsed(file: Path) -> ElementTree.Element:
+    """The root of an XML file, decoded by its byte-order mark or by what it declares."""
+    data = read_bytes(file, limit=TEXT_LIMIT)
+    try:
+        return ElementTree.fromstring(data)
+    except (ValueError, LookupError):  # an encoding of several bytes a letter, which the parser does not know
+        declared = re.match(rb"\s*<\?xml[^>]*?encoding=[\"']([\w.-]+)[\"'][^>]*\?>", data)
+        if declared is None:
+            raise
+        return ElementTree.fromstring(data[declared.end() :].decode(declared.group(1).decode()))
+
+
+def _roots(places: Places, file: Path) -> list[Path]:
+    """The folders where the picture of an XML file may be."""
+    base = next((one for one in file.parents if one.name.lower() == ANNOTATIONS), file.parent)
+    inner = file.parent.relative_to(base)
+    beside = [places.within(above, name) for above in (file.parent, file.parent.parent) for name in PICTURES]
+    below = [places.within(base.parent, f"{name}/{inner.as_posix()}") for name in PICTURES]
+    return list(dict.fromkeys([file.parent, *(place for place in (*beside, *below) if place)]))
+
+
+def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Path | None:
+    """Where the picture of an XML file is: by the name in it, or else by its own name."""
+    stated = places.file(name, roots) if name else None
+    own = (places.within(root, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES) for root in roots)
+    found = stated or next((image for image in own if image and is_regular(image)), None)
+    return annotations.plainly(found) if found else None
 
 
 def _id(path: Path, file: Path) -> str:
     first, inside, inner = annotations.below(path, file).partition("/")
-    return inner if inside and first in ("JPEGImages", "Annotations") else first + inside + inner
+    return inner if inside and first.lower() in ("jpegimages", ANNOTATIONS) else first + inside + inner
 
 
-def _splits(path: Path) -> dict[str, str]:
-    """The split of each picture by its name without suffix, as ImageSets/Main says."""
-    found: dict[str, str] = {}
-    for name, split in SPLITS.items():
-        file = path / "ImageSets" / "Main" / f"{name}.txt"
-        lines = file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
-        found |= {line.split()[0]: split for line in lines if line.strip()}
-    return found
+def _bare(name: str) -> str:
+    return name.rpartition(".")[0] or name
 
 
-def _split(name: str, splits: dict[str, str]) -> str | None:
-    first, inner, _ = name.partition("/")
-    above = SPLITS.get(first.lower()) if inner else None
-    bare = Path(name).with_suffix("").as_posix()
-    return splits.get(bare, splits.get(bare.rpartition("/")[2], above))
+def _in_split(item: Item, said: split_lists.Listed) -> Item:
+    """An item in the split that lists – the one that measures, where they contradict each other – or folders give."""
+    first, inner, _ = item.id.partition("/")
+    given = said.splits.get(item.id) or ([SPLITS[first.lower()]] if inner and first.lower() in SPLITS else [])
+    split = min(given, key=("test", "validation", "train").index, default=None)
+    if len(given) > 1:
+        item = item._replace(troubles=(*item.troubles, ("in two lists", f"{' and '.join(given)}: kept for {split}")))
+    elif said.whole and not given:
+        return item._replace(read=partial(refuse, "not listed", "the lists of the splits do not name it"))
+    return item._replace(split=split)
 
 
 def _xml(item: Item, name: str, size: tuple[int, int]) -> str:

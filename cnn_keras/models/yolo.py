@@ -206,14 +206,12 @@ def _begun(input_shape, classes, anchors_of, objective):
 
 
 def _shares(anchors, published, *, scales):
-    """The anchors of each scale, the finest first."""
+    """The anchors of each scale, the finest first: as many for each, so that neighbours may have one in common."""
     given = np.array(published if anchors is None else anchors, "float32")
-    if given.ndim != 2 or given.shape[1] != 2 or not len(given) or len(given) % scales or (given <= 0).any():
-        raise Fault(
-            f"anchors must be (width, height) pairs above 0, the same number for each of {scales} scales, got "
-            f"{np.array(given).tolist()}; let prepare find a multiple of {scales}"
-        )
-    return np.split(given, scales)
+    if given.ndim != 2 or given.shape[1] != 2 or not len(given) or (given <= 0).any():
+        raise Fault(f"anchors must be (width, height) pairs above 0, one or more, got {np.array(given).tolist()}")
+    own = -(-len(given) // scales)
+    return [given[start : start + own] for start in np.round(np.linspace(0, len(given) - own, scales)).astype(int)]
 
 
 def _end(x, numbers, anchors, *, stride, classes, **settings):

@@ -12,7 +12,9 @@ app = typer.Typer()
 
 @app.command(rich_help_panel="Data")
 def convert(
-    source: Annotated[str, typer.Argument(help="coco, voc, yolo, csv or labelme; or deepforest, composites.")],
+    source: Annotated[
+        str, typer.Argument(help="coco, voc, yolo, csv, labelme or labelstudio; or deepforest, composites.")
+    ],
     path: Annotated[
         Path | None, typer.Argument(help="The file or folder that the source reads, as data.path of a recipe.")
     ] = None,

@@ -1,0 +1,58 @@
+"""Label Studio's own JSON: rectangles turn about their upper left corner."""
+
+import json
+
+import numpy as np
+import pytest
+from test_annotations import picture, put, read
+
+from cnn_keras.data import masks
+from cnn_keras.fault import Fault
+
+
+def region(kind, label="bolt", **value):
+    return {"type": kind, "original_width": 40, "original_height": 20, "value": {**value, kind: [label]}}
+
+
+def tasks(*regions, image="/data/upload/1/a.png", **more):
+    return [{"id": 1, "data": {"image": image}, "annotations": [{"result": list(regions), **more}]}]
+
+
+def written(folder, found):
+    put(folder / "images/a.png", picture())
+    return put(folder / "export.json", json.dumps(found))
+
+
+def test_shares_become_pixels_and_a_turned_rectangle_is_a_polygon(tmp_path):
+    plain = region("rectanglelabels", x=25, y=20, width=50, height=40)
+    turned = region("rectanglelabels", "nut", x=50, y=20, width=20, height=40, rotation=90)
+    (item,) = read("labelstudio", written(tmp_path, tasks(plain, turned))).items
+    assert (item.id, item.size, item.read()) == ("images/a.png", (20, 40), picture())
+    first, second = item.objects
+    assert (first.name, first.box, first.mask) == ("bolt", (10, 4, 30, 12), None)
+    assert second.box == pytest.approx((12, 4, 20, 12))  # 8 × 8 pixels left of the corner (20, 4), not right of it
+    assert masks.filled(second.mask, (20, 40)).sum() == 64
+
+
+def test_polygons_and_ellipses_are_read_and_what_is_odd_is_told(tmp_path):
+    shapes = (
+        region("polygonlabels", points=[[10, 10], [50, 10], [50, 60]]),
+        region("ellipselabels", x=50, y=50, radiusX=20, radiusY=20),
+        region("keypointlabels", x=5, y=5),
+        region("rectanglelabels", x="a", y=5, width=1, height=1),
+        {"type": "choices", "value": {"choices": ["good"]}},
+        None,
+    )
+    (item,) = read("labelstudio", written(tmp_path, tasks(*shapes, image="/data/local-files/?d=proj%2Fa.png"))).items
+    polygon, ellipse = item.objects
+    assert polygon.box == (4, 2, 20, 12)
+    np.testing.assert_allclose(ellipse.box, (12, 6, 28, 14))
+    assert [kind for kind, _ in item.troubles] == ["unknown shape", "malformed annotation", "malformed annotation"]
+
+
+def test_tasks_without_an_annotation_are_doubted_and_other_files_refused(tmp_path):
+    (item,) = read("labelstudio", written(tmp_path, tasks(was_cancelled=True))).items
+    assert [kind for kind, _ in item.troubles] == ["without annotation"]
+    for found in ({}, [], [7], [{"image": "a.png"}]):
+        with pytest.raises(Fault, match="Label Studio"):
+            read("labelstudio", written(tmp_path, found))
