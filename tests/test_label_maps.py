@@ -356,13 +356,13 @@ def test_cityscapes_files_find_each_other_and_their_labels_are_known(tmp_path):
     write(truth / "bonn_0_gtFine_labelIds.png", np.array([[7, 26]], np.uint8))
     write(truth / "bonn_0_gtFine_instanceIds.png", np.array([[7, 26001]], np.uint16))
     write(truth / "bonn_0_gtFine_color.png", COLOURS[[[0, 1]]])
-    (item,), names, ignored, _ = label_maps.labelled("folder", path=tmp_path)
+    (item,), names, ignored, *_ = label_maps.labelled("folder", path=tmp_path)
     mask = item.mask((1, 2))
     assert ([names[number] for number in mask.values[0]], item.split) == (["road", "car"], "validation")
     assert mask.instances.tolist() == [[7, 26001]]
     assert 3 in ignored
     write(truth / "bonn_0_gtFine_labelTrainIds.png", np.array([[0, 13]], np.uint8))
-    (item,), names, ignored, _ = label_maps.labelled("folder", path=tmp_path)
+    (item,), names, ignored, *_ = label_maps.labelled("folder", path=tmp_path)
     assert [names[number] for number in item.mask((1, 2)).values[0]] == ["road", "car"]
     assert ignored == (255,)
 

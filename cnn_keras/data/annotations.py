@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 from PIL import Image
 
@@ -172,22 +172,13 @@ def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> N
 
 def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """Every file below a folder with one of the suffixes, in order; what is hidden is not looked at."""
-    wanted, found = tuple(suffixes), []
-    for place, folders, names in os.walk(folder, onerror=_unlistable):
-        folders[:] = sorted(name for name in folders if not name.startswith(read.HIDDEN))
-        found += [
-            Path(place, name) for name in names if name.lower().endswith(wanted) and not name.startswith(read.HIDDEN)
-        ]
-    return sorted(file for file in found if not file.is_dir())
+    wanted = tuple(suffixes)
+    return sorted(file for _, files in read.tree(folder) for file in files if file.name.lower().endswith(wanted))
 
 
 def pictures_below(folder: Path) -> list[Path]:
     """Every file below a folder whose suffix is a picture's, in order."""
     return files_below(folder, read.IMAGE_SUFFIXES)
-
-
-def _unlistable(error: OSError) -> NoReturn:
-    raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)
 
 
 def plainly(path: Path) -> Path:
