@@ -14,6 +14,7 @@ from tensorflow.python.framework import config
 from cnn_keras.data import augment, batch, records
 from cnn_keras.data.encoded import png
 from cnn_keras.fault import Fault
+from cnn_keras.layers import BatchNormalization
 from pipelines import fit, stages, startup
 from pipelines.recipe import Train
 
@@ -41,7 +42,7 @@ def small_network():
     image = keras.Input((8, 8, 1), dtype="uint8")
     x = keras.layers.Rescaling(1 / 255)(image)
     x = keras.layers.Conv2D(4, 3, activation="relu")(x)
-    x = keras.layers.BatchNormalization()(x)
+    x = BatchNormalization()(x)
     x = keras.layers.Dropout(0.5)(keras.layers.Flatten()(x))
     return keras.Model(image, keras.layers.Dense(2)(x))
 

@@ -2,6 +2,9 @@
 
 import ast
 import inspect
+import subprocess
+import sys
+import zipfile
 from pathlib import Path
 
 import keras
@@ -257,6 +260,162 @@ def test_drop_connect_refuses_what_is_no_share_and_maps_that_are_not_flat():
         layers.DropConnect(5, 1)
     with pytest.raises(Fault, match=r"input must be \(batch, features\), got 4 axes; flatten it before"):
         layers.DropConnect(5, 0.5)(noise(1, 2, 2, 3))
+
+
+# Batch normalisation, against Keras's own.
+
+OWN = keras.layers.BatchNormalization
+PLAIN = {"scale": False, "center": False}
+
+
+def normalized(kind, images, *, training=True, mask=None, jit=None, frozen=False, dtype="float32", **arguments):
+    """Outputs, gradients and running statistics of a layer of this kind, and whether the kernel computed them."""
+    layer = kind(dtype=dtype, **arguments)
+    layer.build(images.shape)
+    channels = layer.moving_mean.shape[0]
+    layer.set_weights([np.linspace(0.5, 2, channels) + place for place in range(len(layer.weights))])
+    layer.trainable = not frozen
+    images = tf.constant(images, layer.compute_dtype)
+    back = tf.constant(np.random.default_rng(1).normal(size=images.shape), layer.compute_dtype)
+
+    @tf.function(jit_compile=jit)
+    def step(images):
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            outputs = layer(images, training=training, mask=mask)
+        watched = [images, *(weight.value for weight in layer.trainable_weights)]
+        return outputs, tape.gradient(outputs, watched, back)
+
+    outputs, gradients = step(images)
+    kernel = any(op.type == "FusedBatchNormV3" for op in step.get_concrete_function(images).graph.get_operations())
+    statistics = [weight.value for weight in layer.non_trainable_weights]
+    return kernel, [np.asarray(tf.cast(value, "float64")) for value in (outputs, *gradients, *statistics)]
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((8, 5, 6, 3), {}),
+        ((8, 5, 6, 3), PLAIN),
+        ((8, 5, 6, 3), {"epsilon": 1e-6, "momentum": 0.9, "axis": 3}),
+        ((1, 1, 1, 2), {}),
+        ((4, 9, 3), {}),
+        ((2, 4, 3, 5, 2), {"center": False}),
+    ],
+)
+def test_the_kernel_normalises_and_learns_like_keras_in_double_precision(shape, arguments):
+    images = 3 + 2 * noise(*shape)
+    kernel, ours = normalized(layers.BatchNormalization, images, **arguments)
+    _, exact = normalized(OWN, images, dtype="float64", **arguments)
+    assert kernel
+    for value, right in zip(ours, exact, strict=True):
+        np.testing.assert_allclose(value, right, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("half", ["float16", "bfloat16"])
+def test_the_kernel_keeps_statistics_of_half_precision_in_single(half):
+    images = 3 + 2 * noise(8, 5, 6, 3)
+    kernel, ours = normalized(layers.BatchNormalization, images, dtype=f"mixed_{half}")
+    _, keras_own = normalized(OWN, images, dtype=f"mixed_{half}")
+    assert kernel
+    *values, mean, variance = ours
+    *right, right_mean, right_variance = keras_own
+    np.testing.assert_allclose((mean, variance), (right_mean, right_variance), rtol=1e-5)
+    for value, other in zip(values, right, strict=True):  # by one unit in the last place, where the rounding differs
+        np.testing.assert_allclose(value, other, rtol={"float16": 2**-10, "bfloat16": 2**-7}[half], atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("shape", "arguments"),
+    [
+        ((8, 6), {}),
+        ((8, 5, 6, 3), {"dtype": "float64"}),
+        ((8, 5, 6, 3), {"axis": 1}),
+        ((8, 5, 3), {"mask": tf.sequence_mask([1, 2, 3, 4, 5, 5, 5, 5])}),
+        ((8, 5, 6, 3), {"renorm": True}),
+        ((8, 5, 6, 3), {"synchronized": True}),
+        ((8, 5, 6, 3), {"training": False}),
+        ((8, 5, 6, 3), {"frozen": True}),
+        ((8, 5, 6, 3), {"jit": True}),
+    ],
+)
+def test_what_the_kernel_does_not_do_is_left_to_keras(shape, arguments):
+    images = 3 + 2 * noise(*shape)
+    kernel, ours = normalized(layers.BatchNormalization, images, **arguments)
+    _, right = normalized(OWN, images, **arguments)
+    assert not kernel
+    for value, other in zip(ours, right, strict=True):
+        np.testing.assert_array_equal(value, other)
+
+
+def test_the_variance_of_values_far_from_zero_is_right_in_xla_too():
+    images = 3000 + noise(8, 5, 6, 3)
+    for jit in (None, True):
+        *_, variance = normalized(layers.BatchNormalization, images, momentum=0.0, jit=jit)[1]
+        np.testing.assert_allclose(variance, images.astype("float64").var((0, 1, 2)), rtol=1e-3)
+
+
+def normalizing(kind):
+    return keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), kind(), keras.layers.Flatten()])
+
+
+def test_a_saved_network_names_the_layer_of_keras(tmp_path):
+    model = normalizing(layers.BatchNormalization)
+    model.save(tmp_path / "model.keras")
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        config = archive.read("config.json").decode()
+    assert "cnn_keras" not in config  # so that it is loaded where this package is not
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[1]) is OWN
+    assert loaded.layers[1].get_config() == model.layers[1].get_config()
+    np.testing.assert_array_equal(loaded(noise(2, 8, 8, 3)), model(noise(2, 8, 8, 3)))
+
+
+@pytest.mark.parametrize("suffix", [".weights.h5", ".keras"])
+@pytest.mark.parametrize("kinds", [(layers.BatchNormalization, OWN), (OWN, layers.BatchNormalization)])
+def test_files_of_weights_are_read_in_both_directions(kinds, suffix, tmp_path):
+    written, read = map(normalizing, kinds)
+    written.set_weights([1 + noise(*weight.shape) for weight in written.get_weights()])
+    path = tmp_path / f"model{suffix}"
+    (written.save if suffix == ".keras" else written.save_weights)(path)
+    read.load_weights(path)
+    for value, right in zip(read.get_weights(), written.get_weights(), strict=True):
+        np.testing.assert_array_equal(value, right)
+
+
+REPLICAS = """
+import keras, numpy as np, tensorflow as tf
+from cnn_keras import layers
+cpu = tf.config.list_physical_devices("CPU")[0]
+tf.config.set_logical_device_configuration(cpu, [tf.config.LogicalDeviceConfiguration()] * 2)
+images = np.random.default_rng(0).normal(3, 2, (64, 8, 8, 3)).astype("float32")
+def trained(kind):
+    keras.utils.set_random_seed(0)
+    with tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"]).scope():
+        model = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Conv2D(4, 3), kind(), keras.layers.Flatten(),
+                                  keras.layers.Dense(2)])
+        model.compile(keras.optimizers.SGD(0.01), "mse", jit_compile=False)
+    data = tf.data.Dataset.from_tensor_slices((images, images[:, 0, 0, :2])).batch(16)
+    model.fit(data, epochs=2, verbose=0)
+    return model.get_weights()
+for ours, right in zip(trained(layers.BatchNormalization), trained(keras.layers.BatchNormalization), strict=True):
+    np.testing.assert_allclose(ours, right, rtol=1e-3, atol=1e-5)
+"""
+
+
+@pytest.mark.slow
+def test_two_replicas_learn_what_they_learn_with_the_layer_of_keras():
+    subprocess.run([sys.executable, "-c", REPLICAS], check=True)
+
+
+def test_the_library_builds_no_batch_normalisation_but_its_own():
+    builders = [
+        path.name
+        for path in Path(cnn_keras.__file__).parent.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "attr", None) == "BatchNormalization"
+    ]
+    assert builders == []
 
 
 def test_the_library_uses_no_lambda_layers():

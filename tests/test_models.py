@@ -205,6 +205,11 @@ def test_a_saved_network_loads_and_answers_the_same(case, tmp_path):
     np.testing.assert_array_equal(loaded(images), model(images))
 
 
+def test_normalisation_is_that_of_the_library(case):
+    model, _ = case
+    assert [layer.name for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization] == []
+
+
 def test_every_weight_moves_after_one_step(case):
     model, arguments = case
     before = model.get_weights()

@@ -13,6 +13,7 @@ from itertools import count
 import keras
 from keras import layers
 
+from cnn_keras.layers import BatchNormalization
 from cnn_keras.models.resnet import convolution
 
 # Filters of each stage; 3×3 and 1×1 convolutions take turns, and a max-pooling stands before all stages but the first.
@@ -95,5 +96,5 @@ def unit(x, numbers, filters, size, stride=1):
     name = f"conv{next(numbers)}"
     x = convolution(x, filters, size, stride, name=name)
     # Darknet divides by √variance + 10⁻⁶.
-    x = layers.BatchNormalization(momentum=0.9, epsilon=1e-6, name=f"{name}_norm")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-6, name=f"{name}_norm")(x)
     return layers.LeakyReLU(0.1, name=f"{name}_leaky")(x)

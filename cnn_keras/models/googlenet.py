@@ -10,7 +10,7 @@ import keras
 from keras import layers
 
 from cnn_keras.fault import Fault
-from cnn_keras.layers import LocalResponseNormalization
+from cnn_keras.layers import BatchNormalization, LocalResponseNormalization
 
 AUXILIARY_WEIGHT = 0.3  # of the loss of each auxiliary head against that of the logits (section 5)
 
@@ -124,5 +124,5 @@ def _convolution(x, filters, size, batch_norm, *, name, strides=1, padding="same
         filters, size, strides, padding, use_bias=not batch_norm, kernel_initializer="he_normal", name=name
     )(x)
     if batch_norm:
-        x = layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
+        x = BatchNormalization(momentum=0.9, epsilon=1e-5, name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)

@@ -14,7 +14,7 @@ import keras
 from keras import layers
 
 from cnn_keras.fault import Fault
-from cnn_keras.layers import DropConnect, FixedRBF, PartialConv2D, SubSampling, scaled_tanh
+from cnn_keras.layers import BatchNormalization, DropConnect, FixedRBF, PartialConv2D, SubSampling, scaled_tanh
 from cnn_keras.models import require_size
 
 # Table I of the paper: the maps of S2 that each map of C3 sees. It breaks the symmetry between the maps.
@@ -120,7 +120,7 @@ def _activated(x, kind, *sizes, activation, batch_norm, name, **arguments):
     inside = {"use_bias": False} if batch_norm else {"activation": activation}
     x = kind(*sizes, kernel_initializer=ACTIVATIONS[activation], name=name, **inside, **arguments)(x)
     if batch_norm:
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = BatchNormalization(name=f"{name}_norm")(x)
         x = layers.Activation(activation, name=f"{name}_{activation}")(x)
     return x
 

@@ -5,6 +5,8 @@
 import keras
 from keras import layers
 
+from cnn_keras.layers import BatchNormalization
+
 # Table 2 of the paper: expansion, filters, repetitions and the first one's stride.
 STAGES = (
     (1, 16, 1, 1),
@@ -65,7 +67,7 @@ def conv_norm(x, filters, size, stride=1, *, name):
 
 def norm(x, *, name):
     """Batch normalisation with the epsilon of the published Keras weights."""
-    return layers.BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
+    return BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
 def relu6(x, *, name):

@@ -16,7 +16,7 @@ import keras
 from keras import layers
 
 from cnn_keras.fault import Fault
-from cnn_keras.layers import PadChannels
+from cnn_keras.layers import BatchNormalization, PadChannels
 
 # Convolutions and their normalisation, of signals, images and volumes.
 
@@ -38,7 +38,7 @@ def convolution(x, filters, size, stride=1, *, bias=False, name):
 
 def norm(x, *, name):
     """Batch normalisation with the papers' constants."""
-    return layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
+    return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
 def conv_norm(x, filters, size, stride=1, *, name):

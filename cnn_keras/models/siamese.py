@@ -13,6 +13,7 @@ import keras
 from keras import ops
 
 from cnn_keras.fault import Fault
+from cnn_keras.layers import BatchNormalization
 
 HEADS = ("absolute", "chi-squared")
 register = keras.saving.register_keras_serializable(package="cnn_keras")
@@ -59,7 +60,7 @@ def tapped(network, layer, *, dimension=128, dropout=0.4):
         stages = ", ".join(name for name in names if name.startswith("stage") and "_" not in name)
         raise Fault(f"layer must be one of {network.name} with maps of a fixed size, got {layer!r}; it has {stages}")
     x = network.get_layer(layer).output
-    x = keras.layers.BatchNormalization(momentum=0.9, epsilon=1e-5, name="tap_norm")(x)
+    x = BatchNormalization(momentum=0.9, epsilon=1e-5, name="tap_norm")(x)
     x = keras.layers.Flatten(name="tap_flatten")(keras.layers.Dropout(dropout, name="tap_dropout")(x))
     logits = keras.layers.Dense(dimension, dtype="float32", name="logits")(x)
     return keras.Model(network.input, logits, name=network.name)

@@ -19,6 +19,7 @@ import keras
 from keras import layers
 
 from cnn_keras.fault import Fault
+from cnn_keras.layers import BatchNormalization
 from cnn_keras.models.backbone import strides, tapped
 
 KINDS = {  # by spatial axes: convolution, transposed convolution, pooling, cropping
@@ -137,7 +138,7 @@ def _twice(x, widths, *, padding, batch_norm, name):
             x
         )
         if batch_norm:
-            x = layers.BatchNormalization(scale=False, momentum=0.9, name=f"{layer}_norm")(x)
+            x = BatchNormalization(scale=False, momentum=0.9, name=f"{layer}_norm")(x)
         x = layers.ReLU(name=f"{layer}_relu")(x)
     return x
 

@@ -9,6 +9,7 @@ from functools import partial
 import keras
 from keras import layers
 
+from cnn_keras.layers import BatchNormalization
 from cnn_keras.models import require_size
 
 
@@ -49,7 +50,7 @@ def very_deep_network(
 def _convolution(x, filters, batch_norm, name):
     x = layers.Conv2D(filters, 3, padding="same", use_bias=not batch_norm, kernel_initializer="he_normal", name=name)(x)
     if batch_norm:
-        x = layers.BatchNormalization(name=f"{name}_norm")(x)
+        x = BatchNormalization(name=f"{name}_norm")(x)
     return layers.ReLU(name=f"{name}_relu")(x)
 
 
