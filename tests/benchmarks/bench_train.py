@@ -1,0 +1,132 @@
+"""How long is a training step, against the same network with Keras's own layers? Run it on a quiet machine:
+
+    python tests/benchmarks/bench_train.py [NETWORK ...] [--rounds 5] [--steps 2] [--json FILE]
+
+Four networks of the catalogue learn random pictures by `fit`, in float32 and in mixed_bfloat16, with SGD, without XLA:
+as their builders make them, and as Keras makes them again of their configuration, which names its own layers only. The
+four contestants of a network take turns in every round; the median round counts. CPU time is of all threads together
+and hardly depends on what else the machine does; the ratios are of CPU time, to Keras in float32 and to Keras in the
+same precision. FILE holds the same figures.
+"""
+
+import argparse
+import gc
+import itertools
+import json
+import os
+import statistics
+import time
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+NETWORKS = {  # builder: side of the pictures, and how many of them are a batch
+    "resnet.resnet20": (32, 128),
+    "resnet.resnet18": (224, 16),
+    "mobilenet.mobilenet_v2": (224, 16),
+    "efficientnet.efficientnet_lite0": (224, 16),
+}
+PRECISIONS = ("float32", "mixed_bfloat16")
+CLASSES = 10
+
+
+def compiled(model):
+    import keras
+
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
+    return model
+
+
+def contestants(builder, side):
+    """Whose layers and which precision: the compiled network. Those of one precision begin with the same weights."""
+    import keras
+
+    from cnn_keras import models
+
+    found = {}
+    for precision in PRECISIONS:
+        keras.utils.set_random_seed(0)
+        keras.config.set_dtype_policy(precision)
+        ours = models.build(builder, input_shape=(side, side, 3), classes=CLASSES)
+        keras.config.set_dtype_policy("float32")
+        theirs = keras.Model.from_config(ours.get_config())
+        assert any(type(layer) is keras.layers.BatchNormalization for layer in theirs.layers)
+        theirs.set_weights(ours.get_weights())
+        found["keras", precision], found["ours", precision] = compiled(theirs), compiled(ours)
+    return found
+
+
+def measure(model, batches, steps):
+    """Seconds of wall and of CPU time that a step takes."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.fit(batches, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    return (time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps
+
+
+def rows(builder, rounds, steps):
+    """A row for each of a network's contestants."""
+    import keras
+    import tensorflow as tf
+
+    side, batch = NETWORKS[builder]
+    generator = np.random.default_rng(0)
+    pictures = generator.normal(size=(batch, side, side, 3)).astype("float32")
+    batches = tf.data.Dataset.from_tensors((pictures, generator.integers(0, CLASSES, batch))).repeat()
+    found = contestants(builder, side)
+    for model in found.values():
+        measure(model, batches, 2)  # traces, and allocates memory
+    measured = {key: [] for key in found}
+    for _, (key, model) in itertools.product(range(rounds), found.items()):
+        measured[key].append(measure(model, batches, steps))
+    medians = {
+        key: [statistics.median(column) for column in zip(*taken, strict=True)] for key, taken in measured.items()
+    }
+    del found, model
+    keras.backend.clear_session()
+    gc.collect()
+    return [
+        {
+            "network": builder,
+            "side": side,
+            "batch": batch,
+            "precision": precision,
+            "layers": whose,
+            "images_per_second": batch / wall,
+            "cpu_ms_per_step": 1000 * cpu,
+            "times_keras_float32": medians["keras", "float32"][1] / cpu,
+            "times_keras": medians["keras", precision][1] / cpu,
+        }
+        for (whose, precision), (wall, cpu) in medians.items()
+    ]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument(
+        "networks", nargs="*", metavar="NETWORK", help=f"of {', '.join(NETWORKS)}; all, if none is named"
+    )
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    unknown = set(arguments.networks) - set(NETWORKS)
+    if unknown:
+        parser.error(f"NETWORK must be one of {', '.join(NETWORKS)}, got {', '.join(sorted(unknown))}")
+    found = []
+    print(f"{'':32} {'':14} {'':6} images/s   CPU ms   × Keras float32   × Keras")
+    for builder in arguments.networks or NETWORKS:
+        found += rows(builder, arguments.rounds, arguments.steps)
+        for row in found[-2 * len(PRECISIONS) :]:
+            print(
+                f"{builder:32} {row['precision']:14} {row['layers']:6} {row['images_per_second']:8.1f} "
+                f"{row['cpu_ms_per_step']:8.0f} {row['times_keras_float32']:17.2f} {row['times_keras']:9.2f}",
+                flush=True,
+            )
+        if arguments.json:
+            arguments.json.write_text(json.dumps(found, indent=1))
+
+
+if __name__ == "__main__":
+    main()
