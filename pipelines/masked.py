@@ -37,9 +37,11 @@ ORDER = ("train", "validation", "test")
 
 
 def _number(value: Any) -> Any:
-    """The number of a colour that is written as "#400080"; anything else as it is."""
+    """The number of a colour that is written as "#400080", or of digits, as keys may be; anything else as it is."""
     from cnn_keras.data import colour_tables
 
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        return int(value)
     return colour_tables.parsed(value) if isinstance(value, str) and COLOUR.fullmatch(value) else value
 
 

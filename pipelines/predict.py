@@ -295,9 +295,12 @@ def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _files(images: Sequence[Path], suffixes: tuple[str, ...], what: str) -> Iterator[Path]:
+    from cnn_keras.data.read import tree
+
     for path in images:
         if path.is_dir():
-            found = sorted(inner for inner in path.rglob("*") if inner.name.lower().endswith(suffixes))
+            below = (file for _, files in tree(path) for file in files)
+            found = sorted(file for file in below if file.name.lower().endswith(suffixes))
             if not found:
                 raise Fault(f"IMAGES must be {what} or folders of them, found none in {path}", code=Fault.DATA)
             yield from found
@@ -311,13 +314,14 @@ def _ask(reading: Reading, files: Sequence[Path]) -> list[Answer]:
     """One batch; when the graph refuses it, its files are asked about one by one."""
     import tensorflow as tf
 
+    from cnn_keras.data import input_file
     from cnn_keras.data.encoded import Unreadable, plain, reason
 
     answers: dict[Path, Answer] = {}
     encoded: dict[Path, bytes] = {}
     for file in files:
         try:
-            encoded[file] = plain(file.read_bytes())[0]
+            encoded[file] = plain(input_file.read_bytes(file))[0]
         except (Unreadable, OSError) as error:
             answers[file] = Answer(file, [], str(error))
     try:

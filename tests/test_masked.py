@@ -308,7 +308,7 @@ def test_colours_are_named_by_the_recipe(tmp_path):
     palette = np.array([[9, 0, 0], [0, 200, 0], [255, 255, 255]], np.uint8)
     for file in (tmp_path / "source" / "masks").iterdir():
         Image.fromarray(palette[np.array(Image.open(file))]).save(file)
-    named = {"#090000": "ground", "#00c800": "square", 255: "disc"}
+    named = {"#090000": "ground", "#00c800": "square", "255": "disc"}  # a recipe's keys are texts
     _, facts, _ = prepared(tmp_path, classes=named)
     assert facts["classes"] == ["ground", "square", "disc"]
     assert sum(pixels["square"] for pixels in facts["pixels"].values()) == 12 * 100

@@ -68,7 +68,13 @@ class Item(NamedTuple):
 def natural(name: str) -> tuple:
     """Sort key under which "class2" stands before "class10"; names that differ have keys that differ."""
     parts = re.split(r"(\d+)", name.lower())  # text and digits take turns
-    return [int(part) if place % 2 else part for place, part in enumerate(parts)], name
+    return [_size(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
+def _size(digits: str) -> tuple[int, str]:
+    """Orders whole numbers, however long: by their places, then by their digits."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
 
 
 def digits() -> list[Item]:

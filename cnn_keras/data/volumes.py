@@ -86,7 +86,7 @@ def opened(path: Path) -> Any:
         image = _checked(nibabel, lambda: nibabel.Nifti1Image(image.dataobj[..., 0, :], image.affine, image.header))
     if len(image.shape) not in (3, 4) or not all(side > 0 for side in image.shape):
         raise Unreadable("unsupported", f"it must have 3 axes, or 4 with channels, got the shape {image.shape}")
-    if not np.isfinite(image.affine).all() or abs(np.linalg.det(image.affine[:3, :3])) < 1e-12:
+    if not np.isfinite(image.affine).all() or np.isnan(nibabel.io_orientation(image.affine)).any():
         raise Unreadable("undecodable", "its header does not say where its axes point")
     return image
 
@@ -100,7 +100,7 @@ def voxels(image: Any, *, affine: np.ndarray | None = None) -> tuple[np.ndarray,
     nibabel = _nibabel()
     if image.get_data_dtype().kind not in "uif":
         raise Unreadable("unsupported", f"its voxels must be real numbers, got {image.get_data_dtype()}")
-    placed = image if affine is None else image.__class__(image.dataobj, affine)
+    placed = image if affine is None else _checked(nibabel, lambda: image.__class__(image.dataobj, affine))
     upright = _upright(placed)
     values = _checked(nibabel, lambda: np.asarray(upright.dataobj, np.float32))
     notes = [] if upright is placed else ["turned upright"]
@@ -241,6 +241,8 @@ def _patch(brain: np.ndarray, corner: tuple[int, ...], size: tuple[int, ...]) ->
 def _nibabel():
     try:
         import nibabel
+
+        nibabel.imageglobals.logger.disabled = True  # what is odd about a header is told by its kind
     except ImportError:
         raise Fault(
             "NIfTI files need the package nibabel; `make samples` or `pip install nibabel` installs it"
