@@ -500,3 +500,34 @@ def test_volumes_with_numbers_at_the_end_of_their_names_are_not_taken_for_channe
         nifti(tmp_path / f"masks/sub_000{number}.nii.gz", HALVES)
     found = label_maps.labelled("folder", axes=3, path=tmp_path)
     assert [item.read()[0].shape for item in found.items] == [(2, 3, 4, 1)] * 2
+
+
+def test_masks_in_a_folder_of_their_own_are_found_by_their_names(tmp_path):
+    picture(tmp_path / "images/a.jpg")
+    write(tmp_path / "annotations/trimaps/a.png", NUMBERS)
+    assert masks_of(label_maps.labelled("folder", path=tmp_path)) == {"images/a.jpg": NUMBERS.tolist()}
+
+
+def test_volumes_of_another_format_are_named(tmp_path):
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
+    (tmp_path / "masks").mkdir()
+    (tmp_path / "masks/a.seg.nrrd").write_bytes(b"NRRD0004")
+    with pytest.raises(Fault, match=r"ending in \.nii, \.nii\.gz, got 1 \.nii\.gz, 1 \.seg\.nrrd in"):
+        label_maps.labelled("folder", axes=3, path=tmp_path)
+
+
+def test_a_mask_stored_along_other_axes_is_turned_where_its_header_is_trusted(tmp_path):
+    axes = np.array([[0, 0, 1.0, 0], [1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0, 1]])  # the last one points right
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
+    nifti(tmp_path / "masks/a.nii.gz", HALVES.transpose(1, 2, 0), axes)
+    with pytest.raises(Unreadable, match=r"sizes 3×4×2 and 2×3×4; data\.headers"):
+        whole_mask(tmp_path)
+    with pytest.raises(Unreadable, match=r"the mask is 3×4×2, the picture 2×3×4"):
+        whole_mask(tmp_path, "picture")
+    assert whole_mask(tmp_path, "trust") == ([1, 0], [])
+
+
+def test_voxels_of_a_mask_that_are_no_number_are_told(tmp_path):
+    nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
+    nifti(tmp_path / "masks/a.nii.gz", np.where(HALVES, np.float32(1), np.float32(np.nan)))
+    assert whole_mask(tmp_path) == ([1, 0], ["mask not finite in places, set to 0"])

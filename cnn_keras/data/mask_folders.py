@@ -10,6 +10,7 @@ lie in the same way, see `mask_volumes`.
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -85,7 +86,7 @@ def paired(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item
     if not pairs:
         raise Fault(
             f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, their files "
-            f"ending in {', '.join(sorted(kind.suffixes))}, got {whereabouts(path)}",
+            f"ending in {', '.join(sorted(kind.suffixes))}, got {_endings(path)} in {whereabouts(path)}",
             code=Fault.DATA,
         )
     found = [one for pair in pairs for one in _items(path, pair, kind)]
@@ -108,6 +109,12 @@ def paired(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item
         for file, name in listed.strangers
     ]
     return sorted([*items.values(), *strangers], key=lambda item: sources.natural(item.id))
+
+
+def _endings(path: Path) -> str:
+    """The endings of the files below a folder, and how many have each, the commonest first."""
+    counts = Counter("".join(file.suffixes[-2:]) or file.name for _, files in sources.tree(path) for file in files)
+    return ", ".join(f"{count:,} {ending}" for ending, count in counts.most_common(6)) or "no file"
 
 
 def lacks_mask(item: Item) -> bool:
@@ -247,10 +254,12 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         _together([file for _, file in _files(pair.images, kind.masks)], kind) if pair.images == pair.masks else None
     )
     masks = [(name, file) for name, file in _files(pair.masks, kind.masks) if together is None or file in together]
-    forms: dict[str, list[Path]] = {}
-    for name, file in masks:
-        for form in dict.fromkeys((name, re.sub(f"(?:{ENDING})$", "", name), re.sub(f"(?:{APART})$", "", name))):
-            forms.setdefault(form, []).append(file)
+    shown = [(name, file) for name, file in _files(pair.images, kind.suffixes) if file not in (together or ())]
+    numbered = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
+    forms = _forms(masks)
+    if not any(option in forms for name, file in shown for option in _options(name, file, numbered)):
+        masks, shown = _bare_names(masks), _bare_names(shown)  # masks in folders of their own, such as trimaps/
+        forms = _forms(masks)
     things = {
         re.sub(f"(?:{ENDING})$", "", name): file
         for other in sorted(pair.masks.parent.iterdir())
@@ -258,13 +267,10 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         for name, file in _files(other, kind.masks)
     }
     pictures: dict[str, list[Path]] = {}
-    numbered = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
-    for name, file in _files(pair.images, kind.suffixes):
-        if together is None or file not in together:
-            stem = re.sub(f"(?:{numbered})$", "", name)
-            options = [name, stem, f"{name}{file.suffix}"]
-            key = next((one for one in options if one in forms), stem if numbered != kind.ending else name)
-            pictures.setdefault(key, []).append(file)
+    for name, file in shown:
+        options = _options(name, file, numbered)
+        key = next((one for one in options if one in forms), options[numbered != kind.ending])
+        pictures.setdefault(key, []).append(file)
     for key, files in pictures.items():
         item = Item(
             annotations.below(path, files[0]),
@@ -285,6 +291,24 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
             reading = partial(refuse, "missing image", "a mask without a picture")
             yield Item(annotations.below(path, file), reading, partial(_none, pair.masks)), []
+
+
+def _forms(masks: list[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """Masks by what their pictures may be called."""
+    forms: dict[str, list[Path]] = {}
+    for name, file in masks:
+        for form in dict.fromkeys((name, re.sub(f"(?:{ENDING})$", "", name), re.sub(f"(?:{APART})$", "", name))):
+            forms.setdefault(form, []).append(file)
+    return forms
+
+
+def _options(name: str, file: Path, ending: str) -> list[str]:
+    """What a picture's mask may be called."""
+    return [name, re.sub(f"(?:{ending})$", "", name), f"{name}{file.suffix}"]
+
+
+def _bare_names(files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    return [(name.rpartition("/")[2], file) for name, file in files]
 
 
 def _chosen(files: list[Path]) -> list[Path]:

@@ -60,7 +60,8 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
     """The numbers of a mask, turned as its volume is, and notes of kind and detail."""
     affine, notes = picture.affine, []
     if trouble := _elsewhere(image, picture):
-        if image.shape[:3] != picture.shape[:3] and headers != "trust":
+        turned = sorted(image.shape[:3]) == sorted(picture.shape[:3]) and volumes.has_orientation(image)
+        if headers == "picture" or not turned:
             check_size(image.shape[:3], picture.shape[:3])
         if not volumes.has_orientation(image):
             notes.append(("mask without an orientation", "it lies as its volume does"))
@@ -72,7 +73,8 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
             )
         elif headers == "trust":
             affine = image.affine
-    values, _ = volumes.voxels(image, affine=affine)
+    values, found = volumes.voxels(image, affine=affine)
+    notes += [(f"mask {note}", "") for note in found if note != "turned upright"]
     if values.shape[-1] != 1:
         raise Unreadable("unreadable mask", f"it must hold one number for each voxel, got {values.shape[-1]}")
     numbers, factor = _unscaled(values[..., 0])
