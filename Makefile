@@ -11,6 +11,7 @@ PYTHON ?= $(firstword $(foreach name,python3.11 python3 python,$(shell $(name) -
 BIN := .venv/bin
 CNN := $(BIN)/cnn
 READY := .venv/.ready
+RESOLVED := --generate-hashes --no-emit-index-url --no-emit-find-links --no-header --python-version 3.11 --upgrade --quiet
 SETTINGS := $(foreach pair,$(SET),--set $(pair))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
@@ -25,14 +26,14 @@ help: ## List the targets
 setup: $(READY) ## Create .venv with exactly the locked packages
 
 # Runs again only when the lock file or the project's settings are newer than the last installation.
-$(READY): requirements.lock pyproject.toml
+$(READY): requirements.lock requirements-uv.txt pyproject.toml
 	@test -n "$(PYTHON)" || { echo "cnn-keras needs Python 3.11 (tensorflow-addons has no wheel for a newer one)."; \
 	  echo "Get it with 'apt-get install python3.11-venv', 'brew install python@3.11', 'uv python install 3.11' or"; \
 	  echo "'pyenv install 3.11', then run 'make $(MAKECMDGOALS) PYTHON=/path/to/python3.11'."; exit 2; }
 	@echo "installing into .venv: once, about 3 GB, a few minutes"
 	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
-	@$(BIN)/python -m uv --version >/dev/null 2>&1 || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r requirements-uv.txt
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --compile-bytecode --require-hashes -r requirements.lock
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --no-deps --no-build-isolation --editable .
 	@touch $(READY)
@@ -77,9 +78,9 @@ lint: $(READY) ## Format, lint, types and import contracts
 format: $(READY) ## Rewrite the sources in the house format
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format --quiet .
 
-lock: $(READY) ## Resolve the dependencies anew into requirements.lock
-	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev --generate-hashes --no-emit-index-url \
-	  --no-emit-find-links --no-header --python-version 3.11 --upgrade --quiet -o requirements.lock
+lock: $(READY) ## Resolve the dependencies, and uv itself, anew into the files that pin them
+	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev $(RESOLVED) -o requirements.lock
+	@echo uv | $(BIN)/python -m uv pip compile - --no-annotate $(RESOLVED) -o requirements-uv.txt
 
 samples: .venv/.samples ## Install the packages whose sample data the tests and some recipes use
 

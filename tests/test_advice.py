@@ -60,3 +60,12 @@ def test_what_cnn_tune_advises_is_a_recipe_of_the_task(task, tmp_path, capsys):
     able = re.search(r"tuned \((.*)\), got one of", error)
     assert bool(able) != bool(advice)
     assert not able or task not in able[1].split(", ")
+
+
+@pytest.mark.parametrize("command", [("lr",), ("train", "--dry-run")])
+@pytest.mark.parametrize("task", [task for task in recipes.tasks() if task not in ("classify", "signals", "volumes")])
+def test_what_is_for_classifiers_is_refused_at_once_for_other_tasks(command, task, tmp_path, capsys):
+    reference = next(name for name in recipes.shipped() if name.startswith(f"{task}/"))
+    assert cnn(command[0], reference, *command[1:], "--runs", tmp_path) == 2
+    assert f"RECIPE must be of a task that classifies, got one of {task}" in capsys.readouterr().err
+    assert not list(tmp_path.rglob("prepare"))

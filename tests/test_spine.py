@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -134,10 +135,22 @@ def test_a_bare_make_lists_every_target():
 
 def test_make_without_python_3_11_says_how_to_get_it(tmp_path):
     root = Path(__file__).parent.parent
-    for name in ("Makefile", "requirements.lock", "pyproject.toml"):
+    for name in ("Makefile", "requirements.lock", "requirements-uv.txt", "pyproject.toml"):
         (tmp_path / name).write_bytes((root / name).read_bytes())
     environment = os.environ | {"PYTHON": ""}
     done = subprocess.run(["make", "setup", "PYTHON="], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert "Python 3.11" in done.stdout
     assert "apt-get install" in done.stdout
+
+
+def test_whatever_make_installs_is_pinned_and_hashed():
+    root = Path(__file__).parent.parent
+    installs = [line for line in (root / "Makefile").read_text().splitlines() if re.search(r"pip install", line)]
+    assert installs
+    for line in installs:
+        assert "--require-hashes -r " in line or "--no-deps --no-build-isolation --editable ." in line, line
+    for name in re.findall(r"-r (\S+)", "\n".join(installs)):
+        pins = re.findall(r"^(?! |#)(.+)$", (root / name).read_text(), re.MULTILINE)
+        assert pins
+        assert all("==" in pin for pin in pins)

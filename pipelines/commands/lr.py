@@ -27,10 +27,11 @@ def lr(
     from pipelines import recipe as recipes
 
     loaded = recipes.load(recipe, overrides or ())
-    from pipelines import rate_finder, stages
+    from pipelines import classifier, rate_finder, stages
 
     console = console_for(as_json)
     run = stages.Run(loaded, console, runs)
+    classifier.check_task(run)
     with stages.prepared(run):
         climb = rate_finder.find(run, low=low, high=high, steps=steps)
     if as_json:
