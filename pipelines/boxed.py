@@ -40,52 +40,54 @@ class Tile(Section):
 class Composites(Section):
     """What scenes are made of: see `cnn_keras.data.composites`."""
 
-    count: Positive = 1000
-    side: Positive = 160
-    things: tuple[int, int] = (1, 5)
-    scale: tuple[float, float] = (0.15, 0.4)
+    count: Positive = 1000  # scenes
+    side: Positive = 160  # pixels
+    things: tuple[int, int] = (1, 5)  # the fewest and the most in a scene
+    scale: tuple[float, float] = (0.15, 0.4)  # the smallest and the largest side of a thing, of the scene's
+    # what is pasted; folder: PNG files with alpha below data.path
     cutouts: Literal["digits", "mnist5k", "folder"] = "digits"
-    backgrounds: Literal["sklearn", "skimage"] = "sklearn"
+    backgrounds: Literal["sklearn", "skimage"] = "sklearn"  # whose photographs are behind
 
 
 class Cards(Section):
     """What pictures of cards are like: see `cnn_keras.data.cards`."""
 
-    count: Positive = 1000
-    side: Positive = 128
-    scale: tuple[float, float] = (0.4, 0.8)
-    tilt: Annotated[float, Field(ge=0, le=180)] = 40.0
-    empty: Fraction = 0.15
+    count: Positive = 1000  # pictures
+    side: Positive = 128  # pixels
+    scale: tuple[float, float] = (0.4, 0.8)  # the smallest and the largest side of a card, of the picture's
+    tilt: Annotated[float, Field(ge=0, le=180)] = 40.0  # the most that a card is turned, in degrees
+    empty: Fraction = 0.15  # share of pictures without a card
 
 
 class Proposals(Section):
     """How selective search looks for regions: see `pipelines.proposals`."""
 
     most: Positive = 2000  # in one picture
-    mode: Literal["single", "fast", "quality"] = "fast"
+    mode: Literal["single", "fast", "quality"] = "fast"  # how thorough: fewer or more segmentations of a picture
     side: Positive = 400  # pixels of the longer side at which a picture is searched
 
 
 class Data(Section):
     """Where the images and their boxes come from, and what shape they are given."""
 
+    # files of annotations in their formats, or data that comes along
     source: Literal[
         "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "deepforest", "composites", "points", "cards"
     ]
-    path: RecipePath | None = None
+    path: RecipePath | None = None  # the file or folder of the annotations
     images: RecipePath | None = None  # where the images are, if not where the annotations say
     classes: tuple[str, ...] | None = None  # all there are, in this order; else those found
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     size: tuple[Positive, Positive] = (416, 416)  # height, width
-    channels: Literal[3] = 3
-    fit: Literal["pad", "stretch"] = "pad"
+    channels: Literal[3] = 3  # RGB
+    fit: Literal["pad", "stretch"] = "pad"  # how a picture of another shape gets this size: with borders, or distorted
     tile: Tile | None = None
     masks: bool = False  # which pixels are whose is recorded, too, where the source knows it
     proposals: Proposals | None = None  # for R-CNN and Fast R-CNN, which are given regions
     composites: Composites | None = None
     cards: Cards | None = None
-    validation: Fraction = 0.1
-    test: Fraction = 0.2
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
     crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: not learnt, or one object
     out_of_bounds: Literal["clip", "drop"] = "clip"  # what becomes of a box that sticks out of its image
     max_bad: Fraction = 0.1  # a larger share of unusable images, or of dropped boxes, is refused

@@ -40,8 +40,8 @@ MEASURED = {  # where a metric is, that is not everywhere
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
-    baselines: bool = True
-    worst: Positive = 24
+    baselines: bool = True  # measure what needs no network on the same split
+    worst: Positive = 24  # the most confident mistakes that are drawn
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
     beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
 
@@ -50,8 +50,8 @@ class Export(Section):
     """What the exported model is called and how far it may stray from the trained one."""
 
     name: Name | None = None  # the run's name unless given
-    tolerance: Annotated[float, Field(gt=0)] = 1e-5
-    register_model: bool = True
+    tolerance: Annotated[float, Field(gt=0)] = 1e-5  # the largest difference of a probability
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ class Evaluate(Section):
 
     suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
     shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
-    worst: Positive = 12
+    worst: Positive = 12  # the worst pictures that are drawn
     require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(
         default_factory=dict
     )  # metric: the least it must be
@@ -79,7 +79,7 @@ class Export(Section):
     name: Name | None = None  # the run's name unless given
     suppress: Suppress = Suppress()
     tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
-    register_model: bool = True
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 def family(builder: str) -> ModuleType:

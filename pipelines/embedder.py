@@ -61,8 +61,8 @@ class Model(recipes.Model):
 class Train(recipes.Train):
     """How the weights are found: a batch holds `each` pictures of batch_size / each people."""
 
-    batch_size: Positive = 60
-    each: Annotated[int, Field(ge=2)] = 4
+    batch_size: Positive = 60  # pictures of one step
+    each: Annotated[int, Field(ge=2)] = 4  # pictures of each person in a batch
     steps: Positive | None = None  # batches of an epoch; as many as show every picture once unless given
     loss: Literal["triplet", "contrastive", "siamese", "arcface", "none"] = "triplet"  # none: the weights as given
     mining: Literal["random", "semi-hard", "hard"] = "semi-hard"  # of triplets
@@ -93,8 +93,8 @@ class Evaluate(Section):
     far: Share = 0.01  # the false-accept rate that the threshold is to keep, by a bound over the calibration people
     draws: Positive = 500  # of the bootstrap over identities
     pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, drawn at random from people drawn
-    worst: Positive = 12
-    baselines: bool = True
+    worst: Positive = 12  # the hardest pairs that are drawn, of each kind
+    baselines: bool = True  # measure raw pixels and eigenfaces on the same pictures
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
     error_below: Share | None = None  # what the equal error rate may be at most
 
@@ -103,8 +103,8 @@ class Export(Section):
     """What the exported model is called and how far its embeddings may stray from the trained one's."""
 
     name: Name | None = None  # the run's name unless given
-    tolerance: Annotated[float, Field(gt=0)] = 1e-4
-    register_model: bool = True
+    tolerance: Annotated[float, Field(gt=0)] = 1e-4  # the largest difference in an embedding
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 def assemble(recipe: Any, data: Mapping[str, Any], *, loaded: bool = True) -> "keras.Model":

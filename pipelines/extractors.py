@@ -34,13 +34,13 @@ class Loss(Section):
     extractor: str = "auto"  # a builder of the catalogue, or the best that is at hand
     weights: GivenWeights | None = None  # the extractor's: imagenet, edges, or a file
     untrained: bool = False  # random weights: a control, from which no style is to be expected
-    pooling: Literal["max", "average"] = "max"
+    pooling: Literal["max", "average"] = "max"  # of the extractor: as trained, or averages, which paint smoother
     content_layers: dict[str, Amount] | None = None  # by layer what it counts; the extractor's own unless given
-    style_layers: dict[str, Amount] | None = None
-    content: Amount = 1.0
-    style: Amount = 100.0
-    variation: Amount = 0.001
-    histogram: Amount = 0.0
+    style_layers: dict[str, Amount] | None = None  # the same of the style
+    content: Amount = 1.0  # what the content counts
+    style: Amount = 100.0  # what the style counts
+    variation: Amount = 0.001  # what differences between neighbouring pixels count
+    histogram: Amount = 0.0  # what histograms of features count
 
 
 class Extractor(NamedTuple):

@@ -39,13 +39,13 @@ TAKES = (
 class Head(Section):
     """The layers behind the backbone, and what their answers are asked for; see `cnn_keras.models.localize`."""
 
-    filters: Positive = 32
-    hidden: Positive = 128
-    dropout: Fraction = 0.0
-    box: Literal["squared", "smooth_l1", "iou", "giou", "ciou"] = "smooth_l1"
-    landmark: Literal["smooth_l1", "wing"] = "wing"
-    box_weight: Weight = 5.0
-    landmark_weight: Weight = 5.0
+    filters: Positive = 32  # of a 1×1 convolution that makes the backbone's map thin
+    hidden: Positive = 128  # units of the dense layer behind it
+    dropout: Fraction = 0.0  # behind that layer
+    box: Literal["squared", "smooth_l1", "iou", "giou", "ciou"] = "smooth_l1"  # the loss of a box
+    landmark: Literal["smooth_l1", "wing"] = "wing"  # the loss of a landmark
+    box_weight: Weight = 5.0  # what a box counts beside p_c
+    landmark_weight: Weight = 5.0  # what landmarks count beside p_c
 
 
 class Evaluate(Section):
@@ -62,7 +62,7 @@ class Export(Section):
     name: Name | None = None  # the run's name unless given
     threshold: Share = 0.5  # of p_c, from which there is something
     tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
-    register_model: bool = True
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 def assemble(recipe: Any, data: dict[str, Any]) -> "keras.Model":

@@ -51,8 +51,9 @@ Number = Annotated[int, BeforeValidator(_number)]
 class Data(Section):
     """Where the pictures or volumes and their masks come from, and how the network sees them."""
 
+    # files of masks in their formats, or data that comes along
     source: Literal["folder", "voc", "coco", "labelme", "composites", "nuclei", "mni152"]
-    path: RecipePath | None = None
+    path: RecipePath | None = None  # the folder, or the file of annotations
     images: RecipePath | None = None  # where the pictures are, if not where the annotations say
     # The names of the masks' numbers from 0 on, or by number; of colours by number too, such as "#400080".
     classes: tuple[str, ...] | dict[Number, str] | None = None
@@ -62,15 +63,15 @@ class Data(Section):
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     # What the network sees at once: height, width; of volumes depth, height, width.
     size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
-    channels: Positive = 3
+    channels: Positive = 3  # of each pixel or voxel
     fit: Literal["pad", "stretch", "patch"] = "pad"  # the whole picture, resized, or patches of it as it is
     overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5  # of the answers to patches that are put together
     patches: Positive | None = None  # drawn in an epoch; null takes as many as would cover the training split
     balance: Annotated[float, Field(ge=0, le=1)] = 0.0  # the share of patches over a pixel of an evenly drawn class
     borders: Annotated[float, Field(gt=0)] | None = None  # σ, in pixels, of U-Net's weight between things
     composites: Composites | None = None
-    validation: Fraction = 0.1
-    test: Fraction = 0.2
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
     normalize: Literal["standardise", "rescale", "each"] = "standardise"  # each: a volume by itself
     max_bad: Fraction = 0.1  # a larger share of unusable files, or of pixels of unknown numbers, is refused
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed, or refused if patches

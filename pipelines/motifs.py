@@ -31,8 +31,8 @@ SMALLEST = 32  # pixels of a side: what a tower needs to have something to say
 class Picture(Section):
     """A picture by the name of one that comes along, such as astronaut, or by its path."""
 
-    name: str | None = None
-    path: RecipePath | None = None
+    name: str | None = None  # of a picture that comes along
+    path: RecipePath | None = None  # of one's own
 
     @model_validator(mode="after")
     def _is_one(self) -> Self:
@@ -44,13 +44,13 @@ class Picture(Section):
 class Mask(Section):
     """A picture whose white is where a style goes."""
 
-    path: RecipePath
+    path: RecipePath  # of a picture, which is resized to what is painted
 
 
 class Painting(Picture):
     """A picture whose style is taken; several are blended by their weights, or each fills its mask."""
 
-    weight: Annotated[float, Field(gt=0)] = 1.0
+    weight: Annotated[float, Field(gt=0)] = 1.0  # beside other styles
     mask: Mask | None = None
 
 
@@ -62,10 +62,10 @@ class Data(Section):
     size: Positive = 384  # pixels of the longer side of what is painted; smaller pictures stay as they are
     style_scale: Annotated[float, Field(gt=0)] = 1.0  # the longer side of a style against size: larger, broader strokes
     validation: Fraction = 0.1  # of the pictures that a network learns from; at least one
-    test: Fraction = 0.2
+    test: Fraction = 0.2  # of the pictures that a network learns from, kept to measure it
     windows: Positive = 1  # cut at random from each picture that a network learns from
     window: Positive = 128  # pixels of their sides
-    max_bad: Fraction = 0.1
+    max_bad: Fraction = 0.1  # a larger share of unusable pictures is refused
 
     @model_validator(mode="after")
     def _masks_are_whole(self) -> Self:

@@ -34,18 +34,18 @@ Told = Callable[["Easel"], None]
 class Paint(Section):
     """How a picture is optimised."""
 
-    method: Literal["picture"] = "picture"
+    method: Literal["picture"] = "picture"  # picture: one is optimised
     loss: Loss = Loss()
-    optimizer: Literal["lbfgs", "adam"] = "lbfgs"
+    optimizer: Literal["lbfgs", "adam"] = "lbfgs"  # L-BFGS or Adam
     learning_rate: Annotated[float, Field(gt=0)] = 5.0  # of adam, in grey levels
     steps: Positive = 100  # at each scale
     scales: Annotated[tuple[Annotated[float, Field(gt=0, le=1)], ...], Field(min_length=1)] = (0.5, 1.0)  # of size
-    init: Literal["content", "noise", "blend"] = "content"
+    init: Literal["content", "noise", "blend"] = "content"  # what painting begins with
     colour: Literal["style", "keep", "match"] = "style"  # keep: the content's own; match: styles recoloured like it
     preview: Positive = 50  # steps between two previews, at which the state is saved
     mixed_precision: bool = False  # bfloat16
-    xla: bool = False
-    deterministic: bool = True
+    xla: bool = False  # compile the graph; pays on a GPU
+    deterministic: bool = True  # the same picture twice; costs some speed on a GPU
 
     @model_validator(mode="after")
     def _grows(self) -> Self:

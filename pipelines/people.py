@@ -32,6 +32,7 @@ class Listed(Section):
 class Align(Section):
     """What says where the eyes of each picture are; see `cnn_keras.data.alignment`."""
 
+    # a file of eyes, a network of landmarks, or OpenCV's detectors
     by: Literal["annotated", "landmarks", "opencv"] = "annotated"
     path: RecipePath | None = (
         None  # annotated: a CSV file; landmarks: a model that finds some, such as localize exports
@@ -59,7 +60,7 @@ class Data(labelled.Data):
 
     validation: Fraction = 0.1  # of all people; they choose the epoch
     calibration: Fraction = 0.1  # they set the threshold; where people are few, those of the validation do that too
-    test: Fraction = 0.25
+    test: Fraction = 0.25  # share of the people that measures
     align: Align | None = None  # faces are cut out so that the eyes stand alike
     pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
 

@@ -62,6 +62,7 @@ class Model(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True)
 
+    # file.function of cnn_keras.models; `cnn models list` has them; further keys are its arguments
     builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
     weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
 
@@ -73,6 +74,7 @@ class Model(Section):
 class Transfer(Section):
     """What is trained of a network that starts from given weights; see `pipelines.transfer`."""
 
+    # the classifier alone, on cached features, the last blocks, everything, or one after the other
     mode: Literal["head", "cached", "partial", "full", "staged"]
     blocks: Positive | None = None  # of partial: how many blocks before the classifier are trained with it
     head_epochs: Positive = 5  # of staged: epochs of the classifier alone, among all the epochs
@@ -91,19 +93,20 @@ class Transfer(Section):
 class Ensemble(Section):
     """Networks of one recipe whose answers are averaged; see `pipelines.ensemble`. A number alone is that of seeds."""
 
-    members: Annotated[int, Field(ge=2)]
+    members: Annotated[int, Field(ge=2)]  # how many networks
     kind: Literal["seeds", "snapshots"] = "seeds"  # one training for each seed, or one training of as many cycles
 
 
 class Train(Section):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
-    epochs: Positive = 20
-    batch_size: Positive = 128
-    optimizer: Literal["sgd", "adam", "adamw"] = "adam"
-    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
+    epochs: Positive = 20  # passes over the training split
+    batch_size: Positive = 128  # examples of one step
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"  # sgd with momentum, adam, or adamw
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # the highest that the schedule reaches; `cnn lr` suggests one
     momentum: Fraction = 0.9  # of sgd
-    weight_decay: Annotated[float, Field(ge=0)] = 0.0
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of kernels, not of biases and normalisation
+    # of the learning rate: as it is, in steps, at plateaus, or down to 0 along a cosine
     schedule: Literal["constant", "step", "plateau", "cosine"] = "constant"
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # a linear climb before any schedule
     milestones: tuple[Positive, ...] = ()  # of step: the rate is divided by 10 after these epochs
@@ -116,11 +119,11 @@ class Train(Section):
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
     transfer: Transfer | None = None  # what of a network with weights to start from is trained; null trains it all
     ensemble: Ensemble | None = None  # train so many networks and average their answers
-    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # what is best in the best epoch
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
-    mixed_precision: bool = False
+    mixed_precision: bool = False  # compute in half precision, keep weights in single
     xla: bool = False  # only with deterministic: false
-    steps_per_execution: Positive = 1
+    steps_per_execution: Positive = 1  # steps of one call of the graph: less overhead for small networks
     deterministic: bool = True  # the same weights twice; costs some speed on a GPU
 
     @model_validator(mode="after")
@@ -172,8 +175,8 @@ class Train(Section):
 class Range(Section):
     """Numbers from `low` to `high`, both included; whole ones if both are whole."""
 
-    low: int | float
-    high: int | float
+    low: int | float  # the least
+    high: int | float  # the most
     log: bool = False  # as many between 1e-4 and 1e-3 as between 1e-3 and 1e-2
 
     @model_validator(mode="after")
@@ -204,9 +207,9 @@ class Tune(Section):
 class Recipe(Section):
     """What every task's recipe has; the task's file adds its own sections."""
 
-    task: Name
+    task: Name  # what is done: classify, detect, localize, segment, signals, steer, stylize, verify or volumes
     name: Name  # of the run's folder; the file's name unless given
-    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation
 
 
 def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
@@ -262,12 +265,19 @@ def parse(text: str, *, where: str) -> Any:
 
 def dump(recipe: BaseModel) -> str:
     """The resolved recipe as YAML, itself a recipe."""
+    return as_yaml(recipe.model_dump(mode="json"))
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """A mapping as YAML, a line for each key; in it a list, or a mapping of values alone, is on one line."""
     from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
 
     out = io.StringIO()
-    yaml = YAML()
+    yaml, document = YAML(), CommentedMap(values)
     yaml.default_flow_style = None
-    yaml.dump(recipe.model_dump(mode="json"), out)
+    document.fa.set_block_style()
+    yaml.dump(document, out)
     return out.getvalue()
 
 
@@ -355,16 +365,16 @@ def _fields(schema: type[BaseModel], location: Sequence[Any]) -> Iterator[str]:
     for part in location:
         if part not in schema.model_fields:
             continue  # the place of a section in a list, or its name among others
-        sections = list(_sections(schema.model_fields[part].annotation))
-        if not sections:
+        inner = list(sections(schema.model_fields[part].annotation))
+        if not inner:
             return
-        schema = sections[0]
+        schema = inner[0]
     yield from schema.model_fields
 
 
-def _sections(kind: Any) -> Iterator[type[BaseModel]]:
+def sections(kind: Any) -> Iterator[type[BaseModel]]:
     """The sections in an annotation, such as `dict[str, Range | …]`."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
         yield kind
     for inner in get_args(kind):
-        yield from _sections(inner)
+        yield from sections(inner)

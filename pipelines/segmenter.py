@@ -38,9 +38,9 @@ LEAST = {"hidden": 1}  # arguments that make a network small enough to be built 
 class Loss(Section):
     """What is minimised: a sum of terms, each by its weight; see `cnn_keras.pixel_losses`."""
 
-    cross_entropy: Weight = 1.0
-    dice: Weight = 0.0
-    focal: Weight = 0.0
+    cross_entropy: Weight = 1.0  # what it counts, pixel by pixel
+    dice: Weight = 0.0  # what the overlap of each class counts
+    focal: Weight = 0.0  # what cross-entropy counts that leaves easy pixels out
     gamma: Annotated[float, Field(gt=0)] = 2.0  # of focal
     class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None  # of cross_entropy and focal
     borders: Weight = 10.0  # U-Net's w0, what ground between things counts more; needs data.borders
@@ -49,14 +49,14 @@ class Loss(Section):
 class Before(Section):
     """A network that is trained first, and whose weights the next one starts from."""
 
-    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
-    epochs: Positive
+    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]  # as of the model, which begins with its weights
+    epochs: Positive  # of this network
 
 
 class Train(recipes.Train):
     """How the weights are found. A batch holds pictures or patches."""
 
-    batch_size: Positive = 8
+    batch_size: Positive = 8  # pictures or patches of one step
     loss: Loss = Loss()
     before: tuple[Before, ...] = ()  # networks trained one after the other, as FCN-32s and FCN-16s before FCN-8s
 

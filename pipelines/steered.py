@@ -43,14 +43,15 @@ class Road(Section):
 class Data(Section):
     """Where the drives come from, and what shape their pictures are given."""
 
-    source: Literal["road", "tub", "csv"]
-    path: RecipePath | None = None
+    source: Literal["road", "tub", "csv"]  # a drawn road, a Donkey tub, or a CSV file of pictures and angles
+    path: RecipePath | None = None  # of tub and csv
     full: float | None = None  # of csv: the angle of full lock to the right in its unit; 1 unless given
     size: tuple[Positive, Positive] = (110, 200)  # height, width
-    channels: Literal[1, 3] = 3
+    channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
+    # how a picture of another shape gets this size: distorted, cut, or with borders
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     road: Road | None = None
-    validation: Fraction = 0.1
+    validation: Fraction = 0.1  # share of each drive before its test, which chooses the best epoch
     test: Fraction = 0.2  # the last of each drive
     gap: Annotated[int, Field(ge=0)] = 10  # frames left out between the splits
     max_bad: Fraction = 0.1  # a larger share of unusable frames is refused

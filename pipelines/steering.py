@@ -43,7 +43,7 @@ class Model(recipes.Model):
 class Head(Section):
     """What the network says of an angle; see `cnn_keras.mixtures`."""
 
-    kind: Literal["regression", "mixture"] = "mixture"
+    kind: Literal["regression", "mixture"] = "mixture"  # one angle, or a mixture of normal densities over angles
     components: Positive = 3  # of the mixture
 
     @property
@@ -56,7 +56,7 @@ class Head(Section):
 class Loop(Section):
     """The drive that the network steers itself, where the source is the road; on roads it was not trained on."""
 
-    roads: Positive = 3
+    roads: Positive = 3  # how many
     steps: Positive = 500  # of a metre
 
 
@@ -75,9 +75,9 @@ class Export(Section):
     """What the exported model is called, what interval it answers with, and how far it may stray."""
 
     name: Name | None = None  # the run's name unless given
-    interval: Share = 0.8
+    interval: Share = 0.8  # the share of angles that the answered interval is to hold
     tolerance: Annotated[float, Field(gt=0)] = 1e-3  # of full lock
-    register_model: bool = True
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 def assemble(recipe: Any) -> "keras.Model":

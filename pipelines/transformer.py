@@ -35,7 +35,7 @@ TAKES = (
 class Train(recipes.Train):
     """How the network learns to paint."""
 
-    method: Literal["network"] = "network"
+    method: Literal["network"] = "network"  # network: one learns to paint in a single pass
     loss: Loss = Loss()
 
 

@@ -27,14 +27,16 @@ def recipes(as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel="Help")
 def show(recipe: RecipeName, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print a recipe with every default spelled out; the output is itself a recipe.
+    """Print a recipe with every default spelled out and what each key means; the output is itself a recipe.
 
     Example: cnn show classify/digits-lenet5 > mine.yaml
     """
     from pipelines import recipe as recipes
+    from pipelines import recipe_keys
 
     loaded = recipes.load(recipe, overrides or ())
-    text = "".join(f"# {line}".rstrip() + "\n" for line in recipes.header(recipe).splitlines()) + recipes.dump(loaded)
+    text = "".join(f"# {line}".rstrip() + "\n" for line in recipes.header(recipe).splitlines())
+    text += recipe_keys.annotated(loaded)
     print(json.dumps(loaded.model_dump(mode="json"), indent=1) if as_json else text.rstrip())
 
 

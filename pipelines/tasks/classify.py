@@ -33,7 +33,7 @@ PLAIN = 4  # batches that are timed without augmentation
 class Crops(Section):
     """Views of each image whose probabilities are averaged; see `cnn_keras.crops`. A word alone is the kind."""
 
-    kind: Literal["ten", "multiscale"]
+    kind: Literal["ten", "multiscale"]  # the corners and the middle, mirrored too, at one scale or at five
     mirror: bool = True  # false for what is not itself in a mirror, such as digits: five views instead of ten
 
 
@@ -60,6 +60,7 @@ class Recipe(recipes.Recipe):
     """A recipe of this task."""
 
     data: Data
+    # what training does to each image, in order; `cnn augment` draws it
     augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
     model: Model
     train: Train = Train()

@@ -49,6 +49,7 @@ class Recipe(recipes.Recipe):
     """A recipe of this task."""
 
     data: Data
+    # what training does to each image and its boxes, in order
     augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
     model: Model
     train: Train = Train()

@@ -34,6 +34,7 @@ class Recipe(recipes.Recipe):
     """A recipe of this task; `model` is the backbone."""
 
     data: Data
+    # what training does to each image, its box and landmarks, in order
     augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
     model: Model
     head: Head = Head()

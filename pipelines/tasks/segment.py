@@ -35,7 +35,8 @@ class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
     tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
-    worst: Positive = 6
+    worst: Positive = 6  # the worst pictures that are drawn
+    # metric: the least it must be
     require: dict[Literal["pixel_accuracy", "mean_iou", "mean_dice", "boundary_f"], Share] = Field(default_factory=dict)
     require_dice: dict[str, Share] = Field(default_factory=dict)  # class: the least its Dice must be
 
@@ -45,14 +46,14 @@ class Export(Section):
 
     name: Name | None = None  # the run's name unless given
     tolerance: Annotated[float, Field(ge=0)] = 1e-4  # the share of pixels that may be of another class
-    register_model: bool = True
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 class Recipe(recipes.Recipe):
     """A recipe of this task."""
 
     data: Data
-    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()  # what training does to each image and its mask, in order
     model: Model
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

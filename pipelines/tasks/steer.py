@@ -26,6 +26,7 @@ class Recipe(recipes.Recipe):
     """A recipe of this task; `model` is any classifier of images, its classes the numbers of the head."""
 
     data: Data
+    # what training does to each frame, in order; a mirror turns the angle too
     augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
     model: Model
     head: Head = Head()

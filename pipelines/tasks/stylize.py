@@ -36,6 +36,7 @@ class Evaluate(Section):
 
     compared: Annotated[int, Field(ge=0)] = 2  # of a network's test pictures, that are optimised as well
     steps: Positive = 60  # of that optimisation, at each of two scales
+    # metric: the least it must be
     require: dict[Literal["style_fall", "content_lead"], float] = Field(default_factory=dict)
 
 
@@ -44,7 +45,7 @@ class Export(Section):
 
     name: Name | None = None  # the run's name unless given
     tolerance: Annotated[float, Field(ge=0)] = 1.0  # grey levels
-    register_model: bool = True
+    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 Training = Annotated[

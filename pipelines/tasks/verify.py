@@ -22,7 +22,7 @@ class Recipe(recipes.Recipe):
     """A recipe of this task."""
 
     data: Data
-    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()  # what training does to each picture, in order
     model: Model
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

@@ -19,7 +19,7 @@ class Data(measurements.Data):
     """Where the volumes come from and what shape they are given."""
 
     size: tuple[Positive, Positive, Positive] = (32, 32, 32)  # depth, height, width
-    channels: Positive = 1
+    channels: Positive = 1  # of each voxel
 
 
 class Recipe(recipes.Recipe):
