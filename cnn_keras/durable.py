@@ -7,7 +7,7 @@ power cut the new name is there, and the file is empty.
 import errno
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 
@@ -20,12 +20,14 @@ def written(path: Path, *, suffix: str = "") -> Iterator[Path]:
     """
     temporary = path.with_name(f".{path.name}.tmp{suffix}")
     try:
-        yield temporary
-        _push(temporary)
-        temporary.replace(path)
-        _push(path.parent)
+        with _named(path):
+            yield temporary
+            _push(temporary)
+            temporary.replace(path)
+            _push(path.parent)
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # what went wrong before is what is to be told
+            temporary.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -37,9 +39,10 @@ def write_text(path: Path, text: str) -> None:
 def append(path: Path, data: bytes) -> None:
     """Add to the end of a file, which is made where there is none."""
     begun = path.exists()
-    with path.open("ab") as file:
-        file.write(data)
-    _push(path)
+    with _named(path):
+        with path.open("ab") as file:
+            file.write(data)
+        _push(path)
     if not begun:
         _push(path.parent)
 
@@ -74,10 +77,22 @@ def sweep(folder: Path) -> None:
         path.unlink()
 
 
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Name the file in errors of the system that do not: those of files that are open."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno and error.filename is None:
+            error.filename = str(path)
+        raise
+
+
 def _push(path: Path) -> None:
     descriptor = os.open(path, os.O_RDONLY)
     try:
-        os.fsync(descriptor)
+        with _named(path):
+            os.fsync(descriptor)
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP) or not path.is_dir():  # some systems cannot sync a folder
             raise

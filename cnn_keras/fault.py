@@ -17,6 +17,7 @@ class Fault(ValueError):
     DATA = 3  # the images or their labels
     GATE = 4  # a requirement stated in the recipe did not hold
     DIVERGED = 5  # the loss stopped being a number
+    STORAGE = 6  # the system did not read or write a file
 
     def __init__(self, message: str, *, code: int = INPUT) -> None:
         super().__init__(message)

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
 from pipelines.recipe import Model, Name, Positive, Section
@@ -141,11 +142,11 @@ def locate(reference: str) -> Path:
     """The file of a claim, by its name or path, or a Fault with the nearest names."""
     name = reference.removeprefix("claims/")
     for path in (Path(reference), SHIPPED / f"{name}.yaml"):
-        if path.is_file() and path.suffix in (".yaml", ".yml"):
+        if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
             return path.resolve()
-    near = difflib.get_close_matches(name, shipped(), n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name[: recipes.SHOWN], shipped(), n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(near)}?" if near else "`cnn claim` lists them."
-    raise Fault(f"NAME must be a shipped claim or a .yaml file, got {reference!r}; {meant}")
+    raise Fault(f"NAME must be a shipped claim or a .yaml file, got {recipes.shown(reference)}; {meant}")
 
 
 def load(reference: str) -> Claim:
@@ -155,10 +156,8 @@ def load(reference: str) -> Claim:
         Fault: no such claim, or anything wrong in it.
     """
     path = locate(reference)
-    document = recipes.parse(path.read_text(encoding="utf-8"), where=str(path))
-    if not isinstance(document, dict):
-        raise Fault(f"{path} must hold a mapping of sections, got {type(document).__name__}")
+    document = recipes.read(path)
     document.setdefault("name", path.stem)
-    if isinstance(document.get("base"), str) and (path.parent / document["base"]).is_file():
+    if isinstance(document.get("base"), str) and input_file.is_regular(path.parent / document["base"]):
         document["base"] = str(path.parent / document["base"])
     return recipes.checked(Claim, document, folder=path.parent)

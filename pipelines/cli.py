@@ -1,7 +1,7 @@
 """The command line: `cnn VERB RECIPE --set KEY=VALUE`. The verbs are in `pipelines/commands/`.
 
 Exit codes: 0 done, 2 something of the user's to fix, 3 the data, 4 a requirement did not hold, 5 training diverged,
-130 interrupted.
+6 the system refused to read or write a file, 130 interrupted.
 """
 
 import importlib
@@ -14,7 +14,7 @@ from typing import NoReturn
 import typer
 
 from cnn_keras.fault import Fault
-from pipelines import commands
+from pipelines import commands, storage
 
 FIRST = ("stages", "serving", "tracking")  # in the help; the other files follow in alphabetical order
 
@@ -36,7 +36,10 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # our own limit says it better
     try:
         app()
-    except Fault as fault:
+    except Exception as error:
+        fault = error if isinstance(error, Fault) else storage.fault(error)
+        if fault is None:
+            raise
         from rich.console import Console
 
         Console(stderr=True).print(

@@ -1,9 +1,9 @@
 """Recipes: one YAML file says everything about a run.
 
-A recipe is read as YAML 1.2 (`1e-3` is a number, `no` is a string, a key given twice is an error), changed by
-`--set key=value`, checked against typed sections, and written back resolved – with every default spelled out – as
-a file that is itself a recipe. A path in a recipe is relative to the recipe's file; a path in `--set` is relative
-to the working directory. Every setting that is a path is called `path`.
+A recipe is read as YAML 1.2 of bounded size (`1e-3` is a number, `no` is a string, a key given twice is an error),
+changed by `--set key=value`, checked against typed sections, and written back resolved – with every default spelled
+out – as a file that is itself a recipe. A path in a recipe is relative to the recipe's file; a path in `--set` is
+relative to the working directory. Every setting that is a path is called `path`.
 """
 
 import difflib
@@ -28,19 +28,25 @@ from pydantic import (
 )
 
 from cnn_keras import zoo
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 
 SHIPPED = Path(__file__).parent / "recipes"
 TASKS = Path(__file__).parent / "tasks"
+SIZE_LIMIT, DEPTH_LIMIT, NODE_LIMIT = 2**18, 50, 20_000  # of YAML: bytes, levels, values with all references followed
+SHOWN = 60  # characters of a wrong value in a message
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
-Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]  # of folders, with endings
 Checked = TypeVar("Checked", bound=BaseModel)
 
 
 def _from_recipe(path: Path, info: ValidationInfo) -> Path:
-    return (info.context["folder"] / path.expanduser()).resolve() if info.context else path
+    try:
+        return (info.context["folder"] / path.expanduser()).resolve() if info.context else path
+    except (OSError, RuntimeError) as error:  # a home that nobody has, links in a circle
+        raise ValueError(str(error)) from None
 
 
 def _weights(weights: str, info: ValidationInfo) -> str:
@@ -54,13 +60,13 @@ GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values keep the type they were written in, nothing changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, strict=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
 
 
 class Model(Section):
     """Which network: `builder` is a file and a function of `cnn_keras.models`; further keys are its arguments."""
 
-    model_config = ConfigDict(extra="allow", frozen=True, strict=True)
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     # file.function of cnn_keras.models; `cnn models list` has them; further keys are its arguments
     builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
@@ -219,9 +225,7 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
         Fault: no such recipe, or anything wrong in it; every error is named at once.
     """
     path = locate(reference)
-    document = parse(path.read_text(encoding="utf-8"), where=str(path))
-    if not isinstance(document, dict):
-        raise Fault(f"{path} must hold a mapping of sections, got {type(document).__name__}")
+    document = read(path)
     document.setdefault("name", path.stem)
     for override in overrides:
         _set(document, override)
@@ -231,11 +235,11 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
 def locate(reference: str) -> Path:
     """The file of a recipe, or a Fault with the nearest names."""
     for path in (Path(reference), SHIPPED / f"{reference}.yaml"):
-        if path.is_file() and path.suffix in (".yaml", ".yml"):
+        if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
             return path.resolve()
-    near = difflib.get_close_matches(reference, shipped(), n=3, cutoff=0.4)
+    near = difflib.get_close_matches(reference[:SHOWN], shipped(), n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
-    raise Fault(f"recipe must be a shipped recipe or a .yaml file, got {reference!r}; {meant}")
+    raise Fault(f"recipe must be a shipped recipe or a .yaml file, got {shown(reference)}; {meant}")
 
 
 def shipped() -> list[str]:
@@ -246,21 +250,73 @@ def shipped() -> list[str]:
 
 def header(reference: str) -> str:
     """The comment at the head of a recipe's file: what it is, what was published, what we measured."""
-    lines = locate(reference).read_text(encoding="utf-8").splitlines()
+    lines = _text(locate(reference)).splitlines()
     end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(line.removeprefix("#").strip() for line in lines[:end])
 
 
+def read(path: Path) -> dict[str, Any]:
+    """The mapping of sections in a YAML file, or a Fault that names the file."""
+    document = parse(_text(path), where=str(path))
+    if not isinstance(document, dict):
+        raise Fault(f"{path} must hold a mapping of sections, got {type(document).__name__}")
+    return document
+
+
+def _text(path: Path) -> str:
+    try:
+        return str(input_file.read_text(path, limit=SIZE_LIMIT))
+    except Fault as fault:  # this file is a setting, and no data
+        raise Fault(str(fault)) from None
+
+
 def parse(text: str, *, where: str) -> Any:
-    """YAML 1.2, safely; errors name the line."""
+    """YAML 1.2, safely; errors name the line.
+
+    Raises:
+        Fault: it is not YAML, too large, or holds what JSON cannot: keys that are lists, say.
+    """
     from ruamel.yaml import YAML
-    from ruamel.yaml.error import YAMLError
 
     try:
-        return YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
-        reason = " ".join(str(error).split("To suppress")[0].split())
-        raise Fault(f"{where} must be YAML: {reason}") from None
+        _check_bounds(text)
+        found = YAML(typ="safe", pure=True).load(text)
+        json.dumps(found, default=str)
+    except Exception as error:  # a reader of YAML has many words for what is none
+        reason = " ".join(str(error).split("To suppress")[0].split()) or type(error).__name__
+        raise Fault(f"{where} must be YAML: {reason[:400]}") from None
+    return found
+
+
+def _check_bounds(text: str) -> None:
+    """Raise a ValueError for YAML that would take long to read or be large when it is, before it is."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+
+    if len(text) > SIZE_LIMIT:
+        raise ValueError(f"it must have at most {SIZE_LIMIT:,} characters, got {len(text):,}")
+    sizes: dict[str, int] = {}  # of what has a name
+    opened: list[tuple[str | None, int]] = []  # each collection's name, and how many values were before it
+    count = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, CollectionEndEvent):
+            name, before = opened.pop()
+            if name:
+                sizes[name] = count - before
+        elif isinstance(event, AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"*{event.anchor} must refer to something that is complete before it")
+            count += sizes[event.anchor]
+        elif isinstance(event, NodeEvent):
+            if isinstance(event, CollectionStartEvent):
+                opened.append((event.anchor, count))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+            count += 1
+        if len(opened) > DEPTH_LIMIT:
+            raise ValueError(f"it must be at most {DEPTH_LIMIT} levels deep")
+        if count > NODE_LIMIT:
+            raise ValueError(f"it must hold at most {NODE_LIMIT:,} values, with all references followed")
 
 
 def dump(recipe: BaseModel) -> str:
@@ -301,7 +357,10 @@ def _set(document: dict[str, Any], override: str) -> None:
         if not isinstance(inner, dict):
             raise Fault(f"--set {key}: {section} is a value, not a section")
         document = inner
-    document[last] = _from_here(last, value)
+    if value is None and sections == ["model"]:  # an argument of the builder, which has its own default
+        document.pop(last, None)
+    else:
+        document[last] = _from_here(last, value)
 
 
 def _from_here(key: str, value: Any) -> Any:
@@ -309,14 +368,17 @@ def _from_here(key: str, value: Any) -> Any:
     if isinstance(value, dict):
         return {inner: _from_here(str(inner), given) for inner, given in value.items()}
     if isinstance(value, str) and (key == "path" or (key == "weights" and value not in zoo.KINDS)):
-        return str(Path.cwd() / Path(value).expanduser())
+        try:
+            return str(Path.cwd() / Path(value).expanduser())
+        except RuntimeError as error:  # a home that nobody has
+            raise Fault(f"--set {key}: {error}") from None
     return value
 
 
 def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
     if document.get("task") not in tasks():
-        raise Fault(f"task must be one of {', '.join(tasks())}, got {document.get('task')!r}")
+        raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
     return checked(schema_of(document["task"]), document, folder=folder)
 
 
@@ -345,7 +407,7 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
     """One pydantic error in the words of a recipe's author."""
     location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-", "<"))]
     path = ".".join(map(str, location))
-    given = "" if isinstance(error["input"], dict) else f", got {error['input']!r}"
+    given = "" if isinstance(error["input"], dict) else f", got {shown(error['input'])}"
     match error["type"]:
         case "extra_forbidden":
             known = list(_fields(schema, location[:-1]))
@@ -358,6 +420,12 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
         case _:
             wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
             return f"{path}: must be {wanted}{given}"
+
+
+def shown(value: Any) -> str:
+    """A wrong value for a message, cut where it is long."""
+    text = repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 
 def _fields(schema: type[BaseModel], location: Sequence[Any]) -> Iterator[str]:

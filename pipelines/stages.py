@@ -29,6 +29,7 @@ from typing import Any
 from rich.console import Console
 
 from cnn_keras import durable
+from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
 from pipelines.startup import load_tensorflow, numerics
@@ -348,7 +349,7 @@ def locked(folder: Path) -> Iterator[None]:
 def run_folder(reference: str, runs: Path) -> Path:
     """The folder of a run: by its own name, `classify/photos`, or by its recipe, `photos.yaml`."""
     folder = (runs / reference).absolute()
-    if folder.is_dir() or not Path(reference).is_file():
+    if not input_file.is_regular(Path(reference)):
         return folder
     recipe = recipes.load(reference)
     return (runs / recipe.task / recipe.name).absolute()

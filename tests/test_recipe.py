@@ -1,12 +1,15 @@
 """Recipes: every shipped one loads and builds; every mistake is named, all at once, with what was meant."""
 
 import importlib
+import os
 from pathlib import Path
 
 import pytest
+from conftest import cnn
+from hypothesis import given, settings, strategies
 
 from cnn_keras.fault import Fault
-from pipelines import labelled
+from pipelines import claims, labelled
 from pipelines import recipe as recipes
 
 DIGITS = "classify/digits-lenet5"
@@ -148,3 +151,92 @@ def test_paths_in_set_are_relative_to_the_working_directory(tmp_path, monkeypatc
     data = recipes.load(DIGITS, ["data={source: folder, path: photos, size: [32, 32]}"]).data
     assert data.path == tmp_path / "photos"
     assert recipes.load("classify/folder-transfer", ["model.weights=imagenet"]).model.weights == "imagenet"
+
+
+LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
+    f"{chr(98 + level)}: &{chr(98 + level)} [{', '.join(['*' + chr(97 + level)] * 8)}]\n" for level in range(9)
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        (LAUGHS, "at most 20,000 values, with all references followed"),
+        ("a: " + "[" * 5000, "at most 50 levels deep"),
+        ("a: " + "{a: " * 5000, "at most 50 levels deep"),
+        ("a: &a [*a]", r"\*a must refer to something that is complete before it"),
+        ("seed: " + "9" * 5000, "5000 digits"),
+        ("seed: 0x" + "f" * 5000, "4300 digits"),
+        ("task: classify\nseed: " + "9" * 400, "seed: must be less than 2147483648, got 9{60}…"),
+        ("? [1, 2]\n: 3", "keys must be str"),
+        ("? {a: b}\n: 3", "unhashable"),
+        ("2026-01-01: 3", "keys must be str"),
+        ("a: 2026-13-45", "month must be in"),
+        ("a: !!int ''", "must be YAML"),
+        ("a: !!python/object/apply:os.system ['true']", "constructor for the tag"),
+        ("a: b\n---\nc: d", "single document"),
+        ("task: classify\nname: " + "a" * 300, "name: must be String should have at most 200 characters"),
+        ('task: classify\nname: "a\\0b"', "name: must be String should match"),
+        ("task: classify\ntrain: {learning_rate: .inf}", "train.learning_rate: must be a finite number"),
+        ("task: classify\ndata: {source: folder, path: ~nobody-at-all/x}", "home directory"),
+        ("# " + "x" * 2**18, "must have at most 262,144 bytes"),
+        ("", "must hold a mapping of sections, got NoneType"),
+    ],
+)
+def test_a_recipe_beyond_bounds_is_named_with_its_file(tmp_path, text, said):
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    with pytest.raises(Fault, match=said) as fault:
+        recipes.load(str(path))
+    assert fault.value.code == Fault.INPUT
+
+
+def test_a_recipe_in_another_encoding_is_named_with_the_way_to_mend_it(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_bytes("task: classify # gemälde".encode("latin-1"))
+    with pytest.raises(Fault, match=r"mine\.yaml must be text in UTF-8, got byte 0xe4.*iconv") as fault:
+        recipes.load(str(path))
+    assert fault.value.code == Fault.INPUT
+    path.write_bytes((recipes.SHIPPED / f"{DIGITS}.yaml").read_text().encode("utf-16"))
+    assert recipes.load(str(path)).task == "classify"
+
+
+@pytest.mark.parametrize("kind", ["folder", "pipe", "device", "nul", "long name", "long path"])
+def test_what_is_no_file_is_no_recipe(tmp_path, kind):
+    path = tmp_path / "mine.yaml"
+    match kind:
+        case "folder":
+            path.mkdir()
+        case "pipe":
+            os.mkfifo(path)
+        case "device":
+            path.symlink_to("/dev/zero")
+    reference = {"nul": "a\0b.yaml", "long name": "x" * 300 + ".yaml", "long path": "x/" * 3000 + "a.yaml"}
+    for load in (recipes.load, claims.load):
+        with pytest.raises(Fault, match=r"must be a shipped .* or a \.yaml file") as fault:
+            load(reference.get(kind, str(path)))
+        assert fault.value.code == Fault.INPUT
+        assert len(str(fault.value)) < 400
+
+
+@given(strategies.data())
+@settings(max_examples=150, deadline=None)
+def test_a_recipe_that_somebody_broke_ends_in_a_message(tmp_path_factory, data):
+    """Bytes of a shipped recipe, changed, cut or put in at random places: shown or refused, without a traceback."""
+    content = bytearray((recipes.SHIPPED / f"{DIGITS}.yaml").read_bytes())
+    pieces = [b"*a ", b"&a ", b"[", b"{", b"? ", b": ", b"- ", b"\t", b"\0", b"\xff", b"!!int ", b"'", b"9" * 5000]
+    for _ in range(data.draw(strategies.integers(1, 6))):
+        place = data.draw(strategies.integers(0, len(content)))
+        width = data.draw(strategies.integers(0, 8))
+        content[place : place + width] = data.draw(strategies.sampled_from(pieces) | strategies.binary(max_size=8))
+    path = tmp_path_factory.mktemp("broken") / "mine.yaml"
+    path.write_bytes(content)
+    assert cnn("show", path) in (0, Fault.INPUT)
+
+
+def test_null_removes_an_argument_of_the_builder_and_is_the_value_of_a_setting():
+    assert "dropout" in recipes.load(DIGITS).model.arguments
+    changed = recipes.load(DIGITS, ["model.dropout=null", "model.weights=null", "train.patience=null"])
+    assert changed.model.arguments == {}
+    assert changed.model.weights is None
+    assert changed.train.patience is None

@@ -226,7 +226,7 @@ def test_the_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
 
 
 def test_a_stage_not_run_yet_is_named_with_its_command(opened):
-    with pytest.raises(Fault, match="cnn prepare classify/digits-lenet5"):
+    with pytest.raises(Fault, match="cnn prepare RECIPE"):
         opened().finished("prepare")
 
 

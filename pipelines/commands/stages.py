@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
+EXTEND = (
+    "Train a finished run for so many epochs more. Their rate: constant – the same; step – the last one; plateau – as "
+    "the whole history makes it; cosine – from learning_rate to zero once more."
+)
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Train only a few steps, keep nothing, and tell size, memory, speed and time."),
@@ -40,7 +44,7 @@ def train(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
-    extend: Annotated[int, typer.Option(min=0, help="Train a finished run for so many epochs more.")] = 0,
+    extend: Annotated[int, typer.Option(min=0, help=EXTEND)] = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
