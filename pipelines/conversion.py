@@ -35,12 +35,7 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
     given = {"source": source, "path": path and path.absolute(), "images": images and images.absolute()}
     items, declared, notes, roots = boxed.annotated(boxed.Data.model_validate(given), 0)
     inside = [item for item in items if not _is_outside(item, roots)]
-    if items and not inside:
-        raise Fault(
-            f"PATH must hold the images, got {items[0].file} and {len(items) - 1} more, all of them outside "
-            f"{roots[0]}; name their folder with --images",
-            code=Fault.DATA,
-        )
+    outer = next((item for item in items if _is_outside(item, roots)), None)
     usable, left_out = [], defaultdict(list)
     for item in inside:
         kind, detail = _unusable(item)
@@ -48,13 +43,21 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
             left_out[kind].append(f"{item.id}: {detail}")
         else:
             usable.append(item)
+    if not usable:
+        first = next(
+            (said[0] for said in left_out.values()), f"{outer.file} is outside {roots[0]}" if outer else "none"
+        )
+        raise Fault(
+            f"PATH must hold an image that can be copied, got {first}, and {len(items) - 1} more; images elsewhere are "
+            "named by --images",
+            code=Fault.DATA,
+        )
     found = {one.name for item in usable for one in item.objects}
     classes = [*dict.fromkeys(declared), *sorted(found - set(declared), key=read.natural)]
     annotations.write(to, usable, out, classes=classes)
     objects = [one for item in usable for one in item.objects]
     yield f"wrote {out}: {len(usable):,} images, {len(objects):,} objects of {len(classes)} classes as {to}"
-    if len(inside) < len(items):
-        outer = next(item for item in items if _is_outside(item, roots))
+    if outer:
         yield (
             f"left out {len(items) - len(inside):,} images outside the data set, such as {outer.file}; --images names "
             "another folder of images"

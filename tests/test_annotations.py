@@ -276,3 +276,233 @@ def test_masks_are_cocos(tmp_path):
         np.testing.assert_array_equal(masks.decode(compressed), mask)
         np.testing.assert_array_equal(masks.decode(masks.cut(runs, (1, 0, 4, 3))), mask[0:3, 1:4])
     assert masks.cut(((5, 6, 7, 8),), (2, 3, 9, 9)) == ((3, 3, 5, 5),)
+
+
+def test_voc_is_decoded_as_it_declares_and_a_broken_file_is_one_trouble(tmp_path):
+    body = "<annotation><filename>{}.png</filename><object><name>{}</name><bndbox><xmin>3</xmin><ymin>5</ymin>" \
+           "<xmax>10</xmax><ymax>16</ymax></bndbox></object></annotation>"  # fmt: skip
+    for name, label, encoding, head in (
+        ("a", "Käfer", "utf-8-sig", ""),
+        ("b", "Käfer", "utf-16", '<?xml version="1.0" encoding="utf-16"?>'),
+        ("c", "Käfer", "latin-1", '<?xml version="1.0" encoding="ISO-8859-1"?>'),
+        ("d", "螺栓", "gb18030", '<?xml version="1.0" encoding="gb18030"?>'),
+        ("e", "Käfer", "latin-1", ""),
+        ("f", "x", "utf-8", '<?xml version="1.0" encoding="klingon"?>'),
+    ):
+        put(tmp_path / f"{name}.png", picture())
+        put(tmp_path / f"{name}.xml", (head + body.format(name, label)).encode(encoding))
+    found = {item.id: item for item in read("voc", tmp_path).items}
+    assert {name: [(one.name, one.box) for one in item.objects] for name, item in found.items()} == {
+        **{f"{name}.png": [("Käfer", (2, 4, 10, 16))] for name in "abc"},
+        "d.png": [("螺栓", (2, 4, 10, 16))], "e.xml": [], "f.xml": [],
+    }  # fmt: skip
+    for name in ("e.xml", "f.xml"):
+        with pytest.raises(Unreadable) as caught:
+            found[name].read()
+        assert caught.value.kind == "broken annotation"
+
+
+def voc(folder, names):
+    for name in names:
+        put(folder / "JPEGImages" / f"{name}.png", picture())
+        put(folder / "Annotations" / f"{name}.xml", f"<annotation><filename>{name}.png</filename></annotation>")
+
+
+def test_lists_with_spaces_dots_suffixes_and_marks_prescribe_the_splits(tmp_path):
+    voc(tmp_path, ["my photo 1", "my photo 10", "v1.2.b", "0001", "0002", "left"])
+    put(tmp_path / "ImageSets/Main/train.txt", "\ufeffmy photo 1\r\n0001.png\r\n")
+    put(tmp_path / "ImageSets/Main/Val.txt", "v1.2.b\nJPEGImages/0002.png  -1\n")
+    put(tmp_path / "ImageSets/Main/test.txt", "my photo 10\nnobody\n0001\n")
+    found = {item.id: item for item in read("voc", tmp_path).items}
+    assert {name: item.split for name, item in found.items() if item.file} == {
+        "my photo 1.png": "train", "my photo 10.png": "test", "v1.2.b.png": "validation", "0002.png": "validation",
+        "0001.png": "test", "left.png": None,
+    }  # fmt: skip
+    assert [kind for kind, _ in found["0001.png"].troubles] == ["in two lists"]
+    for name, kind in (("test.txt: nobody", "missing image"), ("left.png", "not listed")):
+        with pytest.raises(Unreadable) as caught:
+            found[name].read()
+        assert caught.value.kind == kind
+
+
+def test_trainval_is_trained_on_where_no_list_says_what_of_it(tmp_path):
+    voc(tmp_path, ["a", "b", "c"])
+    put(tmp_path / "ImageSets/Main/trainval.txt", "a\nb\n")
+    put(tmp_path / "ImageSets/Main/test.txt", "c\n")
+    assert {item.id: item.split for item in read("voc", tmp_path).items} == {
+        "a.png": "train", "b.png": "train", "c.png": "test",
+    }  # fmt: skip
+    put(tmp_path / "ImageSets/Main/train.txt", "a\n")
+    put(tmp_path / "ImageSets/Main/val.txt", "b\n")
+    assert [item.split for item in read("voc", tmp_path).items] == ["train", "validation", "test"]
+
+
+def test_a_list_that_names_no_picture_stops(tmp_path):
+    voc(tmp_path, ["a", "b"])
+    put(tmp_path / "ImageSets/Main/train.txt", "c\nd\n")
+    with pytest.raises(Fault, match=r"train\.txt must name pictures") as caught:
+        read("voc", tmp_path)
+    assert caught.value.code == Fault.DATA
+
+
+def test_hidden_folders_are_never_data(tmp_path):
+    voc(tmp_path / "voc", ["a"])
+    annotations.write("labelme", ITEMS[:1], tmp_path / "labelme", classes=["zebra", "ant"])
+    annotations.write("yolo", ITEMS[:1], tmp_path / "yolo", classes=["zebra", "ant"])
+    for source, where in (("voc", "voc"), ("labelme", "labelme"), ("yolo", "yolo/data.yaml")):
+        once = said(read(source, tmp_path / where), flags=False)
+        for folder in [inner for inner in (tmp_path / where.partition("/")[0]).rglob("*") if inner.is_dir()]:
+            for hidden in (".ipynb_checkpoints", "@eaDir", "__MACOSX"):
+                for file in [file for file in folder.glob("*.*") if file.is_file()]:
+                    put(folder / hidden / f"{file.stem}-checkpoint{file.suffix}", file.read_bytes())
+        assert said(read(source, tmp_path / where), flags=False) == once
+
+
+@pytest.mark.parametrize("pictures", ["images", "JPEGImages", "Images", "imgs"])
+def test_labels_lie_beside_the_folder_of_pictures_whatever_it_is_called(tmp_path, pictures):
+    put(tmp_path / "train" / pictures / "A.PNG", picture())
+    put(tmp_path / "train/labels/a.txt", "0 .5 .5 .5 .5")
+    (item,) = read("yolo", put(tmp_path / "data.yaml", f"train: train/{pictures}\nnames: [bolt]\n")).items
+    assert [one.box for one in item.objects] == [(10, 5, 30, 15)]
+
+
+POSE = {
+    "kpt_shape: [4, 3]\n": "0.25 0.25 2 0.5 0.5 1 0 0 0 0.9 0.1 2",
+    "kpt_shape: [4, 2]\n": "0.25 0.25 0.5 0.5 0 0 0.9 0.1",
+}
+
+
+@pytest.mark.parametrize("head", POSE)
+def test_a_pose_is_a_box_and_landmarks(tmp_path, head):
+    put(tmp_path / "images/a.png", picture())
+    put(tmp_path / "labels/a.txt", f"0 0.5 0.5 0.5 0.5 {POSE[head]}\n0 0.5 0.5 0.5 0.5 0.1 0.2\n")
+    described = f"{head}kpt_names: {{0: [nose, tail, paw, ear]}}\ntrain: images\nnames: [cat]\n"
+    (item,) = read("yolo", put(tmp_path / "data.yaml", described)).items
+    (one,) = item.objects
+    assert (one.name, one.box, one.mask) == ("cat", (10, 5, 30, 15), None)
+    nose, tail, paw, ear = one.landmarks
+    assert (nose.name, nose.x, nose.y, nose.visible) == ("nose", 10, 5, True)
+    assert (tail.x, tail.y, tail.visible) == (20, 10, "3" not in head)  # 1 is known and hidden
+    assert (paw.visible, ear.visible) == (False, True)
+    assert [kind for kind, _ in item.troubles] == ["malformed annotation"]
+
+
+def test_a_pose_without_kpt_shape_is_no_polygon(tmp_path):
+    put(tmp_path / "images/a.png", picture())
+    put(tmp_path / "labels/a.txt", "0 0.5 0.5 0.5 0.5 0.9 0.1 2 0.2 0.3 2\n0 .5 .5 .5 .5\n")
+    (item,) = read("yolo", put(tmp_path / "data.yaml", "train: images\nnames: [cat]\n")).items
+    assert len(item.objects) == 1
+    assert [kind for kind, _ in item.troubles] == ["landmarks without kpt_shape in data.yaml"]
+
+
+def test_darknets_data_lists_of_pictures_and_files_of_names_are_read(tmp_path):
+    for place in ("obj_train_data", "images"):
+        put(tmp_path / place / "0.png", picture())
+    put(tmp_path / "obj_train_data/0.txt", "0 .5 .5 .5 .5")
+    put(tmp_path / "labels/0.txt", "0 .5 .5 .5 .5")
+    put(tmp_path / "obj.names", "bolt\nnut\n")
+    put(tmp_path / "train.txt", "data/obj_train_data/0.png\n")
+    forms = {
+        "obj.data": "classes = 2\ntrain = data/train.txt\nnames = data/obj.names\nbackup = backup/\n",
+        "list.yaml": "train: train.txt\nnames: obj.names\n",
+        "pictures.yaml": "train: [images/0.png]\nval: images/0.png\nnames: {0: bolt, 1: nut}\n",
+    }
+    for name, content in forms.items():
+        found = read("yolo", put(tmp_path / name, content))
+        assert [(item.split, one.name, one.box) for item in found.items for one in item.objects] == [
+            ("train", "bolt", (10, 5, 30, 15))
+        ]
+        assert found.classes == ("bolt", "nut")
+    for name in forms:
+        (tmp_path / name).unlink()
+    (item, other) = read("yolo", boxed.describing(tmp_path)).items  # a file of names beside pictures, no split known
+    assert (item.split, other.split) == (None, None)
+
+
+def test_a_split_that_is_not_there_stops_but_for_the_test_that_roboflow_writes_of(tmp_path):
+    put(tmp_path / "train/images/a.png", picture())
+    put(tmp_path / "train/labels/a.txt", "0 .5 .5 .5 .5")
+    for test, stops in (("../test/images", False), ("test/images", True)):
+        path = put(tmp_path / "data.yaml", f"train: ../train/images\ntest: {test}\nnames: [bolt]\n")
+        if stops:
+            with pytest.raises(Fault, match="test must be there"):
+                read("yolo", path)
+        else:
+            assert [note.kind for note in read("yolo", path).notes] == [
+                "split that is not there",
+                "path from another folder",
+            ]
+
+
+def test_open_images_shares_become_pixels_with_names_and_other_shares_are_refused(tmp_path):
+    put(tmp_path / "1.jpg", picture())
+    put(tmp_path / "class-descriptions-boxable.csv", "/m/01,Bolt\n")
+    header = "ImageID,Source,LabelName,Confidence,XMin,XMax,YMin,YMax,IsGroupOf\n"
+    path = put(tmp_path / "boxes.csv", f"{header}1,xclick,/m/01,1,0.25,0.5,0.5,1,0\n1,xclick,/m/02,1,0,1,0,1,1\n")
+    (item,) = read("csv", path).items
+    assert item.objects == (Object((10, 10, 20, 20), "Bolt"), Object((0, 0, 40, 20), "/m/02", crowd=True))
+    path = put(tmp_path / "shares.csv", "path,left,top,right,bottom,label\n1.jpg,0.25,0.5,0.5,1,Bolt\n")
+    with pytest.raises(Fault, match="shares of the picture"):
+        read("csv", path)
+    for row, hint in (("bolt,10,12,24,24,1.jpg,64,48", "makesense"), ("1.jpg,10,12,34,36,bolt", "looks like data")):
+        with pytest.raises(Fault, match=hint):
+            read("csv", put(tmp_path / "bare.csv", f"{row}\n"))
+
+
+def test_data_yaml_trains_from_anywhere(tmp_path):
+    for name, items, expected in (
+        ("both", ITEMS, {"train": "images/train", "val": "images/val", "test": "images/test"}),
+        ("none", [item._replace(split=None) for item in ITEMS], {"train": "images/train", "val": "images/train"}),
+        ("test", ITEMS[3:], {"train": "images/test", "val": "images/test", "test": "images/test"}),
+    ):
+        annotations.write("yolo", items, tmp_path / name, classes=["zebra", "ant", "mouse 2"])
+        described = boxed.described(tmp_path / name / "data.yaml")
+        assert {key: value for key, value in described.items() if key != "names"} == expected  # and no path
+        assert all((tmp_path / name / place).is_dir() for place in expected.values())
+
+
+@pytest.mark.parametrize("way", ["absolute", "above", "link", "folder"])
+@pytest.mark.parametrize("source", ["coco", "csv", "labelme", "yolo"])
+def test_convert_copies_nothing_from_outside_the_data_set(tmp_path, capsys, source, way):
+    secret = put(tmp_path / "elsewhere/secret.png", picture())
+    inside = put(tmp_path / "set/inside.png", picture(shade=5))
+    name = {"absolute": str(secret), "above": "../elsewhere/secret.png"}.get(way, "link.png")
+    if way == "link":
+        (tmp_path / "set/link.png").symlink_to(secret)
+    if way == "folder":
+        (tmp_path / "set/linked").symlink_to(secret.parent)
+        name = "linked/secret.png"
+    names = [name, "inside.png"]
+    path = tmp_path / "set"
+    if source == "coco":
+        images = [{"id": number, "file_name": one} for number, one in enumerate(names)]
+        rows = [{"id": number, "image_id": number, "category_id": 1, "bbox": [1, 1, 5, 5]} for number in (0, 1)]
+        found = {"images": images, "annotations": rows, "categories": [{"id": 1, "name": "cat"}]}
+        path = put(tmp_path / "set/a.json", json.dumps(found))
+    if source == "csv":
+        rows = "".join(f"{one},1,1,5,5,cat\n" for one in names)
+        path = put(tmp_path / "set/a.csv", f"path,left,top,right,bottom,label\n{rows}")
+    if source == "labelme":
+        for number, one in enumerate(names):
+            shapes = [{"label": "cat", "points": [[1, 1], [5, 5]], "shape_type": "rectangle"}]
+            put(tmp_path / f"set/{number}.json", json.dumps({"shapes": shapes, "imagePath": one}))
+    if source == "yolo":
+        put(inside.with_suffix(".txt"), "0 .5 .5 .5 .5")
+        path = put(tmp_path / "set/data.yaml", f"train: {json.dumps(names)}\nnames: [cat]\n")
+    assert cnn("convert", source, str(path), "--to", "csv", "--out", str(tmp_path / "out")) == 0
+    assert "outside the data set" in capsys.readouterr().out
+    copied = [file for file in (tmp_path / "out").rglob("*") if file.suffix == ".png"]
+    assert [file.read_bytes() for file in copied] == [inside.read_bytes()]
+    inside.unlink()
+    assert cnn("convert", source, str(path), "--to", "csv", "--out", str(tmp_path / "none")) == Fault.DATA
+    assert not list(tmp_path.glob("none/**/*.png"))
+    capsys.readouterr()
+
+
+def test_convert_writes_nothing_that_is_no_picture(tmp_path, capsys):
+    put(tmp_path / "set/a.png", picture())
+    put(tmp_path / "set/b.png", b"root:x:0:0")
+    path = put(tmp_path / "set/a.csv", "path,left,top,right,bottom,label\na.png,1,1,5,5,cat\nb.png,1,1,5,5,cat\n")
+    assert cnn("convert", "csv", str(path), "--to", "coco", "--out", str(tmp_path / "out")) == 0
+    assert "1 × undecodable, such as b.png" in capsys.readouterr().out
+    assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["a.png"]

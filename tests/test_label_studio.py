@@ -56,3 +56,22 @@ def test_tasks_without_an_annotation_are_doubted_and_other_files_refused(tmp_pat
     for found in ({}, [], [7], [{"image": "a.png"}]):
         with pytest.raises(Fault, match="Label Studio"):
             read("labelstudio", written(tmp_path, found))
+
+
+def test_an_export_whose_boxes_leave_their_pictures_names_the_format_that_keeps_them(tmp_path):
+    put(tmp_path / "images/a.png", picture())
+    coco = {
+        "info": {"contributor": "Label Studio"},
+        "images": [{"id": 0, "file_name": "images\\a.png", "height": 20, "width": 40}],
+        "annotations": [{"id": 0, "image_id": 0, "category_id": 0, "bbox": [20, 4, 30, 8]}],
+        "categories": [{"id": 0, "name": "bolt"}],
+    }
+    put(tmp_path / "classes.txt", "bolt\n")
+    put(tmp_path / "labels/a.txt", "0 0.9 0.5 0.5 0.2\n")
+    put(tmp_path / "notes.json", "{}")
+    for source, path in (("coco", put(tmp_path / "result.json", json.dumps(coco))), ("yolo", tmp_path / "classes.txt")):
+        found = read(source, path)
+        assert [len(item.objects) for item in found.items] == [1]
+        assert [note.taken for note in found.notes if "leave" in note.kind] == [
+            "export its own JSON and read it with source labelstudio"
+        ]

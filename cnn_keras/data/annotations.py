@@ -269,6 +269,23 @@ def inner_name(item: Item) -> str:
     return "/".join(part for part in parts if part not in ("/", ".."))
 
 
+def leaving(items: Iterable[Item], where: Path) -> tuple[Note, ...]:
+    """What to tell of an export of Label Studio of which boxes leave pictures of a stated size: they were turned."""
+    out = [
+        item.id
+        for item in items
+        if item.size
+        and any(
+            min(one.box) < -1 or one.box[2] > item.size[1] + 1 or one.box[3] > item.size[0] + 1 for one in item.objects
+        )
+    ]
+    if not out:
+        return ()
+    said = "of its turned rectangles this export of Label Studio gives boxes that lie elsewhere"
+    remedy = "export its own JSON and read it with source labelstudio"
+    return (Note("boxes that leave their pictures", where.name, f"{len(out):,} × such as {out[0]}: {said}", remedy),)
+
+
 def save(item: Item, path: Path) -> tuple[int, int]:
     """Write an item's picture as it is; return its height and width.
 

@@ -188,6 +188,9 @@ def _read(source: Source, images: Path | None) -> Annotated:
         items.append(Item(printable(f"image_id {key}"), partial(refuse, "missing image", said)))
     split = annotations.split_in(_stem(file))
     items = [item._replace(split=split) for item in items]
+    info = document.get("info")
+    exported = isinstance(info, dict) and info.get("contributor") == "Label Studio"
+    notes += annotations.leaving(items, file) if exported else ()
     return Annotated(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
 
 

@@ -63,8 +63,11 @@ def read(folders: Iterable[Path], pictures: dict[str, Sequence[str]]) -> Listed:
 def _lists(folders: Iterable[Path]) -> Iterable[tuple[Path, str]]:
     for folder in folders:
         if input_file.is_folder(folder):
-            for file in sorted(folder.iterdir()):
-                split = SPLITS.get(file.stem.lower()) if file.suffix.lower() == ".txt" else None
+            files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() == ".txt"]
+            names = {file.stem.lower() for file in files}
+            whole = {} if names & {"train", "training"} else {"trainval": "train"}  # Pascal VOC's, of both
+            for file in files:
+                split = (SPLITS | whole).get(file.stem.lower())
                 if split and input_file.is_regular(file):
                     yield file, split
 
@@ -76,7 +79,8 @@ def _tails(name: str) -> list[str]:
 
 def _matching(line: str, known: dict[str, list[str]]) -> list[str]:
     """The ids that a line means: the longest path that is known, of the whole line or else of its first word."""
-    for words in (line, re.split(r"[\t,;]", line)[0], line.split()[0]):
+    marked = re.sub(r"\s+-?[01]$", "", line)  # Pascal VOC's lists of a class
+    for words in (line, marked, re.split(r"[\t,;]", line)[0], line.split()[0]):
         name = words.strip().strip("\"'").replace("\\", "/")
         for form in _tails(name):
             for option in (form, re.sub(r"(?:\.nii)?\.[A-Za-z][A-Za-z0-9]{1,4}$", "", form)):

@@ -21,6 +21,7 @@ from cnn_keras.fault import Fault
 
 IMAGES = ("images", "jpegimages", "imgs", "img", "image")  # folders of pictures that `labels` lies beside
 UNSPLIT = "pictures"  # the key of pictures whose split is not known
+LABEL_STUDIO = "notes.json"  # beside its exports
 NAMES = ("classes.txt", "obj.names", "labels/classes.txt", "names.txt")  # beside pictures without a data.yaml
 
 
@@ -70,6 +71,7 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotate
             f"{_labels(next(iter(found)), places)[0]}",
             code=Fault.DATA,
         )
+    notes += annotations.leaving(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
     roots = (path.parent, *([images] if images else []))
     return Annotated(items, tuple(meaning.names.values()), (*notes, *places.notes(path)), roots)
 
@@ -203,7 +205,7 @@ def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
                 objects.append(found)
             else:
                 troubles.append((found, f"{file.name}, line {number}: {line.strip()[:60]}"))
-    return Item(name, read, tuple(objects), troubles=tuple(troubles), file=picture)
+    return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=picture)
 
 
 def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> Object | str:
