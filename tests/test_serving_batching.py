@@ -29,9 +29,10 @@ class Doubling:
         return {"y": x[:1] if signature == "narrow" else 2 * x}
 
 
-def job(*x, signature="double", shared=True):
+def job(*x, signature="double", shared=True, pixels=0):
     values = np.array(x)
-    return Job(signature, lambda: {"x": values}, rows=len(x), shape=values.shape[1:] if shared else None)
+    shape = values.shape[1:] if shared else None
+    return Job(signature, lambda: {"x": values}, rows=len(x), shape=shape, pixels=pixels)
 
 
 def answers(*jobs, limit=100, model=None):
@@ -39,7 +40,7 @@ def answers(*jobs, limit=100, model=None):
     model = model or Doubling()
 
     async def main():
-        batcher = Batcher(model, batch=8, limit=limit)
+        batcher = Batcher(model, batch=8, limit=limit, pixels=100, queue_pixels=250)
         batcher.start()
         model.gate.clear()
         first = asyncio.create_task(batcher(job(0, signature="first")))
@@ -49,7 +50,7 @@ def answers(*jobs, limit=100, model=None):
         model.gate.set()
         results = await asyncio.gather(*tasks, return_exceptions=True)
         await first
-        assert batcher.rows == 0
+        assert (batcher.rows, batcher.pixels) == (0, 0)
         await batcher.drain()
         return [result["y"].tolist() if isinstance(result, dict) else result for result in results]
 
@@ -66,6 +67,17 @@ def test_a_call_has_no_more_rows_than_the_batch():
     results, calls = answers(*[job(value) for value in range(20)])
     assert results == [[2 * value] for value in range(20)]
     assert [len(rows) for _, rows in calls] == [8, 8, 4]
+
+
+def test_a_call_has_no_more_pixels_than_may_be_decoded_at_once():
+    _, calls = answers(job(1, pixels=60), job(2, pixels=60), job(3, pixels=40))
+    assert calls == [("double", [1, 3]), ("double", [2])]
+
+
+def test_more_pixels_than_may_wait_are_refused():
+    (first, second, third), _ = answers(job(1, pixels=200), job(2, pixels=60), job(3, pixels=50))
+    assert (first, third) == ([2], [6])
+    assert second.status == 429
 
 
 def test_a_request_of_more_rows_than_a_batch_is_cut_and_joined():

@@ -175,6 +175,16 @@ REQUESTS = {  # whole requests
     "a form without a file": (multipart(b'--x\r\nContent-Disposition: form-data; name="f"\r\n\r\n1\r\n--x--\r\n'), 400),
     "a truncated form": (multipart(FILE_PART + image()[:30]), 400),
     "a form cut in its header": (multipart(FILE_PART[:30]), 400),
+    **{
+        f"a form in {charset}": (
+            {
+                "content": b"--x--\r\n",
+                "headers": {"content-type": f"multipart/form-data; boundary=x; charset={charset}"},
+            },
+            400,
+        )
+        for charset in ("klingon", "zlib", "rot13", "hex", "", "x" * 5000)
+    },
     "17 files": (multipart((FILE_PART + image() + b"\r\n") * 17 + b"--x--\r\n"), 400),
 }
 for method in ("classify", "regress"):

@@ -39,6 +39,7 @@ SIDE_LIMIT = 2**15  # resizing a strip of 1 × 50,000,000 pixels would take giga
 ORIENTATION = 0x0112  # the tag
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 JPEG_SIGNATURE = b"\xff\xd8\xff"
+TIFF_SIGNATURES = (b"II*\0", b"MM\0*")
 SCAN = b"\xff\xda"  # begins each scan of a JPEG
 SLOW = {"bmp_rle", "ppm"}  # Pillow's decoders that are written in Python
 # Opened by their signatures instead of by Image.open, which tries every format it knows, the exotic ones too, and
@@ -51,8 +52,7 @@ OPENERS = {
     b"RIFF": WebPImageFile,
     b"P5": PpmImageFile,
     b"P6": PpmImageFile,
-    b"II*\0": TiffImageFile,
-    b"MM\0*": TiffImageFile,
+    **dict.fromkeys(TIFF_SIGNATURES, TiffImageFile),
 }
 TIFF_MODES = ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "I;16", "I;16B")
 TIFF_COMPRESSIONS = (
@@ -126,13 +126,15 @@ class Picture:
         """Raises Unreadable as `plain` says."""
         if not data:
             raise Unreadable("empty", "the file is empty")
+        if not tiff and data.startswith(TIFF_SIGNATURES):  # not even its directories are read
+            raise Unreadable("unsupported", f"TIFF is not one of {READ.replace(' TIFF,', '')}")
         self._data = data
         image, self._header = _opened(data)
         self.area = image.width * image.height
         _check_work(data, image, pixel_limit)
         is_tiff = image.format == "TIFF"
         if is_tiff:
-            _check_tiff(image, tiff)
+            _check_tiff(image)
         exif, xmp = self._header[2:] if self._header else (image.info.get("exif", b""), image.info.get("xmp", b""))
         if is_tiff:  # Pillow turns it when it decodes it
             self.turn, self._turn = UPRIGHT.get(image.tag_v2.get(ORIENTATION, 1)), None
@@ -195,10 +197,8 @@ def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
         raise Unreadable("undecodable", f"the header is broken: {_said(broken)}") from None
 
 
-def _check_tiff(image: Image.Image, bearable: bool) -> None:
+def _check_tiff(image: Image.Image) -> None:
     compression = image.info.get("compression")
-    if not bearable:
-        raise Unreadable("unsupported", f"TIFF is not one of {READ.replace(' TIFF,', '')}")
     if image.mode not in TIFF_MODES or compression not in TIFF_COMPRESSIONS:
         found = f"mode {image.mode}, compression {compression}"
         raise Unreadable("unsupported", f"a TIFF must be of 8 or 16 whole bits and a common compression, got {found}")

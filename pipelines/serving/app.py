@@ -7,10 +7,14 @@ import asyncio
 import contextlib
 import errno
 import gc
+import logging
+import resource
 import signal
 import socket
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import uvicorn
@@ -19,6 +23,7 @@ from starlette.applications import Starlette
 from cnn_keras.fault import Fault
 from pipelines.gallery import Gallery
 from pipelines.recogniser import Recogniser
+from pipelines.serving.connection import Connection
 from pipelines.serving.desk import Desk
 from pipelines.serving.faces import FacesDesk, checked_key, warm
 from pipelines.serving.limits import Limits
@@ -27,6 +32,8 @@ from pipelines.serving.origin import Visitors, is_loopback
 from pipelines.serving.warmup import warm_up
 
 ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
+TICKS = 10  # of uvicorn, which are a tenth of a second, between two looks at who takes too long
+OTHER_FILES = 100  # open beside the connections
 TURNS = 10  # of the event loop, at least, in that time
 
 
@@ -106,11 +113,16 @@ def serve_faces(
 def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, say: Callable[[str], None]) -> None:
     """Answer on `listener` until told to stop."""
     desk = app.state.desk
+    for name in ("uvicorn.error", "python_multipart"):  # what is wrong with a request is its client's business
+        logging.getLogger(name).setLevel(logging.ERROR)
     gc.collect()
+    gc.set_threshold(50_000, 20, 100)  # a large JSON body has a million lists, and none of them is a cycle
     gc.freeze()  # a full collection would walk TensorFlow's million objects, 0.2 s in which nobody is answered
     shown, port = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
     config = uvicorn.Config(
         app,
+        http=partial(Connection, limits=_within_files(limits)),  # type: ignore[arg-type]
+        timeout_keep_alive=int(limits.head_seconds) + 1,  # `Connection` is earlier
         log_config=None,
         access_log=False,
         proxy_headers=False,
@@ -138,6 +150,13 @@ class Server(uvicorn.Server):
         await super().startup(sockets=sockets)
         self._ready()
 
+    async def on_tick(self, counter: int) -> bool:
+        if counter % TICKS == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in tuple(self.server_state.connections):
+                connection.sweep(now)  # type: ignore[union-attr]
+        return await super().on_tick(counter)
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._desk.draining = True  # from now on answers tell clients to reconnect, which leads elsewhere
         await _read_what_was_sent()  # closing the listener would cut off whom it has not let in yet
@@ -151,6 +170,16 @@ async def _read_what_was_sent() -> None:
     """Turns of the event loop, not time alone: on a busy machine all of the time may pass in one of them."""
     for _ in range(TURNS):
         await asyncio.sleep(ON_THE_WIRE / TURNS)
+
+
+def _within_files(limits: Limits) -> Limits:
+    """As many connections as the process may open files."""
+    files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.connections + OTHER_FILES
+    if files < wanted:
+        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
+    return replace(limits, connections=min(limits.connections, files - OTHER_FILES))
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -29,6 +29,7 @@ class Job:
     Attributes:
         signature: which callable of the model.
         tensors: makes the inputs; runs on the model's thread, because turning pictures upright takes time.
+        pixels: of its pictures, as `pipelines.serving.pictures.work` counts them.
         rows: how many rows those inputs have.
         shape: jobs of the same signature and shape may share a call; None: this one runs alone and whole.
     """
@@ -37,6 +38,7 @@ class Job:
     tensors: Callable[[], Tensors]
     rows: int
     shape: Hashable | None
+    pixels: int = 0
     answer: "asyncio.Future[Tensors]" = field(init=False)
 
 
@@ -49,15 +51,22 @@ class Batcher:
         *,
         batch: int,
         limit: int,
+        pixels: int = 2**62,
+        queue_pixels: int = 2**62,
         watch: Callable[[int], None] = lambda rows: None,
     ) -> None:
-        """`batch` rows at most share a call, `limit` rows at most are waiting; `watch` hears of calls."""
+        """`batch` rows and `pixels` at most share a call, `limit` rows and `queue_pixels` at most are waiting.
+
+        `watch` hears of calls.
+        """
         self._model = model
         self._batch = batch
         self._limit = limit
+        self._pixels = pixels
+        self._queue_pixels = queue_pixels
         self._watch = watch
         self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
-        self.rows = 0  # accepted and not yet answered; touched by the event loop only
+        self.rows = self.pixels = 0  # accepted and not yet answered; touched by the event loop only
 
     def start(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -75,9 +84,11 @@ class Batcher:
         Raises:
             Refusal: the queue is full, or the model refused the inputs; the row at fault is named.
         """
-        if self.rows and self.rows + job.rows > self._limit:
+        full = self.rows + job.rows > self._limit or self.pixels + job.pixels > self._queue_pixels
+        if self.rows and full:
             raise Refusal(429, f"the server is busy with {self.rows} rows; try again in a moment")
         self.rows += job.rows
+        self.pixels += job.pixels
         job.answer = self._loop.create_future()
         self._arrivals.put(job)
         return await job.answer
@@ -97,16 +108,15 @@ class Batcher:
     def _company(self, waiting: deque[Job]) -> list[Job]:
         """Take the oldest job off `waiting`, and all that may share its call."""
         first = waiting.popleft()
-        together, rows = [first], first.rows
+        together, rows, pixels = [first], first.rows, first.pixels
         if first.shape is not None:
             for job in list(waiting):
-                if (job.signature, job.shape) == (
-                    first.signature,
-                    first.shape,
-                ) and rows + job.rows <= self._batch:
+                alike = (job.signature, job.shape) == (first.signature, first.shape)
+                if alike and rows + job.rows <= self._batch and pixels + job.pixels <= self._pixels:
                     waiting.remove(job)
                     together.append(job)
                     rows += job.rows
+                    pixels += job.pixels
         return together
 
     def _run(self, jobs: list[Job]) -> None:
@@ -126,6 +136,7 @@ class Batcher:
     def _deliver(self, answers: list[tuple[Job, Tensors | Exception]]) -> None:
         for job, answer in answers:
             self.rows -= job.rows
+            self.pixels -= job.pixels
             if job.answer.cancelled():
                 continue
             if isinstance(answer, Exception):

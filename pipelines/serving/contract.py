@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +18,13 @@ from pipelines.serving import answers, examples
 from pipelines.serving.batching import Job
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
-from pipelines.serving.pictures import looks_encoded, upright
+from pipelines.serving.pictures import checked, looks_encoded, upright, work
 from pipelines.serving.refusal import Refusal
-from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Slot, Tensors
+from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Tensors
 from pipelines.serving.tensors import is_base64, tensor
+
+if TYPE_CHECKING:
+    from cnn_keras.data.encoded import Picture
 
 PLACE = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 PREDICTION = re.compile(PLACE + r":(?P<verb>classify|regress|predict)")
@@ -31,6 +34,9 @@ STATUS = re.compile(PLACE + r"(?P<metadata>/metadata)?")
 def _no_constant(name: str) -> None:
     raise Refusal(400, f"JSON Parse error: {name} is not JSON; numbers must be finite")
 
+
+BETWEEN = (b",", b"[", b"{")
+NAMED = 16  # a value with a name counts for so many
 
 STRICT = json.JSONDecoder(parse_constant=_no_constant)
 
@@ -62,7 +68,7 @@ def predict(model: Model, body: bytes, limits: Limits) -> Call:
     Raises:
         Refusal: 400 with what is wrong; so do the others here.
     """
-    document = parsed(body)
+    document = parsed(body, limits)
     signature = _signature(model, document)
     if "instances" in document and "inputs" in document:
         raise Refusal(400, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
@@ -95,10 +101,18 @@ def regress(model: Model, body: bytes, limits: Limits) -> Call:
 VERBS = {"predict": predict, "classify": classify, "regress": regress}
 
 
-def parsed(body: bytes) -> dict[str, Any]:
-    """The JSON object in `body`; 400 for anything else."""
+def parsed(body: bytes, limits: Limits) -> dict[str, Any]:
+    """The JSON object in `body`; 400 for anything else, 413 for very many values.
+
+    Values are counted by what stands between them: Python takes seconds to make objects of 16 MB of brackets, and
+    nothing else runs meanwhile.
+    """
     if looks_encoded(body):
         raise Refusal(400, "JSON Parse error: the body is an image; send it with the header Content-Type: image/jpeg")
+    if sum(map(body.count, BETWEEN)) > limits.values or body.count(b":") > limits.values // NAMED:
+        raise Refusal(
+            413, f"the body must hold {limits.values:,} values at most, {limits.values // NAMED:,} with names"
+        )
     try:
         document = STRICT.decode(body.decode("utf-8"))
     except json.JSONDecodeError as error:
@@ -160,15 +174,18 @@ def _columns(inputs: Any, signature: Signature) -> Tensors:
 
 
 def _job(signature: Signature, inputs: Tensors, limits: Limits) -> Job:
-    ready = partial(_upright, signature, inputs, limits)
-    if not signature.has_rows:
-        return Job(signature.name, ready, rows=1, shape=None)
-    sizes = {len(column) for column in inputs.values()}
-    if len(sizes) != 1:
-        raise Refusal(400, f"inputs must all have the same number of rows, got {sorted(sizes)}")
-    rows = sizes.pop()
-    _check_rows(rows, limits)
-    return Job(signature.name, ready, rows, shape=tuple(inputs[name].shape[1:] for name in sorted(inputs)))
+    rows, shape = 1, None
+    if signature.has_rows:
+        sizes = {len(column) for column in inputs.values()}
+        if len(sizes) != 1:
+            raise Refusal(400, f"inputs must all have the same number of rows, got {sorted(sizes)}")
+        rows = sizes.pop()
+        _check_rows(rows, limits)
+        shape = tuple(inputs[name].shape[1:] for name in sorted(inputs))
+    slots = signature.inputs.values()
+    pictures = {slot.name: checked(inputs[slot.name].ravel().tolist(), limits) for slot in slots if slot.is_image}
+    pixels = sum(map(work, pictures.values()))
+    return Job(signature.name, partial(_upright, inputs, pictures), rows, shape=shape, pixels=pixels)
 
 
 def _check_rows(rows: int, limits: Limits) -> None:
@@ -176,18 +193,13 @@ def _check_rows(rows: int, limits: Limits) -> None:
         raise Refusal(400, f"a request must have 1 to {limits.rows} rows, got {rows}")
 
 
-def _upright(signature: Signature, inputs: Tensors, limits: Limits) -> Tensors:
-    def ready(slot: Slot) -> NDArray[Any]:
-        column = inputs[slot.name]
-        if not slot.is_image:
-            return column
-        return strings(upright(column.ravel().tolist(), limits)).reshape(column.shape)
-
-    return {name: ready(slot) for name, slot in signature.inputs.items()}
+def _upright(inputs: Tensors, pictures: "dict[str, list[Picture]]") -> Tensors:
+    turned = {name: strings(upright(found)).reshape(inputs[name].shape) for name, found in pictures.items()}
+    return {**inputs, **turned}
 
 
 def _examples(model: Model, body: bytes, limits: Limits, verb: str, outputs: set[str]) -> Job:
-    document = parsed(body)
+    document = parsed(body, limits)
     signature = _signature(model, document)
     fitting = [name for name, each in model.signatures.items() if each.fits({"inputs"}, outputs)]
     if signature.name not in fitting:
@@ -199,4 +211,6 @@ def _examples(model: Model, body: bytes, limits: Limits, verb: str, outputs: set
     _check_rows(len(given), limits)
     context = examples.features(document.get("context", {}))
     rows = [context | examples.features(example) for example in given]
-    return Job(signature.name, partial(examples.serialized, rows, limits), len(rows), shape=())
+    pictures = examples.pictures(rows, limits)
+    ready, pixels = partial(examples.serialized, rows, pictures), sum(map(work, pictures.values()))
+    return Job(signature.name, ready, len(rows), shape=(), pixels=pixels)

@@ -5,6 +5,7 @@ import json
 import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -18,10 +19,11 @@ from starlette.routing import Route
 from pipelines.serving import answers, contract, intake, meter
 from pipelines.serving.batching import Batcher
 from pipelines.serving.limits import Limits
+from pipelines.serving.memory import give_back
 from pipelines.serving.model import Model
 from pipelines.serving.origin import Visitors
 from pipelines.serving.refusal import Refusal
-from pipelines.serving.signature import DEFAULT_SIGNATURE
+from pipelines.serving.signature import DEFAULT_SIGNATURE, Tensors
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +32,10 @@ PAGE_POLICY = (  # the page loads nothing from anywhere, and stands in no other
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; "
     "connect-src 'self'; frame-ancestors 'none'"
 )
+SMALL_PICTURES = 1_000_000  # pixels of a request that is not kept waiting by those with larger pictures
+SMALL_BODY = 2**16  # bytes of one that is read on the spot
+LARGE_BODY = 2**20  # bytes of one that keeps waiting only those as large
+SMALL_ANSWER = 10_000  # values that are written on the spot
 ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
 
 COMPACT = json.JSONEncoder(separators=(",", ":"))
@@ -49,7 +55,18 @@ class Desk:
         self._visitors = visitors
         self._intake = intake.Intake(limits)
         self._meter = meter.Meter()
-        self._batcher = Batcher(model, batch=limits.batch, limit=limits.queue, watch=self._meter.call)
+        self._batcher, self._large_batcher = (
+            Batcher(
+                call,
+                batch=limits.batch,
+                limit=limits.queue,
+                pixels=limits.request_pixels,
+                queue_pixels=limits.queue_pixels,
+                watch=self._meter.call,
+            )
+            for call in (model, self._call_and_give_back)
+        )
+        self._readers = {large: ThreadPoolExecutor(1, "reader") for large in (False, True)}
         self._page = PAGE.read_text("utf-8").replace("{{model}}", _in_script(model))
 
     def application(self) -> Starlette:
@@ -69,8 +86,12 @@ class Desk:
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
         self._batcher.start()
+        self._large_batcher.start()
         yield
         await self._batcher.drain()
+        await self._large_batcher.drain()
+        for reader in self._readers.values():
+            reader.shutdown()
 
     def _measured(self, kind: str, handler: Handler) -> Handler:
         """`handler` with refusals as answers, nothing internal in them, and everything counted."""
@@ -103,7 +124,8 @@ class Desk:
         return answered(body, 503 if self.draining else 200)
 
     async def _metrics(self, request: Request) -> Response:
-        gauges = {"queue_rows": self._batcher.rows, "body_bytes": self._intake.held}
+        rows = self._batcher.rows + self._large_batcher.rows
+        gauges = {"queue_rows": rows, "body_bytes": self._intake.held}
         return PlainTextResponse(self._meter.text(gauges), media_type=meter.CONTENT_TYPE)
 
     async def _models(self, request: Request) -> Response:
@@ -123,24 +145,52 @@ class Desk:
     async def _predict(self, request: Request, verb: str = "predict") -> Response:
         request.scope["verb"] = verb
         async with self._intake.body(request) as body:
-            call = await self._call(request, body, verb)
             try:
                 async with asyncio.timeout(self.limits.answer_seconds):
-                    results = await self._batcher(call.job)
+                    call = await self._read(request, body, verb)
+                    batcher = self._batcher if call.job.pixels <= SMALL_PICTURES else self._large_batcher
+                    results = await batcher(call.job)
+                    return await self._written(request, call, results)
             except TimeoutError:
                 raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
-            if call.picture and not intake.wants_json(request):
-                return Response(results[call.picture][0], media_type="image/png")
-            return answered(call.answer(results))
 
-    async def _call(self, request: Request, body: bytes, verb: str) -> contract.Call:
+    async def _read(self, request: Request, body: bytes, verb: str) -> contract.Call:
+        """A large body on a thread: nobody waits meanwhile but others with large ones."""
+        if len(body) <= SMALL_BODY:
+            return self._call(request, body, verb)
+        large = len(body) > LARGE_BODY
+
+        def read() -> contract.Call:
+            try:
+                return self._call(request, body, verb)
+            finally:
+                if large:
+                    give_back()
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers[large], read)
+
+    def _call(self, request: Request, body: bytes, verb: str) -> contract.Call:
         kind, name = intake.media_type(request), request.query_params.get("signature_name", DEFAULT_SIGNATURE)
         if verb == "predict" and kind.startswith("image/"):
             return contract.images(self.model, [body], self.limits, name)
         if verb == "predict" and kind == "multipart/form-data":
-            files = await intake.files(request, body, self.limits)
+            files = intake.files(request, body, self.limits)
             return contract.images(self.model, files, self.limits, name)
         return contract.VERBS[verb](self.model, body, self.limits)
+
+    async def _written(self, request: Request, call: contract.Call, results: Tensors) -> Response:
+        if call.picture and not intake.wants_json(request):
+            return Response(results[call.picture][0], media_type="image/png")
+        if sum(tensor.size for tensor in results.values()) <= SMALL_ANSWER:
+            return answered(call.answer(results))
+        return await asyncio.to_thread(lambda: answered(call.answer(results)))
+
+    def _call_and_give_back(self, signature: str, tensors: Tensors) -> Tensors:
+        """Large pictures are not what the next request needs memory for."""
+        try:
+            return self.model(signature, tensors)
+        finally:
+            give_back()
 
 
 def answered(content: answers.Answer, status: int = 200) -> Response:
@@ -149,7 +199,10 @@ def answered(content: answers.Answer, status: int = 200) -> Response:
 
 
 def refused(status: int, message: str) -> Response:
-    return answered({"error": message}, status)
+    response = answered({"error": message}, status)
+    if status == 408:  # what may still come of the body is no request
+        response.headers["connection"] = "close"
+    return response
 
 
 async def not_routed(request: Request, error: Exception) -> Response:

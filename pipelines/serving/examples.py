@@ -1,14 +1,17 @@
 """tf.Example from JSON, for classify and regress requests, under the rules of TensorFlow Serving."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from pipelines.serving.limits import Limits
-from pipelines.serving.pictures import upright
+from pipelines.serving.pictures import checked, upright
 from pipelines.serving.refusal import Refusal
 from pipelines.serving.signature import Tensors
 from pipelines.serving.tensors import encoded
+
+if TYPE_CHECKING:
+    from cnn_keras.data.encoded import Picture
 
 Features = dict[str, list[Any]]  # one example: bytes, int or float under each name
 INT64 = range(-(2**63), 2**63)
@@ -27,16 +30,28 @@ def features(example: Any) -> Features:
     return {name: _values(value if isinstance(value, list) else [value], name) for name, value in example.items()}
 
 
-def serialized(examples: list[Features], limits: Limits) -> Tensors:
-    """The `inputs` of a classify or regress signature: strings (batch,), each a serialized tf.Example.
+def pictures(examples: list[Features], limits: Limits) -> "dict[str, list[Picture]]":
+    """The image files in features named `image_bytes`, of all examples, by name.
 
-    Features named `image_bytes` hold image files; they are turned upright like those of a predict request.
+    Raises:
+        Refusal: no image, or too large.
     """
+    found = {}
     for name in {name for example in examples for name in example if name.endswith("image_bytes")}:
         files = [file for example in examples for file in example.get(name, [])]
         if not all(isinstance(file, bytes) for file in files):
             raise Refusal(400, f'{name} must be an image file as {{"b64": "..."}}')
-        turned = iter(upright(files, limits))
+        found[name] = checked(files, limits)
+    return found
+
+
+def serialized(examples: list[Features], pictures: "dict[str, list[Picture]]") -> Tensors:
+    """The `inputs` of a classify or regress signature: strings (batch,), each a serialized tf.Example.
+
+    `pictures` are those of the examples, turned upright here like those of a predict request.
+    """
+    for name, found in pictures.items():
+        turned = iter(upright(found))
         examples = [
             {**example, name: [next(turned) for _ in example[name]]} if name in example else example
             for example in examples

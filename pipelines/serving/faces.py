@@ -37,7 +37,7 @@ from pipelines.serving import intake, meter
 from pipelines.serving.desk import answered, not_routed, refused
 from pipelines.serving.limits import Limits
 from pipelines.serving.origin import Visitors
-from pipelines.serving.pictures import upright
+from pipelines.serving.pictures import checked, upright
 from pipelines.serving.refusal import Refusal
 
 log = logging.getLogger(__name__)
@@ -177,18 +177,19 @@ class FacesDesk:
         self._waiting += 1
         try:
             async with self._intake.body(request) as body:
-                files = upright(await self._files(request, body), self._limits)
-                async with asyncio.timeout(self._limits.answer_seconds), self._model:
-                    return await asyncio.to_thread(ask, files)
+                async with asyncio.timeout(self._limits.answer_seconds):
+                    pictures = await asyncio.to_thread(lambda: checked(self._files(request, body), self._limits))
+                    async with self._model:
+                        return await asyncio.to_thread(lambda: ask(upright(pictures)))
         except TimeoutError:
             raise Refusal(504, f"no answer within {self._limits.answer_seconds:g} seconds") from None
         finally:
             self._waiting -= 1
 
-    async def _files(self, request: Request, body: bytes) -> list[bytes]:
+    def _files(self, request: Request, body: bytes) -> list[bytes]:
         kind = intake.media_type(request)
         if kind == "multipart/form-data":
-            return await intake.files(request, body, self._limits)
+            return intake.files(request, body, self._limits)
         if not kind.startswith("image/"):
             raise Refusal(415, "the body must be a photograph with the header Content-Type: image/jpeg, or a form")
         return [body]

@@ -1,39 +1,56 @@
 """Encoded images of a request: within the limits and upright before the graph sees them."""
 
-import io
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from pipelines.serving.limits import Limits
 from pipelines.serving.refusal import Refusal, of_row
 
+if TYPE_CHECKING:
+    from cnn_keras.data.encoded import Picture
 
-def upright(files: Sequence[bytes], limits: Limits) -> list[bytes]:
-    """Each file as a JPEG or PNG that stands the way a person sees it; see `cnn_keras.data.encoded.plain`.
+ANEW = 4  # decoding, writing and decoding again costs as much as decoding so many pictures
+
+
+def checked(files: Sequence[bytes], limits: Limits) -> "list[Picture]":
+    """Each file with its header looked at, and no more; see `cnn_keras.data.encoded.Picture`.
 
     Raises:
         Refusal: no image, too many pixels, or too many in all; the row at fault is named.
     """
-    from cnn_keras.data.encoded import Unreadable, plain
+    from cnn_keras.data.encoded import Picture, Unreadable
 
-    plain_files, pixels = [], 0
+    pictures: list[Picture] = []
     for row, file in enumerate(files):
         try:
-            data, _ = plain(file, pixel_limit=limits.pixels, tiff=False)
+            pictures.append(Picture(file, pixel_limit=limits.pixels, tiff=False))
         except Unreadable as reason:
             raise Refusal(400, of_row(row, len(files), str(reason))) from None
-        pixels += _pixels(data) if len(files) > 1 else 0
-        if pixels > limits.request_pixels:
+        if len(files) > 1 and sum(picture.area for picture in pictures) > limits.request_pixels:
             raise Refusal(400, f"images of one request must have {limits.request_pixels:,} pixels at most together")
-        plain_files.append(data)
-    return plain_files
+    return pictures
 
 
-def _pixels(data: bytes) -> int:
-    from cnn_keras.data.encoded import OPENERS
+def upright(pictures: "Sequence[Picture]") -> list[bytes]:
+    """Each as a JPEG or PNG that stands the way a person sees it. Large ones take seconds.
 
-    opener = next(opener for signature, opener in OPENERS.items() if data.startswith(signature))
-    width, height = opener(io.BytesIO(data)).size
-    return int(width * height)
+    Raises:
+        Refusal: one that must be written anew is broken; its row is named.
+    """
+    from cnn_keras.data.encoded import Unreadable
+
+    files = []
+    for row, picture in enumerate(pictures):
+        try:
+            files.append(picture.plain())
+        except Unreadable as reason:
+            raise Refusal(400, of_row(row, len(pictures), str(reason))) from None
+    return files
+
+
+def work(pictures: "Sequence[Picture]") -> int:
+    """What they cost, in pixels that are decoded once."""
+    return sum(picture.area * (1 if picture.ready else ANEW) for picture in pictures)
 
 
 def looks_encoded(body: bytes) -> bool:
