@@ -47,6 +47,18 @@ def troubles(items):
     return {item.id: trouble(item) for item in items if trouble(item)}
 
 
+@pytest.mark.parametrize("place", ["", "a", "a/0.nii.gz"])
+def test_volumes_in_the_place_of_pictures_are_called_so(tmp_path, place):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.nii.gz").touch()
+    with pytest.raises(Fault, match=r"NIfTI files are volumes, for a recipe of the task volumes, or of segment"):
+        read.items("folder", path=tmp_path / place)
+    (tmp_path / "a" / "0.nii.gz").rename(tmp_path / "a" / "0.doc")
+    with pytest.raises(Fault) as error:
+        read.items("folder", path=tmp_path)
+    assert "NIfTI" not in str(error.value)
+
+
 def test_natural_order_counts():
     names = ["class10", "class2", "Class1", "class2b", "a", "10", "9"]
     assert sorted(names, key=read.natural) == ["9", "10", "a", "Class1", "class2", "class2b", "class10"]

@@ -15,6 +15,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
@@ -42,6 +43,8 @@ IMAGE_SUFFIXES = frozenset(
         ".heic",
     }
 )
+VOLUMES = (".nii", ".nii.gz")
+LOOKED_AT = 1000  # files that a message looks at to say what they are
 HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")  # of systems and tools, never data
 SPLITS = {
     "train": "train",
@@ -470,4 +473,12 @@ def whereabouts(path: Path, most: int = 8) -> str:
     shown = ", ".join(names[:most]) or "nothing"
     more = f" and {len(names) - most} more" if len(names) > most else ""
     given = printable(path) if path.is_absolute() else f"{printable(path)} ({absolute})"
-    return f"{given}; {nearest} holds {shown}{more}"
+    return f"{given}; {nearest} holds {shown}{more}{_volumes(absolute)}"
+
+
+def _volumes(path: Path) -> str:
+    """What to do with NIfTI files, where a path leads to some, among the first that are there."""
+    inside = (file for _, files in tree(path) for file in files) if input_file.is_folder(path) else [path]
+    if not any(file.name.lower().endswith(VOLUMES) for file in islice(inside, LOOKED_AT)):
+        return ""
+    return "; NIfTI files are volumes, for a recipe of the task volumes, or of segment with three sides in data.size"
