@@ -79,7 +79,7 @@ def roc(found: "Answers", report: Mapping[str, Any], path: Path) -> Path:
             if float(far) >= least:
                 axes.plot([float(far)] * 2, row["interval"], "_-", color=QUIET, linewidth=1, markersize=8)
         point = (max(calibration["false_accept_rate"], least), 1 - calibration["false_reject_rate"])
-        text = f"threshold {calibration['threshold']:.3f}, calibrated on {report['calibrated_on']}"
+        text = f"threshold {calibration['threshold']:.3f}, calibrated on {calibration['calibration_people']} people"
         axes.plot(*point, "*", color=ORANGE, markersize=14, markeredgecolor="white", label=text)
         diagonal = np.geomspace(least, 1, 200)
         axes.plot(diagonal, 1 - diagonal, color=QUIET, linestyle="--", linewidth=1, label="equal errors")

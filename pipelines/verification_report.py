@@ -325,7 +325,7 @@ def _say(run: "Run", report: Mapping[str, Any]) -> None:
     )
     say(
         f"          threshold {calibration['threshold']:.4f} for a FAR of at most {report['far']:g}, by "
-        f"{calibration['calibration_people']} people of {report['calibrated_on']}: here "
+        f"{calibration['calibration_people']} people of the {report['calibrated_on']} split: here "
         f"{calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false rejects; "
         f"rank 1 {report['rank_1']:.2%}"
     )
@@ -347,8 +347,8 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
         )
     if not calibration["chose_nothing"]:
         found.append(
-            f"the threshold is calibrated on people of {report['calibrated_on']}, who chose the epoch or were learnt, "
-            "because there were too few for a calibration of their own: strangers may be accepted more often"
+            f"the threshold is calibrated on people of the {report['calibrated_on']} split, who chose the epoch or "
+            "were learnt, there being too few for a calibration of their own: strangers may be accepted more often"
         )
     return found
 

@@ -335,6 +335,18 @@ def test_the_card_says_what_the_threshold_means(run):
         assert part in card
 
 
+def test_a_threshold_by_people_who_chose_the_epoch_or_are_too_few_says_so():
+    calibration = {"calibration_people": 40, "least_far": 0.004, "chose_nothing": True}
+    report = {"far": 0.01, "calibrated_on": "calibration", "calibration": calibration}
+    assert verification_report.warnings_of(report) == []
+    (few,) = verification_report.warnings_of({**report, "far": 0.001})
+    assert few.startswith("40 people cannot show a FAR of 0.001, only one of at most 0.004")
+    (chose,) = verification_report.warnings_of(
+        {**report, "calibrated_on": "validation", "calibration": {**calibration, "chose_nothing": False}}
+    )
+    assert "people of the validation split, who chose the epoch" in chose
+
+
 def settled(**train):
     return recipes.validate(
         {
