@@ -4,7 +4,6 @@ The splits hold other people, not other pictures of the same: what is learnt mus
 choose the epoch; calibration people, who chose nothing, set the threshold; test people are looked at once, by evaluate.
 """
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -12,7 +11,7 @@ from pydantic import model_validator
 
 from cnn_keras.data import input_file
 from cnn_keras.fault import Fault
-from pipelines import labelled, stages
+from pipelines import intake, labelled, stages
 from pipelines.recipe import Fraction, RecipePath, Section
 
 if TYPE_CHECKING:
@@ -205,5 +204,5 @@ def files_of(listed: Listed | Align) -> list[str]:
     path = listed.path
     if path is None:
         return []
-    below = sorted(Path(place, name) for place, _, names in os.walk(path) for name in names)
-    return [stages.file_digest(file) for file in [path, *below] if input_file.is_regular(file)]
+    bearable = [file for file in intake.regular_files(path) if file.stat().st_size <= input_file.SIZE_LIMIT]
+    return [stages.file_digest(file) for file in bearable]

@@ -2,6 +2,7 @@
 
 import csv
 import io
+import os
 import re
 import threading
 import time
@@ -236,3 +237,26 @@ def test_every_kind_that_can_arise_has_its_action():
     assert Problem("animated", "").action == "kept"
     with pytest.raises(Unreadable):
         refuse("hidden", "")
+
+
+def test_the_digest_of_files_looks_at_no_special_file_and_takes_any_name(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "1.png").write_bytes(b"1")
+    first = intake.files_digest(tmp_path)
+    os.mkfifo(tmp_path / "a" / "pipe")
+    (tmp_path / "a" / "loop").symlink_to(tmp_path / "a" / "loop")
+    assert intake.files_digest(tmp_path, tmp_path / ("n" * 300), tmp_path / "x\0y", tmp_path / "absent") == first
+    (tmp_path / "a" / "2.png").write_bytes(b"2")
+    assert intake.files_digest(tmp_path) != first
+
+
+def test_the_sizes_that_came_in_and_what_they_become_are_one_line():
+    told = intake.sizes_told([(32, 32)] * 5, (224, 224), "stretch", "image")
+    assert told == "images of 32×32 become 224×224 (stretch)"
+    assert intake.sizes_told([(250,)], (128,), "stretch", "signal") == "signals of 250 become 128 (stretch)"
+    assert intake.sizes_told([(9, 8)], (9, 8), "pad", "picture") == "pictures of 9×8"
+    many = [(1, 1), (2, 2), (2, 2), (3, 3), (9, 9), (5, 4)]
+    told = intake.sizes_told(many, (4, 4), "patch", "picture")
+    assert told == (
+        "pictures of 2×2 (2), 1×1 (1), 3×3 (1) and 2 other sizes from 1×1 to 9×9 are seen in patches of 4×4"
+    )
