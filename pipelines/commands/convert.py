@@ -28,8 +28,11 @@ def convert(
 
     Example: cnn convert voc VOC2012 --to yolo --out voc-yolo
     """
-    from pipelines import conversion
+    from pipelines.startup import load_tensorflow
 
     console = console_for(False)
+    load_tensorflow(console)
+    from pipelines import conversion
+
     for line in conversion.convert(source, path, to=to, out=out, images=images):
         console.print(escaped(line))

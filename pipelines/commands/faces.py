@@ -53,10 +53,13 @@ def enrol(
 
     Example: cnn faces enrol people/ --model verify/orl-triplet
     """
+    from pipelines.startup import load_tensorflow
+
+    console = console_for(as_json)
+    load_tensorflow(console)
     from pipelines import faces as recognising
     from pipelines import intake
 
-    console = console_for(as_json)
     chosen = recognising.photographs(photos, name)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
     added, known, problems = recognising.enrol(opened, recogniser, chosen, anew=anew)

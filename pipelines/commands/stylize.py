@@ -40,14 +40,15 @@ def stylize(
 
     Example: cnn stylize photo.jpg starry_night -o painted.png
     """
-    from pipelines import savedmodel, sitting
-    from pipelines.motifs import Data, Picture
-    from pipelines.painting import Paint
-    from pipelines.recipe import checked
     from pipelines.startup import load_tensorflow
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines import savedmodel, sitting
+    from pipelines.motifs import Data, Picture
+    from pipelines.painting import Paint
+    from pipelines.recipe import checked
+
     given = checked(Picture, _picture(content), folder=Path.cwd())
     output = output or _named(content, style)
     if len(style) == 1 and _is_model(style[0], runs):
