@@ -1,1 +1,22 @@
-"""Nouns of convolutional networks: builders, layers, losses, data, in Keras and TensorFlow."""
+"""Nouns of convolutional networks: builders, layers, losses, data, in Keras and TensorFlow.
+
+`import cnn_keras` is enough for `keras.models.load_model` to read every model that was made with it. Only the
+application, whose commands are to answer before TensorFlow could be imported, calls `register` itself.
+"""
+
+import importlib
+import sys
+
+# What has layers, functions or schedules that saved models are made of.
+REGISTERING = ("layers", "losses", "regions", "schedules", "slots")
+REGISTERING += tuple(f"models.{family}" for family in ("fcn", "mask_rcnn", "siamese", "sliding", "stylize", "yolo"))
+
+
+def register():
+    """Make Keras know whatever saved models may be made of; imports TensorFlow."""
+    for name in REGISTERING:
+        importlib.import_module(f"{__name__}.{name}")
+
+
+if "pipelines" not in sys.modules:
+    register()

@@ -328,11 +328,7 @@ def feeds(
 
 def trained(run: "Run") -> "keras.Model":
     """The model that the stage train left."""
-    import keras
-
-    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
-
-    return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+    return savedmodel.load_keras(run.finished("train") / "model.keras")
 
 
 def evaluate(

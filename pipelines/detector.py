@@ -274,12 +274,7 @@ def trainable(model: "keras.Model", builder: str, *, size: tuple[int, int]) -> "
 
 def trained(run: "Run") -> "keras.Model":
     """The model that the stage train left."""
-    import keras
-
-    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
-
-    family(run.recipe.model.builder)  # registers its own
-    return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+    return savedmodel.load_keras(run.finished("train") / "model.keras")
 
 
 def reader(run: "Run", model: "keras.Model", settings: Suppress) -> Reader:

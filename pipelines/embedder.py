@@ -192,13 +192,8 @@ def explained(row: "Row", settings: Train) -> str:
 
 def trained(run: "Run") -> "tuple[keras.Model, keras.Model]":
     """The two models that the stage train left: pictures to embeddings, and two embeddings to their distance."""
-    import keras
-
-    import cnn_keras.layers
-    import cnn_keras.models.siamese  # noqa: F401  # both register our layers with Keras
-
     folder = run.finished("train")
-    embedding, matcher = (keras.models.load_model(folder / f"{name}.keras", compile=False) for name in MODELS)
+    embedding, matcher = (savedmodel.load_keras(folder / f"{name}.keras") for name in MODELS)
     return embedding, matcher
 
 

@@ -43,9 +43,6 @@ def train(run: "Run", folder: Path, *, extend_to: int | None = None) -> dict[str
     Raises:
         Fault: snapshots were to be extended.
     """
-    import keras
-
-    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
     from pipelines import fit
 
     recipe, plan = run.recipe, run.recipe.train.ensemble
@@ -58,7 +55,7 @@ def train(run: "Run", folder: Path, *, extend_to: int | None = None) -> dict[str
         run.console.print(f"          [bold]member {number + 1} of {plan.members}[/]  {difference}")
         found.append(_finished(run, place, extend_to) or _member(run, place, number, extend_to=extend_to))
         history += [{"member": number, **row} for row in _history(place)]
-    model = average([keras.models.load_model(place / "model.keras", compile=False) for place in places], recipe.name)
+    model = average([savedmodel.load_keras(place / "model.keras") for place in places], recipe.name)
     savedmodel.save_keras(model, folder / "model.keras")
     fit.write_history(history, folder)
     run.console.print(f"          averaged {plan.members} members: {model.count_params():,} parameters")

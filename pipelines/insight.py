@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from cnn_keras.fault import Fault
-from pipelines import labelled, stages
+from pipelines import labelled, savedmodel, stages
 from pipelines.intake import progress
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def insight(
         raise Fault(f"--unit must come with --layer, got {unit} alone; --layer names the layer that it is counted in")
     folder, shape = _found(reference, runs)
     data = stages.read_json(folder / "prepare" / "data.json")
-    trained = Trained(_loaded(folder / "train" / "model.keras"), data["classes"])
+    trained = Trained(savedmodel.load_keras(folder / "train" / "model.keras"), data["classes"])
     if layer is not None:
         layer = _checked(trained, layer, unit)
     tested = _tested(trained, folder / "prepare", labelled.test_split(data), shape, IMAGES)
@@ -307,14 +307,6 @@ def _found(reference: str, runs: Path) -> tuple[Path, "Shape"]:
     if recipe.task != "classify":
         raise Fault(f"RUN must be a run of the task classify, got {recipe.task}")
     return folder, labelled.shape_of(recipe.data)
-
-
-def _loaded(path: Path) -> "keras.Model":
-    import keras
-
-    import cnn_keras.layers  # noqa: F401 – registers what saved models are made of
-
-    return keras.models.load_model(path, compile=False)
 
 
 def _tested(trained: Trained, prepared: Path, split: str, shape: "Shape", most: int) -> Asked:

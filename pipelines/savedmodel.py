@@ -36,8 +36,21 @@ IMAGES = (
 
 def save_keras(model: "keras.Model", path: Path) -> None:
     """Save without the optimiser, which is in the training state: the whole file or none."""
+    import keras
+
+    plain = keras.Model(model.input, model.output, name=model.name)  # what was compiled is saved with its optimiser
     with durable.written(path, suffix=".keras") as temporary:
-        model.save(temporary, include_optimizer=False)
+        plain.save(temporary)
+
+
+def load_keras(path: Path) -> "keras.Model":
+    """A model that `save_keras` wrote."""
+    import keras
+
+    import cnn_keras
+
+    cnn_keras.register()
+    return keras.models.load_model(path, compile=False)
 
 
 def next_version(folder: Path) -> int:

@@ -4,7 +4,6 @@
 graph all go through it.
 """
 
-import importlib
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,7 +13,7 @@ from pydantic import Field
 
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
-from pipelines import stages
+from pipelines import savedmodel, stages
 from pipelines.recipe import Positive, Section
 
 if TYPE_CHECKING:
@@ -207,11 +206,7 @@ def given(batch: dict[str, Any]) -> tuple[Any, Any]:
 
 def trained(run: "Run", path: str = "model.keras") -> "keras.Model":
     """A model that the stage train left."""
-    import keras
-
-    for name in ("layers", "models.fcn"):  # register what they have with Keras
-        importlib.import_module(f"cnn_keras.{name}")
-    return keras.models.load_model(run.finished("train") / path, compile=False)
+    return savedmodel.load_keras(run.finished("train") / path)
 
 
 def patches_of(model: "keras.Model", data: "Data") -> "Patches":

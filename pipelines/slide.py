@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnn_keras.fault import Fault
-from pipelines import stages
+from pipelines import savedmodel, stages
 
 if TYPE_CHECKING:
     import keras
@@ -113,10 +113,6 @@ def _timed(look: "Callable[[], Windows]", repeats: int) -> "tuple[Windows, float
 
 def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
     """The classifier of a run whose training is finished, and the names of its classes."""
-    import keras
-
-    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
-
     folder = stages.run_folder(reference, runs)
     data, saved = folder / "prepare" / "data.json", folder / "train" / "model.keras"
     for path in (data, saved):
@@ -124,7 +120,7 @@ def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
             raise Fault(f"RUN must be a run whose training is finished, found no {path}; `cnn train RECIPE`")
     if "classes" not in (facts := stages.read_json(data)):
         raise Fault(f"RUN must be a classifier's, got one of the task {folder.parent.name}")
-    return keras.models.load_model(saved, compile=False), list(facts["classes"])
+    return savedmodel.load_keras(saved), list(facts["classes"])
 
 
 def slide(

@@ -209,12 +209,8 @@ def numbers(model: "keras.Model", examples: "tf.data.Dataset") -> tuple[Any, Any
 
 def steerer(run: "Run") -> Steerer:
     """What reads the answers of the model that the stage train left."""
-    import keras
-
-    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
-
     facts = run.facts("train")
-    model = keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+    model = savedmodel.load_keras(run.finished("train") / "model.keras")
     return Steerer(model, unit=facts["unit"], spread=facts["spread"])
 
 

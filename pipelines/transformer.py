@@ -167,11 +167,7 @@ def _with_styles(stream: "tf.data.Dataset", recipe: Any, *, first: int) -> "tf.d
 
 def trained(run: "Run") -> "keras.Model":
     """The model that the stage train left."""
-    import keras
-
-    import cnn_keras.models.stylize  # noqa: F401  # registers its layers with Keras
-
-    return keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+    return savedmodel.load_keras(run.finished("train") / "model.keras")
 
 
 def painter(model: "keras.Model", styles: int) -> "Callable[[Array, int], Array]":

@@ -11,10 +11,32 @@ from cnn_keras import models
 from cnn_keras.fault import Fault
 
 
-def test_importing_the_catalogue_imports_no_tensorflow():
-    code = "import sys, cnn_keras.models; sys.exit(any(name in sys.modules for name in ('keras', 'tensorflow')))"
+def test_importing_the_catalogue_imports_no_tensorflow_in_the_application():
+    code = "import sys, pipelines, cnn_keras.models; sys.exit(bool({'keras', 'tensorflow'} & set(sys.modules)))"
     root = Path(cnn_keras.__file__).parents[1]
     assert subprocess.run([sys.executable, "-c", code], cwd=root, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_a_saved_model_loads_after_nothing_but_an_import_of_the_library(tmp_path):
+    from cnn_keras.models import lenet, yolo
+
+    for number, network in enumerate((lenet.lenet5(), yolo.yolo_small(input_shape=(64, 64, 3), classes=2))):
+        network.save(tmp_path / f"{number}.keras")
+    load = "import sys, cnn_keras, keras; [keras.models.load_model(path) for path in sys.argv[1:]]"
+    root = Path(cnn_keras.__file__).parents[1]
+    paths = [str(path) for path in tmp_path.glob("*.keras")]
+    assert subprocess.run([sys.executable, "-c", load, *paths], cwd=root, check=False).returncode == 0
+
+
+def test_whatever_registers_with_keras_is_listed():
+    root = Path(cnn_keras.__file__).parent
+    found = {
+        ".".join(path.relative_to(root).with_suffix("").parts)
+        for path in root.rglob("*.py")
+        if "\n@register" in (text := path.read_text()) or "\n@keras.saving.register" in text
+    }
+    assert found == set(cnn_keras.REGISTERING)
 
 
 def test_a_builder_is_named_by_its_file_and_its_function():

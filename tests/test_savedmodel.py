@@ -1,5 +1,9 @@
 """The exported model: the same answers by every signature, the guard inside, and a Fault when it disagrees."""
 
+import io
+import zipfile
+
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -96,6 +100,19 @@ def test_warm_up_requests_can_be_replayed_through_every_signature(folder, signat
         signatures[name](**{key: tf.constant(tf.make_ndarray(value)) for key, value in request.inputs.items()})
         replayed.add(name)
     assert replayed == set(signatures)
+
+
+def test_a_model_is_saved_without_its_optimizer(tmp_path):
+    entry = keras.Input((3,))
+    model = keras.Model(entry, keras.layers.Dense(2)(entry))
+    model.compile("adam", "mse")
+    model.fit(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    savedmodel.save_keras(model, tmp_path / "model.keras")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    assert not loaded.compiled
+    np.testing.assert_array_equal(loaded(np.eye(3)), model(np.eye(3)))
+    with zipfile.ZipFile(tmp_path / "model.keras") as archive:
+        assert "optimizer" not in h5py.File(io.BytesIO(archive.read("model.weights.h5")))
 
 
 def test_versions_count_up(tmp_path):

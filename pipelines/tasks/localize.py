@@ -187,11 +187,7 @@ def _given(run: "Run") -> Callable[[dict[str, Any]], tuple[Any, Any]]:
 
 def _locator(run: "Run") -> Locator:
     """What reads the answers of the model that the stage train left."""
-    import keras
-
-    import cnn_keras.layers  # noqa: F401  # registers our layers with Keras
-
-    model = keras.models.load_model(run.finished("train") / "model.keras", compile=False)
+    model = savedmodel.load_keras(run.finished("train") / "model.keras")
     return Locator(model, run.facts("prepare"), fit=run.recipe.data.fit)
 
 
