@@ -144,7 +144,7 @@ def test_a_slow_augmentation_is_named_with_the_command_that_measures():
     probe, said = probe_of("augment=[mirror, elastic]", plain=lambda: [(images, np.zeros(8))])
     probe.whole, probe.bare = 100.0, 5100.0
     probe.tell(clock_of(waited=9.0))
-    assert "the augmentation elastic; `cnn bench input classify/digits-lenet5`" in said.getvalue()
+    assert "the augmentation elastic; `cnn bench input RECIPE`" in said.getvalue()
 
 
 def test_where_augmentation_costs_little_reading_is_the_slow_step():

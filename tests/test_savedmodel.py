@@ -128,5 +128,5 @@ def test_a_model_is_found_by_its_recipe_or_its_folder(exported, folder):
     assert savedmodel.locate("classify/small", runs) == folder.parent
     assert savedmodel.locate(str(folder.parent), runs) == folder.parent
     assert savedmodel.locate(str(folder), runs) == folder
-    with pytest.raises(Fault, match="cnn run classify/none"):
+    with pytest.raises(Fault, match="cnn run RECIPE"):
         savedmodel.locate("classify/none", runs)
