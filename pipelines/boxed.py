@@ -163,18 +163,19 @@ def files_digest(data: Data) -> str | None:
     Raises:
         Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
     """
+    from cnn_keras.data import input_file
+
     if data.path is None and data.source not in ("deepforest", "composites", "cards"):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None or not data.path.exists():
+    if data.path is None or not (input_file.is_folder(data.path) or input_file.is_regular(data.path)):
         return None  # reading the source will say what is wrong
-    folder = data.path if data.path.is_dir() else data.path.parent
+    folder = data.path if input_file.is_folder(data.path) else data.path.parent
     roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
     roots |= {data.images} if data.images else set()
     if data.source == "yolo":
-        told = described(describing(data.path))
-        roots |= {folder / str(told["path"])} if told.get("path") else set()
-    files = sorted({file for root in roots for file in root.rglob("*") if file.is_file()})
-    return stages.digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in files])
+        inner = folder / str(described(describing(data.path)).get("path") or ".")
+        roots |= {inner} if not folder.is_relative_to(inner) else set()
+    return intake.files_digest(*(root for root in roots if input_file.is_folder(root)))
 
 
 def shape_of(data: Data) -> "Shape":
@@ -204,9 +205,9 @@ def annotated(data: Data, seed: int) -> "annotations.Annotated":
 
 def describing(path: Path) -> Path:
     """The file that describes a YOLO data set: `path`, or that of the folder: data.yaml, obj.data or one of names."""
-    from cnn_keras.data import yolo
+    from cnn_keras.data import input_file, yolo
 
-    if not path.is_dir():
+    if not input_file.is_folder(path):
         return path
     there = [
         inner for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml", "*.data") for inner in path.glob(pattern)

@@ -175,3 +175,28 @@ def test_special_files_are_told_apart_before_they_are_opened(tmp_path, format_):
                 special.symlink_to({"device": "/dev/zero", "nowhere": "gone", "itself": special.name}[kind])
             survives(format_, tmp_path / "set" / WHERE[format_], tmp_path / "out")
             shutil.rmtree(tmp_path / "set")
+
+
+@pytest.mark.parametrize("source", [*FORMATS, "labelstudio", "points"])
+def test_a_path_that_no_file_can_have_is_a_fault(tmp_path, source):
+    for name in ("x" * 300, "a/" * 3000, "a\0b", "file/below"):
+        put(tmp_path / "file", "")
+        data = boxed.Data(source=source, path=tmp_path / name)
+        assert boxed.files_digest(data) is None
+        with pytest.raises(Fault) as caught:
+            boxed.annotated(data, 0)
+        assert caught.value.code in (Fault.INPUT, Fault.DATA)
+
+
+@pytest.mark.parametrize("format_", FORMATS)
+def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path, format_):
+    put(tmp_path / "file", "")
+    for out in ("x" * 300, "file/below", "file"):
+        with pytest.raises(Fault, match=r"the folder to write|--out must be a folder"):
+            annotations.write(format_, ITEMS, tmp_path / out, classes=["zebra", "ant", "mouse 2"])
+
+
+def test_the_digest_of_files_bears_any_path_in_a_data_yaml(tmp_path):
+    for wrong in ("/", "..", "a\0b", "x" * 300, 7, ["a"]):
+        path = put(tmp_path / "data.yaml", json.dumps({"path": wrong, "train": "images", "names": ["bolt"]}))
+        assert boxed.files_digest(boxed.Data(source="yolo", path=path))

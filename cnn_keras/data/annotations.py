@@ -131,13 +131,16 @@ def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequenc
     """Write pictures and annotations into a new folder, in one of FORMATS: see `write` of its file.
 
     Raises:
-        Fault: an unknown format, or a folder that holds something.
+        Fault: an unknown format, or a folder that holds something or cannot be written to.
     """
     if format_ not in FORMATS:
         raise Fault(f"format must be one of {', '.join(FORMATS)}, got {format_!r}")
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise Fault(f"the folder to write must be new or empty, got {read.whereabouts(folder)}")
-    import_module(f"cnn_keras.data.{SOURCES[format_]}").write(items, folder, classes=classes)
+    try:
+        if folder.exists() and (not input_file.is_folder(folder) or any(folder.iterdir())):
+            raise Fault(f"the folder to write must be new or empty, got {read.whereabouts(folder)}")
+        import_module(f"cnn_keras.data.{SOURCES[format_]}").write(items, folder, classes=classes)
+    except OSError as error:  # no permission, a full disk, a name that is too long
+        raise Fault(f"--out must be a folder that can be written: {error.strerror} at {error.filename}") from None
 
 
 def picture(path: Path) -> Callable[[], bytes]:
@@ -290,7 +293,8 @@ def save(item: Item, path: Path) -> tuple[int, int]:
     """Write an item's picture as it is; return its height and width.
 
     Raises:
-        Fault: a picture that cannot be read or written, or whose name is another one's.
+        Fault: a picture that cannot be read, or whose name is another one's.
+        OSError: the picture cannot be written.
     """
     try:
         data = item.read()
@@ -299,13 +303,10 @@ def save(item: Item, path: Path) -> tuple[int, int]:
     size = extent(io.BytesIO(data))
     if size is None:
         raise Fault(f"{item.id} must be a picture that can be read: it has no header of one", code=Fault.DATA)
-    try:
-        if path.exists():
-            raise Fault(f"pictures must have names that differ, got {path.name} twice; one of them is {item.id}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    except OSError as error:
-        raise Fault(f"--out must be a folder that can be written: {error.strerror} at {error.filename}") from None
+    if path.exists():
+        raise Fault(f"pictures must have names that differ, got {path.name} twice; one of them is {item.id}")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(data)
     return size
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cnn_keras.data import annotations, picture_paths
 from cnn_keras.data.annotations import Annotated, Item, Object
-from cnn_keras.data.input_file import is_regular, read_text
+from cnn_keras.data.input_file import is_folder, is_regular, read_text
 from cnn_keras.data.picture_paths import Places
 from cnn_keras.data.read import IMAGE_SUFFIXES, SPLITS, whereabouts
 from cnn_keras.fault import Fault
@@ -35,7 +35,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
 
     `images` is the folder that paths are relative to, if not the file's own.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         return _read(path, images)
     files = sorted(path.glob(f"*/{ROBOFLOW}")) or sorted(path.glob("*.csv"))
     if not files:
@@ -104,7 +104,11 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
 
 
 def _meant(given: Sequence[str]) -> str:
-    """What to do with a table without a header, by the look of its first row; "" where it has one."""
+    """What to do with a table of another kind, by the look of its first row; "" where that says nothing."""
+    if "region_shape_attributes" in given:
+        return "; it looks like VIA's: in VIA choose Annotation, Export annotations (COCO format), and read it as coco"
+    if len(given) == 1 and (sign := next((sign for sign in (";", "\t") if sign in given[0]), None)):
+        return f"; its columns are parted by {sign!r}: save it with commas"
     if len(given) == 8 and annotations.numbers(given[1:5]):
         return "; it looks like makesense.ai's: put label,left,top,width,height,path in its place, or export VOC's XML"
     if len(given) == 6 and annotations.numbers(given[1:5]):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from cnn_keras.data import annotations, masks, picture_paths
 from cnn_keras.data.annotations import Annotated, Item, Note, Object
-from cnn_keras.data.input_file import is_regular, read_json
+from cnn_keras.data.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.picture_paths import Places
 from cnn_keras.data.read import HIDDEN, printable, refuse, whereabouts
 from cnn_keras.fault import Fault
@@ -39,7 +39,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     Of a folder, the files that hold boxes are taken – `instances_*.json` alone where there are some – and the others
     are left alone.
     """
-    if path.is_dir():
+    if is_folder(path):
         sources, notes = _sources(path)
     else:
         document = annotations.document(path)
@@ -59,7 +59,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
             items.append(item._replace(id=f"{_stem(source.file)}/{item.id}") if alike else item)
     classes = tuple(dict.fromkeys(name for one in found for name in one.classes))
     notes += [note for one in found for note in one.notes]
-    roots = dict.fromkeys([*([path] if path.is_dir() else []), *(root for one in found for root in one.roots)])
+    roots = dict.fromkeys([*([path] if is_folder(path) else []), *(root for one in found for root in one.roots)])
     return Annotated(items, classes, tuple(notes), tuple(roots))
 
 

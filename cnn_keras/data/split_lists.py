@@ -63,7 +63,7 @@ def read(folders: Iterable[Path], pictures: dict[str, Sequence[str]]) -> Listed:
 def _lists(folders: Iterable[Path]) -> Iterable[tuple[Path, str]]:
     for folder in folders:
         if input_file.is_folder(folder):
-            files = [file for file in sorted(folder.iterdir()) if file.suffix.lower() == ".txt"]
+            files = [file for file in sorted(folder.glob("*")) if file.suffix.lower() == ".txt"]
             names = {file.stem.lower() for file in files}
             whole = {} if names & {"train", "training"} else {"trainval": "train"}  # Pascal VOC's, of both
             for file in files:

@@ -13,7 +13,7 @@ from xml.sax.saxutils import escape
 
 from cnn_keras.data import annotations, split_lists
 from cnn_keras.data.annotations import Annotated, Item, Object
-from cnn_keras.data.input_file import TEXT_LIMIT, is_regular, read_bytes
+from cnn_keras.data.input_file import TEXT_LIMIT, is_folder, is_regular, read_bytes
 from cnn_keras.data.picture_paths import Places
 from cnn_keras.data.read import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
 from cnn_keras.fault import Fault
@@ -29,7 +29,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     `ImageSets/Main/train.txt`, `val.txt` and `test.txt` prescribe the split, and so do folders of these names. A
     picture beside them without an XML file is background.
     """
-    if not path.is_dir():
+    if not is_folder(path):
         raise Fault(f"data.path must be a folder of XML files, got {whereabouts(path)}")
     files = annotations.files_below(path, [".xml"])
     if not files:

@@ -22,7 +22,13 @@ from cnn_keras.fault import Fault
 IMAGES = ("images", "jpegimages", "imgs", "img", "image")  # folders of pictures that `labels` lies beside
 UNSPLIT = "pictures"  # the key of pictures whose split is not known
 LABEL_STUDIO = "notes.json"  # beside its exports
-NAMES = ("classes.txt", "obj.names", "labels/classes.txt", "names.txt")  # beside pictures without a data.yaml
+NAMES = (
+    "classes.txt",
+    "obj.names",
+    "labels/classes.txt",
+    "names.txt",
+    "labels.txt",
+)  # beside pictures without a data.yaml
 
 
 class Meaning(NamedTuple):
