@@ -502,7 +502,7 @@ def test_another_sites_page_enrols_exports_and_deletes_nobody(known):
 def test_where_no_key_is_set_one_is_made_up_and_told(known, monkeypatch):
     said = []
     monkeypatch.setattr(app, "_run", lambda served, *_, **__: said.append(served))
-    monkeypatch.setattr(app, "warm", lambda *_: None)
+    monkeypatch.setattr("pipelines.serving.faces.warm", lambda *_: None)
     app.serve_faces(lambda: (known, Oracle()), port=0, say=said.append)
     told = re.search(r"Authorization: Bearer (\S{16,})", said[0])[1]
     client = TestClient(said[-1], base_url="http://localhost")

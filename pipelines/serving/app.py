@@ -16,20 +16,23 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.fault import Fault
-from pipelines.gallery import Gallery
-from pipelines.recogniser import Recogniser
 from pipelines.serving.connection import Connection
 from pipelines.serving.desk import Desk
-from pipelines.serving.faces import FacesDesk, checked_key, warm
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.origin import Visitors, is_loopback
 from pipelines.serving.warmup import warm_up
+
+if TYPE_CHECKING:
+    from pipelines.gallery import Gallery
+    from pipelines.recogniser import Recogniser
+    from pipelines.serving.faces import FacesDesk
 
 ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
 TICKS = 10  # of uvicorn, which are a tenth of a second, between two looks at who takes too long
@@ -81,7 +84,7 @@ def serve(
 
 
 def serve_faces(
-    ready: Callable[[], tuple[Gallery, Recogniser]],
+    ready: "Callable[[], tuple[Gallery, Recogniser]]",
     *,
     key: str = "",
     host: str = "127.0.0.1",
@@ -98,6 +101,8 @@ def serve_faces(
     Raises:
         Fault: what `ready` raises; no key where there must be one, or the address cannot be had.
     """
+    from pipelines.serving.faces import FacesDesk, checked_key, warm  # and SciPy, which a model's server can do without
+
     limits, given, key = limits or Limits(), key, checked_key(key, loopback=is_loopback(host))
     with contextlib.closing(_bound(host, port)) as listener:
         gallery, recogniser = ready()
@@ -141,7 +146,7 @@ def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, 
 class Server(uvicorn.Server):
     """uvicorn that says when it listens, and reads what is on the wire before it closes idle connections."""
 
-    def __init__(self, config: uvicorn.Config, desk: Desk | FacesDesk, ready: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, desk: "Desk | FacesDesk", ready: Callable[[], None]) -> None:
         super().__init__(config)
         self._desk = desk
         self._ready = ready
