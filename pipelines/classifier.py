@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import ensemble, gain, intake, labelled, savedmodel, stages, transfer
+from pipelines import ensemble, gain, intake, labelled, requirement, savedmodel, stages, transfer
 from pipelines.recipe import Name, Positive, Section, Train
 
 if TYPE_CHECKING:
@@ -423,12 +423,12 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     found = []
     for metric, least in settings.require.items():
-        if report.get(metric, 0.0) < least:
+        if not requirement.reaches(report.get(metric), least):
             got = f"{report[metric]:.4f}" if metric in report else f"nothing: {MEASURED[metric]}"
             found.append(f"evaluate.require: {metric} must be at least {least}, got {got}")
     for name in settings.beat:
         figure = report["baselines"]["accuracy"][name]
-        if report["accuracy"] < figure:
+        if not requirement.reaches(report["accuracy"], figure):
             found.append(f"evaluate.beat: accuracy must reach the {name}'s {figure:.4f}, got {report['accuracy']:.4f}")
     return found
 

@@ -22,6 +22,7 @@ from rich.table import Table
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
 from pipelines import stages
+from pipelines.requirement import best
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -185,9 +186,10 @@ def show(found: dict[str, Any], console: "Console") -> None:
         table.add_row(f"[dim]{escape(key)}[/]", *("–" if value is None else escape(str(value)) for value in values))
     table.add_section()
     for key, values in found["metrics"].items():
-        best = (min if key in ("log_loss", "calibration_error") else max)(v for v in values if v is not None)
+        first = best(values, lowest=key in ("log_loss", "calibration_error"))
         figures = ("–" if value is None else f"{value:.4f}" for value in values)
-        table.add_row(key, *(f"[bold]{f}[/]" if v == best else f for v, f in zip(values, figures, strict=True)))
+        top = None if first is None else values[first]
+        table.add_row(key, *(f"[bold]{f}[/]" if v == top else f for v, f in zip(values, figures, strict=True)))
         if key == "accuracy":
             intervals = (f"[dim]{low:.4f} to {high:.4f}[/]" for low, high in found["accuracy_interval"])
             table.add_row("[dim]95 % interval[/]", *intervals)

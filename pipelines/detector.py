@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import boxed, savedmodel, stages, transfer
+from pipelines import boxed, requirement, savedmodel, stages, transfer
 from pipelines.detection_reader import Reader, Suppress, TiledReader
 from pipelines.mask_reader import MaskReader, differing
 from pipelines.recipe import Name, Positive, Section
@@ -403,7 +403,7 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     return [
         f"evaluate.require: {metric} must be at least {least}, got {_figure(report.get(metric))}"
         for metric, least in settings.require.items()
-        if (report.get(metric) or 0.0) < least
+        if not requirement.reaches(report.get(metric), least)
     ]
 
 

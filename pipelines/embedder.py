@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cnn_keras.fault import Fault
-from pipelines import people, savedmodel, stages
+from pipelines import people, requirement, savedmodel, stages
 from pipelines import recipe as recipes
 from pipelines.recipe import Name, Positive, Section
 
@@ -357,9 +357,9 @@ def failed(settings: Evaluate, report: Mapping[str, Any]) -> list[str]:
     found = [
         f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.4f}"
         for metric, least in settings.require.items()
-        if report[metric] < least
+        if not requirement.reaches(report[metric], least)
     ]
-    if settings.error_below is not None and report["eer"] > settings.error_below:
+    if settings.error_below is not None and not report["eer"] <= settings.error_below:
         found.append(f"evaluate.error_below: the equal error rate must be at most {settings.error_below}, got "
                      f"{report['eer']:.4f}")  # fmt: skip
     return found

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from cnn_keras.fault import Fault
-from pipelines import savedmodel
+from pipelines import requirement, savedmodel
 from pipelines.recipe import Fraction, Name, Positive, Section
 
 if TYPE_CHECKING:
@@ -332,7 +332,7 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     return [
         f"evaluate.require: {metric} must be at least {least}, got {report.get(metric, 'nothing')}"
         for metric, least in settings.require.items()
-        if report.get(metric, 0.0) < least
+        if not requirement.reaches(report.get(metric), least)
     ]
 
 

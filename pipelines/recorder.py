@@ -21,6 +21,7 @@ from pipelines.recipe import flatten
 
 log = logging.getLogger(__name__)
 
+BEGINNING = {"start", "params", "tags", "dataset", "artifact"}  # kinds of events before anything is measured
 VALUE_LIMIT, TAG_LIMIT, NAME_LIMIT, DIGEST_LIMIT = 6000, 8000, 250, 36  # characters; MLflow's own limits
 
 
@@ -44,8 +45,8 @@ class Recorder:
     def start(self, tags: Mapping[str, Any] | None = None) -> None:
         """Begin a new run - or join the one that `MLFLOW_RUN_ID` or an open `mlflow.start_run()` names.
 
-        One that was begun like this and killed before it was told anything is taken for it; any other that was killed
-        is ended.
+        One that was begun like this and killed before all was told that it begins with is taken for it; any other that
+        was killed is ended.
         """
         run = {
             "experiment": self._experiment,
@@ -54,7 +55,7 @@ class Recorder:
             "join": _run_to_join(),
         }
         told = [event for _, event in self._journal.events()]
-        if len(told) == 1 and run.items() <= told[0].items():
+        if told and run.items() <= told[0].items() and {event["kind"] for event in told} <= BEGINNING:
             self._open = True
             return
         if told:

@@ -14,6 +14,11 @@ def best(values: Sequence[float | None], *, lowest: bool) -> int | None:
     return min(known, key=lambda place: known[place] if lowest else -known[place], default=None)
 
 
+def reaches(value: float | None, least: float) -> bool:
+    """Whether a figure is there and at least so much; what is no number never is."""
+    return value is not None and value >= least
+
+
 class Requirement(NamedTuple):
     """`metric` must lie at or beyond `bound`; the operator also says which way is better."""
 

@@ -35,7 +35,9 @@ FOLDER = "tune"
 SECTIONS = ("augment", "model", "train")  # whose settings a trial may change: prepared data is shared
 BUILT = ("augment", "model", "train.transfer")  # settings that only the library can check
 WEIGHTS = ("*.keras", "*.npz", "*.h5")
-KILLED = "killed"  # the outcome of a trial that did not end; its settings are tried again
+PROPOSALS = 50  # in a row that have been tried before: the search ends
+# Outcomes of what is no trial: one that did not end, whose settings are tried again, and settings of one before.
+KILLED, REPEATED = "killed", "repeated"
 RANKED = 5  # finished trials without which nobody knows what matters
 
 
@@ -43,7 +45,7 @@ RANKED = 5  # finished trials without which nobody knows what matters
 class Outcome:
     """One finished trial; `value` is NaN where it diverged or could not be built."""
 
-    number: int
+    number: int  # from 1, as in every table and picture and in the name of its folder
     settings: dict[str, Any]
     value: float
     epochs: int
@@ -203,22 +205,40 @@ def _study(folder: Path, tune: Tune) -> "Iterator[optuna.Study]":
 
 def _try(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study", *, parent: str | None) -> None:
     """Run the trials that are still to be run, a line for each."""
-    import optuna
-
     done = len(_outcomes(study))
     if done:
         run.console.print(f"          {done} of {tune.trials} trials are done")
     with intake.progress(run.console) as bar:
         task = bar.add_task("trials", total=tune.trials, completed=done)
-        for number in range(done, tune.trials):
-            # A seed for each trial: what is proposed depends on the trials before, not on who ran them.
-            study.sampler = optuna.samplers.TPESampler(seed=run.recipe.seed * 100_003 + number)
-            asked = study.ask()
-            settings = space.propose(asked)
+        for number in range(done + 1, tune.trials + 1):
+            proposal = _new(run, space, study, number)
+            if proposal is None:
+                run.console.print(f"          none of {PROPOSALS} proposals is new: what there is has been tried")
+                break
+            asked, settings = proposal
             asked.set_user_attr("settings", settings)
             _run_trial(run, space, asked, number, settings=settings, parent=parent, metric=tune.metric)
             bar.advance(task)
             _say(run.console, _outcomes(study), tune)
+
+
+def _new(
+    run: stages.Run, space: Space, study: "optuna.Study", number: int
+) -> "tuple[optuna.Trial, dict[str, Any]] | None":
+    """Settings that no trial before has had, proposed for the trial of this number; None where they are not found."""
+    import optuna
+
+    tried = [outcome.settings for outcome in _outcomes(study)]
+    for attempt in range(PROPOSALS):
+        # A seed for each trial: what is proposed depends on the trials before, not on who ran them.
+        seed = run.recipe.seed * 100_003 + number - 1 + attempt * 1_000_003
+        study.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
+        asked = study.ask()
+        settings = space.propose(asked)
+        if settings not in tried:
+            return asked, settings
+        _tell(asked, optuna.trial.TrialState.FAIL, REPEATED)
+    return None
 
 
 def _run_trial(
@@ -289,7 +309,7 @@ def _history(trial: Trial) -> list[dict[str, str]]:
 def _outcomes(study: "optuna.Study") -> list[Outcome]:
     """The trials that are over, in their order."""
     ended = (trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
-    over = [trial for trial in ended if trial.user_attrs.get("outcome", KILLED) != KILLED]
+    over = [trial for trial in ended if trial.user_attrs.get("outcome", KILLED) not in (KILLED, REPEATED)]
     return [
         Outcome(
             number,
@@ -298,7 +318,7 @@ def _outcomes(study: "optuna.Study") -> list[Outcome]:
             trial.user_attrs.get("epochs", 0),
             trial.user_attrs["outcome"],
         )
-        for number, trial in enumerate(over)
+        for number, trial in enumerate(over, 1)
     ]
 
 

@@ -262,6 +262,7 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
     resolved = run.folder / "recipe.yaml"
     write_text(resolved, recipes.dump(run.recipe))
     tags = {
+        "cnn.settings": digest(run.recipe.model_dump(mode="json")),
         "mlflow.source.git.commit": commit(),
         "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}",
     }

@@ -155,7 +155,7 @@ def failed(settings: steering.Evaluate, report: dict[str, Any]) -> list[str]:
     ]
     for name in settings.beat:
         figure = report["baselines"][name]["mae"]
-        if report["mae"] >= figure:
+        if not report["mae"] < figure:
             found.append(f"evaluate.beat: mae must be below that of the {name}, {figure:.4f}, got {report['mae']:.4f}")
     return found
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from rich.console import Console
 
-from pipelines import exhibition, extractors, motifs, savedmodel, stages
+from pipelines import exhibition, extractors, motifs, requirement, savedmodel, stages
 from pipelines.extractors import Extractor
 from pipelines.painting import Paint, Painter
 
@@ -186,7 +186,7 @@ def failed(require: dict[str, float], report: dict[str, Any]) -> list[str]:
     return [
         f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.3f}"
         for metric, least in require.items()
-        if not report[metric] >= least
+        if not requirement.reaches(report[metric], least)
     ]
 
 

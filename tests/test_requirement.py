@@ -5,7 +5,7 @@ import math
 import pytest
 
 from cnn_keras.fault import Fault
-from pipelines.requirement import Requirement, best
+from pipelines.requirement import Requirement, best, reaches
 
 
 @pytest.mark.parametrize(
@@ -73,3 +73,9 @@ def test_any_number_is_better_than_none():
         assert requirement.prefers(0.5, math.nan)
         assert not requirement.prefers(math.nan, 0.5)
         assert not requirement.holds(math.nan)
+
+
+def test_what_is_no_number_reaches_no_requirement():
+    assert reaches(0.5, 0.5)
+    for value in (0.4, math.nan, None, -math.inf):
+        assert not reaches(value, 0.0 if value != 0.4 else 0.5)

@@ -12,6 +12,7 @@ from rich.console import Console
 from cnn_keras.fault import Fault
 from pipelines import recipe as recipes
 from pipelines import search, stages
+from pipelines.journal import Journal
 
 SPACE = {
     "train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
@@ -98,9 +99,13 @@ def test_a_killed_search_goes_on_and_gives_the_same_trials(exported, whole, monk
     _, found = searched(exported, "killed")
     assert found["trials"] == whole[1]["trials"]
     assert found["best"] == whole[1]["best"]
-    assert told == [(f"trial-{trial:03d}", epoch) for trial in range(2) for epoch in (1, 2)]  # none was told twice
+    once = [(f"trial-{trial:03d}", epoch) for trial in (1, 2) for epoch in (1, 2)]
+    assert told == [once[0], *once]  # the one that goes on tells what it was killed after, which MLflow has:
+    journal = Journal.last(exported.root / "runs/classify/killed/tune/classify/trial-001/tracking")
+    steps = [event["step"] for _, event in journal.events() if "val_loss" in event.get("values", ())]
+    assert steps == [1, 2]
     searched(exported, "killed")
-    assert len(told) == 4  # and a search that is over trains no more
+    assert len(told) == 5  # and a search that is over trains no more
 
 
 def test_a_search_under_other_settings_is_refused(exported, whole):
@@ -170,3 +175,47 @@ def test_the_best_is_the_first_of_equals_and_never_a_number_that_is_none():
     assert search._best(outcomes, highest).number == 2
     assert search._best(outcomes, lowest).number == 1
     assert search._best(outcomes[:1], lowest) is None
+
+
+@pytest.fixture
+def asked_only(exported, monkeypatch):
+    """A search whose trials train nothing: (settings to value) → what was found; without pictures."""
+
+    def run_search(name, value, **tune):
+        def trial(run, space, asked, number, *, settings, parent, metric):
+            search._tell(asked, optuna.trial.TrialState.COMPLETE, "finished", value(settings))
+
+        monkeypatch.setattr(search, "_run_trial", trial)
+        return searched(exported, name, **tune)[1]
+
+    return run_search
+
+
+def test_settings_are_not_tried_twice_and_a_space_that_is_used_up_ends_the_search(asked_only):
+    space = {"train.batch_size": [8, 16, 32], "train.warmup_epochs": {"low": 0, "high": 1}}
+    found = asked_only("finite", lambda settings: settings["train.batch_size"], space=space, trials=9)
+    tried = [tuple(trial["settings"].values()) for trial in found["trials"]]
+    assert len(tried) == len(set(tried)) == 6
+    assert [trial["number"] for trial in found["trials"]] == [1, 2, 3, 4, 5, 6]
+    assert found["best"]["train.batch_size"] == 8
+
+
+def test_a_trial_that_was_killed_before_its_value_was_told_runs_again(asked_only, monkeypatch):
+    tell, told = optuna.Study.tell, []
+
+    def killed(self, *arguments, **keywords):
+        told.append(arguments)
+        if len(told) == 2:
+            raise KeyboardInterrupt
+        return tell(self, *arguments, **keywords)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(optuna.Study, "tell", killed)
+        with pytest.raises(KeyboardInterrupt):
+            asked_only("value", lambda settings: settings["train.learning_rate"])
+    found = asked_only("value", lambda settings: settings["train.learning_rate"])
+    whole = asked_only("value-whole", lambda settings: settings["train.learning_rate"])
+    assert found["trials"] == whole["trials"]
+    assert [trial["value"] for trial in found["trials"]] == [
+        trial["settings"]["train.learning_rate"] for trial in found["trials"]
+    ]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cnn_keras.fault import Fault
-from pipelines import maps, mask_answers, masked, pixel_training, savedmodel, segmenter, stages
+from pipelines import maps, mask_answers, masked, pixel_training, requirement, savedmodel, segmenter, stages
 from pipelines import recipe as recipes
 from pipelines.masked import Data
 from pipelines.masked import prepare as prepare  # the first of the four verbs
@@ -201,7 +201,7 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     return [
         f"{what} must be at least {least}, got {'nothing' if got is None else f'{got:.4f}'}"
         for what, (least, got) in wanted.items()
-        if got is None or got < least
+        if not requirement.reaches(got, least)
     ]
 
 
