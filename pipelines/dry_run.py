@@ -41,6 +41,7 @@ def measure(run: "Run") -> dict[str, Any]:
         model = classifier.begun(run, training)
         classifier.compiled(model, run, settings.model_copy(update={"steps_per_execution": 1}))
         found, before = _size(model, settings.batch_size), 0.0
+        show_size(found, training.noun, run.console)  # before a step that may be too much for the machine
         if settings.transfer and settings.transfer.mode == "cached":
             model, training, before = _from_features(run, model, training)
         batches, validation = classifier.feeds(model, run, training.batches, training.validation)
@@ -160,31 +161,51 @@ def _validated(model: "keras.Model", validation: Any) -> float:
     return seconds * (size / taken if size > 0 else 1)
 
 
-def show(found: dict[str, Any], console: Console) -> None:
-    """A line for each thing that somebody about to train wants to know."""
+def show_size(found: dict[str, Any], noun: str, console: Console) -> None:
+    """A line for each size that a network has, and a warning where it is more than the machine has free."""
+    import psutil  # type: ignore[import-untyped]
+    import tensorflow as tf
+
     parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in found["bytes"].items())
     trained = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
+    lines = {
+        "parameters": f"{found['parameters']:,}{trained}",
+        "multiply-adds": f"{found['multiply_adds']:,} for one {noun}",
+        "memory": f"about {_megabytes(found['memory'])} at batch {found['batch_size']}: {parts}",
+    }
+    _say(lines, console)
+    free = psutil.virtual_memory().available
+    if found["memory"] > free and not tf.config.list_physical_devices("GPU"):
+        console.print(
+            f"  [yellow]{_megabytes(free)} are free: a step may be killed; lower train.batch_size, or take a smaller "
+            "data.size and train.accumulate[/]"
+        )
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """A line for each thing that somebody about to train wants to know besides."""
     each = f" × {found['trainings']} trainings" if found["trainings"] > 1 else ""
     noun = found["noun"]
     first = found["seconds_of_features"]
     once = f"{_duration(first)} for the features, once, and " if first else ""
     lines = {
-        "parameters": f"{found['parameters']:,}{trained}",
-        "multiply-adds": f"{found['multiply_adds']:,} for one {noun}",
-        "memory": f"about {_megabytes(found['memory'])} at batch {found['batch_size']}: {parts}",
         "speed": f"{found['images_per_second']:,.0f} {noun}s/s; the input alone gives "
         f"{found['input_per_second']:,.0f}, waiting for it takes {found['input_share']:.0%} of the time",
         "time": f"{_duration(found['seconds'])}: {once}{found['epochs']} epochs{each} of "
         f"{_duration(found['seconds_per_epoch'])} for {found['images']:,} {noun}s and validation",
     }
-    for name, line in lines.items():
-        console.print(f"  [bold]{name:>13}[/]  {line}")
+    _say(lines, console)
     if found["transfer"] == "staged":
         console.print(
             "  [dim]measured with the classifier alone in training: the epochs after train.transfer.head_epochs are "
             "slower[/]"
         )
     console.print("  [dim]nothing was kept; TensorFlow itself and the examples in memory come on top[/]")
+
+
+def _say(lines: dict[str, str], console: Console) -> None:
+    for name, line in lines.items():
+        console.print(f"  [bold]{name:>13}[/]  {line}")
 
 
 def _megabytes(size: float) -> str:

@@ -10,6 +10,7 @@ import difflib
 import importlib
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
@@ -69,8 +70,22 @@ class Model(Section):
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
     # file.function of cnn_keras.models; `cnn models list` has them; further keys are its arguments
-    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]
+    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]  # its last part is enough where no other family has it
     weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
+
+    @field_validator("builder", mode="before")
+    @classmethod
+    def _whole_name(cls, given: Any) -> Any:
+        if not isinstance(given, str) or not re.fullmatch(r"\w+", given):
+            return given
+        from cnn_keras import models
+        from pipelines.startup import silent_libraries
+
+        with silent_libraries():
+            try:
+                return models.whole_name(given)
+            except Fault as fault:
+                raise ValueError(str(fault)) from None
 
     @property
     def arguments(self) -> dict[str, Any]:

@@ -1,9 +1,12 @@
 """`--dry-run`: sizes that agree with the trained model, and nothing written."""
 
 import csv
+import io
 import json
+from types import SimpleNamespace
 
 import pytest
+from rich.console import Console
 
 from pipelines import dry_run
 
@@ -11,8 +14,6 @@ from pipelines import dry_run
 @pytest.fixture(scope="module")
 def found(exported):
     """What is measured, once for all."""
-    from rich.console import Console
-
     from pipelines import recipe as recipes
     from pipelines import stages
 
@@ -59,6 +60,18 @@ def test_the_command_prepares_and_trains_nothing(exported, tmp_path, capsys):
         assert word in said
     folder = tmp_path / "classify" / "small"
     assert {path.name for path in folder.iterdir() if not path.name.startswith(".")} <= {"prepare"}
+
+
+@pytest.mark.parametrize(("free", "warned"), [(2**30 - 1, True), (2**30, False)])
+def test_what_is_more_than_the_machine_has_free_is_told_before_a_step(free, warned, monkeypatch):
+    found = {"parameters": 10, "trained": 4, "multiply_adds": 7, "batch_size": 8, "bytes": {"weights": 2**30}}
+    memory = SimpleNamespace(available=free)
+    monkeypatch.setattr("psutil.virtual_memory", lambda: memory)
+    told = io.StringIO()
+    dry_run.show_size(found | {"memory": 2**30}, "image", Console(file=told, width=200))
+    assert "10, 4 of them trained" in told.getvalue()
+    assert "about 1.0 GB at batch 8: weights 1.0 GB" in told.getvalue()
+    assert ("lower train.batch_size" in told.getvalue()) == warned
 
 
 def test_a_duration_is_written_for_people():

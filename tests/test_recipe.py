@@ -44,6 +44,12 @@ def test_the_resolved_recipe_is_itself_a_recipe(name, tmp_path):
     assert recipes.load(str(path)) == recipe
 
 
+def test_the_last_part_of_a_builders_name_is_enough():
+    assert recipes.load(DIGITS, ["model.builder=resnet20"]).model.builder == "resnet.resnet20"
+    with pytest.raises(Fault, match=r"model.builder: .*conv1d.two_conv or conv3d.two_conv or introductory.two_conv"):
+        recipes.load(DIGITS, ["model.builder=two_conv"])
+
+
 def test_every_error_is_named_at_once_with_the_nearest_key():
     with pytest.raises(Fault) as fault:
         recipes.load(DIGITS, ["train.epoch=3", "train.batch_size=0", "seed=yes", "modle={}"])

@@ -38,6 +38,18 @@ def _is_builder(thing, family) -> bool:
     return known and all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
 
 
+def whole_name(last: str) -> str:
+    """The name, `family.builder`, of the builder that a single word means.
+
+    Raises:
+        Fault: when no family has such a builder, or several have.
+    """
+    found = [name for name in catalogue() if name.rpartition(".")[2] == last]
+    if len(found) > 1:
+        raise Fault(f"name must say which family's builder it is, got {last!r}: {' or '.join(found)}")
+    return found[0] if found else _known(last)
+
+
 def signature(name: str) -> inspect.Signature:
     """The arguments that the builder of this name takes.
 
@@ -117,13 +129,17 @@ def require_size(input_shape, smallest: int) -> None:
         raise Fault(f"input_shape must be at least {smallest} on each side, got {got}; resize the images")
 
 
-def _builder(name: str) -> Callable:
+def _known(name: str) -> str:
     builders = catalogue()
     if name not in builders:
         families = ", ".join(sorted({name.partition(".")[0] for name in builders}))
         remedy = _nearest(name, builders) or f"; the families are {families}"
         raise Fault(f"name must be a builder, such as lenet.lenet5, got {name!r}{remedy}")
-    return builders[name]
+    return name
+
+
+def _builder(name: str) -> Callable:
+    return catalogue()[_known(name)]
 
 
 def _nearest(name, known) -> str:
