@@ -62,7 +62,9 @@ def test_an_unknown_builder_is_refused_with_the_nearest_names(name, nearest):
 
 def test_a_single_word_means_the_one_builder_of_this_name():
     assert models.whole_name("resnet20") == "resnet.resnet20"
-    with pytest.raises(Fault, match=r"which family's builder it is, got 'two_conv': conv1d.two_conv or conv3d.two_conv"):
+    with pytest.raises(
+        Fault, match=r"which family's builder it is, got 'two_conv': conv1d.two_conv or conv3d.two_conv"
+    ):
         models.whole_name("two_conv")
     with pytest.raises(Fault, match=r"got 'lenet'; did you mean lenet.lenet5"):
         models.whole_name("lenet")
