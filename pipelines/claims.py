@@ -146,7 +146,7 @@ def locate(reference: str) -> Path:
             return path.resolve()
     near = difflib.get_close_matches(name[: recipes.SHOWN], shipped(), n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(near)}?" if near else "`cnn claim` lists them."
-    raise Fault(f"NAME must be a shipped claim or a .yaml file, got {recipes.shown(reference)}; {meant}")
+    raise Fault(f"NAME must be a shipped claim or a .yaml file, {recipes.unfound(reference)}; {meant}")
 
 
 def load(reference: str) -> Claim:

@@ -307,7 +307,7 @@ def _files(images: Sequence[Path], suffixes: tuple[str, ...], what: str) -> Iter
         elif path.is_file():
             yield path
         else:
-            raise Fault(f"IMAGES must be files or folders, found nothing at {path}")
+            raise Fault(f"IMAGES must be files or folders, found {'neither' if path.exists() else 'nothing'} at {path}")
 
 
 def _ask(reading: Reading, files: Sequence[Path]) -> list[Answer]:
@@ -323,7 +323,7 @@ def _ask(reading: Reading, files: Sequence[Path]) -> list[Answer]:
         try:
             encoded[file] = plain(input_file.read_bytes(file))[0]
         except (Unreadable, OSError) as error:
-            answers[file] = Answer(file, [], str(error))
+            answers[file] = Answer(file, [], reason(error))
     try:
         found = reading(list(encoded.values())) if encoded else []
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
@@ -464,9 +464,7 @@ def _asked(file: Path, ask: Any, noun: str, reading: Callable[[dict[str, Any]], 
         if values.shape[-1] != channels:
             return Answer(file, [], f"it must have {channels} channels, got {values.shape[-1]}")
         found = ask(**{noun: tf.constant(values[None])})
-    except (Unreadable, OSError) as error:
-        return Answer(file, [], str(error))
-    except tf.errors.InvalidArgumentError as error:
+    except (Unreadable, OSError, tf.errors.InvalidArgumentError) as error:
         return Answer(file, [], reason(error))
     return reading({key: value.numpy()[0] for key, value in found.items()})._replace(path=file)
 

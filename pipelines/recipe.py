@@ -36,6 +36,14 @@ SHIPPED = Path(__file__).parent / "recipes"
 TASKS = Path(__file__).parent / "tasks"
 SIZE_LIMIT, DEPTH_LIMIT, NODE_LIMIT = 2**18, 50, 20_000  # of YAML: bytes, levels, values with all references followed
 SHOWN = 60  # characters of a wrong value in a message
+KINDS = {  # pydantic's words for what a setting must be, in those of a recipe's author
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "an object": "a section of keys",
+}
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
@@ -254,7 +262,13 @@ def locate(reference: str) -> Path:
             return path.resolve()
     near = difflib.get_close_matches(reference[:SHOWN], shipped(), n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
-    raise Fault(f"recipe must be a shipped recipe or a .yaml file, got {shown(reference)}; {meant}")
+    raise Fault(f"recipe must be a shipped recipe or a .yaml file, {unfound(reference)}; {meant}")
+
+
+def unfound(reference: str) -> str:
+    """For a message: what a reference is that leads nowhere."""
+    verb = "found no file" if Path(reference).suffix in (".yaml", ".yml") else "got"
+    return f"{verb} {shown(reference)}"
 
 
 def shipped() -> list[str]:
@@ -274,7 +288,7 @@ def read(path: Path) -> dict[str, Any]:
     """The mapping of sections in a YAML file, or a Fault that names the file."""
     document = parse(_text(path), where=str(path))
     if not isinstance(document, dict):
-        raise Fault(f"{path} must hold a mapping of sections, got {type(document).__name__}")
+        raise Fault(f"{path} must hold a mapping of sections, got {shown(document)}")
     return document
 
 
@@ -298,7 +312,8 @@ def parse(text: str, *, where: str) -> Any:
         found = YAML(typ="safe", pure=True).load(text)
         json.dumps(found, default=str)
     except Exception as error:  # a reader of YAML has many words for what is none
-        reason = " ".join(str(error).split("To suppress")[0].split()) or type(error).__name__
+        words = str(error).split("To suppress")[0].replace('in "<unicode string>", ', "at ")
+        reason = " ".join(words.split()) or type(error).__name__
         raise Fault(f"{where} must be YAML: {reason[:400]}") from None
     return found
 
@@ -434,12 +449,12 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
             return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
         case _:
             wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"{path}: must be {wanted}{given}"
+            return f"{path}: must be {KINDS.get(wanted, wanted)}{given}"
 
 
 def shown(value: Any) -> str:
-    """A wrong value for a message, cut where it is long."""
-    text = repr(value)
+    """A wrong value for a message, as YAML names it, cut where it is long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
 
 

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 
 import pytest
 from conftest import cnn
@@ -27,14 +28,16 @@ def test_a_bad_file_is_named_and_the_others_are_answered(exported, tmp_path, cap
     (folder / "b.png").write_bytes((exported.photos / "0" / "00.png").read_bytes()[:60])  # fails in the graph
     (folder / "c.jpg").write_text("not an image")
     (folder / "d.png").write_bytes((exported.photos / "1" / "00.png").read_bytes())
+    os.mkfifo(folder / "e.png")
     out = tmp_path / "answers.csv"
     pictures = tmp_path / "pictures"
     assert exported.cnn("predict", "classify/small", folder, "--csv", out, "--pictures", pictures) == 0
     with out.open() as file:
         rows = list(csv.DictReader(file))
-    assert [bool(row["problem"]) for row in rows] == [False, True, True, False]
+    assert [bool(row["problem"]) for row in rows] == [False, True, True, False, True]
+    assert rows[-1]["problem"] == "must be a regular file, got a named pipe"
     assert sorted(path.name for path in pictures.iterdir()) == ["0000-a.png", "0003-d.png"]
-    assert "2 of 4 could not be read" in capsys.readouterr().out
+    assert "3 of 5 could not be read" in capsys.readouterr().out
 
 
 def test_the_csv_has_the_likeliest_classes_and_every_probability(exported, tmp_path):

@@ -186,7 +186,11 @@ LAUGHS = "a: &a [1, 1, 1, 1, 1, 1, 1, 1]\n" + "".join(
         ("task: classify\ntrain: {learning_rate: .inf}", "train.learning_rate: must be a finite number"),
         ("task: classify\ndata: {source: folder, path: ~nobody-at-all/x}", "home directory"),
         ("# " + "x" * 2**18, "must have at most 262,144 bytes"),
-        ("", "must hold a mapping of sections, got NoneType"),
+        ("", "must hold a mapping of sections, got null"),
+        ("task: classify\nmodel:\n", "model: must be a section of keys, got null"),
+        ("task: classify\ntrain: {epochs: , batch_size: 1.5, ema: x}", "epochs: must be a whole number, got null$"),
+        ("task: classify\ndata: {size: true}", "data.size: must be a list, got true"),
+        ("a: [\n", "but found '<stream end>' at line 2, column 1"),
     ],
 )
 def test_a_recipe_beyond_bounds_is_named_with_its_file(tmp_path, text, said):
@@ -219,7 +223,7 @@ def test_what_is_no_file_is_no_recipe(tmp_path, kind):
             path.symlink_to("/dev/zero")
     reference = {"nul": "a\0b.yaml", "long name": "x" * 300 + ".yaml", "long path": "x/" * 3000 + "a.yaml"}
     for load in (recipes.load, claims.load):
-        with pytest.raises(Fault, match=r"must be a shipped .* or a \.yaml file") as fault:
+        with pytest.raises(Fault, match=r"must be a shipped .* or a \.yaml file, found no file") as fault:
             load(reference.get(kind, str(path)))
         assert fault.value.code == Fault.INPUT
         assert len(str(fault.value)) < 400

@@ -329,14 +329,15 @@ def _decoded(image_bytes: tf.Tensor | bytes, channels: int) -> tf.Tensor:
 
 
 def reason(error: Exception) -> str:
-    """The one line of a TensorFlow error that a person wants: `Invalid PNG data, size 60`, without trace or node.
+    """The one line of an error that a person wants: `Invalid PNG data, size 60`, without trace, node or number.
 
     An error that quotes raw bytes of the image reaches Python as a UnicodeDecodeError that carries the message.
     """
     broken = isinstance(error, UnicodeDecodeError)
-    message = error.object.decode("utf-8", "replace") if broken else getattr(error, "message", None) or str(error)
-    said = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
-    return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", said[-1].strip())
+    said = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    message = error.object.decode("utf-8", "replace") if broken else said
+    lines = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
+    return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", lines[-1].strip())
 
 
 def _png_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
