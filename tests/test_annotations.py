@@ -173,6 +173,13 @@ def test_a_table_is_read_under_both_kinds_of_names(tmp_path, header):
     assert second.troubles == ()
 
 
+def test_a_table_may_have_spaces_before_its_quoted_cells(tmp_path):
+    put(tmp_path / "a, b.png", picture())
+    rows = 'filename, width, height, class, xmin, ymin, xmax, ymax\n"a, b.png", 40, 20, "big, red", 1, 2, 3, 4\n'
+    (item,) = read("csv", put(tmp_path / "boxes.csv", rows)).items
+    assert (item.id, item.objects) == ("a, b.png", (Object((1, 2, 3, 4), "big, red"),))
+
+
 def test_labelme_shapes_become_boxes_and_a_picture_may_be_inside_the_file(tmp_path):
     shapes = [
         {"label": "cat", "points": [[9, 8], [2, 3]], "shape_type": "rectangle", "flags": {"difficult": True}},
@@ -417,6 +424,20 @@ def test_darknets_data_lists_of_pictures_and_files_of_names_are_read(tmp_path):
         (tmp_path / name).unlink()
     (item, other) = read("yolo", boxed.describing(tmp_path)).items  # a file of names beside pictures, no split known
     assert (item.split, other.split) == (None, None)
+
+
+def test_splits_are_named_in_any_capitals_and_a_picture_of_two_is_told(tmp_path):
+    for name in ("a", "b"):
+        put(tmp_path / f"images/{name}.png", picture())
+        put(tmp_path / f"images/{name}.txt", "0 .5 .5 .5 .5")
+    put(tmp_path / "Train.txt", "images/a.png\n")
+    put(tmp_path / "Validation.txt", "images/a.png\nimages/b.png\n")
+    content = "path: .\nTrain: Train.txt\nValidation: Validation.txt\nnames: {0: bolt}\n"
+    found = read("yolo", put(tmp_path / "data.yaml", content))
+    assert {item.id: item.split for item in found.items} == {"a.png": "train", "b.png": "validation"}
+    assert [(note.kind, note.detail, note.taken) for note in found.notes] == [
+        ("picture in two splits", "validation: 1 × such as images/a.png", "kept for train")
+    ]
 
 
 def test_a_split_that_is_not_there_stops_but_for_the_test_that_roboflow_writes_of(tmp_path):

@@ -71,13 +71,14 @@ def test_rectangles_and_circles_are_exact_and_lines_are_no_things(tmp_path):
     four = [[2, 2], [12, 2], [12, 8], [2, 8]]
     shapes = [
         shape("rectangle", [[12, 8], [2, 2]]), shape("rectangle", four), shape("oriented_rectangle", four),
-        shape("circle", [[25, 10], [25, 18]]),
+        shape("rotation", four, difficult=True), shape("circle", [[25, 10], [25, 18]]),
         *(shape(kind, four) for kind in ("line", "linestrip", "points")), shape("point", [[3, 3]]), shape("star", four),
     ]  # fmt: skip
     item = labelled(tmp_path, shapes)
     *boxes, circle = item.objects
-    assert [one.box for one in boxes] == [(2, 2, 12, 8)] * 3
-    assert [masks.filled(one.mask, (20, 40)).sum() for one in boxes] == [60] * 3
+    assert [one.box for one in boxes] == [(2, 2, 12, 8)] * 4
+    assert [masks.filled(one.mask, (20, 40)).sum() for one in boxes] == [60] * 4
+    assert [one.difficult for one in boxes] == [False, False, False, True]
     assert circle.box == (17, 2, 33, 18)
     assert masks.filled(circle.mask, (20, 40)).sum() == pytest.approx(math.pi * 64, rel=0.03)
     assert [kind for kind, _ in item.troubles] == ["line or point, no thing"] * 4 + ["unknown shape"]

@@ -298,7 +298,7 @@ def write_csv(folder, text, encoding="utf-8"):
 def test_a_csv_file_lists_paths_relative_to_itself(tmp_path, encoding):
     touch(tmp_path, "a/1.png", "2.png")
     path = write_csv(
-        tmp_path, "path,label,split,group\na/1.png,Kätzchen ,Val,p1\n\n2.png,dog,,\n3.png,dog,train,", encoding
+        tmp_path, 'path,label,split,group\na/1.png, "Kätzchen" ,Val,p1\n\n2.png,dog,,\n3.png,dog,train,', encoding
     )
     items = read.items("csv", path=path)
     assert [item[:2] + item[3:] for item in items] == [

@@ -57,7 +57,7 @@ def _read(path: Path, images: Path | None) -> Annotated:
         raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
     rows: dict[str, list[Row]] = defaultdict(list)
     try:
-        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
         given = [name.strip() for name in next(reader, [])]
         shares = OPEN_IMAGES.keys() - given <= {"IsGroupOf"}
         aliases = OPEN_IMAGES if shares else ALIASES
@@ -153,7 +153,7 @@ def _by_code(root: Path, name: str) -> Path | None:
 def _codes(folder: Path) -> dict[str, str]:
     """The names of Open Images' codes, from the file that it comes with; none without it."""
     file = next(iter(sorted(folder.glob(CODES))), None)
-    rows = csv.reader(io.StringIO(read_text(file), newline="")) if file else ()
+    rows = csv.reader(io.StringIO(read_text(file), newline=""), skipinitialspace=True) if file else ()
     return {row[0]: row[1] for row in rows if len(row) > 1}
 
 

@@ -28,7 +28,7 @@ from cnn_keras.data.read import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
 from cnn_keras.fault import Fault
 
 NO_INSIDE = ("line", "linestrip", "point", "points")
-POLYGONS = ("polygon", "oriented_rectangle")
+POLYGONS = ("polygon", "oriented_rectangle", "rotation")  # the last is X-AnyLabeling's
 SMOOTH = 0.05  # pixels that the polygon of a circle may be off
 
 Box = tuple[float, float, float, float]
@@ -147,8 +147,9 @@ def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
         return "malformed annotation"
     if kind in NO_INSIDE:
         return "line or point, no thing"
-    flags = shape.get("flags")
-    difficult, crowd = (isinstance(flags, dict) and bool(flags.get(key)) for key in ("difficult", "crowd"))
+    flags = shape.get("flags") if isinstance(shape.get("flags"), dict) else {}
+    difficult = bool(flags.get("difficult") or shape.get("difficult"))  # in X-AnyLabeling's files beside the flags
+    crowd = bool(flags.get("crowd"))
     inside = _inside(kind, points, shape, size)
     return inside if isinstance(inside, str) else Object(inside[0], label, difficult, crowd, inside[1])
 

@@ -34,7 +34,9 @@ AFFIXED = re.compile(r"(.*?)[_-]?(?:masks?|labels?|annot(?:ations?)?|gt|segmenta
 AROUND = r"[_-]?(?:images?|imgs?|frames|prepped)[_-]?"  # what stands around a split in the name of a folder
 CHANNELS = ("imagestr", "imagests")  # folders in which nnU-Net numbers the files of one picture
 INSTANCES = ("instances", "segmentationobject", "segmentationobjectpng")
-ENDING = r"_masks?|_labels?|_seg(?:mentation)?|_gt|_P|_L|(?:_gtFine|_gtCoarse)?_label(?:Train)?Ids"  # of a mask's name
+ENDING = (
+    r"(?i:_masks?|_labels?|_seg(?:mentation)?|_gt)|_P|_L|(?:_gtFine|_gtCoarse)?_label(?:Train)?Ids"  # of a mask's name
+)
 APART = r"(?:_gtFine|_gtCoarse)?_instanceIds"  # of the name of a file that tells things apart
 COMPANION = rf"{APART}|(?:_gtFine|_gtCoarse)?_(?:color|colour|instanceTrainIds)(?:_mask)?"  # of files of no use here
 PICTURES_ENDING = "_leftImg8bit"

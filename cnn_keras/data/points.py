@@ -31,7 +31,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     if not is_regular(path):
         raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
     try:
-        reader = csv.reader(io.StringIO(read_text(path), newline=""))
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in next(reader, [])]
         found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:

@@ -217,7 +217,7 @@ def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> 
         raise Fault(f"{argument} must be a CSV file, got {whereabouts(path)}")
     text = input_file.read_text(path)
     try:
-        reader = csv.DictReader(io.StringIO(text), restval="")
+        reader = csv.DictReader(io.StringIO(text), restval="", skipinitialspace=True)
         names = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = names
         if not set(columns) <= set(names):

@@ -55,20 +55,26 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotate
     root = images or path.parent / str(described.get("path") or ".")
     places = Places([root, path.parent])
     meaning = _meaning(path, described, places)
+    lower = {str(key).lower(): value for key, value in described.items()}  # CVAT writes its subsets' own capitals
     keys = ("train", "val", "valid", "validation", "test", UNSPLIT)
-    given = {key: described[key] for key in keys if described.get(key)}
+    given = {key: lower[key] for key in keys if lower.get(key)}
     if not given:
         found = ", ".join(map(str, described))
         raise Fault(f"{path} must name a folder of pictures as train, val or test, got {found}", code=Fault.DATA)
     found: dict[Path, str | None] = {}
     notes: list[Note] = []
+    twice: dict[str, list[Path]] = {}
     for key, value in given.items():
         for place in value if isinstance(value, list | tuple) else [value]:
             pictures = _pictures(path, places, key, str(place))
             if pictures is None:
                 notes.append(Note("split that is not there", path.name, f"{key}: {place}", "left out"))
             for picture in pictures or ():
-                found.setdefault(picture, SPLITS.get(key))
+                if found.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
+                    twice.setdefault(key, []).append(picture)
+    for key, pictures in twice.items():
+        said = f"{key}: {len(pictures):,} × such as {annotations.below(root, pictures[0])}"
+        notes.append(Note("picture in two splits", path.name, said, f"kept for {found[pictures[0]]}"))
     annotations.check_pictures(found, path, str(next(iter(given.values()))))
     items = [_item(root, picture, places, meaning)._replace(split=split) for picture, split in found.items()]
     if all(any(kind == "without annotation" for kind, _ in item.troubles) for item in items):
