@@ -138,7 +138,7 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
     for kind, group in grouped(problems).items():
         colour = "red" if group[0].action == "dropped" else "yellow"
         console.print(f"          [{colour}]{len(group)} {kind}[/], {group[0].action}:")
-        for problem in group[:SHOWN]:
+        for problem in _examples(group):
             console.print(f"            {escape(problem.id)}  [dim]{escape(problem.detail)}[/]")
         if len(group) > SHOWN:
             console.print(f"            [dim]… and {len(group) - SHOWN} more, all in {path.name}[/]")
@@ -184,6 +184,15 @@ def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
     for problem in sorted(problems, key=lambda problem: (ranks.get(problem.action, 3), problem.kind, problem.id)):
         groups[problem.kind].append(problem)
     return groups
+
+
+def _examples(group: Sequence[Problem]) -> list[Problem]:
+    """The problems of a kind to show: the first of each detail, so that what differs is seen, then others."""
+    places: dict[str, int] = {}
+    for place, problem in enumerate(group):
+        places.setdefault(problem.detail, place)
+    chosen = dict.fromkeys([*places.values()][:SHOWN] + [*range(len(group))][:SHOWN])
+    return [group[place] for place in sorted([*chosen][:SHOWN])]
 
 
 def regular_files(*roots: Path) -> list[Path]:

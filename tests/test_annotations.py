@@ -335,7 +335,7 @@ def test_lists_with_spaces_dots_suffixes_and_marks_prescribe_the_splits(tmp_path
 def test_trainval_is_trained_on_where_no_list_says_what_of_it(tmp_path):
     voc(tmp_path, ["a", "b", "c"])
     put(tmp_path / "ImageSets/Main/trainval.txt", "a\nb\n")
-    put(tmp_path / "ImageSets/Main/test.txt", "c\n")
+    put(tmp_path / "splits/test.txt", "c\n")
     assert {item.id: item.split for item in read("voc", tmp_path).items} == {
         "a.png": "train", "b.png": "train", "c.png": "test",
     }  # fmt: skip

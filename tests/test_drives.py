@@ -125,6 +125,8 @@ def test_a_table_is_ordered_by_time_within_its_drives_and_scaled_to_full_lock(tm
 def test_a_table_without_its_columns_is_refused(tmp_path):
     with pytest.raises(Fault, match="columns path and angle, got path, steering"):
         drives.frames("csv", path=write_table(tmp_path / "t.csv", [], ("path", "steering")))
+    with pytest.raises(Fault, match="first row looks like data: put a row with names"):
+        drives.frames("csv", path=write_table(tmp_path / "t.csv", [], ("a.jpg", "-0.25", "30.1")))
     with pytest.raises(Fault, match=r"data\.full"):
         drives.frames("csv", path=tmp_path / "t.csv", full=0.0)
 

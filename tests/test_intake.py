@@ -210,6 +210,13 @@ def test_the_report_groups_by_kind_worst_first_and_writes_everything(tmp_path, c
     assert "… and 2 more, all in problems.csv" in lines
 
 
+def test_what_differs_is_among_the_examples(tmp_path, console):
+    problems = [Problem("voxel size", f"c{number}", f"1×1×{5 if number == 8 else 1} mm") for number in range(9)]
+    intake.report(problems, 9, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
+    lines = [line.strip() for line in console.file.getvalue().splitlines()]
+    assert lines[1:] == ["c0  1×1×1 mm", "c1  1×1×1 mm", "c8  1×1×5 mm", "… and 6 more, all in problems.csv"]
+
+
 def test_too_many_bad_images_arerefused_and_the_list_is_kept(tmp_path, console):
     path = tmp_path / ".prepare.partial" / "problems.csv"
     path.parent.mkdir()

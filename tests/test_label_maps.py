@@ -335,6 +335,7 @@ def test_colours_without_a_table_are_classes_of_their_own_and_camvids_are_known(
     [
         ("train/a.jpg", "train_masks/a_mask.gif"),
         ("train/a.jpg", "train/a_mask.png"),
+        ("Imgs/a.JPG", "Masks/a_Mask.PNG"),
         ("img/a.jpg", "masks_machine/a.jpg.png"),
         ("images_train/a.jpg", "masks_train/a.png"),
         ("train/images/a.jpg", "train/masks/a.bmp"),
@@ -365,6 +366,17 @@ def test_cityscapes_files_find_each_other_and_their_labels_are_known(tmp_path):
     (item,), names, ignored, *_ = label_maps.labelled("folder", path=tmp_path)
     assert [names[number] for number in item.mask((1, 2)).values[0]] == ["road", "car"]
     assert ignored == (255,)
+
+
+@pytest.mark.parametrize("folder", ["ImageSets", "splits", "lists"])
+def test_lists_may_lie_in_a_folder_of_their_own(tmp_path, folder):
+    for name in "ab":
+        picture(tmp_path / f"images/{name}.jpg")
+        write(tmp_path / f"masks/{name}.png", NUMBERS)
+    (tmp_path / folder).mkdir()
+    (tmp_path / folder / "train.txt").write_text("a\n")
+    (tmp_path / folder / "val.txt").write_text("b\n")
+    assert [item.split for item in label_maps.labelled("folder", path=tmp_path).items] == ["train", "validation"]
 
 
 def test_lists_with_dots_leave_out_what_they_do_not_name_and_tell_what_is_not_there(tmp_path):

@@ -344,6 +344,10 @@ def test_missing_values_are_filled_in_along_time_and_said_to_be(tmp_path):
         ("time,value\n0.00,1\n0.01,2\n", [[1], [2]]),
         ("2024-01-01 10:00:00,1\n2024-01-01 10:00:01,2\n", [[1], [2]]),
         ("Timestamp;a;b\n10:00:00;1,5;2\n10:00:01;2,5;3\n", [[1.5, 2], [2.5, 3]]),
+        ('"Time (s)","x (m/s^2)"\n0.0,1\n0.01,2\n', [[1], [2]]),
+        ("time,seconds_elapsed,z\n1698501144825531400,0.1,1\n1698501144835531400,0.2,2\n", [[1], [2]]),
+        ("epoc (ms),timestamp (+0100),elapsed (s),x-axis (g)\n1,2,3,1\n2,3,4,2\n", [[1], [2]]),
+        (",x\n0,1\n1,2\n", [[1], [2]]),
     ],
 )
 def test_a_column_of_times_is_left_out(tmp_path, text, expected):
@@ -372,6 +376,12 @@ def test_a_wav_file_is_read_from_minus_one_to_one(tmp_path, stored, expected):
     values, notes = signals.read_measured(tmp_path / "sound.wav")
     np.testing.assert_array_equal(values, expected)
     assert (values.dtype, notes) == (np.float32, [("sample rate", "8,000 Hz")])
+
+
+def test_a_wav_file_without_its_header_is_named_in_words(tmp_path):
+    (tmp_path / "signal.wav").write_bytes(b"RIFF\0\0\0\0WAVEfmt ")
+    with pytest.raises(Unreadable, match="its header is cut off or broken"):
+        signals.read(tmp_path / "signal.wav")
 
 
 def test_a_wav_file_of_24_bits_is_read(tmp_path):

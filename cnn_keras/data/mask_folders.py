@@ -40,7 +40,7 @@ ENDING = (
 APART = r"(?:_gtFine|_gtCoarse)?_instanceIds"  # of the name of a file that tells things apart
 COMPANION = rf"{APART}|(?:_gtFine|_gtCoarse)?_(?:color|colour|instanceTrainIds)(?:_mask)?"  # of files of no use here
 PICTURES_ENDING = "_leftImg8bit"
-LISTS = ("", "ImageSets/Segmentation")  # where files that list a split are
+LISTS = ("", "ImageSets/Segmentation", "ImageSets", "splits", "lists")  # where files that list a split are
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF", "PPM")
 WHOLE = 1e-3  # how far a number may be from a whole one
 

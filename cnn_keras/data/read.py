@@ -222,7 +222,10 @@ def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> 
         reader.fieldnames = names
         if not set(columns) <= set(names):
             listed = " and ".join([", ".join(columns[:-1]), columns[-1]])
-            raise Fault(f"{path} must have the columns {listed}, got {', '.join(names) or 'nothing'}", code=Fault.DATA)
+            bare = any(re.fullmatch(r"-?\d*\.?\d+", name) for name in names)
+            hint = "; the first row looks like data: put a row with names before it" if bare else ""
+            said = ", ".join(names)[:300] or "nothing"
+            raise Fault(f"{path} must have the columns {listed}, got {said}{hint}", code=Fault.DATA)
         return [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
     except csv.Error as error:
         raise Fault(f"{path} must be comma-separated text: {error}", code=Fault.DATA) from None

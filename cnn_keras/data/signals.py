@@ -28,7 +28,12 @@ BYTES_LIMIT = 2**27  # of one file
 ARCHIVES = (".ts", ".tsv", ".txt")  # of the UCR and UEA archives
 HALVES = {"_TRAIN": "train", "_TEST": "test"}  # how the archives call the files of a set
 MISSING = ("", "?", "nan", "na", "n/a", "null", "none")  # a value that is not there, in lower case
-TIMES = ("time", "timestamp", "datetime", "date")  # names of a column that says when, in lower case
+TIMES = re.compile(  # names of a column that says when, its unit in brackets or behind a line
+    r"(?:(?:unix|utc|local|relative|elapsed)[ _]?)?(?:time|timestamp|datetime|date|epoch?|elapsed)(?:[ _]elapsed)?"
+    r"(?:[ _](?:s|ms|us|µs|ns|sec|secs|seconds|utc))?\s*(?:[(\[].*[)\]])?|(?:milli)?seconds[ _]elapsed",
+    re.IGNORECASE,
+)
+INDEX = ("", "Unnamed: 0")  # names of a first column in which pandas counts the moments
 WHEN = re.compile(r"\d{4}-\d\d?-\d\d?([T ].*)?|\d\d?:\d\d(:\d\d.*)?|\d\d?[./]\d\d?[./]\d{4}.*")
 STAMPED = re.compile(r"\(([^(),]*),([^()]*)\)")  # a time and values, in a .ts file with time stamps
 
@@ -151,7 +156,8 @@ def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
     when = [
         place
         for place in range(width)
-        if (len(names) == width and names[place].lower() in TIMES) or WHEN.fullmatch(rows[0][1][place])
+        if (len(names) == width and (TIMES.fullmatch(names[place]) or (place == 0 and names[0] in INDEX)))
+        or WHEN.fullmatch(rows[0][1][place])
     ]
     taken = [place for place in range(width) if place not in when]
     if not taken:
@@ -175,8 +181,10 @@ def _wave(path: Path) -> tuple[np.ndarray, list[Any]]:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
             rate, stored = wavfile.read(io.BytesIO(data))
+    except (UnboundLocalError, AttributeError):  # SciPy's, of a file without the chunk that says what it holds
+        raise Unreadable("undecodable", "it is no WAV file that can be read: its header is cut off or broken") from None
     except (ValueError, TypeError, LookupError, ArithmeticError, EOFError, MemoryError, OSError, struct.error,
-            AttributeError, UnboundLocalError) as error:  # fmt: skip  # what SciPy raises on broken files
+            ) as error:  # fmt: skip  # what SciPy raises on broken files
         raise Unreadable("undecodable", f"it is no WAV file that can be read: {str(error).partition('.')[0]}") from None
     if not stored.size:
         raise Unreadable("empty", "it holds no sample")

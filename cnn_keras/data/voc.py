@@ -20,7 +20,7 @@ from cnn_keras.fault import Fault
 
 PICTURES = ("JPEGImages", "images")  # folders, in any capitals
 ANNOTATIONS = "annotations"
-LISTS = "ImageSets/Main"
+LISTS = ("ImageSets/Main", "ImageSets", "splits", "lists")  # folders, in any capitals
 
 
 def read(path: Path, images: Path | None = None) -> Annotated:
@@ -48,7 +48,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
             items.append(Item(_id(path, file), annotations.picture(file), troubles=(trouble,), file=file))
             names.setdefault(items[-1].id, [_bare(items[-1].id)])
     above = [path.parent] if path.name.lower() == ANNOTATIONS else []
-    lists = [place for root in (path, *above) if (place := places.within(root, LISTS))]
+    lists = [place for root in (path, *above) for name in LISTS if (place := places.within(root, name))]
     said = split_lists.read(lists, names)
     items = [_in_split(item, said) for item in items]
     for file, name in said.strangers:
