@@ -16,6 +16,7 @@ ROUNDING = 1.0  # pixels that a box may stick out, as annotators' tools round, b
 TAKEN = {  # what becomes of what a trouble is about, where it is no dropped box
     "without annotation": "kept as background",
     "in two lists": "kept for what measures",
+    "name of another picture": "taken for that of its own",
     "annotated more than once": "the first taken",
 }
 

@@ -11,6 +11,7 @@ from rich.console import Console
 
 from cnn_keras.fault import Fault
 from pipelines import intake
+from pipelines.box_checks import TAKEN
 from pipelines.intake import Examined, Problem
 
 if TYPE_CHECKING:
@@ -217,6 +218,6 @@ def _count(item: "Item", found: Examined) -> tuple[Counter[int], tuple[tuple[str
 
 def _action(kind: str) -> str:
     """What becomes of a picture, or a thing in it, of which annotations say something wrongly."""
-    if kind == "without annotation":
-        return "kept as background"
+    if kind in TAKEN:
+        return TAKEN[kind]
     return "painted as unknown" if kind in ("box without a mask", "malformed mask") else "thing dropped"

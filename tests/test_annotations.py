@@ -315,6 +315,17 @@ def voc(folder, names):
         put(folder / "Annotations" / f"{name}.xml", f"<annotation><filename>{name}.png</filename></annotation>")
 
 
+def test_xml_files_that_name_one_picture_are_those_of_their_own_names(tmp_path):
+    voc(tmp_path, ["a", "b"])
+    for name in ("b", "c"):
+        put(tmp_path / f"Annotations/{name}.xml", "<annotation><filename>a.png</filename></annotation>")
+    found = {item.id: item for item in read("voc", tmp_path).items}
+    assert sorted(found) == ["a.png", "b.png", "c.jpg: c.xml"]
+    assert [kind for kind, _ in found["b.png"].troubles] == ["name of another picture"]
+    with pytest.raises(Unreadable, match=r"it names a\.png, which another file annotates"):
+        found["c.jpg: c.xml"].read()
+
+
 def test_lists_with_spaces_dots_suffixes_and_marks_prescribe_the_splits(tmp_path):
     voc(tmp_path, ["my photo 1", "my photo 10", "v1.2.b", "0001", "0002", "left"])
     put(tmp_path / "ImageSets/Main/train.txt", "\ufeffmy photo 1\r\n0001.png\r\n")

@@ -85,6 +85,19 @@ def test_rectangles_and_circles_are_exact_and_lines_are_no_things(tmp_path):
     assert label_maps.painted(annotations.Annotated([item])).items[0].mask((20, 40)).values.min() == 0  # all is known
 
 
+def test_files_that_name_one_picture_are_those_of_their_own_names(tmp_path):
+    for number, edge in enumerate((9, 8, 7)):
+        if number < 2:
+            put(tmp_path / f"{number}.png", picture())
+        found = {"shapes": [shape("rectangle", [[1, 1], [edge, edge]])], "imagePath": "0.png"}
+        put(tmp_path / f"{number}.json", json.dumps(found))
+    found = {item.id: item for item in read("labelme", tmp_path).items}
+    assert [found[name].objects[0].box[2] for name in ("0.png", "1.png")] == [9, 8]
+    assert [kind for kind, _ in found["1.png"].troubles] == ["name of another picture"]
+    with pytest.raises(Unreadable, match=r"it names 0\.png, which another file annotates"):
+        found["2.jpg: 2.json"].read()
+
+
 def test_a_picture_that_moved_is_found_and_never_background(tmp_path):
     for number, path in enumerate(["D:\\old\\0.png", "/home/me/1.png", "renamed.png", "gone.png"]):
         if number < 3:

@@ -173,6 +173,31 @@ def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> N
         )
 
 
+def unshared(found: dict[Path, Item], own: Callable[[Path], Item]) -> list[Item]:
+    """The items of annotation files, of those that name one picture together each that of its own name.
+
+    Args:
+        found: the item of each file.
+        own: the item of a file with the picture that is called like it, whatever the file says.
+    """
+    counts = Counter(item.id for item in found.values())
+    stale = {file for file, one in found.items() if counts[one.id] > 1 and one.file and one.file.stem != file.stem}
+    taken = {item.id for file, item in found.items() if file not in stale}
+    items = []
+    for file, item in found.items():
+        if file in stale:
+            item, said = own(file), item.id
+            if item.file is None or item.id in taken:
+                reason = f"it names {said}, which another file annotates"
+                item = Item(f"{item.id}: {file.name}", partial(read.refuse, "broken annotation", reason))
+            else:
+                trouble = ("name of another picture", f"{file.name} names {said}, which another file annotates")
+                item = item._replace(troubles=(*item.troubles, trouble))
+            taken.add(item.id)
+        items.append(item)
+    return items
+
+
 def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """Every file below a folder with one of the suffixes, in order; what is hidden is not looked at."""
     wanted = tuple(suffixes)

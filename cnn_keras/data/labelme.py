@@ -46,7 +46,11 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     if not files:
         raise Fault(f"data.path must hold JSON files, got {whereabouts(path)}", code=Fault.DATA)
     places = Places([])
-    found = [_one(path, file, [images] if images else [file.parent], places) for file in files]
+
+    def one(file: Path, named: bool = True) -> Item:
+        return _one(path, file, [images] if images else [file.parent], places, named)
+
+    found = annotations.unshared({file: one(file) for file in files}, partial(one, named=False))
     _refuse_others(path, files, found)
     used = {annotations.plainly(item.file) for item in found if item.file}
     for file in annotations.pictures_below(path):
@@ -98,8 +102,11 @@ def _is_rectangle(found: Object) -> bool:
     return bool(found.mask == masks.rectangle(found.box))
 
 
-def _one(path: Path, file: Path, roots: Sequence[Path], places: Places) -> Item:
-    """The picture of a JSON file; a broken file is that of the picture of its name, which is not background then."""
+def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: bool) -> Item:
+    """The picture of a JSON file, by the name in it where that counts (`named`), or by the file's own.
+
+    A broken file is that of the picture of its name, which is not background then.
+    """
     try:
         document = read_json(file)
         shapes = document["shapes"]
@@ -109,12 +116,12 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places) -> Item:
         said = str(error) if isinstance(error, Fault) else f"it holds no shapes{annotations.tool_of(document)}"
         image = _picture(file, "", roots, places)
         return Item(annotations.below(path, file), partial(refuse, "broken annotation", said), file=image)
-    stated = document.get("imagePath")
+    stated = document.get("imagePath") if named else None
     image = _picture(file, stated if isinstance(stated, str) else "", roots, places)
     size = annotations.size_of(document.get("imageHeight"), document.get("imageWidth"))
     objects, troubles = _objects(shapes, size or (image and annotations.extent(image)))
-    named = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
-    place = image or file.parent / named
+    called = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
+    place = image or file.parent / called
     read = annotations.picture(place) if image else _inner_picture(place, document.get("imageData"))
     name = annotations.below(path, place)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=image)

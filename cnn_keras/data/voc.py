@@ -35,7 +35,12 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     if not files:
         raise Fault(f"data.path must hold XML files, got {whereabouts(path)}", code=Fault.DATA)
     places = Places([])
-    found = {file: _one(path, file, [images] if images else _roots(places, file), places) for file in files}
+
+    def one(file: Path, named: bool = True) -> Item:
+        return _one(path, file, [images] if images else _roots(places, file), places, named)
+
+    found = {file: one(file) for file in files}
+    found = dict(zip(files, annotations.unshared(found, partial(one, named=False)), strict=True))
     annotations.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
     used = {annotations.plainly(item.file) for item in found.values() if item.file}
     names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
@@ -94,15 +99,18 @@ def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object],
     return found, troubles
 
 
-def _one(path: Path, file: Path, roots: Sequence[Path], places: Places) -> Item:
-    """The picture of an XML file; a broken file is that of the picture of its name, which is not background then."""
+def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: bool) -> Item:
+    """The picture of an XML file, by the name in it where that counts (`named`), or by the file's own.
+
+    A broken file is that of the picture of its name, which is not background then.
+    """
     try:
         root = _parsed(file)
     except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
         said = error.strerror if isinstance(error, OSError) else str(error)
         image = _picture(file, "", roots, places)
         return Item(_id(path, file), partial(refuse, "broken annotation", f"{file.name}: {said}"), file=image)
-    name = (root.findtext("filename") or "").strip()
+    name = (root.findtext("filename") or "").strip() if named else ""
     image = _picture(file, name, roots, places)
     found, troubles = objects(root)
     size = annotations.size_of(root.findtext("size/height"), root.findtext("size/width"))
