@@ -35,7 +35,7 @@ class Threshold(NamedTuple):
 
     @property
     def measured(self) -> bool:
-        """Whether so many people can show the rate that was asked for; else the threshold is drawn on from theirs."""
+        """Whether so many people can show the rate that was asked for; else the threshold is extrapolated."""
         return self.bound is not None and self.bound <= self.far
 
     def as_dict(self) -> dict[str, Any]:
@@ -49,18 +49,16 @@ class Threshold(NamedTuple):
         }
 
     def __str__(self) -> str:
-        known = f"somebody known is not recognised at {self.frr:.2%}"
-        wrong = f"the same up to {self.distance:.3f}: a stranger is taken for somebody at a rate of"
+        known = f"of somebody known, {self.frr:.2%} of the photographs are not recognised"
+        wrong = f"recognised up to {self.distance:.3f}: a stranger is taken for somebody at a rate of"
         if self.bound is None:
             return f"{wrong} {self.far:g}, a point estimate by {self.people} people, which strangers may pass; {known}"
         if self.measured:
             return (
                 f"{wrong} at most {self.far:g}, sure to {verification.CONFIDENCE:.0%} by {self.people} people; {known}"
             )
-        return (
-            f"{wrong} {self.far:g}, drawn on from what {self.people} people measured, who can show one of at most "
-            f"{self.bound:.2g} and no less; {known}"
-        )
+        shown = f"which is extrapolated: {self.people} people can show no rate below {self.bound:.2g}"
+        return f"{wrong} {self.far:g}, {shown}; {known}"
 
 
 class Recogniser:
@@ -226,7 +224,9 @@ def version_of(folder: Path, model: str | None) -> Path:
         if path.is_file() and "false_rejects" in (found := stages.read_json(path))
     }
     if not known:
-        raise Fault(f"MODEL must be an embedder that the task verify exported, got {folder}; `cnn export` it again")
+        raise Fault(
+            f"MODEL must be an embedder that the task verify exported, got {folder}; `cnn export` an older one again"
+        )
     fitting = [version for version, found in known.items() if model in (None, found["model"])]
     if not fitting:
         raise Fault(

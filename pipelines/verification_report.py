@@ -342,7 +342,7 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
     if calibration["least_far"] > report["far"]:
         found.append(
             f"{calibration['calibration_people']} people cannot show a FAR of {report['far']:g}, only one of at most "
-            f"{calibration['least_far']:.2g}: the threshold is drawn on from what they measured, and nothing better is "
+            f"{calibration['least_far']:.2g}: the threshold is extrapolated from what they show, and nothing better is "
             "sure. Calibrate on more people, data.calibration, or ask less of it, evaluate.far"
         )
     if not calibration["chose_nothing"]:

@@ -114,7 +114,7 @@ def test_every_answer_tells_how_sure_it_is_and_by_whom(known):
     assert (told["false_accept_rate"], told["false_accept_bound"], told["calibration_people"]) == (0.01, 0.01, 300)
     assert told["measured"] is True
     assert "a rate of at most 0.01, sure to 95% by 300 people" in str(sure.threshold)
-    assert "300 people measured, who can show one of at most 0.0001 and no less" in str(drawn)
+    assert "extrapolated: 300 people can show no rate below 0.0001" in str(drawn)
 
 
 def test_a_model_that_knows_no_bounds_still_answers_and_says_that_its_rate_is_an_estimate(known):

@@ -74,7 +74,7 @@ def enrol(
         told = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
         print(json.dumps({"enrolled": added, "known": known, "problems": told}, indent=1))
     if not added and not known:
-        raise Fault(f"PHOTOS must hold a photograph that can be enrolled, got {len(problems)} others", code=Fault.DATA)
+        raise Fault("PHOTOS must hold a photograph that can be enrolled, found none", code=Fault.DATA)
 
 
 @faces.command(rich_help_panel="Gallery")
@@ -198,7 +198,9 @@ def _opened(location: str) -> "Gallery":
     from pipelines import gallery
 
     if not location.startswith(gallery.POSTGRES) and not Path(location).is_file():
-        raise Fault(f"--gallery must be a gallery that is there, got {location}; `cnn faces enrol` makes one")
+        raise Fault(
+            f"--gallery must be a gallery that is there, got {location}; `cnn faces enrol` with --model makes one"
+        )
     return gallery.opened(location)
 
 
