@@ -22,9 +22,10 @@ def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> "Array":
     import tensorflow as tf
 
     from cnn_keras.data.encoded import Unreadable, decode, plain, reason
+    from cnn_keras.data.input_file import read_bytes
 
     try:
-        found: Array = decode(tf.constant(plain(path.read_bytes())[0]), channels=channels).numpy()
+        found: Array = decode(tf.constant(plain(read_bytes(path))[0]), channels=channels).numpy()
     except OSError as error:
         raise Fault(f"{what} must be a file, got {path}: {error.strerror}") from error
     except Unreadable as error:

@@ -2,6 +2,7 @@
 
 import importlib.util
 import io
+import os
 
 import numpy as np
 import pytest
@@ -92,6 +93,15 @@ def test_a_folder_of_cutouts_is_pasted_as_it_is(tmp_path):
         for one in item.objects:
             colour = np.median(image[masks.decode(one.mask)], axis=0)
             assert (colour.argmax(), one.name) in ((0, "red"), (2, "blue"))
+
+
+@pytest.mark.parametrize("make", [lambda path: path.write_bytes(b"\x89PNG\r\n\x1a\n"), os.mkfifo])
+def test_a_cutout_that_cannot_be_read_is_named(tmp_path, make):
+    (tmp_path / "red").mkdir()
+    make(tmp_path / "red" / "broken.png")
+    with pytest.raises(Fault, match=r"red/broken\.png must be a readable picture") as fault:
+        composites.read(count=10, side=64, cutouts="folder", path=tmp_path)
+    assert fault.value.code == Fault.DATA
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,7 @@
 """A named photograph is read upright, or it is said what is wrong with it."""
 
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -29,3 +31,9 @@ def test_what_cannot_be_read_is_told_by_the_argument_that_named_it(tmp_path, con
     with pytest.raises(Fault, match=r"--style must be a .*a\.jpg") as fault:
         photograph.read(path, what="--style")
     assert fault.value.code == code
+
+
+def test_a_named_pipe_is_told_instead_of_waited_for(tmp_path):
+    os.mkfifo(tmp_path / "a.jpg")
+    with pytest.raises(Fault, match="named pipe"):
+        photograph.read(tmp_path / "a.jpg")

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data import masks
+from cnn_keras.data import encoded, input_file, masks
 from cnn_keras.data.annotations import Annotated, Item, Object
 from cnn_keras.data.encoded import png
 from cnn_keras.data.read import natural, whereabouts
@@ -239,8 +239,12 @@ def _folder(path: Path | None) -> dict[str, list[np.ndarray]]:
 
 
 def _opened(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGBA")
+    try:
+        data, _ = encoded.plain(input_file.read_bytes(file))
+        with Image.open(io.BytesIO(data)) as image:
+            return image.convert("RGBA")
+    except (encoded.Unreadable, *encoded.BROKEN) as error:
+        raise Fault(f"{file} must be a readable picture: {encoded.reason(error)}", code=Fault.DATA) from error
 
 
 @cache

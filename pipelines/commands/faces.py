@@ -96,7 +96,7 @@ def verify(
 
     console = console_for(as_json)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    answers = recognising.verify(opened, recogniser, name, [file.read_bytes() for file in _files(photos)], far)
+    answers = recognising.verify(opened, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
         raise Fault(f"NAME must be who is on the photographs, got others than {name}", code=Fault.GATE)
@@ -120,7 +120,7 @@ def identify(
 
     console = console_for(as_json)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    answers = recognising.identify(opened, recogniser, [file.read_bytes() for file in _files(photos)], far)
+    answers = recognising.identify(opened, recogniser, _contents(photos), far)
     _show(photos, answers, console, as_json)
 
 
@@ -247,10 +247,12 @@ def ready(
     return opened, wanted
 
 
-def _files(photos: list[Path]) -> list[Path]:
-    if missing := [photo for photo in photos if not photo.is_file()]:
+def _contents(photos: list[Path]) -> list[bytes]:
+    from cnn_keras.data import input_file
+
+    if missing := [photo for photo in photos if not input_file.is_regular(photo)]:
         raise Fault(f"PHOTOS must be files, found none at {missing[0]}")
-    return photos
+    return [input_file.read_bytes(photo) for photo in photos]
 
 
 def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_json: bool) -> None:
