@@ -264,7 +264,7 @@ def test_the_command_that_a_finished_run_advises_works(faces, tmp_path, capsys):
     line = next(line for line in said.splitlines() if "cnn faces" in line)
     command = line.split("  ")[1].replace("PEOPLE", str(faces / "people")).split()[1:]
     assert cnn(*command, "--gallery", tmp_path / "faces.db", "--runs", faces / "runs") == 0
-    assert "72 of 72 photographs of 12 people enrolled" in capsys.readouterr().out
+    assert "72 of 72 files of 12 people enrolled" in capsys.readouterr().out
 
 
 def test_the_report_holds_every_figure_with_its_interval(run):
@@ -398,7 +398,7 @@ def test_mixed_pictures_are_refused_because_they_show_nobody():
 def test_a_forced_collapse_is_explained_and_stops_the_training(faces, tmp_path, capsys):
     """The hardest triplets from the first step and a high rate: everything falls on one point."""
     arguments = ["--set", "name=collapsed", "--set", "train.mining=hard", "--set", "train.learning_rate=0.03"]
-    arguments += ["--set", "train.epochs=12", "--set", "train.optimizer=adam"]
+    arguments += ["--set", "train.epochs=12", "--set", "train.optimizer=adam", "--set", "seed=2"]
     code = cnn("train", faces / "small.yaml", *arguments, "--runs", tmp_path)
     said = capsys.readouterr().err
     assert code == Fault.DIVERGED

@@ -81,7 +81,7 @@ def _with_masks(detector, classes, filters, *, name):
     likely = First(LEARNT, name="likely")(regions, given)
     head = _mask_head(features.shape[-1], classes, filters)
     maps = RoIAlign(ALIGNED, name="mask_align")(features, likely)
-    logits = Together(name="mask_together")(head(Apart(name="mask_apart")(maps)), likely)
+    logits = Together(name="mask_together", dtype="float32")(head(Apart(name="mask_apart")(maps)), likely)
     return keras.Model(detector.input, {**detector.output, "masks": logits, "features": features}, name=name)
 
 
@@ -154,7 +154,7 @@ def masks(network, outputs, boxes, classes):
         classes: integers (batch, N).
     """
     maps = RoIAlign(ALIGNED)(outputs["features"], boxes)
-    logits = Together()(network.get_layer("mask_head")(Apart()(maps)), boxes)
+    logits = Together(dtype="float32")(network.get_layer("mask_head")(Apart()(maps)), boxes)
     return tf.sigmoid(_of_class(logits, classes))
 
 
