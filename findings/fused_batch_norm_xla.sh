@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# tensorflow 2.21.0: tf.compat.v1.nn.fused_batch_norm(is_training=True) loses its variance under jit_compile=True.
+# Versions: tensorflow 2.21.0 (tensorflow-cpu), numpy 2.4.0.
+#
+# tf.compat.v1.nn.fused_batch_norm(is_training=True) loses its variance under jit_compile=True.
 #
 # What happens: XLA expands the operation and takes the variance as E[x²] - E[x]² in float32. For values with a mean of
 #   300 and a deviation of 1 the variance is off by percents, for a mean of 3000 the outputs are NaN: the difference came out
