@@ -138,4 +138,5 @@ def test_a_flood_of_bad_requests_breaks_nothing_and_holds_nobody_up(tmp_path):
     assert sum(statuses.values()) > COUNT
     assert not [status for status in statuses if status >= 500 and status != 503]
     assert max(closed) < LIMITS["head_seconds"] + LIMITS["read_seconds"] + PATIENCE
-    assert after - before < 150 * 2**20
+    # 120 to 200 MB were seen, for threads and what large pictures leave; a leak of 30 kB a request would be 360.
+    assert after - before < 300 * 2**20

@@ -71,7 +71,7 @@ def _values(values: list[Any], name: str) -> list[Any]:
 def _value(value: Any, name: str) -> bytes | int | float:
     if isinstance(value, str | dict):
         return encoded(value, f"feature {name}")
-    if isinstance(value, float) and abs(value) <= np.finfo(np.float32).max:
+    if isinstance(value, float) and abs(value) <= float(np.finfo(np.float32).max):
         return value
     if isinstance(value, int) and value in INT64:
         return int(value)
