@@ -27,7 +27,7 @@ def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> "Array":
     try:
         found: Array = decode(tf.constant(plain(read_bytes(path))[0]), channels=channels).numpy()
     except OSError as error:
-        raise Fault(f"{what} must be a file, got {path}: {error.strerror}") from error
+        raise Fault(f"{what} {path}: {error.strerror}") from error
     except Unreadable as error:
         raise Fault(f"{what} must be a readable image, got {path}: {error}", code=Fault.DATA) from error
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:

@@ -147,8 +147,8 @@ def test_the_command_shrinks_what_is_large_and_writes_where_it_is_told(tmp_path)
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [
-        (["none.png"], Fault.INPUT, "IMAGE must be a file, got none.png: No such file"),
-        (["."], Fault.INPUT, "IMAGE must be a file, got .: Is a directory"),
+        (["none.png"], Fault.INPUT, "IMAGE none.png: No such file"),
+        (["."], Fault.INPUT, "IMAGE .: must be a regular file, got a folder"),
         (["empty.png"], Fault.DATA, "the file is empty"),
         (["cut.png"], Fault.DATA, "IMAGE must be a readable image, got cut.png: Invalid PNG data"),
         (["step.png", "--filter", "canny"], Fault.INPUT, "--filter must be one of simple, sobel, scharr, got canny"),

@@ -114,7 +114,7 @@ def test_mistakes_come_after_right_answers_of_different_classes():
         (["classify/small", "--unit", "3"], Fault.INPUT, "--unit must come with --layer, got 3 alone"),
         (["classify/small", "--layer", "c33"], Fault.INPUT, "got c33; did you mean c3"),
         (["classify/small", "--layer", "c3", "--unit", "16"], Fault.INPUT, "--unit must lie in 0 to 15"),
-        (["classify/small", "--image", "none.png"], Fault.INPUT, "--image must be a file, got none.png"),
+        (["classify/small", "--image", "none.png"], Fault.INPUT, "--image none.png: No such file"),
         (["classify/small", "--image", "broken.png"], Fault.DATA, "--image must be a readable image, got broken.png"),
     ],
 )
