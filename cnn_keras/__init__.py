@@ -8,8 +8,8 @@ import importlib
 import sys
 
 # What has layers, functions or schedules that saved models are made of.
-REGISTERING = ("layers", "losses", "regions", "schedules", "slots")
-REGISTERING += tuple(f"models.{family}" for family in ("fcn", "mask_rcnn", "siamese", "sliding", "stylize", "yolo"))
+REGISTERING = ("layers", "losses.embedding", "ops.roi", "schedules", "ops.yolo_head", "learn.dense_classifier")
+REGISTERING += tuple(f"models.{family}" for family in ("fcn", "mask_rcnn", "siamese", "stylize", "yolo"))
 
 
 def register():

@@ -3,8 +3,8 @@
 import keras
 import tensorflow as tf
 
-from cnn_keras import losses
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.losses import embedding as embedding_losses
 from cnn_keras.models import siamese
 
 LOSSES = ("triplet", "contrastive", "siamese", "arcface")
@@ -13,7 +13,8 @@ BINS = 400  # thresholds of the area under the ROC
 
 
 class Training(keras.Model):
-    """A model of images to embeddings whose loss is one of `cnn_keras.losses`; labels are identities, int64 (batch,).
+    """A model of images to embeddings whose loss is one of `cnn_keras.losses.embedding`; labels are identities, int64
+    (batch,).
 
     Its metrics are those of `losses.figures` and `auc`, the area under the ROC of the pairs within the batches. People
     of the validation are no identities that ArcFace knows: its validation loss is that of semi-hard triplets.
@@ -47,7 +48,7 @@ class Training(keras.Model):
         if loss == "siamese":
             self.head = siamese.VerificationHead(comparison, name="head")
         elif loss == "arcface":
-            self.head = losses.AngularMargin(identities, margin=margin, scale=scale, name="head")
+            self.head = embedding_losses.AngularMargin(identities, margin=margin, scale=scale, name="head")
         self.seeds = keras.random.SeedGenerator(0)  # of random triplets; saved and resumed with the weights
         self.figures = [keras.metrics.Mean(name=name) for name in FIGURES]
         self.auc = keras.metrics.AUC(BINS, name="auc")
@@ -63,7 +64,7 @@ class Training(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         embeddings = tf.cast(y_pred, tf.float32)
-        found = losses.figures(y, embeddings, margin=self.margin)
+        found = embedding_losses.figures(y, embeddings, margin=self.margin)
         for metric in self.figures:
             metric.update_state(found[metric.name])
         places = tf.range(tf.size(y))
@@ -77,7 +78,7 @@ class Training(keras.Model):
         """How near each pair is, in [0, 1]: float32 (batch, batch)."""
         if self.kind == "siamese":
             return tf.sigmoid(self._compared(embeddings))
-        return 1 - losses.squared_distances(embeddings) / 4
+        return 1 - embedding_losses.squared_distances(embeddings) / 4
 
     def _compared(self, embeddings):
         """The head's logits of all pairs, (batch, batch)."""
@@ -86,12 +87,14 @@ class Training(keras.Model):
     def _objective(self, labels, embeddings, training):
         match self.kind:
             case "contrastive":
-                return losses.contrastive_loss(labels, embeddings, margin=self.margin)
+                return embedding_losses.contrastive_loss(labels, embeddings, margin=self.margin)
             case "siamese":
-                return losses.verification_loss(labels, self._compared(embeddings))
+                return embedding_losses.verification_loss(labels, self._compared(embeddings))
             case "arcface" if training:
                 logits = self.head([embeddings, labels])
                 return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))
             case "arcface":
-                return losses.triplet_loss(labels, embeddings)
-        return losses.triplet_loss(labels, embeddings, margin=self.margin, mining=self.mining, seed=self.seeds)
+                return embedding_losses.triplet_loss(labels, embeddings)
+        return embedding_losses.triplet_loss(
+            labels, embeddings, margin=self.margin, mining=self.mining, seed=self.seeds
+        )

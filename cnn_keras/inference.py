@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras import anatomy
+from cnn_keras.learn import model_profile
 
 MEMORY = 2**31  # bytes of activations, of all layers together, up to which examples are asked about at once
 MOST = 128  # examples at once, however small they are
@@ -24,7 +24,7 @@ def at_once(model, *, looks=1, input_shape=None):
         looks: how often it is asked about each example, such as about many crops of it.
         input_shape: sizes without the batch axis, for a model that leaves some of its own open.
     """
-    activations = anatomy.totals(anatomy.rows(model, input_shape=input_shape)).activation_bytes
+    activations = model_profile.totals(model_profile.rows(model, input_shape=input_shape)).activation_bytes
     return max(1, min(MOST, MEMORY // (looks * activations)))
 
 

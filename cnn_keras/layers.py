@@ -10,7 +10,7 @@ import tensorflow as tf
 from keras import ops
 from tensorflow.python.ops import control_flow_util  # private: nothing public knows whether XLA is tracing
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 register = keras.saving.register_keras_serializable(package="cnn_keras")
 

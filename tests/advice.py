@@ -5,7 +5,7 @@ import shlex
 
 from conftest import cnn
 
-from pipelines.savedmodel import newest
+from pipelines.export.savedmodel import newest
 
 
 def follow(recipe, runs, files, *, capsys, monkeypatch):
@@ -17,8 +17,8 @@ def follow(recipe, runs, files, *, capsys, monkeypatch):
     Returns:
         The verbs that were done.
     """
-    monkeypatch.setattr("pipelines.serving.app.serve", lambda folder, **_: newest(folder))
-    monkeypatch.setattr("pipelines.tracking.dashboard", lambda **_: None)
+    monkeypatch.setattr("pipelines.serving.server.serve", lambda folder, **_: newest(folder))
+    monkeypatch.setattr("pipelines.tracking.tracker.dashboard", lambda **_: None)
     capsys.readouterr()
     assert cnn("run", recipe, "--runs", runs) == 0
     commands = [shlex.split(said) for said in re.findall(r"^  cnn (.+?)  ", capsys.readouterr().out, re.MULTILINE)]

@@ -24,7 +24,7 @@ WHOLE = [pytest.param(None, marks=pytest.mark.slow, id="whole")]
 
 def cnn(*arguments) -> int:
     """Run the command line in this process; return its exit code."""
-    from pipelines.cli import main
+    from pipelines.cli.main import main
 
     before, sys.argv = sys.argv, ["cnn", *map(str, arguments)]
     try:

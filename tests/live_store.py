@@ -2,8 +2,8 @@
 
 import pytest
 
-from pipelines import tracking
-from pipelines.store import create_store, sqlite_uri
+from pipelines.tracking import tracker
+from pipelines.tracking.store import create_store, sqlite_uri
 
 
 @pytest.fixture(scope="session")
@@ -19,5 +19,5 @@ def store(database, monkeypatch):
     """A client of that store, which the environment names."""
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
-    with tracking.reachable(database) as client:
+    with tracker.reachable(database) as client:
         yield client

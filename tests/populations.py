@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras import verification
-from cnn_keras.data import read
+from cnn_keras.data.sources import classification
+from cnn_keras.metrics import verification
 
 REPARTITIONS = 200
 
@@ -22,7 +22,7 @@ def synthetic(people, each, seed):
 
 def orl():
     """The pixels of the ORL faces, real (400, 644) in [0, 1], averaged down to 28×23, and whose they are."""
-    items = read.items("orl")
+    items = classification.items("orl")
     pictures = [tf.io.decode_image(item.read()).numpy().astype(float) for item in items]
     rows = np.stack([picture.reshape(28, 4, 23, 4).mean(axis=(1, 3)).ravel() for picture in pictures])
     return rows / 255, np.unique([item.label for item in items], return_inverse=True)[1]

@@ -10,8 +10,8 @@ import typer
 from advice import follow
 from conftest import cnn
 
-from pipelines import recipe as recipes
-from pipelines.cli import app
+from pipelines.cli.main import app
+from pipelines.engine import recipe as recipes
 
 ROOT = Path(__file__).parent.parent
 PROGRAM = typer.main.get_command(app)

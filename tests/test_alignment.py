@@ -9,16 +9,18 @@ import tensorflow as tf
 from conftest import cnn
 from PIL import Image
 
-from cnn_keras.data import alignment, framing
-from cnn_keras.data.encoded import png
-from cnn_keras.data.read import Item
-from cnn_keras.fault import Fault
-from pipelines import people, stages
-from pipelines.embedder import FACTS
+from cnn_keras.data.image_file import png
+from cnn_keras.data.sources.classification import Item
+from cnn_keras.data.transforms import face_alignment
+from cnn_keras.errors import Fault
+from cnn_keras.ops import resize
+from pipelines.engine import stages
+from pipelines.tasks.verify import dataset
+from pipelines.tasks.verify.model import FACTS
 
 pytest_plugins = ["small_people"]
 
-EYES = alignment.Eyes((102.0, 100.5), (147.5, 103.5))  # of the astronaut, by hand, in the cut below
+EYES = face_alignment.Eyes((102.0, 100.5), (147.5, 103.5))  # of the astronaut, by hand, in the cut below
 
 
 def astronaut():
@@ -70,7 +72,7 @@ def painted(red, blue, size=(80, 60)):
 
 
 def test_a_model_of_landmarks_finds_eyes_wherever_they_are(colours):
-    aligner = alignment.Landmarks(tf.saved_model.load(str(colours)))
+    aligner = face_alignment.Landmarks(tf.saved_model.load(str(colours)))
     for red, blue in (((20, 30), (44, 38)), ((10, 50), (30, 20))):
         eyes = aligner("a", painted(red, blue))
         np.testing.assert_allclose(eyes, (red, blue), atol=0.3)
@@ -83,11 +85,11 @@ def test_a_model_without_eyes_is_refused(tmp_path):
     module = Colours(("nose", "mouth", "chin"))
     tf.saved_model.save(module, str(tmp_path), signatures={"serving_tensor": module.answer})
     with pytest.raises(Fault, match="landmarks named left_eye and right_eye, got one with nose, mouth, chin"):
-        alignment.Landmarks(tf.saved_model.load(str(tmp_path)))
+        face_alignment.Landmarks(tf.saved_model.load(str(tmp_path)))
 
 
 def test_opencv_finds_the_eyes_of_a_face_of_any_size_and_colour():
-    find, face = alignment.cascades(), astronaut()
+    find, face = face_alignment.cascades(), astronaut()
     grey = np.asarray(Image.fromarray(face).convert("L"))[..., None]
     small = np.asarray(Image.fromarray(face).resize((125, 150), Image.Resampling.BOX))
     for image, scale in ((face, 1), (grey, 1), (small, 2)):
@@ -98,18 +100,22 @@ def test_opencv_finds_the_eyes_of_a_face_of_any_size_and_colour():
 def test_a_large_picture_is_aligned_like_a_small_one_of_the_same_face():
     face = astronaut()
     large = np.asarray(Image.fromarray(face).resize((1000, 1200), Image.Resampling.BICUBIC))
-    one = alignment.upright(face, EYES, size=(96, 96)).numpy()
-    other = alignment.upright(large, np.array(EYES) * 4, size=(96, 96)).numpy()
+    one = face_alignment.upright(face, EYES, size=(96, 96)).numpy()
+    other = face_alignment.upright(large, np.array(EYES) * 4, size=(96, 96)).numpy()
     assert np.abs(one.astype(float) - other).mean() < 3
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1000, 3)).astype(np.uint8)
-    assert alignment.upright(noise, np.array(EYES) * 4, size=(48, 48)).numpy().std() < 40  # 74 where pixels are skipped
+    assert (
+        face_alignment.upright(noise, np.array(EYES) * 4, size=(48, 48)).numpy().std() < 40
+    )  # 74 where pixels are skipped
 
 
 def test_aligned_eyes_stand_at_their_places():
     """A bright and a darker eye, one above the other: the head lies on its side."""
     image = np.zeros((60, 60, 1), np.uint8)
     image[10:13, 30:33], image[44:47, 30:33] = 255, 120  # centres 11.5 and 45.5 from the top, 31.5 from the left
-    found = alignment.upright(image, alignment.Eyes((31.5, 11.5), (31.5, 45.5)), size=(100, 100)).numpy()[..., 0]
+    found = face_alignment.upright(image, face_alignment.Eyes((31.5, 11.5), (31.5, 45.5)), size=(100, 100)).numpy()[
+        ..., 0
+    ]
     assert found.shape == (100, 100)
     assert (found[37:39, 32:34] > 240).all()  # 38 down, 33 across
     assert (abs(found[37:39, 66:68].astype(int) - 120) < 10).all()  # 67 across
@@ -121,8 +127,8 @@ def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_pa
     picture = png(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
     items = [Item(name, "a", lambda: picture) for name in ("a/1.png", "a/2.png")]
     missed = []
-    aligner = alignment.annotated(tmp_path / "eyes.csv")
-    first, second = alignment.applied(items, aligner, size=(12, 10), missed=missed)
+    aligner = face_alignment.annotated(tmp_path / "eyes.csv")
+    first, second = face_alignment.applied(items, aligner, size=(12, 10), missed=missed)
     assert tf.io.decode_image(first.read()).shape == (12, 10, 1)
     assert second.read() == picture
     assert missed == ["a/2.png"]
@@ -131,7 +137,7 @@ def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_pa
 def test_a_list_of_eyes_without_its_columns_is_refused(tmp_path):
     (tmp_path / "eyes.csv").write_text("path,left_x\na/1.png,2\n")
     with pytest.raises(Fault, match=r"must have the columns path, left_x, left_y, .* got path, left_x"):
-        alignment.annotated(tmp_path / "eyes.csv")
+        face_alignment.annotated(tmp_path / "eyes.csv")
 
 
 @pytest.mark.slow
@@ -159,11 +165,11 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
     exported = tf.saved_model.load(str(run / "export" / "aligned" / "1"))
     file = painted_people / "p3" / "2.png"
     image = np.asarray(Image.open(file))
-    eyes = alignment.Landmarks(tf.saved_model.load(str(colours)))("a", image)
+    eyes = face_alignment.Landmarks(tf.saved_model.load(str(colours)))("a", image)
     given = exported.signatures["embed"](image_bytes=tf.constant([file.read_bytes()]))["embedding"]
     for picture, close in (
-        (alignment.upright(image, eyes, size=(24, 20)), True),
-        (framing.frame(image, (24, 20)), False),
+        (face_alignment.upright(image, eyes, size=(24, 20)), True),
+        (resize.frame(image, (24, 20)), False),
     ):
         expected = exported.signatures["serving_tensor"](image=picture[None])["embedding"]
         assert (np.abs(given - expected).max() < 1e-4) == close
@@ -175,4 +181,4 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
 def test_what_is_to_align_must_be_there():
     for by, what in (("annotated", "a CSV file of eyes"), ("landmarks", "a model that finds landmarks")):
         with pytest.raises(Fault, match=f"data.align.path is required with by: {by}: {what}"):
-            people.aligner_of(people.Align(by=by))
+            dataset.aligner_of(dataset.Align(by=by))

@@ -12,12 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from keras import layers
 
-from cnn_keras import anatomy, models
-from cnn_keras.fault import Fault
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile
 
 
 def rows_of(model, **options):
-    return {row.name: row for row in anatomy.rows(model, **options)}
+    return {row.name: row for row in model_profile.rows(model, **options)}
 
 
 def network(*stack, shape=(32, 32, 3)):
@@ -28,7 +29,7 @@ def network(*stack, shape=(32, 32, 3)):
 
 
 def last(*stack, shape=(32, 32, 3)):
-    return anatomy.rows(network(*stack, shape=shape))[-1]
+    return model_profile.rows(network(*stack, shape=shape))[-1]
 
 
 @given(st.integers(1, 20), st.integers(1, 5), st.integers(0, 4), st.integers(1, 4), st.integers(1, 3))
@@ -36,11 +37,11 @@ def test_output_size_counts_the_places_of_the_window(size, window, padding, stri
     reach = dilation * (window - 1) + 1
     places = [first for first in range(0, size + 2 * padding, stride) if first + reach <= size + 2 * padding]
     if places:
-        measured = anatomy.output_size(size, window, padding=padding, stride=stride, dilation=dilation)
+        measured = model_profile.output_size(size, window, padding=padding, stride=stride, dilation=dilation)
         assert measured == len(places)
     else:
         with pytest.raises(Fault, match="window must reach"):
-            anatomy.output_size(size, window, padding=padding, stride=stride, dilation=dilation)
+            model_profile.output_size(size, window, padding=padding, stride=stride, dilation=dilation)
 
 
 @pytest.mark.parametrize(
@@ -53,7 +54,7 @@ def test_output_size_counts_the_places_of_the_window(size, window, padding, stri
     ],
 )
 def test_output_size_of_well_known_layers(size, window, options, expected):
-    assert anatomy.output_size(size, window, **options) == expected
+    assert model_profile.output_size(size, window, **options) == expected
 
 
 def test_lenet5_rows_equal_the_paper():
@@ -86,21 +87,21 @@ def test_lenet5_receptive_fields_are_5_6_14_16_32(name):
 
 
 def test_modern_lenet5_needs_416_520_multiply_adds():
-    assert anatomy.totals(anatomy.rows(models.build("lenet.lenet5_modern"))).multiply_adds == 416_520
+    assert model_profile.totals(model_profile.rows(models.build("lenet.lenet5_modern"))).multiply_adds == 416_520
 
 
 @pytest.mark.slow
 def test_vgg16_of_keras_equals_its_published_figures():
-    rows = anatomy.rows(keras.applications.VGG16(weights=None))
-    total = anatomy.totals(rows)
+    rows = model_profile.rows(keras.applications.VGG16(weights=None))
+    total = model_profile.totals(rows)
     fields = {row.name: row.receptive_field for row in rows}
     assert (total.parameters, total.multiply_adds) == (138_357_544, 15_470_264_320)
     assert (fields["block5_conv3"], fields["block5_pool"]) == ((196, 196), (212, 212))
 
 
 def test_resnet50_of_keras_equals_its_published_figures():
-    rows = anatomy.rows(keras.applications.ResNet50(weights=None))
-    total = anatomy.totals(rows)
+    rows = model_profile.rows(keras.applications.ResNet50(weights=None))
+    total = model_profile.totals(rows)
     fields = {row.name: row.receptive_field for row in rows}
     assert (total.parameters, total.trainable, total.multiply_adds) == (25_636_712, 25_583_592, 3_857_973_248)
     assert fields["conv5_block3_out"] == (483, 483)
@@ -133,9 +134,9 @@ def test_multiply_adds_of_one_layer_equal_the_product_worked_by_hand(layer, mult
 )
 def test_signals_and_volumes_shrink_as_the_course_says(dimensions, shapes, parameters):
     convolution = {1: layers.Conv1D, 3: layers.Conv3D}[dimensions]
-    rows = anatomy.rows(network(convolution(16, 5), convolution(32, 5), shape=shapes[0]))
+    rows = model_profile.rows(network(convolution(16, 5), convolution(32, 5), shape=shapes[0]))
     assert [row.output_shape for row in rows] == shapes
-    assert anatomy.totals(rows).parameters == parameters
+    assert model_profile.totals(rows).parameters == parameters
     assert rows[-1].receptive_field == (9,) * dimensions
 
 
@@ -170,7 +171,7 @@ WINDOWS = {
 @pytest.mark.parametrize("name", WINDOWS)
 def test_size_jump_and_start_of_a_field_equal_what_the_gradient_shows(name):
     model = positive(*WINDOWS[name])
-    row = anatomy.rows(model)[-1]
+    row = model_profile.rows(model)[-1]
     (size,), (jump,), (start,) = row.receptive_field, row.jump, row.start
     begins = [start + unit * jump for unit in range(row.output_shape[0])]
     assert influence(model, 32) == [(max(begin, 0), min(begin + size, 32) - 1) for begin in begins]
@@ -186,7 +187,7 @@ SPREADERS = {
 @pytest.mark.parametrize("name", SPREADERS)
 def test_size_of_a_field_behind_up_sampling_equals_the_widest_that_the_gradient_shows(name):
     model = positive(*SPREADERS[name])
-    (size,) = anatomy.rows(model)[-1].receptive_field
+    (size,) = model_profile.rows(model)[-1].receptive_field
     widths = [final - first + 1 for first, final in influence(model, 32)]
     assert max(widths) == size
 
@@ -208,7 +209,7 @@ def test_a_gate_over_the_whole_map_makes_every_unit_see_everything():
     image = keras.Input((8, 8, 4), name="image")
     x = layers.Conv2D(4, 3, padding="same")(image)
     gate = layers.Dense(4)(layers.GlobalAveragePooling2D(keepdims=True)(x))
-    row = anatomy.rows(keras.Model(image, layers.Multiply()([gate, x])))[-1]
+    row = model_profile.rows(keras.Model(image, layers.Multiply()([gate, x])))[-1]
     assert (row.receptive_field, row.jump) == ((10, 10), (1, 1))
 
 
@@ -231,29 +232,29 @@ def test_a_sequential_model_reads_the_same_alone_and_inside_another():
     def stack():
         return keras.Sequential([keras.Input((16, 16, 3)), layers.Conv2D(4, 3), layers.Conv2D(2, 3)], name="stack")
 
-    alone, inside = anatomy.rows(stack()), anatomy.rows(network(stack(), shape=(16, 16, 3)))
+    alone, inside = model_profile.rows(stack()), model_profile.rows(network(stack(), shape=(16, 16, 3)))
     assert [row.output_shape for row in alone] == [row.output_shape for row in inside]
-    assert anatomy.totals(alone) == anatomy.totals(inside)
+    assert model_profile.totals(alone) == model_profile.totals(inside)
 
 
 def test_a_shared_layer_counts_its_parameters_once_and_its_work_every_time():
     left, right = keras.Input((8, 8, 1), name="left"), keras.Input((8, 8, 1), name="right")
     shared = layers.Conv2D(2, 3)
     model = keras.Model([left, right], layers.Subtract()([shared(left), shared(right)]))
-    total = anatomy.totals(anatomy.rows(model))
+    total = model_profile.totals(model_profile.rows(model))
     assert total.parameters == model.count_params() == 20
     assert total.multiply_adds == 2 * 6 * 6 * 9 * 2
 
 
 def test_operations_on_symbolic_tensors_have_rows_too():
     image = keras.Input((8, 8, 2), name="image")
-    rows = anatomy.rows(keras.Model(image, keras.ops.relu(layers.Conv2D(2, 3)(image)) * 2.0))
+    rows = model_profile.rows(keras.Model(image, keras.ops.relu(layers.Conv2D(2, 3)(image)) * 2.0))
     assert [row.type for row in rows] == ["InputLayer", "Conv2D", "Relu", "Multiply"]
 
 
 def test_activation_memory_counts_bytes_of_the_batch():
     model = network(layers.Conv2D(4, 3), layers.Conv2D(2, 3, dtype="float16"), shape=(8, 8, 3))
-    measured = [row.activation_bytes for row in anatomy.rows(model, batch=10)]
+    measured = [row.activation_bytes for row in model_profile.rows(model, batch=10)]
     assert measured == [10 * 8 * 8 * 3 * 4, 10 * 6 * 6 * 4 * 4, 10 * 4 * 4 * 2 * 2]
 
 
@@ -265,8 +266,8 @@ def test_frozen_layers_and_statistics_are_parameters_but_not_trainable():
 def test_an_open_size_is_refused_until_it_is_given():
     model = network(layers.Conv2D(4, 3), shape=(None, None, 3))
     with pytest.raises(Fault, match="input_shape must be known"):
-        anatomy.rows(model)
-    assert anatomy.rows(model, input_shape=(10, 12, 3))[-1].output_shape == (8, 10, 4)
+        model_profile.rows(model)
+    assert model_profile.rows(model, input_shape=(10, 12, 3))[-1].output_shape == (8, 10, 4)
 
 
 def test_a_subclassed_model_is_refused():
@@ -275,24 +276,24 @@ def test_a_subclassed_model_is_refused():
             return x
 
     with pytest.raises(Fault, match="must be functional or sequential, and built, got Opaque"):
-        anatomy.rows(Opaque())
+        model_profile.rows(Opaque())
 
 
 def test_a_sequential_model_that_has_not_seen_its_input_is_refused():
     with pytest.raises(Fault, match="and built, got Sequential"):
-        anatomy.rows(keras.Sequential([layers.Dense(3)]))
+        model_profile.rows(keras.Sequential([layers.Dense(3)]))
 
 
 def test_csv_holds_every_row_under_its_header():
-    rows = anatomy.rows(models.build("lenet.lenet5_modern"))
-    read = list(csv.DictReader(io.StringIO(anatomy.as_csv(rows))))
+    rows = model_profile.rows(models.build("lenet.lenet5_modern"))
+    read = list(csv.DictReader(io.StringIO(model_profile.as_csv(rows))))
     assert len(read) == len(rows)
     assert read[1]["output_shape"] == "28x28x6"
     assert sum(int(row["multiply_adds"]) for row in read) == 416_520
 
 
 def test_markdown_ends_in_the_totals():
-    lines = anatomy.as_markdown(anatomy.rows(models.build("lenet.lenet5_modern"))).splitlines()
+    lines = model_profile.as_markdown(model_profile.rows(models.build("lenet.lenet5_modern"))).splitlines()
     assert len({line.count("|") for line in lines}) == 1
     assert [cell.strip() for cell in lines[-1].split("|")][1:7] == [
         "total",

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cnn_keras import anchors, boxes
+from cnn_keras.ops import anchors, boxes
 
 
 def test_sizes_overlap_as_boxes_that_share_a_corner():

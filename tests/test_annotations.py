@@ -10,11 +10,12 @@ import pytest
 from conftest import cnn
 from PIL import Image
 
-from cnn_keras.data import annotations, masks
-from cnn_keras.data.annotations import FORMATS, Item, Object
-from cnn_keras.data.encoded import Unreadable, png
-from cnn_keras.fault import Fault
-from pipelines import boxed
+from cnn_keras.data import run_length
+from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.detection import FORMATS, Item, Object
+from cnn_keras.errors import Fault
+from pipelines.data import box_dataset
 
 
 def picture(height=20, width=40, shade=100):
@@ -29,8 +30,8 @@ def put(path, data):
 
 def read(source, path, **arguments):
     if source == "yolo":
-        arguments["described"] = boxed.described(path)
-    return annotations.annotated(source, path=path, **arguments)
+        arguments["described"] = box_dataset.described(path)
+    return detection.annotated(source, path=path, **arguments)
 
 
 ITEMS = [
@@ -58,17 +59,17 @@ def said(found, *, flags):
 @pytest.mark.parametrize(("first", "second"), [*itertools.permutations(FORMATS, 2)])
 def test_annotations_survive_being_written_and_read_in_any_two_formats(tmp_path, first, second):
     classes = ["zebra", "ant", "mouse 2"]  # not in order of the alphabet
-    annotations.write(first, ITEMS, tmp_path / "one", classes=classes)
+    detection.write(first, ITEMS, tmp_path / "one", classes=classes)
     once = read(first, tmp_path / "one" / WHERE[first])
-    annotations.write(second, once.items, tmp_path / "two", classes=sorted(classes))
+    detection.write(second, once.items, tmp_path / "two", classes=sorted(classes))
     twice = read(second, tmp_path / "two" / WHERE[second])
     flags = "yolo" not in (first, second)
-    assert said(twice, flags=flags) == said(annotations.Annotated(ITEMS), flags=flags)
+    assert said(twice, flags=flags) == said(detection.Annotated(ITEMS), flags=flags)
 
 
 def test_a_class_keeps_its_name_whatever_its_number(tmp_path):
-    annotations.write("yolo", ITEMS, tmp_path / "a", classes=["zebra", "ant", "mouse 2"])
-    annotations.write("yolo", ITEMS, tmp_path / "b", classes=["mouse 2", "zebra", "ant"])
+    detection.write("yolo", ITEMS, tmp_path / "a", classes=["zebra", "ant", "mouse 2"])
+    detection.write("yolo", ITEMS, tmp_path / "b", classes=["mouse 2", "zebra", "ant"])
     lines = [(tmp_path / side / "labels/train/a.txt").read_text() for side in "ab"]
     assert [line[0] for line in lines] == ["0", "1"]
     first, second = (read("yolo", tmp_path / side / "data.yaml") for side in "ab")
@@ -96,7 +97,7 @@ def test_coco_is_read_with_its_crowds_its_masks_and_its_strange_ids(tmp_path):
     assert (item.split, item.size, item.read()) == ("validation", (20, 40), picture())
     assert item.objects[0] == Object((2, 3, 12, 8), "dog", mask=((2, 3, 12, 3, 12, 8),))
     assert item.objects[1].crowd
-    assert masks.decode(item.objects[1].mask).all()
+    assert run_length.decode(item.objects[1].mask).all()
     assert [kind for kind, _ in item.troubles] == ["unknown class", "malformed annotation"]
     assert "17" in item.troubles[0][1]
 
@@ -247,26 +248,26 @@ def test_a_path_that_is_not_there_is_told_with_what_is(tmp_path):
 
 
 def test_groups_sources_and_formats_are_checked(tmp_path):
-    annotations.write("csv", ITEMS, tmp_path / "one", classes=["zebra", "ant", "mouse 2"])
+    detection.write("csv", ITEMS, tmp_path / "one", classes=["zebra", "ant", "mouse 2"])
     found = read("csv", tmp_path / "one/boxes.csv", group=r"(\w+)\.png$")
     assert {item.group for item in found.items} == {"a", "b", "c", "d"}
     with pytest.raises(Fault, match=r"data\.source must be one of coco, voc"):
-        annotations.annotated("kitti")
+        detection.annotated("kitti")
     with pytest.raises(Fault, match="new or empty"):
-        annotations.write("coco", ITEMS, tmp_path / "one", classes=[])
+        detection.write("coco", ITEMS, tmp_path / "one", classes=[])
     with pytest.raises(Fault, match=r"a\.png twice"):
-        annotations.write("voc", [ITEMS[0], ITEMS[0]], tmp_path / "two", classes=["zebra", "ant"])
+        detection.write("voc", [ITEMS[0], ITEMS[0]], tmp_path / "two", classes=["zebra", "ant"])
 
 
 def test_the_command_converts_by_name_and_tells_what_gets_lost(tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    annotations.write("labelme", ITEMS, tmp_path / "one", classes=["zebra", "ant", "mouse 2"])
+    detection.write("labelme", ITEMS, tmp_path / "one", classes=["zebra", "ant", "mouse 2"])
     assert cnn("convert", "labelme", "one", "--to", "yolo", "--out", "two") == 0
     told = capsys.readouterr().out
     assert "4 images, 4 objects of 3 classes as yolo" in told
     assert "yolo cannot say difficult: lost for 1 objects" in told
     found = said(read("yolo", tmp_path / "two/data.yaml"), flags=False)
-    assert found == said(annotations.Annotated(ITEMS), flags=False)
+    assert found == said(detection.Annotated(ITEMS), flags=False)
     assert cnn("convert", "labelme", "one", "--to", "kitti") == Fault.INPUT
     assert "--to must be one of" in capsys.readouterr().err
 
@@ -276,13 +277,13 @@ def test_masks_are_cocos(tmp_path):
     generator = np.random.default_rng(0)
     samples = [generator.random((7, 5)) < 0.5, np.zeros((3, 4), bool), np.ones((3, 4), bool), np.eye(4, dtype=bool)]
     for mask in samples:
-        runs = masks.encode(mask)
+        runs = run_length.encode(mask)
         compressed = coco.encode(np.asfortranarray(mask, np.uint8))
         assert coco.frPyObjects(runs, *mask.shape)["counts"] == compressed["counts"]
-        np.testing.assert_array_equal(masks.decode(runs), mask)
-        np.testing.assert_array_equal(masks.decode(compressed), mask)
-        np.testing.assert_array_equal(masks.decode(masks.cut(runs, (1, 0, 4, 3))), mask[0:3, 1:4])
-    assert masks.cut(((5, 6, 7, 8),), (2, 3, 9, 9)) == ((3, 3, 5, 5),)
+        np.testing.assert_array_equal(run_length.decode(runs), mask)
+        np.testing.assert_array_equal(run_length.decode(compressed), mask)
+        np.testing.assert_array_equal(run_length.decode(run_length.cut(runs, (1, 0, 4, 3))), mask[0:3, 1:4])
+    assert run_length.cut(((5, 6, 7, 8),), (2, 3, 9, 9)) == ((3, 3, 5, 5),)
 
 
 def test_voc_is_decoded_as_it_declares_and_a_broken_file_is_one_trouble(tmp_path):
@@ -365,8 +366,8 @@ def test_a_list_that_names_no_picture_stops(tmp_path):
 
 def test_hidden_folders_are_never_data(tmp_path):
     voc(tmp_path / "voc", ["a"])
-    annotations.write("labelme", ITEMS[:1], tmp_path / "labelme", classes=["zebra", "ant"])
-    annotations.write("yolo", ITEMS[:1], tmp_path / "yolo", classes=["zebra", "ant"])
+    detection.write("labelme", ITEMS[:1], tmp_path / "labelme", classes=["zebra", "ant"])
+    detection.write("yolo", ITEMS[:1], tmp_path / "yolo", classes=["zebra", "ant"])
     for source, where in (("voc", "voc"), ("labelme", "labelme"), ("yolo", "yolo/data.yaml")):
         once = said(read(source, tmp_path / where), flags=False)
         for folder in [inner for inner in (tmp_path / where.partition("/")[0]).rglob("*") if inner.is_dir()]:
@@ -433,7 +434,9 @@ def test_darknets_data_lists_of_pictures_and_files_of_names_are_read(tmp_path):
         assert found.classes == ("bolt", "nut")
     for name in forms:
         (tmp_path / name).unlink()
-    (item, other) = read("yolo", boxed.describing(tmp_path)).items  # a file of names beside pictures, no split known
+    (item, other) = read(
+        "yolo", box_dataset.describing(tmp_path)
+    ).items  # a file of names beside pictures, no split known
     assert (item.split, other.split) == (None, None)
 
 
@@ -487,8 +490,8 @@ def test_data_yaml_trains_from_anywhere(tmp_path):
         ("none", [item._replace(split=None) for item in ITEMS], {"train": "images/train", "val": "images/train"}),
         ("test", ITEMS[3:], {"train": "images/test", "val": "images/test", "test": "images/test"}),
     ):
-        annotations.write("yolo", items, tmp_path / name, classes=["zebra", "ant", "mouse 2"])
-        described = boxed.described(tmp_path / name / "data.yaml")
+        detection.write("yolo", items, tmp_path / name, classes=["zebra", "ant", "mouse 2"])
+        described = box_dataset.described(tmp_path / name / "data.yaml")
         assert {key: value for key, value in described.items() if key != "names"} == expected  # and no path
         assert all((tmp_path / name / place).is_dir() for place in expected.values())
 

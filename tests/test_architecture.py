@@ -12,18 +12,18 @@ from keras import layers
 from test_models import TABLE
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
-from pipelines import architecture, blueprint
-from pipelines.pictures import text_width
+from cnn_keras.errors import Fault
+from pipelines.analysis.diagram import layout, model_diagram
+from pipelines.plots.image_grid import text_width
 
 
 @functools.cache
 def row(name, **arguments):
-    return architecture.boxes(architecture.parts(models.build(name, **arguments)))
+    return layout.boxes(layout.parts(models.build(name, **arguments)))
 
 
 def boxes_of(outputs, inputs):
-    return architecture.boxes(architecture.parts(keras.Model(inputs, outputs)))
+    return layout.boxes(layout.parts(keras.Model(inputs, outputs)))
 
 
 def size_of(path):
@@ -39,7 +39,7 @@ def test_every_network_can_be_drawn_on_a_page(name, tmp_path):
     taken = inspect.signature(models.catalogue()[name]).parameters
     wanted = {"input_shape": (32, 32, 3), "classes": 5, **TABLE[name].small}
     arguments = {argument: value for argument, value in wanted.items() if argument in taken}
-    drawn = blueprint.draw(row.__wrapped__(name, **arguments), tmp_path / "network.png", heading=name)
+    drawn = model_diagram.draw(row.__wrapped__(name, **arguments), tmp_path / "network.png", heading=name)
     width, height = size_of(drawn)
     assert 600 <= width <= 4000  # a long network whose units do not repeat is wider than a page
     assert 350 <= height <= 2000
@@ -102,7 +102,7 @@ def test_an_inception_module_is_a_block_of_four_branches_from_what_it_reads_to_t
 
 
 def test_branches_are_drawn_in_the_order_of_their_concatenation():
-    diagram = blueprint.BlockDiagram(next(box for box in row("googlenet.googlenet") if box.letter))
+    diagram = model_diagram.BlockDiagram(next(box for box in row("googlenet.googlenet") if box.letter))
     assert [diagram.lanes[source] for source in diagram.box.inside[-1].inputs] == [0, 1, 2, 3]
 
 
@@ -129,13 +129,13 @@ def test_a_shared_network_is_one_box_that_reads_both_inputs(tmp_path):
         ("embed", ("first", "second")),
         ("verdict", ("embed",)),
     ]
-    assert blueprint.draw(told, tmp_path / "twins.png").is_file()
+    assert model_diagram.draw(told, tmp_path / "twins.png").is_file()
 
 
 @pytest.mark.parametrize("name", ["googlenet.googlenet", "conv3d.c3d"])
 def test_sizes_under_the_row_never_overlap(name):
     arguments = {"hidden": 4} if name == "conv3d.c3d" else {}
-    levels = blueprint._levels(blueprint._slabs(row(name, **arguments)))
+    levels = model_diagram._levels(model_diagram._slabs(row(name, **arguments)))
     for level in {level for *_, level in levels}:
         here = [(text, (left + right) / 2) for text, left, right, at in levels if at == level]
         for (text, middle), (following, after) in itertools.pairwise(here):

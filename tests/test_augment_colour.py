@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from test_augment import COLOURS, FITTED, SEEDS
 
-from cnn_keras.data import augment, policy, steps
-from cnn_keras.fault import Fault
+from cnn_keras.data.transforms import augment, rand_augment, transform
+from cnn_keras.errors import Fault
 
 PHOTO = np.random.default_rng(0).integers(0, 256, (70, 80, 3), np.uint8)
 
@@ -37,7 +37,7 @@ def test_settings_of_zero_change_nothing(step):
 def test_compiled_or_not_it_is_the_same_picture(name):
     parts = augment.rand_augment().steps if name == "rand_augment" else [COLOURS[name]]
     plain, fast = (
-        steps.Chain(parts, compiled=way)({"image": PHOTO}, [(5, 6)] * len(parts))["image"].numpy().astype(int)
+        transform.Chain(parts, compiled=way)({"image": PHOTO}, [(5, 6)] * len(parts))["image"].numpy().astype(int)
         for way in (False, True)
     )
     assert np.abs(plain - fast).max() <= 1
@@ -64,7 +64,7 @@ def test_saturation_and_hue_keep_greys_and_brightness(seed):
 
 
 def test_a_hue_of_half_a_turn_is_the_opposite_colour():
-    from cnn_keras.data.colour import GREYED, TURNED, mixed
+    from cnn_keras.data.transforms.photometric import GREYED, TURNED, mixed
 
     matrix = tf.constant(GREYED + np.cos(np.pi) * (np.eye(3) - GREYED) + np.sin(np.pi) * TURNED, tf.float32)
     np.testing.assert_allclose(mixed(tf.constant([[[60.0, 20, 20]]]), matrix)[0, 0], [3.9, 43.9, 43.9], atol=0.1)
@@ -173,16 +173,16 @@ def test_the_operations_of_randaugment_are_pillows():
         "brightness": ImageEnhance.Brightness(pillow).enhance(up),
         "sharpness": ImageEnhance.Sharpness(pillow).enhance(up),
     }
-    changes = policy._changes(tf.constant(photo, tf.float32), 0.5, tf.constant(1.0))
-    assert tuple(expected) == policy.COLOURS
-    for name, change in zip(policy.COLOURS, changes, strict=True):
+    changes = rand_augment._changes(tf.constant(photo, tf.float32), 0.5, tf.constant(1.0))
+    assert tuple(expected) == rand_augment.COLOURS
+    for name, change in zip(rand_augment.COLOURS, changes, strict=True):
         found = np.clip(change().numpy(), 0, 255)
         np.testing.assert_allclose(found, np.asarray(expected[name], float), atol=2, err_msg=name)
 
 
 def test_randaugment_draws_all_its_augmentations_about_equally_often():
     step = augment.rand_augment(count=1)
-    kinds = [int(policy._drawn(step.geometry.draw((0, n)), 0)[0]) for n in range(700)]
+    kinds = [int(rand_augment._drawn(step.geometry.draw((0, n)), 0)[0]) for n in range(700)]
     counts = np.bincount(kinds, minlength=14)
     assert len(counts) == 14
     assert counts.min() > 25
@@ -196,9 +196,9 @@ def test_both_halves_of_randaugment_draw_the_same():
     for number in range(30):
         chain = augment.compose([{"rand_augment": {"count": 1, "magnitude": 5, "fill": "nearest"}}])
         seed = tf.random.experimental.stateless_fold_in((0, number), 0)
-        kind = int(policy._drawn(step.geometry.draw(seed), 0)[0])
+        kind = int(rand_augment._drawn(step.geometry.draw(seed), 0)[0])
         moved = chain({"image": image, "landmarks": [[0.2, 0.3, 1]]}, (0, number))
-        if kind < len(policy.GEOMETRY):
+        if kind < len(rand_augment.GEOMETRY):
             np.testing.assert_allclose(moved["landmarks"][0, :2], [0.2, 0.3], atol=0.5)
             assert np.abs(moved["landmarks"][0, :2].numpy() - [0.2, 0.3]).max() > 1e-3
             assert (moved["image"].numpy()[..., 2] == 140).all()

@@ -5,9 +5,9 @@ import pytest
 from conftest import cnn, write_digits
 from PIL import Image
 
-from cnn_keras.fault import Fault
-from pipelines import augment as seeing
-from pipelines import recipe as recipes
+from cnn_keras.errors import Fault
+from pipelines.analysis import augmentation_preview as seeing
+from pipelines.engine import recipe as recipes
 
 RECIPE = """\
 task: classify
@@ -31,7 +31,7 @@ def recipe(tmp_path_factory):
 def rows(monkeypatch):
     """What would be drawn: (title, pictures) of each row."""
     drawn = []
-    monkeypatch.setattr("pipelines.pictures.augmentation_sheet", lambda rows, path: drawn.extend(rows) or path)
+    monkeypatch.setattr("pipelines.plots.image_grid.augmentation_sheet", lambda rows, path: drawn.extend(rows) or path)
     return drawn
 
 
@@ -65,7 +65,7 @@ class Labelled:
 
 @pytest.mark.slow
 def test_every_augmentation_can_be_shown_with_its_boxes_and_masks(recipe, rows, tmp_path):
-    from cnn_keras.data import augment
+    from cnn_keras.data.transforms import augment
 
     seeing.sheet(recipes.load(str(recipe)), tmp_path / "sheet.png", every=True, marks=True)
     colour_only = {"saturate", "pca_colour", "grey", "rand_augment"}

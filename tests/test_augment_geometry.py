@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_augment import GEOMETRY, SEEDS
 
-from cnn_keras.data import augment, steps
-from cnn_keras.data.geometry import about_centre
-from cnn_keras.fault import Fault
+from cnn_keras.data.transforms import augment, transform
+from cnn_keras.data.transforms.geometric import about_centre
+from cnn_keras.errors import Fault
 
 SIDE = 84  # pixels: levels of 3 are exact in uint8, and the picture is large enough to be compiled
 EYES = [[0, 1]]
@@ -118,7 +118,7 @@ def test_compiled_or_not_it_is_the_same_picture(name):
     photo = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
     example = {"image": photo, "boxes": [[0.2, 0.3, 0.6, 0.7]], "mask": photo[..., 0]}
     plain, fast = (
-        steps.Chain(parts, compiled=way)(example, [(5, n) for n in range(len(parts))]) for way in (False, True)
+        transform.Chain(parts, compiled=way)(example, [(5, n) for n in range(len(parts))]) for way in (False, True)
     )
     assert plain.keys() == fast.keys()
     for key in ("image", "mask"):
@@ -207,7 +207,7 @@ def test_rotating_there_and_back_in_one_reading_loses_nothing():
     """Two readings blur; one reading of the product of two matrices is exact."""
     there, back = (turn(0.4 * sign) for sign in (1, -1))
     image = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, 3), np.uint8)
-    found = steps.Chain([there, back])({"image": image}, [(0, 0), (0, 0)])["image"].numpy()
+    found = transform.Chain([there, back])({"image": image}, [(0, 0), (0, 0)])["image"].numpy()
     assert (np.abs(found.astype(int) - image) > 1).mean() < 0.03  # the very border may read beyond it
 
 
@@ -216,9 +216,9 @@ def turn(angle):
 
     def place(drawn, extent, size):
         still = {"shear": tf.zeros([]), "scale": 1.0, "move": tf.zeros([2])}
-        return steps.Placement(about_centre(angle=tf.constant(angle), centre=(extent - 1) / 2, **still))
+        return transform.Placement(about_centre(angle=tf.constant(angle), centre=(extent - 1) / 2, **still))
 
-    return steps.Geometry("turn", lambda seed: tf.zeros([1]), place, fill="constant")
+    return transform.Geometry("turn", lambda seed: tf.zeros([1]), place, fill="constant")
 
 
 def test_a_mirror_exchanges_left_and_right_landmarks_and_two_do_not():
@@ -244,7 +244,7 @@ def test_a_mask_of_another_size_is_refused():
 def test_a_box_that_keeps_less_than_a_quarter_is_dropped_and_one_that_keeps_more_is_clipped():
     boxes = np.array([[0.0, 0.0, 0.5, 0.5], [0.05, 0.05, 0.2, 0.2], [0.5, 0.5, 0.6, 0.6]], np.float32)
     matrix = tf.constant([[1.0, 0, 20], [0, 1, 20], [0, 0, 1]])  # twenty pixels of a hundred cut at the top left
-    cut = steps.Geometry("cut", lambda seed: tf.zeros([1]), lambda *_: steps.Placement(matrix), exact=True)
+    cut = transform.Geometry("cut", lambda seed: tf.zeros([1]), lambda *_: transform.Placement(matrix), exact=True)
     found = cut({"image": np.zeros((100, 100, 1), np.uint8), "boxes": boxes}, (0, 0))["boxes"].numpy()
     np.testing.assert_allclose(found, [[0, 0, 0.3, 0.3], [0, 0, 0, 0], [0.3, 0.3, 0.4, 0.4]], atol=1e-6)
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.average_precision import (
+from cnn_keras.metrics.average_precision import (
     Curve,
     OperatingPoint,
     average_precision,

@@ -8,7 +8,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 from sklearn.model_selection import train_test_split
 
-from pipelines.baselines import IMAGES, baselines, shrink, stratified_sample
+from pipelines.engine.baselines import IMAGES, baselines, shrink, stratified_sample
 
 
 @pytest.fixture(scope="module")

@@ -4,11 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_keras.data import augment, batch, records
-from cnn_keras.data.encoded import png
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.image_file import png
+from cnn_keras.data.transforms import augment
 
 COUNT = 30
-SHAPE = batch.Shape((4, 6), 3)
+SHAPE = input_pipeline.Shape((4, 6), 3)
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +31,7 @@ def memory(request):
 
 def training(folder, epochs, *, batch_size=8, seed=0, **arguments):
     """Batches as (numbers of the images, labels) in lists."""
-    found = batch.training(
+    found = input_pipeline.training(
         folder, "train", SHAPE, count=COUNT, epochs=epochs, batch_size=batch_size, seed=seed, **arguments
     )
     return [(images[:, 0, 0, 0].tolist(), labels.tolist()) for images, labels in found.as_numpy_iterator()]
@@ -93,7 +94,7 @@ def test_another_seed_gives_another_order_and_other_augmentations(folder, memory
 
 def test_an_example_is_augmented_by_its_seed_and_nothing_else(folder, memory, whole):
     steps = augment.compose([{"affine": {"shift": 0.3}}, {"brighten": {"brightness": 0.5}}])
-    found = batch.training(
+    found = input_pipeline.training(
         folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=30, seed=0, augment=steps, memory=memory
     )
     images, _ = next(found.as_numpy_iterator())
@@ -105,14 +106,14 @@ def test_an_example_is_augmented_by_its_seed_and_nothing_else(folder, memory, wh
 
 def test_both_ways_give_keras_the_same_types(folder):
     for memory in (2**31, 0):
-        found = batch.training(
+        found = input_pipeline.training(
             folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=8, seed=0, memory=memory
         )
         assert found.element_spec == (tf.TensorSpec((None, 4, 6, 3), tf.uint8), tf.TensorSpec((None,), tf.int64))
 
 
 def test_a_stream_shuffles_no_further_than_its_buffer_and_its_shards(folder, monkeypatch):
-    monkeypatch.setattr(batch, "BUFFER_BYTES", 1)  # one example: only the shards change places
+    monkeypatch.setattr(input_pipeline, "BUFFER_BYTES", 1)  # one example: only the shards change places
     found = [number for number, _ in examples(training(folder, range(1), memory=0))[0]]
     assert sorted(found) == list(range(COUNT))
     shards = [list(range(start, min(start + 8, COUNT))) for start in range(0, COUNT, 8)]
@@ -120,25 +121,25 @@ def test_a_stream_shuffles_no_further_than_its_buffer_and_its_shards(folder, mon
 
 
 def test_decoded_examples_come_in_order_and_framed(folder):
-    found = list(batch.decoded(folder, "train", batch.Shape((2, 3), 1)).as_numpy_iterator())
+    found = list(input_pipeline.decoded(folder, "train", input_pipeline.Shape((2, 3), 1)).as_numpy_iterator())
     assert [example["id"].decode() for example in found] == [f"{number}–ü" for number in range(COUNT)]
     assert all(example["image"].shape == (2, 3, 1) for example in found)
     assert all((example["image"] == number).all() for number, example in enumerate(found))
 
 
 def test_batches_come_in_order_and_know_how_many_they_are(folder):
-    found = batch.batches(folder, "train", SHAPE, count=COUNT, batch_size=8)
+    found = input_pipeline.batches(folder, "train", SHAPE, count=COUNT, batch_size=8)
     assert found.cardinality() == 4
     assert [labels.tolist() for _, labels in found.as_numpy_iterator()][-1] == [24 % 3, 25 % 3, 26 % 3, 0, 1, 2]
 
 
 def test_arrays_hold_the_split_or_its_beginning(folder):
-    images, labels, ids = batch.arrays(folder, "train", SHAPE)
+    images, labels, ids = input_pipeline.arrays(folder, "train", SHAPE)
     assert (images.shape, images.dtype) == ((COUNT, 4, 6, 3), np.uint8)
     assert images[:, 0, 0, 0].tolist() == list(range(COUNT))
     assert labels.tolist() == [number % 3 for number in range(COUNT)]
     assert ids.tolist() == [f"{number}–ü" for number in range(COUNT)]
-    assert batch.arrays(folder, "train", SHAPE, limit=5).ids.tolist() == [f"{number}–ü" for number in range(5)]
+    assert input_pipeline.arrays(folder, "train", SHAPE, limit=5).ids.tolist() == [f"{number}–ü" for number in range(5)]
 
 
 def test_mixed_examples_have_shares_of_their_classes_and_are_mixed_alike_when_resumed(folder, memory):
@@ -152,14 +153,14 @@ def test_mixed_examples_have_shares_of_their_classes_and_are_mixed_alike_when_re
 
 def test_a_crop_cuts_from_pictures_read_larger_than_the_network_sees(folder, memory):
     cropped = augment.compose([{"resized_crop": {"source": [8, 12]}}], size=(4, 6))
-    found = batch.training(
+    found = input_pipeline.training(
         folder, "train", SHAPE, count=COUNT, epochs=range(1), batch_size=8, seed=0, augment=cropped, memory=memory
     )
     assert {images.shape[1:] for images, _ in found} == {(4, 6, 3)}
 
 
 MOST = 3
-WIDE = batch.Shape((8, 16), 3)
+WIDE = input_pipeline.Shape((8, 16), 3)
 
 
 @pytest.fixture(scope="module")
@@ -179,14 +180,14 @@ def boxed_folder(tmp_path_factory):
 
 
 def boxed_training(folder, epochs, shape=WIDE, **arguments):
-    found = batch.training(
+    found = input_pipeline.training(
         folder,
         "train",
         shape,
         count=12,
         epochs=epochs,
         batch_size=5,
-        example=batch.boxed(MOST),
+        example=input_pipeline.boxed(MOST),
         **{"seed": 0, **arguments},
     )
     return list(found.as_numpy_iterator())
@@ -211,7 +212,7 @@ def test_boxes_and_their_classes_stay_with_their_pictures(boxed_folder, memory):
 
 
 def test_boxes_are_of_the_padded_frame(boxed_folder, memory):
-    found = boxed_training(boxed_folder, range(1), shape=batch.Shape((16, 16), 3, "pad"), memory=memory)
+    found = boxed_training(boxed_folder, range(1), shape=input_pipeline.Shape((16, 16), 3, "pad"), memory=memory)
     for one in found:
         for image, boxes in zip(one["image"], one["boxes"], strict=True):
             if number := int(image[8, 0, 0]) // 10 % 4:
@@ -235,9 +236,9 @@ def test_boxes_move_with_their_pictures_alike_when_resumed(boxed_folder, memory)
 
 def test_both_ways_give_boxes_of_the_same_static_shapes(boxed_folder):
     for memory in (2**31, 0):
-        found = batch.training(
-            boxed_folder, "train", batch.Shape((8, 16), 3), count=12, epochs=range(1), batch_size=5, seed=0,
-            memory=memory, example=batch.boxed(MOST),
+        found = input_pipeline.training(
+            boxed_folder, "train", input_pipeline.Shape((8, 16), 3), count=12, epochs=range(1), batch_size=5, seed=0,
+            memory=memory, example=input_pipeline.boxed(MOST),
         )  # fmt: skip
         assert found.element_spec == {
             "image": tf.TensorSpec((None, 8, 16, 3), tf.uint8),
@@ -247,11 +248,15 @@ def test_both_ways_give_boxes_of_the_same_static_shapes(boxed_folder):
 
 
 def test_an_ordered_pass_tells_ids_and_the_sizes_of_the_pictures(boxed_folder):
-    shape = batch.Shape((16, 16), 3, "pad")
-    found = list(batch.decoded(boxed_folder, "train", shape, example=batch.boxed(MOST)).as_numpy_iterator())
+    shape = input_pipeline.Shape((16, 16), 3, "pad")
+    found = list(
+        input_pipeline.decoded(boxed_folder, "train", shape, example=input_pipeline.boxed(MOST)).as_numpy_iterator()
+    )
     assert [one["id"].decode() for one in found] == [str(number) for number in range(12)]
     assert {tuple(one["extent"]) for one in found} == {(8, 16)}
     np.testing.assert_allclose(found[1]["boxes"][0], [0, 0.25, 0.5, 0.75])
-    ordered = batch.batches(boxed_folder, "train", shape, count=12, batch_size=5, example=batch.boxed(MOST))
+    ordered = input_pipeline.batches(
+        boxed_folder, "train", shape, count=12, batch_size=5, example=input_pipeline.boxed(MOST)
+    )
     assert ordered.cardinality() == 3
     np.testing.assert_array_equal(next(ordered.as_numpy_iterator())["boxes"][1], found[1]["boxes"])

@@ -7,9 +7,9 @@ import pytest
 import tensorflow as tf
 from conftest import cnn, write_digits
 
-from pipelines import bench_input
-from pipelines import recipe as recipes
-from pipelines.bench_input import Speed
+from pipelines.engine import input_benchmark
+from pipelines.engine import recipe as recipes
+from pipelines.engine.input_benchmark import Speed
 
 RECIPE = """\
 task: classify
@@ -46,7 +46,7 @@ def test_a_recipe_without_augmentations_is_measured_too(recipe, capsys):
 
 def test_a_slow_augmentation_is_found(recipe, monkeypatch):
     """One that burns the processor's time."""
-    from cnn_keras.data import augment
+    from cnn_keras.data.transforms import augment
 
     def burn(image):
         until = time.process_time() + 0.004
@@ -60,18 +60,18 @@ def test_a_slow_augmentation_is_found(recipe, monkeypatch):
 
     step = augment.Composed([augment.mirror()])
     monkeypatch.setattr(type(step), "__call__", lambda self, example, seed: slow(example, seed))
-    speeds = bench_input.measure(recipes.load(str(recipe), ["augment=[mirror]"]), seconds=0.05)
-    assert bench_input.slowest(speeds).step == "mirror"
-    assert bench_input.slowest(speeds).milliseconds > 3
+    speeds = input_benchmark.measure(recipes.load(str(recipe), ["augment=[mirror]"]), seconds=0.05)
+    assert input_benchmark.slowest(speeds).step == "mirror"
+    assert input_benchmark.slowest(speeds).milliseconds > 3
 
 
 def test_a_steps_own_time_is_what_it_adds():
     measured = [
-        Speed("read", 9, 1.0), Speed("decode", 8, 3.0), Speed("frame", 7, 7.0), Speed(bench_input.MEMORY, 9, 0.5),
+        Speed("read", 9, 1.0), Speed("decode", 8, 3.0), Speed("frame", 7, 7.0), Speed(input_benchmark.MEMORY, 9, 0.5),
         Speed("mirror", 6, 1.5), Speed("all augmentations", 6, 1.5), Speed("whole pipeline", 5, 8.5),
     ]  # fmt: skip
-    found = {speed.step: speed.milliseconds for speed in bench_input._apart(measured)}
+    found = {speed.step: speed.milliseconds for speed in input_benchmark._apart(measured)}
     assert found == {
         "read": 1.0, "decode": 2.0, "frame": 4.0, "mirror": 1.0, "all augmentations": 1.0, "whole pipeline": 8.5,
     }  # fmt: skip
-    assert bench_input.slowest(bench_input._apart(measured)).step == "frame"
+    assert input_benchmark.slowest(input_benchmark._apart(measured)).step == "frame"

@@ -11,11 +11,12 @@ from PIL import Image
 from pydantic import ValidationError
 from rich.console import Console
 
-from cnn_keras.data import annotations, batch, records
-from cnn_keras.data.annotations import Item, Object
-from cnn_keras.data.encoded import png
-from cnn_keras.fault import Fault
-from pipelines import box_checks, boxed
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.image_file import png
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.detection import Item, Object
+from cnn_keras.errors import Fault
+from pipelines.data import box_dataset, box_validation
 
 CLASSES = ("cat", "dog")
 
@@ -25,14 +26,14 @@ def picture(number, height=40, width=60):
 
 
 def run_of(**data):
-    data = boxed.Data(**{"size": (32, 32), **data})
+    data = box_dataset.Data(**{"size": (32, 32), **data})
     return SimpleNamespace(recipe=SimpleNamespace(data=data, seed=0), console=Console(file=io.StringIO(), width=200))
 
 
 def prepared(tmp_path, **data):
     run = run_of(**data)
     (tmp_path / "prepare").mkdir(parents=True)
-    return boxed.prepare(run, tmp_path / "prepare"), run.console.file.getvalue()
+    return box_dataset.prepare(run, tmp_path / "prepare"), run.console.file.getvalue()
 
 
 def listed(path):
@@ -100,8 +101,10 @@ def test_the_truth_is_cocos_in_pixels_of_the_image_and_in_the_order_of_the_split
         patch.setattr("sys.stdout", quiet)
         truth = coco.COCO(folder / "truth-test.json")
     assert len(truth.getAnnIds()) == facts["boxes"]["test"]
-    shape = batch.Shape((32, 32), 3, "pad")
-    examples = batch.decoded(folder, "test", shape, example=batch.boxed(facts["most_boxes"])).as_numpy_iterator()
+    shape = input_pipeline.Shape((32, 32), 3, "pad")
+    examples = input_pipeline.decoded(
+        folder, "test", shape, example=input_pipeline.boxed(facts["most_boxes"])
+    ).as_numpy_iterator()
     for row, example in enumerate(examples):
         image = truth.loadImgs(row)[0]
         assert image["file_name"] == example["id"].decode()
@@ -148,7 +151,7 @@ def test_everything_wrong_with_boxes_is_told_by_kind(tmp_path):
 def test_a_box_that_sticks_out_is_clipped_or_dropped_as_the_recipe_says():
     one = Object((-10.0, 4.0, 20.0, 50.0), "cat")
     for policy, expected in (("clip", (0.0, 4.0, 20.0, 40.0)), ("drop", None)):
-        found, trouble = box_checks.inside(one, (40, 60), boxed.Data(source="coco", out_of_bounds=policy))
+        found, trouble = box_validation.inside(one, (40, 60), box_dataset.Data(source="coco", out_of_bounds=policy))
         assert (found and found.box) == expected
         assert trouble == ("box out of bounds", "box clipped" if expected else "box dropped")
 
@@ -194,7 +197,13 @@ def test_large_photographs_are_cut_into_tiles_after_they_were_split(tmp_path):
     rows = [(f"{number}.png", 10, 10, 30, 30, "cat") for number in range(6)]
     path = table(tmp_path / "source", rows, {f"{number}.png": picture(number, 60, 90) for number in range(6)})
     facts, _ = prepared(
-        tmp_path, source="csv", path=path, tile=boxed.Tile(size=50, overlap=0.5), validation=0.0, test=0.3, anchors=1
+        tmp_path,
+        source="csv",
+        path=path,
+        tile=box_dataset.Tile(size=50, overlap=0.5),
+        validation=0.0,
+        test=0.3,
+        anchors=1,
     )
     rows = listed(tmp_path / "prepare/split.csv")
     assert len({row["split"] for row in rows if row["id"].startswith("0.png@")}) == 1
@@ -219,46 +228,50 @@ def test_the_same_data_has_the_same_digest_and_another_box_another_one(tmp_path)
 
 
 def test_files_that_change_are_noticed_and_a_missing_path_is_a_fault(tmp_path):
-    data = boxed.Data(source="csv", path=plain(tmp_path))
-    before = boxed.files_digest(data)
-    assert boxed.files_digest(data) == before
+    data = box_dataset.Data(source="csv", path=plain(tmp_path))
+    before = box_dataset.files_digest(data)
+    assert box_dataset.files_digest(data) == before
     (tmp_path / "source/3.png").write_bytes(picture(99, 10, 10))
-    assert boxed.files_digest(data) != before
-    assert boxed.files_digest(boxed.Data(source="composites")) is None
+    assert box_dataset.files_digest(data) != before
+    assert box_dataset.files_digest(box_dataset.Data(source="composites")) is None
     with pytest.raises(Fault, match=r"data\.path is required"):
-        boxed.files_digest(boxed.Data(source="voc"))
+        box_dataset.files_digest(box_dataset.Data(source="voc"))
 
 
 def test_settings_are_checked():
     for wrong in ({"source": "kitti"}, {"source": "coco", "fit": "crop"}, {"source": "coco", "tile": {"sise": 3}}):
         with pytest.raises(ValidationError):
-            boxed.Data.model_validate(wrong)
+            box_dataset.Data.model_validate(wrong)
     with pytest.raises(Fault, match="composites goes with source: composites"):
-        boxed.annotated(boxed.Data(source="coco", composites=boxed.Composites()), 0)
+        box_dataset.annotated(box_dataset.Data(source="coco", composites=box_dataset.Composites()), 0)
 
 
 def test_a_rare_class_does_not_forbid_a_split():
     kept = [
-        box_checks.Kept(
+        box_validation.Kept(
             Item(f"{row}", bytes, (Object((0, 0, 1, 1), "rare" if row == 0 else "cat"),)), f"d{row}", (9, 9)
         )
         for row in range(12)
     ]
-    splits = boxed.splits_of(kept, boxed.Data(source="coco"), 0)
+    splits = box_dataset.splits_of(kept, box_dataset.Data(source="coco"), 0)
     assert sorted(set(splits)) == ["test", "train", "validation"]
     with pytest.raises(Fault, match="at least 3 images or groups"):
-        boxed.splits_of(kept[:2], boxed.Data(source="coco"), 0)
+        box_dataset.splits_of(kept[:2], box_dataset.Data(source="coco"), 0)
 
 
 def test_composites_go_through_whole(tmp_path):
-    facts, _ = prepared(tmp_path, source="composites", composites=boxed.Composites(count=20, side=64), size=(64, 64))
+    facts, _ = prepared(
+        tmp_path, source="composites", composites=box_dataset.Composites(count=20, side=64), size=(64, 64)
+    )
     assert facts["splits"] == {"train": 14, "validation": 2, "test": 4}
     assert len(facts["anchors"]) == 9
-    sheet = boxed.samples(boxed.Data(source="composites", composites=boxed.Composites(count=10), size=(48, 64)), 2)
+    sheet = box_dataset.samples(
+        box_dataset.Data(source="composites", composites=box_dataset.Composites(count=10), size=(48, 64)), 2
+    )
     assert [one["image"].shape for one in sheet] == [(48, 64, 3)] * 2
     for one in sheet:  # a square picture in a frame of 48×64 has black bars left and right
         assert one["boxes"][one["boxes"][:, 2] > 0, 0].min() >= 8 / 64
-    assert annotations.SOURCES["composites"] == "composites"
+    assert detection.SOURCES["composites"] == "composites"
 
 
 def sideways(orientation, height=40, width=60):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from cnn_keras import boxes
-from cnn_keras.data.framing import FITS, frame
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.ops import boxes
+from cnn_keras.ops.resize import FITS, frame
 
 FIRST = tf.constant([0.0, 0.0, 2.0, 2.0])
 SECOND = tf.constant([1.0, 1.0, 3.0, 3.0])  # 1 in common, 7 in all; the hull is 9, the centres √2 apart

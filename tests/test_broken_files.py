@@ -11,19 +11,12 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from cnn_keras.data import (
-    alignment,
-    colour_tables,
-    drives,
-    identities,
-    label_maps,
-    mask_folders,
-    read,
-    signals,
-    volumes,
-)
-from cnn_keras.data.encoded import Unreadable, plain
-from cnn_keras.fault import Fault
+from cnn_keras.data import pk_sampler
+from cnn_keras.data.formats import color_tables, mask_folders
+from cnn_keras.data.image_file import Unreadable, plain
+from cnn_keras.data.sources import classification, driving, segmentation, signals, volumes
+from cnn_keras.data.transforms import face_alignment
+from cnn_keras.errors import Fault
 
 TRIES = 60
 ODD = (
@@ -98,13 +91,13 @@ def with_trouble(step):
 
 def masked(path):
     """Pictures and masks below the folder of a file."""
-    for item in label_maps.labelled("folder", path=path.parent).items:
+    for item in segmentation.labelled("folder", path=path.parent).items:
         with_trouble(item.read)
         with_trouble(lambda item=item: item.mask((2, 3)))
 
 
 def volume_masks(path):
-    for item in label_maps.labelled("folder", axes=3, path=path.parent.parent).items:
+    for item in segmentation.labelled("folder", axes=3, path=path.parent.parent).items:
         with_trouble(item.read)
         with_trouble(lambda item=item: item.mask((2, 3, 4)))
 
@@ -132,26 +125,26 @@ FORMATS = {  # the file's name, its bytes, how much of it is a header, what read
     "csv signal": ("a.csv", lambda: b"time;left\n10:00;1,5\n10:01;2\n", 10**6, signals.read),
     "wav": ("a.wav", sound, 60, signals.read),
     "catalog": ("a.catalog", lambda: "\n".join(map(json.dumps, CATALOG)).encode(), 10**6,
-                lambda path: everything(drives.tub(path.parent))),
+                lambda path: everything(driving.tub(path.parent))),
     "manifest": ("manifest.json", lambda: "\n".join(map(json.dumps, MANIFEST)).encode(), 10**6,
-                 lambda path: everything(drives.tub(path.parent))),
+                 lambda path: everything(driving.tub(path.parent))),
     "drives": ("a.csv", lambda: b"path,angle,time,drive\na.jpg,0.5,1,x\nb.jpg,-0.5,2,x\n", 10**6,
-               lambda path: everything(drives.csv_file(path, full=2.0))),
+               lambda path: everything(driving.csv_file(path, full=2.0))),
     "images": ("a.csv", lambda: b"path,label,split,group\na.jpg,cat,train,x\nb.jpg,dog,test,y\n", 10**6,
-               lambda path: everything(read.csv_file(path))),
+               lambda path: everything(classification.csv_file(path))),
     "idx": ("train-images-idx3-ubyte", lambda: struct.pack(">4B3I", 0, 0, 8, 3, 2, 2, 3) + bytes(12), 20,
-            lambda path: read._idx_array(path.parent, "train*", rank=3)),
+            lambda path: classification._idx_array(path.parent, "train*", rank=3)),
     "idx.gz": ("train-images-idx3-ubyte.gz",
                lambda: gzip.compress(struct.pack(">4B3I", 0, 0, 8, 3, 2, 2, 3) + bytes(12)), 10**6,
-               lambda path: read._idx_array(path.parent, "train*", rank=3)),
-    "pairs": ("pairs.txt", lambda: b"1\t1\nAnn\t1\t2\nAnn\t1\tBob\t2\n", 10**6, identities.lfw_pairs),
-    "eyes": ("eyes.csv", lambda: b"path,left_x,left_y,right_x,right_y\na.jpg,1,2,3,4\n", 10**6, alignment.annotated),
-    "dataset.json": ("dataset.json", lambda: b'{"labels": {"background": 0, "ignore": 1}}', 10**6,
-                     lambda path: colour_tables.found(path.parent)),
+               lambda path: classification._idx_array(path.parent, "train*", rank=3)),
+    "pairs": ("pairs.txt", lambda: b"1\t1\nAnn\t1\t2\nAnn\t1\tBob\t2\n", 10**6, pk_sampler.lfw_pairs),
+    "eyes": ("eyes.csv", lambda: b"path,left_x,left_y,right_x,right_y\na.jpg,1,2,3,4\n", 10**6,
+    face_alignment.annotated), "dataset.json": ("dataset.json", lambda: b'{"labels": {"background": 0, "ignore": 1}}',
+                     10**6, lambda path: color_tables.found(path.parent)),
     "labelmap": ("labelmap.txt", lambda: b"road:128,64,128::\ncar:64,0,128::\n", 10**6,
-                 lambda path: colour_tables.found(path.parent)),
+                 lambda path: color_tables.found(path.parent)),
     "roboflow": ("_classes.csv", lambda: b"Pixel Value, Class\n0, background\n1, bolt\n", 10**6,
-                 lambda path: colour_tables.found(path.parent)),
+                 lambda path: color_tables.found(path.parent)),
     "split list": ("train.txt", lambda: b"a\nb.png\n", 10**6, masked),
 }  # fmt: skip
 
@@ -199,9 +192,9 @@ def test_special_files_and_bombs_are_told_apart_before_they_are_opened(tmp_path)
         with pytest.raises(OSError, match="null"):
             reader(tmp_path / f"\0{name}")
     for name, reader in (
-        ("p.csv", read.csv_file),
-        ("d.csv", drives.csv_file),
-        ("pairs.txt", identities.lfw_pairs),
+        ("p.csv", classification.csv_file),
+        ("d.csv", driving.csv_file),
+        ("pairs.txt", pk_sampler.lfw_pairs),
         ("x.ts", signals.ts),
     ):
         path = tmp_path / name

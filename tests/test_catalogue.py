@@ -8,7 +8,7 @@ import pytest
 
 import cnn_keras
 from cnn_keras import models
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 
 def test_importing_the_catalogue_imports_no_tensorflow_in_the_application():

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras import metrics
-from cnn_keras.metrics import reliability_bins
-from pipelines.charts import (
+from cnn_keras.metrics import classification
+from cnn_keras.metrics.classification import reliability_bins
+from pipelines.engine.classification_report import classification_report
+from pipelines.plots.charts import (
     LINES,
     Panel,
     Precision,
@@ -18,8 +19,7 @@ from pipelines.charts import (
     ranking,
     reliability,
 )
-from pipelines.pictures import BLUE, ORANGE
-from pipelines.report import classification_report
+from pipelines.plots.image_grid import BLUE, ORANGE
 
 HISTORY = [
     {
@@ -103,7 +103,7 @@ def test_a_ranking_is_drawn_with_chance_beside_it(tmp_path):
     likely, labels = np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])
     probabilities = np.stack([1 - likely, likely], axis=1)
     report = classification_report(labels, probabilities, ["healthy", "ill"])
-    picture = pixels(ranking(metrics.ranking(probabilities, labels), report, tmp_path / "roc.png"))
+    picture = pixels(ranking(classification.ranking(probabilities, labels), report, tmp_path / "roc.png"))
     left, right = np.split(picture, 2, axis=1)
     assert area(left, BLUE) > 200
     assert area(right, BLUE) > 200

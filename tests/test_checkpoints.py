@@ -12,9 +12,9 @@ import h5py
 import numpy as np
 import pytest
 
-from cnn_keras import checkpoints
-from cnn_keras.fault import Fault
-from cnn_keras.torch_tensors import MAGIC
+from cnn_keras.errors import Fault
+from cnn_keras.weights import checkpoints
+from cnn_keras.weights.torch_tensors import MAGIC
 
 
 class Storage:

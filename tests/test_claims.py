@@ -9,12 +9,13 @@ from PIL import Image
 from tracked import artifacts_of, run_of
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
-from pipelines import claims, evidence, verdict
-from pipelines import recipe as recipes
-from pipelines.claims import Choice, Expectation
-from pipelines.evidence import Row
-from pipelines.journal import Journal
+from cnn_keras.errors import Fault
+from pipelines.analysis.claims import claim as claims_claim
+from pipelines.analysis.claims import report, runner
+from pipelines.analysis.claims.claim import Choice, Expectation
+from pipelines.analysis.claims.runner import Row
+from pipelines.engine import recipe as recipes
+from pipelines.tracking.journal import Journal
 
 pytest_plugins = ["live_store"]
 pytestmark = pytest.mark.usefixtures("store")  # made before any test waits for it
@@ -63,25 +64,25 @@ def trained(name, variant=None, **values):
     return Row(name, variant or name, values)
 
 
-@pytest.mark.parametrize("name", claims.shipped())
+@pytest.mark.parametrize("name", claims_claim.shipped())
 def test_a_shipped_claim_says_what_was_published_what_we_measured_and_how_to_run_it(name):
-    header = recipes.header(str(claims.locate(name)))
+    header = recipes.header(str(claims_claim.locate(name)))
     assert f"Run: cnn claim {name}" in header
     assert "Published" in header
     assert "Measured" in header
 
 
-@pytest.mark.parametrize("name", claims.shipped())
+@pytest.mark.parametrize("name", claims_claim.shipped())
 def test_the_networks_of_a_shipped_claim_take_their_arguments(name):
-    claim = claims.load(name)
+    claim = claims_claim.load(name)
     for network in claim.networks.values():
         models.check(network.builder, **network.arguments)
-    for _, recipe, _ in evidence.planned(claim, ()) if claim.variants else ():
+    for _, recipe, _ in runner.planned(claim, ()) if claim.variants else ():
         models.check(recipe.model.builder, **{"input_shape": (), "classes": 0, **recipe.model.arguments})
 
 
 def test_claims_are_not_among_the_recipes_that_can_be_run():
-    assert claims.shipped()
+    assert claims_claim.shipped()
     assert not any(name.startswith("claims/") for name in recipes.shipped())
 
 
@@ -151,7 +152,7 @@ def test_a_claim_that_does_not_hold_exits_4_after_its_table(rates, tmp_path, cap
     assert "✓ learning_rate of relu" in said.out
     assert "does not hold" in said.out
     assert "must hold" in said.err
-    assert verdict.last("rates", tmp_path)["holds"] is False
+    assert report.last("rates", tmp_path)["holds"] is False
 
 
 def test_an_interrupted_claim_says_how_to_go_on_and_its_runs_are_ended(rates, store, tmp_path, monkeypatch, capsys):
@@ -159,7 +160,7 @@ def test_an_interrupted_claim_says_how_to_go_on_and_its_runs_are_ended(rates, st
         run.tracker.metrics({"loss": 1.0})
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.stages.run_stages", interrupted)
+    monkeypatch.setattr("pipelines.engine.stages.run_stages", interrupted)
     assert cnn("claim", rates, "--runs", tmp_path) == 130
     assert "run the same command" in capsys.readouterr().out
     folder = tmp_path / "claims" / "rates"
@@ -181,7 +182,7 @@ def test_the_claims_are_listed_with_their_state(tmp_path, capsys):
     capsys.readouterr()
     assert cnn("claim", "--json", "--runs", tmp_path) == 0
     states = {last["name"]: last["holds"] for last in json.loads(capsys.readouterr().out)}
-    assert sorted(states) == claims.shipped()
+    assert sorted(states) == claims_claim.shipped()
     assert states["three-3x3"] is True
     assert states["degradation"] is None
 
@@ -214,32 +215,32 @@ def test_a_statement_compares_two_terms(statement, first, second, holds):
     ],
 )
 def test_the_run_that_stands_for_its_variant_is_chosen(choice, chosen):
-    claim = claims.load("relu-tanh").model_copy(update={"choose": Choice(**choice), "variants": {"x": {}}})
+    claim = claims_claim.load("relu-tanh").model_copy(update={"choose": Choice(**choice), "variants": {"x": {}}})
     rows = [
         trained("x-0.01", "x", rate=0.01, epochs=9, error=0.02),
         trained("x-0.1", "x", rate=0.1, epochs=3, error=0.01),
         trained("x-1", "x", rate=1, epochs=float("inf"), error=0.9),
         Row("x-10", "x", {"rate": 10}, diverged=True),
     ]
-    verdict.choose(claim, rows)
+    report.choose(claim, rows)
     assert [row.name for row in rows if row.chosen] == ([chosen] if chosen else [])
 
 
 def test_a_statement_about_what_nothing_stands_for_does_not_hold():
-    claim = claims.load("degradation")
+    claim = claims_claim.load("degradation")
     rows = [trained(name, error=0.0) for name in ("plain-20", "resnet-20", "resnet-56")]
     rows.append(Row("plain-56", "plain-56", {}, diverged=True))
-    found = verdict.judge(claim, rows)
+    found = report.judge(claim, rows)
     assert found["holds"] is False
     assert found["expect"][0]["figures"].startswith("nothing > 0")
     assert [check["holds"] for check in found["expect"]] == [False, True, False]
 
 
 def test_a_quantity_that_was_not_measured_is_named():
-    claim = claims.load("degradation")
+    claim = claims_claim.load("degradation")
     rows = [trained(name, err=0.0) for name in claim.variants]
     with pytest.raises(Fault, match=r"'error' must be a quantity of plain-56, .* did you mean err?"):
-        verdict.judge(claim, rows)
+        report.judge(claim, rows)
 
 
 @pytest.mark.parametrize(
@@ -256,21 +257,21 @@ def test_a_quantity_that_was_not_measured_is_named():
 def test_a_mistake_in_a_claim_is_named_before_anything_runs(rates, old, new, message):
     rates.write_text(CLAIM.replace(old, new))
     with pytest.raises(Fault, match=message):
-        claims.load(str(rates))
+        claims_claim.load(str(rates))
 
 
 def test_a_counting_claim_takes_no_settings_and_needs_layers_that_are_there(tmp_path, capsys):
     assert cnn("claim", "three-3x3", "--set", "train.epochs=1", "--runs", tmp_path) == Fault.INPUT
     assert "only counts" in capsys.readouterr().err
     path = tmp_path / "none.yaml"
-    path.write_text(claims.locate("three-3x3").read_text().replace("conv*", "dense*"))
+    path.write_text(claims_claim.locate("three-3x3").read_text().replace("conv*", "dense*"))
     assert cnn("claim", path, "--runs", tmp_path) == Fault.INPUT
     assert "must fit a layer's name, got 'dense*'; there are image, conv1" in capsys.readouterr().err
 
 
 def test_an_unknown_claim_is_answered_with_the_nearest_names():
     with pytest.raises(Fault, match="did you mean degradation"):
-        claims.load("degradatoin")
+        claims_claim.load("degradatoin")
 
 
 @pytest.mark.parametrize(
@@ -278,4 +279,4 @@ def test_an_unknown_claim_is_answered_with_the_nearest_names():
     [(110592.0, "110,592"), (0.03124, "0.03124"), (0.0, "0"), (1.0, "1"), (1e30, "1e+30"), (float("inf"), "never")],
 )
 def test_a_number_is_written_for_people(value, written):
-    assert verdict.number(value) == written
+    assert report.number(value) == written

@@ -6,9 +6,9 @@ import pytest
 import tensorflow as tf
 from conftest import write_digits
 
-from cnn_keras.fault import Fault
-from pipelines import classifier, stages
-from pipelines import recipe as recipes
+from cnn_keras.errors import Fault
+from pipelines.engine import classifier, stages
+from pipelines.engine import recipe as recipes
 
 DATA = {"classes": ["a", "b", "c"], "normalization": {"axis": None, "mean": 0.0, "variance": 255.0**2}}
 

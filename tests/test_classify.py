@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnn_keras.data.read import Item
-from cnn_keras.fault import Fault
-from pipelines import labelled
-from pipelines import recipe as recipes
+from cnn_keras.data.sources.classification import Item
+from cnn_keras.errors import Fault
+from pipelines.data import image_dataset
+from pipelines.engine import recipe as recipes
 from pipelines.tasks import classify
 
 FILES = {
@@ -81,11 +81,11 @@ def test_a_requirement_that_does_not_hold_exits_4_and_exports_nothing(exported, 
 
 @pytest.mark.parametrize("kind", ["standardise", "mean_image", "rescale"])
 def test_every_normalisation_fits_its_statistics_to_the_training_split(exported, kind):
-    shape = labelled.shape_of(recipes.load(str(exported.recipe)).data)
-    from cnn_keras.data import batch
+    shape = image_dataset.shape_of(recipes.load(str(exported.recipe)).data)
+    from cnn_keras.data import input_pipeline
 
-    images = batch.arrays(exported.run / "prepare", "train", shape).images.astype(np.float64)
-    found = labelled._fit_normalization(exported.run / "prepare", shape, kind, len(images))
+    images = input_pipeline.arrays(exported.run / "prepare", "train", shape).images.astype(np.float64)
+    found = image_dataset._fit_normalization(exported.run / "prepare", shape, kind, len(images))
     layer = keras.layers.Normalization(**found)
     out = np.asarray(layer(images.astype(np.uint8)), np.float64)
     if kind == "rescale":
@@ -101,7 +101,7 @@ def test_a_source_that_prescribes_its_test_split_keeps_it():
     data = classify.Data(source="digits", validation=0.2)
     rows = [(str(row), str(row % 2), "test" if row < 6 else "train") for row in range(46)]
     kept = [(Item(name, label, bytes, split), name) for name, label, split in rows]
-    splits = labelled.splits_of(kept, data, seed=0)
+    splits = image_dataset.splits_of(kept, data, seed=0)
     assert splits[:6] == ["test"] * 6
     assert sorted(set(splits[6:])) == ["train", "validation"]
     assert splits.count("validation") == 8
@@ -109,7 +109,7 @@ def test_a_source_that_prescribes_its_test_split_keeps_it():
 
 def test_a_list_that_is_not_utf_8_is_left_to_the_reader_to_refuse(tmp_path):
     (tmp_path / "list.csv").write_bytes("path,label\nä.png,Bär\n".encode("latin-1"))
-    assert labelled.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
+    assert image_dataset.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
 
 
 def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested_is_told():
@@ -121,19 +121,19 @@ def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested
     splits = ["train", "train", "train", "test", "test"]
     console = Console(file=io.StringIO(), width=200)
     with pytest.raises(Fault, match=r"got Dog in test alone; the training split holds cat, dog") as fault:
-        labelled.check_classes(kept, splits, console=console)
+        image_dataset.check_classes(kept, splits, console=console)
     assert fault.value.code == Fault.DATA
-    labelled.check_classes(kept[:4], splits[:4], console=console)
+    image_dataset.check_classes(kept[:4], splits[:4], console=console)
     assert "nothing to test of dog: not in the test split" in console.file.getvalue()
     with pytest.raises(Fault, match="something to train on, got test, validation alone"):
-        labelled.splits_of(labels(("cat", "test"), ("cat", "validation")), data, seed=0)
+        image_dataset.splits_of(labels(("cat", "test"), ("cat", "validation")), data, seed=0)
 
 
 def test_class_names_stand_in_natural_order_or_as_the_recipe_lists_them():
     labels = ["class10", "class2", "class1"]
-    assert labelled.class_names(labels, classify.Data(source="digits")) == ["class1", "class2", "class10"]
+    assert image_dataset.class_names(labels, classify.Data(source="digits")) == ["class1", "class2", "class10"]
     named = classify.Data(source="digits", classes=("class2", "class10", "class1", "absent"))
-    assert labelled.class_names(labels, named) == ["class2", "class10", "class1"]
+    assert image_dataset.class_names(labels, named) == ["class2", "class10", "class1"]
     with pytest.raises(Fault, match="at least two classes") as fault:
-        labelled.class_names(["one"], classify.Data(source="digits"))
+        image_dataset.class_names(["one"], classify.Data(source="digits"))
     assert fault.value.code == Fault.DATA

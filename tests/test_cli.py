@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import cnn
 
-from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines.cli import app
+from cnn_keras.errors import Fault
+from pipelines.cli.main import app
+from pipelines.engine import recipe as recipes
 
 ROOT = Path(__file__).parent.parent
 
@@ -42,7 +42,7 @@ def test_a_command_is_in_the_readme(command):
 
 
 def test_the_command_line_starts_without_the_heavy_libraries():
-    code = "import sys, pipelines.cli, pipelines.tasks.classify, pipelines.recipe; print(*sys.modules)"
+    code = "import sys, pipelines.cli.main, pipelines.tasks.classify, pipelines.engine.recipe; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"tensorflow", "keras", "mlflow", "sklearn", "matplotlib", "numpy"} & set(loaded)
 
@@ -70,7 +70,7 @@ def test_a_shown_recipe_is_a_recipe(tmp_path, capsys):
 
 def test_the_doctor_names_versions_and_says_why_there_is_no_gpu(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/none/mlflow.db")
-    monkeypatch.setattr("pipelines.doctor._store", lambda: ("sqlite", None))
+    monkeypatch.setattr("pipelines.cli.doctor._store", lambda: ("sqlite", None))
     assert cnn("doctor", "--json") == 0
     report = json.loads(capsys.readouterr().out)
     assert report["versions"]["tensorflow"]
@@ -78,10 +78,10 @@ def test_the_doctor_names_versions_and_says_why_there_is_no_gpu(tmp_path, monkey
 
 
 def test_a_full_disk_fails_the_examination(monkeypatch):
-    from pipelines import doctor
+    from pipelines.cli import doctor
 
-    monkeypatch.setattr("pipelines.doctor._store", lambda: ("sqlite", None))
-    monkeypatch.setattr("pipelines.doctor.DISK_GB", 1e9)
+    monkeypatch.setattr("pipelines.cli.doctor._store", lambda: ("sqlite", None))
+    monkeypatch.setattr("pipelines.cli.doctor.DISK_GB", 1e9)
     assert "disk" in doctor.examine()["failed"]
 
 
@@ -103,7 +103,7 @@ def test_an_interrupt_exits_130_and_says_how_to_go_on(exported, tmp_path, monkey
     def interrupted(*arguments, **keywords):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pipelines.stages.run_stages", interrupted)
+    monkeypatch.setattr("pipelines.engine.stages.run_stages", interrupted)
     assert cnn("train", exported.recipe, "--runs", tmp_path) == 130
     assert "To resume, run the same command" in capsys.readouterr().out
 

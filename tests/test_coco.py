@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from test_annotations import picture, put, read
 
-from cnn_keras.data import masks
-from cnn_keras.data.encoded import Unreadable
-from cnn_keras.fault import Fault
+from cnn_keras.data import run_length
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.errors import Fault
 
 CATEGORIES = [{"id": 1, "name": "bolt"}, {"id": 2, "name": "nut"}]
 SQUARE = [10, 4, 20, 4, 20, 14, 10, 14]
@@ -59,9 +59,9 @@ def test_a_mask_that_is_none_is_named_and_keeps_its_box(tmp_path, segmentation, 
     found = read("coco", written(tmp_path, ["a.png", "b.png"], document(["a.png", "b.png"], segmentation=segmentation)))
     first, second = (item.objects[0] for item in found.items)
     assert first.box == second.box == (10, 4, 20, 14)
-    assert isinstance(first.mask, masks.Malformed)
+    assert isinstance(first.mask, run_length.Malformed)
     with pytest.raises(Unreadable, match=reason) as caught:
-        masks.filled(first.mask, (20, 40))
+        run_length.filled(first.mask, (20, 40))
     assert caught.value.kind == "malformed mask"
 
 
@@ -71,17 +71,17 @@ def test_compressed_run_lengths_are_what_cocos_own_code_reads():
     for shape in ((1, 1), (7, 5), (60, 90)):
         mask = generator.random(shape) < 0.4
         text = coco.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
-        found = masks.checked({"size": list(shape), "counts": text})
-        assert found == masks.encode(mask) | {"counts": found["counts"]}
-        np.testing.assert_array_equal(masks.decode(found), mask)
+        found = run_length.checked({"size": list(shape), "counts": text})
+        assert found == run_length.encode(mask) | {"counts": found["counts"]}
+        np.testing.assert_array_equal(run_length.decode(found), mask)
 
 
 def test_a_polygon_far_outside_is_not_given_to_native_code():
     with pytest.raises(Unreadable, match="far outside"):
-        masks.filled(((0, 0, 1e9, 0, 1e9, 1e9),), (20, 40))
+        run_length.filled(((0, 0, 1e9, 0, 1e9, 1e9),), (20, 40))
     zigzag = tuple(edge for step in range(20_000) for edge in (step % 2 * 39, step % 20))
     with pytest.raises(Unreadable, match="outline"):
-        masks.filled((zigzag,), (20, 40))
+        run_length.filled((zigzag,), (20, 40))
 
 
 @pytest.mark.parametrize(

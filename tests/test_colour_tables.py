@@ -4,9 +4,9 @@ import json
 
 import pytest
 
-from cnn_keras.data import colour_tables
-from cnn_keras.data.colour_tables import COLOURED
-from cnn_keras.fault import Fault
+from cnn_keras.data.formats import color_tables
+from cnn_keras.data.formats.color_tables import COLOURED
+from cnn_keras.errors import Fault
 
 CAR, ROAD = COLOURED + 0x400080, COLOURED + 0x804080
 
@@ -33,7 +33,7 @@ CAR, ROAD = COLOURED + 0x400080, COLOURED + 0x804080
 )  # fmt: skip
 def test_a_legend_is_read(tmp_path, name, text, names, ignored):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert colour_tables.found(tmp_path) == (names, ignored)
+    assert color_tables.found(tmp_path) == (names, ignored)
 
 
 @pytest.mark.parametrize(
@@ -53,22 +53,22 @@ def test_a_legend_is_read(tmp_path, name, text, names, ignored):
 def test_a_legend_that_is_none_is_a_fault(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Fault, match=said) as fault:
-        colour_tables.found(tmp_path)
+        color_tables.found(tmp_path)
     assert fault.value.code == Fault.DATA
 
 
 def test_the_legend_of_roboflow_lies_in_the_folders_of_the_splits(tmp_path):
     (tmp_path / "valid").mkdir()
     (tmp_path / "valid" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, bolt\n")
-    assert colour_tables.found(tmp_path).names == {0: "background", 1: "bolt"}
-    assert colour_tables.found(tmp_path / "valid" / "nowhere") == ({}, ())
+    assert color_tables.found(tmp_path).names == {0: "background", 1: "bolt"}
+    assert color_tables.found(tmp_path / "valid" / "nowhere") == ({}, ())
 
 
 def test_colours_are_numbers_that_no_class_has():
-    assert colour_tables.number_of(7, 7, 7) == 7
-    assert colour_tables.parsed("#400080") == colour_tables.number_of(64, 0, 128) == CAR
-    assert (colour_tables.written(CAR), colour_tables.written(7)) == ("#400080", "7")
-    assert len(colour_tables.camvid().names) == 31
-    assert json.dumps(colour_tables.cityscapes(training=True).names[13]) == '"car"'
-    assert 26 in colour_tables.cityscapes(training=False).names
-    assert 0 in colour_tables.cityscapes(training=False).ignored
+    assert color_tables.number_of(7, 7, 7) == 7
+    assert color_tables.parsed("#400080") == color_tables.number_of(64, 0, 128) == CAR
+    assert (color_tables.written(CAR), color_tables.written(7)) == ("#400080", "7")
+    assert len(color_tables.camvid().names) == 31
+    assert json.dumps(color_tables.cityscapes(training=True).names[13]) == '"car"'
+    assert 26 in color_tables.cityscapes(training=False).names
+    assert 0 in color_tables.cityscapes(training=False).ignored

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import annotations, composites, masks
-from cnn_keras.fault import Fault
+from cnn_keras.data import run_length
+from cnn_keras.data.sources import composites, detection
+from cnn_keras.errors import Fault
 
 
 def pixels(item):
@@ -18,7 +19,7 @@ def pixels(item):
 
 @pytest.fixture(scope="module")
 def scenes():
-    return annotations.annotated("composites", count=40, side=96)
+    return detection.annotated("composites", count=40, side=96)
 
 
 def test_every_split_has_its_share_of_scenes_of_ten_classes(scenes):
@@ -34,7 +35,7 @@ def test_every_split_has_its_share_of_scenes_of_ten_classes(scenes):
 
 def test_boxes_are_those_of_the_masks_and_masks_do_not_overlap(scenes):
     for item in scenes.items:
-        decoded = [masks.decode(one.mask) for one in item.objects]
+        decoded = [run_length.decode(one.mask) for one in item.objects]
         assert sum(mask.astype(int) for mask in decoded).max() == 1
         for one, mask in zip(item.objects, decoded, strict=True):
             rows, columns = np.nonzero(mask)
@@ -47,7 +48,7 @@ def test_what_is_seen_through_the_mask_is_handwriting_that_stands_out(scenes):
         image = pixels(item).astype(float)
         assert image.shape == (96, 96, 3)
         for one in item.objects:
-            mask = masks.decode(one.mask)
+            mask = run_length.decode(one.mask)
             left, top, right, bottom = (int(edge) for edge in one.box)
             inside = image[top:bottom, left:right]
             around = inside[~mask[top:bottom, left:right]]
@@ -91,7 +92,7 @@ def test_a_folder_of_cutouts_is_pasted_as_it_is(tmp_path):
     for item in found.items:
         image = pixels(item)
         for one in item.objects:
-            colour = np.median(image[masks.decode(one.mask)], axis=0)
+            colour = np.median(image[run_length.decode(one.mask)], axis=0)
             assert (colour.argmax(), one.name) in ((0, "red"), (2, "blue"))
 
 
@@ -123,14 +124,14 @@ def test_settings_that_make_no_scene_are_faults(arguments, message):
 
 @pytest.mark.skipif(not importlib.util.find_spec("deepforest"), reason="`make samples` installs deepforest")
 def test_the_trees_are_all_there_one_photograph_is_held_out_and_one_part_validates():
-    found = annotations.annotated("deepforest")
+    found = detection.annotated("deepforest")
     assert found.classes == ("tree",)
     assert [(item.split, len(item.objects)) for item in found.items] == [
         ("train", 61), ("train", 37), ("train", 447), ("validation", 127), ("test", 279),
     ]  # fmt: skip
     assert sum(len(item.objects) for item in found.items) == 951
     for item in found.items:
-        assert annotations.extent is not None
+        assert detection.extent is not None
         height, width = item.size
         assert all(
             0 <= one.box[0] < one.box[2] <= width and 0 <= one.box[1] < one.box[3] <= height for one in item.objects

@@ -8,9 +8,9 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras import convolution as reference
-from cnn_keras.anatomy import output_size
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.learn import convolution as reference
+from cnn_keras.learn.model_profile import output_size
 
 random = np.random.default_rng
 pairs = st.tuples(st.integers(1, 3), st.integers(1, 3))

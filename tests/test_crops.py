@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_keras import crops
+from cnn_keras.ops import test_time_augmentation
 
 SIZE = (14, 21)  # a frame of 16×24: two rows and three columns to spare
 
@@ -15,32 +15,33 @@ def coordinates(height, width):
 
 
 def test_ten_crops_are_the_corners_and_the_centre_each_beside_its_mirror():
-    frame = coordinates(*crops.frame_size(SIZE, "ten"))
-    found = crops.views(frame, SIZE).numpy()
+    frame = coordinates(*test_time_augmentation.frame_size(SIZE, "ten"))
+    found = test_time_augmentation.views(frame, SIZE).numpy()
     assert found.shape == (10, *SIZE, 2)
     for number, (top, left) in enumerate([(0, 0), (0, 3), (2, 0), (2, 3), (1, 1)]):
         window = frame[0, top : top + 14, left : left + 21]
         np.testing.assert_array_equal(found[2 * number], window)
         np.testing.assert_array_equal(found[2 * number + 1], window[:, ::-1])
-    np.testing.assert_array_equal(found[crops.centre()], frame[0, 1:15, 1:22])
+    np.testing.assert_array_equal(found[test_time_augmentation.centre()], frame[0, 1:15, 1:22])
     np.testing.assert_array_equal(
-        crops.views(frame, SIZE, mirror=False)[crops.centre(mirror=False)], frame[0, 1:15, 1:22]
+        test_time_augmentation.views(frame, SIZE, mirror=False)[test_time_augmentation.centre(mirror=False)],
+        frame[0, 1:15, 1:22],
     )
 
 
 def test_without_mirrors_there_are_five_and_the_views_of_an_image_stay_together():
     frames = np.concatenate([coordinates(16, 24), 100 + coordinates(16, 24)])
-    found = crops.views(frames, SIZE, mirror=False).numpy()
+    found = test_time_augmentation.views(frames, SIZE, mirror=False).numpy()
     assert found.shape == (10, *SIZE, 2)
     np.testing.assert_array_equal(found[5:], found[:5] + 100)
 
 
 def test_at_five_scales_there_are_fifty_views_the_larger_the_scale_the_less_each_sees():
-    assert crops.frame_size((224, 224), "ten") == (256, 256)
-    assert crops.frame_size((224, 224), "multiscale") == (384, 384)
-    frame = coordinates(*crops.frame_size(SIZE, "multiscale"))
-    found = crops.views(frame, SIZE, kind="multiscale").numpy().astype(int)
-    assert len(found) == crops.count("multiscale") == 50
+    assert test_time_augmentation.frame_size((224, 224), "ten") == (256, 256)
+    assert test_time_augmentation.frame_size((224, 224), "multiscale") == (384, 384)
+    frame = coordinates(*test_time_augmentation.frame_size(SIZE, "multiscale"))
+    found = test_time_augmentation.views(frame, SIZE, kind="multiscale").numpy().astype(int)
+    assert len(found) == test_time_augmentation.count("multiscale") == 50
     np.testing.assert_array_equal(found[40], frame[0, :14, :21])  # the left top at the largest scale, as it is
     columns = [np.ptp(found[10 * scale + 8, :, :, 1]) for scale in range(5)]  # that the centre sees, of 36
     assert columns == sorted(columns, reverse=True)
@@ -48,8 +49,8 @@ def test_at_five_scales_there_are_fifty_views_the_larger_the_scale_the_less_each
 
 
 def test_an_image_of_one_colour_stays_so_at_every_scale():
-    frame = np.full((2, *crops.frame_size((28, 28), "multiscale"), 3), 77, "uint8")
-    assert np.unique(crops.views(frame, (28, 28), kind="multiscale")).tolist() == [77]
+    frame = np.full((2, *test_time_augmentation.frame_size((28, 28), "multiscale"), 3), 77, "uint8")
+    assert np.unique(test_time_augmentation.views(frame, (28, 28), kind="multiscale")).tolist() == [77]
 
 
 @pytest.mark.parametrize("mirror", [False, True])
@@ -63,8 +64,10 @@ def test_the_probabilities_of_an_image_are_the_mean_over_its_views(mirror):
         return tf.stack([left / 50, low / 90], axis=1)
 
     frames = np.random.default_rng(0).integers(0, 256, (3, 16, 24, 1), dtype="uint8")
-    found = crops.probabilities(model, frames, SIZE, mirror=mirror).numpy()
+    found = test_time_augmentation.probabilities(model, frames, SIZE, mirror=mirror).numpy()
     for frame, said in zip(frames, found, strict=True):
-        logits = model(tf.constant(crops.views(frame[None], SIZE, mirror=mirror)), training=False).numpy()
+        logits = model(
+            tf.constant(test_time_augmentation.views(frame[None], SIZE, mirror=mirror)), training=False
+        ).numpy()
         each = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(said, each.mean(axis=0), rtol=1e-5)

@@ -5,10 +5,11 @@ import numpy as np
 import pytest
 from conftest import cnn
 
-from cnn_keras import boxes as box
-from cnn_keras import darknet_files, models, pretrained
-from cnn_keras.fault import Fault
+from cnn_keras import models
+from cnn_keras.errors import Fault
 from cnn_keras.models import yolo
+from cnn_keras.ops import boxes as box
+from cnn_keras.weights import darknet, pretrained
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -47,7 +48,7 @@ def written(tmp_path):
 
     def write(name, arguments):
         network = random(models.build(name, input_shape=(64, 96, 3), **arguments))
-        darknet_files.save(network, tmp_path / "net.cfg", tmp_path / "net.weights")
+        darknet.save(network, tmp_path / "net.cfg", tmp_path / "net.weights")
         return network, tmp_path / "net.cfg", tmp_path / "net.weights"
 
     return write
@@ -72,7 +73,7 @@ def test_opencv_reads_what_we_write_and_sees_the_same(name, arguments, written):
     np.testing.assert_allclose(answers[:, 5:], kept(theirs, scores[0], name), atol=1e-4)
     assert np.ptp(scores) > 0.1  # the network is not one that says the same everywhere
     threshold = float(np.median(scores))
-    darknet_files.save(network, cfg, weights, threshold=threshold)
+    darknet.save(network, cfg, weights, threshold=threshold)
     wanted = kept(theirs, np.where(scores[0] > threshold, scores[0], 0), name)
     sure = np.abs(scores[0] - threshold) > 1e-4
     np.testing.assert_allclose(opencv(cfg, weights)[:, 5:][sure], wanted[sure], atol=1e-4)
@@ -103,7 +104,7 @@ def kept(boxes, scores, name):
 @pytest.mark.parametrize(("name", "arguments"), NETWORKS)
 def test_a_network_comes_back_as_it_was(name, arguments, written):
     network, cfg, weights = written(name, arguments)
-    found, given, again = darknet_files.load(cfg, weights)
+    found, given, again = darknet.load(cfg, weights)
     assert found == name
     assert {key: given[key] for key in arguments} == arguments
     for ours, theirs in zip(network.weights, again.weights, strict=True):
@@ -117,7 +118,7 @@ def test_a_network_comes_back_as_it_was(name, arguments, written):
 def small(tmp_path_factory):
     folder = tmp_path_factory.mktemp("small")
     network = random(models.build("yolo.yolo_small", input_shape=(64, 64, 3), classes=3, filters=2))
-    darknet_files.save(network, folder / "net.cfg", folder / "net.weights")
+    darknet.save(network, folder / "net.cfg", folder / "net.weights")
     return network, folder / "net.cfg", folder / "net.weights"
 
 
@@ -136,7 +137,7 @@ def test_old_files_count_images_in_32_bits(small, tmp_path):
     network, _, weights = small
     (tmp_path / "old.weights").write_bytes(np.array([0, 1, 0, 7], "<i4").tobytes() + weights.read_bytes()[20:])
     again = models.build("yolo.yolo_small", input_shape=(64, 64, 3), classes=3, filters=2)
-    assert darknet_files.read(again, tmp_path / "old.weights") == ()
+    assert darknet.read(again, tmp_path / "old.weights") == ()
     np.testing.assert_array_equal(
         again(np.ones((1, 64, 64, 3)))["stride8"], network(np.ones((1, 64, 64, 3)))["stride8"]
     )
@@ -145,7 +146,7 @@ def test_old_files_count_images_in_32_bits(small, tmp_path):
 def test_other_classes_and_first_layers_leave_the_rest_fresh(small, tmp_path):
     network, _, weights = small
     arguments = {"input_shape": (64, 64, 3), "classes": 5, "filters": 2}
-    again = models.build("yolo.yolo_small", weights=weights, **arguments)  # by `cnn_keras.pretrained`
+    again = models.build("yolo.yolo_small", weights=weights, **arguments)  # by `cnn_keras.weights.pretrained`
     heads = [layer.name for layer in again.layers if isinstance(layer, keras.layers.Conv2D) and layer.use_bias]
     last = max(int(layer.name[4:]) for layer in again.layers if isinstance(layer, keras.layers.Conv2D))
     assert set(pretrained.load(again, "yolo.yolo_small", weights)) == set(heads)
@@ -166,7 +167,7 @@ def test_files_of_another_length_are_refused_and_nothing_is_copied(small, tmp_pa
     (tmp_path / "wrong.weights").write_bytes(data[: len(data) - (cut or 0)] + added)
     before = network.get_weights()
     with pytest.raises(Fault, match="another network's, or was cut off"):
-        darknet_files.read(network, tmp_path / "wrong.weights")
+        darknet.read(network, tmp_path / "wrong.weights")
     for ours, kept in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, kept)
 
@@ -198,11 +199,11 @@ def test_files_of_another_length_are_refused_and_nothing_is_copied(small, tmp_pa
 )
 def test_a_description_of_another_network_is_refused(change, message, tmp_path):
     network = models.build("yolo.yolov3_tiny", input_shape=(64, 64, 3), classes=3)
-    text = darknet_files.as_cfg(network)
+    text = darknet.as_cfg(network)
     assert change[0] in text
     (tmp_path / "net.cfg").write_text(text.replace(*change))
     with pytest.raises(Fault, match=message):
-        darknet_files.load(tmp_path / "net.cfg", tmp_path / "none.weights")
+        darknet.load(tmp_path / "net.cfg", tmp_path / "none.weights")
 
 
 def test_keys_that_only_train_or_say_what_is_so_anyhow_change_nothing(small, tmp_path):
@@ -211,18 +212,18 @@ def test_keys_that_only_train_or_say_what_is_so_anyhow_change_nothing(small, tmp
     text = text.replace("pad=1\n", "pad=1\ngroups=1\ndilation=1\nxnor=0\nlearning_rate=0.1\nstopbackward=1\n")
     text = text.replace("[yolo]\n", "[yolo]\niou_loss=ciou\nnms_kind=greedynms\nnew_coords=0\nmax_delta=5\n")
     (tmp_path / "net.cfg").write_text(text)
-    again = darknet_files.load(tmp_path / "net.cfg", weights)[2]
+    again = darknet.load(tmp_path / "net.cfg", weights)[2]
     for ours, theirs in zip(network.weights, again.weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 
 
 def test_files_that_are_not_there_and_networks_without_words_are_refused(tmp_path):
     with pytest.raises(Fault, match=r"none\.cfg must be a file of Darknet's, got No such file"):
-        darknet_files.load(tmp_path / "none.cfg", tmp_path / "none.weights")
+        darknet.load(tmp_path / "none.cfg", tmp_path / "none.weights")
     with pytest.raises(Fault, match="must be one of Darknet's, got lenet5_modern with a"):
-        darknet_files.as_cfg(models.build("lenet.lenet5_modern"))
+        darknet.as_cfg(models.build("lenet.lenet5_modern"))
     with pytest.raises(Fault, match="objective must be squared"):
-        darknet_files.as_cfg(models.build("yolo.yolov2_tiny", input_shape=(64, 64, 3), objective="ciou"))
+        darknet.as_cfg(models.build("yolo.yolov2_tiny", input_shape=(64, 64, 3), objective="ciou"))
 
 
 @pytest.mark.slow

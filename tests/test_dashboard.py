@@ -13,11 +13,11 @@ from pathlib import Path
 import pytest
 from tracked import artifacts_of, run_of, tell_a_model, tell_a_pipeline, tracker
 
-from cnn_keras.fault import Fault
-from pipelines import tracking
-from pipelines.dashboard import dashboard
-from pipelines.store import artifacts
-from pipelines.tracking import promote
+from cnn_keras.errors import Fault
+from pipelines.tracking import tracker as tracking_tracker
+from pipelines.tracking.dashboard import dashboard
+from pipelines.tracking.store import artifacts
+from pipelines.tracking.tracker import promote
 
 pytest_plugins = ["live_store"]
 
@@ -25,7 +25,9 @@ pytest_plugins = ["live_store"]
 @pytest.fixture(scope="module")
 def server(database, tmp_path_factory):
     """The dashboard on that store, in a process of its own; yields the process and its address."""
-    code = "from pipelines.dashboard import dashboard; dashboard(port=0, say=lambda text: print(text, flush=True))"
+    code = (
+        "from pipelines.tracking import dashboard as d; d.dashboard(port=0, say=lambda text: print(text, flush=True))"
+    )
     environment = os.environ | {"MLFLOW_TRACKING_URI": database, "PYTHONPATH": str(Path(__file__).parent.parent)}
     process = subprocess.Popen(
         [sys.executable, "-c", code],
@@ -54,7 +56,7 @@ def test_a_server_takes_runs_models_and_pictures_into_its_own_store(server, tmp_
         tell_a_pipeline(told, tmp_path)
     tell_a_model(tmp_path, "served", 0.99, experiment="served")
     assert promote("served")["champion"] == 1
-    with tracking.reachable(address) as client:
+    with tracking_tracker.reachable(address) as client:
         run = run_of(client, tmp_path)
         assert run.data.params["train.epochs"] == "2"
         assert run.info.artifact_uri.startswith("mlflow-artifacts:")

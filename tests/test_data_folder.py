@@ -9,8 +9,8 @@ from PIL import Image
 from rich.console import Console
 from sklearn.datasets import load_digits
 
-from cnn_keras.data import read
-from pipelines import intake
+from cnn_keras.data.sources import classification
+from pipelines.data import validation
 
 GOOD = 60
 
@@ -52,10 +52,10 @@ def folder(tmp_path_factory):
 
 def test_every_bad_or_odd_file_is_named_by_kind_and_path(folder, tmp_path):
     console = Console(file=io.StringIO(), width=200)
-    items = read.items("folder", path=folder)
-    examined = intake.examine(items, console=console)
-    problems = [problem for each in examined for problem in each.problems] + intake.duplicates(items, examined)
-    intake.report(problems, len(items), path=tmp_path / "problems.csv", max_bad=0.1, console=console)
+    items = classification.items("folder", path=folder)
+    examined = validation.examine(items, console=console)
+    problems = [problem for each in examined for problem in each.problems] + validation.duplicates(items, examined)
+    validation.report(problems, len(items), path=tmp_path / "problems.csv", max_bad=0.1, console=console)
     expected = {(kind, name) for kind, files in odd_files(b"").items() for name in files}
     with (tmp_path / "problems.csv").open(newline="") as file:
         assert {(row["kind"], row["id"]) for row in csv.DictReader(file)} == expected

@@ -12,12 +12,15 @@ from conftest import WHOLE, cnn
 from PIL import Image
 from stored_weights import model_bytes, stored_bytes
 
-from cnn_keras import models, pretrained
-from cnn_keras.fault import Fault
-from pipelines import detector, transfer, videos
-from pipelines import recipe as recipes
-from pipelines.serving.app import application
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.weights import pretrained
+from pipelines.data import video_io
+from pipelines.engine import recipe as recipes
+from pipelines.engine import transfer
+from pipelines.serving.server import application
 from pipelines.tasks import detect
+from pipelines.tasks.detect import model
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -138,10 +141,10 @@ def test_a_video_is_answered_frame_by_frame_as_its_frames_are(folder, tmp_path, 
     names = [f"{number}.png" for number in range(2, 32, 3)]  # 64 pixels a side
     frames = [np.asarray(Image.open(folder / name)) for name in names]
     video, broken = tmp_path / "squares.mp4", tmp_path / "broken.mp4"
-    assert videos.write(video, frames, rate=10.0) == len(names)
+    assert video_io.write(video, frames, rate=10.0) == len(names)
     broken.write_bytes(video.read_bytes()[:200])
     table, drawn = tmp_path / "found.csv", tmp_path / "drawn"
-    assert videos.facts(video) == (10.0, len(names))
+    assert video_io.facts(video) == (10.0, len(names))
     arguments = ("--csv", table, "--pictures", drawn, "--json", "--runs", folder / "runs")
     assert cnn("predict", "detect/squares", tmp_path, *arguments) == 0
     told = capsys.readouterr()
@@ -154,7 +157,7 @@ def test_a_video_is_answered_frame_by_frame_as_its_frames_are(folder, tmp_path, 
         rows = [row for row in csv.DictReader(file) if row["path"].endswith("squares.mp4")]
     assert {int(row["frame"]) for row in rows} == set(range(10))
     (shown,) = drawn.iterdir()
-    pictures = list(videos.frames(shown))
+    pictures = list(video_io.frames(shown))
     assert (shown.name, len(pictures)) == ("0001-squares.mp4", 10)
     assert all(picture.shape[0] % 2 == picture.shape[1] % 2 == 0 for picture in pictures)
 
@@ -274,7 +277,7 @@ def test_regions_are_drawn_for_each_batch_and_padding_only_where_there_are_no_ot
     real = np.random.default_rng(0).uniform(size=(3, 30, 4)).astype("float32")
     real[1, 5:] = 0
     batch = {"image": np.zeros((3, 1)), "proposals": real}
-    first, again, other = (detector.fewer(place, batch, regions=9, seed=4)["proposals"].numpy() for place in (0, 0, 1))
+    first, again, other = (model.fewer(place, batch, regions=9, seed=4)["proposals"].numpy() for place in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
     assert (first[0] != 0).all()

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_keras.data import tiles
-from cnn_keras.data.batch import Shape
-from cnn_keras.data.framing import frame
-from pipelines.detection_reader import Reader, Suppress, TiledReader
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.data.sources import tiles
+from cnn_keras.ops.resize import frame
+from pipelines.tasks.detect.decode import Reader, Suppress, TiledReader
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], np.uint8)
 THINGS = ((3, 2, 23, 20), (40, 30, 62, 55), (88, 40, 100, 64), (70, 90, 94, 112), (120, 96, 130, 120))

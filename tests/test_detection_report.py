@@ -8,9 +8,11 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from pipelines import charts, detection_errors, detection_report, pictures
-from pipelines.detection_errors import KINDS, Detected, Objects
-from pipelines.detection_report import say
+from pipelines.plots import charts, image_grid
+from pipelines.tasks.detect import error_types
+from pipelines.tasks.detect import report as detect_report
+from pipelines.tasks.detect.error_types import KINDS, Detected, Objects
+from pipelines.tasks.detect.report import say
 
 FILES = {
     "report.json",
@@ -56,7 +58,7 @@ def report_of(folder, truth, detections, drawn=None, **settings):
         return [drawn[row] if drawn else np.zeros((80, 100, 3), np.uint8) for row in rows]
 
     settings = {"threshold": 0.5, "pictured": pictured} | settings
-    return detection_report.detection_report(folder, truth, detections=detections, **settings)
+    return detect_report.detection_report(folder, truth, detections=detections, **settings)
 
 
 def truth_of(objects, categories=2):
@@ -89,7 +91,7 @@ def objects_of(*rows):
 def undrawn(monkeypatch):
     """Leave the pictures out where only numbers are asked for."""
     for name in ("_draw_figures", "_draw_images"):
-        monkeypatch.setattr(detection_report, name, lambda *_, **__: None)
+        monkeypatch.setattr(detect_report, name, lambda *_, **__: None)
 
 
 def test_the_figures_are_those_of_pycocotools_on_the_written_files(tmp_path, capsys):
@@ -111,8 +113,8 @@ def test_the_figures_are_those_of_pycocotools_on_the_written_files(tmp_path, cap
     evaluation.summarize()
     sizes = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar")
     np.testing.assert_allclose([-1 if report[name] is None else report[name] for name in sizes], evaluation.stats[:9])
-    scenes = list(map(detection_errors.scene, detection_report._objects(truth), detections))
-    assert detection_errors.table(scenes, 3).ap50() == pytest.approx(report["ap50"])
+    scenes = list(map(error_types.scene, detect_report._objects(truth), detections))
+    assert error_types.table(scenes, 3).ap50() == pytest.approx(report["ap50"])
     assert np.mean([row["ap50"] for row in report["classes"]]) == pytest.approx(report["ap50"])
     assert 0.1 < report["ap50_interval"][0] < report["ap50"] < report["ap50_interval"][1] < 0.9
     assert [row["name"] for row in report["classes"]] == NAMES
@@ -184,12 +186,12 @@ def test_difficult_objects_and_crowds_need_not_be_found(tmp_path, undrawn):
 )
 def test_each_kind_of_error_is_told_from_the_others(kind, extra, gain):
     truth = objects_of((BOX, 0), (AWAY, 1), (ELSEWHERE, 0))
-    scenes = [detection_errors.scene(truth, detected((BOX, 0.5, 0), (AWAY, 0.5, 1), *extra))]
-    counts = detection_errors.counts(scenes)
+    scenes = [error_types.scene(truth, detected((BOX, 0.5, 0), (AWAY, 0.5, 1), *extra))]
+    counts = error_types.counts(scenes)
     noticed = kind in ("classification", "localisation")  # such an object is not missed as well
     assert counts == dict.fromkeys(KINDS, 0) | {kind: 1, "missed": 0 if noticed else 1}
-    gains = detection_errors.gains(scenes, 2)
-    before = detection_errors.table(scenes, 2).ap50()
+    gains = error_types.gains(scenes, 2)
+    before = error_types.table(scenes, 2).ap50()
     if gain is not None:
         assert gains[kind] == pytest.approx(gain - before)  # the only thing wrong, once put right
     elif kind == "duplicate":
@@ -200,16 +202,16 @@ def test_each_kind_of_error_is_told_from_the_others(kind, extra, gain):
 
 def test_what_an_error_costs_is_worked_by_hand():
     # A mistake ahead of the only object: precision 1/2 throughout. Without it 1.
-    scenes = [detection_errors.scene(objects_of((BOX, 0)), detected((BOX, 0.5, 0), (ELSEWHERE, 0.9, 0)))]
-    assert detection_errors.gains(scenes, 1)["background"] == pytest.approx(1 / 2)
+    scenes = [error_types.scene(objects_of((BOX, 0)), detected((BOX, 0.5, 0), (ELSEWHERE, 0.9, 0)))]
+    assert error_types.gains(scenes, 1)["background"] == pytest.approx(1 / 2)
     # One of two objects missed: precision 1 at the 51 recalls of 0 to 0.5. Not looked for, 1 throughout.
-    scenes = [detection_errors.scene(objects_of((BOX, 0), (ELSEWHERE, 0)), detected((BOX, 0.5, 0)))]
-    assert detection_errors.gains(scenes, 1)["missed"] == pytest.approx(1 - 51 / 101)
+    scenes = [error_types.scene(objects_of((BOX, 0), (ELSEWHERE, 0)), detected((BOX, 0.5, 0)))]
+    assert error_types.gains(scenes, 1)["missed"] == pytest.approx(1 - 51 / 101)
     # Two of the wrong class on one object: one is put right, the other dropped.
     double = detected((BOX, 0.5, 1), (BOX, 0.4, 1))
-    scenes = [detection_errors.scene(objects_of((BOX, 0)), double)]
-    assert detection_errors.gains(scenes, 2)["classification"] == pytest.approx(1)
-    assert detection_errors.counts(scenes)["missed"] == 0
+    scenes = [error_types.scene(objects_of((BOX, 0)), double)]
+    assert error_types.gains(scenes, 2)["classification"] == pytest.approx(1)
+    assert error_types.counts(scenes)["missed"] == 0
 
 
 def test_confusions_are_counted_from_the_threshold_on():
@@ -217,17 +219,17 @@ def test_confusions_are_counted_from_the_threshold_on():
     found = detected((BOX, 0.9, 0), (ELSEWHERE, 0.8, 0), (ELSEWHERE, 0.7, 0), (MOVED, 0.6, 1), (ELSEWHERE, 0.3, 1))
     # Both objects answered as 0; the second such answer and the misplaced one are about nothing.
     expected = [[1, 0, 0], [1, 0, 0], [1, 1, 0]]
-    assert detection_errors.confusion([detection_errors.scene(truth, found, threshold=0.5)], 2).tolist() == expected
+    assert error_types.confusion([error_types.scene(truth, found, threshold=0.5)], 2).tolist() == expected
     found_at_last = [[1, 0, 0], [0, 1, 0], [2, 1, 0]]
-    assert detection_errors.confusion([detection_errors.scene(truth, found)], 2).tolist() == found_at_last
-    empty = detection_errors.confusion([detection_errors.scene(truth, found, threshold=1)], 2)
+    assert error_types.confusion([error_types.scene(truth, found)], 2).tolist() == found_at_last
+    empty = error_types.confusion([error_types.scene(truth, found, threshold=1)], 2)
     assert empty.tolist() == [[0, 0, 1], [0, 0, 1], [0, 0, 0]]
 
 
 def test_rows_of_a_confusion_matrix_are_the_objects_and_columns_the_detections():
     truth, detections, _ = world(30, seed=3)
-    scenes = list(map(detection_errors.scene, detection_report._objects(truth), detections))
-    counts = detection_errors.confusion(scenes, 3)
+    scenes = list(map(error_types.scene, detect_report._objects(truth), detections))
+    counts = error_types.confusion(scenes, 3)
     wanted = sum(np.bincount(one.truth.classes[~one.truth.difficult], minlength=3) for one in scenes)
     counted = sum(np.bincount(one.found.classes[one.outcomes >= 0], minlength=3) for one in scenes)
     assert counts[:3].sum(axis=1).tolist() == wanted.tolist()
@@ -239,7 +241,7 @@ def test_every_figure_states_its_thresholds(tmp_path, monkeypatch):
     headings = []
     for module, names in {
         charts: ("precision_recall", "confusion_matrix", "panels"),
-        pictures: ("detections",),
+        image_grid: ("detections",),
     }.items():
         for name in names:
             monkeypatch.setattr(module, name, lambda *given, heading, **_: headings.append((heading, given)))
@@ -296,8 +298,8 @@ def test_squares_of_a_picture_hold_each_object_and_each_detection_once():
     said = detected(
         ((2, 2, 12, 12), 0.9, 0), ((45, 4, 55.5, 14), 0.8, 1), ((80, 2, 90, 9), 0.7, 0), ((2, 60, 9, 70), 0.6, 1)
     )
-    whole = detection_errors.scene(truth, said)
-    parts = detection_errors.squares(7, whole, (80, 100), side=45)
+    whole = error_types.scene(truth, said)
+    parts = error_types.squares(7, whole, (80, 100), side=45)
     assert [part.window for part in parts] == [(0, 0, 50, 40), (50, 0, 100, 40), (0, 40, 50, 80), (50, 40, 100, 80)]
     assert {part.image for part in parts} == {7}
     assert [(len(part.scene.truth.classes), len(part.scene.found.scores)) for part in parts] == [
@@ -309,7 +311,7 @@ def test_squares_of_a_picture_hold_each_object_and_each_detection_once():
     assert parts[0].scene.about.tolist() == [0, 1]
     assert [part.scene.right for part in parts] == [2, 0, 0, 0]
     assert [part.scene.missed.tolist() for part in parts] == [[False, False], [], [], [True]]
-    together, alone = (detection_errors.table(scenes, 2) for scenes in ([part.scene for part in parts], [whole]))
+    together, alone = (error_types.table(scenes, 2) for scenes in ([part.scene for part in parts], [whole]))
     assert together.ap50() == alone.ap50()
     np.testing.assert_array_equal(together.positives.sum(axis=0), alone.positives[0])
 
@@ -318,8 +320,8 @@ def test_one_large_picture_has_an_interval_by_its_squares(tmp_path):
     objects = [((x, y, x + 8, y + 8), 0) for x in (5, 35, 65, 85) for y in (5, 45, 65)]
     found = detected(*[(box, 0.5 + 0.03 * row, 0) for row, (box, _) in enumerate(objects[::2])])
     settings = {"detections": [found], "threshold": 0.3, "pictured": lambda rows: [np.zeros((80, 100, 3), np.uint8)]}
-    assert detection_report.detection_report(tmp_path, truth_of(objects, 1), **settings)["ap50_interval"] is None
-    report = detection_report.detection_report(tmp_path, truth_of(objects, 1), **settings, square=30)
+    assert detect_report.detection_report(tmp_path, truth_of(objects, 1), **settings)["ap50_interval"] is None
+    report = detect_report.detection_report(tmp_path, truth_of(objects, 1), **settings, square=30)
     low, high = report["ap50_interval"]
     assert low < report["ap50"] < high
     assert (tmp_path / "worst.png").is_file()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from pipelines.drawing import Truth, boxed, colour
+from pipelines.plots.annotate import Truth, boxed, colour
 
 GREY = np.tile(np.arange(8, dtype=np.uint8) * 36, (8, 1))
 RED = np.full((30, 60, 3), (255, 0, 0), np.uint8)

@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import drives, split
-from cnn_keras.data.encoded import Unreadable
-from cnn_keras.fault import Fault
+from cnn_keras.data import split
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources import driving
+from cnn_keras.errors import Fault
 
 
 def write_tub(
@@ -43,7 +44,7 @@ def refusal(frame):
 
 def test_a_tub_is_read_in_the_order_of_its_catalogs(tmp_path):
     angles = [0.1, -0.2, 0.3, -1.0, 1.0]
-    found = drives.frames("tub", path=write_tub(tmp_path / "tub", angles))
+    found = driving.frames("tub", path=write_tub(tmp_path / "tub", angles))
     assert [frame.angle for frame in found] == angles
     assert found[3].id == "3_cam_image_array_.jpg"
     assert found[3].read() == (tmp_path / "tub" / "images" / "3_cam_image_array_.jpg").read_bytes()
@@ -55,7 +56,7 @@ def test_what_a_tub_marks_as_no_example_says_why(tmp_path):
     folder = write_tub(
         tmp_path / "tub", [0.0, 0.1, float("nan"), 0.3], deleted=[1], modes={3: "local_pilot"}, extra=broken
     )
-    found = drives.frames("tub", path=folder)
+    found = driving.frames("tub", path=folder)
     kinds = ["deleted frame", "broken annotation", "not driven by hand", "broken annotation", "broken annotation"]
     assert [refusal(frame) for frame in found[1:]] == kinds
     assert found[0].read()
@@ -65,7 +66,7 @@ def test_a_catalog_or_a_picture_that_is_missing_is_a_frame_that_cannot_be_read(t
     folder = write_tub(tmp_path / "tub", [0.0, 0.1, 0.2, 0.3])
     (folder / "catalog_1.catalog").unlink()
     (folder / "images" / "0_cam_image_array_.jpg").unlink()
-    found = drives.frames("tub", path=folder)
+    found = driving.frames("tub", path=folder)
     assert len(found) == 3
     assert refusal(found[2]) == "unreadable"
     with pytest.raises(FileNotFoundError):
@@ -75,22 +76,22 @@ def test_a_catalog_or_a_picture_that_is_missing_is_a_frame_that_cannot_be_read(t
 def test_a_folder_of_tubs_holds_a_drive_each(tmp_path):
     write_tub(tmp_path / "monday", [0.1, 0.2])
     write_tub(tmp_path / "tuesday", [0.3, 0.4])
-    found = drives.frames("tub", path=tmp_path)
+    found = driving.frames("tub", path=tmp_path)
     assert [frame.drive for frame in found] == ["monday/", "monday/", "tuesday/", "tuesday/"]
     assert len({frame.id for frame in found}) == 4
 
 
 def test_what_is_no_tub_is_refused(tmp_path):
     with pytest.raises(Fault, match=r"tub's manifest\.json"):
-        drives.frames("tub", path=tmp_path)
+        driving.frames("tub", path=tmp_path)
     (tmp_path / "meta.json").write_text("{}")
     with pytest.raises(Fault, match="version 1"):
-        drives.frames("tub", path=tmp_path)
+        driving.frames("tub", path=tmp_path)
     (tmp_path / "manifest.json").write_text("{}\n")
     with pytest.raises(Fault, match="five lines of JSON"):
-        drives.frames("tub", path=tmp_path)
+        driving.frames("tub", path=tmp_path)
     with pytest.raises(Fault, match="must record cam/image_array"):
-        drives.frames("tub", path=write_tub(tmp_path / "imu", [0.0], inputs=("imu/acl_x", "user/angle")))
+        driving.frames("tub", path=write_tub(tmp_path / "imu", [0.0], inputs=("imu/acl_x", "user/angle")))
 
 
 def write_table(path, rows, columns=("path", "angle", "time", "drive")):
@@ -109,7 +110,7 @@ def test_a_table_is_ordered_by_time_within_its_drives_and_scaled_to_full_lock(tm
         {"path": "a.png", "angle": "5", "time": "1.5", "drive": "x"},
         {"path": "d.png", "angle": "left", "time": "3", "drive": "x"},
     ]
-    found = drives.frames("csv", path=write_table(tmp_path / "table.csv", rows), full=20.0)
+    found = driving.frames("csv", path=write_table(tmp_path / "table.csv", rows), full=20.0)
     assert [(frame.id, frame.angle) for frame in found] == [
         ("a.png", 0.25),
         ("b.png", 0.5),
@@ -118,31 +119,31 @@ def test_a_table_is_ordered_by_time_within_its_drives_and_scaled_to_full_lock(tm
     ]
     assert found[0].read() == b"a"
     assert refusal(found[2]) == "broken annotation"
-    turned = drives.frames("csv", path=tmp_path / "table.csv", full=-20.0)
+    turned = driving.frames("csv", path=tmp_path / "table.csv", full=-20.0)
     assert turned[0].angle == -0.25
 
 
 def test_a_table_without_its_columns_is_refused(tmp_path):
     with pytest.raises(Fault, match="columns path and angle, got path, steering"):
-        drives.frames("csv", path=write_table(tmp_path / "t.csv", [], ("path", "steering")))
+        driving.frames("csv", path=write_table(tmp_path / "t.csv", [], ("path", "steering")))
     with pytest.raises(Fault, match="first row looks like data: put a row with names"):
-        drives.frames("csv", path=write_table(tmp_path / "t.csv", [], ("a.jpg", "-0.25", "30.1")))
+        driving.frames("csv", path=write_table(tmp_path / "t.csv", [], ("a.jpg", "-0.25", "30.1")))
     with pytest.raises(Fault, match=r"data\.full"):
-        drives.frames("csv", path=tmp_path / "t.csv", full=0.0)
+        driving.frames("csv", path=tmp_path / "t.csv", full=0.0)
 
 
 def test_an_unknown_source_and_a_setting_of_another_are_refused(tmp_path):
     with pytest.raises(Fault, match="road, tub, csv"):
-        drives.frames("udacity")
+        driving.frames("udacity")
     with pytest.raises(Fault, match=r"data\.full does not go with source: tub"):
-        drives.frames("tub", path=tmp_path, full=1.0)
+        driving.frames("tub", path=tmp_path, full=1.0)
 
 
 def test_drawn_drives_have_roads_of_their_own():
-    found = drives.frames("road", drives=2, frames=3, seed=5)
+    found = driving.frames("road", drives=2, frames=3, seed=5)
     assert [frame.id for frame in found] == ["00/00000", "00/00001", "00/00002", "01/00000", "01/00001", "01/00002"]
     assert found[0].read() != found[3].read()
-    assert found[1].read() == drives.frames("road", drives=2, frames=3, seed=5)[1].read()
+    assert found[1].read() == driving.frames("road", drives=2, frames=3, seed=5)[1].read()
 
 
 def test_splits_are_blocks_of_time_with_gaps_between_them():
@@ -170,7 +171,7 @@ def test_every_wrong_record_is_one_frame_and_the_rest_is_read(tmp_path):
         json.dumps({**name, "user/angle": 0.1, "cam/image_array": "n" * 300}),
         json.dumps({**name, "user/angle": 0.1, "cam/image_array": "a\0b.jpg"}),
     ]
-    found = drives.frames("tub", path=write_tub(tmp_path / "tub", [0.0, 0.1], extra=odd))
+    found = driving.frames("tub", path=write_tub(tmp_path / "tub", [0.0, 0.1], extra=odd))
     assert len(found) == 9
     assert [refusal(frame) for frame in found[2:7]] == ["broken annotation"] * 5
     for frame in found[7:]:
@@ -185,8 +186,8 @@ def test_a_broken_manifest_is_a_fault(tmp_path, last):
     lines = (folder / "manifest.json").read_text().splitlines()
     (folder / "manifest.json").write_text("\n".join([*lines[:4], last]))
     with pytest.raises(Fault, match="five lines of JSON") as fault:
-        drives.frames("tub", path=folder)
+        driving.frames("tub", path=folder)
     assert fault.value.code == Fault.DATA
     (folder / "manifest.json").write_bytes(b"\xff\xfe\xfd")
     with pytest.raises(Fault, match="must be text"):
-        drives.frames("tub", path=folder)
+        driving.frames("tub", path=folder)

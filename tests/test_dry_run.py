@@ -8,14 +8,14 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pipelines import dry_run
+from pipelines.engine import dry_run
 
 
 @pytest.fixture(scope="module")
 def found(exported):
     """What is measured, once for all."""
-    from pipelines import recipe as recipes
-    from pipelines import stages
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine import stages
 
     before = {path: path.stat().st_mtime_ns for path in exported.run.rglob("*") if path.is_file()}
     run = stages.Run(recipes.load(str(exported.recipe)), Console(quiet=True), exported.root / "runs")

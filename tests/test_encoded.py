@@ -25,7 +25,7 @@ from odd_images import (
 )
 from PIL import Image, ImageOps
 
-from cnn_keras.data.encoded import SIDE_LIMIT, Unreadable, decode, pixels, plain, png, reason
+from cnn_keras.data.image_file import SIDE_LIMIT, Unreadable, decode, pixels, plain, png, reason
 
 LOSSY = 16  # grey levels that writing a JPEG once more may change
 STRING = [tf.TensorSpec((), tf.string)]

@@ -12,14 +12,14 @@ from conftest import WHOLE, write_digits
 from rich.console import Console
 from stored_weights import model_bytes, stored_bytes
 
-from cnn_keras import crops
-from cnn_keras.data import batch
-from cnn_keras.fault import Fault
-from pipelines import classifier, ensemble, gain, stages
-from pipelines import recipe as recipes
-from pipelines.journal import Journal
-from pipelines.stages import STATE
-from pipelines.tracking import PARENT_TAG
+from cnn_keras.data import input_pipeline
+from cnn_keras.errors import Fault
+from cnn_keras.ops import test_time_augmentation
+from pipelines.engine import classifier, ensemble, ensemble_gain, stages
+from pipelines.engine import recipe as recipes
+from pipelines.engine.stages import STATE
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.tracker import PARENT_TAG
 
 RECIPE = """\
 task: classify
@@ -123,7 +123,7 @@ def test_every_member_has_its_folder_and_the_model_is_their_mean(pair):
 
 
 def test_the_report_and_the_predictions_are_those_of_the_mean(pair):
-    test = batch.arrays(pair.folder / "prepare", "test", batch.Shape((28, 28), 1))
+    test = input_pipeline.arrays(pair.folder / "prepare", "test", input_pipeline.Shape((28, 28), 1))
     members = [keras.saving.load_model(pair.folder / f"train/member-{n}/model.keras") for n in range(2)]
     each = [softmax(member(test.images).numpy()) for member in members]
     mean = np.mean(each, axis=0)
@@ -133,7 +133,7 @@ def test_the_report_and_the_predictions_are_those_of_the_mean(pair):
     report = stages.read_json(pair.folder / "evaluate" / "report.json")
     right = [one.argmax(axis=1) == test.labels for one in (*each, mean)]
     assert report["ensemble"]["members"] == pytest.approx([right[0].mean(), right[1].mean()])
-    wanted = gain.gain(np.mean(right[:2], axis=0), right[2])
+    wanted = ensemble_gain.gain(np.mean(right[:2], axis=0), right[2])
     for key, value in wanted.items():
         assert report["ensemble"][key] == pytest.approx(value)
     assert report["ensemble"]["cost"]["parameters"][1] == 2 * report["ensemble"]["cost"]["parameters"][0]
@@ -143,7 +143,7 @@ def test_the_report_and_the_predictions_are_those_of_the_mean(pair):
 
 def test_the_gap_is_that_of_the_training_split_as_it_is(pair):
     model = keras.saving.load_model(pair.folder / "train/model.keras")
-    train = batch.arrays(pair.folder / "prepare", "train", batch.Shape((28, 28), 1))
+    train = input_pipeline.arrays(pair.folder / "prepare", "train", input_pipeline.Shape((28, 28), 1))
     seen = (model(train.images).numpy().argmax(axis=1) == train.labels).mean()
     metrics = pair.facts("evaluate")["metrics"]
     assert metrics["train_accuracy"] == pytest.approx(seen)
@@ -152,8 +152,8 @@ def test_the_gap_is_that_of_the_training_split_as_it_is(pair):
 
 def test_the_exported_graph_averages_members_and_crops_as_evaluate_did(pair):
     (saved,) = pair.folder.glob("export/pair/1")
-    frames = batch.arrays(pair.folder / "prepare", "test", batch.Shape((32, 32), 1))
-    views = crops.views(frames.images, (28, 28), mirror=False)
+    frames = input_pipeline.arrays(pair.folder / "prepare", "test", input_pipeline.Shape((32, 32), 1))
+    views = test_time_augmentation.views(frames.images, (28, 28), mirror=False)
     members = [keras.saving.load_model(pair.folder / f"train/member-{n}/model.keras") for n in range(2)]
     each = np.mean([softmax(member(views).numpy()) for member in members], axis=0)
     wanted = each.reshape(len(frames.labels), 5, 4).mean(axis=1)

@@ -5,16 +5,16 @@ import io
 import pytest
 from rich.console import Console
 
-from cnn_keras import zoo
-from cnn_keras.fault import Fault
-from pipelines import extractors
-from pipelines.extractors import Loss
+from cnn_keras.errors import Fault
+from cnn_keras.weights import catalog
+from pipelines.tasks.stylize import feature_extractor
+from pipelines.tasks.stylize.feature_extractor import Loss
 
 LITE = "efficientnet.efficientnet_lite0"
 
 
 def at_hand(monkeypatch, *names):
-    monkeypatch.setattr(zoo, "at_hand", lambda builder, kind="imagenet": builder in names)
+    monkeypatch.setattr(catalog, "at_hand", lambda builder, kind="imagenet": builder in names)
 
 
 @pytest.mark.parametrize(
@@ -27,60 +27,62 @@ def at_hand(monkeypatch, *names):
 )
 def test_the_best_network_at_hand_is_chosen_and_it_says_why(monkeypatch, there, builder, weights, said):
     at_hand(monkeypatch, *there)
-    found = extractors.chosen(Loss())
+    found = feature_extractor.chosen(Loss())
     assert (found.builder, found.weights) == (builder, weights)
     assert said in found.said
     told = Console(record=True, width=200, file=io.StringIO())
-    extractors.say(found, told)
+    feature_extractor.say(found, told)
     assert f"{builder} ({weights}): " in told.export_text()
 
 
 def test_without_any_it_refuses_instead_of_taking_random_weights(monkeypatch):
     at_hand(monkeypatch)
     with pytest.raises(Fault, match=r"none is at hand: neither vgg\.vgg19.*`make samples`"):
-        extractors.chosen(Loss())
+        feature_extractor.chosen(Loss())
 
 
 def test_random_weights_are_a_control_that_is_called_one(monkeypatch):
     at_hand(monkeypatch, "vgg.vgg16")
-    found = extractors.chosen(Loss(untrained=True))
-    assert found.weights == extractors.RANDOM
+    found = feature_extractor.chosen(Loss(untrained=True))
+    assert found.weights == feature_extractor.RANDOM
     told = Console(record=True, width=200, file=io.StringIO())
-    extractors.say(found, told)
+    feature_extractor.say(found, told)
     assert "random weights, as asked for: a control" in told.export_text()
 
 
 def test_a_named_extractor_needs_weights_that_there_are():
     with pytest.raises(Fault, match=r"weights must be a file for lenet\.lenet5"):
-        extractors.chosen(Loss(extractor="lenet.lenet5"))
+        feature_extractor.chosen(Loss(extractor="lenet.lenet5"))
     with pytest.raises(Fault, match="must name a builder with weights edges"):
-        extractors.chosen(Loss(weights="edges"))
-    found = extractors.chosen(Loss(extractor="vgg.vgg16"))
+        feature_extractor.chosen(Loss(weights="edges"))
+    found = feature_extractor.chosen(Loss(extractor="vgg.vgg16"))
     assert found.weights == "edges"
 
 
 def test_layers_of_another_network_must_be_named():
     loss = Loss(extractor="stacks.one_7x7", untrained=True)
     with pytest.raises(Fault, match=r"content_layers and style_layers must be given for stacks\.one_7x7"):
-        extractors.check(loss)
+        feature_extractor.check(loss)
     with pytest.raises(Fault, match="got relu7"):
-        extractors.check(loss.model_copy(update={"content_layers": {"relu7": 1.0}, "style_layers": {"relu1": 1.0}}))
+        feature_extractor.check(
+            loss.model_copy(update={"content_layers": {"relu7": 1.0}, "style_layers": {"relu1": 1.0}})
+        )
 
 
 def test_whoever_measures_is_of_another_family(monkeypatch):
     at_hand(monkeypatch, "vgg.vgg16", LITE)
-    own = extractors.chosen(Loss())
-    assert extractors.independent(own).builder == LITE
-    assert extractors.independent(extractors.independent(own)).builder == "vgg.vgg16"
+    own = feature_extractor.chosen(Loss())
+    assert feature_extractor.independent(own).builder == LITE
+    assert feature_extractor.independent(feature_extractor.independent(own)).builder == "vgg.vgg16"
     at_hand(monkeypatch, "vgg.vgg16", "vgg.vgg19")
-    assert extractors.independent(own) is None
+    assert feature_extractor.independent(own) is None
 
 
 def test_the_published_files_are_looked_for_without_loading_them(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert not zoo.at_hand("vgg.vgg19")
-    place = zoo.cache() / zoo.published("vgg.vgg19").headless.name
+    assert not catalog.at_hand("vgg.vgg19")
+    place = catalog.cache() / catalog.published("vgg.vgg19").headless.name
     place.parent.mkdir(parents=True)
     place.touch()
-    assert zoo.at_hand("vgg.vgg19")
-    assert not zoo.at_hand("lenet.lenet5")
+    assert catalog.at_hand("vgg.vgg19")
+    assert not catalog.at_hand("lenet.lenet5")

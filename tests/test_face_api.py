@@ -18,12 +18,12 @@ import pytest
 import tensorflow as tf
 from conftest import cnn
 
-from cnn_keras import face_api_files, pretrained
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.models import faceapi
+from cnn_keras.weights import face_api, pretrained
 
 REFERENCE = Path(__file__).with_name("face_api_reference.json")
-SHORT = {face_api_files.DESCRIPTOR: "descriptor", face_api_files.LANDMARKS: "landmarks"}
+SHORT = {face_api.DESCRIPTOR: "descriptor", face_api.LANDMARKS: "landmarks"}
 LICENCE = "MIT License\n\nCopyright (c) Somebody\n"
 
 
@@ -46,8 +46,8 @@ def shapes():
             landmarks |= {f"{name}/pointwise_filter": (1, 1, before, filters), f"{name}/bias": (filters,)}
             before = filters
     return {
-        face_api_files.DESCRIPTOR: descriptor | {"fc": (256, 128)},
-        face_api_files.LANDMARKS: landmarks | {"fc/weights": (256, 136), "fc/bias": (136,)},
+        face_api.DESCRIPTOR: descriptor | {"fc": (256, 128)},
+        face_api.LANDMARKS: landmarks | {"fc/weights": (256, 136), "fc/bias": (136,)},
     }
 
 
@@ -157,9 +157,9 @@ def test_the_licence_is_shown_and_kept(imported):
 def test_the_archive_of_npm_is_read_like_its_folder(package, tmp_path):
     with tarfile.open(tmp_path / "face-api.tgz", "w:gz") as archive:
         archive.add(package, "package")
-    read, opened = (face_api_files._opened(path) for path in (tmp_path / "face-api.tgz", package))
+    read, opened = (face_api._opened(path) for path in (tmp_path / "face-api.tgz", package))
     for name in SHORT:
-        packed, plain = face_api_files.tensors(read, name), face_api_files.tensors(opened, name)
+        packed, plain = face_api.tensors(read, name), face_api.tensors(opened, name)
         assert packed.keys() == plain.keys()
         for tensor, values in plain.items():
             np.testing.assert_array_equal(packed[tensor], values)
@@ -167,7 +167,7 @@ def test_the_archive_of_npm_is_read_like_its_folder(package, tmp_path):
 
 @pytest.mark.parametrize("damage", ["cut", "longer", "manifest", "missing"])
 def test_a_damaged_package_is_refused_with_its_reason(package, tmp_path, damage):
-    name = face_api_files.LANDMARKS
+    name = face_api.LANDMARKS
     files = {file: (package / "model" / file).read_bytes() for file in (f"{name}.bin", f"{name}-weights_manifest.json")}
     if damage in ("cut", "longer"):
         files[f"{name}.bin"] = files[f"{name}.bin"][:-8] if damage == "cut" else files[f"{name}.bin"] + b"12345678"
@@ -177,15 +177,15 @@ def test_a_damaged_package_is_refused_with_its_reason(package, tmp_path, damage)
         del files[f"{name}.bin"]
     for file, data in files.items():
         (tmp_path / file).write_bytes(data)
-    read = face_api_files._opened(tmp_path)
+    read = face_api._opened(tmp_path)
     with pytest.raises(Fault, match="lacks face_landmark" if damage == "missing" else "must be whole"):
-        face_api_files.tensors(read, name)
+        face_api.tensors(read, name)
 
 
 def test_what_is_no_package_is_refused(tmp_path):
     (tmp_path / "text.tgz").write_text("hello")
     for path, message in ((tmp_path / "text.tgz", "must be a whole .tgz"), (tmp_path / "nothing", "which is none")):
         with pytest.raises(Fault, match=message):
-            face_api_files.load(path)
+            face_api.load(path)
     with pytest.raises(Fault, match="npm pack @vladmandic/face-api"):
-        face_api_files.load(tmp_path)
+        face_api.load(tmp_path)

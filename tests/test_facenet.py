@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_keras import anatomy, layers, models
-from cnn_keras.fault import Fault
+from cnn_keras import layers, models
+from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile
 from cnn_keras.models import siamese
 
 
@@ -23,7 +24,7 @@ def test_nn1_has_the_papers_parameters_by_its_dense_layers():
     def dense(hidden):
         return (7 * 7 * 256 + 1) * 2 * hidden + (hidden + 1) * 2 * hidden + (hidden + 1) * 128
 
-    total = anatomy.totals(anatomy.rows(models.build("facenet.nn1", hidden=16)))
+    total = model_profile.totals(model_profile.rows(models.build("facenet.nn1", hidden=16)))
     assert total.parameters - dense(16) + dense(4096) == 140_025_664
 
 

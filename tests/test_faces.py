@@ -20,16 +20,19 @@ import pytest
 from conftest import cnn
 from PIL import Image
 
-from cnn_keras import verification
-from cnn_keras.data.encoded import png
-from cnn_keras.fault import Fault
-from pipelines import embedder, faces, gallery, stages
-from pipelines.gallery import Settings
-from pipelines.recogniser import Guard, Recogniser, Threshold, version_of
-from pipelines.serving import app
-from pipelines.serving.faces import FacesDesk, checked_key
+from cnn_keras.data.image_file import png
+from cnn_keras.errors import Fault
+from cnn_keras.metrics import verification
+from pipelines.engine import stages
+from pipelines.faces import gallery
+from pipelines.faces import service as faces
+from pipelines.faces.encoder import Guard, Recogniser, Threshold, version_of
+from pipelines.faces.gallery import Settings
+from pipelines.serving import server as app
+from pipelines.serving.face_routes import FacesDesk, checked_key
 from pipelines.serving.limits import Limits
 from pipelines.serving.origin import Visitors
+from pipelines.tasks.verify import model as verify_model
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -374,7 +377,7 @@ def test_a_gallery_and_its_model_are_moved_together_and_work_from_anywhere(faces
     assert "--model is required, the folder that it has been moved to" in " ".join(capsys.readouterr().err.split())
     assert cnn(*ask, "--model", tmp_path / "elsewhere") == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "p1"
-    facts = tmp_path / "elsewhere" / "1" / embedder.FACTS
+    facts = tmp_path / "elsewhere" / "1" / verify_model.FACTS
     stages.write_json(facts, {**stages.read_json(facts), "model": "sha256:another"})
     assert cnn(*ask, "--model", tmp_path / "elsewhere") == Fault.INPUT
     assert "--model must be the one that the gallery was made with" in " ".join(capsys.readouterr().err.split())
@@ -383,10 +386,10 @@ def test_a_gallery_and_its_model_are_moved_together_and_work_from_anywhere(faces
 def test_a_model_without_bounds_is_told_to_be_an_estimate_and_works(faces, tmp_path, typed):
     """An export of before: `false_accepts` instead of bounds."""
     shutil.copytree(faces / "runs" / "verify" / "small" / "export" / "small", tmp_path / "small")
-    facts = stages.read_json(tmp_path / "small" / "1" / embedder.FACTS)
+    facts = stages.read_json(tmp_path / "small" / "1" / verify_model.FACTS)
     facts["false_accepts"] = facts.pop("false_accept_bounds")
     del facts["least_far"], facts["confidence"], facts["false_accept_bound"]
-    stages.write_json(tmp_path / "small" / "1" / embedder.FACTS, facts)
+    stages.write_json(tmp_path / "small" / "1" / verify_model.FACTS, facts)
     own = faces / "people" / "p1" / "0.png"
     assert typed("enrol", own, "--name", "p1", "--model", tmp_path / "small").code == 0
     found = typed("identify", own, "--json")
@@ -398,8 +401,8 @@ def test_the_version_with_the_gallerys_digest_is_taken_however_many_came_after(f
     export = faces / "runs" / "verify" / "small" / "export" / "small"
     shutil.copytree(export / "1", tmp_path / "small" / "1")
     shutil.copytree(export / "1", tmp_path / "small" / "2")
-    facts = stages.read_json(export / "1" / embedder.FACTS)
-    stages.write_json(tmp_path / "small" / "2" / embedder.FACTS, {**facts, "model": "sha256:other"})
+    facts = stages.read_json(export / "1" / verify_model.FACTS)
+    stages.write_json(tmp_path / "small" / "2" / verify_model.FACTS, {**facts, "model": "sha256:other"})
     assert faces_version(tmp_path / "small", facts["model"]) == "1"
     assert faces_version(tmp_path / "small", None) == "2"
     with pytest.raises(Fault, match="it has been trained again since, or is another"):
@@ -502,7 +505,7 @@ def test_another_sites_page_enrols_exports_and_deletes_nobody(known):
 def test_where_no_key_is_set_one_is_made_up_and_told(known, monkeypatch):
     said = []
     monkeypatch.setattr(app, "_run", lambda served, *_, **__: said.append(served))
-    monkeypatch.setattr("pipelines.serving.faces.warm", lambda *_: None)
+    monkeypatch.setattr("pipelines.serving.face_routes.warm", lambda *_: None)
     app.serve_faces(lambda: (known, Oracle()), port=0, say=said.append)
     told = re.search(r"Authorization: Bearer (\S{16,})", said[0])[1]
     client = TestClient(said[-1], base_url="http://localhost")
@@ -520,7 +523,7 @@ def test_a_gallery_of_another_model_is_a_503_with_its_reason(known):
 def test_cnn_serve_faces_answers_and_stops_when_told(faces, tmp_path, typed):
     picture = faces / "people" / "p1" / "0.png"
     assert typed("enrol", picture, "--name", "p1", "--model", faces / "small.yaml").code == 0
-    start = "from pipelines.cli import main; main()"
+    start = "from pipelines.cli.main import main; main()"
     command = [sys.executable, "-c", start, "serve", "faces", "--port", "0", "--runs", str(faces / "runs")]
     environment = os.environ | {"CNN_GALLERY": str(tmp_path / "faces.db"), "CNN_API_KEY": KEY}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:

@@ -4,8 +4,9 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_keras import anatomy, models
-from cnn_keras.fault import Fault
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile
 from cnn_keras.models import resnet
 
 
@@ -118,7 +119,7 @@ FIELDS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", FIELDS)
 def test_receptive_fields_equal_the_published_ones(name):
-    rows = {row.name: row.receptive_field for row in anatomy.rows(models.build(name))}
+    rows = {row.name: row.receptive_field for row in model_profile.rows(models.build(name))}
     assert {layer: rows[layer] for layer in FIELDS[name]} == {
         layer: (size, size) for layer, size in FIELDS[name].items()
     }

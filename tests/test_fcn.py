@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.models import backbone, fcn
 
 SMALL = {"input_shape": (64, 96, 3), "classes": 4, "hidden": 8, "backbone": "yolo.yolo_small"}

@@ -6,9 +6,9 @@ from conftest import cnn
 from PIL import Image
 from scipy import ndimage
 
-from cnn_keras.convolution import convolution
-from cnn_keras.fault import Fault
-from cnn_keras.filters import HORIZONTAL, VERTICAL, edges
+from cnn_keras.errors import Fault
+from cnn_keras.learn.convolution import convolution
+from cnn_keras.learn.filters import HORIZONTAL, VERTICAL, edges
 
 KINDS = tuple(VERTICAL)
 NOISE = np.random.default_rng(0).integers(0, 256, (17, 23), dtype=np.uint8)

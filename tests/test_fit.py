@@ -11,14 +11,15 @@ import tensorflow as tf
 from rich.console import Console
 from tensorflow.python.framework import config
 
-from cnn_keras.data import augment, batch, records
-from cnn_keras.data.encoded import png
-from cnn_keras.fault import Fault
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.image_file import png
+from cnn_keras.data.transforms import augment
+from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
-from pipelines import fit, stages, startup
-from pipelines.recipe import Train
+from pipelines.engine import stages, startup, trainer
+from pipelines.engine.recipe import Train
 
-SHAPE = batch.Shape((8, 8), 1)
+SHAPE = input_pipeline.Shape((8, 8), 1)
 IMAGES = 48
 
 
@@ -50,16 +51,16 @@ def small_network():
 def trained(folder, prepared, settings, *, on_epoch=lambda number, row: None, extend_to=None, model=None):
     """Train as the classify task does; return the model and its history."""
     keras.backend.clear_session()
-    fit.set_up(0, settings)
+    trainer.set_up(0, settings)
     model = model or small_network()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     metric = keras.metrics.SparseCategoricalAccuracy(name="accuracy")
     steps = math.ceil(IMAGES / settings.batch_size)
-    fit.compile_model(model, settings, loss=loss, metrics=[metric], steps=steps)
+    trainer.compile_model(model, settings, loss=loss, metrics=[metric], steps=steps)
     augmented = augment.compose([{"affine": {"rotate": 10, "shift": 0.1}}])
 
     def batches(epochs):
-        return batch.training(
+        return input_pipeline.training(
             prepared,
             "train",
             SHAPE,
@@ -71,12 +72,12 @@ def trained(folder, prepared, settings, *, on_epoch=lambda number, row: None, ex
         )
 
     folder.mkdir(exist_ok=True)
-    history = fit.fit(
+    history = trainer.fit(
         model,
         settings,
         folder,
         batches=batches,
-        validation=batch.batches(prepared, "validation", SHAPE, count=16, batch_size=16),
+        validation=input_pipeline.batches(prepared, "validation", SHAPE, count=16, batch_size=16),
         images=IMAGES,
         console=Console(quiet=True),
         on_epoch=on_epoch,
@@ -87,7 +88,7 @@ def trained(folder, prepared, settings, *, on_epoch=lambda number, row: None, ex
 
 def measured(history):
     """The history without what a clock says."""
-    return [{key: value for key, value in row.items() if key not in fit.TIMINGS} for row in history]
+    return [{key: value for key, value in row.items() if key not in trainer.TIMINGS} for row in history]
 
 
 def killed_after(epoch):
@@ -118,7 +119,7 @@ def test_a_resumed_training_ends_bit_identical_to_an_uninterrupted_one(tmp_path,
     with pytest.raises(KeyboardInterrupt):
         trained(tmp_path / "killed", prepared, settings, on_epoch=killed_after(2))
     resumed, resumed_history = trained(tmp_path / "killed", prepared, settings)
-    assert fit.weights_digest(resumed) == fit.weights_digest(whole)
+    assert trainer.weights_digest(resumed) == trainer.weights_digest(whole)
     assert measured(resumed_history) == measured(history)
 
 
@@ -126,7 +127,7 @@ def test_the_same_seed_gives_the_same_weights(tmp_path, prepared):
     settings = Train(epochs=2, batch_size=16)
     first, _ = trained(tmp_path / "first", prepared, settings)
     second, _ = trained(tmp_path / "second", prepared, settings)
-    assert fit.weights_digest(first) == fit.weights_digest(second)
+    assert trainer.weights_digest(first) == trainer.weights_digest(second)
 
 
 @pytest.mark.slow
@@ -142,16 +143,16 @@ def test_an_extended_training_goes_on_from_the_last_epoch(tmp_path, prepared):
 def test_the_model_is_left_with_the_weights_of_the_best_epoch(tmp_path, prepared):
     settings = Train(epochs=4, batch_size=16, learning_rate=0.05)
     model, history = trained(tmp_path, prepared, settings)
-    best = fit.best_epoch(history, "val_loss")
-    loss, _ = model.evaluate(batch.batches(prepared, "validation", SHAPE, count=16, batch_size=16), verbose=0)
+    best = trainer.best_epoch(history, "val_loss")
+    loss, _ = model.evaluate(input_pipeline.batches(prepared, "validation", SHAPE, count=16, batch_size=16), verbose=0)
     assert loss == pytest.approx(history[best - 1]["val_loss"], rel=1e-5)
-    assert [path.name for path in tmp_path.glob("best-*")] == [fit.best_file(best)]
+    assert [path.name for path in tmp_path.glob("best-*")] == [trainer.best_file(best)]
 
 
 def test_patience_stops_a_training_that_no_longer_improves(tmp_path, prepared):
     settings = Train(epochs=50, batch_size=16, learning_rate=1e-12, monitor="val_accuracy", patience=3)
     _, history = trained(tmp_path, prepared, settings)
-    assert len(history) == fit.best_epoch(history, "val_accuracy") + 3 < 50
+    assert len(history) == trainer.best_epoch(history, "val_accuracy") + 3 < 50
 
 
 def test_a_loss_that_is_not_a_number_stops_with_advice(tmp_path, prepared):
@@ -174,16 +175,16 @@ def test_history_csv_has_a_row_for_every_epoch(tmp_path, prepared):
 
 def test_the_best_epoch_is_the_first_of_equals():
     history = [{"val_loss": loss, "val_accuracy": -loss} for loss in (0.5, 0.3, 0.3, 0.4)]
-    assert fit.best_epoch(history, "val_loss") == 2
-    assert fit.best_epoch(history, "val_accuracy") == 2
-    assert fit.best_epoch([], "val_loss") == 0
+    assert trainer.best_epoch(history, "val_loss") == 2
+    assert trainer.best_epoch(history, "val_accuracy") == 2
+    assert trainer.best_epoch([], "val_loss") == 0
 
 
 def test_the_plateau_rate_falls_tenfold_each_time_patience_runs_out():
     settings = Train(schedule="plateau", plateau_patience=2, learning_rate=1.0)
     losses = [0.5, 0.6, 0.6, 0.4, 0.5, 0.5, 0.5, 0.5]
     rates = [
-        fit.plateau_rate([{"val_loss": loss} for loss in losses[:epochs]], settings)
+        trainer.plateau_rate([{"val_loss": loss} for loss in losses[:epochs]], settings)
         for epochs in range(len(losses) + 1)
     ]
     assert rates == pytest.approx([1, 1, 1, 0.1, 0.1, 0.1, 0.01, 0.01, 0.001])
@@ -200,7 +201,7 @@ def test_the_plateau_rate_falls_tenfold_each_time_patience_runs_out():
     ],
 )
 def test_a_schedule_has_its_rate_at_known_steps(settings, rates):
-    schedule = fit.schedule(Train(epochs=10, learning_rate=1.0, **settings), steps=10)
+    schedule = trainer.schedule(Train(epochs=10, learning_rate=1.0, **settings), steps=10)
     for step, rate in rates.items():
         assert float(schedule(step) if callable(schedule) else schedule) == pytest.approx(rate, abs=1e-6)
 
@@ -210,11 +211,11 @@ def test_what_a_training_sets_in_the_process_ends_with_it():
         keras.config.set_dtype_policy("float32")
         config.disable_op_determinism()
         with startup.numerics():
-            fit.set_up(0, Train(mixed_precision=True))
+            trainer.set_up(0, Train(mixed_precision=True))
             assert (keras.config.dtype_policy().name, config.is_op_determinism_enabled()) == ("mixed_float16", True)
         assert (keras.config.dtype_policy().name, config.is_op_determinism_enabled()) == ("float32", False)
         config.enable_op_determinism()
-        fit.set_up(0, Train(deterministic=False))
+        trainer.set_up(0, Train(deterministic=False))
         assert not config.is_op_determinism_enabled()
 
 
@@ -223,16 +224,16 @@ def test_xla_is_refused_where_keras_would_leave_it_out_and_used_elsewhere():
         Train(xla=True)
     with startup.numerics():
         settings = Train(xla=True, deterministic=False)
-        fit.set_up(0, settings)
+        trainer.set_up(0, settings)
         model = small_network()
-        fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+        trainer.compile_model(model, settings, loss="mse", metrics=[], steps=1)
         assert model.jit_compile
 
 
 def test_biases_and_normalisation_are_not_decayed():
     settings = Train(optimizer="sgd", learning_rate=1.0, momentum=0.0, weight_decay=0.1)
     model = small_network()
-    fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+    trainer.compile_model(model, settings, loss="mse", metrics=[], steps=1)
     before = {weight.path: weight.numpy() for weight in model.trainable_weights}
     model.optimizer.apply([tf.zeros_like(weight) for weight in model.trainable_weights], model.trainable_weights)
     for weight in model.trainable_weights:
@@ -251,17 +252,19 @@ def test_what_is_measured_and_kept_is_the_moving_average_of_the_weights(tmp_path
     averages = [steps[0]]
     for step in steps[1:]:
         averages.append([0.8 * old + 0.2 * new for old, new in zip(averages[-1], step, strict=True)])
-    kept = averages[fit.best_epoch(history, "val_loss") - 1]
+    kept = averages[trainer.best_epoch(history, "val_loss") - 1]
     for weight, average in zip(network.trainable_variables, kept, strict=True):
         np.testing.assert_allclose(weight.numpy(), average, rtol=1e-5, atol=1e-7)
-    loss, _ = network.evaluate(batch.batches(prepared, "validation", SHAPE, count=16, batch_size=16), verbose=0)
+    loss, _ = network.evaluate(
+        input_pipeline.batches(prepared, "validation", SHAPE, count=16, batch_size=16), verbose=0
+    )
     assert loss == pytest.approx(min(row["val_loss"] for row in history), rel=1e-5)
 
 
 def test_gradients_are_averaged_over_accumulated_batches():
     settings = Train(optimizer="sgd", learning_rate=1.0, momentum=0.0, accumulate=2)
     model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False)])
-    fit.compile_model(model, settings, loss="mse", metrics=[], steps=2)
+    trainer.compile_model(model, settings, loss="mse", metrics=[], steps=2)
     (weight,), start = model.trainable_weights, model.trainable_weights[0].numpy()
     model.optimizer.apply([tf.constant([[1.0]])], [weight])
     np.testing.assert_array_equal(weight.numpy(), start)
@@ -272,7 +275,7 @@ def test_gradients_are_averaged_over_accumulated_batches():
 def test_a_large_gradient_is_shortened_to_the_norm():
     model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1, use_bias=False)])
     settings = Train(optimizer="sgd", learning_rate=1.0, momentum=0.0, clip_norm=0.5)
-    fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+    trainer.compile_model(model, settings, loss="mse", metrics=[], steps=1)
     (weight,), start = model.trainable_weights, model.trainable_weights[0].numpy()
     model.optimizer.apply([tf.constant([[30.0], [40.0]])], [weight])
     np.testing.assert_allclose(weight.numpy(), start - [[0.3], [0.4]], rtol=1e-5)
@@ -281,7 +284,7 @@ def test_a_large_gradient_is_shortened_to_the_norm():
 def test_the_figures_of_the_main_head_go_by_the_plain_names():
     logs = {"loss": 5.0, "logits_loss": 2.0, "auxiliary1_loss": 3.0, "val_loss": 6.0, "val_logits_accuracy": 0.5}
     logs |= {"val_logits_loss": 1.0}
-    assert fit._figures(logs) == {"loss": 2.0, "auxiliary1_loss": 3.0, "val_accuracy": 0.5, "val_loss": 1.0}
+    assert trainer._figures(logs) == {"loss": 2.0, "auxiliary1_loss": 3.0, "val_accuracy": 0.5, "val_loss": 1.0}
 
 
 class Toy:
@@ -295,10 +298,10 @@ class Toy:
         """Train, up to the end of the epoch `killed` if there is one; return the model and its history."""
         values = iter(self.validation)
         keras.backend.clear_session()
-        fit.set_up(0, self.settings)
+        trainer.set_up(0, self.settings)
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1)])
         images, steps = 8, math.ceil(8 / self.settings.batch_size)
-        fit.compile_model(model, self.settings, loss="mse", metrics=[], steps=steps)
+        trainer.compile_model(model, self.settings, loss="mse", metrics=[], steps=steps)
         examples = tf.data.Dataset.from_tensor_slices(
             (tf.ones((images, 1)), tf.range(images, dtype=tf.float32)[:, None])
         )
@@ -313,7 +316,7 @@ class Toy:
                 raise KeyboardInterrupt
 
         self.folder.mkdir(exist_ok=True)
-        history = fit.fit(
+        history = trainer.fit(
             model,
             self.settings,
             self.folder,
@@ -334,7 +337,7 @@ def test_a_damaged_state_is_set_aside_and_training_begins_anew(tmp_path, name, c
     toy = Toy(tmp_path / "killed", settings)
     with pytest.raises(KeyboardInterrupt):
         toy.train(killed=1)
-    path = toy.folder / {"state": stages.STATE, "weights": fit.best_file(1)}[name]
+    path = toy.folder / {"state": stages.STATE, "weights": trainer.best_file(1)}[name]
     if name == "state":
         place = path.stat().st_size // 2
     else:
@@ -347,7 +350,7 @@ def test_a_damaged_state_is_set_aside_and_training_begins_anew(tmp_path, name, c
     again, _ = toy.train()
     assert [number for number, _ in toy.told] == [1, 2]
     assert f"{path.name} is damaged: it is set aside as {path.name}.damaged" in caplog.text
-    assert fit.weights_digest(again) == fit.weights_digest(whole)
+    assert trainer.weights_digest(again) == trainer.weights_digest(whole)
 
 
 def test_a_training_that_goes_on_tells_the_epochs_before_again_and_writes_their_history(tmp_path):
@@ -366,19 +369,19 @@ def test_an_epoch_without_a_value_is_never_the_best():
     losses = [math.nan, 0.5, math.nan, 0.4, math.inf, 0.6]
     history = [{"val_loss": loss, "val_accuracy": -loss} for loss in losses]
     for monitor in ("val_loss", "val_accuracy"):
-        assert [fit.best_epoch(history[:epochs], monitor) for epochs in range(7)] == [0, 0, 2, 2, 4, 4, 4]
+        assert [trainer.best_epoch(history[:epochs], monitor) for epochs in range(7)] == [0, 0, 2, 2, 4, 4, 4]
     settings = Train(schedule="plateau", plateau_patience=2, patience=3)
-    assert not fit.patience_is_over(history, settings)
-    assert fit.patience_is_over(history[:1] * 3, settings)
-    assert fit.plateau_rate(history[:1] * 2, settings) == pytest.approx(1e-4)
+    assert not trainer.patience_is_over(history, settings)
+    assert trainer.patience_is_over(history[:1] * 3, settings)
+    assert trainer.plateau_rate(history[:1] * 2, settings) == pytest.approx(1e-4)
 
 
 def test_the_weights_of_an_epoch_with_a_value_are_kept_and_one_without_is_told(tmp_path, capsys):
     toy = Toy(tmp_path, Train(epochs=3, learning_rate=1e-9), validation=[math.nan, 1.0, math.nan])
     _, history = toy.train(console=Console(width=200))
     assert [math.isnan(row["val_loss"]) for row in history] == [True, False, True]
-    assert fit.best_epoch(history, "val_loss") == 2
-    assert [path.name for path in tmp_path.glob("best-*")] == [fit.best_file(2)]
+    assert trainer.best_epoch(history, "val_loss") == 2
+    assert [path.name for path in tmp_path.glob("best-*")] == [trainer.best_file(2)]
     assert "val_loss of epoch 1 is not a number: this epoch cannot be the best" in capsys.readouterr().out
 
 
@@ -434,7 +437,7 @@ def test_the_moving_average_is_over_steps_not_over_accumulated_batches(optimizer
     def average(accumulate):
         settings = Train(optimizer=optimizer, learning_rate=0.1, ema=0.5, accumulate=accumulate)
         model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1, use_bias=False, kernel_initializer="ones")])
-        fit.compile_model(model, settings, loss="mse", metrics=[], steps=1)
+        trainer.compile_model(model, settings, loss="mse", metrics=[], steps=1)
         model.optimizer.build(model.trainable_variables)
         for step in range(4):
             for _ in range(accumulate):

@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.data.framing import FITS, frame
+from cnn_keras.ops.resize import FITS, frame
 
 
 def coordinates(height, width):

@@ -16,9 +16,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cnn_keras.fault import Fault
-from pipelines import gallery, sqlite_gallery
-from pipelines.gallery import Photo, Settings
+from cnn_keras.errors import Fault
+from pipelines.faces import gallery, sqlite
+from pipelines.faces.gallery import Photo, Settings
 
 SETTINGS = Settings("sha256:one", 32, "/models/one", "/models/live", "sha256:live")
 POSTGRES = os.environ.get("CNN_TEST_POSTGRES", "")
@@ -165,7 +165,7 @@ def test_no_byte_of_who_is_forgotten_remains_in_any_file(path):
 
 
 def test_forgetting_waits_for_those_who_read_and_says_so_where_it_waits_in_vain(path, monkeypatch):
-    monkeypatch.setattr("pipelines.sqlite_gallery.PATIENCE", 0.5)
+    monkeypatch.setattr("pipelines.faces.sqlite.PATIENCE", 0.5)
     opened = gallery.opened(str(path))
     opened.enrol(SETTINGS, photos(5))
     reader = sqlite3.connect(path, isolation_level=None)
@@ -273,7 +273,7 @@ PRAGMA user_version = 1;
 
 
 def test_a_gallery_from_before_its_models_had_paths_from_its_folder_is_read_and_written(path):
-    tables = sqlite_gallery.TABLES.partition(";")[2]
+    tables = sqlite.TABLES.partition(";")[2]
     with sqlite3.connect(path) as made:
         made.executescript(OLD + tables)
     made.close()

@@ -5,50 +5,52 @@ from itertools import chain
 import numpy as np
 import pytest
 
-from cnn_keras.data import grids
+from cnn_keras.data import array_dataset
 
 RAMP = np.arange(10, dtype=np.float32)
 
 
-@pytest.mark.parametrize("fit", grids.FITS)
+@pytest.mark.parametrize("fit", array_dataset.FITS)
 def test_what_has_the_size_already_is_left_as_it_is(fit):
     values = np.random.default_rng(0).normal(size=(2, 5, 6, 7, 1)).astype(np.float32)
-    np.testing.assert_array_equal(grids.frame(values, (5, 6, 7), fit=fit), values)
+    np.testing.assert_array_equal(array_dataset.frame(values, (5, 6, 7), fit=fit), values)
 
 
 def test_a_stretched_line_stays_straight():
-    longer = np.asarray(grids.frame(RAMP[None, :, None], (20,)))[0, :, 0]
+    longer = np.asarray(array_dataset.frame(RAMP[None, :, None], (20,)))[0, :, 0]
     np.testing.assert_allclose(longer[1:-1], np.arange(20)[1:-1] / 2 - 0.25, atol=1e-5)
-    shorter = np.asarray(grids.frame(RAMP[None, :, None], (5,)))[0, :, 0]
+    shorter = np.asarray(array_dataset.frame(RAMP[None, :, None], (5,)))[0, :, 0]
     np.testing.assert_allclose(shorter[1:-1], [2.5, 4.5, 6.5], atol=1e-5)
 
 
 def test_shrinking_averages_what_would_otherwise_alias():
     wave = np.cos(np.pi * np.arange(64, dtype=np.float32))[None, :, None]  # +1, −1, +1, …
-    assert np.abs(grids.frame(wave, (16,))[0, 1:-1]).max() < 0.05
+    assert np.abs(array_dataset.frame(wave, (16,))[0, 1:-1]).max() < 0.05
 
 
 def test_each_axis_of_a_volume_is_stretched_by_itself():
     volume = np.arange(4, dtype=np.float32)[None, :, None, None, None] * np.ones((1, 4, 3, 5, 2), np.float32)
-    framed = np.asarray(grids.frame(volume, (8, 6, 5)))
+    framed = np.asarray(array_dataset.frame(volume, (8, 6, 5)))
     assert framed.shape == (1, 8, 6, 5, 2)
-    np.testing.assert_allclose(framed[0, :, 2, 3, 1], np.asarray(grids.frame(RAMP[None, :4, None], (8,)))[0, :, 0])
+    np.testing.assert_allclose(
+        framed[0, :, 2, 3, 1], np.asarray(array_dataset.frame(RAMP[None, :4, None], (8,)))[0, :, 0]
+    )
 
 
 def test_cropping_cuts_the_middle_out_and_fills_what_is_missing_with_zeros():
-    np.testing.assert_array_equal(grids.frame(RAMP[None, :, None], (4,), fit="crop")[0, :, 0], [3, 4, 5, 6])
-    filled = grids.frame(RAMP[None, 1:3, None], (5,), fit="crop")[0, :, 0]
+    np.testing.assert_array_equal(array_dataset.frame(RAMP[None, :, None], (4,), fit="crop")[0, :, 0], [3, 4, 5, 6])
+    filled = array_dataset.frame(RAMP[None, 1:3, None], (5,), fit="crop")[0, :, 0]
     np.testing.assert_array_equal(filled, [0, 1, 2, 0, 0])
 
 
 def test_an_unknown_fit_is_refused():
     with pytest.raises(ValueError, match="stretch, crop"):
-        grids.frame(RAMP[None, :, None], (4,), fit="squeeze")
+        array_dataset.frame(RAMP[None, :, None], (4,), fit="squeeze")
 
 
 def split(count=10):
     values = np.arange(count, dtype=np.float32)[:, None, None] * np.ones((1, 4, 1), np.float32)
-    return grids.Split(values, np.arange(count), np.array([str(row) for row in range(count)]))
+    return array_dataset.Split(values, np.arange(count), np.array([str(row) for row in range(count)]))
 
 
 def seen(dataset):
@@ -56,17 +58,21 @@ def seen(dataset):
 
 
 def test_an_epoch_shows_every_example_once_and_its_order_depends_on_its_number_only():
-    whole = seen(grids.training(split(), epochs=range(3), batch_size=4, seed=1))
+    whole = seen(array_dataset.training(split(), epochs=range(3), batch_size=4, seed=1))
     assert [sorted(chain(*whole[start : start + 3])) for start in (0, 3, 6)] == [list(range(10))] * 3
     assert whole[:3] != whole[3:6]
-    assert seen(grids.training(split(), epochs=range(2, 3), batch_size=4, seed=1)) == whole[6:]
-    assert seen(grids.training(split(), epochs=range(3), batch_size=4, seed=2)) != whole
+    assert seen(array_dataset.training(split(), epochs=range(2, 3), batch_size=4, seed=1)) == whole[6:]
+    assert seen(array_dataset.training(split(), epochs=range(3), batch_size=4, seed=2)) != whole
 
 
 def test_augmented_batches_repeat_too_and_keep_their_labels():
-    augment = grids.augmentation([{"jitter": 0.1, "scale": 0.2}, {"shift": 0.3, "flip": (0,)}])
+    augment = array_dataset.augmentation([{"jitter": 0.1, "scale": 0.2}, {"shift": 0.3, "flip": (0,)}])
     runs = [
-        list(grids.training(split(), epochs=range(5, 6), batch_size=10, seed=1, augment=augment).as_numpy_iterator())
+        list(
+            array_dataset.training(
+                split(), epochs=range(5, 6), batch_size=10, seed=1, augment=augment
+            ).as_numpy_iterator()
+        )
         for _ in range(2)
     ]
     np.testing.assert_array_equal(runs[0][0][0], runs[1][0][0])
@@ -76,22 +82,22 @@ def test_augmented_batches_repeat_too_and_keep_their_labels():
 
 def test_a_flip_turns_the_named_axis_round_and_no_other():
     grid = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
-    found = {np.asarray(grids.moved(grid, [seed, 0], flip=(1,))).tobytes() for seed in range(20)}
+    found = {np.asarray(array_dataset.moved(grid, [seed, 0], flip=(1,))).tobytes() for seed in range(20)}
     assert found == {grid.tobytes(), grid[:, ::-1].tobytes()}
 
 
 def test_a_shift_holds_the_value_of_the_border():
-    found = {tuple(np.asarray(grids.moved(RAMP[:, None], [seed, 0], shift=0.2))[:, 0]) for seed in range(40)}
+    found = {tuple(np.asarray(array_dataset.moved(RAMP[:, None], [seed, 0], shift=0.2))[:, 0]) for seed in range(40)}
     assert (*RAMP[2:], 9, 9) in found
     assert (0, 0, *RAMP[:-2]) in found
     assert len(found) == 5  # two either way, and none
 
 
 def test_no_step_is_no_augmentation():
-    assert grids.augmentation([]) is None
+    assert array_dataset.augmentation([]) is None
 
 
 def test_a_split_is_read_as_it_was_written(tmp_path):
-    grids.write(tmp_path, "train", split())
-    for written, read in zip(split(), grids.read(tmp_path, "train"), strict=True):
+    array_dataset.write(tmp_path, "train", split())
+    for written, read in zip(split(), array_dataset.read(tmp_path, "train"), strict=True):
         np.testing.assert_array_equal(written, read)

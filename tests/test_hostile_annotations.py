@@ -11,12 +11,13 @@ import numpy as np
 import pytest
 from test_annotations import ITEMS, WHERE, picture, put
 
-from cnn_keras.data import annotations, masks
-from cnn_keras.data.annotations import FORMATS, Item, Landmark, Object
-from cnn_keras.data.encoded import Unreadable
-from cnn_keras.fault import Fault
-from pipelines import box_checks, boxed, conversion
-from pipelines.intake import Examined
+from cnn_keras.data import run_length
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.detection import FORMATS, Item, Landmark, Object
+from cnn_keras.errors import Fault
+from pipelines.data import box_dataset, box_validation, conversion
+from pipelines.data.validation import Examined
 
 WRONG = (
     None, True, -1, 0, 1e400, float("nan"), 10**400, 2**70, "", "x", "a\0b", "\ud800", "/", "../../x", "x" * 5000, [],
@@ -27,8 +28,8 @@ BYTES = (b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b'"', b"<", b"&", b"\n", 
 
 def used(source, path):
     """Do with what a source holds all that is done before a network sees it."""
-    data = boxed.Data(source=source, path=path, masks=True)
-    found = boxed.annotated(data, 0)
+    data = box_dataset.Data(source=source, path=path, masks=True)
+    found = box_dataset.annotated(data, 0)
     examined = []
     for item in found.items:
         try:
@@ -36,12 +37,12 @@ def used(source, path):
             examined.append(Examined(item.id, [], (20, 40)))
         except (OSError, Unreadable):
             examined.append(Examined(None, []))
-    box_checks.checked(found.items, examined, data)
+    box_validation.checked(found.items, examined, data)
     for item in found.items:
         for one in item.objects:
             if one.mask is not None:
                 try:
-                    assert masks.filled(one.mask, (20, 40)).shape == (20, 40)
+                    assert run_length.filled(one.mask, (20, 40)).shape == (20, 40)
                 except Unreadable:
                     continue
 
@@ -143,8 +144,8 @@ def test_bytes_may_be_flipped_lost_and_put_in_anywhere(tmp_path, format_):
     marked = [item._replace(objects=tuple(one._replace(landmarks=(Landmark("m", 1, 2),)) for one in item.objects))
               for item in ITEMS[:2]]  # fmt: skip
     inside = np.ones((20, 40), bool)
-    marked.append(Item("e.png", picture, (Object((0, 0, 40, 20), "ant", mask=masks.encode(inside)),), "test"))
-    annotations.write(format_, marked, tmp_path / "set", classes=["zebra", "ant"])
+    marked.append(Item("e.png", picture, (Object((0, 0, 40, 20), "ant", mask=run_length.encode(inside)),), "test"))
+    detection.write(format_, marked, tmp_path / "set", classes=["zebra", "ant"])
     files = [file for file in sorted((tmp_path / "set").rglob("*")) if file.suffix in (".json", ".xml", ".txt", ".csv")]
     generator = random.Random(format_)
     for _ in range(60):
@@ -159,7 +160,7 @@ def test_bytes_may_be_flipped_lost_and_put_in_anywhere(tmp_path, format_):
 
 @pytest.mark.parametrize("format_", FORMATS)
 def test_special_files_are_told_apart_before_they_are_opened(tmp_path, format_):
-    annotations.write(format_, ITEMS[:2], tmp_path / "set", classes=["zebra", "ant"])
+    detection.write(format_, ITEMS[:2], tmp_path / "set", classes=["zebra", "ant"])
     whole = tmp_path / "whole"
     (tmp_path / "set").rename(whole)
     for file in [file for file in sorted(whole.rglob("*")) if file.is_file()]:
@@ -181,10 +182,10 @@ def test_special_files_are_told_apart_before_they_are_opened(tmp_path, format_):
 def test_a_path_that_no_file_can_have_is_a_fault(tmp_path, source):
     for name in ("x" * 300, "a/" * 3000, "a\0b", "file/below"):
         put(tmp_path / "file", "")
-        data = boxed.Data(source=source, path=tmp_path / name)
-        assert boxed.files_digest(data) is None
+        data = box_dataset.Data(source=source, path=tmp_path / name)
+        assert box_dataset.files_digest(data) is None
         with pytest.raises(Fault) as caught:
-            boxed.annotated(data, 0)
+            box_dataset.annotated(data, 0)
         assert caught.value.code in (Fault.INPUT, Fault.DATA)
 
 
@@ -193,10 +194,10 @@ def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path, format_):
     put(tmp_path / "file", "")
     for out in ("x" * 300, "file/below", "file"):
         with pytest.raises(Fault, match=r"the folder to write|--out must be a folder"):
-            annotations.write(format_, ITEMS, tmp_path / out, classes=["zebra", "ant", "mouse 2"])
+            detection.write(format_, ITEMS, tmp_path / out, classes=["zebra", "ant", "mouse 2"])
 
 
 def test_the_digest_of_files_bears_any_path_in_a_data_yaml(tmp_path):
     for wrong in ("/", "..", "a\0b", "x" * 300, 7, ["a"]):
         path = put(tmp_path / "data.yaml", json.dumps({"path": wrong, "train": "images", "names": ["bolt"]}))
-        assert boxed.files_digest(boxed.Data(source="yolo", path=path))
+        assert box_dataset.files_digest(box_dataset.Data(source="yolo", path=path))

@@ -9,13 +9,15 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.data import augment, identities, read, records
-from cnn_keras.data.batch import Shape
-from cnn_keras.data.encoded import plain, png
-from cnn_keras.data.identities import Layout
-from cnn_keras.data.read import Item
-from cnn_keras.fault import Fault
-from pipelines import people
+from cnn_keras.data import pk_sampler, records
+from cnn_keras.data.image_file import plain, png
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.data.pk_sampler import Layout
+from cnn_keras.data.sources import classification
+from cnn_keras.data.sources.classification import Item
+from cnn_keras.data.transforms import augment
+from cnn_keras.errors import Fault
+from pipelines.tasks.verify import dataset
 
 SHAPE = Shape((4, 4), 1)
 COUNTS = (3, 1, 5, 2)  # pictures of the people 0 to 3
@@ -36,7 +38,7 @@ def prepared(tmp_path_factory) -> Path:
 
 
 def drawn(prepared, epochs=range(1), steps=3, layout=(2, 3), **options):
-    batches = identities.training(
+    batches = pk_sampler.training(
         prepared, "train", SHAPE, layout=Layout(*layout), steps=steps, epochs=epochs, seed=7, **options
     )
     return [(images.numpy(), labels.numpy()) for images, labels in batches]
@@ -83,7 +85,7 @@ def test_more_people_asked_for_than_there_are_is_everybody(prepared):
 
 
 def test_ordered_pictures_come_person_after_person(prepared):
-    batches = list(identities.ordered(prepared, "train", SHAPE, count=sum(COUNTS), batch_size=4))
+    batches = list(pk_sampler.ordered(prepared, "train", SHAPE, count=sum(COUNTS), batch_size=4))
     labels = np.concatenate([labels.numpy() for _, labels in batches])
     images = np.concatenate([images.numpy() for images, _ in batches])
     assert labels.tolist() == sorted(labels.tolist())
@@ -99,7 +101,7 @@ def test_rows_of_a_batch_belong_to_their_people_whatever_the_counts(counts, each
     for person, (start, count) in enumerate(zip(starts, counts, strict=True)):
         rows[person, :count] = np.arange(start, start + count)
     layout = Layout(min(3, len(counts)), each)
-    found = identities.drawn_rows(
+    found = pk_sampler.drawn_rows(
         tf.constant(rows, tf.int32), tf.constant(counts, tf.int32), layout, tf.constant([seed, 1], tf.int32)
     ).numpy()
     owner = np.repeat(np.arange(len(counts)), counts)[found].reshape(layout.people, each)
@@ -110,7 +112,7 @@ def test_rows_of_a_batch_belong_to_their_people_whatever_the_counts(counts, each
 def test_a_list_of_pairs_is_read_as_labeled_faces_in_the_wild_has_it(tmp_path):
     path = tmp_path / "pairs.txt"
     path.write_text("2\t1\nAnn_A\t1\t4\nAnn_A\t2\tBob\t11\nBob\t3\t5\nBob\t1\tCid\t1\n")
-    pairs = identities.lfw_pairs(path)
+    pairs = pk_sampler.lfw_pairs(path)
     assert pairs == [
         ("Ann_A/Ann_A_0001", "Ann_A/Ann_A_0004", True, 0),
         ("Ann_A/Ann_A_0002", "Bob/Bob_0011", False, 0),
@@ -132,20 +134,20 @@ def test_a_list_of_pairs_is_read_as_labeled_faces_in_the_wild_has_it(tmp_path):
 def test_a_broken_list_of_pairs_is_refused_with_its_line(tmp_path, text, reason):
     (tmp_path / "pairs.txt").write_text(text)
     with pytest.raises(Fault, match=reason) as fault:
-        identities.lfw_pairs(tmp_path / "pairs.txt")
+        pk_sampler.lfw_pairs(tmp_path / "pairs.txt")
     assert fault.value.code == Fault.DATA
 
 
 def test_a_list_of_pairs_with_a_line_of_column_names_is_one_fold(tmp_path):
     text = "\ufeffname,imagenum1,imagenum2,\nAnn_A,1,4,\nAnn_A,2,Bob,11\n"
     (tmp_path / "pairs.csv").write_text(text, encoding="utf-8")
-    assert identities.lfw_pairs(tmp_path / "pairs.csv") == [
+    assert pk_sampler.lfw_pairs(tmp_path / "pairs.csv") == [
         ("Ann_A/Ann_A_0001", "Ann_A/Ann_A_0004", True, 0),
         ("Ann_A/Ann_A_0002", "Bob/Bob_0011", False, 0),
     ]
     (tmp_path / "pairs.csv").write_bytes("name,a,b\nZo\xeb,1,2".encode("latin-1"))
     with pytest.raises(Fault, match="must be text in UTF-8"):
-        identities.lfw_pairs(tmp_path / "pairs.csv")
+        pk_sampler.lfw_pairs(tmp_path / "pairs.csv")
 
 
 def kept(rows):
@@ -154,49 +156,49 @@ def kept(rows):
 
 def test_nobody_is_in_two_splits_and_the_shares_are_of_people():
     rows = [(f"{person}/{number}", f"p{person}", None) for person in range(20) for number in range(1 + person % 3)]
-    data = people.Data(source="orl", validation=0.1, calibration=0.2, test=0.25)
-    splits = people.splits_of(kept(rows), data, seed=3)
+    data = dataset.Data(source="orl", validation=0.1, calibration=0.2, test=0.25)
+    splits = dataset.splits_of(kept(rows), data, seed=3)
     split_of = {}
     for (_, label, _), split in zip(rows, splits, strict=True):
         assert split_of.setdefault(label, split) == split
     assert Counter(split_of.values()) == {"train": 9, "test": 5, "calibration": 4, "validation": 2}
-    assert splits != people.splits_of(kept(rows), data, seed=4)
+    assert splits != dataset.splits_of(kept(rows), data, seed=4)
 
 
 @pytest.mark.parametrize(("count", "calibrating"), [(6, 0), (9, 0), (10, 3), (100, 10)])
 def test_people_who_chose_nothing_calibrate_unless_hardly_anybody_would_be_left_to_train_on(count, calibrating):
     rows = [(f"{person}/1", f"p{person}", None) for person in range(count)]
-    found = Counter(people.splits_of(kept(rows), people.Data(source="orl"), seed=0))
+    found = Counter(dataset.splits_of(kept(rows), dataset.Data(source="orl"), seed=0))
     assert found["calibration"] == calibrating
     assert found["train"] >= 2
     facts = {"splits": dict(found)}
-    assert people.calibration_split(facts) == ("calibration" if calibrating else "validation")
+    assert dataset.calibration_split(facts) == ("calibration" if calibrating else "validation")
 
 
 def test_people_of_a_list_of_pairs_are_tested_and_not_learnt(tmp_path):
     (tmp_path / "pairs.txt").write_text("1\np1 1 2\np1 1 p2 1\n")
     rows = [(f"p{person}/p{person}_{number:04d}.jpg", f"p{person}", None) for person in range(8) for number in (1, 2)]
-    data = people.Data(source="orl", pairs={"path": tmp_path / "pairs.txt"}, validation=0.3, test=0.25)
-    split_of = dict(zip([row[1] for row in rows], people.splits_of(kept(rows), data, seed=0), strict=True))
+    data = dataset.Data(source="orl", pairs={"path": tmp_path / "pairs.txt"}, validation=0.3, test=0.25)
+    split_of = dict(zip([row[1] for row in rows], dataset.splits_of(kept(rows), data, seed=0), strict=True))
     assert {name for name, split in split_of.items() if split == "test"} == {"p1", "p2"}
     with pytest.raises(Fault, match="must name people of the data only, got p1 and 1 more"):
-        people.splits_of(kept([row for row in rows if row[1] not in ("p1", "p2")]), data, seed=0)
+        dataset.splits_of(kept([row for row in rows if row[1] not in ("p1", "p2")]), data, seed=0)
 
 
 def test_a_person_in_two_prescribed_splits_is_refused():
     rows = [("train/a/1", "a", "train"), ("test/a/2", "a", "test")]
     with pytest.raises(Fault, match="a must be in one split only, got train and test"):
-        people.splits_of(kept(rows), people.Data(source="orl"), seed=0)
+        dataset.splits_of(kept(rows), dataset.Data(source="orl"), seed=0)
 
 
 def test_too_few_people_are_refused():
     rows = [(f"{person}/1", str(person), None) for person in range(5)]
     with pytest.raises(Fault, match="at least two people to train on beside 4 to validate and test, got 5"):
-        people.splits_of(kept(rows), people.Data(source="orl"), seed=0)
+        dataset.splits_of(kept(rows), dataset.Data(source="orl"), seed=0)
 
 
 def test_orl_has_ten_photographs_of_each_of_forty_people():
-    items = read.orl()
+    items = classification.orl()
     assert Counter(item.label for item in items) == {f"s{person}": 10 for person in range(1, 41)}
     assert [item.id for item in items[:3]] == ["s1/1.pgm", "s1/2.pgm", "s1/3.pgm"]
     image = tf.io.decode_image(items[0].read()).numpy()

@@ -12,7 +12,7 @@ from odd_images import encoded, oriented, picture
 from PIL import Image
 
 from cnn_keras.data import image_headers
-from cnn_keras.data.encoded import SLOW_LIMIT, Unreadable, decode, pixels, plain
+from cnn_keras.data.image_file import SLOW_LIMIT, Unreadable, decode, pixels, plain
 
 
 def segment(marker, content):

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cnn_keras.data import input_file
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 
 def test_a_regular_file_is_read(tmp_path: Path):

@@ -12,17 +12,17 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from pipelines import fit, input_share
-from pipelines import recipe as recipes
-from pipelines.input_share import Clock, Probe
-from pipelines.recipe import Train
+from pipelines.engine import input_profile, trainer
+from pipelines.engine import recipe as recipes
+from pipelines.engine.input_profile import Clock, Probe
+from pipelines.engine.recipe import Train
 
 
 @pytest.fixture
 def at(monkeypatch):
     """Sets the time that the clock reads."""
     now = SimpleNamespace(value=0.0)
-    monkeypatch.setattr(input_share.time, "perf_counter", lambda: now.value)
+    monkeypatch.setattr(input_profile.time, "perf_counter", lambda: now.value)
 
     def set_to(seconds):
         now.value = seconds
@@ -73,9 +73,9 @@ def share_of(folder, seconds):
     entry = keras.Input((2,))
     model = keras.Model(entry, keras.layers.Dense(1)(entry))
     settings = Train(epochs=2, batch_size=4)
-    fit.compile_model(model, settings, loss="mse", metrics=[], steps=6)
+    trainer.compile_model(model, settings, loss="mse", metrics=[], steps=6)
     folder.mkdir()
-    history = fit.fit(
+    history = trainer.fit(
         model,
         settings,
         folder,
@@ -99,9 +99,9 @@ def test_with_several_steps_per_execution_nothing_is_claimed(tmp_path):
     entry = keras.Input((2,))
     model = keras.Model(entry, keras.layers.Dense(1)(entry))
     settings = Train(epochs=1, batch_size=4, steps_per_execution=2)
-    fit.compile_model(model, settings, loss="mse", metrics=[], steps=6)
+    trainer.compile_model(model, settings, loss="mse", metrics=[], steps=6)
     batches = tf.data.Dataset.from_tensor_slices((tf.zeros((24, 2)), tf.zeros(24))).batch(4)
-    history = fit.fit(
+    history = trainer.fit(
         model,
         settings,
         tmp_path,
@@ -156,7 +156,7 @@ def test_where_augmentation_costs_little_reading_is_the_slow_step():
 
 def test_of_a_tiny_split_nothing_is_measured_nor_said():
     probe, said = probe_of()
-    probe.run.facts = lambda stage: {"splits": {"train": input_share.TINY - 1}}
+    probe.run.facts = lambda stage: {"splits": {"train": input_profile.TINY - 1}}
     probe.measure(None)
     probe.tell(clock_of(waited=9.0), now=True)
     assert said.getvalue() == ""
@@ -164,9 +164,9 @@ def test_of_a_tiny_split_nothing_is_measured_nor_said():
 
 def test_the_speed_of_an_input_is_examples_over_time(monkeypatch):
     ticks = itertools.count(step=0.25)
-    monkeypatch.setattr(input_share.time, "perf_counter", lambda: next(ticks))
+    monkeypatch.setattr(input_profile.time, "perf_counter", lambda: next(ticks))
     batches = tf.data.Dataset.zip((tf.data.Dataset.range(80),)).batch(8).map(lambda row: (row, row))
-    assert input_share.speed(batches, 3, seconds=100.0) == 24 / (4 * 0.25)
+    assert input_profile.speed(batches, 3, seconds=100.0) == 24 / (4 * 0.25)
 
 
 def test_a_training_logs_its_share_every_epoch(exported):

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from keras import layers
 
-from cnn_keras import anatomy, insight
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile, visualization
 from cnn_keras.models import build
 
 RANDOM = np.random.default_rng(0)
@@ -82,39 +82,48 @@ def trained(request):
 
 def test_layers_are_named_inside_what_is_nested():
     model = behind_normalization(branchy())
-    assert list(insight.spatial_layers(model)) == [
+    assert list(visualization.spatial_layers(model)) == [
         *("normalization", "stem", "narrow", "broad", "both", "sum", "halved", "conv", "last"),
     ]
-    assert insight.feature_layers(model) == ["stem", "narrow", "broad", "last"]
-    assert insight.attended_layer(model) == "last"
-    assert insight.answer_layer(model) == "logits"
-    assert insight.layer_row(model, "branchy/conv") == insight.layer_row(model, "conv")
+    assert visualization.feature_layers(model) == ["stem", "narrow", "broad", "last"]
+    assert visualization.attended_layer(model) == "last"
+    assert visualization.answer_layer(model) == "logits"
+    assert visualization.layer_row(model, "branchy/conv") == visualization.layer_row(model, "conv")
 
 
 def test_namesakes_go_by_their_paths():
     inner = pooled_network()
     image = keras.Input((6, 7, 3), name="image")
     model = keras.Model(image, inner(layers.Conv2D(3, 1, name="conv")(image)))
-    assert list(insight.spatial_layers(model)) == ["conv", "pooled/conv"]
-    assert insight.feature_maps(model, photos(1, 6, 7, 3), "pooled/conv").shape == (1, 6, 7, 5)
+    assert list(visualization.spatial_layers(model)) == ["conv", "pooled/conv"]
+    assert visualization.feature_maps(model, photos(1, 6, 7, 3), "pooled/conv").shape == (1, 6, 7, 5)
 
 
 def test_grad_cam_looks_before_poolings_and_beyond_maps_of_one_position():
-    assert insight.attended_layer(NETWORKS["lenet.lenet5_modern"]()) == "c3"  # c5 has one position
-    assert insight.attended_layer(NETWORKS["resnet.resnet20"]()) == "stage3"
+    assert visualization.attended_layer(NETWORKS["lenet.lenet5_modern"]()) == "c3"  # c5 has one position
+    assert visualization.attended_layer(NETWORKS["resnet.resnet20"]()) == "stage3"
 
 
 @pytest.mark.parametrize(
     ("act", "message"),
     [
         (
-            lambda model: insight.layer_row(model, "narow"),
+            lambda model: visualization.layer_row(model, "narow"),
             "layer must be one of the model's, got narow; did you mean na",
         ),
-        (lambda model: insight.feature_maps(model, photos(1, 40, 40, 3), "logits"), "must have units with a position"),
-        (lambda model: insight.maximise_activation(model, "conv", units=[5]), "unit must lie in 0 to 4"),
-        (lambda model: insight.exciting_patches(model, "conv", photos(1, 40, 40, 3), units=[-1]), "unit must lie in"),
-        (lambda model: insight.occlusion_map(model, photos(1, 40, 40, 3), [0], patch=41), "patch must be 1 to 40"),
+        (
+            lambda model: visualization.feature_maps(model, photos(1, 40, 40, 3), "logits"),
+            "must have units with a position",
+        ),
+        (lambda model: visualization.maximise_activation(model, "conv", units=[5]), "unit must lie in 0 to 4"),
+        (
+            lambda model: visualization.exciting_patches(model, "conv", photos(1, 40, 40, 3), units=[-1]),
+            "unit must lie in",
+        ),
+        (
+            lambda model: visualization.occlusion_map(model, photos(1, 40, 40, 3), [0], patch=41),
+            "patch must be 1 to 40",
+        ),
     ],
 )
 def test_what_does_not_fit_is_refused(act, message):
@@ -126,7 +135,7 @@ def test_probabilities_instead_of_logits_are_refused():
     network = pooled_network()
     for head in (layers.Softmax(), layers.Dense(3, activation="softmax")):
         model = keras.Model(network.input, head(network.output))
-        for explain in (insight.grad_cam, insight.occlusion_map):
+        for explain in (visualization.grad_cam, visualization.occlusion_map):
             with pytest.raises(Fault, match="model must answer with logits, got a softmax"):
                 explain(model, photos(1, 6, 7, 3), [0])
 
@@ -136,18 +145,18 @@ def test_probabilities_instead_of_logits_are_refused():
 
 def test_filters_are_scaled_each_by_its_own_largest_weight():
     kernel = np.array([[1.0, 0.0], [-0.5, 0.5]])[..., None]
-    (picture,) = insight.first_layer_filters(behind_normalization(linear_filter(7 * kernel)))
+    (picture,) = visualization.first_layer_filters(behind_normalization(linear_filter(7 * kernel)))
     assert picture[..., 0].tolist() == [[255, 128], [64, 191]]
-    (picture,) = insight.first_layer_filters(linear_filter(-kernel))
+    (picture,) = visualization.first_layer_filters(linear_filter(-kernel))
     assert picture.min() == 0
 
 
 def test_filters_of_colour_images_are_coloured_and_of_more_channels_lie_side_by_side():
     red = np.zeros((2, 2, 3))
     red[..., 0] = 1
-    (picture,) = insight.first_layer_filters(linear_filter(red))
+    (picture,) = visualization.first_layer_filters(linear_filter(red))
     assert picture[0, 0].tolist() == [255, 128, 128]
-    (picture,) = insight.first_layer_filters(linear_filter(np.concatenate([red, -red[..., :1]], axis=2)))
+    (picture,) = visualization.first_layer_filters(linear_filter(np.concatenate([red, -red[..., :1]], axis=2)))
     assert picture[..., 0].tolist() == [[255, 255, 128, 128, 128, 128, 0, 0]] * 2
 
 
@@ -157,7 +166,7 @@ def test_filters_of_a_depthwise_convolution_are_its_own():
     model = keras.Model(image, convolution(image))
     kernel = RANDOM.normal(size=(3, 3, 3, 2))
     convolution.set_weights([kernel, np.zeros(6)])
-    pictures = insight.first_layer_filters(model)
+    pictures = visualization.first_layer_filters(model)
     assert pictures.shape == (6, 3, 3, 1)
     weights = kernel[..., 1, 0]  # of the second channel
     expected = np.round(127.5 + 127.5 * weights / np.abs(weights).max())
@@ -167,7 +176,7 @@ def test_filters_of_a_depthwise_convolution_are_its_own():
 def test_there_are_no_filters_over_one_axis():
     model = keras.Sequential([keras.Input((8, 2)), layers.Conv1D(3, 3)])
     with pytest.raises(Fault, match="model must begin with convolutions over two axes, got Conv1D"):
-        insight.first_layer_filters(model)
+        visualization.first_layer_filters(model)
 
 
 # Feature maps and patches
@@ -177,7 +186,7 @@ def test_feature_maps_are_what_the_layer_answers():
     network = branchy()
     images = photos(70, 40, 40, 3)  # more than a batch
     expected = keras.Model(network.input, network.get_layer("sum").output).predict((images - 100.0) / 60, verbose=0)
-    found = insight.feature_maps(behind_normalization(network), images, "sum")
+    found = visualization.feature_maps(behind_normalization(network), images, "sum")
     np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -185,7 +194,7 @@ def test_a_piece_is_the_receptive_field_to_the_pixel():
     # Pixels are their own coordinates, and the unit likes what is below and to the right.
     rows, columns = np.mgrid[:9, :9]
     image = np.stack([rows, columns], axis=-1).astype(np.uint8)
-    (found,) = insight.exciting_patches(linear_filter(np.ones((3, 3, 2))), "conv", image[None])
+    (found,) = visualization.exciting_patches(linear_filter(np.ones((3, 3, 2))), "conv", image[None])
     assert found.boxes.tolist() == [[6, 6, 9, 9]]
     assert found.pieces[0, ..., 0].tolist() == [[6] * 3, [7] * 3, [8] * 3]
     assert found.pieces[0, ..., 1].tolist() == [[6, 7, 8]] * 3
@@ -197,7 +206,7 @@ def test_a_field_over_the_border_is_filled_up():
     model = keras.Sequential([image, layers.Conv2D(1, 3, padding="same", use_bias=False, name="conv")])
     model.layers[0].set_weights([np.float32([[0, 0, 0], [0, 1, 0], [0, 0, 0]])[..., None, None]])
     bright = np.arange(25, dtype=np.uint8).reshape(1, 5, 5, 1)[:, ::-1, ::-1]  # brightest at the top left
-    (found,) = insight.exciting_patches(model, "conv", bright, outside=99)
+    (found,) = visualization.exciting_patches(model, "conv", bright, outside=99)
     assert found.boxes.tolist() == [[-1, -1, 2, 2]]
     assert found.pieces[0, ..., 0].tolist() == [[99, 99, 99], [99, 24, 23], [99, 19, 18]]
 
@@ -206,31 +215,31 @@ def test_a_field_over_the_border_is_filled_up():
 def test_the_strongest_come_first_one_of_each_image_and_batches_do_not_matter(trained):
     shape = trained.input_shape[1:]
     images = photos(150, *shape)
-    layer = insight.feature_layers(trained)[1]
-    maps = insight.feature_maps(trained, images, layer)
+    layer = visualization.feature_layers(trained)[1]
+    maps = visualization.feature_maps(trained, images, layer)
     peaks = maps.max(axis=(1, 2))
-    whole = insight.exciting_patches(trained, layer, images, count=5)
-    streamed = insight.exciting_patches(trained, layer, (images[k : k + 7] for k in range(0, 150, 7)), count=5)
+    whole = visualization.exciting_patches(trained, layer, images, count=5)
+    streamed = visualization.exciting_patches(trained, layer, (images[k : k + 7] for k in range(0, 150, 7)), count=5)
     assert [one.unit for one in whole] == list(range(maps.shape[-1]))
     for one, other in zip(whole, streamed, strict=True):
         np.testing.assert_allclose(one.activations, np.sort(peaks[:, one.unit])[::-1][:5], rtol=1e-4, atol=1e-4)
         assert len(set(one.images.tolist())) == 5
         np.testing.assert_allclose(one.activations, other.activations, rtol=1e-4, atol=1e-4)
-        row = insight.layer_row(trained, layer)
+        row = visualization.layer_row(trained, layer)
         assert one.pieces.shape == (5, *row.receptive_field, shape[-1])
 
 
 def test_of_equally_exciting_images_the_earlier_come_first():
     images = np.repeat(photos(1, 9, 9, 1), 4, axis=0)
-    (found,) = insight.exciting_patches(linear_filter(np.ones((3, 3, 1))), "conv", images, count=3)
+    (found,) = visualization.exciting_patches(linear_filter(np.ones((3, 3, 1))), "conv", images, count=3)
     assert found.images.tolist() == [0, 1, 2]
 
 
 def test_a_unit_sees_nothing_outside_its_box():
     model = behind_normalization(branchy())
     images = photos(3, 40, 40, 3)
-    row = insight.layer_row(model, "last")
-    for one in insight.exciting_patches(model, "last", images, count=3):
+    row = visualization.layer_row(model, "last")
+    for one in visualization.exciting_patches(model, "last", images, count=3):
         for image, activation, (left, top, right, bottom) in zip(one.images, one.activations, one.boxes, strict=True):
             other = photos(1, 40, 40, 3)
             inner = (slice(max(top, 0), bottom), slice(max(left, 0), right))
@@ -238,7 +247,7 @@ def test_a_unit_sees_nothing_outside_its_box():
             place = [
                 round((edge - start) / jump) for edge, start, jump in zip((top, left), row.start, row.jump, strict=True)
             ]
-            again = insight.feature_maps(model, other, "last")[0, place[0], place[1], one.unit]
+            again = visualization.feature_maps(model, other, "last")[0, place[0], place[1], one.unit]
             assert again == pytest.approx(activation, rel=1e-4)
 
 
@@ -248,7 +257,7 @@ def test_a_unit_sees_nothing_outside_its_box():
 def test_a_maximised_image_follows_the_sign_of_the_weights():
     kernel = np.ones((9, 9, 1))
     kernel[:, 5:] = -1
-    found = insight.maximise_activation(linear_filter(kernel), "conv", units=[0], start=100)
+    found = visualization.maximise_activation(linear_filter(kernel), "conv", units=[0], start=100)
     image = found.images[0, ..., 0]
     assert (image[:, :4] > 200).all()
     assert (image[:, 6:] < 50).all()
@@ -257,7 +266,7 @@ def test_a_maximised_image_follows_the_sign_of_the_weights():
 
 
 def test_outside_its_field_a_maximised_image_stays_near_the_start():
-    found = insight.maximise_activation(linear_filter(np.ones((3, 3, 1)), size=21), "conv", units=[0], start=100)
+    found = visualization.maximise_activation(linear_filter(np.ones((3, 3, 1)), size=21), "conv", units=[0], start=100)
     left, top, right, bottom = found.boxes[0]
     image = found.images[0, ..., 0]
     assert (right - left, bottom - top) == (3, 3)
@@ -267,16 +276,16 @@ def test_outside_its_field_a_maximised_image_stays_near_the_start():
 
 def test_a_unit_that_is_silent_at_the_start_is_woken():
     model = linear_filter(np.ones((3, 3, 1)), bias=-9 * 150.0, activation="relu")
-    assert insight.maximise_activation(model, "conv", units=[0], start=100, steps=1).activations == [0]
-    assert insight.maximise_activation(model, "conv", units=[0], start=100).activations > 100
+    assert visualization.maximise_activation(model, "conv", units=[0], start=100, steps=1).activations == [0]
+    assert visualization.maximise_activation(model, "conv", units=[0], start=100).activations > 100
 
 
 @pytest.mark.slow
 def test_maximising_raises_the_activation_and_is_deterministic(trained):
-    layer = insight.feature_layers(trained)[-1]
-    few = insight.maximise_activation(trained, layer, units=[0, 1], steps=1)
-    found, again = (insight.maximise_activation(trained, layer, units=[0, 1], steps=20) for _ in range(2))
-    other = insight.maximise_activation(trained, layer, units=[0, 1], steps=20, seed=1)
+    layer = visualization.feature_layers(trained)[-1]
+    few = visualization.maximise_activation(trained, layer, units=[0, 1], steps=1)
+    found, again = (visualization.maximise_activation(trained, layer, units=[0, 1], steps=20) for _ in range(2))
+    other = visualization.maximise_activation(trained, layer, units=[0, 1], steps=20, seed=1)
     assert (found.activations > few.activations).all()
     np.testing.assert_array_equal(found.images, again.images)
     assert not np.array_equal(found.images, other.images)
@@ -287,7 +296,7 @@ def test_maximising_raises_the_activation_and_is_deterministic(trained):
 def test_classes_can_be_maximised_too():
     model = behind_normalization(branchy())
     before = model(np.full((1, 40, 40, 3), 127, np.uint8)).numpy()[0]
-    found = insight.maximise_activation(model, "logits", units=range(3), steps=20)
+    found = visualization.maximise_activation(model, "logits", units=range(3), steps=20)
     assert (found.activations > before + 0.1).all()
     assert found.boxes.tolist() == [[0, 0, 40, 40]] * 3
 
@@ -296,8 +305,8 @@ def test_looking_leaves_the_model_as_it_was():
     model = behind_normalization(branchy())
     images = photos(2, 40, 40, 3)
     before, config = model(images).numpy(), model.to_json()
-    insight.maximise_activation(model, "stem", units=[0], steps=2)
-    insight.grad_cam(model, images, [0, 1])
+    visualization.maximise_activation(model, "stem", units=[0], steps=2)
+    visualization.grad_cam(model, images, [0, 1])
     np.testing.assert_array_equal(model(images).numpy(), before)
     assert model.to_json() == config
 
@@ -307,7 +316,7 @@ def test_looking_leaves_the_model_as_it_was():
 
 def test_hiding_the_one_pixel_that_counts_is_noticed_and_nothing_else():
     image = np.full((1, 6, 6, 1), 200, np.uint8)
-    falls = insight.occlusion_map(one_pixel(), image, [0], patch=2, stride=1, fill=0)[0]
+    falls = visualization.occlusion_map(one_pixel(), image, [0], patch=2, stride=1, fill=0)[0]
     near = np.zeros((6, 6), bool)
     near[1:4, 2:5] = True
     assert (falls[near] > 0).all()
@@ -315,21 +324,21 @@ def test_hiding_the_one_pixel_that_counts_is_noticed_and_nothing_else():
     # Each of the four squares that hide it takes the probability from 1 / (1 + e^-2) to 1 / 2.
     assert falls[2, 3] == pytest.approx(1 / (1 + np.exp(-2)) - 0.5, abs=1e-5)
     assert falls[1, 2] == pytest.approx(falls[2, 3] / 4, abs=1e-5)
-    gains = insight.occlusion_map(one_pixel(), image, [1], patch=2, stride=1, fill=0)[0]
+    gains = visualization.occlusion_map(one_pixel(), image, [1], patch=2, stride=1, fill=0)[0]
     np.testing.assert_allclose(gains, -falls, atol=1e-6)
 
 
 def test_the_logarithm_of_the_odds_falls_by_the_logit():
     image = np.full((1, 6, 6, 1), 200, np.uint8)
-    falls = insight.occlusion_map(one_pixel(), image, [0], patch=1, stride=1, fill=50, odds=True)[0]
+    falls = visualization.occlusion_map(one_pixel(), image, [0], patch=1, stride=1, fill=50, odds=True)[0]
     assert falls[2, 3] == pytest.approx(1.5, abs=1e-5)
     assert np.count_nonzero(np.abs(falls) > 1e-5) == 1
 
 
 def test_every_pixel_is_hidden_whatever_the_stride_and_the_mean_hides_nothing_in_a_plain_image():
     image = np.full((1, 6, 6, 1), 200, np.uint8)
-    assert np.isfinite(insight.occlusion_map(one_pixel(), image, [0], patch=3, stride=2)).all()
-    np.testing.assert_allclose(insight.occlusion_map(one_pixel(), image, [0]), 0, atol=1e-6)
+    assert np.isfinite(visualization.occlusion_map(one_pixel(), image, [0], patch=3, stride=2)).all()
+    np.testing.assert_allclose(visualization.occlusion_map(one_pixel(), image, [0]), 0, atol=1e-6)
 
 
 # Grad-CAM
@@ -338,8 +347,8 @@ def test_every_pixel_is_hidden_whatever_the_stride_and_the_mean_hides_nothing_in
 def test_with_pooling_and_one_dense_layer_grad_cam_is_the_class_activation_map():
     network = pooled_network()
     images, classes = photos(3, 6, 7, 3), np.array([0, 3, 1])
-    found = insight.grad_cam(behind_normalization(network), images, classes)
-    maps = insight.feature_maps(behind_normalization(network), images, "conv")
+    found = visualization.grad_cam(behind_normalization(network), images, classes)
+    maps = visualization.feature_maps(behind_normalization(network), images, "conv")
     weights = network.get_layer("logits").get_weights()[0]  # (units, classes)
     activation_map = np.einsum("nyxk,kn->nyx", maps, weights[:, classes]) / (6 * 7)
     np.testing.assert_allclose(found, np.maximum(activation_map, 0), rtol=1e-4, atol=1e-6)
@@ -350,13 +359,15 @@ def test_evidence_is_found_in_a_network_that_computes_in_half():
     halved = keras.models.clone_model(network, clone_function=_halved)
     halved.set_weights(network.get_weights())
     images, classes = photos(3, 6, 7, 3), np.array([0, 3, 1])
-    for explain in (insight.grad_cam, insight.occlusion_map):
+    for explain in (visualization.grad_cam, visualization.occlusion_map):
         single, half = (explain(behind_normalization(each), images, classes) for each in (network, halved))
         assert np.abs(single).max() > 0
         np.testing.assert_allclose(half, single, atol=0.02 * np.abs(single).max())
-    half = insight.feature_maps(behind_normalization(halved), images, "conv")
-    np.testing.assert_allclose(half, insight.feature_maps(behind_normalization(network), images, "conv"), atol=0.01)
-    made = insight.maximise_activation(behind_normalization(halved), "conv", units=[0], steps=4)
+    half = visualization.feature_maps(behind_normalization(halved), images, "conv")
+    np.testing.assert_allclose(
+        half, visualization.feature_maps(behind_normalization(network), images, "conv"), atol=0.01
+    )
+    made = visualization.maximise_activation(behind_normalization(halved), "conv", units=[0], steps=4)
     assert np.isfinite(made.images).all()
 
 
@@ -372,8 +383,8 @@ def test_grad_cam_by_hand():
     model.get_layer("logits").set_weights([np.array([[3.0, -1.0]])])
     pixels = np.array([[10, 0], [0, 4]], np.uint8).reshape(1, 2, 2, 1)
     # alpha = 3 / 4, maps = 2 × pixels.
-    np.testing.assert_allclose(insight.grad_cam(model, pixels, [0])[0], [[15, 0], [0, 6]])
-    np.testing.assert_allclose(insight.grad_cam(model, pixels, [1])[0], 0)
+    np.testing.assert_allclose(visualization.grad_cam(model, pixels, [0])[0], [[15, 0], [0, 6]])
+    np.testing.assert_allclose(visualization.grad_cam(model, pixels, [1])[0], 0)
 
 
 def test_a_map_lies_where_its_units_look():
@@ -387,7 +398,7 @@ def test_a_map_lies_where_its_units_look():
     model.get_layer("logits").set_weights([np.ones((1, 1))])
     pixels = np.zeros((1, 12, 12, 1), np.uint8)
     pixels[0, 7, 3] = 64
-    found = insight.grad_cam(model, pixels, [0])[0]
+    found = visualization.grad_cam(model, pixels, [0])[0]
     assert np.unravel_index(found.argmax(), found.shape) == (7, 3)
     assert found[7, 3] == pytest.approx(1.0)  # 64 positions
     assert np.count_nonzero(found) == 1
@@ -395,11 +406,14 @@ def test_a_map_lies_where_its_units_look():
 
 def test_maps_have_the_size_of_the_image_whatever_the_network(trained):
     images = photos(2, *trained.input_shape[1:])
-    for found in (insight.grad_cam(trained, images, [0, 2]), insight.occlusion_map(trained, images, [0, 2])):
+    for found in (
+        visualization.grad_cam(trained, images, [0, 2]),
+        visualization.occlusion_map(trained, images, [0, 2]),
+    ):
         assert found.shape == images.shape[:3]
         assert found.dtype == np.float32
         assert np.isfinite(found).all()
-    assert anatomy.rows(trained)  # what it was called with is still a model
+    assert model_profile.rows(trained)  # what it was called with is still a model
 
 
 def test_visual_backprop_is_bright_where_all_layers_are():
@@ -413,19 +427,19 @@ def test_visual_backprop_is_bright_where_all_layers_are():
     picture = np.zeros((2, 17, 17, 1), np.float32)
     picture[0, 5, 11] = 1
     picture[1] = 1
-    heat = insight.visual_backprop(model, picture)
+    heat = visualization.visual_backprop(model, picture)
     assert heat.shape == (2, 17, 17)
     assert np.unravel_index(heat[0].argmax(), (17, 17)) == (5, 11)
     assert heat[0].max() == 1
     bright = np.argwhere(heat[0] > 0.01)
     assert (np.abs(bright - (5, 11)) <= 3).all()  # the field of two convolutions, and half a step of interpolation
     assert heat[1, 3:14, 3:14].min() > 0.99  # where every layer answers the same, everything counts alike
-    assert insight.visual_backprop(model, picture * 0).max() == 0
+    assert visualization.visual_backprop(model, picture * 0).max() == 0
 
 
 def test_visual_backprop_of_one_layer_is_its_mean_map():
     model = behind_normalization(build("lenet.lenet5_modern", input_shape=(32, 32, 3), classes=1))
     pictures = photos(2, 32, 32, 3)
-    heat = insight.visual_backprop(model, pictures, layers=["c1"])
-    averaged = insight.feature_maps(model, pictures, "c1").mean(axis=-1)
+    heat = visualization.visual_backprop(model, pictures, layers=["c1"])
+    averaged = visualization.feature_maps(model, pictures, "c1").mean(axis=-1)
     np.testing.assert_allclose(heat[:, 2:30, 2:30], averaged / averaged.max(axis=(1, 2), keepdims=True), atol=1e-5)

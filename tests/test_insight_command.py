@@ -10,7 +10,7 @@ from conftest import cnn
 from PIL import Image
 from rich.console import Console
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 
 def pixels(path):
@@ -67,11 +67,11 @@ def test_images_of_ones_own_are_explained(exported, drawn):
 def test_an_evaluation_draws_the_quick_ones(exported, tmp_path):
     import keras
 
-    from cnn_keras.data.batch import Shape
-    from pipelines import insight
+    from cnn_keras.data.input_pipeline import Shape
+    from pipelines.analysis import visualize
 
     model = keras.models.load_model(exported.run / "train" / "model.keras", compile=False)
-    paths = insight.draw(
+    paths = visualize.draw(
         model,
         exported.run / "prepare",
         split="test",
@@ -87,17 +87,17 @@ def test_an_evaluation_draws_the_quick_ones(exported, tmp_path):
 def test_a_network_without_convolutions_has_no_pictures(exported, tmp_path):
     import keras
 
-    from cnn_keras.data.batch import Shape
-    from pipelines import insight
+    from cnn_keras.data.input_pipeline import Shape
+    from pipelines.analysis import visualize
 
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     arguments = {"split": "test", "shape": Shape((28, 28), 1), "names": ["0", "1", "2", "3"]}
     prepared = exported.run / "prepare"
-    assert insight.draw(model, prepared, folder=tmp_path, console=Console(quiet=True), **arguments) == []
+    assert visualize.draw(model, prepared, folder=tmp_path, console=Console(quiet=True), **arguments) == []
 
 
 def test_mistakes_come_after_right_answers_of_different_classes():
-    from pipelines.insight import Asked, _telling
+    from pipelines.analysis.visualize import Asked, _telling
 
     labels = np.array([0, 0, 1, 1, 2, 2])
     answers = np.array([0, 0, 1, 0, 2, 1])

@@ -12,14 +12,15 @@ from conftest import cnn
 from PIL import Image
 from test_boxed import prepared
 
-from cnn_keras.data import batch, masks, records
-from cnn_keras.data.encoded import png
-from cnn_keras.fault import Fault
-from pipelines import detector, instance_report, mask_reader
-from pipelines import recipe as recipes
-from pipelines.detection_errors import Detected
-from pipelines.detection_reader import Suppress
-from pipelines.serving.app import application
+from cnn_keras.data import input_pipeline, records, run_length
+from cnn_keras.data.image_file import png
+from cnn_keras.errors import Fault
+from pipelines.engine import recipe as recipes
+from pipelines.serving.server import application
+from pipelines.tasks.detect import instance_report, model
+from pipelines.tasks.detect import masks as detect_masks
+from pipelines.tasks.detect.decode import Suppress
+from pipelines.tasks.detect.error_types import Detected
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -53,7 +54,7 @@ def coco(folder, *, without=()):
         small[20:30, 26:36] = True
         for number, (left, top, side) in enumerate(((6, 4, 24), (26, 20, 10))):
             corners = [left, top, left + side, top, left + side, top + side, left, top + side]
-            segmentation = masks.encode(small) if number else [corners]
+            segmentation = run_length.encode(small) if number else [corners]
             note = {"id": len(notes) + 1, "image_id": row, "category_id": 1 + number, "iscrowd": 0}
             note |= {"bbox": [left, top, side, side], "area": side * side}
             notes.append(note | ({} if (row, number) in without else {"segmentation": segmentation}))
@@ -66,8 +67,10 @@ def coco(folder, *, without=()):
 def test_the_map_numbers_the_rows_of_boxes_and_the_smaller_thing_is_in_front(tmp_path):
     facts, _ = prepared(tmp_path, source="coco", path=coco(tmp_path / "source"), anchors=1, masks=True, size=(40, 60))
     assert facts["masks"]
-    kind = batch.boxed(facts["most_boxes"], masks=True)
-    for one in batch.decoded(tmp_path / "prepare", "train", batch.Shape((40, 60), 3, "pad"), example=kind):
+    kind = input_pipeline.boxed(facts["most_boxes"], masks=True)
+    for one in input_pipeline.decoded(
+        tmp_path / "prepare", "train", input_pipeline.Shape((40, 60), 3, "pad"), example=kind
+    ):
         numbers, boxes = one["mask"].numpy()[..., 0], np.round(one["boxes"].numpy() * (60, 40, 60, 40)).astype(int)
         assert numbers.shape == (40, 60)
         small = one["classes"].numpy().tolist().index(1)
@@ -80,8 +83,14 @@ def test_the_map_numbers_the_rows_of_boxes_and_the_smaller_thing_is_in_front(tmp
 
 def test_a_framed_map_stays_with_its_picture(tmp_path):
     prepared(tmp_path, source="coco", path=coco(tmp_path / "source"), anchors=1, masks=True, size=(40, 60))
-    kind = batch.boxed(2, masks=True)
-    one = next(iter(batch.decoded(tmp_path / "prepare", "train", batch.Shape((60, 60), 3, "pad"), example=kind)))
+    kind = input_pipeline.boxed(2, masks=True)
+    one = next(
+        iter(
+            input_pipeline.decoded(
+                tmp_path / "prepare", "train", input_pipeline.Shape((60, 60), 3, "pad"), example=kind
+            )
+        )
+    )
     numbers = one["mask"].numpy()[..., 0]
     assert not numbers[:10].any()
     left, top, _, _ = np.round(one["boxes"][0].numpy() * 60).astype(int)
@@ -100,7 +109,7 @@ def test_a_box_without_a_mask_is_reported_and_left_out(tmp_path):
 def test_masks_are_asked_for_where_they_are_learnt_and_nowhere_else(tmp_path):
     (tmp_path / "digits.yaml").write_text(RECIPE)
     load = recipes.load
-    detector.check_masks(load(str(tmp_path / "digits.yaml")))
+    model.check_masks(load(str(tmp_path / "digits.yaml")))
     for settings, told in (
         (["data.masks=false"], "data.masks must be true"),
         (["model={builder: yolo.yolo_small}"], "data.masks must be false"),
@@ -108,7 +117,7 @@ def test_masks_are_asked_for_where_they_are_learnt_and_nowhere_else(tmp_path):
         (["train.sides=[64, 96]"], "data.tile and train.sides must be left out"),
     ):
         with pytest.raises(Fault, match=told):
-            detector.check_masks(load(str(tmp_path / "digits.yaml"), settings))
+            model.check_masks(load(str(tmp_path / "digits.yaml"), settings))
 
 
 def fixed_reader(shape=(40, 60)):
@@ -124,12 +133,12 @@ def fixed_reader(shape=(40, 60)):
     def repeated(values):
         return lambda images: tf.tile(values, [tf.shape(images)[0], 1, 1])
 
-    return mask_reader.MaskReader(
+    return detect_masks.MaskReader(
         lambda images: images,
         candidates=lambda images: (repeated(found)(images), repeated(scores)(images)),
         masks=masks_of,
         settings=Suppress(limit=5),
-        shape=batch.Shape(shape, 3, "pad"),
+        shape=input_pipeline.Shape(shape, 3, "pad"),
     )
 
 
@@ -152,22 +161,22 @@ def test_masks_are_told_in_pixels_of_pictures_as_they_were():
 def test_run_lengths_are_of_whole_masks_whatever_is_in_front():
     reader, told = fixed_reader(), []
     examples = [{"image": tf.zeros([2, 40, 60, 3], tf.uint8), "extent": tf.constant([[40, 60], [80, 120]])}]
-    answers, covered = mask_reader.found(reader, examples, told.append)
+    answers, covered = detect_masks.found(reader, examples, told.append)
     assert told == [2]
     assert [one.classes.tolist() for one in answers] == [[1, 0], [1, 0]]
-    small, large = masks.decode(covered[0][0]), masks.decode(covered[0][1])
+    small, large = run_length.decode(covered[0][0]), run_length.decode(covered[0][1])
     assert (small.sum(), large.sum()) == (20 * 30, 10 * 60)
-    assert masks.decode(covered[1][1]).shape == (80, 120)
+    assert run_length.decode(covered[1][1]).shape == (80, 120)
 
 
 def test_pycocotools_reads_our_run_lengths_and_we_read_its():
     from pycocotools import mask as tools
 
     covered = np.random.default_rng(0).random((13, 17)) < 0.4
-    ours = masks.encode(covered)
+    ours = run_length.encode(covered)
     theirs = tools.frPyObjects(ours, *ours["size"])
     np.testing.assert_array_equal(tools.decode(theirs), covered)
-    np.testing.assert_array_equal(masks.decode(theirs), covered)
+    np.testing.assert_array_equal(run_length.decode(theirs), covered)
 
 
 def truth(count=4):
@@ -175,7 +184,7 @@ def truth(count=4):
     covered = np.zeros((20, 20), bool)
     covered[5:15, 5:15] = True
     images = [{"id": row, "file_name": f"{row}.png", "height": 20, "width": 20} for row in range(count)]
-    note = {"category_id": 0, "bbox": [5, 5, 10, 10], "area": 100, "segmentation": masks.encode(covered)}
+    note = {"category_id": 0, "bbox": [5, 5, 10, 10], "area": 100, "segmentation": run_length.encode(covered)}
     notes = [{**note, "id": row + 1, "image_id": row} for row in range(count)]
     return {"images": images, "annotations": notes, "categories": [{"id": 0, "name": "square"}]}
 
@@ -187,7 +196,7 @@ def answered(rows):
         covered = np.zeros((20, 20), bool)
         covered[5 : 5 + kept, 5:15] = True
         found.append(Detected(box, np.array([0.9 - 0.01 * row]), np.array([0])))
-        runs.append([masks.encode(covered)])
+        runs.append([run_length.encode(covered)])
     return found, runs
 
 
@@ -263,4 +272,4 @@ def test_from_annotations_to_served_masks_in_pixels(folder, capsys):
     served = np.asarray(Image.open(io.BytesIO(base64.b64decode(told["instances_bytes"]["b64"]))))
     assert served.shape == (70, 100)
     for number, found in enumerate(second["detections"], 1):
-        np.testing.assert_array_equal(served == number, masks.decode(found["mask"]))
+        np.testing.assert_array_equal(served == number, run_length.decode(found["mask"]))

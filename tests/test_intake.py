@@ -13,11 +13,11 @@ import pytest
 from odd_images import bad_checksum_png, encoded, oriented, picture
 from rich.console import Console
 
-from cnn_keras.data.encoded import Unreadable, png
-from cnn_keras.data.read import Item, refuse
-from cnn_keras.fault import Fault
-from pipelines import intake
-from pipelines.intake import Examined, Problem
+from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.data.sources.classification import Item, refuse
+from cnn_keras.errors import Fault
+from pipelines.data import validation
+from pipelines.data.validation import Examined, Problem
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def test_each_item_is_answered_for_in_its_order(console):
         item("turned", oriented(picture(), "PNG", 6, transparency=(0, 0, 40))),
         Item("readme", "", lambda: refuse("not an image", "its suffix")),
     ]
-    examined = intake.examine(items, console=console)
+    examined = validation.examine(items, console=console)
     assert [[problem.kind for problem in found.problems] for found in examined] == [
         [],
         ["empty"],
@@ -76,7 +76,8 @@ def test_the_digest_is_of_the_pixels_and_not_of_the_file(console):
         png(np.zeros((3, 4, 1), np.uint8)),
     ]
     digests = [
-        found.digest for found in intake.examine([item(str(n), data) for n, data in enumerate(files)], console=console)
+        found.digest
+        for found in validation.examine([item(str(n), data) for n, data in enumerate(files)], console=console)
     ]
     assert digests[0] == digests[1] == digests[2]
     assert len(set(digests)) == 5  # the last two have the same bytes in another shape
@@ -85,12 +86,12 @@ def test_the_digest_is_of_the_pixels_and_not_of_the_file(console):
 
 def test_a_bug_is_not_taken_for_a_bad_image(console):
     with pytest.raises(ZeroDivisionError):
-        intake.examine([Item("a", "cat", lambda: 1 / 0)], console=console)
+        validation.examine([Item("a", "cat", lambda: 1 / 0)], console=console)
 
 
 def test_reading_is_parallel_and_holds_no_more_than_a_window(console, monkeypatch):
-    monkeypatch.setattr(intake, "WINDOW", 8)
-    monkeypatch.setattr(intake, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(4))
+    monkeypatch.setattr(validation, "WINDOW", 8)
+    monkeypatch.setattr(validation, "ThreadPoolExecutor", lambda _: ThreadPoolExecutor(4))
     data, begun, lock = noise(0), [], threading.Lock()
     at_once = threading.Barrier(4, timeout=30)
 
@@ -102,14 +103,14 @@ def test_reading_is_parallel_and_holds_no_more_than_a_window(console, monkeypatc
         return data
 
     rows = [Item(str(row), "cat", lambda row=row: reading(row)) for row in range(40)]
-    assert len(intake.examine(rows, console=console)) == 40
+    assert len(validation.examine(rows, console=console)) == 40
     assert sorted(begun) == list(range(40))
     # the items of a window are begun before the first of the next
     assert all({*begun[start : start + 8]} == {*range(start, start + 8)} for start in range(0, 40, 8))
 
 
 def test_bytes_are_let_go_of_when_an_item_has_been_examined(console, monkeypatch):
-    monkeypatch.setattr(intake, "WINDOW", 4)
+    monkeypatch.setattr(validation, "WINDOW", 4)
     held, most = 0, 0
 
     class Counted(bytes):
@@ -123,7 +124,7 @@ def test_bytes_are_let_go_of_when_an_item_has_been_examined(console, monkeypatch
             held -= 1
 
     data = noise(0)
-    examined = intake.examine([Item(str(n), "cat", lambda: Counted(data)) for n in range(40)], console=console)
+    examined = validation.examine([Item(str(n), "cat", lambda: Counted(data)) for n in range(40)], console=console)
     assert len(examined) == 40
     assert most <= 8
     assert held == 0
@@ -131,30 +132,30 @@ def test_bytes_are_let_go_of_when_an_item_has_been_examined(console, monkeypatch
 
 def test_progress_counts_every_item(monkeypatch, console):
     told = []
-    original = intake.progress
+    original = validation.progress
 
     def watched(console):
         bar = original(console)
         monkeypatch.setattr(bar, "advance", lambda task: told.append(time.monotonic()))
         return bar
 
-    monkeypatch.setattr(intake, "progress", watched)
-    intake.examine([item(str(n), noise(n)) for n in range(5)], console=console)
+    monkeypatch.setattr(validation, "progress", watched)
+    validation.examine([item(str(n), noise(n)) for n in range(5)], console=console)
     assert len(told) == 5
 
 
 def test_what_pillow_finds_odd_is_not_printed(console, recwarn):
     broken_exif = encoded(picture(), "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\x00\x03\x01\x12\0\x03")
-    (found,) = intake.examine([item("a", broken_exif)], console=console)
+    (found,) = validation.examine([item("a", broken_exif)], console=console)
     assert found.digest
     assert not recwarn
 
 
 def test_rows_for_the_records_are_plain_and_numbered(console):
     items = [item("b", encoded(picture(), "BMP"), "dog"), item("a", noise(1), "cat")]
-    with intake.progress(console) as bar:
+    with validation.progress(console) as bar:
         task = bar.add_task("writing", total=2)
-        rows = list(intake.plain_rows(items, {"cat": 0, "dog": 1}, bar=bar, task=task))
+        rows = list(validation.plain_rows(items, {"cat": 0, "dog": 1}, bar=bar, task=task))
         assert bar.tasks[0].completed == 2
     assert [(name, number) for name, _, number in rows] == [("b", 1), ("a", 0)]
     assert rows[0][1].startswith(b"\x89PNG")
@@ -176,7 +177,7 @@ def test_copies_are_reported_worse_when_they_contradict_each_other():
         item("bad", b""),
         item("bad too", b""),
     ]
-    problems = intake.duplicates(items, found("x", "x", "x", "x", "x", "y", None, None))
+    problems = validation.duplicates(items, found("x", "x", "x", "x", "x", "y", None, None))
     assert [(problem.id, problem.kind) for problem in problems] == [
         ("copy", "duplicate"),
         ("other label", "duplicate with another label"),
@@ -198,7 +199,7 @@ PROBLEMS = [
 def test_the_report_groups_by_kind_worst_first_and_writes_everything(tmp_path, console):
     path = tmp_path / "stage" / "problems.csv"
     path.parent.mkdir()
-    intake.report(PROBLEMS, 21, path=path, max_bad=0.1, console=console)
+    validation.report(PROBLEMS, 21, path=path, max_bad=0.1, console=console)
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [(row["kind"], row["id"], row["detail"]) for row in rows] == [problem[:3] for problem in PROBLEMS]
@@ -212,7 +213,7 @@ def test_the_report_groups_by_kind_worst_first_and_writes_everything(tmp_path, c
 
 def test_what_differs_is_among_the_examples(tmp_path, console):
     problems = [Problem("voxel size", f"c{number}", f"1×1×{5 if number == 8 else 1} mm") for number in range(9)]
-    intake.report(problems, 9, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
+    validation.report(problems, 9, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
     lines = [line.strip() for line in console.file.getvalue().splitlines()]
     assert lines[1:] == ["c0  1×1×1 mm", "c1  1×1×1 mm", "c8  1×1×5 mm", "… and 6 more, all in problems.csv"]
 
@@ -221,7 +222,7 @@ def test_too_many_bad_images_arerefused_and_the_list_is_kept(tmp_path, console):
     path = tmp_path / ".prepare.partial" / "problems.csv"
     path.parent.mkdir()
     with pytest.raises(Fault) as fault:
-        intake.report(PROBLEMS, 20, path=path, max_bad=0.1, console=console)  # 2 of 19 images: one item is none
+        validation.report(PROBLEMS, 20, path=path, max_bad=0.1, console=console)  # 2 of 19 images: one item is none
     assert fault.value.code == Fault.DATA
     assert "got 10% and 2 of 19 unusable (11%)" in str(fault.value)
     assert str(tmp_path / "problems.csv") in str(fault.value)
@@ -229,8 +230,8 @@ def test_too_many_bad_images_arerefused_and_the_list_is_kept(tmp_path, console):
 
 
 def test_a_share_of_bad_images_that_is_allowed_is_notrefused(tmp_path, console):
-    intake.report(PROBLEMS, 21, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
-    intake.report([], 0, path=tmp_path / "problems.csv", max_bad=0.0, console=console)
+    validation.report(PROBLEMS, 21, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
+    validation.report([], 0, path=tmp_path / "problems.csv", max_bad=0.0, console=console)
     assert (tmp_path / "problems.csv").read_text() == "kind,action,id,detail\n"
 
 
@@ -249,21 +250,21 @@ def test_every_kind_that_can_arise_has_its_action():
 def test_the_digest_of_files_looks_at_no_special_file_and_takes_any_name(tmp_path):
     (tmp_path / "a").mkdir()
     (tmp_path / "a" / "1.png").write_bytes(b"1")
-    first = intake.files_digest(tmp_path)
+    first = validation.files_digest(tmp_path)
     os.mkfifo(tmp_path / "a" / "pipe")
     (tmp_path / "a" / "loop").symlink_to(tmp_path / "a" / "loop")
-    assert intake.files_digest(tmp_path, tmp_path / ("n" * 300), tmp_path / "x\0y", tmp_path / "absent") == first
+    assert validation.files_digest(tmp_path, tmp_path / ("n" * 300), tmp_path / "x\0y", tmp_path / "absent") == first
     (tmp_path / "a" / "2.png").write_bytes(b"2")
-    assert intake.files_digest(tmp_path) != first
+    assert validation.files_digest(tmp_path) != first
 
 
 def test_the_sizes_that_came_in_and_what_they_become_are_one_line():
-    told = intake.sizes_told([(32, 32)] * 5, (224, 224), "stretch", "image")
+    told = validation.sizes_told([(32, 32)] * 5, (224, 224), "stretch", "image")
     assert told == "images of 32×32 become 224×224 (stretch)"
-    assert intake.sizes_told([(250,)], (128,), "stretch", "signal") == "signals of 250 become 128 (stretch)"
-    assert intake.sizes_told([(9, 8)], (9, 8), "pad", "picture") == "pictures of 9×8"
+    assert validation.sizes_told([(250,)], (128,), "stretch", "signal") == "signals of 250 become 128 (stretch)"
+    assert validation.sizes_told([(9, 8)], (9, 8), "pad", "picture") == "pictures of 9×8"
     many = [(1, 1), (2, 2), (2, 2), (3, 3), (9, 9), (5, 4)]
-    told = intake.sizes_told(many, (4, 4), "patch", "picture")
+    told = validation.sizes_told(many, (4, 4), "patch", "picture")
     assert told == (
         "pictures of 2×2 (2), 1×1 (1), 3×3 (1) and 2 other sizes from 1×1 to 9×9 are seen in patches of 4×4"
     )

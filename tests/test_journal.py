@@ -2,7 +2,7 @@
 
 import pytest
 
-from pipelines.journal import Journal
+from pipelines.tracking.journal import Journal
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ import pytest
 from conftest import RECIPE, write_digits
 from power import Mounted
 
-from pipelines import tracking
-from pipelines.journal import Journal
-from pipelines.store import create_store, sqlite_uri
+from pipelines.tracking import tracker
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.store import create_store, sqlite_uri
 
 pytestmark = pytest.mark.slow
 
@@ -76,7 +76,7 @@ class Project:
         """Compare what the store has with the history, value by value; return the MLflow run."""
         with (folder / "train" / "history.csv").open() as file:
             rows = list(csv.DictReader(file))
-        with tracking.reachable(self.store) as client:
+        with tracker.reachable(self.store) as client:
             bookmark = Journal.last(folder / "tracking").bookmark(self.store)
             run = client.get_run(bookmark["run"])
             for key in rows[0].keys() - {"epoch"}:
@@ -107,7 +107,7 @@ def test_forty_kills_in_the_windows_between_state_and_telling(tmp_path):
     assert project.run("run", project.recipe, "--set", f"train.epochs={EPOCHS}") == 0
     run = project.check(project.folder)
     assert {"best_val_loss", "test_accuracy"} <= run.data.metrics.keys()
-    with tracking.reachable(project.store) as client:
+    with tracker.reachable(project.store) as client:
         assert len(client.search_model_versions("name = 'small'")) == 1
         assert len(client.search_runs([run.info.experiment_id])) == 1
 

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from pipelines import fit, lagging_averages
-from pipelines.recipe import Train
+from pipelines.engine import batch_norm_statistics, trainer
+from pipelines.engine.recipe import Train
 
 
 def network(momentum=0.99, trainable=True):
@@ -31,7 +31,7 @@ BEHIND = rows((2.2, 40.0), (0.3, 60.0))
 
 
 def test_the_hint_names_momentum_and_steps():
-    said = lagging_averages.hint(network(0.9), BEHIND, steps=2)
+    said = batch_norm_statistics.hint(network(0.9), BEHIND, steps=2)
     assert "momentum of 0.9" in said
     assert "66% of them is what they began with after 4 steps, 2 an epoch" in said
 
@@ -50,7 +50,7 @@ def test_the_hint_names_momentum_and_steps():
     ],
 )
 def test_without_that_cause_nothing_is_said(model, history, steps):
-    assert lagging_averages.hint(model, history, steps=steps) is None
+    assert batch_norm_statistics.hint(model, history, steps=steps) is None
 
 
 def test_a_training_of_few_steps_says_it_once(tmp_path):
@@ -62,8 +62,8 @@ def test_a_training_of_few_steps_says_it_once(tmp_path):
     settings = Train(epochs=6, batch_size=32, learning_rate=0.1)
     model, said = network(), io.StringIO()
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    fit.compile_model(model, settings, loss=loss, metrics=[], steps=2)
-    fit.fit(
+    trainer.compile_model(model, settings, loss=loss, metrics=[], steps=2)
+    trainer.fit(
         model,
         settings,
         tmp_path,

@@ -10,10 +10,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_keras import boxes, landmarks
-from cnn_keras.data import annotations, cards, points
-from cnn_keras.data.framing import frame
-from cnn_keras.fault import Fault
+from cnn_keras.data.formats import landmarks_csv
+from cnn_keras.data.sources import cards, detection
+from cnn_keras.errors import Fault
+from cnn_keras.ops import boxes, landmarks
+from cnn_keras.ops.resize import frame
 
 
 def test_smooth_l1_is_a_parabola_near_zero_and_a_line_beyond():
@@ -109,7 +110,7 @@ def test_a_table_of_points_is_read(tmp_path):
         "b.png,dog,0,0,40,30,3,4,0,,,test\n"
         "c.png,,,,,,,,,,,\n",
     )
-    first, second, third = annotations.annotated("points", path=path).items
+    first, second, third = detection.annotated("points", path=path).items
     (cat,) = first.objects
     assert (cat.box, cat.name) == ((1, 2, 30, 20), "cat")
     assert cat.landmarks == (("eye", 10, 5, True), ("nose", 12.5, 9, True))
@@ -119,7 +120,7 @@ def test_a_table_of_points_is_read(tmp_path):
 
 def test_without_boxes_and_labels_a_thing_is_what_is_around_its_points(tmp_path):
     path = table(tmp_path, "path,a_x,a_y,b_x,b_y\na.png,5,20,30,6\nb.png,1,x,2,3\nc.png,,,,\n")
-    first, second, third = points.read(path).items
+    first, second, third = landmarks_csv.read(path).items
     assert first.objects[0].box == (5, 6, 30, 20)
     assert first.objects[0].name == "thing"
     assert second.objects == ()
@@ -129,7 +130,7 @@ def test_without_boxes_and_labels_a_thing_is_what_is_around_its_points(tmp_path)
 
 def test_a_table_without_points_is_refused(tmp_path):
     with pytest.raises(Fault, match="NAME_x and NAME_y"):
-        points.read(table(tmp_path, "path,x,y\na.png,1,2\n"))
+        landmarks_csv.read(table(tmp_path, "path,x,y\na.png,1,2\n"))
 
 
 def test_the_corners_of_a_card_are_where_they_are_drawn():
@@ -139,7 +140,7 @@ def test_the_corners_of_a_card_are_where_they_are_drawn():
     for item in whole:
         (card,) = item.objects
         assert [mark.name for mark in card.landmarks] == list(cards.CORNERS)
-        assert annotations.around([value for mark in card.landmarks for value in mark[1:3]]) == pytest.approx(
+        assert detection.around([value for mark in card.landmarks for value in mark[1:3]]) == pytest.approx(
             card.box, abs=2.0
         )
         left, right = card.landmarks[3], card.landmarks[2]  # its lower corners: the digit stands upright

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 import cnn_keras
 from cnn_keras import layers
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -9,9 +9,10 @@ import pytest
 import tensorflow as tf
 from test_rcnn import scenes
 
-from cnn_keras import boxes as box
-from cnn_keras import instances, models
+from cnn_keras import models
 from cnn_keras.models import mask_rcnn, rcnn
+from cnn_keras.ops import boxes as box
+from cnn_keras.ops import instance_masks
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -146,7 +147,7 @@ def overlaps(network, outputs, found, maps):
     best = []
     for number, count in enumerate(found.count.numpy()):
         pixels = found.boxes[number] * 64
-        drawn = [instances.placed(masks[number, row], pixels[row], (64, 64)).numpy() for row in range(count)]
+        drawn = [instance_masks.placed(masks[number, row], pixels[row], (64, 64)).numpy() for row in range(count)]
         for thing in (1, 2):
             truth = maps[number, ..., 0] == thing
             best.append(max(((one & truth).sum() / (one | truth).sum() for one in drawn), default=0.0))

@@ -9,15 +9,16 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cnn_keras import pixel_losses
-from cnn_keras.data import batch
-from cnn_keras.fault import Fault
-from pipelines import intake, maps, masked
-from pipelines.intake import Problem
+from cnn_keras.data import input_pipeline
+from cnn_keras.errors import Fault
+from cnn_keras.losses import segmentation
+from pipelines.data import validation
+from pipelines.data.validation import Problem
+from pipelines.tasks.segment import dataset, records
 
 
 def run_of(**data):
-    data = masked.Data(**{"source": "folder", "size": (32, 32), **data})
+    data = dataset.Data(**{"source": "folder", "size": (32, 32), **data})
     recipe = SimpleNamespace(data=data, seed=0, train=SimpleNamespace(batch_size=4))
     return SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO(), width=200))
 
@@ -25,7 +26,7 @@ def run_of(**data):
 def prepared(tmp_path, **data):
     run = run_of(**{"path": tmp_path / "source", **data})
     (tmp_path / "prepare").mkdir(parents=True)
-    facts = masked.prepare(run, tmp_path / "prepare")
+    facts = dataset.prepare(run, tmp_path / "prepare")
     run.finished, run.facts = (lambda stage: tmp_path / "prepare"), (lambda stage: facts)
     return run, facts, run.console.file.getvalue()
 
@@ -74,7 +75,7 @@ def test_what_is_prepared_is_counted_and_drawn(whole):
 
 def test_masks_are_recorded_by_class_and_read_as_they_came(whole):
     folder, run, _, _ = whole
-    for one in maps.examples(run.recipe, folder, "train"):
+    for one in records.examples(run.recipe, folder, "train"):
         assert one.image.shape[:2] == one.truth.shape
         for number, colour in ((1, (220, 30, 30)), (2, (30, 30, 220))):
             assert (one.image[one.truth == number] == colour).all()
@@ -84,7 +85,7 @@ def test_masks_are_recorded_by_class_and_read_as_they_came(whole):
 def test_batches_are_framed_alike_and_what_lies_beyond_is_not_known(whole):
     _, run, facts, _ = whole
     seen = 0
-    for given in maps.ordered(run, "train", patches=None):
+    for given in records.ordered(run, "train", patches=None):
         images, masks = given["image"].numpy(), given["mask"].numpy()
         assert images.shape == (len(images), 32, 32, 3)
         assert masks.shape == (len(images), 32, 32, 1)
@@ -97,7 +98,7 @@ def test_batches_are_framed_alike_and_what_lies_beyond_is_not_known(whole):
 
 def test_training_batches_depend_on_the_seed_alone(whole):
     _, run, _, _ = whole
-    first, again = (next(iter(maps.training(run, range(1), None, patches=None, held=None))) for _ in range(2))
+    first, again = (next(iter(records.training(run, range(1), None, patches=None, held=None))) for _ in range(2))
     np.testing.assert_array_equal(first["image"], again["image"])
     np.testing.assert_array_equal(first["mask"], again["mask"])
 
@@ -184,18 +185,18 @@ def test_a_mask_that_is_a_picture_is_no_mask(tmp_path):
 def test_borders_are_recorded_as_the_weight_of_ground_between_things(tmp_path):
     write_scenes(tmp_path / "source")
     run, _, _ = prepared(tmp_path, classes=("ground", "square", "disc"), borders=12.0)
-    one = next(maps.examples(run.recipe, tmp_path / "prepare", "train"))
-    expected = pixel_losses.border_weights(one.truth, sigma=12.0)  # each class has one thing
+    one = next(records.examples(run.recipe, tmp_path / "prepare", "train"))
+    expected = segmentation.border_weights(one.truth, sigma=12.0)  # each class has one thing
     np.testing.assert_allclose(one.mask[..., 1] / 255, expected, atol=0.5 / 255 + 1e-6)
     assert one.mask[..., 1].max() > 100
-    given = next(iter(maps.ordered(run, "train", patches=None)))
+    given = next(iter(records.ordered(run, "train", patches=None)))
     assert given["mask"].shape[-1] == 2
-    assert set(batch.masked(borders=True).features) == {"id", "image", "mask", "borders"}
+    assert set(input_pipeline.masked(borders=True).features) == {"id", "image", "mask", "borders"}
 
 
 def test_the_normalisation_is_that_of_the_training_pixels(whole):
     folder, run, facts, _ = whole
-    pixels = np.concatenate([one.image.reshape(-1, 3) for one in maps.examples(run.recipe, folder, "train")])
+    pixels = np.concatenate([one.image.reshape(-1, 3) for one in records.examples(run.recipe, folder, "train")])
     np.testing.assert_allclose(facts["normalization"]["mean"], pixels.mean(axis=0))
     np.testing.assert_allclose(facts["normalization"]["variance"], pixels.var(axis=0))
 
@@ -222,16 +223,16 @@ def test_groups_stay_in_one_split(tmp_path):
 )
 def test_settings_that_do_not_fit_are_refused(data, told):
     with pytest.raises(ValueError, match=told):
-        masked.Data(source="folder", **data)
+        dataset.Data(source="folder", **data)
 
 
 def test_names_that_go_with_nothing_are_refused():
     with pytest.raises(Fault, match=r"data\.classes goes with masks in a folder or painted things"):
-        masked.labelled(masked.Data(source="nuclei", classes=("a", "b")), 0)
+        dataset.labelled(dataset.Data(source="nuclei", classes=("a", "b")), 0)
     with pytest.raises(Fault, match=r"data\.composites goes with source: composites"):
-        masked.labelled(masked.Data(source="nuclei", composites=masked.Composites()), 0)
+        dataset.labelled(dataset.Data(source="nuclei", composites=dataset.Composites()), 0)
     with pytest.raises(Fault, match=r"data.path is required with source: folder"):
-        masked.files_digest(masked.Data(source="folder"))
+        dataset.files_digest(dataset.Data(source="folder"))
 
 
 def test_volumes_are_written_whole_and_read_again(tmp_path):
@@ -246,9 +247,9 @@ def test_volumes_are_written_whole_and_read_again(tmp_path):
     )
     assert facts["normalization"] is None
     assert "and 2 other sizes from 6×5×4 to 6×9×4 are seen in patches of 4×4×4" in said
-    first = next(maps.examples(run.recipe, tmp_path / "prepare", "train"))
+    first = next(records.examples(run.recipe, tmp_path / "prepare", "train"))
     np.testing.assert_array_equal(first.truth, first.image[..., 0] > 0)
-    held = maps.store(run, "train")
+    held = records.store(run, "train")
     assert held.images.shape == (sum(facts["pixels"]["train"].values()), 1)
     first_held = held.images[: held.starts[1]] if len(held.starts) > 1 else held.images
     assert float(np.mean(first_held)) == pytest.approx(0, abs=1e-5)
@@ -260,7 +261,7 @@ def test_what_does_not_fit_into_memory_is_refused_with_the_remedy(whole):
     data = run.recipe.data.model_copy(update={"memory_gb": 1e-6, "fit": "patch"})
     small = SimpleNamespace(recipe=SimpleNamespace(data=data, seed=0), finished=lambda stage: folder)
     with pytest.raises(Fault, match=r"data\.memory_gb must be at least.*fit: pad, which streams"):
-        maps.store(small, "train")
+        records.store(small, "train")
 
 
 @pytest.mark.parametrize("given", [("ground", "thing"), None])
@@ -319,5 +320,5 @@ def test_pictures_without_an_annotation_count_as_unusable(tmp_path):
     problems = [Problem("without annotation", f"{number}.png", taken="kept as background") for number in range(3)]
     (tmp_path / "prepare").mkdir()
     with pytest.raises(Fault, match=r"got 10% and 3 of 20 unusable"):
-        intake.report(problems, 20, path=tmp_path / "prepare" / "problems.csv", max_bad=0.1, console=console)
-    intake.report(problems, 30, path=tmp_path / "problems.csv", max_bad=0.1, console=console)
+        validation.report(problems, 20, path=tmp_path / "prepare" / "problems.csv", max_bad=0.1, console=console)
+    validation.report(problems, 30, path=tmp_path / "problems.csv", max_bad=0.1, console=console)

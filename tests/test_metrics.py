@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.metrics import (
+from cnn_keras.metrics.classification import (
     area_interval,
     confident_mistakes,
     expected_calibration_error,

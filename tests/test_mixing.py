@@ -6,8 +6,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from test_augment import SEEDS
 
-from cnn_keras.data import augment, mixing
-from cnn_keras.fault import Fault
+from cnn_keras.data.transforms import augment, mixing
+from cnn_keras.errors import Fault
 
 COUNT = 6
 LEVELS = np.arange(COUNT) * 40 + 10  # every picture is even, so that its levels say whose it is

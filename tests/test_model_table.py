@@ -9,9 +9,9 @@ import pytest
 from conftest import cnn
 from rich.console import Console
 
-from cnn_keras.anatomy import Row
-from cnn_keras.fault import Fault
-from pipelines import model_table
+from cnn_keras.errors import Fault
+from cnn_keras.learn.model_profile import Row
+from pipelines.analysis import model_summary
 
 
 @pytest.fixture
@@ -28,13 +28,13 @@ def told(capsys, monkeypatch):
     return tell
 
 
-network = functools.cache(model_table.examine)  # building the classics takes seconds
+network = functools.cache(model_summary.examine)  # building the classics takes seconds
 
 
 def table(name, columns=80, **options):
     """The lines of `cnn models show NAME` in a terminal of so many columns."""
     console = Console(file=io.StringIO(), width=columns, soft_wrap=True, highlight=False)
-    model_table.show(network(name), console, **options)
+    model_summary.show(network(name), console, **options)
     return console.file.getvalue().splitlines()
 
 
@@ -86,7 +86,7 @@ def row(name, count, size):
 
 def test_a_block_sums_its_layers_and_ends_where_its_last_one_does():
     rows = [row("stem", 1, 9), row("stage1_unit1_conv1", 2, 8), row("stage1_unit1_conv2", 3, 7), row("stage1", 4, 6)]
-    stem, block, stage = model_table.blocks(rows)
+    stem, block, stage = model_summary.blocks(rows)
     assert (stem, stage) == (rows[0], rows[3])
     assert block == Row("stage1_unit1", "2 layers", (7, 7, 8), 5, 5, 50, 60, (7,), (1,), (0,))
 
@@ -145,7 +145,7 @@ def test_the_list_has_one_line_for_each_builder_that_fits_and_builds_none(told, 
 
 
 def test_counts_are_written_to_three_digits():
-    assert [model_table.short(count) for count in (0, 999, 1000, 86_704_128, 138_357_544, 15_470_264_320)] == [
+    assert [model_summary.short(count) for count in (0, 999, 1000, 86_704_128, 138_357_544, 15_470_264_320)] == [
         "0 ",
         "999 ",
         "1.00 k",

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_keras import anatomy, models
+from cnn_keras import models
+from cnn_keras.learn import model_profile
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -161,7 +162,7 @@ def counted():
 
 @pytest.mark.parametrize(("name", "arguments", "figures"), list(counted()))
 def test_parameters_and_multiply_adds_are_those_of_the_table(name, arguments, figures):
-    total = anatomy.totals(anatomy.rows(models.build(name, **arguments)))
+    total = model_profile.totals(model_profile.rows(models.build(name, **arguments)))
     gc.collect()  # networks refer to themselves, and many large ones in a row would fill the memory
     assert total.trainable == figures.trainable
     assert total.parameters == (figures.total or figures.trainable)

@@ -5,11 +5,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from cnn_keras.data import artworks, records
-from cnn_keras.fault import Fault
-from pipelines import motifs, optical_flow, photograph, videos
-from pipelines.motifs import Data
-from pipelines.recipe import checked
+from cnn_keras.data import records
+from cnn_keras.data.sources import artworks
+from cnn_keras.errors import Fault
+from pipelines.data import image_io, video_io
+from pipelines.engine.recipe import checked
+from pipelines.tasks.stylize import dataset, optical_flow
+from pipelines.tasks.stylize.dataset import Data
 
 DRAW = np.random.default_rng(0)
 
@@ -30,14 +32,14 @@ def data(tmp_path, **given):
 def prepared(found, tmp_path, *, learns=False):
     folder = tmp_path / "prepared"
     folder.mkdir()
-    return folder, motifs.prepare(found, folder, learns=learns, seed=0, console=Console(quiet=True))
+    return folder, dataset.prepare(found, folder, learns=learns, seed=0, console=Console(quiet=True))
 
 
 def test_paintings_come_along_and_are_small():
     for name in artworks.PAINTINGS:
         path = artworks.picture(name)
         assert path.stat().st_size < 200_000
-        assert min(photograph.read(path).shape[:2]) > 300
+        assert min(image_io.read(path).shape[:2]) > 300
     with pytest.raises(Fault, match=r"must be one of starry_night, scream, .*china.*got 'mona_lisa'"):
         artworks.picture("mona_lisa")
 
@@ -53,9 +55,9 @@ def test_a_picture_is_brought_to_size_and_a_style_to_its_scale(tmp_path):
     write(picture(100, 200), tmp_path / "wide.png")
     found = data(tmp_path, content={"path": "wide.png"}, style_scale=0.5)
     folder, facts = prepared(found, tmp_path)
-    (motif,) = motifs.motifs(folder)
+    (motif,) = dataset.motifs(folder)
     assert (motif.name, motif.pixels.shape) == ("wide", (32, 64, 3))
-    (style,) = motifs.styles(folder)
+    (style,) = dataset.styles(folder)
     assert (style.name, max(style.pixels.shape)) == ("scream", 32)
     assert facts["splits"] == {"test": 1}
     assert (folder / "contact_sheet.png").is_file()
@@ -64,11 +66,11 @@ def test_a_picture_is_brought_to_size_and_a_style_to_its_scale(tmp_path):
 def test_bad_files_of_a_folder_are_reported_and_left_out(tmp_path):
     for name in ("a", "b"):
         write(picture(40, 50), tmp_path / "in" / f"{name}.png")
-    write(motifs.load(tmp_path / "in" / "a.png"), tmp_path / "in" / "deeper" / "copy.png")
+    write(dataset.load(tmp_path / "in" / "a.png"), tmp_path / "in" / "deeper" / "copy.png")
     write(picture(8, 8), tmp_path / "in" / "tiny.png")
     (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     folder, facts = prepared(data(tmp_path, content={"path": "in"}, max_bad=0.5), tmp_path)
-    assert [motif.name for motif in motifs.motifs(folder)] == ["a", "b"]
+    assert [motif.name for motif in dataset.motifs(folder)] == ["a", "b"]
     assert facts["problems"] == {"small": 1, "undecodable": 1, "duplicate": 1}
     problems = (folder / "problems.csv").read_text()
     assert "dropped,tiny.png,a side of 8 pixels" in problems
@@ -86,7 +88,7 @@ def test_a_folder_without_pictures_and_a_file_that_is_none_are_refused(tmp_path)
 
 def test_content_must_be_given_and_masks_are_all_or_none(tmp_path):
     with pytest.raises(Fault, match=r"data\.content is required"):
-        motifs.files_digest(data(tmp_path))
+        dataset.files_digest(data(tmp_path))
     with pytest.raises(Fault, match="styles must all have a mask, or none"):
         data(tmp_path, styles=[{"name": "scream", "mask": {"path": "m.png"}}, {"name": "starry_night"}])
     with pytest.raises(Fault, match="name a picture or give its path, not both"):
@@ -106,9 +108,9 @@ def test_windows_to_learn_from_are_of_other_pictures_than_those_that_test(tmp_pa
         write(np.full((80, 90, 3), 40 * number, "uint8"), tmp_path / "in" / f"{number}.png")
     folder, facts = prepared(data(tmp_path, content={"path": "in"}, window=48, windows=3), tmp_path, learns=True)
     assert facts["splits"] == {"train": 12, "validation": 3, "test": 1}
-    shades = {"test": {int(motif.pixels.mean()) for motif in motifs.motifs(folder)}}
+    shades = {"test": {int(motif.pixels.mean()) for motif in dataset.motifs(folder)}}
     for split in ("train", "validation"):
-        from cnn_keras.data.encoded import decode
+        from cnn_keras.data.image_file import decode
 
         rows = [decode(row["image"], channels=3).numpy() for row in records.read(folder, split)]
         assert {row.shape for row in rows} == {(48, 48, 3)}
@@ -124,11 +126,11 @@ def test_too_few_pictures_to_learn_from_are_refused(tmp_path):
 
 def test_the_frames_of_a_video_are_read_and_written(tmp_path):
     frames = [np.full((48, 64, 3), 60 * number, "uint8") for number in range(4)]
-    videos.write(tmp_path / "clip.mp4", frames, rate=12.0)
+    video_io.write(tmp_path / "clip.mp4", frames, rate=12.0)
     folder, facts = prepared(data(tmp_path, content={"path": "clip.mp4"}, size=48), tmp_path)
     assert (facts["kind"], facts["splits"]) == ("video", {"test": 4})
     assert facts["frames_per_second"] == pytest.approx(12, abs=0.1)
-    found = motifs.motifs(folder)
+    found = dataset.motifs(folder)
     assert {motif.pixels.shape for motif in found} == {(36, 48, 3)}
     np.testing.assert_allclose([motif.pixels.mean() for motif in found], [0, 60, 120, 180], atol=4)
 

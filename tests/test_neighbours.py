@@ -6,7 +6,7 @@ import time
 import numpy as np
 import pytest
 
-from cnn_keras.neighbours import Neighbours
+from cnn_keras.ops.nearest_neighbors import Neighbours
 
 
 def directions(count, dimension=32, seed=0):
@@ -48,7 +48,7 @@ def test_the_nearest_are_those_of_all_distances_with_an_index_and_without(exact)
 
 
 def test_queries_are_answered_in_parts_where_all_distances_would_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("cnn_keras.neighbours.PRODUCT", 1000)
+    monkeypatch.setattr("cnn_keras.ops.nearest_neighbors.PRODUCT", 1000)
     rows = directions(100)
     found = Neighbours(32)
     found.add(np.arange(100), rows)
@@ -99,7 +99,7 @@ def test_the_index_is_let_go_of_when_few_are_left():
 
 
 def test_who_comes_and_goes_while_the_index_is_made_is_in_it_and_is_not(monkeypatch):
-    monkeypatch.setattr("cnn_keras.neighbours.CHUNK", 10)
+    monkeypatch.setattr("cnn_keras.ops.nearest_neighbors.CHUNK", 10)
     rows = directions(300)
     found, take_in, started = Neighbours(32, exact=50, pays=1), Neighbours._take_in, threading.Event()
 

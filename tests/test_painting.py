@@ -4,12 +4,12 @@ import keras
 import numpy as np
 import pytest
 
-from cnn_keras.fault import Fault
-from pipelines import exhibition, extractors
-from pipelines.extractors import Loss
-from pipelines.motifs import Motif
-from pipelines.painting import Easel, Paint, Painter
-from pipelines.recipe import checked
+from cnn_keras.errors import Fault
+from pipelines.engine.recipe import checked
+from pipelines.tasks.stylize import feature_extractor, runner
+from pipelines.tasks.stylize.dataset import Motif
+from pipelines.tasks.stylize.feature_extractor import Loss
+from pipelines.tasks.stylize.painting import Easel, Paint, Painter
 
 TINY = {
     "extractor": "stacks.three_3x3",
@@ -27,7 +27,7 @@ STYLES = [DRAW.integers(0, 256, size).astype("uint8") for size in ((36, 44, 3), 
 def objective():
     keras.utils.set_random_seed(0)
     loss = Loss(**TINY)
-    return extractors.objective(extractors.chosen(loss), loss, STYLES)
+    return feature_extractor.objective(feature_extractor.chosen(loss), loss, STYLES)
 
 
 def settings(tmp_path=None, **given):
@@ -86,7 +86,7 @@ def test_noise_is_another_for_each_picture_and_the_same_for_a_seed(objective):
 
 
 def test_colours_can_be_kept(objective):
-    from cnn_keras.style import LUMA
+    from cnn_keras.losses.style import LUMA
 
     kept, _ = painted(painter(objective, colour="keep", scales=[1.0], steps=3))
     inside = ((kept > 0) & (kept < 255)).all(axis=-1)  # where nothing was cut off
@@ -113,7 +113,8 @@ def test_masks_of_the_styles_are_brought_to_the_size_of_the_features(objective):
 
 def test_a_painting_that_diverges_says_so(objective, monkeypatch):
     monkeypatch.setattr(
-        "pipelines.painting.LBFGS.round", lambda self, easel, targets, count, said: {"style": float("nan")}
+        "pipelines.tasks.stylize.painting.LBFGS.round",
+        lambda self, easel, targets, count, said: {"style": float("nan")},
     )
     with pytest.raises(Fault, match="diverged") as fault:
         painted(painter(objective))
@@ -138,16 +139,16 @@ def test_a_gallery_goes_on_with_the_picture_it_was_at(objective, tmp_path):
             raise KeyboardInterrupt
 
     whole = tmp_path / "whole"
-    exhibition.paint(painter(objective), pictures, whole, console=console)
+    runner.paint(painter(objective), pictures, whole, console=console)
     killed = tmp_path / "killed"
     killed.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        exhibition.paint(painter(objective), pictures, killed, console=console, told=stopped)
-    first = (killed / exhibition.PAINTINGS / "00000-one.png").stat().st_mtime_ns
-    rows = exhibition.paint(painter(objective), pictures, killed, console=console)
-    assert (killed / exhibition.PAINTINGS / "00000-one.png").stat().st_mtime_ns == first
+        runner.paint(painter(objective), pictures, killed, console=console, told=stopped)
+    first = (killed / runner.PAINTINGS / "00000-one.png").stat().st_mtime_ns
+    rows = runner.paint(painter(objective), pictures, killed, console=console)
+    assert (killed / runner.PAINTINGS / "00000-one.png").stat().st_mtime_ns == first
     assert [row["picture"] for row in rows] == [0] * 4 + [1] * 4
-    for ours, theirs in zip(exhibition.paintings(killed), exhibition.paintings(whole), strict=True):
+    for ours, theirs in zip(runner.paintings(killed), runner.paintings(whole), strict=True):
         np.testing.assert_array_equal(ours.pixels, theirs.pixels)
     assert not (killed / "state.npz").exists()
-    assert len(list((killed / exhibition.PREVIEWS).glob("*.png"))) == 8
+    assert len(list((killed / runner.PREVIEWS).glob("*.png"))) == 8

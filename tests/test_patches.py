@@ -4,8 +4,10 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_keras.data import augment, framing, patches
-from cnn_keras.seamless import Patches
+from cnn_keras.data import patches
+from cnn_keras.data.transforms import augment
+from cnn_keras.ops import resize
+from cnn_keras.ops.sliding_window import Patches
 
 SIZES = ((20, 31), (8, 50), (3, 5))
 PATCH = Patches((8, 6), (4, 2))
@@ -124,8 +126,8 @@ def test_labels_are_framed_like_their_picture(fit):
     picture = np.zeros((30, 40, 1), np.uint8)
     picture[10:20, 10:30] = 200
     labels = np.where(picture > 100, 2, 1).astype(np.uint8)
-    framed = framing.frame(tf.constant(picture), (60, 60), fit=fit).numpy()
-    found = framing.frame_labels(tf.constant(labels), (60, 60), fit=fit).numpy()
+    framed = resize.frame(tf.constant(picture), (60, 60), fit=fit).numpy()
+    found = resize.frame_labels(tf.constant(labels), (60, 60), fit=fit).numpy()
     beyond = found == 0
     assert beyond.any() == (fit == "pad")
     assert not framed[beyond].any()

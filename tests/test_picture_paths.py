@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from test_annotations import picture, put, read
 
-from cnn_keras.data import picture_paths
-from cnn_keras.data.picture_paths import BACKSLASH, CAPITALS, PREFIX, Places
+from cnn_keras.data.formats import image_paths
+from cnn_keras.data.formats.image_paths import BACKSLASH, CAPITALS, PREFIX, Places
 
 
 @pytest.mark.parametrize(
@@ -42,12 +42,12 @@ def test_two_names_that_become_one_lead_nowhere(tmp_path):
 def test_names_that_no_file_can_have_are_of_none(tmp_path, name):
     put(tmp_path / "1.png", picture())
     assert Places([tmp_path]).file(name) is None
-    assert isinstance(picture_paths.ids(tmp_path, {name: None})[name], str)
+    assert isinstance(image_paths.ids(tmp_path, {name: None})[name], str)
 
 
 def test_ids_leave_out_what_all_absolute_names_share():
     names = {"C:\\data\\one\\a.png": None, "C:\\data\\two\\a.png": None, "rel/b.png": None}
-    assert set(picture_paths.ids(Path("/set"), names).values()) == {"rel/b.png", "one/a.png", "two/a.png"}
+    assert set(image_paths.ids(Path("/set"), names).values()) == {"rel/b.png", "one/a.png", "two/a.png"}
 
 
 def test_every_source_finds_backslashes_and_prefixes(tmp_path):

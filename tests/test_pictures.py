@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.pictures import (
+from pipelines.plots.image_grid import (
     DOTS,
     Scale,
     Strip,

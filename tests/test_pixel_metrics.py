@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from sklearn import metrics as oracle
 
-from cnn_keras import pixel_metrics
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.metrics import segmentation
 
 CLASSES = 4
 
@@ -21,12 +21,12 @@ def pair():
 def test_the_confusion_matrix_is_scikit_learns(pair):
     truth, answer = pair
     expected = oracle.confusion_matrix(truth[truth >= 0], answer[truth >= 0], labels=range(CLASSES))
-    np.testing.assert_array_equal(pixel_metrics.confusion(truth, answer, CLASSES), expected)
+    np.testing.assert_array_equal(segmentation.confusion(truth, answer, CLASSES), expected)
 
 
 def test_the_figures_are_scikit_learns(pair):
     truth, answer = pair
-    found = pixel_metrics.figures(pixel_metrics.confusion(truth, answer, CLASSES))
+    found = segmentation.figures(segmentation.confusion(truth, answer, CLASSES))
     known = truth[truth >= 0], answer[truth >= 0]
     each = {"labels": range(CLASSES), "average": None, "zero_division": 0}
     np.testing.assert_allclose(found.iou, oracle.jaccard_score(*known, **each))
@@ -42,27 +42,27 @@ def test_the_figures_are_scikit_learns(pair):
 
 
 def test_a_class_that_is_neither_true_nor_said_is_left_out_of_the_means():
-    found = pixel_metrics.figures(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
+    found = segmentation.figures(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
     assert np.isnan(found.iou[2])
     assert found.mean_iou == pytest.approx((6 / 9 + 3 / 6) / 2)
     assert found.mean_dice == pytest.approx((12 / 15 + 6 / 9) / 2)
 
 
 def test_nothing_known_gives_no_figure():
-    found = pixel_metrics.figures(np.zeros((2, 2)))
+    found = segmentation.figures(np.zeros((2, 2)))
     assert found.pixel_accuracy == 0
     assert np.isnan(found.mean_iou)
 
 
 def test_counts_of_pictures_add_up(pair):
     truth, answer = pair
-    parts = sum(pixel_metrics.confusion(*one, CLASSES) for one in zip(truth, answer, strict=True))
-    np.testing.assert_array_equal(parts, pixel_metrics.confusion(truth, answer, CLASSES))
+    parts = sum(segmentation.confusion(*one, CLASSES) for one in zip(truth, answer, strict=True))
+    np.testing.assert_array_equal(parts, segmentation.confusion(truth, answer, CLASSES))
 
 
 def test_shapes_that_differ_are_refused():
     with pytest.raises(Fault, match=r"answer must have the shape of the truth, \[2, 3\], got \[3, 2\]"):
-        pixel_metrics.confusion(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)
+        segmentation.confusion(np.zeros((2, 3), int), np.zeros((3, 2), int), 2)
 
 
 def slow_border(labels, number):
@@ -90,7 +90,7 @@ def test_the_f_score_of_borders_is_its_definition(tolerance):
     truth, answer = np.zeros((24, 30), int), np.zeros((24, 30), int)
     truth[5:15, 6:20], answer[6:18, 4:19] = 1, 1
     truth[:3] = -1
-    found = pixel_metrics.border_f(pixel_metrics.border_counts(truth, answer, 2, tolerance=tolerance))
+    found = segmentation.border_f(segmentation.border_counts(truth, answer, 2, tolerance=tolerance))
     expected = [slow_score(truth, answer, number, tolerance) for number in (0, 1)]
     np.testing.assert_allclose(found, expected)
     assert 0 < found[1] < 1
@@ -99,15 +99,15 @@ def test_the_f_score_of_borders_is_its_definition(tolerance):
 def test_borders_that_agree_score_one_and_those_that_are_nowhere_nothing():
     truth = np.zeros((8, 8), int)
     truth[2:5, 2:5] = 1
-    same = pixel_metrics.border_f(pixel_metrics.border_counts(truth, truth, 3, tolerance=0))
+    same = segmentation.border_f(segmentation.border_counts(truth, truth, 3, tolerance=0))
     np.testing.assert_array_equal(same, [1, 1, np.nan])
-    missed = pixel_metrics.border_f(pixel_metrics.border_counts(truth, np.zeros_like(truth), 2, tolerance=2))
+    missed = segmentation.border_f(segmentation.border_counts(truth, np.zeros_like(truth), 2, tolerance=2))
     np.testing.assert_array_equal(missed, [0, 0])
 
 
 def test_volumes_have_borders_too():
     truth = np.zeros((6, 6, 6), int)
     truth[2:4, 2:4, 2:4] = 1
-    counts = pixel_metrics.border_counts(truth, np.roll(truth, 1, axis=0), 2, tolerance=1)
+    counts = segmentation.border_counts(truth, np.roll(truth, 1, axis=0), 2, tolerance=1)
     assert counts[1].tolist() == [8, 8, 8, 8]
-    assert pixel_metrics.border_counts(truth, np.roll(truth, 1, axis=0), 2, tolerance=0)[1].tolist() == [8, 4, 8, 4]
+    assert segmentation.border_counts(truth, np.roll(truth, 1, axis=0), 2, tolerance=0)[1].tolist() == [8, 4, 8, 4]

@@ -10,11 +10,11 @@ import pytest
 from power import Disk
 from rich.console import Console
 
-from cnn_keras import durable
-from pipelines import recipe as recipes
-from pipelines import stages
-from pipelines.journal import Journal
-from pipelines.recorder import Recorder
+from cnn_keras.data import durable
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
+from pipelines.tracking.events import Recorder
+from pipelines.tracking.journal import Journal
 
 EPOCHS = 3
 
@@ -67,7 +67,7 @@ class Task:
 
 @pytest.fixture(autouse=True)
 def quick(monkeypatch):
-    monkeypatch.setattr("pipelines.tracking.Tracker", Listener)
+    monkeypatch.setattr("pipelines.tracking.tracker.Tracker", Listener)
     monkeypatch.setattr(stages, "commit", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # but where a disk listens
     monkeypatch.setattr(stages, "code_digest", lambda *paths: "sha256:0")

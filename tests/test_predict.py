@@ -7,7 +7,7 @@ import os
 import pytest
 from conftest import cnn
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 
 def test_predict_says_what_evaluate_said(exported, capsys):

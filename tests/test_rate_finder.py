@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from scipy.ndimage import gaussian_filter1d
 
-from cnn_keras.fault import Fault
-from pipelines import rate_finder
+from cnn_keras.errors import Fault
+from pipelines.engine import lr_finder
 
 RATES = np.geomspace(1e-6, 1, 301)
 
@@ -16,14 +16,14 @@ RATES = np.geomspace(1e-6, 1, 301)
 def test_smoothing_is_a_gaussian():
     values = np.random.default_rng(0).normal(size=100)
     expected = gaussian_filter1d(values, 3.0, mode="nearest", truncate=4.0)
-    np.testing.assert_allclose(rate_finder.smoothed(values, 3.0), expected, atol=1e-12)
+    np.testing.assert_allclose(lr_finder.smoothed(values, 3.0), expected, atol=1e-12)
 
 
 def test_the_steepest_descent_and_a_tenth_of_the_minimum_are_found():
     """A loss that falls around 1e-4 and is lowest at 1e-2."""
     place = np.log10(RATES)
     losses = 2 - np.tanh(2 * (place + 4)) - 0.1 * np.minimum(place, -2) + 2 * np.maximum(place + 2, 0) ** 2
-    climb = rate_finder.read_off(RATES, losses)
+    climb = lr_finder.read_off(RATES, losses)
     assert np.log10(climb.steepest) == pytest.approx(-4, abs=0.15)
     assert np.log10(climb.tenth) == pytest.approx(-3, abs=0.2)
 
@@ -31,13 +31,13 @@ def test_the_steepest_descent_and_a_tenth_of_the_minimum_are_found():
 def test_noise_before_the_descent_is_not_the_steepest():
     place = np.log10(RATES)
     noise = np.random.default_rng(0).normal(scale=0.1, size=len(RATES))
-    climb = rate_finder.read_off(RATES, 2 - np.tanh(2 * (place + 3)) + np.maximum(place + 1.5, 0) * 4 + noise)
+    climb = lr_finder.read_off(RATES, 2 - np.tanh(2 * (place + 3)) + np.maximum(place + 1.5, 0) * 4 + noise)
     assert np.log10(climb.steepest) == pytest.approx(-3, abs=0.3)
 
 
 def test_a_loss_that_is_no_number_at_once_has_no_rate():
     with pytest.raises(Fault, match="--low") as fault:
-        rate_finder.read_off(RATES[:5], np.ones(5))
+        lr_finder.read_off(RATES[:5], np.ones(5))
     assert fault.value.code == Fault.DIVERGED
 
 

@@ -7,12 +7,12 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras import average_precision as precision
-from cnn_keras import boxes as box
 from cnn_keras import models
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.metrics import average_precision as precision
 from cnn_keras.models import rcnn
-from cnn_keras.regions import VARIANCES
+from cnn_keras.ops import boxes as box
+from cnn_keras.ops.roi import VARIANCES
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

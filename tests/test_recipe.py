@@ -8,9 +8,10 @@ import pytest
 from conftest import cnn
 from hypothesis import given, settings, strategies
 
-from cnn_keras.fault import Fault
-from pipelines import claims, labelled
-from pipelines import recipe as recipes
+from cnn_keras.errors import Fault
+from pipelines.analysis.claims import claim
+from pipelines.data import image_dataset
+from pipelines.engine import recipe as recipes
 
 DIGITS = "classify/digits-lenet5"
 
@@ -108,7 +109,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_names():
 def test_a_source_that_needs_a_path_says_so():
     recipe = recipes.load("classify/folder-lenet5")  # can be shown
     with pytest.raises(Fault, match=r"data.path is required with source: folder.*--set data.path"):
-        labelled.files_digest(recipe.data)
+        image_dataset.files_digest(recipe.data)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +223,7 @@ def test_what_is_no_file_is_no_recipe(tmp_path, kind):
         case "device":
             path.symlink_to("/dev/zero")
     reference = {"nul": "a\0b.yaml", "long name": "x" * 300 + ".yaml", "long path": "x/" * 3000 + "a.yaml"}
-    for load in (recipes.load, claims.load):
+    for load in (recipes.load, claim.load):
         with pytest.raises(Fault, match=r"must be a shipped .* or a \.yaml file, found no file") as fault:
             load(reference.get(kind, str(path)))
         assert fault.value.code == Fault.INPUT

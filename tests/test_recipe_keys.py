@@ -3,9 +3,9 @@
 import pytest
 from conftest import cnn
 
-from pipelines import recipe as recipes
-from pipelines import recipe_keys
-from pipelines.recipe import Section
+from pipelines.engine import recipe as recipes
+from pipelines.engine import recipe_keys
+from pipelines.engine.recipe import Section
 
 
 @pytest.mark.parametrize("task", recipes.tasks())

@@ -7,8 +7,8 @@ import re
 import numpy as np
 import pytest
 
-from pipelines.journal import Journal
-from pipelines.recorder import Recorder, clean
+from pipelines.tracking.events import Recorder, clean
+from pipelines.tracking.journal import Journal
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.fault import Fault
-from cnn_keras.regions import VARIANCES, Anchors, Apart, Proposals, RoIAlign, RoIPool, Together
+from cnn_keras.errors import Fault
+from cnn_keras.ops.roi import VARIANCES, Anchors, Apart, Proposals, RoIAlign, RoIPool, Together
 
 BORDERS = [[0, 0, 1, 1], [0, 0, 0.05, 0.05], [0.97, 0.9, 1, 1], [0, 0.5, 1, 0.55], [0.31, 0.27, 0.66, 0.93], [0] * 4]
 

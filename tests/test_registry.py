@@ -3,10 +3,10 @@
 import pytest
 from tracked import tell_a_model
 
-from cnn_keras.fault import Fault
-from pipelines import registry
-from pipelines.journal import Journal
-from pipelines.tracking import promote, push
+from cnn_keras.errors import Fault
+from pipelines.tracking import registry
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.tracker import promote, push
 
 pytest_plugins = ["live_store"]
 

@@ -4,8 +4,8 @@ import math
 
 import pytest
 
-from cnn_keras.fault import Fault
-from pipelines.requirement import Requirement, best, reaches
+from cnn_keras.errors import Fault
+from pipelines.engine.requirement import Requirement, best, reaches
 
 
 @pytest.mark.parametrize(

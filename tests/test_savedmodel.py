@@ -11,12 +11,12 @@ import tensorflow as tf
 from stored_weights import model_bytes, stored_bytes
 from tensorflow_serving.apis import prediction_log_pb2
 
-from cnn_keras.data import batch, records
-from cnn_keras.data.encoded import png
-from cnn_keras.fault import Fault
-from pipelines import savedmodel
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.image_file import png
+from cnn_keras.errors import Fault
+from pipelines.export import savedmodel
 
-SHAPE = batch.Shape((28, 28), 1)
+SHAPE = input_pipeline.Shape((28, 28), 1)
 
 
 @pytest.fixture(scope="module")
@@ -38,7 +38,7 @@ def examples(exported):
 
 def test_bytes_tensors_and_tf_examples_get_the_same_answer(exported, signatures, examples):
     encoded = tf.constant([example["image"] for example in examples])
-    images = batch.arrays(exported.run / "prepare", "test", SHAPE, limit=5).images
+    images = input_pipeline.arrays(exported.run / "prepare", "test", SHAPE, limit=5).images
     by_bytes = signatures["serving_default"](image_bytes=encoded)
     by_tensor = signatures["serving_tensor"](image=tf.constant(images))
     for name in ("probabilities", "class_id", "label"):

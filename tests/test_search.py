@@ -9,10 +9,10 @@ import pytest
 from conftest import WHOLE
 from rich.console import Console
 
-from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines import search, stages
-from pipelines.journal import Journal
+from cnn_keras.errors import Fault
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages, tuning
+from pipelines.tracking.journal import Journal
 
 SPACE = {
     "train.learning_rate": {"low": 1e-3, "high": 1e-2, "log": True},
@@ -30,7 +30,7 @@ def tuned(exported, name, *, space=SPACE, **tune):
 def searched(exported, name, **tune):
     overrides = tuned(exported, name, **tune)
     run = stages.Run(recipes.load(str(exported.recipe), overrides), Console(quiet=True), exported.root / "runs")
-    return run, search.search(str(exported.recipe), run, overrides=overrides)
+    return run, tuning.search(str(exported.recipe), run, overrides=overrides)
 
 
 @pytest.fixture(scope="module", params=WHOLE)
@@ -53,7 +53,7 @@ def whole(exported):
 
 def test_a_search_ends_with_table_picture_and_a_recipe(whole):
     run, found, _ = whole
-    folder = run.folder / search.FOLDER
+    folder = run.folder / tuning.FOLDER
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["val_loss"]) for row in rows] == [trial["value"] for trial in found["trials"]]
@@ -81,11 +81,11 @@ def test_the_test_split_is_never_looked_at(whole):
 def test_the_runs_own_training_is_not_begun_and_no_weights_are_left(whole):
     run, _, _ = whole
     assert not (run.folder / "train").exists()
-    assert not [path for pattern in search.WEIGHTS for path in (run.folder / "tune").rglob(pattern)]
+    assert not [path for pattern in tuning.WEIGHTS for path in (run.folder / "tune").rglob(pattern)]
 
 
 def test_a_killed_search_goes_on_and_gives_the_same_trials(exported, whole, monkeypatch):
-    on_epoch, told = search.Trial.on_epoch, []
+    on_epoch, told = tuning.Trial.on_epoch, []
 
     def killed(self, number, row):
         on_epoch(self, number, row)
@@ -93,7 +93,7 @@ def test_a_killed_search_goes_on_and_gives_the_same_trials(exported, whole, monk
         if (self.recipe.name, number) == ("trial-001", 1) and told.count(told[-1]) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(search.Trial, "on_epoch", killed)
+    monkeypatch.setattr(tuning.Trial, "on_epoch", killed)
     with pytest.raises(KeyboardInterrupt):
         searched(exported, "killed")
     _, found = searched(exported, "killed")
@@ -128,7 +128,7 @@ def test_a_mistake_in_the_space_is_found_before_anything_runs(exported, tmp_path
     overrides = tuned(exported, "wrong", space={key: candidates})
     run = stages.Run(recipes.load(str(exported.recipe), overrides), Console(quiet=True), tmp_path)
     with pytest.raises(Fault, match=said):
-        search.search(str(exported.recipe), run, overrides=overrides)
+        tuning.search(str(exported.recipe), run, overrides=overrides)
     assert not (run.folder / "prepare").exists()
 
 
@@ -146,7 +146,7 @@ def test_when_every_trial_diverges_there_is_no_best_one(exported):
 def proposals(space, seed=0):
     overrides = ["tune=" + json.dumps({"space": space})]
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seed))
-    space = search.Space("classify/digits-lenet5", overrides)
+    space = tuning.Space("classify/digits-lenet5", overrides)
     return [space.propose(study.ask()) for _ in range(20)]
 
 
@@ -167,14 +167,14 @@ def test_proposals_keep_to_the_space_and_to_their_kind():
 
 def test_the_best_is_the_first_of_equals_and_never_a_number_that_is_none():
     outcomes = [
-        search.Outcome(number, {}, value, 1, "finished") for number, value in enumerate((math.nan, 0.5, 0.9, 0.9))
+        tuning.Outcome(number, {}, value, 1, "finished") for number, value in enumerate((math.nan, 0.5, 0.9, 0.9))
     ]
     space = {"train.epochs": {"low": 1, "high": 2}}
     highest = recipes.Tune.model_validate_json(json.dumps({"space": space}))
     lowest = highest.model_copy(update={"metric": "val_loss"})
-    assert search._best(outcomes, highest).number == 2
-    assert search._best(outcomes, lowest).number == 1
-    assert search._best(outcomes[:1], lowest) is None
+    assert tuning._best(outcomes, highest).number == 2
+    assert tuning._best(outcomes, lowest).number == 1
+    assert tuning._best(outcomes[:1], lowest) is None
 
 
 @pytest.fixture
@@ -183,9 +183,9 @@ def asked_only(exported, monkeypatch):
 
     def run_search(name, value, **tune):
         def trial(run, space, asked, number, *, settings, parent, metric):
-            search._tell(asked, optuna.trial.TrialState.COMPLETE, "finished", value(settings))
+            tuning._tell(asked, optuna.trial.TrialState.COMPLETE, "finished", value(settings))
 
-        monkeypatch.setattr(search, "_run_trial", trial)
+        monkeypatch.setattr(tuning, "_run_trial", trial)
         return searched(exported, name, **tune)[1]
 
     return run_search

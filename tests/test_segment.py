@@ -15,9 +15,9 @@ from PIL import Image
 from stored_weights import model_bytes, stored_bytes
 from test_masked import write_scenes
 
-from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines.serving.app import application
+from cnn_keras.errors import Fault
+from pipelines.engine import recipe as recipes
+from pipelines.serving.server import application
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -192,7 +192,7 @@ def test_networks_are_trained_one_after_the_other_in_patches_and_resumed(folder,
     report = json.loads((run / "patches" / "evaluate" / "report.json").read_text())
     assert report["before"].keys() == {"unet.unet"}
 
-    from pipelines import stages
+    from pipelines.engine import stages
 
     epochs = []
     real = stages.Run.on_epoch

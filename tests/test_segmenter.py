@@ -11,20 +11,24 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from cnn_keras import models, pixel_losses
-from cnn_keras.fault import Fault
-from pipelines import masked, overlays, pixel_training, segmentation_report, segmenter
-from pipelines import recipe as recipes
-from pipelines.segmentation_report import Answer
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.losses import segmentation
+from pipelines.engine import recipe as recipes
+from pipelines.plots import overlays
+from pipelines.tasks.segment import dataset, report
+from pipelines.tasks.segment import model as segment_model
+from pipelines.tasks.segment import train as segment_train
+from pipelines.tasks.segment.report import Answer
 
 FACTS = {"classes": ["ground", "thing"], "normalization": {"axis": -1, "mean": [100.0], "variance": [400.0]}}
 
 
 def recipe_of(model, *, train=None, **data):
     given = {"source": "nuclei", "size": (32, 32), "channels": 1, **data}
-    settings = segmenter.Train(**(train or {}))
+    settings = segment_model.Train(**(train or {}))
     named = recipes.Model(**model)
-    return SimpleNamespace(data=masked.Data(**given), model=named, train=settings, name="mine", augment=())
+    return SimpleNamespace(data=dataset.Data(**given), model=named, train=settings, name="mine", augment=())
 
 
 SMALL = {"builder": "unet.unet_small", "filters": 2, "depth": 2}
@@ -33,37 +37,37 @@ SMALL = {"builder": "unet.unet_small", "filters": 2, "depth": 2}
 @pytest.fixture(scope="module")
 def model():
     keras.utils.set_random_seed(0)
-    return segmenter.assemble(recipe_of(SMALL), FACTS)
+    return segment_model.assemble(recipe_of(SMALL), FACTS)
 
 
 def test_a_model_takes_pixels_and_normalises_them_itself(model):
     assert (model.input.name, model.input.dtype) == ("image", "uint8")
     picture = np.random.default_rng(0).integers(0, 255, (1, 32, 32, 1)).astype(np.uint8)
-    logits = segmenter.network_of(model)((picture - 100.0) / 20.0)
+    logits = segment_model.network_of(model)((picture - 100.0) / 20.0)
     np.testing.assert_allclose(model(picture), logits, atol=1e-5)
 
 
 def test_volumes_come_as_floats():
     wanted = {"builder": "unet.unet3d_small", "filters": 2}
     data = {"size": (8, 8, 8), "fit": "patch", "normalize": "each"}
-    made = segmenter.assemble(recipe_of(wanted, **data), {**FACTS, "normalization": None})
+    made = segment_model.assemble(recipe_of(wanted, **data), {**FACTS, "normalization": None})
     assert (made.input.name, made.input.dtype) == ("volume", "float32")
     assert made(np.zeros((1, 8, 8, 8, 1), "float32")).shape == (1, 8, 8, 8, 2)
 
 
 @pytest.mark.parametrize("loss", [{"dice": 1.0}, {"cross_entropy": 0.0, "focal": 2.0, "class_weights": "balanced"}])
 def test_what_is_minimised_is_the_sum_of_the_terms_by_their_weights(model, loss):
-    settings = segmenter.Loss(**loss)
-    trained = segmenter.trainable(model, settings, pixels={"ground": 30, "thing": 10})
+    settings = segment_model.Loss(**loss)
+    trained = segment_model.trainable(model, settings, pixels={"ground": 30, "thing": 10})
     drawn = np.random.default_rng(0)
     logits = drawn.normal(size=(2, 32, 32, 2)).astype("float32")
     masks = drawn.integers(0, 3, (2, 32, 32, 1)).astype(np.uint8)
     labels = masks[..., 0].astype(int) - 1
     found = float(trained.compute_loss(y=tf.constant(masks), y_pred=tf.constant(logits)))
-    weights = pixel_losses.balanced_weights([30, 10]) if settings.class_weights else None
-    expected = settings.dice * pixel_losses.dice(labels, logits)
-    expected += settings.cross_entropy * pixel_losses.cross_entropy(labels, logits)
-    expected += settings.focal * pixel_losses.focal(labels, logits, class_weights=weights)
+    weights = segmentation.balanced_weights([30, 10]) if settings.class_weights else None
+    expected = settings.dice * segmentation.dice(labels, logits)
+    expected += settings.cross_entropy * segmentation.cross_entropy(labels, logits)
+    expected += settings.focal * segmentation.focal(labels, logits, class_weights=weights)
     assert found == pytest.approx(float(expected), rel=1e-5)
     said = {name: float(metric.result()) for name, metric in trained.terms.items()}
     assert said.keys() == {name for name in ("cross_entropy", "dice", "focal") if getattr(settings, name)}
@@ -74,12 +78,12 @@ def test_what_is_minimised_is_the_sum_of_the_terms_by_their_weights(model, loss)
 
 
 def test_ground_between_things_counts_more(model):
-    trained = segmenter.trainable(model, segmenter.Loss(borders=10.0), pixels={"ground": 1, "thing": 1})
+    trained = segment_model.trainable(model, segment_model.Loss(borders=10.0), pixels={"ground": 1, "thing": 1})
     logits = np.random.default_rng(0).normal(size=(1, 32, 32, 2)).astype("float32")
     masks = np.ones((1, 32, 32, 2), np.uint8)
     masks[:, :8, :, 1], masks[:, 8:, :, 1] = 255, 0
     weights = np.where(masks[..., 1] == 255, 11.0, 1.0).astype("float32")
-    expected = pixel_losses.cross_entropy(masks[..., 0].astype(int) - 1, logits, pixel_weights=weights)
+    expected = segmentation.cross_entropy(masks[..., 0].astype(int) - 1, logits, pixel_weights=weights)
     assert float(trained.compute_loss(y=tf.constant(masks), y_pred=tf.constant(logits))) == pytest.approx(
         float(expected)
     )
@@ -87,12 +91,14 @@ def test_ground_between_things_counts_more(model):
 
 def test_a_network_without_padding_is_held_to_the_middle_of_the_mask():
     mask = np.arange(2 * 12 * 10).reshape(2, 12, 10, 1)
-    np.testing.assert_array_equal(segmenter._middle(mask, (8, 4)), mask[:, 2:10, 3:7])
+    np.testing.assert_array_equal(segment_model._middle(mask, (8, 4)), mask[:, 2:10, 3:7])
 
 
 def test_weights_of_the_wrong_number_are_refused(model):
     with pytest.raises(Fault, match="must be 2 numbers, one for each class, got 3"):
-        segmenter.trainable(model, segmenter.Loss(class_weights=(1.0, 2.0, 3.0)), pixels={"ground": 1, "thing": 1})
+        segment_model.trainable(
+            model, segment_model.Loss(class_weights=(1.0, 2.0, 3.0)), pixels={"ground": 1, "thing": 1}
+        )
 
 
 def test_weights_are_handed_over_by_name_and_dense_ones_become_convolutions():
@@ -100,13 +106,13 @@ def test_weights_are_handed_over_by_name_and_dense_ones_become_convolutions():
     whole = models.build("vgg.vgg11", **shape, hidden=6)
     network = models.build("fcn.fcn32s", **shape, hidden=6, backbone="vgg.vgg11")
     # VGG's map has 2×2 positions here, the convolution 7×7.
-    assert segmenter.hand_over(whole, network) == ["fc6", "score32", "logits"]
+    assert segment_model.hand_over(whole, network) == ["fc6", "score32", "logits"]
     np.testing.assert_array_equal(network.get_layer("conv1_1").kernel, whole.get_layer("conv1_1").kernel)
     np.testing.assert_array_equal(network.get_layer("fc7").kernel[0, 0], whole.get_layer("fc7").kernel)
     maps = keras.Input((7, 7, 5))
     convolved = keras.Model(maps, keras.layers.Conv2D(4, 7, name="fc6")(maps))
     flat = keras.Model(maps, keras.layers.Dense(4, name="fc6")(keras.layers.Flatten()(maps)))
-    assert segmenter.hand_over(flat, convolved) == []
+    assert segment_model.hand_over(flat, convolved) == []
     given = np.random.default_rng(0).normal(size=(2, 7, 7, 5)).astype("float32")
     np.testing.assert_allclose(convolved(given)[:, 0, 0], flat(given), atol=1e-5)
 
@@ -118,9 +124,9 @@ def test_a_backbone_brings_its_weights_and_its_normalisation(tmp_path):
     wanted = {"builder": "unet.on_backbone", "backbone": "resnet.resnet20", "filters": 2}
     wanted["weights"] = str(tmp_path / "given.weights.h5")
     recipe = recipe_of(wanted, channels=3)
-    segmenter.check(recipe)
-    made = segmenter.network_of(
-        segmenter.assemble(recipe, {**FACTS, "normalization": {"axis": None, "mean": 0.0, "variance": 1.0}})
+    segment_model.check(recipe)
+    made = segment_model.network_of(
+        segment_model.assemble(recipe, {**FACTS, "normalization": {"axis": None, "mean": 0.0, "variance": 1.0}})
     )
     kernel = "stage3_unit3_conv2"
     np.testing.assert_array_equal(made.get_layer(kernel).kernel, source.get_layer(kernel).kernel)
@@ -142,7 +148,7 @@ def test_a_backbone_brings_its_weights_and_its_normalisation(tmp_path):
 )
 def test_a_network_that_cannot_answer_is_refused_before_any_data_is_read(model, data, told):
     with pytest.raises(Fault, match=told):
-        segmenter.check(recipe_of(model, **data))
+        segment_model.check(recipe_of(model, **data))
 
 
 @pytest.mark.parametrize(
@@ -157,13 +163,13 @@ def test_augmentations_that_no_mask_can_follow_are_refused(augment, data, told):
     recipe = recipe_of(SMALL, **data)
     recipe.augment = augment
     with pytest.raises(Fault, match=told):
-        pixel_training.augmentation(recipe, lambda: [])
+        segment_train.augmentation(recipe, lambda: [])
 
 
 def test_a_volume_and_its_mask_are_turned_together():
     recipe = recipe_of(SMALL, size=(8, 8, 8), fit="patch")
     recipe.augment = ({"move": {"flip": [0, 2], "shift": 0.2}},)
-    move = pixel_training.augmentation(recipe, lambda: [])
+    move = segment_train.augmentation(recipe, lambda: [])
     values = np.random.default_rng(0).integers(0, 200, (6, 5, 4, 1)).astype("float32")
     found = move({"image": tf.constant(values), "mask": tf.constant(values.astype(np.uint8))}, tf.constant([3, 1]))
     np.testing.assert_array_equal(found["image"].numpy().astype(np.uint8), found["mask"])
@@ -184,10 +190,10 @@ def answers():
 
 @pytest.fixture
 def measured(tmp_path):
-    counted = segmentation_report.tally(answers(), 3, tolerance=1.0)
+    counted = report.tally(answers(), 3, tolerance=1.0)
     baseline = np.diag([100, 16, 4])
     settings = {"baseline": baseline, "before": {"fcn.fcn32s": baseline}, "tolerance": 1.0}
-    return counted, segmentation_report.report(tmp_path, counted, NAMES, **settings), tmp_path
+    return counted, report.report(tmp_path, counted, NAMES, **settings), tmp_path
 
 
 def test_the_report_by_hand(measured):
@@ -219,12 +225,12 @@ def test_the_best_and_the_worst_pictures_are_drawn_and_told(measured):
         given = answers()
         return [(np.zeros((8, 8, 1), np.uint8), given[row].truth, given[row].labels) for row in rows]
 
-    segmentation_report.draw(folder, counted, NAMES, shown=6, pictured=pictured)
+    report.draw(folder, counted, NAMES, shown=6, pictured=pictured)
     assert asked == [[0], [1]]
     for name in ("best.png", "worst.png", "classes.png", "confusion_matrix.png"):
         assert (folder / name).stat().st_size > 0
     console = Console(file=io.StringIO(), width=120)
-    segmentation_report.say(console, found)
+    report.say(console, found)
     said = console.file.getvalue()
     assert "trained before, fcn.fcn32s: mean IoU 1.000" in said
     assert said.index("dog") < said.index("cat") < said.index("background")  # the worst first
@@ -232,8 +238,8 @@ def test_the_best_and_the_worst_pictures_are_drawn_and_told(measured):
 
 def test_intervals_are_of_pictures_where_there_are_enough():
     many = [one._replace(id=str(number)) for number in range(12) for one in answers()]
-    counted = segmentation_report.tally(many, 3, tolerance=None)
-    assert segmentation_report._units(counted) == "over 24 pictures"
+    counted = report.tally(many, 3, tolerance=None)
+    assert report._units(counted) == "over 24 pictures"
 
 
 def test_overlays_tint_what_is_no_ground_and_mark_what_is_wrong():

@@ -14,13 +14,13 @@ from PIL import Image
 from starlette.requests import Request
 from toy_model import LABELS, export
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from pipelines.serving import tensors
-from pipelines.serving.app import application
-from pipelines.serving.intake import Intake
+from pipelines.serving.errors import Refusal
 from pipelines.serving.limits import Limits
 from pipelines.serving.model import Model, version_folder
-from pipelines.serving.refusal import Refusal
+from pipelines.serving.request_body import Intake
+from pipelines.serving.server import application
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")

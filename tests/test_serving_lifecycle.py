@@ -15,9 +15,9 @@ from PIL import Image
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 from toy_model import export, running
 
-from cnn_keras.fault import Fault
-from pipelines.serving.app import serve
+from cnn_keras.errors import Fault
 from pipelines.serving.model import Model
+from pipelines.serving.server import serve
 from pipelines.serving.warmup import PACKED, warm_up, zeros
 
 IN_FLIGHT = 16

@@ -7,9 +7,9 @@ import pytest
 from starlette.requests import Request
 from toy_model import export, running
 
-from pipelines.serving.app import application
+from pipelines.serving.errors import Refusal
 from pipelines.serving.origin import Visitors
-from pipelines.serving.refusal import Refusal
+from pipelines.serving.server import application
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")

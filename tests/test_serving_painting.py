@@ -9,10 +9,10 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data.encoded import decode, png
-from cnn_keras.fault import Fault
-from pipelines import predict
-from pipelines.serving.app import application
+from cnn_keras.data.image_file import decode, png
+from cnn_keras.errors import Fault
+from pipelines.inference import predict
+from pipelines.serving.server import application
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")

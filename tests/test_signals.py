@@ -15,11 +15,11 @@ from conftest import WHOLE, cnn
 from scipy.io import wavfile
 from stored_weights import model_bytes, stored_bytes
 
-from cnn_keras.data import signals
-from cnn_keras.data.encoded import Unreadable
-from cnn_keras.fault import Fault
-from pipelines import measurements
-from pipelines import recipe as recipes
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources import signals
+from cnn_keras.errors import Fault
+from pipelines.data import array_dataset
+from pipelines.engine import recipe as recipes
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -139,7 +139,7 @@ def test_a_source_says_what_it_needs(tmp_path, monkeypatch):
     with pytest.raises(Fault, match=r"must be a \.ts or \.tsv file, or a folder"):
         signals.items("ts", path=tmp_path)
     with pytest.raises(Fault, match=r"data\.path is required with source: folder"):
-        measurements.files_digest(recipes.load("signals/folder-fcn").data)
+        array_dataset.files_digest(recipes.load("signals/folder-fcn").data)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Fault, match="needs the package sktime; `make samples`"):
         signals.items("sktime:GunPoint")
@@ -268,7 +268,7 @@ def test_the_export_takes_signals_of_any_length_in_batches(run):
 
 
 def test_the_server_answers_rows_of_numbers(run):
-    from pipelines.serving.app import application
+    from pipelines.serving.server import application
 
     with TestClient(application(run / "export" / "waves")) as client:
         row = [[5.0, 101.0]] * 45  # longer than the network's 32
@@ -302,15 +302,15 @@ def test_a_second_run_changes_nothing(root, capsys):
 
 
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(root, run, tmp_path, monkeypatch):
-    from pipelines import fit
+    from pipelines.engine import trainer
 
-    said = fit._line
+    said = trainer._line
     monkeypatch.setattr(
-        fit, "_line", lambda history, *rest, **more: _interrupt(history) or said(history, *rest, **more)
+        trainer, "_line", lambda history, *rest, **more: _interrupt(history) or said(history, *rest, **more)
     )
     arguments = ["train", root / "waves.yaml", "--runs", tmp_path]
     assert cnn(*arguments) == 130
-    monkeypatch.setattr(fit, "_line", said)
+    monkeypatch.setattr(trainer, "_line", said)
     assert cnn(*arguments) == 0
     manifests = [
         json.loads((place / "train" / "manifest.json").read_text()) for place in (run, tmp_path / "signals/waves")
@@ -326,9 +326,9 @@ def _interrupt(history):
 
 def test_a_signal_is_drawn_with_a_line_for_each_channel():
     signal = np.stack([np.linspace(0, 1, 50), np.linspace(1, 0, 50)], axis=1).astype(np.float32)
-    colours = {tuple(pixel) for pixel in measurements.pictured(signal).reshape(-1, 3).tolist()}
-    assert {measurements.COLOURS[0], measurements.COLOURS[1]} <= colours
-    assert measurements.pictured(np.zeros((5, 1), np.float32)).shape == (200, 320, 3)
+    colours = {tuple(pixel) for pixel in array_dataset.pictured(signal).reshape(-1, 3).tolist()}
+    assert {array_dataset.COLOURS[0], array_dataset.COLOURS[1]} <= colours
+    assert array_dataset.pictured(np.zeros((5, 1), np.float32)).shape == (200, 320, 3)
 
 
 def test_missing_values_are_filled_in_along_time_and_said_to_be(tmp_path):

@@ -6,11 +6,11 @@ from conftest import cnn
 from PIL import Image
 from rich.console import Console
 
-from cnn_keras.fault import Fault
-from pipelines import exhibition, motifs, sitting
-from pipelines.motifs import Data, Picture
-from pipelines.painting import Paint
-from pipelines.recipe import checked
+from cnn_keras.errors import Fault
+from pipelines.engine.recipe import checked
+from pipelines.tasks.stylize import dataset, one_shot, runner
+from pipelines.tasks.stylize.dataset import Data, Picture
+from pipelines.tasks.stylize.painting import Paint
 
 LOSS = {
     "extractor": "stacks.three_3x3",
@@ -36,7 +36,7 @@ def settings(tmp_path):
 
 
 def test_an_interrupted_sitting_goes_on_and_leaves_nothing_but_the_painting(data, settings, tmp_path, monkeypatch):
-    output, plain = tmp_path / "painted.png", exhibition.paint
+    output, plain = tmp_path / "painted.png", runner.paint
 
     def interrupted(*arguments, **options):
         def stop(number, row):
@@ -44,16 +44,16 @@ def test_an_interrupted_sitting_goes_on_and_leaves_nothing_but_the_painting(data
 
         plain(*arguments, told=stop, **options)
 
-    monkeypatch.setattr(exhibition, "paint", interrupted)
+    monkeypatch.setattr(runner, "paint", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        sitting.optimised(data, settings, output, seed=0, console=QUIET)
+        one_shot.optimised(data, settings, output, seed=0, console=QUIET)
     assert (tmp_path / ".painted.png.partial" / "state.npz").is_file()
     assert not output.exists()
     rows = []
-    monkeypatch.setattr(exhibition, "paint", lambda *given, **options: rows.append(plain(*given, **options)))
-    sitting.optimised(data, settings, output, seed=0, console=QUIET)
+    monkeypatch.setattr(runner, "paint", lambda *given, **options: rows.append(plain(*given, **options)))
+    one_shot.optimised(data, settings, output, seed=0, console=QUIET)
     assert [row["step"] for row in rows[0]] == [1, 2]  # the first is the interrupted one's
-    assert motifs.load(output).shape == (40, 44, 3)
+    assert dataset.load(output).shape == (40, 44, 3)
     assert not (tmp_path / ".painted.png.partial").exists()
 
 
@@ -63,8 +63,8 @@ def test_other_settings_start_again(data, settings, tmp_path):
     (partial / "wanted.json").write_text("{}")
     (partial / "paintings").mkdir()
     Image.new("RGB", (3, 3)).save(partial / "paintings" / "00000-old.png")
-    output = sitting.optimised(data, settings, tmp_path / "painted.png", seed=0, console=QUIET)
-    assert motifs.load(output).shape == (40, 44, 3)
+    output = one_shot.optimised(data, settings, tmp_path / "painted.png", seed=0, console=QUIET)
+    assert dataset.load(output).shape == (40, 44, 3)
 
 
 @pytest.mark.parametrize(
@@ -79,7 +79,7 @@ def test_other_settings_start_again(data, settings, tmp_path):
 def test_an_output_must_go_with_the_content(content, output, told, tmp_path):
     (tmp_path / "clip.mp4").touch()
     with pytest.raises(Fault, match=told):
-        sitting.checked(checked(Picture, content, folder=tmp_path), tmp_path / output)
+        one_shot.checked(checked(Picture, content, folder=tmp_path), tmp_path / output)
 
 
 def test_the_command_checks_its_pictures_and_options(tmp_path, monkeypatch, capsys):
@@ -100,4 +100,4 @@ def test_a_photograph_is_painted_by_one_command(tmp_path, monkeypatch, capsys):
     assert cnn("stylize", "china", "scream", "starry_night", "--size", 96, "--steps", 3, *lite) == 0
     said = capsys.readouterr().out
     assert "efficientnet.efficientnet_lite0 (imagenet)" in said
-    assert motifs.load(tmp_path / "china-scream-starry_night.png").shape == (64, 96, 3)
+    assert dataset.load(tmp_path / "china-scream-starry_night.png").shape == (64, 96, 3)

@@ -11,9 +11,9 @@ from keras import layers
 from PIL import Image
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
-from cnn_keras.models import sliding
-from pipelines import slide
+from cnn_keras.errors import Fault
+from cnn_keras.learn import dense_classifier
+from pipelines.analysis import sliding_window
 
 NINE = np.arange(1.0, 10.0, dtype=np.float32).reshape(3, 3, 1)
 
@@ -47,7 +47,7 @@ def noise(*shape):
 
 
 def test_a_dense_layer_is_a_convolution_of_the_whole_window():
-    found = sliding.convolutional(sliding.convolved(weighing()), NINE)
+    found = dense_classifier.convolutional(dense_classifier.convolved(weighing()), NINE)
     assert found.logits[..., 0].tolist() == [[5421, 6532], [8754, 9865]]
     third = 1 / 3
     expected = [[[0, 0, 2, 2], [1, 0, 3, 2]], [[0, 1, 2, 3], [1, 1, 3, 3]]]
@@ -56,14 +56,17 @@ def test_a_dense_layer_is_a_convolution_of_the_whole_window():
 
 def test_a_global_average_is_an_average_of_the_window():
     model = classifier(layers.GlobalAveragePooling2D(), shape=(2, 2, 1))
-    found = sliding.convolutional(sliding.convolved(model), NINE)
+    found = dense_classifier.convolutional(dense_classifier.convolved(model), NINE)
     assert found.logits[..., 0].tolist() == [[3, 4], [6, 7]]
 
 
 def test_the_multiply_adds_are_those_of_shared_and_of_lone_windows():
     model = classifier(layers.Conv2D(1, 2), layers.Flatten(), layers.Dense(1), shape=(3, 3, 1))
     # Four windows of 4 positions of 4 weights and a dense layer of 4 each; or 9 positions, and it 4 times.
-    assert sliding.multiply_adds(model, sliding.convolved(model), (4, 4)) == (4 * (4 * 4 + 4), 9 * 4 + 4 * 4)
+    assert dense_classifier.multiply_adds(model, dense_classifier.convolved(model), (4, 4)) == (
+        4 * (4 * 4 + 4),
+        9 * 4 + 4 * 4,
+    )
 
 
 @pytest.mark.parametrize(
@@ -77,10 +80,13 @@ def test_the_multiply_adds_are_those_of_shared_and_of_lone_windows():
 def test_without_padding_one_pass_gives_the_scores_of_the_windows_one_by_one(builder, arguments):
     keras.utils.set_random_seed(0)
     model = assembled(models.build(builder, input_shape=(32, 32, 1), classes=5, **arguments))
-    network = sliding.convolved(model)
+    network = dense_classifier.convolved(model)
     assert (network.window, network.stride, network.padded) == ((32, 32), (4, 4), ())
     picture = noise(43, 50, 1)  # three pixels more than whole strides, and two
-    one_by_one, at_once = sliding.naive(model, picture, stride=4), sliding.convolutional(network, picture)
+    one_by_one, at_once = (
+        dense_classifier.naive(model, picture, stride=4),
+        dense_classifier.convolutional(network, picture),
+    )
     assert at_once.logits.shape == (3, 5, 5)
     np.testing.assert_allclose(at_once.logits, one_by_one.logits, rtol=1e-5, atol=1e-4)
     assert np.array_equal(at_once.boxes, one_by_one.boxes)
@@ -107,8 +113,8 @@ FAMILIES = [
 def test_on_a_picture_of_one_window_every_family_answers_as_before(builder, shape, arguments):
     keras.utils.set_random_seed(0)
     model = assembled(models.build(builder, input_shape=shape, classes=5, **arguments))
-    network, picture = sliding.convolved(model), noise(*shape)
-    found = sliding.convolutional(network, picture).logits
+    network, picture = dense_classifier.convolved(model), noise(*shape)
+    found = dense_classifier.convolutional(network, picture).logits
     assert found.shape == (1, 1, 5)
     np.testing.assert_allclose(found[0, 0], model(picture[None])[0], rtol=1e-4, atol=1e-4)
     assert network.padded
@@ -117,10 +123,13 @@ def test_on_a_picture_of_one_window_every_family_answers_as_before(builder, shap
 def test_with_padding_the_scores_differ_only_where_something_is_near_a_window_s_border():
     keras.utils.set_random_seed(0)
     model = models.build("introductory.two_conv", input_shape=(28, 28, 1), classes=5)  # its biases are zero
-    network, picture = sliding.convolved(model), np.zeros((68, 68, 1), np.float32)
+    network, picture = dense_classifier.convolved(model), np.zeros((68, 68, 1), np.float32)
     assert network.padded == ("conv1", "conv2")
     picture[33:35, 33:35] = 1.0
-    one_by_one, at_once = sliding.naive(model, picture, stride=4), sliding.convolutional(network, picture)
+    one_by_one, at_once = (
+        dense_classifier.naive(model, picture, stride=4),
+        dense_classifier.convolutional(network, picture),
+    )
     starts = np.arange(0, 41, 4)
     inside = (starts + 6 <= 33) & (starts + 28 - 6 >= 35)
     outside = (starts >= 35 + 6) | (starts + 28 + 6 <= 33)
@@ -133,16 +142,16 @@ def test_with_padding_the_scores_differ_only_where_something_is_near_a_window_s_
 
 def test_what_no_window_reaches_changes_nothing():
     keras.utils.set_random_seed(0)
-    network = sliding.convolved(models.build("resnet.resnet20", input_shape=(32, 32, 1), classes=3))
+    network = dense_classifier.convolved(models.build("resnet.resnet20", input_shape=(32, 32, 1), classes=3))
     picture = noise(44, 39, 1).astype(np.float32) / 255
-    cut = sliding.convolutional(network, picture[:44, :36]).logits
-    np.testing.assert_allclose(sliding.convolutional(network, picture).logits, cut, atol=1e-5)
+    cut = dense_classifier.convolutional(network, picture[:44, :36]).logits
+    np.testing.assert_allclose(dense_classifier.convolutional(network, picture).logits, cut, atol=1e-5)
 
 
 def test_the_network_is_a_copy_and_survives_saving(tmp_path):
     keras.utils.set_random_seed(0)
     model = assembled(models.build("lenet.lenet5", input_shape=(32, 32, 1), classes=4))
-    network, picture = sliding.convolved(model).network, noise(1, 40, 36, 1)
+    network, picture = dense_classifier.convolved(model).network, noise(1, 40, 36, 1)
     before = network(picture).numpy()
     network.save(tmp_path / "network.keras")
     for weight in model.weights:
@@ -167,21 +176,24 @@ def test_the_network_is_a_copy_and_survives_saving(tmp_path):
 )
 def test_what_cannot_be_convolved_is_refused(model, told):
     with pytest.raises(Fault, match=told):
-        sliding.convolved(model())
+        dense_classifier.convolved(model())
 
 
 def test_a_picture_smaller_than_a_window_is_refused():
     model = weighing()
-    for look in (partial(sliding.convolutional, sliding.convolved(model)), partial(sliding.naive, model)):
+    for look in (
+        partial(dense_classifier.convolutional, dense_classifier.convolved(model)),
+        partial(dense_classifier.naive, model),
+    ):
         with pytest.raises(Fault, match="at least 2×2 pixels"):
             look(NINE[:1])
     with pytest.raises(Fault, match="stride must be at least 1"):
-        sliding.naive(model, NINE, stride=0)
+        dense_classifier.naive(model, NINE, stride=0)
 
 
 def test_a_larger_stride_leaves_windows_out():
     model = weighing()
-    assert sliding.naive(model, NINE, stride=(1, 2)).logits[..., 0].tolist() == [[5421], [8754]]
+    assert dense_classifier.naive(model, NINE, stride=(1, 2)).logits[..., 0].tolist() == [[5421], [8754]]
 
 
 def squares():
@@ -198,9 +210,9 @@ def test_a_thing_is_found_where_it_is_at_the_scale_that_fits_it(scales):
     picture = np.zeros((20, 40, 1), np.float32)
     picture[4:8, 6:10] = 1  # one window at full size
     picture[8:16, 20:28] = 1  # one at half the size
-    look = partial(sliding.convolutional, sliding.convolved(squares()))
+    look = partial(dense_classifier.convolutional, dense_classifier.convolved(squares()))
     # Resizing blurs: at half the size the corners of the large square are a little darker.
-    found = sliding.detect(look, picture, scales=scales, background=0, threshold=0.15, overlap=0.0)
+    found = dense_classifier.detect(look, picture, scales=scales, background=0, threshold=0.15, overlap=0.0)
     boxes = found.boxes[0, : int(found.count[0])].numpy() * [40, 20, 40, 20]
     assert set(found.classes[0, : int(found.count[0])].numpy()) == {1}
     small, large = [6, 4, 10, 8], [20, 8, 28, 16]
@@ -211,17 +223,20 @@ def test_a_thing_is_found_where_it_is_at_the_scale_that_fits_it(scales):
 def test_both_detectors_find_the_same_and_too_small_scales_are_left_out():
     picture, model = np.zeros((12, 12, 1), np.float32), squares()
     picture[5:9, 3:7] = 1
-    looks = (partial(sliding.convolutional, sliding.convolved(model)), partial(sliding.naive, model))
-    first, second = (sliding.detect(look, picture, scales=(1.0, 0.1), background=0) for look in looks)
+    looks = (
+        partial(dense_classifier.convolutional, dense_classifier.convolved(model)),
+        partial(dense_classifier.naive, model),
+    )
+    first, second = (dense_classifier.detect(look, picture, scales=(1.0, 0.1), background=0) for look in looks)
     assert int(first.count[0]) == 1
     for one, other in zip(first, second, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
     with pytest.raises(Fault, match="at least 4×4"):
-        sliding.detect(looks[0], picture, scales=(0.1,))
+        dense_classifier.detect(looks[0], picture, scales=(0.1,))
 
 
 def test_the_cost_compares_both_ways_on_one_picture():
-    found = slide.cost(squares(), np.zeros((6, 9, 1), np.float32), repeats=1)
+    found = sliding_window.cost(squares(), np.zeros((6, 9, 1), np.float32), repeats=1)
     assert (found.windows, found.stride, found.padded, found.changed) == (3 * 6, (1, 1), 0, 0)
     assert found.naive_multiply_adds == found.convolutional_multiply_adds == 3 * 6 * 32
     assert found.difference < 1e-6

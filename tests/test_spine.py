@@ -16,7 +16,7 @@ import pytest
 from conftest import write_digits
 from PIL import Image
 
-CNN = [sys.executable, "-c", "from pipelines.cli import main; main()"]
+CNN = [sys.executable, "-c", "from pipelines.cli.main import main; main()"]
 OFFLINE = [
     sys.executable,
     "-c",
@@ -27,7 +27,7 @@ OFFLINE = [
     "        raise OSError(f'the network is blocked: {address}')\n"
     "    return connect(self, address)\n"
     "socket.socket.connect = local\n"
-    "from pipelines.cli import main; main()",
+    "from pipelines.cli.main import main; main()",
 ]
 SMALL = ["--set", "train.epochs=6", "--set", "evaluate.require={}", "--set", "evaluate.beat=[]"]
 

@@ -8,7 +8,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from cnn_keras.data.split import linked, stratified
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 FRACTIONS = {"validation": 0.1, "test": 0.2}
 SHARES = st.fixed_dictionaries({"validation": st.floats(0, 0.6), "test": st.floats(0, 0.6)})

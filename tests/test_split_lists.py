@@ -2,8 +2,8 @@
 
 import pytest
 
-from cnn_keras.data import split_lists
-from cnn_keras.fault import Fault
+from cnn_keras.data.formats import split_lists
+from cnn_keras.errors import Fault
 
 PICTURES = {
     "images/frame.10.jpg": ["frame.10"],

@@ -6,9 +6,9 @@ import types
 import pytest
 from rich.console import Console
 
-from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines import stages
+from cnn_keras.errors import Fault
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
 
 
 class Silent:
@@ -70,7 +70,7 @@ def task():
 @pytest.fixture
 def opened(tmp_path, task, monkeypatch):
     """A function that opens the run as a new command would, with settings changed."""
-    monkeypatch.setattr("pipelines.tracking.Tracker", lambda *arguments, **keywords: Silent())
+    monkeypatch.setattr("pipelines.tracking.tracker.Tracker", lambda *arguments, **keywords: Silent())
 
     def open_run(*overrides):
         recipe = recipes.load("classify/digits-lenet5", overrides)
@@ -231,7 +231,7 @@ def test_a_stage_not_run_yet_is_named_with_its_command(opened):
 
 
 def test_the_task_of_a_recipe_is_its_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("pipelines.tracking.Tracker", lambda *arguments, **keywords: Silent())
+    monkeypatch.setattr("pipelines.tracking.tracker.Tracker", lambda *arguments, **keywords: Silent())
     run = stages.Run(recipes.load("classify/digits-lenet5"), Console(quiet=True), tmp_path)
     assert isinstance(run.task, types.ModuleType)
     assert {"Recipe", "prepare", "train", "evaluate", "export"} <= vars(run.task).keys()

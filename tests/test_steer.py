@@ -13,13 +13,17 @@ from conftest import WHOLE, cnn
 from stored_weights import model_bytes, stored_bytes
 from test_drives import write_tub
 
-from cnn_keras import mixtures
-from cnn_keras.data import augment, drives, road
-from cnn_keras.fault import Fault
-from pipelines import closed_loop, steered, steering, steering_pictures, steering_report
-from pipelines import recipe as recipes
-from pipelines.serving.app import application
+from cnn_keras.data.sources import driving as drives
+from cnn_keras.data.sources import simulator
+from cnn_keras.data.transforms import augment
+from cnn_keras.errors import Fault
+from cnn_keras.losses import mixture_density
+from pipelines.engine import recipe as recipes
+from pipelines.serving.server import application
 from pipelines.tasks import steer
+from pipelines.tasks.steer import closed_loop, dataset, plots
+from pipelines.tasks.steer import model as steer_model
+from pipelines.tasks.steer import report as steer_report
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -75,7 +79,7 @@ def test_what_comes_next_is_accepted(folder, run, tmp_path, monkeypatch, capsys)
 
 def test_the_model_takes_whole_pictures_and_sees_what_the_crop_leaves():
     recipe = recipes.load("steer/road-pilotnet")
-    model = steering.assemble(recipe)
+    model = steer_model.assemble(recipe)
     assert model.input_shape == (None, 110, 200, 3)
     assert model.get_layer("pilotnet").input_shape == (None, 66, 200, 3)
     assert model.get_layer("pilotnet").count_params() - 9 * 11 + 11 == 252_219  # nine outputs instead of one
@@ -90,7 +94,7 @@ def test_the_model_takes_whole_pictures_and_sees_what_the_crop_leaves():
 def test_any_network_of_the_catalogue_can_steer():
     recipe = recipes.load("steer/road-pilotnet", ["model={builder: resnet.resnet20}", "head={kind: regression}"])
     steer.check(recipe)
-    assert steering.assemble(recipe).output_shape == (None, 1)
+    assert steer_model.assemble(recipe).output_shape == (None, 1)
 
 
 def test_a_mirror_turns_the_wheel_and_nothing_else_does():
@@ -107,11 +111,11 @@ def test_a_mirror_turns_the_wheel_and_nothing_else_does():
 
 
 def test_the_error_that_training_shows_is_that_of_the_median():
-    told = steering.objective(0.5)
+    told = steer_model.objective(0.5)
     y = tf.constant([[0.4], [-1.0]])
     told["metrics"][0].update_state(tf.constant([0.0, 0.0]), y)
     assert float(told["metrics"][0].result()) == pytest.approx((0.2 + 0.5) / 2, abs=1e-4)
-    expected = mixtures.negative_log_likelihood(y, tf.constant([0.1, 0.1]), unit=0.5)
+    expected = mixture_density.negative_log_likelihood(y, tf.constant([0.1, 0.1]), unit=0.5)
     np.testing.assert_allclose(told["loss"](tf.constant([[0.1], [0.1]]), y), expected)
 
 
@@ -120,11 +124,11 @@ def answers(truth, angle, *, half=0.2, drives=None):
     below = np.where(np.abs(truth - angle) <= half, 0.5, 0.99)
     ids = [str(row) for row in range(len(truth))]
     told = drives or ["a"] * len(truth)
-    return steering_report.Answers(ids, told, truth, angle, angle - half, angle + half, below, np.zeros(len(truth)))
+    return steer_report.Answers(ids, told, truth, angle, angle - half, angle + half, below, np.zeros(len(truth)))
 
 
 def test_the_report_by_hand():
-    report = steering_report.measured(answers([0.0, 0.1, 0.4, -1.0], [0.1, 0.1, 0.0, -1.0]), 0.8)
+    report = steer_report.measured(answers([0.0, 0.1, 0.4, -1.0], [0.1, 0.1, 0.0, -1.0]), 0.8)
     assert report["mae"] == pytest.approx(0.125)
     assert report["rmse"] == pytest.approx(np.sqrt((0.01 + 0.16) / 4))
     assert report["coverage"] == 0.75
@@ -135,9 +139,9 @@ def test_the_report_by_hand():
 def test_the_interval_of_a_mean_is_wider_where_neighbours_are_alike():
     noise = np.random.default_rng(0).normal(size=500)
     slow = np.repeat(noise[:20], 25)
-    apart, alike = (np.diff(steering_report.bootstrapped(values))[0] for values in (noise, slow))
+    apart, alike = (np.diff(steer_report.bootstrapped(values))[0] for values in (noise, slow))
     assert alike > 3 * apart
-    low, high = steering_report.bootstrapped(noise)
+    low, high = steer_report.bootstrapped(noise)
     assert low < noise.mean() < high
     assert (high - low) / 2 == pytest.approx(1.96 / np.sqrt(500), rel=0.3)
 
@@ -145,35 +149,35 @@ def test_the_interval_of_a_mean_is_wider_where_neighbours_are_alike():
 def test_the_last_true_angle_is_not_taken_over_from_another_drive(run, folder, monkeypatch):
     opened = type("Opened", (), {})()
     opened.facts = lambda stage: {"angles": {"train": {"mean": 0.0, "deviation": 0.5}}}
-    monkeypatch.setattr(steering_report, "nearest", lambda run: lambda asked: np.zeros(4))
-    monkeypatch.setattr(steering_report, "_features", lambda run, split: (None, None))
-    found = steering_report.baselines(
-        opened, answers([0.1, 0.2, 0.9, 0.7], [0] * 4, drives=["a", "a", "b", "b"]), "test"
-    )
+    monkeypatch.setattr(steer_report, "nearest", lambda run: lambda asked: np.zeros(4))
+    monkeypatch.setattr(steer_report, "_features", lambda run, split: (None, None))
+    found = steer_report.baselines(opened, answers([0.1, 0.2, 0.9, 0.7], [0] * 4, drives=["a", "a", "b", "b"]), "test")
     assert found["last true angle"]["mae"] == pytest.approx((0.1 + 0.2) / 2)
     assert found["mean angle"]["mae"] == pytest.approx(0.475)
 
 
 def test_requirements_hold_in_both_directions():
-    settings = steering.Evaluate(require={"coverage": 0.7}, at_most={"mae": 0.1, "coverage": 0.9}, beat=("mean angle",))
+    settings = steer_model.Evaluate(
+        require={"coverage": 0.7}, at_most={"mae": 0.1, "coverage": 0.9}, beat=("mean angle",)
+    )
     report = {"mae": 0.05, "coverage": 0.8, "baselines": {"mean angle": {"mae": 0.2}}}
-    assert steering_report.failed(settings, report) == []
-    assert len(steering_report.failed(settings, {**report, "mae": 0.3})) == 2
-    assert "at most 0.9" in steering_report.failed(settings, {**report, "coverage": 0.95})[0]
-    assert "at least 0.7" in steering_report.failed(settings, {**report, "coverage": 0.5})[0]
-    wanting = steering.Evaluate(require={"lane_steps": 500})
-    assert "got nothing" in steering_report.failed(wanting, report)[0]
+    assert steer_report.failed(settings, report) == []
+    assert len(steer_report.failed(settings, {**report, "mae": 0.3})) == 2
+    assert "at most 0.9" in steer_report.failed(settings, {**report, "coverage": 0.95})[0]
+    assert "at least 0.7" in steer_report.failed(settings, {**report, "coverage": 0.5})[0]
+    wanting = steer_model.Evaluate(require={"lane_steps": 500})
+    assert "got nothing" in steer_report.failed(wanting, report)[0]
 
 
 def test_the_loop_is_driven_until_the_lane_is_left():
     tracks = closed_loop.roads(0, 2, 60)
-    cars = {number: road.start(track) for number, track in enumerate(tracks)}
+    cars = {number: simulator.start(track) for number, track in enumerate(tracks)}
 
     def knowing(views):
-        assert views.shape == (2, *road.SIZE, 3)
-        angles = [road.driver(track, cars[number]) for number, track in enumerate(tracks)]
+        assert views.shape == (2, *simulator.SIZE, 3)
+        angles = [simulator.driver(track, cars[number]) for number, track in enumerate(tracks)]
         for number, track in enumerate(tracks):
-            cars[number] = road.moved(track, cars[number], angles[number])
+            cars[number] = simulator.moved(track, cars[number], angles[number])
         return np.array(angles)
 
     for one in closed_loop.drive(knowing, tracks, 60):
@@ -181,7 +185,7 @@ def test_the_loop_is_driven_until_the_lane_is_left():
     for one in closed_loop.drive(lambda views: np.full(2, -1.0), tracks, 60):
         assert one.left
         assert one.steps < 10
-        assert abs(one.offsets[-1]) > road.ROOM >= abs(one.offsets[-2])
+        assert abs(one.offsets[-1]) > simulator.ROOM >= abs(one.offsets[-2])
 
 
 def test_roads_of_the_loop_are_none_of_the_recordings():
@@ -191,10 +195,10 @@ def test_roads_of_the_loop_are_none_of_the_recordings():
 
 def test_lines_lean_to_the_side_of_the_angle():
     image = np.full((60, 80, 3), 90, np.uint8)
-    drawn = steering_pictures.steered(image, angle=0.5).astype(int)
+    drawn = plots.steered(image, angle=0.5).astype(int)
     orange = np.argwhere((drawn[..., 0] > 180) & (drawn[..., 2] < 40))
     assert orange[orange[:, 0].argmin(), 1] > drawn.shape[1] / 2 + 10
-    left = steering_pictures.steered(image, truth=-0.5, interval=(-0.7, -0.2))
+    left = plots.steered(image, truth=-0.5, interval=(-0.7, -0.2))
     white = np.argwhere((left > 250).all(axis=-1))
     assert white[white[:, 0].argmin(), 1] < left.shape[1] / 2 - 10
 
@@ -268,8 +272,8 @@ def test_samples_carry_angles_to_the_sheet_of_augmentations(folder):
 def test_a_copy_of_a_picture_is_not_tested_on(folder):
     frame = drives.Frame("a", bytes, 0.0, "")
     usable = [(frame._replace(id=str(row)), "same" if row in (3, 9) else str(row)) for row in range(10)]
-    data = steered.Data(source="tub", validation=0.1, test=0.2, gap=0)
-    kept, problems = steered._divided(usable, data)
+    data = dataset.Data(source="tub", validation=0.1, test=0.2, gap=0)
+    kept, problems = dataset._divided(usable, data)
     assert [one.split for one in kept] == ["train"] * 7 + ["validation", "test", None]
     assert [(problem.kind, problem.id) for problem in problems] == [("duplicate across splits", "9")]
 
@@ -303,14 +307,14 @@ def test_what_cannot_steer_is_refused_before_any_data_is_read(folder, setting, t
 
 def test_a_drive_straight_ahead_teaches_nothing():
     with pytest.raises(Fault, match="must differ from straight ahead"):
-        steering.unit({"angles": {"train": {"rms": 0.0}}})
+        steer_model.unit({"angles": {"train": {"rms": 0.0}}})
 
 
 def test_a_road_is_not_for_other_sources():
     with pytest.raises(Fault, match=r"data\.road goes with source: road"):
-        steered.drives(steered.Data(source="tub", road=steered.Road()), 0)
+        dataset.drives(dataset.Data(source="tub", road=dataset.Road()), 0)
     with pytest.raises(Fault, match=r"data\.path is required with source: tub"):
-        steered.files_digest(steered.Data(source="tub"))
+        dataset.files_digest(dataset.Data(source="tub"))
 
 
 @pytest.mark.parametrize(

@@ -7,10 +7,10 @@ import sqlite3
 import pytest
 from conftest import cnn
 
-from cnn_keras import durable
-from cnn_keras.fault import Fault
-from pipelines import recipe as recipes
-from pipelines import storage
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.cli import os_errors
+from pipelines.engine import recipe as recipes
 
 CODES = [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.EDQUOT, errno.EIO, errno.EMFILE]
 
@@ -23,7 +23,7 @@ def test_a_command_that_the_system_refuses_a_file_says_which_and_exits_6(tmp_pat
     monkeypatch.setattr(durable, "mkdir", refused)
     assert cnn("prepare", "classify/digits-lenet5", "--runs", tmp_path / "runs") == Fault.STORAGE == 6
     said = capsys.readouterr().err
-    assert f"{tmp_path / 'runs'}: {os.strerror(code)}; {storage.REMEDIES[code]}" in said
+    assert f"{tmp_path / 'runs'}: {os.strerror(code)}; {os_errors.REMEDIES[code]}" in said
     assert "Traceback" not in said
 
 
@@ -47,10 +47,10 @@ def test_runs_that_cannot_be_there(tmp_path, capsys, place):
     ],
 )
 def test_libraries_that_quote_the_system_are_understood(error, remedy):
-    assert remedy in str(storage.fault(error))
+    assert remedy in str(os_errors.fault(error))
     outer = ValueError("a wrapper")
     outer.__cause__ = error
-    assert storage.fault(outer).code == Fault.STORAGE
+    assert os_errors.fault(outer).code == Fault.STORAGE
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_libraries_that_quote_the_system_are_understood(error, remedy):
     ],
 )
 def test_a_bug_is_no_fault_of_the_storage(error):
-    assert storage.fault(error) is None
+    assert os_errors.fault(error) is None
 
 
 def test_a_bug_keeps_its_traceback(monkeypatch):

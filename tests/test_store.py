@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from cnn_keras.fault import Fault
-from pipelines.store import artifacts, create_store, database, public, sqlite_uri, store_uri
+from cnn_keras.errors import Fault
+from pipelines.tracking.store import artifacts, create_store, database, public, sqlite_uri, store_uri
 
 
 @pytest.fixture(autouse=True)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_keras import style
+from cnn_keras.losses import style
 
 DRAW = np.random.default_rng(0)
 TAPS = ("near", "far")

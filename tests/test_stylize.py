@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.models import stylize
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.

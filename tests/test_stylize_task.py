@@ -11,12 +11,14 @@ from conftest import cnn
 from PIL import Image
 from stored_weights import model_bytes, stored_bytes
 
-from cnn_keras.fault import Fault
-from pipelines import extractors, motifs, style_report, videos
-from pipelines import recipe as recipes
-from pipelines.serving.app import application
-from pipelines.style_report import Distances
+from cnn_keras.errors import Fault
+from pipelines.data import video_io
+from pipelines.engine import recipe as recipes
+from pipelines.serving.server import application
 from pipelines.tasks import stylize
+from pipelines.tasks.stylize import dataset, feature_extractor
+from pipelines.tasks.stylize import report as stylize_report
+from pipelines.tasks.stylize.report import Distances
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
@@ -45,7 +47,7 @@ SIZES = ((48, 60), (33, 50), (64, 64))
 def alone():
     """No independent network: looking with one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(extractors, "independent", lambda extractor: None)
+        patch.setattr(feature_extractor, "independent", lambda extractor: None)
         yield
 
 
@@ -85,7 +87,7 @@ def png(height, width, value=90):
 
 def test_a_painting_hangs_with_its_card_and_everything_people_look_at(hung):
     wall = hung / "export" / "picture" / "1"
-    painting, content = motifs.load(wall / "content.png"), motifs.motifs(hung / "prepare")[0].pixels
+    painting, content = dataset.load(wall / "content.png"), dataset.motifs(hung / "prepare")[0].pixels
     assert painting.shape == content.shape == (42, 48, 3)
     assert np.abs(painting.astype(int) - content).mean() > 1
     for name in ("train/curves.png", "train/history.csv", "evaluate/strip.png", "prepare/contact_sheet.png"):
@@ -119,12 +121,12 @@ def test_a_painting_cannot_be_extended(folder, hung, capsys):
 @pytest.mark.slow
 def test_a_video_becomes_one(folder, tmp_path):
     frames = [np.full((36, 48, 3), 80 + 9 * number, "uint8") for number in range(3)]
-    videos.write(tmp_path / "a.mp4", frames, rate=8.0)
+    video_io.write(tmp_path / "a.mp4", frames, rate=8.0)
     setting = ("--set", f"data.content.path={tmp_path}/a.mp4", "--set", "name=clip", "--set", "train.scales=[1.0]")
     assert cnn("run", folder / "picture.yaml", *setting, "--runs", tmp_path / "runs") == 0
     written = tmp_path / "runs" / "stylize" / "clip" / "export" / "clip" / "1" / "painting.mp4"
-    assert [frame.shape for frame in videos.frames(written)] == [(36, 48, 3)] * 3
-    assert videos.facts(written).rate == pytest.approx(8, abs=0.1)
+    assert [frame.shape for frame in video_io.frames(written)] == [(36, 48, 3)] * 3
+    assert video_io.facts(written).rate == pytest.approx(8, abs=0.1)
 
 
 @pytest.mark.parametrize(
@@ -155,9 +157,9 @@ def test_a_network_must_be_one_that_paints_and_not_mix(folder):
 def test_distances_become_a_fall_and_a_lead():
     found = Distances(style=1.0, style_before=4.0, content=0.5, content_of_style=2.0)
     assert (found.style_fall, found.content_lead) == (0.75, 0.75)
-    report = style_report.summary({"own": [found], "independent": [found._replace(style=2.0)]})
+    report = stylize_report.summary({"own": [found], "independent": [found._replace(style=2.0)]})
     assert report["style_fall"] == 0.5  # the independent one's
-    assert style_report.failed({"style_fall": 0.6}, report) == [
+    assert stylize_report.failed({"style_fall": 0.6}, report) == [
         "evaluate.require: style_fall must be at least 0.6, got 0.500"
     ]
 
@@ -174,7 +176,7 @@ def test_a_network_learns_and_leaves_what_people_look_at(network):
 
 @pytest.mark.slow
 def test_a_killed_training_of_a_network_resumes_to_the_same_weights(folder, network, monkeypatch):
-    from pipelines import stages
+    from pipelines.engine import stages
 
     monkeypatch.setattr(stages.Run, "on_epoch", _kill)
     setting = ("--set", "name=killed", "--runs", folder / "runs")
@@ -234,7 +236,7 @@ def test_predict_and_stylize_paint_with_the_network(folder, network, tmp_path, c
         assert (
             cnn("stylize", folder / "photos", "stylize/network", "-o", tmp_path / "all", "--signature", "scream") == 0
         )
-    assert motifs.load(output).shape == (56, 64, 3)
+    assert dataset.load(output).shape == (56, 64, 3)
     assert len(list((tmp_path / "all").glob("*.png"))) == 6
 
 

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import tiles
-from cnn_keras.data.annotations import Item, Object
-from cnn_keras.data.encoded import png
+from cnn_keras.data.image_file import png
+from cnn_keras.data.sources import tiles
+from cnn_keras.data.sources.detection import Item, Object
 
 HEIGHT, WIDTH = 90, 130
 

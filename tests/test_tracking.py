@@ -9,10 +9,10 @@ import time
 import pytest
 from tracked import artifacts_of, run_of, tell_a_pipeline, tracker
 
-from cnn_keras.fault import Fault
-from pipelines import tracking
-from pipelines.journal import Journal
-from pipelines.tracking import promote, push
+from cnn_keras.errors import Fault
+from pipelines.tracking import tracker as tracking_tracker
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.tracker import promote, push
 
 pytest_plugins = ["live_store"]
 
@@ -174,7 +174,7 @@ def test_telling_everything_twice_changes_nothing(store, tmp_path):
 
 def test_a_killed_process_loses_nothing_it_told(store, tmp_path):
     code = (
-        "import os, signal, sys; from pathlib import Path; from pipelines.tracking import Tracker\n"
+        "import os, signal, sys; from pathlib import Path; from pipelines.tracking.tracker import Tracker\n"
         "tracker = Tracker(Path(sys.argv[1]), experiment='classify', name='killed')\n"
         "for step in range(50): tracker.metrics({'loss': 1 / (step + 1)}, step=step)\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
@@ -199,7 +199,7 @@ def test_a_dead_server_holds_nothing_up_and_what_it_missed_is_pushed(dead, tmp_p
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     assert push(tmp_path / "after") == (102, 0)
     assert push(tmp_path / "after") == (0, 0)
-    with tracking.reachable(database) as client:
+    with tracking_tracker.reachable(database) as client:
         run = run_of(client, tmp_path / "after")
         assert run.info.status == "FINISHED"
         assert len(client.get_metric_history(run.info.run_id, "loss")) == 100

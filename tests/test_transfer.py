@@ -10,11 +10,11 @@ from conftest import cnn, write_digits
 from rich.console import Console
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
-from pipelines import classifier, dry_run, fit, transfer
-from pipelines import recipe as recipes
-from pipelines.recipe import Train, Transfer
-from pipelines.tracking import Tracker
+from cnn_keras.errors import Fault
+from pipelines.engine import classifier, dry_run, trainer, transfer
+from pipelines.engine import recipe as recipes
+from pipelines.engine.recipe import Train, Transfer
+from pipelines.tracking.tracker import Tracker
 
 RECIPE = """\
 task: classify
@@ -47,7 +47,7 @@ class Trials:
         """Train anew; the model and the history, without the clock's figures."""
         assert self.cnn("train", *settings, force=["--force"]) == 0
         rows = [line.split(",") for line in (self.run / "train/history.csv").read_text().splitlines()]
-        kept = [place for place, name in enumerate(rows[0]) if name not in fit.TIMINGS]
+        kept = [place for place, name in enumerate(rows[0]) if name not in trainer.TIMINGS]
         history = np.array([[float(row[place]) for place in kept] for row in rows[1:]])
         return keras.models.load_model(self.run / "train/model.keras"), history
 
@@ -209,7 +209,7 @@ def test_each_variable_moves_by_its_share_of_the_rate():
     model = classifier.assemble(recipe, data, shape=(28, 28, 1))
     settings = Train(optimizer="sgd", learning_rate=0.1, momentum=0.0, weight_decay=0.2)
     shares = transfer.shares(model, recipe.train.transfer)
-    fit.compile_model(model, settings, loss="mse", metrics=[], steps=1, shares=shares)
+    trainer.compile_model(model, settings, loss="mse", metrics=[], steps=1, shares=shares)
     before = [weight.numpy() for weight in model.trainable_variables]
     model.optimizer.apply([tf.ones_like(weight) for weight in model.trainable_variables], model.trainable_variables)
     wanted = {"logits": 1, "f6": 0.5, "c5": 0.25, "c3": 0.125, "c1": 0.0625}

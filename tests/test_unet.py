@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.models import unet
 
 SMALL = {

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import masks, upright
-from cnn_keras.data.annotations import Landmark, Object
+from cnn_keras.data import run_length
+from cnn_keras.data.formats import exif_orientation
+from cnn_keras.data.sources.detection import Landmark, Object
 
 
 @pytest.mark.parametrize("turn", list(Image.Transpose), ids=lambda turn: turn.name)
@@ -17,9 +18,9 @@ def test_box_mask_and_landmarks_lie_where_the_pixels_came_to_lie(turn):
     turned = np.asarray(Image.fromarray(stored).transpose(turn))
     rows, columns = np.nonzero(turned)
     mark = Landmark("corner", corner[0] + 0.5, corner[1] + 0.5)
-    for mask in (masks.encode(stored > 0), masks.rectangle(box)):
-        found = upright.turned(Object(box, "a", mask=mask, landmarks=(mark,)), turn, (20, 40))
+    for mask in (run_length.encode(stored > 0), run_length.rectangle(box)):
+        found = exif_orientation.turned(Object(box, "a", mask=mask, landmarks=(mark,)), turn, (20, 40))
         assert found.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        np.testing.assert_array_equal(masks.filled(found.mask, turned.shape), turned > 0)
+        np.testing.assert_array_equal(run_length.filled(found.mask, turned.shape), turned > 0)
         (row,), (column,) = np.nonzero(turned == 128)
         assert (found.landmarks[0].x, found.landmarks[0].y) == (column + 0.5, row + 0.5)

@@ -14,12 +14,14 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score, roc_curve
 from stored_weights import model_bytes, stored_bytes
 
-from cnn_keras import verification
-from cnn_keras.data import batch
-from cnn_keras.fault import Fault
-from pipelines import embedder, stages, verification_report
-from pipelines import recipe as recipes
+from cnn_keras.data import input_pipeline
+from cnn_keras.errors import Fault
+from cnn_keras.metrics import verification
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
 from pipelines.tasks import verify
+from pipelines.tasks.verify import model as verify_model
+from pipelines.tasks.verify import report as verify_report
 
 pytest_plugins = ["small_people"]
 
@@ -203,15 +205,15 @@ def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybod
 
 def test_few_people_with_many_pictures_are_all_compared_and_of_many_people_some():
     few = np.repeat([4, 7, 9], 500)
-    chosen = verification_report._of_people(few, 1000, seed=0)
+    chosen = verify_report._of_people(few, 1000, seed=0)
     assert [int((few[chosen] == person).sum()) for person in (4, 7, 9)] == [333, 333, 333]
     many = np.repeat(np.arange(400), np.arange(400) % 40 + 1)
-    chosen = verification_report._of_people(many, 1000, seed=0)
+    chosen = verify_report._of_people(many, 1000, seed=0)
     counts = np.bincount(many[chosen], minlength=400)
     assert 950 < len(chosen) == counts.sum() <= 1000
     assert (counts[counts > 0] == np.minimum(np.arange(400) % 40 + 1, 20)[counts > 0]).all()
-    assert len(verification_report._of_people(np.repeat([0, 1], 50), 10, seed=0)) == 10
-    np.testing.assert_array_equal(verification_report._of_people(many, len(many), seed=0), np.arange(len(many)))
+    assert len(verify_report._of_people(np.repeat([0, 1], 50), 10, seed=0)) == 10
+    np.testing.assert_array_equal(verify_report._of_people(many, len(many), seed=0), np.arange(len(many)))
 
 
 @pytest.mark.parametrize("head", ["2\t3", "6"])
@@ -219,18 +221,18 @@ def test_every_pair_of_a_list_is_measured_however_few_pictures_are_compared(tmp_
     """Each picture is one number, a person's times ten and its own, and an embedding the same."""
     names = [f"p{person}/p{person}_{number:04d}.png" for person in range(4) for number in (1, 2, 3, 4)]
     values = np.array([10 * person + number for person in range(4) for number in (1, 2, 3, 4)], np.float32)
-    kept = batch.Arrays(values[:, None], np.repeat(np.arange(4), 4), np.array(names))
+    kept = input_pipeline.Arrays(values[:, None], np.repeat(np.arange(4), 4), np.array(names))
     one = ["p0 1 2", "p1 3 1", "p9 1 2"]  # of p9 there is no picture
     two = ["p0 1 p1 1", "p2 4 p3 1", "p3 2 p1 4"]
     (tmp_path / "pairs.txt").write_text("\n".join([head, *one, *two, *one[:2], "p2 1 2", *two]))
-    monkeypatch.setattr(batch, "arrays", lambda *given: kept)
-    monkeypatch.setattr(verification_report.labelled, "shape_of", lambda data: None)
+    monkeypatch.setattr(input_pipeline, "arrays", lambda *given: kept)
+    monkeypatch.setattr(verify_report.labelled, "shape_of", lambda data: None)
     pairs = SimpleNamespace(path=tmp_path / "pairs.txt")
     recipe = SimpleNamespace(data=SimpleNamespace(pairs=pairs), evaluate=SimpleNamespace(pictures=10))
     run = SimpleNamespace(recipe=recipe, finished=lambda stage: None, console=Console(file=io.StringIO()))
     same = keras.Sequential([keras.Input((1,)), keras.layers.Identity()])
     models = (same, lambda given: (given["left"] - given["right"]) ** 2)
-    found = verification_report._listed(run, models, "test")
+    found = verify_report._listed(run, models, "test")
     np.testing.assert_array_equal(found.distance, [1, 4, 100, 49, 324, 1, 4, 1, 100, 49, 324])
     np.testing.assert_array_equal(found.same, [True] * 2 + [False] * 3 + [True] * 3 + [False] * 3)
     np.testing.assert_array_equal(found.fold, [0] * 5 + [1] * 6 if head == "2\t3" else [*range(10), 0])
@@ -238,7 +240,7 @@ def test_every_pair_of_a_list_is_measured_however_few_pictures_are_compared(tmp_
     assert verification.fold_accuracy(found.distance, found.same, found.fold).mean() == 1
     kept.ids[:] = [f"other/{name}" for name in names]
     with pytest.raises(Fault, match="must name pictures of the test split, of its 12 pairs 0 do so"):
-        verification_report._listed(run, models, "test")
+        verify_report._listed(run, models, "test")
 
 
 @pytest.fixture
@@ -299,11 +301,11 @@ def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, 
         name: value.numpy()
         for name, value in exported["verify"](left_image_bytes=data, right_image_bytes=data[::-1]).items()
     }
-    facts = stages.read_json(run / "export" / "small" / "1" / embedder.FACTS)
+    facts = stages.read_json(run / "export" / "small" / "1" / verify_model.FACTS)
     np.testing.assert_allclose(answer["distance"], np.square(embedding - embedding[::-1]).sum(axis=1), atol=1e-5)
     np.testing.assert_array_equal(answer["same"], answer["distance"] <= np.float32(facts["threshold"]))
-    assert set(answer) == {"distance", "same", *embedder.RATES}
-    for name in embedder.RATES:
+    assert set(answer) == {"distance", "same", *verify_model.RATES}
+    for name in verify_model.RATES:
         np.testing.assert_allclose(answer[name], [facts[name]] * 8, rtol=1e-6)
     assert facts["far"] == 0.1
     assert facts["weights"] == stages.read_json(run / "train" / "manifest.json")["facts"]["digest"]
@@ -314,7 +316,7 @@ def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, 
 def test_the_server_answers_about_pairs(faces, run):
     import base64
 
-    from pipelines.serving import contract
+    from pipelines.serving import protocol
     from pipelines.serving.limits import Limits
     from pipelines.serving.model import Model
 
@@ -322,7 +324,7 @@ def test_the_server_answers_about_pairs(faces, run):
     file = base64.b64encode(next((faces / "people").glob("p0/*.png")).read_bytes()).decode()
     pair = {"left_image_bytes": {"b64": file}, "right_image_bytes": {"b64": file}}
     body = json.dumps({"signature_name": "verify", "instances": [pair]}).encode()
-    call = contract.predict(model, body, Limits())
+    call = protocol.predict(model, body, Limits())
     (answer,) = call.answer(model("verify", call.job.tensors()))["predictions"]
     assert answer["same"] is True
     assert answer["distance"] == pytest.approx(0, abs=1e-6)
@@ -338,10 +340,10 @@ def test_the_card_says_what_the_threshold_means(run):
 def test_a_threshold_by_people_who_chose_the_epoch_or_are_too_few_says_so():
     calibration = {"calibration_people": 40, "least_far": 0.004, "chose_nothing": True}
     report = {"far": 0.01, "calibrated_on": "calibration", "calibration": calibration}
-    assert verification_report.warnings_of(report) == []
-    (few,) = verification_report.warnings_of({**report, "far": 0.001})
+    assert verify_report.warnings_of(report) == []
+    (few,) = verify_report.warnings_of({**report, "far": 0.001})
     assert few.startswith("40 people cannot show a FAR of 0.001, only one of at most 0.004")
-    (chose,) = verification_report.warnings_of(
+    (chose,) = verify_report.warnings_of(
         {**report, "calibrated_on": "validation", "calibration": {**calibration, "chose_nothing": False}}
     )
     assert "people of the validation split, who chose the epoch" in chose
@@ -364,8 +366,8 @@ def settled(**train):
 def test_every_loss_trains_every_weight_and_validates_strangers(loss):
     keras.utils.set_random_seed(0)
     recipe = settled(loss=loss, batch_size=12, each=3)
-    network = embedder.assemble(recipe, {"normalization": {"axis": None, "mean": 128.0, "variance": 2500.0}})
-    model = embedder.trainable(network, recipe.train, 4)
+    network = verify_model.assemble(recipe, {"normalization": {"axis": None, "mean": 128.0, "variance": 2500.0}})
+    model = verify_model.trainable(network, recipe.train, 4)
     model.compile(keras.optimizers.Adam(1e-2), run_eagerly=True)
     images = np.random.default_rng(0).integers(0, 255, (12, 24, 20, 1)).astype("uint8")
     before = [weight.numpy() for weight in model.trainable_variables]

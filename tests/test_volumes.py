@@ -12,11 +12,11 @@ from advice import follow
 from conftest import WHOLE, cnn
 from stored_weights import model_bytes, stored_bytes
 
-from cnn_keras.data import volumes
-from cnn_keras.data.encoded import Unreadable
-from cnn_keras.fault import Fault
-from pipelines import measurements
-from pipelines import recipe as recipes
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources import volumes
+from cnn_keras.errors import Fault
+from pipelines.data import array_dataset
+from pipelines.engine import recipe as recipes
 
 nibabel = pytest.importorskip("nibabel", reason="needs the package nibabel (make samples)")
 
@@ -121,7 +121,7 @@ def test_a_source_says_what_it_needs(monkeypatch):
     with pytest.raises(Fault, match="must be folder or mni152, got 'dicom'"):
         volumes.items("dicom")
     with pytest.raises(Fault, match=r"data\.path is required with source: folder"):
-        measurements.files_digest(recipes.load("volumes/folder-resnet18").data)
+        array_dataset.files_digest(recipes.load("volumes/folder-resnet18").data)
     with pytest.raises(Fault, match=r"data\.path does not go with source: mni152"):
         volumes.items("mni152", path=".", size=(14, 14, 14))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
@@ -252,7 +252,7 @@ def test_more_than_the_memory_allows_is_refused(root, tmp_path, capsys):
 def test_the_middle_of_a_volume_is_drawn_from_three_sides():
     volume = np.zeros((5, 7, 9, 1), np.float32)
     volume[2, 3, 4] = 1
-    drawn = measurements.pictured(volume)
+    drawn = array_dataset.pictured(volume)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (9, 7 + 1 + 5 + 1 + 5)
     assert (drawn[:, [7, 13]] == 255).all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cnn_keras import winograd
+from cnn_keras.ops import winograd
 
 
 @pytest.fixture(params=["by rows", "direct"])

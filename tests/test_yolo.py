@@ -7,10 +7,11 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras import boxes as box
-from cnn_keras import models, slots
-from cnn_keras.fault import Fault
+from cnn_keras import models
+from cnn_keras.errors import Fault
 from cnn_keras.models import yolo
+from cnn_keras.ops import boxes as box
+from cnn_keras.ops import yolo_head
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -35,7 +36,7 @@ def grid_alone(objective, *, anchors=((1.0, 1.0),), classes=2, softmax=False):
     """A network of nothing but the end of a scale, for pictures of 32×32: one cell."""
     raw = keras.Input((1, 1, len(anchors) * (5 + classes)))
     settings = {"stride": 32, "anchors_of": (32, 32), "objective": objective, "softmax": softmax}
-    return keras.Model(raw, {"stride32": slots.Grid(anchors, name="stride32", **settings)(raw)})
+    return keras.Model(raw, {"stride32": yolo_head.Grid(anchors, name="stride32", **settings)(raw)})
 
 
 def scenes(side, count=4):
@@ -97,7 +98,7 @@ def small(request):
 
 def perfect(network, boxes, labels, *, alike):
     """Raw outputs that say what the targets say, as sure as can be."""
-    grids = [layer for layer in network.layers if isinstance(layer, slots.Grid)]
+    grids = [layer for layer in network.layers if isinstance(layer, yolo_head.Grid)]
     sizes = [(64 // grid.stride, 64 // grid.stride) for grid in grids]
     targets = yolo.encode(boxes, labels, sizes=sizes, sides=[grid.sides for grid in grids], classes=3, alike=alike)
     outputs = {}
@@ -127,7 +128,7 @@ def test_decoding_targets_gives_the_boxes_back(small, objects):
         assert min(np.abs(np.subtract(row, other)).max() for other in truth) < 1e-4
     if len(truth) == 1:
         assert len(sure) == 1
-    loss = yolo.loss(small, perfect(small, boxes, labels, alike=slots.ALIKE), boxes, labels)
+    loss = yolo.loss(small, perfect(small, boxes, labels, alike=yolo_head.ALIKE), boxes, labels)
     if small.get_layer("stride16").objective == "ciou":
         assert all(0 <= value < 1e-3 for value in loss.values())
 
@@ -150,7 +151,7 @@ def test_complete_iou_by_hand():
     """The same: IoU 0.125; less 0.1² / 2; less α · v, v = 4 / π² · (atan 1 − atan 2)² = 0.041957, α = 0.045757."""
     raw, boxes = {"stride32": tf.zeros((1, 1, 1, 1, 7))}, np.array([[[0.35, 0.375, 0.85, 0.625]]], "float32")
     terms = yolo.loss(grid_alone("ciou"), raw, boxes, np.array([[1]]))
-    assert float(terms["box"]) == pytest.approx(slots.BOX * (1 - 0.118080), rel=1e-5)
+    assert float(terms["box"]) == pytest.approx(yolo_head.BOX * (1 - 0.118080), rel=1e-5)
     assert float(terms["object"]) == pytest.approx(0.693147)  # σ is a half, whatever the IoU
     terms = yolo.loss(grid_alone("focal"), raw, boxes, np.array([[1]]))
     assert float(terms["object"]) == pytest.approx(0.693147 * (0.5 - 0.125) ** 2)
@@ -165,7 +166,7 @@ def test_an_empty_slot_is_told_so_unless_its_box_overlaps_an_object():
         assert float(terms["object"]) == pytest.approx(told * 0.693147, rel=1e-5)
 
 
-@pytest.mark.parametrize("objective", list(slots.OBJECTIVES))
+@pytest.mark.parametrize("objective", list(yolo_head.OBJECTIVES))
 def test_pictures_without_objects_have_a_loss_and_a_gradient(objective):
     network = grid_alone(objective)
     raw = tf.Variable(tf.random.stateless_normal((2, 1, 1, 1, 7), seed=(1, 2)) * 50)

@@ -2,9 +2,9 @@
 
 import json
 
-from pipelines import tracking
-from pipelines.journal import Journal
-from pipelines.tracking import Tracker
+from pipelines.tracking import tracker as tracking_tracker
+from pipelines.tracking.journal import Journal
+from pipelines.tracking.tracker import Tracker
 
 
 def tracker(folder, experiment="classify"):
@@ -14,7 +14,7 @@ def tracker(folder, experiment="classify"):
 def run_of(client, folder):
     """The MLflow run of the folder's last journal."""
     bookmarks = json.loads(Journal.last(folder / "tracking").path.with_suffix(".delivered.json").read_text())
-    return client.get_run(bookmarks[tracking.store_uri()]["run"])
+    return client.get_run(bookmarks[tracking_tracker.store_uri()]["run"])
 
 
 def tell_a_pipeline(tracker, folder):

@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 SIZE_LIMIT = 2**31  # bytes of a file of pixels or samples
 TEXT_LIMIT = 2**30  # bytes of a file of annotations or settings

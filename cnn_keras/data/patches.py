@@ -1,7 +1,7 @@
 """Patches drawn from pictures or volumes of any sizes, which are in memory one behind the other.
 
-As in `cnn_keras.data.batch`, what an epoch draws is a function of (seed, epoch), never of state. Beyond an image stands
-its mirror image, as where answers to patches are put together (`cnn_keras.seamless`).
+As in `cnn_keras.data.input_pipeline`, what an epoch draws is a function of (seed, epoch), never of state. Beyond an
+image stands its mirror image, as where answers to patches are put together (`cnn_keras.ops.sliding_window`).
 """
 
 import math
@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.seamless import Patches, mirrored
+from cnn_keras.ops.sliding_window import Patches, mirrored
 
 PLACES = 4096  # pixels of a class, in each image, that a balanced draw chooses from
 

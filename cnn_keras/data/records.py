@@ -20,8 +20,8 @@ def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False
 
     `classes` are numbers; `difficult` is 1 for what is measured apart. Rows without area are padding, and all zeros.
     Where things have landmarks, these are x, y in [0, 1] of the image and 1 for visible. `proposals` are as many boxes
-    that may hold something. With `masks`, `mask` is a PNG as large as the image, the map of `cnn_keras.instances`: at
-    each pixel the row of the box that it belongs to, plus 1.
+    that may hold something. With `masks`, `mask` is a PNG as large as the image, the map of
+    `cnn_keras.ops.instance_masks`: at each pixel the row of the box that it belongs to, plus 1.
     """
     marks = {"landmarks": tf.io.FixedLenFeature((most, landmarks, 3), tf.float32)} if landmarks else {}
     regions = {"proposals": tf.io.FixedLenFeature((proposals, 4), tf.float32)} if proposals else {}

@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import numpy as np
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 T = TypeVar("T")
 

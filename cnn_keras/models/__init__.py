@@ -15,7 +15,7 @@ import pkgutil
 from collections.abc import Callable
 from difflib import get_close_matches
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 
 def catalogue() -> dict[str, Callable]:
@@ -76,7 +76,7 @@ def check(name: str, /, *, weights=None, **arguments) -> None:
         if parameter.default is parameter.empty and argument not in arguments:
             raise Fault(f"{argument} must be given to {name}{taken}, got nothing; add it to the arguments")
     if weights is not None:
-        from cnn_keras import pretrained
+        from cnn_keras.weights import pretrained
 
         pretrained.check(name, weights)
 
@@ -87,7 +87,7 @@ def build(name: str, /, *, weights=None, **arguments):
     Args:
         name: of the builder.
         weights: "imagenet", "edges" or the path of a file, to start from instead of from chance, see
-            `cnn_keras.pretrained.load`.
+            `cnn_keras.weights.pretrained.load`.
         arguments: of the builder.
 
     Raises:
@@ -96,7 +96,7 @@ def build(name: str, /, *, weights=None, **arguments):
     check(name, weights=weights, **arguments)
     network = _builder(name)(**arguments)
     if weights is not None:
-        from cnn_keras import pretrained
+        from cnn_keras.weights import pretrained
 
         pretrained.load(network, name, weights)
     return network

@@ -9,7 +9,7 @@ import re
 import keras
 
 from cnn_keras import models
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 
 def tapped(backbone, input_shape, strides):

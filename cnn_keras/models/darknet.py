@@ -2,7 +2,7 @@
 
 Redmon and Farhadi, "YOLO9000: better, faster, stronger", 2016 (Darknet-19, table 6); the same, "YOLOv3: an incremental
 improvement", 2018 (Darknet-53, table 1). Convolutions are numbered `conv1`, `conv2` and so on in the order of Darknet's
-own configuration files, which is that of its `.weights` (`cnn_keras.darknet_files`).
+own configuration files, which is that of its `.weights` (`cnn_keras.weights.darknet`).
 
 Differs from the papers: He initialisation; the momentum of the normalisation is 0.9 rather than 0.99, for trainings of
 hundreds of steps rather than hundreds of thousands.

@@ -1,4 +1,4 @@
-"""The two networks of face-api.js, whose weights `cnn_keras.face_api_files` reads: a face's descriptor and landmarks.
+"""The two networks of face-api.js, whose weights `cnn_keras.weights.face_api` reads: a face's descriptor and landmarks.
 
 `descriptor` is dlib's face recognition network of 29 convolutions (King, "High quality face recognition with deep
 metric learning", dlib's blog, 2017), after He et al., "Deep residual learning for image recognition", 2015, with half

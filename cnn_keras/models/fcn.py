@@ -19,7 +19,7 @@ import keras
 import numpy as np
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import register
 from cnn_keras.models.backbone import tapped
 

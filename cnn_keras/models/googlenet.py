@@ -9,7 +9,7 @@ Differs from the paper: He initialisation.
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization, LocalResponseNormalization
 
 AUXILIARY_WEIGHT = 0.3  # of the loss of each auxiliary head against that of the logits (section 5)

@@ -13,7 +13,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization, DropConnect, FixedRBF, PartialConv2D, SubSampling, scaled_tanh
 from cnn_keras.models import require_size
 

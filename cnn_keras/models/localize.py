@@ -15,9 +15,9 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras import boxes as geometry
-from cnn_keras import landmarks as points
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from cnn_keras.ops import boxes as geometry
+from cnn_keras.ops import landmarks as points
 
 BOX_LOSSES = ("squared", "smooth_l1", "iou", "giou", "ciou")
 BOX = slice(1, 5)  # of y: b_x, b_y, b_h, b_w

@@ -11,13 +11,13 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras import boxes as box
-from cnn_keras import instances
 from cnn_keras.layers import register
 from cnn_keras.models import rcnn
 from cnn_keras.models.rcnn import decode as decode
 from cnn_keras.models.rcnn import encode as encode
-from cnn_keras.regions import Apart, RoIAlign, Together
+from cnn_keras.ops import boxes as box
+from cnn_keras.ops import instance_masks
+from cnn_keras.ops.roi import Apart, RoIAlign, Together
 
 ALIGNED = 14  # places, of the side of the map that the head reads of a region; it answers with twice as many
 SIDE = 2 * ALIGNED
@@ -134,7 +134,7 @@ def loss(network, outputs, boxes, classes, mask):
     found = encode(regions, boxes, classes)
     whose = tf.argmax(tf.pad(box.pairwise_iou(regions, boxes), [[0, 0], [0, 0], [0, 1]]), axis=-1)
     maps = mask[..., 0] if mask.shape.rank == 4 else mask
-    wanted = instances.targets(maps, regions, whose, size=SIDE)
+    wanted = instance_masks.targets(maps, regions, whose, size=SIDE)
     said = _of_class(outputs["masks"], found.classes)
     entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(wanted, said), axis=(2, 3))
     there = tf.cast(found.object, tf.float32)

@@ -2,7 +2,7 @@
 
 Five convolutions without pooling and three dense layers, from a view of the road to the angle of the steering wheel.
 What else such a network needs stands outside: the view is cropped and normalised in front of it, and
-`cnn_keras.mixtures` reads its logits as an angle, or as a distribution of angles.
+`cnn_keras.losses.mixture_density` reads its logits as an angle, or as a distribution of angles.
 
 Differs from the paper: RGB instead of YUV, of which the first convolution can make any mixture; dropout, which the
 paper lacks. It names no activation; the authors' later "Explaining how a deep neural network trained with end-to-end

@@ -19,11 +19,11 @@ import keras
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras import boxes as box
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.models.backbone import tapped
 from cnn_keras.models.darknet import trunk53, unit
-from cnn_keras.regions import VARIANCES, Anchors, Apart, Proposals, RoIAlign, RoIPool, Together
+from cnn_keras.ops import boxes as box
+from cnn_keras.ops.roi import VARIANCES, Anchors, Apart, Proposals, RoIAlign, RoIPool, Together
 
 POOL = 7  # places, of the side of the map that is read of a region
 CONTEXT = 16 / 227  # R-CNN's: pixels around a region, of the side of its crop

@@ -15,7 +15,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization, PadChannels
 
 # Convolutions and their normalisation, of signals, images and volumes.

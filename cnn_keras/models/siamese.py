@@ -12,7 +12,7 @@ equal weights and a threshold where unrelated embeddings lie, not from chance.
 import keras
 from keras import ops
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
 
 HEADS = ("absolute", "chi-squared")

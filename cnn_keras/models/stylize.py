@@ -17,9 +17,10 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras import models, pretrained, zoo
-from cnn_keras.fault import Fault
-from cnn_keras.winograd import still_convolution
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.ops.winograd import still_convolution
+from cnn_keras.weights import catalog, pretrained
 
 register = keras.saving.register_keras_serializable(package="cnn_keras")
 
@@ -55,7 +56,7 @@ def tower(builder, taps, *, weights, pooling="max"):
     Args:
         builder: its name, such as vgg.vgg19.
         taps: names of layers; what is behind the deepest of them is never computed.
-        weights: of `cnn_keras.pretrained`, or "random", which is a control and no extractor.
+        weights: of `cnn_keras.weights.pretrained`, or "random", which is a control and no extractor.
         pooling: "max", as trained, or "average", which the paper finds to look a little better.
 
     Returns:
@@ -74,7 +75,7 @@ def tower(builder, taps, *, weights, pooling="max"):
     image = keras.Input((None, None, 3), name="image")
     if weights == "random":
         _shuffle(network)
-        row = zoo.PUBLISHED.get(builder)
+        row = catalog.PUBLISHED.get(builder)
         figures = row.normalization if row else UNPUBLISHED
     else:
         pretrained.load(network, builder, weights, say=False)
@@ -114,7 +115,7 @@ def _is_plain(layer):
 
 
 class StillConvolution(layers.Layer):
-    """A 3×3 convolution with the weights of another that is not trained any more; see `cnn_keras.winograd`."""
+    """A 3×3 convolution with the weights of another that is not trained any more; see `cnn_keras.ops.winograd`."""
 
     def __init__(self, convolution):
         super().__init__(name=convolution.name, trainable=False)

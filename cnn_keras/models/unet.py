@@ -18,7 +18,7 @@ from functools import partial
 import keras
 from keras import layers
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
 from cnn_keras.models.backbone import strides, tapped
 

@@ -2,7 +2,7 @@
 
 Redmon, Divvala, Girshick and Farhadi, "You only look once", 2016 (the grid); Redmon and Farhadi, "YOLO9000", 2016 (v2:
 anchors, pass-through), and "YOLOv3", 2018 (three scales). The grid itself, and what networks are asked
-about its slots, is `cnn_keras.slots`.
+about its slots, is `cnn_keras.ops.yolo_head`.
 
 A family of detectors: builders, and `encode`, `loss` and `decode`, which find anchors and settings in the network.
 """
@@ -14,14 +14,14 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 from cnn_keras.layers import register
 from cnn_keras.models.backbone import tapped
 from cnn_keras.models.darknet import trunk19, trunk53, unit
-from cnn_keras.slots import OBJECTIVES, Grid
-from cnn_keras.slots import decode as decode
-from cnn_keras.slots import encode as encode
-from cnn_keras.slots import loss as loss
+from cnn_keras.ops.yolo_head import OBJECTIVES, Grid
+from cnn_keras.ops.yolo_head import decode as decode
+from cnn_keras.ops.yolo_head import encode as encode
+from cnn_keras.ops.yolo_head import loss as loss
 
 SIDE = 416  # pixels, of the pictures that the papers' anchors are given for
 CELL = 32  # pixels, of v2's grid

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
+from pipelines.engine.startup import silent_libraries
 from pipelines.serving.signature import Tensors, definitions, printed, signature
-from pipelines.startup import silent_libraries
 
 INTERNAL_PREFIX = "__"  # TensorFlow's own entries, like __saved_model_init_op
 KERAS_HOOK = "keras.src.optimizers"  # what tensorflow/__init__.py imports at its end, if it can

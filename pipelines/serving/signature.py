@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cnn_keras.fault import Fault
+from cnn_keras.errors import Fault
 
 Tensors = dict[str, NDArray[Any]]
 

@@ -43,8 +43,8 @@ def random_network(folder, size=(32, 32)):
     """Export a network of ten classes that are about equally frequent in `jpegs`, their borders through the midst."""
     import keras
 
-    from cnn_keras.data.batch import Shape
-    from pipelines.savedmodel import write_classifier
+    from cnn_keras.data.input_pipeline import Shape
+    from pipelines.export.savedmodel import write_classifier
 
     keras.utils.set_random_seed(0)
     inputs = keras.Input((*size, 3))

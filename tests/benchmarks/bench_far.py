@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 import populations
 
-from cnn_keras import verification
+from cnn_keras.metrics import verification
 
 FARS = (0.1, 0.01, 0.001)
 RULES = (populations.point_estimate, populations.upper_bound)

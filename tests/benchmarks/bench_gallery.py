@@ -4,8 +4,8 @@
 
 The faces are made up: directions in 128 dimensions, near each other in groups of people who look alike, and photographs
 around them. Each query is another photograph of somebody enrolled. Exact search compares all; the index is usearch's,
-measured again (`cnn_keras/neighbours.py`). Recall is the share of queries of which both name the same face first.
-`--store` faces are then enrolled into a SQLite file, searched for, and one of them is forgotten.
+measured again (`cnn_keras/ops/nearest_neighbors.py`). Recall is the share of queries of which both name the same face
+first. `--store` faces are then enrolled into a SQLite file, searched for, and one of them is forgotten.
 """
 
 import argparse
@@ -18,9 +18,9 @@ import numpy as np
 import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
-from cnn_keras.neighbours import Neighbours
-from pipelines import gallery
-from pipelines.gallery import Photo, Settings
+from cnn_keras.ops.nearest_neighbors import Neighbours
+from pipelines.faces import gallery
+from pipelines.faces.gallery import Photo, Settings
 
 DIMENSION = 128
 LIKENESS, NOISE = 0.8, 0.5  # how far people of a group, and photographs of a person, lie from their middle

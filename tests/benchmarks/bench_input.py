@@ -42,12 +42,12 @@ def jpegs(count=128):
 
 
 def ours(files, threads, recipe):
-    """The pipeline of `cnn_keras.data.batch`, from memory: the guarded decoder, framing, augmentation."""
+    """The pipeline of `cnn_keras.data.input_pipeline`, from memory: the guarded decoder, framing, augmentation."""
     import tensorflow as tf
 
-    from cnn_keras.data import augment
-    from cnn_keras.data.encoded import decode
-    from cnn_keras.data.framing import frame
+    from cnn_keras.data.image_file import decode
+    from cnn_keras.data.transforms import augment
+    from cnn_keras.ops.resize import frame
 
     steps = augment.compose(recipe, size=SIZE)
 

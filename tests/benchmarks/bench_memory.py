@@ -56,7 +56,7 @@ def alone(*arguments):
 
 def peak(stage):
     """Run a stage in this process; the most memory that it took, in GB."""
-    from pipelines.cli import main
+    from pipelines.cli.main import main
 
     sys.argv = ["cnn", stage, "memory.yaml"]
     try:

@@ -25,7 +25,7 @@ import psutil
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 sys.path.insert(0, str(Path(__file__).parent.parent))  # toy_model
 SERVE = (
-    "import sys; from pathlib import Path; from pipelines.serving.app import serve; serve(Path(sys.argv[1]), port=0)"
+    "import sys; from pathlib import Path; from pipelines.serving.server import serve; serve(Path(sys.argv[1]), port=0)"
 )
 
 
@@ -52,7 +52,7 @@ def lenet():
 def picture():
     import numpy as np
 
-    from cnn_keras.data.encoded import png
+    from cnn_keras.data.image_file import png
 
     return png(np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8))
 

@@ -18,10 +18,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.losses.style import Objective, Weights
 from cnn_keras.models import stylize
-from cnn_keras.style import Objective, Weights
-from pipelines.descent import Adam
-from pipelines.painting import Paint
+from pipelines.tasks.stylize.painting import Paint
+from pipelines.tasks.stylize.pixel_optimizer import Adam
 
 BOUND = 0.7  # of the tutorial's time
 STEPS = 5  # of each, in turn

@@ -1,0 +1,185 @@
+"""Grids of floats: signals (length, channels) and volumes (depth, height, width, channels), small enough for memory.
+
+What is written here for one axis holds for one and for three. `frame` is shared by training and the exported graph;
+the order of an epoch is a function of (seed, epoch), never of state, as in `cnn_keras.data.input_pipeline`.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+FITS = ("stretch", "crop")
+LARGEST = 1e15  # of a value: its square, and sums of those, are far inside float32
+
+
+class Split(NamedTuple):
+    """A split in memory: values float32 (N, *sizes, channels), labels int64 (N,), ids (N,) of str."""
+
+    values: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+def frame(grids: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> tf.Tensor:
+    """Give every axis of `grids` its length in `size`, inside a graph; what has it already stays as it is.
+
+    Args:
+        grids: float32 (N, *any sizes, channels).
+        size: the length of each axis between the first and the last.
+        fit: "stretch" resamples each axis, linear with anti-aliasing; "crop" cuts the middle out, and where there is
+            too little puts zeros on both sides.
+
+    Returns:
+        float32 (N, *size, channels).
+    """
+    if fit not in FITS:
+        raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
+    give = _stretched if fit == "stretch" else _cropped
+    shape = (grids.shape[0], *size, grids.shape[-1])
+    for axis, length in enumerate(size, start=1):
+        if grids.shape[axis] == length:
+            continue
+        fits = tf.equal(tf.shape(grids)[axis], length)
+        grids = tf.cond(fits, partial(tf.identity, grids), partial(give, grids, axis, length))
+    return tf.ensure_shape(grids, shape)
+
+
+def training(
+    split: Split,
+    *,
+    epochs: range,
+    batch_size: int,
+    seed: int,
+    augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+) -> tf.data.Dataset:
+    """Shuffled batches of `epochs`, one after the other; ceil(N / batch_size) batches each.
+
+    Args:
+        epochs: their numbers, for example range(3, 20) when three are already done.
+        augment: a function of (grid, seed) from `augmentation`.
+
+    Yields:
+        (values float32 (batch, *sizes, channels), labels int64 (batch,))
+    """
+    values, labels = tf.constant(split.values), tf.constant(split.labels)
+    count = len(split.labels)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), tf.cast(number, tf.int32))
+        rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
+        if augment is None:
+            drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+            return drawn.map(lambda rows: (tf.gather(values, rows), tf.gather(labels, rows)))
+        seeds = tf.gather(tf.random.experimental.stateless_split(key, count), rows)
+        drawn = tf.data.Dataset.from_tensor_slices((rows, seeds))
+        moved = drawn.map(
+            lambda row, seed: (augment(values[row], seed), labels[row]), num_parallel_calls=tf.data.AUTOTUNE
+        )
+        return moved.batch(batch_size)
+
+    stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    return stream.with_options(options)
+
+
+def batches(split: Split, batch_size: int) -> tf.data.Dataset:
+    """The split in order, as (values (batch, *sizes, channels), labels (batch,))."""
+    return tf.data.Dataset.from_tensor_slices((split.values, split.labels)).batch(batch_size)
+
+
+def augmentation(steps: Sequence[dict], *, step: Callable | None = None) -> Callable | None:
+    """The `moved` of each of `steps`, one after the other, as a function of (grid, stateless seed int32 (2,)).
+
+    With `moved_together` for `step` it is one of ({"image", "mask"}, seed).
+    """
+
+    def apply(given, seed: tf.Tensor):
+        for number, arguments in enumerate(steps):
+            given = (step or moved)(given, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
+        return given
+
+    return apply if steps else None
+
+
+def moved(
+    grid: tf.Tensor,
+    seed: tf.Tensor,
+    *,
+    jitter: float = 0.0,
+    scale: float = 0.0,
+    shift: float = 0.0,
+    flip: Sequence[int] = (),
+) -> tf.Tensor:
+    """`grid`, float32 (*sizes, channels), a little changed; the same seed, int32 (2,), changes it in the same way.
+
+    Args:
+        jitter: standard deviation of Gaussian noise, as a share of the grid's own.
+        scale: 0.1 multiplies all by a factor in [0.9, 1.1].
+        shift: largest move along each axis, as a fraction of it, either way; the border's value is held.
+        flip: the axes, from 0, that are turned round every second time.
+    """
+    first, second, *keys = _keys(seed, grid)
+    noise = jitter * tf.math.reduce_std(grid) * tf.random.stateless_normal(tf.shape(grid), first)
+    changed = grid * tf.random.stateless_uniform((), second, 1 - scale, 1 + scale) + noise
+    return _placed(changed, keys, shift, flip)
+
+
+def moved_together(example: dict, seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values) -> dict:
+    """A grid, `image`, changed as by `moved`, and its `mask`, of the same sizes, moved with it."""
+    _, _, *keys = _keys(seed, example["image"])
+    image = moved(example["image"], seed, shift=shift, flip=flip, **values)
+    return {**example, "image": image, "mask": _placed(example["mask"], keys, shift, flip)}
+
+
+def _keys(seed: tf.Tensor, grid: tf.Tensor) -> list[tf.Tensor]:
+    """Two seeds for the values, and two for each axis."""
+    return tf.unstack(tf.random.experimental.stateless_split(seed, 2 * len(grid.shape)))
+
+
+def _placed(grid: tf.Tensor, keys: Sequence[tf.Tensor], shift: float, flip: Sequence[int]) -> tf.Tensor:
+    """The grid moved and turned along each axis."""
+    result = grid
+    for axis, (far, way) in enumerate(zip(keys[0::2], keys[1::2], strict=True)):
+        length = tf.shape(grid)[axis]
+        step = shift * tf.cast(length, tf.float32) * tf.random.stateless_uniform((), far, -1.0, 1.0)
+        places = tf.clip_by_value(tf.range(length) - tf.cast(tf.round(step), tf.int32), 0, length - 1)
+        turned = tf.random.stateless_uniform((), way) < 0.5
+        if axis in flip:
+            places = tf.where(turned, places[::-1], places)
+        result = tf.gather(result, places, axis=axis)
+    return tf.ensure_shape(result, grid.shape)
+
+
+def write(folder: Path, name: str, split: Split) -> None:
+    """Write a split as `<name>.npz`."""
+    with (folder / f"{name}.npz").open("wb") as file:
+        np.savez(file, values=split.values, labels=split.labels, ids=split.ids)
+
+
+def read(folder: Path, name: str) -> Split:
+    """A split that `write` wrote."""
+    with np.load(folder / f"{name}.npz") as file:
+        return Split(file["values"], file["labels"], file["ids"])
+
+
+def _stretched(grids: tf.Tensor, axis: int, length: int) -> tf.Tensor:
+    """One axis resampled as the height of an image whose width is 1 and whose channels are the axes behind it."""
+    shape = tf.shape(grids)
+    before, behind = tf.reduce_prod(shape[:axis]), tf.reduce_prod(shape[axis + 1 :])
+    columns = tf.reshape(grids, tf.stack([before, shape[axis], 1, behind]))
+    resized = tf.image.resize(columns, (length, 1), antialias=True)
+    return tf.reshape(resized, tf.concat([shape[:axis], [length], shape[axis + 1 :]], axis=0))
+
+
+def _cropped(grids: tf.Tensor, axis: int, length: int) -> tf.Tensor:
+    given = tf.shape(grids)[axis]
+    missing = tf.maximum(length - given, 0)
+    paddings = [(0, 0)] * len(grids.shape)
+    paddings[axis] = (missing // 2, missing - missing // 2)
+    start = tf.maximum(given - length, 0) // 2
+    return tf.gather(tf.pad(grids, paddings), tf.range(start, start + length), axis=axis)

@@ -1,0 +1,1 @@
+"""Annotation formats: a reader for each, and a writer where one can be written."""

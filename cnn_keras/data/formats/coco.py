@@ -1,0 +1,243 @@
+"""COCO's JSON: `images`, `annotations` with bbox [left, top, width, height] in pixels, `categories` by name.
+
+Lin et al., "Microsoft COCO: common objects in context", 2014; the format at cocodataset.org. Pictures are looked for
+in `images`, or else beside the JSON file and in the folders that COCO itself has beside its `annotations/`.
+"""
+
+import json
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+from cnn_keras.data import run_length
+from cnn_keras.data.formats import image_paths
+from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.input_file import is_folder, is_regular, read_json
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import HIDDEN, printable, refuse, whereabouts
+from cnn_keras.data.sources.detection import Annotated, Item, Note, Object
+from cnn_keras.errors import Fault
+
+# Where JSON files are below a folder; Roboflow has one in each split's folder.
+ROBOFLOW = "_annotations.coco.json"
+FILES = ("*.json", "annotations/*.json", f"*/{ROBOFLOW}", "*/*.json", "*/annotations/*.json")
+KEYS = ("images", "annotations", "categories")
+BOXES = "boxes"
+
+
+class Source(NamedTuple):
+    """A JSON file: what it holds, and which of COCO's kinds that is, as `_kind` calls it."""
+
+    file: Path
+    document: dict
+    kind: str
+
+
+def read(path: Path, images: Path | None = None) -> Annotated:
+    """A JSON file, or a folder of them, each then a split by its name: `instances_train2017.json`.
+
+    Of a folder, the files that hold boxes are taken – `instances_*.json` alone where there are some – and the others
+    are left alone.
+    """
+    if is_folder(path):
+        sources, notes = _sources(path)
+    else:
+        document = detection.document(path)
+        sources, notes = [Source(path, document, _kind(document))], []
+    found = [_read(source, images) for source in sources]
+    names = [item.id for one in found for item in one.items]
+    alike = len(set(names)) < len(names) and len(sources) > 1  # each split counts its pictures anew
+    items, first = [], {}
+    for source, one in zip(sources, found, strict=True):
+        for item in one.items:
+            if item.file and (other := first.setdefault(detection.plainly(item.file), source.file)) != source.file:
+                raise Fault(
+                    f"{path} must list every picture in one file, got {item.id} in {other.name} and "
+                    f"{source.file.name}; give one of them as data.path",
+                    code=Fault.DATA,
+                )
+            items.append(item._replace(id=f"{_stem(source.file)}/{item.id}") if alike else item)
+    classes = tuple(dict.fromkeys(name for one in found for name in one.classes))
+    notes += [note for one in found for note in one.notes]
+    roots = dict.fromkeys([*([path] if is_folder(path) else []), *(root for one in found for root in one.roots)])
+    return Annotated(items, classes, tuple(notes), tuple(roots))
+
+
+def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
+    """`images/` and `annotations/instances_SPLIT.json`; category ids count from 1 in the order of `classes`."""
+    documents: dict[str, dict] = {}
+    for item in items:
+        name = f"{item.split or 'all'}/{detection.inner_name(item)}"
+        size = detection.save(item, folder / "images" / name)
+        document = documents.setdefault(item.split or "all", {"images": [], "annotations": []})
+        image = {"id": len(document["images"]) + 1, "file_name": name, "height": size[0], "width": size[1]}
+        document["images"].append(image)
+        for found in item.objects:
+            number = len(document["annotations"]) + 1
+            row = {"id": number, "image_id": image["id"], "category_id": 1 + list(classes).index(found.name)}
+            document["annotations"].append(row | annotation(found))
+    (folder / "annotations").mkdir(parents=True)
+    for split, document in documents.items():
+        document["categories"] = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
+        file = folder / "annotations" / f"instances_{split}.json"
+        file.write_text(json.dumps(document), encoding="utf-8")
+
+
+def annotation(found: Object) -> dict:
+    """What COCO's files say of one object: bbox, area, iscrowd, its mask; `difficult` is an addition of ours."""
+    left, top, right, bottom = found.box
+    row = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
+    row |= {"iscrowd": int(found.crowd), "difficult": int(found.difficult)}
+    masked = found.mask is not None and not isinstance(found.mask, run_length.Malformed)
+    return row | ({"segmentation": found.mask} if masked else {})
+
+
+def _sources(path: Path) -> tuple[list[Source], list[Note]]:
+    """The files of a folder that hold boxes, from the first place that has some; and what the others there hold."""
+    seen: list[Source] = []
+    for pattern in FILES:
+        files = [file for file in sorted(path.glob(pattern)) if _visible(path, file) and is_regular(file)]
+        documents = {file: read_json(file) for file in files}
+        there = [Source(file, one, _kind(one)) for file, one in documents.items() if isinstance(one, dict)]
+        seen += there
+        boxes = [one for one in there if one.kind == BOXES]
+        if named := [one for one in boxes if one.file.name.startswith("instances")]:
+            boxes = named
+        if boxes:
+            others = [one for one in there if one not in boxes]
+            kinds = [one.kind if one.kind != BOXES else "boxes beside those of instances_*.json" for one in others]
+            return boxes, [
+                Note("file of another kind", printable(one.file.relative_to(path)), kind, "left alone")
+                for one, kind in zip(others, kinds, strict=True)
+            ]
+    if not seen:
+        raise Fault(f"data.path must be a JSON file or a folder that holds some, got {whereabouts(path)}")
+    _refuse(seen[0])
+
+
+def _visible(path: Path, file: Path) -> bool:
+    return not any(part.startswith(HIDDEN) for part in file.relative_to(path).parts)
+
+
+def _kind(document: dict) -> str:
+    """What a file holds."""
+    rows = document.get("annotations")
+    rows = [row for row in rows[:100] if isinstance(row, dict)] if isinstance(rows, list) else []
+    if any("segments_info" in row for row in rows):
+        return "panoptic segmentation"
+    if any("caption" in row for row in rows):
+        return "captions"
+    if all(isinstance(document.get(key), list) for key in KEYS):
+        return BOXES
+    if isinstance(document.get("images"), list) and "annotations" not in document:
+        return "images without annotations"
+    return "no annotations of COCO's"
+
+
+def _refuse(source: Source) -> NoReturn:
+    found = ", ".join(map(str, source.document)) or "nothing"
+    kind = f": {source.kind}" if "images" in source.document else detection.tool_of(source.document)
+    raise Fault(
+        f"{source.file} must hold the lists images, annotations and categories, got {found[:200]}{kind}",
+        code=Fault.DATA,
+    )
+
+
+def _read(source: Source, images: Path | None) -> Annotated:
+    file, document, kind = source
+    if kind != BOXES:
+        _refuse(source)
+    names = {
+        row["id"]: str(row["name"])
+        for row in document["categories"]
+        if isinstance(row, dict) and _is_named(row, "name")
+    }
+    listed = [row for row in document["images"] if isinstance(row, dict) and _is_named(row, "file_name")]
+    if document["images"] and not listed:
+        raise Fault(f"{file} must give every image its id and file_name", code=Fault.DATA)
+    rows, notes = defaultdict(list), []
+    for place, row in enumerate(document["annotations"], 1):
+        if isinstance(row, dict) and _is_key(row.get("image_id")):
+            rows[row["image_id"]].append(row)
+        else:
+            said = f"row {place} of annotations: {str(row)[:60]}"
+            notes.append(Note("malformed annotation", file.name, said, detection.DROPPED))
+    counts = Counter(row["id"] for row in listed)
+    stray = [key for key in rows if key not in counts]
+    if stray and len(stray) == len(rows):
+        raise Fault(f"{file} must annotate images that it lists, got image_id {min(stray, key=str)}", code=Fault.DATA)
+    stated = [str(row["file_name"]) for row in listed]
+    root = images or _root(file, stated)
+    places = Places([root])
+    found = places.files(stated)
+    detection.check_pictures(found.values(), file, stated[0] if stated else "")
+    ids = image_paths.ids(root, found)
+    items = []
+    for row, name in zip(listed, stated, strict=True):
+        if counts[row["id"]] > 1:
+            said = f"{file.name} gives its id {row['id']} to {counts[row['id']]} images"
+            items.append(Item(ids[name], partial(refuse, "broken annotation", said), file=found[name]))
+        else:
+            items.append(_item(ids[name], found[name] or root / name, row, rows[row["id"]], names))
+    for place, row in enumerate(document["images"], 1):
+        if not (isinstance(row, dict) and _is_named(row, "file_name")):
+            said = f"row {place} of images has no id or file_name: {str(row)[:60]}"
+            items.append(Item(f"{file.name}, image {place}", partial(refuse, "broken annotation", said)))
+    for key in stray:
+        said = f"{file.name} does not list it, but annotates it {len(rows[key])} times"
+        items.append(Item(printable(f"image_id {key}"), partial(refuse, "missing image", said)))
+    split = detection.split_in(_stem(file))
+    items = [item._replace(split=split) for item in items]
+    info = document.get("info")
+    exported = isinstance(info, dict) and info.get("contributor") == "Label Studio"
+    notes += detection.leaving(items, file) if exported else ()
+    return Annotated(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
+
+
+def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict) -> Item:
+    objects, troubles = [], []
+    for row in rows:
+        box = detection.numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
+        category = row.get("category_id")
+        if not _is_key(category) or category not in names:
+            troubles.append(("unknown class", f"annotation {row.get('id')}: category {str(category)[:40]}"))
+        elif box is None or len(box) != 4:
+            troubles.append(("malformed annotation", f"annotation {row.get('id')}: bbox {str(row.get('bbox'))[:60]}"))
+        else:
+            left, top, width, height = box
+            crowd, difficult = (bool(row.get(key)) for key in ("iscrowd", "difficult"))
+            where = (left, top, left + width, top + height)
+            mask = run_length.checked(row.get("segmentation"))
+            objects.append(Object(where, names[category], difficult, crowd, mask))
+    size = detection.size_of(image.get("height"), image.get("width"))
+    read = detection.picture(path)
+    return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=path)
+
+
+def _is_key(value: Any) -> bool:
+    return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _is_named(row: dict, key: str) -> bool:
+    return _is_key(row.get("id")) and isinstance(row.get(key), str | int | float) and str(row[key]).strip() != ""
+
+
+def _stem(file: Path) -> str:
+    """What tells a file apart: its name, or its folder's where Roboflow gives all files one name."""
+    return file.parent.name if file.name == ROBOFLOW else file.stem
+
+
+def _root(file: Path, names: Sequence[str]) -> Path:
+    """The folder that the names of pictures are relative to: the first of the usual ones that holds any of them."""
+    above, end = file.parent.parent, file.stem.rpartition("_")[2]
+    looked = Places([])
+    usual = [file.parent, *(looked.within(place, inner) for place, inner in (
+        (file.parent, "images"), (file.parent, "JPEGImages"), (above, "images"), (above, "JPEGImages")))]  # fmt: skip
+    usual += [above, looked.within(above, end), looked.within(above, f"images/{end}")]
+    roots = [root for root in usual if root is not None]
+    some = names[:20]
+    exact = (root for root in roots for name in some if is_regular(root / name))
+    close = (root for root in roots for name in some if looked.file(name, [root]))
+    return next(exact, None) or next(close, file.parent)

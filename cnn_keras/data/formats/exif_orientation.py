@@ -1,0 +1,52 @@
+"""Annotations of a picture as the camera stored it, turned with the picture when it is made upright."""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL.Image import Transpose
+
+from cnn_keras.data import run_length
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.detection import Object
+
+# Where a point of a picture (height, width) comes to lie.
+POINTS: dict[Transpose, Callable[[float, float, int, int], tuple[float, float]]] = {
+    Transpose.FLIP_LEFT_RIGHT: lambda x, y, _, width: (width - x, y),
+    Transpose.ROTATE_180: lambda x, y, height, width: (width - x, height - y),
+    Transpose.FLIP_TOP_BOTTOM: lambda x, y, height, _: (x, height - y),
+    Transpose.TRANSPOSE: lambda x, y, _, __: (y, x),
+    Transpose.ROTATE_90: lambda x, y, _, width: (y, width - x),
+    Transpose.ROTATE_270: lambda x, y, height, _: (height - y, x),
+    Transpose.TRANSVERSE: lambda x, y, height, width: (height - y, width - x),
+}
+PIXELS: dict[Transpose, Callable[[np.ndarray], np.ndarray]] = {
+    Transpose.FLIP_LEFT_RIGHT: np.fliplr,
+    Transpose.ROTATE_180: lambda mask: np.rot90(mask, 2),
+    Transpose.FLIP_TOP_BOTTOM: np.flipud,
+    Transpose.TRANSPOSE: np.transpose,
+    Transpose.ROTATE_90: np.rot90,
+    Transpose.ROTATE_270: lambda mask: np.rot90(mask, 3),
+    Transpose.TRANSVERSE: lambda mask: np.rot90(mask.T, 2),
+}
+
+
+def turned(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
+    """An object of a picture that `turn` makes upright.
+
+    Args:
+        size: height and width of the picture before it is turned.
+    """
+
+    def moved(points):
+        pairs = zip(points[0::2], points[1::2], strict=True)
+        return tuple(edge for x, y in pairs for edge in POINTS[turn](x, y, *size))
+
+    mask = found.mask
+    if isinstance(mask, dict):
+        mask = run_length.encode(PIXELS[turn](run_length.decode(mask)))
+    elif isinstance(mask, tuple) and not isinstance(mask, run_length.Malformed):
+        mask = tuple(moved(points) for points in mask)
+    marks = tuple(
+        mark._replace(**dict(zip("xy", POINTS[turn](mark.x, mark.y, *size), strict=True))) for mark in found.landmarks
+    )
+    return found._replace(box=detection.around(moved(found.box)), mask=mask, landmarks=marks)

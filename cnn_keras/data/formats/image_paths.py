@@ -1,0 +1,132 @@
+"""Where the pictures and folders are that annotations name, on another machine than the one they were written on.
+
+A name is taken as it is written where that is there. Else `\\` is read as `/`, folders in front of it that the data set
+already stands in – of the project, of another machine – are left out one by one, and capitals and composed letters are
+looked over. What was found so is told once by kind; two names that lead to one file so lead nowhere.
+"""
+
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import takewhile
+from pathlib import Path
+
+from cnn_keras.data.input_file import is_folder, is_regular
+from cnn_keras.data.sources.classification import printable
+from cnn_keras.data.sources.detection import Note, below, plainly
+
+BACKSLASH = "path with backslashes"
+PREFIX = "path from another folder"
+CAPITALS = "path in other capitals"
+
+
+class Places:
+    """Finds files and folders below `roots`, the first of which is asked first, and remembers how."""
+
+    def __init__(self, roots: Sequence[Path]) -> None:
+        self.roots = list(dict.fromkeys(roots))
+        self._listings: dict[Path, dict[str, list[Path]]] = {}
+        self._ways: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+
+    def file(self, name: str, roots: Sequence[Path] | None = None) -> Path | None:
+        """The regular file that is meant, None where there is none; `roots` are asked in place of the usual ones."""
+        return self._found(name, is_regular, self.roots if roots is None else roots)
+
+    def folder(self, name: str) -> Path | None:
+        return self._found(name, is_folder, self.roots)
+
+    def files(self, names: Iterable[str]) -> dict[str, Path | None]:
+        """The file of each name. Two names that are one file only when something of them is left out are of none."""
+        found = {name: self.file(name) for name in names}
+        counts = Counter(file for file in found.values() if file)
+        bent = {file for ways in self._ways.values() for _, file in ways if counts[file] > 1}
+        unlike = {name for name, file in found.items() if file in bent and not self._as_written(name)}
+        return {name: None if name in unlike else file for name, file in found.items()}
+
+    def within(self, root: Path, name: str) -> Path | None:
+        """What is called so below a folder in any capitals: a file, a folder, or None."""
+        place = root
+        for part in Path(name).parts:
+            if part in ("..", "/") or "\0" in part:
+                return None
+            alike = self._listing(place).get(_folded(part), [])
+            exact = [one for one in alike if one.name == part]
+            if len(alike) != 1 and not exact:
+                return None
+            place = (exact or alike)[0]
+        return place
+
+    def remember(self, other: "Places") -> None:
+        """Tell, too, what `other` did not find as it was written."""
+        for kind, ways in other._ways.items():
+            self._ways[kind] += ways
+
+    def notes(self, where: Path) -> tuple[Note, ...]:
+        """What was not found as it was written, once by kind."""
+        return tuple(
+            Note(kind, where.name, f"{len(ways):,} × such as {printable(ways[0][0])}", f"found as {ways[0][1].name}")
+            for kind, ways in self._ways.items()
+        )
+
+    def _as_written(self, name: str) -> bool:
+        return any(is_regular(root / name) for root in self.roots)
+
+    def _found(self, name: str, fits: Callable[[Path], bool], roots: Sequence[Path]) -> Path | None:
+        if not name:
+            return None
+        for root in roots:
+            if fits(root / name):
+                return root / name
+        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        for skipped in range(len(parts)):
+            inner = "/".join(parts[skipped:])
+            for root in roots:
+                found = root / inner if fits(root / inner) else self.within(root, inner)
+                if found is not None and fits(found):
+                    left_out = skipped > 0 or name.startswith("/")
+                    ways = {BACKSLASH: "\\" in name, PREFIX: left_out, CAPITALS: found != root / inner}
+                    kind = next((kind for kind, holds in ways.items() if holds), None)
+                    if kind:
+                        self._ways[kind].append((name, found))
+                    return found
+        return None
+
+    def _listing(self, folder: Path) -> dict[str, list[Path]]:
+        if folder not in self._listings:
+            listing: dict[str, list[Path]] = defaultdict(list)
+            try:
+                for inner in folder.iterdir():
+                    listing[_folded(inner.name)].append(inner)
+            except (OSError, ValueError):
+                listing.clear()  # no folder, or none that may be read
+            self._listings[folder] = listing
+        return self._listings[folder]
+
+
+def ids(root: Path, found: Mapping[str, Path | None]) -> dict[str, str]:
+    """An id for each name of a picture: its path below `root`, without the folders of a machine.
+
+    Args:
+        root: the folder that the names are relative to.
+        found: the file of each name, None where there is none.
+    """
+    inner, outer = {}, {}
+    for name, file in found.items():
+        if file is not None and plainly(file).is_relative_to(plainly(root)):
+            inner[name] = below(root, file)
+        else:
+            parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
+            outer[name] = parts[:-1] if _is_absolute(name) else [], parts
+    machine = [folders for name, (folders, _) in outer.items() if _is_absolute(name)]
+    levels = zip(*machine, strict=False)
+    shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
+    cut = {name: parts[shared:] if _is_absolute(name) else parts for name, (_, parts) in outer.items()}
+    return {**inner, **{name: printable("/".join(parts) or name) for name, parts in cut.items()}}
+
+
+def _is_absolute(name: str) -> bool:
+    return name.startswith(("/", "\\")) or name[1:2] == ":"
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

@@ -1,0 +1,137 @@
+"""Label Studio's own JSON: tasks with `data`, where the picture is, and `annotations` in hundredths of its sides.
+
+The format of labelstud.io. Rectangles turn about their upper left corner, which its exports to COCO and YOLO leave out
+of account; here they are polygons, with the box around them. Polygons and ellipses are read as well; of several
+annotations of a task the first that was not cancelled counts.
+"""
+
+import math
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, unquote, urlsplit
+
+from cnn_keras.data.formats import image_paths
+from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.input_file import is_regular, read_json
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, refuse, whereabouts
+from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.errors import Fault
+
+OF_THE_PICTURE = ("choices", "textarea", "rating", "taxonomy", "relation")  # as a whole
+KINDS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse"}
+CORNERS = 64  # of an ellipse
+
+
+def read(path: Path, images: Path | None = None) -> Annotated:
+    """A JSON file; pictures are looked for by the ends of their addresses in `images`, or else beside it."""
+    if not is_regular(path):
+        raise Fault(f"data.path must be a JSON file, got {whereabouts(path)}")
+    tasks = read_json(path)
+    if not isinstance(tasks, list) or not any(isinstance(task, dict) and "data" in task for task in tasks):
+        kind = detection.tool_of(tasks)
+        raise Fault(f"{path} must hold Label Studio's tasks, got {type(tasks).__name__}{kind}", code=Fault.DATA)
+    named = {place: name for place, task in enumerate(tasks) if (name := _name(task))}
+    root = images or path.parent
+    looked = Places([])
+    places = Places([root, *(one for inner in ("images", "upload") if (one := looked.within(root, inner)))])
+    found = places.files(named.values())
+    detection.check_pictures(found.values(), path, next(iter(named.values()), ""))
+    ids = image_paths.ids(root, found)
+    items = []
+    for place, task in enumerate(tasks):
+        if name := named.get(place):
+            file = found[name]
+            objects, troubles, size = _objects(task, file)
+            picture = detection.picture(file or root / name)
+            items.append(Item(ids[name], picture, tuple(objects), size=size, troubles=tuple(troubles), file=file))
+        else:
+            said = f"task {place + 1} has no picture in its data: {str(task)[:60]}"
+            items.append(Item(f"{path.name}, task {place + 1}", partial(refuse, "broken annotation", said)))
+    return Annotated(items, notes=places.notes(path), roots=(path.parent, root))
+
+
+def _name(task: Any) -> str | None:
+    """Where the picture of a task is: the first address of a picture in its data, without a server."""
+    data = task.get("data") if isinstance(task, dict) else None
+    for value in data.values() if isinstance(data, Mapping) else ():
+        if isinstance(value, str):
+            try:
+                address = urlsplit(value)
+            except ValueError:
+                continue
+            local = parse_qs(address.query).get("d")  # its local storage
+            name = local[0] if local else unquote(address.path)
+            if name.lower().endswith(tuple(IMAGE_SUFFIXES)):
+                return name
+    return None
+
+
+def _objects(task: dict, file: Path | None) -> tuple[list[Object], list[tuple[str, str]], tuple[int, int] | None]:
+    """What a task says is in its picture, what it says wrongly, and the size that it states."""
+    given = task.get("annotations", task.get("completions"))
+    kept = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
+    kept = [one for one in kept if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
+    if not kept:
+        return [], [("without annotation", "its task has none")], None
+    objects, troubles, size = [], [], None
+    if len(kept) > 1:
+        troubles.append(("annotated more than once", f"{len(kept)} annotations, the first is taken"))
+    for place, region in enumerate(kept[0]["result"], 1):
+        kind = region.get("type") if isinstance(region, dict) else None
+        if kind in OF_THE_PICTURE:
+            continue
+        stated = isinstance(region, dict) and detection.size_of(
+            region.get("original_height"), region.get("original_width")
+        )
+        size = size or stated or None
+        known = isinstance(kind, str) and kind in KINDS
+        one = _object(region, kind, stated or (file and detection.extent(file))) if known else None
+        if one is None:
+            what = "malformed annotation" if known or not isinstance(kind, str) else "unknown shape"
+            troubles.append((what, f"region {place}: {str(region)[:60]}"))
+        else:
+            objects.append(one)
+    return objects, troubles, size
+
+
+def _object(region: dict, kind: str, size: tuple[int, int] | None) -> Object | None:
+    value = region.get("value")
+    labels = value.get(kind) if isinstance(value, dict) else None
+    if not isinstance(labels, list) or not labels or size is None:
+        return None
+    points = _points(KINDS[kind], value, size)
+    if points is None:
+        return None
+    plain = kind == "rectanglelabels" and not value.get("rotation")
+    mask = None if plain else (tuple(points),)
+    return Object(detection.around(points), str(labels[0]), mask=mask)
+
+
+def _points(kind: str, value: dict, size: tuple[int, int]) -> list[float] | None:
+    """The outline of a region in pixels, x, y, x, y, …; None where a number is none."""
+    height, width = size
+    if kind == "polygon":
+        given = value.get("points")
+        try:
+            flat = detection.numbers([edge for point in given for edge in point])
+        except TypeError:
+            return None
+        if flat is None or len(flat) < 6 or len(flat) % 2:
+            return None
+        return [edge * (width, height)[place % 2] / 100 for place, edge in enumerate(flat)]
+    keys = ("x", "y", "width", "height") if kind == "rectangle" else ("x", "y", "radiusX", "radiusY")
+    numbers = detection.numbers([*(value.get(key) for key in keys), value.get("rotation") or 0])
+    if numbers is None:
+        return None
+    x, y, across, down = (edge * side / 100 for edge, side in zip(numbers, (width, height) * 2, strict=False))
+    if kind == "rectangle":
+        outline = [(0.0, 0.0), (across, 0.0), (across, down), (0.0, down)]
+    else:
+        angles = [2 * math.pi * step / CORNERS for step in range(CORNERS)]
+        outline = [(across * math.cos(angle), down * math.sin(angle)) for angle in angles]
+    turn = math.radians(numbers[4])  # clockwise, about the corner or the centre, in pixels
+    cos, sin = math.cos(turn), math.sin(turn)
+    return [edge for u, v in outline for edge in (x + u * cos - v * sin, y + u * sin + v * cos)]

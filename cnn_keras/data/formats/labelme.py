@@ -1,0 +1,243 @@
+"""LabelMe's JSON: one file for each picture, `shapes` of points in pixels, which are masks; the box surrounds them.
+
+The format of github.com/wkentaro/labelme. Shapes of one label and one `group_id` are one thing. Rectangles, circles and
+masks are exact; lines and points have no inside and are no things. The picture is `imagePath`, relative to the file, or
+in it as `imageData`. A flag `difficult` or `crowd` of a shape is kept.
+"""
+
+import base64
+import binascii
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from cnn_keras.data import run_length
+from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT
+from cnn_keras.data.input_file import is_folder, is_regular, read_json
+from cnn_keras.data.run_length import Malformed
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
+from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.errors import Fault
+
+NO_INSIDE = ("line", "linestrip", "point", "points")
+POLYGONS = ("polygon", "oriented_rectangle", "rotation")  # the last is X-AnyLabeling's
+SMOOTH = 0.05  # pixels that the polygon of a circle may be off
+
+Box = tuple[float, float, float, float]
+
+
+def read(path: Path, images: Path | None = None) -> Annotated:
+    """A folder with JSON files below it; folders named train, val and test prescribe the split.
+
+    A picture beside them without a JSON file is background. `images` is the folder that paths are relative to, if not
+    that of each file.
+    """
+    if not is_folder(path):
+        raise Fault(f"data.path must be a folder of JSON files, got {whereabouts(path)}")
+    files = detection.files_below(path, [".json"])
+    if not files:
+        raise Fault(f"data.path must hold JSON files, got {whereabouts(path)}", code=Fault.DATA)
+    places = Places([])
+
+    def one(file: Path, named: bool = True) -> Item:
+        return _one(path, file, [images] if images else [file.parent], places, named)
+
+    found = detection.unshared({file: one(file) for file in files}, partial(one, named=False))
+    _refuse_others(path, files, found)
+    used = {detection.plainly(item.file) for item in found if item.file}
+    for file in detection.pictures_below(path):
+        if detection.plainly(file) not in used:
+            trouble = ("without annotation", "no JSON file names it")
+            name = detection.below(path, file)
+            found.append(Item(name, detection.picture(file), troubles=(trouble,), file=file))
+    items = [item._replace(split=_split(item.id)) for item in found]
+    return Annotated(items, notes=places.notes(path), roots=(path, *([images] if images else [])))
+
+
+def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
+    """A JSON file beside each picture, in folders by split; shapes are polygons or masks where those are known."""
+    for item in items:
+        short = "val" if item.split == "validation" else item.split or "."
+        image = folder / short / detection.inner_name(item)
+        height, width = detection.save(item, image)
+        file = image.with_suffix(".json")
+        if file.exists():
+            raise Fault(f"pictures must differ in more than their suffix, got {image.name}: both are {file.name}")
+        shapes = [shape for number, one in enumerate(item.objects, 1) for shape in _shapes(one, number)]
+        found = {"version": "5.5.0", "flags": {}, "shapes": shapes}
+        found |= {"imagePath": image.name, "imageData": None, "imageHeight": height, "imageWidth": width}
+        file.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+
+
+def _shapes(found: Object, group: int) -> list[dict]:
+    """The shapes that an object is; those of one of several parts share a group."""
+    flags = {key: True for key in ("difficult", "crowd") if getattr(found, key)}
+    shape = {"label": found.name, "group_id": None, "flags": flags}
+    if isinstance(found.mask, dict):
+        inside = run_length.decode(found.mask)
+        rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+        if len(rows):
+            left, top, right, bottom = (int(edge) for edge in (columns[0], rows[0], columns[-1], rows[-1]))
+            out = io.BytesIO()
+            Image.fromarray(inside[top : bottom + 1, left : right + 1]).save(out, "PNG")
+            data = base64.b64encode(out.getvalue()).decode()
+            return [shape | {"shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": data}]
+    elif isinstance(found.mask, tuple) and not isinstance(found.mask, Malformed) and not _is_rectangle(found):
+        several = {"group_id": group} if len(found.mask) > 1 else {}
+        corners = [list(zip(points[0::2], points[1::2], strict=True)) for points in found.mask]
+        return [shape | several | {"shape_type": "polygon", "points": points} for points in corners]
+    left, top, right, bottom = found.box
+    return [shape | {"shape_type": "rectangle", "points": [[left, top], [right, bottom]]}]
+
+
+def _is_rectangle(found: Object) -> bool:
+    return bool(found.mask == run_length.rectangle(found.box))
+
+
+def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: bool) -> Item:
+    """The picture of a JSON file, by the name in it where that counts (`named`), or by the file's own.
+
+    A broken file is that of the picture of its name, which is not background then.
+    """
+    try:
+        document = read_json(file)
+        shapes = document["shapes"]
+        if not isinstance(shapes, list):
+            raise TypeError
+    except (Fault, KeyError, TypeError) as error:
+        said = str(error) if isinstance(error, Fault) else f"it holds no shapes{detection.tool_of(document)}"
+        image = _picture(file, "", roots, places)
+        return Item(detection.below(path, file), partial(refuse, "broken annotation", said), file=image)
+    stated = document.get("imagePath") if named else None
+    image = _picture(file, stated if isinstance(stated, str) else "", roots, places)
+    size = detection.size_of(document.get("imageHeight"), document.get("imageWidth"))
+    objects, troubles = _objects(shapes, size or (image and detection.extent(image)))
+    called = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
+    place = image or file.parent / called
+    read = detection.picture(place) if image else _inner_picture(place, document.get("imageData"))
+    name = detection.below(path, place)
+    return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=image)
+
+
+def _objects(shapes: Sequence[Any], size: tuple[int, int] | None) -> tuple[list[Object], list[tuple[str, str]]]:
+    """The things of a picture: shapes of one label and group are one; and what shapes say wrongly."""
+    found: dict[Any, Object] = {}
+    troubles = []
+    for number, shape in enumerate(shapes, 1):
+        one = _object(shape, size) if isinstance(shape, dict) else "malformed annotation"
+        if not isinstance(one, Object):
+            troubles.append((one, f"shape {number}: {str(shape)[:60]}"))
+            continue
+        group = shape.get("group_id")
+        key = (one.name, group) if isinstance(group, int | str) else number
+        found[key] = _joined(found[key], one) if key in found else one
+    return list(found.values()), troubles
+
+
+def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
+    """What a shape says, or the kind of trouble with it."""
+    label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
+    label = str(label).strip() if isinstance(label, str | int | float) else ""
+    try:
+        points = detection.numbers([value for point in shape["points"] for value in point])
+    except (KeyError, TypeError):
+        return "malformed annotation"
+    if not label or points is None or len(points) % 2:
+        return "malformed annotation"
+    if kind in NO_INSIDE:
+        return "line or point, no thing"
+    flags = shape.get("flags") if isinstance(shape.get("flags"), dict) else {}
+    difficult = bool(flags.get("difficult") or shape.get("difficult"))  # in X-AnyLabeling's files beside the flags
+    crowd = bool(flags.get("crowd"))
+    inside = _inside(kind, points, shape, size)
+    return inside if isinstance(inside, str) else Object(inside[0], label, difficult, crowd, inside[1])
+
+
+def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, int] | None) -> tuple[Box, Any] | str:
+    """The box and the mask of a shape, or the kind of trouble with it."""
+    if kind in POLYGONS and len(points) >= 6:
+        return detection.around(points), (tuple(points),)
+    if kind == "rectangle" and len(points) in (4, 8):  # two corners, or all four
+        box = detection.around(points)
+        return box, run_length.rectangle(box)
+    if kind == "circle" and len(points) == 4:  # the centre and a point of the rim
+        x, y, radius = *points[:2], math.dist(points[:2], points[2:])
+        steps = max(12, math.ceil(math.pi / math.acos(1 - SMOOTH / max(radius, 2 * SMOOTH))))
+        angles = [2 * math.pi * step / min(steps, 10_000) for step in range(min(steps, 10_000))]
+        rim = [edge for angle in angles for edge in (x + radius * math.cos(angle), y + radius * math.sin(angle))]
+        return (x - radius, y - radius, x + radius, y + radius), (tuple(rim),)
+    if kind == "mask" and len(points) == 4:
+        left, top, right, bottom = (round(edge) for edge in detection.around(points))
+        box = (left, top, right + 1, bottom + 1)  # the second corner is the last pixel
+        return tuple(map(float, box)), _placed(shape.get("mask"), box, size)
+    return "malformed annotation" if kind in (*POLYGONS, "rectangle", "circle", "mask") else "unknown shape"
+
+
+def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | None) -> dict | Malformed:
+    """The run lengths, in a picture of a size, of a mask that a shape holds as a PNG file of its box."""
+    left, top, right, bottom = box
+    if size is None or max(size[0] * size[1], (right - left) * (bottom - top)) > PIXEL_LIMIT:
+        return Malformed("a mask needs a picture of a known, bearable size")
+    try:
+        with Image.open(io.BytesIO(base64.b64decode(data)), formats=("PNG",)) as image:
+            if image.size != (right - left, bottom - top):
+                return Malformed(f"the mask has {image.size} pixels, its box {(right - left, bottom - top)}")
+            inside = np.asarray(image.convert("L")) > 0
+    except BROKEN as error:
+        return Malformed(f"the mask is no PNG file: {error}")
+    whole = np.zeros(size, bool)
+    rows, columns = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
+    part = whole[rows, columns]
+    part[:] = inside[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
+    return run_length.encode(whole)
+
+
+def _joined(first: Object, second: Object) -> Object:
+    """One thing of two parts."""
+    boxes = (first.box, second.box)
+    box = detection.around([edge for one in boxes for edge in one])
+    return first._replace(
+        box=box,
+        difficult=first.difficult or second.difficult,
+        crowd=first.crowd or second.crowd,
+        mask=run_length.joined(first.mask, second.mask),
+    )
+
+
+def _refuse_others(path: Path, files: Sequence[Path], found: Sequence[Item]) -> None:
+    """Raise a Fault where none of the JSON files is LabelMe's, with the format that the first looks like."""
+    broken = [detection.reason_of(item) for item in found]
+    if all(kind == "broken annotation" for kind, _ in broken):
+        raise Fault(f"{path} must hold JSON files of LabelMe, got {files[0].name}: {broken[0][1]}", code=Fault.DATA)
+    if not any(item.file for item in found) and all(kind == "missing image" for kind, _ in broken):
+        raise Fault(f"{path} must hold the pictures of its JSON files beside them: {broken[0][1]}", code=Fault.DATA)
+
+
+def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Path | None:
+    """The picture of a JSON file: where it says, or by that name or its own beside it."""
+    stated = places.file(name, roots) if name else None
+    own = (places.within(file.parent, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES))
+    return stated or next((image for image in own if image and is_regular(image)), None)
+
+
+def _inner_picture(place: Path, data: Any) -> Callable[[], bytes]:
+    if not data:
+        return detection.picture(place)
+    try:
+        return partial(bytes, base64.b64decode(data))
+    except (binascii.Error, TypeError, ValueError):
+        return partial(refuse, "broken annotation", "its imageData is not base64")
+
+
+def _split(name: str) -> str | None:
+    first, inner, _ = name.partition("/")
+    return SPLITS.get(first.lower()) if inner else None

@@ -1,0 +1,96 @@
+"""Landmarks as a table: a CSV file with a row for each picture, `path`, then `NAME_x,NAME_y` for each landmark.
+
+In pixels, from the picture's left and top edge. `label` may stand before them, else everything is a "thing"; so may
+`left,top,right,bottom`, else the box is that around the landmarks. `NAME_visible` is 0 for a landmark that is known but
+hidden; one whose cells are empty is not visible either. A row with a path and nothing else is a picture of nothing.
+`split` and `group` are read as well. Paths are relative to the file.
+"""
+
+import csv
+import io
+from itertools import zip_longest
+from pathlib import Path
+
+from cnn_keras.data.formats import image_paths
+from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.input_file import is_regular, read_text
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import SPLITS, whereabouts
+from cnn_keras.data.sources.detection import Annotated, Item, Landmark, Object
+from cnn_keras.errors import Fault
+
+BOX = ("left", "top", "right", "bottom")
+THING = "thing"
+
+
+def read(path: Path, images: Path | None = None) -> Annotated:
+    """A CSV file; `images` is the folder that its paths are relative to, if not its own.
+
+    Raises:
+        Fault: no such file, no landmark in its header, or a picture listed twice.
+    """
+    if not is_regular(path):
+        raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
+    try:
+        reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
+        columns = [name.strip() for name in next(reader, [])]
+        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
+    rows = [(line, dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))) for line, cells in found]
+    names = [name.removesuffix("_x") for name in columns if name.endswith("_x") and f"{name[:-2]}_y" in columns]
+    if "path" not in columns or not names:
+        found = ", ".join(columns) or "nothing"
+        raise Fault(f"{path} must have the columns path, NAME_x and NAME_y, got {found}", code=Fault.DATA)
+    rows = [(line, row) for line, row in rows if row["path"]]
+    root = images or path.parent
+    places = Places([root])
+    there = places.files(row["path"] for _, row in rows)
+    detection.check_pictures(there.values(), path, next(iter(there), ""))
+    ids = image_paths.ids(root, there)
+    items = [
+        _item(path, there[row["path"]] or root / row["path"], ids[row["path"]], line, row, names) for line, row in rows
+    ]
+    return Annotated(items, notes=places.notes(path), roots=(path.parent, root))
+
+
+def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], names: list[str]) -> Item:
+    split = row.get("split", "").lower()
+    if split not in ("", *SPLITS):
+        raise Fault(
+            f"{path}, line {line}: split must be one of {', '.join(sorted(SPLITS))}, got {row['split']}",
+            code=Fault.DATA,
+        )
+    objects, troubles = (), ()
+    cells = [row.get(f"{name}_{axis}", "") for name in names for axis in ("x", "y")]
+    if any(cells) or any(row.get(edge) for edge in BOX):
+        found = _object(row, names)
+        objects = (found,) if found else ()
+        troubles = () if found else (("malformed annotation", f"line {line}: {', '.join(filter(None, cells))}"),)
+    return Item(
+        name,
+        detection.picture(file),
+        objects,
+        SPLITS.get(split),
+        row.get("group") or None,
+        troubles=troubles,
+        file=file,
+    )
+
+
+def _object(row: dict[str, str], names: list[str]) -> Object | None:
+    """The thing of a row; None where a number is none, or nothing tells its box."""
+    landmarks = []
+    for name in names:
+        cells = [row.get(f"{name}_x", ""), row.get(f"{name}_y", "")]
+        numbers = detection.numbers(cells) if any(cells) else (0.0, 0.0)
+        if numbers is None:
+            return None
+        seen = any(cells) and row.get(f"{name}_visible", "").lower() not in ("0", "false", "no")
+        landmarks.append(Landmark(name, *numbers, seen))
+    known = [row.get(edge, "") for edge in BOX]
+    given = [(one.x, one.y) for one, name in zip(landmarks, names, strict=True) if row.get(f"{name}_x")]
+    box = detection.numbers(known) if any(known) else None
+    if box is None and not any(known) and len(given) > 1:
+        box = detection.around([value for point in given for value in point])
+    return None if box is None else Object(box, row.get("label") or THING, landmarks=tuple(landmarks))

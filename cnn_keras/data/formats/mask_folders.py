@@ -1,0 +1,371 @@
+"""Masks as files: a folder of pictures, and beside it a folder of masks whose pixels are numbers or colours of classes.
+
+Read as they are found in the wild: `images/` beside `masks/`, `labels/` or `annotations/`, each with folders for the
+splits inside or around; `train/` beside `trainannot/` or `train_masks/`; Pascal VOC's `JPEGImages/` beside
+`SegmentationClass/`; Cityscapes' `leftImg8bit/` beside `gtFine/`; Roboflow's pictures and masks in one folder. Masks
+are lossless files. Of an indexed one the number is the index, not the colour, unless a table names all its colours
+or it is a GIF.
+`colour_tables` knows the files that name numbers and colours, `split_lists` those that prescribe splits. NIfTI files
+lie in the same way, see `mask_volumes`.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from cnn_keras.data import input_file
+from cnn_keras.data.formats import color_tables, split_lists
+from cnn_keras.data.formats.color_tables import Legend
+from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, Unreadable, opened
+from cnn_keras.data.sources import classification as sources
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import SPLITS, refuse, whereabouts
+from cnn_keras.data.sources.segmentation import Item, LabelMaps, Mask, check_size
+from cnn_keras.errors import Fault
+
+IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "pictures", "photos", "volumes", "frames")
+MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annot", "gt", "gtfine", "gtcoarse", "seg",
+         "segmentations", "masks_machine", "segmentationclass", "segmentationclasspng",
+         "segmentationclassraw")  # fmt: skip
+AFFIXED = re.compile(r"(.*?)[_-]?(?:masks?|labels?|annot(?:ations?)?|gt|segmentations?)[_-]?(.*)")
+AROUND = r"[_-]?(?:images?|imgs?|frames|prepped)[_-]?"  # what stands around a split in the name of a folder
+CHANNELS = ("imagestr", "imagests")  # folders in which nnU-Net numbers the files of one picture
+INSTANCES = ("instances", "segmentationobject", "segmentationobjectpng")
+ENDING = (
+    r"(?i:_masks?|_labels?|_seg(?:mentation)?|_gt)|_P|_L|(?:_gtFine|_gtCoarse)?_label(?:Train)?Ids"  # of a mask's name
+)
+APART = r"(?:_gtFine|_gtCoarse)?_instanceIds"  # of the name of a file that tells things apart
+COMPANION = rf"{APART}|(?:_gtFine|_gtCoarse)?_(?:color|colour|instanceTrainIds)(?:_mask)?"  # of files of no use here
+PICTURES_ENDING = "_leftImg8bit"
+LISTS = ("", "ImageSets/Segmentation", "ImageSets", "splits", "lists")  # where files that list a split are
+LOSSLESS = ("PNG", "GIF", "BMP", "TIFF", "PPM")
+WHOLE = 1e-3  # how far a number may be from a whole one
+
+
+class Kind(NamedTuple):
+    """What lies in the folders: pictures or volumes.
+
+    suffixes: of their files; masks: of those of masks; load: reads the files of one picture; read: given those, reads
+    its mask and its things, where they are told apart, given the sizes of the picture; ending: a regular expression for
+    what may stand behind the name that a picture shares with its mask.
+    """
+
+    suffixes: tuple[str, ...]
+    masks: tuple[str, ...]
+    load: Callable[[list[Path]], Any]
+    read: Callable[[list[Path], Path, Path | None, tuple[int, ...]], Mask]
+    ending: str
+
+
+class Pair(NamedTuple):
+    """A folder of pictures and one of masks; the same folder where they lie together."""
+
+    images: Path
+    masks: Path
+
+
+def read(path: Path) -> LabelMaps:
+    """Every picture below `path` that has a folder of masks, and what files beside them say of the numbers.
+
+    A picture without a mask, and a mask without a picture, is an item that cannot be read.
+    """
+    sources.check_folder(path)
+    legend = color_tables.found(path)
+    pairs = _pairs(path, PICTURES)
+    assumed = not legend.names
+    legend = _published(pairs) if assumed else legend
+    kind = PICTURES._replace(read=partial(mask, legend.colours))
+    return LabelMaps(paired(path, kind, pairs), legend.names, legend.ignored, assumed)
+
+
+def paired(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item]:
+    """The items of the folders below `path`, in the order of their names."""
+    sources.check_folder(path)
+    pairs = _pairs(path, kind) if pairs is None else pairs
+    if not pairs:
+        raise Fault(
+            f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, their files "
+            f"ending in {', '.join(sorted(kind.suffixes))}, got {_endings(path)} in {whereabouts(path)}",
+            code=Fault.DATA,
+        )
+    found = [one for pair in pairs for one in _items(path, pair, kind)]
+    items = {item.id: item for item, _ in found}
+    listed = split_lists.read(
+        [path / place for place in LISTS],
+        {item.id: names for item, names in found if names},
+    )
+    for id_, splits in listed.splits.items():
+        item = items[id_]._replace(split=splits[0])
+        if len(splits) > 1:
+            reason = f"lists name it for {' and '.join(splits)}"
+            item = item._replace(read=partial(refuse, "broken annotation", reason))
+        items[id_] = item
+    for item, names in found:
+        if listed.whole and names and item.id not in listed.splits and item.split is None:
+            items[item.id] = item._replace(read=partial(refuse, "not listed", "no list names it"))
+    strangers = [
+        Item(f"{file.name}: {name}", partial(refuse, "missing image", "listed, and not there"), partial(_none, path))
+        for file, name in listed.strangers
+    ]
+    return sorted([*items.values(), *strangers], key=lambda item: sources.natural(item.id))
+
+
+def _endings(path: Path) -> str:
+    """The endings of the files below a folder, and how many have each, the commonest first."""
+    counts = Counter("".join(file.suffixes[-2:]) or file.name for _, files in sources.tree(path) for file in files)
+    return ", ".join(f"{count:,} {ending}" for ending, count in counts.most_common(6)) or "no file"
+
+
+def lacks_mask(item: Item) -> bool:
+    """Whether the item's picture is there, and no file of its mask."""
+    missing = isinstance(item.read, partial) and item.read.args[:1] == ("missing image",)
+    return not missing and isinstance(item.mask, partial) and item.mask.func is _none
+
+
+def numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarray:
+    """The numbers that a mask's file holds: integers (height, width); of colours see `colour_tables`.
+
+    Args:
+        colours: the numbers of the colours that a table names; an indexed mask of such colours alone is a coloured one.
+
+    Raises:
+        Unreadable: no lossless picture, a broken one, one of numbers that are not whole, or too large.
+    """
+    data = input_file.read_bytes(path)
+    try:
+        image = opened(data)
+        if image.format not in LOSSLESS:
+            raise Unreadable("unsupported", f"{image.format} changes the numbers of pixels; save masks as PNG")
+        if image.width * image.height > PIXEL_LIMIT:
+            raise Unreadable("huge", f"a mask may have {PIXEL_LIMIT:,} pixels, this one has {image.size}")
+        found = np.asarray(image)
+        palette = image.convert("RGB") if image.mode == "P" and (colours or image.format == "GIF") else None
+    except Unreadable as error:
+        raise Unreadable(error.kind if error.kind == "huge" else "unreadable mask", str(error)) from None
+    except BROKEN as error:
+        said = (str(error).splitlines() or ["it is broken"])[-1]
+        raise Unreadable("unreadable mask", f"it cannot be decoded: {said}") from None
+    if palette is not None:
+        shown = _coloured(np.asarray(palette))
+        if image.format == "GIF" or set(np.unique(shown).tolist()) <= colours:  # a GIF's indices are any program's own
+            return shown
+    if found.ndim == 3:
+        return _coloured(found[..., :3]) if found.shape[-1] > 2 else found[..., 0].astype(np.int32)
+    return whole(found)
+
+
+def whole(values: np.ndarray) -> np.ndarray:
+    """Numbers as int32, those that are a thousandth or less away from whole ones rounded.
+
+    Raises:
+        Unreadable: others, or larger ones than int32 holds.
+    """
+    if values.dtype.kind == "f":
+        rounded = np.round(values)
+        if not (np.abs(values - rounded) <= WHOLE).all():  # nan is not
+            raise Unreadable("unreadable mask", "its numbers must be whole")
+        values = rounded
+    if values.size and (values.min() < -(2**31) or values.max() >= 2**31):
+        raise Unreadable("unreadable mask", "its numbers must be those of classes, got some beyond 2³¹")
+    return values.astype(np.int32)
+
+
+def mask(colours: frozenset[int], files: list[Path], path: Path, instances: Path | None, size: tuple[int, int]) -> Mask:
+    """The mask of a picture of this size, and where there is a file, its things told apart."""
+    values = numbers(path, colours)
+    check_size(values.shape, size)
+    apart = None if instances is None else numbers(instances)
+    if apart is not None:
+        check_size(apart.shape, size)
+    return Mask(values, apart)
+
+
+def _coloured(levels: np.ndarray) -> np.ndarray:
+    """The numbers of colours, uint8 (height, width, 3)."""
+    red, green, blue = (levels[..., channel].astype(np.int32) for channel in range(3))
+    grey = (red == green) & (green == blue)
+    return np.where(grey, red, color_tables.COLOURED + (red << 16) + (green << 8) + blue)
+
+
+def _pairs(path: Path, kind: Kind) -> list[Pair]:
+    """Folders of pictures, each with the first one of its masks; a folder that holds no mask is none."""
+    folders = dict(sources.tree(path))
+    siblings: dict[Path, dict[str, Path]] = {}
+    for folder in folders:
+        siblings.setdefault(folder.parent, {})[folder.name.lower()] = folder
+    found: dict[Path, Path] = {}
+    for folder in sorted(folders):
+        beside = siblings[folder.parent] if folder != path else {}
+        wanted = [beside[one] for one in _wanted(folder.name.lower()) if one in beside]
+        images = next((one for one in wanted if one != folder and next(_files(one, kind.suffixes), None)), None)
+        if images and images not in found and next(_files(folder, kind.masks), None):
+            found[images] = folder
+    taken = [*found, *found.values()]
+    for folder, files in folders.items():
+        if not any(folder.is_relative_to(one) for one in taken) and _together(files, kind):
+            found[folder] = folder
+    return [Pair(images, masks) for images, masks in found.items()]
+
+
+def _wanted(name: str) -> list[str]:
+    """What a folder of pictures may be called beside one of masks with this name, in lower case."""
+    if name in MASKS:
+        return list(IMAGES)
+    parts = AFFIXED.fullmatch(name)
+    if not parts or not (parts.group(1) or parts.group(2)):
+        return []
+    before, behind = parts.groups()
+    return [name for name in (before, behind) if name] + [
+        f"{first}{mark}{second}"
+        for one in IMAGES
+        for first, second in ([(before, one)] if before else []) + ([(one, behind)] if behind else [])
+        for mark in ("", "_", "-")
+    ]
+
+
+def _together(files: list[Path], kind: Kind) -> set[Path]:
+    """The masks of a folder that holds pictures too: files that are called like another one, with an ending."""
+    bare = {_bare(file, kind.suffixes) for file in files} - {None}
+    return {
+        file
+        for file in files
+        if (name := _bare(file, kind.masks)) and (stem := re.sub(f"(?:{ENDING})$", "", name)) != name and stem in bare
+    }
+
+
+def _bare(file: Path, suffixes: tuple[str, ...]) -> str | None:
+    """The name of a file without its suffix; None if it has none of these."""
+    suffix = next((one for one in suffixes if file.name.lower().endswith(one)), None)
+    return file.name[: -len(suffix)] if suffix else None
+
+
+def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
+    """Files, and their paths below `root` without suffix."""
+    for folder, files in sources.tree(root):
+        for file in files:
+            if (bare := _bare(file, suffixes)) is not None:
+                yield (folder.relative_to(root) / bare).as_posix(), file
+
+
+def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]]]:
+    """An item for each picture, with what lists may call it, and for each mask whose picture is missing."""
+    together = (
+        _together([file for _, file in _files(pair.images, kind.masks)], kind) if pair.images == pair.masks else None
+    )
+    masks = [(name, file) for name, file in _files(pair.masks, kind.masks) if together is None or file in together]
+    shown = [(name, file) for name, file in _files(pair.images, kind.suffixes) if file not in (together or ())]
+    numbered = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
+    forms = _forms(masks)
+    if not any(option in forms for name, file in shown for option in _options(name, file, numbered)):
+        masks, shown = _bare_names(masks), _bare_names(shown)  # masks in folders of their own, such as trimaps/
+        forms = _forms(masks)
+    things = {
+        re.sub(f"(?:{ENDING})$", "", name): file
+        for other in sorted(pair.masks.parent.iterdir())
+        if other.name.lower() in INSTANCES and other.is_dir()
+        for name, file in _files(other, kind.masks)
+    }
+    pictures: dict[str, list[Path]] = {}
+    for name, file in shown:
+        options = _options(name, file, numbered)
+        key = next((one for one in options if one in forms), options[numbered != kind.ending])
+        pictures.setdefault(key, []).append(file)
+    for key, files in pictures.items():
+        item = Item(
+            detection.below(path, files[0]),
+            partial(kind.load, files),
+            partial(_none, pair.masks),
+            _split(path, files[0]),
+        )
+        found = _chosen(forms.get(key, []))
+        if len(found) == 1:
+            apart = [file for file in forms[key] if re.search(rf"(?:{APART})\.\w+$", file.name)]
+            item = item._replace(mask=partial(kind.read, files, found[0], things.get(key, apart[0] if apart else None)))
+        elif found:
+            item = item._replace(mask=partial(_several, found))
+        stems = [f"{detection.below(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files]
+        yield item, [key, *stems, *(file.name for file in found)]
+    matched = {file for key in pictures for file in forms.get(key, [])}
+    for name, file in masks:
+        if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
+            reading = partial(refuse, "missing image", "a mask without a picture")
+            yield Item(detection.below(path, file), reading, partial(_none, pair.masks)), []
+
+
+def _forms(masks: list[tuple[str, Path]]) -> dict[str, list[Path]]:
+    """Masks by what their pictures may be called."""
+    forms: dict[str, list[Path]] = {}
+    for name, file in masks:
+        for form in dict.fromkeys((name, re.sub(f"(?:{ENDING})$", "", name), re.sub(f"(?:{APART})$", "", name))):
+            forms.setdefault(form, []).append(file)
+    return forms
+
+
+def _options(name: str, file: Path, ending: str) -> list[str]:
+    """What a picture's mask may be called."""
+    return [name, re.sub(f"(?:{ending})$", "", name), f"{name}{file.suffix}"]
+
+
+def _bare_names(files: list[tuple[str, Path]]) -> list[tuple[str, Path]]:
+    return [(name.rpartition("/")[2], file) for name, file in files]
+
+
+def _chosen(files: list[Path]) -> list[Path]:
+    """The masks among the files that go with a picture: one, unless nobody knows which."""
+    masks = [file for file in files if not re.search(rf"(?:{APART})\.\w+$", file.name)]
+    training = [file for file in masks if "_labelTrainIds" in file.name]
+    return training or masks
+
+
+def _none(masks: Path, size: tuple[int, ...]) -> NoReturn:
+    refuse("without a mask", f"none has its name in {masks.name}/")
+
+
+def _several(files: list[Path], size: tuple[int, ...]) -> NoReturn:
+    refuse("unreadable mask", f"several files are its mask: {', '.join(file.name for file in files)}")
+
+
+def _split(path: Path, file: Path) -> str | None:
+    """The split that a folder between `path` and a picture names."""
+    between = (part.lower() for part in file.relative_to(path).parts[:-1])
+    named = (SPLITS.get(part, SPLITS.get(re.sub(AROUND, "", part))) for part in between)
+    return next((split for split in named if split), None)
+
+
+def _published(pairs: list[Pair]) -> Legend:
+    """The legend of a published data set whose layout and names the masks have; else an empty one."""
+    for _, masks in pairs:
+        names = [file.name for _, file in _files(masks, PICTURES.masks)]
+        if masks.name.lower() in ("gtfine", "gtcoarse"):
+            return color_tables.cityscapes(training=any("_labelTrainIds" in name for name in names))
+        marked = [file for _, file in _files(masks, PICTURES.masks) if re.search(r"_L\.\w+$", file.name)]
+        if marked and len(marked) == len(names) and _is_coloured(marked[0]):
+            return color_tables.camvid()
+    return Legend({})
+
+
+def _is_coloured(path: Path) -> bool:
+    try:
+        return opened(input_file.read_bytes(path)).mode in ("RGB", "RGBA")
+    except (OSError, Unreadable):
+        return False
+
+
+def _only(files: list[Path]) -> bytes:
+    if len(files) > 1:
+        raise Unreadable("unsupported", f"a picture must be one file, got {', '.join(file.name for file in files)}")
+    return input_file.read_bytes(files[0])
+
+
+PICTURES = Kind(
+    tuple(sources.IMAGE_SUFFIXES),
+    (".png", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".jpg", ".jpeg", ".webp"),
+    _only,
+    partial(mask, frozenset()),
+    PICTURES_ENDING,
+)

@@ -1,0 +1,116 @@
+"""Volumes with masks: folders of NIfTI files as in `mask_folders`, masks whose voxels are numbers of classes.
+
+Also as nnU-Net wants them: `imagesTr/` beside `labelsTr/`, the channels of a volume in files of their own
+(`case_0000.nii.gz`, `case_0001.nii.gz`), the names of the classes in `dataset.json`. A mask must lie on its volume:
+where their headers disagree nobody knows which one is right, and `headers` says.
+"""
+
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from cnn_keras.data.formats import color_tables, mask_folders
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources import volumes
+from cnn_keras.data.sources.segmentation import LabelMaps, Mask, check_size
+
+APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may be from each other
+NEAR = 0.1  # how far a factor of all labels may be from 1
+
+
+def read(path: Path, headers: Literal["trust", "picture"] | None = None) -> LabelMaps:
+    """Every volume below `path` that has a folder of masks, and what files beside them say of the numbers.
+
+    Args:
+        headers: of a mask whose header places it elsewhere than its volume: "trust" turns each by its own header,
+            "picture" takes the volume's for both, voxel by voxel. None refuses the mask. One whose header does not say
+            where its axes point always lies as its volume does.
+    """
+    legend = color_tables.found(path)
+    kind = VOLUMES._replace(read=partial(_mask, headers))
+    return LabelMaps(mask_folders.paired(path, kind), legend.names, legend.ignored)
+
+
+def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
+    """A volume of one or several files, whose channels stand behind each other, and notes on it."""
+    first, *others = (volumes.opened(file) for file in files)
+    parts = [volumes.voxels(first)]
+    for file, image in zip(files[1:], others, strict=True):
+        if trouble := _elsewhere(image, first):
+            raise Unreadable("unsupported", f"its files must have one grid, {file.name}'s differs: {trouble}")
+        parts.append(volumes.voxels(image, affine=first.affine))
+    notes = sorted({note for _, found in parts for note in found})
+    return np.concatenate([values for values, _ in parts], axis=-1), [*notes, volumes.measured(first)]
+
+
+def _mask(headers: str | None, files: list[Path], path: Path, instances: Path | None, size: tuple[int, ...]) -> Mask:
+    picture = volumes.opened(files[0])
+    found, notes = [], {}
+    for file in (path, instances):
+        if file is not None:
+            values, note = _numbers(volumes.opened(file), picture, headers)
+            check_size(values.shape, size)
+            found.append(values)
+            notes |= dict(note)
+    return Mask(*found, *([None] * (2 - len(found))), tuple(notes.items()))
+
+
+def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray, list[tuple[str, str]]]:
+    """The numbers of a mask, turned as its volume is, and notes of kind and detail."""
+    affine, notes = picture.affine, []
+    if trouble := _elsewhere(image, picture):
+        turned = sorted(image.shape[:3]) == sorted(picture.shape[:3]) and volumes.has_orientation(image)
+        if headers == "picture" or not turned:
+            check_size(image.shape[:3], picture.shape[:3])
+        if not volumes.has_orientation(image):
+            notes.append(("mask without an orientation", "it lies as its volume does"))
+        elif headers is None:
+            raise Unreadable(
+                "mask on another grid",
+                f"{trouble}; data.headers: picture lays masks on their volumes voxel by voxel, trust turns each by its "
+                "own header",
+            )
+        elif headers == "trust":
+            affine = image.affine
+    values, found = volumes.voxels(image, affine=affine)
+    notes += [(f"mask {note}", "") for note in found if note != "turned upright"]
+    if values.shape[-1] != 1:
+        raise Unreadable("unreadable mask", f"it must hold one number for each voxel, got {values.shape[-1]}")
+    numbers, factor = _unscaled(values[..., 0])
+    if factor != 1:
+        notes.append(("labels scaled", f"all are whole multiples of {factor:.6g}"))
+    return mask_folders.whole(numbers), notes
+
+
+def _elsewhere(image: Any, picture: Any) -> str:
+    """How the grid of one file differs from another's: "" where their corners lie together."""
+    import nibabel
+
+    if image.shape[:3] != picture.shape[:3]:
+        return "sizes {} and {}".format(*("×".join(map(str, one.shape[:3])) for one in (image, picture)))
+    corners = np.array(np.meshgrid(*([0, side - 1] for side in picture.shape[:3]))).reshape(3, -1).T
+    here, there = (nibabel.affines.apply_affine(one.affine, corners) for one in (image, picture))
+    spacings = [nibabel.affines.voxel_sizes(one.affine) for one in (image, picture)]
+    if np.linalg.norm(here - there, axis=1).max() <= APART * min(map(min, spacings)):
+        return ""
+    codes = ["".join(nibabel.aff2axcodes(one.affine)) for one in (image, picture)]
+    if codes[0] != codes[1]:
+        return f"its axes point to {codes[0]}, the volume's to {codes[1]}"
+    if not np.allclose(*spacings, rtol=0.01):
+        return "voxels of {} and {} mm".format(*("×".join(f"{side:.3g}" for side in one) for one in spacings))
+    return f"its corners are up to {np.linalg.norm(here - there, axis=1).max():.3g} mm from the volume's"
+
+
+def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
+    """Labels that a factor near 1 has taken away from whole numbers, and that factor."""
+    found = np.unique(values)
+    least = min((float(value) for value in found if value > mask_folders.WHOLE), default=1.0)
+    whole = np.abs(found - np.round(found)).max(initial=0) <= mask_folders.WHOLE
+    if whole or abs(least - 1) > NEAR or np.abs(found / least - np.round(found / least)).max() > mask_folders.WHOLE:
+        return values, 1.0
+    return values / least, least
+
+
+VOLUMES = mask_folders.Kind(volumes.SUFFIXES, volumes.SUFFIXES, _load, partial(_mask, None), ending=r"_\d{4}")

@@ -1,0 +1,187 @@
+"""Pascal VOC's XML: one file for each picture, boxes in whole pixels that count from 1 and are both inside.
+
+Everingham et al., "The Pascal visual object classes challenge", 2010. A box from xmin 1 to xmax 10 covers ten pixels
+and is 0 to 10 here. `difficult` is kept.
+"""
+
+import re
+from collections.abc import Iterable, Sequence
+from functools import partial
+from pathlib import Path
+from xml.etree import ElementTree
+from xml.sax.saxutils import escape
+
+from cnn_keras.data.formats import split_lists
+from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.input_file import TEXT_LIMIT, is_folder, is_regular, read_bytes
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
+from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.errors import Fault
+
+PICTURES = ("JPEGImages", "images")  # folders, in any capitals
+ANNOTATIONS = "annotations"
+LISTS = ("ImageSets/Main", "ImageSets", "splits", "lists")  # folders, in any capitals
+
+
+def read(path: Path, images: Path | None = None) -> Annotated:
+    """A folder with XML files below it; pictures are beside them, in `JPEGImages/` or in `images`.
+
+    `ImageSets/Main/train.txt`, `val.txt` and `test.txt` prescribe the split, and so do folders of these names. A
+    picture beside them without an XML file is background.
+    """
+    if not is_folder(path):
+        raise Fault(f"data.path must be a folder of XML files, got {whereabouts(path)}")
+    files = detection.files_below(path, [".xml"])
+    if not files:
+        raise Fault(f"data.path must hold XML files, got {whereabouts(path)}", code=Fault.DATA)
+    places = Places([])
+
+    def one(file: Path, named: bool = True) -> Item:
+        return _one(path, file, [images] if images else _roots(places, file), places, named)
+
+    found = {file: one(file) for file in files}
+    found = dict(zip(files, detection.unshared(found, partial(one, named=False)), strict=True))
+    detection.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
+    used = {detection.plainly(item.file) for item in found.values() if item.file}
+    names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
+    items = list(found.values())
+    folders = [images] if images else sorted({item.file.parent for item in items if item.file})
+    for file in (file for place in folders for file in detection.pictures_below(place)):
+        if detection.plainly(file) not in used:
+            used.add(detection.plainly(file))
+            trouble = ("without annotation", "no XML file names it")
+            items.append(Item(_id(path, file), detection.picture(file), troubles=(trouble,), file=file))
+            names.setdefault(items[-1].id, [_bare(items[-1].id)])
+    above = [path.parent] if path.name.lower() == ANNOTATIONS else []
+    lists = [place for root in (path, *above) for name in LISTS if (place := places.within(root, name))]
+    said = split_lists.read(lists, names)
+    items = [_in_split(item, said) for item in items]
+    for file, name in said.strangers:
+        reason = f"{file.name} lists it, but no picture is called so"
+        items.append(Item(f"{file.name}: {name}", partial(refuse, "missing image", reason)))
+    roots = (path, *_roots(places, path / "any.xml"), *([images] if images else []))
+    return Annotated(items, notes=places.notes(path), roots=roots)
+
+
+def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
+    """`JPEGImages/`, `Annotations/` and, where items have a split, `ImageSets/Main/`. Crowds and masks are lost."""
+    members: dict[str, list[str]] = {}
+    for item in items:
+        name = Path(detection.inner_name(item)).as_posix()
+        size = detection.save(item, folder / "JPEGImages" / name)
+        file = (folder / "Annotations" / name).with_suffix(".xml")
+        if file.exists():
+            raise Fault(f"pictures must differ in more than their suffix, got {name}: both are {file.name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(_xml(item, name, size), encoding="utf-8")
+        if item.split:
+            members.setdefault(item.split, []).append(Path(name).with_suffix("").as_posix())
+    for split, names in members.items():
+        short = "val" if split == "validation" else split
+        listed = folder / "ImageSets" / "Main" / f"{short}.txt"
+        listed.parent.mkdir(parents=True, exist_ok=True)
+        listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+
+
+def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object], list[tuple[str, str]]]:
+    """What the `object` elements of a file say, and what they say wrongly; `first` is the number of the first pixel."""
+    found, troubles = [], []
+    for number, element in enumerate(root.iter("object"), 1):
+        name = (element.findtext("name") or "").strip()
+        corners = [element.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
+        box = detection.numbers(corners)
+        if box is None or not name:
+            troubles.append(("malformed annotation", f"object {number}: {name or 'no name'}, {corners}"))
+            continue
+        left, top, right, bottom = box
+        difficult = (element.findtext("difficult") or "0").strip() == "1"
+        found.append(Object((left - first, top - first, right, bottom), name, difficult))
+    return found, troubles
+
+
+def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: bool) -> Item:
+    """The picture of an XML file, by the name in it where that counts (`named`), or by the file's own.
+
+    A broken file is that of the picture of its name, which is not background then.
+    """
+    try:
+        root = _parsed(file)
+    except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
+        said = error.strerror if isinstance(error, OSError) else str(error)
+        image = _picture(file, "", roots, places)
+        return Item(_id(path, file), partial(refuse, "broken annotation", f"{file.name}: {said}"), file=image)
+    name = (root.findtext("filename") or "").strip() if named else ""
+    image = _picture(file, name, roots, places)
+    found, troubles = objects(root)
+    size = detection.size_of(root.findtext("size/height"), root.findtext("size/width"))
+    place = image or roots[0] / (name.replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg")
+    read = detection.picture(place)
+    return Item(_id(path, place), read, tuple(found), size=size, troubles=tuple(troubles), file=image)
+
+
+def _parsed(file: Path) -> ElementTree.Element:
+    """The root of an XML file, decoded by its byte-order mark or by what it declares."""
+    data = read_bytes(file, limit=TEXT_LIMIT)
+    try:
+        return ElementTree.fromstring(data)
+    except (ValueError, LookupError):  # an encoding of several bytes a letter, which the parser does not know
+        declared = re.match(rb"\s*<\?xml[^>]*?encoding=[\"']([\w.-]+)[\"'][^>]*\?>", data)
+        if declared is None:
+            raise
+        return ElementTree.fromstring(data[declared.end() :].decode(declared.group(1).decode()))
+
+
+def _roots(places: Places, file: Path) -> list[Path]:
+    """The folders where the picture of an XML file may be."""
+    base = next((one for one in file.parents if one.name.lower() == ANNOTATIONS), file.parent)
+    inner = file.parent.relative_to(base)
+    beside = [places.within(above, name) for above in (file.parent, file.parent.parent) for name in PICTURES]
+    below = [places.within(base.parent, f"{name}/{inner.as_posix()}") for name in PICTURES]
+    return list(dict.fromkeys([file.parent, *(place for place in (*beside, *below) if place)]))
+
+
+def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Path | None:
+    """Where the picture of an XML file is: by the name in it, or else by its own name."""
+    stated = places.file(name, roots) if name else None
+    own = (places.within(root, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES) for root in roots)
+    found = stated or next((image for image in own if image and is_regular(image)), None)
+    return detection.plainly(found) if found else None
+
+
+def _id(path: Path, file: Path) -> str:
+    first, inside, inner = detection.below(path, file).partition("/")
+    return inner if inside and first.lower() in ("jpegimages", ANNOTATIONS) else first + inside + inner
+
+
+def _bare(name: str) -> str:
+    return name.rpartition(".")[0] or name
+
+
+def _in_split(item: Item, said: split_lists.Listed) -> Item:
+    """An item in the split that lists – the one that measures, where they contradict each other – or folders give."""
+    first, inner, _ = item.id.partition("/")
+    given = said.splits.get(item.id) or ([SPLITS[first.lower()]] if inner and first.lower() in SPLITS else [])
+    split = min(given, key=("test", "validation", "train").index, default=None)
+    if len(given) > 1:
+        item = item._replace(troubles=(*item.troubles, ("in two lists", f"{' and '.join(given)}: kept for {split}")))
+    elif said.whole and not given:
+        return item._replace(read=partial(refuse, "not listed", "the lists of the splits do not name it"))
+    return item._replace(split=split)
+
+
+def _xml(item: Item, name: str, size: tuple[int, int]) -> str:
+    rows = []
+    for found in item.objects:
+        left, top, right, bottom = (f"{value:.10g}" for value in (found.box[0] + 1, found.box[1] + 1, *found.box[2:]))
+        rows.append(
+            f"  <object>\n    <name>{escape(found.name)}</name>\n    <difficult>{int(found.difficult)}</difficult>\n"
+            f"    <bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox>\n"
+            "  </object>\n"
+        )
+    height, width = size
+    return (
+        f"<annotation>\n  <filename>{escape(Path(name).name)}</filename>\n"
+        f"  <size><width>{width}</width><height>{height}</height><depth>3</depth></size>\n"
+        f"{''.join(rows)}</annotation>\n"
+    )

@@ -1,0 +1,276 @@
+"""YOLO's text files: a line `class x y width height` for each object, centre and sides as shares of the picture.
+
+`data.yaml` names the classes and the folders, lists or pictures of each split; a path in it is relative to its
+`path`, and that to the file itself. Darknet's `obj.data` does the same with fewer words. Labels lie in a folder
+`labels` beside `images`, or beside the pictures. A longer line is a polygon `class x y x y x y …`, and the box is what
+surrounds it – or, where data.yaml has a `kpt_shape`, a box and landmarks.
+"""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.input_file import is_regular, read_text
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
+from cnn_keras.data.sources.detection import Annotated, Item, Landmark, Note, Object
+from cnn_keras.errors import Fault
+
+IMAGES = ("images", "jpegimages", "imgs", "img", "image")  # folders of pictures that `labels` lies beside
+UNSPLIT = "pictures"  # the key of pictures whose split is not known
+LABEL_STUDIO = "notes.json"  # beside its exports
+NAMES = (
+    "classes.txt",
+    "obj.names",
+    "labels/classes.txt",
+    "names.txt",
+    "labels.txt",
+)  # beside pictures without a data.yaml
+
+
+class Meaning(NamedTuple):
+    """What the lines of label files mean.
+
+    names: of the classes by their numbers. landmarks: their names; empty where lines have none. seen: whether each has
+    a number for its visibility behind its place.
+    """
+
+    names: Mapping[int, str]
+    landmarks: tuple[str, ...] = ()
+    seen: bool = False
+
+
+def read(path: Path, described: Mapping, images: Path | None = None) -> Annotated:
+    """The pictures of a data.yaml, a picture without a text file as background.
+
+    Args:
+        path: the file.
+        described: what the file holds: `path`, `train`, `val`, `test`, `names` – a list, a mapping from numbers or a
+            file with a name in each line – and, for landmarks, `kpt_shape` and `kpt_names`.
+        images: the folder that paths are relative to, in place of `path`.
+    """
+    root = images or path.parent / str(described.get("path") or ".")
+    places = Places([root, path.parent])
+    meaning = _meaning(path, described, places)
+    lower = {str(key).lower(): value for key, value in described.items()}  # CVAT writes its subsets' own capitals
+    keys = ("train", "val", "valid", "validation", "test", UNSPLIT)
+    given = {key: lower[key] for key in keys if lower.get(key)}
+    if not given:
+        found = ", ".join(map(str, described))
+        raise Fault(f"{path} must name a folder of pictures as train, val or test, got {found}", code=Fault.DATA)
+    found: dict[Path, str | None] = {}
+    notes: list[Note] = []
+    twice: dict[str, list[Path]] = {}
+    for key, value in given.items():
+        for place in value if isinstance(value, list | tuple) else [value]:
+            pictures = _pictures(path, places, key, str(place))
+            if pictures is None:
+                notes.append(Note("split that is not there", path.name, f"{key}: {place}", "left out"))
+            for picture in pictures or ():
+                if found.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
+                    twice.setdefault(key, []).append(picture)
+    for key, pictures in twice.items():
+        said = f"{key}: {len(pictures):,} × such as {detection.below(root, pictures[0])}"
+        notes.append(Note("picture in two splits", path.name, said, f"kept for {found[pictures[0]]}"))
+    detection.check_pictures(found, path, str(next(iter(given.values()))))
+    items = [_item(root, picture, places, meaning)._replace(split=split) for picture, split in found.items()]
+    if all(any(kind == "without annotation" for kind, _ in item.troubles) for item in items):
+        raise Fault(
+            f"{path} must name pictures with text files, got none for any of {len(items)}, looked for as "
+            f"{_labels(next(iter(found)), places)[0]}",
+            code=Fault.DATA,
+        )
+    notes += detection.leaving(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
+    roots = (path.parent, *([images] if images else []))
+    return Annotated(items, tuple(meaning.names.values()), (*notes, *places.notes(path)), roots)
+
+
+def darknet(path: Path) -> dict[str, str]:
+    """What Darknet's `obj.data` says, in the words of a data.yaml: its lines are `key = value`."""
+    lines = [line.partition("=") for line in read_text(path).splitlines() if not line.lstrip().startswith("#")]
+    return {key.strip(): value.strip() for key, sign, value in lines if sign and value.strip()}
+
+
+def undescribed(folder: Path) -> dict[str, str] | None:
+    """What a data.yaml would say of a folder that has a file of names and none of that kind; None without one."""
+    file = next((name for name in NAMES if is_regular(folder / name)), None)
+    return {UNSPLIT: ".", "names": file} if file else None
+
+
+def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
+    """`images/SPLIT/`, `labels/SPLIT/` and `data.yaml`; items without a split go to train.
+
+    Crowds are left out; masks, landmarks and difficult are lost. Places are relative to the file, without a `path`.
+    """
+    places: dict[str, str] = {}
+    for item in items:
+        short = "val" if item.split == "validation" else item.split or "train"
+        places[short] = f"images/{short}"
+        name = detection.inner_name(item)
+        height, width = detection.save(item, folder / "images" / short / name)
+        lines = [
+            f"{list(classes).index(found.name)} " + " ".join(f"{value:.10g}" for value in _shares(found, height, width))
+            for found in item.objects
+            if not found.crowd
+        ]
+        file = (folder / "labels" / short / name).with_suffix(".txt")
+        if file.exists():
+            raise Fault(f"pictures must differ in more than their suffix, got {name}: both are {file.name}")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    rows = []
+    for key, other in (("train", "val"), ("val", "train")):
+        if key not in places:
+            rows.append(f"# No split says what is {key}; training needs the key, and gets {other} for it.")
+            places[key] = places.get(other, "images/test")
+    rows += [*(f"{key}: {value}" for key, value in sorted(places.items())), "names:"]
+    rows += [f"  {number}: {json.dumps(name, ensure_ascii=False)}" for number, name in enumerate(classes)]
+    (folder / "data.yaml").write_text("\n".join(rows) + "\n", encoding="utf-8")
+
+
+def _shares(found: Object, height: int, width: int) -> tuple[float, ...]:
+    left, top, right, bottom = found.box
+    return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
+
+
+def _meaning(path: Path, described: Mapping, places: Places) -> Meaning:
+    """What lines mean, as a data.yaml says."""
+    names = _names(path, described.get("names"), places)
+    shape = described.get("kpt_shape")
+    if shape is None:
+        return Meaning(names)
+    if not isinstance(shape, list | tuple) or len(shape) != 2 or not all(isinstance(value, int) for value in shape):
+        raise Fault(f"{path} must hold kpt_shape as [landmarks, 2 or 3], got {shape!r}", code=Fault.DATA)
+    count, fields = shape
+    if not 0 < count <= 10_000 or fields not in (2, 3):
+        raise Fault(f"{path} must hold kpt_shape as [landmarks, 2 or 3], got {shape!r}", code=Fault.DATA)
+    given = described.get("kpt_names")
+    listed = next(iter(given.values()), None) if isinstance(given, Mapping) else given
+    named = isinstance(listed, list | tuple) and len({str(name) for name in listed}) == count
+    return Meaning(names, tuple(map(str, listed if named else range(count))), fields == 3)
+
+
+def _names(path: Path, names: Any, places: Places) -> dict[int, str]:
+    if isinstance(names, Mapping) and names and all(str(number).isdecimal() for number in names):
+        return {int(number): str(name) for number, name in names.items()}
+    if isinstance(names, Sequence) and names and not isinstance(names, str):
+        return {number: str(name) for number, name in enumerate(names)}
+    if isinstance(names, str) and (file := places.file(names)):
+        lines = [line.strip() for line in read_text(file).splitlines()]
+        return {number: name for number, name in enumerate(lines) if name}
+    raise Fault(
+        f"{path} must hold names, a list, a mapping from numbers or a file of them, got {str(names)[:60]!r}",
+        code=Fault.DATA,
+    )
+
+
+def _pictures(path: Path, places: Places, key: str, place: str) -> list[Path] | None:
+    """The pictures of a folder, of a list of paths, one a line, or the one that is named.
+
+    None where the place of a test set is not there that lies, as Roboflow writes it with a test set or without, above
+    the file.
+    """
+    if (folder := places.folder(place)) and not _is_meant_as_file(place, places):
+        return detection.pictures_below(folder)
+    file = places.file(place)
+    if file is None:
+        if key == "test" and place.startswith("../"):
+            return None
+        where = whereabouts(places.roots[0] / place)
+        raise Fault(f"{path}: {key} must be there, got {place!r}, which is {where}", code=Fault.DATA)
+    if file.suffix.lower() in IMAGE_SUFFIXES:
+        return [file]
+    names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
+    listed = Places([file.parent, *places.roots])
+    found = listed.files(names)
+    places.remember(listed)
+    return [found[name] or places.roots[0] / name for name in names]
+
+
+def _is_meant_as_file(place: str, places: Places) -> bool:
+    return any(is_regular(root / place) for root in places.roots)
+
+
+def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
+    name = "/".join(part for part in detection.below(root, picture).split("/") if part.lower() not in IMAGES[:2])
+    read = detection.picture(picture)
+    looked = _labels(picture, places)
+    file = next((place for place in looked if is_regular(place)), None)
+    if file is None:
+        trouble = ("without annotation", f"{looked[0].name} is not there")
+        return Item(name, read, troubles=(trouble,), file=picture)
+    size = detection.extent(picture)
+    if size is None:
+        return Item(name, read, file=picture)
+    try:
+        lines = read_text(file).splitlines()
+    except Fault as fault:
+        return Item(name, partial(refuse, "broken annotation", str(fault)), file=picture)
+    objects, troubles = [], []
+    for number, line in enumerate(lines, 1):
+        if fields := line.split():
+            found = _object(fields, size, meaning)
+            if isinstance(found, Object):
+                objects.append(found)
+            else:
+                troubles.append((found, f"{file.name}, line {number}: {line.strip()[:60]}"))
+    return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=picture)
+
+
+def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> Object | str:
+    """What a line says, or the kind of trouble with it."""
+    values, (height, width) = detection.numbers(fields), size
+    if values is None or len(values) < 5 or values[0] != int(values[0]):
+        return "malformed annotation"
+    number, rest = int(values[0]), values[1:]
+    if number not in meaning.names:
+        return "unknown class"
+    if meaning.landmarks and len(rest) > 5:
+        found = _posed(rest, size, meaning)
+        return found._replace(name=meaning.names[number]) if isinstance(found, Object) else found
+    if len(rest) > 5:
+        if _is_pose(rest):
+            return "landmarks without kpt_shape in data.yaml"
+        if len(rest) % 2:
+            return "malformed annotation"
+        points = tuple(value * (width, height)[place % 2] for place, value in enumerate(rest))
+        return Object(detection.around(points), meaning.names[number], mask=(points,))
+    return Object(_box(rest, size), meaning.names[number])
+
+
+def _posed(rest: Sequence[float], size: tuple[int, int], meaning: Meaning) -> Object | str:
+    """A box and its landmarks, or the kind of trouble."""
+    step, (height, width) = 3 if meaning.seen else 2, size
+    if len(rest) != 4 + step * len(meaning.landmarks):
+        return "malformed annotation"
+    marks = []
+    for name, start in zip(meaning.landmarks, range(4, len(rest), step), strict=True):
+        x, y = rest[start : start + 2]
+        seen = rest[start + 2] == 2 if meaning.seen else (x, y) != (0, 0)  # 1 is known and hidden
+        marks.append(Landmark(name, x * width, y * height, seen))
+    return Object(_box(rest, size), "", landmarks=tuple(marks))
+
+
+def _box(shares: Sequence[float], size: tuple[int, int]) -> tuple[float, float, float, float]:
+    (x, y, across, down), (height, width) = shares[:4], size
+    return (x - across / 2) * width, (y - down / 2) * height, (x + across / 2) * width, (y + down / 2) * height
+
+
+def _is_pose(rest: Sequence[float]) -> bool:
+    """Whether a box and triples of x, y and a visibility of 0, 1 or 2 fit better than a polygon."""
+    seen = rest[6::3]
+    return (len(rest) - 4) % 3 == 0 and set(seen) <= {0, 1, 2} and 2 in seen
+
+
+def _labels(picture: Path, places: Places) -> list[Path]:
+    """Where the text file of a picture may be: the last folder of pictures in its path becomes `labels`; beside it."""
+    own = f"{picture.stem}.txt"
+    found = []
+    for folder in picture.parents:
+        if folder.name.lower() in IMAGES:
+            inner = (picture.parent.relative_to(folder) / own).as_posix()
+            found.append(places.within(folder.parent, f"labels/{inner}") or folder.parent / "labels" / inner)
+    return [*found[:1], places.within(picture.parent, own) or picture.with_suffix(".txt"), *found[1:]]

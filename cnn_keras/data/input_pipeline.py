@@ -1,0 +1,269 @@
+"""Batches: from a prepared split to what `fit` and `predict` eat.
+
+The order of an epoch and every augmentation are functions of (seed, epoch, index), never of state, so a training
+that is resumed at epoch k sees exactly the batches it would have seen. A split that fits into memory is decoded
+once and gathered from; a larger one is streamed from its shards through a shuffle buffer of encoded images.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data import records
+from cnn_keras.data.image_file import decode
+from cnn_keras.data.transforms.augment import Augmentation, Composed
+from cnn_keras.ops import boxes
+from cnn_keras.ops import landmarks as points
+from cnn_keras.ops.resize import frame, frame_labels
+
+BUFFER_BYTES = 2**28  # of encoded images in memory, when a split is streamed
+
+
+class Shape(NamedTuple):
+    """What every image becomes: uint8 (*size, channels), 0–255, by the `fit` of `cnn_keras.ops.resize`."""
+
+    size: tuple[int, int]  # height, width
+    channels: int  # 1 grey, 3 RGB
+    fit: str = "stretch"
+
+
+class Example(NamedTuple):
+    """What is read of each record, and what of it becomes a batch.
+
+    `features` are those of `cnn_keras.data.records`; `keys` are carried through augmentation; `pack` makes what Keras
+    is given of a dict of them.
+    """
+
+    features: Mapping[str, Any]
+    keys: tuple[str, ...]
+    pack: Callable[[dict], Any]
+
+
+LABELLED = Example(records.FEATURES, ("image", "label"), lambda batch: (batch["image"], batch["label"]))
+
+
+def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False) -> Example:
+    """Images with `most` rows of boxes: batches are dicts of image, boxes float32 (batch, M, 4) and classes (batch, M).
+
+    Boxes are left, top, right, bottom in [0, 1] of the framed image; rows without area are padding. M is `most`, or
+    four times that where a mosaic is made. Where things have `landmarks`, these are float32 (batch, M, landmarks, 3);
+    `proposals`, where there are some, are float32 (batch, proposals, 4), as boxes; `mask`, with `masks`, is a map of
+    `cnn_keras.ops.instance_masks`, uint8 (batch, height, width, 1).
+    """
+    more = (name for name, count in (("landmarks", landmarks), ("proposals", proposals), ("mask", masks)) if count)
+    keys, features = ("image", "boxes", "classes", *more), records.boxed(most, landmarks, proposals, masks)
+    return Example(features, keys, lambda batch: {key: batch[key] for key in keys})
+
+
+def masked(borders: bool = False) -> Example:
+    """Images with a class at each pixel: batches are dicts of image and mask, uint8 (batch, height, width, 1 or 2).
+
+    The mask's first channel is the number of the class + 1, 0 where nobody knows or beyond the picture; with `borders`
+    the second is the weight of the ground between things, 255 for the largest.
+    """
+    keys = ("image", "mask")
+    return Example(records.masked(borders), keys, lambda batch: {key: batch[key] for key in keys})
+
+
+class Arrays(NamedTuple):
+    """A decoded split: images uint8 (N, height, width, channels), labels int64 (N,), ids (N,) of str."""
+
+    images: np.ndarray
+    labels: np.ndarray
+    ids: np.ndarray
+
+
+def decoded(folder: Path, split: str, shape: Shape, *, example: Example = LABELLED) -> tf.data.Dataset:
+    """The split's examples in order, each image decoded and framed: uint8 (height, width, channels).
+
+    With boxes, these are of the framed image, and `extent`, int32 (2,), is the height and width of what was decoded.
+    """
+    read = records.read(folder, split, features=example.features)
+    return read.map(_decoder(shape), num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def batches(
+    folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, example: Example = LABELLED
+) -> tf.data.Dataset:
+    """The split's `count` examples in order, packed: (images uint8 (batch, …), labels int64 (batch,)) if labelled."""
+    examples = decoded(folder, split, shape, example=example).batch(batch_size)
+    known = examples.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))  # else Keras warns
+    return known.map(example.pack).prefetch(tf.data.AUTOTUNE)
+
+
+def arrays(folder: Path, split: str, shape: Shape, *, limit: int | None = None) -> Arrays:
+    """The split in memory, or its first `limit` examples."""
+    examples = decoded(folder, split, shape)
+    examples = list((examples if limit is None else examples.take(limit)).batch(1024).as_numpy_iterator())
+    images, labels, ids = (np.concatenate([batch[key] for batch in examples]) for key in ("image", "label", "id"))
+    return Arrays(images, labels, np.char.decode(ids.astype("S"), "utf-8"))
+
+
+def training(
+    folder: Path,
+    split: str,
+    shape: Shape,
+    *,
+    count: int,
+    epochs: range,
+    batch_size: int,
+    seed: int,
+    augment: Augmentation | None = None,
+    memory: int = 2**31,
+    classes: int | None = None,
+    example: Example = LABELLED,
+) -> tf.data.Dataset:
+    """Shuffled, augmented batches of `epochs`, one after the other; ceil(count / batch_size) batches each.
+
+    Args:
+        count: how many examples the split holds.
+        epochs: their numbers, for example range(3, 20) when three are already done.
+        augment: a function of (example, seed) from `cnn_keras.data.transforms.augment`.
+        memory: bytes that the decoded split may take – twice that while it is read; a larger one is streamed.
+        classes: how many there are; needed where `augment.mixes` labels.
+        example: what is read and becomes a batch; `boxed` for images with boxes.
+
+    Yields:
+        What `example.pack` makes of a batch: (images uint8 (batch, height, width, channels), labels int64 (batch,)), or
+        labels float32 (batch, classes) where examples are mixed.
+    """
+    if isinstance(augment, Composed) and augment.source:
+        shape = shape._replace(size=augment.source)  # more than the network sees, for crops to cut from
+    whole = count * math.prod((*shape.size, shape.channels)) <= memory
+    epoch = (_gathered if whole else _streamed)(
+        folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment, example=example
+    )
+    if isinstance(augment, Composed) and augment.mixes:
+        epoch = _mixing(epoch, augment, classes=classes, seed=seed)
+    stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch)
+    stream = stream.map(example.pack).prefetch(tf.data.AUTOTUNE)
+    options = tf.data.Options()
+    options.deterministic = True
+    return stream.with_options(options)
+
+
+def _gathered(
+    folder: Path,
+    split: str,
+    shape: Shape,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+    augment: Augmentation | None,
+    example: Example,
+) -> Callable:
+    """An epoch drawn from memory by a permutation of row numbers."""
+    held = decoded(folder, split, shape, example=example).map(_only(example.keys)).batch(count).get_single_element()
+
+    def one(row: tf.Tensor, drawn: tf.Tensor) -> dict:
+        return augment({key: values[row] for key, values in held.items()}, drawn)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        key = _key(seed, number)
+        rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
+        if augment is None:
+            drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+            return drawn.map(lambda rows: {key: tf.gather(values, rows) for key, values in held.items()})
+        drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
+        return drawn.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+
+    return epoch
+
+
+def _streamed(
+    folder: Path,
+    split: str,
+    shape: Shape,
+    *,
+    count: int,
+    batch_size: int,
+    seed: int,
+    augment: Augmentation | None,
+    example: Example,
+) -> Callable:
+    """An epoch read from the shards, their order drawn, and mixed window by window.
+
+    What is mixed is the encoded image, because it is small. A window is in memory three times while one is read.
+    """
+    size = sum(Path(path).stat().st_size for path in records.shards(folder, split))
+    window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
+    read, only = _decoder(shape), _only(example.keys)
+
+    def one(given: dict, drawn: tf.Tensor) -> dict:
+        found = only(read(given))
+        return found if augment is None else augment(found, drawn)
+
+    def epoch(number: tf.Tensor) -> tf.data.Dataset:
+        key = _key(seed, number)
+        seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
+        examples = tf.data.Dataset.zip(records.read(folder, split, seed=key, features=example.features), seeds)
+        shuffled = examples.batch(window).map(lambda *drawn: _mixed(drawn, key)).unbatch()
+        return shuffled.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+
+    return epoch
+
+
+def _mixing(epoch: Callable, augment: Composed, *, classes: int | None, seed: int) -> Callable:
+    """The same epoch, the examples of each batch mixed and their labels, where there are any, one-hot."""
+
+    def mixed(number: tf.Tensor) -> tf.data.Dataset:
+        key = _key(seed, number)
+
+        def mix(place: tf.Tensor, batch: dict) -> dict:
+            drawn = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
+            labels = {"label": tf.one_hot(batch["label"], classes)} if "label" in batch else {}
+            return augment.mix({**batch, **labels}, drawn)
+
+        return epoch(number).enumerate().map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+
+    return mixed
+
+
+def _only(keys: tuple[str, ...]) -> Callable[[dict], dict]:
+    return lambda example: {key: example[key] for key in keys}
+
+
+def _mixed(window: tuple, key: tf.Tensor) -> tuple:
+    """A window of examples in another order. Unlike `Dataset.shuffle`, TensorFlow's global seed has no say in it."""
+    order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(window[1])[0]), key)
+    return tf.nest.map_structure(lambda values: tf.gather(values, order), window)
+
+
+def _decoder(shape: Shape) -> Callable[[dict], dict]:
+    def read(example: dict) -> dict:
+        image = decode(example["image"], channels=shape.channels)
+        found = {**example, "image": frame(image, shape.size, fit=shape.fit)}
+        if "boxes" in example:
+            extent = tf.shape(image)[:2]
+            for key in ("boxes", "proposals") if "proposals" in example else ("boxes",):
+                moved = boxes.letterbox(example[key], extent, shape.size, fit=shape.fit)
+                found[key] = tf.ensure_shape(moved, example[key].shape)
+            found["extent"] = extent
+            if "landmarks" in example:
+                found["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
+        if "mask" in example:
+            found["mask"] = frame_labels(decode_mask(example), shape.size, fit=shape.fit)
+        return found
+
+    return read
+
+
+def decode_mask(example: dict) -> tf.Tensor:
+    """The mask of a record, uint8 (height, width, 1 or 2), as `masked` says, before any framing."""
+    layers = [tf.io.decode_png(example[key], channels=1) for key in ("mask", "borders") if key in example]
+    return tf.concat(layers, axis=-1)
+
+
+def _key(seed: int, epoch: tf.Tensor) -> tf.Tensor:
+    """A stateless seed, int32 (2,), of the run's seed and an epoch's number."""
+    return tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(epoch, tf.int32))
+
+
+def _seeds(key: tf.Tensor, count: int) -> tf.Tensor:
+    """A seed for each example of an epoch, int32 (count, 2)."""
+    return tf.random.experimental.stateless_split(key, count)

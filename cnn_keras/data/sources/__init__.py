@@ -1,0 +1,1 @@
+"""Sources of examples: what a recipe names by `data.source`."""

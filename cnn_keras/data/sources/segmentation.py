@@ -1,0 +1,165 @@
+"""Pictures and volumes with a class at each pixel or voxel, whatever file says so.
+
+A source is a function that returns items and what it knows of the numbers in their masks. `source: NAME` in a recipe is
+one of `PICTURES` or `VOLUMES`. A mask is read only when it is asked for, and what is wrong with it raises `Unreadable`
+then; classes are known by name, and numbers mean something only inside a source.
+"""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from importlib import import_module
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras.data import run_length
+from cnn_keras.data.formats import exif_orientation
+from cnn_keras.data.image_file import Picture, Unreadable
+from cnn_keras.data.sources import classification as read
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.detection import Object
+from cnn_keras.errors import Fault
+
+PICTURES = {  # a function `read` in each file; the others' objects are painted
+    "folder": "cnn_keras.data.formats.mask_folders",
+    "voc": "cnn_keras.data.formats.voc_masks",
+    "coco": "cnn_keras.data.formats.coco",
+    "labelme": "cnn_keras.data.formats.labelme",
+    "composites": "cnn_keras.data.sources.composites",
+    "nuclei": "cnn_keras.data.sources.nuclei",
+    "mni152": "cnn_keras.data.sources.mni_slices",
+}
+VOLUMES = {"folder": "cnn_keras.data.formats.mask_volumes", "mni152": "cnn_keras.data.sources.mni_slabs"}
+PAINTED = ("coco", "labelme", "composites")
+BACKGROUND = "background"
+UNKNOWN = -1  # of a pixel that nobody knows
+UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
+
+
+class Mask(NamedTuple):
+    """What is at each pixel or voxel of one picture or volume.
+
+    values: integers (*sizes), a source's number of a class, or UNKNOWN. instances: integers (*sizes), 0, or another
+    number for each thing; None where things are not told apart. notes: kind and detail of what is odd about it.
+    """
+
+    values: np.ndarray
+    instances: np.ndarray | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+
+
+class Item(NamedTuple):
+    """One picture or volume and its mask, neither of them read yet."""
+
+    id: str  # the path below the source's folder
+    read: Callable[[], Any]  # the encoded file, or a volume and notes on it; raises Unreadable for what is none
+    mask: Callable[[tuple[int, ...]], Mask]  # of the sizes that the picture has; raises Unreadable, too
+    split: str | None = None  # "train", "validation" or "test" where the source prescribes it
+    group: str | None = None  # items of one group (a patient, a scene) stay in one split
+    troubles: tuple[tuple[str, str], ...] = ()  # kind and detail of what annotations say wrongly
+    label: str = ""  # what copies of one picture should agree in
+
+
+class LabelMaps(NamedTuple):
+    """What a source holds.
+
+    names: of the classes by their numbers in the masks, in the order of the classes; empty where it does not say.
+    ignored: numbers that mean that nobody knows. assumed: whether the names are those of a published data set that the
+    masks look like: only those that are found in them are classes. notes: what is odd about the source as a whole.
+    """
+
+    items: list[Item]
+    names: dict[int, str] = {}  # noqa: RUF012  # nothing writes to it
+    ignored: tuple[int, ...] = ()
+    assumed: bool = False
+    notes: tuple[detection.Note, ...] = ()
+
+
+def labelled(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):
+    """What `source` holds: pictures (two axes) or volumes (three).
+
+    Args:
+        group: a regular expression searched in each id; its first parenthesis names the item's group.
+        classes: of objects that are painted: those to paint, in their order; none paints all there are.
+        arguments: of the source's `read`; those that are None are left out.
+
+    Raises:
+        Fault: an unknown source, an argument that it needs or does not take, or nothing that can be used.
+    """
+    known = PICTURES if axes == 2 else VOLUMES
+    if source not in known:
+        kind = "pictures" if axes == 2 else "volumes"
+        raise Fault(f"data.source must be one of {', '.join(known)} for {kind}, got {source!r}")
+    if source in PAINTED:
+        found = painted(detection.annotated(source, **arguments), classes)
+    else:
+        found = read.called(import_module(known[source]).read, source, arguments)
+    if group is not None:
+        found = found._replace(items=[one._replace(group=read.group_in(group, one.id)) for one in found.items])
+    return found
+
+
+def painted(annotated: detection.Annotated, classes: Sequence[str] = ()) -> LabelMaps:
+    """Annotated things as masks: number 0 is the background, the others are the classes from 1 on.
+
+    Large things are painted first, so that small ones on them are seen. Where a crowd is, or a thing of which only the
+    box is known, nobody knows. Objects of other classes than `classes` are background, and a trouble.
+    """
+    there = {one.name for item in annotated.items for one in item.objects}
+    order = [name for name in annotated.classes if name in there]
+    names = list(classes) or [*order, *sorted(there - set(order), key=read.natural)]
+    things = [name for name in names if name not in (BACKGROUND, *UNTOLD)]
+    numbers = {name: number for number, name in enumerate(things, start=1)}
+    meant = {**numbers, BACKGROUND: 0, **UNTOLD}
+    items = []
+    for item in annotated.items:
+        objects = [
+            one._replace(mask=None) if isinstance(one.mask, run_length.Malformed) else one for one in item.objects
+        ]
+        troubles = list(item.troubles)
+        for given, one in zip(item.objects, objects, strict=True):
+            if one.name not in meant:
+                troubles.append(("unknown class", one.name))
+            elif one.crowd:
+                troubles.append(("crowd", f"{one.name}: nobody knows what is where it is"))
+            elif one.mask is None:
+                troubles.append(("box without a mask" if given.mask is None else "malformed mask", one.name))
+        mask = partial(_painted, item, [one for one in objects if one.name in meant], meant)
+        items.append(Item(item.id, item.read, mask, item.split, item.group, tuple(troubles), item.label))
+    names = {0: BACKGROUND, **{number: name for name, number in numbers.items()}}
+    return LabelMaps(items, names, notes=annotated.notes)
+
+
+def _painted(item: detection.Item, objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
+    """The mask of a picture of a size; where the annotations are of the picture as it is stored, turned as it is."""
+    if item.size is not None and tuple(item.size) != tuple(size):
+        turn = Picture(item.read()).turn
+        if turn is None or tuple(item.size) != tuple(size)[::-1]:
+            check_size(item.size, size)
+        objects = [exif_orientation.turned(one, turn, item.size) for one in objects]
+    return _paint(objects, numbers, size)
+
+
+def _paint(objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
+    values, instances = np.zeros(size, np.int16), np.zeros(size, np.int32)
+    parts = [run_length.filled(one.mask, size) if one.mask is not None else _boxed(one.box, size) for one in objects]
+    areas = [part.sum() for part in parts]
+    for place in sorted(range(len(objects)), key=lambda place: (objects[place].mask is not None, -areas[place])):
+        one, inside = objects[place], parts[place]
+        unknown = one.crowd or one.mask is None
+        values[inside] = UNKNOWN if unknown else numbers[one.name]
+        instances[inside] = place + 1 if values[inside].max(initial=0) > 0 else 0
+    return Mask(values, instances)
+
+
+def _boxed(box: tuple[float, ...], size: tuple[int, int]) -> np.ndarray:
+    left, top, right, bottom = box
+    y, x = (np.arange(length) + 0.5 for length in size)
+    return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))[None]
+
+
+def check_size(found: tuple[int, ...], size: tuple[int, ...]) -> None:
+    """Raise `Unreadable` unless a mask has the sizes of its picture."""
+    if tuple(found) != tuple(size):
+        mask, picture = ("×".join(map(str, sizes)) for sizes in (found, size))
+        raise Unreadable("mask of another size", f"the mask is {mask}, the picture {picture} (height first)")

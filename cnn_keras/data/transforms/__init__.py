@@ -1,0 +1,1 @@
+"""Augmentations, and their compilation into one warp of the image."""

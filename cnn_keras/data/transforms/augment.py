@@ -1,0 +1,183 @@
+"""Augmentations: factories of functions of (example, seed), and what a recipe makes of them.
+
+An example is a dict with `image`, uint8 (height, width, channels), 0–255, and whatever else it carries; a seed is
+int32 (2,). The same seed gives the same picture in whatever order threads run, because nothing here keeps state. An
+augmentation moves every key it knows – `cnn_keras.data.transforms.transform` says which and how – and refuses an
+example with one that it cannot move.
+
+A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`. The factories are in
+`geometry.py`, `colour.py`, `policy.py` (RandAugment) and, for whole batches, `mixing.py`. To add one, write a
+factory there whose annotation says what it returns.
+"""
+
+import difflib
+import inspect
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data.transforms import geometric, mixing, photometric
+from cnn_keras.data.transforms import rand_augment as rand_augment_transforms
+from cnn_keras.data.transforms.geometric import (
+    affine,
+    crop,
+    elastic,
+    flip,
+    mirror,
+    resized_crop,
+    rotate,
+    scale_jitter,
+    shear,
+)  # fmt: skip
+from cnn_keras.data.transforms.mixing import Mixing, cutmix, mixup, mosaic
+from cnn_keras.data.transforms.photometric import (
+    blur,
+    brighten,
+    cutout,
+    fit_pca_colour,
+    grey,
+    noise,
+    pca_colour,
+    saturate,
+    tint,
+)  # fmt: skip
+from cnn_keras.data.transforms.rand_augment import Policy, rand_augment
+from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Step
+from cnn_keras.errors import Fault, check_arguments
+
+Augmentation = Callable[[dict, tf.Tensor], dict]
+FITTED = {"pca_colour": fit_pca_colour}  # augmentations with arguments that are fitted on the training split
+
+__all__ = [
+    "Augmentation", "Composed", "affine", "blur", "brighten", "catalogue", "compose", "crop", "cutmix", "cutout",
+    "elastic", "fit", "flip", "grey", "mirror", "mixup", "mosaic", "noise", "pca_colour", "rand_augment",
+    "resized_crop", "rotate", "saturate", "scale_jitter", "shear", "tint",
+]  # fmt: skip
+
+
+class Composed:
+    """What a recipe lists, one after the other, each with a seed of its own.
+
+    Attributes:
+        mixes: whether `mix` does anything, and labels must be one-hot.
+        source: (height, width) that pictures are to be read at; None is the size they end with.
+    """
+
+    def __init__(self, parts: Sequence[Step | Policy | Mixing], *, compiled: bool | None = None) -> None:
+        single = [(number, part) for number, part in enumerate(parts) if not isinstance(part, Mixing)]
+        flat = [
+            (number, step) for number, part in single for step in (part.steps if isinstance(part, Policy) else [part])
+        ]
+        self._numbers = [number for number, _ in flat]
+        self._chain = Chain([step for _, step in flat], compiled=compiled)
+        self.mixings = [(number, part) for number, part in enumerate(parts) if isinstance(part, Mixing)]
+        self.mixes = bool(self.mixings)
+        self.source = next((part.source for _, part in single if isinstance(part, Geometry) and part.source), None)
+
+    def __call__(self, example: dict, seed: tf.Tensor) -> dict:
+        """Augment one example."""
+        return self._chain(example, [tf.random.experimental.stateless_fold_in(seed, n) for n in self._numbers])
+
+    def mix(self, batch: dict, seed: tf.Tensor) -> dict:
+        """Mix the examples of a batch, after each was augmented: see `cnn_keras.data.transforms.mixing`."""
+        for number, step in self.mixings:
+            batch = step(batch, tf.random.experimental.stateless_fold_in(seed, number))
+        return batch
+
+
+def compose(
+    recipe: Sequence[str | dict[str, dict]],
+    *,
+    size: tuple[int, int] | None = None,
+    fitted: Mapping[str, Mapping] | None = None,
+) -> Composed | None:
+    """The augmentations that a recipe lists; None for an empty list.
+
+    Args:
+        recipe: names, or one-entry mappings of a name to arguments; those of batches last.
+        size: (height, width) that pictures must end with: what crops cut unless the recipe says otherwise. None lets
+            them keep the picture's.
+        fitted: what `fit` found on the training split.
+
+    Raises:
+        Fault: an unknown name or argument, amounts that change nothing, another size at the end, or an augmentation of
+            batches before one of examples.
+    """
+    parts = [_built(entry, size, fitted or {}) for entry in recipe]
+    kinds = [isinstance(part, Mixing) for part in parts]
+    if kinds != sorted(kinds):
+        late = parts[kinds.index(True)].name
+        raise Fault(f"augment.{late} must stand after all that are not of batches; move it to the end of the list")
+    sized = [part for part in parts if isinstance(part, Geometry) and part.size]
+    if size and sized and sized[-1].size != tuple(size):
+        raise Fault(f"augment.{sized[-1].name}.size must be data.size, {list(size)}, got {list(sized[-1].size)}")
+    return Composed(parts) if parts else None
+
+
+def fit(recipe: Sequence[str | dict[str, dict]], images: Callable[[], Iterable[np.ndarray]]) -> dict[str, dict]:
+    """What the augmentations of a recipe must know of the training split: JSON, `fitted` of `compose`.
+
+    Args:
+        images: opens a pass over the training split, in batches of uint8 (N, height, width, channels); nothing is
+            read if the recipe needs nothing.
+    """
+    needed = {_entry(entry)[0] for entry in recipe} & FITTED.keys()
+    return {name: FITTED[name](images()) for name in sorted(needed)}
+
+
+def catalogue() -> dict[str, Callable[..., Step | Policy | Mixing]]:
+    """Every augmentation that a recipe may name: the public factories of four files."""
+    return {
+        name: function
+        for module in (geometric, photometric, rand_augment_transforms, mixing)
+        for name, function in _factories(module)
+    }
+
+
+def _factories(module: ModuleType) -> list[tuple[str, Callable]]:
+    kinds = (Geometry, Colour, Policy, Mixing)
+    return [
+        (name, function)
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and function.__module__ == module.__name__
+        and inspect.signature(function).return_annotation in kinds
+        and not name.startswith("_")
+    ]
+
+
+def _entry(entry: str | dict[str, dict]) -> tuple[str, dict]:
+    if isinstance(entry, dict) and len(entry) != 1:
+        raise Fault(f"augment must list one augmentation per entry, got {', '.join(entry) or 'an empty mapping'}")
+    name, arguments = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
+    return name, arguments or {}
+
+
+def _built(
+    entry: str | dict[str, dict], size: tuple[int, int] | None, fitted: Mapping[str, Mapping]
+) -> Step | Policy | Mixing:
+    name, arguments = _entry(entry)
+    known = catalogue()
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+        meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise Fault(f"augment.{name}: unknown augmentation; {meant}")
+    given = {**fitted.get(name, {}), **arguments}
+    check_arguments(known[name], given, where=f"augment.{name}")
+    crops = size and "source" in inspect.signature(known[name]).parameters
+    made = known[name](**{"size": size, **given} if crops else given)
+    _require_amount(name, known[name], given)
+    return made
+
+
+def _require_amount(name: str, function: Callable, given: Mapping) -> None:
+    """Refuse what would change nothing: all its amounts are 0 unless the recipe says more, or cuts to a size."""
+    taken = inspect.signature(function).parameters.values()
+    amounts = {one.name: one.default for one in taken if type(one.default) in (int, float)}
+    if amounts and not any({**amounts, **given}[told] for told in [*amounts, *(given.keys() & {"size", "source"})]):
+        raise Fault(
+            f"augment.{name} must have at least one of {', '.join(amounts)} above 0, got none, which changes nothing; "
+            f"write {name}: {{{next(iter(amounts))}: 0.2}}, for example"
+        )

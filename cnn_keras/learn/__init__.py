@@ -1,0 +1,1 @@
+"""To learn from: convolution in NumPy, fixed filters, receptive fields, model profiles, visualization."""

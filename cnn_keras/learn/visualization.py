@@ -1,0 +1,593 @@
+"""What the units of a trained network have learnt to see, and what a decision was made of.
+
+Works on functional and sequential models for images, channels last, also on one that holds another – a classifier
+behind its normalisation. Images go in as the outer model takes them, uint8 0–255 from a run; layers are named inside,
+`c3`, and where two layers share a name by their path, `network/c3`. A layer that is called several times shows its
+last call.
+
+Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2013: exciting patches (their nine), the
+occlusion map. Yosinski, Clune, Nguyen, Fuchs and Lipson, "Understanding neural networks through deep visualization",
+2015: activation maximisation. Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, "Grad-CAM: visual explanations
+from deep networks via gradient-based localization", 2017; where a network ends in global average pooling and one
+dense layer it is the class activation map of Zhou, Khosla, Lapedriza, Oliva and Torralba, 2016. Bojarski et al.,
+"VisualBackProp: efficient visualization of CNNs", 2016, made for PilotNet.
+"""
+
+import difflib
+from collections import Counter
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import layers
+
+from cnn_keras import inference
+from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile
+
+RECTIFIERS = (layers.ReLU, layers.LeakyReLU, layers.PReLU, layers.ELU)
+KERNELS = ("kernel", "depthwise_kernel")
+# Activation maximisation. In the first step the pixel that moves most moves by RATE of the span, and DECAY of what
+# distinguishes the image from its start is forgotten; every BLUR_EVERY steps it is blurred. All shrink to LAST of that.
+RATE, DECAY, LAST, NOISE, BLUR_EVERY = 0.1, 0.01, 0.1, 0.05, 4
+
+
+class Patches(NamedTuple):
+    """The pieces of images that excite one unit most, the strongest first, at most one of each image.
+
+    A box is (left, top, right, bottom) in pixels of the image and, like the piece, reaches over the border where the
+    receptive field does.
+    """
+
+    unit: int
+    pieces: np.ndarray  # uint8 (count, field height, field width, channels)
+    activations: np.ndarray  # float32 (count,)
+    images: np.ndarray  # int64 (count,), the number of the image each piece is from
+    boxes: np.ndarray  # int64 (count, 4)
+
+
+class Maximised(NamedTuple):
+    """Images that were made to excite a unit each, and how much they do."""
+
+    images: np.ndarray  # float32 (units, height, width, channels), in the span of the pixels
+    activations: np.ndarray  # float32 (units,)
+    boxes: np.ndarray  # int64 (units, 4): left, top, right, bottom of the unit's field, which may cross the border
+
+
+class _Found(NamedTuple):
+    """A piece of an image: its pixels, or those of the whole image as long as it may be crowded out."""
+
+    activation: float
+    image: int
+    box: tuple[int, int, int, int]
+    pixels: np.ndarray
+    is_cut: bool = False
+
+    def cut(self, outside):
+        return self if self.is_cut else self._replace(pixels=_piece(self.pixels, self.box, outside), is_cut=True)
+
+
+def spatial_layers(model, *, input_shape=None):
+    """The layers whose units have a position in the image: their `anatomy.Row`s by name, in the graph's order.
+
+    Args:
+        input_shape: (height, width, channels), for a model that leaves some of them open.
+    """
+    return {name: row for name, row in _rows(model, input_shape).items() if row.jump and len(row.output_shape) == 3}
+
+
+def feature_layers(model, *, input_shape=None):
+    """The names of the layers worth looking into: what comes out of a non-linearity and has positions.
+
+    They are convolutions with an activation of their own and layers that are one; the convolutions, where a network
+    has neither.
+    """
+    rows = spatial_layers(model, input_shape=input_shape)
+    known = _operations(model)
+    found = {name: known[row.name] for name, row in rows.items()}
+    bent = [name for name, layer in found.items() if _is_non_linear(layer)]
+    return bent or [name for name, layer in found.items() if _kernel(layer) is not None]
+
+
+def attended_layer(model, *, input_shape=None):
+    """The name of the layer that Grad-CAM looks at: the last with several positions that is not a pooling.
+
+    Raises:
+        Fault: when no layer has several positions.
+    """
+    rows = spatial_layers(model, input_shape=input_shape)
+    several = [name for name, row in rows.items() if max(row.output_shape[:2]) > 1]
+    known = _operations(model)
+    unpooled = [name for name in several if not hasattr(known[rows[name].name], "pool_size")]
+    if not unpooled:
+        raise Fault(f"model must have a layer with several positions, got none in {model.name}")
+    return unpooled[-1]
+
+
+def answer_layer(model):
+    """The name of the layer whose units are the classes: the last or, with auxiliary heads, `logits`."""
+    names = list(_rows(model))
+    return "logits" if len(model.outputs) > 1 and "logits" in names else names[-1]
+
+
+def layer_name(model, layer):
+    """The name by which a layer goes here, of its name or its path.
+
+    Raises:
+        Fault: when there is none, with the nearest names.
+    """
+    return _name(_rows(model), layer)
+
+
+def layer_row(model, layer):
+    """The `anatomy.Row` of a layer, by its name or its path."""
+    rows = _rows(model)
+    return rows[_name(rows, layer)]
+
+
+def first_layer_filters(model):
+    """The kernels of the first convolution as pictures: uint8 (filters, height, width, 1 or 3), 0–255.
+
+    Mid-grey, 128, is a weight of zero; each filter is scaled by its own largest weight, so that black or white
+    is reached. Of 3 input channels they are RGB. Of another number the channels of a filter stand side by side, in
+    grey; those of a depthwise convolution are filters of their own.
+
+    Raises:
+        Fault: when the first convolution has not two spatial axes, or there is none.
+    """
+    known = _operations(model)
+    kernels = ((row, _kernel(known[row.name])) for row in _rows(model).values())
+    row, kernel = next(((row, kernel) for row, kernel in kernels if kernel is not None), (None, None))
+    if row is None or len(row.receptive_field) != 2:
+        raise Fault(f"model must begin with convolutions over two axes, got {row.type if row else 'none'}")
+    weights = np.moveaxis(np.asarray(keras.ops.convert_to_numpy(kernel), np.float32), -1, 0)
+    if weights.ndim == 3:  # of a table of connections: one kernel each
+        weights = weights[..., np.newaxis]
+    elif row.type == "DepthwiseConv2D" or row.type == "SeparableConv2D":
+        weights = np.moveaxis(weights, -1, 0).reshape(-1, *weights.shape[1:3], 1)
+    if weights.shape[-1] not in (1, 3):
+        filters, height, width, channels = weights.shape
+        weights = np.swapaxes(weights, 2, 3).reshape(filters, height, channels * width, 1)
+    largest = np.abs(weights).max(axis=(1, 2, 3), keepdims=True)
+    return np.round(127.5 + 127.5 * weights / np.maximum(largest, 1e-12)).astype(np.uint8)
+
+
+def feature_maps(model, images, layer):
+    """What the layer's units answer at each position: float32 (images, height, width, units).
+
+    Args:
+        images: (images, height, width, channels), as the model takes them.
+        layer: name of a layer with positions.
+    """
+    row = _spatial(model, layer, images.shape[1:])
+    tapped = _graph(_tapped(model, row.name), images.shape[1:])
+    return inference.in_batches(tapped, images, size=inference.at_once(model, input_shape=images.shape[1:]))[0]
+
+
+def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
+    """The pieces of the images that excite units most, each exactly as large as the unit's receptive field.
+
+    One pass over the images; in memory are one batch and `count` pieces for each unit.
+
+    Args:
+        layer: name of a layer with positions.
+        images: uint8 (images, height, width, channels), 0–255, or an iterable of such batches, all of one size.
+        units: numbers of the units; None takes all, which for a wide layer with large fields is much memory.
+        count: pieces for each unit; fewer where there are fewer images.
+        outside: 0–255, what a piece holds where the field lies beyond the border.
+
+    Returns:
+        A list of `Patches`, one for each unit.
+    """
+    kept, row, seen = [], None, 0
+    if isinstance(images, np.ndarray):
+        images = _batches(images, inference.at_once(model, input_shape=images.shape[1:]))
+    for batch in map(np.asarray, images):
+        if row is None:
+            row = _spatial(model, layer, batch.shape[1:])
+            units = _checked_units(units, row)
+            strongest = _graph(_strongest(_tapped(model, row.name), units), batch.shape[1:])
+            kept = [[] for _ in units]
+        for found, activations, places in zip(kept, *(array.numpy() for array in strongest(batch)), strict=True):
+            leading = np.argsort(-activations, kind="stable")[:count]
+            found += [_Found(float(activations[k]), seen + int(k), _box(row, places[k]), batch[k]) for k in leading]
+            found.sort(key=lambda one: -one.activation)  # stable: of equals, the earlier image
+            found[count:] = []
+            found[:] = [one.cut(outside) for one in found]
+        seen += len(batch)
+    return [
+        Patches(
+            unit,
+            np.stack([one.pixels for one in found]),
+            np.array([one.activation for one in found], np.float32),
+            np.array([one.image for one in found]),
+            np.array([one.box for one in found]),
+        )
+        for unit, found in zip(units, kept, strict=True)
+    ]
+
+
+def maximise_activation(model, layer, *, units, start=127.5, span=(0, 255), steps=160, seed=0):
+    """Images that excite units of a layer as much as they can be made to: gradient ascent on the pixels.
+
+    Of a layer with positions it is the unit in the middle. In each step the image, shifted a little, follows the
+    gradient, scaled so that the pixel that moves most moves by a fixed amount; then it forgets a little of what
+    distinguishes it from `start`; every few steps it is blurred. The same seed gives the same images.
+
+    The gradient is that before the unit's own non-linearity, else a ReLU that is silent at the start would stay so.
+
+    Differs from the paper: the shift (of Mordvintsev, Olah and Tyka, 2015) and steps that grow smaller instead of the
+    clipping of small norms and contributions; one set of constants instead of a search for them.
+
+    Args:
+        layer: name of any layer; of the last, the units are the classes.
+        units: numbers of the units.
+        start: what the images begin as, under some noise, and are pulled back to: a number, or one for each channel.
+        span: least and largest value of a pixel.
+    """
+    row = layer_row(model, layer)
+    units = _checked_units(units, row)
+    shape = (len(units), *model.inputs[0].shape[1:])
+    start = tf.broadcast_to(tf.constant(start, tf.float32), shape)
+    reach = float(span[1] - span[0])
+    noise = NOISE * reach * tf.random.stateless_normal(shape, (seed, 0))
+    found = []
+    for few in _batches(np.arange(len(units)), inference.at_once(model)):
+        asked, begun = [units[number] for number in few], tf.gather(start, few)
+        straight, bent = (_middle(_tapped(model, row.name, straight=own), asked) for own in (True, False))
+        images = begun + tf.gather(noise, few)
+        climb = _climb(straight, begun, span, _jitter(row, shape))
+        for step in range(steps):
+            shrunk = 1 - (1 - LAST) * step / steps
+            images = climb(images, tf.constant((seed, step + 1)), tf.constant(shrunk, tf.float32))
+            if step % BLUR_EVERY == 0:
+                images += shrunk * (_blurred(images) - images)
+        found.append((images.numpy(), _graph(bent, shape[1:])(images).numpy()))
+    images, activations = (np.concatenate(column) for column in zip(*found, strict=True))
+    place = [size // 2 for size in row.output_shape[:-1]]
+    box = _box(row, place) if row.jump else (0, 0, shape[2], shape[1])
+    return Maximised(images, activations, np.tile(np.array(box), (len(units), 1)))
+
+
+def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None, odds=False):
+    """How much the probability of a class falls when a square hides a pixel: float32 (images, height, width).
+
+    Positive where the class loses, negative where it gains, within -1 to 1; the mean over the squares that cover the
+    pixel. Differs from the paper, which draws the probability that is left at the middle of each square.
+
+    Args:
+        images: (images, height, width, channels), as the model takes them, which answers with logits.
+        classes: the class of each image, integers (images,).
+        patch: side of the square in pixels; None takes a quarter of the shorter side.
+        stride: pixels from one square to the next; None takes a quarter of `patch`.
+        fill: colour of the square, a number or one for each channel; None takes the image's mean.
+        odds: whether the natural logarithm of the odds is asked for instead of the probability, which hardly moves
+            where an answer is certain.
+    """
+    _require_logits(model)
+    logits, scale = _graph(_tapped(model), images.shape[1:]), _log_odds if odds else _probability
+    size = inference.at_once(model, input_shape=images.shape[1:])
+    height, width = images.shape[1:3]
+    patch = patch or max(1, round(min(height, width) / 4))
+    if not 1 <= patch <= min(height, width):
+        raise Fault(f"patch must be 1 to {min(height, width)} pixels, got {patch}")
+    stride = stride or max(1, patch // 4)
+    corners = [(top, left) for top in _steps(height, patch, stride) for left in _steps(width, patch, stride)]
+    falls = np.zeros(images.shape[:3], np.float32)
+    covers = np.zeros((height, width), np.float32)
+    for top, left in corners:
+        covers[top : top + patch, left : left + patch] += 1
+    for image, label, fall in zip(images, classes, falls, strict=True):
+        whole = scale(logits(image[np.newaxis]), label)[0]
+        colour = image.mean(axis=(0, 1)) if fill is None else fill
+        for chunk in _batches(np.array(corners), size):
+            hidden = np.repeat(image[np.newaxis].astype(np.float32), len(chunk), axis=0)
+            for row, (top, left) in enumerate(chunk):
+                hidden[row, top : top + patch, left : left + patch] = colour
+            for (top, left), left_over in zip(chunk, scale(logits(hidden), label), strict=True):
+                fall[top : top + patch, left : left + patch] += whole - left_over
+    return falls / covers
+
+
+def grad_cam(model, images, classes, *, layer=None):
+    """Where the evidence for a class lies: float32 (images, height, width), at least 0, in units of the logit.
+
+    The maps of a layer, each weighted by the mean of the logit's gradient over it, summed, and cut at 0 (equations 1
+    and 2 of the paper). Divided by nothing: whoever draws it scales it.
+
+    Differs from the paper, which stretches the map over the image: here each value lies at the middle of its unit's
+    receptive field, and between them it is interpolated. Networks padded alike at both ends hardly show it.
+
+    Args:
+        images: (images, height, width, channels), as the model takes them, which answers with logits.
+        classes: the class of each image, integers (images,).
+        layer: name of a layer with positions; None takes `attended_layer`.
+    """
+    shape = images.shape[1:]
+    row = _spatial(model, layer or attended_layer(model, input_shape=shape), shape)
+    _require_logits(model)
+    tapped = _tapped(model, row.name)
+
+    def summed(batch, labels):
+        with tf.GradientTape() as tape:
+            tape.watch(batch)
+            maps, logits = tapped(batch)
+            chosen = tf.gather(logits, labels, axis=1, batch_dims=1)
+        alphas = tf.reduce_mean(tape.gradient(chosen, maps), axis=(1, 2), keepdims=True)
+        return tf.nn.relu(tf.reduce_sum(alphas * maps, axis=-1))
+
+    summed = _graph(summed, shape, tf.TensorSpec((None,), tf.int64))
+    labels = np.asarray(classes, np.int64)
+    found = inference.in_batches(summed, images, labels, size=inference.at_once(model, input_shape=shape))
+    down, across = (_placement(row, axis, shape[axis]) for axis in (0, 1))
+    return np.einsum("yi,nij,xj->nyx", down, found, across).astype(np.float32)
+
+
+def visual_backprop(model, images, *, layers=None):
+    """Where a network of any answer looks: float32 (images, height, width), the largest value of each image 1.
+
+    Maps behind non-linearities, averaged over their channels, are multiplied from the deepest to the first: what is
+    bright in all of them is relevant, and as sharp as the first layer. No gradient is taken.
+
+    Differs from the paper, which brings each map to the size of the one before by a transposed convolution of ones:
+    here its values lie at the middles of their units' receptive fields and are interpolated. Beyond the outermost they
+    go on – the last of PilotNet's maps has one row –, but those of the first map end there.
+
+    Args:
+        images: (images, height, width, channels), as the model takes them.
+        layers: names of layers with positions; None takes those of `feature_layers` that have several.
+    """
+    shape = images.shape[1:]
+    rows = spatial_layers(model, input_shape=shape)
+    chosen = layers or [
+        name for name in feature_layers(model, input_shape=shape) if max(rows[name].output_shape[:2]) > 1
+    ]
+    found = np.ones(images.shape[:3], np.float64)
+    for number, name in enumerate(chosen):
+        averaged, row = feature_maps(model, images, name).mean(axis=-1), _spatial(model, name, shape)
+        down, across = (_placement(row, axis, shape[axis], ends=number == 0) for axis in (0, 1))
+        placed = np.einsum("yi,nij,xj->nyx", down, np.maximum(averaged, 0), across)
+        found *= placed / np.maximum(placed.max(axis=(1, 2), keepdims=True), 1e-12)
+    return (found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-300)).astype(np.float32)
+
+
+def _rows(model, input_shape=None):
+    """Every layer's row by the last part of its path, where that is its own, else by the path."""
+    rows = {row.name: row for row in model_profile.rows(model, input_shape=input_shape) if row.type != "InputLayer"}
+    namesakes = Counter(path.rpartition("/")[2] for path in rows)
+    return {last if namesakes[last := path.rpartition("/")[2]] == 1 else path: row for path, row in rows.items()}
+
+
+def _name(rows, layer):
+    if layer in rows:
+        return layer
+    paths = [name for name, row in rows.items() if row.name == layer]
+    if paths:
+        return paths[0]
+    near = difflib.get_close_matches(layer, list(rows), n=3, cutoff=0.4)
+    raise Fault(f"layer must be one of the model's, got {layer}; {_listed(near or list(rows))}")
+
+
+def _listed(names):
+    return f"{'did you mean' if len(names) <= 3 else 'it has'} {', '.join(names[:20])}{' …' if len(names) > 20 else ''}"
+
+
+def _spatial(model, layer, input_shape):
+    rows = _rows(model, tuple(input_shape))
+    row = rows[_name(rows, layer)]
+    if not row.jump or len(row.output_shape) != 3:
+        raise Fault(f"layer must have units with a position, got {layer} of shape {row.output_shape}; take one before")
+    return row
+
+
+def _operations(model, prefix=""):
+    """Every layer and operation of the model, and of those nested in it, by its path."""
+    found = {}
+    for operation in keras.Function(model.inputs, model.outputs).operations:
+        path = prefix + operation.name
+        found |= _operations(operation, f"{path}/") if isinstance(operation, keras.Model) else {path: operation}
+    return found
+
+
+def _is_non_linear(layer):
+    activation = getattr(layer, "activation", None)
+    return isinstance(layer, RECTIFIERS) or activation not in (None, keras.activations.linear)
+
+
+def _kernel(layer):
+    """The weights that slide over the image; of a separable convolution those of its first half."""
+    if not hasattr(layer, "kernel_size"):
+        return None
+    return next((getattr(layer, name) for name in KERNELS if hasattr(layer, name)), None)
+
+
+def _require_logits(model):
+    last = keras.Function(model.inputs, model.outputs).operations[-1]
+    if isinstance(last, layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
+        raise Fault(f"model must answer with logits, got a softmax in {last.name}; take the layer before it")
+
+
+def _checked_units(units, row):
+    width = row.output_shape[-1]
+    units = range(width) if units is None else units
+    for unit in units:
+        if not 0 <= unit < width:
+            raise Fault(f"unit must lie in 0 to {width - 1}, as {row.name} has {width} of them, got {unit}")
+    return [int(unit) for unit in units]
+
+
+def _tapped(model, path=None, *, straight=False):
+    """A function from float32 images to (the outputs of the layer at `path`, the model's), or to the model's alone.
+
+    Straight outputs are those before the layer's own non-linearity.
+    """
+
+    main = layer_row(model, answer_layer(model)).name if len(model.outputs) > 1 else None
+    twin = {path: _unbent(_operations(model)[path])} if straight else {}
+
+    def tapped(images):
+        seen = {}
+        outputs = _through(model, [images], seen, twin)
+        answer = seen[main] if main else tf.cast(keras.tree.flatten(outputs)[0], tf.float32)
+        return answer if path is None else (seen[path], answer)
+
+    return tapped
+
+
+def _graph(function, shape, *further):
+    """The function of images of this shape, and of what else it takes, as a graph that is traced once."""
+    traced = tf.function(function, autograph=False).get_concrete_function(
+        tf.TensorSpec((None, *shape), tf.float32), *further
+    )
+    return lambda images, *others: traced(tf.cast(images, tf.float32), *map(tf.constant, others))
+
+
+def _through(model, inputs, seen, twins, prefix=""):
+    """The model's outputs; those of every layer, nested ones as well, go into `seen` by their path.
+
+    What is left is in single precision, and what goes on is made of it, so that a gradient reaches it whatever the
+    layers compute in. A layer that has a twin leaves what that answers instead. The layers are called one by one, so
+    that images of floats pass where the model takes integers, and with them a gradient. `_run_through_graph` is the
+    seam that `anatomy` explains.
+    """
+
+    def visit(operation):
+        def call(*arguments, **options):
+            path = prefix + operation.name
+            if isinstance(operation, keras.Model):
+                given = [value for value in keras.tree.flatten((arguments, options)) if tf.is_tensor(value)]
+                return _through(operation, given, seen, twins, f"{path}/")
+            outputs = operation(*arguments, **options)
+            first, *others = keras.tree.flatten(outputs)
+            single = tf.cast(first, tf.float32)
+            seen[path] = tf.cast(twins[path](*arguments), tf.float32) if path in twins else single
+            return keras.tree.pack_sequence_as(outputs, [tf.cast(single, first.dtype), *others])
+
+        return call
+
+    return keras.Function(model.inputs, model.outputs)._run_through_graph(inputs, operation_fn=visit)
+
+
+def _unbent(layer):
+    """A twin of the layer that answers what it would without its non-linearity."""
+    if isinstance(layer, (*RECTIFIERS, layers.Activation)):
+        return layers.Identity()
+    if not _is_non_linear(layer):
+        return layer
+    twin = type(layer).from_config(layer.get_config() | {"activation": "linear"})
+    twin.build(layer.input.shape)
+    twin.set_weights(layer.get_weights())
+    return twin
+
+
+def _batches(rows, size):
+    return (rows[start : start + size] for start in range(0, len(rows), size))
+
+
+def _strongest(tapped, units):
+    """A function from a batch to the largest activation of each unit on each image, and where: y and x."""
+
+    def strongest(batch):
+        maps = tf.gather(tapped(batch)[0], units, axis=-1)
+        batches, height, width, count = tf.unstack(tf.shape(maps))
+        flat = tf.transpose(tf.reshape(maps, (batches, height * width, count)), (2, 0, 1))
+        place = tf.argmax(flat, axis=-1, output_type=tf.int32)
+        return tf.reduce_max(flat, axis=-1), tf.cast(tf.stack([place // width, place % width], axis=-1), tf.int64)
+
+    return strongest
+
+
+def _box(row, place):
+    """Left, top, right, bottom of the field of the unit at this (y, x), in whole pixels."""
+    top, left = (round(start + at * jump) for start, at, jump in zip(row.start, place, row.jump, strict=True))
+    height, width = (round(size) for size in row.receptive_field)
+    return left, top, left + width, top + height
+
+
+def _piece(image, box, outside):
+    """The image within the box; `outside` beyond its border."""
+    left, top, right, bottom = box
+    piece = np.full((bottom - top, right - left, image.shape[-1]), outside, np.uint8)
+    upper, lower = max(top, 0), min(bottom, image.shape[0])
+    first, last = max(left, 0), min(right, image.shape[1])
+    if upper < lower and first < last:
+        piece[upper - top : lower - top, first - left : last - left] = image[upper:lower, first:last]
+    return piece
+
+
+def _middle(tapped, units):
+    """A function from images, one for each unit, to the activation of that unit, in the middle of its map."""
+
+    def middle(images):
+        maps = tapped(images)[0]
+        for _ in maps.shape[1:-1]:
+            maps = maps[:, tf.shape(maps)[1] // 2]
+        return tf.gather(maps, tf.constant(units), axis=1, batch_dims=1)
+
+    return middle
+
+
+def _jitter(row, shape):
+    """Pixels by which an image may be shifted: few in small images and fields, which a shift would smear."""
+    return int(min(4, min(*row.receptive_field, *shape[1:3]) // 12))
+
+
+def _climb(activation, start, span, jitter):
+    """A function that makes one step of gradient ascent, `shrunk` to a share of the first."""
+    rate = RATE * (span[1] - span[0])
+
+    def climb(images, key, shrunk):
+        shift = tf.random.stateless_uniform((2,), key, -jitter, jitter + 1, tf.int32)
+        with tf.GradientTape() as tape:
+            tape.watch(images)
+            excited = activation(tf.roll(images, shift, axis=(1, 2)))
+        gradient = tape.gradient(excited, images)
+        largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
+        moved = images + shrunk * rate * gradient / tf.maximum(largest, 1e-12)
+        return tf.clip_by_value(start + (1 - shrunk * DECAY) * (moved - start), *span)
+
+    key, share = tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.float32)
+    return _graph(climb, start.shape[1:], key, share)
+
+
+def _blurred(images):
+    """Each pixel mixed with its neighbours, 1-2-1 along both axes; beyond the border the image goes on."""
+    for axis in (1, 2):
+        before, after = (tf.gather(images, [at], axis=axis) for at in (0, images.shape[axis] - 1))
+        framed = tf.concat([before, images, after], axis=axis)
+        shifted = [tf.gather(framed, tf.range(k, k + images.shape[axis]), axis=axis) for k in range(3)]
+        images = (shifted[0] + 2 * shifted[1] + shifted[2]) / 4
+    return images
+
+
+def _steps(size, patch, stride):
+    """Where squares begin along an axis: every `stride` pixels, and at the far end."""
+    return sorted({*range(0, size - patch + 1, stride), size - patch})
+
+
+def _probability(logits, label):
+    return tf.nn.softmax(logits)[:, int(label)].numpy()
+
+
+def _log_odds(logits, label):
+    others = tf.concat([logits[:, :label], logits[:, label + 1 :]], axis=1)
+    return (logits[:, label] - tf.reduce_logsumexp(others, axis=1)).numpy()
+
+
+def _placement(row, axis, size, *, ends=True):
+    """Weights (pixels, positions) that interpolate from the middles of the units' fields to the pixels of an axis.
+
+    Half a jump outside the outermost middles they begin to fall to 0, a jump further they are there; or never.
+    """
+    positions, jump = row.output_shape[axis], row.jump[axis]
+    middles = row.start[axis] + jump * np.arange(positions) + (row.receptive_field[axis] - 1) / 2
+    points = [
+        middles[0] - 1.5 * jump,
+        middles[0] - jump / 2,
+        *middles,
+        middles[-1] + jump / 2,
+        middles[-1] + 1.5 * jump,
+    ]
+    values = [[(not ends) * unit[0], unit[0], *unit, unit[-1], (not ends) * unit[-1]] for unit in np.eye(positions)]
+    return np.stack([np.interp(np.arange(size), points, value) for value in values], axis=1)

@@ -1,0 +1,1 @@
+"""Losses of embeddings, of segmentation, of mixture densities, of style."""

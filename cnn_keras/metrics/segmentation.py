@@ -1,0 +1,110 @@
+"""What a class said at each pixel or voxel is worth: accuracy, intersection over union, Dice, and the fit of borders.
+
+Long, Shelhamer and Darrell, "Fully convolutional networks for semantic segmentation", 2015, section 5 (pixel accuracy,
+mean accuracy, mean IoU, frequency weighted IoU); Dice, 1945; Csurka, Larlus and Perronnin, "What is a good evaluation
+measure for semantic segmentation?", 2013 (the F-score of borders).
+
+All figures come of counts that can be added up over pictures. Everywhere `truth` and `answer` are integer arrays of one
+shape, the number of the class at each pixel; where the truth is below 0 nobody knows, and nothing counts.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+
+
+class Figures(NamedTuple):
+    """Shares in [0, 1]; of each class float64 (classes,), NaN where it is neither true nor said anywhere."""
+
+    pixel_accuracy: float
+    mean_accuracy: float  # of the classes that are true somewhere
+    mean_iou: float  # of the classes that are true or said somewhere, as mean_dice
+    mean_dice: float
+    frequency_weighted_iou: float
+    accuracy: np.ndarray
+    precision: np.ndarray
+    iou: np.ndarray
+    dice: np.ndarray
+
+
+def confusion(truth, answer, classes):
+    """Pixels by true class (rows) and said class (columns): int64 (classes, classes).
+
+    Raises:
+        Fault: when the shapes differ.
+    """
+    truth, answer = np.asarray(truth), np.asarray(answer)
+    if truth.shape != answer.shape:
+        raise Fault(f"answer must have the shape of the truth, {list(truth.shape)}, got {list(answer.shape)}")
+    known = truth >= 0
+    pairs = truth[known].astype(np.int64) * classes + answer[known]
+    return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+
+def figures(counts):
+    """The `Figures` of a confusion matrix (classes, classes)."""
+    counts = np.asarray(counts, np.float64)
+    right, true, said = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    with np.errstate(invalid="ignore"):  # a class that is not there is 0/0, the NaN that we promise
+        iou, dice = right / (true + said - right), 2 * right / (true + said)
+        accuracy, precision = right / true, right / said
+    total = max(counts.sum(), 1)
+    return Figures(
+        float(right.sum() / total),
+        _mean(accuracy),
+        _mean(iou),
+        _mean(dice),
+        float(np.nansum(true * iou) / total),
+        accuracy,
+        precision,
+        iou,
+        dice,
+    )
+
+
+def border_counts(truth, answer, classes, *, tolerance):
+    """How well the borders of each class in one picture are met: int64 (classes, 4).
+
+    A border pixel of a class has a neighbour – above, below, left or right, in volumes also in front or behind – known
+    to be of another class. Columns: border pixels said, those of them at most `tolerance` pixels from a true
+    border of the class; true border pixels, those at most so far from one that is said. Add the counts of pictures,
+    then see `border_f`.
+    """
+    from scipy.ndimage import distance_transform_edt
+
+    truth, answer = np.asarray(truth), np.asarray(answer)
+    answer = np.where(truth < 0, -1, answer)
+    found = np.zeros((classes, 4), np.int64)
+    for number in range(classes):
+        true, said = (_border(values == number, truth >= 0) for values in (truth, answer))
+        found[number, [0, 2]] = said.sum(), true.sum()
+        if true.any() and said.any():
+            found[number, 1] = (distance_transform_edt(~true)[said] <= tolerance).sum()
+            found[number, 3] = (distance_transform_edt(~said)[true] <= tolerance).sum()
+    return found
+
+
+def border_f(counts):
+    """The F-score of each class's borders, float64 (classes,), of summed `border_counts`; NaN where there is none."""
+    said, near, true, met = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    with np.errstate(invalid="ignore"):
+        precision, recall = np.where(said > 0, near / said, 0.0), np.where(true > 0, met / true, 0.0)
+        score = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
+    return np.where(said + true > 0, score, np.nan)
+
+
+def _border(inside, known):
+    """The pixels of a region that touch another one; the edge of the picture and what is not known make no border."""
+    edge = np.zeros_like(inside)
+    for axis in range(inside.ndim):
+        for way in (slice(None, -1), slice(1, None)):
+            other = slice(1, None) if way.stop else slice(None, -1)
+            here, there = (tuple(w if a == axis else slice(None) for a in range(inside.ndim)) for w in (way, other))
+            edge[here] |= inside[here] & ~inside[there] & known[there]
+    return edge
+
+
+def _mean(values):
+    return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -1,0 +1,1 @@
+"""Operations on tensors and arrays that layers, losses and readers share: boxes, anchors, regions, resizing."""

@@ -1,0 +1,1 @@
+"""Published weights: where they are, and readers of the formats that they come in."""

@@ -1,0 +1,475 @@
+"""Darknet's files: a `.cfg` that describes a network, a `.weights` of nothing but numbers, read and written.
+
+Both ways for the networks of `cnn_keras.models.darknet` and the published ones of `cnn_keras.models.yolo`. A `.cfg` is
+compared, section by section, with what ours would write, before any number is read: what is not the same network is
+refused. Redmon, "Darknet: open source neural networks in C", 2013–2018; keys of its fork by Bochkovskiy where they say
+the same.
+"""
+
+import math
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import layers
+
+from cnn_keras import models
+from cnn_keras.data import durable, input_file
+from cnn_keras.errors import Fault
+from cnn_keras.models import yolo
+from cnn_keras.ops import yolo_head
+
+SIDE = 416  # what is written of a network whose sides are open
+VERSION = (0, 2, 0)  # major, minor, revision, of the files we write
+# What of a section shapes the network, by its kind, with Darknet's defaults; empty where there is none.
+COUNTED = {
+    "convolutional": {"filters": "1", "size": "1", "stride": "1", "batch_normalize": "0", "activation": "logistic"},
+    "maxpool": {"size": "", "stride": "1"},
+    "route": {"layers": ""},
+    "shortcut": {"from": "", "activation": "linear"},
+    "upsample": {"stride": "2"},
+    "reorg": {"stride": "1"},
+    "region": {"softmax": "0", "coords": "4"},
+    "yolo": {"scale_x_y": "1"},
+}
+# What would shape it too, with the only value of which we build it: that of a network without such things.
+PLAIN = {
+    "convolutional": {
+        **dict.fromkeys(("xnor", "binary", "bin_output", "antialiasing", "assisted_excitation", "coordconv"), "0"),
+        **dict.fromkeys(("sway", "rotate", "stretch", "stretch_sway", "flipped", "dontload", "dontloadscales"), "0"),
+        **{"groups": "1", "dilation": "1", "reverse": "0"},
+    },
+    "maxpool": {"maxpool_depth": "0", "out_channels": "1", "antialiasing": "0", "maxpool_zero_nonmax": "0"},
+    "route": {"groups": "1", "group_id": "0"},
+    "shortcut": {"weights_type": "none", "weights_normalization": "none", "alpha": "1", "beta": "0"},
+    "upsample": {"scale": "1"},
+    "reorg": {"reverse": "0", "flatten": "0", "extra": "0"},
+    "region": {"classfix": "0", "background": "0"},
+    "yolo": {"new_coords": "0"},
+    "softmax": {"groups": "1", "temperature": "1", "spatial": "0"},
+}
+# What else may stand there: it says how to train or what to leave out of the answers, and shapes nothing.
+ASIDE = {
+    "convolutional": "pad padding cbn dot angle grad_centr",
+    "maxpool": "padding",
+    "region": "anchors num classes map max log sqrt focal_loss jitter resize rescore thresh absolute random "
+    "coord_scale object_scale noobject_scale mask_scale class_scale bias_match nms_threshold",
+    "yolo": "anchors mask num classes map max show_details max_delta counters_per_class label_smooth_eps "
+    "objectness_smooth iou_normalizer obj_normalizer cls_normalizer delta_normalizer iou_loss iou_thresh_kind beta_nms "
+    "nms_kind jitter resize focal_loss ignore_thresh truth_thresh iou_thresh random thresh nms_threshold",
+    "softmax": "noloss",
+    "cost": "type scale ratio noobj thresh",
+}
+ASIDE_EVERYWHERE = (
+    "clip learning_rate stopbackward onlyforward dont_update burnin_update train_only_bn stream wait_stream"
+)
+
+
+class Section(NamedTuple):
+    """One section of a `.cfg`: its kind – net, convolutional, yolo … – and its settings as they are written."""
+
+    kind: str
+    settings: dict[str, str]
+
+
+class Described(NamedTuple):
+    """The builder that a `.cfg` is of, and its arguments."""
+
+    builder: str
+    arguments: dict
+
+
+# Reading
+
+
+def parse(text: str) -> list[Section]:
+    """The sections of a `.cfg`: lines of `[kind]` and of `key = value`; those that begin with # or ; say nothing.
+
+    Raises:
+        Fault: for any other line, naming it.
+    """
+    sections = []
+    for number, line in enumerate(text.splitlines(), start=1):
+        line = line.strip()
+        if not line or line[0] in "#;":
+            continue
+        key, equals, value = line.partition("=")
+        if line.startswith("[") and line.endswith("]"):
+            sections.append(Section(line[1:-1].strip(), {}))
+        elif equals and sections:
+            sections[-1].settings[key.strip()] = value.strip()
+        else:
+            raise Fault(
+                f"cfg must have lines of [section] and key=value, got {line!r} in line {number}", code=Fault.DATA
+            )
+    return sections
+
+
+def describe(sections: list[Section]) -> Described:
+    """Which of our builders makes the network of these sections, and of what arguments.
+
+    Raises:
+        Fault: when it is none of them.
+    """
+    try:
+        return _described(sections)
+    except (LookupError, ValueError) as error:
+        raise Fault(f"cfg must have the settings that Darknet wants, got {error!r}", code=Fault.DATA) from None
+
+
+def _described(sections: list[Section]) -> Described:
+    kinds = [section.kind for section in sections]
+    if not kinds or kinds[0] not in ("net", "network"):
+        raise Fault(f"cfg must begin with [net], got {f'[{kinds[0]}]' if kinds else 'nothing'}", code=Fault.DATA)
+    settings = sections[0].settings
+    shape = tuple(int(settings.get(key, default)) for key, default in (("height", 0), ("width", 0), ("channels", 3)))
+    heads = [section for section in sections if section.kind in ("yolo", "region")]
+    name = _name(kinds)
+    filters = [int(section.settings["filters"]) for section in sections if section.kind == "convolutional"]
+    if not heads:
+        return Described(name, {"input_shape": shape, "classes": filters[-1]})
+    arguments = {"input_shape": shape, "classes": int(heads[0].settings.get("classes", 20))}
+    arguments["anchors"] = _anchors(heads, shape)
+    arguments["objective"] = "squared" if float(heads[0].settings.get("scale_x_y", 1)) == 1 else "ciou"
+    if name == "yolo.yolov2_tiny":
+        arguments["last"] = filters[-2]
+    if name == "yolo.yolo_small":
+        arguments["filters"] = filters[0]
+    return Described(name, arguments)
+
+
+def _name(kinds: list[str]) -> str:
+    """The builder whose network could have these sections."""
+    match kinds.count("region"), kinds.count("yolo"):
+        case 1, 0:
+            return "yolo.yolov2" if "reorg" in kinds else "yolo.yolov2_tiny"
+        case 0, 3:
+            return "yolo.yolov3"
+        case 0, 2:
+            return "yolo.yolo_small" if "shortcut" in kinds else "yolo.yolov3_tiny"
+        case 0, 0:
+            return "darknet.darknet53" if "shortcut" in kinds else "darknet.darknet19"
+    raise Fault(
+        "cfg must be that of Darknet-19, Darknet-53, YOLOv2, YOLOv3 or one of their tiny forms, got "
+        f"{kinds.count('region')} sections [region] and {kinds.count('yolo')} sections [yolo]",
+        code=Fault.DATA,
+    )
+
+
+def _anchors(heads: list[Section], shape: tuple) -> list[tuple[float, float]]:
+    """Widths and heights as fractions of the picture, the finest scale first: v2 counts in cells, v3 in pixels."""
+    height, width, _ = shape
+    found = []
+    for head in reversed(heads):
+        unit = 32 if head.kind == "region" else 1
+        numbers = [float(number) for number in head.settings["anchors"].split(",")]
+        pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
+        chosen = [int(number) for number in head.settings["mask"].split(",")] if "mask" in head.settings else None
+        pairs = pairs if chosen is None else [pairs[number] for number in chosen]
+        found += [(unit * across / width, unit * down / height) for across, down in pairs]
+    return found
+
+
+def load(cfg: Path, weights: Path):
+    """The network that a `.cfg` describes, with the numbers of a `.weights`.
+
+    Returns:
+        The builder's name, its arguments, and the `keras.Model`, which takes RGB images in [0, 1] as Darknet does.
+
+    Raises:
+        Fault: files that are not there, another network than ours, or too few or too many numbers.
+    """
+    sections = parse(_bytes(cfg).decode("utf-8", "replace"))
+    name, arguments = describe(sections)
+    _check_keys(sections, cfg)
+    network = models.build(name, **arguments)
+    _compare(sections, parse(as_cfg(network)), cfg)
+    if fresh := read(network, weights):
+        raise Fault(
+            f"weights must fill the network of {cfg}, got {weights} without {', '.join(fresh)}", code=Fault.DATA
+        )
+    return name, arguments, network
+
+
+def read(network, weights: Path) -> tuple[str, ...]:
+    """Copy the numbers of a `.weights` into a network of ours.
+
+    The file may be of another number of classes, or end behind any layer, as Darknet's own files to start from do
+    (`darknet53.conv.74`): what it cannot give stays fresh.
+
+    Returns:
+        The names of the convolutions that stay fresh.
+
+    Raises:
+        Fault: no such file, or it holds too few or too many numbers for this network; nothing is copied then.
+    """
+    data = _bytes(weights)
+    start = _header(data, weights)
+    numbers = np.frombuffer(data, "<f4", (len(data) - start) // 4, start)
+    pairs = _convolutions(network)
+    lengths = _lengths(network, pairs, len(numbers))
+    if lengths is None or len(data) % 4:
+        wanted = sum(_length(*pair) for pair in pairs)
+        raise Fault(
+            f"weights must hold {wanted:,} numbers for {network.name}, or those of other classes or of its first "
+            f"layers, got {len(numbers):,} in {weights}; it is another network's, or was cut off",
+            code=Fault.DATA,
+        )
+    place, fresh = 0, []
+    for pair, length in zip(pairs, lengths, strict=True):
+        if length == _length(*pair):
+            _fill(*pair, numbers[place : place + length])
+        else:
+            fresh.append(pair[0].name)
+        place += length
+    return tuple(fresh)
+
+
+def _lengths(network, pairs: list[tuple], total: int) -> list[int] | None:
+    """How many of the file's numbers are of each convolution, if they are this network's; 0 behind its end."""
+    own = [_length(*pair) for pair in pairs]
+    outputs = keras.tree.flatten(network.output)[0].shape[-1]  # of an anchor or, in a classifier, of the picture
+    body = sum(length for length, (_, norm) in zip(own, pairs, strict=True) if norm)
+    theirs, left = divmod((total - body) * outputs, sum(own) - body)
+    if not left and theirs > 0:
+        return [length if norm else length // outputs * theirs for length, (_, norm) in zip(own, pairs, strict=True)]
+    ends = np.cumsum(own).tolist()
+    if total in ends:
+        return [length if end <= total else 0 for length, end in zip(own, ends, strict=True)]
+    return None
+
+
+def _length(convolution, norm) -> int:
+    """How many numbers a file has of a convolution and its normalisation."""
+    return sum(math.prod(weight.shape) for layer in (convolution, norm) if layer for weight in layer.weights)
+
+
+def _fill(convolution, norm, numbers: np.ndarray) -> None:
+    """Set the weights: bias or β, γ, mean, variance, and the kernel as (filters, channels, height, width)."""
+    height, width, channels, filters = _kernel_shape(convolution)
+    vectors, kernel = np.split(numbers, [4 * filters if norm else filters])
+    bias, *statistics = vectors.reshape(-1, filters)
+    if norm:
+        gamma, mean, variance = statistics
+        norm.set_weights([gamma, bias, mean, variance])
+    kernel = kernel.reshape(filters, channels, height, width).transpose(2, 3, 1, 0).reshape(convolution.kernel.shape)
+    convolution.set_weights([kernel] if norm else [kernel, bias])
+
+
+def _bytes(path: Path) -> bytes:
+    try:
+        return input_file.read_bytes(Path(path))
+    except OSError as error:
+        raise Fault(f"{path} must be a file of Darknet's, got {error.strerror}", code=Fault.DATA) from None
+
+
+def _header(data: bytes, path: Path) -> int:
+    """How many bytes stand before the numbers: three of version, and the images seen, which grew to 64 bits in 0.2."""
+    if len(data) < 16:
+        raise Fault(f"weights must be a Darknet file, got {len(data)} bytes in {path}", code=Fault.DATA)
+    major, minor, _ = np.frombuffer(data, "<i4", 3)
+    return 20 if 10 * major + minor >= 2 and major < 1000 and minor < 1000 else 16
+
+
+def _check_keys(sections: list[Section], cfg: Path) -> None:
+    """Refuse a key that makes another network than any of ours, or that we do not know to make none."""
+    for place, section in enumerate(sections[1:]):
+        plain = PLAIN.get(section.kind, {})
+        known = {*COUNTED.get(section.kind, ()), *ASIDE.get(section.kind, "").split(), *ASIDE_EVERYWHERE.split()}
+        for key, value in section.settings.items():
+            if key in plain and _number(value) != plain[key]:
+                wanted = f"have {key}={plain[key]}"
+            elif key not in plain and key not in known and section.kind in COUNTED:
+                wanted = "have no unknown key"
+            else:
+                continue
+            raise Fault(
+                f"cfg must {wanted} in layer {place} [{section.kind}], got {key}={value} in {cfg}: its network may "
+                "not be the one that would be built",
+                code=Fault.DATA,
+            )
+
+
+def _compare(given: list[Section], ours: list[Section], cfg: Path) -> None:
+    """Refuse a description that is not ours: at the first section that differs."""
+    given, ours = (
+        [section for section in part[1:] if section.kind not in ("softmax", "cost")] for part in (given, ours)
+    )
+    for place, (theirs, own) in enumerate(zip(given, ours, strict=False)):
+        if (got := _essence(theirs, place)) != (wanted := _essence(own, place)):
+            raise Fault(f"cfg must describe {wanted} as layer {place}, got {got} in {cfg}", code=Fault.DATA)
+    if len(given) != len(ours):
+        raise Fault(f"cfg must have {len(ours)} layers, got {len(given)} in {cfg}", code=Fault.DATA)
+
+
+def _essence(section: Section, place: int) -> str:
+    """What of a section shapes the network, in words; references to other layers counted from the first."""
+    counted = COUNTED.get(section.kind, {})
+    found = {key: _number(section.settings.get(key, default)) for key, default in counted.items()}
+    for key in ("layers", "from"):
+        if key in found:
+            numbers = [int(number) for number in found[key].split(",")]
+            found[key] = ",".join(str(number + place if number < 0 else number) for number in numbers)
+    if section.kind == "maxpool":
+        found["size"] = found["size"] or found["stride"]
+        found["padding"] = section.settings.get("padding", str(int(found["size"]) - 1))
+    if section.kind == "convolutional":
+        padded = _number(section.settings.get("pad", "0")) != "0"
+        found["padding"] = str(int(found["size"]) // 2) if padded else section.settings.get("padding", "0")
+    return " ".join([f"[{section.kind}]", *(f"{key}={value}" for key, value in found.items())])
+
+
+def _number(value: str) -> str:
+    """A setting in one spelling: "1.0" and "1" are the same."""
+    try:
+        return f"{float(value):g}"
+    except ValueError:
+        return value.replace(" ", "")
+
+
+# Writing
+
+
+def save(network, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
+    """Write both files of a network of ours, which Darknet and OpenCV can read; `threshold` as of `as_cfg`.
+
+    Raises:
+        Fault: when Darknet has no word for a layer of it.
+    """
+    text = as_cfg(network, threshold=threshold)
+    for path, data in ((Path(weights), as_weights(network)), (Path(cfg), text.encode())):
+        with durable.written(path) as temporary:
+            temporary.write_bytes(data)
+
+
+def as_weights(network) -> bytes:
+    """The `.weights` of a network: header, then for each convolution bias, γ, mean, variance and the kernel."""
+    parts = [np.array(VERSION, "<i4").tobytes(), np.array([0], "<i8").tobytes()]
+    for convolution, norm in _convolutions(network):
+        kernel, *bias = (np.asarray(weight) for weight in convolution.weights)
+        if norm:
+            gamma, beta, mean, variance = (np.asarray(weight) for weight in norm.weights)
+            bias = [beta, gamma, mean, variance]
+        kernel = kernel.reshape(_kernel_shape(convolution)).transpose(3, 2, 0, 1)
+        parts += [np.ascontiguousarray(part, "<f4").tobytes() for part in (*bias, kernel)]
+    return b"".join(parts)
+
+
+def _kernel_shape(layer) -> tuple[int, ...]:
+    """Of a convolution, or of a dense layer as a 1×1 one."""
+    shape = tuple(layer.kernel.shape)
+    return shape if len(shape) == 4 else (1, 1, *shape)
+
+
+def _convolutions(network) -> list[tuple]:
+    """Convolutions in Darknet's order, each with its normalisation or None; a dense layer for `logits` is the last."""
+    known = {layer.name: layer for layer in network.layers}
+    found, number = [], 1
+    while f"conv{number}" in known:
+        found.append((known[f"conv{number}"], known.get(f"conv{number}_norm")))
+        number += 1
+    if hasattr(known.get("logits"), "kernel"):
+        found.append((known["logits"], None))
+    return found
+
+
+def as_cfg(network, *, threshold: float = 0.0) -> str:
+    """The `.cfg` of a network: its layers in the order of its convolutions, anchors in pixels or, of v2, in cells.
+
+    Args:
+        network: one of the builders of `cnn_keras.models.darknet` or `cnn_keras.models.yolo`.
+        threshold: OpenCV sets scores of at most this to 0. Darknet's own detector is told its threshold when it is
+            called; it trains v2 with this one, for which its authors have 0.6: write that before you train there.
+
+    Raises:
+        Fault: when Darknet has no word for a layer of it.
+    """
+    height, width, channels = (size or SIDE for size in network.inputs[0].shape[1:])
+    net = {"batch": 1, "subdivisions": 1, "width": width, "height": height, "channels": channels}
+    sections, numbers = [Section("net", net)], {}  # of the section that makes a layer's output, by the layer's name
+    for layer, inputs in _ordered(network):
+        from_ = [numbers[name] for name in inputs]
+        last = len(sections) - 2
+        kind, settings = _words(layer, [number - last - 1 for number in from_], network)
+        if kind in ("region", "yolo"):
+            settings["thresh"] = f"{threshold:g}"
+        if kind in ("alias", "setting"):
+            if kind == "setting":
+                sections[from_[0] + 1].settings.update(settings)
+            numbers[layer.name] = from_[0] if from_ else -1
+            continue
+        if kind not in ("route", "shortcut") and from_[0] != last:
+            sections.append(Section("route", {"layers": from_[0] - last - 1}))
+        sections.append(Section(kind, settings))
+        numbers[layer.name] = len(sections) - 2
+    if "logits" in numbers:
+        sections.append(Section("softmax", {"groups": 1}))
+    lines = ("".join(f"{key}={value}\n" for key, value in section.settings.items()) for section in sections)
+    return "\n".join(f"[{section.kind}]\n{written}" for section, written in zip(sections, lines, strict=True))
+
+
+def _ordered(network) -> list[tuple]:
+    """Layers with the names of those they stand on, as Darknet counts: behind the last convolution they are made of."""
+    maker = {id(tensor): layer for layer in network.layers for tensor in keras.tree.flatten(layer.output)}
+    found, latest = [], {}
+    for place, layer in enumerate(network.layers):  # in an order that the graph allows
+        inputs = [] if isinstance(layer, layers.InputLayer) else keras.tree.flatten(layer.input)
+        names = [maker[id(tensor)].name for tensor in inputs]
+        own = int(layer.name[4:]) if re.fullmatch(r"conv\d+", layer.name) else 0
+        latest[layer.name] = max([own, *(latest[name] for name in names)])
+        found.append((latest[layer.name], place, layer, names))
+    return [(layer, names) for _, _, layer, names in sorted(found, key=lambda entry: entry[:2])]
+
+
+def _words(layer, back: list[int], network) -> tuple[str, dict]:
+    """What Darknet calls a layer, and its settings; `back` are the layers it stands on, as −1 for the one before."""
+    match layer:
+        case layers.InputLayer() | layers.ZeroPadding2D() | layers.Identity():
+            return "alias", {}
+        case layers.BatchNormalization():
+            return "setting", {"batch_normalize": 1}
+        case layers.LeakyReLU():
+            return "setting", {"activation": "leaky"}
+        case layers.Conv2D() | layers.Dense():
+            size, _, _, filters = _kernel_shape(layer)
+            stride = getattr(layer, "strides", (1,))[0]
+            return "convolutional", {
+                "filters": filters, "size": size, "stride": stride, "pad": 1, "activation": "linear"
+            }  # fmt: skip
+        case layers.MaxPooling2D():
+            return "maxpool", {"size": layer.pool_size[0], "stride": layer.strides[0]}
+        case layers.GlobalAveragePooling2D():
+            return "avgpool", {}
+        case layers.UpSampling2D():
+            return "upsample", {"stride": layer.size[0]}
+        case layers.Add() if -1 in back:
+            return "shortcut", {"from": min(back), "activation": "linear"}
+        case layers.Concatenate():
+            return "route", {"layers": ",".join(map(str, back))}
+        case yolo.Reorg():
+            return "reorg", {"stride": 2}
+        case yolo_head.Grid():
+            return _end(layer, network)
+    raise Fault(f"network must be one of Darknet's, got {network.name} with a {type(layer).__name__}")
+
+
+def _end(grid, network) -> tuple[str, dict]:
+    """The section of a scale."""
+    grids = sorted(
+        (layer for layer in network.layers if isinstance(layer, yolo_head.Grid)), key=lambda each: each.stride
+    )
+    pairs = np.concatenate([each.sides * (1 if grid.softmax else each.stride) for each in grids])
+    settings = {
+        "anchors": ", ".join(f"{number:.7g}" for number in pairs.ravel()),
+        "classes": network.output[grid.name].shape[-1] - 5,
+        "num": len(pairs),
+    }
+    if grid.softmax:
+        if grid.reach != 1:
+            raise Fault("objective must be squared in Darknet's files of v2, got one whose centres leave their cells")
+        return "region", {**settings, "coords": 4, "softmax": 1, "absolute": 1, "bias_match": 1}
+    start = sum(len(each.anchors) for each in grids if each.stride < grid.stride)
+    mask = ",".join(str(start + number) for number in range(len(grid.anchors)))
+    return "yolo", {"mask": mask, **settings, "ignore_thresh": yolo_head.IGNORED, "scale_x_y": grid.reach}

@@ -1,0 +1,148 @@
+"""The weights of face-api.js, as the npm package `@vladmandic/face-api` has them, read without TensorFlow.js.
+
+A manifest, JSON, lists tensors by name, shape and type in the order in which they stand in a file of bytes. Quantised
+ones are whole numbers of one or two bytes: value = number · scale + min. The networks that they belong to are those of
+`cnn_keras.models.faceapi`.
+"""
+
+import json
+import math
+import re
+import tarfile
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+
+DESCRIPTOR, LANDMARKS = "face_recognition_model", "face_landmark_68_model"
+STORED = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "uint16": "<u2"}
+BROKEN = (ValueError, KeyError, TypeError, IndexError)  # of a manifest or bytes that are something else
+
+
+def load(path: Path):
+    """The two networks with the weights of the package at `path`, and its licence's text.
+
+    Args:
+        path: the package as `npm pack` fetches it (.tgz), or the folder that it unpacks to, or that of its models.
+
+    Returns:
+        (descriptor, landmarks, licence): `keras.Model`s from images of 0 to 255 less MEAN, over 255, see
+        `cnn_keras.models.faceapi`, and a string, empty where there is no licence.
+
+    Raises:
+        Fault: nothing is there, or it is not the package, or damaged (code DATA).
+    """
+    from cnn_keras.models import faceapi
+
+    read = _opened(path)
+    networks = faceapi.descriptor(), faceapi.landmarks()
+    for network, name, weights in zip(networks, (DESCRIPTOR, LANDMARKS), (_residual, _separable), strict=True):
+        found = tensors(read, name)
+        for layer in network.layers:
+            if layer.weights:
+                try:
+                    layer.set_weights(weights(layer.name, found))
+                except BROKEN as error:
+                    raise Fault(f"{name} in {path} must fit {network.name}, not {layer.name}: {error}") from None
+    try:
+        licence = read("LICENSE").decode("utf-8", "replace")
+    except FileNotFoundError:
+        licence = ""
+    return *networks, licence
+
+
+def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
+    """The tensors of a model, float32, by their names.
+
+    Args:
+        read: gives the bytes of a file by its name, or raises FileNotFoundError.
+        name: of the model, such as "face_recognition_model".
+
+    Raises:
+        Fault: a file is missing, or not what the manifest says (code DATA).
+    """
+    manifest = f"{name}-weights_manifest.json"
+    try:
+        found = {}
+        for group in json.loads(read(manifest)):
+            data, start = b"".join(read(part) for part in group["paths"]), 0
+            for entry in group["weights"]:
+                found[entry["name"]], start = _tensor(entry, data, start)
+            if start != len(data):
+                raise ValueError(f"{len(data):,} bytes, of which the manifest knows {start:,}")
+    except FileNotFoundError as error:
+        raise Fault(
+            f"PATH must be the npm package @vladmandic/face-api, as `npm pack @vladmandic/face-api` fetches it, or its "
+            f"folder; it lacks {error}"
+        ) from None
+    except (*BROKEN, AttributeError) as error:
+        raise Fault(f"{manifest} and its weights must be whole: {error}", code=Fault.DATA) from None
+    return found
+
+
+def _tensor(entry: Mapping, data: bytes, start: int) -> tuple[np.ndarray, int]:
+    """One tensor of the bytes from `start`, and where the next one begins."""
+    quantised = entry.get("quantization", {})
+    kind = np.dtype(STORED[quantised.get("dtype", entry["dtype"])])
+    count = math.prod(entry["shape"])
+    values = np.frombuffer(data, kind, count, start).astype(np.float32).reshape(entry["shape"])
+    if "scale" in quantised:
+        values = values * np.float32(quantised["scale"]) + np.float32(quantised["min"])
+    return values, start + count * kind.itemsize
+
+
+def _residual(layer: str, found: Mapping) -> list[np.ndarray]:
+    """Weights of a layer of `descriptor`. Behind a convolution with bias b, γ · (x + b) + β is γ · (x - (-b)) + β."""
+    if layer == "logits":
+        return [found["fc"]]
+    name = re.sub(r"_(conv\d)", r"/\1", layer)
+    if not name.endswith("_norm"):
+        return [found[f"{name}/conv/filters"]]
+    name = name.removesuffix("_norm")
+    bias, scale, shift = (found[f"{name}/{part}"] for part in ("conv/bias", "scale/weights", "scale/biases"))
+    return [scale, shift, -bias, np.full_like(bias, 1 - 1e-5)]  # to which the layer adds its epsilon
+
+
+def _separable(layer: str, found: Mapping) -> list[np.ndarray]:
+    """Weights of a layer of `landmarks`."""
+    if layer == "logits":
+        return [found["fc/weights"], found["fc/bias"]]
+    name = layer.replace("_", "/")
+    plain = ("filters", "bias")
+    parts = plain if f"{name}/filters" in found else ("depthwise_filter", "pointwise_filter", "bias")
+    return [found[f"{name}/{part}"] for part in parts]
+
+
+def _opened(path: Path) -> Callable[[str], bytes]:
+    """What reads the files of the package by their names, whatever folder they stand in."""
+    if path.is_dir():
+        folders = [path, path / "model", path / "package", path / "package" / "model", path.parent]
+
+        def read(name: str) -> bytes:
+            file = next((folder / name for folder in folders if (folder / name).is_file()), None)
+            if file is None:
+                raise FileNotFoundError(name)
+            return file.read_bytes()
+
+        return read
+    if not path.is_file():
+        raise Fault(f"PATH must be the npm package @vladmandic/face-api, a .tgz or a folder, got {path}, which is none")
+    try:
+        with tarfile.open(path) as archive:
+            held = {
+                Path(member.name).name: archive.extractfile(member).read()
+                for member in archive
+                if member.isfile() and member.name.count("/") <= 2 and member.size < 2**25
+            }
+    except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
+        raise Fault(f"PATH must be a whole .tgz, got {path}: {error}", code=Fault.DATA) from None
+
+    def member(name: str) -> bytes:
+        if name not in held:
+            raise FileNotFoundError(name)
+        return held[name]
+
+    return member

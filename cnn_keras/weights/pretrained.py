@@ -1,0 +1,225 @@
+"""Published weights, and any file of weights, for the networks of `cnn_keras.models`.
+
+`weights="imagenet"` and `"edges"` are files of `cnn_keras.weights.catalog`, and anything else the path of a file that
+`checkpoints` can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for `cnn_keras.weights.darknet`.
+Images go in as RGB, whatever a file was trained on: where that was BGR, the channels of the first convolution are
+turned round. What they must be normalised by goes with the weights and is `normalization`.
+"""
+
+import logging
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.weights import catalog, checkpoints
+from cnn_keras.weights.checkpoints import Checkpoint, Layer
+
+log = logging.getLogger(__name__)
+
+DARKNET = re.compile(r"\.(weights|conv\.\d+)$")  # nothing but numbers is in such files, so that their names must tell
+FIRST = {"conv1_1", "stem"}  # the first convolutions of our networks, and of no published file
+SIDE = 128  # pixels of the pictures of a network whose last layers are not wanted: as few as any can do with
+
+
+def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
+    """What images must be normalised by before a network with these weights.
+
+    Args:
+        name: of the builder.
+        weights: "imagenet", "edges" or the path of a file.
+
+    Returns:
+        Arguments of keras.layers.Normalization – axis, mean, variance – for RGB images from 0 to 255; None for a file
+        that does not say: our own `.weights.h5`, behind whatever it was trained.
+
+    Raises:
+        Fault: see `load`.
+    """
+    check(name, weights)
+    if (path := _file(weights)) is None:
+        return dict(catalog.published(name, str(weights)).normalization)
+    if DARKNET.search(path.name):
+        return {"axis": None, "mean": 0.0, "variance": 255.0**2}
+    with checkpoints.opened(path) as found:
+        if found.normalization is not None or _is_ours(name, found):
+            return found.normalization
+    return dict(catalog.published(name).normalization)
+
+
+def check(name: str, weights: str | Path) -> None:
+    """Refuse weights that cannot be meant, without reading or downloading any.
+
+    Raises:
+        Fault: when none are published for this builder, or there is no such file.
+    """
+    if not isinstance(weights, str | os.PathLike):
+        raise Fault(f"weights must be imagenet, edges or the path of a file, got {weights!r}")
+    if (path := _file(weights)) is None:
+        catalog.published(name, str(weights))
+    elif not path.is_file():
+        raise Fault(f"weights must be imagenet or a file, got {weights}, which is none")
+
+
+def load(network, name: str, weights: str | Path = "imagenet", *, say: bool = True) -> tuple[str, ...]:
+    """Copy weights into a network, layer by layer; what its own dense layers at the end cannot take stays fresh.
+
+    Nothing is copied before every layer's shape has been compared. With another number of classes than the file's,
+    `logits` stays as it is; where VGG's images have another size, so do all its dense layers. A file of ours is
+    matched by the names of the layers, any other by their order.
+
+    Args:
+        network: what the builder made.
+        name: of the builder.
+        weights: "imagenet" or "edges", see `cnn_keras.weights.catalog`, or the path of a file, see
+        `cnn_keras.weights.checkpoints`.
+
+        say: whether layers that stay fresh are logged; not where they are cut off anyway.
+
+    Returns:
+        The names of the layers that stay fresh.
+
+    Raises:
+        Fault: nothing is published for this network, the file is damaged, missing or cannot be downloaded, or a layer
+            of it does not fit.
+    """
+    check(name, weights)
+    path = _file(weights) or catalog.locate(name, kind=str(weights), head=_head_fits(network))
+    if DARKNET.search(path.name):
+        from cnn_keras.weights import darknet
+
+        fresh = darknet.read(network, path)
+    else:
+        with checkpoints.opened(path) as found:
+            if _file(weights) is None and (only := catalog.published(name, str(weights)).only):
+                found = found._replace(layers=[layer for layer in found.layers if layer.kind == only])
+            matched, fresh = _matched(network, name, found, path)
+            _copy(matched, bgr=not _is_ours(name, found) and catalog.published(name).bgr)
+    if fresh and say:
+        log.info("%s: weights of %s, but %s stay as initialised", name, path.name, ", ".join(fresh))
+    return fresh
+
+
+def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...]:
+    """Copy weights into the layers that a network has of another, its backbone's.
+
+    Args:
+        network: has layers of the backbone under their own names, in a model inside or else among its own layers.
+        name: of the backbone's builder.
+        weights: see `load`.
+
+    Returns:
+        The names of the network's other layers with weights, which stay fresh.
+
+    Raises:
+        Fault: see `load`.
+    """
+    backbone = models.build(name, input_shape=(SIDE, SIDE, 3), classes=1)
+    load(backbone, name, weights)
+    shared, others = _shared(network, backbone)
+    for layer in shared:
+        layer.set_weights(backbone.get_layer(layer.name).get_weights())
+    return others
+
+
+def besides_backbone(network, name: str) -> tuple[str, ...]:
+    """The names of a network's layers with weights that are not those of its backbone, made by this builder."""
+    return _shared(network, models.build(name, input_shape=(SIDE, SIDE, 3), classes=1))[1]
+
+
+def _shared(network, backbone) -> tuple[list, tuple[str, ...]]:
+    """The layers with weights that a network has of its backbone, and the names of its others."""
+    names = {layer.name for layer in backbone.layers}
+    inside = [layer for layer in network.layers if hasattr(layer, "layers")]
+    shared = [layer for part in inside or [network] for layer in _weighted(part) if layer.name in names]
+    return shared, tuple(layer.name for layer in _weighted(network) if layer not in [*inside, *shared])
+
+
+def _file(weights: str | Path) -> Path | None:
+    return None if str(weights) in catalog.KINDS else Path(weights).expanduser()
+
+
+def _is_ours(name: str, found: Checkpoint) -> bool:
+    return name not in catalog.PUBLISHED or not FIRST.isdisjoint(layer.name for layer in found.layers)
+
+
+def _weighted(network) -> list:
+    return [layer for layer in network.layers if layer.weights]
+
+
+def _dense(targets: list) -> int:
+    """Where the dense layers begin that the network ends with."""
+    import keras
+
+    start = len(targets)
+    while start and isinstance(targets[start - 1], keras.layers.Dense):
+        start -= 1
+    return start
+
+
+def _head_fits(network) -> bool:
+    """Whether the first dense layer at the end is one of a thousand classes, or VGG's for images of 224×224."""
+    targets = _weighted(network)
+    shapes = [tuple(layer.kernel.shape) for layer in targets[_dense(targets) :]]
+    return bool(shapes) and (shapes[0][1] == 1000 if len(shapes) == 1 else shapes[0] == (25088, 4096))
+
+
+def _matched(network, name: str, found: Checkpoint, path: Path) -> tuple[list[tuple], tuple[str, ...]]:
+    """Pairs of a layer and its weights in the file, and the names of the layers that stay fresh."""
+    targets = _weighted(network)
+    ours = _is_ours(name, found)
+    sources, surplus = (_by_name if ours else _by_order)(found.layers, targets)
+    norms = {layer.name for layer in targets}
+    for place, (source, target) in enumerate(zip(sources, targets, strict=True)):
+        wanted = [tuple(weight.shape) for weight in target.weights]
+        got = [tuple(weight.shape) for weight in source.weights] if source else []
+        if got == wanted or (got[:-1] == wanted and not ours and f"{target.name}_norm" in norms):
+            continue
+        if place >= _dense(targets) and not surplus:
+            kept = targets[place:]
+            return list(zip(targets[:place], sources[:place], strict=True)), tuple(layer.name for layer in kept)
+        raise Fault(
+            f"weights must hold {wanted} for layer {target.name} of {name}, got "
+            f"{f'{got} of {source.name}' if source else 'nothing'} in {path}; give the builder the arguments that "
+            f"the weights were trained with, or name the weights of this network"
+        )
+    if surplus:
+        raise Fault(f"weights must be those of {name}, got {path} with a layer {surplus[0]} that it lacks")
+    return list(zip(targets, sources, strict=True)), ()
+
+
+def _by_name(layers: list[Layer], targets: list) -> tuple[list[Layer | None], list[str]]:
+    known = {layer.name: layer for layer in layers}
+    names = [target.name for target in targets]
+    return [known.get(name) for name in names], sorted(known.keys() - set(names))
+
+
+def _by_order(layers: list[Layer], targets: list) -> tuple[list[Layer | None], list[str]]:
+    """The next layer of the file for each target – of its kind, where the file knows an order among those alone."""
+    left = list(layers)
+    sources = []
+    for target in targets:
+        kind = type(target).__name__.lower()
+        fitting = (layer for layer in left if layer.kind is None or layer.kind.replace("_", "") == kind)
+        sources.append(next(fitting, None))
+        if sources[-1]:
+            left.remove(sources[-1])
+    return sources, [layer.name for layer in left]
+
+
+def _copy(matched: list[tuple], *, bgr: bool) -> None:
+    """One layer at a time in memory. A bias that ours lacks moves into the mean of the normalisation behind."""
+    moved = {}
+    for place, (target, source) in enumerate(matched):
+        weights = [np.asarray(weight) for weight in source.weights]
+        if len(weights) > len(target.weights):
+            moved[f"{target.name}_norm"] = weights.pop()
+        if target.name in moved:
+            gamma, beta, mean, variance = weights
+            weights = [gamma, beta, mean - moved.pop(target.name), variance]
+        if bgr and place == 0:
+            weights[0] = weights[0][:, :, ::-1]
+        target.set_weights(weights)

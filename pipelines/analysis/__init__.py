@@ -1,0 +1,1 @@
+"""Analyses of networks, runs and data: what commands draw and print besides the four stages."""

@@ -1,0 +1,220 @@
+"""Runs side by side: the settings that differ, the metrics with their intervals, and whether a difference is noise.
+
+Two classifiers that answered for the same test examples are compared by McNemar's test (1947), in its exact form:
+examples that both have right, or both wrong, say nothing; if the two were equally good, each of the others would be
+right in either with probability one half. A small p says that so lopsided a split is unlikely to be luck; it does
+not know of the luck of the seed – train several seeds to know that.
+
+Test examples are the same where their content is: the digests that `prepare` wrote, not the paths, which change when
+a folder is moved or renamed.
+"""
+
+import csv
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.markup import escape
+from rich.table import Table
+
+from cnn_keras.errors import Fault
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
+from pipelines.engine.requirement import best
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+NOISE = 0.05  # p below this is called a real difference
+
+
+Key = tuple[str, int]  # of an example: what it is known by, and how many of the same came before it
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A run that has been evaluated: its settings, its report and, by the test example, truth and answer.
+
+    `examples` are the digests of content of all prepared data by id; "" in a run of before they were written.
+    """
+
+    name: str
+    settings: dict[str, Any]
+    report: dict[str, Any]
+    examples: dict[str, str]
+    seconds: float  # of all epochs, also those before a training was resumed
+    answers: list[tuple[str, str, str]]  # id, truth, answer
+
+    def answered(self, *, by_content: bool) -> dict[Key, tuple[str, str]]:
+        """Truth and answer by what each example is known by: the digest of its content, or its id."""
+        return dict(
+            zip(
+                _numbered(self.examples[name] if by_content else name for name, _, _ in self.answers),
+                ((truth, answer) for _, truth, answer in self.answers),
+                strict=True,
+            )
+        )
+
+    def data(self, *, by_content: bool) -> Counter[str]:
+        """What was prepared, in whatever split: how often each content, or each id, is in it."""
+        return Counter(self.examples.values() if by_content else self.examples)
+
+    @property
+    def known_by_content(self) -> bool:
+        return all(self.examples.get(name) for name, _, _ in self.answers)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """McNemar's test between two runs on the examples that both answered for."""
+
+    first: str
+    second: str
+    shared: int
+    only_first: int  # examples that only the first has right
+    only_second: int
+    p: float  # of a split at least so lopsided, were the two equally good
+
+
+def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
+    """Settings that differ, metrics, and the first run against each other one, as plain JSON.
+
+    Raises:
+        Fault: fewer than two runs, one given twice, or one that has not been evaluated.
+    """
+    if len(set(references)) < 2:
+        raise Fault(f"RUNS must name at least two different runs, got {', '.join(references)}")
+    measured = [read(reference, runs) for reference in references]
+    if names := sorted({run.name for run in measured if [m.name for m in measured].count(run.name) > 1}):
+        raise Fault(f"RUNS must be different runs, got {', '.join(names)} twice")
+    keys = sorted(set().union(*(run.settings for run in measured)))
+    differing = [key for key in keys if len({str(run.settings.get(key)) for run in measured}) > 1]
+    first, *others = measured
+    by_content = all(run.known_by_content for run in measured)
+    tested = [run.answered(by_content=by_content) for run in measured]
+    return {
+        "runs": [run.name for run in measured],
+        "settings": {key: [run.settings.get(key) for run in measured] for key in differing},
+        "same_data": all(run.data(by_content=by_content) == first.data(by_content=by_content) for run in others),
+        "same_test": all(keys.keys() == tested[0].keys() for keys in tested),
+        "matched_by": "content" if by_content else "path",
+        "metrics": {
+            key: [run.report.get(key) for run in measured]
+            for key in first.report
+            if isinstance(first.report[key], float)
+        },
+        "accuracy_interval": [run.report["accuracy_interval"] for run in measured],
+        "training_seconds": [run.seconds for run in measured],
+        "differences": [asdict(mcnemar(first, other, by_content=by_content)) for other in others],
+    }
+
+
+def read(reference: str, runs: Path) -> Measured:
+    """A run's results from its folder.
+
+    Raises:
+        Fault: there is no such run, it has not been evaluated, or it does not classify.
+    """
+    folder = stages.run_folder(reference, runs)
+    evaluated = folder / "evaluate"
+    if not (evaluated / stages.MANIFEST).is_file():
+        done = (path.parent.parent for path in runs.glob(f"*/*/evaluate/{stages.MANIFEST}"))
+        there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in done))
+        raise Fault(
+            f"RUNS must have been evaluated, found no result of {reference} in {folder}; run `cnn evaluate` on its "
+            f"recipe. There are: {there or 'no runs'}"
+        )
+    if not (evaluated / "predictions.csv").is_file():
+        raise Fault(f"RUNS must be of a task that classifies, got {folder.parent.name}/{folder.name}")
+    settings = recipes.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
+    with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"id", "truth", "prediction"} <= set(reader.fieldnames or ()):
+            raise Fault(f"RUNS must be those of classifiers, got {reference} of the task {folder.parent.name}")
+        answers = [(row["id"], row["truth"], row["prediction"]) for row in reader]
+    return Measured(
+        f"{folder.parent.name}/{folder.name}",
+        {key: value for key, value in recipes.flatten(settings).items() if key != "name"},
+        stages.read_json(evaluated / "report.json"),
+        {row["id"]: row.get("sha256") or "" for row in _rows(folder / "prepare" / "split.csv")},
+        sum(float(row["seconds"]) for row in _rows(folder / "train" / "history.csv")),
+        answers,
+    )
+
+
+def _rows(path: Path) -> list[dict[str, str]]:
+    with path.open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _numbered(names: Iterable[str]) -> list[Key]:
+    """Each name with its number among those that are the same: copies stay examples of their own."""
+    seen: Counter[str] = Counter()
+    keys = []
+    for name in names:
+        keys.append((name, seen[name]))
+        seen[name] += 1
+    return keys
+
+
+def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Difference:
+    """The exact test on the examples that are the same, and have the same truth, in both."""
+    from scipy.stats import binomtest  # type: ignore[import-untyped]
+
+    one, other = (run.answered(by_content=by_content) for run in (first, second))
+    shared = [
+        (truth == answer, truth == other[key][1])
+        for key, (truth, answer) in one.items()
+        if key in other and other[key][0] == truth
+    ]
+    only_first = sum(right and not also for right, also in shared)
+    only_second = sum(also and not right for right, also in shared)
+    decided = only_first + only_second
+    p = float(binomtest(only_first, decided, 0.5).pvalue) if decided else 1.0
+    return Difference(first.name, second.name, len(shared), only_first, only_second, p)
+
+
+def show(found: dict[str, Any], console: "Console") -> None:
+    """Tables for people, and a sentence for each pair."""
+    table = Table(box=None, header_style="bold")
+    table.add_column("")
+    for name in found["runs"]:
+        table.add_column(escape(name), overflow="fold")
+    for key, values in found["settings"].items():
+        table.add_row(f"[dim]{escape(key)}[/]", *("–" if value is None else escape(str(value)) for value in values))
+    table.add_section()
+    for key, values in found["metrics"].items():
+        first = best(values, lowest=key in ("log_loss", "calibration_error"))
+        figures = ("–" if value is None else f"{value:.4f}" for value in values)
+        top = None if first is None else values[first]
+        table.add_row(key, *(f"[bold]{f}[/]" if v == top else f for v, f in zip(values, figures, strict=True)))
+        if key == "accuracy":
+            intervals = (f"[dim]{low:.4f} to {high:.4f}[/]" for low, high in found["accuracy_interval"])
+            table.add_row("[dim]95 % interval[/]", *intervals)
+    table.add_row("training", *(f"{seconds:,.0f} s" for seconds in found["training_seconds"]))
+    console.print(table)
+    if not found["same_test"]:
+        what = "not the same split of the same data" if found["same_data"] else "not the same data"
+        console.print(f"[yellow]{what}[/]: only test examples that both have are compared below")
+    if found["matched_by"] == "path":
+        console.print(
+            "[yellow]test examples are matched by their paths[/]: a run was prepared before digests of content were "
+            "kept; `cnn prepare RECIPE --force` writes them"
+        )
+    for difference in found["differences"]:
+        console.print(sentence(Difference(**difference)))
+
+
+def sentence(difference: Difference) -> str:
+    """The verdict about two runs in words, with rich's markup."""
+    first, second = escape(difference.first), escape(difference.second)
+    if not difference.shared:
+        return f"{first} and {second} share no test examples: nothing can be said"
+    better = second if difference.only_second > difference.only_first else first
+    verdict = f"[bold]{better} is better[/]" if difference.p < NOISE else "[bold]the difference may be noise[/]"
+    return (
+        f"{first} against {second}: of {difference.shared:,} shared test examples {difference.only_first} only the "
+        f"first has right, {difference.only_second} only the second (McNemar p = {difference.p:.2g}): {verdict}"
+    )

@@ -1,0 +1,43 @@
+"""`cnn augment`: what training will see."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cnn_keras.errors import Fault
+from pipelines.cli.commands import Overrides, RecipeName, console_for, escaped
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Learn")
+def augment(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    every: Annotated[bool, typer.Option("--all", help="Every augmentation there is, not only the recipe's.")] = False,
+    marks: Annotated[
+        bool, typer.Option("--marks", help="Add a box, landmarks and a mask to each picture, to see them move.")
+    ] = False,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The PNG file to write; else <recipe's name>-augmented.png.")
+    ] = None,
+) -> None:
+    """Draw what a recipe's augmentations make of its pictures: a row for each, boxes and masks drawn.
+
+    Example: cnn augment classify/digits-lenet5 --all
+    """
+    from pipelines.analysis import augmentation_preview as seeing
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine.startup import load_tensorflow
+
+    loaded = recipes.load(recipe, overrides or ())
+    path = output or Path(f"{loaded.name}-augmented.png")
+    if path.suffix.lower() != ".png":
+        raise Fault(f"--output must end in .png, got {path}")
+    console = console_for(False)
+    load_tensorflow(console)
+    try:
+        console.print(f"wrote {escaped(str(seeing.sheet(loaded, path, every=every, marks=marks)))}")
+    except OSError as error:
+        raise Fault(f"--output must be a file that can be written, got {path}: {error.strerror}") from error

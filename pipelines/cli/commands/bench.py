@@ -1,0 +1,74 @@
+"""`cnn bench`: how fast things are here."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import AsJson, Overrides, RecipeName, console_for
+
+app = typer.Typer()
+benches = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="How fast things are on this machine.")
+app.add_typer(benches, name="bench", rich_help_panel="Learn")
+
+
+@benches.command("input")
+def bench_input(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="How long each step is measured.")] = 2.0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast pictures reach the network: reading, decoding, each augmentation, all; name the slowest.
+
+    Example: cnn bench input classify/digits-lenet5
+    """
+    from pipelines.engine import input_benchmark as benchmark
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine.startup import load_tensorflow
+
+    loaded = recipes.load(recipe, overrides or ())
+    console = console_for(as_json)
+    load_tensorflow(console)
+    speeds = benchmark.measure(loaded, seconds=seconds)
+    if as_json:
+        steps = [speed._asdict() for speed in speeds]
+        print(json.dumps({"steps": steps, "slowest": benchmark.slowest(speeds).step}, indent=1))
+    else:
+        benchmark.show(speeds, console)
+
+
+@benches.command("detectors")
+def bench_detectors(
+    images: Annotated[
+        list[Path] | None, typer.Argument(help="Pictures; a photograph that scikit-learn brings unless given.")
+    ] = None,
+    side: Annotated[int, typer.Option(min=32, help="Pixels of their sides, a multiple of 32.")] = 416,
+    proposals: Annotated[int, typer.Option(min=1, help="The most regions that selective search may give.")] = 2000,
+    backbone: Annotated[str, typer.Option(help="The builder that all four stand on.")] = "resnet.resnet18",
+    rounds: Annotated[int, typer.Option(min=1, help="How often the fast ones are measured.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Measure R-CNN, Fast R-CNN, Faster R-CNN and YOLO on the same pictures and backbone, and sliding windows.
+
+    Example: cnn bench detectors --proposals 500
+    """
+    from pipelines.analysis import detector_benchmark as benchmark
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(as_json)
+    load_tensorflow(console)
+    pictures = benchmark.photographs(images or (), side=side)
+    with console.status("measuring") as status:
+        ladder = benchmark.measure(
+            pictures,
+            backbone=backbone,
+            proposals=proposals,
+            rounds=rounds,
+            done=lambda name: status.update(f"measured {name}"),
+        )
+    if as_json:
+        print(json.dumps(benchmark.plain(ladder), indent=1))
+    else:
+        benchmark.show(ladder, console)

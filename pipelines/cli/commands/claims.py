@@ -1,0 +1,87 @@
+"""The field's folklore, tried here and now."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cnn_keras.errors import Fault
+from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, Root, console_for, escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.analysis.claims.claim import Claim
+
+app = typer.Typer()
+
+STATES = {None: "[dim]not tried[/]", True: "[green]holds[/]", False: "[red]does not hold[/]"}
+
+
+@app.command(rich_help_panel="Learn")
+def claim(
+    name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="A shipped claim or a .yaml file.")] = None,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Try a claim of the field: train or count its variants, print the table and the verdict. Without NAME, list them.
+
+    Example: cnn claim three-3x3
+    """
+    from pipelines.analysis.claims import claim as claims_claim
+
+    if name is None:
+        _list(runs, as_json=as_json)
+        return
+    claimed = claims_claim.load(name)
+    from pipelines.analysis.claims import report
+
+    console = console_for(as_json)
+    console.print(f"[bold]{escaped(claimed.name)}[/]  {escaped(claimed.claim)}")
+    try:
+        found = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps(found, indent=1))
+    _show(claimed, found, report.folder_of(claimed.name, runs), console)
+    if not found["holds"]:
+        broken = "; ".join(check["statement"] for check in found["expect"] if not check["holds"])
+        raise Fault(f"the claim {claimed.name} must hold, but this does not: {broken}", code=Fault.GATE)
+
+
+def _list(runs: Path, *, as_json: bool) -> None:
+    from pipelines.analysis.claims import claim as claims_claim
+    from pipelines.analysis.claims import report
+
+    found = [report.last(name, runs) for name in claims_claim.shipped()]
+    if as_json:
+        print(json.dumps([{key: last[key] for key in ("name", "claim", "holds")} for last in found], indent=1))
+        return
+    for last in found:
+        console_for(False).print(f"[bold cyan]{last['name']}[/]  {STATES[last['holds']]}\n  {escaped(last['claim'])}")
+
+
+def _show(claimed: "Claim", found: dict[str, Any], folder: Path, console: "Console") -> None:
+    """The table, every statement with its tick or cross, and the verdict."""
+    from rich.table import Table
+
+    from pipelines.analysis.claims import report
+
+    head, *body = report.table(claimed, report.rows(found))
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for number, title in enumerate(head):
+        table.add_column(title, justify="right" if number else "left", overflow="fold", vertical="bottom")
+    for line in body:
+        table.add_row(*map(escaped, line))
+    console.print()
+    console.print(table, soft_wrap=False)
+    console.print()
+    for check in found["expect"]:
+        mark = "[green]✓[/]" if check["holds"] else "[red]✗[/]"
+        console.print(f"{mark} {escaped(check['statement'])}  [dim]{escaped(check['figures'])}[/]")
+    console.print(f"[bold]{STATES[found['holds']]}[/]  [dim]{folder}[/]")

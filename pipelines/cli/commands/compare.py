@@ -1,0 +1,29 @@
+"""`cnn compare`: is the difference between runs noise?"""
+
+import json
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import RUNS, AsJson, Root, console_for
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Tracking")
+def compare(
+    names: Annotated[list[str], typer.Argument(metavar="RUN RUN…", help="Evaluated runs, or their recipes.")],
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Put runs side by side: settings that differ, metrics with intervals, McNemar's test on the shared test set.
+
+    Example: cnn compare classify/digits-lenet5 classify/digits-resnet20
+    """
+    from pipelines.analysis import compare_runs as comparing
+
+    found = comparing.compare(names, runs)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        comparing.show(found, console_for(False))

@@ -1,0 +1,38 @@
+"""`cnn convert`: annotations of boxes from one format to another."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import console_for, escaped
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Data")
+def convert(
+    source: Annotated[
+        str, typer.Argument(help="coco, voc, yolo, csv, labelme or labelstudio; or deepforest, composites.")
+    ],
+    path: Annotated[
+        Path | None, typer.Argument(help="The file or folder that the source reads, as data.path of a recipe.")
+    ] = None,
+    to: Annotated[str, typer.Option("--to", help="coco, voc, yolo, csv or labelme.")] = "coco",
+    out: Annotated[Path, typer.Option("--out", help="The folder to write: new or empty.")] = Path("converted"),
+    images: Annotated[
+        Path | None, typer.Option("--images", help="The folder of the images, if not where the annotations say.")
+    ] = None,
+) -> None:
+    """Copy annotated images into another format. Classes go by their names; what the format cannot say is told.
+
+    Example: cnn convert voc VOC2012 --to yolo --out voc-yolo
+    """
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    from pipelines.data import conversion
+
+    for line in conversion.convert(source, path, to=to, out=out, images=images):
+        console.print(escaped(line))

@@ -1,0 +1,30 @@
+"""`cnn edges`: the fixed filters of the introductions."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import console_for, escaped
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Learn")
+def edges(
+    image: Annotated[Path, typer.Argument(help="An image file.")],
+    kind: Annotated[str, typer.Option("--filter", help="simple (1 0 −1), sobel or scharr.")] = "sobel",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The PNG file to write; else <stem>-edges.png, here.")
+    ] = None,
+) -> None:
+    """Draw what fixed edge filters see in an image: vertical, horizontal, and the magnitude of both.
+
+    Example: cnn edges photo.jpg
+    """
+    from pipelines.analysis import edges as seeing
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    console.print(f"wrote {escaped(str(seeing.edges(image, kind=kind, output=output)))}")

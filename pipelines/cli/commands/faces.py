@@ -1,0 +1,276 @@
+"""`cnn faces`: a gallery of people, and who is on a photograph."""
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.cli.commands import RUNS, AsJson, Root, console_for, escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipelines.faces.encoder import Recogniser
+    from pipelines.faces.gallery import Gallery
+    from pipelines.faces.service import Answer
+
+app = typer.Typer()
+faces = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="A gallery of people: who is this?")
+app.add_typer(faces, name="faces", rich_help_panel="Models")
+
+Location = Annotated[
+    str,
+    typer.Option("--gallery", envvar="CNN_GALLERY", help="The gallery: a file, or postgresql://user@host/database."),
+]
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Photographs of one face each.")]
+Far = Annotated[float | None, typer.Option(help="Rate of strangers taken for somebody; the export's if not given.")]
+Embedder = Annotated[
+    str | None, typer.Option("--model", help="The gallery's embedder, a recipe or folder, where it has been moved.")
+]
+Liveness = Annotated[str, typer.Option(help="A classifier with a class `live`, to be asked too.")]
+GALLERY = "faces.db"
+
+
+@faces.command(rich_help_panel="Gallery")
+def enrol(
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="A folder of people's folders, or files.")],
+    name: Annotated[str | None, typer.Option(help="Whose photographs they are, where no folder says so.")] = None,
+    model: Annotated[str | None, typer.Option(help="The embedder of a new gallery: a recipe or folder.")] = None,
+    liveness: Liveness = "",
+    anew: Annotated[bool, typer.Option("--anew", help="Replace all embeddings, for another model.")] = False,
+    gallery: Location = GALLERY,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Add people by their photographs; one of each is enough, and nothing is trained.
+
+    Every file that is not taken is told, with the reason: what is no image or cannot be read, what shows no face, where
+    the model has faces aligned, and a photograph that two people are said to be on. Exits with 3 where none was taken.
+
+    Example: cnn faces enrol people/ --model verify/orl-triplet
+    """
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(as_json)
+    load_tensorflow(console)
+    from pipelines.data import validation
+    from pipelines.faces import service as recognising
+
+    chosen = recognising.photographs(photos, name)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
+    added, known, problems = recognising.enrol(opened, recogniser, chosen, anew=anew)
+    for kind, group in validation.grouped(problems).items():
+        console.print(f"[yellow]{len(group)} {escaped(kind)}[/], not enrolled:")
+        for problem in group:
+            console.print(f"  {escaped(problem.id)}  [dim]{escaped(problem.detail)}[/]")
+    again = f", {known} were there already" if known else ""
+    people = len({person for person, _, _ in chosen if person})
+    console.print(f"{added} of {len(chosen)} files of {people} people enrolled in {escaped(gallery)}{again}")
+    if as_json:
+        told = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
+        print(json.dumps({"enrolled": added, "known": known, "problems": told}, indent=1))
+    if not added and not known:
+        raise Fault("PHOTOS must hold a photograph that can be enrolled, found none", code=Fault.DATA)
+
+
+@faces.command(rich_help_panel="Gallery")
+def verify(
+    name: Annotated[str, typer.Argument(help="Who it is said to be.")],
+    photos: Photos,
+    far: Far = None,
+    model: Embedder = None,
+    liveness: Liveness = "",
+    gallery: Location = GALLERY,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Is it who it is said to be? Exits with 4 where a photograph is not.
+
+    Example: cnn faces verify ada photo.jpg --far 0.001
+    """
+    from pipelines.faces import service as recognising
+
+    console = console_for(as_json)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+    answers = recognising.verify(opened, recogniser, name, _contents(photos), far)
+    _show(photos, answers, console, as_json)
+    if any(answer.name is None for answer in answers):
+        raise Fault(f"NAME must be who is on the photographs, got others than {name}", code=Fault.GATE)
+
+
+@faces.command(rich_help_panel="Gallery")
+def identify(
+    photos: Photos,
+    far: Far = None,
+    model: Embedder = None,
+    liveness: Liveness = "",
+    gallery: Location = GALLERY,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Who is it, of everybody enrolled, if anybody?
+
+    Example: cnn faces identify photo.jpg
+    """
+    from pipelines.faces import service as recognising
+
+    console = console_for(as_json)
+    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+    answers = recognising.identify(opened, recogniser, _contents(photos), far)
+    _show(photos, answers, console, as_json)
+
+
+@faces.command("list", rich_help_panel="Gallery")
+def list_people(gallery: Location = GALLERY, as_json: AsJson = False) -> None:
+    """Everybody who is enrolled.
+
+    Example: cnn faces list
+    """
+    from rich.table import Table
+
+    people = _opened(gallery).people()
+    if as_json:
+        print(json.dumps([person._asdict() for person in people], indent=1))
+        return
+    table = Table("name", "photos", "since", box=None, header_style="bold")
+    for person in people:
+        table.add_row(escaped(person.name), str(person.photos), person.since)
+    console_for(False).print(table)
+
+
+@faces.command(rich_help_panel="Gallery")
+def forget(
+    name: Annotated[str, typer.Argument(help="Who is to be forgotten.")],
+    gallery: Location = GALLERY,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a person; nothing of the embeddings is left in the gallery.
+
+    Example: cnn faces forget ada
+    """
+    count = _opened(gallery).forget(name)
+    console_for(as_json).print(f"{escaped(name)} is forgotten: {count} embeddings deleted from {escaped(gallery)}")
+    if as_json:
+        print(json.dumps({"name": name, "forgotten": count}))
+
+
+@faces.command(rich_help_panel="Gallery")
+def export(
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="Lines of JSON, one for each photograph.")],
+    name: Annotated[str | None, typer.Option(help="This person alone.")] = None,
+    gallery: Location = GALLERY,
+) -> None:
+    """Write down what the gallery knows: names, photographs' names, dates, embeddings and their model.
+
+    Example: cnn faces export ada.jsonl --name ada
+    """
+    from pipelines.faces.gallery import nobody
+
+    opened = _opened(gallery)
+    settings = opened.settings()
+    lines = [
+        json.dumps(
+            {
+                "name": row.name,
+                "photo": row.source,
+                "since": row.since,
+                "model": settings.model if settings else None,
+                "embedding": [float(f"{number:.9g}") for number in row.vector],
+            }
+        )
+        for row in opened.enrolled(name)
+    ]
+    if name is not None and not lines:
+        raise nobody(name, gallery)
+    with durable.written(output) as temporary:
+        private = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(private, "w", encoding="utf-8") as file:
+            file.writelines(f"{line}\n" for line in lines)
+    console_for(False).print(f"{len(lines)} embeddings written to {escaped(str(output))}")
+
+
+def _opened(location: str) -> "Gallery":
+    """A gallery that is there."""
+    from pipelines.faces import gallery
+
+    if not location.startswith(gallery.POSTGRES) and not Path(location).is_file():
+        raise Fault(
+            f"--gallery must be a gallery that is there, got {location}; `cnn faces enrol` with --model makes one"
+        )
+    return gallery.opened(location)
+
+
+def ready(
+    location: str,
+    console: "Console",
+    runs: Path,
+    *,
+    model: str | None = None,
+    liveness: str = "",
+    anew: bool = False,
+    new: bool = False,
+) -> "tuple[Gallery, Recogniser]":
+    """The gallery and its embedder, with its liveness classifier if it has one.
+
+    `model` and `liveness` say where these are, if not where the gallery knows them to be; with `new` they may be those
+    of a gallery that is not there yet, with `anew` others than it had.
+    """
+    from pipelines.engine.startup import load_tensorflow
+    from pipelines.faces import gallery
+    from pipelines.faces.encoder import Recogniser
+
+    opened = gallery.opened(location) if model and new else _opened(location)
+    stored = opened.settings()
+    if stored is None and model is None:
+        raise Fault(f"--model is required with a new gallery, {location}; for example --model verify/orl-triplet")
+    if stored and liveness and not stored.liveness and not anew:
+        raise Fault(f"--liveness must be given when a gallery is made or --anew, got {location}, which is there")
+    if stored:
+        model = model or gallery.moved(stored.reference, location, "--model")
+        if stored.liveness and not liveness:
+            liveness = gallery.moved(stored.liveness, location, "--liveness")
+    load_tensorflow(console)
+    if stored is None or anew:
+        wanted = Recogniser(str(model), runs, liveness=liveness)
+    else:
+        known = {"model": stored.model, "liveness_model": stored.liveness_model}
+        wanted = Recogniser(str(model), runs, liveness=liveness, **known)
+    if "false_accept_bounds" not in wanted.facts:
+        console.print(
+            f"[yellow]{escaped(str(wanted.folder))} was exported before false-accept rates had bounds: they are point "
+            "estimates, which strangers exceed half the time; `cnn run` its recipe again[/]"
+        )
+    return opened, wanted
+
+
+def _contents(photos: list[Path]) -> list[bytes]:
+    from cnn_keras.data import input_file
+
+    if missing := [photo for photo in photos if not input_file.is_regular(photo)]:
+        raise Fault(f"PHOTOS must be files, found none at {missing[0]}")
+    return [input_file.read_bytes(photo) for photo in photos]
+
+
+def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_json: bool) -> None:
+    """A line for each photograph, and by which threshold."""
+    from rich.table import Table
+
+    if as_json:
+        rows = [{"path": str(file), **answer.as_dict()} for file, answer in zip(photos, answers, strict=True)]
+        print(json.dumps(rows, indent=1))
+        return
+    table = Table("photograph", "answer", "distance", box=None, header_style="bold")
+    for file, answer in zip(photos, answers, strict=True):
+        if answer.problem:
+            table.add_row(escaped(str(file)), f"[red]{escaped(answer.problem)}[/]")
+            continue
+        said = f"[bold]{escaped(answer.name)}[/]" if answer.name else "not recognised"
+        told = f"{said}, {answer.alive:.0%} alive" if answer.alive is not None else said
+        table.add_row(escaped(str(file)), told, "" if answer.distance is None else f"{answer.distance:.3f}")
+    console.print(table)
+    if threshold := answers[0].threshold:
+        console.print(f"[dim]{threshold}[/]" if threshold.measured else f"[yellow]{threshold}[/]")

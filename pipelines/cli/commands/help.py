@@ -1,0 +1,59 @@
+"""What there is, and whether it works here."""
+
+import json
+
+import typer
+
+from pipelines.cli.commands import AsJson, Overrides, RecipeName, console_for, escaped
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Help")
+def recipes(as_json: AsJson = False) -> None:
+    """List the recipes that come with the package.
+
+    Example: cnn recipes
+    """
+    from pipelines.engine import recipe as recipes
+
+    found = {name: recipes.header(name) for name in recipes.shipped()}
+    if as_json:
+        print(json.dumps(found, indent=1))
+        return
+    for name, text in found.items():
+        console_for(False).print(f"[bold cyan]{name}[/]\n  {escaped(text.splitlines()[0])}", soft_wrap=True)
+
+
+@app.command(rich_help_panel="Help")
+def show(recipe: RecipeName, overrides: Overrides = None, as_json: AsJson = False) -> None:
+    """Print a recipe with every default spelled out and what each key means; the output is itself a recipe.
+
+    Example: cnn show classify/digits-lenet5 > mine.yaml
+    """
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine import recipe_keys
+
+    loaded = recipes.load(recipe, overrides or ())
+    text = "".join(f"# {line}".rstrip() + "\n" for line in recipes.header(recipe).splitlines())
+    text += recipe_keys.annotated(loaded)
+    print(json.dumps(loaded.model_dump(mode="json"), indent=1) if as_json else text.rstrip())
+
+
+@app.command(rich_help_panel="Help")
+def doctor(as_json: AsJson = False) -> None:
+    """Say what is installed, which devices there are and why not a GPU, and whether the disk and the store answer.
+
+    Example: cnn doctor
+    """
+    from pipelines.cli import doctor as doctors
+    from pipelines.engine.startup import load_tensorflow
+
+    load_tensorflow(console_for(as_json))
+    report = doctors.examine()
+    if as_json:
+        print(json.dumps(report, indent=1))
+    else:
+        doctors.show(report, console_for(False))
+    if report["failed"]:
+        raise typer.Exit(1)

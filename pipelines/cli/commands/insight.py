@@ -1,0 +1,40 @@
+"""`cnn insight`: what the units of a trained network have learnt to see."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import RUNS, Root, RunName, console_for, escaped
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Learn")
+def insight(
+    run: RunName,
+    image: Annotated[
+        list[Path] | None, typer.Option(help="An image to explain, instead of some of the test split. Repeatable.")
+    ] = None,
+    layer: Annotated[str | None, typer.Option(help="The layer to look into; else the first, middle and last.")] = None,
+    unit: Annotated[int | None, typer.Option(min=0, help="The unit of that layer; else some of them.")] = None,
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder to write; else insight/ in the run's.")
+    ] = None,
+    runs: Root = RUNS,
+) -> None:
+    """Draw what a trained network's units have learnt to see, and what its answers were made of.
+
+    Filters of the first layer, feature maps, the image patches that excite a unit most, images made to excite it,
+    Grad-CAM and occlusion maps.
+
+    Example: cnn insight classify/digits-lenet5 --layer c3 --unit 5
+    """
+    from pipelines.analysis import visualize as seeing
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    drawn = seeing.insight(run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output)
+    for path in drawn:
+        console.print(f"wrote {escaped(str(path))}")

@@ -1,0 +1,47 @@
+"""`cnn lr`: which learning rate?"""
+
+import json
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Learn")
+def lr(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    low: Annotated[float, typer.Option(help="The rate to begin with.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="The rate to end with, if the loss does not diverge before.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=20, help="How many batches.")] = 300,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Suggest a learning rate: raise it from batch to batch on a model that is thrown away, and watch the loss.
+
+    Example: cnn lr classify/digits-lenet5
+    """
+    from pipelines.engine import recipe as recipes
+
+    loaded = recipes.load(recipe, overrides or ())
+    from pipelines.engine import classifier, lr_finder, stages
+
+    console = console_for(as_json)
+    run = stages.Run(loaded, console, runs)
+    classifier.check_task(run)
+    with stages.prepared(run):
+        climb = lr_finder.find(run, low=low, high=high, steps=steps)
+    if as_json:
+        found = {"steepest": climb.steepest, "tenth_of_minimum": climb.tenth, "steps": len(climb.rates)}
+        print(json.dumps(found, indent=1))
+        return
+    folder = run.folder / "lr"
+    console.print(
+        f"the loss falls most steeply at [bold]{climb.steepest:.1e}[/]; a tenth of the rate at its minimum is "
+        f"[bold]{climb.tenth:.1e}[/]; the recipe has {run.recipe.train.learning_rate:.1e}"
+    )
+    console.print(f"try  --set train.learning_rate={climb.tenth:.1e}, or less if it is restless")
+    console.print(f"[dim]wrote {folder / 'lr.png'} and lr.csv[/]")

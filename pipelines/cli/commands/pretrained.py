@@ -1,0 +1,34 @@
+"""`cnn models export`: a network as others have trained it."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from pipelines.cli.commands import RUNS, Root, console_for, escaped
+from pipelines.cli.commands.models import networks
+
+app = typer.Typer()
+
+
+@networks.command("export")
+def export_model(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="A builder, for example vgg16 or vgg.vgg16.")],
+    weights: Annotated[str, typer.Option(help="imagenet, or a file of weights for its classes.")] = "imagenet",
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder of the versions; else runs/pretrained/NAME.")
+    ] = None,
+    runs: Root = RUNS,
+) -> None:
+    """Export a network with published weights, to serve it or to ask it at once.
+
+    Example: cnn models export efficientnet_lite0 --weights imagenet
+    """
+    from pipelines.engine.startup import load_tensorflow
+    from pipelines.export import pretrained_model
+
+    console = console_for(False)
+    load_tensorflow(console)
+    folder = escaped(str(pretrained_model.export(name, weights=weights, output=output, runs=runs, console=console)))
+    console.print(f"\n[bold green]done[/]  {folder} is ready. Next:")
+    console.print(f"  cnn serve {folder}\n  cnn predict {folder} FILES")

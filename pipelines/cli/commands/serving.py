@@ -1,0 +1,111 @@
+"""What is done with an exported model: serve it, ask it, promote it."""
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cnn_keras.errors import Fault
+from pipelines.cli.commands import RUNS, AsJson, Root, Target, console_for
+from pipelines.cli.commands.faces import GALLERY, Embedder, Liveness, ready
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Models")
+def serve(
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A recipe whose run was exported, a model's folder, or `faces`.")
+    ],
+    host: Annotated[str, typer.Option(help="Address to bind; loopback unless you say otherwise.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
+    allow_host: Annotated[
+        list[str] | None, typer.Option(metavar="NAME", help="Another name that this server is reached by.")
+    ] = None,
+    gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="Of `faces`: see `cnn faces`.")] = GALLERY,
+    embedder: Embedder = None,
+    liveness: Liveness = "",
+    runs: Root = RUNS,
+) -> None:
+    """Serve an exported model over HTTP, with TensorFlow Serving's contract and a page to try it.
+
+    Example: cnn serve classify/digits-lenet5 --port 8501
+
+    `cnn serve faces` serves a gallery of faces; CNN_API_KEY in the environment is the key that clients must have, and
+    where there is none one is made up and printed. Requests of other sites' pages, and those for names that the server
+    does not know, are refused.
+    """
+    from pipelines.export import savedmodel
+    from pipelines.serving import server as serving
+
+    console = console_for(False)
+    say = partial(console.print, markup=False)
+    bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
+    if model != "faces":
+        serving.serve(savedmodel.locate(model, runs), **bound)
+        return
+    opened = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
+    serving.serve_faces(opened, key=os.environ.get("CNN_API_KEY", ""), **bound)
+
+
+@app.command(rich_help_panel="Models")
+def predict(
+    model: Target,
+    images: Annotated[
+        list[Path], typer.Argument(help="Images, videos, CSV or NIfTI files, as the model wants, or folders.")
+    ],
+    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
+    csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
+    pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,
+    masks: Annotated[Path | None, typer.Option(help="Write a segmenter's masks, PNG or NIfTI, here.")] = None,
+    signature: Annotated[str, typer.Option(help="Of a model that paints: the style.")] = "serving_default",
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Ask an exported model about images, signals or volumes; a file that cannot be read gets its reason.
+
+    Example: cnn predict classify/digits-lenet5 photos/ --csv answers.csv
+    """
+    from pipelines.engine.startup import load_tensorflow
+    from pipelines.export import savedmodel
+    from pipelines.inference import predict as predicting
+
+    console = console_for(as_json)
+    load_tensorflow(console)
+    answers = predicting.predict(savedmodel.locate(model, runs), images, top=top, console=console, signature=signature)
+    if csv:
+        predicting.write_csv(answers, csv)
+        console.print(f"wrote {csv}")
+    if pictures:
+        console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
+    elif any(answer.painting for answer in answers):
+        console.print("--pictures FOLDER keeps the paintings")
+    if masks:
+        console.print(f"wrote {predicting.write_masks(answers, masks)} masks and their legend to {masks}")
+    if as_json:
+        print(json.dumps([answer.as_dict() for answer in answers], indent=1))
+    if all(answer.problem for answer in answers):
+        raise Fault("IMAGES must hold at least one readable image", code=Fault.DATA)
+
+
+@app.command(rich_help_panel="Models")
+def promote(
+    name: Annotated[str, typer.Argument(help="The registered model, for example digits-lenet5.")],
+    require: Annotated[str | None, typer.Option(help="What must hold, for example 'test_accuracy >= 0.98'.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Make the candidate champion if it meets the requirement and beats the present champion.
+
+    Example: cnn promote digits-lenet5 --require 'test_accuracy >= 0.98'
+    """
+    from pipelines.tracking import tracker
+
+    verdict = tracker.promote(name, requirement=require)
+    if as_json:
+        print(json.dumps(verdict, indent=1))
+        return
+    for key, value in verdict.items():
+        console_for(False).print(f"{key}: {value}", soft_wrap=True)

@@ -1,0 +1,200 @@
+"""The four verbs of the pipeline, and `run`, which is all of them."""
+
+import json
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer()
+
+EXTEND = (
+    "Train a finished run for so many epochs more. Their rate: constant – the same; step – the last one; plateau – as "
+    "the whole history makes it; cosine – from learning_rate to zero once more."
+)
+DryRun = Annotated[
+    bool,
+    typer.Option("--dry-run", help="Train only a few steps, keep nothing, and tell size, memory, speed and time."),
+]
+
+
+@app.command(rich_help_panel="Pipeline")
+def prepare(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Validate, split and record the images.
+
+    Example: cnn prepare classify/folder-lenet5 --set data.path=photos
+    """
+    _stages(recipe, "prepare", overrides, force=["prepare"] if force else [], as_json=as_json, runs=runs)
+
+
+@app.command(rich_help_panel="Pipeline")
+def train(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    extend: Annotated[int, typer.Option(min=0, help=EXTEND)] = 0,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Find the weights; an interrupted training is resumed exactly.
+
+    Example: cnn train classify/digits-lenet5 --set train.epochs=5
+    """
+    if dry_run:
+        return _dry_run(recipe, overrides, as_json=as_json, runs=runs)
+    _stages(
+        recipe,
+        "train",
+        overrides,
+        force=["train"] if force else [],
+        extend=extend,
+        as_json=as_json,
+        runs=runs,
+    )
+
+
+@app.command(rich_help_panel="Pipeline")
+def evaluate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Measure the model on the test split, beside baselines.
+
+    Example: cnn evaluate classify/digits-lenet5 --json
+    """
+    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], as_json=as_json, runs=runs)
+
+
+@app.command(rich_help_panel="Pipeline")
+def export(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Write a new version of the SavedModel and register it as candidate.
+
+    Example: cnn export classify/digits-lenet5
+    """
+    _stages(recipe, "export", overrides, force=["export"] if force else [], as_json=as_json, runs=runs)
+
+
+@app.command(rich_help_panel="Pipeline")
+def run(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    dry_run: DryRun = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Prepare, train, evaluate and export; what has not changed is skipped.
+
+    Example: cnn run classify/digits-lenet5
+    """
+    if dry_run:
+        return _dry_run(recipe, overrides, as_json=as_json, runs=runs)
+    forced = ["prepare", "train", "evaluate", "export"] if force else []
+    _stages(recipe, "export", overrides, force=forced, as_json=as_json, runs=runs)
+
+
+def _stages(
+    reference: str,
+    last: str,
+    overrides: list[str] | None,
+    *,
+    force: list[str],
+    as_json: bool,
+    runs: Path,
+    extend: int = 0,
+) -> None:
+    """Load the recipe, run its stages as far as `last`, close the tracking, show what comes next."""
+    from pipelines.engine import recipe as recipes
+
+    recipe = recipes.load(reference, overrides or ())
+    from pipelines.engine import stages
+
+    console = console_for(as_json)
+    opened = stages.Run(recipe, console, runs)
+    name = f"{recipe.task}/{recipe.name}"
+    console.print(f"[bold]{name}[/]  [dim]{opened.folder}[/]")
+    status = "FAILED"
+    try:
+        facts = stages.run_stages(opened, last, force=force, extend=extend)
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        console.print("\ninterrupted; the state after the last whole epoch is saved. To resume, run the same command.")
+        raise typer.Exit(130) from None
+    finally:
+        if pending := opened.tracker.finish(status):
+            push = f"cnn push {name}{_where(runs)}"
+            console.print(f"{pending} tracking events wait in {opened.folder}; `{push}` delivers them")
+    if as_json:
+        print(json.dumps(facts, indent=1))
+    elif last == "export":
+        _say_next(name, facts, console, runs)
+
+
+def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
+    """What the training would take; only prepare is run, if it has to be."""
+    from pipelines.engine import recipe as recipes
+
+    recipe = recipes.load(reference, overrides or ())
+    from pipelines.engine import dry_run, stages
+
+    console = console_for(as_json)
+    run = stages.Run(recipe, console, runs)
+    console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run.folder}[/]")
+    found = dry_run.measure(run)
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        dry_run.show(found, console)
+
+
+def _where(runs: Path) -> str:
+    """What a command about a run must be told to find it."""
+    return "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
+
+
+def _say_next(name: str, facts: dict[str, Any], console: "Console", runs: Path) -> None:
+    import shutil
+
+    if "pictures" in facts:
+        console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} hangs in {facts['pictures']}")
+        return
+    where = _where(runs)
+    ask = {f"cnn predict {name} FILES{where}": "answers about your own files"}
+    if name.startswith("verify/"):  # of one picture an embedder says nothing
+        ask = {
+            f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`"
+        }
+    commands = {
+        f"cnn serve {name}{where}": "an HTTP server, and a page to try it",
+        **ask,
+        "cnn dashboard": "every run, with its curves and pictures",
+    }
+    width = max(map(len, commands))
+    console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} is ready. Next:")
+    for command, purpose in commands.items():
+        console.print(f"  {command:<{width}}  [dim]{purpose}[/]")
+    if shutil.which("cnn") is None:
+        console.print("  [dim](first: source .venv/bin/activate, or type .venv/bin/cnn)[/]")

@@ -1,0 +1,89 @@
+"""`cnn stylize`: a picture in the style of another."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipelines.cli.commands import RUNS, Root, console_for, escaped
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Pictures")
+def stylize(
+    content: Annotated[str, typer.Argument(help="A picture, a folder of them, a video, or a name such as astronaut.")],
+    style: Annotated[
+        list[str],
+        typer.Argument(help="Pictures, or starry_night or scream; several are blended. Or a run whose network paints."),
+    ],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="A .png, a folder, or an .mp4; else beside you, by the names.")
+    ] = None,
+    size: Annotated[int | None, typer.Option(min=32, help="Pixels of the longer side; else 384, or as it is.")] = None,
+    scale: Annotated[
+        float, typer.Option(min=0.1, help="Size of the strokes: of the style picture against size.")
+    ] = 1.0,
+    strength: Annotated[float, typer.Option(min=0.01, help="Of the style against the content.")] = 1.0,
+    colour: Annotated[str, typer.Option(help="style, keep (the content's) or match (styles recoloured).")] = "style",
+    init: Annotated[str, typer.Option(help="Begin with content, noise or blend.")] = "content",
+    steps: Annotated[int, typer.Option(min=1, help="At each of two scales.")] = 100,
+    extractor: Annotated[str, typer.Option(help="The network that judges; auto takes the best at hand.")] = "auto",
+    signature: Annotated[str, typer.Option(help="Of a network that paints: the style.")] = "serving_default",
+    seed: int = 0,
+    runs: Root = RUNS,
+) -> None:
+    """Paint a picture, a folder of pictures or a video in the style of others.
+
+    Pixels are optimised, which takes minutes, unless STYLE is a trained network: that takes moments. Interrupted, the
+    same command goes on.
+
+    Example: cnn stylize photo.jpg starry_night -o painted.png
+    """
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    from pipelines.engine.recipe import checked
+    from pipelines.export import savedmodel
+    from pipelines.tasks.stylize import one_shot
+    from pipelines.tasks.stylize.dataset import Data, Picture
+    from pipelines.tasks.stylize.painting import Paint
+
+    given = checked(Picture, _picture(content), folder=Path.cwd())
+    output = output or _named(content, style)
+    if len(style) == 1 and _is_model(style[0], runs):
+        brush = one_shot.brush(savedmodel.locate(style[0], runs), signature=signature, colour=colour)
+        one_shot.painted(brush, given, output, size=size, console=console)
+    else:
+        data = {"content": _picture(content), "styles": [_picture(one) for one in style], "size": size or 384}
+        settings = {"steps": steps, "init": init, "colour": colour, "loss": {"extractor": extractor}}
+        painting = checked(Paint, settings, folder=Path.cwd())
+        stronger = painting.loss.model_copy(update={"style": painting.loss.style * strength})
+        one_shot.optimised(
+            checked(Data, data | {"style_scale": scale}, folder=Path.cwd()),
+            painting.model_copy(update={"loss": stronger}),
+            output,
+            seed=seed,
+            console=console,
+        )
+    console.print(f"wrote {escaped(str(output))}")
+
+
+def _picture(given: str) -> dict[str, Any]:
+    """A file by its path where there is one, else a name."""
+    return {"path": given} if Path(given).exists() or Path(given).suffix else {"name": given}
+
+
+def _is_model(given: str, runs: Path) -> bool:
+    exported = runs / given / "export"
+    return exported.is_dir() or any(Path(given).glob("**/saved_model.pb"))
+
+
+def _named(content: str, style: list[str]) -> Path:
+    """photo-starry_night.png, here; of a folder without a suffix, of a video with .mp4."""
+    from pipelines.data.video_io import SUFFIXES
+
+    path = Path(content)
+    suffix = "" if path.is_dir() else ".mp4" if path.suffix.lower() in SUFFIXES else ".png"
+    return Path("-".join([path.stem, *(Path(one).stem for one in style)]) + suffix)

@@ -1,0 +1,73 @@
+"""`cnn tune`: which settings?"""
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, escaped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer()
+
+SHOWN = 10  # trials in the table
+
+
+@app.command(rich_help_panel="Learn")
+def tune(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    force: Force = False,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Search the space that a recipe's section `tune` names for the settings that do best on the validation split.
+
+    Interrupted, it goes on where it was when the same command is given again.
+
+    Example: cnn tune classify/digits-lenet5 --set 'tune={trials: 10, space: {train.batch_size: [16, 32, 64]}}'
+    """
+    from pipelines.engine import recipe as recipes
+
+    loaded = recipes.load(recipe, overrides or ())
+    from pipelines.engine import stages, tuning
+
+    console = console_for(as_json)
+    run = stages.Run(loaded, console, runs)
+    console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")
+    try:
+        found = tuning.search(recipe, run, overrides=overrides or (), force=force)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _show(found, console)
+        console.print(f"[bold green]best[/]  {escaped(found['set'])}")
+        console.print(f"[dim]wrote {run.folder / tuning.FOLDER}: best.yaml, a recipe; search.png and trials.csv[/]")
+
+
+def _show(found: dict[str, Any], console: "Console") -> None:
+    """The best trials, and which settings mattered."""
+    from rich.table import Table
+
+    sign = 1 if found["metric"].endswith("loss") else -1
+    ended = [trial for trial in found["trials"] if trial["value"] is not None]
+    table = Table("trial", found["metric"], *found["best"], "epochs", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns:
+        column.justify = "right"
+    for trial in sorted(ended, key=lambda trial: sign * trial["value"])[:SHOWN]:
+        values = [json.dumps(value) for value in trial["settings"].values()]
+        table.add_row(str(trial["number"]), f"{trial['value']:.4f}", *values, str(trial["epochs"]))
+    console.print()
+    console.print(table, soft_wrap=False)
+    for word in ("stopped", "diverged", "refused"):
+        if number := sum(trial["outcome"].startswith(word) for trial in found["trials"]):
+            console.print(f"[dim]{number} {word}[/]")
+    if found["importance"]:
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in found["importance"].items())
+        console.print(f"[dim]what explains the differences: {shares}[/]")
+    console.print()

@@ -1,0 +1,49 @@
+"""The command line: `cnn VERB RECIPE --set KEY=VALUE`. The verbs are in `pipelines/commands/`.
+
+Exit codes: 0 done, 2 something of the user's to fix, 3 the data, 4 a requirement did not hold, 5 training diverged,
+6 the system refused to read or write a file, 130 interrupted.
+"""
+
+import importlib
+import os
+import pkgutil
+import sys
+import warnings
+from typing import NoReturn
+
+import typer
+
+from cnn_keras.errors import Fault
+from pipelines.cli import commands, os_errors
+
+FIRST = ("stages", "serving", "tracking")  # in the help; the other files follow in alphabetical order
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help="Train, track, export and serve convolutional networks.\n\nStart with: cnn run classify/digits-lenet5",
+)
+for name in (*FIRST, *(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name not in FIRST)):
+    app.add_typer(importlib.import_module(f"pipelines.cli.commands.{name}").app)
+
+
+def main() -> NoReturn:
+    """Run a command; turn what the user can fix into one message and an exit code."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # our own limit says it better
+    try:
+        app()
+    except Exception as error:
+        fault = error if isinstance(error, Fault) else os_errors.fault(error)
+        if fault is None:
+            raise
+        from rich.console import Console
+
+        Console(stderr=True).print(
+            f"[bold red]error[/] {commands.escaped(str(fault))}", soft_wrap=True, highlight=False
+        )
+        sys.exit(fault.code)
+    sys.exit(0)

@@ -1,0 +1,1 @@
+"""What every prepare does: validate, split, record."""

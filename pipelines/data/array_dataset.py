@@ -1,0 +1,391 @@
+"""Labelled measurements – signals and volumes: the data section of a recipe, and the splits it becomes on disk.
+
+`prepare` leaves `<split>.npz` with floats of the network's size, `split.csv` (what went where), `problems.csv` (what
+was odd), `data.json` (classes, counts, shape, normalisation) and pictures. `noun` is "signal" or "volume": the file
+`cnn_keras/data/<noun>s.py` knows the sources, and the model's input is called so.
+"""
+
+import hashlib
+import importlib
+import os
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import numpy as np
+from pydantic import Field
+
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from pipelines.data import image_dataset
+from pipelines.data import validation as data_validation
+from pipelines.engine import classifier, stages
+from pipelines.engine.recipe import Fraction, RecipePath, Section
+from pipelines.export import savedmodel
+
+if TYPE_CHECKING:
+    import keras
+
+    from pipelines.engine.stages import Run
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+PLAIN = 8  # batches that are timed without augmentation
+SHOWN = 8  # examples of each class on the sheet
+ROWS = 20  # classes on the sheet
+NUMBERS = 1024  # values of one example that the baselines see
+MEASURED = ("voxel size", "sample rate")  # kinds of notes that are told where they differ
+COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (34, 34, 34))
+
+
+class Data(Section):
+    """Where the measurements come from; the tasks add the size."""
+
+    source: str  # a set that comes along, or folder
+    path: RecipePath | None = None  # of folder and of files of the archives
+    classes: tuple[str, ...] | None = None  # the classes to use, in their order
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    # how an example of another length gets this size: resampled, or cut and padded
+    fit: Literal["stretch", "crop"] = "stretch"
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
+    normalize: Literal["standardise", "each"] = "standardise"  # by the training split, or each example by itself
+    max_bad: Fraction = 0.1  # a larger share of unusable files is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # more than that is refused
+
+
+class Augment(Section):
+    """One step of how training moves an example; see `cnn_keras.data.array_dataset.augmentation`."""
+
+    jitter: Annotated[float, Field(ge=0)] = 0.0  # σ of noise, as a share of the example's own
+    scale: Fraction = 0.0  # the most that all values grow or shrink by, 0.1 for a tenth
+    shift: Fraction = 0.0  # the most that an example is moved along each axis, of its length
+    flip: tuple[Annotated[int, Field(ge=0)], ...] = ()  # axes, from 0, that are reversed half of the time
+
+
+LIBRARIES = {"signal": "cnn_keras.data.sources.signals", "volume": "cnn_keras.data.sources.volumes"}
+
+
+def library(noun: str) -> Any:
+    """The file of the library that knows this kind of measurement."""
+    return importlib.import_module(LIBRARIES[noun])
+
+
+def depends(stage: str, recipe: Any) -> dict[str, Any]:
+    """What a stage's result depends on besides the recipe's sections and the code."""
+    return {"files": files_digest(recipe.data)} if stage == "prepare" else {}
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source in ("folder", "ts"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None:
+        return None
+    if data.source == "ts" and not input_file.is_folder(data.path):  # whose other half is beside it
+        return data_validation.files_digest(data.path, *data.path.parent.glob(f"*{data.path.suffix}"))
+    return data_validation.files_digest(data.path)
+
+
+def prepare(
+    run: "Run", folder: Path, *, noun: str, size: tuple[int, ...] | None, channels: int | None
+) -> dict[str, Any]:
+    """Validate, split, frame and write the measurements; fit the normalisation on the training split.
+
+    Args:
+        size: what every example becomes; None takes the length of the longest.
+        channels: how many each must have; None takes the commonest number.
+    """
+    data, console = run.recipe.data, run.console
+    items = library(noun).items(data.source, path=data.path, group=data.group, size=size)
+    if data.classes:
+        items = [item for item in items if not item.label or item.label in data.classes]
+    examined, shapes = examine(items, noun, channels, run)
+    problems = [problem for found in examined for problem in found.problems] + data_validation.duplicates(
+        items, examined
+    )
+    data_validation.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
+    kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
+    classes = image_dataset.class_names([item.label for item, _ in kept], data)
+    splits = image_dataset.splits_of(kept, data, run.recipe.seed)
+    image_dataset.check_classes(kept, splits, console=console)
+    stages.write_text(folder / "split.csv", image_dataset.split_csv(kept, splits))
+    used = [shape for shape, found in zip(shapes, examined, strict=True) if found.digest]
+    shape = (*(size or (max(length for length, _ in used),)), used[0][-1])
+    counts = _write_splits(run, folder, kept, splits, classes=classes, shape=shape)
+    facts: dict[str, Any] = {
+        "source": data.source,
+        "location": str(data.path or data.source),
+        "classes": classes,
+        "splits": {split: sum(inner.values()) for split, inner in counts.items()},
+        "shape": list(shape),
+        "normalization": _fit_normalization(folder) if data.normalize == "standardise" else None,
+        "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
+    }
+    content = [classes, facts["normalization"], stages.file_digest(folder / "split.csv"), shape, data.fit]
+    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
+    stages.write_json(folder / "data.json", facts)
+    _draw_data(folder, noun, classes, counts)
+    shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
+    written = "×".join(map(str, shape))
+    console.print(f"          {len(kept):,} {noun}s, {written}, of {len(classes)} classes: {shares}")
+    console.print(f"          {data_validation.sizes_told([one[:-1] for one in used], shape[:-1], data.fit, noun)}")
+    return facts
+
+
+def train(run: "Run", folder: Path, *, noun: str, extend_to: int | None = None) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch."""
+    return classifier.train(run, folder, training(run, noun=noun), extend_to=extend_to)
+
+
+def training(run: "Run", *, noun: str) -> classifier.Training:
+    """What a training of the run needs."""
+    from cnn_keras.data import array_dataset
+
+    recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
+    examples, validation = (
+        array_dataset.read(prepared, split) for split in ("train", image_dataset.validation_split(data))
+    )
+    size = recipe.train.batch_size
+    augment = array_dataset.augmentation([step.model_dump() for step in recipe.augment])
+
+    def assembled() -> "keras.Model":
+        return classifier.assemble(recipe, data, shape=tuple(data["shape"]), dtype="float32", name=noun)
+
+    few = array_dataset.Split(*(column[: PLAIN * size] for column in examples))
+
+    def batches(epochs: range) -> Any:
+        return array_dataset.training(examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
+
+    return classifier.Training(
+        assembled=assembled,
+        batches=batches,
+        validation=array_dataset.batches(validation, size),
+        plain=lambda: array_dataset.training(few, epochs=range(2**31), batch_size=size, seed=0),
+        noun=noun,
+    )
+
+
+def evaluate(run: "Run", folder: Path, *, noun: str) -> dict[str, Any]:
+    """Measure the model on the test split, beside what needs no network; say which requirements failed."""
+    from cnn_keras.data import array_dataset
+
+    prepared = run.finished("prepare")
+    training = array_dataset.read(prepared, "train")
+    test = array_dataset.read(prepared, image_dataset.test_split(run.facts("prepare")))
+
+    def batches() -> Iterator[tuple[Array, Array, list[str]]]:
+        for start in range(0, len(test.labels), 128):
+            rows = slice(start, start + 128)
+            yield test.values[rows], test.labels[rows], test.ids[rows].tolist()
+
+    return classifier.evaluate(
+        run,
+        folder,
+        batches=batches(),
+        baselines=lambda: _baselines(training, test, noun=noun, seed=run.recipe.seed),
+        pictured=lambda rows: [pictured(test.values[row]) for row in rows],
+        noun=noun,
+    )
+
+
+def export(run: "Run", folder: Path, *, noun: str) -> dict[str, Any]:
+    """Write the SavedModel that serves: floats in, names and probabilities out; prove that it agrees."""
+    from cnn_keras.data import array_dataset
+
+    recipe, data = run.recipe, run.facts("prepare")
+    values = array_dataset.read(run.finished("prepare"), image_dataset.test_split(data)).values
+    shape = tuple(data["shape"])
+
+    def written(model: "keras.Model", saved: Path) -> dict[str, Any]:
+        names, tolerance = data["classes"], recipe.export.tolerance
+        savedmodel.write_tensor_classifier(model, saved, tensor=noun, shape=shape, fit=recipe.data.fit, names=names)
+        agreement = savedmodel.compare_tensor_classifier(model, saved, noun, values, tolerance=tolerance)
+        requests = [value[None] for value in values[: savedmodel.WARMUP]]
+        signatures = ("serving_default", "serving_ranked")
+        savedmodel.record_requests(saved, dict.fromkeys(signatures, (noun, requests)))
+        return agreement
+
+    sizes = "×".join(map(str, shape))
+    framed = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
+    takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framed} {sizes}."
+    return classifier.export(run, folder, written=written, noun=noun, takes=takes)
+
+
+def pictured(values: Array) -> Array:
+    """A picture, uint8 (height, width, 3) or (height, width), of a signal (length, channels) or a volume's middle."""
+    return _traces(values) if values.ndim == 2 else _slices(values)
+
+
+def examine(
+    items: Sequence[Any], noun: str, channels: int | None, run: "Run"
+) -> tuple[list[data_validation.Examined], list[tuple[int, ...]]]:
+    """Read every item once; those whose number of channels is not the wanted one are of no use."""
+    examined, shapes = [], []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, data_validation.progress(run.console) as bar:
+        task = bar.add_task(f"validating {noun}s", total=len(items))
+        for found, shape in pool.map(_examined, items):
+            examined.append(found)
+            shapes.append(shape)
+            bar.advance(task)
+    counted = Counter(shape[-1] for shape in shapes if shape)
+    wanted = channels or (max(counted, key=lambda number: (counted[number], number)) if counted else 0)
+    for row, (item, shape) in enumerate(zip(items, shapes, strict=True)):
+        if shape and shape[-1] != wanted:
+            reason = f"it must have {wanted} channels{'' if channels else ' like most'}, got {shape[-1]}"
+            examined[row] = data_validation.Examined(None, [data_validation.Problem("unsupported", item.id, reason)])
+    return _without_what_all_have(examined), shapes
+
+
+def _without_what_all_have(examined: list[data_validation.Examined]) -> list[data_validation.Examined]:
+    """Without the notes that say what something is, such as a spacing, where it is the same everywhere."""
+    details: dict[str, set[str]] = {}
+    for problem in (problem for one in examined for problem in one.problems if problem.detail):
+        details.setdefault(problem.kind, set()).add(problem.detail)
+    alike = {kind for kind in MEASURED if len(details.get(kind, ())) < 2}
+    return [one._replace(problems=[each for each in one.problems if each.kind not in alike]) for one in examined]
+
+
+def _examined(item: Any) -> tuple[data_validation.Examined, tuple[int, ...]]:
+    from cnn_keras.data.image_file import Unreadable
+
+    try:
+        values, notes = item.read()
+    except OSError as error:
+        problem = data_validation.Problem("unreadable", item.id, data_validation.said(error))
+        return data_validation.Examined(None, [problem]), ()
+    except Unreadable as error:
+        return data_validation.Examined(None, [data_validation.Problem(error.kind, item.id, str(error))]), ()
+    digest = hashlib.sha256(repr(values.shape).encode() + values.tobytes()).hexdigest()
+    problems = [
+        data_validation.Problem(note, item.id)
+        if isinstance(note, str)
+        else data_validation.Problem(note[0], item.id, note[1])
+        for note in notes
+    ]
+    return data_validation.Examined(digest, problems), values.shape
+
+
+def _write_splits(
+    run: "Run",
+    folder: Path,
+    kept: Sequence[tuple[Any, str]],
+    splits: Sequence[str],
+    *,
+    classes: list[str],
+    shape: tuple[int, ...],
+) -> dict[str, Counter[str]]:
+    """Read the items again, give them the size, write each split; return how many of each class went where."""
+    from cnn_keras.data import array_dataset
+
+    data = run.recipe.data
+    gigabytes = len(kept) * float(np.prod(shape)) * 4 / 2**30
+    if gigabytes > data.memory_gb:
+        raise Fault(
+            f"data.memory_gb must be at least what the examples take, got {data.memory_gb} and {gigabytes:.1f} GB; "
+            "raise it or choose a smaller size"
+        )
+    counts: dict[str, Counter[str]] = {}
+    with data_validation.progress(run.console) as bar:
+        task = bar.add_task("framing", total=len(kept))
+        for split in ("train", "validation", "test"):
+            items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
+            values = np.empty((len(items), *shape), np.float32)
+            for row, item in enumerate(items):
+                values[row] = array_dataset.frame(item.read()[0][None], shape[:-1], fit=data.fit)[0]
+                bar.advance(task)
+            if items:
+                labels = np.array([classes.index(item.label) for item in items], np.int64)
+                array_dataset.write(
+                    folder, split, array_dataset.Split(values, labels, np.array([item.id for item in items]))
+                )
+                counts[split] = Counter(item.label for item in items)
+    return counts
+
+
+def _fit_normalization(folder: Path) -> dict[str, Any]:
+    """The arguments of Keras's Normalization layer: mean and variance of each channel over the training split."""
+    from cnn_keras.data import array_dataset
+
+    values = array_dataset.read(folder, "train").values
+    flat = values.reshape(-1, values.shape[-1])
+    mean = flat.mean(axis=0, dtype=np.float64)
+    variance = np.array([np.mean((flat[:, place] - mean[place]) ** 2) for place in range(len(mean))])
+    return {"axis": -1, "mean": mean.tolist(), "variance": np.where(variance > 0, variance, 1.0).tolist()}
+
+
+def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Counter[str]]) -> None:
+    from cnn_keras.data import array_dataset
+    from pipelines.plots import charts, image_grid
+
+    training = array_dataset.read(folder, "train")
+    rows = []
+    for number, name in enumerate(classes[:ROWS]):
+        of_class = np.flatnonzero(training.labels == number)
+        chosen = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN, len(of_class))).astype(int)]
+        rows.append((name, [pictured(training.values[row]) for row in chosen]))
+    image_grid.augmentation_sheet(rows, folder / f"{noun}s.png")
+    ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
+    charts.class_balance(ordered, folder / "class_balance.png")
+
+
+def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, Any]:
+    """The baselines of images, shown each example as one pixel of up to 1,024 channels of 8 bits."""
+    from cnn_keras.data import array_dataset
+    from pipelines.engine import baselines
+
+    *size, channels = training.values.shape[1:]
+    most = max(1, int((NUMBERS / channels) ** (1 / len(size)) + 1e-9))
+    shrunk = tuple(min(length, most) for length in size) if np.prod(size) * channels > NUMBERS else tuple(size)
+    low, high = training.values.min(), training.values.max()
+
+    def features(values: Array) -> Array:
+        framed = np.asarray(array_dataset.frame(values, shrunk)) if shrunk != tuple(size) else values
+        scaled = np.clip((framed - low) / max(high - low, 1e-30), 0, 1) * 255
+        flat: Array = np.round(scaled).astype(np.uint8).reshape(len(values), 1, 1, -1)
+        return flat
+
+    shown = (features(training.values), training.labels, features(test.values), test.labels)
+    found = baselines.baselines(*shown, seed=seed)
+    averaged = "" if shrunk == tuple(size) else f", averaged from {'×'.join(map(str, size))}"
+    note = f"fitted on the {noun}s of the training split at {'×'.join(map(str, shrunk))}{averaged}, 8 bits a number"
+    return {"accuracy": found.accuracy, "note": note}
+
+
+def _traces(signal: Array) -> Array:
+    """Each channel as a line in a colour of its own, on the scale that the largest and the smallest value span."""
+    from PIL import Image, ImageDraw
+
+    width, height, edge, finer = 320, 200, 8, 2
+    page = Image.new("RGB", (finer * width, finer * height), "white")
+    pen = ImageDraw.Draw(page)
+    low, high = float(signal.min()), float(signal.max())
+    across = np.linspace(edge, width - edge, len(signal))
+    for channel in reversed(range(signal.shape[1])):
+        up = height - edge - (signal[:, channel] - low) / max(high - low, 1e-30) * (height - 2 * edge)
+        points = [(finer * x, finer * y) for x, y in zip(across.tolist(), up.tolist(), strict=True)]
+        pen.line(
+            points * (2 if len(points) == 1 else 1), COLOURS[channel % len(COLOURS)], width=3 * finer, joint="curve"
+        )
+    return np.asarray(page.resize((width, height), Image.Resampling.LANCZOS))
+
+
+def _slices(volume: Array) -> Array:
+    """The three planes through the middle of the first channel – from the side, from behind, from above – in grey."""
+    grey = volume[..., 0]
+    low, high = float(grey.min()), float(grey.max())
+    shade = np.round((grey - low) / max(high - low, 1e-30) * 255).astype(np.uint8)
+    planes = [np.rot90(shade.take(length // 2, axis=axis)) for axis, length in enumerate(shade.shape)]
+    tallest = max(len(plane) for plane in planes)
+    gap = np.full((tallest, 1), 255, np.uint8)
+    padded = []
+    for plane in planes:
+        above = (tallest - len(plane)) // 2
+        padded += [np.pad(plane, ((above, tallest - len(plane) - above), (0, 0))), gap]
+    return np.concatenate(padded[:-1], axis=1)

@@ -1,0 +1,135 @@
+"""Prepared pictures with boxes, as batches and as pictures: what tasks read of what `boxed` has written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines.data import box_dataset, box_records
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from pipelines.engine.stages import Run
+
+DRAWN = 16  # augmented pictures on the sheet
+
+
+def example(run: "Run") -> Any:
+    """What a record of the run holds: `cnn_keras.data.input_pipeline.boxed`."""
+    from cnn_keras.data import input_pipeline as batch
+
+    return batch.boxed(*box_records.recorded(run.facts("prepare")))
+
+
+def training(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
+    """The training batches of these epochs: {"image", "boxes", "classes"} and, where there are any, "landmarks"."""
+    from cnn_keras.data import input_pipeline as batch
+
+    recipe = run.recipe
+    return batch.training(
+        run.finished("prepare"),
+        "train",
+        box_dataset.shape_of(recipe.data),
+        count=run.facts("prepare")["splits"]["train"],
+        epochs=epochs,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        augment=augmented,
+        memory=int(recipe.data.memory_gb * 2**30),
+        example=example(run),
+    )
+
+
+def ordered(run: "Run", split: str) -> "tf.data.Dataset":
+    """The batches of a split in their order and as they are."""
+    from cnn_keras.data import input_pipeline as batch
+
+    count, shape = run.facts("prepare")["splits"][split], box_dataset.shape_of(run.recipe.data)
+    size = run.recipe.train.batch_size
+    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example(run))
+
+
+def examples(run: "Run", split: str, *, whole: bool = False) -> "tf.data.Dataset":
+    """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing.
+
+    With `whole`, `image` is the picture itself, uint8 (height, width, 3), and there is nothing else.
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data import input_pipeline as batch
+    from cnn_keras.data import records
+    from cnn_keras.data.image_file import decode
+
+    if not whole:
+        return batch.decoded(
+            run.finished("prepare"), split, box_dataset.shape_of(run.recipe.data), example=example(run)
+        )
+
+    def read(row: dict[str, Any]) -> dict[str, Any]:
+        image = decode(row["image"], channels=run.recipe.data.channels)
+        return {"id": row["id"], "image": image, "extent": tf.shape(image)[:2]}
+
+    return records.read(run.finished("prepare"), split, features=example(run).features).map(read)
+
+
+def encoded(run: "Run", split: str, count: int) -> list[bytes]:
+    """The first pictures of a split as they were recorded."""
+    return [row["image"] for row in _recorded(run, split, count)]
+
+
+def requests(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
+    """What an exported model would be asked about each of the first pictures of a split: batches of one."""
+    more = [{"proposals": row["proposals"][None]} if "proposals" in row else {} for row in _recorded(run, split, count)]
+    return [{"image_bytes": [data], **inputs} for data, inputs in zip(encoded(run, split, count), more, strict=True)]
+
+
+def _recorded(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
+    from cnn_keras.data import records
+
+    rows = records.read(run.finished("prepare"), split, features=example(run).features)
+    return list(rows.take(count).as_numpy_iterator())
+
+
+def pictured(run: "Run", split: str, rows: Sequence[int]) -> list[Any]:
+    """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import decode
+
+    found = enumerate(encoded(run, split, max(rows, default=-1) + 1))
+    wanted = {number: decode(tf.constant(data), channels=3).numpy() for number, data in found if number in rows}
+    return [wanted[row] for row in rows]
+
+
+def fitted(run: "Run") -> dict[str, Any]:
+    """The arguments of augmentations that are fitted on the training split."""
+    from cnn_keras.data.transforms import augment
+
+    return dict(augment.fit(run.recipe.augment, lambda: (batch["image"].numpy() for batch in ordered(run, "train"))))
+
+
+def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
+    """The first pictures of the training split as training may see them, with their boxes and landmarks."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.data import input_pipeline as batch
+    from pipelines.plots import annotate, image_grid, overlays
+
+    kind, shape = example(run), box_dataset.shape_of(run.recipe.data)
+    shape = shape._replace(size=augmented.source or shape.size)
+    first = batch.decoded(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
+    seen = [augmented({key: one[key] for key in kind.keys}, [run.recipe.seed, row]) for row, one in enumerate(first)]
+    columns = augmented.mix({key: tf.stack([one[key] for one in seen]) for key in kind.keys}, [run.recipe.seed, 0])
+    names, sheet = run.facts("prepare")["classes"], []
+    for row in range(len(seen)):
+        image, boxes, classes = (columns[key][row].numpy() for key in ("image", "boxes", "classes"))
+        if "mask" in columns:
+            image = overlays.numbered(image, columns["mask"][row, ..., 0].numpy())
+        real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
+        numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
+        drawn = annotate.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
+        for marks in columns["landmarks"][row].numpy()[real] if "landmarks" in columns else ():
+            drawn = annotate.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
+        sheet.append(drawn)
+    image_grid.contact_sheet(sheet, [""] * len(sheet), path, columns=4, size=2.0)

@@ -1,0 +1,373 @@
+"""Images with boxes: the data section of a detector's recipe, and the prepared splits that it becomes on disk.
+
+`prepare` leaves TFRecord shards of each split, `split.csv` (what went where), `problems.csv` (what was odd),
+`truth-SPLIT.json` (COCO's format, in pixels of the images), `data.json` and pictures; `facts` of the stage repeat
+`data.json`: classes, counts, `most_boxes` (the padded length) and anchors.
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+
+from cnn_keras.errors import Fault
+from pipelines.data import box_records, box_validation
+from pipelines.data import validation as data_validation
+from pipelines.data.box_records import Columns
+from pipelines.data.box_validation import Kept
+from pipelines.data.image_dataset import test_split as test_split
+from pipelines.data.image_dataset import validation_split as validation_split
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
+from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+
+if TYPE_CHECKING:
+    from cnn_keras.data.input_pipeline import Shape
+    from cnn_keras.data.sources import detection
+    from cnn_keras.data.sources.detection import Item
+    from pipelines.engine.stages import Run
+
+
+class Tile(Section):
+    """How large photographs are cut, see `sources.tiles`; those of the test stay whole and are read in tiles."""
+
+    size: Positive = 200  # pixels of a side
+    overlap: Fraction = 0.25  # of tiles in training and in reading; those of the validation overlap as little as may be
+    keep: Annotated[float, Field(gt=0, le=1)] = 0.4  # share of a box that must be inside
+
+
+class Composites(Section):
+    """What scenes are made of: see `cnn_keras.data.sources.composites`."""
+
+    count: Positive = 1000  # scenes
+    side: Positive = 160  # pixels
+    things: tuple[int, int] = (1, 5)  # the fewest and the most in a scene
+    scale: tuple[float, float] = (0.15, 0.4)  # the smallest and the largest side of a thing, of the scene's
+    # what is pasted; folder: PNG files with alpha below data.path
+    cutouts: Literal["digits", "mnist5k", "folder"] = "digits"
+    backgrounds: Literal["sklearn", "skimage"] = "sklearn"  # whose photographs are behind
+
+
+class Cards(Section):
+    """What pictures of cards are like: see `cnn_keras.data.sources.cards`."""
+
+    count: Positive = 1000  # pictures
+    side: Positive = 128  # pixels
+    scale: tuple[float, float] = (0.4, 0.8)  # the smallest and the largest side of a card, of the picture's
+    tilt: Annotated[float, Field(ge=0, le=180)] = 40.0  # the most that a card is turned, in degrees
+    empty: Fraction = 0.15  # share of pictures without a card
+
+
+class Proposals(Section):
+    """How selective search looks for regions: see `pipelines.data.proposals`."""
+
+    most: Positive = 2000  # in one picture
+    mode: Literal["single", "fast", "quality"] = "fast"  # how thorough: fewer or more segmentations of a picture
+    side: Positive = 400  # pixels of the longer side at which a picture is searched
+
+
+class Data(Section):
+    """Where the images and their boxes come from, and what shape they are given."""
+
+    # files of annotations in their formats, or data that comes along
+    source: Literal[
+        "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "deepforest", "composites", "points", "cards"
+    ]
+    path: RecipePath | None = None  # the file or folder of the annotations
+    images: RecipePath | None = None  # where the images are, if not where the annotations say
+    classes: tuple[str, ...] | None = None  # all there are, in this order; else those found
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    size: tuple[Positive, Positive] = (416, 416)  # height, width
+    channels: Literal[3] = 3  # RGB
+    fit: Literal["pad", "stretch"] = "pad"  # how a picture of another shape gets this size: with borders, or distorted
+    tile: Tile | None = None
+    masks: bool = False  # which pixels are whose is recorded, too, where the source knows it
+    proposals: Proposals | None = None  # for R-CNN and Fast R-CNN, which are given regions
+    composites: Composites | None = None
+    cards: Cards | None = None
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
+    crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: not learnt, or one object
+    out_of_bounds: Literal["clip", "drop"] = "clip"  # what becomes of a box that sticks out of its image
+    max_bad: Fraction = 0.1  # a larger share of unusable images, or of dropped boxes, is refused
+    anchors: Positive | None = 9  # how many are found by k-means; null finds none
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
+
+
+def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+    """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
+    data: Data = run.recipe.data
+    items, declared, notes, _ = annotated(data, run.recipe.seed)
+    examined = data_validation.examine(items, console=run.console)
+    kept, boxes = box_validation.checked(items, examined, data)
+    boxes += [data_validation.Problem(*note) for note in notes]
+    problems = [problem for found in examined for problem in found.problems] + data_validation.duplicates(
+        items, examined
+    )
+    data_validation.report(
+        [*problems, *boxes], len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
+    )
+    box_validation.refuse_dropped(items, boxes, data)
+    classes = class_names(kept, declared, data)
+    splits = _tiled(kept, splits_of(kept, data, run.recipe.seed), data)
+    crowds = box_validation.crowds(kept)
+    if not any(box_records.learnt(one.item.objects) for one in splits.get("train", ())):
+        said = f"; {crowds}" if crowds else ""
+        raise Fault(f"the training split must hold at least one box, got none{said}", code=Fault.DATA)
+    if crowds:
+        run.console.print(f"          [yellow]{crowds}[/]")
+    if len(splits["train"]) > 1:
+        splits["train"] = _shuffled(splits["train"], run.recipe.seed)
+    stages.write_text(folder / "split.csv", _split_csv(splits))
+    seen = [one for split, members in splits.items() if split != "test" or not data.tile for one in members]
+    most = max(
+        1, *(len(box_records.learnt(one.item.objects)) for one in seen)
+    )  # photographs have more, but those are in `truth`
+    landmarks = landmark_names(kept)
+    columns = Columns(classes, most, landmarks, box_records.proposed(run, splits) if data.proposals else {}, data.masks)
+    box_records.write(run, folder, splits, columns)
+    truths = {split: coco_truth(members, classes) for split, members in splits.items()}
+    for split in truths.keys() - {"train"}:
+        stages.write_json(folder / f"truth-{split}.json", truths[split])
+    facts = {
+        **box_records.counted(splits, classes),
+        "source": data.source,
+        "location": str(data.path or data.source),
+        "classes": classes,
+        "most_boxes": most,
+        "landmarks": landmarks,
+        "proposals": box_records.lengths(columns)[2],
+        "masks": data.masks,
+        **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
+        "problems": {kind: len(group) for kind, group in data_validation.grouped([*problems, *boxes]).items()},
+    }
+    content = [most, facts["anchors"], stages.file_digest(folder / "split.csv"), *shape_of(data)]
+    facts["digest"] = stages.digest([*content, truths])  # not of the location: data that moved is the same data
+    stages.write_json(folder / "data.json", facts)
+    box_records.draw(folder, splits, facts, data)
+    shares = ", ".join(f"{len(splits[split]):,} {split} with {facts['boxes'][split]:,} boxes" for split in splits)
+    run.console.print(f"          {len(classes)} classes; images: {shares}; at most {most} boxes in one")
+    return facts
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    from cnn_keras.data import input_file
+
+    if data.path is None and data.source not in ("deepforest", "composites", "cards"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None or not (input_file.is_folder(data.path) or input_file.is_regular(data.path)):
+        return None  # reading the source will say what is wrong
+    folder = data.path if input_file.is_folder(data.path) else data.path.parent
+    roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
+    roots |= {data.images} if data.images else set()
+    if data.source == "yolo":
+        inner = folder / str(described(describing(data.path)).get("path") or ".")
+        roots |= {inner} if not folder.is_relative_to(inner) else set()
+    return data_validation.files_digest(*(root for root in roots if input_file.is_folder(root)))
+
+
+def shape_of(data: Data) -> "Shape":
+    from cnn_keras.data.input_pipeline import Shape
+
+    return Shape(data.size, data.channels, data.fit)
+
+
+def annotated(data: Data, seed: int) -> "detection.Annotated":
+    """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
+    from cnn_keras.data.sources import detection
+
+    given: dict[str, Any] = {"path": data.path, "images": data.images}
+    if data.source == "yolo" and data.path is not None:
+        path = describing(data.path)
+        given |= {"path": path, "described": described(path)}
+    for source, settings, defaults in (
+        ("composites", data.composites, Composites),
+        ("cards", data.cards, Cards),
+    ):
+        if data.source == source:
+            given |= {**(settings or defaults()).model_dump(), "seed": seed}
+        elif settings is not None:
+            raise Fault(f"data.{source} goes with source: {source}, got source: {data.source}")
+    return detection.annotated(data.source, group=data.group, crowd=data.crowd, **given)
+
+
+def describing(path: Path) -> Path:
+    """The file that describes a YOLO data set: `path`, or that of the folder: data.yaml, obj.data or one of names."""
+    from cnn_keras.data import input_file
+    from cnn_keras.data.formats import yolo
+
+    if not input_file.is_folder(path):
+        return path
+    there = [
+        inner for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml", "*.data") for inner in path.glob(pattern)
+    ]
+    named = yolo.undescribed(path)
+    return there[0] if there else path / named["names"] if named else path / "data.yaml"
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
+    from cnn_keras.data import input_file
+    from cnn_keras.data.formats import yolo
+    from cnn_keras.data.sources.classification import whereabouts
+
+    if not input_file.is_regular(path):
+        raise Fault(f"data.path must be a YAML file that names the images and classes, got {whereabouts(path)}")
+    if path.suffix == ".data":
+        return dict(yolo.darknet(path))
+    if path.suffix in (".txt", ".names"):
+        return {yolo.UNSPLIT: ".", "names": path.name}
+    found = recipes.parse(input_file.read_text(path), where=str(path))
+    if not isinstance(found, dict):
+        raise Fault(f"{path} must hold a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
+    return found
+
+
+def class_names(kept: Sequence[Kept], declared: Sequence[str], data: Data) -> list[str]:
+    """The classes: those of the recipe; else those found, in the order in which the source declares them."""
+    from cnn_keras.data.sources import classification
+
+    if data.classes:
+        return list(data.classes)
+    found = {one.name for image in kept for one in image.item.objects}
+    order = {name: place for place, name in enumerate(declared)}
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), classification.natural(name)))
+    if not names:
+        raise Fault(f"{data.source} must hold at least one usable box, got none", code=Fault.DATA)
+    return names
+
+
+def landmark_names(kept: Sequence[Kept]) -> list[str]:
+    """What landmarks things have, in the order of the first that has them."""
+    return list(dict.fromkeys(mark.name for one in kept for found in one.item.objects for mark in found.landmarks))
+
+
+def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
+    """The split of each image: the source's own where it has one, else drawn; groups and copies stay whole.
+
+    A class's images are spread over the splits as far as it has enough of them; an image counts for its rarest class.
+    """
+    from cnn_keras.data import split
+
+    prescribed = [one.item.split for one in kept]
+    fractions = {"validation": data.validation, "test": data.test}
+    fractions = {name: share for name, share in fractions.items() if name not in prescribed and share > 0}
+    free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
+    if "train" in prescribed or "test" in prescribed:
+        fractions.pop("test", None)  # a source that prescribes a split decides what is tested
+    if None not in prescribed and "validation" in prescribed:
+        fractions = {}
+    groups = split.linked([kept[row].item.group for row in free], [kept[row].digest for row in free])
+    if len(set(groups)) <= len(fractions):
+        raise Fault(
+            f"data.path must hold at least {len(fractions) + 1} images or groups that differ, one for each split, got "
+            f"{len(set(groups))}; add images, or set data.validation or data.test to 0",
+            code=Fault.DATA,
+        )
+    present = [{found.name for found in kept[row].item.objects} for row in free]
+    labels = split.rarest(present, groups, least=2 * (len(fractions) + 1))
+    splits = [name or "train" for name in prescribed]
+    for row, name in zip(free, split.stratified(labels, groups, fractions=fractions, seed=seed), strict=True):
+        splits[row] = str(name)
+    return splits
+
+
+def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any]:
+    """The images and boxes of a split as COCO's JSON: image ids are rows of the split, category ids class numbers."""
+    from cnn_keras.data.formats import coco
+
+    images: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for row, one in enumerate(members):
+        images.append({"id": row, "file_name": one.item.id, "height": one.size[0], "width": one.size[1]})
+        for found in one.item.objects:
+            number = {"id": len(rows) + 1, "image_id": row, "category_id": classes.index(found.name)}
+            rows.append({**number, **coco.annotation(found)})
+    categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
+    return {"info": {}, "images": images, "annotations": rows, "categories": categories}
+
+
+def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
+    """The first readable images with boxes, framed, for `cnn augment`: dicts of image and padded boxes (M, 4)."""
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import Unreadable, decode, plain
+    from cnn_keras.ops import boxes
+    from cnn_keras.ops.resize import frame
+
+    found: list[dict[str, Any]] = []
+    for item in _unread_tiles(annotated(data, seed).items, data):
+        try:
+            image = decode(tf.constant(plain(item.read())[0]), channels=data.channels)
+        except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
+            continue  # `cnn prepare` reports what cannot be read
+        if not item.objects:
+            continue
+        extent = tuple(image.shape[:2])
+        moved = boxes.letterbox(box_records.fractions(item.objects, extent), extent, data.size, fit=data.fit)
+        found.append({"image": frame(image, data.size, fit=data.fit).numpy(), "boxes": moved.numpy()})
+        if len(found) == count:
+            break
+    if not found:
+        raise Fault(f"{data.source} must hold at least one readable image with a box, got none", code=Fault.DATA)
+    most = max(len(one["boxes"]) for one in found)
+    return [{**one, "boxes": np.pad(one["boxes"], ((0, most - len(one["boxes"])), (0, 0)))} for one in found]
+
+
+def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str, list[Kept]]:
+    """The images of each split, or the tiles they are cut into."""
+    from cnn_keras.data.sources import tiles
+
+    found: dict[str, list[Kept]] = {}
+    for split in ("train", "validation", "test"):
+        for one in (one for one, name in zip(kept, splits, strict=True) if name == split):
+            parts = [one]
+            if data.tile and split != "test":
+                overlap = data.tile.overlap if split == "train" else 0.0
+                settings = {"size": data.tile.size, "overlap": overlap, "keep": data.tile.keep}
+                cut = tiles.tiled(one.item, one.size, **settings)
+                parts = [one] if cut == [one.item] else [Kept(tile, one.digest, tile.size) for tile in cut]
+            found.setdefault(split, []).extend(parts)
+    return found
+
+
+def _unread_tiles(items: "Sequence[Item]", data: Data) -> "Iterator[Item]":
+    """Items, or tiles of those whose size is stated, without anything being read."""
+    from cnn_keras.data.sources import tiles
+
+    for item in items:
+        if data.tile and item.size:
+            yield from tiles.tiled(item, item.size, **data.tile.model_dump())
+        else:
+            yield item
+
+
+def _split_csv(splits: dict[str, list[Kept]]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "split", "group", "boxes", "height", "width", "sha256"])
+    for split, members in splits.items():
+        for one in members:
+            writer.writerow([one.item.id, split, one.item.group or "", len(one.item.objects), *one.size, one.digest])
+    return out.getvalue()
+
+
+def _shuffled(members: Sequence[Kept], seed: int) -> list[Kept]:
+    """The images in an order that the seed draws; the tiles of one stay together, because decoding it takes long."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    drawn = [members[row] for row in generator.permutation(len(members))]
+    first: dict[str, int] = {}
+    for place, one in enumerate(drawn):
+        first.setdefault(one.item.id.partition("@")[0], place)
+    return sorted(drawn, key=lambda one: first[one.item.id.partition("@")[0]])

@@ -1,0 +1,236 @@
+"""What `boxed.prepare` leaves of images with boxes: their records, figures about them, and pictures."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipelines.data import validation
+from pipelines.data.box_validation import Kept
+from pipelines.engine import stages
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from cnn_keras.data.sources.detection import Object
+    from pipelines.data.box_dataset import Data, Proposals
+    from pipelines.engine.stages import Run
+
+SAMPLES = 30  # pictures on the contact sheet
+COUNTS = (1, 2, 3, 5, 6, 9, 12)  # of anchors, to compare the chosen count with
+
+
+class Columns(NamedTuple):
+    """What a record of boxes is made of."""
+
+    classes: Sequence[str]
+    most: int  # rows of boxes
+    landmarks: Sequence[str] = ()
+    proposals: Mapping[str, "np.ndarray[Any, Any]"] = {}  # of each split, float32 (images, P, 4), P the same in all
+    masks: bool = False
+
+
+def learnt(objects: "Sequence[Object]") -> "list[Object]":
+    """The objects that go into the records: crowds are known to the evaluation only."""
+    return [one for one in objects if not one.crowd]
+
+
+def fractions(objects: "Sequence[Object]", size: tuple[int, int]) -> Any:
+    """Boxes in [0, 1] of an image of (height, width): float32 (M, 4)."""
+    import numpy as np
+
+    height, width = size
+    pixels = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
+    return np.clip(pixels / (width, height, width, height), 0, 1).astype(np.float32)
+
+
+def write(run: "Run", folder: Path, splits: dict[str, list[Kept]], columns: Columns) -> None:
+    """Write the shards of each split, in the order of its images."""
+    from cnn_keras.data import records
+
+    with validation.progress(run.console) as bar:
+        task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
+        for split, members in splits.items():
+            rows = _rows(members, columns, split, told=lambda: bar.advance(task))
+            records.write(folder, split, rows, features=records.boxed(*lengths(columns)))
+
+
+def lengths(columns: Columns) -> tuple[int, int, int, bool]:
+    """How many rows of boxes a record has, landmarks a box, and proposals a record; whether there is a map of masks."""
+    proposals = next((found.shape[1] for found in columns.proposals.values()), 0)
+    return columns.most, len(columns.landmarks), proposals, columns.masks
+
+
+def recorded(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
+    """The same of what has been prepared."""
+    return facts["most_boxes"], len(facts["landmarks"]), facts.get("proposals", 0), facts.get("masks", False)
+
+
+def _rows(
+    members: Sequence[Kept], columns: Columns, split: str, *, told: Callable[[], None]
+) -> Iterator[tuple[Any, ...]]:
+    import numpy as np
+
+    from cnn_keras.data.image_file import plain
+
+    most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
+    for row, one in enumerate(members):
+        objects = learnt(one.item.objects)[:most]
+        boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
+        boxes[: len(objects)] = fractions(objects, one.size)
+        named[: len(objects)] = [numbers[found.name] for found in objects]
+        difficult[: len(objects)] = [found.difficult for found in objects]
+        more = [_landmarks(objects, one.size, columns)] if columns.landmarks else []
+        more += [columns.proposals[split][row]] if columns.proposals else []
+        more += [_instances(objects, one.size)] if columns.masks else []
+        yield one.item.id, plain(one.item.read())[0], boxes, named, difficult, *more
+        told()
+
+
+def _landmarks(objects: "Sequence[Object]", size: tuple[int, int], columns: Columns) -> Any:
+    """x, y in [0, 1] of an image of (height, width), and 1 for what is visible in it: float32 (most, landmarks, 3)."""
+    import numpy as np
+
+    height, width = size
+    found = np.zeros((columns.most, len(columns.landmarks), 3), np.float32)
+    for row, one in enumerate(objects):
+        for mark in one.landmarks:
+            seen = mark.visible and 0 <= mark.x <= width and 0 <= mark.y <= height
+            found[row, columns.landmarks.index(mark.name)] = mark.x / width, mark.y / height, seen
+    return found
+
+
+def _instances(objects: "Sequence[Object]", size: tuple[int, int]) -> bytes:
+    """The map of the objects' masks as a PNG; where two overlap, the smaller is in front."""
+    import numpy as np
+
+    from cnn_keras.data import run_length as masks
+    from cnn_keras.data.image_file import png
+    from cnn_keras.ops import instance_masks
+
+    covered = [masks.filled(found.mask, size) for found in objects[: instance_masks.MOST]]
+    order = sorted(range(len(covered)), key=lambda row: int(np.count_nonzero(covered[row])))
+    return bytes(png(instance_masks.numbered(covered, size, order=order)[..., None]))
+
+
+def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray[Any, Any]]":
+    """What selective search finds in the images of each split, kept beside the stages until it is asked for otherwise.
+
+    Shown with the share of the objects that it finds.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import decode, plain
+    from pipelines.data import proposals
+
+    plan: Proposals = run.recipe.data.proposals
+    found: dict[str, np.ndarray[Any, Any]] = {}
+    for split, members in splits.items():
+
+        def images(first: int, members: Sequence[Kept] = members) -> Iterator[Any]:
+            for one in members[first:]:
+                yield decode(tf.constant(plain(one.item.read())[0]), channels=3).numpy()
+
+        digest = stages.digest([(one.item.id, one.digest) for one in members])
+        place = run.folder / "proposals" / split
+        place.parent.mkdir(exist_ok=True)
+        kept = proposals.searched(
+            images, place, count=len(members), digest=digest, console=run.console, **plan.model_dump()
+        )
+        truth = [fractions(learnt(one.item.objects), one.size) for one in members]
+        shares = proposals.recall(list(kept), truth)
+        found[split] = kept
+        asked = {min(count, kept.shape[1]): share for count, share in shares.items()}
+        said = ", ".join(f"{share:.1%} by {count:,}" for count, share in asked.items())
+        run.console.print(f"          {split}: selective search finds of the objects {said} regions a picture")
+    most = max(boxes.shape[1] for boxes in found.values())
+    return {split: np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0))) for split, boxes in found.items()}
+
+
+def counted(splits: dict[str, list[Kept]], classes: Sequence[str]) -> dict[str, Any]:
+    """How many images, boxes – also of each class – and images of nothing each split has."""
+    found: dict[str, Any] = {"splits": {}, "boxes": {}, "class_boxes": {}, "background": {}}
+    for split, members in splits.items():
+        named = Counter(one.name for image in members for one in learnt(image.item.objects))
+        found["splits"][split] = len(members)
+        found["boxes"][split] = named.total()
+        found["class_boxes"][split] = {name: named[name] for name in classes}
+        found["background"][split] = sum(not image.item.objects for image in members)
+    return found
+
+
+def _sizes(members: Sequence[Kept], data: "Data") -> Any:
+    """Widths and heights of the boxes as the network sees them: float64 (N, 2), in [0, 1] of the frame."""
+    import numpy as np
+
+    from cnn_keras.ops import boxes
+
+    sizes = [np.zeros((0, 2))]
+    by_extent: dict[tuple[int, int], list[Any]] = {}
+    for one in members:
+        by_extent.setdefault(one.size, []).append(fractions(learnt(one.item.objects), one.size))
+    for extent, found in by_extent.items():
+        moved = boxes.letterbox(np.concatenate(found), extent, data.size, fit=data.fit).numpy()
+        sizes.append(np.float64(moved[:, 2:]) - moved[:, :2])
+    return np.concatenate(sizes)
+
+
+def anchors(run: "Run", members: Sequence[Kept], count: int) -> dict[str, Any]:
+    """The anchors of the chosen count, and how well they and other counts fit: shown, and returned as facts."""
+    import numpy as np
+
+    from cnn_keras.ops import anchors
+
+    sizes = _sizes(members, run.recipe.data)
+    apart = len(np.unique(sizes, axis=0))
+    if apart < count:
+        run.console.print(
+            f"          [yellow]{apart} anchors instead of {count} (data.anchors): the boxes that train are of no more "
+            "sizes in the frame[/]"
+        )
+        count = apart
+    table: dict[str, Any] = {}
+    for number in sorted({*(number for number in COUNTS if number <= apart), count}):
+        found = anchors.found(sizes, number, seed=run.recipe.seed)
+        best = anchors.best_overlap(sizes, found)
+        fit = {"mean_iou": round(float(best.mean()), 4), "recall": round(float((best >= 0.5).mean()), 4)}
+        table[str(number)] = {"anchors": [[round(float(side), 5) for side in size] for size in found], **fit}
+        mark = "  ← data.anchors" if number == count else ""
+        line = f"mean IoU {fit['mean_iou']:.3f}, recall at 0.5 {fit['recall']:.3f}"
+        run.console.print(f"          {number:>2} anchors: {line}{mark}")
+    chosen = table[str(count)]
+    fit = {key: chosen[key] for key in ("mean_iou", "recall")}
+    return {"anchors": chosen["anchors"], "anchor_fit": fit, "anchor_table": table}
+
+
+def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], data: "Data") -> None:
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras.data import image_file, records
+    from pipelines.data import box_sizes
+    from pipelines.plots import annotate, charts, image_grid, overlays
+
+    charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
+    box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
+    images, titles = [], []
+    read = records.read(folder, "train", features=records.boxed(*recorded(facts)))
+    step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
+    for example in read.shard(step, 0).take(SAMPLES):
+        image = image_file.pixels(example["image"].numpy())
+        if data.masks:
+            image = overlays.numbered(image, tf.io.decode_png(example["mask"], channels=1)[..., 0].numpy())
+        height, width = image.shape[:2]
+        rows = np.flatnonzero((example["boxes"][:, 2] > example["boxes"][:, 0]).numpy())
+        boxes = example["boxes"].numpy()[rows] * (width, height, width, height)
+        numbers = example["classes"].numpy()[rows]
+        names = [facts["classes"][number] if len(facts["classes"]) > 1 else "" for number in numbers]
+        drawn = annotate.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
+        for marks in example["landmarks"].numpy()[rows] if facts["landmarks"] else ():
+            drawn = annotate.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
+        images.append(drawn)
+        titles.append(Path(example["id"].numpy().decode()).name)
+    only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""
+    heading = f"{len(images)} of {facts['splits']['train']:,} training images, boxes as they are recorded{only}"
+    image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=5, size=2.6, heading=heading)

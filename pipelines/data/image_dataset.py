@@ -1,0 +1,263 @@
+"""Labelled images: the data section of a recipe, and the prepared splits that it becomes on disk.
+
+`prepare` leaves TFRecord shards of each split, `split.csv` (what went where), `problems.csv` (what was odd),
+`data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
+"""
+
+import contextlib
+import csv
+import io
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field
+from rich.markup import escape
+
+from cnn_keras.errors import Fault
+from pipelines.data import validation as data_validation
+from pipelines.engine import stages
+from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from cnn_keras.data.input_pipeline import Shape
+    from pipelines.engine.stages import Run
+
+Divided = Callable[[list[tuple[Any, str]], Any, int], list[str]]  # of (item, digest), the data section and a seed
+
+SAMPLES = 60  # pictures on the contact sheet
+
+
+class Data(Section):
+    """Where the images come from and what shape they are given."""
+
+    source: str  # digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME
+    path: RecipePath | None = None  # of idx, folder and csv
+    classes: tuple[str, ...] | None = None  # names of integer labels, in their order
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    size: tuple[Positive, Positive] = (224, 224)  # height, width
+    channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
+    # how a picture of another shape gets this size: distorted, cut, or with borders
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
+    # mean 0 and variance 1 by channel, minus the mean image, or divided by 255
+    normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
+    max_bad: Fraction = 0.1  # a larger share of unusable images is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
+
+
+def prepare(
+    run: "Run", folder: Path, *, divided: Divided | None = None, changed: Callable[[Any], Any] | None = None
+) -> dict[str, Any]:
+    """Validate, split and record the images of `run.recipe.data`; fit the normalisation on the training split.
+
+    `divided` says which split every image goes into; `splits_of` does unless given. `changed` makes other items of
+    those that the source has.
+    """
+    from cnn_keras.data.sources import classification
+
+    data: Data = run.recipe.data
+    items = classification.items(data.source, path=data.path, classes=data.classes, group=data.group)
+    items = changed(items) if changed else items
+    examined = data_validation.examine(items, console=run.console)
+    problems = [problem for found in examined for problem in found.problems] + data_validation.duplicates(
+        items, examined
+    )
+    data_validation.report(
+        problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
+    )
+    kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
+    classes = class_names([item.label for item, _ in kept], data)
+    splits = (divided or splits_of)(kept, data, run.recipe.seed)
+    if divided is None:
+        check_classes(kept, splits, console=run.console)
+    stages.write_text(folder / "split.csv", split_csv(kept, splits))
+    counts = _write_records(run, folder, kept, splits, classes)
+    shape = shape_of(data)
+    sizes = {split: sum(inner.values()) for split, inner in counts.items()}
+    facts: dict[str, Any] = {
+        "source": data.source,
+        "location": str(data.path or data.source),
+        "classes": classes,
+        "splits": sizes,
+        "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
+        "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
+    }
+    content = [classes, facts["normalization"], stages.file_digest(folder / "split.csv"), *shape]
+    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
+    stages.write_json(folder / "data.json", facts)
+    _draw_data(folder, shape, classes, counts)
+    shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
+    run.console.print(f"          {len(kept):,} images of {len(classes)} classes: {shares}")
+    seen = [found.size for found in examined if found.digest]
+    run.console.print(f"          {data_validation.sizes_told(seen, data.size, data.fit, 'image')}")
+    return facts
+
+
+def shape_of(data: Data) -> "Shape":
+    from cnn_keras.data.input_pipeline import Shape
+
+    return Shape(data.size, data.channels, data.fit)
+
+
+def validation_split(data: dict[str, Any]) -> str:
+    """The split that chooses the best epoch."""
+    return "validation" if "validation" in data["splits"] else "train"
+
+
+def test_split(data: dict[str, Any]) -> str:
+    """The split that measures."""
+    return "test" if "test" in data["splits"] else validation_split(data)
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read but a CSV list.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source in ("folder", "csv", "idx"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None:
+        return None
+    listed: list[Path] = []
+    if data.source == "csv":
+        from cnn_keras.data.sources import classification
+
+        with contextlib.suppress(Fault):  # reading the source will say what is wrong
+            listed = [
+                classification.file_named(data.path.parent, row["path"])
+                for _, row in classification.rows(data.path, ("path",))
+            ]
+    return data_validation.files_digest(data.path, *listed)
+
+
+def class_names(labels: list[str], data: Data) -> list[str]:
+    """The classes in natural order, or in the order in which the recipe names them."""
+    from cnn_keras.data.sources import classification
+
+    found = set(labels)
+    names = (
+        [name for name in data.classes if name in found] if data.classes else sorted(found, key=classification.natural)
+    )
+    if len(names) < 2:
+        raise Fault(f"{data.source} must hold at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA)
+    return names
+
+
+def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: "Console") -> None:
+    """Tell which classes are not tested.
+
+    Raises:
+        Fault: a class is validated or tested, as the source prescribes, and nothing of it can be learnt.
+    """
+    found: dict[str, set[str]] = {}
+    for (item, _), split in zip(kept, splits, strict=True):
+        found.setdefault(split, set()).add(item.label)
+    learnt = found.get("train", set())
+    for split in ("validation", "test"):
+        prescribed = {item.label for item, _ in kept if item.split == split}
+        if strange := sorted(prescribed - learnt):
+            raise Fault(
+                f"prescribed splits must hold the same classes, got {', '.join(strange[:8])} in {split} alone; the "
+                f"training split holds {', '.join(sorted(learnt)[:8]) or 'none'}",
+                code=Fault.DATA,
+            )
+    if (tested := found.get("test")) and (missing := sorted(learnt - tested)):
+        console.print(
+            f"          [yellow]nothing to test of {escape(', '.join(missing[:8]))}: not in the test split[/]"
+        )
+
+
+def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
+    """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole."""
+    from cnn_keras.data import split
+
+    prescribed = [item.split for item, _ in kept]
+    fractions = {"validation": data.validation, "test": data.test}
+    fractions = {name: share for name, share in fractions.items() if name not in prescribed}
+    free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
+    if "train" in prescribed or "test" in prescribed:
+        fractions.pop("test", None)  # a source that prescribes a split decides what is tested
+    labels = [kept[row][0].label for row in free]
+    groups = split.linked([kept[row][0].group for row in free], [kept[row][1] for row in free])
+    drawn = split.stratified(labels, groups, fractions=fractions, seed=seed)
+    splits = [name or "train" for name in prescribed]
+    for row, name in zip(free, drawn, strict=True):
+        splits[row] = str(name)
+    if "train" not in splits:
+        raise Fault(
+            f"{data.source} must hold something to train on, got {', '.join(sorted(set(splits)))} alone",
+            code=Fault.DATA,
+        )
+    return splits
+
+
+def split_csv(kept: list[tuple[Any, str]], splits: list[str]) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "label", "split", "sha256"])
+    writer.writerows((item.id, item.label, name, digest) for (item, digest), name in zip(kept, splits, strict=True))
+    return out.getvalue()
+
+
+def _write_records(
+    run: "Run", folder: Path, kept: list[tuple[Any, str]], splits: list[str], classes: list[str]
+) -> dict[str, Counter[str]]:
+    """Write the shards of each split, the training examples shuffled; return how many of each class went where."""
+    import numpy as np
+
+    from cnn_keras.data import records
+
+    numbers = {name: number for number, name in enumerate(classes)}
+    counts: dict[str, Counter[str]] = {}
+    with data_validation.progress(run.console) as bar:
+        task = bar.add_task("writing records", total=len(kept))
+        for split in ("train", "validation", "calibration", "test"):  # of people some calibrate
+            items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
+            if split == "train":
+                items = [items[row] for row in np.random.default_rng(run.recipe.seed).permutation(len(items))]
+            if items:
+                records.write(folder, split, data_validation.plain_rows(items, numbers, bar=bar, task=task))
+                counts[split] = Counter(item.label for item in items)
+    return counts
+
+
+def _fit_normalization(folder: Path, shape: "Shape", kind: str, size: int) -> dict[str, Any]:
+    """The arguments of Keras's Normalization layer, fitted on the training split in one pass."""
+    import numpy as np
+
+    from cnn_keras.data import input_pipeline
+
+    if kind == "rescale":
+        return {"axis": None, "mean": 0.0, "variance": 255.0**2}
+    count, total, squares = (
+        0,
+        np.zeros((*shape.size, shape.channels)),
+        np.zeros((*shape.size, shape.channels)),
+    )
+    for images, _ in input_pipeline.batches(folder, "train", shape, count=size, batch_size=256).as_numpy_iterator():
+        exact = images.astype(np.float64)
+        count += len(images)
+        total += exact.sum(axis=0)
+        squares += (exact**2).sum(axis=0)
+    if kind == "mean_image":
+        return {"axis": [1, 2, 3], "mean": (total / count).tolist(), "variance": np.ones_like(total).tolist()}
+    mean = (total / count).mean(axis=(0, 1))
+    variance = (squares / count).mean(axis=(0, 1)) - mean**2
+    return {"axis": -1, "mean": mean.tolist(), "variance": np.maximum(variance, 1.0).tolist()}
+
+
+def _draw_data(folder: Path, shape: "Shape", classes: list[str], counts: dict[str, Counter[str]]) -> None:
+    from cnn_keras.data import input_pipeline
+    from pipelines.plots import charts, image_grid
+
+    sample = input_pipeline.arrays(folder, "train", shape, limit=SAMPLES)
+    titles = [classes[label] for label in sample.labels]
+    image_grid.contact_sheet(list(sample.images), titles, folder / "contact_sheet.png")
+    ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
+    charts.class_balance(ordered, folder / "class_balance.png")

@@ -1,0 +1,35 @@
+"""A photograph that somebody named, in a command or a recipe: its pixels, upright, or what is wrong with it."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from cnn_keras.errors import Fault
+
+if TYPE_CHECKING:
+    from pipelines.plots.image_grid import Array
+
+
+def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> "Array":
+    """The pixels of an image file, upright: uint8 (height, width, channels).
+
+    Args:
+        what: the argument that named it.
+        channels: 1 for grey, 3 for RGB.
+
+    Raises:
+        Fault: there is no such file, or it cannot be read (code DATA).
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import Unreadable, decode, plain, reason
+    from cnn_keras.data.input_file import read_bytes
+
+    try:
+        found: Array = decode(tf.constant(plain(read_bytes(path))[0]), channels=channels).numpy()
+    except OSError as error:
+        raise Fault(f"{what} {path}: {error.strerror}") from error
+    except Unreadable as error:
+        raise Fault(f"{what} must be a readable image, got {path}: {error}", code=Fault.DATA) from error
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        raise Fault(f"{what} must be a readable image, got {path}: {reason(error)}", code=Fault.DATA) from error
+    return found

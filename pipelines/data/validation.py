@@ -1,0 +1,240 @@
+"""Intake: from a source's items to validated, split images. Nothing is dropped in silence.
+
+Every item is read and decoded once, in parallel, with memory bounded by a window of items. What cannot be used is
+reported by kind with its path; what can be used but is not what it seems – rotated, animated, palette – is made
+plain and reported too. Copies of one picture stay in one split, so that none is trained on and tested on.
+"""
+
+import csv
+import hashlib
+import io
+import math
+import os
+import warnings
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import Progress
+
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from pipelines.engine.stages import digest, write_text
+
+if TYPE_CHECKING:
+    from PIL.Image import Transpose
+
+    from cnn_keras.data.sources.classification import Item
+
+WINDOW = 1024  # items in flight
+SHOWN = 3  # paths of one kind that the terminal shows; problems.csv has them all
+DROPPED = (
+    "empty",
+    "undecodable",
+    "unsupported",
+    "huge",
+    "costly",
+    "unreadable",
+    "missing image",
+    "broken annotation",
+)  # images of no use
+SKIPPED = (
+    "hidden",
+    "not an image",
+    "not a signal",
+    "not a volume",
+    "without a class",
+    "empty class",
+    "deleted frame",
+    "not driven by hand",
+    "not listed",
+)  # what no source offers as an image
+DOUBTED = ("without annotation", "size differs")  # kept, and counted as unusable: nobody knows what is in them
+
+
+class Problem(NamedTuple):
+    """One thing that is odd about one item."""
+
+    kind: str
+    id: str
+    detail: str = ""
+    taken: str = ""  # the action, where it is not of the whole image
+
+    @property
+    def action(self) -> str:
+        if self.taken:
+            return self.taken
+        return "dropped" if self.kind in DROPPED else "skipped" if self.kind in SKIPPED else "kept"
+
+
+class Examined(NamedTuple):
+    """What reading an item showed: the digest of its pixels – None where it is of no use – and what is odd.
+
+    `size` is the height and width of an image, `turn` what made it upright, where it was not.
+    """
+
+    digest: str | None
+    problems: list[Problem]
+    size: tuple[int, int] = (0, 0)
+    turn: "Transpose | None" = None
+
+
+def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
+    """Read and decode every item, with the decoder that the exported graph has."""
+    examined: list[Examined] = []
+    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", module="PIL")  # what Pillow finds odd is told, by path, in the report
+        task = bar.add_task("validating images", total=len(items))
+        for start in range(0, len(items), WINDOW):
+            for found in pool.map(_examined, items[start : start + WINDOW]):
+                examined.append(found)
+                bar.advance(task)
+    return examined
+
+
+def plain_rows(items: "Iterable[Item]", labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
+    """(id, plain encoded bytes, class number) of items that were found good, read again one by one."""
+    from cnn_keras.data.image_file import plain
+
+    for item in items:
+        yield item.id, plain(item.read())[0], labels[item.label]
+        bar.advance(task)
+
+
+def duplicates(items: "Sequence[Item]", examined: Sequence[Examined]) -> list[Problem]:
+    """Items whose pixels equal an earlier item's; worse when the labels differ or prescribed splits share one."""
+    first: dict[str, Item] = {}
+    problems = []
+    for item, found in zip(items, examined, strict=True):
+        if found.digest is None:
+            continue
+        earlier = first.setdefault(found.digest, item)
+        if earlier is not item:
+            kind = "duplicate"
+            if earlier.label != item.label:
+                kind = "duplicate with another label"
+            elif earlier.split != item.split:
+                kind = "duplicate across splits"
+            problems.append(Problem(kind, item.id, f"same content as {earlier.id}"))
+    return problems
+
+
+def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: float, console: Console) -> None:
+    """Write every problem to a CSV file, show them grouped by kind, and refuse when too many images are unusable.
+
+    Those of which nobody knows what is in them (DOUBTED) count as unusable, although they are kept.
+    `total` counts all items; those that are skipped are no images and count neither as unusable nor in the whole.
+    The list is kept beside the folder of `path`, too, when it refuses: a stage's unfinished folder is thrown away.
+    """
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["kind", "action", "id", "detail"])
+    writer.writerows([problem.kind, problem.action, problem.id, problem.detail] for problem in problems)
+    write_text(path, out.getvalue())
+    for kind, group in grouped(problems).items():
+        colour = "red" if group[0].action == "dropped" else "yellow"
+        console.print(f"          [{colour}]{len(group)} {kind}[/], {group[0].action}:")
+        for problem in _examples(group):
+            console.print(f"            {escape(problem.id)}  [dim]{escape(problem.detail)}[/]")
+        if len(group) > SHOWN:
+            console.print(f"            [dim]… and {len(group) - SHOWN} more, all in {path.name}[/]")
+    actions = Counter(problem.action for problem in problems)
+    bad = actions["dropped"] + len({problem.id for problem in problems if problem.kind in DOUBTED})
+    total -= actions["skipped"]
+    if bad > max_bad * total:
+        kept = path.parent.with_name(path.name)
+        write_text(kept, out.getvalue())
+        raise Fault(
+            f"data.max_bad must be at least the share of unusable files, got {max_bad:.0%} and {bad} of {total} "
+            f"unusable ({bad / total:.0%}). They are listed in {kept}; mend or remove them, or raise data.max_bad.",
+            code=Fault.DATA,
+        )
+
+
+def sizes_told(sizes: Iterable[tuple[int, ...]], becoming: tuple[int, ...], fit: str, noun: str) -> str:
+    """One line about the sizes that came in and what they become: "images of 32×32 become 224×224 (stretch, …)"."""
+    counts = Counter(sizes)
+    named = ["×".join(map(str, size)) for size, _ in counts.most_common(SHOWN)]
+    if len(counts) > 1:
+        common = [
+            f"{name} ({counts[size]:,})" for name, size in zip(named, dict(counts.most_common(SHOWN)), strict=True)
+        ]
+        ends = ["×".join(map(str, size)) for size in (min(counts, key=_volume), max(counts, key=_volume))]
+        more = f" and {len(counts) - SHOWN} other sizes from {ends[0]} to {ends[1]}" if len(counts) > SHOWN else ""
+        named = [", ".join(common) + more]
+    if set(counts) == {tuple(becoming)}:
+        return f"{noun}s of {named[0]}"
+    sides = "×".join(map(str, becoming))
+    seen = f"are seen in patches of {sides}" if fit == "patch" else f"become {sides} ({fit})"
+    return f"{noun}s of {named[0]} {seen}"
+
+
+def _volume(size: tuple[int, ...]) -> int:
+    return math.prod(size)
+
+
+def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+    """Problems by kind, the dropped kinds first, then the skipped, those of a part of an image last."""
+    groups: dict[str, list[Problem]] = defaultdict(list)
+    ranks = {"dropped": 0, "skipped": 1, "kept": 2}
+    for problem in sorted(problems, key=lambda problem: (ranks.get(problem.action, 3), problem.kind, problem.id)):
+        groups[problem.kind].append(problem)
+    return groups
+
+
+def _examples(group: Sequence[Problem]) -> list[Problem]:
+    """The problems of a kind to show: the first of each detail, so that what differs is seen, then others."""
+    places: dict[str, int] = {}
+    for place, problem in enumerate(group):
+        places.setdefault(problem.detail, place)
+    chosen = dict.fromkeys([*places.values()][:SHOWN] + [*range(len(group))][:SHOWN])
+    return [group[place] for place in sorted([*chosen][:SHOWN])]
+
+
+def regular_files(*roots: Path) -> list[Path]:
+    """The regular files at or below `roots`, in order; special files and what cannot be asked are left out."""
+    folders = [root for root in roots if input_file.is_folder(root)]
+    found = {Path(place, name) for root in folders for place, _, files in os.walk(root) for name in files}
+    return sorted(file for file in {*roots, *found} if input_file.is_regular(file))
+
+
+def files_digest(*roots: Path) -> str:
+    """Changes when a file at or below one of `roots` is added, removed or written to; nothing is read."""
+    regular = regular_files(*roots)
+    return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in regular])
+
+
+def progress(console: Console) -> Progress:
+    """A bar with a count and the time left, gone when it is done."""
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("          {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
+
+
+def said(error: OSError) -> str:
+    """What an error of the operating system says, and of which file."""
+    return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
+
+
+def _examined(item: "Item") -> Examined:
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import Picture, Unreadable, pixels, reason
+
+    try:
+        picture = Picture(item.read())
+        found = pixels(picture.plain())
+    except OSError as error:
+        return Examined(None, [Problem("unreadable", item.id, said(error))])
+    except Unreadable as error:
+        return Examined(None, [Problem(error.kind, item.id, str(error))])
+    except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
+        return Examined(None, [Problem("undecodable", item.id, reason(error))])
+    digest = hashlib.sha256(repr(found.shape).encode() + found.tobytes()).hexdigest()
+    notes = [Problem(note, item.id) for note in picture.notes]
+    return Examined(digest, notes, tuple(found.shape[:2]), picture.turn)

@@ -1,0 +1,1 @@
+"""What runs a recipe: stages, fingerprints, the training loop, transfer learning, tuning."""

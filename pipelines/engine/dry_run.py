@@ -1,0 +1,220 @@
+"""What a training would take – size, memory, speed, time – found out from a few steps that are forgotten."""
+
+import math
+import time
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from pipelines.engine import stages
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from pipelines.engine.classifier import Training
+    from pipelines.engine.stages import Run
+
+SECONDS = 3.0  # of training steps that are timed
+LEAST = 3  # steps that are timed in any case, after the first, which compiles
+
+
+def measure(run: "Run") -> dict[str, Any]:
+    """Prepare the data if need be, then measure a fresh model of the run. The folder `train` is left alone.
+
+    Returns:
+        parameters, trained, multiply_adds of one example; bytes of weights, gradients, optimizer and activations of
+        one batch, and their sum as memory; images_per_second, input_per_second, input_share; seconds of one epoch,
+        its validation included, of the features that are cached before the first, and of all.
+
+    Raises:
+        Fault: a task that does not train like this.
+    """
+    from pipelines.engine import classifier
+    from pipelines.engine.input_profile import speed
+
+    classifier.check_task(run)
+    with stages.prepared(run):
+        settings, sizes = run.recipe.train, run.facts("prepare")["splits"]
+        training = classifier.training_of(run)
+        model = classifier.begun(run, training)
+        classifier.compiled(model, run, settings.model_copy(update={"steps_per_execution": 1}))
+        found, before = _size(model, settings.batch_size), 0.0
+        show_size(found, training.noun, run.console)  # before a step that may be too much for the machine
+        if settings.transfer and settings.transfer.mode == "cached":
+            model, training, before = _from_features(run, model, training)
+        batches, validation = classifier.feeds(model, run, training.batches, training.validation)
+        steps = -(-sizes["train"] // settings.batch_size)
+        stream = batches(range(math.ceil((LEAST + 1) / steps) + 1))  # more than one of a tiny split
+        found["input_per_second"] = round(speed(stream, steps), 1)
+        found |= _timed(model, stream, most=steps)
+        seconds = sizes["train"] / found["images_per_second"] + _validated(model, validation)
+    trainings = settings.ensemble.members if settings.ensemble and settings.ensemble.kind == "seeds" else 1
+    return found | {
+        "transfer": settings.transfer and settings.transfer.mode,
+        "noun": training.noun,
+        "images": sizes["train"],
+        "epochs": settings.epochs,
+        "trainings": trainings,
+        "seconds_of_features": round(before, 3),
+        "seconds_per_epoch": round(seconds, 3),
+        "seconds": round(before + seconds * settings.epochs * trainings, 1),
+    }
+
+
+def _from_features(run: "Run", model: "keras.Model", training: "Training") -> "tuple[keras.Model, Training, float]":
+    """What a training on cached features trains, on what – some features again and again –, and their seconds, once."""
+    import numpy as np
+    import tensorflow as tf
+
+    from pipelines.data import image_dataset
+    from pipelines.engine import classifier, transfer
+
+    settings, data = run.recipe.train, run.facts("prepare")
+    trunk, head = transfer.divided(model)
+    classifier.compiled(head, run, settings.model_copy(update={"steps_per_execution": 1}))
+    examples = run.task.ordered(run, "train").rebatch(transfer.BATCH)
+    trunk.predict_on_batch(next(iter(examples))[0])  # compiles
+    features, labels, started = [], [], time.perf_counter()
+    for batch, numbers in examples:
+        features.append(trunk.predict_on_batch(batch))
+        labels.append(numbers)
+        if time.perf_counter() - started > SECONDS:
+            break
+    each = (time.perf_counter() - started) / sum(map(len, labels))
+    sample = tf.data.Dataset.from_tensor_slices((np.concatenate(features), np.concatenate(labels))).repeat()
+
+    def batches(count: int) -> "tf.data.Dataset":
+        return sample.take(count).batch(settings.batch_size)
+
+    sizes = {split: data["splits"][split] for split in ("train", image_dataset.validation_split(data))}
+    *_, validating = sizes.values()
+    endless = replace(
+        training, batches=lambda epochs: batches(len(epochs) * sizes["train"]), validation=batches(validating)
+    )
+    return head, endless, each * sum(sizes.values())
+
+
+def _size(model: "keras.Model", batch: int) -> dict[str, Any]:
+    """Parameters, multiply-adds and bytes. Gradients are as large as what is trained, for as long as a step takes."""
+    from cnn_keras.learn import model_profile
+
+    model.optimizer.build(model.trainable_variables)
+    total = model_profile.totals(model_profile.rows(model, batch=batch))
+    trained = sum(math.prod(weight.shape) for weight in model.trainable_variables)
+    memory = {
+        "weights": _bytes(model.weights),
+        "gradients": _bytes(model.trainable_variables),
+        "optimizer": _bytes(model.optimizer.variables),
+        "activations": total.activation_bytes,
+    }
+    return {
+        "parameters": model.count_params(),
+        "trained": trained,
+        "multiply_adds": total.multiply_adds,
+        "batch_size": batch,
+        "bytes": memory,
+        "memory": sum(memory.values()),
+    }
+
+
+def _bytes(variables: Any) -> int:
+    import tensorflow as tf
+
+    return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+
+
+def _timed(model: "keras.Model", stream: Any, *, most: int) -> dict[str, Any]:
+    """Train for a few seconds; the speed without the first step, and the share of waiting."""
+    import keras
+
+    from pipelines.engine.input_profile import Clock
+
+    clock = Clock()
+
+    class Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            clock.begin()
+
+        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+            float(logs["loss"])  # waits for the device
+            clock.end()
+            model.stop_training = clock.worked > SECONDS and clock.step > LEAST
+
+    model.fit(
+        clock.stamped(stream), steps_per_epoch=max(most, LEAST + 1), shuffle=False, callbacks=[Timer()], verbose=0
+    )
+    return {
+        "images_per_second": round(clock.examples / clock.worked, 1),
+        "input_share": round(clock.share, 4),
+    }
+
+
+def _validated(model: "keras.Model", validation: Any) -> float:
+    """Seconds that the validation split takes, from some of its batches."""
+    model.evaluate(validation.take(1), verbose=0)  # compiles
+    size = int(validation.cardinality())
+    taken = min(size, 8) if size > 0 else 8
+    started = time.perf_counter()
+    model.evaluate(validation.take(taken), verbose=0)
+    seconds = time.perf_counter() - started
+    return seconds * (size / taken if size > 0 else 1)
+
+
+def show_size(found: dict[str, Any], noun: str, console: Console) -> None:
+    """A line for each size that a network has, and a warning where it is more than the machine has free."""
+    import psutil  # type: ignore[import-untyped]
+    import tensorflow as tf
+
+    parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in found["bytes"].items())
+    trained = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
+    lines = {
+        "parameters": f"{found['parameters']:,}{trained}",
+        "multiply-adds": f"{found['multiply_adds']:,} for one {noun}",
+        "memory": f"about {_megabytes(found['memory'])} at batch {found['batch_size']}: {parts}",
+    }
+    _say(lines, console)
+    free = psutil.virtual_memory().available
+    if found["memory"] > free and not tf.config.list_physical_devices("GPU"):
+        console.print(
+            f"  [yellow]{_megabytes(free)} are free: a step may be killed; lower train.batch_size, or take a smaller "
+            "data.size and train.accumulate[/]"
+        )
+
+
+def show(found: dict[str, Any], console: Console) -> None:
+    """A line for each thing that somebody about to train wants to know besides."""
+    each = f" × {found['trainings']} trainings" if found["trainings"] > 1 else ""
+    noun = found["noun"]
+    first = found["seconds_of_features"]
+    once = f"{_duration(first)} for the features, once, and " if first else ""
+    lines = {
+        "speed": f"{found['images_per_second']:,.0f} {noun}s/s; the input alone gives "
+        f"{found['input_per_second']:,.0f}, waiting for it takes {found['input_share']:.0%} of the time",
+        "time": f"{_duration(found['seconds'])}: {once}{found['epochs']} epochs{each} of "
+        f"{_duration(found['seconds_per_epoch'])} for {found['images']:,} {noun}s and validation",
+    }
+    _say(lines, console)
+    if found["transfer"] == "staged":
+        console.print(
+            "  [dim]measured with the classifier alone in training: the epochs after train.transfer.head_epochs are "
+            "slower[/]"
+        )
+    console.print("  [dim]nothing was kept; TensorFlow itself and the examples in memory come on top[/]")
+
+
+def _say(lines: dict[str, str], console: Console) -> None:
+    for name, line in lines.items():
+        console.print(f"  [bold]{name:>13}[/]  {line}")
+
+
+def _megabytes(size: float) -> str:
+    return f"{size / 2**20:,.1f} MB" if size < 2**30 else f"{size / 2**30:,.1f} GB"
+
+
+def _duration(seconds: float) -> str:
+    """3.2 s, 4 min, 2.5 h."""
+    if seconds < 100:
+        return f"{seconds:.2g} s" if seconds < 10 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 6000 else f"{seconds / 3600:.1f} h"

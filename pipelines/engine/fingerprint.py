@@ -1,0 +1,190 @@
+"""The fingerprint of a stage's code: every definition that its function can reach, and the libraries that these import.
+
+Nothing is listed by hand. From the function of a stage the names that it uses are followed through both packages, into
+other functions, classes and constants, wherever the imports stand. A definition counts by its syntax tree without its
+docstring, so comments, layout and docstrings make nothing stale. What is imported for annotations alone, under
+`TYPE_CHECKING`, is not followed. A string that is the name of a module, as in a table of sources, means all of that
+module; a module that the recipe names, as its builder's, is a root of its own.
+"""
+
+import ast
+import hashlib
+import importlib.metadata
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+
+SOURCES = Path(__file__).parents[2]
+PACKAGES = ("cnn_keras", "pipelines")
+# What shows or records a result has no part in it.
+APART = {"pipelines.tracking", "pipelines.cli", "rich", "typer", "mlflow", "filelock", "psutil"}
+DISTRIBUTIONS = {
+    "PIL": "pillow",
+    "cv2": "opencv-contrib-python-headless",
+    "ruamel": "ruamel.yaml",
+    "skimage": "scikit-image",
+    "sklearn": "scikit-learn",
+    "tensorflow_addons": "tensorflow-addons",
+}
+
+Reference = tuple[str, str | None]  # a module and one of its names; None is all of it
+
+
+@dataclass
+class Module:
+    """The source of a module, by its names: what defines each, what each import brings, and what runs on import."""
+
+    name: str
+    path: Path
+    definitions: dict[str, list[ast.stmt]] = field(default_factory=dict)
+    imports: dict[str, Reference] = field(default_factory=dict)
+    effects: list[ast.stmt] = field(default_factory=list)
+
+
+def code(roots: Sequence[str]) -> dict[str, str]:
+    """Digests of the code that can be reached from `roots`, and the versions of the libraries that it imports.
+
+    Args:
+        roots: `package.module:name`, or `package.module` for all of it.
+
+    Returns:
+        `code.FILE` → "sha256:…" for each file of both packages, `library.NAME` → its version.
+    """
+    reached, external = closure(tuple(roots))
+    digests = {
+        f"code.{module.path.relative_to(SOURCES).as_posix()}": _digest(module, names)
+        for module, names in ((_module(name), names) for name, names in reached.items())
+    }
+    return digests | {f"library.{name}": _version(name) for name in external}
+
+
+@cache
+def closure(roots: tuple[str, ...]) -> tuple[dict[str, set[str]], list[str]]:
+    """The names of each module that can be reached from `roots`, and the libraries that are imported on the way."""
+    queue = [_reference(root) for root in roots]
+    reached: dict[str, set[str]] = {}
+    external: set[str] = set()
+    while queue:
+        name, attribute = queue.pop()
+        if _apart(name):
+            continue
+        if name.partition(".")[0] not in PACKAGES:
+            external.add(name.partition(".")[0])
+            continue
+        module = _module(name)
+        if name not in reached:
+            reached[name] = set()
+            for statement in module.effects:
+                queue += _references(module, statement)
+        names = set(module.definitions) if attribute is None else {attribute}
+        for one in names - reached[name]:
+            if one in module.definitions:
+                reached[name].add(one)
+                for statement in module.definitions[one]:
+                    queue += _references(module, statement)
+            elif one in module.imports:  # handed on from another module
+                queue.append(module.imports[one])
+            elif _is_module(f"{name}.{one}"):
+                queue.append((f"{name}.{one}", None))
+    return reached, sorted(external - set(sys.stdlib_module_names))
+
+
+def _reference(root: str) -> Reference:
+    module, _, name = root.partition(":")
+    return module, name or None
+
+
+def _apart(name: str) -> bool:
+    return any(name == one or name.startswith(f"{one}.") for one in APART)
+
+
+@cache
+def _path(name: str) -> Path | None:
+    stem = SOURCES.joinpath(*name.split("."))
+    return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
+
+
+def _is_module(name: str) -> bool:
+    return name.partition(".")[0] in PACKAGES and _path(name) is not None
+
+
+@cache
+def _module(name: str) -> Module:
+    path = _path(name)
+    if path is None:
+        raise ModuleNotFoundError(f"no module {name} in {SOURCES}")
+    module, tree = Module(name, path), ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+            and ast.get_docstring(node) is not None
+        ):
+            del node.body[0]
+    for statement in tree.body:
+        match statement:
+            case ast.Import() | ast.ImportFrom():
+                module.imports |= _imported(statement)
+            case ast.FunctionDef(name=defined) | ast.ClassDef(name=defined):
+                module.definitions.setdefault(defined, []).append(statement)
+            case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
+                for target in _targets(statement):
+                    module.definitions.setdefault(target, []).append(statement)
+            case ast.If(test=ast.Name(id="TYPE_CHECKING")) | ast.Expr(value=ast.Constant()):
+                pass
+            case _:
+                module.effects.append(statement)
+    return module
+
+
+def _targets(statement: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[str]:
+    targets = statement.targets if isinstance(statement, ast.Assign) else [statement.target]
+    for target in targets:
+        yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
+
+
+def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, Reference]:
+    """What an import binds: the module, or the name in a module, that each local name stands for."""
+    if isinstance(statement, ast.Import):
+        return {(one.asname or one.name.partition(".")[0]): (one.name, None) for one in statement.names}
+    found: dict[str, Reference] = {}
+    for one in statement.names:
+        whole = f"{statement.module}.{one.name}"
+        found[one.asname or one.name] = (whole, None) if _is_module(whole) else (str(statement.module), one.name)
+    return found
+
+
+def _references(module: Module, statement: ast.stmt) -> list[Reference]:
+    """What a statement names of its own module and of others."""
+    bound = dict(module.imports)
+    for node in ast.walk(statement):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            bound |= _imported(node)
+    found: list[Reference] = []
+    members: set[int] = set()
+    for node in ast.walk(statement):  # outer nodes first, so that `module.name` is met before `module`
+        match node:
+            case ast.Attribute(value=ast.Name(id=name) as value, attr=attribute) if (
+                bound.get(name, ("", ""))[1] is None
+            ):
+                members.add(id(value))
+                found.append((bound[name][0], attribute))
+            case ast.Name(id=name) if id(node) not in members:
+                found += [bound[name]] if name in bound else [(module.name, name)] * (name in module.definitions)
+            case ast.Constant(value=str(text)) if text.startswith(PACKAGES) and text.replace(".", "_").isidentifier():
+                found += [(text, None)] if "." in text and _is_module(text) else []
+    return found
+
+
+def _digest(module: Module, names: set[str]) -> str:
+    statements = [statement for name in sorted(names) for statement in module.definitions[name]] + module.effects
+    return "sha256:" + hashlib.sha256("\n".join(map(ast.dump, statements)).encode()).hexdigest()
+
+
+@cache
+def _version(name: str) -> str:
+    try:
+        return importlib.metadata.version(DISTRIBUTIONS.get(name, name))
+    except importlib.metadata.PackageNotFoundError:
+        return "none"

@@ -1,0 +1,223 @@
+"""How fast pictures reach the network, step by step, so that it is known which one training waits for.
+
+Each step is measured in the threads of tf.data, on pictures of the recipe: reading records, decoding, framing, every
+augmentation of the recipe alone, all of them together, and the whole pipeline from shards to batches. Images per
+second include what a step stands on; CPU time is a step's own.
+"""
+
+import itertools
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from rich.console import Console
+from rich.table import Table
+
+from cnn_keras.errors import Fault
+
+SAMPLE = 256  # pictures that are measured with, again and again
+BATCH = 32
+MEMORY = "memory"  # what it takes to hand out pictures that are already there
+
+
+class Speed(NamedTuple):
+    """What a step takes: `images_per_second` of wall time; `milliseconds` of CPU time per image, all threads together.
+
+    CPU time hardly depends on what else the machine does.
+    """
+
+    step: str
+    images_per_second: float
+    milliseconds: float
+
+
+def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
+    """Measure the input pipeline of `recipe`, each step for `seconds`; the last two are all augmentations and all.
+
+    Raises:
+        Fault: no task with pictures, or no picture that can be read.
+    """
+    from cnn_keras.data import input_pipeline, records
+    from cnn_keras.data.transforms import augment
+
+    if not has_pictures(recipe) or not hasattr(recipe.data, "classes"):
+        raise Fault(f"RECIPE must be of a task with pictures of classes, got one of {recipe.task}")
+    fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)])
+    steps = augment.compose(recipe.augment, size=recipe.data.size, fitted=fitted)
+    shape = input_pipeline.Shape(
+        (steps.source if steps else None) or recipe.data.size, recipe.data.channels, recipe.data.fit
+    )
+    with tempfile.TemporaryDirectory() as place:
+        records.write(Path(place), "train", _rows(recipe))
+        measured = []
+        for name, batches in _pipelines(Path(place), recipe, shape, steps, fitted):
+            measured.append(_timed(name, batches, seconds))
+    return _apart(measured)
+
+
+def has_pictures(recipe: Any) -> bool:
+    """Whether the recipe's task reads pictures and augments them."""
+    size = getattr(recipe.data, "size", None)
+    return hasattr(recipe, "augment") and isinstance(size, tuple) and len(size) == 2
+
+
+def augmentations(recipe: Any, images: Any, *, seconds: float, fitted: dict[str, Any] | None = None) -> list[Speed]:
+    """The speed of each of the recipe's augmentations alone, on pictures in memory: uint8 (N, height, width, channels).
+
+    CPU time includes what it takes to hand out such pictures.
+    """
+    return [_timed(name, batches, seconds) for name, batches in _alone(recipe, images, fitted)]
+
+
+def slowest(speeds: list[Speed]) -> Speed:
+    """The single step that takes most of the processor's time."""
+    return max(speeds[:-2], key=lambda speed: speed.milliseconds)
+
+
+def show(speeds: list[Speed], console: Console) -> None:
+    """A table, and the name of the slowest step."""
+    table = Table("step", "images/s", "CPU ms/image", box=None, header_style="dim")
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for speed in speeds:
+        table.add_row(speed.step, f"{speed.images_per_second:,.0f}", f"{speed.milliseconds:.3f}")
+    console.print(table)
+    found = slowest(speeds)
+    console.print(f"the slowest step is [bold]{found.step}[/], {found.milliseconds:.3f} ms of CPU time per image")
+
+
+def _rows(recipe: Any) -> list[tuple[str, bytes, int]]:
+    """Pictures of the recipe's data as records hold them."""
+    from cnn_keras.data.image_file import Unreadable, plain
+    from cnn_keras.data.sources import classification
+
+    data = recipe.data
+    found: list[tuple[str, bytes, int]] = []
+    for item in classification.items(data.source, path=data.path, classes=data.classes, group=data.group):
+        try:
+            found.append((item.id, plain(item.read())[0], 0))
+        except (OSError, Unreadable):
+            continue  # `cnn prepare` reports what cannot be read
+        if len(found) == SAMPLE:
+            break
+    if not found:
+        raise Fault(f"data.path must hold at least one readable image, got none in {data.path or data.source}")
+    return found
+
+
+def _noise(recipe: Any) -> Any:
+    """Pictures to fit on; what is found does not change the speed."""
+    import numpy as np
+
+    return np.random.default_rng(0).integers(0, 256, (4, *recipe.data.size, recipe.data.channels), np.uint8)
+
+
+def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """(name, endless data set of batches); each of the first three includes those before it."""
+    import tensorflow as tf
+
+    from cnn_keras.data import input_pipeline, records
+    from cnn_keras.data.image_file import decode
+    from cnn_keras.ops.resize import frame
+
+    encoded = tf.data.Dataset.zip(records.read(place, "train").repeat(), tf.data.Dataset.random(seed=1))
+
+    def picture(row: Any) -> Any:
+        return frame(decode(row["image"], channels=shape.channels), shape.size, fit=shape.fit)
+
+    def whole(row: Any, seed: Any) -> Any:
+        return picture(row) if steps is None else steps({"image": picture(row)}, _seed(seed))["image"]
+
+    yield "read", encoded.batch(BATCH)
+    yield "decode", _mapped(encoded, lambda row, seed: tf.shape(decode(row["image"], channels=shape.channels)))
+    yield "frame", _mapped(encoded, lambda row, seed: picture(row))
+    images = tf.constant(input_pipeline.arrays(place, "train", shape).images)
+    rows = tf.data.Dataset.range(len(images)).repeat()
+    yield MEMORY, _mapped(rows, lambda row: images[row])
+    yield from _alone(recipe, images, fitted)
+    yield "all augmentations", _augmented(steps, images, rows)
+    yield "whole pipeline", _mixed(steps, _mapped(encoded, whole))
+
+
+def _alone(recipe: Any, images: Any, fitted: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
+    """(name, endless data set of batches) of each augmentation of the recipe."""
+    import tensorflow as tf
+
+    from cnn_keras.data.transforms import augment
+
+    fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)]) if fitted is None else fitted
+    images = tf.convert_to_tensor(images)
+    rows = tf.data.Dataset.range(len(images)).repeat()
+    for entry in recipe.augment:
+        yield _name(entry), _augmented(augment.compose([entry], size=recipe.data.size, fitted=fitted), images, rows)
+
+
+def _augmented(steps: Any, images: Any, rows: Any) -> Any:
+    """Pictures from memory, augmented."""
+    import tensorflow as tf
+
+    if steps is None:
+        return _mapped(rows, lambda row: images[row])
+    numbered = tf.data.Dataset.zip(rows, tf.data.Dataset.random(seed=1))
+    return _mixed(steps, _mapped(numbered, lambda row, seed: steps({"image": images[row]}, _seed(seed))["image"]))
+
+
+def _mixed(steps: Any, batches: Any) -> Any:
+    """Batches, mixed where the recipe mixes."""
+    import tensorflow as tf
+
+    if steps is None or not steps.mixes:
+        return batches
+    known = frozenset.intersection(*(step.moves for _, step in steps.mixings))
+    label = {"label": tf.eye(BATCH)} if "label" in known else {}
+
+    def mix(images: Any, seed: Any) -> Any:
+        return steps.mix({"image": images, **label}, _seed(seed))["image"]
+
+    whole = batches.filter(lambda images: tf.shape(images)[0] == BATCH)
+    return tf.data.Dataset.zip(whole, tf.data.Dataset.random(seed=2)).map(mix, num_parallel_calls=tf.data.AUTOTUNE)
+
+
+def _mapped(source: Any, function: Callable[..., Any]) -> Any:
+    import tensorflow as tf
+
+    return source.map(function, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True)
+
+
+def _seed(number: Any) -> Any:
+    import tensorflow as tf
+
+    return tf.cast(tf.stack([number // 2**16, number % 2**16]), tf.int32)
+
+
+def _name(entry: str | dict[str, Any]) -> str:
+    return entry if isinstance(entry, str) else next(iter(entry))
+
+
+def _timed(name: str, batches: Any, seconds: float) -> Speed:
+    import tensorflow as tf
+
+    found = iter(batches.prefetch(tf.data.AUTOTUNE))
+    for _ in range(3):  # compiled, and the number of threads is being found
+        next(found)
+    images, wall, cpu = 0, time.perf_counter(), time.process_time()
+    while time.perf_counter() - wall < seconds:
+        next(found)
+        images += BATCH
+    return Speed(name, images / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / images)
+
+
+def _apart(measured: list[Speed]) -> list[Speed]:
+    """CPU time of each step alone: what it was measured together with is taken off."""
+    before = {"read": 0.0, **{after.step: speed.milliseconds for speed, after in itertools.pairwise(measured[:3])}}
+    memory = next(speed.milliseconds for speed in measured if speed.step == MEMORY)
+    last = measured[-1].step
+    return [
+        speed._replace(
+            milliseconds=max(speed.milliseconds - before.get(speed.step, 0.0 if speed.step == last else memory), 0.0)
+        )
+        for speed in measured
+        if speed.step != MEMORY
+    ]

@@ -1,0 +1,478 @@
+"""Recipes: one YAML file says everything about a run.
+
+A recipe is read as YAML 1.2 of bounded size (`1e-3` is a number, `no` is a string, a key given twice is an error),
+changed by `--set key=value`, checked against typed sections, and written back resolved – with every default spelled
+out – as a file that is itself a recipe. A path in a recipe is relative to the recipe's file; a path in `--set` is
+relative to the working directory. Every setting that is a path is called `path`.
+"""
+
+import difflib
+import importlib
+import io
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from cnn_keras.weights import catalog
+
+SHIPPED = Path(__file__).parents[1] / "recipes"
+TASKS = Path(__file__).parents[1] / "tasks"
+SIZE_LIMIT, DEPTH_LIMIT, NODE_LIMIT = 2**18, 50, 20_000  # of YAML: bytes, levels, values with all references followed
+SHOWN = 60  # characters of a wrong value in a message
+KINDS = {  # pydantic's words for what a setting must be, in those of a recipe's author
+    "array": "a list",
+    "boolean": "true or false",
+    "integer": "a whole number",
+    "number": "a number",
+    "string": "a text",
+    "an object": "a section of keys",
+}
+
+Fraction = Annotated[float, Field(ge=0, lt=1)]
+Positive = Annotated[int, Field(ge=1)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]  # of folders, with endings
+Checked = TypeVar("Checked", bound=BaseModel)
+
+
+def _from_recipe(path: Path, info: ValidationInfo) -> Path:
+    try:
+        return (info.context["folder"] / path.expanduser()).resolve() if info.context else path
+    except (OSError, RuntimeError) as error:  # a home that nobody has, links in a circle
+        raise ValueError(str(error)) from None
+
+
+def _weights(weights: str, info: ValidationInfo) -> str:
+    return weights if weights in catalog.KINDS else str(_from_recipe(Path(weights), info))
+
+
+RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the recipe's file
+GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a file's path
+
+
+class Section(BaseModel):
+    """A part of a recipe: unknown keys are errors, values keep the type they were written in, nothing changes."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Model(Section):
+    """Which network: `builder` is a file and a function of `cnn_keras.models`; further keys are its arguments."""
+
+    model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
+
+    # file.function of cnn_keras.models; `cnn models list` has them; further keys are its arguments
+    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]  # its last part is enough where no other family has it
+    weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
+
+    @field_validator("builder", mode="before")
+    @classmethod
+    def _whole_name(cls, given: Any) -> Any:
+        if not isinstance(given, str) or not re.fullmatch(r"\w+", given):
+            return given
+        from cnn_keras import models
+        from pipelines.engine.startup import silent_libraries
+
+        with silent_libraries():
+            try:
+                return models.whole_name(given)
+            except Fault as fault:
+                raise ValueError(str(fault)) from None
+
+    @property
+    def arguments(self) -> dict[str, Any]:
+        return dict(self.__pydantic_extra__ or {})
+
+
+class Transfer(Section):
+    """What is trained of a network that starts from given weights; see `pipelines.engine.transfer`."""
+
+    # the classifier alone, on cached features, the last blocks, everything, or one after the other
+    mode: Literal["head", "cached", "partial", "full", "staged"]
+    blocks: Positive | None = None  # of partial: how many blocks before the classifier are trained with it
+    head_epochs: Positive = 5  # of staged: epochs of the classifier alone, among all the epochs
+    unfrozen_rate: Annotated[float, Field(gt=0)] = 0.1  # of staged: what learning_rate is multiplied by after them
+    layer_decay: Annotated[float, Field(gt=0, le=1)] | None = None  # rate of each block against the one behind it
+
+    @model_validator(mode="after")
+    def _mode_is_whole(self) -> Self:
+        if (self.mode == "partial") != bool(self.blocks):
+            raise ValueError("blocks goes with mode: partial, and only with it")
+        if self.layer_decay and self.mode in ("head", "cached"):
+            raise ValueError(f"layer_decay does not go with mode: {self.mode}, which trains the classifier alone")
+        return self
+
+
+class Ensemble(Section):
+    """Networks of one recipe whose answers are averaged; see `engine.ensemble`. A number alone is that of seeds."""
+
+    members: Annotated[int, Field(ge=2)]  # how many networks
+    kind: Literal["seeds", "snapshots"] = "seeds"  # one training for each seed, or one training of as many cycles
+
+
+class Train(Section):
+    """How the weights are found. The defaults suit a small network on a small data set."""
+
+    epochs: Positive = 20  # passes over the training split
+    batch_size: Positive = 128  # examples of one step
+    optimizer: Literal["sgd", "adam", "adamw"] = "adam"  # sgd with momentum, adam, or adamw
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3  # the highest that the schedule reaches; `cnn lr` suggests one
+    momentum: Fraction = 0.9  # of sgd
+    weight_decay: Annotated[float, Field(ge=0)] = 0.0  # of kernels, not of biases and normalisation
+    # of the learning rate: as it is, in steps, at plateaus, or down to 0 along a cosine
+    schedule: Literal["constant", "step", "plateau", "cosine"] = "constant"
+    warmup_epochs: Annotated[int, Field(ge=0)] = 0  # a linear climb before any schedule
+    milestones: tuple[Positive, ...] = ()  # of step: the rate is divided by 10 after these epochs
+    plateau_patience: Positive = 5  # of plateau: epochs without improvement before the rate is divided by 10
+    label_smoothing: Fraction = 0.0  # share of each label spread evenly over all classes
+    focal_gamma: Annotated[float, Field(gt=0)] | None = None  # the focal loss of Lin et al. (2017) instead; 2 is theirs
+    class_weights: Literal["balanced"] | None = None  # each class counts the same, whatever its number of examples
+    clip_norm: Annotated[float, Field(gt=0)] | None = None  # the gradient's largest norm, over all weights
+    accumulate: Positive = 1  # batches whose gradients are averaged into one step
+    ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
+    transfer: Transfer | None = None  # what of a network with weights to start from is trained; null trains it all
+    ensemble: Ensemble | None = None  # train so many networks and average their answers
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # what is best in the best epoch
+    patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
+    mixed_precision: bool = False  # compute in half precision, keep weights in single
+    xla: bool = False  # only with deterministic: false
+    steps_per_execution: Positive = 1  # steps of one call of the graph: less overhead for small networks
+    deterministic: bool = True  # the same weights twice; costs some speed on a GPU
+
+    @model_validator(mode="after")
+    def _schedule_is_whole(self) -> Self:
+        if (self.schedule == "step") != bool(self.milestones):
+            raise ValueError("milestones go with schedule: step, and only with it")
+        if self.warmup_epochs >= self.epochs:
+            raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("focal_gamma does not go with label_smoothing")
+        if self.xla and self.deterministic:
+            raise ValueError("xla goes with deterministic: false: Keras leaves XLA out where it is to be deterministic")
+        if self.schedule == "plateau" and self.warmup_epochs:
+            raise ValueError("warmup_epochs does not go with schedule: plateau")
+        return self
+
+    @field_validator("ensemble", mode="before")
+    @classmethod
+    def _members_alone(cls, given: Any) -> Any:
+        return {"members": given} if isinstance(given, int) and not isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _cycles_are_whole(self) -> Self:
+        if self.ensemble is None or self.ensemble.kind == "seeds":
+            return self
+        if self.epochs % self.ensemble.members:
+            raise ValueError(
+                f"epochs must be a multiple of ensemble.members ({self.ensemble.members}), a cycle for each"
+            )
+        if self.schedule != "cosine" or self.warmup_epochs:
+            raise ValueError("snapshots go with schedule: cosine, begun again in every cycle, and no warmup_epochs")
+        if self.ema is not None or self.patience:
+            raise ValueError(
+                "snapshots are the weights at the end of each cycle: they go with neither ema nor patience"
+            )
+        if self.transfer and self.transfer.mode in ("cached", "staged"):
+            raise ValueError(f"snapshots do not go with transfer.mode: {self.transfer.mode}")
+        return self
+
+    @model_validator(mode="after")
+    def _stages_have_epochs(self) -> Self:
+        if self.transfer and self.transfer.mode == "staged":
+            least = self.transfer.head_epochs + self.warmup_epochs
+            if self.epochs <= least:
+                raise ValueError(f"epochs must be above transfer.head_epochs + warmup_epochs ({least})")
+        return self
+
+
+class Range(Section):
+    """Numbers from `low` to `high`, both included; whole ones if both are whole."""
+
+    low: int | float  # the least
+    high: int | float  # the most
+    log: bool = False  # as many between 1e-4 and 1e-3 as between 1e-3 and 1e-2
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if not self.low < self.high:
+            raise ValueError(f"low must be below high, got {self.low} and {self.high}")
+        if self.log and self.low <= 0:
+            raise ValueError(f"low must be above 0 where log is true, got {self.low}")
+        return self
+
+
+Choices = Annotated[tuple[Any, ...], Field(min_length=2)]
+Candidates = Annotated[
+    Annotated[Range, Tag("<range>")] | Annotated[Choices, Tag("<choices>")],
+    Discriminator(lambda given: "<range>" if isinstance(given, dict | Range) else "<choices>"),
+]
+
+
+class Tune(Section):
+    """A search for settings; see `pipelines.engine.tuning`."""
+
+    space: Annotated[dict[str, Candidates], Field(min_length=1)]  # by key, dotted as in --set
+    trials: Positive = 20  # that are finished, stopped or diverged when the search is over
+    metric: Literal["val_loss", "val_accuracy"] = "val_accuracy"  # of each trial's best epoch
+    prune: Positive | None = None  # epochs after which a trial worse than the median of the others is stopped
+
+
+class Recipe(Section):
+    """What every task's recipe has; the task's file adds its own sections."""
+
+    task: Name  # what is done: classify, detect, localize, segment, signals, steer, stylize, verify or volumes
+    name: Name  # of the run's folder; the file's name unless given
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation
+
+
+def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+    """Read the recipe named `reference` – a shipped one such as `classify/digits-lenet5`, or a YAML file's path.
+
+    Raises:
+        Fault: no such recipe, or anything wrong in it; every error is named at once.
+    """
+    path = locate(reference)
+    document = read(path)
+    document.setdefault("name", path.stem)
+    for override in overrides:
+        _set(document, override)
+    return validate(document, folder=path.parent)
+
+
+def locate(reference: str) -> Path:
+    """The file of a recipe, or a Fault with the nearest names."""
+    for path in (Path(reference), SHIPPED / f"{reference}.yaml"):
+        if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
+            return path.resolve()
+    near = difflib.get_close_matches(reference[:SHOWN], shipped(), n=3, cutoff=0.4)
+    meant = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
+    raise Fault(f"recipe must be a shipped recipe or a .yaml file, {unfound(reference)}; {meant}")
+
+
+def unfound(reference: str) -> str:
+    """For a message: what a reference is that leads nowhere."""
+    verb = "found no file" if Path(reference).suffix in (".yaml", ".yml") else "got"
+    return f"{verb} {shown(reference)}"
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with the package: their folders are tasks, unlike `claims`."""
+    names = (path.relative_to(SHIPPED).with_suffix("") for path in SHIPPED.glob("*/*.yaml"))
+    return sorted(str(name) for name in names if (TASKS / name.parent / "__init__.py").is_file())
+
+
+def header(reference: str) -> str:
+    """The comment at the head of a recipe's file: what it is, what was published, what we measured."""
+    lines = _text(locate(reference)).splitlines()
+    end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
+    return "\n".join(line.removeprefix("#").strip() for line in lines[:end])
+
+
+def read(path: Path) -> dict[str, Any]:
+    """The mapping of sections in a YAML file, or a Fault that names the file."""
+    document = parse(_text(path), where=str(path))
+    if not isinstance(document, dict):
+        raise Fault(f"{path} must hold a mapping of sections, got {shown(document)}")
+    return document
+
+
+def _text(path: Path) -> str:
+    try:
+        return str(input_file.read_text(path, limit=SIZE_LIMIT))
+    except Fault as fault:  # this file is a setting, and no data
+        raise Fault(str(fault)) from None
+
+
+def parse(text: str, *, where: str) -> Any:
+    """YAML 1.2, safely; errors name the line.
+
+    Raises:
+        Fault: it is not YAML, too large, or holds what JSON cannot: keys that are lists, say.
+    """
+    from ruamel.yaml import YAML
+
+    try:
+        _check_bounds(text)
+        found = YAML(typ="safe", pure=True).load(text)
+        json.dumps(found, default=str)
+    except Exception as error:  # a reader of YAML has many words for what is none
+        words = str(error).split("To suppress")[0].replace('in "<unicode string>", ', "at ")
+        reason = " ".join(words.split()) or type(error).__name__
+        raise Fault(f"{where} must be YAML: {reason[:400]}") from None
+    return found
+
+
+def _check_bounds(text: str) -> None:
+    """Raise a ValueError for YAML that would take long to read or be large when it is, before it is."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
+
+    if len(text) > SIZE_LIMIT:
+        raise ValueError(f"it must have at most {SIZE_LIMIT:,} characters, got {len(text):,}")
+    sizes: dict[str, int] = {}  # of what has a name
+    opened: list[tuple[str | None, int]] = []  # each collection's name, and how many values were before it
+    count = 0
+    for event in YAML(typ="safe", pure=True).parse(text):
+        if isinstance(event, CollectionEndEvent):
+            name, before = opened.pop()
+            if name:
+                sizes[name] = count - before
+        elif isinstance(event, AliasEvent):
+            if event.anchor not in sizes:
+                raise ValueError(f"*{event.anchor} must refer to something that is complete before it")
+            count += sizes[event.anchor]
+        elif isinstance(event, NodeEvent):
+            if isinstance(event, CollectionStartEvent):
+                opened.append((event.anchor, count))
+            elif event.anchor:
+                sizes[event.anchor] = 1
+            count += 1
+        if len(opened) > DEPTH_LIMIT:
+            raise ValueError(f"it must be at most {DEPTH_LIMIT} levels deep")
+        if count > NODE_LIMIT:
+            raise ValueError(f"it must hold at most {NODE_LIMIT:,} values, with all references followed")
+
+
+def dump(recipe: BaseModel) -> str:
+    """The resolved recipe as YAML, itself a recipe."""
+    return as_yaml(recipe.model_dump(mode="json"))
+
+
+def as_yaml(values: dict[str, Any]) -> str:
+    """A mapping as YAML, a line for each key; in it a list, or a mapping of values alone, is on one line."""
+    from ruamel.yaml import YAML
+    from ruamel.yaml.comments import CommentedMap
+
+    out = io.StringIO()
+    yaml, document = YAML(), CommentedMap(values)
+    yaml.default_flow_style = None
+    document.fa.set_block_style()
+    yaml.dump(document, out)
+    return out.getvalue()
+
+
+def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
+    """Nested mappings as one level of dotted keys: {"train": {"epochs": 3}} → {"train.epochs": 3}."""
+    if not isinstance(value, Mapping) or not value:
+        return {prefix: value}
+    pairs = (flatten(inner, f"{prefix}.{key}" if prefix else str(key)) for key, inner in value.items())
+    return {key: inner for pair in pairs for key, inner in pair.items()}
+
+
+def _set(document: dict[str, Any], override: str) -> None:
+    """Apply one `key=value` of the command line; the value is YAML, a path is taken from the working directory."""
+    key, equals, text = override.partition("=")
+    if not equals or not all(key.split(".")):
+        raise Fault(f"--set must be KEY=VALUE such as train.epochs=5, got {override!r}")
+    *sections, last = key.split(".")
+    value = parse(text, where=f"--set {key}")
+    for section in sections:
+        inner = document.setdefault(section, {})
+        if not isinstance(inner, dict):
+            raise Fault(f"--set {key}: {section} is a value, not a section")
+        document = inner
+    if value is None and sections == ["model"]:  # an argument of the builder, which has its own default
+        document.pop(last, None)
+    else:
+        document[last] = _from_here(last, value)
+
+
+def _from_here(key: str, value: Any) -> Any:
+    """A setting's value, its paths taken from the working directory."""
+    if isinstance(value, dict):
+        return {inner: _from_here(str(inner), given) for inner, given in value.items()}
+    if isinstance(value, str) and (key == "path" or (key == "weights" and value not in catalog.KINDS)):
+        try:
+            return str(Path.cwd() / Path(value).expanduser())
+        except RuntimeError as error:  # a home that nobody has
+            raise Fault(f"--set {key}: {error}") from None
+    return value
+
+
+def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
+    """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
+    if document.get("task") not in tasks():
+        raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
+    return checked(schema_of(document["task"]), document, folder=folder)
+
+
+def tasks() -> list[str]:
+    """The names of all tasks."""
+    return sorted(path.parent.name for path in TASKS.glob("*/__init__.py"))
+
+
+def schema_of(task: str) -> type[Recipe]:
+    """What a recipe of a task may hold."""
+    schema: type[Recipe] = importlib.import_module(f"pipelines.tasks.{task}").Recipe
+    return schema
+
+
+def checked(schema: type[Checked], document: dict[str, Any], *, folder: Path) -> Checked:
+    """The document as a `schema`; all that is wrong in it is one Fault."""
+    try:
+        # Through JSON, where a list may become a tuple and a string a path although the types are strict.
+        return schema.model_validate_json(json.dumps(document, default=str), context={"folder": folder})
+    except ValidationError as errors:
+        lines = sorted({_explained(error, schema) for error in errors.errors()})
+        raise Fault("\n".join(lines)) from None
+
+
+def _explained(error: Any, schema: type[BaseModel]) -> str:
+    """One pydantic error in the words of a recipe's author."""
+    location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-", "<"))]
+    path = ".".join(map(str, location))
+    given = "" if isinstance(error["input"], dict) else f", got {shown(error['input'])}"
+    match error["type"]:
+        case "extra_forbidden":
+            known = list(_fields(schema, location[:-1]))
+            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+            return f"{path}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
+        case "missing":
+            return f"{path}: is required"
+        case "value_error":
+            return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+        case _:
+            wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{path}: must be {KINDS.get(wanted, wanted)}{given}"
+
+
+def shown(value: Any) -> str:
+    """A wrong value for a message, as YAML names it, cut where it is long."""
+    text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
+    return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"
+
+
+def _fields(schema: type[BaseModel], location: Sequence[Any]) -> Iterator[str]:
+    """The keys known at `location` of a recipe."""
+    for part in location:
+        if part not in schema.model_fields:
+            continue  # the place of a section in a list, or its name among others
+        inner = list(sections(schema.model_fields[part].annotation))
+        if not inner:
+            return
+        schema = inner[0]
+    yield from schema.model_fields
+
+
+def sections(kind: Any) -> Iterator[type[BaseModel]]:
+    """The sections in an annotation, such as `dict[str, Range | …]`."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+    for inner in get_args(kind):
+        yield from sections(inner)

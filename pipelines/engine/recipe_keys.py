@@ -1,0 +1,96 @@
+"""What the keys of a recipe mean: the comments beside the fields of its sections, for people who never open these.
+
+A section's field without a comment is told by the first sentence of its own section's docstring.
+"""
+
+import ast
+import inspect
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from functools import cache
+from textwrap import dedent
+from typing import Any
+
+from pydantic import BaseModel
+
+from pipelines.engine import recipe as recipes
+
+COLUMN = 36  # where comments begin, if a line leaves room
+
+
+def annotated(recipe: recipes.Recipe) -> str:
+    """The resolved recipe as YAML, itself a recipe, with what each key means behind it."""
+    lines = _lines(recipe.model_dump(mode="json"), (type(recipe),), "")
+    return "".join(f"{line:<{COLUMN}}  # {said}\n" if said else f"{line}\n" for line, said in lines)
+
+
+@cache
+def meanings(section: type[BaseModel]) -> dict[str, str]:
+    """What is said of each of a section's own fields and those it inherits; "" where nothing is."""
+    said = dict.fromkeys(section.model_fields, "")
+    for owner in reversed(section.__mro__):
+        if issubclass(owner, recipes.Section) and owner is not recipes.Section:
+            said |= {name: comment for name, comment in _comments(owner).items() if comment and name in said}
+    for name, comment in said.items():
+        inner = next(recipes.sections(section.model_fields[name].annotation), None)
+        if not comment and inner is not None:
+            said[name] = _first_sentence(inner)
+    return said
+
+
+def undocumented(section: type[BaseModel], above: str = "") -> Iterator[str]:
+    """The keys, dotted, of a section and those in it of which nothing is said."""
+    for name, said in meanings(section).items():
+        if not said:
+            yield above + name
+        for inner in recipes.sections(section.model_fields[name].annotation):
+            yield from undocumented(inner, f"{above}{name}.")
+
+
+def _comments(section: type[BaseModel]) -> dict[str, str]:
+    """The comments in a section's source by its fields: behind one or in it, else on the lines before it."""
+    source = dedent(inspect.getsource(section))
+    tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
+    comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
+    alone = {line for line, token in comments.items() if not token.line[: token.start[1]].strip()}
+    found = {}
+    for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]  # a class has one
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            first = node.lineno
+            while first - 1 in alone:
+                first -= 1
+            lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+            own = [line for line in lines if line in comments] or range(first, node.lineno)
+            found[node.target.id] = " ".join(_plain(comments[line].string) for line in own)
+    return found
+
+
+def _plain(comment: str) -> str:
+    """Without its sign, and without what is said to a type checker."""
+    return _lowered(re.sub(r"# type: ignore\S*", "", comment).strip("# "))
+
+
+def _lowered(sentence: str) -> str:
+    """Without its full stop and its capital, unless that is a name's."""
+    return re.sub("^[A-Z](?=[a-z ])", lambda first: first[0].lower(), sentence.strip()).removesuffix(".")
+
+
+def _first_sentence(section: type[BaseModel]) -> str:
+    return _lowered(" ".join((inspect.getdoc(section) or "").partition("\n\n")[0].split()))
+
+
+def _lines(values: dict[str, Any], kinds: tuple[type[BaseModel], ...], pad: str) -> Iterator[tuple[str, str]]:
+    """The lines of a section, which is of one of these kinds, each with what its key means."""
+    for key, value in values.items():
+        owner = next((kind for kind in kinds if key in kind.model_fields), None)
+        said = meanings(owner)[key] if owner else ""
+        if isinstance(value, dict) and value:
+            yield pad + recipes.as_yaml({key: None}).rstrip(), said
+            inner = tuple(recipes.sections(owner.model_fields[key].annotation)) if owner else kinds
+            yield from _lines(value, inner, pad + "  ")
+        else:
+            first, *rest = recipes.as_yaml({key: value}).splitlines()
+            yield pad + first + " null" * (value is None), said
+            yield from ((pad + line, "") for line in rest)

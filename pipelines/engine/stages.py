@@ -1,0 +1,453 @@
+"""What makes four functions a pipeline: fresh stages are skipped, killed ones resume, half-written ones are never read.
+
+A stage writes into `.<stage>.partial` beside its final folder. When it is done all of it is pushed to the disk, a
+manifest goes in – what the stage depended on, what it wrote, with which versions – and one rename publishes the folder.
+The manifest's inputs decide the next time whether anything it depends on has changed, its sizes whether what it wrote
+is still whole. A lock keeps two commands out of one run's folder.
+"""
+
+import hashlib
+import importlib
+import importlib.metadata
+import json
+import logging
+import platform
+import shutil
+import struct
+import subprocess
+import time
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cnn_keras.data import durable, input_file
+from cnn_keras.errors import Fault
+from pipelines.engine import fingerprint
+from pipelines.engine import recipe as recipes
+from pipelines.engine.startup import load_tensorflow, numerics
+
+MANIFEST = "manifest.json"
+BEGUN = "begun"  # what the journal says when all has been told that a training begins with
+STATE = "state.npz"  # what an interrupted training goes on from
+SOURCES = Path(__file__).parents[2]
+VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
+DAMAGED = ".damaged"  # how a file ends that was set aside
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One step of the pipeline: the recipe's sections it depends on, the stage before it, and how it ends."""
+
+    name: str
+    sections: tuple[str, ...]
+    after: str | None = None
+    resumes: bool = False  # a partial folder is continued, not thrown away
+    keeps: bool = False  # what earlier runs of the stage published stays (export's versions)
+
+
+STAGES = {
+    stage.name: stage
+    for stage in (
+        Stage("prepare", ("seed", "data")),
+        Stage("train", ("seed", "augment", "model", "train"), after="prepare", resumes=True),
+        Stage("evaluate", ("evaluate",), after="train"),
+        Stage("export", ("export",), after="train", keeps=True),
+    )
+}
+
+
+class Run:
+    """One run's folder, `runs/<task>/<name>/`, and what its stages may use: recipe, console, tracker."""
+
+    def __init__(self, recipe: Any, console: Console, root: Path = Path("runs")) -> None:
+        from pipelines.tracking.tracker import Tracker
+
+        self.recipe = recipe
+        self.console = console
+        self.folder: Path = (root / recipe.task / recipe.name).resolve()
+        self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
+        durable.mkdir(self.folder)
+        self.tracker = Tracker(self.folder, experiment=recipe.task, name=recipe.name)
+        self._checked = False
+        self._whole: set[str] = set()  # stages whose outputs have been looked at
+
+    def check(self) -> None:
+        """Ask the task, once, whether the library agrees with the recipe; costs the import of TensorFlow."""
+        if not self._checked:
+            load_tensorflow(self.console)
+            self.task.check(self.recipe)
+            self._checked = True
+
+    def on_epoch(self, number: int, row: dict[str, float]) -> None:
+        """Told by the training after each epoch, from 1; one that is resumed tells those before it again."""
+        if self.tracker.once(row, step=number):
+            self.tracker.system()
+
+    def finished(self, stage: str) -> Path:
+        """The folder of a stage that has been run, or a Fault that says how to run it."""
+        folder = self.folder / stage
+        if stage not in self._whole:
+            manifest = kept_json(folder / MANIFEST)
+            found = "nothing" if manifest is None else damage(folder, manifest)
+            if found:
+                raise Fault(
+                    f"{stage} must have been run before this, found {found} in {folder}; run `cnn {stage} RECIPE`"
+                )
+            self._whole.add(stage)
+        return folder
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a finished stage returned."""
+        return dict(read_json(self.finished(stage) / MANIFEST)["facts"])
+
+    def inputs(self, stage: Stage) -> dict[str, Any]:
+        """Everything the stage's result depends on, flat, so that a difference can be shown by its key."""
+        resolved = self.recipe.model_dump(mode="json")
+        inputs = recipes.flatten({section: resolved[section] for section in stage.sections if section in resolved})
+        if stage.after:
+            inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
+        given = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
+        if stage.name == "train" and given.is_file():
+            inputs["weights"] = file_digest(given)
+        return {**inputs, **self.task.depends(stage.name, self.recipe), **self.code(stage.name)}
+
+    def code(self, stage: str) -> dict[str, str]:
+        """The digests of the code behind a stage; see `fingerprint.code`."""
+        roots = [f"{self.task.__name__}:{stage}"]
+        if stage != "prepare" and (model := getattr(self.recipe, "model", None)):
+            roots.append(f"cnn_keras.models.{model.builder.partition('.')[0]}")
+        return fingerprint.code(roots)
+
+
+def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0) -> dict[str, Any]:
+    """Bring the run up to date as far as stage `last`; return the facts of that stage.
+
+    Stages named in `force` are run even when nothing has changed; `extend` trains a finished run for more epochs.
+    """
+    with locked(run.folder):
+        run.tracker.adopt()
+        for stage in STAGES.values():
+            run_stage(run, stage, force=stage.name in force, extend=extend if stage.name == "train" else 0)
+            facts = run.facts(stage.name)
+            if facts.get("failed"):  # a gate: what comes after it is not run
+                raise Fault("\n".join(facts["failed"]), code=Fault.GATE)
+            if stage.name == last:
+                break
+    return facts
+
+
+@contextmanager
+def prepared(run: Run) -> Iterator[None]:
+    """Hold the run's folder, its data prepared, for a command that is no stage."""
+    with locked(run.folder):
+        run_stage(run, STAGES["prepare"], force=False, extend=0)
+        run.check()
+        with numerics():
+            yield
+
+
+def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
+    """Skip, resume or run one stage, and publish what it wrote."""
+    final, partial = run.folder / stage.name, run.folder / f".{stage.name}.partial"
+    if kept_json(partial / MANIFEST):  # killed between the last write and the rename
+        publish(partial, final, keep=stage.keeps)
+    inputs = run.inputs(stage)
+    unfinished = stage.resumes and (partial / "inputs.json").is_file()
+    reason = stale(final, inputs)
+    if not (force or extend or reason):
+        manifest = read_json(final / MANIFEST)
+        run.console.print(
+            f"[dim]{stage.name:>8}  skipped: nothing it depends on changed since {manifest['finished']}[/]"
+        )
+        if "sizes" in manifest and not run.tracker.marked(_mark(stage.name, manifest)):  # killed before it was told
+            record(run, stage.name, manifest)
+        return
+    run.check()
+    if extend and reason:
+        raise Fault(f"--extend must go on with a finished training of the same settings, but {stage.name} {reason}")
+    said = "forced" if force else "extended" if extend else "was interrupted" if unfinished else reason
+    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {said}")
+    started = time.time()
+    target = {"extend_to": _epochs(run, stage) + extend} if extend else {}
+    resumed = _open(partial, final, stage, inputs | target, force=force)
+    if stage.name == "train":
+        begin_tracking(run, resumed=resumed)
+    write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
+    with numerics():
+        facts = getattr(run.task, stage.name)(run, partial, **target)
+    manifest = {
+        "stage": stage.name,
+        "inputs": inputs,
+        "digest": digest(facts.get("digest", facts)),
+        "facts": facts,
+        "outputs": {str(path.relative_to(partial)): file_digest(path) for path in _files(partial)},
+        "sizes": {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)},
+        "seconds": round(time.time() - started, 1),
+        "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        "seed": run.recipe.seed,
+        "resumed": resumed,
+        "versions": versions(),
+        "commit": commit(),
+    }
+    publish(partial, final, keep=stage.keeps, manifest=manifest)
+    record(run, stage.name, manifest)
+    run.console.print(f"[dim]{'':>8}  {manifest['seconds']} s, wrote {final}[/]")
+
+
+def _epochs(run: Run, stage: Stage) -> int:
+    """How many epochs a finished training had; a Fault where it had none."""
+    facts = run.facts(stage.name)
+    if "epochs" not in facts:
+        raise Fault(
+            f"--extend must go with a training of epochs, got {run.recipe.task}/{run.recipe.name}, which has none"
+        )
+    return int(facts["epochs"])
+
+
+def record(run: Run, stage: str, manifest: dict[str, Any]) -> None:
+    """Tell MLflow what a stage measured, drew and exported; training has told its epochs itself."""
+    if stage == "prepare":
+        return  # goes into the run that the training opens
+    facts, mark = manifest["facts"], _mark(stage, manifest)
+    run.tracker.once(facts.get("metrics", {}))
+    for path in _files(run.folder / stage):
+        if stage in ("train", "evaluate") and path.suffix in (".png", ".csv", ".json"):
+            run.tracker.artifact(path, folder=str(path.parent.relative_to(run.folder)))
+    if model := facts.get("register"):
+        run.tracker.model(
+            run.folder / model["folder"],
+            name=model["name"],
+            metrics=model["metrics"],
+            requirement=model["requirement"],
+            identity=mark,
+        )
+    run.tracker.mark(mark)
+
+
+def _mark(stage: str, manifest: dict[str, Any]) -> str:
+    """What the journal says when all of a stage's result has been told."""
+    return f"{stage} {manifest['finished']} {manifest['digest']}"
+
+
+def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
+    """Make the partial folder ready; True when it holds work to go on with."""
+    earlier = kept_json(partial / "inputs.json") if stage.resumes and not force else None
+    begun = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
+    if earlier is not None:
+        changes = differences(earlier, inputs)
+        if not changes:
+            durable.sweep(partial)
+            return True
+        if begun and "extend_to" not in inputs:
+            raise Fault(
+                f"{stage.name} was interrupted under other settings: {'; '.join(changes)}. "
+                "Give the old settings to resume it, or --force to start again."
+            )
+    shutil.rmtree(partial, ignore_errors=True)
+    if "extend_to" in inputs:
+        shutil.copytree(final, partial, ignore=shutil.ignore_patterns(MANIFEST))
+        durable.sync(partial)
+    durable.mkdir(partial)
+    return "extend_to" in inputs
+
+
+def begin_tracking(run: Run, *, resumed: bool) -> None:
+    """Open the MLflow run of this pipeline with its settings, its data and prepare's pictures.
+
+    A resumed training goes on with its own, and is told of what a kill kept from it.
+    """
+    if resumed and run.tracker.marked(BEGUN):
+        return
+    facts, prepared = run.facts("prepare"), run.finished("prepare")
+    resolved = run.folder / "recipe.yaml"
+    write_text(resolved, recipes.dump(run.recipe))
+    tags = {
+        "cnn.settings": digest(run.recipe.model_dump(mode="json")),
+        "mlflow.source.git.commit": commit(),
+        "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}",
+    }
+    if not resumed:
+        run.tracker.start(tags={key: value for key, value in tags.items() if value})
+    run.tracker.params(run.recipe.model_dump(mode="json"))
+    run.tracker.artifact(resolved)
+    run.tracker.dataset(name=facts["source"], digest=facts["digest"], source=facts["location"], context="training")
+    for path in _files(prepared):
+        if path.suffix in (".png", ".csv", ".json"):
+            run.tracker.artifact(path, folder="prepare")
+    run.tracker.mark(BEGUN)
+
+
+def stale(final: Path, inputs: dict[str, Any]) -> str | None:
+    """Why the stage must run, or None when its last result still stands."""
+    manifest = kept_json(final / MANIFEST)
+    if manifest is None:
+        return "has not been run"
+    if found := damage(final, manifest):
+        return found
+    changes = differences(manifest["inputs"], inputs)
+    return f"changed: {'; '.join(changes)}" if changes else None
+
+
+def damage(folder: Path, manifest: dict[str, Any]) -> str | None:
+    """What is not as the manifest says of what a stage wrote, or None; only sizes are looked at."""
+    sizes = manifest.get("sizes", dict.fromkeys(manifest["outputs"]))  # older versions did not write them down
+    for name, size in sizes.items():
+        try:
+            found = (folder / name).stat().st_size
+        except OSError:
+            return f"{name} is missing"
+        if size not in (None, found):
+            return f"{name} is damaged: {found:,} bytes instead of {size:,}"
+    return None
+
+
+def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`key old → new` for every key whose value changed; digests are named without their digits."""
+    changed = (key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
+    return [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in changed]
+
+
+def publish(partial: Path, final: Path, *, keep: bool, manifest: dict[str, Any] | None = None) -> None:
+    """Put a finished folder in its place by renames; with `keep`, beside what is already there, manifest last.
+
+    Args:
+        manifest: is written into the folder when everything else is on the disk.
+    """
+    durable.sync(partial)
+    if manifest is not None:
+        write_json(partial / MANIFEST, manifest)
+    durable.mkdir(final.parent)
+    if keep and final.is_dir():
+        for path in sorted(_files(partial), key=lambda path: path.name == MANIFEST):
+            if not path.exists():
+                continue  # went with its folder
+            name = path.relative_to(partial)
+            whole = next((folder for folder in reversed(name.parents[:-1]) if not (final / folder).exists()), name)
+            durable.mkdir((final / whole).parent)
+            durable.rename(partial / whole, final / whole)
+        shutil.rmtree(partial)
+        return
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.is_dir():
+        final.rename(old)
+    durable.rename(partial, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """Hold the run's folder; the operating system lets go when the process dies, however it dies."""
+    from filelock import FileLock, Timeout
+
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield
+    except Timeout:
+        raise Fault(f"{folder} must be used by one command at a time; another one holds it now") from None
+
+
+def run_folder(reference: str, runs: Path) -> Path:
+    """The folder of a run: by its own name, `classify/photos`, or by its recipe, `photos.yaml`."""
+    folder = (runs / reference).absolute()
+    if not input_file.is_regular(Path(reference)):
+        return folder
+    recipe = recipes.load(reference)
+    return (runs / recipe.task / recipe.name).absolute()
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of any JSON value."""
+    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _is_digest(value: Any) -> bool:
+    return isinstance(value, str) and value.startswith("sha256:")
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DAMAGED)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that this project wrote.
+
+    Raises:
+        Fault: it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise Fault(
+            f"{path} must be as cnn wrote it, but is damaged ({error}); delete it and run its stage with --force",
+            code=Fault.DATA,
+        ) from None
+
+
+def kept_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of ours; None where there is none, or a damaged one, which is told and set aside."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except Fault:
+        set_aside(path)
+        return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an archive of arrays is there and its check sums hold; a damaged one is told and set aside."""
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError):
+        damaged = True
+    if damaged:
+        set_aside(path)
+    return not damaged
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that what it was made by makes it again, and say so."""
+    durable.rename(path, aside := path.with_name(f"{path.name}{DAMAGED}"))
+    log.warning("%s is damaged: it is set aside as %s, and what it came from is made again", path, aside.name)
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8: a reader sees the old file or the new one, also after a power cut."""
+    durable.write_text(path, text)
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the platform and the packages a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONS}
+    return {"python": platform.python_version(), "platform": platform.platform(), **found}
+
+
+def commit() -> str | None:
+    """The git commit of the sources, with -dirty when they differ from it; None outside a checkout."""
+    command = ["git", "-C", str(SOURCES), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout.strip()
+    except (OSError, subprocess.SubprocessError):
+        return None

@@ -1,0 +1,370 @@
+"""Transfer learning: what of a network is trained when it starts from weights that were learnt on other data.
+
+`head` trains the classifier alone – of a detector everything but its backbone. `cached` does the same on features that
+the frozen part has written to disk once. `partial` trains the last blocks too, `full` everything, and `staged` the
+classifier first and then everything, slower.
+
+What is frozen stands still: batch normalisation goes by the statistics of the weights and does not move them. In
+`partial` that holds for the blocks that are trained as well. The classifier is `logits` – or, where that has no
+weights, the last layer that has – and every dense layer before it that the weights could not fill. Dropout inside the
+frozen part is at work in `head`, but not while features are written for `cached`.
+
+A block is what the names of a family group: `stage3_unit2`, `inception4a`, `block2`, `mlp3`, `transition1`, or where
+there is no group a layer with its normalisation, such as `stem`, `conv5_3` or `features`.
+"""
+
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Set as AbstractSet
+from importlib import import_module
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.data import validation as data_validation
+from pipelines.engine import stages
+from pipelines.engine.recipe import Train, Transfer
+
+if TYPE_CHECKING:
+    import keras
+    import numpy as np
+    import tensorflow as tf
+
+    from pipelines.engine.stages import Run
+    from pipelines.engine.trainer import Row
+
+BLOCK = re.compile(r"mlp\d+|[a-z]+\d*[a-z]?(?:_(?:unit)?\d+)?(?=_|$)")
+ROWS = 1024  # feature vectors in a file
+BATCH = 64  # examples that go through the frozen part at once
+
+
+def check(recipe: Any, network: "keras.Model") -> None:
+    """Raise a Fault unless the network of the recipe can be trained as `train.transfer` says."""
+    plan: Transfer | None = recipe.train.transfer
+    if plan is None:
+        return
+    if recipe.model.weights is None:
+        raise Fault("train.transfer must have weights to start from, got none; set model.weights to imagenet or a file")
+    if isinstance(network.output, dict):
+        heads = ", ".join(network.output)
+        raise Fault(f"train.transfer must have a network with one head, got {heads}; set model.auxiliary to false")
+    if plan.mode == "cached" and recipe.augment:
+        raise Fault(
+            "augment must be empty with train.transfer.mode cached, which sees every example once, got "
+            f"{len(recipe.augment)} of them; remove augment, or take mode head"
+        )
+    if plan.mode == "cached" and not hasattr(import_module(f"pipelines.tasks.{recipe.task}"), "ordered"):
+        raise Fault(f"train.transfer.mode must not be cached with task {recipe.task}; head gives the same result")
+    _last_blocks(network, plan.blocks or 0, {_classifier(network)})
+
+
+def blocks(network: "keras.Model") -> "dict[str, list[keras.Layer]]":
+    """The layers with weights by the name of their block, from the input to the classifier."""
+    import keras
+
+    grouped: dict[str, list[keras.Layer]] = {}
+    for layer in _layers(network):
+        if layer.weights:
+            named = BLOCK.match(layer.name)
+            grouped.setdefault(named[0] if named else layer.name, []).append(layer)
+    found: dict[str, list[keras.Layer]] = {}
+    for name, layers in grouped.items():
+        if found and all(_is_norm(layer) for layer in layers):  # no block of its own: a last normalisation
+            found[list(found)[-1]] += layers
+        else:
+            found[name] = layers
+    return found
+
+
+def freeze(network: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str] = ()) -> None:
+    """Freeze the layers of `network` that are not trained, or not trained at first.
+
+    Args:
+        plan: the recipe's `train.transfer`.
+        fresh: names of the layers that the weights could not fill.
+    """
+    if plan is None or plan.mode == "full":
+        return
+    kept = {_classifier(network), *fresh}
+    for layers in _last_blocks(network, plan.blocks or 0, kept):
+        kept |= {layer.name for layer in layers if not _is_norm(layer)}
+    for layer in _layers(network):
+        layer.trainable = layer.name in kept
+
+
+def trained_parameters(model: "keras.Model") -> int:
+    return sum(math.prod(weight.shape) for weight in model.trainable_variables)
+
+
+def shares(model: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
+    """What each trainable variable's learning rate is multiplied by: `layer_decay` to the power of its block's
+    distance from the classifier, which has 1 itself, and so have `fresh` layers; None when all have the same.
+    """
+    if plan is None or plan.layer_decay is None:
+        return None
+    powers: dict[int, float] = {}
+    network = _network(model)
+    grouped, heads = blocks(network), {_classifier(network), *fresh}
+    given = [layers for layers in grouped.values() if heads.isdisjoint(layer.name for layer in layers)]
+    shared = {id(layer): distance for distance, layers in enumerate(reversed(given), start=1) for layer in layers}
+    for layer in (layer for layers in grouped.values() for layer in layers):
+        share = plan.layer_decay ** shared.get(id(layer), 0)
+        powers |= {id(weight): share for weight in layer.trainable_variables}
+    return [powers[id(weight)] for weight in model.trainable_variables]
+
+
+def layerwise(optimizer: Any, multiples: Sequence[float]) -> Any:
+    """The class `optimizer` of Keras with a learning rate for each variable: `multiples` of the common one.
+
+    They are those of the variables that it is built for, in order. Weight decay, which takes its measure from the
+    learning rate, shrinks with it.
+    """
+
+    class Layerwise(optimizer):  # type: ignore[misc]  # Keras carries no types
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            super().update_step(gradient, variable, learning_rate * multiples[self._get_variable_index(variable)])
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            for variable in variables if self.weight_decay else ():
+                if self._use_weight_decay(variable):
+                    rate = self.learning_rate * multiples[self._get_variable_index(variable)]
+                    self.assign_sub(variable, variable * self.weight_decay * rate)
+
+    # In the file of a model its optimiser goes by the class that everybody has.
+    Layerwise.__name__, Layerwise.__module__ = optimizer.__name__, optimizer.__module__
+    return Layerwise
+
+
+def train(
+    model: "keras.Model",
+    run: "Run",
+    folder: Path,
+    *,
+    fitted: "Callable[..., list[Row]]",
+    extend_to: int | None,
+) -> "list[Row]":
+    """Train an assembled model as the recipe says; leave it with its best weights and return the history.
+
+    Args:
+        fitted: compiles a model and trains it: (model, settings, folder), and by name `extend_to`, `done` – how many
+            epochs are behind it – and where they are others than the run's, `batches` and `validation`.
+    """
+    settings: Train = run.recipe.train
+    match settings.transfer and settings.transfer.mode:
+        case "staged":
+            return _staged(model, run, folder, fitted=fitted, extend_to=extend_to)
+        case "cached":
+            trunk, head = divided(model)
+            training, validation = _cached(run, trunk)
+            return fitted(head, settings, folder, batches=training, validation=validation, extend_to=extend_to)
+        case _:
+            return fitted(model, settings, folder, extend_to=extend_to)
+
+
+def _staged(
+    model: "keras.Model", run: "Run", folder: Path, *, fitted: "Callable[..., list[Row]]", extend_to: int | None
+) -> "list[Row]":
+    """The classifier in `folder/head`, at a constant rate; then everything, by the recipe's schedule, in `folder`.
+
+    Each part is a training of its own, so that either goes on where it was interrupted.
+    """
+    from pipelines.engine import trainer
+
+    settings: Train = run.recipe.train
+    plan: Transfer = settings.transfer  # type: ignore[assignment]  # its mode has been looked at
+    done, slow = plan.head_epochs, settings.learning_rate * plan.unfrozen_rate
+    constant = {"epochs": done, "schedule": "constant", "milestones": (), "warmup_epochs": 0, "patience": None}
+    durable.mkdir(folder / "head")
+    first = fitted(model, settings.model_copy(update=constant), folder / "head")
+    for layer in _network(model).layers:
+        layer.trainable = True
+    run.console.print(f"          everything unfrozen: {trained_parameters(model):,} parameters at the rate {slow:g}")
+    rest = settings.model_copy(update={"epochs": settings.epochs - done, "learning_rate": slow})
+    second = fitted(model, rest, folder, done=done, extend_to=extend_to and extend_to - done)
+    best = trainer.best_epoch(first + second, settings.monitor)
+    if best <= done:
+        trainer.load_best(model, folder / "head", best)
+    trainer.write_history(first + second, folder)
+    return first + second
+
+
+def divided(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
+    """The frozen part, from examples to features, and the trained one, from features to logits, of the same layers.
+
+    Raises:
+        Fault: what is trained is not a chain of layers at the end.
+    """
+    import keras
+
+    network = _network(model)
+    first = next(place for place, layer in enumerate(network.layers) if layer.trainable_variables)
+    while isinstance(network.layers[first - 1], keras.layers.Dropout):  # is another one in every epoch
+        first -= 1
+    chain, before = network.layers[first:], network.layers[first - 1]
+    for layer in chain:
+        if layer.input is not before.output:
+            raise Fault(f"train.transfer.mode must not be cached with {network.name}, which branches at {before.name}")
+        before = layer
+    frozen = keras.Model(network.input, chain[0].input, name="frozen")
+    trunk = keras.Model(model.input, frozen(model.get_layer("normalization").output), name="trunk")
+    x = features = keras.Input(chain[0].input.shape[1:], name="features")
+    for layer in chain:
+        x = layer(x)
+    return trunk, keras.Model(features, x, name="head")
+
+
+def _cached(run: "Run", trunk: "keras.Model") -> "tuple[Callable[[range], tf.data.Dataset], tf.data.Dataset]":
+    """Batches of features in the place of batches of examples, for training and for validation."""
+    from pipelines.data import image_dataset
+
+    data, size = run.facts("prepare"), run.recipe.train.batch_size
+    folder = run.folder / "features" / _key(run, trunk)
+    for other in folder.parent.glob("*"):
+        if other != folder:  # of other weights, other data or another network
+            shutil.rmtree(other)
+    durable.mkdir(folder)
+    validating = image_dataset.validation_split(data)
+    for split in dict.fromkeys(("train", validating)):
+        store(trunk, run.task.ordered(run, split), folder, split=split, count=data["splits"][split], run=run)
+    training, validation = Features(folder, "train"), Features(folder, validating)
+    return (lambda epochs: training.epochs(epochs, size, run.recipe.seed)), validation.batches(size)
+
+
+def _key(run: "Run", trunk: "keras.Model") -> str:
+    """Changes with whatever features depend on: weights, data, how they are read, framed and normalised, code."""
+    from pipelines.engine import trainer
+
+    recipe = run.recipe
+    manifest = stages.read_json(run.finished("prepare") / stages.MANIFEST)
+    parts = [trainer.weights_digest(trunk), trunk.get_layer("normalization").get_config(), manifest["digest"]]
+    parts += [recipe.model.builder, recipe.model.arguments, run.code("train")]
+    parts += [recipe.train.mixed_precision, stages.versions()]
+    return stages.digest(parts).removeprefix("sha256:")[:16]
+
+
+def store(
+    trunk: "keras.Model", examples: "tf.data.Dataset", folder: Path, *, split: str, count: int, run: "Run"
+) -> None:
+    """Write what `trunk` makes of each example, and the labels, in files of 1,024; those already there are kept.
+
+    Args:
+        examples: the split's `count` examples in order, as (examples, labels) in batches.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras import inference
+
+    files = math.ceil(count / ROWS)
+    done = next((number for number in range(files) if not _file(folder, split, number).is_file()), files)
+    if done == files:
+        run.console.print(f"          features of {count:,} {split} examples are there")
+        return
+    answer = inference.predictor(trunk, lambda batch: tf.cast(trunk(batch, training=False), tf.float32))
+    batches = iter(examples.rebatch(BATCH).skip(done * ROWS // BATCH))
+    with data_validation.progress(run.console) as bar:
+        task = bar.add_task(f"features of {split}", total=files, completed=done)
+        for number in range(done, files):
+            pairs = [(answer(batch), labels.numpy()) for batch, labels in islice(batches, ROWS // BATCH)]
+            features, labels = (np.concatenate(column) for column in zip(*pairs, strict=True))
+            _save(_file(folder, f"{split}-labels", number), labels)
+            _save(_file(folder, split, number), features)
+            bar.advance(task)
+    run.console.print(f"          wrote features of {count:,} {split} examples to {folder}")
+
+
+class Features:
+    """A split's features as `store` left them: float32 (N, …), read from the disk as they are needed; labels (N,)."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        import numpy as np
+
+        self.files = list(_loaded(folder, split, mmap_mode="r"))
+        self.labels = np.concatenate(list(_loaded(folder, f"{split}-labels")))
+
+    def rows(self, numbers: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
+        import numpy as np
+
+        return np.stack([self.files[number // ROWS][number % ROWS] for number in numbers])
+
+    def batches(self, size: int) -> "tf.data.Dataset":
+        """In order: (features (batch, …), labels int64 (batch,))."""
+        import tensorflow as tf
+
+        return tf.data.Dataset.range(len(self.labels)).batch(size).map(self._gathered).prefetch(tf.data.AUTOTUNE)
+
+    def epochs(self, epochs: range, size: int, seed: int) -> "tf.data.Dataset":
+        """Batches of `epochs`, one after the other, in the order of `input_pipeline.training`, from memory."""
+        import tensorflow as tf
+
+        draw, count = tf.random.experimental, len(self.labels)
+
+        def epoch(number: Any) -> Any:
+            key = draw.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(number, tf.int32))
+            rows = draw.stateless_shuffle(tf.range(count), key)
+            return tf.data.Dataset.from_tensor_slices(rows).batch(size).map(self._gathered)
+
+        return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
+
+    def _gathered(self, numbers: Any) -> Any:
+        import tensorflow as tf
+
+        features = tf.numpy_function(self.rows, [numbers], tf.float32, stateful=False)
+        return tf.ensure_shape(features, (None, *self.files[0].shape[1:])), tf.gather(self.labels, numbers)
+
+
+def _loaded(folder: Path, split: str, **how: Any) -> "Iterator[np.ndarray[Any, Any]]":
+    import numpy as np
+
+    number = 0
+    while _file(folder, split, number).is_file():
+        yield np.load(_file(folder, split, number), **how)
+        number += 1
+
+
+def _file(folder: Path, split: str, number: int) -> Path:
+    return folder / f"{split}-{number:05d}.npy"
+
+
+def _save(path: Path, values: "np.ndarray[Any, Any]") -> None:
+    import numpy as np
+
+    with durable.written(path) as temporary, temporary.open("wb") as file:
+        np.save(file, values)
+
+
+def _network(model: "keras.Model") -> "keras.Model":
+    """The network behind the normalisation."""
+    import keras
+
+    return next(layer for layer in model.layers if isinstance(layer, keras.Model))
+
+
+def _layers(network: "keras.Model") -> "Iterator[keras.Layer]":
+    """The layers of a network, those of a backbone that is a model inside it among them."""
+    for layer in network.layers:
+        yield from layer.layers if hasattr(layer, "layers") else [layer]
+
+
+def _is_norm(layer: "keras.Layer") -> bool:
+    import keras
+
+    return isinstance(layer, keras.layers.BatchNormalization)
+
+
+def _classifier(network: "keras.Model") -> str:
+    return str([layer.name for layer in network.layers if layer.trainable_weights][-1])
+
+
+def _last_blocks(network: "keras.Model", count: int, heads: AbstractSet[str]) -> "list[list[keras.Layer]]":
+    """The last `count` blocks before the layers of these names, which are trained in any case."""
+    grouped = blocks(network)
+    found = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}
+    if count > len(found):
+        names = ", ".join(found)
+        raise Fault(f"train.transfer.blocks must be at most {len(found)}, got {count}; the blocks are {names}")
+    return list(found.values())[len(found) - count :]

@@ -1,0 +1,399 @@
+"""The search for settings: Optuna proposes, ordinary trainings answer, and the validation split judges.
+
+Every trial is a run in `runs/<task>/<name>/tune/<task>/trial-NNN/` that trains on what `prepare` left, below the
+search's own MLflow run. What Optuna knows is in `tune/study.db`; a search that is killed goes on there, in the middle
+of the trial that was running. Each trial's proposal is drawn from a seed of its own, made of the recipe's seed and
+the trial's number, so that a search gives the same trials whether it was interrupted or not.
+
+Weights of finished trials are not kept: the best settings, trained again, give the same ones.
+"""
+
+import csv
+import io
+import json
+import math
+import shlex
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.data import validation
+from pipelines.engine import recipe as recipes
+from pipelines.engine import requirement, stages
+from pipelines.engine.recipe import Range, Tune
+
+if TYPE_CHECKING:
+    import optuna
+
+FOLDER = "tune"
+SECTIONS = ("augment", "model", "train")  # whose settings a trial may change: prepared data is shared
+BUILT = ("augment", "model", "train.transfer")  # settings that only the library can check
+WEIGHTS = ("*.keras", "*.npz", "*.h5")
+PROPOSALS = 50  # in a row that have been tried before: the search ends
+# Outcomes of what is no trial: one that did not end, whose settings are tried again, and settings of one before.
+KILLED, REPEATED = "killed", "repeated"
+RANKED = 5  # finished trials without which nobody knows what matters
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One finished trial; `value` is NaN where it diverged or could not be built."""
+
+    number: int  # from 1, as in every table and picture and in the name of its folder
+    settings: dict[str, Any]
+    value: float
+    epochs: int
+    outcome: str  # finished, stopped, diverged or refused
+
+
+class Stopped(Exception):
+    """A trial is worse than the median."""
+
+
+class Trial(stages.Run):
+    """A run that trains on what its search has prepared, and quietly; `after_epoch` may stop it."""
+
+    def __init__(self, recipe: Any, search: stages.Run, after_epoch: Callable[[int, dict[str, float]], None]) -> None:
+        super().__init__(recipe, Console(quiet=True), search.folder / FOLDER)
+        self.search, self.after_epoch = search, after_epoch
+
+    def finished(self, stage: str) -> Path:
+        return self.search.finished(stage) if stage == "prepare" else super().finished(stage)
+
+    def on_epoch(self, number: int, row: dict[str, float]) -> None:
+        super().on_epoch(number, row)
+        self.after_epoch(number, row)
+
+
+class Space:
+    """The settings that are searched, and the recipes that they make."""
+
+    def __init__(self, reference: str, overrides: Sequence[str]) -> None:
+        self.reference, self.overrides = reference, list(overrides)
+        self.tune: Tune | None = getattr(recipes.load(reference, overrides), "tune", None)
+
+    def recipe(self, settings: dict[str, Any], **changes: Any) -> Any:
+        """The recipe with these settings, by key, and other changes."""
+        given = [f"{key}={json.dumps(value)}" for key, value in (settings | changes | {"tune": None}).items()]
+        return recipes.load(self.reference, [*self.overrides, *given])
+
+    def check(self, run: stages.Run) -> Tune:
+        """Raise a Fault for every key that is none, and every end of a range and choice that its setting refuses."""
+        if FOLDER not in type(run.recipe).model_fields:
+            raise Fault(
+                f"RECIPE must be of a task that can be tuned ({', '.join(tunable())}), got one of {run.recipe.task}"
+            )
+        if self.tune is None:
+            raise Fault(
+                "tune is required for a search; write it into the recipe, such as "
+                "tune: {trials: 20, space: {train.learning_rate: {low: 1e-4, high: 1e-1, log: true}}}"
+            )
+        run.check()
+        wrong: list[str] = []
+        for key, candidates in self.tune.space.items():
+            ends = (candidates.low, candidates.high) if isinstance(candidates, Range) else candidates
+            for value in ends:
+                try:
+                    recipe = self.recipe({key: value})
+                    if key.partition(".")[0] not in SECTIONS:
+                        raise Fault(f"{key}: must be a setting of {', '.join(SECTIONS)}: trials share prepared data")
+                    if key.startswith(BUILT):
+                        run.task.check(recipe)
+                except Fault as fault:
+                    wrong.append(f"tune.space: {fault}")
+        if wrong:
+            raise Fault("\n".join(dict.fromkeys(wrong)))
+        return self.tune
+
+    def propose(self, trial: "optuna.Trial") -> dict[str, Any]:
+        """A value of each setting; three digits of a number are enough."""
+        settings: dict[str, Any] = {}
+        for key, candidates in self.tune.space.items() if self.tune else ():
+            if not isinstance(candidates, Range):
+                settings[key] = json.loads(trial.suggest_categorical(key, [json.dumps(value) for value in candidates]))
+            elif isinstance(candidates.low, int) and isinstance(candidates.high, int):
+                settings[key] = trial.suggest_int(key, candidates.low, candidates.high, log=candidates.log)
+            else:
+                drawn = trial.suggest_float(key, candidates.low, candidates.high, log=candidates.log)
+                settings[key] = min(max(float(f"{drawn:.3g}"), candidates.low), candidates.high)
+        return settings
+
+
+def tunable() -> list[str]:
+    """The tasks whose recipes may have a section `tune`."""
+    return [name for name in recipes.tasks() if FOLDER in recipes.schema_of(name).model_fields]
+
+
+def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), force: bool = False) -> dict[str, Any]:
+    """Bring the search of a recipe to its number of trials; return what is in `tune/search.json`.
+
+    Raises:
+        Fault: no `tune` in the recipe or anything wrong in it; a search begun under other settings; no trial that ends.
+    """
+    from pipelines.tracking.tracker import Tracker
+
+    space = Space(reference, overrides)
+    tune, folder = space.check(run), run.folder / FOLDER
+    with stages.prepared(run):
+        _open(run, folder, tune, force=force)
+        with (
+            Tracker(folder, experiment=run.recipe.task, name=f"{run.recipe.name}-{FOLDER}") as tracker,
+            _study(folder, tune) as study,
+        ):
+            if not tracker.marked(stages.BEGUN):  # before the trials, which name it their parent
+                if tracker.identity is None:
+                    tracker.start(tags={"mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}"})
+                tracker.params({"tune": tune.model_dump(mode="json")})
+                tracker.mark(stages.BEGUN)
+                tracker.close()
+            _try(run, space, tune, study, parent=tracker.identity)
+            found = _report(run, space, tune, study)
+            tracker.metrics({f"best_{tune.metric}": found["value"]}, step=len(found["trials"]))
+            for name in ("trials.csv", "search.png", "best.yaml"):
+                tracker.artifact(folder / name)
+    return found
+
+
+def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
+    """Go on with the search in the folder, if it is this one, or begin it."""
+    if force:
+        shutil.rmtree(folder, ignore_errors=True)
+    inputs = run.inputs(stages.STAGES["train"])
+    inputs |= recipes.flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
+    begun = folder / "inputs.json"
+    earlier = stages.kept_json(begun)
+    if earlier and (changes := stages.differences(earlier, inputs)):
+        raise Fault(
+            f"the search was begun under other settings: {'; '.join(changes)}. Give the old settings to go on, "
+            "--force to start again, or another name with --set name=…"
+        )
+    durable.mkdir(folder)
+    stages.write_json(begun, inputs)
+
+
+@contextmanager
+def _study(folder: Path, tune: Tune) -> "Iterator[optuna.Study]":
+    """Optuna's study in the folder; a trial that was running when the search was killed is put first."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
+    stop = optuna.pruners.MedianPruner(n_startup_trials=RANKED, n_warmup_steps=tune.prune or 0)
+    try:
+        study = optuna.create_study(
+            storage=storage,
+            study_name=FOLDER,
+            direction="minimize" if tune.metric.endswith("loss") else "maximize",
+            pruner=stop if tune.prune else optuna.pruners.NopPruner(),
+            load_if_exists=True,
+        )
+        for killed in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+            optuna.trial.Trial(study, killed._trial_id).set_user_attr("outcome", KILLED)
+            study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
+            study.enqueue_trial(killed.params)
+        yield study
+    finally:
+        storage.remove_session()
+        storage.engine.dispose()
+
+
+def _try(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study", *, parent: str | None) -> None:
+    """Run the trials that are still to be run, a line for each."""
+    done = len(_outcomes(study))
+    if done:
+        run.console.print(f"          {done} of {tune.trials} trials are done")
+    with validation.progress(run.console) as bar:
+        task = bar.add_task("trials", total=tune.trials, completed=done)
+        for number in range(done + 1, tune.trials + 1):
+            proposal = _new(run, space, study, number)
+            if proposal is None:
+                run.console.print(f"          none of {PROPOSALS} proposals is new: what there is has been tried")
+                break
+            asked, settings = proposal
+            asked.set_user_attr("settings", settings)
+            _run_trial(run, space, asked, number, settings=settings, parent=parent, metric=tune.metric)
+            bar.advance(task)
+            _say(run.console, _outcomes(study), tune)
+
+
+def _new(
+    run: stages.Run, space: Space, study: "optuna.Study", number: int
+) -> "tuple[optuna.Trial, dict[str, Any]] | None":
+    """Settings that no trial before has had, proposed for the trial of this number; None where they are not found."""
+    import optuna
+
+    tried = [outcome.settings for outcome in _outcomes(study)]
+    for attempt in range(PROPOSALS):
+        # A seed for each trial: what is proposed depends on the trials before, not on who ran them.
+        seed = run.recipe.seed * 100_003 + number - 1 + attempt * 1_000_003
+        study.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
+        asked = study.ask()
+        settings = space.propose(asked)
+        if settings not in tried:
+            return asked, settings
+        _tell(asked, optuna.trial.TrialState.FAIL, REPEATED)
+    return None
+
+
+def _run_trial(
+    run: stages.Run,
+    space: Space,
+    asked: "optuna.Trial",
+    number: int,
+    *,
+    settings: dict[str, Any],
+    parent: str | None,
+    metric: str,
+) -> None:
+    """Train with these settings and tell the study how it went."""
+    import keras
+    from optuna.trial import TrialState
+
+    from pipelines.tracking.tracker import PARENT_TAG, Tracker
+
+    def after_epoch(epoch: int, row: dict[str, float]) -> None:
+        asked.report(row[metric], epoch)
+        asked.set_user_attr("epochs", epoch)
+        if asked.should_prune():
+            raise Stopped
+
+    name, status, value = f"trial-{number:03d}", "FAILED", math.nan
+    try:
+        trial = Trial(space.recipe(settings, name=name, **{"train.ensemble": None}), run, after_epoch)
+    except Fault as fault:  # settings that are fine alone but not together
+        return _tell(asked, TrialState.FAIL, f"refused: {fault}")
+    trial.tracker = Tracker(trial.folder, experiment=run.recipe.task, name=name, tags={PARENT_TAG: parent})
+    trial.tracker.adopt()
+    ended = (trial.folder / "train").is_dir()  # killed before the study was told
+    try:
+        stages.run_stage(trial, stages.STAGES["train"], force=False, extend=0)
+        for epoch, row in enumerate(_history(trial), 1) if ended else ():
+            asked.report(float(row[metric]), epoch)
+        facts, status = trial.facts("train"), "FINISHED"
+        asked.set_user_attr("epochs", facts["epochs"])
+        value = facts["metrics"][f"best_{metric}"]
+        _tell(asked, TrialState.COMPLETE, "finished", value)
+    except Stopped:
+        status = "FINISHED"
+        _tell(asked, TrialState.PRUNED, "stopped")
+    except Fault as fault:
+        diverged = fault.code == Fault.DIVERGED
+        _tell(asked, *((TrialState.PRUNED, "diverged") if diverged else (TrialState.FAIL, f"refused: {fault}")))
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        trial.tracker.finish(status)
+    for path in (path for pattern in WEIGHTS for path in trial.folder.rglob(pattern)):
+        path.unlink()
+    keras.utils.clear_session()
+
+
+def _tell(asked: "optuna.Trial", state: Any, outcome: str, value: float | None = None) -> None:
+    asked.set_user_attr("outcome", outcome)
+    asked.study.tell(asked, value, state=state)
+
+
+def _history(trial: Trial) -> list[dict[str, str]]:
+    """The epochs of a training that is over."""
+    with (trial.finished("train") / "history.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def _outcomes(study: "optuna.Study") -> list[Outcome]:
+    """The trials that are over, in their order."""
+    ended = (trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
+    over = [trial for trial in ended if trial.user_attrs.get("outcome", KILLED) not in (KILLED, REPEATED)]
+    return [
+        Outcome(
+            number,
+            trial.user_attrs["settings"],
+            math.nan if trial.value is None or trial.user_attrs["outcome"] != "finished" else trial.value,
+            trial.user_attrs.get("epochs", 0),
+            trial.user_attrs["outcome"],
+        )
+        for number, trial in enumerate(over, 1)
+    ]
+
+
+def _best(outcomes: Sequence[Outcome], tune: Tune) -> Outcome | None:
+    """The first of the best."""
+    place = requirement.best([outcome.value for outcome in outcomes], lowest=tune.metric.endswith("loss"))
+    return None if place is None else outcomes[place]
+
+
+def written(settings: dict[str, Any]) -> str:
+    """Settings for a reader: learning_rate 0.00314, batch_size 64."""
+    return ", ".join(f"{key.rpartition('.')[2]} {json.dumps(value)}" for key, value in settings.items())
+
+
+def _say(console: Console, outcomes: Sequence[Outcome], tune: Tune) -> None:
+    last = outcomes[-1]
+    star = "[yellow]★[/]" if last is _best(outcomes, tune) else " "
+    result = f"{tune.metric} {last.value:.4f}" if math.isfinite(last.value) else f"{last.outcome}, epoch {last.epochs}"
+    console.print(f"          {len(outcomes):>3}/{tune.trials} {star} {result}  [dim]{written(last.settings)}[/]")
+
+
+def _report(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study") -> dict[str, Any]:
+    """Write the table, the picture and the best recipe; return what was found."""
+    from pipelines.plots import charts
+
+    outcomes, folder = _outcomes(study), run.folder / FOLDER
+    best = _best(outcomes, tune)
+    if best is None:
+        reasons = "; ".join(sorted({outcome.outcome for outcome in outcomes}))
+        raise Fault(f"tune.space must hold settings with which training ends, got {len(outcomes)} trials: {reasons}")
+    stages.write_text(folder / "trials.csv", _csv(outcomes, tune))
+    stages.write_text(folder / "best.yaml", recipes.dump(space.recipe(best.settings, name=f"{run.recipe.name}-tuned")))
+    charts.search(
+        [outcome.value for outcome in outcomes],
+        {key: [_drawn(tune.space[key], outcome.settings[key]) for outcome in outcomes] for key in tune.space},
+        folder / "search.png",
+        metric=tune.metric,
+        log=[key for key, candidates in tune.space.items() if isinstance(candidates, Range) and candidates.log],
+        highest=not tune.metric.endswith("loss"),
+    )
+    found = {
+        "metric": tune.metric,
+        "value": best.value,
+        "best": best.settings,
+        "set": " ".join(f"--set {shlex.quote(f'{key}={json.dumps(value)}')}" for key, value in best.settings.items()),
+        "importance": _importance(study, outcomes, seed=run.recipe.seed),
+        "trials": [
+            {**vars(outcome), "value": outcome.value if math.isfinite(outcome.value) else None} for outcome in outcomes
+        ],
+    }
+    stages.write_json(folder / "search.json", found)
+    return found
+
+
+def _drawn(candidates: Any, value: Any) -> Any:
+    """A number of a range as it is; what is chosen from a list as a word."""
+    return value if isinstance(candidates, Range) else json.dumps(value)
+
+
+def _importance(study: "optuna.Study", outcomes: Sequence[Outcome], *, seed: int) -> dict[str, float]:
+    """How much of the metric's variance each setting explains, by fANOVA (Hutter et al., 2014); sums to 1."""
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    values = {outcome.value for outcome in outcomes if outcome.outcome == "finished"}
+    if len(values) < RANKED or len(outcomes[0].settings) < 2:
+        return {}
+    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=seed)))
+
+
+def _csv(outcomes: Sequence[Outcome], tune: Tune) -> str:
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["trial", tune.metric, *tune.space, "epochs", "outcome"])
+    for one in outcomes:
+        value = one.value if math.isfinite(one.value) else ""
+        writer.writerow([one.number, value, *map(json.dumps, one.settings.values()), one.epochs, one.outcome])
+    return out.getvalue()

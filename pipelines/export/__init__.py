@@ -1,0 +1,1 @@
+"""Exported models: SavedModels, and networks of other frameworks brought in."""

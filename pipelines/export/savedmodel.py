@@ -1,0 +1,462 @@
+"""Exported models: a SavedModel folder that carries everything a server needs, and the proof that it agrees.
+
+The folder is `<name>/<version>/`, as TensorFlow Serving expects it. Decoding, the guard against pixel bombs, framing,
+normalisation, softmax and the names of the classes are all in the graph, so that any engine gives the same answers.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.engine import ensemble_gain
+from pipelines.engine import recipe as recipes
+from pipelines.engine.stages import run_folder, versions, write_text
+
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras.data.input_pipeline import Shape
+    from pipelines.engine.ensemble_gain import Array
+    from pipelines.engine.stages import Run
+
+Signatures = Mapping[str, tuple[Callable[..., Any], list["tf.TensorSpec"]]]  # functions, and what they take, by name
+Answer = Callable[["keras.Model", Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
+
+COMPARED = 256  # images on which the exported model must agree
+WARMUP = 4  # requests recorded beside the model
+IMAGES = (
+    "Images are uint8, 0–255; an EXIF orientation is not applied by the graph: send pictures upright, or through "
+    "`cnn serve`, which turns them."
+)
+
+
+def save_keras(model: "keras.Model", path: Path) -> None:
+    """Save without the optimiser, which is in the training state: the whole file or none."""
+    import keras
+
+    plain = keras.Model(model.input, model.output, name=model.name)  # what was compiled is saved with its optimiser
+    with durable.written(path, suffix=".keras") as temporary:
+        plain.save(temporary)
+
+
+def load_keras(path: Path) -> "keras.Model":
+    """A model that `save_keras` wrote."""
+    import keras
+
+    import cnn_keras
+
+    cnn_keras.register()
+    return keras.models.load_model(path, compile=False)
+
+
+def next_version(folder: Path) -> int:
+    """One more than the highest version below `folder`."""
+    return 1 + max((int(inner.name) for inner in folder.glob("*") if inner.name.isdigit()), default=0)
+
+
+def newest(folder: Path) -> Path:
+    """The highest version below `folder`, or `folder` itself when it is a version."""
+    if (folder / "saved_model.pb").is_file():
+        return folder
+    return folder / str(next_version(folder) - 1)
+
+
+def write(folder: Path, signatures: Signatures) -> None:
+    """Write the SavedModel whose `signatures` these are, with every variable that they use.
+
+    Models are not tracked: Keras 3.15 stores the variables of one that is a second time.
+    """
+    import keras
+
+    archive = keras.export.ExportArchive()
+    for name, (function, taken) in signatures.items():
+        archive.add_endpoint(name, function, input_signature=taken)
+    archive.write_out(str(folder), verbose=False)
+
+
+def probabilities(model: "keras.Model", images: Any) -> Any:
+    """What the model makes of images, uint8 (N, height, width, channels): float32 (N, classes)."""
+    import tensorflow as tf
+
+    return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
+
+
+def write_classifier(
+    model: "keras.Model", folder: Path, *, shape: "Shape", names: list[str], answer: Answer = probabilities
+) -> None:
+    """Write the three signatures of a classifier, whose images of this `shape` are answered by `answer`.
+
+    `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
+    channels); both give `probabilities` float32 (N, classes), `class_id` int64 (N,) and `label` string (N,).
+    `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
+    and `scores` (N, classes), the likeliest first.
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import decode
+    from cnn_keras.ops.resize import frame
+
+    labels = tf.constant(names)
+    image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
+
+    def framed(image_bytes: Any) -> Any:
+        return frame(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
+
+    def from_tensor(image: Any) -> dict[str, Any]:
+        found = answer(model, image)
+        best = tf.argmax(found, axis=-1)
+        return {"probabilities": found, "class_id": best, "label": tf.gather(labels, best)}
+
+    def from_bytes(image_bytes: Any) -> dict[str, Any]:
+        return from_tensor(tf.map_fn(framed, image_bytes, fn_output_signature=image))
+
+    def classify(inputs: Any) -> dict[str, Any]:
+        features = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
+        scores, order = tf.math.top_k(from_bytes(features["image_bytes"])["probabilities"], k=len(names))
+        return {"classes": tf.gather(labels, order), "scores": scores}
+
+    strings = {name: [tf.TensorSpec((None,), tf.string, name=name)] for name in ("image_bytes", "inputs")}
+    tensor = [tf.TensorSpec((None, *image.shape), tf.uint8, name="image")]
+    signatures = {
+        "serving_default": (from_bytes, strings["image_bytes"]),
+        "serving_tensor": (from_tensor, tensor),
+        "serving_classify": (classify, strings["inputs"]),
+    }
+    write(folder, signatures)
+
+
+def write_tensor_classifier(
+    model: "keras.Model", folder: Path, *, tensor: str, shape: tuple[int, ...], fit: str, names: list[str]
+) -> None:
+    """Write the two signatures of a classifier of signals or volumes.
+
+    Both take `tensor`, float32 (N, any length along each axis, channels), which becomes the network's `shape` by
+    `array_dataset.frame`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
+    and `label` string (N,); `serving_ranked` gives `classes` and `scores` (N, classes), the likeliest first.
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data.array_dataset import frame
+
+    labels = tf.constant(names)
+
+    def from_tensor(values: Any) -> dict[str, Any]:
+        logits = model(frame(values, shape[:-1], fit=fit), training=False)
+        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+        best = tf.argmax(probabilities, axis=-1)
+        return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
+
+    def ranked(values: Any) -> dict[str, Any]:
+        scores, order = tf.math.top_k(from_tensor(values)["probabilities"], k=len(names))
+        return {"classes": tf.gather(labels, order), "scores": scores}
+
+    spec = tf.TensorSpec((None,) * len(shape) + (shape[-1],), tf.float32, name=tensor)
+    write(folder, {"serving_default": (from_tensor, [spec]), "serving_ranked": (ranked, [spec])})
+
+
+def write_seer(
+    model: "keras.Model",
+    folder: Path,
+    *,
+    shape: "Shape",
+    answer: Callable[..., dict[str, Any]],
+    whole: bool = False,
+    proposals: bool = False,
+) -> None:
+    """Write the two signatures of a model that says where things are, in pixels of the picture as it came.
+
+    `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
+    channels) of any height and width.
+
+    Args:
+        answer: of framed pictures, uint8 (N, *shape.size, channels), and of their heights and widths before, int32
+            (N, 2): what both signatures give.
+        whole: pictures are not framed but given to `answer` as they are, one by one.
+        proposals: both signatures take `proposals` too, float32 (N, P, 4), in [0, 1] of the picture as it came; those
+            of the framed ones are given to `answer`.
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import decode
+    from cnn_keras.ops import boxes
+    from cnn_keras.ops.resize import frame
+
+    framed = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
+    anything = tf.TensorSpec((None, None, shape.channels), tf.uint8)
+
+    def ready(image: Any) -> Any:
+        return frame(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
+
+    def alone(image: Any) -> dict[str, Any]:
+        return {name: value[0] for name, value in answer(image[None], tf.shape(image)[None, :2]).items()}
+
+    def each(read: Callable[[Any], Any], pictures: Any, regions: Any = None) -> dict[str, Any]:
+        if whole:
+            told = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
+            kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in told.items()}
+            found: dict[str, Any] = tf.map_fn(lambda one: alone(read(one)), pictures, fn_output_signature=kinds)
+            return found
+        images, sizes = tf.map_fn(lambda one: ready(read(one)), pictures, fn_output_signature=framed)
+        moved = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []
+        return answer(images, sizes, *moved)
+
+    strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
+    tensor = tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")
+    more = [tf.TensorSpec((None, None, 4), tf.float32, name="proposals")] if proposals else []
+    decoded = partial(decode, channels=shape.channels)
+    signatures = {
+        "serving_default": (partial(each, decoded), [strings, *more]),
+        "serving_tensor": (partial(each, tf.identity), [tensor, *more]),
+    }
+    write(folder, signatures)
+
+
+def compare_classifier(
+    model: "keras.Model",
+    folder: Path,
+    prepared: Path,
+    split: str,
+    shape: "Shape",
+    *,
+    tolerance: float,
+    answer: Answer = probabilities,
+    looks: int = 1,
+) -> dict[str, Any]:
+    """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree.
+
+    Args:
+        looks: how often `answer` asks the model about each image.
+    """
+    import numpy as np
+    import tensorflow as tf
+
+    from cnn_keras import inference
+    from cnn_keras.data import input_pipeline, records
+
+    images = input_pipeline.arrays(prepared, split, shape, limit=COMPARED).images
+    encoded = np.array(
+        [row["image"] for row in records.read(prepared, split).take(COMPARED).as_numpy_iterator()], object
+    )
+    exported = tf.saved_model.load(str(folder))
+    size = inference.at_once(model, looks=looks)
+    answers = {
+        "serving_default": said(exported, "serving_default", size, image_bytes=encoded),
+        "serving_tensor": said(exported, "serving_tensor", size, image=images),
+    }
+    trained = inference.predictor(model, partial(answer, model), looks=looks)
+    return _agreement(trained(images), answers, "images", tolerance)
+
+
+def compare_tensor_classifier(
+    model: "keras.Model", folder: Path, tensor: str, values: Any, *, tolerance: float
+) -> dict[str, Any]:
+    """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree."""
+    import tensorflow as tf
+
+    from cnn_keras import inference
+
+    exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
+    answers = {"serving_default": said(exported, "serving_default", inference.at_once(model), **{tensor: values})}
+    trained = inference.predictor(model, partial(probabilities, model))
+    return _agreement(trained(values), answers, f"{tensor}s", tolerance)
+
+
+def said(exported: Any, signature: str, size: int, **given: Any) -> "dict[str, Array]":
+    """What a signature of a loaded SavedModel answers, asked about `size` rows at a time."""
+    import tensorflow as tf
+
+    from cnn_keras import inference
+
+    serve, (names, columns) = exported.signatures[signature], zip(*given.items(), strict=True)
+
+    def ask(*rows: Any) -> Any:
+        return serve(**{name: tf.constant(value) for name, value in zip(names, rows, strict=True)})
+
+    found: dict[str, Array] = inference.in_batches(ask, *columns, size=size)
+    return found
+
+
+def _agreement(wanted: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
+    import numpy as np
+
+    trained = np.asarray(wanted)
+    exported = [answer["probabilities"] for answer in answers.values()]
+    difference = max(float(np.abs(trained - answer).max()) for answer in exported)
+    changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported)
+    if difference > tolerance or changed:
+        raise Fault(
+            f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
+            f"difference of {difference:.2e} and {changed} changed decisions on {len(trained)} {what}",
+            code=Fault.GATE,
+        )
+    return {"difference": difference, "changed": changed, "images": len(trained)}
+
+
+def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> None:
+    """Record real requests for a classifier of images, some for each signature."""
+    from cnn_keras.data import input_pipeline, records
+
+    encoded = [row["image"] for row in records.read(prepared, split).take(WARMUP).as_numpy_iterator()]
+    images = input_pipeline.arrays(prepared, split, shape, limit=WARMUP).images
+    requests = {
+        "serving_default": ("image_bytes", [[image] for image in encoded]),
+        "serving_tensor": ("image", [image[None] for image in images]),
+        "serving_classify": ("inputs", [[as_example(image)] for image in encoded]),
+    }
+    record_requests(folder, requests)
+
+
+def record_requests(folder: Path, requests: Mapping[str, tuple[str, Any]]) -> None:
+    """Record {signature: (input, batches)} where TensorFlow Serving, and ours, replays them before ready.
+
+    Batches are mappings where a signature takes more inputs than this one.
+    """
+    import tensorflow as tf
+    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+    path = folder / "assets.extra" / "tf_serving_warmup_requests"
+    path.parent.mkdir(parents=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for signature, (name, values) in requests.items():
+            for value in values:
+                request = predict_pb2.PredictRequest()
+                request.model_spec.signature_name = signature
+                for key, tensor in (value if isinstance(value, Mapping) else {name: value}).items():
+                    request.inputs[key].CopyFrom(tf.make_tensor_proto(tensor))
+                log = prediction_log_pb2.PredictLog(request=request)
+                writer.write(prediction_log_pb2.PredictionLog(predict_log=log).SerializeToString())
+
+
+def as_example(image_bytes: bytes) -> bytes:
+    """A serialized tf.Example with the one feature that `serving_classify` reads."""
+    import tensorflow as tf
+
+    feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image_bytes]))
+    features = tf.train.Features(feature={"image_bytes": feature})
+    return bytes(tf.train.Example(features=features).SerializeToString())
+
+
+def registration(run: "Run", name: str, version: int, *, metric: str) -> dict[str, Any]:
+    """What `stages.record` registers of an exported model; it must be as good as the recipe requires of the metric."""
+    return {
+        "name": name,
+        "folder": f"export/{name}/{version}",
+        "metrics": run.facts("evaluate")["metrics"],
+        "requirement": f"test_{metric} >= {run.recipe.evaluate.require.get(metric, 0.0)}",
+    }
+
+
+def write_classifier_card(
+    path: Path,
+    model: "keras.Model",
+    *,
+    recipe: Any,
+    data: Mapping[str, Any],
+    report: Mapping[str, Any],
+    agreement: Any,
+    takes: str = IMAGES,
+) -> None:
+    """The card of a classifier; `takes` tells what it is given."""
+    low, high = report["accuracy_interval"]
+    rows = [
+        f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()
+    ]
+    ranked = []
+    if "auc" in report:
+        (least, most), precision = report["auc_interval"], report["average_precision"]
+        ranked = [
+            f"The probability of {report['positive']} ranks with an area under the ROC of {report['auc']:.4f} (95 % "
+            f"interval {least:.4f} to {most:.4f}), an average precision of {precision:.4f}.",
+            "",
+        ]
+    measured = [
+        f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
+        f"{high:.2%}, {report['examples']:,} examples). Log loss {report['log_loss']:.4f}, calibration error "
+        f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
+        f"{agreement['difference']:.1e} on {agreement['images']} examples.",
+        "",
+        *ranked,
+        *(f"{line[0].upper()}{line[1:]}.\n" for line in ensemble_gain.said(dict(report))),
+        *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
+        "| class | precision | recall | F1 | examples |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {row['name']} | {row['precision']:.3f} | {row['recall']:.3f} | {row['f1']:.3f} | {row['support']} |"
+            for row in report["classes"]
+        ),
+    ]
+    what = f"`{recipe.model.builder}` on `{data['source']}`; the classes are {', '.join(data['classes'])}."
+    write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=takes)
+
+
+def write_card(
+    path: Path,
+    model: "keras.Model",
+    *,
+    recipe: Any,
+    data: Mapping[str, Any],
+    what: str,
+    measured: Sequence[str],
+    takes: str,
+    input_shape: tuple[int, ...] | None = None,
+) -> None:
+    """The model card: what it is, what it measured, what it saw and is given, how it is built.
+
+    Args:
+        measured: lines of Markdown; they may open sections of their own.
+        input_shape: for which the layers are listed, where the model leaves it open.
+    """
+    from cnn_keras.learn import model_profile
+
+    splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
+    lines = [
+        f"# {recipe.name}",
+        "",
+        what,
+        "",
+        "## Measured",
+        "",
+        *measured,
+        "",
+        "## Data",
+        "",
+        f"{splits}. Digest `{data['digest']}`. {takes}",
+        "",
+        "## Anatomy",
+        "",
+        model_profile.as_markdown(model_profile.rows(model, input_shape=input_shape)),
+        "",
+        *made_from(recipe),
+    ]
+    write_text(path, "\n".join(lines) + "\n")
+
+
+def made_from(recipe: Any) -> list[str]:
+    """The end of every card: the resolved recipe and the versions of what made it."""
+    made = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return ["## Recipe", "", "```yaml", recipes.dump(recipe).rstrip(), "```", "", f"Made with {made}."]
+
+
+def locate(reference: str, runs: Path) -> Path:
+    """The folder of a model's versions: a recipe's export below `runs`, or any folder that holds versions or is one.
+
+    Raises:
+        Fault: nothing has been exported there; the message says how to.
+    """
+    given = Path(reference)
+    if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
+        return given
+    exported = run_folder(reference, runs) / "export"
+    models = sorted({path.parent.parent for path in exported.glob("*/[0-9]*/saved_model.pb")})
+    if not models and any(exported.glob("*/[0-9]*/card.md")):
+        raise Fault(f"MODEL must be a run that exports a network, got {reference}, whose paintings hang in {exported}")
+    if not models:
+        raise Fault(
+            f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found nothing in {exported}; "
+            "`cnn run RECIPE` makes it"
+        )
+    return max(models, key=lambda folder: newest(folder).stat().st_mtime)

@@ -1,0 +1,1 @@
+"""A gallery of people, and who is on a photograph."""

@@ -1,0 +1,240 @@
+"""Who is this? An exported embedder and a gallery: enrol, verify, identify people by their photographs.
+
+A threshold is never a magic number: it follows from a false-accept rate, by an upper bound over the people that the
+embedder was calibrated on. To verify, one comparison is made, and the threshold is the one at that rate. To identify,
+as many are made as photographs are enrolled, and each could be mistaken; so the rate is divided among them, and a
+stranger is taken for anybody at all no more often than the rate says. What the people of the calibration are too few to
+show, every answer tells: its `false_accept_bound` is then above the rate.
+"""
+
+import hashlib
+import io
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+from pipelines.data.validation import Problem
+from pipelines.faces.encoder import NO_FACE, Recogniser, Threshold
+from pipelines.faces.gallery import Array, Gallery, Near, Photo, checked_name, other_model
+
+NEAREST = 32  # enrolled embeddings that a trained head compares
+SURE = 0.5  # the probability of `live` from which somebody is
+EQUAL = 1e-8  # ‖f − f′‖² of one picture embedded twice is less: only the order of the sums differs
+
+Found = tuple[str, Callable[[], bytes], str]  # a photograph: whose it is, what reads the file, what the file is called
+
+
+class Answer(NamedTuple):
+    """What is said of one picture: who it is, or None, how far the nearest is, and by which threshold."""
+
+    name: str | None
+    distance: float | None  # None where nothing was compared
+    threshold: Threshold | None = None
+    alive: float | None = None
+    problem: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        told = self.threshold.as_dict() if self.threshold else {}
+        live = {} if self.alive is None else {"alive": self.alive}
+        return {"name": self.name, "distance": self.distance, **told, **live, "problem": self.problem}
+
+
+class Enrolment(NamedTuple):
+    """What became of photographs: how many are new, how many were there already, and what is wrong with the others."""
+
+    added: int
+    known: int
+    problems: list[Problem]
+
+
+def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
+    """All files that are there to be enrolled: files and folders of `name`, or a folder with one for each person.
+
+    Reading what is no photograph – hidden, no image, outside the people's folders – gives the reason.
+
+    Raises:
+        Fault: nothing is there, or files without a name.
+    """
+    from cnn_keras.data.sources import classification as read
+
+    found: list[Found] = []
+    for path in paths:
+        if not path.exists():
+            raise Fault(f"PHOTOS must be files or folders, found nothing at {path}")
+        inner = sorted(path.iterdir()) if path.is_dir() else []
+        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(read.HIDDEN)]
+        if name is None and not people:
+            raise Fault(
+                f"--name is required with {path}: whose photograph is it? Or give a folder with one for each person"
+            )
+        if name is not None and people:
+            raise Fault(f"--name must not be given with {path}, whose folders are names: {people[0]} …")
+        if name is None:
+            try:
+                found += [(item.label, item.read, str(path / item.id)) for item in read.folder(path)]
+            except Fault as fault:
+                raise Fault(f"PHOTOS must hold images: {fault}", code=fault.code) from None
+        elif path.is_dir():
+            if not any(_is_picture(file) for file in inner):
+                raise Fault(f"PHOTOS must hold images, found none in {path}", code=Fault.DATA)
+            found += [(name, partial(_own, file), str(file)) for file in inner]
+        else:
+            found.append((name, partial(_content, path), str(path)))
+    return found
+
+
+def _own(file: Path) -> bytes:
+    """The content of one of the files of a person's folder."""
+    from cnn_keras.data.sources import classification as read
+
+    if file.name.startswith(read.HIDDEN):
+        read.refuse("hidden", "a name like this is not looked at")
+    if not _is_picture(file):
+        read.refuse("not an image", "its suffix is not that of an image")
+    return _content(file)
+
+
+def _content(file: Path) -> bytes:
+    from cnn_keras.data import input_file
+
+    data: bytes = input_file.read_bytes(file)
+    return data
+
+
+def _is_picture(file: Path) -> bool:
+    from cnn_keras.data.sources import classification as read
+
+    return file.name.lower().endswith(tuple(read.IMAGE_SUFFIXES)) and not file.name.startswith(read.HIDDEN)
+
+
+def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, anew: bool = False) -> Enrolment:
+    """Add photographs; of those that two names are given to, here or in the gallery, none is taken.
+
+    Raises:
+        Fault: the gallery belongs to another model.
+    """
+    from cnn_keras.data.image_file import Unreadable
+
+    read, problems = [], []
+    for name, load, source in photos:
+        try:
+            read.append((name, load(), source))
+        except Unreadable as reason:
+            problems.append(Problem(reason.kind, source, str(reason)))
+        except OSError as error:
+            problems.append(Problem("unreadable", source, error.strerror or str(error)))
+    good, pixels = [], []
+    for (name, data, source), vector in zip(read, recogniser.embed([row[1] for row in read], faced=True), strict=True):
+        if isinstance(vector, str):
+            problems.append(Problem(NO_FACE if vector.startswith(NO_FACE) else "undecodable", source, vector))
+        else:
+            good.append(Photo(checked_name(name), vector, hashlib.sha256(data).hexdigest(), source))
+            pixels.append(_pixels(data))
+    others = _other_names(good, pixels, [] if anew else _nearest_of(gallery, recogniser, good))
+    problems += [
+        Problem("of two names", photo.source, f"the same photograph is {other}: whose is it?")
+        for photo, other in zip(good, others, strict=True)
+        if other
+    ]
+    good = [photo for photo, other in zip(good, others, strict=True) if not other]
+    added = gallery.enrol(recogniser.settings, good, anew=anew) if good else 0
+    return Enrolment(added, len(good) - added, problems)
+
+
+def _other_names(photos: list[Photo], pixels: list[str], near: Sequence[list[Near]]) -> list[str]:
+    """Who else each photograph is said to be; empty where one name is given to it, here and in the gallery.
+
+    Of photographs here the pixels are compared; of those enrolled only embeddings are known, and where two are equal
+    the model can tell nobody apart by them.
+    """
+    named: dict[str, dict[str, str]] = defaultdict(dict)
+    for photo, own in zip(photos, pixels, strict=True):
+        named[own].setdefault(photo.name, photo.source)
+    others = []
+    for row, (photo, own) in enumerate(zip(photos, pixels, strict=True)):
+        said = [f"{name}'s, {source}" for name, source in named[own].items() if name != photo.name]
+        for one in near[row] if near else ():
+            if one.name != photo.name and np.square(photo.vector.astype(float) - one.vector).sum() < EQUAL:
+                said.append(f"{one.name}'s, who is enrolled")
+        others.append(said[0] if said else "")
+    return others
+
+
+def _nearest_of(gallery: Gallery, recogniser: Recogniser, photos: list[Photo]) -> list[list[Near]]:
+    if not photos or not gallery.count():
+        return []
+    return gallery.nearest(recogniser.settings.model, np.stack([photo.vector for photo in photos]), 1)
+
+
+def _pixels(data: bytes) -> str:
+    """The digest of a photograph's pixels, whatever format it is in."""
+    from PIL import Image
+
+    from cnn_keras.data.image_file import plain
+
+    with Image.open(io.BytesIO(plain(data)[0])) as image:
+        colours = image.convert("RGB")
+    return hashlib.sha256(repr(colours.size).encode() + colours.tobytes()).hexdigest()
+
+
+def verify(
+    gallery: Gallery, recogniser: Recogniser, name: str, files: Sequence[bytes], far: float | None
+) -> list[Answer]:
+    """Is it the person of this name? The answer's name is theirs if so."""
+    known = gallery.vectors(name)
+    _check(gallery, recogniser)
+    threshold = recogniser.threshold(far, len(known))
+    answers = []
+    for vector, alive in zip(recogniser.embed(files), recogniser.alive(files), strict=True):
+        if isinstance(vector, str):
+            answers.append(Answer(None, None, threshold, problem=vector))
+            continue
+        distance = float(recogniser.compare(vector, known).min())
+        same = distance <= threshold.distance and _lives(alive)
+        answers.append(Answer(name if same else None, distance, threshold, alive))
+    return answers
+
+
+def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], far: float | None) -> list[Answer]:
+    """Who of the gallery is it? The answer's name is None for a stranger."""
+    enrolled = gallery.count()
+    threshold = recogniser.threshold(far, enrolled)
+    found, lives = recogniser.embed(files), recogniser.alive(files)
+    vectors = [vector for vector in found if not isinstance(vector, str)]
+    near: Iterator[list[Near]] = iter([[]] * len(vectors))
+    if vectors and enrolled:
+        count = NEAREST if recogniser.facts["head"] else 1
+        near = iter(gallery.nearest(recogniser.settings.model, np.stack(vectors), count))
+    return [
+        Answer(None, None, threshold, problem=vector)
+        if isinstance(vector, str)
+        else _nearest(recogniser, vector, next(near), threshold, alive)
+        for vector, alive in zip(found, lives, strict=True)
+    ]
+
+
+def _nearest(
+    recogniser: Recogniser, vector: Array, candidates: list[Near], threshold: Threshold, alive: float | None
+) -> Answer:
+    """The answer about one picture, of the enrolled embeddings near to it."""
+    if not candidates:
+        return Answer(None, None, threshold, alive)
+    distances = recogniser.compare(vector, np.stack([one.vector for one in candidates]))
+    best = int(np.argmin(distances))
+    known = float(distances[best]) <= threshold.distance and _lives(alive)
+    return Answer(candidates[best].name if known else None, float(distances[best]), threshold, alive)
+
+
+def _lives(alive: float | None) -> bool:
+    return alive is None or alive >= SURE
+
+
+def _check(gallery: Gallery, recogniser: Recogniser) -> None:
+    stored = gallery.settings()
+    if stored and stored.model != recogniser.settings.model:
+        raise other_model(gallery.location, stored, recogniser.settings.model)

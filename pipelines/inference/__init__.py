@@ -1,0 +1,1 @@
+"""Predictions of exported models about files and folders."""

@@ -1,0 +1,49 @@
+"""Masks that a model has answered with, as files: indexed PNG, or NIfTI with the volume's own affine.
+
+`classes.txt` beside them is the legend, a name for each number from 0 on, which `source: folder` reads too.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnn_keras.data import durable
+from pipelines.engine.stages import write_text
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Path) -> int:
+    """Write the masks of pictures or volumes, given with their files, and the legend; return how many there are.
+
+    A mask has the name of its file; of a second one of the same name, its number is put before it.
+    """
+    from cnn_keras.data.sources import volumes
+
+    folder.mkdir(parents=True, exist_ok=True)
+    taken: set[str] = set()
+    for number, (source, mask) in enumerate(masks):
+        suffix = next((one for one in reversed(volumes.SUFFIXES) if source.name.lower().endswith(one)), source.suffix)
+        stem = source.name[: -len(suffix)]
+        name = stem if stem not in taken else f"{number:04d}-{stem}"
+        taken.add(name)
+        if mask.ndim == 3:
+            volumes.write_like(source, mask, folder / f"{name}.nii.gz")
+        else:
+            _write_png(mask, len(names), folder / f"{name}.png")
+    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in names))
+    return len(masks)
+
+
+def _write_png(mask: Array, count: int, path: Path) -> None:
+    """Numbers as the indices of a palette: any viewer shows them in the colours of the drawings."""
+    from PIL import Image
+
+    from pipelines.plots import overlays
+
+    image = Image.fromarray(mask.astype(np.uint8))
+    image.putpalette([value for number in range(count) for value in overlays.rgb_of(number)])
+    with durable.written(path) as temporary:
+        image.save(temporary, "PNG")

@@ -1,0 +1,1 @@
+"""Charts, image grids, annotations and overlays."""

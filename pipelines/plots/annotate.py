@@ -1,0 +1,197 @@
+"""Drawing on an image: boxes with labels, and points; it comes back larger if it was too small to read.
+
+Images are as in `pictures.py`, uint8 in 0-255; a function raises ValueError when its lists do not fit together.
+"""
+
+import colorsys
+import math
+from collections.abc import Sequence
+from functools import cache
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from pipelines.plots.image_grid import BLUE, ORANGE, Array, fits, fonts, one_line, proportions
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont
+
+LEGIBLE = 256  # pixels: a picture with boxes whose longer side is no longer is enlarged
+CROWD = 30  # boxes from which on a label must not be larger than its own
+LETTERS = 24  # of a name that are written at a box
+PALETTE = (BLUE, ORANGE, "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442")  # of boxes, before any hue will do
+
+
+class Truth(NamedTuple):
+    """True boxes, float [M, 4] left, top, right, bottom in pixels, and a name for each; "" shows none."""
+
+    boxes: Array
+    names: Sequence[str]
+
+
+def boxed(
+    image: Array,
+    boxes: Array,
+    names: Sequence[str],
+    scores: Sequence[float] | None = None,
+    *,
+    classes: Sequence[int] | None = None,
+    truth: Truth | None = None,
+    side: int | None = None,
+) -> Array:
+    """Return the image, uint8 [H', W', 3], with boxes drawn on it, each with its label, "sparrow 0.97".
+
+    A name of "" leaves only the score, and without scores no label at all. True boxes are white and dashed. Labels find
+    their places in the order of the scores: one that would hide another is left out, and in a crowd one that would hide
+    its box.
+
+    Args:
+        boxes: float [K, 4], left, top, right, bottom in pixels of `image`; what lies outside is cut.
+        scores: in [0, 1].
+        classes: numbers of classes, each of its own colour; None gives each name one.
+        side: pixels of the result's longer side; None keeps the image's, but makes small ones legible.
+    """
+    from PIL import ImageDraw
+
+    fits("names", names, boxes)
+    numbers = [sorted(set(names)).index(name) for name in names] if classes is None else list(classes)
+    fits("classes", numbers, boxes)
+    fits("scores", boxes if scores is None else scores, boxes)
+    picture, scale = _scaled(image, side)
+    width = max(2, round(max(picture.size) / 320))
+    draw = ImageDraw.Draw(picture)
+    true = np.zeros((0, 4)) if truth is None else np.asarray(truth.boxes, float).reshape(-1, 4) * scale
+    for box in true:
+        _outline(draw, box, "#000000", width + 1)
+        _outline(draw, box, "#ffffff", width, dash=4 * width + 2)
+    order = np.arange(len(boxes)) if scores is None else np.argsort(-np.asarray(scores), kind="stable")
+    scaled = np.asarray(boxes, float).reshape(-1, 4) * scale
+    for row in order[::-1]:
+        _outline(draw, scaled[row], colour(numbers[row]), width)
+    labels = _Labels(draw, crowded=len(scaled) + len(true) > CROWD)
+    for row in order:
+        text = _cut(names[row]) if scores is None else f"{_cut(names[row])} {scores[row]:.2f}".strip()
+        labels.write(scaled[row], text, colour(numbers[row]))
+    for box, name in zip(true, () if truth is None else truth.names, strict=True):
+        labels.write(box, _cut(name), "#ffffff", below=True)
+    return np.asarray(picture)
+
+
+def dotted(image: Array, points: Array, *, seen: Array | None = None, ring: bool = False) -> Array:
+    """Return the image, uint8 [H, W, 3], with a spot in a colour of its own at each point, or a white ring.
+
+    Args:
+        points: float [L, 2], x and y in pixels of `image`.
+        seen: bool [L], which of them are drawn; None draws all.
+    """
+    from PIL import Image, ImageDraw
+
+    canvas = Image.fromarray(image)
+    draw, size = ImageDraw.Draw(canvas), max(4, round(max(image.shape) / 70))
+    for number, (x, y) in enumerate(points):
+        if seen is not None and not seen[number]:
+            continue
+        if not ring:
+            draw.ellipse((x - size, y - size, x + size, y + size), fill=colour(number), outline="#000000")
+            continue
+        wide = (x - size - 3, y - size - 3, x + size + 3, y + size + 3)
+        draw.ellipse(wide, outline="#000000", width=4)
+        draw.ellipse(wide, outline="#ffffff", width=2)
+    return np.asarray(canvas)
+
+
+def colour(number: int) -> str:
+    """Return the colour, "#rrggbb", of the boxes of a class: told apart with any colour vision while there are few."""
+    if number < len(PALETTE):
+        return PALETTE[number]
+    shade = colorsys.hsv_to_rgb(number * 0.618034 % 1, (0.9, 0.55)[number % 2], (0.95, 0.75)[number // 2 % 2])
+    return "#" + "".join(f"{round(255 * part):02x}" for part in shade)
+
+
+def _scaled(image: Array, side: int | None) -> "tuple[Image, float]":
+    """Return the image as RGB, its longer side `side` pixels, and by how much it grew; small ones by whole pixels."""
+    from PIL import Image
+
+    proportions(image)
+    picture = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
+    longer = max(picture.size)
+    scale = side / longer if side else math.ceil(LEGIBLE / longer) if longer < LEGIBLE else 1
+    if scale != 1:
+        size = (max(1, round(picture.width * scale)), max(1, round(picture.height * scale)))
+        picture = picture.resize(size, Image.Resampling.NEAREST if scale >= 2 else Image.Resampling.LANCZOS)
+    return picture, scale
+
+
+def _outline(draw: "ImageDraw", box: Array, shade: str, width: int, dash: int | None = None) -> None:
+    """Draw a frame `width` pixels wide just inside the box, whole or in dashes of `dash` pixels."""
+    right, bottom = draw.im.size[0] - 1, draw.im.size[1] - 1
+    x0, y0 = (int(np.clip(round(value), 0, most)) for value, most in zip(box[:2], (right, bottom), strict=True))
+    x1, y1 = (int(np.clip(round(value) - 1, 0, most)) for value, most in zip(box[2:], (right, bottom), strict=True))
+    x1, y1 = max(x0, x1), max(y0, y1)
+    if dash is None:
+        draw.rectangle((x0, y0, x1, y1), outline=shade, width=width)
+        return
+    inner = width - 1
+    for start in range(x0, x1 + 1, 2 * dash):
+        end = min(start + dash - 1, x1)
+        draw.rectangle((start, y0, end, min(y0 + inner, y1)), fill=shade)
+        draw.rectangle((start, max(y1 - inner, y0), end, y1), fill=shade)
+    for start in range(y0, y1 + 1, 2 * dash):
+        end = min(start + dash - 1, y1)
+        draw.rectangle((x0, start, min(x0 + inner, x1), end), fill=shade)
+        draw.rectangle((max(x1 - inner, x0), start, x1, end), fill=shade)
+
+
+class _Labels:
+    """Labels on one picture, none over another."""
+
+    def __init__(self, draw: "ImageDraw", *, crowded: bool) -> None:
+        self.draw, self.crowded = draw, crowded
+        self.width, self.height = draw.im.size
+        self.points = max(11, round(max(draw.im.size) / 45))
+        self.taken: list[tuple[int, int, int, int]] = []
+
+    def write(self, box: Array, text: str, shade: str, *, below: bool = False) -> None:
+        """Write the text on a plate of the colour, above the box or below it, and wholly in the picture."""
+        from PIL import ImageColor
+
+        if not (text := one_line(text)):
+            return
+        font = _font(text, self.points)
+        across, down = math.ceil(self.draw.textlength(text, font)) + 4, self.points + 3
+        if self.crowded and across * down > (box[2] - box[0]) * (box[3] - box[1]):
+            return
+        left = int(np.clip(round(box[0]), 0, max(0, self.width - across)))
+        above, under = (int(np.clip(round(y), 0, max(0, self.height - down))) for y in (box[1] - down, box[3]))
+        for top in (under, above) if below else (above, under):
+            plate = (left, top, left + across, top + down)
+            if not any(_meet(plate, other) for other in self.taken):
+                break
+        else:
+            return
+        self.taken.append(plate)
+        red, green, blue = ImageColor.getrgb(shade)[:3]
+        ink = "#000000" if 0.3 * red + 0.59 * green + 0.11 * blue > 140 else "#ffffff"
+        self.draw.rectangle((left, top, left + across - 1, top + down - 1), fill=shade)
+        self.draw.text((left + 2, top + down / 2), text, fill=ink, font=font, anchor="lm")
+
+
+def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+
+
+def _cut(name: str) -> str:
+    return name if len(name) <= LETTERS else f"{name[: LETTERS // 2]}…{name[1 - LETTERS // 2 :]}"
+
+
+@cache
+def _font(text: str, points: int) -> "FreeTypeFont":
+    """Return the first font that has every letter of the text, or else the first of all."""
+    from matplotlib.font_manager import findfont, get_font
+    from PIL import ImageFont
+
+    files = [findfont(name) for name in fonts()]
+    having = (file for file in files if {ord(letter) for letter in text} <= get_font(file).get_charmap().keys())
+    return ImageFont.truetype(next(having, files[0]), points)

@@ -1,0 +1,169 @@
+"""Classes as colours on pictures: what is true, what was said, and where the two differ.
+
+Pictures are uint8 [H, W], [H, W, 1] or [H, W, 3], labels integers [H, W], below 0 where nobody knows. Of volumes,
+[D, H, W, C], the three planes through the middle are shown side by side.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipelines.plots import annotate, image_grid
+from pipelines.plots.image_grid import Scale, Strip
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+GROUND = frozenset({"background", "_background_", "other", "ground"})  # names of a first class that is left as it is
+TINT = 0.5  # how much of a pixel's colour is that of its class
+WRONG = (230, 30, 30)
+LEGIBLE = 360  # pixels: a smaller picture is enlarged by whole pixels
+
+
+def painted(image: Array, labels: Array, names: Sequence[str]) -> Array:
+    """Return the picture with the colour of its class over each pixel, uint8 [H, W, 3]; what nobody knows is darker."""
+    grey = _rgb(image)
+    colours = np.array([rgb_of(number) for number in range(len(names))], np.float32)
+    tint = np.full(len(names), TINT, np.float32)
+    if names[0].lower() in GROUND:
+        tint[0] = 0.0
+    known = np.maximum(labels, 0)
+    share = tint[known][..., None]
+    found = grey * (1 - share) + colours[known] * share
+    found = np.where((labels < 0)[..., None], 0.4 * grey, found)
+    return np.round(_edged(found, labels)).astype(np.uint8)
+
+
+def numbered(image: Array, numbers: Array) -> Array:
+    """Return the picture with a colour over each thing of a map of instances, uint8 [H, W], 0 where nothing is."""
+    return painted(image, numbers.astype(np.int64), ["background", *map(str, range(1, int(numbers.max()) + 1))])
+
+
+def wrong(image: Array, truth: Array, labels: Array) -> Array:
+    """Return the picture, faint, with the pixels in red that are not what they should be, uint8 [H, W, 3]."""
+    faint = 0.35 * _rgb(image) + 0.65 * 255
+    mistaken = (truth >= 0) & (truth != labels)
+    return np.round(np.where(mistaken[..., None], np.array(WRONG, np.float32), faint)).astype(np.uint8)
+
+
+def legend(names: Sequence[str], labels: Iterable[Array]) -> list[Scale]:
+    """The colours of the classes that are in any of the labels, for the foot of `pictures.strips`."""
+    there = sorted({int(number) for one in labels for number in np.unique(one) if number >= 0})
+    told = [number for number in there if number or names[0].lower() not in GROUND]
+    return [Scale(names[number], np.array([[rgb_of(number)]], np.uint8), 0.16) for number in told]
+
+
+def sheet(
+    rows: Sequence[tuple[Array, Array]], titles: Sequence[str], path: Path, *, names: Sequence[str], heading: str
+) -> Path:
+    """Draw pictures and, beside each, their labels over them: two pairs a row."""
+    pairs = [[_shown(image), _over(image, labels, names)] for image, labels in rows]
+    strips = []
+    for start in range(0, len(pairs), 2):
+        beside = [title or " " for title in titles[start : start + 2]]
+        images = [part for pair in pairs[start : start + 2] for part in pair]
+        strips.append(Strip(beside[0], "".join(beside[1:]), images))
+    scales = legend(names, (labels for _, labels in rows))
+    return image_grid.strips(strips, path, heading=heading, scales=scales, size=1.9)
+
+
+def compared(
+    rows: Sequence[tuple[Array, Array, Array]],
+    captions: Sequence[tuple[str, str]],
+    path: Path,
+    *,
+    names: Sequence[str],
+    heading: str,
+) -> Path:
+    """Draw a row for each picture, its true labels and what was said: both over it, and where they differ.
+
+    `captions` are a name and a quieter second line for each.
+    """
+    strips = []
+    for (image, truth, said), (name, detail) in zip(rows, captions, strict=True):
+        differ = [wrong(*planes) for planes in zip(*map(_planes, (_grey(image), truth, said)), strict=True)]
+        parts = [_shown(image), _over(image, truth, names), _over(image, said, names), _joined(differ)]
+        strips.append(Strip(name, detail, parts))
+    scales = legend(names, (labels for _, *both in rows for labels in both))
+    columns = ("picture", "truth", "answer", "wrong pixels")
+    return image_grid.strips(strips, path, heading=heading, columns=columns, scales=scales, size=2.2)
+
+
+def answered(image: Array, labels: Array, names: Sequence[str]) -> Array:
+    """Return the picture with what was said of it, enlarged if it is small, and the legend below, uint8 [H, W, 3]."""
+    from PIL import Image, ImageDraw
+
+    drawn, line = _over(image, labels, names), 18
+    there = np.unique(labels).tolist()
+    page = Image.new("RGB", (max(drawn.shape[1], 160), drawn.shape[0] + line * len(there) + 8), "white")
+    page.paste(Image.fromarray(drawn))
+    pen = ImageDraw.Draw(page)
+    for row, number in enumerate(there):
+        top = drawn.shape[0] + 6 + line * row
+        ground = number == 0 and names[0].lower() in GROUND
+        pen.rectangle((6, top, 18, top + 12), fill=None if ground else rgb_of(number), outline="#222222")
+        said = f"{names[number]}  {(labels == number).mean():.1%}"
+        pen.text((26, top + 6), said, fill="#222222", anchor="lm", font_size=13)
+    return np.asarray(page)
+
+
+def rgb_of(number: int) -> tuple[int, int, int]:
+    """The colour of a class by its number."""
+    from PIL import ImageColor
+
+    red, green, blue = ImageColor.getrgb(annotate.colour(number))[:3]
+    return red, green, blue
+
+
+def _rgb(image: Array) -> Array:
+    grey = image[..., None] if image.ndim == 2 else image
+    return np.repeat(grey, 3, axis=-1).astype(np.float32) if grey.shape[-1] == 1 else grey[..., :3].astype(np.float32)
+
+
+def _edged(colours: Array, labels: Array) -> Array:
+    """The colours, lighter where a class begins: at pixels whose right or lower neighbour is of another one."""
+    edge = np.zeros(labels.shape, bool)
+    edge[:-1] |= labels[:-1] != labels[1:]
+    edge[:, :-1] |= labels[:, :-1] != labels[:, 1:]
+    lighter: Array = np.where(edge[..., None], 0.3 * colours + 0.7 * 255, colours)
+    return lighter
+
+
+def _shown(image: Array) -> Array:
+    return _joined([np.round(_rgb(plane)).astype(np.uint8) for plane in _planes(_grey(image))])
+
+
+def _over(image: Array, labels: Array, names: Sequence[str]) -> Array:
+    """The labels over their picture; of a volume over its three planes."""
+    return _joined([painted(*pair, names) for pair in zip(_planes(_grey(image)), _planes(labels), strict=True)])
+
+
+def _grey(image: Array) -> Array:
+    """A picture as it is; of a volume [D, H, W, C] the first channel as uint8 [D, H, W], its values 0 to 255."""
+    if image.ndim < 4:
+        return image
+    values = image[..., 0].astype(np.float32)
+    low, high = float(values.min()), float(values.max())
+    grey: Array = np.round((values - low) / max(high - low, 1e-30) * 255).astype(np.uint8)
+    return grey
+
+
+def _planes(values: Array) -> list[Array]:
+    """Of a volume [D, H, W] the planes through its middle – from the side, from behind, from above –, else itself."""
+    if values.ndim < 3 or values.shape[2] in (1, 3):
+        return [values]
+    return [np.rot90(values.take(length // 2, axis=axis)) for axis, length in enumerate(values.shape)]
+
+
+def _joined(planes: Sequence[Array]) -> Array:
+    """Pictures beside each other on white, enlarged by whole pixels if they are small."""
+    tallest = max(len(plane) for plane in planes)
+    placed = []
+    for plane in planes:
+        above = (tallest - len(plane)) // 2
+        pads = ((above, tallest - len(plane) - above), (0, 2 if len(planes) > 1 else 0), (0, 0))
+        placed.append(np.pad(plane, pads, constant_values=255))
+    found = np.concatenate(placed, axis=1)
+    factor = max(1, LEGIBLE // max(found.shape[:2]))
+    return found.repeat(factor, axis=0).repeat(factor, axis=1)

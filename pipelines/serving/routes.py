@@ -1,0 +1,222 @@
+"""What answers a request: TensorFlow Serving's routes, image files, a page, health and metrics."""
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from pipelines.serving import metrics, protocol, request_body, responses
+from pipelines.serving.batching import Batcher
+from pipelines.serving.errors import Refusal
+from pipelines.serving.limits import Limits
+from pipelines.serving.memory import give_back
+from pipelines.serving.model import Model
+from pipelines.serving.origin import Visitors
+from pipelines.serving.signature import DEFAULT_SIGNATURE, Tensors
+
+log = logging.getLogger(__name__)
+
+PAGE = Path(__file__).with_name("page.html")
+PAGE_POLICY = (  # the page loads nothing from anywhere, and stands in no other
+    "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; "
+    "connect-src 'self'; frame-ancestors 'none'"
+)
+SMALL_PICTURES = 1_000_000  # pixels of a request that is not kept waiting by those with larger pictures
+SMALL_BODY = 2**16  # bytes of one that is read on the spot
+LARGE_BODY = 2**20  # bytes of one that keeps waiting only those as large
+SMALL_ANSWER = 10_000  # values that are written on the spot
+ANY_METHOD = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"]
+
+COMPACT = json.JSONEncoder(separators=(",", ":"))
+
+Handler = Callable[[Request], Awaitable[Response]]
+
+
+class Desk:
+    """Takes requests in, has them checked, queued and run, and hands the answers out."""
+
+    def __init__(self, model: Model, limits: Limits, visitors: Visitors | None = None) -> None:
+        """Without `visitors` anybody is let in: whatever stands in front has to know who may ask."""
+        self.model = model
+        self.name = f"{model.name}/{model.version}"
+        self.limits = limits
+        self.draining = False
+        self._visitors = visitors
+        self._intake = request_body.Intake(limits)
+        self._meter = metrics.Meter()
+        self._batcher, self._large_batcher = (
+            Batcher(
+                call,
+                batch=limits.batch,
+                limit=limits.queue,
+                pixels=limits.request_pixels,
+                queue_pixels=limits.queue_pixels,
+                watch=self._meter.call,
+            )
+            for call in (model, self._call_and_give_back)
+        )
+        self._readers = {large: ThreadPoolExecutor(1, "reader") for large in (False, True)}
+        self._page = PAGE.read_text("utf-8").replace("{{model}}", _in_script(model))
+
+    def application(self) -> Starlette:
+        routes = [
+            Route("/v1/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),  # the hot one
+            Route("/", self._measured("page", self._show_page)),
+            Route("/healthz", self._measured("health", self._health)),
+            Route("/metrics", self._measured("metrics", self._metrics)),
+            Route("/monitoring/prometheus/metrics", self._measured("metrics", self._metrics)),
+            Route("/predict", self._measured("predict", self._predict), methods=["POST"]),
+            Route("/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),
+        ]
+        app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: not_routed})
+        app.state.desk = self
+        return app
+
+    @asynccontextmanager
+    async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
+        self._batcher.start()
+        self._large_batcher.start()
+        yield
+        await self._batcher.drain()
+        await self._large_batcher.drain()
+        for reader in self._readers.values():
+            reader.shutdown()
+
+    def _measured(self, kind: str, handler: Handler) -> Handler:
+        """`handler` with refusals as answers, nothing internal in them, and everything counted."""
+
+        async def endpoint(request: Request) -> Response:
+            started = time.perf_counter()
+            try:
+                if self._visitors:
+                    self._visitors.check(request)
+                response = await handler(request)
+            except Refusal as refusal:
+                response = refused(refusal.status, refusal.message)
+            except Exception:
+                log.exception("%s %s failed", request.method, request.url.path)
+                response = refused(500, "internal error; the server's log has the reason")
+            if self.draining:
+                response.headers["connection"] = "close"
+            verb = request.scope.get("verb", kind)
+            self._meter.request(verb, response.status_code, time.perf_counter() - started)
+            return response
+
+        return endpoint
+
+    async def _show_page(self, request: Request) -> Response:
+        return HTMLResponse(self._page, headers={"content-security-policy": PAGE_POLICY})
+
+    async def _health(self, request: Request) -> Response:
+        state = "draining" if self.draining else "ok"
+        body = {"status": state, "model": self.model.name, "version": self.model.version}
+        return answered(body, 503 if self.draining else 200)
+
+    async def _metrics(self, request: Request) -> Response:
+        rows = self._batcher.rows + self._large_batcher.rows
+        gauges = {"queue_rows": rows, "body_bytes": self._intake.held}
+        return PlainTextResponse(self._meter.text(gauges), media_type=metrics.CONTENT_TYPE)
+
+    async def _models(self, request: Request) -> Response:
+        """Everything under /v1/, whose paths Starlette's patterns cannot express."""
+        path, method = request.scope["path"], request.method
+        if method == "POST" and (place := protocol.PREDICTION.fullmatch(path)):
+            protocol.check_place(self.model, place)
+            return await self._predict(request, place["verb"].lower())
+        if method == "GET" and (place := protocol.STATUS.fullmatch(path)):
+            request.scope["verb"] = "metadata" if place["metadata"] else "status"
+            protocol.check_place(self.model, place)
+            return answered((responses.metadata if place["metadata"] else responses.status)(self.model))
+        if path.lower().startswith("/v1/"):
+            raise Refusal(400, f"Malformed request: {method} {path}")
+        raise Refusal(404, f"nothing is at {path}")
+
+    async def _predict(self, request: Request, verb: str = "predict") -> Response:
+        request.scope["verb"] = verb
+        async with self._intake.body(request) as body:
+            try:
+                async with asyncio.timeout(self.limits.answer_seconds):
+                    call = await self._read(request, body, verb)
+                    batcher = self._batcher if call.job.pixels <= SMALL_PICTURES else self._large_batcher
+                    results = await batcher(call.job)
+                    return await self._written(request, call, results)
+            except TimeoutError:
+                raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
+
+    async def _read(self, request: Request, body: bytes, verb: str) -> protocol.Call:
+        """A large body on a thread: nobody waits meanwhile but others with large ones."""
+        if len(body) <= SMALL_BODY:
+            return self._call(request, body, verb)
+        large = len(body) > LARGE_BODY
+
+        def read() -> protocol.Call:
+            try:
+                return self._call(request, body, verb)
+            finally:
+                if large:
+                    give_back()
+
+        return await asyncio.get_running_loop().run_in_executor(self._readers[large], read)
+
+    def _call(self, request: Request, body: bytes, verb: str) -> protocol.Call:
+        kind, name = request_body.media_type(request), request.query_params.get("signature_name", DEFAULT_SIGNATURE)
+        if verb == "predict" and kind.startswith("image/"):
+            return protocol.images(self.model, [body], self.limits, name)
+        if verb == "predict" and kind == "multipart/form-data":
+            files = request_body.files(request, body, self.limits)
+            return protocol.images(self.model, files, self.limits, name)
+        return protocol.VERBS[verb](self.model, body, self.limits)
+
+    async def _written(self, request: Request, call: protocol.Call, results: Tensors) -> Response:
+        if call.picture and not request_body.wants_json(request):
+            return Response(results[call.picture][0], media_type="image/png")
+        if sum(tensor.size for tensor in results.values()) <= SMALL_ANSWER:
+            return answered(call.answer(results))
+        return await asyncio.to_thread(lambda: answered(call.answer(results)))
+
+    def _call_and_give_back(self, signature: str, tensors: Tensors) -> Tensors:
+        """Large pictures are not what the next request needs memory for."""
+        try:
+            return self.model(signature, tensors)
+        finally:
+            give_back()
+
+
+def answered(content: responses.Answer, status: int = 200) -> Response:
+    """Not JSONResponse: a model may answer NaN, which TensorFlow Serving writes as such."""
+    return Response(COMPACT.encode(content), status, media_type="application/json")
+
+
+def refused(status: int, message: str) -> Response:
+    response = answered({"error": message}, status)
+    if status == 408:  # what may still come of the body is no request
+        response.headers["connection"] = "close"
+    return response
+
+
+async def not_routed(request: Request, error: Exception) -> Response:
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    return refused(status, f"{request.method} is not for {request.url.path}")
+
+
+def _in_script(model: Model) -> str:
+    """What the page must know, safe inside a <script>."""
+    classifiers = [name for name, each in model.signatures.items() if each.fits({"inputs"}, {"classes", "scores"})]
+    default = model.signatures.get(DEFAULT_SIGNATURE)
+    facts: dict[str, Any] = {"name": model.name, "version": model.version, "classify": classifiers[:1]}
+    facts["takes_image"] = default is not None and default.takes_image
+    paints = [name for name, each in model.signatures.items() if each.paints]
+    facts["paints"] = [name for name in paints if name != DEFAULT_SIGNATURE] or paints  # the styles, if they have names
+    facts["ranks"] = [len(slot.shape or ()) - 1 for slot in default.inputs.values()] if default else []
+    return json.dumps(facts).replace("<", "\\u003c")

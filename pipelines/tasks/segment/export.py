@@ -1,0 +1,217 @@
+"""Exported segmenters: a graph that answers with a mask of the picture's size, the proof that it agrees, its card."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+from pipelines.export import savedmodel
+from pipelines.tasks.segment.model import Segmenter
+
+if TYPE_CHECKING:
+    import keras
+
+    from cnn_keras.ops.sliding_window import Said
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+TAKES = {
+    2: "Images are encoded JPEG or PNG of any size; `mask_bytes` is a grey PNG of the same size whose pixels are "
+    "numbers, 0 for the first of `classes`. An EXIF orientation is not applied by the graph: send pictures upright, or "
+    "through `cnn serve`.",
+    3: "`volume` is float32 (N, depth, height, width, channels) of any sizes, its axes pointing right, anterior and "
+    "superior; `mask` has the same sizes, its numbers those of `classes`. Voxels are taken to have the size of those "
+    "that were trained on.",
+}
+
+
+class Segments(NamedTuple):
+    """What a segmenter says: the class at each pixel or voxel by its number, the names, and how sure it is of each."""
+
+    mask: Array  # uint8 (height, width) or (depth, height, width)
+    names: list[str]
+    shares: list[float]
+    confidence: list[float]
+
+    @property
+    def there(self) -> list[tuple[str, float]]:
+        """The classes that are there with their shares, the largest first."""
+        found = [pair for pair in zip(self.names, self.shares, strict=True) if pair[1]]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    @property
+    def sureness(self) -> float:
+        """The mean confidence over all pixels."""
+        return sum(share * sure for share, sure in zip(self.shares, self.confidence, strict=True))
+
+    def rows(self) -> list[list[str]]:
+        """Name, share and confidence of each class, for a table."""
+        columns = zip(self.names, self.shares, self.confidence, strict=True)
+        return [[name, f"{share:.6f}", f"{sure:.6f}"] for name, share, sure in columns]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Of each class the share, the mean confidence and, of a picture, COCO's run lengths."""
+        from cnn_keras.data import run_length
+
+        found: list[dict[str, Any]] = []
+        for number, (name, share, sure) in enumerate(zip(self.names, self.shares, self.confidence, strict=True)):
+            found.append({"label": name, "share": round(share, 6), "confidence": round(sure, 6)})
+            if self.mask.ndim == 2:
+                found[-1]["rle"] = run_length.encode(self.mask == number)
+        return {"size": list(self.mask.shape), "segments": found}
+
+
+def write(segmenter: Segmenter, folder: Path, *, names: Sequence[str]) -> None:
+    """Write the signatures of a segmenter.
+
+    Of pictures, `serving_default` takes `image_bytes`, strings (N,), and `serving_tensor` takes `image`, uint8 (N,
+    height, width, channels); both give `mask_bytes`, strings (N,): a grey PNG of the picture's own size, a pixel the
+    number of its class. Of volumes, `serving_default` takes `volume`, float32 (N, depth, height, width, channels), and
+    gives `mask`, uint8 (N, depth, height, width). With either come, for each row and class, `classes` string (N, K),
+    the legend, `shares` float32 (N, K) of the pixels, and `confidence` float32 (N, K), the mean probability where the
+    class was said.
+    """
+    of = _of_pictures if segmenter.data.axes == 2 else _of_volumes
+    savedmodel.write(folder, of(segmenter, names))
+
+
+def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import decode
+
+    channels, count = segmenter.data.channels, len(names)
+    kinds = {
+        "mask_bytes": tf.TensorSpec((), tf.string),
+        "shares": tf.TensorSpec((count,), tf.float32),
+        "confidence": tf.TensorSpec((count,), tf.float32),
+    }
+
+    def one(image: Any) -> dict[str, Any]:
+        said = segmenter(image)
+        return {"mask_bytes": tf.io.encode_png(said.labels[..., None]), **_summed(said, count)}
+
+    def from_tensor(image: Any) -> dict[str, Any]:
+        return _with_legend(tf.map_fn(one, image, fn_output_signature=kinds), names)
+
+    def from_bytes(image_bytes: Any) -> dict[str, Any]:
+        read = lambda encoded: one(decode(encoded, channels=channels))  # noqa: E731
+        return _with_legend(tf.map_fn(read, image_bytes, fn_output_signature=kinds), names)
+
+    strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
+    tensor = [tf.TensorSpec((None, None, None, channels), tf.uint8, name="image")]
+    return {"serving_default": (from_bytes, strings), "serving_tensor": (from_tensor, tensor)}
+
+
+def _of_volumes(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
+    import tensorflow as tf
+
+    channels, count = segmenter.data.channels, len(names)
+    kinds = {
+        "mask": tf.TensorSpec((None, None, None), tf.uint8),
+        "shares": tf.TensorSpec((count,), tf.float32),
+        "confidence": tf.TensorSpec((count,), tf.float32),
+    }
+
+    def one(volume: Any) -> dict[str, Any]:
+        said = segmenter(volume)
+        return {"mask": said.labels, **_summed(said, count)}
+
+    def from_tensor(volume: Any) -> dict[str, Any]:
+        return _with_legend(tf.map_fn(one, volume, fn_output_signature=kinds), names)
+
+    spec = [tf.TensorSpec((None, None, None, None, channels), tf.float32, name="volume")]
+    return {"serving_default": (from_tensor, spec)}
+
+
+def _summed(said: "Said", count: int) -> dict[str, Any]:
+    """The share of the pixels of each class, and the mean confidence where it was said, 0 where it was not."""
+    import tensorflow as tf
+
+    labels = tf.cast(tf.reshape(said.labels, [-1]), tf.int32)
+    pixels = tf.cast(tf.math.bincount(labels, minlength=count, maxlength=count), tf.float32)
+    sure = tf.math.unsorted_segment_sum(tf.reshape(said.confidence, [-1]), labels, count)
+    return {"shares": pixels / tf.cast(tf.size(labels), tf.float32), "confidence": tf.math.divide_no_nan(sure, pixels)}
+
+
+def _with_legend(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    return {**found, "classes": tf.tile(tf.constant(names)[None], [tf.shape(found["shares"])[0], 1])}
+
+
+def compare(
+    segmenter: Segmenter, folder: Path, examples: Iterable[tuple[Any, Any]], *, tolerance: float
+) -> dict[str, Any]:
+    """Ask the trained and the exported model about the same pictures; raise a Fault where their masks differ.
+
+    Args:
+        examples: pairs of a picture or volume as the trained model takes it and as the exported one does.
+        tolerance: the share of pixels that may be of another class, where two are as likely.
+    """
+    import tensorflow as tf
+
+    exported, ask = tf.saved_model.load(str(folder)).signatures["serving_default"], segmenter.asked()
+    name = next(iter(exported.structured_input_signature[1]))
+    changed, pixels, count = 0, 0, 0
+    for image, sent in examples:
+        wanted, got = ask(image).labels.numpy(), exported(**{name: tf.constant(sent)[None]})
+        changed += int((wanted != mask_of({key: value.numpy()[0] for key, value in got.items()})).sum())
+        pixels, count = pixels + wanted.size, count + 1
+    if changed > tolerance * pixels:
+        raise Fault(
+            f"the exported model must agree with the trained one but for export.tolerance {tolerance} of the pixels, "
+            f"got {changed:,} of {pixels:,} of another class in {count} pictures",
+            code=Fault.GATE,
+        )
+    return {"difference": changed / max(pixels, 1), "changed": changed, "pixels": pixels, "images": count}
+
+
+def mask_of(answer: Mapping[str, Any]) -> Array:
+    """The numbers of the classes that one row of an exported model's answer says: uint8 (*sizes)."""
+    import tensorflow as tf
+
+    if "mask" in answer:
+        return np.asarray(answer["mask"])
+    found: Array = tf.io.decode_png(answer["mask_bytes"], channels=1).numpy()[..., 0]
+    return found
+
+
+def segments_of(row: Mapping[str, Any]) -> Segments:
+    """What one row of an exported model's answer says."""
+    names = [name.decode() for name in row["classes"]]
+    return Segments(mask_of(row), names, row["shares"].tolist(), row["confidence"].tolist())
+
+
+def write_card(
+    path: Path, model: "keras.Model", *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
+) -> None:
+    """The card of a segmenter."""
+    low, high = report["mean_iou_interval"]
+    measured = [
+        f"Mean IoU **{report['mean_iou']:.3f}** (95 % interval {low:.3f} to {high:.3f} {report['interval']}), mean "
+        f"Dice {report['mean_dice']:.3f}, pixel accuracy {report['pixel_accuracy']:.2%} on {report['pixels']:,} pixels "
+        f"of {report['pictures']}; a pixel's own value alone gives a mean Dice of "
+        f"{report['baseline']['mean_dice']:.3f}. Of {agreement['pixels']:,} pixels the exported model calls "
+        f"{agreement['changed']:,} otherwise than the trained one.",
+        "",
+        "| class | IoU | Dice | 95 % interval | precision | recall | borders | pixels |",
+        "|---|---|---|---|---|---|---|---|",
+        *(_row(row) for row in report["classes"] if row["iou"] is not None),
+    ]
+    what = (
+        f"`{recipe.model.builder}`, {model.count_params():,} parameters, on `{data['source']}`; the classes, by their "
+        f"numbers in a mask, are {', '.join(f'{number} {name}' for number, name in enumerate(data['classes']))}."
+    )
+    takes = TAKES[recipe.data.axes]
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=takes)
+
+
+def _row(row: Mapping[str, Any]) -> str:
+    low, high = row["dice_interval"]
+    figures = [row["iou"], row["dice"], None, row["precision"], row["recall"], row["boundary_f"]]
+    cells = ["–" if value is None else f"{value:.3f}" for value in figures]
+    cells[2] = f"{low:.3f} to {high:.3f}"
+    return f"| {row['name']} | {' | '.join(cells)} | {row['pixels']:,} |"

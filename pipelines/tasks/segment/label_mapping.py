@@ -1,0 +1,223 @@
+"""What the numbers in masks mean: every mask is read once, and a number that means nothing is told, not trained on."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+
+from cnn_keras.errors import Fault
+from pipelines.data import validation
+from pipelines.data.box_validation import TAKEN
+from pipelines.data.validation import Examined, Problem
+
+if TYPE_CHECKING:
+    from cnn_keras.data.sources.segmentation import Item, LabelMaps
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MOST = 254  # classes: masks are written as bytes
+DIFFERENT = 256  # numbers in one mask from which on it is no mask of classes
+SHOWN = 6  # numbers that are told
+IGNORED = "pixels ignored"
+DROPPED = "dropped"
+
+
+class Kept(NamedTuple):
+    """A picture or volume that can be used, and how many pixels of its mask have each number."""
+
+    item: "Item"
+    digest: str
+    size: tuple[int, ...]
+    counts: Counter[int]
+    notes: tuple[tuple[str, str], ...] = ()  # kind and detail of what is odd about the mask
+
+
+class Numbering(NamedTuple):
+    """The classes, and which of them each number of a mask means; any other number is of what nobody knows."""
+
+    classes: list[str]
+    numbers: dict[int, int]
+    ignored: tuple[int, ...] = ()  # numbers that say so
+    doubtful: tuple[int, ...] = ()  # those of them that the recipe alone calls so, and that count as unusable
+    remark: str = ""  # how the numbers were understood, where nothing names them
+
+    def strange(self, counts: Counter[int]) -> dict[int, int]:
+        """The pixels of numbers that mean nothing at all."""
+        known = self.numbers.keys() | set(self.ignored)
+        return {number: count for number, count in counts.items() if number not in known}
+
+    def written(self, values: Array) -> Array:
+        """The numbers of a mask as they are recorded, uint8: that of the class + 1, or 0."""
+        found, places = np.unique(values, return_inverse=True)
+        meant = [self.numbers.get(int(value), -1) + 1 for value in found]
+        recorded: Array = np.array(meant, np.uint8)[places].reshape(values.shape)
+        return recorded
+
+
+def counted(
+    items: "Sequence[Item]", examined: Sequence[Examined], *, console: Console
+) -> tuple[list[Kept], list[Problem]]:
+    """Read the mask of every picture that can be used; a picture whose mask cannot is dropped."""
+    kept, problems = [], [problem for found in examined for problem in found.problems]
+    with ThreadPoolExecutor(os.cpu_count()) as pool, validation.progress(console) as bar:
+        task = bar.add_task("reading masks", total=len(items))
+        for item, found, counts in zip(items, examined, pool.map(_count, items, examined), strict=True):
+            problems += [Problem(kind, item.id, detail, _action(kind)) for kind, detail in item.troubles]
+            if isinstance(counts, Problem):
+                problems.append(counts)
+            elif found.digest is not None:
+                kept.append(Kept(item, found.digest, found.size, *counts))
+                problems += [Problem(kind, item.id, detail) for kind, detail in kept[-1].notes]
+            bar.advance(task)
+    return kept, problems
+
+
+def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbering, list[Problem]]:
+    """What the numbers mean; and a problem for every picture with numbers that mean nothing.
+
+    The recipe names them, or else the source does; where neither does, every number that is found is a class of that
+    name. Numbers of one name are one class. Where masks hold two numbers and a list names two classes, such as 0 and
+    255, they are those classes.
+    """
+    from cnn_keras.data.sources.segmentation import UNKNOWN
+
+    names = dict(found.names)
+    if data.classes and data.source == "folder":
+        names = data.classes if isinstance(data.classes, dict) else dict(enumerate(data.classes))
+    counts = sum((one.counts for one in kept), Counter[int]())
+    if found.assumed and not data.classes:
+        names = {number: name for number, name in names.items() if number in counts}
+    there = sorted(counts.keys() - {UNKNOWN, *found.ignored})
+    remark = ""
+    if sorted(names) == [0, 1] and not isinstance(data.classes, dict) and len(there) == 2 and set(there) != {0, 1}:
+        names = dict(zip(there, names.values(), strict=True))
+        remark = "masks hold two numbers: " + ", ".join(
+            f"{written(number)} is {name}" for number, name in names.items()
+        )
+    doubtful = {data.ignore} - {None, *names, *found.ignored}
+    ignored = {UNKNOWN, *found.ignored, *doubtful} - names.keys()
+    if not names:
+        meant = [number for number in there if number not in ignored]
+        names = {number: written(number) for number in (meant if len(meant) > 1 else there)}  # 0 and 255 alone: both
+        doubtful -= names.keys()
+        _refuse_shades(counts, doubtful, names)
+    classes = list(dict.fromkeys(names.values()))  # numbers of one name are one class
+    if not 2 <= len(classes) <= MOST:
+        raise Fault(
+            f"{data.source} must hold masks of 2 to {MOST} classes, got {len(classes)}: "
+            f"{', '.join(classes[:8]) or 'no number'}; data.classes names the numbers, data.ignore ({data.ignore}) is "
+            f"none of them",
+            code=Fault.DATA,
+        )
+    order = {value: classes.index(name) for value, name in names.items()}
+    meaning = Numbering(classes, order, tuple(sorted(ignored - names.keys())), tuple(doubtful), remark)
+    problems = []
+    for one in kept:
+        if strange := meaning.strange(one.counts):
+            said = ", ".join(f"{written(number)} ({count:,} pixels)" for number, count in sorted(strange.items())[:5])
+            problems.append(Problem("unknown number", one.item.id, said, IGNORED))
+    return meaning, problems
+
+
+def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Any) -> None:
+    """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing, or that of `data.ignore`."""
+    counts = sum((one.counts for one in kept), Counter[int]())
+    bad = numbers.strange(counts) | {number: counts[number] for number in numbers.doubtful if counts[number]}
+    if sum(bad.values()) > data.max_bad * counts.total():
+        raise Fault(
+            f"data.max_bad must be at least the share of pixels whose number is of no class, got {data.max_bad:.0%} "
+            f"and {sum(bad.values()) / counts.total():.0%}: {shares(bad, counts.total())}; masks hold "
+            f"{shares(counts, counts.total())}. problems.csv lists the masks. Mend them, name them in data.classes, "
+            f"such as {{{_example(counts)}}}, or set data.ignore or data.max_bad.",
+            code=Fault.DATA,
+        )
+
+
+def refuse_a_single_class(members: Sequence[Kept], numbers: Numbering) -> None:
+    """Raise a Fault if what trains shows one class alone: a model of it would never have seen the others."""
+    counts = sum((one.counts for one in members), Counter[int]())
+    seen = [name for name, count in pixels(members, numbers).items() if count]
+    if len(seen) < 2:
+        raise Fault(
+            f"masks that train must show two classes or more of {', '.join(numbers.classes[:8])}, got "
+            f"{', '.join(seen) or 'none'} alone; they hold {shares(counts, counts.total())}. Name these numbers in "
+            f"data.classes, such as {{{_example(counts)}}}",
+            code=Fault.DATA,
+        )
+
+
+def ignored_told(members: Sequence[Kept], numbers: Numbering) -> str:
+    """The shares of pixels that nobody judges, by number; "" where there are none."""
+    counts = sum((one.counts for one in members), Counter[int]())
+    return shares({number: counts[number] for number in counts if number not in numbers.numbers}, counts.total())
+
+
+def shares(counts: Mapping[int, int], total: int) -> str:
+    """Numbers and the shares of pixels that have them, the commonest first: "0 81.2%, 255 18.8%"."""
+    common = sorted(counts, key=lambda number: -counts[number])
+    said = ", ".join(f"{written(number)} {counts[number] / max(total, 1):.1%}" for number in common[:SHOWN])
+    return said + (f" and {len(common) - SHOWN} more numbers" if len(common) > SHOWN else "")
+
+
+def written(number: int) -> str:
+    """A number of a mask as it is told: "7", "#400080" of a colour, "unknown" of what nobody knows."""
+    from cnn_keras.data.formats import color_tables
+
+    return "unknown" if number < 0 else color_tables.written(number)
+
+
+def _example(counts: Counter[int]) -> str:
+    first, second, *_ = [*sorted(number for number, _ in counts.most_common(2) if number >= 0), 0, 1]
+    quoted = [f"'{found}'" if (found := written(number)).startswith("#") else found for number in (first, second)]
+    return f"{quoted[0]}: background, {quoted[1]}: object"
+
+
+def _refuse_shades(counts: Counter[int], doubtful: set[int], names: dict[int, str]) -> None:
+    """Raise a Fault for masks of 0 and 255 whose borders are shades of grey: 255 is the thing, and no void."""
+    void = sum(counts[number] for number in doubtful)
+    between = [number for number in names if number]
+    if void > sum(counts[number] for number in between) and between != list(range(1, len(between) + 1)):
+        raise Fault(
+            f"masks must hold a number for each class, got {shares(counts, counts.total())}, which looks like 0 and "
+            f"{', '.join(map(str, doubtful))} with shades between them. Name the classes, such as "
+            f"data.classes={{{_example(counts)}}}; other numbers are then of no class",
+            code=Fault.DATA,
+        )
+
+
+def pixels(members: Sequence[Kept], numbers: Numbering) -> dict[str, int]:
+    """How many pixels of each class, by its name, there are."""
+    found = Counter[str]()
+    for one in members:
+        for value, number in numbers.numbers.items():
+            found[numbers.classes[number]] += one.counts[value]
+    return {name: found[name] for name in numbers.classes}
+
+
+def _count(item: "Item", found: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
+    from cnn_keras.data.image_file import Unreadable
+
+    if found.digest is None:
+        return Counter(), ()
+    try:
+        mask = item.mask(found.size)
+        values, counts = np.unique(mask.values, return_counts=True)
+    except OSError as error:
+        return Problem("unreadable mask", item.id, validation.said(error), DROPPED)
+    except Unreadable as error:
+        return Problem(error.kind, item.id, str(error), DROPPED)
+    if len(values) > DIFFERENT:
+        said = f"{len(values):,} different numbers: it is a picture, or tells things apart instead of classes"
+        return Problem("unreadable mask", item.id, said, DROPPED)
+    return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), mask.notes
+
+
+def _action(kind: str) -> str:
+    """What becomes of a picture, or a thing in it, of which annotations say something wrongly."""
+    if kind in TAKEN:
+        return TAKEN[kind]
+    return "painted as unknown" if kind in ("box without a mask", "malformed mask") else "thing dropped"

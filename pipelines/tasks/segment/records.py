@@ -1,0 +1,229 @@
+"""Prepared pictures and volumes with masks: how they are written, and what the task reads of them.
+
+Pictures are in TFRecord shards as they came, volumes in a file each, `<split>-<row>.npz`; masks are numbered from 1, 0
+is what nobody knows, and where the recipe has `data.borders` a second channel is the weight of ground between things.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+from pipelines.data import validation
+
+if TYPE_CHECKING:
+    import tensorflow as tf
+
+    from cnn_keras.data.patches import Store
+    from cnn_keras.ops.sliding_window import Patches
+    from pipelines.engine.stages import Run
+    from pipelines.tasks.segment.dataset import Data
+    from pipelines.tasks.segment.label_mapping import Kept, Numbering
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+
+class Example(NamedTuple):
+    """A picture, uint8 (height, width, channels), or a volume, float32 (depth, height, width, channels), and its truth.
+
+    truth: int16 (*sizes), the number of the class, or −1. mask: as it was recorded, with the weights if there are any.
+    """
+
+    id: str
+    image: Array
+    mask: Array
+
+    @property
+    def truth(self) -> Array:
+        numbers: Array = self.mask[..., 0].astype(np.int16) - 1
+        return numbers
+
+
+def write(run: "Run", folder: Path, split: str, members: "Sequence[Kept]", numbers: "Numbering") -> None:
+    """Write a split; what trains in an order that the seed draws."""
+    from cnn_keras.data import records
+
+    data: Data = run.recipe.data
+    if split == "train":
+        order = np.random.default_rng(run.recipe.seed).permutation(len(members))
+        members = [members[row] for row in order]
+    with validation.progress(run.console) as bar:
+        told = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
+        if data.axes == 2:
+            rows = _rows(members, numbers, data, told=told)
+            records.write(folder, split, rows, features=records.masked(data.borders is not None))
+            return
+        for row, one in enumerate(members):
+            with (folder / f"{split}-{row:04d}.npz").open("wb") as file:
+                np.savez(file, image=one.item.read()[0], mask=_mask(one, numbers, data), id=one.item.id)
+            told()
+
+
+def examples(recipe: Any, folder: Path, split: str) -> Iterator[Example]:
+    """The pictures or volumes of a split, one by one, as they came."""
+    if recipe.data.axes == 2:
+        yield from _pictures(recipe.data, folder, split)
+        return
+    for path in sorted(folder.glob(f"{split}-*.npz")):
+        with np.load(path) as file:
+            yield Example(str(file["id"]), file["image"], file["mask"])
+
+
+def of_run(run: "Run", split: str) -> Iterator[Example]:
+    """The pictures or volumes of a split of a prepared run, one by one, as they came."""
+    return examples(run.recipe, run.finished("prepare"), split)
+
+
+def encoded(recipe: Any, folder: Path, split: str, count: int) -> list[bytes]:
+    """The first pictures of a split as they were recorded."""
+    from cnn_keras.data import records
+
+    read = records.read(folder, split, features=records.masked(recipe.data.borders is not None)).take(count)
+    return [row["image"] for row in read.as_numpy_iterator()]
+
+
+def training(
+    run: "Run", epochs: range, augmented: Any, *, patches: "Patches", held: "Store | None"
+) -> "tf.data.Dataset":
+    """The training batches of these epochs: {"image", "mask"}, patches of what is `held` or else whole pictures."""
+    from cnn_keras.data import input_pipeline
+    from cnn_keras.data import patches as drawing
+
+    recipe = run.recipe
+    data: Data = recipe.data
+    settings = {"epochs": epochs, "batch_size": recipe.train.batch_size, "seed": recipe.seed, "augment": augmented}
+    if held is not None:
+        count = per_epoch(recipe, held)
+        return drawing.training(held, patches, count=count, balance=data.balance, **settings)
+    return input_pipeline.training(
+        run.finished("prepare"),
+        "train",
+        input_pipeline.Shape(data.size, data.channels, data.fit),
+        count=run.facts("prepare")["splits"]["train"],
+        memory=int(data.memory_gb * 2**30),
+        example=input_pipeline.masked(data.borders is not None),
+        **settings,
+    )
+
+
+def ordered(run: "Run", split: str, *, patches: "Patches") -> "tf.data.Dataset":
+    """The batches of a split in order and as they are: patches that cover it, or whole pictures, framed."""
+    from cnn_keras.data import input_pipeline
+    from cnn_keras.data import patches as drawing
+
+    data: Data = run.recipe.data
+    size = run.recipe.train.batch_size
+    if data.fit == "patch":
+        return drawing.covering(store(run, split), patches, size)
+    shape, example = (
+        input_pipeline.Shape(data.size, data.channels, data.fit),
+        input_pipeline.masked(data.borders is not None),
+    )
+    count = run.facts("prepare")["splits"][split]
+    return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example)
+
+
+def store(run: "Run", split: str) -> "Store":
+    """All pictures or volumes of a split in memory, for patches to be drawn from.
+
+    Raises:
+        Fault: they take more than the recipe allows.
+    """
+    from cnn_keras.data import patches as drawing
+
+    data: Data = run.recipe.data
+    standardised = data.normalize == "each"
+
+    def each() -> Iterator[tuple[Array, Array]]:
+        taken = 0
+        for one in examples(run.recipe, run.finished("prepare"), split):
+            taken += one.image.nbytes + one.mask.nbytes
+            if taken > data.memory_gb * 2**30:
+                raise Fault(
+                    f"data.memory_gb must be at least what the {split} split takes in memory, got {data.memory_gb}, "
+                    f"which is less; raise it, or with pictures take fit: pad, which streams"
+                )
+            yield (standard(one.image) if standardised else one.image), one.mask
+
+    return drawing.store(each(), seed=run.recipe.seed)
+
+
+def per_epoch(recipe: Any, held: "Store") -> int:
+    """How many patches an epoch draws: as the recipe says, or as many as would cover what is held."""
+    if recipe.data.patches:
+        return int(recipe.data.patches)
+    sizes = np.asarray(held.sizes)
+    return int(np.ceil(sizes / np.array(recipe.data.size)).prod(axis=1).sum())
+
+
+def standard(volume: Array) -> Array:
+    """A volume with the mean 0 and the variance 1 in each channel."""
+    axes = tuple(range(volume.ndim - 1))
+    mean, deviation = volume.mean(axis=axes, dtype=np.float64), volume.std(axis=axes, dtype=np.float64)
+    found: Array = ((volume - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+    return found
+
+
+def fit_normalization(run: "Run", folder: Path) -> dict[str, Any] | None:
+    """The arguments of Keras's Normalization for the training split; None where volumes are standardised one by one."""
+    data: Data = run.recipe.data
+    if data.normalize == "each":
+        return None
+    if data.normalize == "rescale":
+        return {"axis": None, "mean": 0.0, "variance": 255.0**2}
+    count, total, squares = 0, np.zeros(data.channels), np.zeros(data.channels)
+    for one in examples(run.recipe, folder, "train"):
+        values = one.image.reshape(-1, data.channels).astype(np.float64)
+        count += len(values)
+        total += values.sum(axis=0)
+        squares += (values**2).sum(axis=0)
+    mean = total / count
+    variance = squares / count - mean**2
+    return {"axis": -1, "mean": mean.tolist(), "variance": np.where(variance > 0, variance, 1.0).tolist()}
+
+
+def _pictures(data: "Data", folder: Path, split: str) -> Iterator[Example]:
+    from cnn_keras.data import input_pipeline, records
+    from cnn_keras.data.image_file import decode
+
+    for row in records.read(folder, split, features=records.masked(data.borders is not None)):
+        image = decode(row["image"], channels=data.channels).numpy()
+        yield Example(row["id"].numpy().decode(), image, input_pipeline.decode_mask(row).numpy())
+
+
+def _rows(
+    members: "Sequence[Kept]", numbers: "Numbering", data: "Data", *, told: Callable[[], None]
+) -> Iterator[tuple[Any, ...]]:
+    from cnn_keras.data.image_file import plain, png
+
+    for one in members:
+        mask = _mask(one, numbers, data)
+        yield one.item.id, plain(one.item.read())[0], *(png(mask[..., [layer]]) for layer in range(mask.shape[-1]))
+        told()
+
+
+def _mask(one: "Kept", numbers: "Numbering", data: "Data") -> Array:
+    """The mask as it is recorded: uint8 (*sizes, 1), or 2 with the weights of borders."""
+    from cnn_keras.losses import segmentation
+
+    found = one.item.mask(one.size)
+    recorded = numbers.written(found.values)
+    if data.borders is None:
+        return recorded[..., None]
+    instances = found.instances if found.instances is not None else _apart(recorded)
+    weights = segmentation.border_weights(instances, sigma=data.borders)
+    return np.stack([recorded, np.round(255 * weights).astype(np.uint8)], axis=-1)
+
+
+def _apart(recorded: Array) -> Array:
+    """Things that touch no other of their class, by a number each; the first class is the ground."""
+    from scipy.ndimage import label  # type: ignore[import-untyped]
+
+    found = np.zeros(recorded.shape, np.int32)
+    for number in range(2, int(recorded.max(initial=0)) + 1):
+        parts, _ = label(recorded == number)
+        found = np.where(parts > 0, parts + found.max(), found)
+    return found

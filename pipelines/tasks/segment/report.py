@@ -1,0 +1,239 @@
+"""What `evaluate` writes about a segmenter: figures of all pixels and of every class, the best and the worst pictures.
+
+Figures are of all pixels of the split together, as VOC's and CamVid's are; a picture's own are listed beside. Intervals
+are bootstrapped over pictures or, where these are few, over blocks of them: pixels next to each other tell the same.
+"""
+
+import csv
+import io
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from cnn_keras.metrics import segmentation
+from pipelines.engine import stages
+from pipelines.plots import charts, overlays
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FEW = 20  # pictures: of fewer, blocks are drawn for the intervals
+BLOCK = {2: 64, 3: 32}  # pixels or voxels along each side of one, by axes
+RESAMPLES = 1000
+DIAGONAL = 0.0075  # of a picture: how far a border may be off (Csurka et al., 2013)
+LISTED = 25  # classes that are printed
+
+
+class Answer(NamedTuple):
+    """What was said of one picture: the truth and the labels, integers (*sizes), and how sure on average."""
+
+    id: str
+    truth: Array
+    labels: Array
+    confidence: float
+
+
+class Tally(NamedTuple):
+    """What counts of all pictures: confusions of each, of each block, and the counts of borders; pictures' rows."""
+
+    pictures: list[Array]
+    blocks: list[Array]
+    borders: Array
+    rows: list[dict[str, Any]]
+    axes: int
+
+
+def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -> Tally:
+    """Count the answers to a split, one by one."""
+    pictures, blocks, rows, axes = [], [], [], 2
+    borders = np.zeros((classes, 4), np.int64)
+    for one in answers:
+        axes = one.truth.ndim
+        pictures.append(segmentation.confusion(one.truth, one.labels, classes))
+        blocks += list(_blocks(one, classes))
+        reach = DIAGONAL * math.hypot(*one.truth.shape) if tolerance is None else tolerance
+        borders += segmentation.border_counts(one.truth, one.labels, classes, tolerance=reach)
+        figures = segmentation.figures(pictures[-1])
+        named = {"pixel_accuracy": figures.pixel_accuracy, "mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
+        rows.append({"id": one.id, **named, "confidence": one.confidence})
+    return Tally(pictures, blocks, borders, rows, axes)
+
+
+def report(
+    folder: Path,
+    counted: Tally,
+    names: Sequence[str],
+    *,
+    baseline: Array,
+    before: Mapping[str, Array],
+    tolerance: float | None,
+) -> dict[str, Any]:
+    """Measure what was counted; write report.json, pictures.csv and the figures into `folder`.
+
+    Args:
+        baseline: the confusion of what a pixel's own value tells.
+        before: confusions of the networks that were trained before, by their builders.
+    """
+    units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
+    drawn = _resampled(np.array(units))
+    total: Array = np.sum(counted.pictures, axis=0)
+    figures, scores = segmentation.figures(total), segmentation.border_f(counted.borders)
+    simple = segmentation.figures(baseline)
+    found: dict[str, Any] = {
+        "pictures": len(counted.pictures),
+        "pixels": int(total.sum()),
+        "interval": _units(counted),
+        "tolerance": "0.75 % of the diagonal" if tolerance is None else f"{tolerance:g} pixels",
+        "pixel_accuracy": figures.pixel_accuracy,
+        "mean_accuracy": figures.mean_accuracy,
+        "mean_iou": figures.mean_iou,
+        "mean_iou_interval": _interval([one.mean_iou for one in drawn]),
+        "mean_dice": figures.mean_dice,
+        "mean_dice_interval": _interval([one.mean_dice for one in drawn]),
+        "frequency_weighted_iou": figures.frequency_weighted_iou,
+        "boundary_f": float(np.nanmean(scores)) if np.isfinite(scores).any() else None,
+        "baseline": {"mean_iou": simple.mean_iou, "mean_dice": simple.mean_dice},
+        "before": {name: _before(one) for name, one in before.items()},
+        "confusion": total.tolist(),
+    }
+    found["classes"] = [
+        {
+            "name": name,
+            "pixels": int(total[number].sum()),
+            "iou": _number(figures.iou[number]),
+            "iou_interval": _interval([one.iou[number] for one in drawn]),
+            "dice": _number(figures.dice[number]),
+            "dice_interval": _interval([one.dice[number] for one in drawn]),
+            "precision": _number(figures.precision[number]),
+            "recall": _number(figures.accuracy[number]),
+            "boundary_f": _number(scores[number]),
+            "baseline_dice": _number(simple.dice[number]),
+        }
+        for number, name in enumerate(names)
+    ]
+    stages.write_json(folder / "report.json", found)
+    stages.write_text(folder / "pictures.csv", _csv(counted.rows))
+    heading = f"{found['pixels']:,} pixels, {figures.pixel_accuracy:.1%} right, mean IoU {figures.mean_iou:.3f}"
+    charts.confusion_matrix(total, names, folder / "confusion_matrix.png", heading=heading)
+    _draw_classes(folder, found)
+    return found
+
+
+def draw(
+    folder: Path,
+    counted: Tally,
+    names: Sequence[str],
+    *,
+    shown: int,
+    pictured: Callable[[list[int]], list[tuple[Array, Array, Array]]],
+) -> None:
+    """Draw the pictures with the highest and the lowest mean IoU of their own beside truth and answer.
+
+    `pictured` gives image, truth and labels of the pictures with these numbers.
+    """
+    told = [row for row, one in enumerate(counted.rows) if np.isfinite(one["mean_iou"])]
+    order = sorted(told, key=lambda row: -counted.rows[row]["mean_iou"])
+    half = len(order) // 2  # no picture is among both
+    for which, rows in (("best", order[: min(shown, len(order) - half)]), ("worst", order[::-1][: min(shown, half)])):
+        if not rows:
+            continue
+        captions = [(f"mean IoU {counted.rows[row]['mean_iou']:.3f}", counted.rows[row]["id"]) for row in rows]
+        heading = f"The {which} {len(rows)} of {len(counted.rows)} by their own mean IoU"
+        overlays.compared(pictured(rows), captions, folder / f"{which}.png", names=names, heading=heading)
+
+
+def say(console: Console, found: Mapping[str, Any]) -> None:
+    """Print the figures, and the classes from the worst on."""
+    low, high = found["mean_iou_interval"]
+    console.print(
+        f"          mean IoU [bold]{found['mean_iou']:.3f}[/] (95 % interval {low:.3f} to {high:.3f} "
+        f"{found['interval']}), mean Dice {found['mean_dice']:.3f}, pixel accuracy {found['pixel_accuracy']:.2%}, "
+        f"borders {_figure(found['boundary_f'])}"
+    )
+    simple = found["baseline"]
+    told = f"mean IoU {simple['mean_iou']:.3f}, Dice {simple['mean_dice']:.3f}"
+    console.print(f"          [dim]what a pixel's own value tells: {told}[/]")
+    for name, one in found["before"].items():
+        console.print(f"          trained before, {name}: mean IoU {one['mean_iou']:.3f}, Dice {one['mean_dice']:.3f}")
+    rows = sorted((row for row in found["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
+    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
+    for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", "value alone"):
+        table.add_column(heading, justify="left" if heading == "class" else "right")
+    for row in rows[:LISTED]:
+        between = "–".join(f"{end:.3f}" for end in row["dice_interval"])
+        columns = [_figure(row[key]) for key in ("boundary_f", "baseline_dice")]
+        figures = (_figure(row["iou"]), f"[bold]{_figure(row['dice'])}[/]", between, *columns)
+        table.add_row(escape(row["name"]), f"{row['pixels']:,}", *figures)
+    console.print(table)
+    if len(rows) > LISTED:
+        console.print(f"          [dim]the {LISTED} worst of {len(rows)} classes; all are in report.json[/]")
+
+
+def _blocks(one: Answer, classes: int) -> Iterable[Array]:
+    """The confusion of each block of a picture in which something is known."""
+    side = BLOCK[one.truth.ndim]
+    for corner in np.ndindex(*(-(-length // side) for length in one.truth.shape)):
+        window = tuple(slice(side * place, side * (place + 1)) for place in corner)
+        counts = segmentation.confusion(one.truth[window], one.labels[window], classes)
+        if counts.any():
+            yield counts
+
+
+def _units(counted: Tally) -> str:
+    noun, side = ("pixels", BLOCK[2]) if counted.axes == 2 else ("voxels", BLOCK[3])
+    if len(counted.pictures) >= FEW:
+        return f"over {len(counted.pictures)} pictures"
+    return f"over {len(counted.blocks)} blocks of {side} {noun}"
+
+
+def _resampled(units: Array) -> list[segmentation.Figures]:
+    """The figures of RESAMPLES splits that might have been: units (N, classes, classes), drawn with replacement."""
+    count = len(units)
+    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    totals = np.tensordot(drawn, units, axes=1)
+    return [segmentation.figures(one) for one in totals]
+
+
+def _interval(values: Sequence[float]) -> list[float]:
+    """The middle 95 %; [0, 1] where hardly a split has the figure."""
+    known = np.array(values)[np.isfinite(values)]
+    if len(known) < RESAMPLES // 10:
+        return [0.0, 1.0]
+    return [float(value) for value in np.percentile(known, (2.5, 97.5))]
+
+
+def _before(counts: Array) -> dict[str, float]:
+    figures = segmentation.figures(counts)
+    return {"mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
+
+
+def _number(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _figure(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
+    out = io.StringIO()
+    writer = csv.DictWriter(out, ["id", "pixel_accuracy", "mean_iou", "mean_dice", "confidence"], lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({key: value if isinstance(value, str) else f"{value:.6f}" for key, value in row.items()})
+    return out.getvalue()
+
+
+def _draw_classes(folder: Path, found: Mapping[str, Any]) -> None:
+    rows = [row for row in found["classes"] if row["iou"] is not None][: charts.NAMED]
+    panels = [
+        charts.Panel("IoU", bars={row["name"]: row["iou"] for row in rows}),
+        charts.Panel("F-score of borders", bars={row["name"]: row["boundary_f"] or 0.0 for row in rows}),
+    ]
+    heading = f"Mean IoU {found['mean_iou']:.3f}, {found['interval']}; borders within {found['tolerance']}"
+    charts.panels(panels, folder / "classes.png", heading=heading)

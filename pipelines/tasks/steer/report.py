@@ -1,0 +1,270 @@
+"""What a steering network's answers are worth: errors, likelihood, calibration, beside what needs no network.
+
+Neighbouring frames err alike, so that intervals are those of a bootstrap over blocks of BLOCK frames.
+"""
+
+import csv
+import io
+import itertools
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from pipelines.engine.baselines import shrink
+from pipelines.tasks.steer import closed_loop, dataset, model, plots
+
+if TYPE_CHECKING:
+    from pipelines.engine.stages import Run
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BATCH = 64  # frames that are measured at once
+BLOCK = 25  # frames that are drawn together
+DRAWN = 1000  # samples of the bootstrap
+LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of intervals, for the calibration
+NUMBERS = 1024  # values of one image that the nearest neighbour sees
+LEAST_SCALE = 1e-3  # of the baseline's normal distribution
+
+
+class Answers(NamedTuple):
+    """What is true and what was said of the frames of a split, in their order; each float (frames,)."""
+
+    ids: list[str]
+    drives: list[str]
+    truth: Array
+    angle: Array
+    low: Array
+    high: Array
+    below: Array  # the share of the network's distribution below the truth, in [0, 1]
+    losses: Array  # negative log-likelihood, in nats
+
+
+def asked(run: "Run", steerer: model.Steerer, split: str, advance: Callable[[int], None]) -> Answers:
+    """One pass over a split."""
+    import tensorflow as tf
+
+    from cnn_keras import inference
+    from cnn_keras.losses import mixture_density
+
+    ask = inference.predictor(steerer.model)
+    columns: dict[str, list[Any]] = {name: [] for name in Answers._fields}
+    for batch in dataset.decoded(run, split).batch(BATCH):
+        y, truth = ask(batch["image"]), batch["angle"]
+        scale = {"unit": steerer.unit, "spread": steerer.spread}
+        mixture, outer = mixture_density.decode(y, **scale), (1 - run.recipe.evaluate.interval) / 2
+        columns["ids"].append(batch["id"].numpy())
+        columns["truth"].append(truth.numpy())
+        for name, share in (("angle", 0.5), ("low", outer), ("high", 1 - outer)):
+            columns[name].append(mixture_density.quantile(mixture, share).numpy())
+        columns["below"].append(mixture_density.cumulative(mixture, truth).numpy())
+        columns["losses"].append(mixture_density.negative_log_likelihood(y, truth, **scale).numpy())
+        advance(int(tf.size(truth)))
+    ids = [name.decode() for name in np.concatenate(columns["ids"])]
+    drives = _drives(run)
+    arrays = {name: np.concatenate(columns[name]) for name in Answers._fields[2:]}
+    return Answers(ids, [drives[name] for name in ids], **arrays)
+
+
+def measured(answers: Answers, interval: float) -> dict[str, Any]:
+    """The report of the network itself."""
+    error = answers.angle - answers.truth
+    held = (answers.low <= answers.truth) & (answers.truth <= answers.high)
+    calibration = [{"level": level, "coverage": float(_inside(answers, level).mean())} for level in LEVELS]
+    return {
+        "frames": len(error),
+        "mae": float(np.abs(error).mean()),
+        "mae_interval": bootstrapped(np.abs(error)),
+        "rmse": float(np.sqrt((error**2).mean())),
+        "bias": float(error.mean()),
+        "nll": float(answers.losses.mean()),
+        "nll_interval": bootstrapped(answers.losses),
+        "interval": interval,
+        "coverage": float(held.mean()),
+        "coverage_interval": bootstrapped(held.astype(float)),
+        "width": float((answers.high - answers.low).mean()),
+        "calibration": calibration,
+        "calibration_error": float(np.mean([abs(row["level"] - row["coverage"]) for row in calibration])),
+    }
+
+
+def bootstrapped(values: Array, confidence: float = 0.95) -> list[float]:
+    """The interval of the mean of a series, by drawing blocks of BLOCK neighbours: always the same numbers."""
+    size = min(BLOCK, len(values))
+    starts = np.random.default_rng(0).integers(0, len(values) - size + 1, (DRAWN, -(-len(values) // size)))
+    sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])
+    means = ((sums[starts + size] - sums[starts]) / size).mean(axis=1)
+    outer = (1 - confidence) / 2
+    return [float(value) for value in np.quantile(means, [outer, 1 - outer])]
+
+
+def baselines(run: "Run", answers: Answers, split: str) -> dict[str, dict[str, float]]:
+    """What needs no network: always the training mean; the nearest training image's angle; the last true angle.
+
+    The last is told but not to be beaten: no picture tells it, and a wheel hardly moves from frame to frame.
+    """
+    training = run.facts("prepare")["angles"]["train"]
+    mean, scale = training["mean"], max(training["deviation"], LEAST_SCALE)
+    far = (answers.truth - mean) / scale
+    found: dict[str, dict[str, float]] = {"mean angle": _errors(mean - answers.truth)}
+    found["mean angle"]["nll"] = float((0.5 * far**2 + np.log(scale * np.sqrt(2 * np.pi))).mean())
+    found["nearest image"] = _errors(nearest(run)(_features(run, split)[0]) - answers.truth)
+    follows = np.flatnonzero([one == other for one, other in zip(answers.drives[1:], answers.drives, strict=False)])
+    if len(follows):
+        found["last true angle"] = _errors(answers.truth[follows] - answers.truth[follows + 1])
+    return found
+
+
+def nearest(run: "Run") -> Callable[[Array], Array]:
+    """What gives features, as `_features` makes them, the angle of the training image with the nearest ones."""
+    from sklearn.neighbors import KNeighborsRegressor
+
+    features, angles = _features(run, "train")
+    return lambda asked: np.asarray(KNeighborsRegressor(1, algorithm="brute").fit(features, angles).predict(asked))
+
+
+def loop(run: "Run", steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]:
+    """Let the network drive; beside it who never turns the wheel. Draws the roads, returns a row for each."""
+    recipe = run.recipe
+    settings = recipe.evaluate.loop
+    tracks = closed_loop.roads(recipe.seed, settings.roads, settings.steps)
+    driven = closed_loop.drive(closed_loop.steered_by(steerer, recipe.data), tracks, settings.steps)
+    straight = closed_loop.drive(lambda views: np.zeros(len(views)), tracks, settings.steps)
+    plots.loops(driven, folder / "loop.png")
+    return [
+        {
+            "seed": one.road.seed,
+            "steps": one.steps,
+            "of": settings.steps,
+            "distance": one.distance,
+            "offset": float(np.abs(one.offsets).mean()),
+            "straight": other.distance,
+        }
+        for one, other in zip(driven, straight, strict=True)
+    ]
+
+
+def failed(settings: model.Evaluate, report: dict[str, Any]) -> list[str]:
+    """The requirements of the recipe that the model does not meet."""
+    least = [("require", "least", 1, *row) for row in settings.require.items()]
+    most = [("at_most", "most", -1, *row) for row in settings.at_most.items()]
+    found = [
+        f"evaluate.{key}: {metric} must be at {word} {bound:g}, got {report.get(metric, 'nothing')}"
+        for key, word, sign, metric, bound in [*least, *most]
+        if not sign * report.get(metric, float("nan")) >= sign * bound
+    ]
+    for name in settings.beat:
+        figure = report["baselines"][name]["mae"]
+        if not report["mae"] < figure:
+            found.append(f"evaluate.beat: mae must be below that of the {name}, {figure:.4f}, got {report['mae']:.4f}")
+    return found
+
+
+def say(run: "Run", report: dict[str, Any]) -> None:
+    """The figures, for people."""
+    low, high = report["mae_interval"]
+    least, most = report["coverage_interval"]
+    run.console.print(
+        f"          {report['split']}: mean absolute error [bold]{report['mae']:.4f}[/] of full lock (95 % interval "
+        f"{low:.4f} to {high:.4f}, {report['frames']:,} frames), root mean square {report['rmse']:.4f}, "
+        f"negative log-likelihood {report['nll']:.3f}"
+    )
+    run.console.print(
+        f"          the interval of {report['interval']:.0%} holds [bold]{report['coverage']:.1%}[/] ({least:.1%} to "
+        f"{most:.1%}) of the true angles and is {report['width']:.3f} wide; calibration error "
+        f"{report['calibration_error']:.3f}"
+    )
+    for name, row in report["baselines"].items():
+        figures = ", ".join(f"{key} {value:.4f}" for key, value in row.items())
+        run.console.print(f"          [dim]{name:<15} {figures}[/]")
+    for row in report.get("loop", ()):
+        run.console.print(
+            f"          at the wheel, road {row['seed']}: [bold]{row['steps']}[/] of {row['of']} steps in the lane, "
+            f"{row['distance']:,.0f} m, on average {row['offset']:.2f} m off its middle; "
+            f"[dim]without steering {row['straight']:,.0f} m[/]"
+        )
+
+
+def predictions_csv(answers: Answers) -> str:
+    """One row for each frame."""
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["id", "drive", "truth", "angle", "low", "high", "nll"])
+    for row, name in enumerate(answers.ids):
+        figures = (answers.truth, answers.angle, answers.low, answers.high, answers.losses)
+        writer.writerow([name, answers.drives[row], *(f"{column[row]:.5f}" for column in figures)])
+    return out.getvalue()
+
+
+def draw(run: "Run", folder: Path, answers: Answers, report: dict[str, Any], steerer: model.Steerer) -> None:
+    """The strip, the course of the angles, the calibration, the worst frames, and where the network looks."""
+    from cnn_keras.learn import visualization as seeing
+    from pipelines.analysis import visualize
+    from pipelines.plots import image_grid
+
+    shown = run.recipe.evaluate.shown
+    error = np.abs(answers.angle - answers.truth)
+    evenly = np.linspace(0, len(error) - 1, min(shown, len(error))).astype(int)
+    worst = np.argsort(-error, kind="stable")[:shown]
+    images = _images(run, report["split"], {*evenly.tolist(), *worst.tolist()})
+    said = "orange is said, with its interval; white is true"
+    for name, rows, heading in (
+        ("strip", evenly, f"{len(evenly)} frames in the order of time: {said}"),
+        ("worst", worst, f"The {len(worst)} frames answered worst: {said}"),
+    ):
+        drawn = [_drawn(images[row], answers, row) for row in rows.tolist()]
+        titles = [f"{answers.angle[row]:+.2f}, true {answers.truth[row]:+.2f}" for row in rows]
+        image_grid.contact_sheet(drawn, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
+    plots.course(answers, folder / "angles.png", interval=report["interval"])
+    plots.calibration(report, folder / "calibration.png")
+    few = [images[row] for row in evenly.tolist()]
+    heat = seeing.visual_backprop(steerer.model, np.stack(few))
+    heated = [visualize.heated(image, one) for image, one in zip(few, heat, strict=True)]
+    titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
+    heading = "Where the network looks (VisualBackProp), and the angle it says"
+    image_grid.contact_sheet(heated, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
+
+
+def _inside(answers: Answers, level: float) -> Array:
+    inside: Array = np.abs(answers.below - 0.5) <= level / 2
+    return inside
+
+
+def _errors(error: Array) -> dict[str, float]:
+    return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
+
+
+def _features(run: "Run", split: str) -> tuple[Array, Array]:
+    """What the nearest neighbour sees of a split – what the network sees, averaged to NUMBERS – and the angles."""
+    (top, bottom), data = run.recipe.model.crop, run.recipe.data
+    side = int((NUMBERS / data.channels) ** 0.5)
+    features, angles = [], []
+    for batch in dataset.decoded(run, split).batch(BATCH).as_numpy_iterator():
+        seen = batch["image"][:, top : data.size[0] - bottom]
+        features.append(shrink(seen, side).reshape(len(seen), -1) / np.float32(255))
+        angles.append(batch["angle"])
+    return np.concatenate(features), np.concatenate(angles)
+
+
+def _drives(run: "Run") -> dict[str, str]:
+    """The drive of each frame."""
+    with (run.finished("prepare") / "split.csv").open(newline="", encoding="utf-8") as file:
+        return {row["id"]: row["drive"] for row in csv.DictReader(file)}
+
+
+def _images(run: "Run", split: str, rows: set[int]) -> dict[int, Array]:
+    examples = enumerate(dataset.decoded(run, split).take(max(rows) + 1).as_numpy_iterator())
+    return {row: example["image"] for row, example in examples if row in rows}
+
+
+def _drawn(image: Array, answers: Answers, row: int) -> Array:
+    span = (float(answers.low[row]), float(answers.high[row]))
+    said, truth = float(answers.angle[row]), float(answers.truth[row])
+    return plots.steered(image, angle=said, interval=span, truth=truth)
+
+
+def drives_of(answers: Answers) -> Sequence[slice]:
+    """Where the drives of a split begin and end among its frames."""
+    edges = [0, *(np.flatnonzero(np.array(answers.drives[1:]) != np.array(answers.drives[:-1])) + 1), len(answers.ids)]
+    return [slice(int(start), int(end)) for start, end in itertools.pairwise(edges)]

@@ -1,0 +1,351 @@
+"""Motifs and styles: the pictures of a style transfer, read, checked and brought to size.
+
+`prepare` leaves `content/` (the pictures to paint, or a video's frames, PNG), `styles/` and `masks/`, `problems.csv`,
+`data.json` and a contact sheet. For a network it also leaves TFRecord shards of windows cut from the training and
+validation pictures, and `content/` holds the test pictures alone, whole: no picture is both learnt from and tested on.
+"""
+
+import io
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+
+from pydantic import Field, model_validator
+from rich.console import Console
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.data import image_io, video_io
+from pipelines.data import validation as data_validation
+from pipelines.engine import stages
+from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+
+if TYPE_CHECKING:
+    from cnn_keras.data.sources.classification import Item
+    from pipelines.plots.image_grid import Array
+
+ALL = "photographs"  # the name of every photograph that is installed
+SHOWN = 24  # pictures on the contact sheet
+SMALLEST = 32  # pixels of a side: what a tower needs to have something to say
+
+
+class Picture(Section):
+    """A picture by the name of one that comes along, such as astronaut, or by its path."""
+
+    name: str | None = None  # of a picture that comes along
+    path: RecipePath | None = None  # of one's own
+
+    @model_validator(mode="after")
+    def _is_one(self) -> Self:
+        if self.name is not None and self.path is not None:
+            raise ValueError("name a picture or give its path, not both")
+        return self
+
+
+class Mask(Section):
+    """A picture whose white is where a style goes."""
+
+    path: RecipePath  # of a picture, which is resized to what is painted
+
+
+class Painting(Picture):
+    """A picture whose style is taken; several are blended by their weights, or each fills its mask."""
+
+    weight: Annotated[float, Field(gt=0)] = 1.0  # beside other styles
+    mask: Mask | None = None
+
+
+class Data(Section):
+    """What is painted, and in which style."""
+
+    content: Picture = Picture()  # a picture, a folder of them or a video; `photographs` are all that are installed
+    styles: Annotated[tuple[Painting, ...], Field(min_length=1)]
+    size: Positive = 384  # pixels of the longer side of what is painted; smaller pictures stay as they are
+    style_scale: Annotated[float, Field(gt=0)] = 1.0  # the longer side of a style against size: larger, broader strokes
+    validation: Fraction = 0.1  # of the pictures that a network learns from; at least one
+    test: Fraction = 0.2  # of the pictures that a network learns from, kept to measure it
+    windows: Positive = 1  # cut at random from each picture that a network learns from
+    window: Positive = 128  # pixels of their sides
+    max_bad: Fraction = 0.1  # a larger share of unusable pictures is refused
+
+    @model_validator(mode="after")
+    def _masks_are_whole(self) -> Self:
+        masked = sum(style.mask is not None for style in self.styles)
+        if masked not in (0, len(self.styles)):
+            raise ValueError("styles must all have a mask, or none")
+        return self
+
+
+class Motif(NamedTuple):
+    """A prepared picture: uint8 (height, width, 3), RGB."""
+
+    name: str
+    pixels: "Array"
+
+
+def prepare(data: Data, folder: Path, *, learns: bool, seed: int, console: Console) -> dict[str, Any]:
+    """Read and check the pictures; cut windows where a network learns from them."""
+    names = _write_styles(data, folder)
+    video = is_video(data.content)
+    if video and learns:
+        raise Fault("data.content must be a folder of pictures for a network to learn from, got a video")
+    facts: dict[str, Any] = {"kind": "video" if video else "pictures", "styles": names, "problems": {}}
+    if video:
+        facts |= _write_frames(data, folder / "content", console)
+    else:
+        parts, kinds = _write_pictures(data, folder, seed if learns else None, console)
+        facts |= {"splits": parts, "problems": kinds}
+    what = data.content.path or data.content.name
+    written = [path for kind in ("content", "styles", "masks") for path in sorted((folder / kind).glob("*"))]
+    written += sorted(folder.glob("*.tfrecord"))
+    facts |= {"source": str(data.content.name or "files"), "location": str(what)}
+    facts["digest"] = stages.digest([[path.name, stages.file_digest(path)] for path in written])
+    stages.write_json(folder / "data.json", facts)
+    _draw(folder, facts)
+    counted = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
+    console.print(f"          {counted}; styles {', '.join(names)}")
+    return facts
+
+
+def motifs(folder: Path) -> list[Motif]:
+    """The prepared pictures to paint, in order."""
+    return [Motif(path.stem.partition("-")[2], load(path)) for path in sorted((folder / "content").glob("*.png"))]
+
+
+def styles(folder: Path) -> list[Motif]:
+    """The prepared styles, in the order of the recipe."""
+    return [Motif(path.stem.partition("-")[2], load(path)) for path in sorted((folder / "styles").glob("*.png"))]
+
+
+def masks(folder: Path) -> "list[Array]":
+    """The masks of the styles, uint8 (height, width, 3); none where they are blended."""
+    return [load(path) for path in sorted((folder / "masks").glob("*.png"))]
+
+
+def files_digest(data: Data) -> str:
+    """Changes when a picture, a style or a mask is added, removed or written to.
+
+    Raises:
+        Fault: no content is given. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.content.path is None and data.content.name is None:
+        raise Fault("data.content is required; --set data.content.path=PATH names a picture, a folder or a video")
+    paths = [data.content.path, *(style.path for style in data.styles)]
+    paths += [style.mask.path for style in data.styles if style.mask]
+    files = [
+        file for path in paths if path is not None for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+    ]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+
+
+def is_video(content: Picture) -> bool:
+    return content.path is not None and content.path.is_file() and content.path.name.lower().endswith(video_io.SUFFIXES)
+
+
+def load(path: Path) -> "Array":
+    """A PNG that this project wrote: uint8 (height, width, 3)."""
+    import numpy as np
+    from PIL import Image
+
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def save(pixels: "Array", path: Path) -> None:
+    """Write a PNG: the whole of it or none."""
+    from PIL import Image
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with durable.written(path) as temporary:
+        Image.fromarray(pixels).save(temporary, "PNG")
+
+
+def resized(pixels: "Array", size: tuple[int, int]) -> "Array":
+    """The picture with this (height, width), by Lanczos's filter: uint8."""
+    import numpy as np
+    from PIL import Image
+
+    if pixels.shape[:2] == size:
+        return pixels
+    return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
+
+
+def scaled(pixels: "Array", longer: float, *, enlarge: bool = False) -> "Array":
+    """The picture with a longer side of so many pixels; one that is smaller stays as it is unless told otherwise."""
+    factor = longer / max(pixels.shape[:2])
+    if factor >= 1 and not enlarge:
+        return pixels
+    height, width = (max(SMALLEST, round(side * factor)) for side in pixels.shape[:2])
+    return resized(pixels, (height, width))
+
+
+def located(picture: Picture) -> Path:
+    """The file of a picture that is named or given."""
+    from cnn_keras.data.sources import artworks
+
+    return picture.path if picture.path is not None else artworks.picture(str(picture.name))
+
+
+def _write_styles(data: Data, folder: Path) -> list[str]:
+    names = []
+    for number, style in enumerate(data.styles):
+        if style.path is None and style.name is None:
+            raise Fault(f"data.styles.{number} must have a name or a path")
+        path = located(style)
+        name = re.sub(r"\W", "_", style.name or path.stem)  # a signature of the exported network bears it
+        names.append(name if name not in names else f"{name}_{number}")
+        pixels = scaled(image_io.read(path, what=f"data.styles.{number}"), data.size * data.style_scale, enlarge=True)
+        save(pixels, folder / "styles" / f"{number:02d}-{names[-1]}.png")
+        if style.mask:
+            save(
+                image_io.read(style.mask.path, what=f"data.styles.{number}.mask"),
+                folder / "masks" / f"{number:02d}-mask.png",
+            )
+    return names
+
+
+def items(content: Picture) -> "list[Item]":
+    """The pictures that are to be painted or learnt from, unread."""
+    from cnn_keras.data.sources import artworks
+    from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, Item, natural, whereabouts
+
+    if content.name == ALL:
+        return [Item(name, "", path.read_bytes) for name, path in artworks.photographs().items()]
+    path = located(content)
+    if not path.exists():
+        raise Fault(f"data.content must be a picture, a video or a folder of pictures, got {whereabouts(path)}")
+    if path.is_file():
+        return [Item(content.name or path.stem, "", path.read_bytes)]
+    found = [file for file in path.rglob("*") if file.name.lower().endswith(tuple(IMAGE_SUFFIXES))]
+    if not found:
+        raise Fault(f"data.content must hold pictures, got {whereabouts(path)}", code=Fault.DATA)
+    names = {file.relative_to(path).as_posix(): file for file in found if file.is_file()}
+    return [Item(name, "", names[name].read_bytes) for name in sorted(names, key=natural)]
+
+
+def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console) -> Any:
+    """Check every picture; write those that are painted, and the windows of those that are learnt from, if there is a
+    seed to draw them by. What went where, and the problems by kind."""
+    found = items(data.content)
+    examined = data_validation.examine(found, console=console)
+    examined = [_large_enough(item, one) for item, one in zip(found, examined, strict=True)]
+    problems = [problem for one in examined for problem in one.problems] + data_validation.duplicates(found, examined)
+    data_validation.report(problems, len(found), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
+    copies = {problem.id for problem in problems if problem.kind.startswith("duplicate")}
+    kept = [item for item, one in zip(found, examined, strict=True) if one.digest and item.id not in copies]
+    if not kept:
+        raise Fault(f"data.content must hold a readable picture, got none of {len(found)}", code=Fault.DATA)
+    kinds = {kind: len(group) for kind, group in data_validation.grouped(problems).items()}
+    parts = {"test": kept} if seed is None else _split(kept, data, seed)
+    for number, item in enumerate(parts["test"]):
+        save(scaled(pixels(item), data.size), folder / "content" / f"{number:05d}-{stem(item.id)}.png")
+    learnt = {split: part for split, part in parts.items() if split != "test"}
+    counts = {split: _write_windows(data, folder, split, part, seed, console) for split, part in learnt.items()}
+    return {**counts, "test": len(parts["test"])}, kinds
+
+
+def _large_enough(item: "Item", found: data_validation.Examined) -> data_validation.Examined:
+    if found.digest is None or min(found.size) >= SMALLEST:
+        return found
+    said = f"a side of {min(found.size)} pixels; {SMALLEST} are the least"
+    return found._replace(
+        digest=None, problems=[*found.problems, data_validation.Problem("small", item.id, said, "dropped")]
+    )
+
+
+def _split(kept: "list[Item]", data: Data, seed: int) -> "dict[str, list[Item]]":
+    """Which pictures are learnt from, which choose the epoch, and which are painted at the end."""
+    import numpy as np
+
+    if len(kept) < 3:
+        raise Fault(f"data.content must hold at least three pictures to learn from, got {len(kept)}", code=Fault.DATA)
+    order = [kept[row] for row in np.random.default_rng(seed).permutation(len(kept))]
+    test, validation = (max(1, round(share * len(kept))) for share in (data.test, data.validation))
+    return {"train": order[test + validation :], "validation": order[test : test + validation], "test": order[:test]}
+
+
+def _write_windows(
+    data: Data, folder: Path, split: str, items: "Sequence[Item]", seed: int | None, console: Console
+) -> int:
+    """Record square windows of the pictures of a split, `data.windows` of each."""
+    from cnn_keras.data import records
+
+    count = len(items) * data.windows
+    with data_validation.progress(console) as bar:
+        task = bar.add_task(f"cutting windows to {split}", total=count)
+
+        def rows() -> Iterator[tuple[str, bytes, int]]:
+            for number, item in enumerate(items):
+                whole = pixels(item)
+                for window in range(data.windows):
+                    cut = _window(whole, data.window, [seed or 0, ord(split[0]), number, window])
+                    yield f"{item.id}#{window}", _encoded(cut), 0
+                    bar.advance(task)
+
+        records.write(folder, split, rows())
+    return count
+
+
+def _window(pixels: "Array", size: int, seed: list[int]) -> "Array":
+    """A square of the picture, of a side between size and all of it, brought to size."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+    shorter = min(pixels.shape[:2])
+    side = int(generator.integers(min(size, shorter), shorter + 1))
+    top, left = (int(generator.integers(0, extent - side + 1)) for extent in pixels.shape[:2])
+    return resized(pixels[top : top + side, left : left + side], (size, size))
+
+
+def _encoded(pixels: "Array") -> bytes:
+    from PIL import Image
+
+    out = io.BytesIO()
+    Image.fromarray(pixels).save(out, "JPEG", quality=95)
+    return out.getvalue()
+
+
+def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
+    """The frames of a video as pictures, and how many of them make a second."""
+    from cnn_keras.data.image_file import Unreadable
+
+    path, count = Path(str(data.content.path)), 0
+    try:
+        told = video_io.facts(path)
+        with data_validation.progress(console) as bar:
+            task = bar.add_task("reading frames", total=told.frames or None)
+            for count, frame in enumerate(video_io.frames(path), 1):
+                save(scaled(frame, data.size), folder / f"{count - 1:05d}-frame.png")
+                bar.advance(task)
+    except Unreadable as error:
+        raise Fault(f"data.content must be a readable video, got {path}: {error}", code=Fault.DATA) from error
+    if not count:
+        raise Fault(f"data.content must be a video with frames, got none in {path}", code=Fault.DATA)
+    return {"splits": {"test": count}, "frames_per_second": told.rate}
+
+
+def pixels(item: "Item") -> "Array":
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import decode, plain
+
+    found: Array = decode(tf.constant(plain(item.read())[0]), channels=3).numpy()
+    return found
+
+
+def stem(name: str) -> str:
+    """A name of one picture that can be one of a file: folders and odd letters become dashes."""
+    stem = name.rpartition(".")[0] or name
+    return "".join(letter if letter.isalnum() or letter in "-_" else "-" for letter in stem)[:80]
+
+
+def _draw(folder: Path, facts: dict[str, Any]) -> None:
+    from pipelines.plots import image_grid
+
+    shown = [*styles(folder), *motifs(folder)[:SHOWN]]
+    titles = [f"style {name}" for name in facts["styles"]] + [motif.name for motif in shown[len(facts["styles"]) :]]
+    image_grid.contact_sheet(
+        [motif.pixels for motif in shown], titles, folder / "contact_sheet.png", columns=4, size=2.0
+    )

@@ -1,0 +1,151 @@
+"""A sitting: pictures painted once, without a recipe and a run – by optimising them, or by a trained network.
+
+Unfinished work stands beside the output, in `.NAME.partial/`; the same command goes on with it, and another one with
+the same output starts again.
+"""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.data import validation, video_io
+from pipelines.engine import stages
+from pipelines.tasks.stylize import dataset, runner
+from pipelines.tasks.stylize.dataset import Data, Picture
+from pipelines.tasks.stylize.painting import Paint
+
+if TYPE_CHECKING:
+    from pipelines.plots.image_grid import Array
+
+Brush = Callable[["Array"], "Array"]  # a picture to its painting, uint8 (height, width, 3) both
+
+
+def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: Console) -> Path:
+    """Optimise a picture, each of a folder, or each frame of a video.
+
+    Args:
+        output: a PNG file; of a folder one; of a video an .mp4 file.
+
+    Raises:
+        Fault: a picture that cannot be read, or an output that does not go with the content.
+    """
+    from pipelines.engine import trainer
+
+    checked(data.content, output)
+    partial = output.with_name(f".{output.name}.partial")
+    wanted = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
+    wanted["files"] = dataset.files_digest(data)
+    if stages.kept_json(partial / "wanted.json") != wanted:
+        shutil.rmtree(partial, ignore_errors=True)
+        partial.mkdir(parents=True)
+        dataset.prepare(data, partial, learns=False, seed=seed, console=console)
+        durable.sync(partial)
+        stages.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
+    trainer.set_up(seed, settings, half="bfloat16")
+    facts = stages.read_json(partial / "data.json")
+    objective, _ = runner.objective_of(settings.loss, partial, console=console)
+    painter = runner.painter_of(data, partial, settings, objective, seed=seed)
+    runner.paint(painter, dataset.motifs(partial), partial, console=console, video=facts["kind"] == "video")
+    paintings = ((motif.name, motif.pixels) for motif in runner.paintings(partial))
+    hang(paintings, output, rate=facts.get("frames_per_second"))
+    shutil.rmtree(partial)
+    return output
+
+
+def painted(brush: Brush, content: Picture, output: Path, *, size: int | None, console: Console) -> Path:
+    """Have a network paint a picture, each of a folder, or each frame of a video.
+
+    Args:
+        size: pixels of the longer side; None leaves pictures as they are.
+
+    Raises:
+        Fault: see `optimised`.
+    """
+    checked(content, output)
+    video = dataset.located(content) if dataset.is_video(content) else None
+    given = (("frame", frame) for frame in video_io.frames(video)) if video else _readable(content, console)
+
+    def paintings(advance: Callable[[], Any]) -> "Iterator[tuple[str, Array]]":
+        for name, pixels in given:
+            yield name, brush(dataset.scaled(pixels, size) if size else pixels)
+            advance()
+
+    with validation.progress(console) as bar:
+        task = bar.add_task("painting", total=None)
+        hang(paintings(lambda: bar.advance(task)), output, rate=video_io.facts(video).rate if video else None)
+    return output
+
+
+def brush(model: Path, *, signature: str = "serving_default", colour: str = "style") -> Brush:
+    """What an exported network does to a picture.
+
+    Args:
+        signature: that of one style, where the network knows several.
+        colour: "style", or "keep" for the picture's own.
+
+    Raises:
+        Fault: a model that does not paint, or an unknown signature.
+    """
+    import tensorflow as tf
+
+    from cnn_keras.data.image_file import png
+    from cnn_keras.losses import style
+    from pipelines.export import savedmodel
+    from pipelines.inference import predict
+
+    folder = savedmodel.newest(model)
+    answer = predict.reader(tf.saved_model.load(str(folder)), 1, folder, signature)
+
+    def paint(pixels: "Array") -> "Array":
+        found = answer([png(pixels)])[0].painting
+        if found is None:
+            raise Fault(f"STYLE must be a picture or a network that paints, got {model}")
+        painting: Array = tf.io.decode_png(found, channels=3).numpy()
+        return style.coloured_as(painting, pixels) if colour == "keep" else painting
+
+    return paint
+
+
+def hang(paintings: "Iterator[tuple[str, Array]]", output: Path, *, rate: float | None) -> None:
+    """Write paintings with their names: a video's frames where there is a rate, one picture, or a folder of them."""
+    if rate is not None:
+        runner.write_video((pixels for _, pixels in paintings), output, rate=rate)
+    elif output.suffix:
+        dataset.save(next(paintings)[1], output)
+    else:
+        for number, (name, pixels) in enumerate(paintings):
+            dataset.save(pixels, output / f"{number:05d}-{name}.png")
+
+
+def checked(content: Picture, output: Path) -> None:
+    """Raise a Fault unless the output can be of such content."""
+    if content.name == dataset.ALL or dataset.located(content).is_dir():
+        if output.suffix:
+            raise Fault(f"--output must be a folder for a folder of pictures, got {output}")
+        return
+    wanted = ".mp4" if dataset.is_video(content) else ".png"
+    if output.suffix.lower() != wanted:
+        raise Fault(f"--output must end in {wanted}, got {output}")
+
+
+def _readable(content: Picture, console: Console) -> "Iterator[tuple[str, Array]]":
+    """The pictures by name; one that cannot be read is told and left out, and none at all is a Fault."""
+    read = 0
+    items = dataset.items(content)
+    for item in items:
+        examined = validation.examine([item], console=console)[0]
+        for problem in examined.problems:
+            console.print(
+                f"          [yellow]{problem.kind}[/], {problem.action}: {escape(item.id)}  {escape(problem.detail)}"
+            )
+        if examined.digest:
+            read += 1
+            yield dataset.stem(item.id), dataset.pixels(item)
+    if not read:
+        raise Fault(f"CONTENT must hold a readable picture, got none of {len(items)}", code=Fault.DATA)

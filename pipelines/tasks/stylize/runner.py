@@ -1,0 +1,173 @@
+"""The exhibition: every picture of a run painted, one after the other, each killed and resumed as it may be.
+
+What is done stays: a painting that is finished is a file, the one in work is in the state, previews show how it went.
+A frame of a video begins with the painting of the frame before, carried along by what moves, so that strokes stay with
+their things: Ruder, Dosovitskiy and Brox, "Artistic style transfer for videos", 2016, without their temporal loss.
+"""
+
+import csv
+import io
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from cnn_keras.data import durable
+from pipelines.engine import stages
+from pipelines.tasks.stylize import dataset, feature_extractor, optical_flow
+from pipelines.tasks.stylize.painting import Easel, Paint, Painter
+from pipelines.tasks.stylize.pixel_optimizer import Row
+
+if TYPE_CHECKING:
+    from cnn_keras.losses.style import Objective
+    from pipelines.plots.image_grid import Array
+    from pipelines.tasks.stylize.dataset import Motif
+
+PAINTINGS, PREVIEWS = "paintings", "previews"
+
+
+def paint(
+    painter: Painter,
+    pictures: "Sequence[Motif]",
+    folder: Path,
+    *,
+    console: Console,
+    told: Any = lambda number, row: None,
+    video: bool = False,
+) -> list[Row]:
+    """Paint all of the pictures into `folder/paintings`, going on from the state found there.
+
+    Args:
+        told: hears of every round, its number from 1 and its row; of those before an interruption again.
+        video: whether the pictures are frames; previews are left out.
+
+    Returns:
+        The rows of the history: a round each, with picture, scale, step, the terms of J and the seconds of a step.
+    """
+    settings = painter.settings
+    durable.mkdir(folder)
+    easel = Easel.restored(folder)
+    for number, row in enumerate(easel.rows, 1):
+        told(number, row)
+    total = settings.steps * len(settings.scales)
+    if easel.rows:
+        done = int(easel.rows[-1]["step"]) if easel.rows[-1]["picture"] == easel.picture else 0
+        console.print(f"          resumed at picture {easel.picture + 1} of {len(pictures)}, step {done} of {total}")
+    with _progress(console) as bar:
+        for number in range(easel.picture, len(pictures)):
+            motif = pictures[number]
+            task = bar.add_task(motif.name, total=total, terms="")
+
+            def said(step: int, row: Row, task: Any = task) -> None:
+                bar.update(task, completed=step, terms=_written(row))
+
+            def round_over(easel: Easel, motif: "Motif" = motif) -> None:
+                row = easel.rows[-1]
+                easel.save(folder)
+                if not video:
+                    shot = folder / PREVIEWS / f"{easel.picture:05d}-{motif.name}-{row['step']:05.0f}.png"
+                    dataset.save(_seen(easel), shot)
+                told(len(easel.rows), row)
+                if not console.is_terminal:
+                    console.print(f"          {motif.name} {row['step']:.0f}/{total}  {_written(row)}")
+
+            start = _carried(pictures, number, folder) if video and number else None
+            painted = painter.paint(motif.pixels, easel, told=round_over, said=said, start=start)
+            dataset.save(painted, _path(folder, number, motif))
+            easel = Easel(picture=number + 1, rows=easel.rows)
+            easel.save(folder)
+            bar.remove_task(task)
+    (folder / stages.STATE).unlink(missing_ok=True)
+    return easel.rows
+
+
+def paintings(folder: Path) -> "list[Motif]":
+    """What was painted, in order: uint8, the sizes of the pictures."""
+    found = sorted((folder / PAINTINGS).glob("*.png"))
+    return [dataset.Motif(path.stem.partition("-")[2], dataset.load(path)) for path in found]
+
+
+def painter_of(data: Any, prepared: Path, settings: Paint, objective: "Objective", *, seed: int = 0) -> Painter:
+    """Who paints in the prepared styles of a recipe's data, judged by this objective."""
+    return Painter(
+        objective,
+        settings,
+        styles=[style.pixels for style in dataset.styles(prepared)],
+        weights=[style.weight for style in data.styles],
+        masks=dataset.masks(prepared),
+        seed=seed,
+    )
+
+
+def write_history(rows: Sequence[Row], path: Path) -> None:
+    """The rounds as a CSV file."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    stages.write_text(path, out.getvalue())
+
+
+def draw_history(rows: Sequence[Row], path: Path) -> None:
+    """The terms of J over the steps of the first picture."""
+    from pipelines.plots import charts
+
+    first = [row for row in rows if row["picture"] == rows[0]["picture"]]
+    terms = [name for name in first[-1] if name not in ("picture", "scale", "step", "seconds_per_step")]
+    lines = {name: [(row["step"], row[name]) for row in first] for name in terms}
+    panel = charts.Panel("terms of J, with their weights", "step", lines=lines, log="y")
+    charts.panels([panel], path, heading="The first picture: each term after every round of steps")
+
+
+def write_video(frames: "Iterable[Array]", path: Path, *, rate: float) -> None:
+    """Frames, uint8 (height, width, 3), RGB, of one size, as an MP4; sides become even, as players want them."""
+    from pipelines.data import video_io
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    video_io.write(path, (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames), rate=rate)
+
+
+def objective_of(loss: Any, prepared: Path, *, console: Console | None = None) -> "tuple[Objective, Any]":
+    """J of the run's loss, on which its extractor is told, and that extractor."""
+    extractor = feature_extractor.chosen(loss)
+    if console:
+        feature_extractor.say(extractor, console)
+    reference = [style.pixels for style in dataset.styles(prepared)]
+    return feature_extractor.objective(extractor, loss, reference), extractor
+
+
+def _carried(pictures: "Sequence[Motif]", number: int, folder: Path) -> "Array":
+    """What a frame begins with: the painting of the one before, moved as the two differ."""
+    before, after = (pictures[place].pixels for place in (number - 1, number))
+    return optical_flow.moved(dataset.load(_path(folder, number - 1, pictures[number - 1])), before, after)
+
+
+def _path(folder: Path, number: int, motif: "Motif") -> Path:
+    return folder / PAINTINGS / f"{number:05d}-{motif.name}.png"
+
+
+def _seen(easel: Easel) -> "Array":
+    import numpy as np
+
+    found: Array = np.clip(np.round(easel.image[0]), 0, 255).astype(np.uint8)
+    return found
+
+
+def _written(row: Row) -> str:
+    terms = (name for name in row if name not in ("picture", "scale", "step", "seconds_per_step"))
+    speed = f"  {row['seconds_per_step']:.2g} s/step" if "seconds_per_step" in row else ""
+    return "  ".join(f"{name} {row[name]:.4f}" for name in terms) + speed
+
+
+def _progress(console: Console) -> Progress:
+    """A bar with the terms of J, gone when it is done."""
+    columns = (
+        TextColumn("          {task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("[dim]{task.fields[terms]}[/]"),
+    )
+    return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)

@@ -1,0 +1,362 @@
+"""What evaluate says about an embedder: how often it errs on people it never saw, at which threshold, against what."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+from cnn_keras.metrics import verification
+from pipelines.data import image_dataset, validation
+from pipelines.engine import stages
+from pipelines.tasks.verify import dataset as people
+from pipelines.tasks.verify import model
+
+if TYPE_CHECKING:
+    import keras
+
+    from cnn_keras.data.input_pipeline import Arrays
+    from pipelines.engine.stages import Run
+    from pipelines.tasks.verify.model import Evaluate
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+FARS = (0.1, 0.01, 0.001, 0.0001)
+RANKS = (1, 5)
+FOLDS = 10
+COMPONENTS = 128  # of the eigenfaces
+ENOUGH = 20  # pictures of a person, where not all can be compared
+
+
+@dataclass(frozen=True)
+class Answers:
+    """Pictures of one split as the model sees them: N of them, with their embeddings and all their distances."""
+
+    pictures: "Arrays"
+    embeddings: Array  # float32 (N, dimension)
+    distances: Array  # float32 (N, N)
+
+    @property
+    def labels(self) -> Array:
+        labels: Array = self.pictures.labels
+        return labels
+
+    @property
+    def pairs(self) -> verification.Pairs:
+        return verification.all_pairs(self.distances, self.labels)
+
+
+class Listed(NamedTuple):
+    """The pairs of a list, such as LFW's: their distances, which show one person, and the fold of each."""
+
+    distance: Array  # float32 (pairs,)
+    same: Array  # bool (pairs,)
+    fold: Array  # int (pairs,)
+    absent: int = 0  # pairs of the list that lack a picture
+
+
+def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
+    """Measure the model of the stage train on the test people; leave report, tables and pictures in `folder`."""
+    from pipelines.tasks.verify import plots
+
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Evaluate = recipe.evaluate
+    models = model.trained(run)
+    calibrating, split = people.calibration_split(data), image_dataset.test_split(data)
+    reference = answers(run, models, calibrating)
+    found = answers(run, models, split)
+    listed = _listed(run, models, split) if recipe.data.pairs else None
+    calibration = calibrated(reference, settings)
+    # People who chose the epoch look a little better than others do.
+    calibration["chose_nothing"] = calibrating == "calibration" or recipe.train.loss == "none"
+    report = measured(run, found, listed=listed, threshold=calibration["threshold"])
+    report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
+    report["calibration"] |= calibration
+    if settings.baselines:
+        run.console.print("          fitting baselines")
+        report["baselines"] = baselines(run, found)
+    stages.write_json(folder / "report.json", report)
+    stages.write_text(folder / "roc.csv", _roc_csv(found))
+    plots.draw(found, report, folder, worst=settings.worst)
+    _say(run, report)
+    if listed:
+        lacking = f", {listed.absent:,} others lack a picture" if listed.absent else ""
+        run.console.print(
+            f"          {len(listed.same):,} pairs of the list{lacking}: accuracy {report['accuracy']:.2%} "
+            f"± {report['accuracy_standard_error']:.2%}"
+        )
+    numbers = {key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}
+    numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
+    metrics = {f"test_{key}": value for key, value in numbers.items()}
+    metrics |= {key: report["calibration"][key] for key in model.RATES}
+    return {"metrics": metrics, "failed": model.failed(settings, {**report, "tar": _tar(report, settings.far)})}
+
+
+def answers(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Answers:
+    """The model's embeddings of a split, or of people drawn from it where it is too large to compare all pairs."""
+    from cnn_keras.data import input_pipeline
+
+    recipe = run.recipe
+    pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(recipe.data))
+    chosen = _of_people(pictures.labels, recipe.evaluate.pictures, recipe.seed)
+    if len(chosen) < len(pictures.labels):
+        run.console.print(f"          {split}: {len(chosen):,} of {len(pictures.labels):,} pictures, of people drawn")
+    pictures = type(pictures)(*(column[chosen] for column in pictures))
+    embeddings = _embedded(run, models[0], pictures.images, split)
+    return Answers(pictures, embeddings, model.distances(models[1], embeddings, embeddings))
+
+
+def _embedded(run: "Run", embedding: "keras.Model", images: Array, what: str) -> Array:
+    from cnn_keras import inference
+
+    rows, ask = [], inference.predictor(embedding)
+    with validation.progress(run.console) as bar:
+        task = bar.add_task(f"embedding {what}", total=len(images))
+        for few in np.array_split(images, max(1, len(images) // 64)):
+            rows.append(ask(few))
+            bar.advance(task, len(few))
+    return np.concatenate(rows)
+
+
+def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Listed:
+    """The pairs of the recipe's list, all that the split has pictures of, whatever `evaluate.pictures` says."""
+    from cnn_keras.data import input_pipeline, pk_sampler
+
+    path = run.recipe.data.pairs.path
+    pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(run.recipe.data))
+    row_of = {str(name).rpartition(".")[0]: row for row, name in enumerate(pictures.ids)}
+    listed = pk_sampler.lfw_pairs(path)
+    known = [pair for pair in listed if pair.left in row_of and pair.right in row_of]
+    if len(known) < 2:
+        raise Fault(f"{path} must name pictures of the {split} split, of its {len(listed)} pairs {len(known)} do so")
+    sides = np.array([(row_of[pair.left], row_of[pair.right]) for pair in known]).reshape(-1, 2)
+    needed, sides = np.unique(sides, return_inverse=True)
+    embeddings = _embedded(run, models[0], pictures.images[needed], "the list of pairs")
+    left, right = embeddings[sides.reshape(-1, 2).T]
+    distance = np.asarray(models[1]({"left": left, "right": right})).reshape(-1)
+    folds, fold = np.unique([pair.fold for pair in known], return_inverse=True)
+    if len(folds) == 1:  # as in pairsDevTest.txt
+        fold = np.arange(len(known)) % min(FOLDS, len(known))
+    return Listed(distance, np.array([pair.same for pair in known]), fold, len(listed) - len(known))
+
+
+def measured(run: "Run", found: Answers, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
+    """All figures of one split, at the threshold too; intervals hold 95 % of a bootstrap over identities."""
+    pairs, labels, seed = found.pairs, found.labels, run.recipe.seed
+    rates = verification.rates(pairs.distance, pairs.same)
+    spread = _spread(run, found, threshold)
+    others = int((~pairs.same).sum())
+    folds = listed or _drawn(pairs, seed)
+    accuracy = verification.fold_accuracy(folds.distance, folds.same, folds.fold)
+    ranks = verification.match_characteristic(found.distances, labels)
+    opened = verification.identification_rate(found.distances, labels, FARS[:3], seed=seed)
+    accepts, rejects = verification.rates_of(pairs.distance, pairs.same, threshold)
+    return {
+        "pictures": len(labels),
+        "people": len(np.unique(labels)),
+        "pairs": {"same": int(pairs.same.sum()), "other": others},
+        "auc": verification.area(rates),
+        "auc_interval": spread["auc"],
+        "eer": verification.equal_error(rates),
+        "eer_interval": spread["eer"],
+        "tar_at_far": {
+            f"{far:g}": {
+                "tar": verification.accepts_at(rates, far),
+                "interval": spread[f"tar_at_far_{far:g}"],
+                "false_accepts": int(far * others),  # with none allowed the figure says little
+            }
+            for far in FARS
+        },
+        "accuracy": float(accuracy.mean()),
+        "accuracy_standard_error": float(accuracy.std(ddof=1) / len(accuracy) ** 0.5),
+        "accuracy_pairs": len(folds.same),
+        "accuracy_absent": folds.absent,
+        "accuracy_folds": "of the list of pairs" if listed else "drawn, as many of two people as of one",
+        **{f"rank_{rank}": float(ranks[min(rank, len(ranks)) - 1]) for rank in RANKS},
+        "match_characteristic": ranks.tolist(),
+        "identification_at_far": {f"{far:g}": float(rate) for far, rate in zip(FARS, opened, strict=False)},
+        "distance": {
+            kind: {"mean": float(chosen.mean()), "deviation": float(chosen.std())}
+            for kind, chosen in (("same", pairs.distance[pairs.same]), ("other", pairs.distance[~pairs.same]))
+        },
+        "calibration": {
+            "false_accept_rate": accepts,
+            "false_accept_interval": spread["accepts"],
+            "false_reject_rate": rejects,
+            "false_reject_interval": spread["rejects"],
+        },
+    }
+
+
+def _spread(run: "Run", found: Answers, threshold: float) -> dict[str, list[float]]:
+    """The middle 95 % of each figure in a bootstrap over identities."""
+    settings: Evaluate = run.recipe.evaluate
+    draws = verification.resampled(
+        found.pairs, found.labels, draws=settings.draws, seed=run.recipe.seed, also=[threshold]
+    )
+    rows = []
+    with validation.progress(run.console) as bar:
+        for rates in bar.track(draws, settings.draws, description="intervals over people"):
+            accepts, rejects = verification.rates_at(rates, threshold)
+            tars = {f"tar_at_far_{far:g}": verification.accepts_at(rates, far) for far in FARS}
+            areas = {"auc": verification.area(rates), "eer": verification.equal_error(rates)}
+            rows.append({**areas, **tars, "accepts": accepts, "rejects": 1 - rejects})
+    return {
+        name: [float(value) for value in np.quantile([row[name] for row in rows], (0.025, 0.975))] for name in rows[0]
+    }
+
+
+def calibrated(reference: Answers, settings: "Evaluate") -> dict[str, Any]:
+    """The threshold whose FAR is at most the stated one, with confidence, for people like the reference's.
+
+    `least_far` is the least rate that so many people can show; below it `bound`, what is sure of the threshold, is more
+    than what was asked.
+    """
+    pairs, count = reference.pairs, len(np.unique(reference.labels))
+    bounds = verification.false_accept_bounds(pairs, reference.labels)
+    threshold = verification.threshold_for(bounds, settings.far)
+    accepts, rejects = verification.rates_of(pairs.distance, pairs.same, threshold)
+    least = min(1.0, max(verification.least_shown(count), float(bounds[0, 1])))
+    return {
+        "threshold": threshold,
+        "false_accept_bound": max(settings.far, least),
+        "confidence": verification.CONFIDENCE,
+        "least_far": least,
+        "calibration_false_accept_rate": accepts,
+        "calibration_false_reject_rate": rejects,
+        "calibration_people": count,
+        "calibration_pairs": len(pairs.same),
+        "false_accept_bounds": bounds.tolist(),
+        "false_rejects": verification.false_reject_curve(pairs.distance[pairs.same]).tolist(),
+    }
+
+
+def baselines(run: "Run", found: Answers) -> dict[str, Any]:
+    """What needs no network, on the same pairs: the pixels themselves, and eigenfaces fitted on the training people."""
+    from cnn_keras.data import input_pipeline
+
+    prepared, shape = run.finished("prepare"), image_dataset.shape_of(run.recipe.data)
+    pixels = _flat(found.pictures.images)
+    train = _flat(input_pipeline.arrays(prepared, "train", shape, limit=model.COMPARED * 8).images)
+    axes = _eigenfaces(train)
+    vectors = {"raw pixels": pixels, f"eigenfaces ({len(axes)})": (pixels - train.mean(axis=0)) @ axes.T}
+    report = {}
+    for name, rows in vectors.items():
+        pairs = verification.all_pairs(_squared(rows), found.labels)
+        rates = verification.rates(pairs.distance, pairs.same)
+        figures = {"auc": verification.area(rates), "eer": verification.equal_error(rates)}
+        report[name] = {**figures, "tar_at_far_0.01": verification.accepts_at(rates, 0.01)}
+    return report
+
+
+def _flat(images: Array) -> Array:
+    """Pixels, float32 in [0, 1], a row for each picture, large ones averaged down."""
+    from pipelines.engine.baselines import shrink
+
+    return shrink(images, 128).reshape(len(images), -1) / np.float32(255)
+
+
+def _eigenfaces(rows: Array) -> Array:
+    """The principal axes, float32 (components, numbers): Turk and Pentland, "Eigenfaces for recognition", 1991."""
+    from sklearn.decomposition import PCA
+
+    fitted = PCA(min(COMPONENTS, len(rows) - 1), svd_solver="randomized", random_state=0).fit(rows)
+    return np.asarray(fitted.components_, np.float32)
+
+
+def _squared(rows: Array) -> Array:
+    lengths = (rows**2).sum(axis=1)
+    distances: Array = np.maximum(lengths[:, None] + lengths[None, :] - 2 * rows @ rows.T, 0)
+    return distances
+
+
+def _of_people(labels: Array, most: int, seed: int) -> Array:
+    """Rows of people drawn at random, at most so many, sorted; of each an even share, or ENOUGH where that is more."""
+    if len(labels) <= most:
+        return np.arange(len(labels))
+    generator = np.random.default_rng(seed)
+    people = generator.permutation(np.unique(labels))
+    share = max(most // len(people), min(ENOUGH, most // 2))
+    rows: list[int] = []
+    for person in people:
+        own = generator.permutation(np.flatnonzero(labels == person))[:share].tolist()
+        if len(rows) + len(own) <= most:
+            rows += own
+    return np.array(sorted(rows))
+
+
+def _drawn(pairs: verification.Pairs, seed: int) -> Listed:
+    """All same pairs and as many others, drawn, in as many folds as LFW has: what stands for a list of pairs."""
+    generator = np.random.default_rng(seed)
+    same, other = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
+    chosen = [generator.permutation(kind)[: min(len(same), len(other))] for kind in (same, other)]
+    rows, fold = np.concatenate(chosen), np.concatenate([np.arange(len(kind)) % FOLDS for kind in chosen])
+    return Listed(pairs.distance[rows], pairs.same[rows], fold)
+
+
+def _tar(report: Mapping[str, Any], far: float) -> float:
+    return float(report["tar_at_far"].get(f"{far:g}", {"tar": 0.0})["tar"])
+
+
+def _roc_csv(found: Answers) -> str:
+    pairs = found.pairs
+    rates = verification.rates(pairs.distance, pairs.same)
+    out = io.StringIO()
+    writer = csv.writer(out, lineterminator="\n")
+    writer.writerow(["threshold", "far", "tar"])
+    every = np.linspace(1, len(rates.far) - 1, min(len(rates.far) - 1, 2000)).astype(int)
+    writer.writerows([f"{rates.threshold[k]:.6f}", f"{rates.far[k]:.6f}", f"{rates.tar[k]:.6f}"] for k in every)
+    return out.getvalue()
+
+
+def rates_of(report: Mapping[str, Any]) -> dict[str, float]:
+    """The threshold, its error rates and what they rest on, which an answer is given with."""
+    return {name: report["calibration"][name] for name in model.RATES}
+
+
+def _say(run: "Run", report: Mapping[str, Any]) -> None:
+    say, calibration = run.console.print, report["calibration"]
+    unseen = "unseen " if report["split"] == "test" else ""
+    say(
+        f"          {report['people']} {unseen}people, {report['pictures']:,} pictures: "
+        f"AUC [bold]{report['auc']:.4f}[/] (95 % {spanned(report['auc_interval'], '.4f')}), "
+        f"equal error rate [bold]{report['eer']:.2%}[/] ({spanned(report['eer_interval'], '.2%')})"
+    )
+    say(
+        f"          threshold {calibration['threshold']:.4f} for a FAR of at most {report['far']:g}, by "
+        f"{calibration['calibration_people']} people of the {report['calibrated_on']} split: here "
+        f"{calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false rejects; "
+        f"rank 1 {report['rank_1']:.2%}"
+    )
+    for warning in warnings_of(report):
+        say(f"          [yellow]{warning}[/]")
+    for name, row in report.get("baselines", {}).items():
+        better = "  [yellow]better than the network[/]" if row["auc"] > report["auc"] else ""
+        say(f"          [dim]{name:>20} AUC {row['auc']:.4f}, equal error rate {row['eer']:.2%}[/]{better}")
+
+
+def warnings_of(report: Mapping[str, Any]) -> list[str]:
+    """What is to be known before the threshold is trusted."""
+    calibration, found = report["calibration"], []
+    if calibration["least_far"] > report["far"]:
+        found.append(
+            f"{calibration['calibration_people']} people cannot show a FAR of {report['far']:g}, only one of at most "
+            f"{calibration['least_far']:.2g}: the threshold is extrapolated from what they show, and nothing better is "
+            "sure. Calibrate on more people, data.calibration, or ask less of it, evaluate.far"
+        )
+    if not calibration["chose_nothing"]:
+        found.append(
+            f"the threshold is calibrated on people of the {report['calibrated_on']} split, who chose the epoch or "
+            "were learnt, there being too few for a calibration of their own: strangers may be accepted more often"
+        )
+    return found
+
+
+def spanned(interval: Sequence[float], form: str) -> str:
+    """The two ends in words."""
+    low, high = interval
+    return f"{low:{form}} to {high:{form}}"
