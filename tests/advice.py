@@ -3,9 +3,8 @@
 import re
 import shlex
 
-from conftest import cnn
-
 from pipelines.export.savedmodel import newest
+from tests.conftest import cnn
 
 
 def follow(recipe, runs, files, *, capsys, monkeypatch):

@@ -1,7 +1,8 @@
 """A fixture, for the tests that name this file in `pytest_plugins`: an embedder of twelve people, run and exported."""
 
 import pytest
-from conftest import WHOLE, cnn
+
+from tests.conftest import WHOLE, cnn
 
 RECIPE = """\
 task: verify

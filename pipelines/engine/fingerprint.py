@@ -2,8 +2,8 @@
 
 Nothing is listed by hand. From the function of a stage the names that it uses are followed through both packages, into
 other functions, classes and constants, wherever the imports stand. A definition counts by its syntax tree without its
-docstring, so comments, layout and docstrings make nothing stale. What is imported for annotations alone, under
-`TYPE_CHECKING`, is not followed. A string that is the name of a module, as in a table of sources, means all of that
+docstring and the annotations of its arguments, so comments, layout and types make nothing stale. What is imported under
+`TYPE_CHECKING` is not followed. A string that is the name of a module, as in a table of sources, means all of that
 module; a module that the recipe names, as its builder's, is a root of its own.
 """
 
@@ -19,7 +19,7 @@ from pathlib import Path
 SOURCES = Path(__file__).parents[2]
 PACKAGES = ("cnn_keras", "pipelines")
 # What shows or records a result has no part in it.
-APART = {"pipelines.tracking", "pipelines.cli", "rich", "typer", "mlflow", "filelock", "psutil"}
+APART = ("pipelines.tracking", "pipelines.cli", "rich", "typer", "mlflow", "filelock", "psutil")
 DISTRIBUTIONS = {
     "PIL": "pillow",
     "cv2": "opencv-contrib-python-headless",
@@ -43,16 +43,17 @@ class Module:
     effects: list[ast.stmt] = field(default_factory=list)
 
 
-def code(roots: Sequence[str]) -> dict[str, str]:
+def code(roots: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, str]:
     """Digests of the code that can be reached from `roots`, and the versions of the libraries that it imports.
 
     Args:
         roots: `package.module:name`, or `package.module` for all of it.
+        without: packages that are not followed, besides those of `APART`.
 
     Returns:
         `code.FILE` → "sha256:…" for each file of both packages, `library.NAME` → its version.
     """
-    reached, external = closure(tuple(roots))
+    reached, external = closure(tuple(roots), (*APART, *without))
     digests = {
         f"code.{module.path.relative_to(SOURCES).as_posix()}": _digest(module, names)
         for module, names in ((_module(name), names) for name, names in reached.items())
@@ -61,14 +62,14 @@ def code(roots: Sequence[str]) -> dict[str, str]:
 
 
 @cache
-def closure(roots: tuple[str, ...]) -> tuple[dict[str, set[str]], list[str]]:
+def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dict[str, set[str]], list[str]]:
     """The names of each module that can be reached from `roots`, and the libraries that are imported on the way."""
-    queue = [_reference(root) for root in roots]
+    queue = list(map(_reference, roots))
     reached: dict[str, set[str]] = {}
     external: set[str] = set()
     while queue:
         name, attribute = queue.pop()
-        if _apart(name):
+        if f"{name}.".startswith(tuple(f"{one}." for one in apart)):
             continue
         if name.partition(".")[0] not in PACKAGES:
             external.add(name.partition(".")[0])
@@ -76,14 +77,12 @@ def closure(roots: tuple[str, ...]) -> tuple[dict[str, set[str]], list[str]]:
         module = _module(name)
         if name not in reached:
             reached[name] = set()
-            for statement in module.effects:
-                queue += _references(module, statement)
+            queue += _effects(name)
         names = set(module.definitions) if attribute is None else {attribute}
         for one in names - reached[name]:
             if one in module.definitions:
                 reached[name].add(one)
-                for statement in module.definitions[one]:
-                    queue += _references(module, statement)
+                queue += _used(name, one)
             elif one in module.imports:  # handed on from another module
                 queue.append(module.imports[one])
             elif _is_module(f"{name}.{one}"):
@@ -96,10 +95,6 @@ def _reference(root: str) -> Reference:
     return module, name or None
 
 
-def _apart(name: str) -> bool:
-    return any(name == one or name.startswith(f"{one}.") for one in APART)
-
-
 @cache
 def _path(name: str) -> Path | None:
     stem = SOURCES.joinpath(*name.split("."))
@@ -107,7 +102,7 @@ def _path(name: str) -> Path | None:
 
 
 def _is_module(name: str) -> bool:
-    return name.partition(".")[0] in PACKAGES and _path(name) is not None
+    return not name.endswith(".") and name.partition(".")[0] in PACKAGES and _path(name) is not None
 
 
 @cache
@@ -122,6 +117,10 @@ def _module(name: str) -> Module:
             and ast.get_docstring(node) is not None
         ):
             del node.body[0]
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            node.returns = None
+        elif isinstance(node, ast.arg):
+            node.annotation = None
     for statement in tree.body:
         match statement:
             case ast.Import() | ast.ImportFrom():
@@ -155,6 +154,16 @@ def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, Reference]:
     return found
 
 
+@cache
+def _effects(module: str) -> list[Reference]:
+    return [one for statement in _module(module).effects for one in _references(_module(module), statement)]
+
+
+@cache
+def _used(module: str, name: str) -> list[Reference]:
+    return [one for statement in _module(module).definitions[name] for one in _references(_module(module), statement)]
+
+
 def _references(module: Module, statement: ast.stmt) -> list[Reference]:
     """What a statement names of its own module and of others."""
     bound = dict(module.imports)
@@ -170,10 +179,10 @@ def _references(module: Module, statement: ast.stmt) -> list[Reference]:
             ):
                 members.add(id(value))
                 found.append((bound[name][0], attribute))
-            case ast.Name(id=name) if id(node) not in members:
+            case ast.Name(id=name, ctx=ast.Load()) if id(node) not in members:
                 found += [bound[name]] if name in bound else [(module.name, name)] * (name in module.definitions)
-            case ast.Constant(value=str(text)) if text.startswith(PACKAGES) and text.replace(".", "_").isidentifier():
-                found += [(text, None)] if "." in text and _is_module(text) else []
+            case ast.Constant(value=str(text)) if text.startswith(tuple(f"{package}." for package in PACKAGES)):
+                found += [(text, None)] if text.replace(".", "").isidentifier() and _is_module(text) else []
     return found
 
 

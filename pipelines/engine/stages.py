@@ -125,7 +125,8 @@ class Run:
         roots = [f"{self.task.__name__}:{stage}"]
         if stage != "prepare" and (model := getattr(self.recipe, "model", None)):
             roots.append(f"cnn_keras.models.{model.builder.partition('.')[0]}")
-        return fingerprint.code(roots)
+        # A chart that is drawn in another way is no reason to train again.
+        return fingerprint.code(roots, without=("pipelines.plots",) if stage == "train" else ())
 
 
 def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0) -> dict[str, Any]:

@@ -13,11 +13,9 @@ a gallery are of strangers taken for anybody among twenty.
 import sys
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
-import populations
-
 from cnn_keras.metrics import verification
+from tests import populations
 
 FARS = (0.1, 0.01, 0.001)
 RULES = (populations.point_estimate, populations.upper_bound)

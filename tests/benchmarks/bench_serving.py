@@ -23,7 +23,7 @@ from urllib.request import urlopen
 import psutil
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-sys.path.insert(0, str(Path(__file__).parent.parent))  # toy_model
+sys.path.insert(0, str(Path(__file__).parents[2]))
 SERVE = (
     "import sys; from pathlib import Path; from pipelines.serving.server import serve; serve(Path(sys.argv[1]), port=0)"
 )
@@ -119,7 +119,7 @@ def main():
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.model
         if folder is None:
-            from toy_model import export
+            from tests.toy_model import export
 
             network, weights = lenet()
             folder = Path(temporary) / "lenet" / "1"

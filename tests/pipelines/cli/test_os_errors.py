@@ -1,0 +1,90 @@
+"""What the system refuses is told with its file and a remedy, and exit code 6; bugs keep their tracebacks."""
+
+import errno
+import os
+import sqlite3
+
+import pytest
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+from pipelines.cli import os_errors
+from pipelines.engine import recipe as recipes
+from tests.conftest import cnn
+
+CODES = [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.EDQUOT, errno.EIO, errno.EMFILE]
+
+
+@pytest.mark.parametrize("code", CODES, ids=[errno.errorcode[code] for code in CODES])
+def test_a_command_that_the_system_refuses_a_file_says_which_and_exits_6(tmp_path, monkeypatch, capsys, code):
+    def refused(*arguments):
+        raise OSError(code, os.strerror(code), str(tmp_path / "runs"))
+
+    monkeypatch.setattr(durable, "mkdir", refused)
+    assert cnn("prepare", "classify/digits-lenet5", "--runs", tmp_path / "runs") == Fault.STORAGE == 6
+    said = capsys.readouterr().err
+    assert f"{tmp_path / 'runs'}: {os.strerror(code)}; {os_errors.REMEDIES[code]}" in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize("place", ["a file", "a folder in a file", "a long name"])
+def test_runs_that_cannot_be_there(tmp_path, capsys, place):
+    (tmp_path / "file").write_text("")
+    root = {"a file": "file", "a folder in a file": "file/runs", "a long name": "x" * 300}[place]
+    assert cnn("prepare", "classify/digits-lenet5", "--runs", tmp_path / root) == Fault.STORAGE
+    said = capsys.readouterr().err
+    assert root.split("/")[0] in said
+    assert "Traceback" not in said
+
+
+@pytest.mark.parametrize(
+    ("error", "remedy"),
+    [
+        (sqlite3.OperationalError("database or disk is full"), "free space"),
+        (sqlite3.OperationalError("attempt to write a readonly database"), "elsewhere"),
+        (RuntimeError("Can't write data (errno = 28, error message = 'No space left on device')"), "free space"),
+        (RuntimeError("/runs/train-00000.tfrecord; Permission denied"), "permission"),
+    ],
+)
+def test_libraries_that_quote_the_system_are_understood(error, remedy):
+    assert remedy in str(os_errors.fault(error))
+    outer = ValueError("a wrapper")
+    outer.__cause__ = error
+    assert os_errors.fault(outer).code == Fault.STORAGE
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        KeyError("a"),
+        OSError("without a number"),
+        ConnectionRefusedError(errno.ECONNREFUSED, "refused"),
+        ValueError("a"),
+    ],
+)
+def test_a_bug_is_no_fault_of_the_storage(error):
+    assert os_errors.fault(error) is None
+
+
+def test_a_bug_keeps_its_traceback(monkeypatch):
+    def broken(*arguments):
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(recipes, "load", broken)
+    with pytest.raises(KeyError, match="a bug"):
+        cnn("prepare", "classify/digits-lenet5")
+
+
+def test_an_error_of_an_open_file_names_it_and_leaves_the_old_one(tmp_path, monkeypatch):
+    path = tmp_path / "state"
+    durable.write_text(path, "old")
+
+    def full(descriptor):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space") as error:
+        durable.write_text(path, "new")
+    assert str(error.value.filename).startswith(str(tmp_path))
+    assert path.read_text() == "old"
+    assert [inner.name for inner in tmp_path.iterdir()] == ["state"]

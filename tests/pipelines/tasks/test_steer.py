@@ -1,0 +1,335 @@
+"""Steering: the network and its crop, angles in a mirror, the report by hand, the closed loop, four verbs in a row."""
+
+import csv
+import json
+import shutil
+import warnings
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_keras.data.sources import driving as drives
+from cnn_keras.data.sources import simulator
+from cnn_keras.data.transforms import augment
+from cnn_keras.errors import Fault
+from cnn_keras.losses import mixture_density
+from pipelines.engine import recipe as recipes
+from pipelines.serving.server import application
+from pipelines.tasks import steer
+from pipelines.tasks.steer import closed_loop, dataset, plots
+from pipelines.tasks.steer import model as steer_model
+from pipelines.tasks.steer import report as steer_report
+from tests.advice import follow
+from tests.cnn_keras.data.sources.test_driving import write_tub
+from tests.conftest import WHOLE, cnn
+from tests.stored_weights import model_bytes, stored_bytes
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
+
+RECIPE = """\
+# A short drive.
+task: steer
+data: {source: tub, path: tub, size: [70, 64], gap: 1}
+augment: [mirror]
+model: {builder: pilotnet.pilotnet, crop: [4, 2]}
+head: {components: 2}
+train: {epochs: 3, batch_size: 16, learning_rate: 3e-3}
+evaluate: {shown: 4, beat: [mean angle]}
+"""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A tub of 60 noisy pictures of three sizes whose brighter side is where the wheel turns, and a recipe for it."""
+    root, generator = tmp_path_factory.mktemp("steer"), np.random.default_rng(0)
+    angles = np.clip(np.cumsum(generator.normal(0, 0.25, 60)) % 1.6 - 0.8, -1, 1).tolist()
+    write_tub(root / "tub", angles, deleted=[5])
+    for number, angle in enumerate(angles):
+        height, width = ((60, 80), (48, 64), (90, 61))[number % 3]
+        side = np.linspace(-1, 1, width)[None, :, None]
+        pixels = 120 + 100 * np.clip(angle * side, -1, 1) + generator.normal(0, 8, (height, width, 3))
+        from PIL import Image
+
+        path = root / "tub" / "images" / f"{number}_cam_image_array_.jpg"
+        Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=95)
+    (root / "short.yaml").write_text(RECIPE)
+    return root
+
+
+@pytest.fixture(scope="module", params=WHOLE)
+def run(folder):
+    assert cnn("run", folder / "short.yaml", "--runs", folder / "runs") == 0
+    return folder / "runs" / "steer" / "short"
+
+
+def test_what_comes_next_is_accepted(folder, run, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    done = follow(
+        folder / "short.yaml",
+        folder / "runs",
+        sorted((folder / "tub" / "images").glob("*.jpg"))[:3],
+        capsys=capsys,
+        monkeypatch=monkeypatch,
+    )
+    assert done == ["serve", "predict", "dashboard"]
+
+
+def test_the_model_takes_whole_pictures_and_sees_what_the_crop_leaves():
+    recipe = recipes.load("steer/road-pilotnet")
+    model = steer_model.assemble(recipe)
+    assert model.input_shape == (None, 110, 200, 3)
+    assert model.get_layer("pilotnet").input_shape == (None, 66, 200, 3)
+    assert model.get_layer("pilotnet").count_params() - 9 * 11 + 11 == 252_219  # nine outputs instead of one
+    pixels = np.zeros((2, 110, 200, 3), np.uint8)
+    pixels[1, :44] = 255
+    same = model(pixels).numpy()
+    np.testing.assert_array_equal(same[0], same[1])
+    pixels[1, 44] = 255
+    assert (model(pixels).numpy()[0] != model(pixels).numpy()[1]).any()
+
+
+def test_any_network_of_the_catalogue_can_steer():
+    recipe = recipes.load("steer/road-pilotnet", ["model={builder: resnet.resnet20}", "head={kind: regression}"])
+    steer.check(recipe)
+    assert steer_model.assemble(recipe).output_shape == (None, 1)
+
+
+def test_a_mirror_turns_the_wheel_and_nothing_else_does():
+    image = np.arange(24, dtype=np.uint8).reshape(2, 4, 3)
+    example = {"image": image, "angle": np.float32(0.3)}
+    for seed in range(8):
+        found = augment.mirror()(example, (seed, 0))
+        turned = bool((found["image"].numpy() == image[:, ::-1]).all())
+        assert float(found["angle"]) == pytest.approx(-0.3 if turned else 0.3)
+    kept = augment.compose([{"affine": {"rotate": 10, "shift": 0.2}}, {"brighten": {"brightness": 0.2}}])(
+        example, tf.constant([1, 2])
+    )
+    assert float(kept["angle"]) == pytest.approx(0.3)
+
+
+def test_the_error_that_training_shows_is_that_of_the_median():
+    told = steer_model.objective(0.5)
+    y = tf.constant([[0.4], [-1.0]])
+    told["metrics"][0].update_state(tf.constant([0.0, 0.0]), y)
+    assert float(told["metrics"][0].result()) == pytest.approx((0.2 + 0.5) / 2, abs=1e-4)
+    expected = mixture_density.negative_log_likelihood(y, tf.constant([0.1, 0.1]), unit=0.5)
+    np.testing.assert_allclose(told["loss"](tf.constant([[0.1], [0.1]]), y), expected)
+
+
+def answers(truth, angle, *, half=0.2, drives=None):
+    truth, angle = np.array(truth, float), np.array(angle, float)
+    below = np.where(np.abs(truth - angle) <= half, 0.5, 0.99)
+    ids = [str(row) for row in range(len(truth))]
+    told = drives or ["a"] * len(truth)
+    return steer_report.Answers(ids, told, truth, angle, angle - half, angle + half, below, np.zeros(len(truth)))
+
+
+def test_the_report_by_hand():
+    report = steer_report.measured(answers([0.0, 0.1, 0.4, -1.0], [0.1, 0.1, 0.0, -1.0]), 0.8)
+    assert report["mae"] == pytest.approx(0.125)
+    assert report["rmse"] == pytest.approx(np.sqrt((0.01 + 0.16) / 4))
+    assert report["coverage"] == 0.75
+    assert report["width"] == pytest.approx(0.4)
+    assert {row["coverage"] for row in report["calibration"]} == {0.75}
+
+
+def test_the_interval_of_a_mean_is_wider_where_neighbours_are_alike():
+    noise = np.random.default_rng(0).normal(size=500)
+    slow = np.repeat(noise[:20], 25)
+    apart, alike = (np.diff(steer_report.bootstrapped(values))[0] for values in (noise, slow))
+    assert alike > 3 * apart
+    low, high = steer_report.bootstrapped(noise)
+    assert low < noise.mean() < high
+    assert (high - low) / 2 == pytest.approx(1.96 / np.sqrt(500), rel=0.3)
+
+
+def test_the_last_true_angle_is_not_taken_over_from_another_drive(run, folder, monkeypatch):
+    opened = type("Opened", (), {})()
+    opened.facts = lambda stage: {"angles": {"train": {"mean": 0.0, "deviation": 0.5}}}
+    monkeypatch.setattr(steer_report, "nearest", lambda run: lambda asked: np.zeros(4))
+    monkeypatch.setattr(steer_report, "_features", lambda run, split: (None, None))
+    found = steer_report.baselines(opened, answers([0.1, 0.2, 0.9, 0.7], [0] * 4, drives=["a", "a", "b", "b"]), "test")
+    assert found["last true angle"]["mae"] == pytest.approx((0.1 + 0.2) / 2)
+    assert found["mean angle"]["mae"] == pytest.approx(0.475)
+
+
+def test_requirements_hold_in_both_directions():
+    settings = steer_model.Evaluate(
+        require={"coverage": 0.7}, at_most={"mae": 0.1, "coverage": 0.9}, beat=("mean angle",)
+    )
+    report = {"mae": 0.05, "coverage": 0.8, "baselines": {"mean angle": {"mae": 0.2}}}
+    assert steer_report.failed(settings, report) == []
+    assert len(steer_report.failed(settings, {**report, "mae": 0.3})) == 2
+    assert "at most 0.9" in steer_report.failed(settings, {**report, "coverage": 0.95})[0]
+    assert "at least 0.7" in steer_report.failed(settings, {**report, "coverage": 0.5})[0]
+    wanting = steer_model.Evaluate(require={"lane_steps": 500})
+    assert "got nothing" in steer_report.failed(wanting, report)[0]
+
+
+def test_the_loop_is_driven_until_the_lane_is_left():
+    tracks = closed_loop.roads(0, 2, 60)
+    cars = {number: simulator.start(track) for number, track in enumerate(tracks)}
+
+    def knowing(views):
+        assert views.shape == (2, *simulator.SIZE, 3)
+        angles = [simulator.driver(track, cars[number]) for number, track in enumerate(tracks)]
+        for number, track in enumerate(tracks):
+            cars[number] = simulator.moved(track, cars[number], angles[number])
+        return np.array(angles)
+
+    for one in closed_loop.drive(knowing, tracks, 60):
+        assert (one.steps, one.distance, one.left) == (60, 60.0, False)
+    for one in closed_loop.drive(lambda views: np.full(2, -1.0), tracks, 60):
+        assert one.left
+        assert one.steps < 10
+        assert abs(one.offsets[-1]) > simulator.ROOM >= abs(one.offsets[-2])
+
+
+def test_roads_of_the_loop_are_none_of_the_recordings():
+    recorded = {shot.read.args[0].track.seed for shot in drives.frames("road", drives=3, frames=2, seed=1)}
+    assert recorded.isdisjoint(track.seed for track in closed_loop.roads(1, 3, 10))
+
+
+def test_lines_lean_to_the_side_of_the_angle():
+    image = np.full((60, 80, 3), 90, np.uint8)
+    drawn = plots.steered(image, angle=0.5).astype(int)
+    orange = np.argwhere((drawn[..., 0] > 180) & (drawn[..., 2] < 40))
+    assert orange[orange[:, 0].argmin(), 1] > drawn.shape[1] / 2 + 10
+    left = plots.steered(image, truth=-0.5, interval=(-0.7, -0.2))
+    white = np.argwhere((left > 250).all(axis=-1))
+    assert white[white[:, 0].argmin(), 1] < left.shape[1] / 2 - 10
+
+
+def test_four_verbs_leave_what_they_promise(run):
+    facts = json.loads((run / "prepare" / "data.json").read_text())
+    assert facts["problems"] == {"deleted frame": 1}
+    assert facts["splits"] == {"train": 39, "validation": 6, "test": 12}
+    with (run / "prepare" / "split.csv").open() as file:
+        splits = [row["split"] for row in csv.DictReader(file)]
+    assert splits == ["train"] * 39 + ["gap"] + ["validation"] * 6 + ["gap"] + ["test"] * 12
+    for name in ("strip", "worst", "angles", "calibration", "saliency"):
+        assert (run / "evaluate" / f"{name}.png").is_file()
+    report = json.loads((run / "evaluate" / "report.json").read_text())
+    assert set(report["baselines"]) == {"mean angle", "nearest image", "last true angle"}
+    assert report["mae"] < report["baselines"]["mean angle"]["mae"]
+    card = (run / "export" / "short" / "1" / "card.md").read_text()
+    assert "last true angle" in card
+    train = json.loads((run / "train" / "manifest.json").read_text())["facts"]
+    assert train["unit"] == pytest.approx(facts["angles"]["train"]["rms"])
+
+
+def test_the_exported_graph_answers_as_evaluate_did(run, folder):
+    serve = tf.saved_model.load(str(run / "export" / "short" / "1")).signatures["serving_default"]
+    assert stored_bytes(run / "export" / "short" / "1") == model_bytes(run / "train" / "model.keras")
+    with (run / "evaluate" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    said = serve(image_bytes=tf.constant([(folder / "tub" / "images" / row["id"]).read_bytes() for row in rows]))
+    for name in ("angle", "low", "high"):
+        np.testing.assert_allclose(said[name], [float(row[name]) for row in rows], atol=1e-3)
+    assert said["weights"].shape == (len(rows), 2)
+    np.testing.assert_allclose(tf.reduce_sum(said["weights"], axis=-1), 1, rtol=1e-5)
+    assert (said["low"].numpy() < said["angle"].numpy()).all()
+
+
+def test_the_server_tells_the_angle_and_its_interval(run, folder):
+    image = (folder / "tub" / "images" / "51_cam_image_array_.jpg").read_bytes()
+    with TestClient(application(run / "export" / "short")) as client:
+        answer = client.post("/v1/models/short:predict", content=image, headers={"Content-Type": "image/jpeg"})
+        assert answer.status_code == 200
+        (said,) = answer.json()["predictions"]
+    assert said["low"] < said["angle"] < said["high"]
+    assert said["interval"] == pytest.approx(0.8)
+    assert len(said["weights"]) == len(said["means"]) == len(said["scales"]) == 2
+
+
+def test_predict_tells_draws_and_writes_the_angle(run, folder, capsys):
+    images = [folder / "tub" / "images" / f"{row}_cam_image_array_.jpg" for row in (50, 51)]
+    (folder / "broken.jpg").write_bytes(b"no picture")
+    arguments = ("--csv", folder / "out.csv", "--pictures", folder / "drawn", "--json", "--runs", folder / "runs")
+    assert cnn("predict", folder / "short.yaml", *images, folder / "broken.jpg", *arguments) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told[0]["low"] < told[0]["angle"] < told[0]["high"]
+    assert told[2]["problem"]
+    with (folder / "out.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["path", "angle", "low", "high", "problem"]
+    assert float(rows[1]["angle"]) == pytest.approx(told[1]["angle"], abs=1e-4)
+    assert rows[2]["angle"] == ""
+    assert len(list((folder / "drawn").glob("*.png"))) == 2
+
+
+def test_samples_carry_angles_to_the_sheet_of_augmentations(folder):
+    recipe = recipes.load(str(folder / "short.yaml"))
+    found = steer.samples(recipe, 4)
+    assert len(found) == 4
+    assert {tuple(one["image"].shape) for one in found} == {(70, 64, 3)}
+    assert cnn("augment", folder / "short.yaml", "-o", folder / "augmented.png") == 0
+
+
+def test_a_copy_of_a_picture_is_not_tested_on(folder):
+    frame = drives.Frame("a", bytes, 0.0, "")
+    usable = [(frame._replace(id=str(row)), "same" if row in (3, 9) else str(row)) for row in range(10)]
+    data = dataset.Data(source="tub", validation=0.1, test=0.2, gap=0)
+    kept, problems = dataset._divided(usable, data)
+    assert [one.split for one in kept] == ["train"] * 7 + ["validation", "test", None]
+    assert [(problem.kind, problem.id) for problem in problems] == [("duplicate across splits", "9")]
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("train.focal_gamma=2.0", "train.focal_gamma is for classification"),
+        ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
+        ("head.kind=spline", "head.kind"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(folder, setting, told):
+    with pytest.raises(Fault, match=told):
+        recipes.load(str(folder / "short.yaml"), [setting])
+
+
+@pytest.mark.parametrize(
+    ("setting", "told"),
+    [
+        ("augment=[mixup]", "must not mix"),
+        ("augment=[flip]", "must not list flip"),
+        ("model.crop=[40, 30]", "model.crop must leave"),
+        ("model.crop=[30, 0]", "at least 61"),
+    ],
+)
+def test_what_cannot_steer_is_refused_before_any_data_is_read(folder, setting, told):
+    with pytest.raises(Fault, match=told):
+        steer.check(recipes.load(str(folder / "short.yaml"), [setting]))
+
+
+def test_a_drive_straight_ahead_teaches_nothing():
+    with pytest.raises(Fault, match="must differ from straight ahead"):
+        steer_model.unit({"angles": {"train": {"rms": 0.0}}})
+
+
+def test_a_road_is_not_for_other_sources():
+    with pytest.raises(Fault, match=r"data\.road goes with source: road"):
+        dataset.drives(dataset.Data(source="tub", road=dataset.Road()), 0)
+    with pytest.raises(Fault, match=r"data\.path is required with source: tub"):
+        dataset.files_digest(dataset.Data(source="tub"))
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("slide", "steer/short", "tub/images/1_cam_image_array_.jpg"),
+        ("compare", "steer/short", "steer/again"),
+        ("insight", "steer/short"),
+        ("lr", "short.yaml"),
+        ("bench", "input", "short.yaml"),
+    ],
+)
+def test_what_is_for_classifiers_says_so(run, folder, capsys, monkeypatch, command):
+    monkeypatch.chdir(folder)
+    shutil.copytree(run, run.with_name("again"), dirs_exist_ok=True)
+    runs = () if command[0] == "bench" else ("--runs", "runs")
+    assert cnn(*command, *runs) == Fault.INPUT
+    assert "must be" in capsys.readouterr().err
