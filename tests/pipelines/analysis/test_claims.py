@@ -17,7 +17,7 @@ from pipelines.tracking.journal import Journal
 from tests.conftest import cnn, write_digits
 from tests.tracked import artifacts_of, run_of
 
-pytest_plugins = ["live_store"]
+pytest_plugins = ["tests.live_store"]
 pytestmark = pytest.mark.usefixtures("store")  # made before any test waits for it
 
 BASE = """\

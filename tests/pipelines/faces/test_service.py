@@ -38,7 +38,7 @@ with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
-pytest_plugins = ["small_people"]
+pytest_plugins = ["tests.small_people"]
 KEY = "0123456789abcdef"
 
 

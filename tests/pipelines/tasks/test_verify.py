@@ -23,7 +23,7 @@ from tests import populations
 from tests.conftest import cnn
 from tests.stored_weights import model_bytes, stored_bytes
 
-pytest_plugins = ["small_people"]
+pytest_plugins = ["tests.small_people"]
 
 FILES = {
     "prepare": ["contact_sheet.png", "split.csv", "problems.csv", "data.json"],

@@ -19,7 +19,7 @@ from pipelines.tracking.store import artifacts
 from pipelines.tracking.tracker import promote
 from tests.tracked import artifacts_of, run_of, tell_a_model, tell_a_pipeline, tracker
 
-pytest_plugins = ["live_store"]
+pytest_plugins = ["tests.live_store"]
 
 
 @pytest.fixture(scope="module")

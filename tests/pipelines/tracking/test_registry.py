@@ -8,7 +8,7 @@ from pipelines.tracking.journal import Journal
 from pipelines.tracking.tracker import promote, push
 from tests.tracked import tell_a_model
 
-pytest_plugins = ["live_store"]
+pytest_plugins = ["tests.live_store"]
 
 
 def test_a_model_is_registered_once_and_answers_like_the_saved_model(store, tmp_path):

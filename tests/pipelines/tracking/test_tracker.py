@@ -14,7 +14,7 @@ from pipelines.tracking.journal import Journal
 from pipelines.tracking.tracker import promote, push
 from tests.tracked import artifacts_of, run_of, tell_a_pipeline, tracker
 
-pytest_plugins = ["live_store"]
+pytest_plugins = ["tests.live_store"]
 
 
 @pytest.fixture

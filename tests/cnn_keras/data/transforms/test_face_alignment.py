@@ -18,7 +18,7 @@ from pipelines.tasks.verify import dataset
 from pipelines.tasks.verify.model import FACTS
 from tests.conftest import cnn
 
-pytest_plugins = ["small_people"]
+pytest_plugins = ["tests.small_people"]
 
 EYES = face_alignment.Eyes((102.0, 100.5), (147.5, 103.5))  # of the astronaut, by hand, in the cut below
 
