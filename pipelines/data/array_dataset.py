@@ -1,4 +1,4 @@
-"""Labelled measurements – signals and volumes: the data section of a recipe, and the splits it becomes on disk.
+"""Labelled measurements – signals and volumes: the prepared splits that the data section of a recipe becomes on disk.
 
 `prepare` leaves `<split>.npz` with floats of the network's size, `split.csv` (what went where), `problems.csv` (what
 was odd), `data.json` (classes, counts, shape, normalisation) and pictures. `noun` is "signal" or "volume": the file
@@ -12,17 +12,16 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pydantic import Field
 
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset
 from pipelines.data import validation as data_validation
+from pipelines.data.array_config import Data
 from pipelines.engine import classifier, stages
-from pipelines.engine.recipe import Fraction, RecipePath, Section
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:
@@ -38,31 +37,6 @@ ROWS = 20  # classes on the sheet
 NUMBERS = 1024  # values of one example that the baselines see
 MEASURED = ("voxel size", "sample rate")  # kinds of notes that are told where they differ
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (34, 34, 34))
-
-
-class Data(Section):
-    """Where the measurements come from; the tasks add the size."""
-
-    source: str  # a set that comes along, or folder
-    path: RecipePath | None = None  # of folder and of files of the archives
-    classes: tuple[str, ...] | None = None  # the classes to use, in their order
-    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
-    # how an example of another length gets this size: resampled, or cut and padded
-    fit: Literal["stretch", "crop"] = "stretch"
-    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
-    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
-    normalize: Literal["standardise", "each"] = "standardise"  # by the training split, or each example by itself
-    max_bad: Fraction = 0.1  # a larger share of unusable files is refused
-    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # more than that is refused
-
-
-class Augment(Section):
-    """One step of how training moves an example; see `cnn_keras.data.array_dataset.augmentation`."""
-
-    jitter: Annotated[float, Field(ge=0)] = 0.0  # σ of noise, as a share of the example's own
-    scale: Fraction = 0.0  # the most that all values grow or shrink by, 0.1 for a tenth
-    shift: Fraction = 0.0  # the most that an example is moved along each axis, of its length
-    flip: tuple[Annotated[int, Field(ge=0)], ...] = ()  # axes, from 0, that are reversed half of the time
 
 
 LIBRARIES = {"signal": "cnn_keras.data.sources.signals", "volume": "cnn_keras.data.sources.volumes"}

@@ -1,4 +1,4 @@
-"""Labelled images: the data section of a recipe, and the prepared splits that it becomes on disk.
+"""Labelled images: the prepared splits that the data section of a recipe becomes on disk.
 
 `prepare` leaves TFRecord shards of each split, `split.csv` (what went where), `problems.csv` (what was odd),
 `data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
@@ -10,15 +10,14 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field
 from rich.markup import escape
 
 from cnn_keras.errors import Fault
 from pipelines.data import validation as data_validation
+from pipelines.data.image_config import Data
 from pipelines.engine import stages
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,25 +28,6 @@ if TYPE_CHECKING:
 Divided = Callable[[list[tuple[Any, str]], Any, int], list[str]]  # of (item, digest), the data section and a seed
 
 SAMPLES = 60  # pictures on the contact sheet
-
-
-class Data(Section):
-    """Where the images come from and what shape they are given."""
-
-    source: str  # digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME
-    path: RecipePath | None = None  # of idx, folder and csv
-    classes: tuple[str, ...] | None = None  # names of integer labels, in their order
-    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
-    size: tuple[Positive, Positive] = (224, 224)  # height, width
-    channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
-    # how a picture of another shape gets this size: distorted, cut, or with borders
-    fit: Literal["stretch", "crop", "pad"] = "stretch"
-    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
-    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
-    # mean 0 and variance 1 by channel, minus the mean image, or divided by 255
-    normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
-    max_bad: Fraction = 0.1  # a larger share of unusable images is refused
-    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
 
 
 def prepare(

@@ -9,15 +9,14 @@ import io
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset
 from pipelines.data import validation as data_validation
 from pipelines.engine import ensemble, ensemble_gain, requirement, stages, transfer
-from pipelines.engine.recipe import Name, Positive, Section, Train
+from pipelines.engine.classifier_config import Evaluate, Export
+from pipelines.engine.recipe import Train
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:
@@ -29,32 +28,11 @@ if TYPE_CHECKING:
     from pipelines.engine.stages import Run
     from pipelines.engine.trainer import Row
 
-Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
 MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes
-Metric = Literal[
-    "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "average_precision"
-]
 MEASURED = {  # where a metric is, that is not everywhere
     "top_5_accuracy": "it is measured from 11 classes on",
     **dict.fromkeys(("auc", "average_precision"), "it is measured of two classes, both of them in the split"),
 }
-
-
-class Evaluate(Section):
-    """What is measured, and what must hold before the model is exported."""
-
-    baselines: bool = True  # measure what needs no network on the same split
-    worst: Positive = 24  # the most confident mistakes that are drawn
-    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
-    beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
-
-
-class Export(Section):
-    """What the exported model is called and how far it may stray from the trained one."""
-
-    name: Name | None = None  # the run's name unless given
-    tolerance: Annotated[float, Field(gt=0)] = 1e-5  # the largest difference of a probability
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 @dataclass(frozen=True)

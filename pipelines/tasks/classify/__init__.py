@@ -10,9 +10,9 @@ from pydantic import field_validator, model_validator
 
 from pipelines.analysis import visualize as insight
 from pipelines.data import image_dataset
-from pipelines.data.image_dataset import Data
+from pipelines.data.image_config import Data
 from pipelines.data.image_dataset import prepare as prepare  # the first of the four verbs
-from pipelines.engine import classifier, ensemble, ensemble_gain
+from pipelines.engine import classifier, classifier_config, ensemble, ensemble_gain
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classifier import Training
 from pipelines.engine.recipe import Model, Section, Train, Tune
@@ -36,7 +36,7 @@ class Crops(Section):
     mirror: bool = True  # false for what is not itself in a mirror, such as digits: five views instead of ten
 
 
-class Evaluate(classifier.Evaluate):
+class Evaluate(classifier_config.Evaluate):
     """What is measured of images."""
 
     crops: Crops | None = None  # measured beside the single view
@@ -49,7 +49,7 @@ class Evaluate(classifier.Evaluate):
         return {"kind": given} if isinstance(given, str) else given
 
 
-class Export(classifier.Export):
+class Export(classifier_config.Export):
     """What is exported for images."""
 
     crops: bool = False  # the graph looks at the crops of `evaluate.crops`

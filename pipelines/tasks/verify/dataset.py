@@ -11,7 +11,7 @@ from pydantic import model_validator
 
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset
+from pipelines.data import image_config, image_dataset
 from pipelines.data import validation as data_validation
 from pipelines.engine import stages
 from pipelines.engine.recipe import Fraction, RecipePath, Section
@@ -56,7 +56,7 @@ class Align(Section):
         return self.path
 
 
-class Data(image_dataset.Data):
+class Data(image_config.Data):
     """Where the pictures come from; a folder has one sub-folder for each person, as LFW has."""
 
     validation: Fraction = 0.1  # of all people; they choose the epoch

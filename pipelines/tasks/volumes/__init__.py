@@ -4,10 +4,10 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines.data import array_dataset
+from pipelines.data import array_config, array_dataset
 from pipelines.engine import classifier
 from pipelines.engine import recipe as recipes
-from pipelines.engine.classifier import Evaluate, Export
+from pipelines.engine.classifier_config import Evaluate, Export
 from pipelines.engine.recipe import Model, Positive, Train, Tune
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 NOUN = "volume"
 
 
-class Data(array_dataset.Data):
+class Data(array_config.Data):
     """Where the volumes come from and what shape they are given."""
 
     size: tuple[Positive, Positive, Positive] = (32, 32, 32)  # depth, height, width
@@ -27,7 +27,7 @@ class Recipe(recipes.Recipe):
     """A recipe of this task."""
 
     data: Data
-    augment: tuple[array_dataset.Augment, ...] = ()
+    augment: tuple[array_config.Augment, ...] = ()
     model: Model
     train: Train = Train()
     evaluate: Evaluate = Evaluate()

@@ -141,5 +141,7 @@ def test_a_fresh_process_knows_the_layers_of_saved_models(tmp_path):
     from cnn_keras.models import build
 
     build("resnet.resnet20", input_shape=(16, 16, 1), classes=3).save(tmp_path / "model.keras")
-    code = "import sys, pathlib; from pipelines.export import savedmodel; savedmodel.load_keras(pathlib.Path(sys.argv[1]))"
+    code = (
+        "import sys, pathlib; from pipelines.export import savedmodel; savedmodel.load_keras(pathlib.Path(sys.argv[1]))"
+    )
     subprocess.run([sys.executable, "-c", code, tmp_path / "model.keras"], check=True)

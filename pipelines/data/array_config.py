@@ -1,0 +1,32 @@
+"""Labelled measurements – signals and volumes: what their recipes have in common."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from pipelines.engine.recipe import Fraction, RecipePath, Section
+
+
+class Data(Section):
+    """Where the measurements come from; the tasks add the size."""
+
+    source: str  # a set that comes along, or folder
+    path: RecipePath | None = None  # of folder and of files of the archives
+    classes: tuple[str, ...] | None = None  # the classes to use, in their order
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    # how an example of another length gets this size: resampled, or cut and padded
+    fit: Literal["stretch", "crop"] = "stretch"
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
+    normalize: Literal["standardise", "each"] = "standardise"  # by the training split, or each example by itself
+    max_bad: Fraction = 0.1  # a larger share of unusable files is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # more than that is refused
+
+
+class Augment(Section):
+    """One step of how training moves an example; see `cnn_keras.data.array_dataset.augmentation`."""
+
+    jitter: Annotated[float, Field(ge=0)] = 0.0  # σ of noise, as a share of the example's own
+    scale: Fraction = 0.0  # the most that all values grow or shrink by, 0.1 for a tenth
+    shift: Fraction = 0.0  # the most that an example is moved along each axis, of its length
+    flip: tuple[Annotated[int, Field(ge=0)], ...] = ()  # axes, from 0, that are reversed half of the time
