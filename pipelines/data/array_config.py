@@ -1,9 +1,12 @@
 """Labelled measurements – signals and volumes: what their recipes have in common."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from pipelines.data import source_files
 from pipelines.engine.recipe import Fraction, RecipePath, Section
 
 
@@ -30,3 +33,23 @@ class Augment(Section):
     scale: Fraction = 0.0  # the most that all values grow or shrink by, 0.1 for a tenth
     shift: Fraction = 0.0  # the most that an example is moved along each axis, of its length
     flip: tuple[Annotated[int, Field(ge=0)], ...] = ()  # axes, from 0, that are reversed half of the time
+
+
+def depends(stage: str, recipe: Any) -> dict[str, Any]:
+    """What a stage's result depends on besides the recipe's sections and the code."""
+    return {"files": files_digest(recipe.data)} if stage == "prepare" else {}
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source in ("folder", "ts"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None:
+        return None
+    if data.source == "ts" and not input_file.is_folder(data.path):  # whose other half is beside it
+        return source_files.files_digest(data.path, *data.path.parent.glob(f"*{data.path.suffix}"))
+    return source_files.files_digest(data.path)

@@ -16,11 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset
 from pipelines.data import validation as data_validation
-from pipelines.data.array_config import Data
 from pipelines.engine import classifier, stages
 from pipelines.export import savedmodel
 
@@ -45,26 +43,6 @@ LIBRARIES = {"signal": "cnn_keras.data.sources.signals", "volume": "cnn_keras.da
 def library(noun: str) -> Any:
     """The file of the library that knows this kind of measurement."""
     return importlib.import_module(LIBRARIES[noun])
-
-
-def depends(stage: str, recipe: Any) -> dict[str, Any]:
-    """What a stage's result depends on besides the recipe's sections and the code."""
-    return {"files": files_digest(recipe.data)} if stage == "prepare" else {}
-
-
-def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to.
-
-    Raises:
-        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
-    """
-    if data.path is None and data.source in ("folder", "ts"):
-        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None:
-        return None
-    if data.source == "ts" and not input_file.is_folder(data.path):  # whose other half is beside it
-        return data_validation.files_digest(data.path, *data.path.parent.glob(f"*{data.path.suffix}"))
-    return data_validation.files_digest(data.path)
 
 
 def prepare(

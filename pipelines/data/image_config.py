@@ -1,9 +1,13 @@
-"""Labelled images: the data section of a recipe."""
+"""Labelled images: the data section of a recipe, and the digest of the files that it names."""
 
+import contextlib
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cnn_keras.errors import Fault
+from pipelines.data import source_files
 from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
 
 
@@ -24,3 +28,25 @@ class Data(Section):
     normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
     max_bad: Fraction = 0.1  # a larger share of unusable images is refused
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read but a CSV list.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source in ("folder", "csv", "idx"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None:
+        return None
+    listed: list[Path] = []
+    if data.source == "csv":
+        from cnn_keras.data.sources import classification  # imports TensorFlow, which no other source needs here
+
+        with contextlib.suppress(Fault):  # reading the source will say what is wrong
+            listed = [
+                classification.file_named(data.path.parent, row["path"])
+                for _, row in classification.rows(data.path, ("path",))
+            ]
+    return source_files.files_digest(data.path, *listed)

@@ -4,7 +4,6 @@
 `data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
 """
 
-import contextlib
 import csv
 import io
 from collections import Counter
@@ -92,28 +91,6 @@ def validation_split(data: dict[str, Any]) -> str:
 def test_split(data: dict[str, Any]) -> str:
     """The split that measures."""
     return "test" if "test" in data["splits"] else validation_split(data)
-
-
-def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read but a CSV list.
-
-    Raises:
-        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
-    """
-    if data.path is None and data.source in ("folder", "csv", "idx"):
-        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None:
-        return None
-    listed: list[Path] = []
-    if data.source == "csv":
-        from cnn_keras.data.sources import classification
-
-        with contextlib.suppress(Fault):  # reading the source will say what is wrong
-            listed = [
-                classification.file_named(data.path.parent, row["path"])
-                for _, row in classification.rows(data.path, ("path",))
-            ]
-    return data_validation.files_digest(data.path, *listed)
 
 
 def class_names(labels: list[str], data: Data) -> list[str]:

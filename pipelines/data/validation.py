@@ -21,9 +21,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
-from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
-from pipelines.engine.stages import digest, write_text
+from pipelines.data.source_files import files_digest as files_digest
+from pipelines.data.source_files import regular_files as regular_files
+from pipelines.engine.stages import write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Transpose
@@ -193,19 +194,6 @@ def _examples(group: Sequence[Problem]) -> list[Problem]:
         places.setdefault(problem.detail, place)
     chosen = dict.fromkeys([*places.values()][:SHOWN] + [*range(len(group))][:SHOWN])
     return [group[place] for place in sorted([*chosen][:SHOWN])]
-
-
-def regular_files(*roots: Path) -> list[Path]:
-    """The regular files at or below `roots`, in order; special files and what cannot be asked are left out."""
-    folders = [root for root in roots if input_file.is_folder(root)]
-    found = {Path(place, name) for root in folders for place, _, files in os.walk(root) for name in files}
-    return sorted(file for file in {*roots, *found} if input_file.is_regular(file))
-
-
-def files_digest(*roots: Path) -> str:
-    """Changes when a file at or below one of `roots` is added, removed or written to; nothing is read."""
-    regular = regular_files(*roots)
-    return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in regular])
 
 
 def progress(console: Console) -> Progress:

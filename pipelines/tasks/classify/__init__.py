@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from pydantic import field_validator, model_validator
 
 from pipelines.analysis import visualize as insight
-from pipelines.data import image_dataset
+from pipelines.data import image_config, image_dataset
 from pipelines.data.image_config import Data
 from pipelines.data.image_dataset import prepare as prepare  # the first of the four verbs
 from pipelines.engine import classifier, classifier_config, ensemble, ensemble_gain
@@ -78,7 +78,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     match stage:
         case "prepare":
-            return {"files": image_dataset.files_digest(recipe.data)}
+            return {"files": image_config.files_digest(recipe.data)}
         case "export" if recipe.export.crops and recipe.evaluate.crops:
             return recipes.flatten({"crops": recipe.evaluate.crops.model_dump()})
         case _:

@@ -194,7 +194,7 @@ def _listed(path: Path, known: dict[str, Any]) -> set[str]:
 
 def files_digest(data: Data) -> str | None:
     """Changes when a file of the source, the list of pairs or that of the eyes does."""
-    found = image_dataset.files_digest(data)
+    found = image_config.files_digest(data)
     for listed in (data.pairs, data.align):
         if listed and listed.path:  # what is wrong with it, reading it says
             found = stages.digest([found, *files_of(listed)])

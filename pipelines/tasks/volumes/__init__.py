@@ -35,7 +35,7 @@ class Recipe(recipes.Recipe):
     tune: Tune | None = None
 
 
-depends = array_dataset.depends
+depends = array_config.depends
 training = partial(array_dataset.training, noun=NOUN)
 train = partial(array_dataset.train, noun=NOUN)
 evaluate = partial(array_dataset.evaluate, noun=NOUN)

@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 
 from cnn_keras.errors import Fault
 from pipelines.analysis.claims import claim
-from pipelines.data import image_dataset
+from pipelines.data import image_config
 from pipelines.engine import recipe as recipes
 from tests.conftest import cnn
 
@@ -109,7 +109,7 @@ def test_an_unknown_recipe_is_answered_with_the_nearest_names():
 def test_a_source_that_needs_a_path_says_so():
     recipe = recipes.load("classify/folder-lenet5")  # can be shown
     with pytest.raises(Fault, match=r"data.path is required with source: folder.*--set data.path"):
-        image_dataset.files_digest(recipe.data)
+        image_config.files_digest(recipe.data)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset
+from pipelines.data import image_config, image_dataset
 from pipelines.engine import recipe as recipes
 from pipelines.tasks import classify
 
@@ -109,7 +109,7 @@ def test_a_source_that_prescribes_its_test_split_keeps_it():
 
 def test_a_list_that_is_not_utf_8_is_left_to_the_reader_to_refuse(tmp_path):
     (tmp_path / "list.csv").write_bytes("path,label\nä.png,Bär\n".encode("latin-1"))
-    assert image_dataset.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
+    assert image_config.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
 
 
 def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested_is_told():

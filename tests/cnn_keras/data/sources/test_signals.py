@@ -15,7 +15,7 @@ from scipy.io import wavfile
 from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import signals
 from cnn_keras.errors import Fault
-from pipelines.data import array_dataset
+from pipelines.data import array_config, array_dataset
 from pipelines.engine import recipe as recipes
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
@@ -139,7 +139,7 @@ def test_a_source_says_what_it_needs(tmp_path, monkeypatch):
     with pytest.raises(Fault, match=r"must be a \.ts or \.tsv file, or a folder"):
         signals.items("ts", path=tmp_path)
     with pytest.raises(Fault, match=r"data\.path is required with source: folder"):
-        array_dataset.files_digest(recipes.load("signals/folder-fcn").data)
+        array_config.files_digest(recipes.load("signals/folder-fcn").data)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(Fault, match="needs the package sktime; `make samples`"):
         signals.items("sktime:GunPoint")

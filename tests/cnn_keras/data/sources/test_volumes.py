@@ -12,7 +12,7 @@ import tensorflow as tf
 from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import volumes
 from cnn_keras.errors import Fault
-from pipelines.data import array_dataset
+from pipelines.data import array_config, array_dataset
 from pipelines.engine import recipe as recipes
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
@@ -121,7 +121,7 @@ def test_a_source_says_what_it_needs(monkeypatch):
     with pytest.raises(Fault, match="must be folder or mni152, got 'dicom'"):
         volumes.items("dicom")
     with pytest.raises(Fault, match=r"data\.path is required with source: folder"):
-        array_dataset.files_digest(recipes.load("volumes/folder-resnet18").data)
+        array_config.files_digest(recipes.load("volumes/folder-resnet18").data)
     with pytest.raises(Fault, match=r"data\.path does not go with source: mni152"):
         volumes.items("mni152", path=".", size=(14, 14, 14))
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
