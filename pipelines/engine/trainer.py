@@ -19,7 +19,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from rich.console import Console
 
@@ -34,14 +34,22 @@ if TYPE_CHECKING:
     import keras
     import tensorflow as tf
 
-    from pipelines.tasks.stylize.painting import Paint
-
 Row = dict[str, float]
 TIMINGS = ("seconds", "images_per_second", "input_share")
 UNMEASURED = ("learning_rate", *TIMINGS)  # what a row of the history holds besides losses and metrics
 
 
-def set_up(seed: int, settings: "Train | Paint", *, half: str = "float16") -> None:
+class Numerics(Protocol):
+    """What a section says of how its numbers are computed."""
+
+    @property
+    def deterministic(self) -> bool: ...
+
+    @property
+    def mixed_precision(self) -> bool: ...
+
+
+def set_up(seed: int, settings: Numerics, *, half: str = "float16") -> None:
     """Make the process ready for a training: generators from one seed, determinism and number format as it wants them.
 
     All of them are the process's; `startup.numerics` puts back what was there before.

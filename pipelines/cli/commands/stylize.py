@@ -47,14 +47,13 @@ def stylize(
     from pipelines.engine.recipe import checked
     from pipelines.export import savedmodel
     from pipelines.tasks.stylize import one_shot
-    from pipelines.tasks.stylize.dataset import Data, Picture
-    from pipelines.tasks.stylize.painting import Paint
+    from pipelines.tasks.stylize.config import Data, Paint, Picture
 
     given = checked(Picture, _picture(content), folder=Path.cwd())
     output = output or _named(content, style)
     if len(style) == 1 and _is_model(style[0], runs):
-        brush = one_shot.brush(savedmodel.locate(style[0], runs), signature=signature, colour=colour)
-        one_shot.painted(brush, given, output, size=size, console=console)
+        network = one_shot.network(savedmodel.locate(style[0], runs), signature=signature, colour=colour)
+        one_shot.painted(network, given, output, size=size, console=console)
     else:
         data = {"content": _picture(content), "styles": [_picture(one) for one in style], "size": size or 384}
         settings = {"steps": steps, "init": init, "colour": colour, "loss": {"extractor": extractor}}

@@ -1,4 +1,4 @@
-"""Motifs and styles: the pictures of a style transfer, read, checked and brought to size.
+"""NamedImages and styles: the pictures of a style transfer, read, checked and brought to size.
 
 `prepare` leaves `content/` (the pictures to paint, or a video's frames, PNG), `styles/` and `masks/`, `problems.csv`,
 `data.json` and a contact sheet. For a network it also leaves TFRecord shards of windows cut from the training and
@@ -9,79 +9,35 @@ import io
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, Self
+from typing import Any, NamedTuple
 
-from pydantic import Field, model_validator
+import numpy as np
+import tensorflow as tf
+from PIL import Image
 from rich.console import Console
 
-from cnn_keras.data import durable
+from cnn_keras.data import durable, records
+from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.sources import artworks
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, Item, natural, whereabouts
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
 from pipelines.data import validation as data_validation
 from pipelines.engine import stages
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
-
-if TYPE_CHECKING:
-    from cnn_keras.data.sources.classification import Item
-    from pipelines.plots.image_grid import Array
+from pipelines.plots import image_grid
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.stylize.config import Data, Picture
 
 ALL = "photographs"  # the name of every photograph that is installed
 SHOWN = 24  # pictures on the contact sheet
 SMALLEST = 32  # pixels of a side: what a tower needs to have something to say
 
 
-class Picture(Section):
-    """A picture by the name of one that comes along, such as astronaut, or by its path."""
-
-    name: str | None = None  # of a picture that comes along
-    path: RecipePath | None = None  # of one's own
-
-    @model_validator(mode="after")
-    def _is_one(self) -> Self:
-        if self.name is not None and self.path is not None:
-            raise ValueError("name a picture or give its path, not both")
-        return self
-
-
-class Mask(Section):
-    """A picture whose white is where a style goes."""
-
-    path: RecipePath  # of a picture, which is resized to what is painted
-
-
-class Painting(Picture):
-    """A picture whose style is taken; several are blended by their weights, or each fills its mask."""
-
-    weight: Annotated[float, Field(gt=0)] = 1.0  # beside other styles
-    mask: Mask | None = None
-
-
-class Data(Section):
-    """What is painted, and in which style."""
-
-    content: Picture = Picture()  # a picture, a folder of them or a video; `photographs` are all that are installed
-    styles: Annotated[tuple[Painting, ...], Field(min_length=1)]
-    size: Positive = 384  # pixels of the longer side of what is painted; smaller pictures stay as they are
-    style_scale: Annotated[float, Field(gt=0)] = 1.0  # the longer side of a style against size: larger, broader strokes
-    validation: Fraction = 0.1  # of the pictures that a network learns from; at least one
-    test: Fraction = 0.2  # of the pictures that a network learns from, kept to measure it
-    windows: Positive = 1  # cut at random from each picture that a network learns from
-    window: Positive = 128  # pixels of their sides
-    max_bad: Fraction = 0.1  # a larger share of unusable pictures is refused
-
-    @model_validator(mode="after")
-    def _masks_are_whole(self) -> Self:
-        masked = sum(style.mask is not None for style in self.styles)
-        if masked not in (0, len(self.styles)):
-            raise ValueError("styles must all have a mask, or none")
-        return self
-
-
-class Motif(NamedTuple):
+class NamedImage(NamedTuple):
     """A prepared picture: uint8 (height, width, 3), RGB."""
 
     name: str
-    pixels: "Array"
+    pixels: Array
 
 
 def prepare(data: Data, folder: Path, *, learns: bool, seed: int, console: Console) -> dict[str, Any]:
@@ -108,71 +64,46 @@ def prepare(data: Data, folder: Path, *, learns: bool, seed: int, console: Conso
     return facts
 
 
-def motifs(folder: Path) -> list[Motif]:
+def contents(folder: Path) -> list[NamedImage]:
     """The prepared pictures to paint, in order."""
-    return [Motif(path.stem.partition("-")[2], load(path)) for path in sorted((folder / "content").glob("*.png"))]
+    return [NamedImage(path.stem.partition("-")[2], load(path)) for path in sorted((folder / "content").glob("*.png"))]
 
 
-def styles(folder: Path) -> list[Motif]:
+def styles(folder: Path) -> list[NamedImage]:
     """The prepared styles, in the order of the recipe."""
-    return [Motif(path.stem.partition("-")[2], load(path)) for path in sorted((folder / "styles").glob("*.png"))]
+    return [NamedImage(path.stem.partition("-")[2], load(path)) for path in sorted((folder / "styles").glob("*.png"))]
 
 
-def masks(folder: Path) -> "list[Array]":
+def masks(folder: Path) -> list[Array]:
     """The masks of the styles, uint8 (height, width, 3); none where they are blended."""
     return [load(path) for path in sorted((folder / "masks").glob("*.png"))]
-
-
-def files_digest(data: Data) -> str:
-    """Changes when a picture, a style or a mask is added, removed or written to.
-
-    Raises:
-        Fault: no content is given. Here, not in the section: such a recipe can still be shown.
-    """
-    if data.content.path is None and data.content.name is None:
-        raise Fault("data.content is required; --set data.content.path=PATH names a picture, a folder or a video")
-    paths = [data.content.path, *(style.path for style in data.styles)]
-    paths += [style.mask.path for style in data.styles if style.mask]
-    files = [
-        file for path in paths if path is not None for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
-    ]
-    stats = [(str(file), file.stat()) for file in files if file.is_file()]
-    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
 
 
 def is_video(content: Picture) -> bool:
     return content.path is not None and content.path.is_file() and content.path.name.lower().endswith(video_io.SUFFIXES)
 
 
-def load(path: Path) -> "Array":
+def load(path: Path) -> Array:
     """A PNG that this project wrote: uint8 (height, width, 3)."""
-    import numpy as np
-    from PIL import Image
-
     with Image.open(path) as image:
         return np.asarray(image.convert("RGB"))
 
 
-def save(pixels: "Array", path: Path) -> None:
+def save(pixels: Array, path: Path) -> None:
     """Write a PNG: the whole of it or none."""
-    from PIL import Image
-
     path.parent.mkdir(parents=True, exist_ok=True)
     with durable.written(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG")
 
 
-def resized(pixels: "Array", size: tuple[int, int]) -> "Array":
+def resized(pixels: Array, size: tuple[int, int]) -> Array:
     """The picture with this (height, width), by Lanczos's filter: uint8."""
-    import numpy as np
-    from PIL import Image
-
     if pixels.shape[:2] == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
-def scaled(pixels: "Array", longer: float, *, enlarge: bool = False) -> "Array":
+def scaled(pixels: Array, longer: float, *, enlarge: bool = False) -> Array:
     """The picture with a longer side of so many pixels; one that is smaller stays as it is unless told otherwise."""
     factor = longer / max(pixels.shape[:2])
     if factor >= 1 and not enlarge:
@@ -183,8 +114,6 @@ def scaled(pixels: "Array", longer: float, *, enlarge: bool = False) -> "Array":
 
 def located(picture: Picture) -> Path:
     """The file of a picture that is named or given."""
-    from cnn_keras.data.sources import artworks
-
     return picture.path if picture.path is not None else artworks.picture(str(picture.name))
 
 
@@ -206,11 +135,8 @@ def _write_styles(data: Data, folder: Path) -> list[str]:
     return names
 
 
-def items(content: Picture) -> "list[Item]":
+def items(content: Picture) -> list[Item]:
     """The pictures that are to be painted or learnt from, unread."""
-    from cnn_keras.data.sources import artworks
-    from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, Item, natural, whereabouts
-
     if content.name == ALL:
         return [Item(name, "", path.read_bytes) for name, path in artworks.photographs().items()]
     path = located(content)
@@ -246,7 +172,7 @@ def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console
     return {**counts, "test": len(parts["test"])}, kinds
 
 
-def _large_enough(item: "Item", found: data_validation.Examined) -> data_validation.Examined:
+def _large_enough(item: Item, found: data_validation.Examined) -> data_validation.Examined:
     if found.digest is None or min(found.size) >= SMALLEST:
         return found
     said = f"a side of {min(found.size)} pixels; {SMALLEST} are the least"
@@ -255,10 +181,8 @@ def _large_enough(item: "Item", found: data_validation.Examined) -> data_validat
     )
 
 
-def _split(kept: "list[Item]", data: Data, seed: int) -> "dict[str, list[Item]]":
+def _split(kept: list[Item], data: Data, seed: int) -> dict[str, list[Item]]:
     """Which pictures are learnt from, which choose the epoch, and which are painted at the end."""
-    import numpy as np
-
     if len(kept) < 3:
         raise Fault(f"data.content must hold at least three pictures to learn from, got {len(kept)}", code=Fault.DATA)
     order = [kept[row] for row in np.random.default_rng(seed).permutation(len(kept))]
@@ -267,11 +191,9 @@ def _split(kept: "list[Item]", data: Data, seed: int) -> "dict[str, list[Item]]"
 
 
 def _write_windows(
-    data: Data, folder: Path, split: str, items: "Sequence[Item]", seed: int | None, console: Console
+    data: Data, folder: Path, split: str, items: Sequence[Item], seed: int | None, console: Console
 ) -> int:
     """Record square windows of the pictures of a split, `data.windows` of each."""
-    from cnn_keras.data import records
-
     count = len(items) * data.windows
     with data_validation.progress(console) as bar:
         task = bar.add_task(f"cutting windows to {split}", total=count)
@@ -288,10 +210,8 @@ def _write_windows(
     return count
 
 
-def _window(pixels: "Array", size: int, seed: list[int]) -> "Array":
+def _window(pixels: Array, size: int, seed: list[int]) -> Array:
     """A square of the picture, of a side between size and all of it, brought to size."""
-    import numpy as np
-
     generator = np.random.default_rng(seed)
     shorter = min(pixels.shape[:2])
     side = int(generator.integers(min(size, shorter), shorter + 1))
@@ -299,9 +219,7 @@ def _window(pixels: "Array", size: int, seed: list[int]) -> "Array":
     return resized(pixels[top : top + side, left : left + side], (size, size))
 
 
-def _encoded(pixels: "Array") -> bytes:
-    from PIL import Image
-
+def _encoded(pixels: Array) -> bytes:
     out = io.BytesIO()
     Image.fromarray(pixels).save(out, "JPEG", quality=95)
     return out.getvalue()
@@ -309,8 +227,6 @@ def _encoded(pixels: "Array") -> bytes:
 
 def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
     """The frames of a video as pictures, and how many of them make a second."""
-    from cnn_keras.data.image_file import Unreadable
-
     path, count = Path(str(data.content.path)), 0
     try:
         told = video_io.facts(path)
@@ -326,11 +242,7 @@ def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
     return {"splits": {"test": count}, "frames_per_second": told.rate}
 
 
-def pixels(item: "Item") -> "Array":
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import decode, plain
-
+def pixels(item: Item) -> Array:
     found: Array = decode(tf.constant(plain(item.read())[0]), channels=3).numpy()
     return found
 
@@ -342,10 +254,8 @@ def stem(name: str) -> str:
 
 
 def _draw(folder: Path, facts: dict[str, Any]) -> None:
-    from pipelines.plots import image_grid
-
-    shown = [*styles(folder), *motifs(folder)[:SHOWN]]
-    titles = [f"style {name}" for name in facts["styles"]] + [motif.name for motif in shown[len(facts["styles"]) :]]
+    shown = [*styles(folder), *contents(folder)[:SHOWN]]
+    titles = [f"style {name}" for name in facts["styles"]] + [picture.name for picture in shown[len(facts["styles"]) :]]
     image_grid.contact_sheet(
-        [motif.pixels for motif in shown], titles, folder / "contact_sheet.png", columns=4, size=2.0
+        [picture.pixels for picture in shown], titles, folder / "contact_sheet.png", columns=4, size=2.0
     )

@@ -1,39 +1,39 @@
-"""The contest: what a network paints in one pass, beside the same pictures optimised one by one."""
+"""The two methods compared: what a network paints in one pass, beside the same pictures optimised one by one."""
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 from pipelines.engine import stages
-from pipelines.tasks.stylize import dataset, feature_extractor, runner, transform_net
-from pipelines.tasks.stylize import report as stylize_report
-from pipelines.tasks.stylize.painting import Easel, Paint, Painter
-from pipelines.tasks.stylize.report import Judge
-
-if TYPE_CHECKING:
-    from pipelines.engine.stages import Run
-    from pipelines.plots.image_grid import Array
-    from pipelines.tasks.stylize.dataset import Motif
+from pipelines.engine.stages import Run
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.stylize import dataset, distances, extractor_choice, feature_extractor
+from pipelines.tasks.stylize.config import Paint, Recipe
+from pipelines.tasks.stylize.dataset import NamedImage
+from pipelines.tasks.stylize.distances import Judge
+from pipelines.tasks.stylize.model import painter, trained
+from pipelines.tasks.stylize.optimizer_state import OptimizerState
+from pipelines.tasks.stylize.painting import Painter
 
 
 class Entry(NamedTuple):
     """A picture in a style: by the network, and optimised if it is one of those compared."""
 
-    content: "Motif"
+    content: NamedImage
     style: int
-    network: "Array"
-    optimised: "Array | None"
+    network: Array
+    optimised: Array | None
 
 
-def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the network on the test pictures, beside pictures that were optimised one by one; `report.json`."""
     recipe, prepared = run.recipe, run.finished("prepare")
     styles = dataset.styles(prepared)
     pixels = [style.pixels for style in styles]
     entries = _entries(run, pixels)
-    judges = stylize_report.judges(recipe, prepared, feature_extractor.chosen(recipe.train.loss), run.console)
+    judges = distances.judges(recipe, prepared, extractor_choice.chosen(recipe.train.loss), run.console)
     measured = _measured(judges, entries, [entry.network for entry in entries], pixels)
-    report = {**stylize_report.summary(measured), "extractors": stylize_report.named(judges)}
+    report = {**distances.summary(measured), "extractors": distances.named(judges)}
     report["pictures"] = len({entry.content.name for entry in entries})
     if compared := [entry for entry in entries if entry.optimised is not None]:
         report |= _compared(recipe, judges, compared, pixels)
@@ -43,41 +43,43 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
         for entry, fall in zip(entries, falls, strict=True)
     ]
     columns = ["content", "style", "network", f"optimised, {recipe.evaluate.steps} steps"]
-    heading = stylize_report.headline(report)
-    stylize_report.strip(rows[: stylize_report.SHOWN], columns, folder / "strip.png", heading=heading)
+    heading = distances.headline(report)
+    distances.strip(rows[: distances.SHOWN], columns, folder / "strip.png", heading=heading)
     stages.write_json(folder / "report.json", report)
-    stylize_report.say(report, run.console)
+    distances.say(report, run.console)
     return report
 
 
-def _entries(run: "Run", styles: "Sequence[Array]") -> list[Entry]:
+def _entries(run: Run, styles: Sequence[Array]) -> list[Entry]:
     """Every test picture in every style; the first few are optimised too, in the first."""
-    recipe, paint, found = run.recipe, transform_net.painter(transform_net.trained(run), len(styles)), []
-    painter = _painter(run, styles[:1]) if recipe.evaluate.compared else None
-    for number, content in enumerate(dataset.motifs(run.finished("prepare"))):
+    recipe, paint, found = run.recipe, painter(trained(run), len(styles)), []
+    optimiser = _painter(run, styles[:1]) if recipe.evaluate.compared else None
+    for number, content in enumerate(dataset.contents(run.finished("prepare"))):
         for style in range(len(styles)):
             painting = paint(content.pixels, style)
             slow = None
-            if painter and style == 0 and number < recipe.evaluate.compared:
-                slow = painter.paint(content.pixels, Easel(), told=lambda easel: None, said=lambda step, row: None)
+            if optimiser and style == 0 and number < recipe.evaluate.compared:
+                slow = optimiser.paint(
+                    content.pixels, OptimizerState(), told=lambda state: None, said=lambda step, row: None
+                )
             found.append(Entry(content, style, painting, slow))
     return found
 
 
-def _painter(run: "Run", styles: "Sequence[Array]") -> Painter:
+def _painter(run: Run, styles: Sequence[Array]) -> Painter:
     """Who optimises the same loss that the network learnt by."""
     recipe = run.recipe
-    objective, _ = runner.objective_of(recipe.train.loss, run.finished("prepare"))
+    objective, _ = feature_extractor.objective_of(recipe.train.loss, run.finished("prepare"))
     settings = Paint(loss=recipe.train.loss, steps=recipe.evaluate.steps, preview=recipe.evaluate.steps)
     return Painter(objective, settings, styles=styles, weights=[1.0], seed=recipe.seed)
 
 
 def _measured(
-    judges: Sequence[Judge], entries: Sequence[Entry], paintings: "Sequence[Array]", styles: "Sequence[Array]"
-) -> dict[str, list[stylize_report.Distances]]:
+    judges: Sequence[Judge], entries: Sequence[Entry], paintings: Sequence[Array], styles: Sequence[Array]
+) -> dict[str, list[distances.Distances]]:
     return {
         judge.name: [
-            stylize_report.distances(judge, entry.content.pixels, painting, styles, entry.style)
+            distances.distances(judge, entry.content.pixels, painting, styles, entry.style)
             for entry, painting in zip(entries, paintings, strict=True)
         ]
         for judge in judges
@@ -85,7 +87,7 @@ def _measured(
 
 
 def _compared(
-    recipe: Any, judges: Sequence[Judge], entries: Sequence[Entry], styles: "Sequence[Array]"
+    recipe: Recipe, judges: Sequence[Judge], entries: Sequence[Entry], styles: Sequence[Array]
 ) -> dict[str, Any]:
     """The distances of the optimised pictures, and J's terms of both ways, with the weights of the recipe."""
     ways = {
@@ -101,10 +103,10 @@ def _compared(
         }
         for name, measured in found.items()
     }
-    optimised = stylize_report.summary(found["optimised"]) | {"steps": recipe.evaluate.steps}
+    optimised = distances.summary(found["optimised"]) | {"steps": recipe.evaluate.steps}
     return {"terms": terms, "optimised": optimised}
 
 
-def _shown(entry: Entry, styles: "Sequence[Array]") -> "list[Array]":
+def _shown(entry: Entry, styles: Sequence[Array]) -> list[Array]:
     shown = [entry.content.pixels, styles[entry.style], entry.network]
     return shown if entry.optimised is None else [*shown, entry.optimised]

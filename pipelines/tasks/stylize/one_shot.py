@@ -1,4 +1,4 @@
-"""A sitting: pictures painted once, without a recipe and a run – by optimising them, or by a trained network.
+"""One-shot stylization: pictures painted once, without a recipe and a run.
 
 Unfinished work stands beside the output, in `.NAME.partial/`; the same command goes on with it, and another one with
 the same output starts again.
@@ -7,23 +7,25 @@ the same output starts again.
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data import durable
+from cnn_keras.data.image_file import png
 from cnn_keras.errors import Fault
+from cnn_keras.losses import style
 from pipelines.data import validation, video_io
-from pipelines.engine import stages
-from pipelines.tasks.stylize import dataset, runner
-from pipelines.tasks.stylize.dataset import Data, Picture
-from pipelines.tasks.stylize.painting import Paint
+from pipelines.engine import stages, trainer
+from pipelines.export import savedmodel
+from pipelines.inference import predict
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.stylize import dataset, dependencies, feature_extractor, runner
+from pipelines.tasks.stylize.config import Data, Paint, Picture
 
-if TYPE_CHECKING:
-    from pipelines.plots.image_grid import Array
-
-Brush = Callable[["Array"], "Array"]  # a picture to its painting, uint8 (height, width, 3) both
+Network = Callable[["Array"], "Array"]  # a picture to its painting, uint8 (height, width, 3) both
 
 
 def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: Console) -> Path:
@@ -35,12 +37,10 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     Raises:
         Fault: a picture that cannot be read, or an output that does not go with the content.
     """
-    from pipelines.engine import trainer
-
     checked(data.content, output)
     partial = output.with_name(f".{output.name}.partial")
     wanted = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
-    wanted["files"] = dataset.files_digest(data)
+    wanted["files"] = dependencies.files_digest(data)
     if stages.kept_json(partial / "wanted.json") != wanted:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
@@ -49,16 +49,16 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
         stages.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
     trainer.set_up(seed, settings, half="bfloat16")
     facts = stages.read_json(partial / "data.json")
-    objective, _ = runner.objective_of(settings.loss, partial, console=console)
+    objective, _ = feature_extractor.objective_of(settings.loss, partial, console=console)
     painter = runner.painter_of(data, partial, settings, objective, seed=seed)
-    runner.paint(painter, dataset.motifs(partial), partial, console=console, video=facts["kind"] == "video")
-    paintings = ((motif.name, motif.pixels) for motif in runner.paintings(partial))
-    hang(paintings, output, rate=facts.get("frames_per_second"))
+    runner.paint(painter, dataset.contents(partial), partial, console=console, video=facts["kind"] == "video")
+    paintings = ((picture.name, picture.pixels) for picture in runner.paintings(partial))
+    write(paintings, output, rate=facts.get("frames_per_second"))
     shutil.rmtree(partial)
     return output
 
 
-def painted(brush: Brush, content: Picture, output: Path, *, size: int | None, console: Console) -> Path:
+def painted(network: Network, content: Picture, output: Path, *, size: int | None, console: Console) -> Path:
     """Have a network paint a picture, each of a folder, or each frame of a video.
 
     Args:
@@ -71,18 +71,18 @@ def painted(brush: Brush, content: Picture, output: Path, *, size: int | None, c
     video = dataset.located(content) if dataset.is_video(content) else None
     given = (("frame", frame) for frame in video_io.frames(video)) if video else _readable(content, console)
 
-    def paintings(advance: Callable[[], Any]) -> "Iterator[tuple[str, Array]]":
+    def paintings(advance: Callable[[], Any]) -> Iterator[tuple[str, Array]]:
         for name, pixels in given:
-            yield name, brush(dataset.scaled(pixels, size) if size else pixels)
+            yield name, network(dataset.scaled(pixels, size) if size else pixels)
             advance()
 
     with validation.progress(console) as bar:
         task = bar.add_task("painting", total=None)
-        hang(paintings(lambda: bar.advance(task)), output, rate=video_io.facts(video).rate if video else None)
+        write(paintings(lambda: bar.advance(task)), output, rate=video_io.facts(video).rate if video else None)
     return output
 
 
-def brush(model: Path, *, signature: str = "serving_default", colour: str = "style") -> Brush:
+def network(model: Path, *, signature: str = "serving_default", colour: str = "style") -> Network:
     """What an exported network does to a picture.
 
     Args:
@@ -92,17 +92,10 @@ def brush(model: Path, *, signature: str = "serving_default", colour: str = "sty
     Raises:
         Fault: a model that does not paint, or an unknown signature.
     """
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import png
-    from cnn_keras.losses import style
-    from pipelines.export import savedmodel
-    from pipelines.inference import predict
-
     folder = savedmodel.newest(model)
     answer = predict.reader(tf.saved_model.load(str(folder)), 1, folder, signature)
 
-    def paint(pixels: "Array") -> "Array":
+    def paint(pixels: Array) -> Array:
         found = answer([png(pixels)])[0].painting
         if found is None:
             raise Fault(f"STYLE must be a picture or a network that paints, got {model}")
@@ -112,7 +105,7 @@ def brush(model: Path, *, signature: str = "serving_default", colour: str = "sty
     return paint
 
 
-def hang(paintings: "Iterator[tuple[str, Array]]", output: Path, *, rate: float | None) -> None:
+def write(paintings: Iterator[tuple[str, Array]], output: Path, *, rate: float | None) -> None:
     """Write paintings with their names: a video's frames where there is a rate, one picture, or a folder of them."""
     if rate is not None:
         runner.write_video((pixels for _, pixels in paintings), output, rate=rate)
@@ -134,7 +127,7 @@ def checked(content: Picture, output: Path) -> None:
         raise Fault(f"--output must end in {wanted}, got {output}")
 
 
-def _readable(content: Picture, console: Console) -> "Iterator[tuple[str, Array]]":
+def _readable(content: Picture, console: Console) -> Iterator[tuple[str, Array]]:
     """The pictures by name; one that cannot be read is told and left out, and none at all is a Fault."""
     read = 0
     items = dataset.items(content)

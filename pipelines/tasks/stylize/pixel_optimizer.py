@@ -1,18 +1,22 @@
-"""Descent: the pixels of a picture optimised in rounds of steps, by Adam or by L-BFGS.
+"""The pixels of a picture optimised in rounds of steps, by Adam or by L-BFGS.
 
-A round begins with what the easel holds and leaves there what the next one needs: the picture, and what Adam remembers.
+A round begins with what the state holds and leaves there what the next one needs: the picture, and what Adam remembers.
 L-BFGS, which is SciPy's, begins its memory anew with each round, so that what is between two rounds is all there is.
 What a picture is measured against is given to the graph with each call: the frames of a video share one.
 """
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from pipelines.tasks.stylize.painting import Easel, Paint
+import keras
+import numpy as np
+import tensorflow as tf
+from scipy.optimize import Bounds, minimize  # type: ignore[import-untyped]
 
-Row = dict[str, float]
+from pipelines.tasks.stylize.config import Paint
+from pipelines.tasks.stylize.optimizer_state import OptimizerState, Row
+
 Said = Callable[[int, Row], None]
 Terms = Callable[..., dict[str, Any]]  # of images and targets: the terms of J, (batch,) each
 
@@ -25,10 +29,7 @@ MEMORY = 10  # of L-BFGS: pairs of steps and gradients
 class Adam:
     """Adam on the pixels of pictures of one size, some steps in each call of one graph."""
 
-    def __init__(self, settings: "Paint", terms: Terms, shape: tuple[int, ...]) -> None:
-        import keras
-        import tensorflow as tf
-
+    def __init__(self, settings: Paint, terms: Terms, shape: tuple[int, ...]) -> None:
         self.image = tf.Variable(tf.zeros(shape))
         self.optimizer = keras.optimizers.Adam(settings.learning_rate)
         self.optimizer.build([self.image])
@@ -49,12 +50,10 @@ class Adam:
 
         self.steps = tf.function(steps, jit_compile=settings.xla)
 
-    def round(self, easel: "Easel", targets: Any, count: int, said: Said) -> Row:
+    def round(self, state: OptimizerState, targets: Any, count: int, said: Said) -> Row:
         """So many steps; the terms before the last of them."""
-        import tensorflow as tf
-
-        self.image.assign(easel.image)
-        for variable, value in zip(self.optimizer.variables, easel.memory or self.fresh, strict=True):
+        self.image.assign(state.image)
+        for variable, value in zip(self.optimizer.variables, state.memory or self.fresh, strict=True):
             variable.assign(value)
         done, row = 0, {}
         while done < count:
@@ -62,17 +61,15 @@ class Adam:
             row = {name: float(term) for name, term in self.steps(tf.constant(few), targets).items()}
             done += few
             said(done, row)
-        easel.image = self.image.numpy()
-        easel.memory = [variable.numpy() for variable in self.optimizer.variables]
+        state.image = self.image.numpy()
+        state.memory = [variable.numpy() for variable in self.optimizer.variables]
         return row
 
 
 class LBFGS:
     """SciPy's L-BFGS-B within the range of pixels, on values and gradients of one graph."""
 
-    def __init__(self, settings: "Paint", terms: Terms, shape: tuple[int, ...]) -> None:
-        import tensorflow as tf
-
+    def __init__(self, settings: Paint, terms: Terms, shape: tuple[int, ...]) -> None:
         def slope(image: Any, targets: Any) -> tuple[Any, Any, dict[str, Any]]:
             with tf.GradientTape() as tape:
                 tape.watch(image)
@@ -82,14 +79,10 @@ class LBFGS:
 
         self.slope = tf.function(slope, jit_compile=settings.xla, autograph=False)
 
-    def round(self, easel: "Easel", targets: Any, count: int, said: Said) -> Row:
+    def round(self, state: OptimizerState, targets: Any, count: int, said: Said) -> Row:
         """So many steps; the terms after them."""
-        import numpy as np
-        import tensorflow as tf
-        from scipy.optimize import Bounds, minimize  # type: ignore[import-untyped]
-
-        shape = easel.image.shape
-        unit = STRIDE * math.sqrt(easel.image.size)  # of the coordinates, so that a step of length 1 is one of STRIDE
+        shape = state.image.shape
+        unit = STRIDE * math.sqrt(state.image.size)  # of the coordinates, so that a step of length 1 is one of STRIDE
         latest: dict[str, Any] = {}
         done = 0
 
@@ -105,12 +98,12 @@ class LBFGS:
 
         found = minimize(
             value,
-            easel.image.astype(np.float64).ravel() / unit,
+            state.image.astype(np.float64).ravel() / unit,
             jac=True,
             method="L-BFGS-B",
             bounds=Bounds(0, 255 / unit),
             callback=stepped,
             options={"maxiter": count, "ftol": 0.0, "gtol": 0.0, "maxcor": MEMORY, "maxfun": 4 * count},
         )
-        easel.image = np.clip(found.x * unit, 0, 255).reshape(shape).astype(np.float32)
-        return {name: float(term) for name, term in self.slope(tf.constant(easel.image), targets)[2].items()}
+        state.image = np.clip(found.x * unit, 0, 255).reshape(shape).astype(np.float32)
+        return {name: float(term) for name, term in self.slope(tf.constant(state.image), targets)[2].items()}

@@ -1,186 +1,47 @@
-"""What a painting is worth: how far the style has come and how much of the content is left – by other eyes.
+"""Evaluation: how far paintings are from style and content, and which requirements of the recipe failed."""
 
-Whoever optimises a loss makes that loss small; with random weights too, and no style is seen. So a painting is measured
-by a network that had no say in it. Distances are those of `cnn_keras.losses.style` at unit weights: the root of J_style
-to the style's Gram matrices, the root of J_content to the features of content and style picture.
-"""
-
-import math
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from rich.console import Console
+from typing import Any
 
 from pipelines.engine import requirement, stages
-from pipelines.export import savedmodel
-from pipelines.tasks.stylize import dataset, feature_extractor, runner
-from pipelines.tasks.stylize.feature_extractor import Extractor
-from pipelines.tasks.stylize.painting import Paint, Painter
-
-if TYPE_CHECKING:
-    from pipelines.plots.image_grid import Array
-
-METRICS = ("style_fall", "content_lead")
-SHOWN = 8  # pictures in the strip
+from pipelines.engine.stages import Run
+from pipelines.tasks.stylize import dataset, distances, extractor_choice, method_comparison, runner
+from pipelines.tasks.stylize.distances import METRICS, SHOWN, Distances
 
 
-class Judge(NamedTuple):
-    """An extractor that measures, and the styles as it sees them."""
-
-    name: str  # own or independent
-    extractor: Extractor
-    painter: Painter
-
-
-class Distances(NamedTuple):
-    """How far a painting is from what it should be like, and how far the picture itself was."""
-
-    style: float
-    style_before: float
-    content: float
-    content_of_style: float  # to the style picture, in place of the content
-
-    @property
-    def style_fall(self) -> float:
-        """The share of the distance to the style that is gone."""
-        return 1 - self.style / self.style_before if self.style_before else 0.0
-
-    @property
-    def content_lead(self) -> float:
-        """1 for the content itself, 0 for a painting that is as near to the style picture."""
-        return 1 - self.content / self.content_of_style if self.content_of_style else 0.0
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
+    """Have a network that had no say look at the paintings; say which requirements failed."""
+    report = method_comparison.evaluate(run, folder) if run.recipe.learns else _evaluate_paintings(run, folder)
+    measured = {f"test_{name}": report[name] for name in METRICS}
+    return {"metrics": measured, "failed": failed(run.recipe.evaluate.require, report)}
 
 
-def judges(recipe: Any, prepared: Path, own: Extractor, console: Console) -> list[Judge]:
-    """The extractor of the loss, and one of another family, where there is one."""
-    other = feature_extractor.independent(own)
-    if other is None:
-        console.print("          [yellow]no independent extractor is at hand[/]; `make samples` installs one")
-    reference = [style.pixels for style in dataset.styles(prepared)]
-    found = []
-    for name, extractor in (("own", own), ("independent", other)):
-        if extractor:
-            loss = recipe.train.loss if name == "own" else None
-            plain = loss.model_copy(update=dict.fromkeys(("content", "style"), 1.0)) if loss else None
-            painter = runner.painter_of(
-                recipe.data, prepared, Paint(), feature_extractor.objective(extractor, plain, reference)
-            )
-            found.append(Judge(name, extractor, painter))
-    return found
-
-
-def distances(
-    judge: Judge, content: "Array", painted: "Array", styles: "Sequence[Array]", share: Any = None
-) -> Distances:
-    """Measure one painting.
-
-    Args:
-        content, painted: uint8 (height, width, 3), of one size.
-        styles: the style pictures; the first is what content is compared with.
-        share: the number of the one style that is wanted; None wants all, as the recipe blends them.
-    """
-    import numpy as np
-
-    objective = judge.painter.objective
-    wanted = judge.painter.wanted(content) if share is None else objective.style_of(_batch(styles[share]))
-    like = dataset.resized(styles[share or 0], content.shape[:2])
-    kept = [objective.content_of(_batch(picture)) for picture in (content, like)]
-    after = [objective.terms(_batch(painted), target, wanted) for target in kept]
-    before = objective.terms(_batch(content), kept[0], wanted)
-    figures = (after[0]["style"], before["style"], after[0]["content"], after[1]["content"])
-    return Distances(*(math.sqrt(max(float(np.sum(figure)), 0.0)) for figure in figures))
-
-
-def summary(measured: dict[str, list[Distances]]) -> dict[str, Any]:
-    """Means over the paintings, by judge; the headline figures are the independent one's, where there is one."""
-    found: dict[str, Any] = {}
-    for judge, rows in measured.items():
-        mean = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in (*Distances._fields, *METRICS)}
-        found[judge] = mean
-    headline = found.get("independent", found["own"])
-    return {**{name: headline[name] for name in METRICS}, "judges": found}
-
-
-def evaluate_paintings(run: Any, folder: Path) -> dict[str, Any]:
+def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the paintings of a run that optimised pictures; leave `report.json` and a strip."""
     recipe, prepared = run.recipe, run.finished("prepare")
-    contents, painted = dataset.motifs(prepared), runner.paintings(run.finished("train"))
+    contents, painted = dataset.contents(prepared), runner.paintings(run.finished("train"))
     styles = [style.pixels for style in dataset.styles(prepared)]
-    own = feature_extractor.chosen(recipe.train.loss)
-    found = judges(recipe, prepared, own, run.console)
+    own = extractor_choice.chosen(recipe.train.loss)
+    judges = distances.judges(recipe, prepared, own, run.console)
     measured = {
         judge.name: [
-            distances(judge, content.pixels, painting.pixels, styles)
+            distances.distances(judge, content.pixels, painting.pixels, styles)
             for content, painting in zip(contents, painted, strict=True)
         ]
-        for judge in found
+        for judge in judges
     }
-    report = {**summary(measured), "pictures": len(painted), "extractors": named(found)}
+    report = {**distances.summary(measured), "pictures": len(painted), "extractors": distances.named(judges)}
     rows = list(zip(contents, painted, strict=True))[:SHOWN]
-    strip(
+    distances.strip(
         [(content.name, _said(measured, number), [content.pixels, *styles, painting.pixels])
          for number, (content, painting) in enumerate(rows)],
         ["content", *run.facts("prepare")["styles"], "painting"],
         folder / "strip.png",
-        heading=headline(report),
+        heading=distances.headline(report),
     )  # fmt: skip
     stages.write_json(folder / "report.json", report)
-    say(report, run.console)
+    distances.say(report, run.console)
     return report
-
-
-def strip(
-    rows: Sequence[tuple[str, str, "Sequence[Array]"]], columns: Sequence[str], path: Path, *, heading: str
-) -> None:
-    """Pictures side by side, a row for each motif."""
-    from pipelines.plots import image_grid
-
-    image_grid.strips([image_grid.Strip(*row) for row in rows], path, heading=heading, columns=columns, size=2.6)
-
-
-def say(report: dict[str, Any], console: Console) -> None:
-    for judge, figures in report["judges"].items():
-        console.print(
-            f"          {report['extractors'][judge]} ({judge}): distance to the style {figures['style_before']:.3f} → "
-            f"{figures['style']:.3f}, [bold]{figures['style_fall']:.1%}[/] less; to the content "
-            f"{figures['content']:.3f}, to the style picture {figures['content_of_style']:.3f}"
-        )
-
-
-def headline(report: dict[str, Any]) -> str:
-    """One sentence for a figure."""
-    judge = "independent" if "independent" in report["judges"] else "own"
-    return (
-        f"Distance to the style {report['style_fall']:.0%} less by {report['extractors'][judge]} ({judge}), content "
-        f"lead {report['content_lead']:.2f}"
-    )
-
-
-def table(report: dict[str, Any]) -> list[str]:
-    """The distances by each judge, as Markdown."""
-    rows = ["| judge | style, before | after | less | content | style picture |", "|---|---|---|---|---|---|"]
-    for judge, found in report["judges"].items():
-        figures = (found["style_before"], found["style"], found["content"], found["content_of_style"])
-        before, after, content, like = (f"{figure:.3f}" for figure in figures)
-        name = f"{report['extractors'][judge]}, {judge}"
-        rows.append(f"| {name} | {before} | {after} | {found['style_fall']:.1%} | {content} | {like} |")
-    return rows
-
-
-def write_card(path: Path, recipe: Any, data: dict[str, Any], report: dict[str, Any]) -> None:
-    """The card of paintings."""
-    lines = [
-        f"# {recipe.name}",
-        "",
-        f"{report['pictures']} painted in the style of {', '.join(data['styles'])}. Style and content are distances in "
-        "the features of the judge; the independent one had no say in the painting.",
-        "",
-        *table(report),
-        "",
-        *savedmodel.made_from(recipe),
-    ]
-    stages.write_text(path, "\n".join(lines) + "\n")
 
 
 def failed(require: dict[str, float], report: dict[str, Any]) -> list[str]:
@@ -192,16 +53,6 @@ def failed(require: dict[str, float], report: dict[str, Any]) -> list[str]:
     ]
 
 
-def named(judges: Sequence[Judge]) -> dict[str, str]:
-    return {judge.name: f"{judge.extractor.builder} ({judge.extractor.weights})" for judge in judges}
-
-
 def _said(measured: dict[str, list[Distances]], number: int) -> str:
     rows = measured.get("independent", measured["own"])
     return f"style {rows[number].style_fall:.0%} nearer"
-
-
-def _batch(image: "Array") -> Any:
-    import tensorflow as tf
-
-    return tf.constant(image[None], tf.float32)

@@ -1,4 +1,4 @@
-"""The exhibition: every picture of a run painted, one after the other, each killed and resumed as it may be.
+"""The pictures of a run painted one after the other; a killed run goes on from its state.
 
 What is done stays: a painting that is finished is a file, the one in work is in the state, previews show how it went.
 A frame of a video begins with the painting of the frame before, carried along by what moves, so that strokes stay with
@@ -9,28 +9,30 @@ import csv
 import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cnn_keras.data import durable
+from cnn_keras.losses.style import Objective
+from pipelines.data import video_io
 from pipelines.engine import stages
-from pipelines.tasks.stylize import dataset, feature_extractor, optical_flow
-from pipelines.tasks.stylize.painting import Easel, Paint, Painter
-from pipelines.tasks.stylize.pixel_optimizer import Row
-
-if TYPE_CHECKING:
-    from cnn_keras.losses.style import Objective
-    from pipelines.plots.image_grid import Array
-    from pipelines.tasks.stylize.dataset import Motif
+from pipelines.plots import charts
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.stylize import dataset, optical_flow
+from pipelines.tasks.stylize.config import Data, Paint
+from pipelines.tasks.stylize.dataset import NamedImage
+from pipelines.tasks.stylize.optimizer_state import OptimizerState, Row
+from pipelines.tasks.stylize.painting import Painter
 
 PAINTINGS, PREVIEWS = "paintings", "previews"
 
 
 def paint(
     painter: Painter,
-    pictures: "Sequence[Motif]",
+    pictures: Sequence[NamedImage],
     folder: Path,
     *,
     console: Console,
@@ -48,48 +50,48 @@ def paint(
     """
     settings = painter.settings
     durable.mkdir(folder)
-    easel = Easel.restored(folder)
-    for number, row in enumerate(easel.rows, 1):
+    state = OptimizerState.restored(folder)
+    for number, row in enumerate(state.rows, 1):
         told(number, row)
     total = settings.steps * len(settings.scales)
-    if easel.rows:
-        done = int(easel.rows[-1]["step"]) if easel.rows[-1]["picture"] == easel.picture else 0
-        console.print(f"          resumed at picture {easel.picture + 1} of {len(pictures)}, step {done} of {total}")
+    if state.rows:
+        done = int(state.rows[-1]["step"]) if state.rows[-1]["picture"] == state.picture else 0
+        console.print(f"          resumed at picture {state.picture + 1} of {len(pictures)}, step {done} of {total}")
     with _progress(console) as bar:
-        for number in range(easel.picture, len(pictures)):
-            motif = pictures[number]
-            task = bar.add_task(motif.name, total=total, terms="")
+        for number in range(state.picture, len(pictures)):
+            picture = pictures[number]
+            task = bar.add_task(picture.name, total=total, terms="")
 
             def said(step: int, row: Row, task: Any = task) -> None:
                 bar.update(task, completed=step, terms=_written(row))
 
-            def round_over(easel: Easel, motif: "Motif" = motif) -> None:
-                row = easel.rows[-1]
-                easel.save(folder)
+            def round_over(state: OptimizerState, picture: NamedImage = picture) -> None:
+                row = state.rows[-1]
+                state.save(folder)
                 if not video:
-                    shot = folder / PREVIEWS / f"{easel.picture:05d}-{motif.name}-{row['step']:05.0f}.png"
-                    dataset.save(_seen(easel), shot)
-                told(len(easel.rows), row)
+                    shot = folder / PREVIEWS / f"{state.picture:05d}-{picture.name}-{row['step']:05.0f}.png"
+                    dataset.save(_seen(state), shot)
+                told(len(state.rows), row)
                 if not console.is_terminal:
-                    console.print(f"          {motif.name} {row['step']:.0f}/{total}  {_written(row)}")
+                    console.print(f"          {picture.name} {row['step']:.0f}/{total}  {_written(row)}")
 
             start = _carried(pictures, number, folder) if video and number else None
-            painted = painter.paint(motif.pixels, easel, told=round_over, said=said, start=start)
-            dataset.save(painted, _path(folder, number, motif))
-            easel = Easel(picture=number + 1, rows=easel.rows)
-            easel.save(folder)
+            painted = painter.paint(picture.pixels, state, told=round_over, said=said, start=start)
+            dataset.save(painted, _path(folder, number, picture))
+            state = OptimizerState(picture=number + 1, rows=state.rows)
+            state.save(folder)
             bar.remove_task(task)
     (folder / stages.STATE).unlink(missing_ok=True)
-    return easel.rows
+    return state.rows
 
 
-def paintings(folder: Path) -> "list[Motif]":
+def paintings(folder: Path) -> list[NamedImage]:
     """What was painted, in order: uint8, the sizes of the pictures."""
     found = sorted((folder / PAINTINGS).glob("*.png"))
-    return [dataset.Motif(path.stem.partition("-")[2], dataset.load(path)) for path in found]
+    return [NamedImage(path.stem.partition("-")[2], dataset.load(path)) for path in found]
 
 
-def painter_of(data: Any, prepared: Path, settings: Paint, objective: "Objective", *, seed: int = 0) -> Painter:
+def painter_of(data: Data, prepared: Path, settings: Paint, objective: Objective, *, seed: int = 0) -> Painter:
     """Who paints in the prepared styles of a recipe's data, judged by this objective."""
     return Painter(
         objective,
@@ -112,8 +114,6 @@ def write_history(rows: Sequence[Row], path: Path) -> None:
 
 def draw_history(rows: Sequence[Row], path: Path) -> None:
     """The terms of J over the steps of the first picture."""
-    from pipelines.plots import charts
-
     first = [row for row in rows if row["picture"] == rows[0]["picture"]]
     terms = [name for name in first[-1] if name not in ("picture", "scale", "step", "seconds_per_step")]
     lines = {name: [(row["step"], row[name]) for row in first] for name in terms}
@@ -121,37 +121,24 @@ def draw_history(rows: Sequence[Row], path: Path) -> None:
     charts.panels([panel], path, heading="The first picture: each term after every round of steps")
 
 
-def write_video(frames: "Iterable[Array]", path: Path, *, rate: float) -> None:
+def write_video(frames: Iterable[Array], path: Path, *, rate: float) -> None:
     """Frames, uint8 (height, width, 3), RGB, of one size, as an MP4; sides become even, as players want them."""
-    from pipelines.data import video_io
-
     path.parent.mkdir(parents=True, exist_ok=True)
     video_io.write(path, (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames), rate=rate)
 
 
-def objective_of(loss: Any, prepared: Path, *, console: Console | None = None) -> "tuple[Objective, Any]":
-    """J of the run's loss, on which its extractor is told, and that extractor."""
-    extractor = feature_extractor.chosen(loss)
-    if console:
-        feature_extractor.say(extractor, console)
-    reference = [style.pixels for style in dataset.styles(prepared)]
-    return feature_extractor.objective(extractor, loss, reference), extractor
-
-
-def _carried(pictures: "Sequence[Motif]", number: int, folder: Path) -> "Array":
+def _carried(pictures: Sequence[NamedImage], number: int, folder: Path) -> Array:
     """What a frame begins with: the painting of the one before, moved as the two differ."""
     before, after = (pictures[place].pixels for place in (number - 1, number))
     return optical_flow.moved(dataset.load(_path(folder, number - 1, pictures[number - 1])), before, after)
 
 
-def _path(folder: Path, number: int, motif: "Motif") -> Path:
-    return folder / PAINTINGS / f"{number:05d}-{motif.name}.png"
+def _path(folder: Path, number: int, picture: NamedImage) -> Path:
+    return folder / PAINTINGS / f"{number:05d}-{picture.name}.png"
 
 
-def _seen(easel: Easel) -> "Array":
-    import numpy as np
-
-    found: Array = np.clip(np.round(easel.image[0]), 0, 255).astype(np.uint8)
+def _seen(state: OptimizerState) -> Array:
+    found: Array = np.clip(np.round(state.image[0]), 0, 255).astype(np.uint8)
     return found
 
 

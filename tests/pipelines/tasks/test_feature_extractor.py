@@ -7,8 +7,8 @@ from rich.console import Console
 
 from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog
-from pipelines.tasks.stylize import feature_extractor
-from pipelines.tasks.stylize.feature_extractor import Loss
+from pipelines.tasks.stylize import extractor_choice, feature_extractor
+from pipelines.tasks.stylize.config import Loss
 
 LITE = "efficientnet.efficientnet_lite0"
 
@@ -27,35 +27,35 @@ def at_hand(monkeypatch, *names):
 )
 def test_the_best_network_at_hand_is_chosen_and_it_says_why(monkeypatch, there, builder, weights, said):
     at_hand(monkeypatch, *there)
-    found = feature_extractor.chosen(Loss())
+    found = extractor_choice.chosen(Loss())
     assert (found.builder, found.weights) == (builder, weights)
     assert said in found.said
     told = Console(record=True, width=200, file=io.StringIO())
-    feature_extractor.say(found, told)
+    extractor_choice.say(found, told)
     assert f"{builder} ({weights}): " in told.export_text()
 
 
 def test_without_any_it_refuses_instead_of_taking_random_weights(monkeypatch):
     at_hand(monkeypatch)
     with pytest.raises(Fault, match=r"none is at hand: neither vgg\.vgg19.*`make samples`"):
-        feature_extractor.chosen(Loss())
+        extractor_choice.chosen(Loss())
 
 
 def test_random_weights_are_a_control_that_is_called_one(monkeypatch):
     at_hand(monkeypatch, "vgg.vgg16")
-    found = feature_extractor.chosen(Loss(untrained=True))
-    assert found.weights == feature_extractor.RANDOM
+    found = extractor_choice.chosen(Loss(untrained=True))
+    assert found.weights == extractor_choice.RANDOM
     told = Console(record=True, width=200, file=io.StringIO())
-    feature_extractor.say(found, told)
+    extractor_choice.say(found, told)
     assert "random weights, as asked for: a control" in told.export_text()
 
 
 def test_a_named_extractor_needs_weights_that_there_are():
     with pytest.raises(Fault, match=r"weights must be a file for lenet\.lenet5"):
-        feature_extractor.chosen(Loss(extractor="lenet.lenet5"))
+        extractor_choice.chosen(Loss(extractor="lenet.lenet5"))
     with pytest.raises(Fault, match="must name a builder with weights edges"):
-        feature_extractor.chosen(Loss(weights="edges"))
-    found = feature_extractor.chosen(Loss(extractor="vgg.vgg16"))
+        extractor_choice.chosen(Loss(weights="edges"))
+    found = extractor_choice.chosen(Loss(extractor="vgg.vgg16"))
     assert found.weights == "edges"
 
 
@@ -71,11 +71,11 @@ def test_layers_of_another_network_must_be_named():
 
 def test_whoever_measures_is_of_another_family(monkeypatch):
     at_hand(monkeypatch, "vgg.vgg16", LITE)
-    own = feature_extractor.chosen(Loss())
-    assert feature_extractor.independent(own).builder == LITE
-    assert feature_extractor.independent(feature_extractor.independent(own)).builder == "vgg.vgg16"
+    own = extractor_choice.chosen(Loss())
+    assert extractor_choice.independent(own).builder == LITE
+    assert extractor_choice.independent(extractor_choice.independent(own)).builder == "vgg.vgg16"
     at_hand(monkeypatch, "vgg.vgg16", "vgg.vgg19")
-    assert feature_extractor.independent(own) is None
+    assert extractor_choice.independent(own) is None
 
 
 def test_the_published_files_are_looked_for_without_loading_them(tmp_path, monkeypatch):

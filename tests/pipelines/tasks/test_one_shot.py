@@ -8,8 +8,7 @@ from rich.console import Console
 from cnn_keras.errors import Fault
 from pipelines.engine.recipe import checked
 from pipelines.tasks.stylize import dataset, one_shot, runner
-from pipelines.tasks.stylize.dataset import Data, Picture
-from pipelines.tasks.stylize.painting import Paint
+from pipelines.tasks.stylize.config import Data, Paint, Picture
 from tests.conftest import cnn
 
 LOSS = {

@@ -6,10 +6,11 @@ import pytest
 
 from cnn_keras.errors import Fault
 from pipelines.engine.recipe import checked
-from pipelines.tasks.stylize import feature_extractor, runner
-from pipelines.tasks.stylize.dataset import Motif
-from pipelines.tasks.stylize.feature_extractor import Loss
-from pipelines.tasks.stylize.painting import Easel, Paint, Painter
+from pipelines.tasks.stylize import extractor_choice, feature_extractor, runner
+from pipelines.tasks.stylize.config import Loss, Paint
+from pipelines.tasks.stylize.dataset import NamedImage
+from pipelines.tasks.stylize.optimizer_state import OptimizerState
+from pipelines.tasks.stylize.painting import Painter
 
 TINY = {
     "extractor": "stacks.three_3x3",
@@ -27,7 +28,7 @@ STYLES = [DRAW.integers(0, 256, size).astype("uint8") for size in ((36, 44, 3), 
 def objective():
     keras.utils.set_random_seed(0)
     loss = Loss(**TINY)
-    return feature_extractor.objective(feature_extractor.chosen(loss), loss, STYLES)
+    return feature_extractor.objective(extractor_choice.chosen(loss), loss, STYLES)
 
 
 def settings(tmp_path=None, **given):
@@ -38,10 +39,10 @@ def painter(objective, **given):
     return Painter(objective, settings(**given), styles=STYLES[:1], weights=[1.0], seed=3)
 
 
-def painted(found, easel=None):
+def painted(found, state=None):
     rows = []
     picture = found.paint(
-        CONTENT, easel or Easel(), told=lambda easel: rows.append(easel.rows[-1]), said=lambda *_: None
+        CONTENT, state or OptimizerState(), told=lambda state: rows.append(state.rows[-1]), said=lambda *_: None
     )
     return picture, rows
 
@@ -64,14 +65,14 @@ def test_j_falls_from_round_to_round_and_the_picture_keeps_its_size(objective, o
 def test_a_killed_painting_goes_on_from_its_last_round_to_the_same_pixels(objective, optimizer, rounds, tmp_path):
     whole, _ = painted(painter(objective, optimizer=optimizer))
 
-    def killed(easel):
-        easel.save(tmp_path)
-        if len(easel.rows) == rounds:
+    def killed(state):
+        state.save(tmp_path)
+        if len(state.rows) == rounds:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        painter(objective, optimizer=optimizer).paint(CONTENT, Easel(), told=killed, said=lambda *_: None)
-    resumed, rows = painted(painter(objective, optimizer=optimizer), Easel.restored(tmp_path))
+        painter(objective, optimizer=optimizer).paint(CONTENT, OptimizerState(), told=killed, said=lambda *_: None)
+    resumed, rows = painted(painter(objective, optimizer=optimizer), OptimizerState.restored(tmp_path))
     np.testing.assert_array_equal(resumed, whole)
     assert len(rows) == 4 - rounds  # two scales of two rounds each
 
@@ -114,7 +115,7 @@ def test_masks_of_the_styles_are_brought_to_the_size_of_the_features(objective):
 def test_a_painting_that_diverges_says_so(objective, monkeypatch):
     monkeypatch.setattr(
         "pipelines.tasks.stylize.painting.LBFGS.round",
-        lambda self, easel, targets, count, said: {"style": float("nan")},
+        lambda self, state, targets, count, said: {"style": float("nan")},
     )
     with pytest.raises(Fault, match="diverged") as fault:
         painted(painter(objective))
@@ -132,7 +133,7 @@ def test_a_gallery_goes_on_with_the_picture_it_was_at(objective, tmp_path):
     from rich.console import Console
 
     console = Console(quiet=True)
-    pictures = [Motif(name, CONTENT) for name in ("one", "two")]
+    pictures = [NamedImage(name, CONTENT) for name in ("one", "two")]
 
     def stopped(number, row):
         if number == 6:  # in the second picture

@@ -10,8 +10,8 @@ from cnn_keras.data.sources import artworks
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
 from pipelines.engine.recipe import checked
-from pipelines.tasks.stylize import dataset, optical_flow
-from pipelines.tasks.stylize.dataset import Data
+from pipelines.tasks.stylize import dataset, dependencies, optical_flow
+from pipelines.tasks.stylize.config import Data
 
 DRAW = np.random.default_rng(0)
 
@@ -55,7 +55,7 @@ def test_a_picture_is_brought_to_size_and_a_style_to_its_scale(tmp_path):
     write(picture(100, 200), tmp_path / "wide.png")
     found = data(tmp_path, content={"path": "wide.png"}, style_scale=0.5)
     folder, facts = prepared(found, tmp_path)
-    (motif,) = dataset.motifs(folder)
+    (motif,) = dataset.contents(folder)
     assert (motif.name, motif.pixels.shape) == ("wide", (32, 64, 3))
     (style,) = dataset.styles(folder)
     assert (style.name, max(style.pixels.shape)) == ("scream", 32)
@@ -70,7 +70,7 @@ def test_bad_files_of_a_folder_are_reported_and_left_out(tmp_path):
     write(picture(8, 8), tmp_path / "in" / "tiny.png")
     (tmp_path / "in" / "broken.jpg").write_bytes(b"\xff\xd8\xff nothing")
     folder, facts = prepared(data(tmp_path, content={"path": "in"}, max_bad=0.5), tmp_path)
-    assert [motif.name for motif in dataset.motifs(folder)] == ["a", "b"]
+    assert [motif.name for motif in dataset.contents(folder)] == ["a", "b"]
     assert facts["problems"] == {"small": 1, "undecodable": 1, "duplicate": 1}
     problems = (folder / "problems.csv").read_text()
     assert "dropped,tiny.png,a side of 8 pixels" in problems
@@ -88,7 +88,7 @@ def test_a_folder_without_pictures_and_a_file_that_is_none_are_refused(tmp_path)
 
 def test_content_must_be_given_and_masks_are_all_or_none(tmp_path):
     with pytest.raises(Fault, match=r"data\.content is required"):
-        dataset.files_digest(data(tmp_path))
+        dependencies.files_digest(data(tmp_path))
     with pytest.raises(Fault, match="styles must all have a mask, or none"):
         data(tmp_path, styles=[{"name": "scream", "mask": {"path": "m.png"}}, {"name": "starry_night"}])
     with pytest.raises(Fault, match="name a picture or give its path, not both"):
@@ -108,7 +108,7 @@ def test_windows_to_learn_from_are_of_other_pictures_than_those_that_test(tmp_pa
         write(np.full((80, 90, 3), 40 * number, "uint8"), tmp_path / "in" / f"{number}.png")
     folder, facts = prepared(data(tmp_path, content={"path": "in"}, window=48, windows=3), tmp_path, learns=True)
     assert facts["splits"] == {"train": 12, "validation": 3, "test": 1}
-    shades = {"test": {int(motif.pixels.mean()) for motif in dataset.motifs(folder)}}
+    shades = {"test": {int(motif.pixels.mean()) for motif in dataset.contents(folder)}}
     for split in ("train", "validation"):
         from cnn_keras.data.image_file import decode
 
@@ -130,7 +130,7 @@ def test_the_frames_of_a_video_are_read_and_written(tmp_path):
     folder, facts = prepared(data(tmp_path, content={"path": "clip.mp4"}, size=48), tmp_path)
     assert (facts["kind"], facts["splits"]) == ("video", {"test": 4})
     assert facts["frames_per_second"] == pytest.approx(12, abs=0.1)
-    found = dataset.motifs(folder)
+    found = dataset.contents(folder)
     assert {motif.pixels.shape for motif in found} == {(36, 48, 3)}
     np.testing.assert_allclose([motif.pixels.mean() for motif in found], [0, 60, 120, 180], atol=4)
 

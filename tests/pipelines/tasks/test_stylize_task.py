@@ -13,9 +13,9 @@ from pipelines.data import video_io
 from pipelines.engine import recipe as recipes
 from pipelines.serving.server import application
 from pipelines.tasks import stylize
-from pipelines.tasks.stylize import dataset, feature_extractor
+from pipelines.tasks.stylize import dataset, distances, extractor_choice
 from pipelines.tasks.stylize import report as stylize_report
-from pipelines.tasks.stylize.report import Distances
+from pipelines.tasks.stylize.distances import Distances
 from tests.advice import follow
 from tests.conftest import cnn
 from tests.stored_weights import model_bytes, stored_bytes
@@ -47,7 +47,7 @@ SIZES = ((48, 60), (33, 50), (64, 64))
 def alone():
     """No independent network: looking with one takes seconds."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(feature_extractor, "independent", lambda extractor: None)
+        patch.setattr(extractor_choice, "independent", lambda extractor: None)
         yield
 
 
@@ -87,7 +87,7 @@ def png(height, width, value=90):
 
 def test_a_painting_hangs_with_its_card_and_everything_people_look_at(hung):
     wall = hung / "export" / "picture" / "1"
-    painting, content = dataset.load(wall / "content.png"), dataset.motifs(hung / "prepare")[0].pixels
+    painting, content = dataset.load(wall / "content.png"), dataset.contents(hung / "prepare")[0].pixels
     assert painting.shape == content.shape == (42, 48, 3)
     assert np.abs(painting.astype(int) - content).mean() > 1
     for name in ("train/curves.png", "train/history.csv", "evaluate/strip.png", "prepare/contact_sheet.png"):
@@ -157,7 +157,7 @@ def test_a_network_must_be_one_that_paints_and_not_mix(folder):
 def test_distances_become_a_fall_and_a_lead():
     found = Distances(style=1.0, style_before=4.0, content=0.5, content_of_style=2.0)
     assert (found.style_fall, found.content_lead) == (0.75, 0.75)
-    report = stylize_report.summary({"own": [found], "independent": [found._replace(style=2.0)]})
+    report = distances.summary({"own": [found], "independent": [found._replace(style=2.0)]})
     assert report["style_fall"] == 0.5  # the independent one's
     assert stylize_report.failed({"style_fall": 0.6}, report) == [
         "evaluate.require: style_fall must be at least 0.6, got 0.500"

@@ -1,0 +1,108 @@
+"""Training: pictures painted one by one, or the network that paints in one pass trained."""
+
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.input_pipeline import Example, Shape
+from cnn_keras.data.transforms import augment
+from pipelines.engine import stages, trainer
+from pipelines.engine.stages import Run
+from pipelines.tasks.stylize import dataset, feature_extractor, runner
+from pipelines.tasks.stylize.config import Recipe
+from pipelines.tasks.stylize.model import assemble, styles_of, trainable
+
+
+def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
+    """Paint the pictures, or train the network that will."""
+    recipe = run.recipe
+    trainer.set_up(recipe.seed, recipe.train, half="float16" if recipe.learns else "bfloat16")
+    return _learn(run, folder, extend_to) if recipe.learns else _paint(run, folder)
+
+
+def _paint(run: Run, folder: Path) -> dict[str, Any]:
+    recipe, prepared = run.recipe, run.finished("prepare")
+    objective, _ = feature_extractor.objective_of(recipe.train.loss, prepared, console=run.console)
+    painter = runner.painter_of(recipe.data, prepared, recipe.train, objective, seed=recipe.seed)
+    pictures = dataset.contents(prepared)
+    video = run.facts("prepare")["kind"] == "video"
+    rows = runner.paint(painter, pictures, folder, console=run.console, told=run.on_epoch, video=video)
+    runner.write_history(rows, folder / "history.csv")
+    runner.draw_history(rows, folder / "curves.png")
+    written = sorted((folder / runner.PAINTINGS).glob("*.png"))
+    return {"digest": stages.digest([stages.file_digest(path) for path in written]), "paintings": len(written)}
+
+
+def _learn(run: Run, folder: Path, extend_to: int | None) -> dict[str, Any]:
+    recipe, prepared, count = run.recipe, run.finished("prepare"), run.facts("prepare")["splits"]["train"]
+    objective, _ = feature_extractor.objective_of(recipe.train.loss, prepared, console=run.console)
+    model = assemble(recipe)
+    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} windows")
+    network = trainable(model, objective, styles_of(objective, prepared))
+    trainer.compile_model(network, recipe.train, loss=None, metrics=None, steps=-(-count // recipe.train.batch_size))
+    augmented = augment.compose(recipe.augment, size=(recipe.data.window, recipe.data.window))
+    history = trainer.fit(
+        network,
+        recipe.train,
+        folder,
+        batches=lambda epochs: _batches(run, epochs, augmented),
+        validation=_validation(run),
+        images=count,
+        console=run.console,
+        on_epoch=run.on_epoch,
+        extend_to=extend_to,
+    )
+    return trainer.concluded(model, history, recipe.train, folder, console=run.console, metric="style")
+
+
+def _batches(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:
+    """The training batches of these epochs: (inputs, pictures)."""
+    recipe, count = run.recipe, run.facts("prepare")["splits"]["train"]
+    stream = input_pipeline.training(
+        run.finished("prepare"),
+        "train",
+        _shape(recipe),
+        count=count,
+        epochs=epochs,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        augment=augmented,
+        example=_pictures(),
+    )
+    return _with_styles(stream, recipe, first=epochs.start * -(-count // recipe.train.batch_size))
+
+
+def _validation(run: Run) -> tf.data.Dataset:
+    """The validation pictures, the same with the same styles each time."""
+    recipe, count = run.recipe, run.facts("prepare")["splits"]["validation"]
+    size = recipe.train.batch_size
+    found = input_pipeline.batches(
+        run.finished("prepare"), "validation", _shape(recipe), count=count, batch_size=size, example=_pictures()
+    )
+    return _with_styles(found, recipe, first=0)
+
+
+def _shape(recipe: Recipe) -> Shape:
+    return Shape((recipe.data.window, recipe.data.window), 3)
+
+
+def _pictures() -> Example:
+    return Example(records.FEATURES, ("image",), lambda found: found["image"])
+
+
+def _with_styles(stream: tf.data.Dataset, recipe: Recipe, *, first: int) -> tf.data.Dataset:
+    """(inputs, pictures): with several styles each picture is given one, drawn for its place in the training."""
+    count = len(recipe.data.styles)
+    if count == 1:
+        return stream.map(lambda images: (images, images))
+
+    def chosen(place: Any, images: Any) -> tuple[dict[str, Any], Any]:
+        key = tf.random.experimental.stateless_fold_in(
+            tf.constant([recipe.seed, 2], tf.int32), tf.cast(place, tf.int32)
+        )
+        drawn = tf.random.stateless_uniform([tf.shape(images)[0]], key, 0, count, tf.int32)
+        return {"image": images, "style": tf.one_hot(drawn, count)}, images
+
+    return stream.enumerate(first).map(chosen)
