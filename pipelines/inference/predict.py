@@ -20,7 +20,7 @@ from rich.table import Table
 from cnn_keras.errors import Fault
 from pipelines.cli.tables import print_unbroken
 from pipelines.engine.stages import write_text
-from pipelines.tasks.segment.export import Segments, segments_of
+from pipelines.tasks.segment.exporter import Segments, segments_of
 
 BATCH = 32
 ANGLES = ("angle", "low", "high")

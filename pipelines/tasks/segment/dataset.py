@@ -8,97 +8,38 @@ classes from 1 on in all that is written, and 0 is what nobody knows.
 
 import csv
 import io
-import re
 from collections.abc import Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Any
 
-from pydantic import BeforeValidator, Field, model_validator
+import numpy as np
+import tensorflow as tf
 from rich.markup import escape
 
-from cnn_keras.data import input_file
+from cnn_keras.data import split as splitting
+from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.sources import segmentation
+from cnn_keras.data.sources.segmentation import Item, LabelMaps
 from cnn_keras.errors import Fault
+from cnn_keras.ops.resize import frame, frame_labels
+from pipelines.data import array_dataset, image_dataset
 from pipelines.data import validation as data_validation
-from pipelines.data.box_dataset import Composites
-from pipelines.data.image_dataset import test_split as test_split
-from pipelines.data.image_dataset import validation_split as validation_split
+from pipelines.data.box_config import Composites
 from pipelines.data.validation import Examined
 from pipelines.engine import stages
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+from pipelines.engine.stages import Run
+from pipelines.plots import charts, overlays
 from pipelines.tasks.segment import label_mapping, records
+from pipelines.tasks.segment.config import Data
+from pipelines.tasks.segment.label_mapping import Kept, Numbering
 
-if TYPE_CHECKING:
-    from cnn_keras.data.sources.segmentation import Item, LabelMaps
-    from pipelines.engine.stages import Run
-    from pipelines.tasks.segment.label_mapping import Kept, Numbering
-
-COLOUR = re.compile("#[0-9a-fA-F]{6}")
 SAMPLES = 12  # pictures on the contact sheet
 ORDER = ("train", "validation", "test")
 
 
-def _number(value: Any) -> Any:
-    """The number of a colour that is written as "#400080", or of digits, as keys may be; anything else as it is."""
-    from cnn_keras.data.formats import color_tables
-
-    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
-        return int(value)
-    return color_tables.parsed(value) if isinstance(value, str) and COLOUR.fullmatch(value) else value
-
-
-Number = Annotated[int, BeforeValidator(_number)]
-
-
-class Data(Section):
-    """Where the pictures or volumes and their masks come from, and how the network sees them."""
-
-    # files of masks in their formats, or data that comes along
-    source: Literal["folder", "voc", "coco", "labelme", "composites", "nuclei", "mni152"]
-    path: RecipePath | None = None  # the folder, or the file of annotations
-    images: RecipePath | None = None  # where the pictures are, if not where the annotations say
-    # The names of the masks' numbers from 0 on, or by number; of colours by number too, such as "#400080".
-    classes: tuple[str, ...] | dict[Number, str] | None = None
-    ignore: Annotated[int, Field(ge=0)] | None = 255  # the number in a mask that means that nobody knows
-    headers: Literal["trust", "picture"] | None = None  # of NIfTI masks that lie elsewhere than their volumes
-    crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: nobody knows, or one object
-    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
-    # What the network sees at once: height, width; of volumes depth, height, width.
-    size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
-    channels: Positive = 3  # of each pixel or voxel
-    fit: Literal["pad", "stretch", "patch"] = "pad"  # the whole picture, resized, or patches of it as it is
-    overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5  # of the answers to patches that are put together
-    patches: Positive | None = None  # drawn in an epoch; null takes as many as would cover the training split
-    balance: Annotated[float, Field(ge=0, le=1)] = 0.0  # the share of patches over a pixel of an evenly drawn class
-    borders: Annotated[float, Field(gt=0)] | None = None  # σ, in pixels, of U-Net's weight between things
-    composites: Composites | None = None
-    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
-    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
-    normalize: Literal["standardise", "rescale", "each"] = "standardise"  # each: a volume by itself
-    max_bad: Fraction = 0.1  # a larger share of unusable files, or of pixels of unknown numbers, is refused
-    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed, or refused if patches
-
-    @model_validator(mode="after")
-    def _fits_its_axes(self) -> Self:
-        if len(self.size) == 3:
-            if self.fit != "patch":
-                raise ValueError("fit must be patch for volumes, which a network sees part by part")
-            if self.normalize == "rescale":
-                raise ValueError("normalize must be standardise or each for volumes, whose values may be anything")
-        elif self.channels not in (1, 3):
-            raise ValueError(f"channels must be 1 or 3 for pictures, got {self.channels}")
-        elif self.normalize == "each":
-            raise ValueError("normalize must be standardise or rescale for pictures")
-        if self.fit != "patch" and (self.patches or self.balance):
-            raise ValueError("patches and balance go with fit: patch")
-        return self
-
-    @property
-    def axes(self) -> int:
-        return len(self.size)
-
-
-def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split and write the pictures or volumes of `run.recipe.data` and their masks; fit the normalisation."""
     data: Data = run.recipe.data
     found = labelled(data, run.recipe.seed)
@@ -140,26 +81,8 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     return facts
 
 
-def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read.
-
-    Raises:
-        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
-    """
-    cutouts = data.composites is not None and data.composites.cutouts == "folder"
-    if data.path is None and (data.source not in ("nuclei", "mni152", "composites") or cutouts):
-        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None:
-        return None
-    folder = data.path if input_file.is_folder(data.path) else data.path.parent
-    root = folder.parent if data.source == "coco" and folder.name == "annotations" else folder
-    return data_validation.files_digest(root, *([data.images] if data.images else []))
-
-
-def labelled(data: Data, seed: int) -> "LabelMaps":
+def labelled(data: Data, seed: int) -> LabelMaps:
     """What the recipe's source holds, unread."""
-    from cnn_keras.data.sources import segmentation
-
     given: dict[str, Any] = {"path": data.path, "images": data.images, "headers": data.headers}
     if data.source == "composites":
         given |= {**(data.composites or Composites()).model_dump(), "seed": seed}
@@ -180,12 +103,6 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 
     With `fit: patch` it is the upper left patch of each.
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import Unreadable, decode, plain
-    from cnn_keras.ops.resize import frame, frame_labels
-
     if data.axes == 3:
         raise Fault("RECIPE must be of a task with pictures, got one with volumes")
     found: list[dict[str, Any]] = []
@@ -208,10 +125,8 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return found
 
 
-def _examined(run: "Run", items: "Sequence[Item]") -> list[Examined]:
+def _examined(run: Run, items: Sequence[Item]) -> list[Examined]:
     """What reading every picture or volume shows; of those of the wrong number of channels that they are of no use."""
-    from pipelines.data import array_dataset
-
     data: Data = run.recipe.data
     if data.axes == 2:
         return data_validation.examine(items, console=run.console)
@@ -220,24 +135,21 @@ def _examined(run: "Run", items: "Sequence[Item]") -> list[Examined]:
     return [one._replace(size=tuple(shape[:-1])) for one, shape in sized]  # type: ignore[arg-type]  # three sizes
 
 
-def _splits(kept: "Sequence[Kept]", numbers: "Numbering", data: Data, seed: int) -> "dict[str, list[Kept]]":
+def _splits(kept: Sequence[Kept], numbers: Numbering, data: Data, seed: int) -> dict[str, list[Kept]]:
     """The pictures of each split: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's pictures are spread over the splits as far as it is in enough of them.
     """
-    from cnn_keras.data import split
-    from pipelines.data import image_dataset as labelled
-
     there = [{numbers.numbers[value] for value in one.counts if value in numbers.numbers} for one in kept]
-    groups = split.linked([one.item.group for one in kept], [one.digest for one in kept])
-    labels = split.rarest(there, groups, least=2 * (1 + (data.validation > 0) + (data.test > 0)))
+    groups = splitting.linked([one.item.group for one in kept], [one.digest for one in kept])
+    labels = splitting.rarest(there, groups, least=2 * (1 + (data.validation > 0) + (data.test > 0)))
     marked = [(one.item._replace(label=label), one.digest) for one, label in zip(kept, labels, strict=True)]
-    named = labelled.splits_of(marked, data, seed)  # type: ignore[arg-type]  # it has the fields that are looked at
+    named = image_dataset.splits_of(marked, data, seed)  # type: ignore[arg-type]  # it has the fields that are looked at
     found = {name: [one for one, of in zip(kept, named, strict=True) if of == name] for name in ORDER}
     return {name: members for name, members in found.items() if members}
 
 
-def _split_csv(splits: "dict[str, list[Kept]]") -> str:
+def _split_csv(splits: dict[str, list[Kept]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "split", "group", "size", "sha256"])
@@ -247,11 +159,7 @@ def _split_csv(splits: "dict[str, list[Kept]]") -> str:
     return out.getvalue()
 
 
-def _draw(run: "Run", folder: Path, facts: dict[str, Any]) -> None:
-    from itertools import islice
-
-    from pipelines.plots import charts, overlays
-
+def _draw(run: Run, folder: Path, facts: dict[str, Any]) -> None:
     counts = {split: {name: counts[name] for name in facts["classes"]} for split, counts in facts["pixels"].items()}
     charts.class_balance(counts, folder / "class_balance.png", unit="pixels" if run.recipe.data.axes == 2 else "voxels")
     few = list(islice(records.examples(run.recipe, folder, "train"), SAMPLES))
@@ -263,7 +171,7 @@ def _draw(run: "Run", folder: Path, facts: dict[str, Any]) -> None:
     overlays.sheet(rows, titles, folder / "contact_sheet.png", names=facts["classes"], heading=heading)
 
 
-def _say(run: "Run", facts: dict[str, Any], splits: "dict[str, list[Kept]]", numbers: "Numbering") -> None:
+def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[Kept]], numbers: Numbering) -> None:
     data: Data = run.recipe.data
     total = sum(facts["pixels"]["train"].values())
     members = [one for found in splits.values() for one in found]

@@ -4,18 +4,19 @@ import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
 
+from cnn_keras.data.formats import color_tables
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources.segmentation import UNKNOWN, Item, LabelMaps
 from cnn_keras.errors import Fault
 from pipelines.data import validation
 from pipelines.data.box_validation import TAKEN
 from pipelines.data.validation import Examined, Problem
-
-if TYPE_CHECKING:
-    from cnn_keras.data.sources.segmentation import Item, LabelMaps
+from pipelines.tasks.segment.config import Data
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,7 +30,7 @@ DROPPED = "dropped"
 class Kept(NamedTuple):
     """A picture or volume that can be used, and how many pixels of its mask have each number."""
 
-    item: "Item"
+    item: Item
     digest: str
     size: tuple[int, ...]
     counts: Counter[int]
@@ -59,7 +60,7 @@ class Numbering(NamedTuple):
 
 
 def counted(
-    items: "Sequence[Item]", examined: Sequence[Examined], *, console: Console
+    items: Sequence[Item], examined: Sequence[Examined], *, console: Console
 ) -> tuple[list[Kept], list[Problem]]:
     """Read the mask of every picture that can be used; a picture whose mask cannot is dropped."""
     kept, problems = [], [problem for found in examined for problem in found.problems]
@@ -76,15 +77,13 @@ def counted(
     return kept, problems
 
 
-def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbering, list[Problem]]:
+def numbered(found: LabelMaps, kept: Sequence[Kept], data: Data) -> tuple[Numbering, list[Problem]]:
     """What the numbers mean; and a problem for every picture with numbers that mean nothing.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
     name. Numbers of one name are one class. Where masks hold two numbers and a list names two classes, such as 0 and
     255, they are those classes.
     """
-    from cnn_keras.data.sources.segmentation import UNKNOWN
-
     names = dict(found.names)
     if data.classes and data.source == "folder":
         names = data.classes if isinstance(data.classes, dict) else dict(enumerate(data.classes))
@@ -98,7 +97,7 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
         remark = "masks hold two numbers: " + ", ".join(
             f"{written(number)} is {name}" for number, name in names.items()
         )
-    doubtful = {data.ignore} - {None, *names, *found.ignored}
+    doubtful = (set() if data.ignore is None else {data.ignore}) - {*names, *found.ignored}
     ignored = {UNKNOWN, *found.ignored, *doubtful} - names.keys()
     if not names:
         meant = [number for number in there if number not in ignored]
@@ -123,7 +122,7 @@ def numbered(found: "LabelMaps", kept: Sequence[Kept], data: Any) -> tuple[Numbe
     return meaning, problems
 
 
-def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Any) -> None:
+def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Data) -> None:
     """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing, or that of `data.ignore`."""
     counts = sum((one.counts for one in kept), Counter[int]())
     bad = numbers.strange(counts) | {number: counts[number] for number in numbers.doubtful if counts[number]}
@@ -165,8 +164,6 @@ def shares(counts: Mapping[int, int], total: int) -> str:
 
 def written(number: int) -> str:
     """A number of a mask as it is told: "7", "#400080" of a colour, "unknown" of what nobody knows."""
-    from cnn_keras.data.formats import color_tables
-
     return "unknown" if number < 0 else color_tables.written(number)
 
 
@@ -198,9 +195,7 @@ def pixels(members: Sequence[Kept], numbers: Numbering) -> dict[str, int]:
     return {name: found[name] for name in numbers.classes}
 
 
-def _count(item: "Item", found: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
-    from cnn_keras.data.image_file import Unreadable
-
+def _count(item: Item, found: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
     if found.digest is None:
         return Counter(), ()
     try:

@@ -6,63 +6,27 @@ graph all go through it.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Any
 
-from pydantic import Field
+import keras
+import numpy as np
+import tensorflow as tf
 
+from cnn_keras import models
 from cnn_keras.errors import Fault
-from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Positive, Section
+from cnn_keras.losses import segmentation
+from cnn_keras.ops import sliding_window
+from cnn_keras.ops.sliding_window import Patches, Said
+from cnn_keras.weights import pretrained
+from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
+from pipelines.tasks.segment.config import Data, Loss
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
-    from cnn_keras.ops.sliding_window import Patches, Said
-    from pipelines.engine.stages import Run
-    from pipelines.tasks.segment.dataset import Data
-
-Weight = Annotated[float, Field(ge=0)]
 LEAST = {"hidden": 1}  # arguments that make a network small enough to be built just to look at it
-
-
-class Loss(Section):
-    """What is minimised: a sum of terms, each by its weight; see `cnn_keras.losses.segmentation`."""
-
-    cross_entropy: Weight = 1.0  # what it counts, pixel by pixel
-    dice: Weight = 0.0  # what the overlap of each class counts
-    focal: Weight = 0.0  # what cross-entropy counts that leaves easy pixels out
-    gamma: Annotated[float, Field(gt=0)] = 2.0  # of focal
-    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None  # of cross_entropy and focal
-    borders: Weight = 10.0  # U-Net's w0, what ground between things counts more; needs data.borders
-
-
-class Before(Section):
-    """A network that is trained first, and whose weights the next one starts from."""
-
-    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]  # as of the model, which begins with its weights
-    epochs: Positive  # of this network
-
-
-class Train(recipes.Train):
-    """How the weights are found. A batch holds pictures or patches."""
-
-    batch_size: Positive = 8  # pictures or patches of one step
-    loss: Loss = Loss()
-    before: tuple[Before, ...] = ()  # networks trained one after the other, as FCN-32s and FCN-16s before FCN-8s
-
-    @property
-    def before_epochs(self) -> int:
-        return sum(one.epochs for one in self.before)
 
 
 def check(recipe: Any) -> None:
     """Raise a Fault unless the networks of the recipe can be built and answer for pixels, before any data is read."""
-    import keras
-
-    from cnn_keras import models
-
     data: Data = recipe.data
     given = {"input_shape": (*data.size, data.channels), "classes": 2, **recipe.model.arguments}
     builder = recipe.model.builder
@@ -87,17 +51,12 @@ def check(recipe: Any) -> None:
         models.check(_weighted(recipe), weights=recipe.model.weights)
 
 
-def assemble(recipe: Any, data: dict[str, Any], *, builder: str | None = None) -> "keras.Model":
+def assemble(recipe: Any, data: dict[str, Any], *, builder: str | None = None) -> keras.Model:
     """The network of the recipe from pixels: `image`, uint8 (batch, *size, channels), or `volume`, float32, to logits.
 
     `builder` is another one than the recipe's, with the same arguments. Weights to start from are the backbone's where
     there is one, and bring their own normalisation.
     """
-    import keras
-
-    from cnn_keras import models
-    from cnn_keras.weights import pretrained
-
     shape, classes = (*recipe.data.size, recipe.data.channels), len(data["classes"])
     builder, weights = builder or recipe.model.builder, recipe.model.weights
     network = models.build(builder, input_shape=shape, classes=classes, **recipe.model.arguments)
@@ -112,17 +71,13 @@ def assemble(recipe: Any, data: dict[str, Any], *, builder: str | None = None) -
     return keras.Model(entry, network(normalized), name=recipe.name)
 
 
-def network_of(model: "keras.Model") -> "keras.Model":
+def network_of(model: keras.Model) -> keras.Model:
     """The network inside a model that `assemble` made."""
-    import keras
-
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
-def hand_over(source: "keras.Model", target: "keras.Model") -> list[str]:
+def hand_over(source: keras.Model, target: keras.Model) -> list[str]:
     """Copy the weights of every layer that has its like, by name and shapes, in the source; return the other layers."""
-    import keras
-
     known = {layer.name: layer for layer in source.layers if layer.weights}
     fresh = []
     for layer in (layer for layer in target.layers if layer.weights):
@@ -137,17 +92,11 @@ def hand_over(source: "keras.Model", target: "keras.Model") -> list[str]:
     return fresh
 
 
-def trainable(model: "keras.Model", settings: Loss, *, pixels: dict[str, int]) -> "keras.Model":
+def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> keras.Model:
     """The same layers as a model of pictures to masks, whose loss is the recipe's; its terms and mean IoU are metrics.
 
     `pixels` are those of each class in the training split.
     """
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.losses import segmentation
-
     weights: Any = settings.class_weights
     if weights == "balanced":
         weights = segmentation.balanced_weights(list(pixels.values()))
@@ -198,35 +147,29 @@ def given(batch: dict[str, Any]) -> tuple[Any, Any]:
     return batch["image"], batch["mask"]
 
 
-def trained(run: "Run", path: str = "model.keras") -> "keras.Model":
+def trained(run: Run, path: str = "model.keras") -> keras.Model:
     """A model that the stage train left."""
     return savedmodel.load_keras(run.finished("train") / path)
 
 
-def patches_of(model: "keras.Model", data: "Data") -> "Patches":
+def patches_of(model: keras.Model, data: Data) -> Patches:
     """What the network sees at once, and what it answers for."""
-    from cnn_keras.ops.sliding_window import Patches
-
     return Patches(tuple(data.size), tuple(model.output.shape[1:-1]), data.overlap)
 
 
 class Segmenter:
     """Says of each pixel of a picture or volume of any size what it shows."""
 
-    def __init__(self, model: "keras.Model", data: "Data") -> None:
+    def __init__(self, model: keras.Model, data: Data) -> None:
         self.model, self.data = model, data
         self.patches = patches_of(model, data)
 
-    def __call__(self, image: "tf.Tensor") -> "Said":
+    def __call__(self, image: tf.Tensor) -> Said:
         """The class of each pixel.
 
         Args:
             image: uint8 (height, width, channels), or float32 (depth, height, width, channels).
         """
-        import tensorflow as tf
-
-        from cnn_keras.ops import sliding_window
-
         if self.data.fit != "patch":
             return sliding_window.whole(self._probabilities, image, self.data.size, fit=self.data.fit)
         if self.data.normalize == "each":
@@ -234,35 +177,26 @@ class Segmenter:
             image = (image - mean) / tf.where(variance > 0, tf.sqrt(variance), 1.0)
         return sliding_window.by_patches(self._probabilities, image, self.patches)
 
-    def asked(self) -> "Callable[[Any], Said]":
+    def asked(self) -> Callable[[Any], Said]:
         """The same, compiled once for images of any size."""
-        import tensorflow as tf
-
         sizes = [None] * self.data.axes
         spec = tf.TensorSpec([*sizes, self.data.channels], self.model.input.dtype)
         ask: Callable[[Any], Said] = tf.function(self, input_signature=[spec], autograph=False)
         return ask
 
     def _probabilities(self, batch: Any) -> Any:
-        import tensorflow as tf
-
         return tf.nn.softmax(tf.cast(self.model(batch, training=False), tf.float32))
 
 
 def _weighted(recipe: Any) -> str:
     """The builder that given weights are for: the backbone, or where there is none the network itself."""
-    from cnn_keras import models
-
     taken = models.signature(recipe.model.builder).parameters
     backbone = recipe.model.arguments.get("backbone", taken["backbone"].default if "backbone" in taken else None)
     return str(backbone or recipe.model.builder)
 
 
-def _start(network: "keras.Model", recipe: Any) -> None:
+def _start(network: keras.Model, recipe: Any) -> None:
     """Give a network the weights that its recipe names; those of a backbone are read into the whole backbone first."""
-    from cnn_keras import models
-    from cnn_keras.weights import pretrained
-
     builder = _weighted(recipe)
     if builder == recipe.model.builder:
         pretrained.load(network, builder, recipe.model.weights)

@@ -7,21 +7,24 @@ is what nobody knows, and where the recipe has `data.borders` a second channel i
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
+from scipy.ndimage import label  # type: ignore[import-untyped]
 
+from cnn_keras.data import input_pipeline
+from cnn_keras.data import patches as drawing
+from cnn_keras.data import records as tfrecords
+from cnn_keras.data.image_file import decode, plain, png
+from cnn_keras.data.patches import Store
 from cnn_keras.errors import Fault
+from cnn_keras.losses import segmentation
+from cnn_keras.ops.sliding_window import Patches
 from pipelines.data import validation
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from cnn_keras.data.patches import Store
-    from cnn_keras.ops.sliding_window import Patches
-    from pipelines.engine.stages import Run
-    from pipelines.tasks.segment.dataset import Data
-    from pipelines.tasks.segment.label_mapping import Kept, Numbering
+from pipelines.engine.stages import Run
+from pipelines.tasks.segment.config import Data
+from pipelines.tasks.segment.label_mapping import Kept, Numbering
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -42,10 +45,8 @@ class Example(NamedTuple):
         return numbers
 
 
-def write(run: "Run", folder: Path, split: str, members: "Sequence[Kept]", numbers: "Numbering") -> None:
+def write(run: Run, folder: Path, split: str, members: Sequence[Kept], numbers: Numbering) -> None:
     """Write a split; what trains in an order that the seed draws."""
-    from cnn_keras.data import records
-
     data: Data = run.recipe.data
     if split == "train":
         order = np.random.default_rng(run.recipe.seed).permutation(len(members))
@@ -54,7 +55,7 @@ def write(run: "Run", folder: Path, split: str, members: "Sequence[Kept]", numbe
         told = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
         if data.axes == 2:
             rows = _rows(members, numbers, data, told=told)
-            records.write(folder, split, rows, features=records.masked(data.borders is not None))
+            tfrecords.write(folder, split, rows, features=tfrecords.masked(data.borders is not None))
             return
         for row, one in enumerate(members):
             with (folder / f"{split}-{row:04d}.npz").open("wb") as file:
@@ -72,26 +73,19 @@ def examples(recipe: Any, folder: Path, split: str) -> Iterator[Example]:
             yield Example(str(file["id"]), file["image"], file["mask"])
 
 
-def of_run(run: "Run", split: str) -> Iterator[Example]:
+def of_run(run: Run, split: str) -> Iterator[Example]:
     """The pictures or volumes of a split of a prepared run, one by one, as they came."""
     return examples(run.recipe, run.finished("prepare"), split)
 
 
 def encoded(recipe: Any, folder: Path, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
-    from cnn_keras.data import records
-
-    read = records.read(folder, split, features=records.masked(recipe.data.borders is not None)).take(count)
+    read = tfrecords.read(folder, split, features=tfrecords.masked(recipe.data.borders is not None)).take(count)
     return [row["image"] for row in read.as_numpy_iterator()]
 
 
-def training(
-    run: "Run", epochs: range, augmented: Any, *, patches: "Patches", held: "Store | None"
-) -> "tf.data.Dataset":
+def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, held: Store | None) -> tf.data.Dataset:
     """The training batches of these epochs: {"image", "mask"}, patches of what is `held` or else whole pictures."""
-    from cnn_keras.data import input_pipeline
-    from cnn_keras.data import patches as drawing
-
     recipe = run.recipe
     data: Data = recipe.data
     settings = {"epochs": epochs, "batch_size": recipe.train.batch_size, "seed": recipe.seed, "augment": augmented}
@@ -109,11 +103,8 @@ def training(
     )
 
 
-def ordered(run: "Run", split: str, *, patches: "Patches") -> "tf.data.Dataset":
+def ordered(run: Run, split: str, *, patches: Patches) -> tf.data.Dataset:
     """The batches of a split in order and as they are: patches that cover it, or whole pictures, framed."""
-    from cnn_keras.data import input_pipeline
-    from cnn_keras.data import patches as drawing
-
     data: Data = run.recipe.data
     size = run.recipe.train.batch_size
     if data.fit == "patch":
@@ -126,14 +117,12 @@ def ordered(run: "Run", split: str, *, patches: "Patches") -> "tf.data.Dataset":
     return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example)
 
 
-def store(run: "Run", split: str) -> "Store":
+def store(run: Run, split: str) -> Store:
     """All pictures or volumes of a split in memory, for patches to be drawn from.
 
     Raises:
         Fault: they take more than the recipe allows.
     """
-    from cnn_keras.data import patches as drawing
-
     data: Data = run.recipe.data
     standardised = data.normalize == "each"
 
@@ -151,7 +140,7 @@ def store(run: "Run", split: str) -> "Store":
     return drawing.store(each(), seed=run.recipe.seed)
 
 
-def per_epoch(recipe: Any, held: "Store") -> int:
+def per_epoch(recipe: Any, held: Store) -> int:
     """How many patches an epoch draws: as the recipe says, or as many as would cover what is held."""
     if recipe.data.patches:
         return int(recipe.data.patches)
@@ -167,7 +156,7 @@ def standard(volume: Array) -> Array:
     return found
 
 
-def fit_normalization(run: "Run", folder: Path) -> dict[str, Any] | None:
+def fit_normalization(run: Run, folder: Path) -> dict[str, Any] | None:
     """The arguments of Keras's Normalization for the training split; None where volumes are standardised one by one."""
     data: Data = run.recipe.data
     if data.normalize == "each":
@@ -185,30 +174,23 @@ def fit_normalization(run: "Run", folder: Path) -> dict[str, Any] | None:
     return {"axis": -1, "mean": mean.tolist(), "variance": np.where(variance > 0, variance, 1.0).tolist()}
 
 
-def _pictures(data: "Data", folder: Path, split: str) -> Iterator[Example]:
-    from cnn_keras.data import input_pipeline, records
-    from cnn_keras.data.image_file import decode
-
-    for row in records.read(folder, split, features=records.masked(data.borders is not None)):
+def _pictures(data: Data, folder: Path, split: str) -> Iterator[Example]:
+    for row in tfrecords.read(folder, split, features=tfrecords.masked(data.borders is not None)):
         image = decode(row["image"], channels=data.channels).numpy()
         yield Example(row["id"].numpy().decode(), image, input_pipeline.decode_mask(row).numpy())
 
 
 def _rows(
-    members: "Sequence[Kept]", numbers: "Numbering", data: "Data", *, told: Callable[[], None]
+    members: Sequence[Kept], numbers: Numbering, data: Data, *, told: Callable[[], None]
 ) -> Iterator[tuple[Any, ...]]:
-    from cnn_keras.data.image_file import plain, png
-
     for one in members:
         mask = _mask(one, numbers, data)
         yield one.item.id, plain(one.item.read())[0], *(png(mask[..., [layer]]) for layer in range(mask.shape[-1]))
         told()
 
 
-def _mask(one: "Kept", numbers: "Numbering", data: "Data") -> Array:
+def _mask(one: Kept, numbers: Numbering, data: Data) -> Array:
     """The mask as it is recorded: uint8 (*sizes, 1), or 2 with the weights of borders."""
-    from cnn_keras.losses import segmentation
-
     found = one.item.mask(one.size)
     recorded = numbers.written(found.values)
     if data.borders is None:
@@ -220,8 +202,6 @@ def _mask(one: "Kept", numbers: "Numbering", data: "Data") -> Array:
 
 def _apart(recorded: Array) -> Array:
     """Things that touch no other of their class, by a number each; the first class is the ground."""
-    from scipy.ndimage import label  # type: ignore[import-untyped]
-
     found = np.zeros(recorded.shape, np.int32)
     for number in range(2, int(recorded.max(initial=0)) + 1):
         parts, _ = label(recorded == number)

@@ -7,7 +7,7 @@ are bootstrapped over pictures or, where these are few, over blocks of them: pix
 import csv
 import io
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,10 +15,17 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from sklearn.tree import DecisionTreeClassifier
 
+from cnn_keras.errors import Fault
 from cnn_keras.metrics import segmentation
-from pipelines.engine import stages
+from pipelines.data import image_dataset, validation
+from pipelines.engine import requirement, stages
+from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
+from pipelines.tasks.segment import records
+from pipelines.tasks.segment.config import Evaluate
+from pipelines.tasks.segment.model import Segmenter, trained
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -26,7 +33,9 @@ FEW = 20  # pictures: of fewer, blocks are drawn for the intervals
 BLOCK = {2: 64, 3: 32}  # pixels or voxels along each side of one, by axes
 RESAMPLES = 1000
 DIAGONAL = 0.0075  # of a picture: how far a border may be off (Csurka et al., 2013)
-LISTED = 25  # classes that are printed
+LISTED = 25  # classes that are printed, and whose Dice MLflow is told
+SAMPLED = 50_000  # pixels of the training split that the baseline learns from
+MEASURED = ("pixel_accuracy", "mean_iou", "mean_dice", "boundary_f")  # of the report, for MLflow
 
 
 class Answer(NamedTuple):
@@ -46,6 +55,33 @@ class Tally(NamedTuple):
     borders: Array
     rows: list[dict[str, Any]]
     axes: int
+
+
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
+    """Measure the segmenter on the test split, beside what a pixel's own value tells; say which requirements failed."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Evaluate = recipe.evaluate
+    split, names = image_dataset.test_split(data), data["classes"]
+    asked = Segmenter(trained(run), recipe.data).asked()
+    counted = tally(_answers(run, split, asked), len(names), tolerance=settings.tolerance)
+    before = {}
+    for one in recipe.train.before:
+        coarser = Segmenter(trained(run, f"{one.builder}/model.keras"), recipe.data).asked()
+        answers = _answers(run, split, coarser)
+        before[one.builder] = sum(segmentation.confusion(a.truth, a.labels, len(names)) for a in answers)
+    found = report(folder, counted, names, baseline=_baseline(run, split), before=before, tolerance=settings.tolerance)
+
+    def pictured(rows: list[int]) -> list[tuple[Array, Array, Array]]:
+        wanted = {row: one for row, one in enumerate(records.of_run(run, split)) if row in rows}
+        return [(wanted[row].image, wanted[row].truth, asked(wanted[row].image).labels.numpy()) for row in rows]
+
+    draw(folder, counted, names, shown=settings.worst, pictured=pictured)
+    say(run.console, found)
+    metrics = {f"test_{key}": found[key] for key in MEASURED if found[key] is not None}
+    told = [row for row in found["classes"] if row["dice"] is not None]
+    metrics |= {f"test_dice_{row['name']}": row["dice"] for row in told[:LISTED]}
+    metrics |= {f"baseline_{key}": value for key, value in found["baseline"].items()}
+    return {"metrics": metrics, "failed": failed(settings, found)}
 
 
 def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -> Tally:
@@ -172,6 +208,49 @@ def say(console: Console, found: Mapping[str, Any]) -> None:
     console.print(table)
     if len(rows) > LISTED:
         console.print(f"          [dim]the {LISTED} worst of {len(rows)} classes; all are in report.json[/]")
+
+
+def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+    """The requirements of the recipe that the segmenter does not meet."""
+    dice = {row["name"]: row["dice"] for row in report["classes"]}
+    if unknown := settings.require_dice.keys() - dice.keys():
+        raise Fault(f"evaluate.require_dice must name classes, {', '.join(dice)}, got {', '.join(sorted(unknown))}")
+    wanted = {f"evaluate.require: {key}": (least, report[key]) for key, least in settings.require.items()}
+    wanted |= {f"evaluate.require_dice: {key}": (least, dice[key]) for key, least in settings.require_dice.items()}
+    return [
+        f"{what} must be at least {least}, got {'nothing' if got is None else f'{got:.4f}'}"
+        for what, (least, got) in wanted.items()
+        if not requirement.reaches(got, least)
+    ]
+
+
+def _answers(run: Run, split: str, asked: Any) -> Iterator[Answer]:
+    """What is said of each picture or volume of a split, as it came."""
+    with validation.progress(run.console) as bar:
+        task = bar.add_task("evaluating", total=run.facts("prepare")["splits"][split])
+        for one in records.of_run(run, split):
+            said = asked(one.image)
+            yield Answer(one.id, one.truth, said.labels.numpy(), float(said.confidence.numpy().mean()))
+            bar.advance(task)
+
+
+def _baseline(run: Run, split: str) -> Array:
+    """The confusion of a small tree of decisions on the values of each pixel alone, learnt on the training split."""
+    data, drawn = run.facts("prepare"), np.random.default_rng(run.recipe.seed)
+    each = max(1, SAMPLED // data["splits"]["train"])
+    values, labels = [], []
+    for one in records.of_run(run, "train"):
+        known = np.flatnonzero(one.truth >= 0)
+        chosen = drawn.choice(known, min(each, len(known)), replace=False)
+        values.append(one.image.reshape(-1, one.image.shape[-1])[chosen])
+        labels.append(one.truth.ravel()[chosen])
+    tree = DecisionTreeClassifier(max_leaf_nodes=32, random_state=0)
+    tree.fit(np.concatenate(values), np.concatenate(labels))
+    total = np.zeros((len(data["classes"]),) * 2, np.int64)
+    for one in records.of_run(run, split):
+        said = tree.predict(one.image.reshape(-1, one.image.shape[-1])).reshape(one.truth.shape)
+        total += segmentation.confusion(one.truth, said, len(total))
+    return total
 
 
 def _blocks(one: Answer, classes: int) -> Iterable[Array]:

@@ -14,6 +14,8 @@ from PIL import Image
 from cnn_keras.errors import Fault
 from pipelines.engine import recipe as recipes
 from pipelines.serving.server import application
+from pipelines.tasks.segment import report
+from pipelines.tasks.segment.config import Evaluate
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
 from tests.pipelines.tasks.test_segmentation_dataset import write_scenes
@@ -168,16 +170,14 @@ def test_settings_that_do_not_fit_are_refused(folder, setting, told):
 
 
 def test_requirements_are_of_figures_and_of_the_dice_of_classes():
-    from pipelines.tasks import segment
-
-    report = {"mean_iou": 0.7, "classes": [{"name": "cat", "dice": 0.8}, {"name": "dog", "dice": None}]}
-    settings = segment.Evaluate(require={"mean_iou": 0.6}, require_dice={"cat": 0.9, "dog": 0.1})
-    assert segment.failed(settings, report) == [
+    found = {"mean_iou": 0.7, "classes": [{"name": "cat", "dice": 0.8}, {"name": "dog", "dice": None}]}
+    settings = Evaluate(require={"mean_iou": 0.6}, require_dice={"cat": 0.9, "dog": 0.1})
+    assert report.failed(settings, found) == [
         "evaluate.require_dice: cat must be at least 0.9, got 0.8000",
         "evaluate.require_dice: dog must be at least 0.1, got nothing",
     ]
     with pytest.raises(Fault, match="must name classes, cat, dog, got cow"):
-        segment.failed(segment.Evaluate(require_dice={"cow": 0.1}), report)
+        report.failed(Evaluate(require_dice={"cow": 0.1}), found)
 
 
 def test_networks_are_trained_one_after_the_other_in_patches_and_resumed(folder, monkeypatch):

@@ -14,11 +14,12 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from pipelines.data import validation
 from pipelines.data.validation import Problem
-from pipelines.tasks.segment import dataset, records
+from pipelines.tasks.segment import dataset, files, records
+from pipelines.tasks.segment.config import Composites, Data
 
 
 def run_of(**data):
-    data = dataset.Data(**{"source": "folder", "size": (32, 32), **data})
+    data = Data(**{"source": "folder", "size": (32, 32), **data})
     recipe = SimpleNamespace(data=data, seed=0, train=SimpleNamespace(batch_size=4))
     return SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO(), width=200))
 
@@ -223,16 +224,16 @@ def test_groups_stay_in_one_split(tmp_path):
 )
 def test_settings_that_do_not_fit_are_refused(data, told):
     with pytest.raises(ValueError, match=told):
-        dataset.Data(source="folder", **data)
+        Data(source="folder", **data)
 
 
 def test_names_that_go_with_nothing_are_refused():
     with pytest.raises(Fault, match=r"data\.classes goes with masks in a folder or painted things"):
-        dataset.labelled(dataset.Data(source="nuclei", classes=("a", "b")), 0)
+        dataset.labelled(Data(source="nuclei", classes=("a", "b")), 0)
     with pytest.raises(Fault, match=r"data\.composites goes with source: composites"):
-        dataset.labelled(dataset.Data(source="nuclei", composites=dataset.Composites()), 0)
+        dataset.labelled(Data(source="nuclei", composites=Composites()), 0)
     with pytest.raises(Fault, match=r"data.path is required with source: folder"):
-        dataset.files_digest(dataset.Data(source="folder"))
+        files.files_digest(Data(source="folder"))
 
 
 def test_volumes_are_written_whole_and_read_again(tmp_path):

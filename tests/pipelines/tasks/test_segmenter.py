@@ -16,9 +16,8 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from pipelines.engine import recipe as recipes
 from pipelines.plots import overlays
-from pipelines.tasks.segment import dataset, report
+from pipelines.tasks.segment import config, report, training
 from pipelines.tasks.segment import model as segment_model
-from pipelines.tasks.segment import train as segment_train
 from pipelines.tasks.segment.report import Answer
 
 FACTS = {"classes": ["ground", "thing"], "normalization": {"axis": -1, "mean": [100.0], "variance": [400.0]}}
@@ -26,9 +25,9 @@ FACTS = {"classes": ["ground", "thing"], "normalization": {"axis": -1, "mean": [
 
 def recipe_of(model, *, train=None, **data):
     given = {"source": "nuclei", "size": (32, 32), "channels": 1, **data}
-    settings = segment_model.Train(**(train or {}))
+    settings = config.Train(**(train or {}))
     named = recipes.Model(**model)
-    return SimpleNamespace(data=dataset.Data(**given), model=named, train=settings, name="mine", augment=())
+    return SimpleNamespace(data=config.Data(**given), model=named, train=settings, name="mine", augment=())
 
 
 SMALL = {"builder": "unet.unet_small", "filters": 2, "depth": 2}
@@ -57,7 +56,7 @@ def test_volumes_come_as_floats():
 
 @pytest.mark.parametrize("loss", [{"dice": 1.0}, {"cross_entropy": 0.0, "focal": 2.0, "class_weights": "balanced"}])
 def test_what_is_minimised_is_the_sum_of_the_terms_by_their_weights(model, loss):
-    settings = segment_model.Loss(**loss)
+    settings = config.Loss(**loss)
     trained = segment_model.trainable(model, settings, pixels={"ground": 30, "thing": 10})
     drawn = np.random.default_rng(0)
     logits = drawn.normal(size=(2, 32, 32, 2)).astype("float32")
@@ -78,7 +77,7 @@ def test_what_is_minimised_is_the_sum_of_the_terms_by_their_weights(model, loss)
 
 
 def test_ground_between_things_counts_more(model):
-    trained = segment_model.trainable(model, segment_model.Loss(borders=10.0), pixels={"ground": 1, "thing": 1})
+    trained = segment_model.trainable(model, config.Loss(borders=10.0), pixels={"ground": 1, "thing": 1})
     logits = np.random.default_rng(0).normal(size=(1, 32, 32, 2)).astype("float32")
     masks = np.ones((1, 32, 32, 2), np.uint8)
     masks[:, :8, :, 1], masks[:, 8:, :, 1] = 255, 0
@@ -96,9 +95,7 @@ def test_a_network_without_padding_is_held_to_the_middle_of_the_mask():
 
 def test_weights_of_the_wrong_number_are_refused(model):
     with pytest.raises(Fault, match="must be 2 numbers, one for each class, got 3"):
-        segment_model.trainable(
-            model, segment_model.Loss(class_weights=(1.0, 2.0, 3.0)), pixels={"ground": 1, "thing": 1}
-        )
+        segment_model.trainable(model, config.Loss(class_weights=(1.0, 2.0, 3.0)), pixels={"ground": 1, "thing": 1})
 
 
 def test_weights_are_handed_over_by_name_and_dense_ones_become_convolutions():
@@ -163,13 +160,13 @@ def test_augmentations_that_no_mask_can_follow_are_refused(augment, data, told):
     recipe = recipe_of(SMALL, **data)
     recipe.augment = augment
     with pytest.raises(Fault, match=told):
-        segment_train.augmentation(recipe, lambda: [])
+        training.augmentation(recipe, lambda: [])
 
 
 def test_a_volume_and_its_mask_are_turned_together():
     recipe = recipe_of(SMALL, size=(8, 8, 8), fit="patch")
     recipe.augment = ({"move": {"flip": [0, 2], "shift": 0.2}},)
-    move = segment_train.augmentation(recipe, lambda: [])
+    move = training.augmentation(recipe, lambda: [])
     values = np.random.default_rng(0).integers(0, 200, (6, 5, 4, 1)).astype("float32")
     found = move({"image": tf.constant(values), "mask": tf.constant(values.astype(np.uint8))}, tf.constant([3, 1]))
     np.testing.assert_array_equal(found["image"].numpy().astype(np.uint8), found["mask"])

@@ -1,21 +1,30 @@
 """Exported segmenters: a graph that answers with a mask of the picture's size, the proof that it agrees, its card."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
+import tensorflow as tf
 
+from cnn_keras.data import run_length
+from cnn_keras.data.image_file import decode
 from cnn_keras.errors import Fault
+from cnn_keras.ops.sliding_window import Said
+from pipelines.data import image_dataset
+from pipelines.engine import stages
+from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
-from pipelines.tasks.segment.model import Segmenter
-
-if TYPE_CHECKING:
-    import keras
-
-    from cnn_keras.ops.sliding_window import Said
+from pipelines.tasks.segment import records
+from pipelines.tasks.segment.config import Export
+from pipelines.tasks.segment.model import Segmenter, trained
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+COMPARED = 16  # pictures on which the exported model must agree
+WARMUP = 2  # requests recorded beside it
+SIDE = 96  # voxels along each side of the part of a volume on which it must agree
 
 TAKES = {
     2: "Images are encoded JPEG or PNG of any size; `mask_bytes` is a grey PNG of the same size whose pixels are "
@@ -53,14 +62,53 @@ class Segments(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Of each class the share, the mean confidence and, of a picture, COCO's run lengths."""
-        from cnn_keras.data import run_length
-
         found: list[dict[str, Any]] = []
         for number, (name, share, sure) in enumerate(zip(self.names, self.shares, self.confidence, strict=True)):
             found.append({"label": name, "share": round(share, 6), "confidence": round(sure, 6)})
             if self.mask.ndim == 2:
                 found[-1]["rle"] = run_length.encode(self.mask == number)
         return {"size": list(self.mask.shape), "segments": found}
+
+
+def export(run: Run, folder: Path) -> dict[str, Any]:
+    """Write the SavedModel that serves: a picture in, a mask of its size and its legend out; prove that it agrees."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Export = recipe.export
+    name, split = settings.name or recipe.name, image_dataset.test_split(data)
+    version = savedmodel.next_version(run.folder / "export" / name)
+    saved = folder / name / str(version)
+    asking = Segmenter(trained(run), recipe.data)
+    write(asking, saved, names=data["classes"])
+    pairs = list(_compared(run, split))
+    agreement = compare(asking, saved, pairs, tolerance=settings.tolerance)
+    if recipe.data.axes == 2:
+        requests = {"serving_default": ("image_bytes", [[sent] for _, sent in pairs[:WARMUP]])}
+    else:
+        requests = {"serving_default": ("volume", [sent[None] for _, sent in pairs])}
+    savedmodel.record_requests(saved, requests)
+    report = stages.read_json(run.finished("evaluate") / "report.json")
+    told = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
+    write_card(saved / "card.md", asking.model, **told)
+    run.console.print(
+        f"          {name} version {version}: of {agreement['pixels']:,} pixels {agreement['changed']:,} are called "
+        f"otherwise than by the trained model"
+    )
+    facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
+    if settings.register_model:
+        facts["register"] = savedmodel.registration(run, name, version, metric="mean_iou")
+    return facts
+
+
+def _compared(run: Run, split: str) -> Iterator[tuple[Any, Any]]:
+    """Pictures as the trained model takes them and as they are sent; of the first volume the middle."""
+    if run.recipe.data.axes == 2:
+        encoded = records.encoded(run.recipe, run.finished("prepare"), split, COMPARED)
+        yield from ((one.image, sent) for one, sent in zip(records.of_run(run, split), encoded, strict=False))
+        return
+    first = next(records.of_run(run, split)).image
+    edges = [max(0, length - SIDE) // 2 for length in first.shape[:3]]
+    middle = first[tuple(slice(edge, edge + SIDE) for edge in edges)]
+    yield middle, middle
 
 
 def write(segmenter: Segmenter, folder: Path, *, names: Sequence[str]) -> None:
@@ -78,10 +126,6 @@ def write(segmenter: Segmenter, folder: Path, *, names: Sequence[str]) -> None:
 
 
 def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import decode
-
     channels, count = segmenter.data.channels, len(names)
     kinds = {
         "mask_bytes": tf.TensorSpec((), tf.string),
@@ -106,8 +150,6 @@ def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signa
 
 
 def _of_volumes(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
-    import tensorflow as tf
-
     channels, count = segmenter.data.channels, len(names)
     kinds = {
         "mask": tf.TensorSpec((None, None, None), tf.uint8),
@@ -126,10 +168,8 @@ def _of_volumes(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signat
     return {"serving_default": (from_tensor, spec)}
 
 
-def _summed(said: "Said", count: int) -> dict[str, Any]:
+def _summed(said: Said, count: int) -> dict[str, Any]:
     """The share of the pixels of each class, and the mean confidence where it was said, 0 where it was not."""
-    import tensorflow as tf
-
     labels = tf.cast(tf.reshape(said.labels, [-1]), tf.int32)
     pixels = tf.cast(tf.math.bincount(labels, minlength=count, maxlength=count), tf.float32)
     sure = tf.math.unsorted_segment_sum(tf.reshape(said.confidence, [-1]), labels, count)
@@ -137,8 +177,6 @@ def _summed(said: "Said", count: int) -> dict[str, Any]:
 
 
 def _with_legend(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    import tensorflow as tf
-
     return {**found, "classes": tf.tile(tf.constant(names)[None], [tf.shape(found["shares"])[0], 1])}
 
 
@@ -151,8 +189,6 @@ def compare(
         examples: pairs of a picture or volume as the trained model takes it and as the exported one does.
         tolerance: the share of pixels that may be of another class, where two are as likely.
     """
-    import tensorflow as tf
-
     exported, ask = tf.saved_model.load(str(folder)).signatures["serving_default"], segmenter.asked()
     name = next(iter(exported.structured_input_signature[1]))
     changed, pixels, count = 0, 0, 0
@@ -171,8 +207,6 @@ def compare(
 
 def mask_of(answer: Mapping[str, Any]) -> Array:
     """The numbers of the classes that one row of an exported model's answer says: uint8 (*sizes)."""
-    import tensorflow as tf
-
     if "mask" in answer:
         return np.asarray(answer["mask"])
     found: Array = tf.io.decode_png(answer["mask_bytes"], channels=1).numpy()[..., 0]
@@ -186,7 +220,7 @@ def segments_of(row: Mapping[str, Any]) -> Segments:
 
 
 def write_card(
-    path: Path, model: "keras.Model", *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
+    path: Path, model: keras.Model, *, recipe: Any, data: dict[str, Any], report: dict[str, Any], agreement: Any
 ) -> None:
     """The card of a segmenter."""
     low, high = report["mean_iou_interval"]

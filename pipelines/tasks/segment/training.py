@@ -6,29 +6,30 @@ first. Each is a training of its own, in a folder of its own, so that any goes o
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cnn_keras.errors import Fault
-from pipelines.engine.recipe import Train
+import keras
+
+from cnn_keras.data import array_dataset
+from cnn_keras.data.patches import Store
+from cnn_keras.data.transforms import augment
+from cnn_keras.errors import Fault, check_arguments
+from pipelines.data import image_dataset
+from pipelines.engine import trainer
+from pipelines.engine.stages import Run
+from pipelines.engine.trainer import Row
+from pipelines.plots import overlays
 from pipelines.tasks.segment import dataset, records
 from pipelines.tasks.segment import model as segment_model
-
-if TYPE_CHECKING:
-    import keras
-
-    from cnn_keras.data.patches import Store
-    from pipelines.engine.stages import Run
-    from pipelines.engine.trainer import Row
+from pipelines.tasks.segment.config import Train
 
 DRAWN = 12  # augmented pictures on the sheet
 
 
-def train(run: "Run", folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
+def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Train what is to be trained before, and then the network of the recipe; leave `model.keras` of each."""
-    from pipelines.engine import trainer
-
     recipe = run.recipe
-    settings: segment_model.Train = recipe.train
+    settings: Train = recipe.train
     trainer.set_up(recipe.seed, settings)
     held = records.store(run, "train") if recipe.data.fit == "patch" else None
     augmented = augmentation(recipe, lambda: (one.image[None] for one in records.of_run(run, "train")))
@@ -56,10 +57,6 @@ def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
     Raises:
         Fault: what mixes pictures, or is for pictures where there are volumes.
     """
-    from cnn_keras.data import array_dataset
-    from cnn_keras.data.transforms import augment
-    from cnn_keras.errors import check_arguments
-
     if recipe.data.axes == 2:
         composed = augment.compose(recipe.augment, size=recipe.data.size, fitted=augment.fit(recipe.augment, images))
         if composed is not None and composed.mixes:
@@ -75,7 +72,7 @@ def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
     return array_dataset.augmentation(steps, step=array_dataset.moved_together)
 
 
-def _begun(run: "Run", builder: str, earlier: "keras.Model | None") -> "keras.Model":
+def _begun(run: Run, builder: str, earlier: keras.Model | None) -> keras.Model:
     """A fresh model, with as much of an earlier one's weights as it has layers for."""
     recipe, data = run.recipe, run.facts("prepare")
     model = segment_model.assemble(recipe, data, builder=builder)
@@ -90,19 +87,17 @@ def _begun(run: "Run", builder: str, earlier: "keras.Model | None") -> "keras.Mo
 
 
 def _fitted(
-    run: "Run",
-    model: "keras.Model",
+    run: Run,
+    model: keras.Model,
     settings: Train,
     folder: Path,
     *,
-    held: "Store | None",
+    held: Store | None,
     augmented: Any,
     done: int,
     extend_to: int | None = None,
-) -> "list[Row]":
+) -> list[Row]:
     """Train one of the networks; `done` epochs are behind it."""
-    from pipelines.engine import trainer
-
     recipe, data = run.recipe, run.facts("prepare")
     patches = segment_model.patches_of(model, recipe.data)
     count = data["splits"]["train"] if held is None else records.per_epoch(recipe, held)
@@ -118,7 +113,7 @@ def _fitted(
         settings,
         folder,
         batches=batches,
-        validation=records.ordered(run, dataset.validation_split(data), patches=patches).map(segment_model.given),
+        validation=records.ordered(run, image_dataset.validation_split(data), patches=patches).map(segment_model.given),
         images=count,
         console=run.console,
         on_epoch=lambda number, row: run.on_epoch(done + number, row),
@@ -126,10 +121,8 @@ def _fitted(
     )
 
 
-def _draw_augmented(run: "Run", model: "keras.Model", path: Path, *, held: "Store | None", augmented: Any) -> None:
+def _draw_augmented(run: Run, model: keras.Model, path: Path, *, held: Store | None, augmented: Any) -> None:
     """The first pictures or patches of the first epoch as training sees them, with their masks."""
-    from pipelines.plots import overlays
-
     patches = segment_model.patches_of(model, run.recipe.data)
     stream = records.training(run, range(1), augmented, patches=patches, held=held).unbatch().take(DRAWN)
     rows = [(one["image"], one["mask"][..., 0].astype("int16") - 1) for one in stream.as_numpy_iterator()]

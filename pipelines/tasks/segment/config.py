@@ -1,0 +1,144 @@
+"""What a recipe of this task may hold."""
+
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+
+from cnn_keras.data.formats import color_tables
+from pipelines.data.box_config import Composites
+from pipelines.engine import recipe as recipes
+from pipelines.engine.recipe import Fraction, Model, Name, Positive, RecipePath, Section
+
+COLOUR = re.compile("#[0-9a-fA-F]{6}")
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+
+
+def _number(value: Any) -> Any:
+    """The number of a colour that is written as "#400080", or of digits, as keys may be; anything else as it is."""
+    if isinstance(value, str) and value.isdecimal() and len(value) < 10:
+        return int(value)
+    return color_tables.parsed(value) if isinstance(value, str) and COLOUR.fullmatch(value) else value
+
+
+Number = Annotated[int, BeforeValidator(_number)]
+
+
+class Data(Section):
+    """Where the pictures or volumes and their masks come from, and how the network sees them."""
+
+    # files of masks in their formats, or data that comes along
+    source: Literal["folder", "voc", "coco", "labelme", "composites", "nuclei", "mni152"]
+    path: RecipePath | None = None  # the folder, or the file of annotations
+    images: RecipePath | None = None  # where the pictures are, if not where the annotations say
+    # The names of the masks' numbers from 0 on, or by number; of colours by number too, such as "#400080".
+    classes: tuple[str, ...] | dict[Number, str] | None = None
+    ignore: Annotated[int, Field(ge=0)] | None = 255  # the number in a mask that means that nobody knows
+    headers: Literal["trust", "picture"] | None = None  # of NIfTI masks that lie elsewhere than their volumes
+    crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: nobody knows, or one object
+    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    # What the network sees at once: height, width; of volumes depth, height, width.
+    size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
+    channels: Positive = 3  # of each pixel or voxel
+    fit: Literal["pad", "stretch", "patch"] = "pad"  # the whole picture, resized, or patches of it as it is
+    overlap: Annotated[float, Field(ge=0, le=0.5)] = 0.5  # of the answers to patches that are put together
+    patches: Positive | None = None  # drawn in an epoch; null takes as many as would cover the training split
+    balance: Annotated[float, Field(ge=0, le=1)] = 0.0  # the share of patches over a pixel of an evenly drawn class
+    borders: Annotated[float, Field(gt=0)] | None = None  # σ, in pixels, of U-Net's weight between things
+    composites: Composites | None = None
+    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
+    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
+    normalize: Literal["standardise", "rescale", "each"] = "standardise"  # each: a volume by itself
+    max_bad: Fraction = 0.1  # a larger share of unusable files, or of pixels of unknown numbers, is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed, or refused if patches
+
+    @model_validator(mode="after")
+    def _fits_its_axes(self) -> Self:
+        if len(self.size) == 3:
+            if self.fit != "patch":
+                raise ValueError("fit must be patch for volumes, which a network sees part by part")
+            if self.normalize == "rescale":
+                raise ValueError("normalize must be standardise or each for volumes, whose values may be anything")
+        elif self.channels not in (1, 3):
+            raise ValueError(f"channels must be 1 or 3 for pictures, got {self.channels}")
+        elif self.normalize == "each":
+            raise ValueError("normalize must be standardise or rescale for pictures")
+        if self.fit != "patch" and (self.patches or self.balance):
+            raise ValueError("patches and balance go with fit: patch")
+        return self
+
+    @property
+    def axes(self) -> int:
+        return len(self.size)
+
+
+class Loss(Section):
+    """What is minimised: a sum of terms, each by its weight; see `cnn_keras.losses.segmentation`."""
+
+    cross_entropy: Weight = 1.0  # what it counts, pixel by pixel
+    dice: Weight = 0.0  # what the overlap of each class counts
+    focal: Weight = 0.0  # what cross-entropy counts that leaves easy pixels out
+    gamma: Annotated[float, Field(gt=0)] = 2.0  # of focal
+    class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None  # of cross_entropy and focal
+    borders: Weight = 10.0  # U-Net's w0, what ground between things counts more; needs data.borders
+
+
+class Before(Section):
+    """A network that is trained first, and whose weights the next one starts from."""
+
+    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]  # as of the model, which begins with its weights
+    epochs: Positive  # of this network
+
+
+class Train(recipes.Train):
+    """How the weights are found. A batch holds pictures or patches."""
+
+    batch_size: Positive = 8  # pictures or patches of one step
+    loss: Loss = Loss()
+    before: tuple[Before, ...] = ()  # networks trained one after the other, as FCN-32s and FCN-16s before FCN-8s
+
+    @property
+    def before_epochs(self) -> int:
+        return sum(one.epochs for one in self.before)
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
+    worst: Positive = 6  # the worst pictures that are drawn
+    # metric: the least it must be
+    require: dict[Literal["pixel_accuracy", "mean_iou", "mean_dice", "boundary_f"], Share] = Field(default_factory=dict)
+    require_dice: dict[str, Share] = Field(default_factory=dict)  # class: the least its Dice must be
+
+
+class Export(Section):
+    """What the exported model is called and how far it may stray from the trained one."""
+
+    name: Name | None = None  # the run's name unless given
+    tolerance: Annotated[float, Field(ge=0)] = 1e-4  # the share of pixels that may be of another class
+    register_model: bool = True  # in MLflow's registry, as candidate
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()  # what training does to each image and its mask, in order
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _fits_segmentation(self) -> Self:
+        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+            if getattr(self.train, key):
+                raise ValueError(f"train.{key} is for classification; train.loss says what is minimised here")
+        if self.train.monitor != "val_loss":
+            raise ValueError("train.monitor must be val_loss for segmentation")
+        loss = self.train.loss
+        if not (loss.cross_entropy or loss.dice or loss.focal):
+            raise ValueError("train.loss must have a term with a weight above 0")
+        return self
