@@ -5,7 +5,6 @@ Exit codes: 0 done, 2 something of the user's to fix, 3 the data, 4 a requiremen
 """
 
 import importlib
-import os
 import pkgutil
 import sys
 import warnings
@@ -15,6 +14,7 @@ import typer
 
 from cnn_keras.errors import Fault
 from pipelines.cli import commands, os_errors
+from pipelines.engine.startup import quiet_environment
 
 FIRST = ("stages", "serving", "tracking")  # in the help; the other files follow in alphabetical order
 
@@ -31,8 +31,7 @@ for name in (*FIRST, *(module.name for module in pkgutil.iter_modules(commands._
 
 def main() -> NoReturn:
     """Run a command; turn what the user can fix into one message and an exit code."""
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+    quiet_environment()
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # our own limit says it better
     try:
         app()

@@ -241,8 +241,13 @@ class Recipe(Section):
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation
 
 
-def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
+def load(reference: str, overrides: Sequence[str] = (), sections: Mapping[str, Any] | None = None) -> Recipe:
     """Read the recipe named `reference` – a shipped one such as `classify/digits-lenet5`, or a YAML file's path.
+
+    Args:
+        reference: of the recipe.
+        overrides: settings as `--set` has them, `train.epochs=5`.
+        sections: settings as the recipe has them, `{"train": {"epochs": 5}}`; what they do not name stays.
 
     Raises:
         Fault: no such recipe, or anything wrong in it; every error is named at once.
@@ -252,6 +257,9 @@ def load(reference: str, overrides: Sequence[str] = ()) -> Recipe:
     document.setdefault("name", path.stem)
     for override in overrides:
         _set(document, override)
+    for key, value in flatten(sections or {}).items():
+        if key:
+            _put(document, key, value)
     return validate(document, folder=path.parent)
 
 
@@ -376,12 +384,16 @@ def flatten(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _set(document: dict[str, Any], override: str) -> None:
-    """Apply one `key=value` of the command line; the value is YAML, a path is taken from the working directory."""
+    """Apply one `key=value` of the command line; the value is YAML."""
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise Fault(f"--set must be KEY=VALUE such as train.epochs=5, got {override!r}")
+    _put(document, key, parse(text, where=f"--set {key}"))
+
+
+def _put(document: dict[str, Any], key: str, value: Any) -> None:
+    """Change the setting with this dotted key; a path is taken from the working directory."""
     *sections, last = key.split(".")
-    value = parse(text, where=f"--set {key}")
     for section in sections:
         inner = document.setdefault(section, {})
         if not isinstance(inner, dict):
@@ -397,7 +409,7 @@ def _from_here(key: str, value: Any) -> Any:
     """A setting's value, its paths taken from the working directory."""
     if isinstance(value, dict):
         return {inner: _from_here(str(inner), given) for inner, given in value.items()}
-    if isinstance(value, str) and (key == "path" or (key == "weights" and value not in catalog.KINDS)):
+    if isinstance(value, str | Path) and (key == "path" or (key == "weights" and value not in catalog.KINDS)):
         try:
             return str(Path.cwd() / Path(value).expanduser())
         except RuntimeError as error:  # a home that nobody has

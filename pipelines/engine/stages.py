@@ -12,6 +12,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import shlex
 import shutil
 import struct
 import subprocess
@@ -75,6 +76,7 @@ class Run:
         self.recipe = recipe
         self.console = console
         self.folder: Path = (root / recipe.task / recipe.name).resolve()
+        self.where = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"  # for a command about the run
         self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
         durable.mkdir(self.folder)
         self.tracker = Tracker(self.folder, experiment=recipe.task, name=recipe.name)
@@ -101,16 +103,10 @@ class Run:
 
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""
-        folder = self.folder / stage
         if stage not in self._whole:
-            manifest = kept_json(folder / MANIFEST)
-            found = "nothing" if manifest is None else damage(folder, manifest)
-            if found:
-                raise Fault(
-                    f"{stage} must have been run before this, found {found} in {folder}; run `cnn {stage} RECIPE`"
-                )
+            finished(self.folder, stage)
             self._whole.add(stage)
-        return folder
+        return self.folder / stage
 
     def facts(self, stage: str) -> dict[str, Any]:
         """What a finished stage returned."""
@@ -134,6 +130,36 @@ class Run:
             roots.append(f"cnn_keras.models.{model.builder.partition('.')[0]}")
         # A chart that is drawn in another way is no reason to train again.
         return fingerprint.code(roots, without=("pipelines.plots",) if stage == "train" else ())
+
+
+def finished(run: Path, stage: str) -> dict[str, Any]:
+    """The manifest of a stage in a run's folder.
+
+    Raises:
+        Fault: it has not been run, or what it wrote is damaged; the message says how to run it.
+    """
+    folder = run / stage
+    manifest = kept_json(folder / MANIFEST)
+    found = "nothing" if manifest is None else damage(folder, manifest)
+    if manifest is None or found:
+        raise Fault(f"{stage} must have been run before this, found {found} in {folder}; run `cnn {stage} RECIPE`")
+    return manifest
+
+
+@contextmanager
+def tracked(run: Run) -> Iterator[None]:
+    """Close the tracking of a run by how what is done with it ends; say what could not be delivered."""
+    status = "FAILED"
+    try:
+        yield
+        status = "FINISHED"
+    except KeyboardInterrupt:
+        status = "KILLED"
+        raise
+    finally:
+        if pending := run.tracker.finish(status):
+            push = f"cnn push {run.recipe.task}/{run.recipe.name}{run.where}"
+            run.console.print(f"{pending} tracking events wait in {run.folder}; `{push}` delivers them")
 
 
 def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0) -> dict[str, Any]:

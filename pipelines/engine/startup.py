@@ -8,6 +8,12 @@ from contextlib import contextmanager
 from rich.console import Console
 
 
+def quiet_environment() -> None:
+    """Keep TensorFlow's logs and MLflow's telemetry off, unless the environment says otherwise; before either loads."""
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+
+
 def load_tensorflow(console: Console) -> None:
     """Import TensorFlow and Keras; say so on a terminal."""
     if "keras" not in sys.modules:

@@ -1,7 +1,6 @@
 """The four verbs of the pipeline, and `run`, which is all of them."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -135,22 +134,16 @@ def _stages(
     opened = stages.Run(recipe, console, runs)
     name = f"{recipe.task}/{recipe.name}"
     console.print(f"[bold]{name}[/]  [dim]{opened.folder}[/]")
-    status = "FAILED"
     try:
-        facts = stages.run_stages(opened, last, force=force, extend=extend)
-        status = "FINISHED"
+        with stages.tracked(opened):
+            facts = stages.run_stages(opened, last, force=force, extend=extend)
     except KeyboardInterrupt:
-        status = "KILLED"
         console.print("\ninterrupted; the state after the last whole epoch is saved. To resume, run the same command.")
         raise typer.Exit(130) from None
-    finally:
-        if pending := opened.tracker.finish(status):
-            push = f"cnn push {name}{_where(runs)}"
-            console.print(f"{pending} tracking events wait in {opened.folder}; `{push}` delivers them")
     if as_json:
         print(json.dumps(facts, indent=1))
     elif last == "export":
-        _say_next(name, facts, console, runs)
+        _say_next(name, facts, console, opened.where)
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
@@ -170,18 +163,12 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
         dry_run.show(found, console)
 
 
-def _where(runs: Path) -> str:
-    """What a command about a run must be told to find it."""
-    return "" if runs == RUNS else f" --runs {shlex.quote(str(runs))}"
-
-
-def _say_next(name: str, facts: dict[str, Any], console: "Console", runs: Path) -> None:
+def _say_next(name: str, facts: dict[str, Any], console: "Console", where: str) -> None:
     import shutil
 
     if "pictures" in facts:
         console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} hangs in {facts['pictures']}")
         return
-    where = _where(runs)
     ask = {f"cnn predict {name} FILES{where}": "answers about your own files"}
     if name.startswith("verify/"):  # of one picture an embedder says nothing
         ask = {

@@ -1,0 +1,86 @@
+"""The Python door: `pipelines.run` and `pipelines.load`, and what a run can be asked."""
+
+import doctest
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pipelines as cnn
+from cnn_keras.errors import Fault
+
+
+@pytest.fixture
+def run(exported, monkeypatch):
+    monkeypatch.chdir(exported.root)
+    return cnn.load("classify/small")
+
+
+def test_importing_it_imports_nothing_heavy():
+    code = "import pipelines, sys; print([name for name in ('tensorflow', 'keras', 'numpy') if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "[]\n"
+
+
+def test_its_example_is_true(exported, monkeypatch):
+    monkeypatch.chdir(exported.root)
+    failed, tried = doctest.testmod(cnn, optionflags=doctest.ELLIPSIS)
+    assert (failed, tried) == (0, 7)
+
+
+def test_it_predicts_what_the_command_line_predicts(exported, run, capsys):
+    files = [exported.photos / "0" / "00.png", exported.photos / "1" / "03.png"]
+    assert exported.cnn("predict", "classify/small", *files, "--json") == 0
+    assert run.predict(files) == json.loads(capsys.readouterr().out)
+    assert len(run.predict(str(exported.photos / "0"))) == 30
+
+
+def test_arrays_and_images_are_answered_as_their_files_are(exported, run):
+    path = exported.photos / "2" / "05.png"
+    with Image.open(path) as image:
+        pixels = np.asarray(image)
+        rows = run.predict([path, image, pixels, pixels[..., None], np.stack([pixels] * 3, axis=-1)])
+    assert [row["path"] for row in rows] == [str(path), None, None, None, None]
+    assert all(row["classes"] == rows[0]["classes"] for row in rows)
+    assert run.predict(np.stack([pixels[..., None]] * 2)) == rows[1:3]
+
+
+def test_a_file_that_cannot_be_read_has_a_problem_and_the_others_an_answer(exported, run, tmp_path):
+    (tmp_path / "broken.png").write_text("no")
+    broken, whole = run.predict([tmp_path / "broken.png", exported.photos / "0" / "00.png"])
+    assert broken["problem"]
+    assert whole["problem"] is None
+
+
+@pytest.mark.parametrize("images", [np.zeros((4, 4)), np.zeros((2, 4, 5), np.uint8), 3, [3], ["none.png"]])
+def test_what_is_no_image_is_refused(run, images):
+    with pytest.raises(Fault, match="must be"):
+        run.predict(images)
+
+
+def test_the_history_has_a_row_for_each_epoch(run):
+    assert [row["epoch"] for row in run.history] == [1, 2, 3, 4]
+    assert {"loss", "val_loss", "val_accuracy"} <= run.history[0].keys()
+
+
+def test_the_pictures_are_those_of_the_stages(run, capsys):
+    run.show()
+    assert str(run.folder / "train" / "curves.png") in capsys.readouterr().out.splitlines()
+
+
+def test_sections_are_merged_into_the_recipe(exported, monkeypatch, tmp_path):
+    from pipelines.engine import recipe as recipes
+
+    monkeypatch.chdir(tmp_path)
+    merged = recipes.load(str(exported.recipe), sections={"data": {"path": "other"}, "augment": [], "seed": 3})
+    assert merged.data.path == tmp_path / "other"
+    assert (merged.data.size, merged.augment, merged.seed) == ((28, 28), (), 3)
+    with pytest.raises(Fault, match=r"train.epoch: unknown key; did you mean epochs\?"):
+        recipes.load(str(exported.recipe), sections={"train": {"epoch": 3}})
+
+
+def test_a_run_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(Fault, match="found nothing in"):
+        cnn.load("classify/none", runs=tmp_path)
