@@ -20,6 +20,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
+from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.requirement import best
@@ -119,8 +121,8 @@ def read(reference: str, runs: Path) -> Measured:
     """
     folder = stages.run_folder(reference, runs)
     evaluated = folder / "evaluate"
-    if not (evaluated / stages.MANIFEST).is_file():
-        done = (path.parent.parent for path in runs.glob(f"*/*/evaluate/{stages.MANIFEST}"))
+    if not (evaluated / run_files.MANIFEST).is_file():
+        done = (path.parent.parent for path in runs.glob(f"*/*/evaluate/{run_files.MANIFEST}"))
         there = ", ".join(sorted(f"{path.parent.name}/{path.name}" for path in done))
         raise Fault(
             f"RUNS must have been evaluated, found no result of {reference} in {folder}; run `cnn evaluate` on its "
@@ -136,8 +138,8 @@ def read(reference: str, runs: Path) -> Measured:
         answers = [(row["id"], row["truth"], row["prediction"]) for row in reader]
     return Measured(
         f"{folder.parent.name}/{folder.name}",
-        {key: value for key, value in recipes.flatten(settings).items() if key != "name"},
-        stages.read_json(evaluated / "report.json"),
+        {key: value for key, value in flatten(settings).items() if key != "name"},
+        run_files.read_json(evaluated / "report.json"),
         {row["id"]: row.get("sha256") or "" for row in _rows(folder / "prepare" / "split.csv")},
         sum(float(row["seconds"]) for row in _rows(folder / "train" / "history.csv")),
         answers,

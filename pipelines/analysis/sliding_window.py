@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.engine import stages
 from pipelines.export import savedmodel
 
@@ -119,7 +120,7 @@ def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
     for path in (data, saved):
         if not path.is_file():
             raise Fault(f"RUN must be a run whose training is finished, found no {path}; `cnn train RECIPE`")
-    if "classes" not in (facts := stages.read_json(data)):
+    if "classes" not in (facts := run_files.read_json(data)):
         raise Fault(f"RUN must be a classifier's, got one of the task {folder.parent.name}")
     return savedmodel.load_keras(saved), list(facts["classes"])
 

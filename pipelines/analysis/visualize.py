@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset
+from pipelines.data import image_dataset, run_files
 from pipelines.data.validation import progress
 from pipelines.engine import stages
 from pipelines.export import savedmodel
@@ -85,7 +85,7 @@ def insight(
     if unit is not None and layer is None:
         raise Fault(f"--unit must come with --layer, got {unit} alone; --layer names the layer that it is counted in")
     folder, shape = _found(reference, runs)
-    data = stages.read_json(folder / "prepare" / "data.json")
+    data = run_files.read_json(folder / "prepare" / "data.json")
     trained = Trained(savedmodel.load_keras(folder / "train" / "model.keras"), data["classes"])
     if layer is not None:
         layer = _checked(trained, layer, unit)

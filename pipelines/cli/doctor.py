@@ -9,7 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from pipelines.engine.stages import versions
+from pipelines.data.run_files import versions
 
 DISK_GB = 2.0  # less free space than this is a failure waiting to happen
 

@@ -7,7 +7,7 @@ from pydantic import Field
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.engine.recipe import Fraction, RecipePath, Section
+from pipelines.data.schema import Fraction, RecipePath, Section
 
 
 class Data(Section):

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset
+from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import classifier, stages
+from pipelines.engine import classifier
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:
@@ -67,7 +68,7 @@ def prepare(
     classes = image_dataset.class_names([item.label for item, _ in kept], data)
     splits = image_dataset.splits_of(kept, data, run.recipe.seed)
     image_dataset.check_classes(kept, splits, console=console)
-    stages.write_text(folder / "split.csv", image_dataset.split_csv(kept, splits))
+    durable.write_text(folder / "split.csv", image_dataset.split_csv(kept, splits))
     used = [shape for shape, found in zip(shapes, examined, strict=True) if found.digest]
     shape = (*(size or (max(length for length, _ in used),)), used[0][-1])
     counts = _write_splits(run, folder, kept, splits, classes=classes, shape=shape)
@@ -80,9 +81,9 @@ def prepare(
         "normalization": _fit_normalization(folder) if data.normalize == "standardise" else None,
         "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
     }
-    content = [classes, facts["normalization"], stages.file_digest(folder / "split.csv"), shape, data.fit]
-    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
-    stages.write_json(folder / "data.json", facts)
+    content = [classes, facts["normalization"], run_files.file_digest(folder / "split.csv"), shape, data.fit]
+    facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
+    run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, noun, classes, counts)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     written = "×".join(map(str, shape))

@@ -9,7 +9,7 @@ from pipelines.data import box_dataset, box_records
 if TYPE_CHECKING:
     import tensorflow as tf
 
-    from pipelines.engine.stages import Run
+    from pipelines.data.run import Run
 
 DRAWN = 16  # augmented pictures on the sheet
 

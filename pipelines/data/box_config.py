@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 
 
 class Tile(Section):

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import Field
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import box_records, box_validation
+from pipelines.data import box_records, box_validation, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.box_records import Columns
 from pipelines.data.box_validation import Kept
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
+from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
     from cnn_keras.data.input_pipeline import Shape
     from cnn_keras.data.sources import detection
     from cnn_keras.data.sources.detection import Item
-    from pipelines.engine.stages import Run
+    from pipelines.data.run import Run
 
 
 class Tile(Section):
@@ -121,7 +121,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         run.console.print(f"          [yellow]{crowds}[/]")
     if len(splits["train"]) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
-    stages.write_text(folder / "split.csv", _split_csv(splits))
+    durable.write_text(folder / "split.csv", _split_csv(splits))
     seen = [one for split, members in splits.items() if split != "test" or not data.tile for one in members]
     most = max(
         1, *(len(box_records.learnt(one.item.objects)) for one in seen)
@@ -131,7 +131,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     box_records.write(run, folder, splits, columns)
     truths = {split: coco_truth(members, classes) for split, members in splits.items()}
     for split in truths.keys() - {"train"}:
-        stages.write_json(folder / f"truth-{split}.json", truths[split])
+        run_files.write_json(folder / f"truth-{split}.json", truths[split])
     facts = {
         **box_records.counted(splits, classes),
         "source": data.source,
@@ -144,9 +144,9 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
         "problems": {kind: len(group) for kind, group in data_validation.grouped([*problems, *boxes]).items()},
     }
-    content = [most, facts["anchors"], stages.file_digest(folder / "split.csv"), *shape_of(data)]
-    facts["digest"] = stages.digest([*content, truths])  # not of the location: data that moved is the same data
-    stages.write_json(folder / "data.json", facts)
+    content = [most, facts["anchors"], run_files.file_digest(folder / "split.csv"), *shape_of(data)]
+    facts["digest"] = run_files.digest([*content, truths])  # not of the location: data that moved is the same data
+    run_files.write_json(folder / "data.json", facts)
     box_records.draw(folder, splits, facts, data)
     shares = ", ".join(f"{len(splits[split]):,} {split} with {facts['boxes'][split]:,} boxes" for split in splits)
     run.console.print(f"          {len(classes)} classes; images: {shares}; at most {most} boxes in one")

@@ -5,16 +5,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from pipelines.data import validation
+from pipelines.data import run_files, validation
 from pipelines.data.box_validation import Kept
-from pipelines.engine import stages
 
 if TYPE_CHECKING:
     import numpy as np
 
     from cnn_keras.data.sources.detection import Object
     from pipelines.data.box_dataset import Data, Proposals
-    from pipelines.engine.stages import Run
+    from pipelines.data.run import Run
 
 SAMPLES = 30  # pictures on the contact sheet
 COUNTS = (1, 2, 3, 5, 6, 9, 12)  # of anchors, to compare the chosen count with
@@ -132,7 +131,7 @@ def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray
             for one in members[first:]:
                 yield decode(tf.constant(plain(one.item.read())[0]), channels=3).numpy()
 
-        digest = stages.digest([(one.item.id, one.digest) for one in members])
+        digest = run_files.digest([(one.item.id, one.digest) for one in members])
         place = run.folder / "proposals" / split
         place.parent.mkdir(exist_ok=True)
         kept = proposals.searched(

@@ -8,7 +8,7 @@ from pydantic import Field
 
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 
 
 class Data(Section):

@@ -13,16 +13,17 @@ from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
-from pipelines.engine import stages
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from cnn_keras.data.input_pipeline import Shape
-    from pipelines.engine.stages import Run
+    from pipelines.data.run import Run
 
 Divided = Callable[[list[tuple[Any, str]], Any, int], list[str]]  # of (item, digest), the data section and a seed
 
@@ -54,7 +55,7 @@ def prepare(
     splits = (divided or splits_of)(kept, data, run.recipe.seed)
     if divided is None:
         check_classes(kept, splits, console=run.console)
-    stages.write_text(folder / "split.csv", split_csv(kept, splits))
+    durable.write_text(folder / "split.csv", split_csv(kept, splits))
     counts = _write_records(run, folder, kept, splits, classes)
     shape = shape_of(data)
     sizes = {split: sum(inner.values()) for split, inner in counts.items()}
@@ -66,9 +67,9 @@ def prepare(
         "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
         "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
     }
-    content = [classes, facts["normalization"], stages.file_digest(folder / "split.csv"), *shape]
-    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
-    stages.write_json(folder / "data.json", facts)
+    content = [classes, facts["normalization"], run_files.file_digest(folder / "split.csv"), *shape]
+    facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
+    run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, shape, classes, counts)
     shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     run.console.print(f"          {len(kept):,} images of {len(classes)} classes: {shares}")

@@ -22,8 +22,7 @@ from rich.console import Console
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics.average_precision import overlaps
-from pipelines.data import validation
-from pipelines.engine import stages
+from pipelines.data import run_files, validation
 
 Array = np.ndarray[Any, np.dtype[Any]]
 Mode = Literal["single", "fast", "quality"]
@@ -71,7 +70,7 @@ def proposals(image: Array, *, most: int = 2000, mode: Mode = "fast", side: int 
 
 def asked(folder: Path, images: Sequence[Array]) -> dict[str, Array]:
     """Return what an exported model in `folder` must be given besides these images, [H, W, 3]: its `proposals`."""
-    settings = stages.read_json(folder / "assets.extra" / SETTINGS)
+    settings = run_files.read_json(folder / "assets.extra" / SETTINGS)
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = _padded(list(pool.map(partial(proposals, **settings), images)))
     return {"proposals": found if found.shape[1] else np.zeros((len(images), 1, 4), np.float32)}
@@ -101,7 +100,7 @@ def searched(
     Raises:
         Fault: OpenCV is missing, or lacks the contributed modules.
     """
-    key = stages.digest([digest, count, most, mode, side, LEAST, _opencv().__version__])[:12]
+    key = run_files.digest([digest, count, most, mode, side, LEAST, _opencv().__version__])[:12]
     final = path.with_name(f"{path.name}-{key}.npy")
     if not final.is_file():
         parts = final.with_suffix(".parts")

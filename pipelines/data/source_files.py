@@ -4,7 +4,7 @@ import os
 from pathlib import Path
 
 from cnn_keras.data import input_file
-from pipelines.engine.stages import digest
+from pipelines.data.run_files import digest
 
 
 def regular_files(*roots: Path) -> list[Path]:

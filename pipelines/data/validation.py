@@ -21,10 +21,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import Progress
 
+from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
 from pipelines.data.source_files import files_digest as files_digest
 from pipelines.data.source_files import regular_files as regular_files
-from pipelines.engine.stages import write_text
 
 if TYPE_CHECKING:
     from PIL.Image import Transpose

@@ -11,10 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset
+from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import ensemble, ensemble_gain, requirement, stages, transfer
+from pipelines.engine import ensemble, ensemble_gain, requirement, transfer
 from pipelines.engine.classifier_config import Evaluate, Export
 from pipelines.engine.recipe import Train
 from pipelines.export import savedmodel
@@ -189,7 +190,7 @@ def _write_anatomy(model: "keras.Model", path: Path) -> None:
     from cnn_keras.learn import model_profile
 
     network = next(layer for layer in model.layers if isinstance(layer, keras.Model))
-    stages.write_text(path, model_profile.as_csv(model_profile.rows(network)))
+    durable.write_text(path, model_profile.as_csv(model_profile.rows(network)))
 
 
 def check_task(run: "Run") -> None:
@@ -326,8 +327,8 @@ def evaluate(
     if settings.baselines or settings.beat:
         run.console.print("          fitting baselines")
         found["baselines"] = baselines()
-    stages.write_json(folder / "report.json", found)
-    stages.write_text(folder / "predictions.csv", _predictions_csv(ids, labels, probabilities, names))
+    run_files.write_json(folder / "report.json", found)
+    durable.write_text(folder / "predictions.csv", _predictions_csv(ids, labels, probabilities, names))
     _draw_answers(folder, names, probabilities, labels, found)
     rows = [int(row) for row in classification.confident_mistakes(probabilities, labels, settings.worst)]
     truths, said = ([names[number] for number in column[rows]] for column in (labels, probabilities.argmax(axis=1)))
@@ -364,7 +365,7 @@ def export(
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     agreement = written(model, saved)
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     savedmodel.write_classifier_card(
         saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement, takes=takes
     )

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from pipelines.engine.recipe import Name, Positive, Section
+from pipelines.data.schema import Name, Positive, Section
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
 Metric = Literal[

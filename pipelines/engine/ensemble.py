@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
+from pipelines.data.run_files import STATE
 from pipelines.engine import ensemble_gain, stages
-from pipelines.engine.stages import STATE
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:
@@ -120,7 +121,7 @@ def _log_mean(logits: "Sequence[Any]") -> Any:
 
 def _finished(run: "Run", place: Path, extend_to: int | None) -> dict[str, Any] | None:
     """The facts of a member that was trained as far before."""
-    facts = stages.kept_json(place / FACTS)
+    facts = run_files.kept_json(place / FACTS)
     if facts is None or facts.pop("extend_to") != extend_to:
         return None
     run.console.print(f"          finished before; weights {facts['digest']}")
@@ -155,7 +156,7 @@ def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> d
             facts |= {"digest": trainer.weights_digest(model), "best_epoch": facts["epochs"], "metrics": last}
             run.console.print(f"          kept the weights at the end of the cycle; {facts['digest']}")
         member.tracker.once(facts["metrics"])
-    stages.write_json(place / FACTS, {**facts, "extend_to": extend_to})
+    run_files.write_json(place / FACTS, {**facts, "extend_to": extend_to})
     return facts
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import validation
-from pipelines.engine import stages
 
 if TYPE_CHECKING:
     from pipelines.engine.stages import Run
@@ -66,7 +66,7 @@ def find(run: "Run", *, low: float = LOW, high: float = HIGH, steps: int = STEPS
     climb = read_off(np.geomspace(low, high, steps)[: len(losses)], losses)
     folder = run.folder / "lr"
     folder.mkdir(exist_ok=True)
-    stages.write_text(folder / "lr.csv", _csv(climb))
+    durable.write_text(folder / "lr.csv", _csv(climb))
     charts.rates(climb.rates, climb.losses, climb.smooth, folder / "lr.png", marked=_marked(run, climb))
     return climb
 

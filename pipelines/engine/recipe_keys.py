@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.data.schema import Section, sections
 from pipelines.engine import recipe as recipes
 
 COLUMN = 36  # where comments begin, if a line leaves room
@@ -31,10 +32,10 @@ def meanings(section: type[BaseModel]) -> dict[str, str]:
     """What is said of each of a section's own fields and those it inherits; "" where nothing is."""
     said = dict.fromkeys(section.model_fields, "")
     for owner in reversed(section.__mro__):
-        if issubclass(owner, recipes.Section) and owner is not recipes.Section:
+        if issubclass(owner, Section) and owner is not Section:
             said |= {name: comment for name, comment in _comments(owner).items() if comment and name in said}
     for name, comment in said.items():
-        inner = next(recipes.sections(section.model_fields[name].annotation), None)
+        inner = next(sections(section.model_fields[name].annotation), None)
         if not comment and inner is not None:
             said[name] = _first_sentence(inner)
     return said
@@ -45,7 +46,7 @@ def undocumented(section: type[BaseModel], above: str = "") -> Iterator[str]:
     for name, said in meanings(section).items():
         if not said:
             yield above + name
-        for inner in recipes.sections(section.model_fields[name].annotation):
+        for inner in sections(section.model_fields[name].annotation):
             yield from undocumented(inner, f"{above}{name}.")
 
 
@@ -88,7 +89,7 @@ def _lines(values: dict[str, Any], kinds: tuple[type[BaseModel], ...], pad: str)
         said = meanings(owner)[key] if owner else ""
         if isinstance(value, dict) and value:
             yield pad + recipes.as_yaml({key: None}).rstrip(), said
-            inner = tuple(recipes.sections(owner.model_fields[key].annotation)) if owner else kinds
+            inner = tuple(sections(owner.model_fields[key].annotation)) if owner else kinds
             yield from _lines(value, inner, pad + "  ")
         else:
             first, *rest = recipes.as_yaml({key: value}).splitlines()

@@ -6,19 +6,13 @@ The manifest's inputs decide the next time whether anything it depends on has ch
 is still whole. A lock keeps two commands out of one run's folder.
 """
 
-import hashlib
 import importlib
 import importlib.metadata
-import json
 import logging
-import platform
 import shlex
 import shutil
-import struct
 import subprocess
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -31,16 +25,24 @@ from rich.console import Console
 
 from cnn_keras.data import durable, input_file
 from cnn_keras.errors import Fault
+from pipelines.data.run_files import (
+    DAMAGED,
+    MANIFEST,
+    STATE,
+    digest,
+    file_digest,
+    kept_json,
+    read_json,
+    versions,
+    write_json,
+)
+from pipelines.data.schema import flatten
 from pipelines.engine import fingerprint
 from pipelines.engine import recipe as recipes
 from pipelines.engine.startup import load_tensorflow, numerics
 
-MANIFEST = "manifest.json"
 BEGUN = "begun"  # what the journal says when all has been told that a training begins with
-STATE = "state.npz"  # what an interrupted training goes on from
 SOURCES = Path(__file__).parents[2]
-VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
-DAMAGED = ".damaged"  # how a file ends that was set aside
 
 log = logging.getLogger(__name__)
 
@@ -115,7 +117,7 @@ class Run:
     def inputs(self, stage: Stage) -> dict[str, Any]:
         """Everything the stage's result depends on, flat, so that a difference can be shown by its key."""
         resolved = self.recipe.model_dump(mode="json")
-        inputs = recipes.flatten({section: resolved[section] for section in stage.sections if section in resolved})
+        inputs = flatten({section: resolved[section] for section in stage.sections if section in resolved})
         if stage.after:
             inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
         given = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
@@ -303,7 +305,7 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
         return
     facts, prepared = run.facts("prepare"), run.finished("prepare")
     resolved = run.folder / "recipe.yaml"
-    write_text(resolved, recipes.dump(run.recipe))
+    durable.write_text(resolved, recipes.dump(run.recipe))
     tags = {
         "cnn.settings": digest(run.recipe.model_dump(mode="json")),
         "mlflow.source.git.commit": commit(),
@@ -399,83 +401,12 @@ def run_folder(reference: str, runs: Path) -> Path:
     return (runs / recipe.task / recipe.name).absolute()
 
 
-def digest(value: Any) -> str:
-    """SHA-256 of any JSON value."""
-    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("sha256:")
 
 
 def _files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DAMAGED)
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON object that this project wrote.
-
-    Raises:
-        Fault: it is damaged.
-    """
-    try:
-        return dict(json.loads(path.read_bytes()))
-    except (ValueError, TypeError) as error:
-        raise Fault(
-            f"{path} must be as cnn wrote it, but is damaged ({error}); delete it and run its stage with --force",
-            code=Fault.DATA,
-        ) from None
-
-
-def kept_json(path: Path) -> dict[str, Any] | None:
-    """The JSON object in a file of ours; None where there is none, or a damaged one, which is told and set aside."""
-    if not path.is_file():
-        return None
-    try:
-        return read_json(path)
-    except Fault:
-        set_aside(path)
-        return None
-
-
-def is_whole(path: Path) -> bool:
-    """Whether an archive of arrays is there and its check sums hold; a damaged one is told and set aside."""
-    if not path.is_file():
-        return False
-    try:
-        with zipfile.ZipFile(path) as archive:
-            damaged = archive.testzip() is not None
-    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError):
-        damaged = True
-    if damaged:
-        set_aside(path)
-    return not damaged
-
-
-def set_aside(path: Path) -> None:
-    """Rename a damaged file, so that what it was made by makes it again, and say so."""
-    durable.rename(path, aside := path.with_name(f"{path.name}{DAMAGED}"))
-    log.warning("%s is damaged: it is set aside as %s, and what it came from is made again", path, aside.name)
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_text(path, json.dumps(value, indent=1, default=str) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write UTF-8: a reader sees the old file or the new one, also after a power cut."""
-    durable.write_text(path, text)
-
-
-def versions() -> dict[str, str]:
-    """Of Python, the platform and the packages a result depends on."""
-    found = {name: importlib.metadata.version(name) for name in VERSIONS}
-    return {"python": platform.python_version(), "platform": platform.platform(), **found}
 
 
 def commit() -> str | None:

@@ -24,11 +24,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 from rich.console import Console
 
 from cnn_keras.data import durable
+from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
+from pipelines.data.run_files import STATE, is_whole, set_aside
 from pipelines.engine import batch_norm_statistics, requirement, transfer
 from pipelines.engine.input_profile import Clock, Probe
 from pipelines.engine.recipe import Train
-from pipelines.engine.stages import STATE, is_whole, set_aside, write_text
 
 if TYPE_CHECKING:
     import keras

@@ -25,8 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import stages
 from pipelines.engine.recipe import Train, Transfer
 
 if TYPE_CHECKING:
@@ -239,11 +239,11 @@ def _key(run: "Run", trunk: "keras.Model") -> str:
     from pipelines.engine import trainer
 
     recipe = run.recipe
-    manifest = stages.read_json(run.finished("prepare") / stages.MANIFEST)
+    manifest = run_files.read_json(run.finished("prepare") / run_files.MANIFEST)
     parts = [trainer.weights_digest(trunk), trunk.get_layer("normalization").get_config(), manifest["digest"]]
     parts += [recipe.model.builder, recipe.model.arguments, run.code("train")]
-    parts += [recipe.train.mixed_precision, stages.versions()]
-    return stages.digest(parts).removeprefix("sha256:")[:16]
+    parts += [recipe.train.mixed_precision, run_files.versions()]
+    return run_files.digest(parts).removeprefix("sha256:")[:16]
 
 
 def store(

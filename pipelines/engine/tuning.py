@@ -24,7 +24,8 @@ from rich.console import Console
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import validation
+from pipelines.data import run_files, validation
+from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from pipelines.engine import requirement, stages
 from pipelines.engine.recipe import Range, Tune
@@ -166,16 +167,16 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
     if force:
         shutil.rmtree(folder, ignore_errors=True)
     inputs = run.inputs(stages.STAGES["train"])
-    inputs |= recipes.flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
+    inputs |= flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
     begun = folder / "inputs.json"
-    earlier = stages.kept_json(begun)
+    earlier = run_files.kept_json(begun)
     if earlier and (changes := stages.differences(earlier, inputs)):
         raise Fault(
             f"the search was begun under other settings: {'; '.join(changes)}. Give the old settings to go on, "
             "--force to start again, or another name with --set name=…"
         )
     durable.mkdir(folder)
-    stages.write_json(begun, inputs)
+    run_files.write_json(begun, inputs)
 
 
 @contextmanager
@@ -350,8 +351,8 @@ def _report(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study") ->
     if best is None:
         reasons = "; ".join(sorted({outcome.outcome for outcome in outcomes}))
         raise Fault(f"tune.space must hold settings with which training ends, got {len(outcomes)} trials: {reasons}")
-    stages.write_text(folder / "trials.csv", _csv(outcomes, tune))
-    stages.write_text(folder / "best.yaml", recipes.dump(space.recipe(best.settings, name=f"{run.recipe.name}-tuned")))
+    durable.write_text(folder / "trials.csv", _csv(outcomes, tune))
+    durable.write_text(folder / "best.yaml", recipes.dump(space.recipe(best.settings, name=f"{run.recipe.name}-tuned")))
     charts.search(
         [outcome.value for outcome in outcomes],
         {key: [_drawn(tune.space[key], outcome.settings[key]) for outcome in outcomes] for key in tune.space},
@@ -370,7 +371,7 @@ def _report(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study") ->
             {**vars(outcome), "value": outcome.value if math.isfinite(outcome.value) else None} for outcome in outcomes
         ],
     }
-    stages.write_json(folder / "search.json", found)
+    run_files.write_json(folder / "search.json", found)
     return found
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cnn_keras.data import durable
 from pipelines.engine import stages
 from pipelines.export import savedmodel
 
@@ -44,7 +45,7 @@ def import_weights(path: Path, output: Path) -> list[str]:
     partial = version.with_name(".partial")
     write_landmarks(model, partial)
     stages.publish(partial, version, keep=False)
-    stages.write_text(output / "LICENSE", NOTICE + licence)
+    durable.write_text(output / "LICENSE", NOTICE + licence)
     heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
     owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")
     return [

@@ -9,10 +9,11 @@ from rich.console import Console
 
 from cnn_keras import models
 from cnn_keras.data import durable
+from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
 from cnn_keras.weights import imagenet, pretrained
 from pipelines.analysis.model_summary import resolve
-from pipelines.engine.stages import versions, write_text
+from pipelines.data.run_files import versions
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:

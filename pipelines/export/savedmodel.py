@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_keras.data import durable
+from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
+from pipelines.data.run_files import versions
 from pipelines.engine import ensemble_gain
 from pipelines.engine import recipe as recipes
-from pipelines.engine.stages import run_folder, versions, write_text
+from pipelines.engine.stages import run_folder
 
 if TYPE_CHECKING:
     import keras

@@ -11,7 +11,7 @@ import numpy as np
 
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.export import savedmodel
 from pipelines.faces.gallery import Array, Settings
 from pipelines.tasks.verify import model as verify_model
@@ -83,7 +83,7 @@ class Recogniser:
 
         folder = savedmodel.locate(reference, runs)
         self.folder = version_of(folder, model)
-        self.facts = stages.read_json(self.folder / verify_model.FACTS)
+        self.facts = run_files.read_json(self.folder / verify_model.FACTS)
         self._loaded = tf.saved_model.load(str(self.folder))
         self._guard = Guard(liveness, runs, model=liveness_model) if liveness else None
         guard = (str(self._guard.folder), self._guard.model) if self._guard else ()
@@ -223,7 +223,7 @@ def version_of(folder: Path, model: str | None) -> Path:
     known = {
         version: found
         for version, path in facts.items()
-        if path.is_file() and "false_rejects" in (found := stages.read_json(path))
+        if path.is_file() and "false_rejects" in (found := run_files.read_json(path))
     }
     if not known:
         raise Fault(
@@ -250,4 +250,4 @@ def _versions_of(folder: Path) -> list[Path]:
 def graph_digest(version: Path) -> str:
     """The digest of an exported model's graph and weights, wherever its folder is."""
     files = [version / "saved_model.pb", *sorted((version / "variables").glob("*"))]
-    return stages.digest([stages.file_digest(file) for file in files])
+    return run_files.digest([run_files.file_digest(file) for file in files])

@@ -13,6 +13,7 @@ from PIL import Image, ImageOps
 from rich.console import Console
 
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.startup import load_tensorflow, quiet_environment
@@ -141,7 +142,7 @@ def run(reference: str, runs: Path, sections: Mapping[str, Any]) -> FinishedRun:
 def load(reference: str, runs: Path) -> FinishedRun:
     """The run of this name or of this recipe, at least prepared."""
     folder = stages.run_folder(reference, runs)
-    if not (folder / "prepare" / stages.MANIFEST).is_file():
+    if not (folder / "prepare" / run_files.MANIFEST).is_file():
         raise Fault(f"run must be one that was run, such as classify/photos, found nothing in {folder}; `cnn run` runs")
     quiet_environment()
     return FinishedRun(folder)

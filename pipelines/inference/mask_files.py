@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cnn_keras.data import durable
-from pipelines.engine.stages import write_text
+from cnn_keras.data.durable import write_text
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

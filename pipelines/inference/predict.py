@@ -17,9 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
 from pipelines.cli.tables import print_unbroken
-from pipelines.engine.stages import write_text
 from pipelines.tasks.segment.exporter import Segments, segments_of
 
 BATCH = 32
@@ -157,15 +157,18 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
         for answer in answers:
             figures = [f"{value:.6f}" for value in answer.angle] if answer.angle else [""] * len(ANGLES)
             writer.writerow([answer.path, *figures, answer.problem or ""])
-        return write_text(path, out.getvalue())
+        write_text(path, out.getvalue())
+        return
     if any(answer.segments is not None for answer in answers):
         writer.writerow(["path", "label", "share", "confidence", "problem"])
         for answer in answers:
             rows = [["", "", ""]] if answer.segments is None else answer.segments.rows()
             writer.writerows([answer.path, *row, answer.problem or ""] for row in rows)
-        return write_text(path, out.getvalue())
+        write_text(path, out.getvalue())
+        return
     if any(answer.every for answer in answers):
-        return write_text(path, _ranked_csv(answers))
+        write_text(path, _ranked_csv(answers))
+        return
     detector = any(answer.boxes is not None for answer in answers)
     edges = ["left", "top", "right", "bottom"] if detector else []
     parts = next((list(answer.landmarks[0]) for answer in answers if answer.landmarks), [])

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine.recipe import flatten
+from pipelines.data.schema import flatten
 from pipelines.tracking.journal import Event, Journal
 from pipelines.tracking.pyfunc import signature
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from cnn_keras.data import durable
-from pipelines.engine.stages import kept_json, set_aside, write_json
+from pipelines.data.run_files import kept_json, set_aside, write_json
 
 Event = dict[str, Any]
 

@@ -13,8 +13,9 @@ from pydantic import Field, model_validator
 
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
+from pipelines.data.schema import SHOWN, Name, Positive, Section, checked
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Model, Name, Positive, Section
+from pipelines.engine.recipe import Model
 
 SHIPPED = recipes.SHIPPED / "claims"
 
@@ -145,7 +146,7 @@ def locate(reference: str) -> Path:
     for path in (Path(reference), SHIPPED / f"{name}.yaml"):
         if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
             return path.resolve()
-    near = difflib.get_close_matches(name[: recipes.SHOWN], shipped(), n=3, cutoff=0.4)
+    near = difflib.get_close_matches(name[:SHOWN], shipped(), n=3, cutoff=0.4)
     meant = f"did you mean {' or '.join(near)}?" if near else "`cnn claim` lists them."
     raise Fault(f"NAME must be a shipped claim or a .yaml file, {recipes.unfound(reference)}; {meant}")
 
@@ -161,4 +162,4 @@ def load(reference: str) -> Claim:
     document.setdefault("name", path.stem)
     if isinstance(document.get("base"), str) and input_file.is_regular(path.parent / document["base"]):
         document["base"] = str(path.parent / document["base"])
-    return recipes.checked(Claim, document, folder=path.parent)
+    return checked(Claim, document, folder=path.parent)

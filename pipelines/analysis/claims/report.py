@@ -9,10 +9,12 @@ from typing import Any
 
 from rich.console import Console
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.analysis.claims import runner
 from pipelines.analysis.claims.claim import Claim, Expectation, Plot, Term, load
 from pipelines.analysis.claims.runner import EXPERIMENT, Row
+from pipelines.data import run_files
 from pipelines.engine import stages
 from pipelines.engine.requirement import best
 from pipelines.tracking.tracker import Tracker
@@ -24,7 +26,7 @@ WORDS = {"error": "training error", "loss": "training loss", "multiply_adds": "m
 def last(name: str, runs: Path) -> dict[str, Any]:
     """The last verdict on a claim; `holds` is None where there is none."""
     path = folder_of(name, runs) / VERDICT
-    return stages.kept_json(path) or {"name": name, "claim": load(name).claim, "holds": None}
+    return run_files.kept_json(path) or {"name": name, "claim": load(name).claim, "holds": None}
 
 
 def folder_of(name: str, runs: Path) -> Path:
@@ -53,13 +55,13 @@ def reach(
             rows = runner.train(claim, folder, console, parent=tracker.identity, overrides=overrides, force=force)
         choose(claim, rows)
         verdict = judge(claim, rows)
-        changed = verdict != stages.kept_json(folder / VERDICT)
-        stages.write_text(folder / "figures.csv", _csv(claim, rows))
+        changed = verdict != run_files.kept_json(folder / VERDICT)
+        durable.write_text(folder / "figures.csv", _csv(claim, rows))
         draw(claim, rows, folder / "plot.png")
-        stages.write_json(folder / VERDICT, verdict)
-        if changed or not tracker.marked(stages.digest(verdict)):  # else MLflow knows it
+        run_files.write_json(folder / VERDICT, verdict)
+        if changed or not tracker.marked(run_files.digest(verdict)):  # else MLflow knows it
             _tell(claim, rows, verdict, tracker)
-            tracker.mark(stages.digest(verdict))
+            tracker.mark(run_files.digest(verdict))
     return verdict
 
 

@@ -25,6 +25,7 @@ from rich.console import Console
 from cnn_keras.errors import Fault
 from pipelines.analysis import sliding_window
 from pipelines.analysis.claims.claim import Claim
+from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.startup import load_tensorflow
@@ -98,7 +99,7 @@ def _run(run: stages.Run, last: str, *, force: bool) -> bool:
     That a variant misses its recipe's requirement is a result like any other.
     """
     note, status = run.folder / DIVERGED, "FAILED"
-    if not force and note.is_file() and stages.kept_json(note) == _inputs(run):
+    if not force and note.is_file() and run_files.kept_json(note) == _inputs(run):
         run.console.print("[dim]   train  skipped: it diverged, and nothing it depends on changed since[/]")
         return True
     try:
@@ -111,7 +112,7 @@ def _run(run: stages.Run, last: str, *, force: bool) -> bool:
     except Fault as fault:
         if fault.code == Fault.DIVERGED:
             run.console.print("          [yellow]diverged[/]: the loss is not a number")
-            stages.write_json(note, _inputs(run))
+            run_files.write_json(note, _inputs(run))
         elif fault.code == Fault.GATE:
             status = "FINISHED"
         else:
@@ -123,7 +124,7 @@ def _run(run: stages.Run, last: str, *, force: bool) -> bool:
 
 def _inputs(run: stages.Run) -> dict[str, Any]:
     """What the training of a prepared run depends on, the preparation's settings included."""
-    prepared = (run.folder / "prepare" / stages.MANIFEST).is_file()
+    prepared = (run.folder / "prepare" / run_files.MANIFEST).is_file()
     return {name: run.inputs(stages.STAGES[name]) for name in ("prepare", "train") if prepared}
 
 
@@ -133,8 +134,8 @@ def _share(run: stages.Run, folder: Path) -> None:
     if final.exists():
         return
     inputs = run.inputs(stages.STAGES["prepare"])
-    for manifest in sorted(folder.glob(f"{run.recipe.task}/*/prepare/{stages.MANIFEST}")):
-        other = stages.kept_json(manifest)
+    for manifest in sorted(folder.glob(f"{run.recipe.task}/*/prepare/{run_files.MANIFEST}")):
+        other = run_files.kept_json(manifest)
         if other and other["inputs"] == inputs and not stages.damage(manifest.parent, other):
             partial = final.with_name(".prepare.partial")
             shutil.rmtree(partial, ignore_errors=True)

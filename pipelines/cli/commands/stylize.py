@@ -44,7 +44,7 @@ def stylize(
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.engine.recipe import checked
+    from pipelines.data.schema import checked
     from pipelines.export import savedmodel
     from pipelines.tasks.stylize import one_shot
     from pipelines.tasks.stylize.config import Data, Paint, Picture

@@ -12,10 +12,11 @@ from pipelines.analysis import visualize as insight
 from pipelines.data import image_config, image_dataset
 from pipelines.data.image_config import Data
 from pipelines.data.image_dataset import prepare as prepare  # the first of the four verbs
+from pipelines.data.schema import Section, flatten
 from pipelines.engine import classifier, classifier_config, ensemble, ensemble_gain
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classifier import Training
-from pipelines.engine.recipe import Model, Section, Train, Tune
+from pipelines.engine.recipe import Model, Train, Tune
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:
@@ -80,7 +81,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
         case "prepare":
             return {"files": image_config.files_digest(recipe.data)}
         case "export" if recipe.export.crops and recipe.evaluate.crops:
-            return recipes.flatten({"crops": recipe.evaluate.crops.model_dump()})
+            return flatten({"crops": recipe.evaluate.crops.model_dump()})
         case _:
             return {}
 

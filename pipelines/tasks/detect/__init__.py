@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 from pydantic import model_validator
 
 from cnn_keras.errors import Fault
-from pipelines.data import box_batches, box_dataset, proposals
+from pipelines.data import box_batches, box_dataset, proposals, run_files
 from pipelines.data.box_dataset import Data
 from pipelines.data.box_dataset import prepare as prepare  # the first of the four verbs
+from pipelines.data.schema import Positive
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages, transfer
-from pipelines.engine.recipe import Model, Positive
+from pipelines.engine import transfer
+from pipelines.engine.recipe import Model
 from pipelines.export import savedmodel
 from pipelines.tasks.detect import decode
 from pipelines.tasks.detect import masks as detect_masks
@@ -169,7 +170,7 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split = box_dataset.test_split(data)
-    truth = stages.read_json(run.finished("prepare") / f"truth-{split}.json")
+    truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
     model, pictured = detect_model.trained(run), partial(box_batches.pictured, run, split)
     reader = detect_model.reader(run, model, settings.suppress)
     few = 1 if reader.whole else min(BATCH, inference.at_once(model, input_shape=(*recipe.data.size, 3)))
@@ -194,7 +195,7 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
             folder, truth, answers, masks, threshold=threshold, pictured=pictured, shown=shown
         )
         instance_report.say(run.console, report["masks"])
-        stages.write_json(folder / "report.json", report)
+        run_files.write_json(folder / "report.json", report)
     measured = {f"test_{key}": report[key] for key in MEASURED if report.get(key) is not None}
     return {"metrics": measured, "failed": detect_model.failed(settings, report)}
 
@@ -223,8 +224,8 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     agreement = detect_model.compare_detector(reader, saved, examples, requests, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", requests[:WARMUP])})
     if recipe.data.proposals:
-        stages.write_json(saved / "assets.extra" / proposals.SETTINGS, recipe.data.proposals.model_dump())
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+        run_files.write_json(saved / "assets.extra" / proposals.SETTINGS, recipe.data.proposals.model_dump())
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     detect_model.write_card(saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
         f"          {name} version {version}: {agreement['boxes']} boxes in {agreement['images']} images differ by at "

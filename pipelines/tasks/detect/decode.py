@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 
-from pipelines.engine.recipe import Positive, Section
+from pipelines.data.schema import Positive, Section
 
 if TYPE_CHECKING:
     import tensorflow as tf

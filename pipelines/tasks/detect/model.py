@@ -15,8 +15,8 @@ from pydantic import Field
 
 from cnn_keras.errors import Fault
 from pipelines.data import box_dataset
+from pipelines.data.schema import Name, Positive, Section
 from pipelines.engine import requirement, transfer
-from pipelines.engine.recipe import Name, Positive, Section
 from pipelines.export import savedmodel
 from pipelines.tasks.detect.decode import Reader, Suppress, TiledReader
 from pipelines.tasks.detect.masks import MaskReader, differing

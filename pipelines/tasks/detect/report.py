@@ -17,8 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from cnn_keras.data import durable
 from cnn_keras.metrics import average_precision as voc
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.plots import annotate, charts, image_grid
 from pipelines.tasks.detect import error_types
 from pipelines.tasks.detect.error_types import KINDS, OVERLAP, RECALLS, TOUCHING, Detected, Objects, Scene, Square
@@ -89,9 +90,9 @@ def detection_report(
     report["classes"] = _rows(table, by_class, classes, threshold)
     report["errors"] = _errors(scenes, kept, len(classes))
     report["confusion"] = error_types.confusion(kept, len(classes)).tolist()
-    stages.write_json(folder / "report.json", report)
-    stages.write_json(folder / "detections.json", said)
-    stages.write_text(folder / "predictions.csv", _predictions_csv(truth, kept, classes))
+    run_files.write_json(folder / "report.json", report)
+    run_files.write_json(folder / "detections.json", said)
+    durable.write_text(folder / "predictions.csv", _predictions_csv(truth, kept, classes))
     _draw_figures(folder, report, table)
     _draw_images(folder, truth, shown_parts, report, pictured=pictured, shown=shown)
     return report

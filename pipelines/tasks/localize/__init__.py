@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
-from pipelines.data import box_batches, box_dataset
+from cnn_keras.data import durable
+from pipelines.data import box_batches, box_dataset, run_files
 from pipelines.data.box_dataset import prepare as prepare  # the first of the four verbs
+from pipelines.data.schema import Positive
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages
-from pipelines.engine.recipe import Model, Positive, Train
+from pipelines.engine.recipe import Model, Train
 from pipelines.export import savedmodel
 from pipelines.tasks.localize import model as localize_model
 from pipelines.tasks.localize.model import Evaluate, Export, Head, Locator
@@ -130,8 +131,8 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
         answers = localize_model.asked(locator, examples, _target(run), lambda done: bar.advance(task, done))
     report = {"split": split, **localize_model.measured(answers, names, landmarks, settings.threshold)}
     report["baseline"] = _baseline(run, answers)
-    stages.write_json(folder / "report.json", report)
-    stages.write_text(folder / "predictions.csv", localize_model.answers_csv(answers, names, landmarks))
+    run_files.write_json(folder / "report.json", report)
+    durable.write_text(folder / "predictions.csv", localize_model.answers_csv(answers, names, landmarks))
     _draw(run, folder, answers, split)
     localize_model.say(run, report)
     metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float) and key != "alpha"}
@@ -151,7 +152,7 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     examples = box_batches.examples(run, split).take(len(encoded)).batch(1)
     agreement = locator.compare(saved, examples, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     localize_model.write_card(
         saved / "card.md", locator.model, recipe=recipe, data=data, report=report, agreement=agreement
     )

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 from pydantic import Field
 
 from cnn_keras.errors import Fault
+from pipelines.data.schema import Fraction, Name, Positive, Section
 from pipelines.engine import requirement
-from pipelines.engine.recipe import Fraction, Name, Positive, Section
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:

@@ -7,8 +7,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from cnn_keras.data.formats import color_tables
 from pipelines.data.box_config import Composites
+from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Fraction, Model, Name, Positive, RecipePath, Section
+from pipelines.engine.recipe import Model
 
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 Share = Annotated[float, Field(ge=0, le=1)]

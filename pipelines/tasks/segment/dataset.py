@@ -18,17 +18,17 @@ import numpy as np
 import tensorflow as tf
 from rich.markup import escape
 
+from cnn_keras.data import durable
 from cnn_keras.data import split as splitting
 from cnn_keras.data.image_file import Unreadable, decode, plain
 from cnn_keras.data.sources import segmentation
 from cnn_keras.data.sources.segmentation import Item, LabelMaps
 from cnn_keras.errors import Fault
 from cnn_keras.ops.resize import frame, frame_labels
-from pipelines.data import array_dataset, image_dataset
+from pipelines.data import array_dataset, image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.box_config import Composites
 from pipelines.data.validation import Examined
-from pipelines.engine import stages
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
 from pipelines.tasks.segment import label_mapping, records
@@ -61,7 +61,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     label_mapping.refuse_unknown(kept, numbers, data)
     splits = _splits(kept, numbers, data, run.recipe.seed)
     label_mapping.refuse_a_single_class(splits["train"], numbers)
-    stages.write_text(folder / "split.csv", _split_csv(splits))
+    durable.write_text(folder / "split.csv", _split_csv(splits))
     for split, members in splits.items():
         records.write(run, folder, split, members, numbers)
     facts: dict[str, Any] = {
@@ -73,9 +73,15 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "normalization": records.fit_normalization(run, folder),
         "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
     }
-    content = [numbers, facts["pixels"], facts["normalization"], stages.file_digest(folder / "split.csv"), data.borders]
-    facts["digest"] = stages.digest(content)  # not of the location: data that moved is the same data
-    stages.write_json(folder / "data.json", facts)
+    content = [
+        numbers,
+        facts["pixels"],
+        facts["normalization"],
+        run_files.file_digest(folder / "split.csv"),
+        data.borders,
+    ]
+    facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
+    run_files.write_json(folder / "data.json", facts)
     _draw(run, folder, facts)
     _say(run, facts, splits, numbers)
     return facts

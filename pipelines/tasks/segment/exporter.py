@@ -12,8 +12,7 @@ from cnn_keras.data import run_length
 from cnn_keras.data.image_file import decode
 from cnn_keras.errors import Fault
 from cnn_keras.ops.sliding_window import Said
-from pipelines.data import image_dataset
-from pipelines.engine import stages
+from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.segment import records
@@ -86,7 +85,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     else:
         requests = {"serving_default": ("volume", [sent[None] for _, sent in pairs])}
     savedmodel.record_requests(saved, requests)
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     told = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
     write_card(saved / "card.md", asking.model, **told)
     run.console.print(

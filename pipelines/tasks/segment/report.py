@@ -17,10 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 from sklearn.tree import DecisionTreeClassifier
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import segmentation
-from pipelines.data import image_dataset, validation
-from pipelines.engine import requirement, stages
+from pipelines.data import image_dataset, run_files, validation
+from pipelines.engine import requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
 from pipelines.tasks.segment import records
@@ -152,8 +153,8 @@ def report(
         }
         for number, name in enumerate(names)
     ]
-    stages.write_json(folder / "report.json", found)
-    stages.write_text(folder / "pictures.csv", _csv(counted.rows))
+    run_files.write_json(folder / "report.json", found)
+    durable.write_text(folder / "pictures.csv", _csv(counted.rows))
     heading = f"{found['pixels']:,} pixels, {figures.pixel_accuracy:.1%} right, mean IoU {figures.mean_iou:.3f}"
     charts.confusion_matrix(total, names, folder / "confusion_matrix.png", heading=heading)
     _draw_classes(folder, found)

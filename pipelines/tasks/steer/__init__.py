@@ -5,8 +5,9 @@ from typing import TYPE_CHECKING, Any, Self
 
 from pydantic import model_validator
 
+from cnn_keras.data import durable
+from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages
 from pipelines.engine.recipe import Train
 from pipelines.export import savedmodel
 from pipelines.tasks.steer import dataset
@@ -131,8 +132,8 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     if data["source"] == "road":
         report["loop"] = steer_report.loop(run, steerer, folder)
         report["lane_steps"] = min(row["steps"] for row in report["loop"])
-    stages.write_json(folder / "report.json", report)
-    stages.write_text(folder / "predictions.csv", steer_report.predictions_csv(answers))
+    run_files.write_json(folder / "report.json", report)
+    durable.write_text(folder / "predictions.csv", steer_report.predictions_csv(answers))
     steer_report.draw(run, folder, answers, report, steerer)
     steer_report.say(run, report)
     metrics = {f"test_{key}": report[key] for key in MEASURED if key in report}
@@ -152,7 +153,7 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     told = {"interval": settings.interval, "tolerance": settings.tolerance}
     agreement = steerer.compare(saved, images, encoded, **told)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     steer_model.write_card(
         saved / "card.md", steerer.model, recipe=recipe, data=data, report=report, agreement=agreement
     )

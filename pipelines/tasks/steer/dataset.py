@@ -12,13 +12,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
 
 from pydantic import Field
 
-from cnn_keras.data import input_file
+from cnn_keras.data import durable, input_file
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
-from pipelines.engine import stages
-from pipelines.engine.recipe import Fraction, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 
 if TYPE_CHECKING:
     import tensorflow as tf
@@ -78,7 +78,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     data_validation.report(
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
-    stages.write_text(folder / "split.csv", _split_csv(kept))
+    durable.write_text(folder / "split.csv", _split_csv(kept))
     _write_records(run, folder, kept)
     angles = {split: [one.frame.angle for one in kept if one.split == split] for split in SPLITS}
     facts: dict[str, Any] = {
@@ -89,8 +89,8 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
         "angles": {split: _measured(inner) for split, inner in angles.items() if inner},
         "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
     }
-    facts["digest"] = stages.digest([stages.file_digest(folder / "split.csv"), *shape_of(data)])
-    stages.write_json(folder / "data.json", facts)
+    facts["digest"] = run_files.digest([run_files.file_digest(folder / "split.csv"), *shape_of(data)])
+    run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, kept, facts)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     left = sum(one.split is None for one in kept)

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from pydantic import Field
 
 from cnn_keras.errors import Fault
+from pipelines.data.schema import Name, Positive, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Name, Positive, Section
 from pipelines.export import savedmodel
 
 if TYPE_CHECKING:

@@ -4,8 +4,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from pipelines.data.schema import Fraction, GivenWeights, Name, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Fraction, GivenWeights, Model, Name, Positive, RecipePath, Section
+from pipelines.engine.recipe import Model
 
 Amount = Annotated[float, Field(ge=0)]
 

@@ -21,9 +21,8 @@ from cnn_keras.data.image_file import Unreadable, decode, plain
 from cnn_keras.data.sources import artworks
 from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, Item, natural, whereabouts
 from cnn_keras.errors import Fault
-from pipelines.data import image_io, video_io
+from pipelines.data import image_io, run_files, video_io
 from pipelines.data import validation as data_validation
-from pipelines.engine import stages
 from pipelines.plots import image_grid
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize.config import Data, Picture
@@ -56,8 +55,8 @@ def prepare(data: Data, folder: Path, *, learns: bool, seed: int, console: Conso
     written = [path for kind in ("content", "styles", "masks") for path in sorted((folder / kind).glob("*"))]
     written += sorted(folder.glob("*.tfrecord"))
     facts |= {"source": str(data.content.name or "files"), "location": str(what)}
-    facts["digest"] = stages.digest([[path.name, stages.file_digest(path)] for path in written])
-    stages.write_json(folder / "data.json", facts)
+    facts["digest"] = run_files.digest([[path.name, run_files.file_digest(path)] for path in written])
+    run_files.write_json(folder / "data.json", facts)
     _draw(folder, facts)
     counted = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     console.print(f"          {counted}; styles {', '.join(names)}")

@@ -3,7 +3,7 @@
 from typing import Any
 
 from cnn_keras.errors import Fault
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.tasks.stylize import extractor_choice
 from pipelines.tasks.stylize.config import Data, Recipe
 
@@ -34,4 +34,4 @@ def files_digest(data: Data) -> str:
         file for path in paths if path is not None for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
     ]
     stats = [(str(file), file.stat()) for file in files if file.is_file()]
-    return stages.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])
+    return run_files.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

@@ -9,9 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data import durable
 from cnn_keras.data.image_file import decode, png
 from cnn_keras.errors import Fault
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.plots.image_grid import Array
@@ -35,7 +36,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name = run.recipe.export.name or run.recipe.name
     version = savedmodel.next_version(run.folder / "export" / name)
     target = folder / name / str(version)
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     if not run.recipe.learns:
         written = _write_paintings(run, target)
         write_paintings_card(target / "card.md", run.recipe, run.facts("prepare"), report)
@@ -203,4 +204,4 @@ def write_paintings_card(path: Path, recipe: Recipe, data: dict[str, Any], repor
         "",
         *savedmodel.made_from(recipe),
     ]
-    stages.write_text(path, "\n".join(lines) + "\n")
+    durable.write_text(path, "\n".join(lines) + "\n")

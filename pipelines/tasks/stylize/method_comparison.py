@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.engine.stages import Run
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset, distances, extractor_choice, feature_extractor
@@ -45,7 +45,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     columns = ["content", "style", "network", f"optimised, {recipe.evaluate.steps} steps"]
     heading = distances.headline(report)
     distances.strip(rows[: distances.SHOWN], columns, folder / "strip.png", heading=heading)
-    stages.write_json(folder / "report.json", report)
+    run_files.write_json(folder / "report.json", report)
     distances.say(report, run.console)
     return report
 

@@ -17,8 +17,8 @@ from cnn_keras.data import durable
 from cnn_keras.data.image_file import png
 from cnn_keras.errors import Fault
 from cnn_keras.losses import style
-from pipelines.data import validation, video_io
-from pipelines.engine import stages, trainer
+from pipelines.data import run_files, validation, video_io
+from pipelines.engine import trainer
 from pipelines.export import savedmodel
 from pipelines.inference import predict
 from pipelines.plots.image_grid import Array
@@ -41,14 +41,14 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     partial = output.with_name(f".{output.name}.partial")
     wanted = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
     wanted["files"] = dependencies.files_digest(data)
-    if stages.kept_json(partial / "wanted.json") != wanted:
+    if run_files.kept_json(partial / "wanted.json") != wanted:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         dataset.prepare(data, partial, learns=False, seed=seed, console=console)
         durable.sync(partial)
-        stages.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
+        run_files.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
     trainer.set_up(seed, settings, half="bfloat16")
-    facts = stages.read_json(partial / "data.json")
+    facts = run_files.read_json(partial / "data.json")
     objective, _ = feature_extractor.objective_of(settings.loss, partial, console=console)
     painter = runner.painter_of(data, partial, settings, objective, seed=seed)
     runner.paint(painter, dataset.contents(partial), partial, console=console, video=facts["kind"] == "video")

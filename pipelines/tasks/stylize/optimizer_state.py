@@ -8,7 +8,7 @@ from typing import Any, Self
 import numpy as np
 
 from cnn_keras.data import durable
-from pipelines.engine.stages import STATE, is_whole
+from pipelines.data.run_files import STATE, is_whole
 from pipelines.plots.image_grid import Array
 
 Row = dict[str, float]

@@ -3,7 +3,8 @@
 from pathlib import Path
 from typing import Any
 
-from pipelines.engine import requirement, stages
+from pipelines.data import run_files
+from pipelines.engine import requirement
 from pipelines.engine.stages import Run
 from pipelines.tasks.stylize import dataset, distances, extractor_choice, method_comparison, runner
 from pipelines.tasks.stylize.distances import METRICS, SHOWN, Distances
@@ -39,7 +40,7 @@ def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
         folder / "strip.png",
         heading=distances.headline(report),
     )  # fmt: skip
-    stages.write_json(folder / "report.json", report)
+    run_files.write_json(folder / "report.json", report)
     distances.say(report, run.console)
     return report
 

@@ -17,8 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cnn_keras.data import durable
 from cnn_keras.losses.style import Objective
-from pipelines.data import video_io
-from pipelines.engine import stages
+from pipelines.data import run_files, video_io
 from pipelines.plots import charts
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset, optical_flow
@@ -81,7 +80,7 @@ def paint(
             state = OptimizerState(picture=number + 1, rows=state.rows)
             state.save(folder)
             bar.remove_task(task)
-    (folder / stages.STATE).unlink(missing_ok=True)
+    (folder / run_files.STATE).unlink(missing_ok=True)
     return state.rows
 
 
@@ -109,7 +108,7 @@ def write_history(rows: Sequence[Row], path: Path) -> None:
     writer = csv.DictWriter(out, list(dict.fromkeys(key for row in rows for key in row)), lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    stages.write_text(path, out.getvalue())
+    durable.write_text(path, out.getvalue())
 
 
 def draw_history(rows: Sequence[Row], path: Path) -> None:

@@ -8,7 +8,8 @@ import tensorflow as tf
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.transforms import augment
-from pipelines.engine import stages, trainer
+from pipelines.data import run_files
+from pipelines.engine import trainer
 from pipelines.engine.stages import Run
 from pipelines.tasks.stylize import dataset, feature_extractor, runner
 from pipelines.tasks.stylize.config import Recipe
@@ -32,7 +33,7 @@ def _paint(run: Run, folder: Path) -> dict[str, Any]:
     runner.write_history(rows, folder / "history.csv")
     runner.draw_history(rows, folder / "curves.png")
     written = sorted((folder / runner.PAINTINGS).glob("*.png"))
-    return {"digest": stages.digest([stages.file_digest(path) for path in written]), "paintings": len(written)}
+    return {"digest": run_files.digest([run_files.file_digest(path) for path in written]), "paintings": len(written)}
 
 
 def _learn(run: Run, folder: Path, extend_to: int | None) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset
+from pipelines.data import image_dataset, run_files
 from pipelines.engine import recipe as recipes
 from pipelines.tasks.verify import dataset
 from pipelines.tasks.verify import model as verify_model
@@ -116,7 +116,6 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
 def export(run: "Run", folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: pictures to embeddings, pairs to answers; prove that it agrees."""
     from cnn_keras.data import input_pipeline, records
-    from pipelines.engine import stages
     from pipelines.export import savedmodel
     from pipelines.tasks.verify import model_card
     from pipelines.tasks.verify import report as verify_report
@@ -130,7 +129,7 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     )
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    report = stages.read_json(run.finished("evaluate") / "report.json")
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
     models, align = verify_model.trained(run), recipe.data.align
     rates = verify_report.rates_of(report)
     landmarks = dataset.aligner_of(align) if align and align.by == "landmarks" else None
@@ -143,7 +142,7 @@ def export(run: "Run", folder: Path) -> dict[str, Any]:
     agreement = verify_model.compare_embedder(models, saved, pictures.images, encoded, tolerance=settings.tolerance)
     verify_model.write_warmup(saved, pictures.images, encoded)
     facts = verify_model.facts(run, report)
-    stages.write_json(saved / verify_model.FACTS, facts)
+    run_files.write_json(saved / verify_model.FACTS, facts)
     model_card.write(saved / "card.md", models[0], recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
         f"          {name} version {version}: largest difference {agreement['difference']:.1e}, "

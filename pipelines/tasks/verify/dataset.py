@@ -9,12 +9,11 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 
 from pydantic import model_validator
 
-from cnn_keras.data import input_file
+from cnn_keras.data import durable, input_file
 from cnn_keras.errors import Fault
-from pipelines.data import image_config, image_dataset
+from pipelines.data import image_config, image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import stages
-from pipelines.engine.recipe import Fraction, RecipePath, Section
+from pipelines.data.schema import Fraction, RecipePath, Section
 
 if TYPE_CHECKING:
     from cnn_keras.data.transforms.face_alignment import Aligner
@@ -81,7 +80,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
 
     facts = image_dataset.prepare(run, folder, divided=splits_of, changed=aligned)
     unaligned = sorted(set(missed))
-    stages.write_text(folder / "unaligned.csv", "".join(f"{name}\n" for name in ["id", *unaligned]))
+    durable.write_text(folder / "unaligned.csv", "".join(f"{name}\n" for name in ["id", *unaligned]))
     count = sum(facts["splits"].values())
     run.console.print(
         f"          {count - len(unaligned):,} of {count:,} pictures aligned by their eyes; others are used as they are"
@@ -197,7 +196,7 @@ def files_digest(data: Data) -> str | None:
     found = image_config.files_digest(data)
     for listed in (data.pairs, data.align):
         if listed and listed.path:  # what is wrong with it, reading it says
-            found = stages.digest([found, *files_of(listed)])
+            found = run_files.digest([found, *files_of(listed)])
     return found
 
 
@@ -207,4 +206,4 @@ def files_of(listed: Listed | Align) -> list[str]:
     if path is None:
         return []
     bearable = [file for file in data_validation.regular_files(path) if file.stat().st_size <= input_file.SIZE_LIMIT]
-    return [stages.file_digest(file) for file in bearable]
+    return [run_files.file_digest(file) for file in bearable]

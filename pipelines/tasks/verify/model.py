@@ -13,9 +13,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
+from pipelines.data.schema import Fraction, Name, Positive, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine import requirement, stages
-from pipelines.engine.recipe import Name, Positive, Section
+from pipelines.engine import requirement
 from pipelines.export import savedmodel
 from pipelines.tasks.verify import dataset
 
@@ -45,7 +46,7 @@ class Tap(Section):
     """A layer of the network whose maps, every place by itself, become the embedding: ArcFace's head (its option E)."""
 
     layer: str  # such as stage4
-    dropout: recipes.Fraction = 0.4  # share of the values dropped in training
+    dropout: Fraction = 0.4  # share of the values dropped in training
 
 
 class Model(recipes.Model):
@@ -230,7 +231,7 @@ def facts(run: "Run", report: Mapping[str, Any]) -> dict[str, Any]:
         **{name: calibration[name] for name in RATES},
         "far": recipe.evaluate.far,
         "dimension": recipe.model.dimension,
-        "model": stages.digest([weights, *sight]),
+        "model": run_files.digest([weights, *sight]),
         "weights": weights,
         "head": recipe.train.loss == "siamese",
         "align": align.by if align and align.by != "landmarks" else None,

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
-from pipelines.data import image_dataset, validation
-from pipelines.engine import stages
+from pipelines.data import image_dataset, run_files, validation
 from pipelines.tasks.verify import dataset as people
 from pipelines.tasks.verify import model
 
@@ -79,8 +79,8 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     if settings.baselines:
         run.console.print("          fitting baselines")
         report["baselines"] = baselines(run, found)
-    stages.write_json(folder / "report.json", report)
-    stages.write_text(folder / "roc.csv", _roc_csv(found))
+    run_files.write_json(folder / "report.json", report)
+    durable.write_text(folder / "roc.csv", _roc_csv(found))
     plots.draw(found, report, folder, worst=settings.worst)
     _say(run, report)
     if listed:

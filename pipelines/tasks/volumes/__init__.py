@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipelines.data import array_config, array_dataset
+from pipelines.data.schema import Positive
 from pipelines.engine import classifier
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classifier_config import Evaluate, Export
-from pipelines.engine.recipe import Model, Positive, Train, Tune
+from pipelines.engine.recipe import Model, Train, Tune
 
 if TYPE_CHECKING:
     from pipelines.engine.stages import Run

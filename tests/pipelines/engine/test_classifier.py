@@ -6,7 +6,8 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras.errors import Fault
-from pipelines.engine import classifier, classifier_config, stages
+from pipelines.data import run_files
+from pipelines.engine import classifier, classifier_config
 from pipelines.engine import recipe as recipes
 from tests.conftest import write_digits
 
@@ -172,7 +173,9 @@ def test_googlenet_trains_with_its_heads_and_is_exported_without_them(tmp_path, 
     assert {"loss", "accuracy", "val_loss", "val_accuracy", "auxiliary1_loss", "auxiliary2_loss"} <= set(history)
     model = keras.saving.load_model(tmp_path / "runs/classify/heads/train/model.keras")
     assert not isinstance(model.output, dict)
-    assert stages.read_json(tmp_path / "runs/classify/heads/export/manifest.json")["facts"]["agreement"]["changed"] == 0
+    assert (
+        run_files.read_json(tmp_path / "runs/classify/heads/export/manifest.json")["facts"]["agreement"]["changed"] == 0
+    )
 
 
 @pytest.mark.slow

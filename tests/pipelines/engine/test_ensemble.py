@@ -13,9 +13,10 @@ from rich.console import Console
 from cnn_keras.data import input_pipeline
 from cnn_keras.errors import Fault
 from cnn_keras.ops import test_time_augmentation
+from pipelines.data import run_files
+from pipelines.data.run_files import STATE
 from pipelines.engine import classifier, ensemble, ensemble_gain, stages
 from pipelines.engine import recipe as recipes
-from pipelines.engine.stages import STATE
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.tracker import PARENT_TAG
 from tests.conftest import WHOLE, write_digits
@@ -130,7 +131,7 @@ def test_the_report_and_the_predictions_are_those_of_the_mean(pair):
     with (pair.folder / "evaluate" / "predictions.csv").open() as file:
         said = [float(row["confidence"]) for row in csv.DictReader(file)]
     np.testing.assert_allclose(said, mean.max(axis=1), atol=2e-6)
-    report = stages.read_json(pair.folder / "evaluate" / "report.json")
+    report = run_files.read_json(pair.folder / "evaluate" / "report.json")
     right = [one.argmax(axis=1) == test.labels for one in (*each, mean)]
     assert report["ensemble"]["members"] == pytest.approx([right[0].mean(), right[1].mean()])
     wanted = ensemble_gain.gain(np.mean(right[:2], axis=0), right[2])
@@ -161,7 +162,7 @@ def test_the_exported_graph_averages_members_and_crops_as_evaluate_did(pair):
     assert stored_bytes(saved) == model_bytes(pair.folder / "train/model.keras")
     answers = loaded.signatures["serving_tensor"](image=tf.constant(frames.images))
     np.testing.assert_allclose(answers["probabilities"], wanted, atol=1e-6)
-    report = stages.read_json(pair.folder / "evaluate" / "report.json")
+    report = run_files.read_json(pair.folder / "evaluate" / "report.json")
     assert report["crops"]["accuracy"] == pytest.approx((wanted.argmax(axis=1) == frames.labels).mean())
     centre = each.reshape(len(frames.labels), 5, 4)[:, 4]
     assert report["crops"]["centre_accuracy"] == pytest.approx((centre.argmax(axis=1) == frames.labels).mean())
@@ -220,7 +221,7 @@ def test_snapshots_are_one_training_whose_rate_starts_again(work):
             for row, variable in enumerate(keras.saving.load_model(place / "model.keras").variables):
                 if "seed_generator" not in variable.path:  # a file of a model does not hold the state of its dropout
                     np.testing.assert_array_equal(variable.numpy(), state[str(row)])
-    assert stages.read_json(run.folder / "evaluate" / "report.json")["ensemble"]["members"]
+    assert run_files.read_json(run.folder / "evaluate" / "report.json")["ensemble"]["members"]
     with pytest.raises(Fault, match="extend"):
         stages.run_stages(run, "train", extend=1)
 

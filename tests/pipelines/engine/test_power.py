@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console
 
 from cnn_keras.data import durable
+from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.tracking.events import Recorder
@@ -44,7 +45,7 @@ class Task:
         return {"digest": "d", "source": "s", "location": "l"}
 
     def train(self, run, folder, extend_to=None):
-        state = folder / stages.STATE
+        state = folder / run_files.STATE
         rows = json.loads(state.read_bytes()) if state.exists() else []
         for number, row in enumerate(rows, 1):
             run.on_epoch(number, row)
@@ -70,7 +71,6 @@ def quick(monkeypatch):
     monkeypatch.setattr("pipelines.tracking.tracker.Tracker", Listener)
     monkeypatch.setattr(stages, "commit", lambda: None)
     monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # but where a disk listens
-    monkeypatch.setattr(stages, "code_digest", lambda *paths: "sha256:0")
     monkeypatch.delenv("MLFLOW_RUN_ID", raising=False)
 
 
@@ -87,7 +87,9 @@ def run_whole(root):
 def check(folder: Path, facts) -> None:
     """Everything is there and whole, and the last journal has every event, each epoch once."""
     assert facts["name"] == "m"
-    assert json.loads((folder / "train" / stages.STATE).read_bytes()) == [{"loss": 1 / n} for n in range(1, EPOCHS + 1)]
+    assert json.loads((folder / "train" / run_files.STATE).read_bytes()) == [
+        {"loss": 1 / n} for n in range(1, EPOCHS + 1)
+    ]
     assert (folder / "export" / "m" / str(facts["version"]) / "saved_model.pb").read_bytes() == b"graph"
     events = [event for _, event in Journal.last(folder / "tracking").events()]
     assert sum(event["kind"] == "params" for event in events) >= 1
@@ -147,10 +149,10 @@ def test_a_run_goes_on_from_a_kill_at_any_moment_and_tells_the_rest(tmp_path, mo
 @pytest.mark.parametrize("stage", ["prepare", "train", "evaluate", "export"])
 def test_a_damaged_manifest_is_set_aside_and_its_stage_runs_again(tmp_path, stage, content, caplog):
     folder, _ = run_whole(tmp_path)
-    (folder / stage / stages.MANIFEST).write_bytes(content)
+    (folder / stage / run_files.MANIFEST).write_bytes(content)
     run_whole(tmp_path)
     assert f"{stage}/manifest.json is damaged: it is set aside as manifest.json.damaged" in caplog.text
-    assert stages.read_json(folder / stage / stages.MANIFEST)["stage"] == stage
+    assert run_files.read_json(folder / stage / run_files.MANIFEST)["stage"] == stage
 
 
 def test_an_output_that_was_cut_is_named_and_its_stage_runs_again(tmp_path):

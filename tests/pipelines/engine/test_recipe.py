@@ -10,6 +10,7 @@ from hypothesis import given, settings, strategies
 from cnn_keras.errors import Fault
 from pipelines.analysis.claims import claim
 from pipelines.data import image_config
+from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from tests.conftest import cnn
 
@@ -143,7 +144,7 @@ def test_a_network_that_cannot_be_built_is_a_fault_before_any_data_is_read(setti
 
 
 def test_flatten_joins_keys_with_dots():
-    assert recipes.flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {"a.b": 1, "a.c": {}, "d": [2]}
+    assert flatten({"a": {"b": 1, "c": {}}, "d": [2]}) == {"a.b": 1, "a.c": {}, "d": [2]}
 
 
 def test_no_shipped_recipe_is_longer_than_a_page():

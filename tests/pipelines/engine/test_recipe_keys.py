@@ -2,9 +2,9 @@
 
 import pytest
 
+from pipelines.data.schema import Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine import recipe_keys
-from pipelines.engine.recipe import Section
 from tests.conftest import cnn
 
 

@@ -7,6 +7,7 @@ import pytest
 from rich.console import Console
 
 from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 
@@ -40,7 +41,7 @@ class Task:
 
     def train(self, run, folder, extend_to=None):
         self.calls.append("train" if extend_to is None else f"train to {extend_to}")
-        state = folder / stages.STATE
+        state = folder / run_files.STATE
         if self.killed == "before the first epoch is over":
             raise KeyboardInterrupt
         epochs = int(state.read_text()) if state.exists() else 0
@@ -203,7 +204,7 @@ def test_a_manifest_says_what_went_in_and_came_out(opened):
     stages.run_stages(run, "train")
     manifest = json.loads((run.folder / "train" / "manifest.json").read_text())
     assert manifest["inputs"]["train.epochs"] == 60
-    assert manifest["outputs"][stages.STATE] == stages.file_digest(run.folder / "train" / stages.STATE)
+    assert manifest["outputs"][run_files.STATE] == run_files.file_digest(run.folder / "train" / run_files.STATE)
     assert manifest["versions"]["keras"]
     assert manifest["seed"] == 0
 
@@ -212,17 +213,6 @@ def test_a_run_is_used_by_one_command_at_a_time(opened):
     run = opened()
     with stages.locked(run.folder), pytest.raises(Fault, match="one command at a time"):
         stages.run_stages(opened(), "prepare")
-
-
-def test_the_code_digest_sees_code_and_not_comments(tmp_path, monkeypatch):
-    monkeypatch.setattr(stages, "SOURCES", tmp_path)
-    source = tmp_path / "a.py"
-    source.write_text("x = 1\n")
-    first = stages.code_digest("a.py")
-    source.write_text("x = 1  # one\n\n")
-    assert stages.code_digest("a.py") == first
-    source.write_text("x = 2\n")
-    assert stages.code_digest("a.py") != first
 
 
 def test_a_stage_not_run_yet_is_named_with_its_command(opened):

@@ -16,7 +16,8 @@ from cnn_keras.data.image_file import png
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
-from pipelines.engine import stages, startup, trainer
+from pipelines.data import run_files
+from pipelines.engine import startup, trainer
 from pipelines.engine.recipe import Train
 
 SHAPE = input_pipeline.Shape((8, 8), 1)
@@ -337,7 +338,7 @@ def test_a_damaged_state_is_set_aside_and_training_begins_anew(tmp_path, name, c
     toy = Toy(tmp_path / "killed", settings)
     with pytest.raises(KeyboardInterrupt):
         toy.train(killed=1)
-    path = toy.folder / {"state": stages.STATE, "weights": trainer.best_file(1)}[name]
+    path = toy.folder / {"state": run_files.STATE, "weights": trainer.best_file(1)}[name]
     if name == "state":
         place = path.stat().st_size // 2
     else:

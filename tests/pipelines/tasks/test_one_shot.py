@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from pipelines.engine.recipe import checked
+from pipelines.data.schema import checked
 from pipelines.tasks.stylize import dataset, one_shot, runner
 from pipelines.tasks.stylize.config import Data, Paint, Picture
 from tests.conftest import cnn

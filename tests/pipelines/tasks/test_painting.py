@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnn_keras.errors import Fault
-from pipelines.engine.recipe import checked
+from pipelines.data.schema import checked
 from pipelines.tasks.stylize import extractor_choice, feature_extractor, runner
 from pipelines.tasks.stylize.config import Loss, Paint
 from pipelines.tasks.stylize.dataset import NamedImage

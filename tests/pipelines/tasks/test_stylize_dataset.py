@@ -9,7 +9,7 @@ from cnn_keras.data import records
 from cnn_keras.data.sources import artworks
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
-from pipelines.engine.recipe import checked
+from pipelines.data.schema import checked
 from pipelines.tasks.stylize import dataset, dependencies, optical_flow
 from pipelines.tasks.stylize.config import Data
 

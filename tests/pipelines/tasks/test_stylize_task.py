@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from cnn_keras.errors import Fault
-from pipelines.data import video_io
+from pipelines.data import run_files, video_io
 from pipelines.engine import recipe as recipes
 from pipelines.serving.server import application
 from pipelines.tasks import stylize
@@ -183,7 +183,9 @@ def test_a_killed_training_of_a_network_resumes_to_the_same_weights(folder, netw
     assert cnn("train", folder / "network.yaml", *setting) == 130
     monkeypatch.undo()
     assert cnn("train", folder / "network.yaml", *setting) == 0
-    facts = [stages.read_json(run / "train" / "manifest.json")["facts"] for run in (network, network.parent / "killed")]
+    facts = [
+        run_files.read_json(run / "train" / "manifest.json")["facts"] for run in (network, network.parent / "killed")
+    ]
     assert facts[0]["digest"] == facts[1]["digest"]
 
 

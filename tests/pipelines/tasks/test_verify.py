@@ -14,8 +14,8 @@ from sklearn.metrics import roc_auc_score, roc_curve
 from cnn_keras.data import input_pipeline
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
+from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages
 from pipelines.tasks import verify
 from pipelines.tasks.verify import model as verify_model
 from pipelines.tasks.verify import report as verify_report
@@ -301,14 +301,14 @@ def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, 
         name: value.numpy()
         for name, value in exported["verify"](left_image_bytes=data, right_image_bytes=data[::-1]).items()
     }
-    facts = stages.read_json(run / "export" / "small" / "1" / verify_model.FACTS)
+    facts = run_files.read_json(run / "export" / "small" / "1" / verify_model.FACTS)
     np.testing.assert_allclose(answer["distance"], np.square(embedding - embedding[::-1]).sum(axis=1), atol=1e-5)
     np.testing.assert_array_equal(answer["same"], answer["distance"] <= np.float32(facts["threshold"]))
     assert set(answer) == {"distance", "same", *verify_model.RATES}
     for name in verify_model.RATES:
         np.testing.assert_allclose(answer[name], [facts[name]] * 8, rtol=1e-6)
     assert facts["far"] == 0.1
-    assert facts["weights"] == stages.read_json(run / "train" / "manifest.json")["facts"]["digest"]
+    assert facts["weights"] == run_files.read_json(run / "train" / "manifest.json")["facts"]["digest"]
     match = exported["match"](left=tf.constant(embedding), right=tf.constant(embedding[::-1]))
     np.testing.assert_allclose(match["distance"], answer["distance"], atol=1e-5)
 

@@ -13,7 +13,7 @@ from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault
 from cnn_keras.ops import resize
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.tasks.verify import dataset
 from pipelines.tasks.verify.model import FACTS
 from tests.conftest import cnn
@@ -160,7 +160,7 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
     run = tmp_path / "runs" / "verify" / "aligned"
     missed = (run / "prepare" / "unaligned.csv").read_text().splitlines()
     assert len(missed) == 1 + 72 / 9
-    agreement = stages.read_json(run / "export" / "manifest.json")["facts"]["agreement"]
+    agreement = run_files.read_json(run / "export" / "manifest.json")["facts"]["agreement"]
     assert agreement["difference"] < 1e-4
     exported = tf.saved_model.load(str(run / "export" / "aligned" / "1"))
     file = painted_people / "p3" / "2.png"
@@ -173,7 +173,7 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
     ):
         expected = exported.signatures["serving_tensor"](image=picture[None])["embedding"]
         assert (np.abs(given - expected).max() < 1e-4) == close
-    facts = stages.read_json(run / "export" / "aligned" / "1" / FACTS)
+    facts = run_files.read_json(run / "export" / "aligned" / "1" / FACTS)
     assert facts["align"] is None
     assert "aligned by their eyes inside the graph" in (run / "export" / "aligned" / "1" / "card.md").read_text()
 

@@ -1,0 +1,88 @@
+"""The files in a run's folder: JSON written whole, digests, and what becomes of a damaged one."""
+
+import hashlib
+import importlib.metadata
+import json
+import logging
+import platform
+import struct
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+from cnn_keras.data import durable
+from cnn_keras.errors import Fault
+
+MANIFEST = "manifest.json"
+STATE = "state.npz"  # what an interrupted training goes on from
+VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
+DAMAGED = ".damaged"  # how a file ends that was set aside
+
+log = logging.getLogger(__name__)
+
+
+def digest(value: Any) -> str:
+    """SHA-256 of any JSON value."""
+    return "sha256:" + hashlib.sha256(json.dumps(value, sort_keys=True, default=str).encode()).hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON object that this project wrote.
+
+    Raises:
+        Fault: it is damaged.
+    """
+    try:
+        return dict(json.loads(path.read_bytes()))
+    except (ValueError, TypeError) as error:
+        raise Fault(
+            f"{path} must be as cnn wrote it, but is damaged ({error}); delete it and run its stage with --force",
+            code=Fault.DATA,
+        ) from None
+
+
+def kept_json(path: Path) -> dict[str, Any] | None:
+    """The JSON object in a file of ours; None where there is none, or a damaged one, which is told and set aside."""
+    if not path.is_file():
+        return None
+    try:
+        return read_json(path)
+    except Fault:
+        set_aside(path)
+        return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether an archive of arrays is there and its check sums hold; a damaged one is told and set aside."""
+    if not path.is_file():
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip() is not None
+    except (zipfile.BadZipFile, zlib.error, struct.error, EOFError, NotImplementedError, ValueError):
+        damaged = True
+    if damaged:
+        set_aside(path)
+    return not damaged
+
+
+def set_aside(path: Path) -> None:
+    """Rename a damaged file, so that what it was made by makes it again, and say so."""
+    durable.rename(path, aside := path.with_name(f"{path.name}{DAMAGED}"))
+    log.warning("%s is damaged: it is set aside as %s, and what it came from is made again", path, aside.name)
+
+
+def write_json(path: Path, value: Any) -> None:
+    durable.write_text(path, json.dumps(value, indent=1, default=str) + "\n")
+
+
+def versions() -> dict[str, str]:
+    """Of Python, the platform and the packages a result depends on."""
+    found = {name: importlib.metadata.version(name) for name in VERSIONS}
+    return {"python": platform.python_version(), "platform": platform.platform(), **found}
