@@ -1,4 +1,4 @@
-"""Images with boxes: the data section of a detector's recipe, and the prepared splits that it becomes on disk.
+"""Images with boxes: from what a recipe's data section names to prepared splits on disk.
 
 `prepare` leaves TFRecord shards of each split, `split.csv` (what went where), `problems.csv` (what was odd),
 `truth-SPLIT.json` (COCO's format, in pixels of the images), `data.json` and pictures; `facts` of the stage repeat
@@ -9,19 +9,17 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
-
-from pydantic import Field
+from typing import TYPE_CHECKING, Any
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import box_records, box_validation, run_files
 from pipelines.data import validation as data_validation
+from pipelines.data.box_config import Cards, Composites, Data
 from pipelines.data.box_records import Columns
 from pipelines.data.box_validation import Kept
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
-from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 
 if TYPE_CHECKING:
@@ -29,72 +27,6 @@ if TYPE_CHECKING:
     from cnn_keras.data.sources import detection
     from cnn_keras.data.sources.detection import Item
     from pipelines.data.run import Run
-
-
-class Tile(Section):
-    """How large photographs are cut, see `sources.tiles`; those of the test stay whole and are read in tiles."""
-
-    size: Positive = 200  # pixels of a side
-    overlap: Fraction = 0.25  # of tiles in training and in reading; those of the validation overlap as little as may be
-    keep: Annotated[float, Field(gt=0, le=1)] = 0.4  # share of a box that must be inside
-
-
-class Composites(Section):
-    """What scenes are made of: see `cnn_keras.data.sources.composites`."""
-
-    count: Positive = 1000  # scenes
-    side: Positive = 160  # pixels
-    things: tuple[int, int] = (1, 5)  # the fewest and the most in a scene
-    scale: tuple[float, float] = (0.15, 0.4)  # the smallest and the largest side of a thing, of the scene's
-    # what is pasted; folder: PNG files with alpha below data.path
-    cutouts: Literal["digits", "mnist5k", "folder"] = "digits"
-    backgrounds: Literal["sklearn", "skimage"] = "sklearn"  # whose photographs are behind
-
-
-class Cards(Section):
-    """What pictures of cards are like: see `cnn_keras.data.sources.cards`."""
-
-    count: Positive = 1000  # pictures
-    side: Positive = 128  # pixels
-    scale: tuple[float, float] = (0.4, 0.8)  # the smallest and the largest side of a card, of the picture's
-    tilt: Annotated[float, Field(ge=0, le=180)] = 40.0  # the most that a card is turned, in degrees
-    empty: Fraction = 0.15  # share of pictures without a card
-
-
-class Proposals(Section):
-    """How selective search looks for regions: see `pipelines.data.proposals`."""
-
-    most: Positive = 2000  # in one picture
-    mode: Literal["single", "fast", "quality"] = "fast"  # how thorough: fewer or more segmentations of a picture
-    side: Positive = 400  # pixels of the longer side at which a picture is searched
-
-
-class Data(Section):
-    """Where the images and their boxes come from, and what shape they are given."""
-
-    # files of annotations in their formats, or data that comes along
-    source: Literal[
-        "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "deepforest", "composites", "points", "cards"
-    ]
-    path: RecipePath | None = None  # the file or folder of the annotations
-    images: RecipePath | None = None  # where the images are, if not where the annotations say
-    classes: tuple[str, ...] | None = None  # all there are, in this order; else those found
-    group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
-    size: tuple[Positive, Positive] = (416, 416)  # height, width
-    channels: Literal[3] = 3  # RGB
-    fit: Literal["pad", "stretch"] = "pad"  # how a picture of another shape gets this size: with borders, or distorted
-    tile: Tile | None = None
-    masks: bool = False  # which pixels are whose is recorded, too, where the source knows it
-    proposals: Proposals | None = None  # for R-CNN and Fast R-CNN, which are given regions
-    composites: Composites | None = None
-    cards: Cards | None = None
-    validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
-    test: Fraction = 0.2  # share that measures, unless the source prescribes a split
-    crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: not learnt, or one object
-    out_of_bounds: Literal["clip", "drop"] = "clip"  # what becomes of a box that sticks out of its image
-    max_bad: Fraction = 0.1  # a larger share of unusable images, or of dropped boxes, is refused
-    anchors: Positive | None = 9  # how many are found by k-means; null finds none
-    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
 
 
 def prepare(run: "Run", folder: Path) -> dict[str, Any]:

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from cnn_keras.data.sources.detection import Object
-    from pipelines.data.box_dataset import Data, Proposals
+    from pipelines.data.box_config import Data, Proposals
     from pipelines.data.run import Run
 
 SAMPLES = 30  # pictures on the contact sheet

@@ -10,7 +10,7 @@ from pipelines.data.validation import Examined, Problem
 
 if TYPE_CHECKING:
     from cnn_keras.data.sources.detection import Item, Object
-    from pipelines.data.box_dataset import Data
+    from pipelines.data.box_config import Data
 
 ROUNDING = 1.0  # pixels that a box may stick out, as annotators' tools round, before it is said
 TAKEN = {  # what becomes of what a trouble is about, where it is no dropped box

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cnn_keras.errors import Fault
-from pipelines.data import box_dataset, box_validation
+from pipelines.data import box_config, box_dataset, box_validation
 
 if TYPE_CHECKING:
     from cnn_keras.data.sources.detection import Item
@@ -34,7 +34,7 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
     if to not in detection.FORMATS:
         raise Fault(f"--to must be one of {', '.join(detection.FORMATS)}, got {to!r}")
     given = {"source": source, "path": path and path.absolute(), "images": images and images.absolute()}
-    items, declared, notes, roots = box_dataset.annotated(box_dataset.Data.model_validate(given), 0)
+    items, declared, notes, roots = box_dataset.annotated(box_config.Data.model_validate(given), 0)
     inside = [item for item in items if not _is_outside(item, roots)]
     outer = next((item for item in items if _is_outside(item, roots)), None)
     usable, left_out = [], defaultdict(list)

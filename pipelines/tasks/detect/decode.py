@@ -5,53 +5,29 @@ pixels of the picture as it was. A network that was trained on tiles reads a pho
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Any
 
-from pydantic import Field
+import tensorflow as tf
 
-from pipelines.data.schema import Positive, Section
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.data.sources import tiles
+from cnn_keras.data.sources.tiles import Windows
+from cnn_keras.ops import boxes
+from cnn_keras.ops.boxes import Detections
+from cnn_keras.ops.resize import frame
+from pipelines.tasks.detect.config import Suppress
+from pipelines.tasks.detect.error_types import Detected
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from cnn_keras.data.input_pipeline import Shape
-    from cnn_keras.data.sources.tiles import Windows
-    from cnn_keras.ops.boxes import Detections
-    from pipelines.tasks.detect.error_types import Detected
-
-Share = Annotated[float, Field(ge=0, le=1)]
 Candidates = Callable[[Any, Any], tuple[Any, Any]]  # framed images and proposals, to what a family's `decode` gives
 AT_ONCE = 8  # tiles that the network takes at a time
 
 
-class Suppress(Section):
-    """What of a detector's candidates is kept."""
-
-    threshold: Share = 0.3  # the least score
-    overlap: Share | None = None  # of two boxes of one class above this IoU, the likelier stays; 0.5, and 1 if `soft`
-    limit: Positive = 100  # boxes in one picture
-    soft: Annotated[float, Field(gt=0)] | None = None  # σ of soft suppression: what overlaps loses score, and stays
-
-    @property
-    def said(self) -> str:
-        """For the foot of a figure."""
-        how = f"NMS at IoU {self._overlap:g}"
-        if self.soft:
-            how = f"soft NMS of σ {self.soft:g}" + (f" and at IoU {self._overlap:g}" if self._overlap < 1 else "")
-        return f"scores from {self.threshold:g}, {how}, {self.limit} boxes at most"
-
-    def __call__(self, candidates: "tf.Tensor", scores: "tf.Tensor") -> "Detections":
-        """What stays of candidates, as of `cnn_keras.ops.boxes.suppress`."""
-        from cnn_keras.ops import boxes
-
-        settings = {"threshold": self.threshold, "limit": self.limit, "overlap": self._overlap}
-        if self.soft:
-            return boxes.soft_suppress(candidates, scores, sigma=self.soft, **settings)
-        return boxes.suppress(candidates, scores, **settings)
-
-    @property
-    def _overlap(self) -> float:
-        return (1.0 if self.soft else 0.5) if self.overlap is None else self.overlap
+def suppress(candidates: tf.Tensor, scores: tf.Tensor, settings: Suppress) -> Detections:
+    """What stays of candidates, as of `cnn_keras.ops.boxes.suppress`."""
+    limits = {"threshold": settings.threshold, "limit": settings.limit, "overlap": settings.iou_threshold}
+    if settings.soft:
+        return boxes.soft_suppress(candidates, scores, sigma=settings.soft, **limits)
+    return boxes.suppress(candidates, scores, **limits)
 
 
 class Reader:
@@ -62,10 +38,10 @@ class Reader:
 
     whole = False
 
-    def __init__(self, candidates: Candidates, settings: Suppress, *, shape: "Shape") -> None:
+    def __init__(self, candidates: Candidates, settings: Suppress, *, shape: Shape) -> None:
         self.candidates, self.settings, self.shape = candidates, settings, shape
 
-    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None) -> "Detections":
+    def __call__(self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None) -> Detections:
         """Detections in pictures.
 
         Args:
@@ -79,18 +55,14 @@ class Reader:
         return self.told(*self.candidates(images, proposals), images, sizes)
 
     def answer(
-        self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None
-    ) -> "tuple[Detections, dict[str, tf.Tensor]]":
+        self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None
+    ) -> tuple[Detections, dict[str, tf.Tensor]]:
         """Detections, and what the exported model says besides: nothing."""
         return self(images, sizes, proposals), {}
 
-    def told(self, candidates: "tf.Tensor", scores: "tf.Tensor", images: "tf.Tensor", sizes: "tf.Tensor") -> Any:
+    def told(self, candidates: tf.Tensor, scores: tf.Tensor, images: tf.Tensor, sizes: tf.Tensor) -> Any:
         """What is left of candidates (batch, N, 4) in [0, 1] of the frame and their scores (batch, N, classes)."""
-        import tensorflow as tf
-
-        from cnn_keras.ops import boxes
-
-        found = self.settings(candidates, scores)
+        found = suppress(candidates, scores, self.settings)
         sizes = tf.cast(sizes, tf.float32)
         given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.shape.fit))
         return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
@@ -110,7 +82,7 @@ class TiledReader(Reader):
         candidates: Candidates,
         settings: Suppress,
         *,
-        shape: "Shape",
+        shape: Shape,
         classes: int,
         size: int,
         overlap: float,
@@ -118,13 +90,8 @@ class TiledReader(Reader):
         super().__init__(candidates, settings, shape=shape)
         self.classes, self.size, self.overlap = classes, size, overlap
 
-    def __call__(self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None) -> "Detections":
+    def __call__(self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None) -> Detections:
         """As of Reader, for a batch of one: a photograph that has not been framed; there are no proposals."""
-        import tensorflow as tf
-
-        from cnn_keras.data.sources import tiles
-        from cnn_keras.ops import boxes
-
         place = tiles.windows(sizes[0], size=self.size, overlap=self.overlap)
         found = self._found(images[0], place)
         moved = found.boxes + tf.cast(tf.tile(place.corners[:, ::-1], [1, 2]), tf.float32)[:, None]
@@ -132,15 +99,10 @@ class TiledReader(Reader):
         mine = tf.reduce_all((middle >= own[..., :2]) & (middle < own[..., 2:]), axis=-1)
         scores = tf.one_hot(found.classes, self.classes) * tf.where(mine, found.scores, 0)[..., None]
         together = tf.reshape(moved, [1, -1, 4]), tf.reshape(scores, [1, -1, self.classes])
-        return self.settings(*together)
+        return suppress(*together, self.settings)
 
-    def _found(self, photograph: "tf.Tensor", place: "Windows") -> "Detections":
+    def _found(self, photograph: tf.Tensor, place: Windows) -> Detections:
         """What is found in each tile, in pixels of the tile: of T pictures."""
-        import tensorflow as tf
-
-        from cnn_keras.ops.boxes import Detections
-        from cnn_keras.ops.resize import frame
-
         count, limit = tf.shape(place.corners)[0], self.settings.limit
         at_once = tf.minimum(count, AT_ONCE)
         tile = tf.TensorSpec((*self.shape.size, self.shape.channels), tf.uint8)
@@ -164,17 +126,13 @@ class TiledReader(Reader):
         return Detections(*(tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))[:count] for part in found))
 
 
-def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> "list[Detected]":
+def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> list[Detected]:
     """One pass over a split: what was found in each picture, in pixels of it as it was.
 
     Args:
         batches: examples with `image`, framed, and `extent`, the height and width before.
         advance: told how many more pictures are done.
     """
-    import tensorflow as tf
-
-    from pipelines.tasks.detect.error_types import Detected
-
     answers = []
     ask = tf.function(reader, autograph=False, reduce_retracing=True)
     for batch in batches:

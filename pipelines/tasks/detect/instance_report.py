@@ -8,17 +8,17 @@ import contextlib
 import io
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from rich.console import Console
 
-from pipelines.plots import image_grid
-from pipelines.tasks.detect import report as detect_report
-
-if TYPE_CHECKING:
-    from pipelines.tasks.detect.error_types import Detected
-    from pipelines.tasks.detect.masks import Runs
+from cnn_keras.data import run_length
+from cnn_keras.ops import instance_masks
+from pipelines.plots import image_grid, overlays
+from pipelines.tasks.detect import box_report
+from pipelines.tasks.detect.error_types import Detected
+from pipelines.tasks.detect.masks import Runs
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -31,8 +31,8 @@ FIGURES = ("ap", "ap50", "ap75")
 def instance_report(
     folder: Path,
     truth: Mapping[str, Any],
-    detections: "Sequence[Detected]",
-    masks: "Sequence[Sequence[Runs]]",
+    detections: Sequence[Detected],
+    masks: Sequence[Sequence[Runs]],
     *,
     threshold: float,
     pictured: Callable[[list[int]], list[Array]],
@@ -53,14 +53,14 @@ def instance_report(
 
 
 def measured(
-    truth: Mapping[str, Any], detections: "Sequence[Detected]", masks: "Sequence[Sequence[Runs]]"
+    truth: Mapping[str, Any], detections: Sequence[Detected], masks: Sequence[Sequence[Runs]]
 ) -> dict[str, Any]:
     """AP, AP50 and AP75 of masks, the interval of AP50, and AP and AP50 of each class."""
     asked = {**truth, "annotations": [note for note in truth["annotations"] if note.get("segmentation")]}
-    boxes, runs = detect_report.results(truth, detections), [one for rows in masks for one in rows]
+    boxes, runs = box_report.results(truth, detections), [one for rows in masks for one in rows]
     said = [{**result, "segmentation": one} for result, one in zip(boxes, runs, strict=True)]
-    evaluation = detect_report.evaluated(asked, said, LIMIT, kind="segm")
-    precision, mean = evaluation.eval["precision"][..., 0, -1], detect_report.mean
+    evaluation = box_report.evaluated(asked, said, LIMIT, kind="segm")
+    precision, mean = evaluation.eval["precision"][..., 0, -1], box_report.mean
     columns = [evaluation.params.catIds.index(category["id"]) for category in truth["categories"]]
     return {
         "objects": len(asked["annotations"]),
@@ -85,7 +85,7 @@ def interval(evaluation: Any) -> list[float] | None:
             drawn = matches[..., generator.integers(0, images, images)]
             evaluation.evalImgs = [every[row] for row in drawn.ravel()]
             evaluation.accumulate()
-            found.append(detect_report.mean(evaluation.eval["precision"][0, ..., 0, -1]))
+            found.append(box_report.mean(evaluation.eval["precision"][0, ..., 0, -1]))
     known = [value for value in found if value is not None]
     return [float(value) for value in np.percentile(known, (2.5, 97.5))] if known else None
 
@@ -101,18 +101,14 @@ def say(console: Console, report: Mapping[str, Any]) -> None:
 def draw(
     path: Path,
     truth: Mapping[str, Any],
-    detections: "Sequence[Detected]",
-    masks: "Sequence[Sequence[Runs]]",
+    detections: Sequence[Detected],
+    masks: Sequence[Sequence[Runs]],
     *,
     threshold: float,
     pictured: Callable[[list[int]], list[Array]],
     shown: int,
 ) -> Path:
     """Draw the first images, the masks said of them from the threshold on, each in a colour, and the true ones."""
-    from cnn_keras.data import run_length as runs
-    from cnn_keras.ops import instance_masks
-    from pipelines.plots import overlays
-
     rows = list(range(min(shown, len(detections))))
     names = [category["name"] for category in truth["categories"]]
     strips = []
@@ -124,7 +120,10 @@ def draw(
             for note in truth["annotations"]
             if note["image_id"] == truth["images"][row]["id"] and note.get("segmentation")
         ]
-        things = [runs.decode(masks[row][one]) for one in kept], [runs.filled(n["segmentation"], size) for n in notes]
+        things = (
+            [run_length.decode(masks[row][one]) for one in kept],
+            [run_length.filled(n["segmentation"], size) for n in notes],
+        )
         drawn = [overlays.numbered(image, instance_masks.numbered(of, size)) for of in things]
         said = ", ".join(names[detections[row].classes[one]] for one in kept) or "nothing"
         strips.append(image_grid.Strip(said, str(truth["images"][row].get("file_name", row)), [image, *drawn]))

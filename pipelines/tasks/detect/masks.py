@@ -4,16 +4,17 @@ The network's mask head is asked about the boxes that are told, so that a mask l
 """
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipelines.tasks.detect.decode import Reader, Suppress
+import tensorflow as tf
 
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from cnn_keras.data.input_pipeline import Shape
-    from cnn_keras.ops.boxes import Detections
-    from pipelines.tasks.detect.error_types import Detected
+from cnn_keras.data import run_length
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.ops import boxes, instance_masks
+from cnn_keras.ops.boxes import Detections
+from pipelines.tasks.detect.config import Suppress
+from pipelines.tasks.detect.decode import Reader
+from pipelines.tasks.detect.error_types import Detected
 
 Masks = Callable[[Any, Any, Any], Any]  # a network's outputs, boxes and classes to what a family's `masks` gives
 Runs = dict[str, Any]  # COCO's run lengths of one mask
@@ -36,17 +37,13 @@ class MaskReader(Reader):
         candidates: Callable[[Any], tuple[Any, Any]],
         masks: Masks,
         settings: Suppress,
-        shape: "Shape",
+        shape: Shape,
     ) -> None:
         super().__init__(lambda images, proposals: candidates(outputs(images)), settings, shape=shape)
         self.outputs, self.read, self.masks = outputs, candidates, masks
 
-    def masked(self, images: "tf.Tensor", sizes: "tf.Tensor") -> "tuple[Detections, tf.Tensor]":
+    def masked(self, images: tf.Tensor, sizes: tf.Tensor) -> tuple[Detections, tf.Tensor]:
         """Detections, as those of Reader, and the small mask of each: float32 (batch, limit, side, side), in [0, 1]."""
-        import tensorflow as tf
-
-        from cnn_keras.ops import boxes
-
         outputs = self.outputs(images)
         found = self.told(*self.read(outputs), images, sizes)
         scale = tf.tile(tf.cast(sizes, tf.float32)[:, ::-1], [1, 2])[:, None]
@@ -54,17 +51,13 @@ class MaskReader(Reader):
         return found, self.masks(outputs, framed, found.classes)
 
     def answer(
-        self, images: "tf.Tensor", sizes: "tf.Tensor", proposals: "tf.Tensor | None" = None
-    ) -> "tuple[Detections, dict[str, tf.Tensor]]":
+        self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None
+    ) -> tuple[Detections, dict[str, tf.Tensor]]:
         """Detections, and `instances_bytes`, string (batch,): a grey PNG of the size the picture had.
 
         Its pixels are 0 where nothing is, else the number of a detection, from 1; where things overlap, the likelier
         is in front.
         """
-        import tensorflow as tf
-
-        from cnn_keras.ops import instance_masks
-
         found, masks = self.masked(images, sizes)
 
         def png(one: Any) -> Any:
@@ -77,22 +70,14 @@ class MaskReader(Reader):
 
 def differing(one: bytes, other: bytes) -> float:
     """The share of pixels in which two maps of instances, PNGs, differ."""
-    import tensorflow as tf
-
     first, second = (tf.io.decode_png(data, channels=1) for data in (one, other))
     return float(tf.reduce_mean(tf.cast(first != second, tf.float32)))
 
 
 def found(
     reader: MaskReader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]
-) -> "tuple[list[Detected], list[list[Runs]]]":
+) -> tuple[list[Detected], list[list[Runs]]]:
     """One pass over a split: what was found in each picture, and the whole mask of each, whatever is in front of it."""
-    import tensorflow as tf
-
-    from cnn_keras.data import run_length as masks
-    from cnn_keras.ops import instance_masks
-    from pipelines.tasks.detect.error_types import Detected
-
     ask = tf.function(reader.masked, autograph=False, reduce_retracing=True)
     spread = tf.function(
         lambda small, box, size: tf.map_fn(
@@ -107,6 +92,6 @@ def found(
         for row, count in enumerate(detections.count.numpy()):
             answers.append(Detected(*(column[row, :count].numpy() for column in detections[:3])))
             whole = spread(small[row, :count], detections.boxes[row, :count], batch["extent"][row])
-            covered.append([masks.encode(one) for one in whole.numpy()])
+            covered.append([run_length.encode(one) for one in whole.numpy()])
         advance(len(detections.count))
     return answers, covered

@@ -1,411 +1,73 @@
-"""What `evaluate` writes about a detector: COCO's figures, VOC's, every class, what went wrong, and pictures.
+"""What `evaluate` measures of a detector: its boxes and, where it knows them, its masks."""
 
-COCO's AP and AR are pycocotools', at most 100 detections an image or as many as were given. What it has no figures for
-is measured by `detection_errors.py`, with the same matching at IoU 0.5. AP takes every detection; what is counted,
-listed or drawn takes those from the threshold on, and says so.
-"""
-
-import contextlib
-import csv
-import io
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
+from cnn_keras import inference
+from pipelines.data import box_batches, box_dataset, run_files, validation
+from pipelines.engine import requirement
+from pipelines.engine.stages import Run
+from pipelines.tasks.detect import box_report, decode, instance_report
+from pipelines.tasks.detect import masks as detect_masks
+from pipelines.tasks.detect.config import Evaluate
+from pipelines.tasks.detect.error_types import Detected
+from pipelines.tasks.detect.model import make_reader, trained
 
-from cnn_keras.data import durable
-from cnn_keras.metrics import average_precision as voc
-from pipelines.data import run_files
-from pipelines.plots import annotate, charts, image_grid
-from pipelines.tasks.detect import error_types
-from pipelines.tasks.detect.error_types import KINDS, OVERLAP, RECALLS, TOUCHING, Detected, Objects, Scene, Square
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-BACKGROUND = "background"
-LIMIT = 100  # detections an image that COCO looks at
-RESAMPLES = 500
-LISTED = 20  # classes that are printed
-SIDE = 3.4  # inches of a picture
-MEANINGS = (
-    "wrong class",
-    f"IoU {TOUCHING} to {OVERLAP}",
-    "wrong class and place",
-    "found already",
-    "nothing there",
-    "",
-)
-RIGHT, WRONG, NEITHER = 0, 1, 5  # colours of drawing.PALETTE
+BATCH = 16  # pictures that are measured at once, at most
+# of the report, for MLflow
+MEASURED = ("ap", "ap50", "ap75", "voc_map50", "precision", "recall", "mask_ap", "mask_ap50")
 
 
-def detection_report(
-    folder: Path,
-    truth: Mapping[str, Any],
-    *,
-    detections: Sequence[Detected],
-    threshold: float,
-    pictured: Callable[[list[int]], list[Array]],
-    decoding: str = "",
-    shown: int = 12,
-    square: int | None = None,
-) -> dict[str, Any]:
-    """Measure the detections; write report.json, detections.json, predictions.csv and the pictures into `folder`.
-
-    Args:
-        truth: COCO JSON, its boxes in pixels of the original images; objects that are `iscrowd` or `difficult` need
-            not be found. The number of a class is its place among the categories, whatever their ids.
-        detections: one for each of truth's images, in their order.
-        threshold: the score from which on a detection is counted, listed and drawn.
-        pictured: the images, uint8, with these numbers; they may be smaller than the originals.
-        decoding: how the detections came about, as "scores from 0.01, NMS at IoU 0.5"; stands on the figures.
-        shown: how many of the best and of the worst images are drawn.
-        square: pixels of the side of parts that are drawn, and drawn anew for the interval, instead of whole images.
-
-    Raises:
-        ValueError: there are not as many detections as images.
-    """
-    image_grid.fits("detections", detections, truth["images"])
-    classes = [category["name"] for category in truth["categories"]]
-    objects = _objects(truth)
-    scenes = [error_types.scene(*pair) for pair in zip(objects, detections, strict=True)]
-    kept = [error_types.scene(*pair, threshold=threshold) for pair in zip(objects, detections, strict=True)]
-    said = results(truth, [one.found for one in scenes])
-    table = error_types.table(scenes, len(classes))
-    limit = max(LIMIT, *(len(one.found.scores) for one in scenes), 0)
-    report: dict[str, Any] = {
-        "images": len(scenes),
-        "objects": int(table.positives.sum()),
-        "difficult": int(sum(one.truth.difficult.sum() for one in scenes)),
-        "detections": len(said),
-        "settings": {"threshold": threshold, "overlap": OVERLAP, "limit": limit, "decoding": decoding},
-    }
-    measured, by_class = _coco(truth, said, limit)
-    report |= measured | _voc(scenes, len(classes)) | _counted(kept)
-    parts, shown_parts = (_parts(truth, found, square) for found in (scenes, kept))
-    report["ap50_interval"] = _interval(error_types.table([part.scene for part in parts], len(classes)))
-    report["classes"] = _rows(table, by_class, classes, threshold)
-    report["errors"] = _errors(scenes, kept, len(classes))
-    report["confusion"] = error_types.confusion(kept, len(classes)).tolist()
-    run_files.write_json(folder / "report.json", report)
-    run_files.write_json(folder / "detections.json", said)
-    durable.write_text(folder / "predictions.csv", _predictions_csv(truth, kept, classes))
-    _draw_figures(folder, report, table)
-    _draw_images(folder, truth, shown_parts, report, pictured=pictured, shown=shown)
-    return report
-
-
-def say(console: Console, report: Mapping[str, Any]) -> None:
-    """Print the figures, and the classes from the worst on."""
-    interval = report["ap50_interval"]
-    between = f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})" if interval else ""
-    console.print(
-        f"          AP [bold]{_figure(report['ap'])}[/], AP50 [bold]{_figure(report['ap50'])}[/]{between}, "
-        f"AP75 {_figure(report['ap75'])}, VOC mAP {_figure(report['voc_map50'])}; {report['objects']:,} objects in "
-        f"{report['images']:,} images"
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
+    """Measure the detector on the test split as COCO and VOC do; say which requirements failed."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Evaluate = recipe.evaluate
+    split = box_dataset.test_split(data)
+    truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
+    model, pictured = trained(run), partial(box_batches.pictured, run, split)
+    reader = make_reader(run, model, settings.suppress)
+    few = 1 if reader.whole else min(BATCH, inference.at_once(model, input_shape=(*recipe.data.size, 3)))
+    examples = box_batches.examples(run, split, whole=reader.whole).batch(few)
+    with validation.progress(run.console) as bar:
+        task = bar.add_task("evaluating", total=data["splits"][split])
+        answers, masks = _found(reader, examples, lambda done: bar.advance(task, done))
+    report = box_report.detection_report(
+        folder,
+        truth,
+        detections=answers,
+        threshold=settings.shown,
+        pictured=pictured,
+        decoding=settings.suppress.description,
+        shown=settings.worst,
+        square=recipe.data.tile and recipe.data.tile.size,
     )
-    console.print(
-        f"          at {_condition(report)}: precision {report['precision']:.3f}, recall {report['recall']:.3f}"
-    )
-    rows = sorted((row for row in report["classes"] if row["objects"]), key=lambda row: float(row["ap50"]))
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in ("class", "objects", "AP", "AP50", "best F1", "at score", "precision", "recall"):
-        table.add_column(heading, justify="left" if heading == "class" else "right")
-    for row in rows[:LISTED]:
-        best = row["best"] or {}
-        columns = (row["ap"], row["ap50"], *(best.get(key) for key in ("f1", "score", "precision", "recall")))
-        table.add_row(escape(row["name"]), f"{row['objects']:,}", *map(_figure, columns))
-    console.print(table)
-    if len(rows) > LISTED:
-        console.print(f"          [dim]the {LISTED} worst of {len(rows)} classes; all are in report.json[/]")
+    box_report.say(run.console, report)
+    if masks:
+        shown, threshold = settings.worst, settings.shown
+        report |= instance_report.instance_report(
+            folder, truth, answers, masks, threshold=threshold, pictured=pictured, shown=shown
+        )
+        instance_report.say(run.console, report["masks"])
+        run_files.write_json(folder / "report.json", report)
+    measured = {f"test_{key}": report[key] for key in MEASURED if report.get(key) is not None}
+    return {"metrics": measured, "failed": failed(settings, report)}
 
 
-def _figure(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _found(
+    reader: decode.Reader, examples: Any, advance: Callable[[int], Any]
+) -> tuple[list[Detected], list[list[detect_masks.Runs]]]:
+    """What is found in the examples, and the masks of it where the detector knows them."""
+    if isinstance(reader, detect_masks.MaskReader):
+        return detect_masks.found(reader, examples, advance)
+    return decode.found(reader, examples, advance), []
 
 
-def _condition(report: Mapping[str, Any]) -> str:
-    return f"score ≥ {report['settings']['threshold']:.2f}, IoU ≥ {report['settings']['overlap']}"
-
-
-def _objects(truth: Mapping[str, Any]) -> list[Objects]:
-    """What is in each image, in order."""
-    number = {category["id"]: number for number, category in enumerate(truth["categories"])}
-    notes: dict[Any, list[Any]] = {image["id"]: [] for image in truth["images"]}
-    for note in truth["annotations"]:
-        notes[note["image_id"]].append(note)
-    found = []
-    for rows in notes.values():
-        boxes = np.array([note["bbox"] for note in rows], float).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        numbers = np.array([number[note["category_id"]] for note in rows], int)
-        found.append(Objects(boxes, numbers, np.array([_difficult(note) for note in rows], bool)))
-    return found
-
-
-def _difficult(note: Mapping[str, Any]) -> bool:
-    return bool(note.get("iscrowd") or note.get("difficult"))
-
-
-def results(truth: Mapping[str, Any], detections: Sequence[Detected]) -> list[dict[str, Any]]:
-    """The detections in COCO's format of results, in their order."""
+def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+    """The requirements of the recipe that the detector does not meet."""
     return [
-        {
-            "image_id": image["id"],
-            "category_id": truth["categories"][number]["id"],
-            "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
-            "score": score,
-        }
-        for image, found in zip(truth["images"], detections, strict=True)
-        for box, score, number in zip(*(column.tolist() for column in found), strict=True)
+        f"evaluate.require: {metric} must be at least {least}, got {box_report.figure(report.get(metric))}"
+        for metric, least in settings.require.items()
+        if not requirement.reaches(report.get(metric), least)
     ]
-
-
-def _coco(
-    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int
-) -> tuple[dict[str, float | None], list[tuple[float | None, float | None]]]:
-    """The figures of pycocotools, and AP and AP50 of each class; None where there is nothing to find."""
-    evaluation = evaluated(truth, results, limit)
-    # Overlaps, recalls, classes, sizes, detections an image; −1 where there is nothing to find.
-    precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"]
-    figures = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
-    for size, name in enumerate(("small", "medium", "large"), 1):
-        figures[f"ap_{name}"] = mean(precision[..., size])
-    for number, name in enumerate(("ar_1", "ar_10", "ar")):
-        figures[name] = mean(recall[:, :, 0, number])
-    columns = [evaluation.params.catIds.index(category["id"]) for category in truth["categories"]]
-    return figures, [(mean(precision[..., k, 0]), mean(precision[0, :, k, 0])) for k in columns]
-
-
-def evaluated(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int, *, kind: str = "bbox") -> Any:
-    """pycocotools' COCOeval of results, evaluated and accumulated, by boxes or by masks ("segm")."""
-    from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
-
-    notes = [
-        {"area": note["bbox"][2] * note["bbox"][3], **note, "id": number, "iscrowd": int(_difficult(note))}
-        for number, note in enumerate(truth["annotations"], 1)  # an id of 0 counts as not found
-    ]
-    said = [
-        {"area": result["bbox"][2] * result["bbox"][3], **result, "id": number, "iscrowd": 0}
-        for number, result in enumerate(results, 1)
-    ]
-    with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_indexed(truth, notes), _indexed(truth, said), kind)
-        evaluation.params.maxDets = [1, 10, limit]
-        evaluation.evaluate()
-        evaluation.accumulate()
-    return evaluation
-
-
-def _indexed(truth: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> Any:
-    from pycocotools.coco import COCO  # type: ignore[import-untyped]
-
-    coco = COCO()
-    coco.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": notes}
-    coco.createIndex()
-    return coco
-
-
-def mean(values: Array) -> float | None:
-    """Of what pycocotools measured; None where nothing was to be found, which it tells by −1."""
-    known = values[values > -1]
-    return float(known.mean()) if known.size else None
-
-
-def _voc(scenes: Sequence[Scene], classes: int) -> dict[str, float | None]:
-    """VOC's mean over the classes of the average precision, as of 2010 and as of 2007, with VOC's own matching."""
-    exact, eleven = [], []
-    for number in range(classes):
-        scores, outcomes, positives = [np.zeros(0)], [np.zeros(0, np.int8)], 0
-        for one in scenes:
-            mine, theirs = one.found.classes == number, one.truth.classes == number
-            difficult = one.truth.difficult[theirs]
-            matched = voc.match(
-                one.found.boxes[mine], one.found.scores[mine], one.truth.boxes[theirs], difficult=difficult
-            )
-            scores.append(one.found.scores[mine])
-            outcomes.append(matched.outcomes)
-            positives += int((~difficult).sum())
-        if positives:
-            curve = voc.precision_recall(np.concatenate(scores), np.concatenate(outcomes), positives)
-            exact.append(voc.average_precision(curve.recall, curve.precision))
-            eleven.append(voc.average_precision(curve.recall, curve.precision, points=11))
-    return {
-        "voc_map50": float(np.mean(exact)) if exact else None,
-        "voc2007_map50": float(np.mean(eleven)) if eleven else None,
-    }
-
-
-def _counted(kept: Sequence[Scene]) -> dict[str, float]:
-    """Precision, recall and F1 of all detections together."""
-    right, wrong, wanted = (sum(getattr(one, name) for one in kept) for name in ("right", "wrong", "wanted"))
-    return {
-        "precision": right / max(right + wrong, 1),
-        "recall": right / max(wanted, 1),
-        "f1": 2 * right / max(right + wrong + wanted, 1),
-    }
-
-
-def _parts(truth: Mapping[str, Any], scenes: Sequence[Scene], square: int | None) -> list[Square]:
-    """The images, or squares of them of about so many pixels a side."""
-    if square is None:
-        return [Square(row, None, one) for row, one in enumerate(scenes)]
-    extents = [(image["height"], image["width"]) for image in truth["images"]]
-    pairs = enumerate(zip(scenes, extents, strict=True))
-    return [part for row, pair in pairs for part in error_types.squares(row, *pair, side=square)]
-
-
-def _interval(table: error_types.Table) -> list[float] | None:
-    """The 95 % interval of AP50 by the bootstrap over images, or parts; None of a single one or without objects."""
-    images, looked = len(table.positives), np.flatnonzero(table.positives.sum(axis=0))
-    if images < 2 or not len(looked):
-        return None
-    drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    found = np.full((RESAMPLES, len(looked)), np.nan)
-    for column, number in enumerate(looked):
-        chosen = (table.classes == number) & (table.outcomes >= 0)
-        order = np.argsort(-table.scores[chosen], kind="stable")
-        of, right = table.images[chosen][order], table.outcomes[chosen][order] == 1
-        for row, times in enumerate(drawn):
-            if positives := times @ table.positives[:, number]:
-                right_so_far, so_far = np.cumsum(times[of] * right), np.cumsum(times[of])
-                precision = right_so_far / np.maximum(so_far, 1)
-                found[row, column] = voc.average_precision(right_so_far / positives, precision, points=RECALLS)
-    known = found[~np.isnan(found).all(axis=1)]
-    return [float(value) for value in np.percentile(np.nanmean(known, axis=1), (2.5, 97.5))]
-
-
-def _rows(
-    table: error_types.Table,
-    by_class: Sequence[tuple[float | None, float | None]],
-    classes: Sequence[str],
-    threshold: float,
-) -> list[dict[str, Any]]:
-    """A row for each class: its figures, its best threshold, and what it is worth there and at the common one."""
-    rows = []
-    for number, (name, (ap, ap50)) in enumerate(zip(classes, by_class, strict=True)):
-        curve, objects = table.curve(number), int(table.positives[:, number].sum())
-        best = voc.best_point(curve) if objects else None
-        rows.append(
-            {
-                "name": name,
-                "objects": objects,
-                "detections": int((table.classes == number).sum()),
-                "ap": ap,
-                "ap50": ap50,
-                "best": best and best._asdict(),
-                "at_threshold": voc.point_at(curve, threshold)._asdict() if objects else None,
-            }
-        )
-    return rows
-
-
-def _errors(scenes: Sequence[Scene], kept: Sequence[Scene], classes: int) -> dict[str, dict[str, float]]:
-    """How many errors of each kind there are from the threshold on, and what each kind costs AP50 over all scores."""
-    counts, gains = error_types.counts(kept), error_types.gains(scenes, classes)
-    return {kind: {"count": counts[kind], "ap50_gain": round(gains[kind], 6)} for kind in KINDS}
-
-
-def _predictions_csv(truth: Mapping[str, Any], kept: Sequence[Scene], classes: Sequence[str]) -> str:
-    """A row for each detection from the threshold on and, without a score, for each missed object."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["image", "class", "score", "left", "top", "right", "bottom", "outcome"])
-    for image, one in zip(truth["images"], kept, strict=True):
-        name = image.get("file_name", image["id"])
-        for row in np.argsort(-one.found.scores, kind="stable"):
-            outcome = {1: "right", -1: "difficult"}.get(int(one.outcomes[row])) or KINDS[one.kinds[row]]
-            box = [f"{side:.2f}" for side in one.found.boxes[row]]
-            writer.writerow([name, classes[one.found.classes[row]], f"{one.found.scores[row]:.6f}", *box, outcome])
-        for row in np.flatnonzero(one.missed):
-            box = [f"{side:.2f}" for side in one.truth.boxes[row]]
-            writer.writerow([name, classes[one.truth.classes[row]], "", *box, "missed"])
-    return out.getvalue()
-
-
-def _draw_figures(folder: Path, report: Mapping[str, Any], table: error_types.Table) -> None:
-    names, where = [row["name"] for row in report["classes"]], _condition(report)
-    objects = f"{report['objects']:,} objects"
-    decoding = f" ({report['settings']['decoding']})" if report["settings"]["decoding"] else ""
-    scored = f"AP50 {_figure(report['ap50'])} over all scores{decoding}"
-    curves = [
-        charts.Precision(row["name"], row["ap50"], curve.recall, curve.precision, (at["recall"], at["precision"]))
-        for number, row in enumerate(report["classes"])
-        if (at := row["at_threshold"])
-        for curve in [table.curve(number)]
-    ]
-    heading = f"{objects}, {scored}; dots at {where}"
-    charts.precision_recall(curves, folder / "pr_curves.png", heading=heading)
-    matrix, heading = np.array(report["confusion"]), f"{objects}, {where}"
-    charts.confusion_matrix(matrix, [*names, BACKGROUND], folder / "confusion_matrix.png", heading=heading)
-    labels = [f"{kind}\n{meaning}".strip() for kind, meaning in zip(KINDS, MEANINGS, strict=True)]
-    panels = [
-        charts.Panel(
-            quantity, bars={label: errors[key] for label, errors in zip(labels, report["errors"].values(), strict=True)}
-        )
-        for quantity, key in (
-            (f"errors at {where}", "count"),
-            ("AP50 gained without them, over all scores", "ap50_gain"),
-        )
-    ]
-    charts.panels(panels, folder / "errors.png", heading=f"{objects}, {scored}")
-
-
-def _draw_images(
-    folder: Path,
-    truth: Mapping[str, Any],
-    parts: Sequence[Square],
-    report: Mapping[str, Any],
-    *,
-    pictured: Callable[[list[int]], list[Array]],
-    shown: int,
-) -> None:
-    """Draw the images, or parts, with the highest and the lowest F1; more objects or more mistakes come first."""
-    told = [part for part in parts if part.scene.wanted or part.scene.right or part.scene.wrong]
-    names = [row["name"] for row in report["classes"]]
-    shown = min(shown, -(-len(told) // 2))  # no image is among both, but of an odd number the middle one
-    for which, chosen in (
-        ("best", sorted(told, key=lambda part: (-part.scene.f1, -part.scene.wanted))),
-        ("worst", sorted(told, key=lambda part: (part.scene.f1, -part.scene.mistakes))),
-    ):
-        chosen = chosen[:shown]
-        images = sorted({part.image for part in chosen})
-        pixels = dict(zip(images, pictured(images) if images else [], strict=True))
-        drawn, captions = [], []
-        for part in chosen:
-            one, facts = part.scene, truth["images"][part.image]
-            drawn.append(_drawn(pixels[part.image], facts, part, names))
-            where = f" at {part.window[0]}, {part.window[1]}" if part.window else ""
-            captions.append(
-                [
-                    f"{one.right} of {one.wanted} found, {one.wrong} wrong",
-                    f"{facts.get('file_name', facts['id'])}{where}",
-                ]
-            )
-        what = f"{len(parts)} {'parts' if parts and parts[0].window else 'images'}"
-        heading = f"The {which} {len(chosen)} of {what}, {_condition(report)}" if chosen else "Nothing to show"
-        legend = "blue: right · orange: wrong · dashed: truth" + " · light blue: difficult" * bool(report["difficult"])
-        image_grid.detections(drawn, captions, folder / f"{which}.png", heading=f"{heading} · {legend}", size=SIDE)
-
-
-def _drawn(image: Array, facts: Mapping[str, Any], part: Square, names: Sequence[str]) -> Array:
-    """The image with its boxes; the name of an only class is left out, and of true objects those missed are named."""
-    height, width = facts.get("height", image.shape[0]), facts.get("width", image.shape[1])
-    scale = np.tile([image.shape[1] / width, image.shape[0] / height], 2)
-    left, top, right, bottom = np.round(np.array(part.window or (0, 0, width, height)) * scale).astype(int)
-    move, one = np.array([left, top, left, top]), part.scene
-    shades = {1: RIGHT, 0: WRONG, -1: NEITHER}
-    names = names if len(names) > 1 else [""]
-    missed = [names[number] if lost else "" for number, lost in zip(one.truth.classes, one.missed, strict=True)]
-    return annotate.boxed(
-        image[top:bottom, left:right],
-        one.found.boxes * scale - move,
-        [names[number] for number in one.found.classes],
-        one.found.scores.tolist(),
-        classes=[shades[int(outcome)] for outcome in one.outcomes],
-        truth=annotate.Truth(one.truth.boxes * scale - move, missed),
-        side=round(SIDE * image_grid.DOTS),
-    )

@@ -16,7 +16,7 @@ from cnn_keras.data.image_file import png
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import Item, Object
 from cnn_keras.errors import Fault
-from pipelines.data import box_dataset, box_validation
+from pipelines.data import box_config, box_dataset, box_validation
 
 CLASSES = ("cat", "dog")
 
@@ -26,7 +26,7 @@ def picture(number, height=40, width=60):
 
 
 def run_of(**data):
-    data = box_dataset.Data(**{"size": (32, 32), **data})
+    data = box_config.Data(**{"size": (32, 32), **data})
     return SimpleNamespace(recipe=SimpleNamespace(data=data, seed=0), console=Console(file=io.StringIO(), width=200))
 
 
@@ -151,7 +151,7 @@ def test_everything_wrong_with_boxes_is_told_by_kind(tmp_path):
 def test_a_box_that_sticks_out_is_clipped_or_dropped_as_the_recipe_says():
     one = Object((-10.0, 4.0, 20.0, 50.0), "cat")
     for policy, expected in (("clip", (0.0, 4.0, 20.0, 40.0)), ("drop", None)):
-        found, trouble = box_validation.inside(one, (40, 60), box_dataset.Data(source="coco", out_of_bounds=policy))
+        found, trouble = box_validation.inside(one, (40, 60), box_config.Data(source="coco", out_of_bounds=policy))
         assert (found and found.box) == expected
         assert trouble == ("box out of bounds", "box clipped" if expected else "box dropped")
 
@@ -200,7 +200,7 @@ def test_large_photographs_are_cut_into_tiles_after_they_were_split(tmp_path):
         tmp_path,
         source="csv",
         path=path,
-        tile=box_dataset.Tile(size=50, overlap=0.5),
+        tile=box_config.Tile(size=50, overlap=0.5),
         validation=0.0,
         test=0.3,
         anchors=1,
@@ -228,22 +228,22 @@ def test_the_same_data_has_the_same_digest_and_another_box_another_one(tmp_path)
 
 
 def test_files_that_change_are_noticed_and_a_missing_path_is_a_fault(tmp_path):
-    data = box_dataset.Data(source="csv", path=plain(tmp_path))
+    data = box_config.Data(source="csv", path=plain(tmp_path))
     before = box_dataset.files_digest(data)
     assert box_dataset.files_digest(data) == before
     (tmp_path / "source/3.png").write_bytes(picture(99, 10, 10))
     assert box_dataset.files_digest(data) != before
-    assert box_dataset.files_digest(box_dataset.Data(source="composites")) is None
+    assert box_dataset.files_digest(box_config.Data(source="composites")) is None
     with pytest.raises(Fault, match=r"data\.path is required"):
-        box_dataset.files_digest(box_dataset.Data(source="voc"))
+        box_dataset.files_digest(box_config.Data(source="voc"))
 
 
 def test_settings_are_checked():
     for wrong in ({"source": "kitti"}, {"source": "coco", "fit": "crop"}, {"source": "coco", "tile": {"sise": 3}}):
         with pytest.raises(ValidationError):
-            box_dataset.Data.model_validate(wrong)
+            box_config.Data.model_validate(wrong)
     with pytest.raises(Fault, match="composites goes with source: composites"):
-        box_dataset.annotated(box_dataset.Data(source="coco", composites=box_dataset.Composites()), 0)
+        box_dataset.annotated(box_config.Data(source="coco", composites=box_config.Composites()), 0)
 
 
 def test_a_rare_class_does_not_forbid_a_split():
@@ -253,20 +253,20 @@ def test_a_rare_class_does_not_forbid_a_split():
         )
         for row in range(12)
     ]
-    splits = box_dataset.splits_of(kept, box_dataset.Data(source="coco"), 0)
+    splits = box_dataset.splits_of(kept, box_config.Data(source="coco"), 0)
     assert sorted(set(splits)) == ["test", "train", "validation"]
     with pytest.raises(Fault, match="at least 3 images or groups"):
-        box_dataset.splits_of(kept[:2], box_dataset.Data(source="coco"), 0)
+        box_dataset.splits_of(kept[:2], box_config.Data(source="coco"), 0)
 
 
 def test_composites_go_through_whole(tmp_path):
     facts, _ = prepared(
-        tmp_path, source="composites", composites=box_dataset.Composites(count=20, side=64), size=(64, 64)
+        tmp_path, source="composites", composites=box_config.Composites(count=20, side=64), size=(64, 64)
     )
     assert facts["splits"] == {"train": 14, "validation": 2, "test": 4}
     assert len(facts["anchors"]) == 9
     sheet = box_dataset.samples(
-        box_dataset.Data(source="composites", composites=box_dataset.Composites(count=10), size=(48, 64)), 2
+        box_config.Data(source="composites", composites=box_config.Composites(count=10), size=(48, 64)), 2
     )
     assert [one["image"].shape for one in sheet] == [(48, 64, 3)] * 2
     for one in sheet:  # a square picture in a frame of 48×64 has black bars left and right

@@ -17,7 +17,7 @@ from pipelines.engine import recipe as recipes
 from pipelines.engine import transfer
 from pipelines.serving.server import application
 from pipelines.tasks import detect
-from pipelines.tasks.detect import model
+from pipelines.tasks.detect.training import fewer
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
 from tests.stored_weights import model_bytes, stored_bytes
@@ -277,7 +277,7 @@ def test_regions_are_drawn_for_each_batch_and_padding_only_where_there_are_no_ot
     real = np.random.default_rng(0).uniform(size=(3, 30, 4)).astype("float32")
     real[1, 5:] = 0
     batch = {"image": np.zeros((3, 1)), "proposals": real}
-    first, again, other = (model.fewer(place, batch, regions=9, seed=4)["proposals"].numpy() for place in (0, 0, 1))
+    first, again, other = (fewer(place, batch, regions=9, seed=4)["proposals"].numpy() for place in (0, 0, 1))
     np.testing.assert_array_equal(first, again)
     assert np.any(first != other)
     assert (first[0] != 0).all()

@@ -7,7 +7,8 @@ import tensorflow as tf
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import tiles
 from cnn_keras.ops.resize import frame
-from pipelines.tasks.detect.decode import Reader, Suppress, TiledReader
+from pipelines.tasks.detect.config import Suppress
+from pipelines.tasks.detect.decode import Reader, TiledReader, suppress
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], np.uint8)
 THINGS = ((3, 2, 23, 20), (40, 30, 62, 55), (88, 40, 100, 64), (70, 90, 94, 112), (120, 96, 130, 120))
@@ -69,12 +70,12 @@ def test_a_photograph_no_larger_than_a_tile_is_read_as_any_picture(size):
 def test_soft_suppression_keeps_what_overlaps_at_a_lower_score():
     candidates = tf.constant([[[0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 0.8]]])
     scores = tf.constant([[[0.9], [0.8]]])
-    hard, soft = (Suppress(threshold=0.1, limit=5, soft=sigma)(candidates, scores) for sigma in (None, 0.5))
+    hard, soft = (suppress(candidates, scores, Suppress(threshold=0.1, limit=5, soft=sigma)) for sigma in (None, 0.5))
     assert (hard.count.numpy().tolist(), soft.count.numpy().tolist()) == ([1], [2])
     np.testing.assert_allclose(soft.scores[0, :2], [0.9, 0.8 * np.exp(-(0.8**2) / 0.5)], rtol=1e-5)
     both = Suppress(threshold=0.1, limit=5, soft=0.5, overlap=0.7)
-    assert both(candidates, scores).count.numpy().tolist() == [1]
-    assert both.said == "scores from 0.1, soft NMS of σ 0.5 and at IoU 0.7, 5 boxes at most"
+    assert suppress(candidates, scores, both).count.numpy().tolist() == [1]
+    assert both.description == "scores from 0.1, soft NMS of σ 0.5 and at IoU 0.7, 5 boxes at most"
 
 
 @pytest.mark.parametrize(("size", "overlap"), [(50, 0.0), (50, 0.5), (100, 0.2), (200, 0.25)])

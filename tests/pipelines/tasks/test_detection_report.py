@@ -9,10 +9,9 @@ from PIL import Image
 from rich.console import Console
 
 from pipelines.plots import charts, image_grid
-from pipelines.tasks.detect import error_types
-from pipelines.tasks.detect import report as detect_report
+from pipelines.tasks.detect import box_report, error_types
+from pipelines.tasks.detect.box_report import say
 from pipelines.tasks.detect.error_types import KINDS, Detected, Objects
-from pipelines.tasks.detect.report import say
 
 FILES = {
     "report.json",
@@ -58,7 +57,7 @@ def report_of(folder, truth, detections, drawn=None, **settings):
         return [drawn[row] if drawn else np.zeros((80, 100, 3), np.uint8) for row in rows]
 
     settings = {"threshold": 0.5, "pictured": pictured} | settings
-    return detect_report.detection_report(folder, truth, detections=detections, **settings)
+    return box_report.detection_report(folder, truth, detections=detections, **settings)
 
 
 def truth_of(objects, categories=2):
@@ -91,7 +90,7 @@ def objects_of(*rows):
 def undrawn(monkeypatch):
     """Leave the pictures out where only numbers are asked for."""
     for name in ("_draw_figures", "_draw_images"):
-        monkeypatch.setattr(detect_report, name, lambda *_, **__: None)
+        monkeypatch.setattr(box_report, name, lambda *_, **__: None)
 
 
 def test_the_figures_are_those_of_pycocotools_on_the_written_files(tmp_path, capsys):
@@ -113,7 +112,7 @@ def test_the_figures_are_those_of_pycocotools_on_the_written_files(tmp_path, cap
     evaluation.summarize()
     sizes = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar")
     np.testing.assert_allclose([-1 if report[name] is None else report[name] for name in sizes], evaluation.stats[:9])
-    scenes = list(map(error_types.scene, detect_report._objects(truth), detections))
+    scenes = list(map(error_types.scene, box_report._objects(truth), detections))
     assert error_types.table(scenes, 3).ap50() == pytest.approx(report["ap50"])
     assert np.mean([row["ap50"] for row in report["classes"]]) == pytest.approx(report["ap50"])
     assert 0.1 < report["ap50_interval"][0] < report["ap50"] < report["ap50_interval"][1] < 0.9
@@ -228,7 +227,7 @@ def test_confusions_are_counted_from_the_threshold_on():
 
 def test_rows_of_a_confusion_matrix_are_the_objects_and_columns_the_detections():
     truth, detections, _ = world(30, seed=3)
-    scenes = list(map(error_types.scene, detect_report._objects(truth), detections))
+    scenes = list(map(error_types.scene, box_report._objects(truth), detections))
     counts = error_types.confusion(scenes, 3)
     wanted = sum(np.bincount(one.truth.classes[~one.truth.difficult], minlength=3) for one in scenes)
     counted = sum(np.bincount(one.found.classes[one.outcomes >= 0], minlength=3) for one in scenes)
@@ -320,8 +319,8 @@ def test_one_large_picture_has_an_interval_by_its_squares(tmp_path):
     objects = [((x, y, x + 8, y + 8), 0) for x in (5, 35, 65, 85) for y in (5, 45, 65)]
     found = detected(*[(box, 0.5 + 0.03 * row, 0) for row, (box, _) in enumerate(objects[::2])])
     settings = {"detections": [found], "threshold": 0.3, "pictured": lambda rows: [np.zeros((80, 100, 3), np.uint8)]}
-    assert detect_report.detection_report(tmp_path, truth_of(objects, 1), **settings)["ap50_interval"] is None
-    report = detect_report.detection_report(tmp_path, truth_of(objects, 1), **settings, square=30)
+    assert box_report.detection_report(tmp_path, truth_of(objects, 1), **settings)["ap50_interval"] is None
+    report = box_report.detection_report(tmp_path, truth_of(objects, 1), **settings, square=30)
     low, high = report["ap50_interval"]
     assert low < report["ap50"] < high
     assert (tmp_path / "worst.png").is_file()

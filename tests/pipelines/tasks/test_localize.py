@@ -14,7 +14,7 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import localize
 from pipelines.engine import recipe as recipes
-from pipelines.tasks.localize import model
+from pipelines.tasks.localize import report as localize_report
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
 from tests.stored_weights import model_bytes, stored_bytes
@@ -145,7 +145,7 @@ def test_the_figures_are_over_things_except_presence():
         np.array([[0.8, 0.2], [0.3, 0.7], [1, 0], [1, 0]], float),
         np.array([[[5, 5.4]], [[5, 8]], [[1, 1]], [[1, 1]]], float),
     )
-    report = model.measured(model.Answers(list("abcd"), truth, said), ["x", "y"], ["middle"], 0.5)
+    report = localize_report.measure(localize_report.Answers(list("abcd"), truth, said), ["x", "y"], ["middle"], 0.5)
     assert (report["images"], report["things"]) == (4, 2)
     assert report["presence_accuracy"] == 0.5
     assert report["class_accuracy"] == 1
@@ -153,7 +153,7 @@ def test_the_figures_are_over_things_except_presence():
     assert report["accuracy"] == 0.5  # the second is not found, because its p_c is low
     assert report["pck"] == 0.5
     assert report["nme"] == pytest.approx((0.04 + 0.3) / 2)
-    assert model.worst(model.Answers(list("abcd"), truth, said), 0.5, 9) == [2, 1, 0]
+    assert localize_report.worst_rows(localize_report.Answers(list("abcd"), truth, said), 0.5, 9) == [2, 1, 0]
 
 
 def test_the_constant_answer_is_the_mean_box_and_the_usual_class():
@@ -162,7 +162,7 @@ def test_the_constant_answer_is_the_mean_box_and_the_usual_class():
     )
     marks = tf.constant([[[[0.1, 0.5, 1.0]]], [[[0.9, 0.9, 0.0]]], [[[0.3, 0.7, 1.0]]], [[[0.0, 0.0, 0.0]]]])
     target = localize.encode(boxes, tf.constant([[0], [1], [1], [0]]), marks, names=2).numpy()
-    said = localize.decode(tf.constant(model.constant(target, 2)[None]), classes=2)
+    said = localize.decode(tf.constant(localize_report.constant_answer(target, 2)[None]), classes=2)
     height, width, x, y = 1.4 / 3, 1 / 3, (0.1 + 0.4 + 0.4) / 3, (0.1 + 0.5 + 0.5) / 3
     expected = [x - width / 2, y - height / 2, x + width / 2, y + height / 2]
     np.testing.assert_allclose(said.boxes[0], expected, atol=1e-5)

@@ -1,0 +1,91 @@
+"""What a recipe of this task may say."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.data.box_config import Data
+from pipelines.data.schema import Name, Positive, Section
+from pipelines.engine import recipe as recipes
+from pipelines.engine.recipe import Model
+
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Suppress(Section):
+    """What of a detector's candidates is kept; see `pipelines.tasks.detect.decode.suppress`."""
+
+    threshold: Share = 0.3  # the least score
+    overlap: Share | None = None  # of two boxes of one class above this IoU, the likelier stays; 0.5, and 1 if `soft`
+    limit: Positive = 100  # boxes in one picture
+    soft: Annotated[float, Field(gt=0)] | None = None  # σ of soft suppression: what overlaps loses score, and stays
+
+    @property
+    def iou_threshold(self) -> float:
+        """`overlap`, or its default."""
+        return (1.0 if self.soft else 0.5) if self.overlap is None else self.overlap
+
+    @property
+    def description(self) -> str:
+        """For the foot of a figure."""
+        how = f"NMS at IoU {self.iou_threshold:g}"
+        if self.soft:
+            how = f"soft NMS of σ {self.soft:g}" + (
+                f" and at IoU {self.iou_threshold:g}" if self.iou_threshold < 1 else ""
+            )
+        return f"scores from {self.threshold:g}, {how}, {self.limit} boxes at most"
+
+
+class Train(recipes.Train):
+    """How the weights are found; a detector may be shown its batches at several sizes."""
+
+    sides: tuple[Positive, ...] = ()  # the sides, in pixels, of which one is drawn for each batch; none: data.size
+    regions: Positive | None = None  # how many of data.proposals are drawn for each picture of a batch; null: all
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
+    shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
+    worst: Positive = 12  # the worst pictures that are drawn
+    require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(
+        default_factory=dict
+    )  # metric: the least it must be
+
+
+class Export(Section):
+    """What the exported model is called, what it answers, and how far it may stray from the trained one."""
+
+    name: Name | None = None  # the run's name unless given
+    suppress: Suppress = Suppress()
+    tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
+    register_model: bool = True  # in MLflow's registry, as candidate
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    # what training does to each image and its boxes, in order
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _fits_detection(self) -> Self:
+        settings = self.train
+        for key in ("ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+            if getattr(settings, key):
+                raise ValueError(f"train.{key} is for classification; a detector's loss is its family's")
+        if settings.transfer and (settings.transfer.mode == "cached" or self.model.weights is None):
+            raise ValueError("train.transfer must have model.weights to start from, and any mode but cached")
+        if self.data.proposals and self.data.tile:
+            raise ValueError("data.proposals must be null with data.tile: photographs are read in tiles, not regions")
+        if settings.regions and not self.data.proposals:
+            raise ValueError("train.regions must be null without data.proposals to draw from")
+        if settings.monitor != "val_loss":
+            raise ValueError("train.monitor must be val_loss for detection, which has no accuracy")
+        return self

@@ -1,0 +1,131 @@
+"""How a detector is trained: batches of pictures with their boxes, the loss of its family, each term a metric."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cnn_keras.data.transforms import augment
+from pipelines.data import box_batches, box_dataset
+from pipelines.engine import trainer, transfer
+from pipelines.engine.stages import Run
+from pipelines.engine.trainer import Row
+from pipelines.tasks.detect.config import Train
+from pipelines.tasks.detect.model import assemble, family, inputs_for, knows_masks, network_of, shares
+
+
+def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Train = recipe.train
+    trainer.set_up(recipe.seed, settings)
+    model = assemble(recipe, data, sides=(None, None) if settings.sides else recipe.data.size)
+    parameters = f"{model.count_params():,} parameters"
+    if settings.transfer:
+        parameters += f", {transfer.trained_parameters(model):,} of them trained ({settings.transfer.mode})"
+    run.console.print(f"          {recipe.model.builder}: {parameters}, {data['splits']['train']:,} images")
+    augmentation = augment.compose(recipe.augment, size=recipe.data.size, fitted=box_batches.fitted(run))
+    if augmentation is not None:
+        box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
+    history = transfer.train(model, run, folder, fitted=partial(fit, run, augmentation), extend_to=extend_to)
+    return trainer.concluded(model, history, settings, folder, console=run.console)
+
+
+def fit(
+    run: Run,
+    augmentation: Any,
+    model: keras.Model,
+    settings: Train,
+    folder: Path,
+    *,
+    done: int = 0,
+    extend_to: int | None = None,
+) -> list[Row]:
+    """Compile a detector and train it in `folder`; `done` epochs of the run are behind it. Returns the history."""
+    recipe, data = run.recipe, run.facts("prepare")
+    count = data["splits"]["train"]
+    detector = trainable(model, recipe.model.builder, size=recipe.data.size)
+    steps = -(-count // settings.batch_size)
+    trainer.compile_model(detector, settings, loss=None, metrics=None, steps=steps, shares=shares(recipe, model))
+    to_fit = inputs_and_truth(model)
+    return trainer.fit(
+        detector,
+        settings,
+        folder,
+        batches=lambda epochs: batches(run, range(done + epochs.start, done + epochs.stop), augmentation).map(to_fit),
+        validation=box_batches.ordered(run, box_dataset.validation_split(data)).map(to_fit),
+        images=count,
+        console=run.console,
+        on_epoch=lambda number, row: run.on_epoch(done + number, row),
+        extend_to=extend_to,
+    )
+
+
+def batches(run: Run, epochs: range, augmentation: Any) -> tf.data.Dataset:
+    """The training batches of these epochs, each at one of `train.sides` and with `train.regions` of the proposals."""
+    stream, settings, seed = box_batches.training(run, epochs, augmentation), run.recipe.train, run.recipe.seed
+    first = epochs.start * -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
+    if settings.sides:
+        stream = stream.enumerate(first).map(partial(resized, sides=settings.sides, seed=seed))
+    if settings.regions:
+        stream = stream.enumerate(first).map(partial(fewer, regions=settings.regions, seed=seed))
+    return stream
+
+
+def inputs_and_truth(model: keras.Model) -> Callable[[dict[str, Any]], tuple[Any, dict[str, Any]]]:
+    """A map from batches of {"image", "boxes", "classes", …} to what `fit` takes: the model's inputs, and the truth."""
+
+    def apply(batch: dict[str, Any]) -> tuple[Any, dict[str, Any]]:
+        truth: dict[str, Any] = {name: batch[name] for name in ("boxes", "classes", "mask") if name in batch}
+        return inputs_for(model, batch["image"], batch["boxes"], batch.get("proposals")), truth
+
+    return apply
+
+
+def resized(place: Any, batch: dict[str, Any], *, sides: Sequence[int], seed: int) -> dict[str, Any]:
+    """The batch with its images at one of the sides, drawn for the `place` of the batch in the training."""
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), tf.cast(place, tf.int32))
+    side = tf.gather(list(sides), tf.random.stateless_uniform([], key, 0, len(sides), tf.int32))
+    images = tf.image.resize(batch["image"], tf.stack([side, side]), antialias=True)
+    return {**batch, "image": tf.saturate_cast(tf.round(images), tf.uint8)}
+
+
+def fewer(place: Any, batch: dict[str, Any], *, regions: int, seed: int) -> dict[str, Any]:
+    """The batch with so many of its proposals, drawn for the `place` of the batch in the training."""
+    key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 2], tf.int32), tf.cast(place, tf.int32))
+    chance = tf.random.stateless_uniform(tf.shape(batch["proposals"])[:2], key)
+    real = tf.reduce_any(batch["proposals"] != 0, axis=-1)  # padding comes last
+    _, chosen = tf.math.top_k(chance + tf.cast(real, tf.float32), tf.minimum(regions, tf.shape(chance)[1]))
+    return {**batch, "proposals": tf.gather(batch["proposals"], chosen, batch_dims=1)}
+
+
+def trainable(model: keras.Model, builder: str, *, size: tuple[int, int]) -> keras.Model:
+    """The same layers as a model whose loss is the family's, each of its terms a metric of the epoch.
+
+    `size` is that of an image on which the names of the terms are found out.
+    """
+    kind, network = family(builder), network_of(model)
+    nothing, black = tf.zeros([1, 1, 4]), tf.zeros([1, *size, 3], tf.uint8)
+    truth = {"boxes": nothing, "classes": tf.zeros([1, 1], tf.int64)}
+    truth |= {"mask": tf.zeros([1, *size, 1], tf.uint8)} if knows_masks(builder) else {}
+    names = list(kind.loss(network, model(inputs_for(model, black)), **truth))
+
+    class Training(keras.Model):  # type: ignore[misc]  # Keras carries no types
+        """Inputs and outputs of the detector; the truth comes as {"boxes", "classes"}, and "mask" if it knows masks."""
+
+        def __init__(self) -> None:
+            super().__init__(model.input, model.output, name=model.name)
+            self.terms = {name: keras.metrics.Mean(name=f"{name}_loss") for name in names}
+
+        def compute_loss(
+            self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+        ) -> Any:
+            terms = kind.loss(network, y_pred, **y)
+            for name, term in terms.items():
+                self.terms[name].update_state(term)
+            return tf.add_n(list(terms.values()))
+
+    return Training()

@@ -1,0 +1,74 @@
+"""What a recipe of this task may say."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from pipelines.data import box_config
+from pipelines.data.schema import Fraction, Name, Positive, Section
+from pipelines.engine import recipe as recipes
+from pipelines.engine.recipe import Model, Train
+
+Share = Annotated[float, Field(ge=0, le=1)]
+Weight = Annotated[float, Field(ge=0)]
+Metric = Literal["presence_accuracy", "class_accuracy", "mean_iou", "accuracy", "pck"]
+
+
+class Data(box_config.Data):
+    """Where the pictures come from; of several things in one, the largest is the one to find."""
+
+    size: tuple[Positive, Positive] = (96, 96)  # height, width
+    anchors: Positive | None = None  # which are for detection
+
+
+class Head(Section):
+    """The layers behind the backbone, and what their answers are asked for; see `cnn_keras.models.localize`."""
+
+    filters: Positive = 32  # of a 1×1 convolution that makes the backbone's map thin
+    hidden: Positive = 128  # units of the dense layer behind it
+    dropout: Fraction = 0.0  # behind that layer
+    box: Literal["squared", "smooth_l1", "iou", "giou", "ciou"] = "smooth_l1"  # the loss of a box
+    landmark: Literal["smooth_l1", "wing"] = "wing"  # the loss of a landmark
+    box_weight: Weight = 5.0  # what a box counts beside p_c
+    landmark_weight: Weight = 5.0  # what landmarks count beside p_c
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    threshold: Share = 0.5  # of p_c, from which there is something
+    shown: Positive = 12  # pictures drawn, and as many of the worst
+    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
+
+
+class Export(Section):
+    """What the exported model is called, what it answers, and how far it may stray from the trained one."""
+
+    name: Name | None = None  # the run's name unless given
+    threshold: Share = 0.5  # of p_c, from which there is something
+    tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
+    register_model: bool = True  # in MLflow's registry, as candidate
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task; `model` is the backbone."""
+
+    data: Data
+    # what training does to each image, its box and landmarks, in order
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    model: Model
+    head: Head = Head()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _fits_localization(self) -> Self:
+        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+            if getattr(self.train, key):
+                raise ValueError(f"train.{key} is for classification; it does not go with a box")
+        if self.train.monitor != "val_loss":
+            raise ValueError("train.monitor must be val_loss for localisation, which is more than a class")
+        if self.data.tile:
+            raise ValueError("data.tile is for detection; here a whole picture shows one thing")
+        return self

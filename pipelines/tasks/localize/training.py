@@ -1,0 +1,87 @@
+"""How a localizer is trained: the target of the largest thing in each picture, the loss of its head, its metrics."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cnn_keras.data.transforms import augment
+from cnn_keras.models import localize
+from pipelines.data import box_batches, box_dataset
+from pipelines.engine import trainer
+from pipelines.engine.recipe import Train
+from pipelines.engine.stages import Run
+from pipelines.tasks.localize.model import assemble
+
+
+def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
+    """Find the weights; leave `model.keras` with those of the best epoch."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Train = recipe.train
+    trainer.set_up(recipe.seed, settings)
+    model = assemble(recipe, data)
+    count = data["splits"]["train"]
+    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
+    augmentation = augment.compose(recipe.augment, size=recipe.data.size, fitted=box_batches.fitted(run))
+    if augmentation is not None:
+        box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
+    trainer.compile_model(model, settings, steps=-(-count // settings.batch_size), **objective(recipe, data))
+    to_fit = inputs_and_targets(run)
+    validation = box_batches.ordered(run, box_dataset.validation_split(data))
+    history = trainer.fit(
+        model,
+        settings,
+        folder,
+        batches=lambda epochs: box_batches.training(run, epochs, augmentation).map(to_fit),
+        validation=validation.map(to_fit),
+        images=count,
+        console=run.console,
+        on_epoch=run.on_epoch,
+        extend_to=extend_to,
+    )
+    return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
+
+
+def targets_of(run: Run) -> Callable[[dict[str, Any]], tf.Tensor]:
+    """What `localize.encode` makes of a batch: the target of its largest thing."""
+    names = len(run.facts("prepare")["classes"])
+    return lambda batch: localize.encode(batch["boxes"], batch["classes"], batch.get("landmarks"), names=names)
+
+
+def inputs_and_targets(run: Run) -> Callable[[dict[str, Any]], tuple[Any, Any]]:
+    """What `fit` takes of a batch: its images and their targets."""
+    targets = targets_of(run)
+    return lambda batch: (batch["image"], targets(batch))
+
+
+def objective(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
+    """What `trainer.compile_model` is to minimise and to measure."""
+    classes, head = len(data["classes"]), recipe.head
+    settings = head.model_dump(include={"box", "landmark", "box_weight", "landmark_weight"})
+
+    def loss(target: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return tf.add_n(list(localize.loss(target, y, classes=classes, **settings).values()))
+
+    def presence(target: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        return tf.cast((y[:, 0] > 0) == (target[:, 0] > 0), tf.float32)
+
+    def named(target: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
+        asked, said = (tf.argmax(values[:, 5 : 5 + classes], axis=-1) for values in (target, y))
+        return tf.cast(asked == said, tf.float32)
+
+    metrics = [_mean("presence_accuracy", presence, everywhere=True), _mean("mean_iou", localize.overlap)]
+    if classes > 1:
+        metrics.append(_mean("class_accuracy", named))
+    return {"loss": loss, "metrics": metrics}
+
+
+def _mean(name: str, measure: Any, *, everywhere: bool = False) -> keras.metrics.Metric:
+    """The mean of what is measured of each example, of those alone that show something unless `everywhere`."""
+
+    class Shown(keras.metrics.Mean):  # type: ignore[misc]  # Keras carries no types
+        def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+            super().update_state(measure(y_true, y_pred), None if everywhere else y_true[:, 0])
+
+    return Shown(name=name)
