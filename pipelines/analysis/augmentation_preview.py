@@ -3,11 +3,22 @@
 Boxes, landmarks and masks are drawn where an example has them, or, with marks, made up, to be seen moving.
 """
 
+import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import tensorflow as tf
+from PIL import Image, ImageDraw
+
+from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.sources import classification
+from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
+from cnn_keras.ops.resize import frame
+from pipelines.engine import input_benchmark
+from pipelines.plots import annotate, image_grid
 
 DRAWN = 8  # pictures of each augmentation, beside the one they are drawn from
 LEAST = 160  # pixels of the longer side, so that a line on a small picture is thin
@@ -32,10 +43,6 @@ def sheet(recipe: Any, path: Path, *, every: bool = False, marks: bool = False) 
     Raises:
         Fault: nothing to draw, or pictures that cannot be read.
     """
-    from cnn_keras.data.transforms import augment
-    from pipelines.engine import input_benchmark
-    from pipelines.plots import image_grid
-
     if not input_benchmark.has_pictures(recipe):
         raise Fault(f"RECIPE must be of a task with pictures, got one of {recipe.task}")
     entries = _every(recipe.data.channels) if every else list(recipe.augment)
@@ -53,8 +60,6 @@ def sheet(recipe: Any, path: Path, *, every: bool = False, marks: bool = False) 
 
 def _every(channels: int) -> list[Any]:
     """One entry for each augmentation, those left out that need colours where there are none."""
-    from cnn_keras.data.transforms import augment
-
     found = []
     for name, factory in augment.catalogue().items():
         step = factory(**SHOWN.get(name, {}))
@@ -75,10 +80,6 @@ def _title(entry: str | dict[str, dict[str, Any]]) -> str:
 
 def _row(entries: Sequence[Any], fitted: dict[str, Any], examples: list[dict[str, Any]], number: int) -> list[Any]:
     """One picture as it is, then as training may see it; of an augmentation of batches, a batch."""
-    import numpy as np
-
-    from cnn_keras.data.transforms import augment
-
     steps = augment.compose(_without_landmark_pairs(entries, examples), fitted=fitted)
     assert steps is not None  # entries are not empty
     first = examples[number % len(examples)]
@@ -100,8 +101,6 @@ def _without_landmark_pairs(entries: Sequence[Any], examples: list[dict[str, Any
 
 def _mixed(steps: Any, drawn: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
     """The examples as a batch, mixed, and apart again. Mixed pictures have no one box or mask: these are left out."""
-    import numpy as np
-
     batch = {"image": np.stack([example["image"] for example in drawn])}
     knows = frozenset.intersection(*(step.moves for _, step in steps.mixings))
     if "label" in knows:
@@ -120,14 +119,6 @@ def _examples(recipe: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
 
     A task whose examples carry boxes, landmarks or masks says so with a function `samples(recipe, count)`.
     """
-    import importlib
-
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import Unreadable, decode, plain
-    from cnn_keras.data.sources import classification
-    from cnn_keras.ops.resize import frame
-
     task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
     if hasattr(task, "samples"):
         return list(task.samples(recipe, DRAWN))
@@ -158,8 +149,6 @@ def _spread(items: Sequence[Any]) -> list[Any]:
 
 def _marks(image: Any) -> dict[str, Any]:
     """A box, five landmarks in the places of a face's, and a round mask in it."""
-    import numpy as np
-
     height, width = image.shape[:2]
     y, x = np.mgrid[:height, :width]
     inside = ((y + 0.5) / height - 0.5) ** 2 + ((x + 0.5) / width - 0.5) ** 2 < 0.2**2
@@ -173,14 +162,9 @@ def _marks(image: Any) -> dict[str, Any]:
 
 def _marked(example: dict[str, Any]) -> Any:
     """The picture with what it carries drawn on it, enlarged if it is small: uint8 (height, width, 3)."""
-    import numpy as np
-    from PIL import Image, ImageDraw
-
-    from pipelines.tasks.steer import plots
-
     image = np.asarray(example["image"])
     if "angle" in example:
-        return plots.steered(image, truth=float(example["angle"]))
+        return annotate.steered(image, truth=float(example["angle"]))
     if not {"boxes", "landmarks", "mask"} & example.keys():
         return image
     factor = -(-LEAST // max(image.shape[:2]))

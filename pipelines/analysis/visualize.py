@@ -16,6 +16,7 @@ from pipelines.data import image_dataset, run_files
 from pipelines.data.validation import progress
 from pipelines.engine import stages
 from pipelines.export import savedmodel
+from pipelines.plots.overlays import HEAT, coloured, grey, heated
 
 if TYPE_CHECKING:
     import keras
@@ -31,7 +32,6 @@ ASKED = 24  # units of a layer that are looked at to find so many that answer to
 MAPS = 10  # of a layer, in the picture of feature maps
 LAYERS = 6  # in that picture
 RIGHT, WRONG = 4, 4  # answers that are explained
-HEAT = "inferno"  # of Grad-CAM, and "viridis" of feature maps: as bright in grey as in colour
 FAINTEST = 1.0  # a change of the logarithm of the odds that is drawn in full colour, where none is larger
 
 
@@ -155,7 +155,7 @@ def feature_maps(trained: Trained, shown: Asked, layers: Sequence[str], unit: in
         height, width, units = maps.shape
         chosen = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:MAPS]) if unit is None else [unit]
         low, high = float(maps.min()), float(np.percentile(maps, 99.8))
-        drawn = [_coloured((maps[..., k] - low) / max(high - low, 1e-12), "viridis") for k in chosen]
+        drawn = [coloured((maps[..., k] - low) / max(high - low, 1e-12), "viridis") for k in chosen]
         rows.append(image_grid.Strip(layer, f"{height} × {width} × {units}", drawn))
     which = f"the {MAPS} of each layer that vary most" if unit is None else f"unit {unit}"
     scale = image_grid.Scale("a layer's least to its largest answer", _colours("viridis"))
@@ -407,34 +407,10 @@ def _within(found: Any, tested: Asked) -> "list[Array]":
     return shown
 
 
-def _coloured(values: "Array", colours: str) -> "Array":
-    """Values in [0, 1] in a colour map of matplotlib: uint8 (…, 3)."""
-    import matplotlib
-
-    coloured: Array = matplotlib.colormaps[colours](values, bytes=True)[..., :3]
-    return coloured
-
-
 def _colours(colours: str) -> "Array":
     import numpy as np
 
-    return _coloured(np.linspace(0, 1, 256)[None], colours)
-
-
-def _grey(image: "Array") -> "Array":
-    """float64 (height, width, 1), 0–255."""
-    grey: Array = image.mean(axis=2, keepdims=True)
-    return grey
-
-
-def heated(image: "Array", heat: "Array") -> "Array":
-    """The image in grey under the colours of a Grad-CAM that is scaled by its largest value."""
-    import numpy as np
-
-    share = heat / max(float(heat.max()), 1e-12)
-    strength = 0.3 + 0.5 * share[..., None]
-    mixed: Array = np.round((1 - strength) * _grey(image) + strength * _coloured(share, HEAT)).astype(np.uint8)
-    return mixed
+    return coloured(np.linspace(0, 1, 256)[None], colours)
 
 
 def _hidden(image: "Array", fall: "Array") -> "Array":
@@ -442,7 +418,7 @@ def _hidden(image: "Array", fall: "Array") -> "Array":
     import numpy as np
 
     share = fall / max(float(np.abs(fall).max()), FAINTEST)
-    return _tinted(195 + 0.23 * _grey(image), share)
+    return _tinted(195 + 0.23 * grey(image), share)
 
 
 def _hidden_colours() -> "Array":

@@ -206,8 +206,7 @@ def _ranked_csv(answers: Sequence[Answer]) -> str:
 
 def draw(answers: Sequence[Answer], folder: Path) -> int:
     """Draw each readable picture with its answer below it, each video with those of its frames; return how many."""
-    from pipelines.plots import image_grid
-    from pipelines.tasks.steer import plots
+    from pipelines.plots import annotate, image_grid
 
     folder.mkdir(parents=True, exist_ok=True)
     files = [list(group) for _, group in groupby(answers, lambda answer: answer.path)]
@@ -218,7 +217,7 @@ def draw(answers: Sequence[Answer], folder: Path) -> int:
             _write_video([answer, *later], path.with_suffix(".mp4"))
         elif answer.angle is not None:
             said, low, high = answer.angle
-            _write_picture(plots.steered(_pixels(answer.path), angle=said, interval=(low, high)), path)
+            _write_picture(annotate.steered(_pixels(answer.path), angle=said, interval=(low, high)), path)
         elif answer.painting is not None:
             path.write_bytes(answer.painting)
         elif answer.segments is not None:

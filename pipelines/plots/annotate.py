@@ -1,4 +1,4 @@
-"""Drawing on an image: boxes with labels, and points; it comes back larger if it was too small to read.
+"""Drawing on an image: boxes with labels, points, steering angles; it comes back larger if it was too small to read.
 
 Images are as in `pictures.py`, uint8 in 0-255; a function raises ValueError when its lists do not fit together.
 """
@@ -22,6 +22,8 @@ LEGIBLE = 256  # pixels: a picture with boxes whose longer side is no longer is 
 CROWD = 30  # boxes from which on a label must not be larger than its own
 LETTERS = 24  # of a name that are written at a box
 PALETTE = (BLUE, ORANGE, "#009e73", "#e69f00", "#cc79a7", "#56b4e9", "#f0e442")  # of boxes, before any hue will do
+FRAME = 320  # pixels of the longer side that a smaller camera frame is enlarged to
+LEAN = math.radians(60)  # of the line that stands for full lock
 
 
 class Truth(NamedTuple):
@@ -108,6 +110,47 @@ def colour(number: int) -> str:
         return PALETTE[number]
     shade = colorsys.hsv_to_rgb(number * 0.618034 % 1, (0.9, 0.55)[number % 2], (0.95, 0.75)[number // 2 % 2])
     return "#" + "".join(f"{round(255 * part):02x}" for part in shade)
+
+
+def steered(
+    image: Array,
+    *,
+    angle: float | None = None,
+    interval: tuple[float, float] | None = None,
+    truth: float | None = None,
+) -> Array:
+    """The frame, uint8 [H', W', 3], with lines that lean as the wheel is turned, from the middle of its lower edge.
+
+    Args:
+        image: uint8 [H, W, 1 or 3].
+        angle: said, −1 to 1, in orange.
+        interval: it lies in, as a pale fan.
+        truth: in white with a black edge.
+    """
+    from PIL import Image, ImageDraw
+
+    picture = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
+    factor = max(1, round(FRAME / max(picture.size)))
+    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BILINEAR)
+    foot, length = (picture.width / 2, picture.height - 1.0), 0.55 * picture.height
+    width = max(2, round(picture.width / 80))
+
+    def tip(value: float, reach: float = length) -> tuple[float, float]:
+        lean = min(max(value, -1.2), 1.2) * LEAN
+        return foot[0] + reach * math.sin(lean), foot[1] - reach * math.cos(lean)
+
+    if interval is not None:
+        fan = Image.new("RGBA", picture.size)
+        edge = [tip(float(value)) for value in np.linspace(*interval, 16)]
+        ImageDraw.Draw(fan).polygon([foot, *edge], fill=(213, 94, 0, 110))
+        picture = Image.alpha_composite(picture.convert("RGBA"), fan).convert("RGB")
+    pen = ImageDraw.Draw(picture)
+    if truth is not None:
+        pen.line([foot, tip(truth)], fill="#000000", width=width + 3)
+        pen.line([foot, tip(truth)], fill="#ffffff", width=width)
+    if angle is not None:
+        pen.line([foot, tip(angle, 0.9 * length)], fill=ORANGE, width=width)
+    return np.asarray(picture)
 
 
 def _scaled(image: Array, side: int | None) -> "tuple[Image, float]":

@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
+import matplotlib
 import numpy as np
+from PIL import Image, ImageColor, ImageDraw
 
 from pipelines.plots import annotate, image_grid
 from pipelines.plots.image_grid import Scale, Strip
@@ -19,6 +21,7 @@ GROUND = frozenset({"background", "_background_", "other", "ground"})  # names o
 TINT = 0.5  # how much of a pixel's colour is that of its class
 WRONG = (230, 30, 30)
 LEGIBLE = 360  # pixels: a smaller picture is enlarged by whole pixels
+HEAT = "inferno"  # of Grad-CAM, and "viridis" of feature maps: as bright in grey as in colour
 
 
 def painted(image: Array, labels: Array, names: Sequence[str]) -> Array:
@@ -92,8 +95,6 @@ def compared(
 
 def answered(image: Array, labels: Array, names: Sequence[str]) -> Array:
     """Return the picture with what was said of it, enlarged if it is small, and the legend below, uint8 [H, W, 3]."""
-    from PIL import Image, ImageDraw
-
     drawn, line = _over(image, labels, names), 18
     there = np.unique(labels).tolist()
     page = Image.new("RGB", (max(drawn.shape[1], 160), drawn.shape[0] + line * len(there) + 8), "white")
@@ -110,10 +111,28 @@ def answered(image: Array, labels: Array, names: Sequence[str]) -> Array:
 
 def rgb_of(number: int) -> tuple[int, int, int]:
     """The colour of a class by its number."""
-    from PIL import ImageColor
-
     red, green, blue = ImageColor.getrgb(annotate.colour(number))[:3]
     return red, green, blue
+
+
+def heated(image: Array, heat: Array) -> Array:
+    """The image in grey under the colours of a Grad-CAM that is scaled by its largest value."""
+    share = heat / max(float(heat.max()), 1e-12)
+    strength = 0.3 + 0.5 * share[..., None]
+    mixed: Array = np.round((1 - strength) * grey(image) + strength * coloured(share, HEAT)).astype(np.uint8)
+    return mixed
+
+
+def coloured(values: Array, colours: str) -> Array:
+    """Values in [0, 1] in a colour map of matplotlib: uint8 (…, 3)."""
+    coloured: Array = matplotlib.colormaps[colours](values, bytes=True)[..., :3]
+    return coloured
+
+
+def grey(image: Array) -> Array:
+    """float64 (height, width, 1), 0–255."""
+    mean: Array = image.mean(axis=2, keepdims=True)
+    return mean
 
 
 def _rgb(image: Array) -> Array:

@@ -1,15 +1,19 @@
 """The closed loop: a network steers a car on a road that is drawn for it, until it leaves its lane."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
-if TYPE_CHECKING:
-    from cnn_keras.data.sources.simulator import Road
-    from pipelines.tasks.steer.model import Steerer
+from cnn_keras.data.sources import simulator as road
+from cnn_keras.data.sources.simulator import Road
+from cnn_keras.losses import mixture_density
+from cnn_keras.ops.resize import frame
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.steer.config import Data
+from pipelines.tasks.steer.model import Steerer
 
-Array = np.ndarray[Any, np.dtype[Any]]
 Wheel = Callable[[Array], Array]  # camera frames, uint8 (cars, height, width, 3), to steering angles (cars,)
 UNSEEN = 1_000_000  # added to a run's seed: roads that nobody is trained on
 
@@ -17,7 +21,7 @@ UNSEEN = 1_000_000  # added to a run's seed: roads that nobody is trained on
 class Driven(NamedTuple):
     """How a car went: the road, where it was, float64 (steps, 2), and how far left of its lane's middle (steps,)."""
 
-    road: "Road"
+    road: Road
     path: Array
     offsets: Array
     left: bool  # whether it left the lane, by touching its paint; then the last offset is beyond the room there is
@@ -30,22 +34,16 @@ class Driven(NamedTuple):
     @property
     def distance(self) -> float:
         """Metres driven in the lane."""
-        from cnn_keras.data.sources import simulator as road
-
         return float(self.steps * road.STRIDE)
 
 
-def roads(seed: int, count: int, steps: int) -> "list[Road]":
+def roads(seed: int, count: int, steps: int) -> list[Road]:
     """Roads for as many steps, of seeds that no recording has."""
-    from cnn_keras.data.sources import simulator as road
-
     return [road.road(UNSEEN + seed + number, steps * road.STRIDE + 10) for number in range(count)]
 
 
-def drive(wheel: Wheel, tracks: "Sequence[Road]", steps: int) -> list[Driven]:
+def drive(wheel: Wheel, tracks: Sequence[Road], steps: int) -> list[Driven]:
     """Let `wheel` steer a car on each road from the middle of its lane, all at once, for at most so many steps."""
-    from cnn_keras.data.sources import simulator as road
-
     cars = [road.start(track) for track in tracks]
     paths: list[list[tuple[float, float]]] = [[] for _ in tracks]
     offsets: list[list[float]] = [[] for _ in tracks]
@@ -68,15 +66,11 @@ def drive(wheel: Wheel, tracks: "Sequence[Road]", steps: int) -> list[Driven]:
     ]
 
 
-def steered_by(steerer: "Steerer", data: Any) -> Wheel:
+def steered_by(steerer: Steerer, data: Data) -> Wheel:
     """A network at the wheel: frames are framed as those of recordings are."""
-    import tensorflow as tf
-
-    from cnn_keras.losses import mixture_density
-    from cnn_keras.ops.resize import frame
 
     @tf.function(autograph=False)  # type: ignore[untyped-decorator]
-    def angles(views: "tf.Tensor") -> "tf.Tensor":
+    def angles(views: tf.Tensor) -> tf.Tensor:
         given = views if data.channels == 3 else tf.cast(tf.image.rgb_to_grayscale(views), tf.uint8)
         spec = tf.TensorSpec((*data.size, data.channels), tf.uint8)
         framed = tf.map_fn(lambda view: frame(view, data.size, fit=data.fit), given, fn_output_signature=spec)

@@ -8,66 +8,42 @@ import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
-from pydantic import Field
+import numpy as np
+import tensorflow as tf
+from PIL import Image
 
-from cnn_keras.data import durable, input_file
+from cnn_keras.data import durable, input_pipeline, records, split
+from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.input_pipeline import Example, Shape
+from cnn_keras.data.sources import driving
+from cnn_keras.data.sources.driving import Frame
 from cnn_keras.errors import Fault
+from cnn_keras.ops import resize
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
-from pipelines.data.schema import Fraction, Positive, RecipePath, Section
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from cnn_keras.data.input_pipeline import Example, Shape
-    from cnn_keras.data.sources.driving import Frame
-    from pipelines.engine.stages import Run
+from pipelines.engine.stages import Run
+from pipelines.plots import annotate, image_grid
+from pipelines.tasks.steer import plots
+from pipelines.tasks.steer.config import Data, Road
 
 SAMPLES = 40  # pictures on the contact sheet
 SPLITS = ("train", "validation", "test")
 LOCKED = 1.0  # an angle beyond is none
 
 
-class Road(Section):
-    """What is drawn and driven where the source is the road: see `cnn_keras.data.sources.simulator`."""
-
-    drives: Positive = 8  # each on a road of its own
-    frames: Positive = 300  # of each drive, a metre apart
-    wander: Annotated[float, Field(ge=0)] = 0.25  # of a push against the wheel that is not recorded
-    hand: Annotated[float, Field(ge=0)] = 0.02  # of the driver's trembling, which is
-
-
-class Data(Section):
-    """Where the drives come from, and what shape their pictures are given."""
-
-    source: Literal["road", "tub", "csv"]  # a drawn road, a Donkey tub, or a CSV file of pictures and angles
-    path: RecipePath | None = None  # of tub and csv
-    full: float | None = None  # of csv: the angle of full lock to the right in its unit; 1 unless given
-    size: tuple[Positive, Positive] = (110, 200)  # height, width
-    channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
-    # how a picture of another shape gets this size: distorted, cut, or with borders
-    fit: Literal["stretch", "crop", "pad"] = "stretch"
-    road: Road | None = None
-    validation: Fraction = 0.1  # share of each drive before its test, which chooses the best epoch
-    test: Fraction = 0.2  # the last of each drive
-    gap: Annotated[int, Field(ge=0)] = 10  # frames left out between the splits
-    max_bad: Fraction = 0.1  # a larger share of unusable frames is refused
-    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
-
-
 class Kept(NamedTuple):
     """A frame that can be used, and where it goes; None is a gap."""
 
-    frame: "Frame"
+    frame: Frame
     digest: str
     split: str | None
 
 
-def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split by time and record the drives of `run.recipe.data`."""
     data: Data = run.recipe.data
     frames = drives(data, run.recipe.seed)
@@ -100,77 +76,48 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     return facts
 
 
-def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read.
-
-    Raises:
-        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
-    """
-    if data.path is None and data.source != "road":
-        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None:
-        return None
-    return data_validation.files_digest(data.path if input_file.is_folder(data.path) else data.path.parent)
-
-
-def shape_of(data: Data) -> "Shape":
-    from cnn_keras.data.input_pipeline import Shape
-
+def shape_of(data: Data) -> Shape:
     return Shape(data.size, data.channels, data.fit)
 
 
-def drives(data: Data, seed: int) -> "list[Frame]":
+def drives(data: Data, seed: int) -> list[Frame]:
     """The frames of the recipe's source, unread."""
-    from cnn_keras.data.sources import driving as drives
-
     given: dict[str, Any] = {"path": data.path, "full": data.full}
     if data.source == "road":
         given |= {**(data.road or Road()).model_dump(), "seed": seed}
     elif data.road is not None:
         raise Fault(f"data.road goes with source: road, got source: {data.source}")
-    found: list[Frame] = drives.frames(data.source, **given)
+    found: list[Frame] = driving.frames(data.source, **given)
     if not found:
         raise Fault(f"data.path must hold at least one frame, got none in {data.path}", code=Fault.DATA)
     return found
 
 
-def example() -> "Example":
+def example() -> Example:
     """What a record holds: batches are (images, angles float32 (batch,))."""
-    from cnn_keras.data import input_pipeline
-
     return input_pipeline.Example(_features(), ("image", "angle"), lambda found: (found["image"], found["angle"]))
 
 
 def encoded(folder: Path, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
-    from cnn_keras.data import records
-
     rows = records.read(folder, split, features=_features()).take(count)
     return [row["image"] for row in rows.as_numpy_iterator()]
 
 
-def decoded(run: "Run", split: str) -> "tf.data.Dataset":
+def decoded(run: Run, split: str) -> tf.data.Dataset:
     """The examples of a split in their order: dicts of id, image of `data.size` and angle."""
-    from cnn_keras.data import input_pipeline
-
     return input_pipeline.decoded(run.finished("prepare"), split, shape_of(run.recipe.data), example=example())
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Some frames of the first drive, framed, for `cnn augment`: dicts of image and angle."""
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import Unreadable, decode, plain
-    from cnn_keras.ops.resize import frame
-
     frames, found = drives(data, seed), []
     for row in np.linspace(0, len(frames) - 1, min(4 * count, len(frames))).astype(int):
         try:
             image = decode(tf.constant(plain(frames[row].read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
-        framed = frame(image, data.size, fit=data.fit).numpy()
+        framed = resize.frame(image, data.size, fit=data.fit).numpy()
         found.append({"image": framed, "angle": np.float32(frames[row].angle)})
     if not found:
         raise Fault(f"{data.source} must hold at least one readable frame, got none", code=Fault.DATA)
@@ -178,16 +125,12 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 
 
 def _features() -> dict[str, Any]:
-    import tensorflow as tf
-
     kinds = {"id": tf.string, "image": tf.string, "angle": tf.float32}
     return {name: tf.io.FixedLenFeature((), kind) for name, kind in kinds.items()}
 
 
-def _divided(usable: "Sequence[tuple[Frame, str]]", data: Data) -> tuple[list[Kept], list[data_validation.Problem]]:
+def _divided(usable: Sequence[tuple[Frame, str]], data: Data) -> tuple[list[Kept], list[data_validation.Problem]]:
     """The split of each frame; one whose picture an earlier split has, as when the car stands, is left out."""
-    from cnn_keras.data import split
-
     fractions = {"validation": data.validation, "test": data.test}
     names = split.by_time([frame.drive for frame, _ in usable], fractions=fractions, gap=data.gap)
     first: dict[str, Kept] = {}
@@ -204,7 +147,7 @@ def _divided(usable: "Sequence[tuple[Frame, str]]", data: Data) -> tuple[list[Ke
     return kept, problems
 
 
-def _beyond(frames: "Sequence[Frame]") -> list[data_validation.Problem]:
+def _beyond(frames: Sequence[Frame]) -> list[data_validation.Problem]:
     return [
         data_validation.Problem(
             "angle beyond full lock", frame.id, f"{frame.angle:g} is not within -1 to 1; see data.full"
@@ -222,12 +165,7 @@ def _split_csv(kept: Sequence[Kept]) -> str:
     return out.getvalue()
 
 
-def _write_records(run: "Run", folder: Path, kept: Sequence[Kept]) -> None:
-    import numpy as np
-
-    from cnn_keras.data import records
-    from cnn_keras.data.image_file import plain
-
+def _write_records(run: Run, folder: Path, kept: Sequence[Kept]) -> None:
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(one.split is not None for one in kept))
 
@@ -246,27 +184,18 @@ def _write_records(run: "Run", folder: Path, kept: Sequence[Kept]) -> None:
 
 
 def _measured(angles: Sequence[float]) -> dict[str, float]:
-    import numpy as np
-
     values = np.array(angles)
     return {"mean": float(values.mean()), "deviation": float(values.std()), "rms": float(np.sqrt((values**2).mean()))}
 
 
 def _draw_data(folder: Path, kept: Sequence[Kept], facts: dict[str, Any]) -> None:
     """A sheet of frames with their angles, in the order of time, and the angles of all over time."""
-    import numpy as np
-    from PIL import Image
-
-    from cnn_keras.data.image_file import plain
-    from pipelines.plots import image_grid
-    from pipelines.tasks.steer import plots
-
     training = [one for one in kept if one.split == "train"]
     shown = [training[row] for row in np.linspace(0, len(training) - 1, min(SAMPLES, len(training))).astype(int)]
     images = []
     for one in shown:
         with Image.open(io.BytesIO(plain(one.frame.read())[0])) as image:
-            images.append(plots.steered(np.asarray(image.convert("RGB")), truth=one.frame.angle))
+            images.append(annotate.steered(np.asarray(image.convert("RGB")), truth=one.frame.angle))
     titles = [f"{one.frame.angle:+.2f}" for one in shown]
     heading = f"{len(shown)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=8, size=1.5, heading=heading)

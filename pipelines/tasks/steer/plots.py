@@ -1,65 +1,18 @@
-"""Pictures of steering: a frame with its angles drawn on it, angles over time, calibration, and a road from above."""
+"""Pictures of steering: angles over time, calibration, and a road from above."""
 
-import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cnn_keras.data.sources import simulator
 from pipelines.plots.charts import SPLITS
-from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, page
+from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, Array, page
+from pipelines.tasks.steer.closed_loop import Driven
+from pipelines.tasks.steer.predictions import Predictions, drives_of
 
-if TYPE_CHECKING:
-    from pipelines.tasks.steer.closed_loop import Driven
-    from pipelines.tasks.steer.report import Answers
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-SIDE = 320  # pixels of the longer side that a smaller frame is enlarged to
-LEAN = math.radians(60)  # of the line that stands for full lock
 GAPS = 4  # drives that are drawn one below the other
-
-
-def steered(
-    image: Array,
-    *,
-    angle: float | None = None,
-    interval: tuple[float, float] | None = None,
-    truth: float | None = None,
-) -> Array:
-    """The frame, uint8 [H', W', 3], with lines that lean as the wheel is turned, from the middle of its lower edge.
-
-    Args:
-        image: uint8 [H, W, 1 or 3].
-        angle: said, −1 to 1, in orange.
-        interval: it lies in, as a pale fan.
-        truth: in white with a black edge.
-    """
-    from PIL import Image, ImageDraw
-
-    picture = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
-    factor = max(1, round(SIDE / max(picture.size)))
-    picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BILINEAR)
-    foot, length = (picture.width / 2, picture.height - 1.0), 0.55 * picture.height
-    width = max(2, round(picture.width / 80))
-
-    def tip(value: float, reach: float = length) -> tuple[float, float]:
-        lean = min(max(value, -1.2), 1.2) * LEAN
-        return foot[0] + reach * math.sin(lean), foot[1] - reach * math.cos(lean)
-
-    if interval is not None:
-        fan = Image.new("RGBA", picture.size)
-        edge = [tip(float(value)) for value in np.linspace(*interval, 16)]
-        ImageDraw.Draw(fan).polygon([foot, *edge], fill=(213, 94, 0, 110))
-        picture = Image.alpha_composite(picture.convert("RGBA"), fan).convert("RGB")
-    pen = ImageDraw.Draw(picture)
-    if truth is not None:
-        pen.line([foot, tip(truth)], fill="#000000", width=width + 3)
-        pen.line([foot, tip(truth)], fill="#ffffff", width=width)
-    if angle is not None:
-        pen.line([foot, tip(angle, 0.9 * length)], fill=ORANGE, width=width)
-    return np.asarray(picture)
 
 
 def recorded(angles: Array, splits: Sequence[str | None], path: Path) -> Path:
@@ -89,10 +42,8 @@ def recorded(angles: Array, splits: Sequence[str | None], path: Path) -> Path:
     return path
 
 
-def course(answers: "Answers", path: Path, *, interval: float) -> Path:
+def course(answers: Predictions, path: Path, *, interval: float) -> Path:
     """Draw what was said and what is true, frame by frame, with the interval, the first drives one below the other."""
-    from pipelines.tasks.steer.report import drives_of
-
     spans = drives_of(answers)[:GAPS]
     with page(path, 9, 2.2 * len(spans) + 0.6) as figure:
         figure.set_layout_engine("constrained")
@@ -133,10 +84,8 @@ def calibration(report: dict[str, Any], path: Path) -> Path:
     return path
 
 
-def loops(driven: "Sequence[Driven]", path: Path) -> Path:
+def loops(driven: Sequence[Driven], path: Path) -> Path:
     """Draw each road from above with the car's way on it, and how far it was from its lane's middle."""
-    from cnn_keras.data.sources import simulator
-
     with page(path, 9, 2.9 * len(driven) + 0.3) as figure:
         figure.set_layout_engine("constrained")
         rows = figure.subplots(len(driven), 2, squeeze=False, width_ratios=[1, 1.6])

@@ -3,24 +3,26 @@
 Neighbouring frames err alike, so that intervals are those of a bootstrap over blocks of BLOCK frames.
 """
 
-import csv
-import io
-import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
 import numpy as np
+from sklearn.neighbors import KNeighborsRegressor
 
+from cnn_keras.data import durable
+from cnn_keras.learn import visualization as seeing
+from pipelines.data import run_files
+from pipelines.data import validation as data_validation
 from pipelines.engine.baselines import shrink
-from pipelines.tasks.steer import closed_loop, dataset, model, plots
+from pipelines.engine.stages import Run
+from pipelines.plots import annotate, image_grid, overlays
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.steer import closed_loop, dataset, model, plots, predictions
+from pipelines.tasks.steer.config import Evaluate
+from pipelines.tasks.steer.predictions import BATCH, Predictions
 
-if TYPE_CHECKING:
-    from pipelines.engine.stages import Run
-
-Array = np.ndarray[Any, np.dtype[Any]]
-
-BATCH = 64  # frames that are measured at once
+MEASURED = ("mae", "rmse", "nll", "coverage", "calibration_error", "lane_steps")  # of the report, for MLflow
 BLOCK = 25  # frames that are drawn together
 DRAWN = 1000  # samples of the bootstrap
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of intervals, for the calibration
@@ -28,46 +30,28 @@ NUMBERS = 1024  # values of one image that the nearest neighbour sees
 LEAST_SCALE = 1e-3  # of the baseline's normal distribution
 
 
-class Answers(NamedTuple):
-    """What is true and what was said of the frames of a split, in their order; each float (frames,)."""
-
-    ids: list[str]
-    drives: list[str]
-    truth: Array
-    angle: Array
-    low: Array
-    high: Array
-    below: Array  # the share of the network's distribution below the truth, in [0, 1]
-    losses: Array  # negative log-likelihood, in nats
-
-
-def asked(run: "Run", steerer: model.Steerer, split: str, advance: Callable[[int], None]) -> Answers:
-    """One pass over a split."""
-    import tensorflow as tf
-
-    from cnn_keras import inference
-    from cnn_keras.losses import mixture_density
-
-    ask = inference.predictor(steerer.model)
-    columns: dict[str, list[Any]] = {name: [] for name in Answers._fields}
-    for batch in dataset.decoded(run, split).batch(BATCH):
-        y, truth = ask(batch["image"]), batch["angle"]
-        scale = {"unit": steerer.unit, "spread": steerer.spread}
-        mixture, outer = mixture_density.decode(y, **scale), (1 - run.recipe.evaluate.interval) / 2
-        columns["ids"].append(batch["id"].numpy())
-        columns["truth"].append(truth.numpy())
-        for name, share in (("angle", 0.5), ("low", outer), ("high", 1 - outer)):
-            columns[name].append(mixture_density.quantile(mixture, share).numpy())
-        columns["below"].append(mixture_density.cumulative(mixture, truth).numpy())
-        columns["losses"].append(mixture_density.negative_log_likelihood(y, truth, **scale).numpy())
-        advance(int(tf.size(truth)))
-    ids = [name.decode() for name in np.concatenate(columns["ids"])]
-    drives = _drives(run)
-    arrays = {name: np.concatenate(columns[name]) for name in Answers._fields[2:]}
-    return Answers(ids, [drives[name] for name in ids], **arrays)
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
+    """Measure the model on the last block of time, then let it drive; say which requirements failed."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings = recipe.evaluate
+    split, steerer = dataset.test_split(data), model.steerer(run)
+    with data_validation.progress(run.console) as bar:
+        task = bar.add_task("evaluating", total=data["splits"][split])
+        answers = predictions.predict(run, steerer, split, lambda done: bar.advance(task, done))
+    report = {"split": split, "spread": steerer.spread, **measured(answers, settings.interval)}
+    report["baselines"] = baselines(run, answers, split)
+    if data["source"] == "road":
+        report["loop"] = loop(run, steerer, folder)
+        report["lane_steps"] = min(row["steps"] for row in report["loop"])
+    run_files.write_json(folder / "report.json", report)
+    durable.write_text(folder / "predictions.csv", predictions.as_csv(answers))
+    draw(run, folder, answers, report, steerer)
+    say(run, report)
+    metrics = {f"test_{key}": report[key] for key in MEASURED if key in report}
+    return {"metrics": metrics, "failed": failed(settings, report)}
 
 
-def measured(answers: Answers, interval: float) -> dict[str, Any]:
+def measured(answers: Predictions, interval: float) -> dict[str, Any]:
     """The report of the network itself."""
     error = answers.angle - answers.truth
     held = (answers.low <= answers.truth) & (answers.truth <= answers.high)
@@ -99,7 +83,7 @@ def bootstrapped(values: Array, confidence: float = 0.95) -> list[float]:
     return [float(value) for value in np.quantile(means, [outer, 1 - outer])]
 
 
-def baselines(run: "Run", answers: Answers, split: str) -> dict[str, dict[str, float]]:
+def baselines(run: Run, answers: Predictions, split: str) -> dict[str, dict[str, float]]:
     """What needs no network: always the training mean; the nearest training image's angle; the last true angle.
 
     The last is told but not to be beaten: no picture tells it, and a wheel hardly moves from frame to frame.
@@ -116,15 +100,13 @@ def baselines(run: "Run", answers: Answers, split: str) -> dict[str, dict[str, f
     return found
 
 
-def nearest(run: "Run") -> Callable[[Array], Array]:
+def nearest(run: Run) -> Callable[[Array], Array]:
     """What gives features, as `_features` makes them, the angle of the training image with the nearest ones."""
-    from sklearn.neighbors import KNeighborsRegressor
-
     features, angles = _features(run, "train")
     return lambda asked: np.asarray(KNeighborsRegressor(1, algorithm="brute").fit(features, angles).predict(asked))
 
 
-def loop(run: "Run", steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]:
+def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]:
     """Let the network drive; beside it who never turns the wheel. Draws the roads, returns a row for each."""
     recipe = run.recipe
     settings = recipe.evaluate.loop
@@ -145,7 +127,7 @@ def loop(run: "Run", steerer: model.Steerer, folder: Path) -> list[dict[str, Any
     ]
 
 
-def failed(settings: model.Evaluate, report: dict[str, Any]) -> list[str]:
+def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     least = [("require", "least", 1, *row) for row in settings.require.items()]
     most = [("at_most", "most", -1, *row) for row in settings.at_most.items()]
@@ -161,7 +143,7 @@ def failed(settings: model.Evaluate, report: dict[str, Any]) -> list[str]:
     return found
 
 
-def say(run: "Run", report: dict[str, Any]) -> None:
+def say(run: Run, report: dict[str, Any]) -> None:
     """The figures, for people."""
     low, high = report["mae_interval"]
     least, most = report["coverage_interval"]
@@ -186,23 +168,8 @@ def say(run: "Run", report: dict[str, Any]) -> None:
         )
 
 
-def predictions_csv(answers: Answers) -> str:
-    """One row for each frame."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "drive", "truth", "angle", "low", "high", "nll"])
-    for row, name in enumerate(answers.ids):
-        figures = (answers.truth, answers.angle, answers.low, answers.high, answers.losses)
-        writer.writerow([name, answers.drives[row], *(f"{column[row]:.5f}" for column in figures)])
-    return out.getvalue()
-
-
-def draw(run: "Run", folder: Path, answers: Answers, report: dict[str, Any], steerer: model.Steerer) -> None:
+def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], steerer: model.Steerer) -> None:
     """The strip, the course of the angles, the calibration, the worst frames, and where the network looks."""
-    from cnn_keras.learn import visualization as seeing
-    from pipelines.analysis import visualize
-    from pipelines.plots import image_grid
-
     shown = run.recipe.evaluate.shown
     error = np.abs(answers.angle - answers.truth)
     evenly = np.linspace(0, len(error) - 1, min(shown, len(error))).astype(int)
@@ -220,13 +187,13 @@ def draw(run: "Run", folder: Path, answers: Answers, report: dict[str, Any], ste
     plots.calibration(report, folder / "calibration.png")
     few = [images[row] for row in evenly.tolist()]
     heat = seeing.visual_backprop(steerer.model, np.stack(few))
-    heated = [visualize.heated(image, one) for image, one in zip(few, heat, strict=True)]
+    heated = [overlays.heated(image, one) for image, one in zip(few, heat, strict=True)]
     titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
     heading = "Where the network looks (VisualBackProp), and the angle it says"
     image_grid.contact_sheet(heated, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
 
 
-def _inside(answers: Answers, level: float) -> Array:
+def _inside(answers: Predictions, level: float) -> Array:
     inside: Array = np.abs(answers.below - 0.5) <= level / 2
     return inside
 
@@ -235,7 +202,7 @@ def _errors(error: Array) -> dict[str, float]:
     return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
 
 
-def _features(run: "Run", split: str) -> tuple[Array, Array]:
+def _features(run: Run, split: str) -> tuple[Array, Array]:
     """What the nearest neighbour sees of a split – what the network sees, averaged to NUMBERS – and the angles."""
     (top, bottom), data = run.recipe.model.crop, run.recipe.data
     side = int((NUMBERS / data.channels) ** 0.5)
@@ -247,24 +214,12 @@ def _features(run: "Run", split: str) -> tuple[Array, Array]:
     return np.concatenate(features), np.concatenate(angles)
 
 
-def _drives(run: "Run") -> dict[str, str]:
-    """The drive of each frame."""
-    with (run.finished("prepare") / "split.csv").open(newline="", encoding="utf-8") as file:
-        return {row["id"]: row["drive"] for row in csv.DictReader(file)}
-
-
-def _images(run: "Run", split: str, rows: set[int]) -> dict[int, Array]:
+def _images(run: Run, split: str, rows: set[int]) -> dict[int, Array]:
     examples = enumerate(dataset.decoded(run, split).take(max(rows) + 1).as_numpy_iterator())
     return {row: example["image"] for row, example in examples if row in rows}
 
 
-def _drawn(image: Array, answers: Answers, row: int) -> Array:
+def _drawn(image: Array, answers: Predictions, row: int) -> Array:
     span = (float(answers.low[row]), float(answers.high[row]))
     said, truth = float(answers.angle[row]), float(answers.truth[row])
-    return plots.steered(image, angle=said, interval=span, truth=truth)
-
-
-def drives_of(answers: Answers) -> Sequence[slice]:
-    """Where the drives of a split begin and end among its frames."""
-    edges = [0, *(np.flatnonzero(np.array(answers.drives[1:]) != np.array(answers.drives[:-1])) + 1), len(answers.ids)]
-    return [slice(int(start), int(end)) for start, end in itertools.pairwise(edges)]
+    return annotate.steered(image, angle=said, interval=span, truth=truth)

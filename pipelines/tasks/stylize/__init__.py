@@ -17,9 +17,17 @@ from pipelines.tasks.stylize.config import Recipe as Recipe
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
-    from pipelines.tasks.stylize import dependencies
+    from pipelines.tasks.stylize import extractor_choice
+    from pipelines.tasks.stylize.config import files_digest
 
-    return dependencies.depends(stage, recipe)
+    match stage:
+        case "prepare":
+            return {"method": recipe.train.method, "files": files_digest(recipe.data)}
+        case "train":
+            extractor = extractor_choice.chosen(recipe.train.loss)
+            return {"extractor": f"{extractor.builder} {extractor.weights}"}
+        case _:
+            return {}
 
 
 def check(recipe: Recipe) -> None:

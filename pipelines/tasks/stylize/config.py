@@ -4,6 +4,8 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
+from cnn_keras.errors import Fault
+from pipelines.data import run_files
 from pipelines.data.schema import Fraction, GivenWeights, Name, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
@@ -157,3 +159,20 @@ class Recipe(recipes.Recipe):
         if any(style.mask or style.weight != 1 for style in self.data.styles):
             raise ValueError("data.styles must have neither masks nor weights for a network, which learns each")
         return self
+
+
+def files_digest(data: Data) -> str:
+    """Changes when a picture, a style or a mask is added, removed or written to.
+
+    Raises:
+        Fault: no content is given. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.content.path is None and data.content.name is None:
+        raise Fault("data.content is required; --set data.content.path=PATH names a picture, a folder or a video")
+    paths = [data.content.path, *(style.path for style in data.styles)]
+    paths += [style.mask.path for style in data.styles if style.mask]
+    files = [
+        file for path in paths if path is not None for file in (sorted(path.rglob("*")) if path.is_dir() else [path])
+    ]
+    stats = [(str(file), file.stat()) for file in files if file.is_file()]
+    return run_files.digest([(name, stat.st_size, stat.st_mtime_ns) for name, stat in stats])

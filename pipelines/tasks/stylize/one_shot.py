@@ -22,8 +22,8 @@ from pipelines.engine import trainer
 from pipelines.export import savedmodel
 from pipelines.inference import predict
 from pipelines.plots.image_grid import Array
-from pipelines.tasks.stylize import dataset, dependencies, feature_extractor, runner
-from pipelines.tasks.stylize.config import Data, Paint, Picture
+from pipelines.tasks.stylize import dataset, feature_extractor, runner
+from pipelines.tasks.stylize.config import Data, Paint, Picture, files_digest
 
 Network = Callable[["Array"], "Array"]  # a picture to its painting, uint8 (height, width, 3) both
 
@@ -40,7 +40,7 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     checked(data.content, output)
     partial = output.with_name(f".{output.name}.partial")
     wanted = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
-    wanted["files"] = dependencies.files_digest(data)
+    wanted["files"] = files_digest(data)
     if run_files.kept_json(partial / "wanted.json") != wanted:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)

@@ -15,11 +15,13 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.losses import mixture_density
 from pipelines.engine import recipe as recipes
+from pipelines.plots import annotate
 from pipelines.serving.server import application
 from pipelines.tasks import steer
-from pipelines.tasks.steer import closed_loop, dataset, plots
+from pipelines.tasks.steer import closed_loop, config, dataset
 from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.steer import report as steer_report
+from pipelines.tasks.steer.predictions import Predictions
 from tests.advice import follow
 from tests.cnn_keras.data.sources.test_driving import write_tub
 from tests.conftest import WHOLE, cnn
@@ -124,7 +126,7 @@ def answers(truth, angle, *, half=0.2, drives=None):
     below = np.where(np.abs(truth - angle) <= half, 0.5, 0.99)
     ids = [str(row) for row in range(len(truth))]
     told = drives or ["a"] * len(truth)
-    return steer_report.Answers(ids, told, truth, angle, angle - half, angle + half, below, np.zeros(len(truth)))
+    return Predictions(ids, told, truth, angle, angle - half, angle + half, below, np.zeros(len(truth)))
 
 
 def test_the_report_by_hand():
@@ -157,15 +159,13 @@ def test_the_last_true_angle_is_not_taken_over_from_another_drive(run, folder, m
 
 
 def test_requirements_hold_in_both_directions():
-    settings = steer_model.Evaluate(
-        require={"coverage": 0.7}, at_most={"mae": 0.1, "coverage": 0.9}, beat=("mean angle",)
-    )
+    settings = config.Evaluate(require={"coverage": 0.7}, at_most={"mae": 0.1, "coverage": 0.9}, beat=("mean angle",))
     report = {"mae": 0.05, "coverage": 0.8, "baselines": {"mean angle": {"mae": 0.2}}}
     assert steer_report.failed(settings, report) == []
     assert len(steer_report.failed(settings, {**report, "mae": 0.3})) == 2
     assert "at most 0.9" in steer_report.failed(settings, {**report, "coverage": 0.95})[0]
     assert "at least 0.7" in steer_report.failed(settings, {**report, "coverage": 0.5})[0]
-    wanting = steer_model.Evaluate(require={"lane_steps": 500})
+    wanting = config.Evaluate(require={"lane_steps": 500})
     assert "got nothing" in steer_report.failed(wanting, report)[0]
 
 
@@ -195,10 +195,10 @@ def test_roads_of_the_loop_are_none_of_the_recordings():
 
 def test_lines_lean_to_the_side_of_the_angle():
     image = np.full((60, 80, 3), 90, np.uint8)
-    drawn = plots.steered(image, angle=0.5).astype(int)
+    drawn = annotate.steered(image, angle=0.5).astype(int)
     orange = np.argwhere((drawn[..., 0] > 180) & (drawn[..., 2] < 40))
     assert orange[orange[:, 0].argmin(), 1] > drawn.shape[1] / 2 + 10
-    left = plots.steered(image, truth=-0.5, interval=(-0.7, -0.2))
+    left = annotate.steered(image, truth=-0.5, interval=(-0.7, -0.2))
     white = np.argwhere((left > 250).all(axis=-1))
     assert white[white[:, 0].argmin(), 1] < left.shape[1] / 2 - 10
 
@@ -272,7 +272,7 @@ def test_samples_carry_angles_to_the_sheet_of_augmentations(folder):
 def test_a_copy_of_a_picture_is_not_tested_on(folder):
     frame = drives.Frame("a", bytes, 0.0, "")
     usable = [(frame._replace(id=str(row)), "same" if row in (3, 9) else str(row)) for row in range(10)]
-    data = dataset.Data(source="tub", validation=0.1, test=0.2, gap=0)
+    data = config.Data(source="tub", validation=0.1, test=0.2, gap=0)
     kept, problems = dataset._divided(usable, data)
     assert [one.split for one in kept] == ["train"] * 7 + ["validation", "test", None]
     assert [(problem.kind, problem.id) for problem in problems] == [("duplicate across splits", "9")]
@@ -312,9 +312,9 @@ def test_a_drive_straight_ahead_teaches_nothing():
 
 def test_a_road_is_not_for_other_sources():
     with pytest.raises(Fault, match=r"data\.road goes with source: road"):
-        dataset.drives(dataset.Data(source="tub", road=dataset.Road()), 0)
+        dataset.drives(config.Data(source="tub", road=config.Road()), 0)
     with pytest.raises(Fault, match=r"data\.path is required with source: tub"):
-        dataset.files_digest(dataset.Data(source="tub"))
+        config.files_digest(config.Data(source="tub"))
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from cnn_keras.data.sources import artworks
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
 from pipelines.data.schema import checked
-from pipelines.tasks.stylize import dataset, dependencies, optical_flow
+from pipelines.tasks.stylize import config, dataset, optical_flow
 from pipelines.tasks.stylize.config import Data
 
 DRAW = np.random.default_rng(0)
@@ -88,7 +88,7 @@ def test_a_folder_without_pictures_and_a_file_that_is_none_are_refused(tmp_path)
 
 def test_content_must_be_given_and_masks_are_all_or_none(tmp_path):
     with pytest.raises(Fault, match=r"data\.content is required"):
-        dependencies.files_digest(data(tmp_path))
+        config.files_digest(data(tmp_path))
     with pytest.raises(Fault, match="styles must all have a mask, or none"):
         data(tmp_path, styles=[{"name": "scream", "mask": {"path": "m.png"}}, {"name": "starry_night"}])
     with pytest.raises(Fault, match="name a picture or give its path, not both"):

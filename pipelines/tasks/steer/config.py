@@ -1,0 +1,119 @@
+"""A recipe of steering: the drives, the network and its head, what is measured and exported."""
+
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from pipelines.data import source_files
+from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
+from pipelines.engine import recipe as recipes
+from pipelines.engine.recipe import Train
+
+Rows = Annotated[int, Field(ge=0)]
+Share = Annotated[float, Field(gt=0, lt=1)]
+Baseline = Literal["mean angle", "nearest image"]
+Metric = Literal["mae", "rmse", "nll", "coverage", "lane_steps"]
+
+
+class Road(Section):
+    """What is drawn and driven where the source is the road: see `cnn_keras.data.sources.simulator`."""
+
+    drives: Positive = 8  # each on a road of its own
+    frames: Positive = 300  # of each drive, a metre apart
+    wander: Annotated[float, Field(ge=0)] = 0.25  # of a push against the wheel that is not recorded
+    hand: Annotated[float, Field(ge=0)] = 0.02  # of the driver's trembling, which is
+
+
+class Data(Section):
+    """Where the drives come from, and what shape their pictures are given."""
+
+    source: Literal["road", "tub", "csv"]  # a drawn road, a Donkey tub, or a CSV file of pictures and angles
+    path: RecipePath | None = None  # of tub and csv
+    full: float | None = None  # of csv: the angle of full lock to the right in its unit; 1 unless given
+    size: tuple[Positive, Positive] = (110, 200)  # height, width
+    channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
+    # how a picture of another shape gets this size: distorted, cut, or with borders
+    fit: Literal["stretch", "crop", "pad"] = "stretch"
+    road: Road | None = None
+    validation: Fraction = 0.1  # share of each drive before its test, which chooses the best epoch
+    test: Fraction = 0.2  # the last of each drive
+    gap: Annotated[int, Field(ge=0)] = 10  # frames left out between the splits
+    max_bad: Fraction = 0.1  # a larger share of unusable frames is refused
+    memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
+
+
+class Model(recipes.Model):
+    """Which network, and which rows of a picture it does not see: the crop is inside the model."""
+
+    crop: tuple[Rows, Rows] = (0, 0)  # rows of data.size cut off at the top and at the bottom
+
+
+class Head(Section):
+    """What the network says of an angle; see `cnn_keras.losses.mixture_density`."""
+
+    kind: Literal["regression", "mixture"] = "mixture"  # one angle, or a mixture of normal densities over angles
+    components: Positive = 3  # of the mixture
+
+
+class Loop(Section):
+    """The drive that the network steers itself, where the source is the road; on roads it was not trained on."""
+
+    roads: Positive = 3  # how many
+    steps: Positive = 500  # of a metre
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    interval: Share = 0.8  # that the predicted interval is to hold
+    loop: Loop = Loop()
+    shown: Positive = 16  # frames of the strips
+    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
+    at_most: dict[Metric, float] = Field(default_factory=dict)  # metric: the most it may be
+    beat: tuple[Baseline, ...] = ()  # baselines whose mean absolute error it must stay below
+
+
+class Export(Section):
+    """What the exported model is called, what interval it answers with, and how far it may stray."""
+
+    name: Name | None = None  # the run's name unless given
+    interval: Share = 0.8  # the share of angles that the answered interval is to hold
+    tolerance: Annotated[float, Field(gt=0)] = 1e-3  # of full lock
+    register_model: bool = True  # in MLflow's registry, as candidate
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task; `model` is any classifier of images, its classes the numbers of the head."""
+
+    data: Data
+    # what training does to each frame, in order; a mirror turns the angle too
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    model: Model
+    head: Head = Head()
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+
+    @model_validator(mode="after")
+    def _fits_steering(self) -> Self:
+        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+            if getattr(self.train, key):
+                raise ValueError(f"train.{key} is for classification; it does not go with an angle")
+        if self.train.monitor != "val_loss":
+            raise ValueError("train.monitor must be val_loss for steering, which has no accuracy")
+        return self
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source != "road":
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None:
+        return None
+    return source_files.files_digest(data.path if input_file.is_folder(data.path) else data.path.parent)

@@ -1,0 +1,115 @@
+"""Export: the SavedModel of a network that steers, the proof that it agrees, its card."""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras import inference
+from cnn_keras.errors import Fault
+from pipelines.data import run_files
+from pipelines.engine.stages import Run
+from pipelines.export import savedmodel
+from pipelines.tasks.steer import dataset
+from pipelines.tasks.steer import model as steer_model
+from pipelines.tasks.steer.config import Recipe
+from pipelines.tasks.steer.model import Steerer
+
+COMPARED = 32  # pictures on which the exported model must agree
+WARMUP = 2  # requests recorded beside it
+TAKES = (
+    "Images are encoded JPEG or PNG of any size, of a camera mounted like that of the recordings; angles are shares of "
+    "full lock, −1 for full left to 1 for full right. An EXIF orientation is not applied by the graph."
+)
+
+
+def export(run: Run, folder: Path) -> dict[str, Any]:
+    """Write the SavedModel that serves: encoded bytes in, an angle and its interval out; prove that it agrees."""
+    recipe, data = run.recipe, run.facts("prepare")
+    settings = recipe.export
+    name, split = settings.name or recipe.name, dataset.test_split(data)
+    version = savedmodel.next_version(run.folder / "export" / name)
+    saved, steerer = folder / name / str(version), steer_model.steerer(run)
+    write(steerer, saved, shape=dataset.shape_of(recipe.data), interval=settings.interval)
+    encoded = dataset.encoded(run.finished("prepare"), split, COMPARED)
+    images = next(iter(dataset.decoded(run, split).batch(COMPARED)))["image"]
+    told = {"interval": settings.interval, "tolerance": settings.tolerance}
+    agreement = compare(steerer, saved, images, encoded, **told)
+    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
+    write_card(saved / "card.md", steerer.model, recipe=recipe, data=data, report=report, agreement=agreement)
+    run.console.print(
+        f"          {name} version {version}: angles differ by at most {agreement['difference']:.1e} on "
+        f"{agreement['images']} images"
+    )
+    facts = {"name": name, "version": version, "agreement": agreement}
+    if settings.register_model:
+        facts["register"] = {
+            "name": name,
+            "folder": f"export/{name}/{version}",
+            "metrics": run.facts("evaluate")["metrics"],
+            "requirement": f"test_mae <= {recipe.evaluate.at_most.get('mae', 2.0)}",  # no error is larger than 2
+        }
+    return facts
+
+
+def write(steerer: Steerer, folder: Path, *, shape: Any, interval: float) -> None:
+    """Write the SavedModel: what both its signatures give is what `answer` does, and `interval` (batch,)."""
+
+    def answer(images: Any, sizes: Any) -> dict[str, Any]:
+        found = steerer.answer(images, interval)
+        return {**found, "interval": tf.fill(tf.shape(found["angle"]), tf.constant(interval))}
+
+    savedmodel.write_seer(steerer.model, folder, shape=shape, answer=answer)
+
+
+def compare(
+    steerer: Steerer, folder: Path, images: Any, encoded: Sequence[bytes], *, interval: float, tolerance: float
+) -> Any:
+    """Ask the trained and the exported model about the same pictures; raise a Fault if they disagree."""
+    exported, size = tf.saved_model.load(str(folder)), inference.at_once(steerer.model)
+    got = savedmodel.said(exported, "serving_default", size, image_bytes=np.array(encoded, object))
+    wanted = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
+    difference = max(float(np.abs(wanted[name] - got[name]).max()) for name in ("angle", "low", "high"))
+    if not difference <= tolerance:
+        raise Fault(
+            f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
+            f"difference of {difference:.2e} on {len(encoded)} pictures",
+            code=Fault.GATE,
+        )
+    return {"difference": difference, "images": len(encoded)}
+
+
+def write_card(
+    path: Path, model: keras.Model, *, recipe: Recipe, data: dict[str, Any], report: dict[str, Any], agreement: Any
+) -> None:
+    """The card of a network that steers."""
+    low, high = report["mae_interval"]
+    rows = [f"| {name} | {row['mae']:.4f} | {row['rmse']:.4f} |" for name, row in report["baselines"].items()]
+    measured = [
+        f"On the last {report['frames']:,} frames ({report['split']} split): mean absolute error "
+        f"**{report['mae']:.4f}** of full lock (95 % interval {low:.4f} to {high:.4f}), root mean square "
+        f"{report['rmse']:.4f}, negative "
+        f"log-likelihood {report['nll']:.3f} nats. The interval of {report['interval']:.0%} holds "
+        f"{report['coverage']:.1%} of the true angles. The exported model differs from the trained one by at most "
+        f"{agreement['difference']:.1e} on {agreement['images']} images.",
+        "",
+        "| on the same frames | mean absolute error | root mean square |",
+        "|---|---|---|",
+        *rows,
+    ]
+    if loop := report.get("loop"):
+        told = ", ".join(f"{row['steps']} of {row['of']}" for row in loop)
+        measured += [
+            "",
+            f"Steering by itself on roads of other seeds it stayed in its lane for {told} steps of a metre.",
+        ]
+    what = (
+        f"`{recipe.model.builder}` with the head `{recipe.head.kind}`, {model.count_params():,} parameters, on "
+        f"`{data['source']}`."
+    )
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=TAKES)
