@@ -13,12 +13,11 @@ import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from rich.console import Console
@@ -91,12 +90,6 @@ class Run:
             load_tensorflow(self.console)
             self.task.check(self.recipe)
             self._checked = True
-
-    def verb(self, stage: str) -> Callable[..., dict[str, Any]]:
-        """The task's function of a stage, also where the file of the same name that holds it has been imported."""
-        found = getattr(self.task, stage)
-        function: Callable[..., dict[str, Any]] = getattr(found, stage) if isinstance(found, ModuleType) else found
-        return function
 
     def on_epoch(self, number: int, row: dict[str, float]) -> None:
         """Told by the training after each epoch, from 1; one that is resumed tells those before it again."""
@@ -219,7 +212,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         begin_tracking(run, resumed=resumed)
     write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
     with numerics():
-        facts = run.verb(stage.name)(run, partial, **target)
+        facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
         "stage": stage.name,
         "inputs": inputs,

@@ -37,9 +37,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, and how sure it may be of its answers."""
-    from pipelines.tasks.steer.train import train as stage
+    from pipelines.tasks.steer import training
 
-    return stage(run, folder, extend_to)
+    return training.train(run, folder, extend_to)
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
@@ -51,6 +51,6 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, an angle and its interval out; prove that it agrees."""
-    from pipelines.tasks.steer.export import export as stage
+    from pipelines.tasks.steer import exporter
 
-    return stage(run, folder)
+    return exporter.export(run, folder)

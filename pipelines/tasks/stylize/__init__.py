@@ -47,9 +47,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Paint the pictures, or train the network that will."""
-    from pipelines.tasks.stylize.train import train as stage
+    from pipelines.tasks.stylize import training
 
-    return stage(run, folder, extend_to)
+    return training.train(run, folder, extend_to)
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
@@ -61,6 +61,6 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the paintings, or the SavedModel that paints; with a card."""
-    from pipelines.tasks.stylize.export import export as stage
+    from pipelines.tasks.stylize import exporter
 
-    return stage(run, folder)
+    return exporter.export(run, folder)
