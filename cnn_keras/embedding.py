@@ -64,7 +64,7 @@ class Training(keras.Model):
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
         embeddings = tf.cast(y_pred, tf.float32)
-        found = embedding_losses.figures(y, embeddings, margin=self.margin)
+        found = embedding_losses.triplet_statistics(y, embeddings, margin=self.margin)
         for metric in self.figures:
             metric.update_state(found[metric.name])
         places = tf.range(tf.size(y))

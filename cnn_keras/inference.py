@@ -16,7 +16,7 @@ MEMORY = 2**31  # bytes of activations, of all layers together, up to which exam
 MOST = 128  # examples at once, however small they are
 
 
-def at_once(model, *, looks=1, input_shape=None):
+def batch_limit(model, *, looks=1, input_shape=None):
     """About how many examples a model may be asked at once.
 
     Args:
@@ -37,8 +37,8 @@ def predictor(model, answer=None, *, looks=1):
             takes the model's own outputs. It may take several nests of tensors, all with a row for each example.
         looks: how often `answer` asks the model about each example.
     """
-    ask, size = compiled(answer or partial(model, training=False)), at_once(model, looks=looks)
-    return lambda *examples: in_batches(ask, *examples, size=size)
+    ask, size = compiled(answer or partial(model, training=False)), batch_limit(model, looks=looks)
+    return lambda *examples: predict_in_batches(ask, *examples, size=size)
 
 
 def compiled(function):
@@ -53,7 +53,7 @@ def compiled(function):
     return ask
 
 
-def in_batches(function, *examples, size):
+def predict_in_batches(function, *examples, size):
     """What a function says of examples, asked about `size` rows at a time: a nest of NumPy arrays.
 
     Args:

@@ -1,6 +1,6 @@
 """Grids of floats: signals (length, channels) and volumes (depth, height, width, channels), small enough for memory.
 
-What is written here for one axis holds for one and for three. `frame` is shared by training and the exported graph;
+What is written here for one axis holds for one and for three. `resize` is shared by training and the exported graph;
 the order of an epoch is a function of (seed, epoch), never of state, as in `cnn_keras.data.input_pipeline`.
 """
 
@@ -24,7 +24,7 @@ class Split(NamedTuple):
     ids: np.ndarray
 
 
-def frame(grids: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> tf.Tensor:
+def resize(grids: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> tf.Tensor:
     """Give every axis of `grids` its length in `size`, inside a graph; what has it already stays as it is.
 
     Args:
@@ -93,20 +93,20 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
 
 
 def augmentation(steps: Sequence[dict], *, step: Callable | None = None) -> Callable | None:
-    """The `moved` of each of `steps`, one after the other, as a function of (grid, stateless seed int32 (2,)).
+    """The `augment` of each of `steps`, one after the other, as a function of (grid, stateless seed int32 (2,)).
 
-    With `moved_together` for `step` it is one of ({"image", "mask"}, seed).
+    With `augment_with_mask` for `step` it is one of ({"image", "mask"}, seed).
     """
 
     def apply(given, seed: tf.Tensor):
         for number, arguments in enumerate(steps):
-            given = (step or moved)(given, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
+            given = (step or augment)(given, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
         return given
 
     return apply if steps else None
 
 
-def moved(
+def augment(
     grid: tf.Tensor,
     seed: tf.Tensor,
     *,
@@ -129,10 +129,12 @@ def moved(
     return _placed(changed, keys, shift, flip)
 
 
-def moved_together(example: dict, seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values) -> dict:
-    """A grid, `image`, changed as by `moved`, and its `mask`, of the same sizes, moved with it."""
+def augment_with_mask(
+    example: dict, seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values
+) -> dict:
+    """A grid, `image`, changed as by `augment`, and its `mask`, of the same sizes, moved with it."""
     _, _, *keys = _keys(seed, example["image"])
-    image = moved(example["image"], seed, shift=shift, flip=flip, **values)
+    image = augment(example["image"], seed, shift=shift, flip=flip, **values)
     return {**example, "image": image, "mask": _placed(example["mask"], keys, shift, flip)}
 
 

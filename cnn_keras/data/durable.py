@@ -12,7 +12,7 @@ from pathlib import Path
 
 
 @contextmanager
-def written(path: Path, *, suffix: str = "") -> Iterator[Path]:
+def atomic_write(path: Path, *, suffix: str = "") -> Iterator[Path]:
     """Where to write a file; when the block ends it is `path`, whole and for good. After an exception nothing changed.
 
     Args:
@@ -32,7 +32,7 @@ def written(path: Path, *, suffix: str = "") -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8: a reader sees the old file or the new one."""
-    with written(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
 
@@ -71,7 +71,7 @@ def sync(path: Path) -> None:
     _push(path)
 
 
-def sweep(folder: Path) -> None:
+def remove_leftovers(folder: Path) -> None:
     """Remove what a killed process was writing into a folder, or below it."""
     for path in folder.rglob(".*.tmp*"):
         path.unlink()

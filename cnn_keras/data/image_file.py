@@ -2,7 +2,7 @@
 
 Image files lie, bomb, rotate and animate. Two doors keep that out of the network:
 
-`plain` works on bytes in Python. It looks at the header before anything is decoded, refuses what nobody should
+`normalize` works on bytes in Python. It looks at the header before anything is decoded, refuses what nobody should
 decode, and turns everything else into a JPEG or PNG that stands upright.
 
 `decode` works inside a TensorFlow graph – the input pipeline's and the exported model's alike – and accepts JPEG
@@ -117,13 +117,13 @@ class Picture:
 
     Attributes:
         area: how many pixels it has.
-        notes: what `plain` notes.
+        notes: what `normalize` notes.
         turn: what makes the picture upright, None where it is.
-        ready: whether `plain` gives the file as it is, at once.
+        ready: whether `normalize` gives the file as it is, at once.
     """
 
     def __init__(self, data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True) -> None:
-        """Raises Unreadable as `plain` says."""
+        """Raises Unreadable as `normalize` says."""
         if not data:
             raise Unreadable("empty", "the file is empty")
         if not tiff and data.startswith(TIFF_SIGNATURES):  # not even its directories are read
@@ -162,7 +162,7 @@ class Picture:
         return _rewritten(data, self._turn)
 
 
-def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True) -> tuple[bytes, list[str]]:
+def normalize(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True) -> tuple[bytes, list[str]]:
     """Return `data` as a JPEG or PNG that `decode` reads the way a person sees it, and notes on what it was.
 
     Most files come back untouched, their pixels not looked at: `decode` may still refuse them. EXIF-rotated ones are
@@ -182,11 +182,11 @@ def plain(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True) -> 
     return picture.plain(), picture.notes
 
 
-def opened(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
+def open_image(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
     """An image of any format that is read, its pixels not decoded yet.
 
     Raises:
-        Unreadable: as `plain` says.
+        Unreadable: as `normalize` says.
     """
     if not data:
         raise Unreadable("empty", "the file is empty")
@@ -312,7 +312,7 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
 
 
 def pixels(data: bytes) -> np.ndarray:
-    """Decode a JPEG or PNG whose header `plain` has looked at, without a graph: uint8 (height, width, 3), 0–255.
+    """Decode a JPEG or PNG whose header `normalize` has looked at, without a graph: uint8 (height, width, 3), 0–255.
 
     Raises:
         tf.errors.InvalidArgumentError: broken. (Or UnicodeDecodeError: see `reason`.)
@@ -351,7 +351,7 @@ def _jpeg_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.io.extract_jpeg_shape(image_bytes)[:2], tf.size(between, tf.int64) - 1
 
 
-def png(image: np.ndarray) -> bytes:
+def encode_png(image: np.ndarray) -> bytes:
     """Encode a uint8 array (height, width, 1 or 3) as PNG, losslessly: arrays enter the pipeline as files do."""
     out = io.BytesIO()
     Image.fromarray(image[..., 0] if image.shape[-1] == 1 else image).save(out, "PNG", compress_level=1)

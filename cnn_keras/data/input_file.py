@@ -72,7 +72,7 @@ def read_bytes(path: Path, *, limit: int = SIZE_LIMIT) -> bytes:
         return file.read(limit)
 
 
-def decompressed(data: bytes, *, limit: int = SIZE_LIMIT) -> bytes:
+def decompress(data: bytes, *, limit: int = SIZE_LIMIT) -> bytes:
     """What a gzip file holds, its check sums compared, and at most `limit` bytes of it ever in memory.
 
     Raises:

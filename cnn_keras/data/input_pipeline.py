@@ -18,7 +18,7 @@ from cnn_keras.data.image_file import decode
 from cnn_keras.data.transforms.augment import Augmentation, Composed
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
-from cnn_keras.ops.resize import frame, frame_labels
+from cnn_keras.ops.resize import resize_image, resize_labels
 
 BUFFER_BYTES = 2**28  # of encoded images in memory, when a split is streamed
 
@@ -46,7 +46,7 @@ class Example(NamedTuple):
 LABELLED = Example(records.FEATURES, ("image", "label"), lambda batch: (batch["image"], batch["label"]))
 
 
-def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False) -> Example:
+def box_example(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False) -> Example:
     """Images with `most` rows of boxes: batches are dicts of image, boxes float32 (batch, M, 4) and classes (batch, M).
 
     Boxes are left, top, right, bottom in [0, 1] of the framed image; rows without area are padding. M is `most`, or
@@ -55,18 +55,18 @@ def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False
     `cnn_keras.ops.instance_masks`, uint8 (batch, height, width, 1).
     """
     more = (name for name, count in (("landmarks", landmarks), ("proposals", proposals), ("mask", masks)) if count)
-    keys, features = ("image", "boxes", "classes", *more), records.boxed(most, landmarks, proposals, masks)
+    keys, features = ("image", "boxes", "classes", *more), records.box_features(most, landmarks, proposals, masks)
     return Example(features, keys, lambda batch: {key: batch[key] for key in keys})
 
 
-def masked(borders: bool = False) -> Example:
+def mask_example(borders: bool = False) -> Example:
     """Images with a class at each pixel: batches are dicts of image and mask, uint8 (batch, height, width, 1 or 2).
 
     The mask's first channel is the number of the class + 1, 0 where nobody knows or beyond the picture; with `borders`
     the second is the weight of the ground between things, 255 for the largest.
     """
     keys = ("image", "mask")
-    return Example(records.masked(borders), keys, lambda batch: {key: batch[key] for key in keys})
+    return Example(records.mask_features(borders), keys, lambda batch: {key: batch[key] for key in keys})
 
 
 class Arrays(NamedTuple):
@@ -77,7 +77,7 @@ class Arrays(NamedTuple):
     ids: np.ndarray
 
 
-def decoded(folder: Path, split: str, shape: Shape, *, example: Example = LABELLED) -> tf.data.Dataset:
+def decoded_examples(folder: Path, split: str, shape: Shape, *, example: Example = LABELLED) -> tf.data.Dataset:
     """The split's examples in order, each image decoded and framed: uint8 (height, width, channels).
 
     With boxes, these are of the framed image, and `extent`, int32 (2,), is the height and width of what was decoded.
@@ -90,14 +90,14 @@ def batches(
     folder: Path, split: str, shape: Shape, *, count: int, batch_size: int, example: Example = LABELLED
 ) -> tf.data.Dataset:
     """The split's `count` examples in order, packed: (images uint8 (batch, …), labels int64 (batch,)) if labelled."""
-    examples = decoded(folder, split, shape, example=example).batch(batch_size)
+    examples = decoded_examples(folder, split, shape, example=example).batch(batch_size)
     known = examples.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))  # else Keras warns
     return known.map(example.pack).prefetch(tf.data.AUTOTUNE)
 
 
 def arrays(folder: Path, split: str, shape: Shape, *, limit: int | None = None) -> Arrays:
     """The split in memory, or its first `limit` examples."""
-    examples = decoded(folder, split, shape)
+    examples = decoded_examples(folder, split, shape)
     examples = list((examples if limit is None else examples.take(limit)).batch(1024).as_numpy_iterator())
     images, labels, ids = (np.concatenate([batch[key] for batch in examples]) for key in ("image", "label", "id"))
     return Arrays(images, labels, np.char.decode(ids.astype("S"), "utf-8"))
@@ -125,7 +125,7 @@ def training(
         augment: a function of (example, seed) from `cnn_keras.data.transforms.augment`.
         memory: bytes that the decoded split may take – twice that while it is read; a larger one is streamed.
         classes: how many there are; needed where `augment.mixes` labels.
-        example: what is read and becomes a batch; `boxed` for images with boxes.
+        example: what is read and becomes a batch; `box_example` for images with boxes.
 
     Yields:
         What `example.pack` makes of a batch: (images uint8 (batch, height, width, channels), labels int64 (batch,)), or
@@ -158,7 +158,12 @@ def _gathered(
     example: Example,
 ) -> Callable:
     """An epoch drawn from memory by a permutation of row numbers."""
-    held = decoded(folder, split, shape, example=example).map(_only(example.keys)).batch(count).get_single_element()
+    held = (
+        decoded_examples(folder, split, shape, example=example)
+        .map(_only(example.keys))
+        .batch(count)
+        .get_single_element()
+    )
 
     def one(row: tf.Tensor, drawn: tf.Tensor) -> dict:
         return augment({key: values[row] for key, values in held.items()}, drawn)
@@ -237,7 +242,7 @@ def _mixed(window: tuple, key: tf.Tensor) -> tuple:
 def _decoder(shape: Shape) -> Callable[[dict], dict]:
     def read(example: dict) -> dict:
         image = decode(example["image"], channels=shape.channels)
-        found = {**example, "image": frame(image, shape.size, fit=shape.fit)}
+        found = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
         if "boxes" in example:
             extent = tf.shape(image)[:2]
             for key in ("boxes", "proposals") if "proposals" in example else ("boxes",):
@@ -247,14 +252,14 @@ def _decoder(shape: Shape) -> Callable[[dict], dict]:
             if "landmarks" in example:
                 found["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
         if "mask" in example:
-            found["mask"] = frame_labels(decode_mask(example), shape.size, fit=shape.fit)
+            found["mask"] = resize_labels(decode_mask(example), shape.size, fit=shape.fit)
         return found
 
     return read
 
 
 def decode_mask(example: dict) -> tf.Tensor:
-    """The mask of a record, uint8 (height, width, 1 or 2), as `masked` says, before any framing."""
+    """The mask of a record, uint8 (height, width, 1 or 2), as `mask_example` says, before any framing."""
     layers = [tf.io.decode_png(example[key], channels=1) for key in ("mask", "borders") if key in example]
     return tf.concat(layers, axis=-1)
 

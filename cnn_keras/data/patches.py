@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.ops.sliding_window import Patches, mirrored
+from cnn_keras.ops.sliding_window import Patches, reflect
 
 PLACES = 4096  # pixels of a class, in each image, that a balanced draw chooses from
 
@@ -83,7 +83,7 @@ def training(
 
     def one(key: tf.Tensor) -> dict:
         place, moved = tf.unstack(tf.random.experimental.stateless_split(key, 2))
-        example = cut(held, *_drawn(held, patches, place, balance), patches)
+        example = crop(held, *_drawn(held, patches, place, balance), patches)
         return example if augment is None else augment(example, moved)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -97,7 +97,7 @@ def training(
     return stream.with_options(options)
 
 
-def covering(held: Store, patches: Patches, batch_size: int) -> tf.data.Dataset:
+def grid_batches(held: Store, patches: Patches, batch_size: int) -> tf.data.Dataset:
     """Batches of patches whose answers cover every image, side by side, the last of a row moved back into it."""
     rows, corners = [], []
     for row, size in enumerate(held.sizes.numpy().tolist()):
@@ -106,17 +106,17 @@ def covering(held: Store, patches: Patches, batch_size: int) -> tf.data.Dataset:
         corners.append(found)
         rows += [row] * len(found)
     given = (tf.constant(rows), tf.constant(np.concatenate(corners), tf.int32))
-    drawn = tf.data.Dataset.from_tensor_slices(given).map(lambda row, corner: cut(held, row, corner, patches))
+    drawn = tf.data.Dataset.from_tensor_slices(given).map(lambda row, corner: crop(held, row, corner, patches))
     known = drawn.batch(batch_size).apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / batch_size)))
     return known.prefetch(tf.data.AUTOTUNE)
 
 
-def cut(held: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict:
+def crop(held: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict:
     """The patch of an image whose answers begin at a corner, int32 (axes,)."""
     size = held.sizes[row]
     places = tf.zeros([], tf.int64)
     for axis, (seen, answered) in enumerate(zip(patches.size, patches.answered, strict=True)):
-        along = mirrored(corner[axis] - (seen - answered) // 2 + tf.range(seen), size[axis])
+        along = reflect(corner[axis] - (seen - answered) // 2 + tf.range(seen), size[axis])
         places = places[..., None] * tf.cast(size[axis], tf.int64) + tf.cast(along, tf.int64)
     places += held.starts[row]
     return {

@@ -15,10 +15,10 @@ import tensorflow as tf
 
 from cnn_keras.data import input_file, records
 from cnn_keras.data.image_file import decode
-from cnn_keras.data.input_pipeline import Shape, decoded
+from cnn_keras.data.input_pipeline import Shape, decoded_examples
 from cnn_keras.data.transforms.augment import Augmentation, Composed
 from cnn_keras.errors import Fault
-from cnn_keras.ops.resize import frame
+from cnn_keras.ops.resize import resize_image
 
 
 class Layout(NamedTuple):
@@ -76,14 +76,14 @@ def training(
     def example(row: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = images[row]
         if image.dtype == tf.string:
-            image = frame(decode(image, channels=shape.channels), shape.size, fit=shape.fit)
+            image = resize_image(decode(image, channels=shape.channels), shape.size, fit=shape.fit)
         found = {"image": image} if augment is None else augment({"image": image}, drawn)
         return found["image"], labels[row]
 
     def batch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), number // steps)
         key = tf.random.experimental.stateless_fold_in(key, number % steps)
-        chosen = drawn_rows(rows, counts, layout, key)
+        chosen = sample_rows(rows, counts, layout, key)
         seeds = tf.random.experimental.stateless_split(tf.reverse(key, [0]), tf.size(chosen))
         return tf.data.Dataset.from_tensor_slices((chosen, seeds))
 
@@ -94,7 +94,7 @@ def training(
     return examples.batch(layout.people * layout.each).prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
-def drawn_rows(rows: tf.Tensor, counts: tf.Tensor, layout: Layout, key: tf.Tensor) -> tf.Tensor:
+def sample_rows(rows: tf.Tensor, counts: tf.Tensor, layout: Layout, key: tf.Tensor) -> tf.Tensor:
     """The rows of one batch, person after person: int32 (people · each,).
 
     Args:
@@ -110,12 +110,12 @@ def drawn_rows(rows: tf.Tensor, counts: tf.Tensor, layout: Layout, key: tf.Tenso
     return tf.reshape(tf.gather(mine, places, batch_dims=1), [-1])
 
 
-def ordered(folder: Path, split: str, shape: Shape, *, count: int, batch_size: int) -> tf.data.Dataset:
+def ordered_batches(folder: Path, split: str, shape: Shape, *, count: int, batch_size: int) -> tf.data.Dataset:
     """The split's `count` pictures person after person, in batches of (images uint8, labels int64).
 
     `batch_size` is best so large that a batch holds several whole people.
     """
-    examples = decoded(folder, split, shape)
+    examples = decoded_examples(folder, split, shape)
     labels = np.fromiter((int(example["label"]) for example in records.read(folder, split)), np.int64)
     order = np.argsort(labels, kind="stable")
     if (np.diff(order) == 1).all():
@@ -188,7 +188,7 @@ def _held(folder: Path, split: str, shape: Shape, memory: int) -> tuple[tf.Tenso
 
 
 def _read(data: tf.Tensor, shape: Shape) -> tf.Tensor:
-    return frame(decode(data, channels=shape.channels), shape.size, fit=shape.fit)
+    return resize_image(decode(data, channels=shape.channels), shape.size, fit=shape.fit)
 
 
 def _rows_of_people(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -15,7 +15,9 @@ FEATURES = {  # of a labelled image
 }
 
 
-def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False) -> dict[str, tf.io.FixedLenFeature]:
+def box_features(
+    most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False
+) -> dict[str, tf.io.FixedLenFeature]:
     """The features of an image with boxes, padded to `most` rows: left, top, right, bottom in [0, 1] of the image.
 
     `classes` are numbers; `difficult` is 1 for what is measured apart. Rows without area are padding, and all zeros.
@@ -37,7 +39,7 @@ def boxed(most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False
     }
 
 
-def masked(borders: bool = False) -> dict[str, tf.io.FixedLenFeature]:
+def mask_features(borders: bool = False) -> dict[str, tf.io.FixedLenFeature]:
     """The features of an image with a class at each pixel: `mask` is a PNG of the class's number + 1, 0 for unknown.
 
     With `borders` there is a PNG more, of how much each pixel lies between two things, 255 for wholly.

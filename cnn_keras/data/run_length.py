@@ -1,7 +1,7 @@
 """Masks of things in pictures, as run lengths: COCO's {"size": [height, width], "counts": …}.
 
 Counts are lengths of runs, down the columns, that begin with zeros: a list. COCO's compressed string is read too, and
-polygons, tuples of (x, y, x, y, …) in pixels. What annotations hold goes through `checked` before anything is made of
+polygons, tuples of (x, y, x, y, …) in pixels. What annotations hold goes through `parse` before anything is made of
 it: COCO's own code takes what it is given for granted, and can end the process or hand out memory that nobody wrote.
 """
 
@@ -20,7 +20,7 @@ class Malformed(NamedTuple):
     reason: str
 
 
-def checked(given: Any) -> dict | tuple | Malformed | None:
+def parse(given: Any) -> dict | tuple | Malformed | None:
     """The mask that COCO's `segmentation` holds: run lengths as a list, or polygons; None where there is none."""
     if given is None or given in ([], {}, ""):
         return None
@@ -70,7 +70,7 @@ def decode(runs: dict) -> np.ndarray:
     return np.repeat(values, counts).reshape(width, height).T
 
 
-def filled(mask: dict | tuple | Malformed, size: tuple[int, int]) -> np.ndarray:
+def rasterize(mask: dict | tuple | Malformed, size: tuple[int, int]) -> np.ndarray:
     """The bool array (height, width) of run lengths, or of polygons, whose insides COCO's own code fills.
 
     Raises:
@@ -93,7 +93,7 @@ def filled(mask: dict | tuple | Malformed, size: tuple[int, int]) -> np.ndarray:
     return found
 
 
-def cut(mask: dict | tuple | Malformed, window: tuple[int, int, int, int]) -> dict | tuple | Malformed:
+def crop(mask: dict | tuple | Malformed, window: tuple[int, int, int, int]) -> dict | tuple | Malformed:
     """A mask – run lengths or polygons – in a window (left, top, right, bottom) of its picture, in the window's pixels.
 
     Polygons are moved, not clipped.
@@ -106,7 +106,7 @@ def cut(mask: dict | tuple | Malformed, window: tuple[int, int, int, int]) -> di
     return tuple(tuple(value - (left, top)[place % 2] for place, value in enumerate(points)) for points in mask)
 
 
-def joined(first: dict | tuple | Malformed | None, second: dict | tuple | Malformed | None) -> Any:
+def union(first: dict | tuple | Malformed | None, second: dict | tuple | Malformed | None) -> Any:
     """The mask of one thing whose parts have these masks; None where that of a part is not known."""
     if first is None or second is None:
         return None
@@ -117,7 +117,7 @@ def joined(first: dict | tuple | Malformed | None, second: dict | tuple | Malfor
         return (*first, *second)
     runs = first if isinstance(first, dict) else second
     try:
-        return encode(filled(first, runs["size"]) | filled(second, runs["size"]))
+        return encode(rasterize(first, runs["size"]) | rasterize(second, runs["size"]))
     except Unreadable as error:
         return Malformed(str(error))
 

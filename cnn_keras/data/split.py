@@ -19,7 +19,8 @@ def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[
     Args:
         labels: the class of each example.
         groups: the group of each example; examples that must stay together – one patient's, one scene's, copies
-            of one picture: see `linked` – share a group. A group counts as one, with the rarest of its classes.
+            of one picture: see `connected_groups` – share a group. A group counts as one, with the
+            rarest of its classes.
         fractions: the share of each split besides "train", which takes the rest: {"validation": 0.1, "test": 0.2}.
             A share above 0 gets at least one group of every class, and so does what is left for "train".
         seed: of the shuffle.
@@ -93,7 +94,7 @@ def by_time(drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0)
     return splits
 
 
-def rarest(present: Sequence[Collection[T]], groups: Sequence[str], *, least: int) -> list[str]:
+def rarest_class(present: Sequence[Collection[T]], groups: Sequence[str], *, least: int) -> list[str]:
     """A label for each example to stratify by: the rarest of the classes that are in it.
 
     Args:
@@ -112,11 +113,11 @@ def rarest(present: Sequence[Collection[T]], groups: Sequence[str], *, least: in
     return [""] * len(labels) if mixed and len(mixed) < least else labels
 
 
-def linked(*keys: Sequence[str | None]) -> list[str]:
+def connected_groups(*keys: Sequence[str | None]) -> list[str]:
     """One group for examples that share any key, directly or through others.
 
-    `linked(patients, digests)` keeps together one patient's pictures and, across patients, copies of one picture.
-    Each argument holds one key per example, None for none; an example needs one key at least.
+    `connected_groups(patients, digests)` keeps together one patient's pictures and, across patients, copies of one
+    picture. Each argument holds one key per example, None for none; an example needs one key at least.
     """
     parent: dict[str, str] = {}
 

@@ -43,7 +43,7 @@ MERGES = (layers.Add, layers.Subtract, layers.Multiply, layers.Average, layers.M
 LAST_AXIS = (layers.BatchNormalization, layers.Normalization, layers.Concatenate, layers.Softmax)
 
 
-class Convolved(NamedTuple):
+class FullyConvolutional(NamedTuple):
     """A classifier as a fully convolutional network.
 
     network: from pictures (batch, height, width, channels) of the classifier's dtype, at least as large as a window,
@@ -87,7 +87,7 @@ class EachWindow(layers.Wrapper):
         return keras.KerasTensor((*x.shape[:-1], *answers.shape[1:]), dtype=answers.dtype)
 
 
-def convolved(model):
+def to_fully_convolutional(model):
     """The fully convolutional network of a classifier's weights.
 
     Args:
@@ -95,7 +95,7 @@ def convolved(model):
             dictionary with `logits`; models inside it, normalisation and activations included. Dropout is left out.
 
     Returns:
-        `Convolved`.
+        `FullyConvolutional`.
 
     Raises:
         Fault: when the model is of another kind, or a layer can be no part of a fully convolutional network: it
@@ -115,14 +115,14 @@ def convolved(model):
         raise Fault(f"model must give one vector for a picture, got {output.shape[1:]} behind {output.name}")
     network = keras.Model(image, logits, name=f"{model.name}_convolved")
     conversion.copy_weights()
-    return Convolved(network, given.shape[1:3], conversion.stride, tuple(conversion.padded))
+    return FullyConvolutional(network, given.shape[1:3], conversion.stride, tuple(conversion.padded))
 
 
 def naive(model, image, *, stride=1, batch=BATCH):
     """Cut out every window and ask the classifier about each.
 
     Args:
-        model: as for `convolved`; any Keras model that takes single pictures will do.
+        model: as for `to_fully_convolutional`; any Keras model that takes single pictures will do.
         image: array (height, width, channels), of the dtype and range of the model's input.
         stride: pixels from one window to the next, or (down, across).
         batch: how many windows are asked about at once.
@@ -150,7 +150,7 @@ def convolutional(network, image):
     """Ask about every window in one pass.
 
     Args:
-        network: what `convolved` has made of a classifier.
+        network: what `to_fully_convolutional` has made of a classifier.
         image: array (height, width, channels), of the dtype and range of the classifier's input.
 
     Returns:
@@ -175,7 +175,7 @@ def detect(look, image, *, scales=(1.0,), background=None, threshold=0.5, overla
         scales: factors by which the picture is resized; a smaller one finds larger things. At those at which it is
             smaller than a window it is not looked at.
         background: number of the class that stands for nothing; None when every class is something.
-        threshold, overlap, limit: of `cnn_keras.ops.boxes.suppress`; probabilities are the scores.
+        threshold, overlap, limit: of `cnn_keras.ops.boxes.non_max_suppression`; probabilities are the scores.
 
     Returns:
         `cnn_keras.ops.boxes.Detections` of a batch of one, boxes in [0, 1] of the picture.
@@ -196,7 +196,7 @@ def detect(look, image, *, scales=(1.0,), background=None, threshold=0.5, overla
     scores = tf.nn.softmax(logits).numpy()
     if background is not None:
         scores[..., background] = 0
-    return boxes.suppress(places, scores, threshold=threshold, overlap=overlap, limit=limit)
+    return boxes.non_max_suppression(places, scores, threshold=threshold, overlap=overlap, limit=limit)
 
 
 def multiply_adds(model, network, size):

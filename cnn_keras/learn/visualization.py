@@ -69,7 +69,7 @@ class _Found(NamedTuple):
 
 
 def spatial_layers(model, *, input_shape=None):
-    """The layers whose units have a position in the image: their `anatomy.Row`s by name, in the graph's order.
+    """The layers whose units have a position in the image: their `model_profile.Row`s by name, in the graph's order.
 
     Args:
         input_shape: (height, width, channels), for a model that leaves some of them open.
@@ -90,7 +90,7 @@ def feature_layers(model, *, input_shape=None):
     return bent or [name for name, layer in found.items() if _kernel(layer) is not None]
 
 
-def attended_layer(model, *, input_shape=None):
+def grad_cam_layer(model, *, input_shape=None):
     """The name of the layer that Grad-CAM looks at: the last with several positions that is not a pooling.
 
     Raises:
@@ -105,7 +105,7 @@ def attended_layer(model, *, input_shape=None):
     return unpooled[-1]
 
 
-def answer_layer(model):
+def logits_layer(model):
     """The name of the layer whose units are the classes: the last or, with auxiliary heads, `logits`."""
     names = list(_rows(model))
     return "logits" if len(model.outputs) > 1 and "logits" in names else names[-1]
@@ -121,7 +121,7 @@ def layer_name(model, layer):
 
 
 def layer_row(model, layer):
-    """The `anatomy.Row` of a layer, by its name or its path."""
+    """The `model_profile.Row` of a layer, by its name or its path."""
     rows = _rows(model)
     return rows[_name(rows, layer)]
 
@@ -162,7 +162,9 @@ def feature_maps(model, images, layer):
     """
     row = _spatial(model, layer, images.shape[1:])
     tapped = _graph(_tapped(model, row.name), images.shape[1:])
-    return inference.in_batches(tapped, images, size=inference.at_once(model, input_shape=images.shape[1:]))[0]
+    return inference.predict_in_batches(
+        tapped, images, size=inference.batch_limit(model, input_shape=images.shape[1:])
+    )[0]
 
 
 def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
@@ -182,7 +184,7 @@ def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
     """
     kept, row, seen = [], None, 0
     if isinstance(images, np.ndarray):
-        images = _batches(images, inference.at_once(model, input_shape=images.shape[1:]))
+        images = _batches(images, inference.batch_limit(model, input_shape=images.shape[1:]))
     for batch in map(np.asarray, images):
         if row is None:
             row = _spatial(model, layer, batch.shape[1:])
@@ -233,7 +235,7 @@ def maximise_activation(model, layer, *, units, start=127.5, span=(0, 255), step
     reach = float(span[1] - span[0])
     noise = NOISE * reach * tf.random.stateless_normal(shape, (seed, 0))
     found = []
-    for few in _batches(np.arange(len(units)), inference.at_once(model)):
+    for few in _batches(np.arange(len(units)), inference.batch_limit(model)):
         asked, begun = [units[number] for number in few], tf.gather(start, few)
         straight, bent = (_middle(_tapped(model, row.name, straight=own), asked) for own in (True, False))
         images = begun + tf.gather(noise, few)
@@ -267,7 +269,7 @@ def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None,
     """
     _require_logits(model)
     logits, scale = _graph(_tapped(model), images.shape[1:]), _log_odds if odds else _probability
-    size = inference.at_once(model, input_shape=images.shape[1:])
+    size = inference.batch_limit(model, input_shape=images.shape[1:])
     height, width = images.shape[1:3]
     patch = patch or max(1, round(min(height, width) / 4))
     if not 1 <= patch <= min(height, width):
@@ -302,10 +304,10 @@ def grad_cam(model, images, classes, *, layer=None):
     Args:
         images: (images, height, width, channels), as the model takes them, which answers with logits.
         classes: the class of each image, integers (images,).
-        layer: name of a layer with positions; None takes `attended_layer`.
+        layer: name of a layer with positions; None takes `grad_cam_layer`.
     """
     shape = images.shape[1:]
-    row = _spatial(model, layer or attended_layer(model, input_shape=shape), shape)
+    row = _spatial(model, layer or grad_cam_layer(model, input_shape=shape), shape)
     _require_logits(model)
     tapped = _tapped(model, row.name)
 
@@ -319,7 +321,7 @@ def grad_cam(model, images, classes, *, layer=None):
 
     summed = _graph(summed, shape, tf.TensorSpec((None,), tf.int64))
     labels = np.asarray(classes, np.int64)
-    found = inference.in_batches(summed, images, labels, size=inference.at_once(model, input_shape=shape))
+    found = inference.predict_in_batches(summed, images, labels, size=inference.batch_limit(model, input_shape=shape))
     down, across = (_placement(row, axis, shape[axis]) for axis in (0, 1))
     return np.einsum("yi,nij,xj->nyx", down, found, across).astype(np.float32)
 
@@ -423,7 +425,7 @@ def _tapped(model, path=None, *, straight=False):
     Straight outputs are those before the layer's own non-linearity.
     """
 
-    main = layer_row(model, answer_layer(model)).name if len(model.outputs) > 1 else None
+    main = layer_row(model, logits_layer(model)).name if len(model.outputs) > 1 else None
     twin = {path: _unbent(_operations(model)[path])} if straight else {}
 
     def tapped(images):

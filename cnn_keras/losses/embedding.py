@@ -114,7 +114,7 @@ class AngularMargin(keras.layers.Layer):
         return super().get_config() | {"identities": self.identities, "margin": self.margin, "scale": self.scale}
 
 
-def figures(labels, embeddings, *, margin=0.2):
+def triplet_statistics(labels, embeddings, *, margin=0.2):
     """How the embeddings of a batch lie.
 
     Returns:

@@ -24,7 +24,7 @@ QUANTILES = 256  # of a channel's values, by which histograms are compared
 LUMA = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])  # YIQ
 
 
-def gram(features, masks=None):
+def gram_matrix(features, masks=None):
     """G = FᵀF / (HW), F the features as (HW, channels): which channels are active together, wherever that is.
 
     Args:
@@ -48,7 +48,7 @@ def content_loss(features, target):
 
 
 def style_loss(grams, target):
-    """‖G − A‖²_F / (4C²) of `gram`s: 1/(2HWC)² of the products that are not divided by HW. (batch,)."""
+    """‖G − A‖²_F / (4C²) of `gram_matrix`s: 1/(2HWC)² of the products that are not divided by HW. (batch,)."""
     return tf.reduce_sum(tf.square(grams - target), axis=[1, 2]) / (4.0 * grams.shape[-1] ** 2)
 
 
@@ -128,7 +128,7 @@ class Objective:
         """The style of one picture, or of each of a batch."""
         found = self.features(images)
         spread = {layer: quantiles(found[layer]) for layer in self.style} if self.weights.histogram else {}
-        return Style({layer: gram(found[layer]) for layer in self.style}, spread)
+        return Style({layer: gram_matrix(found[layer]) for layer in self.style}, spread)
 
     def terms(self, images, content, style):
         """What J is the sum of, each already times its weight: {"content", "style", …}, float32 (batch,).
@@ -153,12 +153,12 @@ class Objective:
 
     def _taken(self, features, style, layer):
         if style.masks is None:
-            return style_loss(gram(features), style.grams[layer])
-        losses = style_loss(gram(features, style.masks[layer]), style.grams[layer])
+            return style_loss(gram_matrix(features), style.grams[layer])
+        losses = style_loss(gram_matrix(features, style.masks[layer]), style.grams[layer])
         return tf.reduce_sum(losses * style.shares, keepdims=True)
 
 
-def blended(styles, shares):
+def blend(styles, shares):
     """One style of several: the one whose loss is the mean of theirs, but for a constant; shares are divided by their
     sum. It is the mean of the Gram matrices."""
     shares = np.asarray(shares, np.float32) / np.sum(shares)
@@ -170,7 +170,7 @@ def blended(styles, shares):
     return Style(mean([style.grams for style in styles]), mean([style.quantiles for style in styles]))
 
 
-def by_region(styles, masks, sizes):
+def combine_regions(styles, masks, sizes):
     """Styles side by side, each where its mask is.
 
     Args:
@@ -193,7 +193,7 @@ def _shares(layers):
     return {layer: share / total for layer, share in layers.items()}
 
 
-def recoloured(image, like):
+def match_colors(image, like):
     """The image with the mean and covariance of another's colours, by the symmetric map.
 
     Args:
@@ -208,7 +208,7 @@ def recoloured(image, like):
     return np.clip(np.round(mapped), 0, 255).astype(np.uint8).reshape(image.shape)
 
 
-def coloured_as(image, content):
+def with_colors_of(image, content):
     """The luminance of the image with the colours of another of the same size: uint8 (height, width, 3) all."""
     mixed = content.astype(np.float64) @ LUMA.T
     mixed[..., 0] = image.astype(np.float64) @ LUMA[0]

@@ -39,7 +39,7 @@ class OperatingPoint(NamedTuple):
     f1: float
 
 
-def overlaps(first, second, *, crowd=None):
+def pairwise_iou(first, second, *, crowd=None):
     """Return the intersection over union of every pair, float64 [A, B] in [0, 1]; of two empty boxes 0.
 
     Args:
@@ -65,7 +65,7 @@ def match(boxes, scores, truth, *, difficult=None, overlap=0.5, coco=False):
             best, which VOC calls wrong; a difficult object is a crowd, taken when no other is left, by the share of
             the detection that lies in it.
     """
-    shared = overlaps(boxes, truth, crowd=difficult if coco else None)
+    shared = pairwise_iou(boxes, truth, crowd=difficult if coco else None)
     difficult = np.zeros(shared.shape[1], bool) if difficult is None else np.asarray(difficult, bool)
     outcomes, found = np.zeros(len(shared), np.int8), np.full(len(shared), -1)
     taken = np.zeros_like(difficult)
@@ -120,7 +120,7 @@ def best_point(curve):
     return OperatingPoint(*(float(column[row]) for column in (curve.scores, curve.precision, curve.recall, f1)))
 
 
-def point_at(curve, score):
+def operating_point(curve, score):
     """Return the `OperatingPoint` where detections below `score` are dropped; the precision of none is 0."""
     kept = int(np.sum(curve.scores >= score))
     if not kept:

@@ -15,7 +15,7 @@ import numpy as np
 from cnn_keras.errors import Fault
 
 
-class Figures(NamedTuple):
+class Scores(NamedTuple):
     """Shares in [0, 1]; of each class float64 (classes,), NaN where it is neither true nor said anywhere."""
 
     pixel_accuracy: float
@@ -43,15 +43,15 @@ def confusion(truth, answer, classes):
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def figures(counts):
-    """The `Figures` of a confusion matrix (classes, classes)."""
+def scores(counts):
+    """The `Scores` of a confusion matrix (classes, classes)."""
     counts = np.asarray(counts, np.float64)
     right, true, said = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):  # a class that is not there is 0/0, the NaN that we promise
         iou, dice = right / (true + said - right), 2 * right / (true + said)
         accuracy, precision = right / true, right / said
     total = max(counts.sum(), 1)
-    return Figures(
+    return Scores(
         float(right.sum() / total),
         _mean(accuracy),
         _mean(iou),

@@ -57,12 +57,12 @@ def rates(distance, same):
     return Rates(np.append(-np.inf, distance[last]), far, tar)
 
 
-def area(found):
+def roc_auc(found):
     """The area under the curve of TAR over FAR, in [0, 1]: how often a same pair is closer than another."""
     return float(np.trapezoid(found.tar, found.far))
 
 
-def equal_error(found):
+def equal_error_rate(found):
     """The rate at which false accepts and false rejects are the same share, in [0, 1], between two thresholds."""
     gap = found.far - (1 - found.tar)  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
@@ -70,12 +70,12 @@ def equal_error(found):
     return float(found.far[after - 1] + share * (found.far[after] - found.far[after - 1]))
 
 
-def accepts_at(found, far):
+def true_accept_rate(found, far):
     """The highest TAR whose FAR is at most `far`."""
     return float(found.tar[found.far <= far][-1])
 
 
-def threshold_at(found, far):
+def threshold_at_far(found, far):
     """The largest threshold whose FAR is at most `far`; it accepts nothing where the very first pair is false."""
     return float(found.threshold[found.far <= far][-1])
 
@@ -124,7 +124,7 @@ def least_shown(people):
 
 
 def false_reject_curve(distance, points=33):
-    """A short table of the FRR at rising thresholds, for `rejects_at`: float64 (points, 2).
+    """A short table of the FRR at rising thresholds, for `false_reject_rate`: float64 (points, 2).
 
     Args:
         distance: of pairs of one person, real (pairs,).
@@ -133,7 +133,7 @@ def false_reject_curve(distance, points=33):
     return np.stack([np.quantile(distance, shares), 1 - shares], axis=1)
 
 
-def rejects_at(curve, threshold):
+def false_reject_rate(curve, threshold):
     """The FRR at a threshold, between the rows of a `false_reject_curve`: a float."""
     thresholds, rates = np.asarray(curve, np.float64).T
     return float(np.interp(threshold, thresholds, rates, left=1.0, right=0.0))
@@ -167,7 +167,7 @@ def rates_of(distance, same, threshold):
     return float(accepted[~same].mean()), float((~accepted[same]).mean())
 
 
-def resampled(pairs, labels, *, draws, seed=0, also=()) -> Iterator[Rates]:
+def bootstrap(pairs, labels, *, draws, seed=0, also=()) -> Iterator[Rates]:
     """Rates as other people would give them: a bootstrap over identities, not over pairs, which are not independent.
 
     Of P people P are drawn with repetition; a pair of one person counts as often as that person was drawn, one of two
@@ -242,7 +242,7 @@ def _best_threshold(distance, same):
     return distance[best - 1] if best == len(distance) else (distance[best - 1] + distance[best]) / 2
 
 
-def match_characteristic(distances, labels):
+def cumulative_match_characteristic(distances, labels):
     """How often the right person is among the K nearest of a gallery with one picture of each: float64 (people,).
 
     Every picture but those enrolled is a probe; the mean over the enrolments of each person's first picture, second

@@ -12,7 +12,7 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 
 
-def tapped(backbone, input_shape, strides):
+def feature_extractor(backbone, input_shape, strides):
     """A network of the catalogue without its head: from `image` to its last map of each stride.
 
     Named stages are preferred – of VGG these are the pooled maps –; where a stride has none, it is the last layer of

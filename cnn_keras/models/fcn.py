@@ -21,7 +21,7 @@ from keras import layers
 
 from cnn_keras.errors import Fault
 from cnn_keras.layers import register
-from cnn_keras.models.backbone import tapped
+from cnn_keras.models.backbone import feature_extractor
 
 COARSEST = 32  # the stride of the map that is read first
 
@@ -75,7 +75,7 @@ def fully_convolutional_network(
         got = "×".join(str(side) for side in input_shape[:2])
         raise Fault(f"input_shape must have sides that are multiples of {COARSEST}, got {got}; resize the images")
     strides = [step for step in (32, 16, 8) if step >= stride]
-    trunk = tapped(backbone, input_shape, strides)
+    trunk = feature_extractor(backbone, input_shape, strides)
     coarse, *skipped = trunk.outputs
     for window, layer in ((7, "fc6"), (1, "fc7")) if hidden else ():
         convolve = layers.Conv2D(hidden, window, padding="same", kernel_initializer="he_normal", name=layer)

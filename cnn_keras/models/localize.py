@@ -23,7 +23,7 @@ BOX_LOSSES = ("squared", "smooth_l1", "iou", "giou", "ciou")
 BOX = slice(1, 5)  # of y: b_x, b_y, b_h, b_w
 
 
-class Located(NamedTuple):
+class Localization(NamedTuple):
     """What is said of each picture. Where `presence` is low, the rest means nothing.
 
     presence: float32 (batch,), in [0, 1]. boxes: float32 (batch, 4), left, top, right, bottom in [0, 1]. classes:
@@ -89,7 +89,7 @@ def encode(boxes, classes, landmarks=None, *, names):
     """
     largest = tf.argmax(geometry.area(boxes), axis=-1)
     present = tf.reduce_any(geometry.valid(boxes), axis=-1)
-    box = geometry.centred(tf.gather(boxes, largest, batch_dims=1))
+    box = geometry.xyxy_to_cxcywh(tf.gather(boxes, largest, batch_dims=1))
     named = tf.one_hot(tf.gather(classes, largest, batch_dims=1), names)
     parts = [tf.ones_like(box[:, :1]), box[:, :2], box[:, 3:], box[:, 2:3], named]
     if landmarks is not None:
@@ -98,8 +98,8 @@ def encode(boxes, classes, landmarks=None, *, names):
 
 
 def decode(y, *, classes):
-    """What a network's vector says: `Located`, for this number of classes."""
-    return Located(
+    """What a network's vector says: `Localization`, for this number of classes."""
+    return Localization(
         tf.sigmoid(y[:, 0]),
         geometry.clip(_box(tf.sigmoid(y[:, BOX]))),
         tf.nn.softmax(y[:, 5 : 5 + classes]),
@@ -107,9 +107,11 @@ def decode(y, *, classes):
     )
 
 
-def truth(target, *, classes):
-    """What `encode` made, as `Located`; landmarks are (batch, L, 3), with 1 for visible."""
-    return Located(target[:, 0], _box(target[:, BOX]), target[:, 5 : 5 + classes], _points(target[:, 5 + classes :], 3))
+def decode_target(target, *, classes):
+    """What `encode` made, as `Localization`; landmarks are (batch, L, 3), with 1 for visible."""
+    return Localization(
+        target[:, 0], _box(target[:, BOX]), target[:, 5 : 5 + classes], _points(target[:, 5 + classes :], 3)
+    )
 
 
 def loss(target, y, *, classes, box="smooth_l1", landmark="wing", box_weight=5.0, landmark_weight=5.0):
@@ -141,7 +143,7 @@ def loss(target, y, *, classes, box="smooth_l1", landmark="wing", box_weight=5.0
     return terms
 
 
-def overlap(target, y):
+def iou(target, y):
     """IoU of the box with the one wanted, float32 (batch,); 0 where nothing is."""
     return geometry.iou(_box(target[:, BOX]), geometry.clip(_box(tf.sigmoid(y[:, BOX]))))
 
@@ -159,7 +161,7 @@ def _box_loss(target, where, kind):
 
 def _box(y):
     """Left, top, right, bottom of b_x, b_y, b_h, b_w: the course's order of the sides is not the usual one."""
-    return geometry.cornered(tf.gather(y, [0, 1, 3, 2], axis=-1))
+    return geometry.cxcywh_to_xyxy(tf.gather(y, [0, 1, 3, 2], axis=-1))
 
 
 def _points(values, size):

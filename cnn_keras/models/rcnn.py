@@ -20,7 +20,7 @@ import tensorflow as tf
 from keras import layers
 
 from cnn_keras.errors import Fault
-from cnn_keras.models.backbone import tapped
+from cnn_keras.models.backbone import feature_extractor
 from cnn_keras.models.darknet import trunk53, unit
 from cnn_keras.ops import boxes as box
 from cnn_keras.ops.roi import VARIANCES, Anchors, Apart, Proposals, RoIAlign, RoIPool, Together
@@ -40,7 +40,7 @@ SMALL = _anchors(0.12, 0.25, 0.5)
 # Networks: models from `image` (batch, height, width, channels), floats, and boxes (batch, R, 4), float32, left, top,
 # right, bottom in [0, 1], rows of zeros being padding, to a dict of raw outputs:
 #     regions (batch, R, 4), what was looked at;     logits (batch, R, classes + 1), the last of them background;
-#     offsets (batch, R, 4), from the region to the object, of `boxes.offsets` with VARIANCES;
+#     offsets (batch, R, 4), from the region to the object, of `boxes.encode` with VARIANCES;
 # and in Faster R-CNN anchors (batch, A, 4), objectness (batch, A), logits, and anchor_offsets (batch, A, 4).
 
 
@@ -137,7 +137,7 @@ def _begun(input_shape, backbone, stride, *, side=None, name="proposals"):
     """The two inputs, and the backbone up to its last map of the stride."""
     _require_multiples(input_shape, stride)
     shape = input_shape if side is None else (side, side, input_shape[2])
-    read = tapped(backbone, shape, (stride,))
+    read = feature_extractor(backbone, shape, (stride,))
     one = keras.Model(read.input, read.outputs[0], name="backbone")
     return keras.Input(input_shape, name="image"), keras.Input((None, 4), name=name), one
 
@@ -219,7 +219,7 @@ def encode(regions, boxes, classes, *, above=0.5, below=0.5, each=False):
     most, whose = tf.reduce_max(claim, axis=-1), tf.argmax(claim, axis=-1)
     real = box.valid(regions)
     found = real & (most >= above)
-    offsets = box.offsets(tf.gather(boxes, whose, batch_dims=1), regions, variances=VARIANCES)
+    offsets = box.encode(tf.gather(boxes, whose, batch_dims=1), regions, variances=VARIANCES)
     return Targets(
         found,
         real & (most < below),
@@ -269,7 +269,7 @@ def decode(network, outputs):
         float32 (batch, R, 4), in [0, 1], and float32 (batch, R, classes), in [0, 1], zeros for padding.
     """
     regions = outputs["regions"]
-    found = box.clip(box.moved(outputs["offsets"], regions, variances=VARIANCES))
+    found = box.clip(box.decode(outputs["offsets"], regions, variances=VARIANCES))
     return found, tf.where(box.valid(regions)[..., None], tf.nn.softmax(outputs["logits"])[..., :-1], 0)
 
 

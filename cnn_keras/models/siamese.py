@@ -38,7 +38,7 @@ def embedding(network, *, mirrored=False, name="embedding"):
     return keras.Model(image, outputs, name=name)
 
 
-def tapped(network, layer, *, dimension=128, dropout=0.4):
+def arcface_head(network, layer, *, dimension=128, dropout=0.4):
     """ArcFace's head (Deng et al., 2019, option E) on an inner layer of a network, in place of all behind it.
 
     A face's parts stay where they are: unlike behind an average, every place has weights of its own.

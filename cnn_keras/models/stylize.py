@@ -19,7 +19,7 @@ from keras import layers
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
-from cnn_keras.ops.winograd import still_convolution
+from cnn_keras.ops.winograd import fixed_kernel_convolution
 from cnn_keras.weights import catalog, pretrained
 
 register = keras.saving.register_keras_serializable(package="cnn_keras")
@@ -119,7 +119,7 @@ class StillConvolution(layers.Layer):
 
     def __init__(self, convolution):
         super().__init__(name=convolution.name, trainable=False)
-        self.convolve = still_convolution(convolution.kernel)
+        self.convolve = fixed_kernel_convolution(convolution.kernel)
         self.shift = tf.constant(convolution.bias) if convolution.use_bias else None
         self.filters, self.activation = convolution.filters, convolution.activation
 

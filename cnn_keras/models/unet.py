@@ -20,7 +20,7 @@ from keras import layers
 
 from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
-from cnn_keras.models.backbone import strides, tapped
+from cnn_keras.models.backbone import feature_extractor, strides
 
 KINDS = {  # by spatial axes: convolution, transposed convolution, pooling, cropping
     2: (layers.Conv2D, layers.Conv2DTranspose, layers.MaxPooling2D, layers.Cropping2D),
@@ -103,7 +103,7 @@ def on_backbone(*, input_shape=(224, 224, 3), classes=21, backbone="resnet.resne
     """
     found = strides(backbone, input_shape)
     _require_halves(input_shape[:-1], len(found) - 1, lost=0)
-    trunk = tapped(backbone, input_shape, found if len(found) > 1 else [1, 2])
+    trunk = feature_extractor(backbone, input_shape, found if len(found) > 1 else [1, 2])
     *handed, x = trunk.outputs
     for level in reversed(range(len(handed))):
         wide = filters * 2**level

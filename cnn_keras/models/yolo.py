@@ -16,7 +16,7 @@ from keras import layers, ops
 
 from cnn_keras.errors import Fault
 from cnn_keras.layers import register
-from cnn_keras.models.backbone import tapped
+from cnn_keras.models.backbone import feature_extractor
 from cnn_keras.models.darknet import trunk19, trunk53, unit
 from cnn_keras.ops.yolo_head import OBJECTIVES, Grid
 from cnn_keras.ops.yolo_head import decode as decode
@@ -181,7 +181,7 @@ def yolo(
         Fault: see `yolov2`; and when the backbone lacks one of the strides.
     """
     _, _, settings = _begun(input_shape, classes, anchors_of, objective)
-    trunk = tapped(backbone, input_shape, STRIDES)
+    trunk = feature_extractor(backbone, input_shape, STRIDES)
     named = [int(layer.name[4:]) for layer in trunk.layers if re.fullmatch(r"conv\d+", layer.name)]
     maps = dict(zip(STRIDES, trunk.outputs, strict=True))
     shares = _shares(anchors, V3, scales=len(STRIDES))

@@ -10,18 +10,18 @@ STARTS = 5
 ROUNDS = 300
 
 
-def overlap(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+def iou(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """IoU of every size, float (N, 2), with every anchor, (K, 2), as if they shared a corner: (N, K), in [0, 1]."""
     common = np.minimum(sizes[:, None], anchors[None]).prod(axis=-1)
     return common / (sizes.prod(axis=-1)[:, None] + anchors.prod(axis=-1)[None] - common)
 
 
-def best_overlap(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
+def best_iou(sizes: np.ndarray, anchors: np.ndarray) -> np.ndarray:
     """IoU of every size with the anchor that fits it best: (N,), in [0, 1]."""
-    return overlap(sizes, anchors).max(axis=1)
+    return iou(sizes, anchors).max(axis=1)
 
 
-def found(sizes: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
+def kmeans(sizes: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
     """`count` anchors for the sizes, float64 (K, 2), the smallest area first; fewer where fewer sizes differ.
 
     Args:
@@ -30,7 +30,7 @@ def found(sizes: np.ndarray, count: int, *, seed: int = 0) -> np.ndarray:
     sizes = np.asarray(sizes, np.float64)
     count = min(count, len(np.unique(sizes, axis=0)))
     tries = [_clustered(sizes, count, np.random.default_rng([seed, start])) for start in range(STARTS)]
-    best = max(tries, key=lambda anchors: best_overlap(sizes, anchors).mean())
+    best = max(tries, key=lambda anchors: best_iou(sizes, anchors).mean())
     return best[np.lexsort((best[:, 0], best.prod(axis=1)))]
 
 
@@ -38,12 +38,12 @@ def _clustered(sizes: np.ndarray, count: int, generator: np.random.Generator) ->
     """One run of k-means from starts that lie apart (k-means++)."""
     anchors = sizes[[generator.integers(len(sizes))]]
     while len(anchors) < count:
-        far = np.maximum(1 - best_overlap(sizes, anchors), 0) ** 2
+        far = np.maximum(1 - best_iou(sizes, anchors), 0) ** 2
         far = far if far.sum() > 0 else np.ones(len(sizes))
         anchors = np.concatenate([anchors, sizes[[generator.choice(len(sizes), p=far / far.sum())]]])
     nearest = None
     for _ in range(ROUNDS):
-        chosen = overlap(sizes, anchors).argmax(axis=1)
+        chosen = iou(sizes, anchors).argmax(axis=1)
         if nearest is not None and (chosen == nearest).all():
             break
         nearest = chosen

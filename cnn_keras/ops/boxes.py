@@ -36,13 +36,13 @@ def area(boxes: tf.Tensor) -> tf.Tensor:
     return tf.reduce_prod(_sides(boxes), axis=-1)
 
 
-def centred(boxes: tf.Tensor) -> tf.Tensor:
+def xyxy_to_cxcywh(boxes: tf.Tensor) -> tf.Tensor:
     """(…, 4) as x and y of the centre, width, height."""
     return tf.concat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1)
 
 
-def cornered(boxes: tf.Tensor) -> tf.Tensor:
-    """(…, 4) of x and y of the centre, width, height as left, top, right, bottom: undoes `centred`."""
+def cxcywh_to_xyxy(boxes: tf.Tensor) -> tf.Tensor:
+    """(…, 4) of x and y of the centre, width, height as left, top, right, bottom: undoes `xyxy_to_cxcywh`."""
     return tf.concat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=-1)
 
 
@@ -69,7 +69,7 @@ def diou(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     Zheng et al., "Distance-IoU loss", 2020, equation 7.
     """
     diagonal = tf.reduce_sum(_hull(first, second) ** 2, axis=-1)
-    apart = tf.reduce_sum((centred(first)[..., :2] - centred(second)[..., :2]) ** 2, axis=-1)
+    apart = tf.reduce_sum((xyxy_to_cxcywh(first)[..., :2] - xyxy_to_cxcywh(second)[..., :2]) ** 2, axis=-1)
     return iou(first, second) - tf.math.divide_no_nan(apart, diagonal)
 
 
@@ -89,7 +89,7 @@ def pairwise_iou(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     return iou(first[..., :, None, :], second[..., None, :, :])
 
 
-def offsets(boxes: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> tf.Tensor:
+def encode(boxes: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> tf.Tensor:
     """What moves anchors to boxes: (…, 4) of t_x, t_y, t_w, t_h; zeros where either is padding.
 
     Girshick et al., "Rich feature hierarchies", 2014, appendix C.
@@ -101,20 +101,20 @@ def offsets(boxes: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...
     """
     real = (valid(boxes) & valid(anchors))[..., None]
     unit = tf.constant([0.0, 0.0, 1.0, 1.0], boxes.dtype)  # stands in for padding, whose logarithm is none
-    x = centred(tf.where(real, boxes, unit))
-    a = centred(tf.where(real, anchors, unit))
+    x = xyxy_to_cxcywh(tf.where(real, boxes, unit))
+    a = xyxy_to_cxcywh(tf.where(real, anchors, unit))
     found = tf.concat([(x[..., :2] - a[..., :2]) / a[..., 2:], tf.math.log(x[..., 2:] / a[..., 2:])], axis=-1)
     return found / tf.constant(variances, boxes.dtype)
 
 
-def moved(offsets: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> tf.Tensor:
-    """Anchors moved by offsets, (…, 4): undoes `offsets`. No side grows more than exp(WIDEST) = 62.5 times."""
-    steps, a = offsets * tf.constant(variances, offsets.dtype), centred(anchors)
+def decode(offsets: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> tf.Tensor:
+    """Anchors moved by offsets, (…, 4): undoes `encode`. No side grows more than exp(WIDEST) = 62.5 times."""
+    steps, a = offsets * tf.constant(variances, offsets.dtype), xyxy_to_cxcywh(anchors)
     sides = tf.exp(tf.minimum(steps[..., 2:], WIDEST)) * a[..., 2:]
-    return cornered(tf.concat([a[..., :2] + steps[..., :2] * a[..., 2:], sides], axis=-1))
+    return cxcywh_to_xyxy(tf.concat([a[..., :2] + steps[..., :2] * a[..., 2:], sides], axis=-1))
 
 
-def suppress(
+def non_max_suppression(
     boxes: tf.Tensor, scores: tf.Tensor, *, threshold: float = 0.05, overlap: float = 0.5, limit: int = 100
 ) -> Detections:
     """Non-maximum suppression, class by class, by TensorFlow's operation.
@@ -138,7 +138,7 @@ def suppress(
     return Detections(found, best, tf.cast(classes, tf.int64), count)
 
 
-def soft_suppress(
+def soft_non_max_suppression(
     boxes: tf.Tensor,
     scores: tf.Tensor,
     *,
@@ -149,9 +149,9 @@ def soft_suppress(
 ) -> Detections:
     """Soft suppression: a candidate's score falls by exp(−IoU² / sigma) for each better one, class by class.
 
-    Bodla et al., "Soft-NMS", 2017, figure 2 with the Gaussian penalty. Arguments as of `suppress`; `overlap` below 1
-    leaves out what overlaps a better candidate by more. TensorFlow's own operation does not: its `iou_threshold` says
-    nothing as soon as there is a penalty.
+    Bodla et al., "Soft-NMS", 2017, figure 2 with the Gaussian penalty. Arguments as of `non_max_suppression`;
+    `overlap` below 1 leaves out what overlaps a better candidate by more. TensorFlow's own operation does not: its
+    `iou_threshold` says nothing as soon as there is a penalty.
     """
 
     def one(picture: tuple[tf.Tensor, tf.Tensor]) -> Detections:
@@ -190,13 +190,13 @@ def soft_suppress(
 
 
 def letterbox(boxes: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
-    """Boxes of a picture, as boxes of the frame that `framing.frame` makes of it; padding stays zeros.
+    """Boxes of a picture, as boxes of the frame that `resize.resize_image` makes of it; padding stays zeros.
 
     Args:
         boxes: float32 (…, M, 4), in [0, 1] of the picture.
         given: (height, width) of the picture in pixels: (2,), or (…, 2) where each picture has its own.
         wanted: (height, width) of the frame.
-        fit: of `framing.frame`; "stretch" leaves boxes as they are, "crop" may leave them partly outside [0, 1].
+        fit: of `resize.resize_image`; "stretch" leaves boxes as they are, "crop" may leave them partly outside [0, 1].
     """
     boxes = tf.convert_to_tensor(boxes, tf.float32)
     scale, move = _framed(given, wanted, fit)
@@ -215,7 +215,7 @@ def _framed(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, t
     if fit not in resize.FITS:
         raise Fault(f"fit must be one of {', '.join(resize.FITS)}, got {fit!r}")
     given, wanted = (tf.cast(size, tf.float32) for size in (given, wanted))
-    scaled, start = resize.placed(given, wanted, fit)
+    scaled, start = resize.placement(given, wanted, fit)
     scale, move = (tf.tile((part / wanted)[..., ::-1], [1] * (given.shape.rank - 1) + [2]) for part in (scaled, start))
     return (scale, move) if given.shape.rank == 1 else (scale[..., None, :], move[..., None, :])
 

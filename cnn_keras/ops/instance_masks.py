@@ -14,7 +14,7 @@ MOST = 255  # things in one map
 SAMPLES = 2  # along each side of a place of a small mask
 
 
-def numbered(masks, size, *, order: Sequence[int] | None = None):
+def label_map(masks, size, *, order: Sequence[int] | None = None):
     """The map of masks, bool arrays of `size`: uint8 (*size).
 
     Args:
@@ -52,7 +52,7 @@ def targets(maps, regions, rows, *, size):
     return tf.reduce_mean(tf.cast(tf.cast(seen, tf.int32) == own, tf.float32), axis=(3, 5))
 
 
-def placed(mask, box, size):
+def paste_mask(mask, box, size):
     """A small mask stretched over its box: bool (height, width), where it is at least 0.5.
 
     The value of a place stands at its middle; between them it is interpolated, beyond the outermost it goes on as far
@@ -69,7 +69,7 @@ def placed(mask, box, size):
     return tf.matmul(tf.matmul(down, mask), across, transpose_b=True) >= 0.5
 
 
-def painted(masks, boxes, count, size):
+def paste_masks(masks, boxes, count, size):
     """A map of the first `count` things, the earlier before the later: uint8 (*size).
 
     Args:
@@ -82,7 +82,7 @@ def painted(masks, boxes, count, size):
 
     def before(row, canvas):
         number = tf.cast(row, tf.uint8)  # rows count from 0, and this one is painted over what comes later
-        return row - 1, tf.where(placed(masks[row - 1], boxes[row - 1], size), number, canvas)
+        return row - 1, tf.where(paste_mask(masks[row - 1], boxes[row - 1], size), number, canvas)
 
     start = tf.cast(count, tf.int32), tf.zeros(size, tf.uint8)
     return tf.while_loop(lambda row, canvas: row > 0, before, start)[1]

@@ -51,13 +51,13 @@ def mean_loss(truth, points, *, kind="smooth_l1"):
 
 
 def letterbox(points, given, wanted, *, fit="pad"):
-    """Points (…, L, 2 or 3) in [0, 1] of a picture, as points of the frame that `framing.frame` makes of it.
+    """Points (…, L, 2 or 3) in [0, 1] of a picture, as points of the frame that `resize.resize_image` makes of it.
 
     Args:
         points: floats; what stands behind x and y is left alone.
         given: (height, width) of the picture in pixels: (2,), or (batch, 2) where each has its own.
         wanted: (height, width) of the frame.
-        fit: of `framing.frame`.
+        fit: of `resize.resize_image`.
     """
     scale, move = _framed(given, wanted, fit, points)
     return tf.concat([points[..., :2] * scale + move, points[..., 2:]], axis=-1)
@@ -71,7 +71,7 @@ def unletterbox(points, given, wanted, *, fit="pad"):
 
 def _framed(given, wanted, fit, points):
     given, wanted = (tf.cast(size, tf.float32) for size in (given, wanted))
-    scaled, start = resize.placed(given, wanted, fit)
+    scaled, start = resize.placement(given, wanted, fit)
     scale, move = ((part / wanted)[..., ::-1] for part in (scaled, start))
     if scale.shape.rank == 1:
         return scale, move

@@ -5,7 +5,7 @@ import tensorflow as tf
 FITS = ("stretch", "crop", "pad")
 
 
-def frame(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
+def resize_image(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
     """Resize `image` to `size`, bilinear with anti-aliasing, inside a graph; one of that size already stays as it is.
 
     Args:
@@ -24,8 +24,8 @@ def frame(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> t
     return tf.ensure_shape(framed, (*size, image.shape[-1]))
 
 
-def frame_labels(labels: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
-    """What belongs to each pixel of a picture that `frame` resizes alike: the nearest pixel's; 0 beyond the picture.
+def resize_labels(labels: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
+    """Resize class numbers as `resize_image` does their picture: the nearest pixel's, 0 beyond the picture.
 
     Args:
         labels: uint8 (height, width, channels), never blended.
@@ -34,7 +34,7 @@ def frame_labels(labels: tf.Tensor, size: tuple[int, int], *, fit: str = "stretc
         uint8 (*size, channels).
     """
     given, wanted = tf.cast(tf.shape(labels)[:2], tf.float32), tf.constant(size, tf.float32)
-    scaled, start = placed(given, wanted, fit)
+    scaled, start = placement(given, wanted, fit)
     for axis in (0, 1):
         places = tf.floor((tf.range(wanted[axis]) + 0.5 - start[axis]) * given[axis] / scaled[axis])
         inside = (places >= 0) & (places < given[axis])
@@ -43,7 +43,7 @@ def frame_labels(labels: tf.Tensor, size: tuple[int, int], *, fit: str = "stretc
     return tf.ensure_shape(labels, (*size, labels.shape[-1]))
 
 
-def placed(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
+def placement(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
     """The size that a picture of `given` is scaled to, and where its top left corner then stands in the frame.
 
     All float32 (…, 2), heights and widths in pixels; boxes follow the picture by these numbers.
@@ -59,7 +59,7 @@ def placed(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf
 def _resampled(image: tf.Tensor, size: tuple[int, int], fit: str) -> tf.Tensor:
     """Scaling and cutting or padding in one step, so that nothing larger than a few rows of `image` is ever made."""
     given, wanted = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
-    scaled, start = placed(given, wanted, fit)
+    scaled, start = placement(given, wanted, fit)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=size,

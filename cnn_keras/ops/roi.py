@@ -63,7 +63,7 @@ class Proposals(keras.layers.Layer):
 
     Call arguments:
         objectness: float (batch, A), logits.
-        offsets: float (batch, A, 4), as of `boxes.offsets` with VARIANCES.
+        offsets: float (batch, A, 4), as of `boxes.encode` with VARIANCES.
         anchors: float (batch, A, 4).
         given: float (batch, M, 4), boxes in [0, 1]: in training the true ones, at other times padding.
 
@@ -85,10 +85,10 @@ class Proposals(keras.layers.Layer):
         objectness, offsets = tf.stop_gradient(objectness), tf.stop_gradient(offsets)
         best, place = tf.math.top_k(objectness, tf.minimum(self.before, tf.shape(objectness)[1]))
         offsets, anchors = (tf.gather(values, place, batch_dims=1) for values in (offsets, anchors))
-        found = boxes.clip(boxes.moved(offsets, anchors, variances=VARIANCES))
+        found = boxes.clip(boxes.decode(offsets, anchors, variances=VARIANCES))
         large = tf.reduce_min(found[..., 2:] - found[..., :2], axis=-1) >= self.least
         scores = tf.where(large, tf.sigmoid(best), 0)[..., None]
-        kept = boxes.suppress(found, scores, threshold=0.0, overlap=self.overlap, limit=self.limit)
+        kept = boxes.non_max_suppression(found, scores, threshold=0.0, overlap=self.overlap, limit=self.limit)
         return tf.concat([given, kept.boxes], axis=1)
 
     def compute_output_shape(self, objectness_shape, offsets_shape, anchors_shape, given_shape):
@@ -190,11 +190,13 @@ class RoIAlign(_Pooling):
         batch, count = tf.unstack(tf.shape(regions)[:2])
         framed = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
         height, width = (tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(features)[1:3]))
-        bins = boxes.centred(tf.reshape(regions, [-1, 4]))
+        bins = boxes.xyxy_to_cxcywh(tf.reshape(regions, [-1, 4]))
         grown = bins[:, 2:] * self.size / (self.size - 2 * self.context)
         # From the middle of the first sample to that of the last, in places of the framed map.
         between = grown * (1 - 1 / (self.size * self.samples))
-        corners = boxes.cornered(tf.concat([bins[:, :2], between], axis=1)) * tf.stack([width, height, width, height])
+        corners = boxes.cxcywh_to_xyxy(tf.concat([bins[:, :2], between], axis=1)) * tf.stack(
+            [width, height, width, height]
+        )
         share = (corners + 0.5) / (tf.stack([width, height, width, height]) + 1)
         points = tf.image.crop_and_resize(
             framed,

@@ -1,10 +1,10 @@
 """A class for each pixel of pictures and volumes of any size, from a network of one size; all of it inside a graph.
 
-`whole` shows the network the whole picture, framed, and enlarges its probabilities back. `by_patches` shows it patches
-at the picture's own scale. Where their answers overlap they are averaged, each patch counting the less the nearer the
-edge of its answer is, so that no seam is seen; what lies beyond the picture is its mirror image. For a network without
-padding, whose answers are smaller than what it sees, that is the overlap-tile strategy of U-Net (Ronneberger, Fischer
-and Brox, 2015, figure 2), and exact without any overlap of the answers.
+`predict_whole` shows the network the whole picture, framed, and enlarges its probabilities back. `predict_patches`
+shows it patches at the picture's own scale. Where their answers overlap they are averaged, each patch counting the less
+the nearer the edge of its answer is, so that no seam is seen; what lies beyond the picture is its mirror image. For a
+network without padding, whose answers are smaller than what it sees, that is the overlap-tile strategy of U-Net
+(Ronneberger, Fischer and Brox, 2015, figure 2), and exact without any overlap of the answers.
 
 Both work through an image band by band, so that the probabilities of all of it are never in memory at once.
 """
@@ -13,13 +13,13 @@ from typing import NamedTuple
 
 import tensorflow as tf
 
-from cnn_keras.ops.resize import frame, placed
+from cnn_keras.ops.resize import placement, resize_image
 
 ROWS = 256  # of a picture whose answers are enlarged at once
 BATCH = 4  # patches that the network sees at once
 
 
-class Said(NamedTuple):
+class Prediction(NamedTuple):
     """What is said of an image of (height, width) or (depth, height, width).
 
     labels: uint8, the number of the likeliest class; confidence: float32, its probability in [0, 1].
@@ -47,23 +47,23 @@ class Patches(NamedTuple):
         return tuple(length - both for length, both in zip(self.answered, self.shared, strict=True))
 
 
-def whole(answer, image, size, *, fit):
+def predict_whole(answer, image, size, *, fit):
     """Ask about the whole picture.
 
     Args:
         answer: framed pictures (1, *size, channels) to probabilities, float32 (1, *size, classes).
         image: uint8 (height, width, channels), of any height and width.
         size: (height, width) of what the network sees.
-        fit: "stretch" or "pad", see `cnn_keras.ops.resize.frame`.
+        fit: "stretch" or "pad", see `cnn_keras.ops.resize.resize_image`.
 
     Returns:
-        `Said` of (height, width).
+        `Prediction` of (height, width).
     """
     extent = tf.shape(image)[:2]
     given = tf.cast(extent, tf.float32)
-    scaled, start = placed(given, tf.constant(size, tf.float32), fit)
+    scaled, start = placement(given, tf.constant(size, tf.float32), fit)
     top, left, height, width = tf.unstack(tf.cast(tf.concat([start, scaled], axis=0), tf.int32))
-    said = answer(frame(image, size, fit=fit)[None])[:, top : top + height, left : left + width]
+    said = answer(resize_image(image, size, fit=fit)[None])[:, top : top + height, left : left + width]
 
     def band(number):
         enlarged = tf.raw_ops.ScaleAndTranslate(
@@ -76,12 +76,12 @@ def whole(answer, image, size, *, fit):
         )
         return _likeliest(enlarged[0])
 
-    kinds = Said(tf.TensorSpec((ROWS, None), tf.uint8), tf.TensorSpec((ROWS, None), tf.float32))
+    kinds = Prediction(tf.TensorSpec((ROWS, None), tf.uint8), tf.TensorSpec((ROWS, None), tf.float32))
     bands = tf.map_fn(band, tf.range(-(-extent[0] // ROWS)), fn_output_signature=kinds)
-    return Said(*(tf.reshape(part, [-1, extent[1]])[: extent[0]] for part in bands))
+    return Prediction(*(tf.reshape(part, [-1, extent[1]])[: extent[0]] for part in bands))
 
 
-def by_patches(answer, image, patches):
+def predict_patches(answer, image, patches):
     """Ask about every patch of a picture or volume.
 
     Args:
@@ -90,7 +90,7 @@ def by_patches(answer, image, patches):
         patches: `Patches`.
 
     Returns:
-        `Said` of (*sizes).
+        `Prediction` of (*sizes).
     """
     axes = len(patches.size)
     extent = tf.shape(image)[:axes]
@@ -122,12 +122,12 @@ def by_patches(answer, image, patches):
         maximum_iterations=counts[0],
     )
     bands = [tf.concat([array.concat(), rest], axis=0) for array, rest in zip(arrays, _likeliest(last), strict=True)]
-    return Said(*(tf.slice(part, [0] * axes, extent) for part in bands))
+    return Prediction(*(tf.slice(part, [0] * axes, extent) for part in bands))
 
 
 def _likeliest(probabilities):
     labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
-    return Said(tf.cast(labels, tf.uint8), tf.reduce_max(probabilities, axis=-1))
+    return Prediction(tf.cast(labels, tf.uint8), tf.reduce_max(probabilities, axis=-1))
 
 
 def _surrounded(image, patches, counts):
@@ -135,11 +135,11 @@ def _surrounded(image, patches, counts):
     for axis, count in enumerate(counts):
         size, margin = patches.size[axis], (patches.size[axis] - patches.answered[axis]) // 2
         places = tf.range((count - 1) * patches.steps[axis] + size) - margin
-        image = tf.gather(image, mirrored(places, tf.shape(image)[axis]), axis=axis)
+        image = tf.gather(image, reflect(places, tf.shape(image)[axis]), axis=axis)
     return image
 
 
-def mirrored(places, length):
+def reflect(places, length):
     """Places along an axis, whole numbers, as those that they are the mirror image of: … c b a | a b c | c b a …"""
     places = tf.math.floormod(places, 2 * length)
     return tf.minimum(places, 2 * length - 1 - places)

@@ -43,7 +43,7 @@ def views(frames, size, *, kind="ten", mirror=True):
     return tf.reshape(tf.stack(found, axis=1), (-1, *size, frames.shape[-1]))
 
 
-def each(model, frames, size, *, kind="ten", mirror=True):
+def view_probabilities(model, frames, size, *, kind="ten", mirror=True):
     """What `model`, which gives logits, makes of every view: probabilities, float32 (batch, count, classes).
 
     `frames`, `size`, `kind` and `mirror` are those of `views`.
@@ -54,11 +54,11 @@ def each(model, frames, size, *, kind="ten", mirror=True):
 
 
 def probabilities(model, frames, size, *, kind="ten", mirror=True):
-    """The mean of `each` over the views of an image: float32 (batch, classes)."""
-    return tf.reduce_mean(each(model, frames, size, kind=kind, mirror=mirror), axis=1)
+    """The mean of `view_probabilities` over the views of an image: float32 (batch, classes)."""
+    return tf.reduce_mean(view_probabilities(model, frames, size, kind=kind, mirror=mirror), axis=1)
 
 
-def centre(*, mirror=True):
+def center_view(*, mirror=True):
     """Which of the views is the centre at the first scale, as it is."""
     return 8 if mirror else 4
 

@@ -29,7 +29,7 @@ KERNEL = np.array(
 WORTHWHILE = 64 * 128  # input times output channels; with fewer the transformations cost what they save
 
 
-def still_convolution(kernel):
+def fixed_kernel_convolution(kernel):
     """A function that convolves images by this kernel, with stride 1 and zeros beyond the border.
 
     Args:

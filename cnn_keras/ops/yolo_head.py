@@ -81,7 +81,7 @@ class Slots(NamedTuple):
 
     def boxes(self, middles, sizes):
         """Boxes (batch, S, 4) in [0, 1] of the picture, from midpoints and sizes (batch, S, 2) in cells."""
-        return box.cornered(tf.concat([(self.cell + middles) / self.cells, sizes / self.cells], axis=-1))
+        return box.cxcywh_to_xyxy(tf.concat([(self.cell + middles) / self.cells, sizes / self.cells], axis=-1))
 
 
 def slots(sizes, sides):
@@ -118,7 +118,7 @@ def encode(boxes, labels, *, sizes, sides, classes, alike=None):
         `alike` –, b_h, b_w, height and width in cells, and a 1 at its class; all zeros behind a 0.
     """
     place = slots(sizes, sides)
-    middle, lengths = tf.split(box.centred(boxes), 2, axis=-1)
+    middle, lengths = tf.split(box.xyxy_to_cxcywh(boxes), 2, axis=-1)
     offset = middle[:, :, None] * place.cells - place.cell  # (batch, M, S, 2)
     shape = _shape_iou(lengths[:, :, None], place.sides / place.cells)
     best = shape == tf.reduce_max(shape, axis=-1, keepdims=True)
@@ -131,7 +131,7 @@ def encode(boxes, labels, *, sizes, sides, classes, alike=None):
     claim = tf.where(taken & box.valid(boxes)[..., None], 1 + 2 * tf.cast(home, tf.int32) + tf.cast(best, tf.int32), 0)
     owner = tf.argmax(claim, axis=1)  # (batch, S)
     held = tf.cast(tf.reduce_max(claim, axis=1) > 0, tf.float32)[..., None]
-    own = box.centred(tf.gather(boxes, owner, batch_dims=1)) * tf.tile(place.cells, [1, 2])
+    own = box.xyxy_to_cxcywh(tf.gather(boxes, owner, batch_dims=1)) * tf.tile(place.cells, [1, 2])
     kind = tf.one_hot(tf.gather(labels, owner, batch_dims=1), classes)
     target = tf.concat([tf.ones_like(held), own[..., :2] - place.cell, own[..., 3:1:-1], kind], axis=-1) * held
     return _by_scale(target, sizes, sides)
@@ -153,7 +153,7 @@ def _by_scale(values, sizes, sides):
     return [tf.reshape(part, shape) for part, shape in zip(tf.split(values, counts, axis=1), shapes, strict=True)]
 
 
-class Answer(NamedTuple):
+class Predictions(NamedTuple):
     """What a network says: logits of p_c, boxes and logits of classes of all its slots."""
 
     object: tf.Tensor  # float32 (batch, S)
@@ -164,11 +164,11 @@ class Answer(NamedTuple):
 
 
 def _answer(raw, place, reach):
-    """The `Answer` in raw outputs, (batch, S, 5 + C)."""
+    """The `Predictions` in raw outputs, (batch, S, 5 + C)."""
     middles = reach * tf.sigmoid(raw[..., 1:3]) - (reach - 1) / 2
     logarithms = raw[..., 4:2:-1]
     sizes = place.sides * tf.exp(tf.clip_by_value(logarithms, -WIDEST, WIDEST))
-    return Answer(raw[..., 0], middles, logarithms, sizes, raw[..., 5:])
+    return Predictions(raw[..., 0], middles, logarithms, sizes, raw[..., 5:])
 
 
 def _read(network, outputs):
@@ -251,8 +251,8 @@ def _squared(answer, target, place):
 def _overlapping(answer, target, place, *, gamma=0.0):
     """1 − CIoU, and the cross-entropy of p_c, which is to be the IoU of the box; with γ, less where p_c is right."""
     held, unit = target[..., :1], tf.constant([0.5, 0.5, 1.0, 1.0])
-    wanted = box.cornered(tf.where(held > 0, tf.gather(target, [1, 2, 4, 3], axis=-1), unit))
-    given = box.cornered(tf.concat([answer.middles, answer.sizes], axis=-1))
+    wanted = box.cxcywh_to_xyxy(tf.where(held > 0, tf.gather(target, [1, 2, 4, 3], axis=-1), unit))
+    given = box.cxcywh_to_xyxy(tf.concat([answer.middles, answer.sizes], axis=-1))
     quality = tf.stop_gradient(box.iou(given, wanted)) * held[..., 0]
     doubt = tf.nn.sigmoid_cross_entropy_with_logits(quality, answer.object)
     if gamma:

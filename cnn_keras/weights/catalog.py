@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnn_keras.errors import Fault
-from cnn_keras.weights.package_files import packaged
+from cnn_keras.weights.package_files import package_file
 
 # What the networks were trained on, as arguments of keras.layers.Normalization for RGB images from 0 to 255.
 CAFFE = {"axis": -1, "mean": [123.68, 116.779, 103.939], "variance": [1.0, 1.0, 1.0]}
@@ -153,29 +153,29 @@ def locate(name: str, *, kind: str = "imagenet", head: bool = True) -> Path:
     if row.headless is None:
         return _checked(_in_package(row.whole, kind), row.whole)
     wanted = [row.whole] if head else [row.headless, row.whole]
-    there = next((source for source in wanted if (cache() / source.name).is_file()), None)
-    return _checked(cache() / there.name, there) if there else _downloaded(wanted[0])
+    there = next((source for source in wanted if (cache_folder() / source.name).is_file()), None)
+    return _checked(cache_folder() / there.name, there) if there else _downloaded(wanted[0])
 
 
-def at_hand(name: str, kind: str = "imagenet") -> bool:
+def is_cached(name: str, kind: str = "imagenet") -> bool:
     """Whether the published file of this builder is here already, without its dense layers perhaps."""
     row = KINDS[kind].get(name)
     if row is None:
         return False
     if row.headless is None:
         package, _, inside = row.whole.place.partition("/")
-        return packaged(package, inside) is not None
-    return any((cache() / source.name).is_file() for source in (row.whole, row.headless))
+        return package_file(package, inside) is not None
+    return any((cache_folder() / source.name).is_file() for source in (row.whole, row.headless))
 
 
-def cache() -> Path:
+def cache_folder() -> Path:
     """Where `keras.applications` keeps files: below $KERAS_HOME, or ~/.keras."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
 
 
 def _in_package(source: Source, kind: str) -> Path:
     package, _, inside = source.place.partition("/")
-    found = packaged(package, inside)
+    found = package_file(package, inside)
     if found is None:
         distribution = package.replace("_", "-")
         raise Fault(f"weights {kind} need the package {distribution}, which holds them; `make samples` installs it")
@@ -204,7 +204,7 @@ def _downloaded(source: Source) -> Path:
     """Download beside the cache's files, compare the checksum, rename: what bears the name is whole."""
     import keras
 
-    folder = cache()
+    folder = cache_folder()
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder) as beside, contextlib.redirect_stdout(sys.stderr):

@@ -51,7 +51,7 @@ class Checkpoint(NamedTuple):
 
 
 @contextmanager
-def opened(path: Path) -> Iterator[Checkpoint]:
+def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """The weights in the file at `path`, while it is open.
 
     Raises:
@@ -82,7 +82,7 @@ def add_checksum(path: Path) -> None:
 
 def check(path: Path) -> None:
     """Raise a Fault unless the file can be read and its content is what its check sum says, if it has one."""
-    with opened(path):
+    with open_checkpoint(path):
         pass
 
 
@@ -105,7 +105,7 @@ def _recognised(file, stack: ExitStack) -> Checkpoint:
     if start == HDF5:
         return Checkpoint(_keras_layers(_hdf5(file, stack)))
     if start.startswith(PICKLE):
-        return Checkpoint(_torch_layers(torch_tensors.pickled(file.read())))
+        return Checkpoint(_torch_layers(torch_tensors.read_legacy(file.read())))
     if not start.startswith(ZIP):
         raise ValueError("it is none of these")
     archive = stack.enter_context(zipfile.ZipFile(file))
@@ -114,7 +114,7 @@ def _recognised(file, stack: ExitStack) -> Checkpoint:
         config = json.loads(archive.read("config.json"))
         return Checkpoint(_keras_layers(_hdf5(_unpacked(archive, "model.weights.h5", stack), stack)), _fixed(config))
     if any(name.endswith("/data.pkl") for name in names):
-        return Checkpoint(_torch_layers(torch_tensors.zipped(archive)))
+        return Checkpoint(_torch_layers(torch_tensors.read_zip(archive)))
     raise ValueError("it is an archive of something else")
 
 

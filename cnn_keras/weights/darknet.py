@@ -340,7 +340,7 @@ def save(network, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
     """
     text = as_cfg(network, threshold=threshold)
     for path, data in ((Path(weights), as_weights(network)), (Path(cfg), text.encode())):
-        with durable.written(path) as temporary:
+        with durable.atomic_write(path) as temporary:
             temporary.write_bytes(data)
 
 

@@ -4,7 +4,7 @@ import importlib.util
 from pathlib import Path
 
 
-def packaged(package: str, inside: str) -> Path | None:
+def package_file(package: str, inside: str) -> Path | None:
     """The file at the path `inside` a package; None where the package or the file is missing."""
     spec = importlib.util.find_spec(package)
     places = (Path(folder, inside) for folder in spec.submodule_search_locations or ()) if spec else ()

@@ -44,7 +44,7 @@ def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
         return dict(catalog.published(name, str(weights)).normalization)
     if DARKNET.search(path.name):
         return {"axis": None, "mean": 0.0, "variance": 255.0**2}
-    with checkpoints.opened(path) as found:
+    with checkpoints.open_checkpoint(path) as found:
         if found.normalization is not None or _is_ours(name, found):
             return found.normalization
     return dict(catalog.published(name).normalization)
@@ -93,7 +93,7 @@ def load(network, name: str, weights: str | Path = "imagenet", *, say: bool = Tr
 
         fresh = darknet.read(network, path)
     else:
-        with checkpoints.opened(path) as found:
+        with checkpoints.open_checkpoint(path) as found:
             if _file(weights) is None and (only := catalog.published(name, str(weights)).only):
                 found = found._replace(layers=[layer for layer in found.layers if layer.kind == only])
             matched, fresh = _matched(network, name, found, path)

@@ -44,7 +44,7 @@ class Reader(pickle.Unpickler):
         return kind, key
 
 
-def zipped(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
+def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     """The tensors of a file in the zip format by their names: a pickle, and a member for each storage.
 
     Raises:
@@ -60,11 +60,11 @@ def zipped(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
     return _arrays(tensors, {key: archive.read(f"{folder}data/{key}") for key in keys})
 
 
-def pickled(data: bytes) -> dict[str, np.ndarray]:
+def read_legacy(data: bytes) -> dict[str, np.ndarray]:
     """The tensors of a file from before the zip format: some pickles, then the storages one after the other.
 
     Raises:
-        pickle.UnpicklingError, ValueError: see `zipped`.
+        pickle.UnpicklingError, ValueError: see `read_zip`.
     """
     file = io.BytesIO(data)
     magic = Reader(file).load()

@@ -12,11 +12,11 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
-from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.image_file import Unreadable, decode, normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
-from cnn_keras.ops.resize import frame
+from cnn_keras.ops.resize import resize_image
 from pipelines.engine import input_benchmark
 from pipelines.plots import annotate, image_grid
 
@@ -126,10 +126,10 @@ def _examples(recipe: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for item in _spread(classification.items(data.source, path=data.path, classes=data.classes, group=data.group)):
         try:
-            image = decode(tf.constant(plain(item.read())[0]), channels=data.channels)
+            image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
-        found.append({"image": frame(image, size, fit=data.fit).numpy()})
+        found.append({"image": resize_image(image, size, fit=data.fit).numpy()})
         if len(found) == DRAWN:
             break
     if not found:

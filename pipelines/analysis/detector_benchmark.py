@@ -60,7 +60,7 @@ def photographs(paths: Sequence[Path], *, side: int) -> "list[Array]":
     """
     import tensorflow as tf
 
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
     from pipelines.data import image_io
 
     if paths:
@@ -69,7 +69,7 @@ def photographs(paths: Sequence[Path], *, side: int) -> "list[Array]":
         from sklearn.datasets import load_sample_image
 
         found = [load_sample_image("china.jpg")]
-    return [frame(tf.constant(picture), (side, side), fit="crop").numpy() for picture in found]
+    return [resize_image(tf.constant(picture), (side, side), fit="crop").numpy() for picture in found]
 
 
 def measure(
@@ -165,7 +165,7 @@ def _by_proposals(network: Any, at_once: int | None) -> Callable[[Any, Any], Any
         return network({"image": image, "proposals": regions}, training=False)
 
     def detections(found: Any) -> Any:
-        return boxes.suppress(*rcnn.decode(network, found))
+        return boxes.non_max_suppression(*rcnn.decode(network, found))
 
     ask, read = (tf.function(part, autograph=False, reduce_retracing=True) for part in (outputs, detections))
 
@@ -190,7 +190,7 @@ def _alone(network: Any, builder: str) -> Callable[[Any, Any], Any]:
 
     def detect(image: Any) -> Any:
         outputs = network(model.inputs_for(network, image), training=False)
-        return boxes.suppress(*kind.decode(network, outputs))
+        return boxes.non_max_suppression(*kind.decode(network, outputs))
 
     ask = tf.function(detect, autograph=False)
     return lambda image, regions: ask(image)

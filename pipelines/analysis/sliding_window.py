@@ -13,7 +13,7 @@ from pipelines.export import savedmodel
 if TYPE_CHECKING:
     import keras
 
-    from cnn_keras.learn.dense_classifier import Convolved, Windows
+    from cnn_keras.learn.dense_classifier import FullyConvolutional, Windows
     from cnn_keras.ops.boxes import Detections
     from pipelines.plots.image_grid import Array
 
@@ -53,7 +53,7 @@ class Sheet(NamedTuple):
     """What was drawn, and what was found: boxes in [0, 1] of the picture."""
 
     path: Path
-    network: "Convolved"
+    network: "FullyConvolutional"
     windows: int
     detections: "Detections"
     names: list[str]
@@ -63,7 +63,7 @@ def cost(model: "keras.Model", image: Any, *, repeats: int = 3) -> Cost:
     """Run both detectors on a picture and compare them.
 
     Args:
-        model: a classifier that `cnn_keras.learn.dense_classifier.convolved` takes.
+        model: a classifier that `cnn_keras.learn.dense_classifier.to_fully_convolutional` takes.
         image: array (height, width, channels), of the dtype and range of the model's input.
         repeats: how often each is timed.
     """
@@ -72,7 +72,7 @@ def cost(model: "keras.Model", image: Any, *, repeats: int = 3) -> Cost:
 
     from cnn_keras.learn import dense_classifier
 
-    network = dense_classifier.convolved(model)
+    network = dense_classifier.to_fully_convolutional(model)
     one_by_one, first = _timed(lambda: dense_classifier.naive(model, image, stride=network.stride), repeats)
     at_once, second = _timed(lambda: dense_classifier.convolutional(network, image), repeats)
     said = [tf.nn.softmax(windows.logits).numpy() for windows in (one_by_one, at_once)]
@@ -156,7 +156,7 @@ def slide(
         raise Fault(f"--background must be one of {', '.join(names)}, got {background}")
     if output.suffix.lower() != ".png":
         raise Fault(f"--output must end in .png, got {output}")
-    network, seen = dense_classifier.convolved(model), []
+    network, seen = dense_classifier.to_fully_convolutional(model), []
 
     def look(resized: "Array") -> "Windows":
         seen.append(dense_classifier.convolutional(network, resized))
@@ -172,7 +172,7 @@ def slide(
 def _draw(
     image: "Array",
     seen: "Sequence[Windows]",
-    network: "Convolved",
+    network: "FullyConvolutional",
     found: "Detections",
     names: Sequence[str],
     nothing: int | None,
@@ -204,7 +204,7 @@ def _draw(
     image_grid.contact_sheet(tiles, titles, output, columns=4, heading=heading, size=SIDE)
 
 
-def _heat(windows: "Windows", network: "Convolved", size: tuple[int, int]) -> "Array":
+def _heat(windows: "Windows", network: "FullyConvolutional", size: tuple[int, int]) -> "Array":
     """Probabilities, float32 (height, width, classes), where each window's middle is; 0 at the border."""
     import numpy as np
     import tensorflow as tf

@@ -192,7 +192,7 @@ def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, pat
     from cnn_keras.learn import visualization as seeing
     from pipelines.plots import image_grid
 
-    width, classes = _width(trained, layer), layer == seeing.answer_layer(trained.model)
+    width, classes = _width(trained, layer), layer == seeing.logits_layer(trained.model)
     units = [unit] if unit is not None else _spread(width, 2 * UNITS)
     start = tested.images.mean(axis=(0, 1, 2))
     made = seeing.maximise_activation(trained.model, layer, units=units, start=start)
@@ -235,7 +235,7 @@ def attention(trained: Trained, shown: Asked, layer: str | None, path: Path, *, 
         image_grid.Scale("evidence, up to the most of this image", _colours(HEAT)),
         image_grid.Scale("the odds when this is hidden: rise (blue), fall (orange)", _hidden_colours()),
     ]
-    layer = layer or seeing.attended_layer(trained.model)
+    layer = layer or seeing.grad_cam_layer(trained.model)
     heading = f"What the answers were made of; Grad-CAM at {layer}"
     return image_grid.strips(rows, path, heading=heading, columns=columns, scales=scales, size=1.1)
 
@@ -261,7 +261,7 @@ def _drawings(
     from cnn_keras.learn import visualization as seeing
 
     rows = seeing.spatial_layers(trained.model)
-    features, answer = seeing.feature_layers(trained.model), seeing.answer_layer(trained.model)
+    features, answer = seeing.feature_layers(trained.model), seeing.logits_layer(trained.model)
     wide = [name for name, row in rows.items() if max(row.output_shape[:2]) > 1]
     mapped = [name for name in wide if name in features]
     if len(mapped) < LAYERS:
@@ -329,11 +329,11 @@ def _given(trained: Trained, files: Sequence[Path], shape: "Shape") -> Asked:
 
 
 def _framed(file: Path, shape: "Shape") -> "Array":
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
     from pipelines.data import image_io
 
     pixels = image_io.read(file, what="--image", channels=shape.channels)
-    framed: Array = frame(pixels, shape.size, fit=shape.fit).numpy()
+    framed: Array = resize_image(pixels, shape.size, fit=shape.fit).numpy()
     return framed
 
 

@@ -251,7 +251,7 @@ def _write_splits(
             items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
             values = np.empty((len(items), *shape), np.float32)
             for row, item in enumerate(items):
-                values[row] = array_dataset.frame(item.read()[0][None], shape[:-1], fit=data.fit)[0]
+                values[row] = array_dataset.resize(item.read()[0][None], shape[:-1], fit=data.fit)[0]
                 bar.advance(task)
             if items:
                 labels = np.array([classes.index(item.label) for item in items], np.int64)
@@ -299,7 +299,7 @@ def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, A
     low, high = training.values.min(), training.values.max()
 
     def features(values: Array) -> Array:
-        framed = np.asarray(array_dataset.frame(values, shrunk)) if shrunk != tuple(size) else values
+        framed = np.asarray(array_dataset.resize(values, shrunk)) if shrunk != tuple(size) else values
         scaled = np.clip((framed - low) / max(high - low, 1e-30), 0, 1) * 255
         flat: Array = np.round(scaled).astype(np.uint8).reshape(len(values), 1, 1, -1)
         return flat

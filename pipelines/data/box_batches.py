@@ -15,10 +15,10 @@ DRAWN = 16  # augmented pictures on the sheet
 
 
 def example(run: "Run") -> Any:
-    """What a record of the run holds: `cnn_keras.data.input_pipeline.boxed`."""
+    """What a record of the run holds: `cnn_keras.data.input_pipeline.box_example`."""
     from cnn_keras.data import input_pipeline as batch
 
-    return batch.boxed(*box_records.recorded(run.facts("prepare")))
+    return batch.box_example(*box_records.recorded(run.facts("prepare")))
 
 
 def training(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
@@ -61,7 +61,7 @@ def examples(run: "Run", split: str, *, whole: bool = False) -> "tf.data.Dataset
     from cnn_keras.data.image_file import decode
 
     if not whole:
-        return batch.decoded(
+        return batch.decoded_examples(
             run.finished("prepare"), split, box_dataset.shape_of(run.recipe.data), example=example(run)
         )
 
@@ -118,7 +118,7 @@ def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
 
     kind, shape = example(run), box_dataset.shape_of(run.recipe.data)
     shape = shape._replace(size=augmented.source or shape.size)
-    first = batch.decoded(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
+    first = batch.decoded_examples(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
     seen = [augmented({key: one[key] for key in kind.keys}, [run.recipe.seed, row]) for row, one in enumerate(first)]
     columns = augmented.mix({key: tf.stack([one[key] for one in seen]) for key in kind.keys}, [run.recipe.seed, 0])
     names, sheet = run.facts("prepare")["classes"], []

@@ -112,7 +112,7 @@ def shape_of(data: Data) -> "Shape":
     return Shape(data.size, data.channels, data.fit)
 
 
-def annotated(data: Data, seed: int) -> "detection.Annotated":
+def annotated(data: Data, seed: int) -> "detection.Annotations":
     """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
     from cnn_keras.data.sources import detection
 
@@ -128,7 +128,7 @@ def annotated(data: Data, seed: int) -> "detection.Annotated":
             given |= {**(settings or defaults()).model_dump(), "seed": seed}
         elif settings is not None:
             raise Fault(f"data.{source} goes with source: {source}, got source: {data.source}")
-    return detection.annotated(data.source, group=data.group, crowd=data.crowd, **given)
+    return detection.load(data.source, group=data.group, crowd=data.crowd, **given)
 
 
 def describing(path: Path) -> Path:
@@ -141,7 +141,7 @@ def describing(path: Path) -> Path:
     there = [
         inner for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml", "*.data") for inner in path.glob(pattern)
     ]
-    named = yolo.undescribed(path)
+    named = yolo.infer_description(path)
     return there[0] if there else path / named["names"] if named else path / "data.yaml"
 
 
@@ -149,10 +149,10 @@ def described(path: Path) -> dict[str, Any]:
     """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
     from cnn_keras.data import input_file
     from cnn_keras.data.formats import yolo
-    from cnn_keras.data.sources.classification import whereabouts
+    from cnn_keras.data.sources.classification import describe_path
 
     if not input_file.is_regular(path):
-        raise Fault(f"data.path must be a YAML file that names the images and classes, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")
     if path.suffix == ".data":
         return dict(yolo.darknet(path))
     if path.suffix in (".txt", ".names"):
@@ -197,7 +197,7 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     if None not in prescribed and "validation" in prescribed:
         fractions = {}
-    groups = split.linked([kept[row].item.group for row in free], [kept[row].digest for row in free])
+    groups = split.connected_groups([kept[row].item.group for row in free], [kept[row].digest for row in free])
     if len(set(groups)) <= len(fractions):
         raise Fault(
             f"data.path must hold at least {len(fractions) + 1} images or groups that differ, one for each split, got "
@@ -205,7 +205,7 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
             code=Fault.DATA,
         )
     present = [{found.name for found in kept[row].item.objects} for row in free]
-    labels = split.rarest(present, groups, least=2 * (len(fractions) + 1))
+    labels = split.rarest_class(present, groups, least=2 * (len(fractions) + 1))
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, split.stratified(labels, groups, fractions=fractions, seed=seed), strict=True):
         splits[row] = str(name)
@@ -232,21 +232,21 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     import numpy as np
     import tensorflow as tf
 
-    from cnn_keras.data.image_file import Unreadable, decode, plain
+    from cnn_keras.data.image_file import Unreadable, decode, normalize
     from cnn_keras.ops import boxes
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
 
     found: list[dict[str, Any]] = []
     for item in _unread_tiles(annotated(data, seed).items, data):
         try:
-            image = decode(tf.constant(plain(item.read())[0]), channels=data.channels)
+            image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
         if not item.objects:
             continue
         extent = tuple(image.shape[:2])
         moved = boxes.letterbox(box_records.fractions(item.objects, extent), extent, data.size, fit=data.fit)
-        found.append({"image": frame(image, data.size, fit=data.fit).numpy(), "boxes": moved.numpy()})
+        found.append({"image": resize_image(image, data.size, fit=data.fit).numpy(), "boxes": moved.numpy()})
         if len(found) == count:
             break
     if not found:
@@ -266,7 +266,7 @@ def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str,
             if data.tile and split != "test":
                 overlap = data.tile.overlap if split == "train" else 0.0
                 settings = {"size": data.tile.size, "overlap": overlap, "keep": data.tile.keep}
-                cut = tiles.tiled(one.item, one.size, **settings)
+                cut = tiles.tile(one.item, one.size, **settings)
                 parts = [one] if cut == [one.item] else [Kept(tile, one.digest, tile.size) for tile in cut]
             found.setdefault(split, []).extend(parts)
     return found
@@ -278,7 +278,7 @@ def _unread_tiles(items: "Sequence[Item]", data: Data) -> "Iterator[Item]":
 
     for item in items:
         if data.tile and item.size:
-            yield from tiles.tiled(item, item.size, **data.tile.model_dump())
+            yield from tiles.tile(item, item.size, **data.tile.model_dump())
         else:
             yield item
 

@@ -51,7 +51,7 @@ def write(run: "Run", folder: Path, splits: dict[str, list[Kept]], columns: Colu
         task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
         for split, members in splits.items():
             rows = _rows(members, columns, split, told=lambda: bar.advance(task))
-            records.write(folder, split, rows, features=records.boxed(*lengths(columns)))
+            records.write(folder, split, rows, features=records.box_features(*lengths(columns)))
 
 
 def lengths(columns: Columns) -> tuple[int, int, int, bool]:
@@ -70,7 +70,7 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     import numpy as np
 
-    from cnn_keras.data.image_file import plain
+    from cnn_keras.data.image_file import normalize
 
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
     for row, one in enumerate(members):
@@ -82,7 +82,7 @@ def _rows(
         more = [_landmarks(objects, one.size, columns)] if columns.landmarks else []
         more += [columns.proposals[split][row]] if columns.proposals else []
         more += [_instances(objects, one.size)] if columns.masks else []
-        yield one.item.id, plain(one.item.read())[0], boxes, named, difficult, *more
+        yield one.item.id, normalize(one.item.read())[0], boxes, named, difficult, *more
         told()
 
 
@@ -104,12 +104,12 @@ def _instances(objects: "Sequence[Object]", size: tuple[int, int]) -> bytes:
     import numpy as np
 
     from cnn_keras.data import run_length as masks
-    from cnn_keras.data.image_file import png
+    from cnn_keras.data.image_file import encode_png
     from cnn_keras.ops import instance_masks
 
-    covered = [masks.filled(found.mask, size) for found in objects[: instance_masks.MOST]]
+    covered = [masks.rasterize(found.mask, size) for found in objects[: instance_masks.MOST]]
     order = sorted(range(len(covered)), key=lambda row: int(np.count_nonzero(covered[row])))
-    return bytes(png(instance_masks.numbered(covered, size, order=order)[..., None]))
+    return bytes(encode_png(instance_masks.label_map(covered, size, order=order)[..., None]))
 
 
 def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray[Any, Any]]":
@@ -120,7 +120,7 @@ def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray
     import numpy as np
     import tensorflow as tf
 
-    from cnn_keras.data.image_file import decode, plain
+    from cnn_keras.data.image_file import decode, normalize
     from pipelines.data import proposals
 
     plan: Proposals = run.recipe.data.proposals
@@ -129,7 +129,7 @@ def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray
 
         def images(first: int, members: Sequence[Kept] = members) -> Iterator[Any]:
             for one in members[first:]:
-                yield decode(tf.constant(plain(one.item.read())[0]), channels=3).numpy()
+                yield decode(tf.constant(normalize(one.item.read())[0]), channels=3).numpy()
 
         digest = run_files.digest([(one.item.id, one.digest) for one in members])
         place = run.folder / "proposals" / split
@@ -191,8 +191,8 @@ def anchors(run: "Run", members: Sequence[Kept], count: int) -> dict[str, Any]:
         count = apart
     table: dict[str, Any] = {}
     for number in sorted({*(number for number in COUNTS if number <= apart), count}):
-        found = anchors.found(sizes, number, seed=run.recipe.seed)
-        best = anchors.best_overlap(sizes, found)
+        found = anchors.kmeans(sizes, number, seed=run.recipe.seed)
+        best = anchors.best_iou(sizes, found)
         fit = {"mean_iou": round(float(best.mean()), 4), "recall": round(float((best >= 0.5).mean()), 4)}
         table[str(number)] = {"anchors": [[round(float(side), 5) for side in size] for size in found], **fit}
         mark = "  ← data.anchors" if number == count else ""
@@ -214,7 +214,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
     box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
     images, titles = [], []
-    read = records.read(folder, "train", features=records.boxed(*recorded(facts)))
+    read = records.read(folder, "train", features=records.box_features(*recorded(facts)))
     step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
     for example in read.shard(step, 0).take(SAMPLES):
         image = image_file.pixels(example["image"].numpy())

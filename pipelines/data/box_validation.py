@@ -98,7 +98,7 @@ def _upright(item: "Item", found: Examined, as_stored: bool) -> "tuple[Item, Pro
     if found.turn and stated == stored and (stored != real or as_stored):
         from cnn_keras.data.formats import exif_orientation as upright
 
-        turned = tuple(upright.turned(one, found.turn, item.size) for one in item.objects)
+        turned = tuple(upright.transpose(one, found.turn, item.size) for one in item.objects)
         detail = f"annotated as {stated}, as it is stored; upright it is {real}"
         upright_item = item._replace(objects=turned, size=found.size)
         return upright_item, Problem("boxes of the unrotated image", item.id, detail, "boxes turned")
@@ -143,7 +143,7 @@ def _mask_trouble(one: "Object", size: tuple[int, int], data: "Data") -> tuple[s
     if one.mask is None:
         return "box without a mask", "", DROPPED
     try:
-        return None if run_length.filled(one.mask, size).any() else ("empty mask", "", DROPPED)
+        return None if run_length.rasterize(one.mask, size).any() else ("empty mask", "", DROPPED)
     except Unreadable as unreadable:
         return str(unreadable.kind), str(unreadable), DROPPED
 

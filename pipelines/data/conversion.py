@@ -105,4 +105,4 @@ def _unusable(item: "Item") -> tuple[str, str]:
     kind, detail = detection.reason_of(item)
     if kind or item.file is None:
         return kind, detail
-    return ("", "") if detection.extent(item.file) else ("undecodable", "it has no header of an image")
+    return ("", "") if detection.image_size(item.file) else ("undecodable", "it has no header of an image")

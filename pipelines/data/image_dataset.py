@@ -142,7 +142,7 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     if "train" in prescribed or "test" in prescribed:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     labels = [kept[row][0].label for row in free]
-    groups = split.linked([kept[row][0].group for row in free], [kept[row][1] for row in free])
+    groups = split.connected_groups([kept[row][0].group for row in free], [kept[row][1] for row in free])
     drawn = split.stratified(labels, groups, fractions=fractions, seed=seed)
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, drawn, strict=True):

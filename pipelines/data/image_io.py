@@ -21,11 +21,11 @@ def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> "Array":
     """
     import tensorflow as tf
 
-    from cnn_keras.data.image_file import Unreadable, decode, plain, reason
+    from cnn_keras.data.image_file import Unreadable, decode, normalize, reason
     from cnn_keras.data.input_file import read_bytes
 
     try:
-        found: Array = decode(tf.constant(plain(read_bytes(path))[0]), channels=channels).numpy()
+        found: Array = decode(tf.constant(normalize(read_bytes(path))[0]), channels=channels).numpy()
     except OSError as error:
         raise Fault(f"{what} {path}: {error.strerror}") from error
     except Unreadable as error:

@@ -21,7 +21,7 @@ from rich.console import Console
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from cnn_keras.metrics.average_precision import overlaps
+from cnn_keras.metrics.average_precision import pairwise_iou
 from pipelines.data import run_files, validation
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -122,7 +122,7 @@ def recall(found: Sequence[Array], truth: Sequence[Array], *, overlap: float = 0
     firsts: list[float] = []
     for boxes, wanted in zip(found, truth, strict=True):
         there = np.asarray(wanted)[np.all(np.asarray(wanted)[:, 2:] > np.asarray(wanted)[:, :2], axis=1)]
-        good = overlaps(boxes, there) >= overlap
+        good = pairwise_iou(boxes, there) >= overlap
         firsts += (
             np.where(good.any(axis=0), good.argmax(axis=0), np.inf).tolist() if len(boxes) else [np.inf] * len(there)
         )
@@ -163,7 +163,7 @@ def _padded(found: Sequence[Array]) -> Array:
 
 
 def _save(path: Path, values: Array) -> None:
-    with durable.written(path) as temporary, temporary.open("wb") as file:
+    with durable.atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 

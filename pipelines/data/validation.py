@@ -99,10 +99,10 @@ def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
 
 def plain_rows(items: "Iterable[Item]", labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
     """(id, plain encoded bytes, class number) of items that were found good, read again one by one."""
-    from cnn_keras.data.image_file import plain
+    from cnn_keras.data.image_file import normalize
 
     for item in items:
-        yield item.id, plain(item.read())[0], labels[item.label]
+        yield item.id, normalize(item.read())[0], labels[item.label]
         bar.advance(task)
 
 

@@ -67,7 +67,7 @@ def write(path: Path, pictures: Iterable[Array], *, rate: float) -> int:
     first = next(left, None)
     if first is None:
         return 0
-    with durable.written(path, suffix=".mp4") as temporary:
+    with durable.atomic_write(path, suffix=".mp4") as temporary:
         writer = cv2.VideoWriter(str(temporary), cv2.VideoWriter.fourcc(*"mp4v"), rate, first.shape[1::-1])
         for picture in chain([first], left):
             writer.write(np.ascontiguousarray(picture[:, :, ::-1]))

@@ -102,7 +102,7 @@ def _seconds(each: Combined, dtype: str) -> float:
 
     from cnn_keras import inference
 
-    count: int = min(TIMED, inference.at_once(each.model, looks=each.looks))
+    count: int = min(TIMED, inference.batch_limit(each.model, looks=each.looks))
     examples = tf.zeros((count, *each.shape[1:]), dtype)
     ask, taken = inference.compiled(each.answer), []
     for _ in range(TIMES + 1):  # the first one compiles

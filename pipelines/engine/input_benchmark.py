@@ -90,14 +90,14 @@ def show(speeds: list[Speed], console: Console) -> None:
 
 def _rows(recipe: Any) -> list[tuple[str, bytes, int]]:
     """Pictures of the recipe's data as records hold them."""
-    from cnn_keras.data.image_file import Unreadable, plain
+    from cnn_keras.data.image_file import Unreadable, normalize
     from cnn_keras.data.sources import classification
 
     data = recipe.data
     found: list[tuple[str, bytes, int]] = []
     for item in classification.items(data.source, path=data.path, classes=data.classes, group=data.group):
         try:
-            found.append((item.id, plain(item.read())[0], 0))
+            found.append((item.id, normalize(item.read())[0], 0))
         except (OSError, Unreadable):
             continue  # `cnn prepare` reports what cannot be read
         if len(found) == SAMPLE:
@@ -120,12 +120,12 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
 
     from cnn_keras.data import input_pipeline, records
     from cnn_keras.data.image_file import decode
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
 
     encoded = tf.data.Dataset.zip(records.read(place, "train").repeat(), tf.data.Dataset.random(seed=1))
 
     def picture(row: Any) -> Any:
-        return frame(decode(row["image"], channels=shape.channels), shape.size, fit=shape.fit)
+        return resize_image(decode(row["image"], channels=shape.channels), shape.size, fit=shape.fit)
 
     def whole(row: Any, seed: Any) -> Any:
         return picture(row) if steps is None else steps({"image": picture(row)}, _seed(seed))["image"]

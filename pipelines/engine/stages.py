@@ -274,7 +274,7 @@ def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, f
     if earlier is not None:
         changes = differences(earlier, inputs)
         if not changes:
-            durable.sweep(partial)
+            durable.remove_leftovers(partial)
             return True
         if begun and "extend_to" not in inputs:
             raise Fault(

@@ -389,7 +389,7 @@ def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) ->
         def _write(self) -> None:
             values: dict[str, Any] = {"history": json.dumps(self.history), "extended": json.dumps(self.extended)}
             values |= {str(number): variable.numpy() for number, variable in enumerate(self.variables)}
-            with durable.written(folder / STATE) as temporary, temporary.open("wb") as file:
+            with durable.atomic_write(folder / STATE) as temporary, temporary.open("wb") as file:
                 np.savez(file, **values)
             write_history(self.history, folder)
 
@@ -443,7 +443,7 @@ def _swap_average(model: "keras.Model", settings: Train) -> None:
 def _save_weights(model: "keras.Model", path: Path) -> None:
     from cnn_keras.weights import checkpoints
 
-    with durable.written(path, suffix=".weights.h5") as temporary:
+    with durable.atomic_write(path, suffix=".weights.h5") as temporary:
         model.save_weights(temporary)
         checkpoints.add_checksum(temporary)
 

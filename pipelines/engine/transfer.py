@@ -333,7 +333,7 @@ def _file(folder: Path, split: str, number: int) -> Path:
 def _save(path: Path, values: "np.ndarray[Any, Any]") -> None:
     import numpy as np
 
-    with durable.written(path) as temporary, temporary.open("wb") as file:
+    with durable.atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 

@@ -80,12 +80,12 @@ def _write(model: "keras.Model", folder: Path) -> float:
     """The SavedModel, asked about noise, of which requests for the warm-up are made; its difference to the network."""
     import numpy as np
 
-    from cnn_keras.data.image_file import png
+    from cnn_keras.data.image_file import encode_png
     from cnn_keras.data.input_pipeline import Shape
 
     savedmodel.write_classifier(model, folder, shape=Shape((SIZE, SIZE), 3, "crop"), names=imagenet.class_names())
     noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
-    encoded = png(noise[0])
+    encoded = encode_png(noise[0])
     requests = {
         "serving_default": ("image_bytes", [[encoded]]),
         "serving_tensor": ("image", [noise[:1]]),

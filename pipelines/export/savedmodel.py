@@ -41,7 +41,7 @@ def save_keras(model: "keras.Model", path: Path) -> None:
     import keras
 
     plain = keras.Model(model.input, model.output, name=model.name)  # what was compiled is saved with its optimiser
-    with durable.written(path, suffix=".keras") as temporary:
+    with durable.atomic_write(path, suffix=".keras") as temporary:
         plain.save(temporary)
 
 
@@ -100,13 +100,13 @@ def write_classifier(
     import tensorflow as tf
 
     from cnn_keras.data.image_file import decode
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
 
     labels = tf.constant(names)
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
     def framed(image_bytes: Any) -> Any:
-        return frame(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
+        return resize_image(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
 
     def from_tensor(image: Any) -> dict[str, Any]:
         found = answer(model, image)
@@ -137,17 +137,17 @@ def write_tensor_classifier(
     """Write the two signatures of a classifier of signals or volumes.
 
     Both take `tensor`, float32 (N, any length along each axis, channels), which becomes the network's `shape` by
-    `array_dataset.frame`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
+    `array_dataset.resize`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
     and `label` string (N,); `serving_ranked` gives `classes` and `scores` (N, classes), the likeliest first.
     """
     import tensorflow as tf
 
-    from cnn_keras.data.array_dataset import frame
+    from cnn_keras.data.array_dataset import resize
 
     labels = tf.constant(names)
 
     def from_tensor(values: Any) -> dict[str, Any]:
-        logits = model(frame(values, shape[:-1], fit=fit), training=False)
+        logits = model(resize(values, shape[:-1], fit=fit), training=False)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
         best = tf.argmax(probabilities, axis=-1)
         return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
@@ -185,13 +185,13 @@ def write_seer(
 
     from cnn_keras.data.image_file import decode
     from cnn_keras.ops import boxes
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
 
     framed = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
     anything = tf.TensorSpec((None, None, shape.channels), tf.uint8)
 
     def ready(image: Any) -> Any:
-        return frame(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
+        return resize_image(image, shape.size, fit=shape.fit), tf.shape(image)[:2]
 
     def alone(image: Any) -> dict[str, Any]:
         return {name: value[0] for name, value in answer(image[None], tf.shape(image)[None, :2]).items()}
@@ -244,7 +244,7 @@ def compare_classifier(
         [row["image"] for row in records.read(prepared, split).take(COMPARED).as_numpy_iterator()], object
     )
     exported = tf.saved_model.load(str(folder))
-    size = inference.at_once(model, looks=looks)
+    size = inference.batch_limit(model, looks=looks)
     answers = {
         "serving_default": said(exported, "serving_default", size, image_bytes=encoded),
         "serving_tensor": said(exported, "serving_tensor", size, image=images),
@@ -262,7 +262,7 @@ def compare_tensor_classifier(
     from cnn_keras import inference
 
     exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
-    answers = {"serving_default": said(exported, "serving_default", inference.at_once(model), **{tensor: values})}
+    answers = {"serving_default": said(exported, "serving_default", inference.batch_limit(model), **{tensor: values})}
     trained = inference.predictor(model, partial(probabilities, model))
     return _agreement(trained(values), answers, f"{tensor}s", tolerance)
 
@@ -278,7 +278,7 @@ def said(exported: Any, signature: str, size: int, **given: Any) -> "dict[str, A
     def ask(*rows: Any) -> Any:
         return serve(**{name: tf.constant(value) for name, value in zip(names, rows, strict=True)})
 
-    found: dict[str, Array] = inference.in_batches(ask, *columns, size=size)
+    found: dict[str, Array] = inference.predict_in_batches(ask, *columns, size=size)
     return found
 
 

@@ -100,7 +100,7 @@ class Recogniser:
         if table:
             bound = max(far, min(1.0, self.facts["least_far"] * comparisons))
         distance = verification.threshold_for(table or self.facts["false_accepts"], far / comparisons)
-        rejects = verification.rejects_at(self.facts["false_rejects"], distance)
+        rejects = verification.false_reject_rate(self.facts["false_rejects"], distance)
         return Threshold(distance, far, rejects, bound, self.facts["calibration_people"])
 
     def embed(self, files: Sequence[bytes], *, faced: bool = False) -> list[Array | str]:
@@ -142,7 +142,7 @@ class Recogniser:
         if self._aligner is None:
             self._aligner = face_alignment.cascades()
         aligner, size = self._aligner, tuple(self.facts["size"])
-        aligned: bytes | None = face_alignment.turned(data, lambda image: aligner("", image), size=size)
+        aligned: bytes | None = face_alignment.align_image(data, lambda image: aligner("", image), size=size)
         if aligned is None and faced:
             return f"{NO_FACE}; it must show one, upright, eyes open, and large enough"
         return aligned or data
@@ -203,10 +203,10 @@ class Guard:
 
 def _upright(file: bytes) -> bytes | str:
     """A picture as JPEG or PNG that stands upright, or what is wrong with it."""
-    from cnn_keras.data.image_file import Unreadable, plain
+    from cnn_keras.data.image_file import Unreadable, normalize
 
     try:
-        data: bytes = plain(file)[0]
+        data: bytes = normalize(file)[0]
     except Unreadable as reason:
         return str(reason)
     return data

@@ -175,9 +175,9 @@ def _pixels(data: bytes) -> str:
     """The digest of a photograph's pixels, whatever format it is in."""
     from PIL import Image
 
-    from cnn_keras.data.image_file import plain
+    from cnn_keras.data.image_file import normalize
 
-    with Image.open(io.BytesIO(plain(data)[0])) as image:
+    with Image.open(io.BytesIO(normalize(data)[0])) as image:
         colours = image.convert("RGB")
     return hashlib.sha256(repr(colours.size).encode() + colours.tobytes()).hexdigest()
 

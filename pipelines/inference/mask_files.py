@@ -45,5 +45,5 @@ def _write_png(mask: Array, count: int, path: Path) -> None:
 
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette([value for number in range(count) for value in overlays.rgb_of(number)])
-    with durable.written(path) as temporary:
+    with durable.atomic_write(path) as temporary:
         image.save(temporary, "PNG")

@@ -318,13 +318,13 @@ def _ask(reading: Reading, files: Sequence[Path]) -> list[Answer]:
     import tensorflow as tf
 
     from cnn_keras.data import input_file
-    from cnn_keras.data.image_file import Unreadable, plain, reason
+    from cnn_keras.data.image_file import Unreadable, normalize, reason
 
     answers: dict[Path, Answer] = {}
     encoded: dict[Path, bytes] = {}
     for file in files:
         try:
-            encoded[file] = plain(input_file.read_bytes(file))[0]
+            encoded[file] = normalize(input_file.read_bytes(file))[0]
         except (Unreadable, OSError) as error:
             answers[file] = Answer(file, [], reason(error))
     try:

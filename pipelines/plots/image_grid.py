@@ -65,7 +65,7 @@ def page(path: Path, width: float, height: float) -> "Iterator[Figure]":
         figure = Figure(figsize=(width, height))
         yield figure
         path.parent.mkdir(parents=True, exist_ok=True)
-        with durable.written(path) as temporary:
+        with durable.atomic_write(path) as temporary:
             figure.savefig(temporary, format="png", dpi=DOTS)
 
 

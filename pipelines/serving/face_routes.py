@@ -202,9 +202,9 @@ class FacesDesk:
 
 def warm(gallery: Gallery, recogniser: Recogniser) -> None:
     """Ask once, so that nobody waits for the model's first call or for the gallery to be read."""
-    from cnn_keras.data.image_file import png
+    from cnn_keras.data.image_file import encode_png
 
-    grey = png(np.full((*recogniser.facts["size"], 3), 128, np.uint8))
+    grey = encode_png(np.full((*recogniser.facts["size"], 3), 128, np.uint8))
     vector = recogniser.embed([grey])[0]
     if gallery.settings() and not isinstance(vector, str):
         gallery.nearest(recogniser.settings.model, vector[None], 1)

@@ -47,12 +47,12 @@ def ours(files, threads, recipe):
 
     from cnn_keras.data.image_file import decode
     from cnn_keras.data.transforms import augment
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.ops.resize import resize_image
 
     steps = augment.compose(recipe, size=SIZE)
 
     def example(encoded, seed):
-        image = frame(decode(encoded, channels=3), SOURCE)
+        image = resize_image(decode(encoded, channels=3), SOURCE)
         return image if steps is None else steps({"image": image}, seed)["image"]
 
     seeds = tf.random.experimental.stateless_split((0, 1), len(files))

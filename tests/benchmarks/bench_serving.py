@@ -52,9 +52,9 @@ def lenet():
 def picture():
     import numpy as np
 
-    from cnn_keras.data.image_file import png
+    from cnn_keras.data.image_file import encode_png
 
-    return png(np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8))
+    return encode_png(np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8))
 
 
 def bare_loop(folder):

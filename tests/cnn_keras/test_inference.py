@@ -19,26 +19,26 @@ def network():
 
 def test_as_many_are_asked_at_once_as_their_activations_allow(monkeypatch):
     model = network()
-    assert inference.at_once(model) == inference.MOST
+    assert inference.batch_limit(model) == inference.MOST
     each = 4 * (8 * 8 * 3 + 2 * 8 * 8 * 4 + 8 * 8 * 4 + 5)
     monkeypatch.setattr(inference, "MEMORY", 30 * each + each // 2)
-    assert inference.at_once(model) == 30
-    assert inference.at_once(model, looks=10) == 3
-    assert inference.at_once(model, looks=100) == 1
+    assert inference.batch_limit(model) == 30
+    assert inference.batch_limit(model, looks=10) == 3
+    assert inference.batch_limit(model, looks=100) == 1
 
 
 def test_the_size_of_images_of_any_size_counts(monkeypatch):
     image = keras.Input((None, None, 3))
     model = keras.Model(image, layers.Conv2D(1, 1)(image))
     monkeypatch.setattr(inference, "MEMORY", 4 * 4 * 100)
-    assert inference.at_once(model, input_shape=(5, 5, 3)) == 4
-    assert inference.at_once(model, input_shape=(10, 10, 3)) == 1
+    assert inference.batch_limit(model, input_shape=(5, 5, 3)) == 4
+    assert inference.batch_limit(model, input_shape=(10, 10, 3)) == 1
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 20])
 def test_answers_are_the_model_s_whatever_the_number(count, monkeypatch):
     model, images = network(), np.random.default_rng(0).normal(size=(count, 8, 8, 3)).astype("float32")
-    monkeypatch.setattr(inference, "at_once", lambda model, looks: 8)
+    monkeypatch.setattr(inference, "batch_limit", lambda model, looks: 8)
     np.testing.assert_allclose(inference.predictor(model)(images), model(images), rtol=1e-5, atol=1e-6)
 
 
@@ -51,14 +51,14 @@ def test_a_graph_is_traced_once_whatever_the_number_of_rows():
 
     ask = inference.compiled(doubled)
     left = np.arange(14.0).reshape(7, 2)
-    found = inference.in_batches(ask, {"left": left, "right": left}, size=3)
+    found = inference.predict_in_batches(ask, {"left": left, "right": left}, size=3)
     np.testing.assert_array_equal(found["both"], 2 * left)
     assert found["names"].tolist() == [b"x"] * 7
     assert traces == [(None, 2)]
 
 
 def test_several_columns_of_rows_are_asked_together():
-    found = inference.in_batches(
+    found = inference.predict_in_batches(
         lambda one, other: (one - other, one), np.arange(5), tf.range(5, dtype=tf.int64), size=2
     )
     np.testing.assert_array_equal(found[0], np.zeros(5))

@@ -16,8 +16,8 @@ from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_folder, is_regular, read_text
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path
+from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 COLUMNS = ("path", "left", "top", "right", "bottom", "label")
@@ -31,7 +31,7 @@ ROBOFLOW = "_annotations.csv"  # in the folder of each split
 Row = tuple[int, dict[str, str]]  # the number of its line, and its cells by column
 
 
-def read(path: Path, images: Path | None = None) -> Annotated:
+def read(path: Path, images: Path | None = None) -> Annotations:
     """A CSV file, or a folder with one in each split's folder, as Roboflow writes it.
 
     `images` is the folder that paths are relative to, if not the file's own.
@@ -40,7 +40,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
         return _read(path, images)
     files = sorted(path.glob(f"*/{ROBOFLOW}")) or sorted(path.glob("*.csv"))
     if not files:
-        raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a CSV file, got {describe_path(path)}")
     if len(files) > 1 and files[0].name != ROBOFLOW:
         raise Fault(f"data.path must be one CSV file, got {', '.join(file.name for file in files)} in {path}")
     items, notes = [], []
@@ -50,12 +50,12 @@ def read(path: Path, images: Path | None = None) -> Annotated:
         for item in found.items:
             items.append(item._replace(id=f"{folder}/{item.id}" if folder else item.id, split=item.split or split))
         notes += found.notes
-    return Annotated(items, notes=tuple(notes), roots=(path, *([images] if images else [])))
+    return Annotations(items, notes=tuple(notes), roots=(path, *([images] if images else [])))
 
 
-def _read(path: Path, images: Path | None) -> Annotated:
+def _read(path: Path, images: Path | None) -> Annotations:
     if not is_regular(path):
-        raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a CSV file, got {describe_path(path)}")
     rows: dict[str, list[Row]] = defaultdict(list)
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
@@ -84,7 +84,7 @@ def _read(path: Path, images: Path | None) -> Annotated:
     codes = _codes(path.parent) if shares else {}
     items = [_item(path, found[name] or root / name, ids[name], lines, shares, codes) for name, lines in rows.items()]
     _refuse_shares(path, items)
-    return Annotated(items, notes=places.notes(path), roots=(path.parent, root))
+    return Annotations(items, notes=places.notes(path), roots=(path.parent, root))
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
@@ -110,22 +110,22 @@ def _meant(given: Sequence[str]) -> str:
         return "; it looks like VIA's: in VIA choose Annotation, Export annotations (COCO format), and read it as coco"
     if len(given) == 1 and (sign := next((sign for sign in (";", "\t") if sign in given[0]), None)):
         return f"; its columns are parted by {sign!r}: save it with commas"
-    if len(given) == 8 and detection.numbers(given[1:5]):
+    if len(given) == 8 and detection.finite_numbers(given[1:5]):
         return "; it looks like makesense.ai's: put label,left,top,width,height,path in its place, or export VOC's XML"
-    if len(given) == 6 and detection.numbers(given[1:5]):
+    if len(given) == 6 and detection.finite_numbers(given[1:5]):
         return "; the first row looks like data: put a row with these names before it"
     return ""
 
 
 def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool, codes: dict[str, str]) -> Item:
     objects, troubles = [], []
-    size = detection.extent(file) if shares else None
+    size = detection.image_size(file) if shares else None
     for line, row in lines:
         corners = [row.get(key, "") for key in COLUMNS[1:5]]
         label = row.get("label", "")
         if not any(corners) and not label:
             continue
-        box = detection.numbers(corners)
+        box = detection.finite_numbers(corners)
         if box is None or not label:
             troubles.append(("malformed annotation", f"line {line}: {', '.join(corners)[:60]}, {label or 'no label'}"))
             continue
@@ -141,8 +141,8 @@ def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool,
             code=Fault.DATA,
         )
     split, group = SPLITS.get(splits.pop().lower()), lines[0][1].get("group") or None
-    stated = size or detection.size_of(lines[0][1].get("height"), lines[0][1].get("width"))
-    return Item(name, detection.picture(file), tuple(objects), split, group, stated, tuple(troubles), file=file)
+    stated = size or detection.stated_size(lines[0][1].get("height"), lines[0][1].get("width"))
+    return Item(name, detection.image_reader(file), tuple(objects), split, group, stated, tuple(troubles), file=file)
 
 
 def _by_code(root: Path, name: str) -> Path | None:

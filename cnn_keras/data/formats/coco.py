@@ -16,8 +16,8 @@ from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import HIDDEN, printable, refuse, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Note, Object
+from cnn_keras.data.sources.classification import HIDDEN, describe_path, printable_path, refuse
+from cnn_keras.data.sources.detection import Annotations, Item, Note, Object
 from cnn_keras.errors import Fault
 
 # Where JSON files are below a folder; Roboflow has one in each split's folder.
@@ -35,7 +35,7 @@ class Source(NamedTuple):
     kind: str
 
 
-def read(path: Path, images: Path | None = None) -> Annotated:
+def read(path: Path, images: Path | None = None) -> Annotations:
     """A JSON file, or a folder of them, each then a split by its name: `instances_train2017.json`.
 
     Of a folder, the files that hold boxes are taken – `instances_*.json` alone where there are some – and the others
@@ -44,7 +44,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     if is_folder(path):
         sources, notes = _sources(path)
     else:
-        document = detection.document(path)
+        document = detection.read_json_mapping(path)
         sources, notes = [Source(path, document, _kind(document))], []
     found = [_read(source, images) for source in sources]
     names = [item.id for one in found for item in one.items]
@@ -52,7 +52,10 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     items, first = [], {}
     for source, one in zip(sources, found, strict=True):
         for item in one.items:
-            if item.file and (other := first.setdefault(detection.plainly(item.file), source.file)) != source.file:
+            if (
+                item.file
+                and (other := first.setdefault(detection.normalized_path(item.file), source.file)) != source.file
+            ):
                 raise Fault(
                     f"{path} must list every picture in one file, got {item.id} in {other.name} and "
                     f"{source.file.name}; give one of them as data.path",
@@ -62,7 +65,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     classes = tuple(dict.fromkeys(name for one in found for name in one.classes))
     notes += [note for one in found for note in one.notes]
     roots = dict.fromkeys([*([path] if is_folder(path) else []), *(root for one in found for root in one.roots)])
-    return Annotated(items, classes, tuple(notes), tuple(roots))
+    return Annotations(items, classes, tuple(notes), tuple(roots))
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
@@ -109,11 +112,11 @@ def _sources(path: Path) -> tuple[list[Source], list[Note]]:
             others = [one for one in there if one not in boxes]
             kinds = [one.kind if one.kind != BOXES else "boxes beside those of instances_*.json" for one in others]
             return boxes, [
-                Note("file of another kind", printable(one.file.relative_to(path)), kind, "left alone")
+                Note("file of another kind", printable_path(one.file.relative_to(path)), kind, "left alone")
                 for one, kind in zip(others, kinds, strict=True)
             ]
     if not seen:
-        raise Fault(f"data.path must be a JSON file or a folder that holds some, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a JSON file or a folder that holds some, got {describe_path(path)}")
     _refuse(seen[0])
 
 
@@ -145,7 +148,7 @@ def _refuse(source: Source) -> NoReturn:
     )
 
 
-def _read(source: Source, images: Path | None) -> Annotated:
+def _read(source: Source, images: Path | None) -> Annotations:
     file, document, kind = source
     if kind != BOXES:
         _refuse(source)
@@ -187,19 +190,19 @@ def _read(source: Source, images: Path | None) -> Annotated:
             items.append(Item(f"{file.name}, image {place}", partial(refuse, "broken annotation", said)))
     for key in stray:
         said = f"{file.name} does not list it, but annotates it {len(rows[key])} times"
-        items.append(Item(printable(f"image_id {key}"), partial(refuse, "missing image", said)))
+        items.append(Item(printable_path(f"image_id {key}"), partial(refuse, "missing image", said)))
     split = detection.split_in(_stem(file))
     items = [item._replace(split=split) for item in items]
     info = document.get("info")
     exported = isinstance(info, dict) and info.get("contributor") == "Label Studio"
-    notes += detection.leaving(items, file) if exported else ()
-    return Annotated(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
+    notes += detection.out_of_bounds_notes(items, file) if exported else ()
+    return Annotations(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
 
 
 def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict) -> Item:
     objects, troubles = [], []
     for row in rows:
-        box = detection.numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
+        box = detection.finite_numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
         category = row.get("category_id")
         if not _is_key(category) or category not in names:
             troubles.append(("unknown class", f"annotation {row.get('id')}: category {str(category)[:40]}"))
@@ -209,10 +212,10 @@ def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict)
             left, top, width, height = box
             crowd, difficult = (bool(row.get(key)) for key in ("iscrowd", "difficult"))
             where = (left, top, left + width, top + height)
-            mask = run_length.checked(row.get("segmentation"))
+            mask = run_length.parse(row.get("segmentation"))
             objects.append(Object(where, names[category], difficult, crowd, mask))
-    size = detection.size_of(image.get("height"), image.get("width"))
-    read = detection.picture(path)
+    size = detection.stated_size(image.get("height"), image.get("width"))
+    read = detection.image_reader(path)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=path)
 
 

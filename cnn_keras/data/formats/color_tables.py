@@ -50,24 +50,24 @@ class Legend(NamedTuple):
         return frozenset(known) if any(number >= COLOURED for number in known) else frozenset()
 
 
-def number_of(red: int, green: int, blue: int) -> int:
+def color_number(red: int, green: int, blue: int) -> int:
     """The number of a colour."""
     return red if red == green == blue else COLOURED + (red << 16) + (green << 8) + blue
 
 
-def parsed(colour: str) -> int:
+def parse_color(colour: str) -> int:
     """The number of a colour that is written as "#400080"."""
-    return number_of(*bytes.fromhex(colour.removeprefix("#")))
+    return color_number(*bytes.fromhex(colour.removeprefix("#")))
 
 
-def written(number: int) -> str:
+def format_number(number: int) -> str:
     """A number as a person writes it: "7", or "#400080" of a colour."""
     return f"#{number - COLOURED:06x}" if number >= COLOURED else str(number)
 
 
 def camvid() -> Legend:
     """CamVid's own table."""
-    return of_colours([(name, parsed(colour)) for name, colour in CAMVID.items()])
+    return legend_of_colors([(name, parse_color(colour)) for name, colour in CAMVID.items()])
 
 
 def cityscapes(*, training: bool) -> Legend:
@@ -77,7 +77,7 @@ def cityscapes(*, training: bool) -> Legend:
     return Legend(CITYSCAPES, tuple(number for number in range(CITYSCAPES_LABELS) if number not in CITYSCAPES))
 
 
-def found(path: Path) -> Legend:
+def read_legend(path: Path) -> Legend:
     """What the files in a folder of masks and pictures say; an empty legend where there is none.
 
     Raises:
@@ -98,7 +98,7 @@ def found(path: Path) -> Legend:
     return Legend({})
 
 
-def of_colours(pairs: list[tuple[str, int]]) -> Legend:
+def legend_of_colors(pairs: list[tuple[str, int]]) -> Legend:
     """A legend of names and the numbers of their colours; where masks hold lines of the table instead, those too."""
     names = {number: name for name, number in pairs if name.lower() not in VOIDS}
     ignored = {number: None for name, number in pairs if name.lower() in VOIDS}
@@ -122,10 +122,10 @@ def _table(path: Path) -> Legend:
             continue
         name, *levels = behind.groups() if behind else (before.group(4), *before.groups()[:3])
         if all(int(level) < 256 for level in levels):
-            pairs.append((name.strip(), number_of(*map(int, levels))))
+            pairs.append((name.strip(), color_number(*map(int, levels))))
     if not pairs:
         raise Fault(f"{path} must name colours, a line such as road:128,64,128:: for each", code=Fault.DATA)
-    return of_colours(pairs)
+    return legend_of_colors(pairs)
 
 
 def _roboflow(path: Path) -> Legend:
@@ -139,7 +139,7 @@ def _roboflow(path: Path) -> Legend:
 def _supervisely(path: Path) -> Legend:
     """Names and the colours of `masks_machine/`; the background is black, and stands in no file."""
     try:
-        pairs = [(str(name), number_of(*map(int, colour))) for name, colour in input_file.read_json(path).items()]
+        pairs = [(str(name), color_number(*map(int, colour))) for name, colour in input_file.read_json(path).items()]
     except (AttributeError, TypeError, ValueError, OverflowError) as error:
         raise Fault(f"{path} must name classes and their colours: {error}", code=Fault.DATA) from None
     return Legend({0: "background"} | {number: name for name, number in pairs})

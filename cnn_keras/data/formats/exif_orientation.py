@@ -30,7 +30,7 @@ PIXELS: dict[Transpose, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def turned(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
+def transpose(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
     """An object of a picture that `turn` makes upright.
 
     Args:
@@ -49,4 +49,4 @@ def turned(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
     marks = tuple(
         mark._replace(**dict(zip("xy", POINTS[turn](mark.x, mark.y, *size), strict=True))) for mark in found.landmarks
     )
-    return found._replace(box=detection.around(moved(found.box)), mask=mask, landmarks=marks)
+    return found._replace(box=detection.enclosing_box(moved(found.box)), mask=mask, landmarks=marks)

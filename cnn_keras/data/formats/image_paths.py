@@ -12,8 +12,8 @@ from itertools import takewhile
 from pathlib import Path
 
 from cnn_keras.data.input_file import is_folder, is_regular
-from cnn_keras.data.sources.classification import printable
-from cnn_keras.data.sources.detection import Note, below, plainly
+from cnn_keras.data.sources.classification import printable_path
+from cnn_keras.data.sources.detection import Note, normalized_path, relative_id
 
 BACKSLASH = "path with backslashes"
 PREFIX = "path from another folder"
@@ -64,7 +64,9 @@ class Places:
     def notes(self, where: Path) -> tuple[Note, ...]:
         """What was not found as it was written, once by kind."""
         return tuple(
-            Note(kind, where.name, f"{len(ways):,} × such as {printable(ways[0][0])}", f"found as {ways[0][1].name}")
+            Note(
+                kind, where.name, f"{len(ways):,} × such as {printable_path(ways[0][0])}", f"found as {ways[0][1].name}"
+            )
             for kind, ways in self._ways.items()
         )
 
@@ -112,8 +114,8 @@ def ids(root: Path, found: Mapping[str, Path | None]) -> dict[str, str]:
     """
     inner, outer = {}, {}
     for name, file in found.items():
-        if file is not None and plainly(file).is_relative_to(plainly(root)):
-            inner[name] = below(root, file)
+        if file is not None and normalized_path(file).is_relative_to(normalized_path(root)):
+            inner[name] = relative_id(root, file)
         else:
             parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".", "..")]
             outer[name] = parts[:-1] if _is_absolute(name) else [], parts
@@ -121,7 +123,7 @@ def ids(root: Path, found: Mapping[str, Path | None]) -> dict[str, str]:
     levels = zip(*machine, strict=False)
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
     cut = {name: parts[shared:] if _is_absolute(name) else parts for name, (_, parts) in outer.items()}
-    return {**inner, **{name: printable("/".join(parts) or name) for name, parts in cut.items()}}
+    return {**inner, **{name: printable_path("/".join(parts) or name) for name, parts in cut.items()}}
 
 
 def _is_absolute(name: str) -> bool:

@@ -24,8 +24,8 @@ from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT
 from cnn_keras.data.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.run_length import Malformed
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 NO_INSIDE = ("line", "linestrip", "point", "points")
@@ -35,32 +35,32 @@ SMOOTH = 0.05  # pixels that the polygon of a circle may be off
 Box = tuple[float, float, float, float]
 
 
-def read(path: Path, images: Path | None = None) -> Annotated:
+def read(path: Path, images: Path | None = None) -> Annotations:
     """A folder with JSON files below it; folders named train, val and test prescribe the split.
 
     A picture beside them without a JSON file is background. `images` is the folder that paths are relative to, if not
     that of each file.
     """
     if not is_folder(path):
-        raise Fault(f"data.path must be a folder of JSON files, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a folder of JSON files, got {describe_path(path)}")
     files = detection.files_below(path, [".json"])
     if not files:
-        raise Fault(f"data.path must hold JSON files, got {whereabouts(path)}", code=Fault.DATA)
+        raise Fault(f"data.path must hold JSON files, got {describe_path(path)}", code=Fault.DATA)
     places = Places([])
 
     def one(file: Path, named: bool = True) -> Item:
         return _one(path, file, [images] if images else [file.parent], places, named)
 
-    found = detection.unshared({file: one(file) for file in files}, partial(one, named=False))
+    found = detection.resolve_shared({file: one(file) for file in files}, partial(one, named=False))
     _refuse_others(path, files, found)
-    used = {detection.plainly(item.file) for item in found if item.file}
+    used = {detection.normalized_path(item.file) for item in found if item.file}
     for file in detection.pictures_below(path):
-        if detection.plainly(file) not in used:
+        if detection.normalized_path(file) not in used:
             trouble = ("without annotation", "no JSON file names it")
-            name = detection.below(path, file)
-            found.append(Item(name, detection.picture(file), troubles=(trouble,), file=file))
+            name = detection.relative_id(path, file)
+            found.append(Item(name, detection.image_reader(file), troubles=(trouble,), file=file))
     items = [item._replace(split=_split(item.id)) for item in found]
-    return Annotated(items, notes=places.notes(path), roots=(path, *([images] if images else [])))
+    return Annotations(items, notes=places.notes(path), roots=(path, *([images] if images else [])))
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
@@ -116,15 +116,15 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
     except (Fault, KeyError, TypeError) as error:
         said = str(error) if isinstance(error, Fault) else f"it holds no shapes{detection.tool_of(document)}"
         image = _picture(file, "", roots, places)
-        return Item(detection.below(path, file), partial(refuse, "broken annotation", said), file=image)
+        return Item(detection.relative_id(path, file), partial(refuse, "broken annotation", said), file=image)
     stated = document.get("imagePath") if named else None
     image = _picture(file, stated if isinstance(stated, str) else "", roots, places)
-    size = detection.size_of(document.get("imageHeight"), document.get("imageWidth"))
-    objects, troubles = _objects(shapes, size or (image and detection.extent(image)))
+    size = detection.stated_size(document.get("imageHeight"), document.get("imageWidth"))
+    objects, troubles = _objects(shapes, size or (image and detection.image_size(image)))
     called = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
     place = image or file.parent / called
-    read = detection.picture(place) if image else _inner_picture(place, document.get("imageData"))
-    name = detection.below(path, place)
+    read = detection.image_reader(place) if image else _inner_picture(place, document.get("imageData"))
+    name = detection.relative_id(path, place)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=image)
 
 
@@ -148,7 +148,7 @@ def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     label = str(label).strip() if isinstance(label, str | int | float) else ""
     try:
-        points = detection.numbers([value for point in shape["points"] for value in point])
+        points = detection.finite_numbers([value for point in shape["points"] for value in point])
     except (KeyError, TypeError):
         return "malformed annotation"
     if not label or points is None or len(points) % 2:
@@ -165,9 +165,9 @@ def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
 def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, int] | None) -> tuple[Box, Any] | str:
     """The box and the mask of a shape, or the kind of trouble with it."""
     if kind in POLYGONS and len(points) >= 6:
-        return detection.around(points), (tuple(points),)
+        return detection.enclosing_box(points), (tuple(points),)
     if kind == "rectangle" and len(points) in (4, 8):  # two corners, or all four
-        box = detection.around(points)
+        box = detection.enclosing_box(points)
         return box, run_length.rectangle(box)
     if kind == "circle" and len(points) == 4:  # the centre and a point of the rim
         x, y, radius = *points[:2], math.dist(points[:2], points[2:])
@@ -176,7 +176,7 @@ def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, in
         rim = [edge for angle in angles for edge in (x + radius * math.cos(angle), y + radius * math.sin(angle))]
         return (x - radius, y - radius, x + radius, y + radius), (tuple(rim),)
     if kind == "mask" and len(points) == 4:
-        left, top, right, bottom = (round(edge) for edge in detection.around(points))
+        left, top, right, bottom = (round(edge) for edge in detection.enclosing_box(points))
         box = (left, top, right + 1, bottom + 1)  # the second corner is the last pixel
         return tuple(map(float, box)), _placed(shape.get("mask"), box, size)
     return "malformed annotation" if kind in (*POLYGONS, "rectangle", "circle", "mask") else "unknown shape"
@@ -204,12 +204,12 @@ def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | N
 def _joined(first: Object, second: Object) -> Object:
     """One thing of two parts."""
     boxes = (first.box, second.box)
-    box = detection.around([edge for one in boxes for edge in one])
+    box = detection.enclosing_box([edge for one in boxes for edge in one])
     return first._replace(
         box=box,
         difficult=first.difficult or second.difficult,
         crowd=first.crowd or second.crowd,
-        mask=run_length.joined(first.mask, second.mask),
+        mask=run_length.union(first.mask, second.mask),
     )
 
 
@@ -231,7 +231,7 @@ def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Pa
 
 def _inner_picture(place: Path, data: Any) -> Callable[[], bytes]:
     if not data:
-        return detection.picture(place)
+        return detection.image_reader(place)
     try:
         return partial(bytes, base64.b64decode(data))
     except (binascii.Error, TypeError, ValueError):

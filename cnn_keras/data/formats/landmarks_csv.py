@@ -15,22 +15,22 @@ from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_regular, read_text
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import SPLITS, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Landmark, Object
+from cnn_keras.data.sources.classification import SPLITS, describe_path
+from cnn_keras.data.sources.detection import Annotations, Item, Landmark, Object
 from cnn_keras.errors import Fault
 
 BOX = ("left", "top", "right", "bottom")
 THING = "thing"
 
 
-def read(path: Path, images: Path | None = None) -> Annotated:
+def read(path: Path, images: Path | None = None) -> Annotations:
     """A CSV file; `images` is the folder that its paths are relative to, if not its own.
 
     Raises:
         Fault: no such file, no landmark in its header, or a picture listed twice.
     """
     if not is_regular(path):
-        raise Fault(f"data.path must be a CSV file, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a CSV file, got {describe_path(path)}")
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in next(reader, [])]
@@ -51,7 +51,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
     items = [
         _item(path, there[row["path"]] or root / row["path"], ids[row["path"]], line, row, names) for line, row in rows
     ]
-    return Annotated(items, notes=places.notes(path), roots=(path.parent, root))
+    return Annotations(items, notes=places.notes(path), roots=(path.parent, root))
 
 
 def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], names: list[str]) -> Item:
@@ -69,7 +69,7 @@ def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], nam
         troubles = () if found else (("malformed annotation", f"line {line}: {', '.join(filter(None, cells))}"),)
     return Item(
         name,
-        detection.picture(file),
+        detection.image_reader(file),
         objects,
         SPLITS.get(split),
         row.get("group") or None,
@@ -83,14 +83,14 @@ def _object(row: dict[str, str], names: list[str]) -> Object | None:
     landmarks = []
     for name in names:
         cells = [row.get(f"{name}_x", ""), row.get(f"{name}_y", "")]
-        numbers = detection.numbers(cells) if any(cells) else (0.0, 0.0)
+        numbers = detection.finite_numbers(cells) if any(cells) else (0.0, 0.0)
         if numbers is None:
             return None
         seen = any(cells) and row.get(f"{name}_visible", "").lower() not in ("0", "false", "no")
         landmarks.append(Landmark(name, *numbers, seen))
     known = [row.get(edge, "") for edge in BOX]
     given = [(one.x, one.y) for one, name in zip(landmarks, names, strict=True) if row.get(f"{name}_x")]
-    box = detection.numbers(known) if any(known) else None
+    box = detection.finite_numbers(known) if any(known) else None
     if box is None and not any(known) and len(given) > 1:
-        box = detection.around([value for point in given for value in point])
+        box = detection.enclosing_box([value for point in given for value in point])
     return None if box is None else Object(box, row.get("label") or THING, landmarks=tuple(landmarks))

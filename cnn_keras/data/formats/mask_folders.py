@@ -5,7 +5,7 @@ splits inside or around; `train/` beside `trainannot/` or `train_masks/`; Pascal
 `SegmentationClass/`; Cityscapes' `leftImg8bit/` beside `gtFine/`; Roboflow's pictures and masks in one folder. Masks
 are lossless files. Of an indexed one the number is the index, not the colour, unless a table names all its colours
 or it is a GIF.
-`colour_tables` knows the files that name numbers and colours, `split_lists` those that prescribe splits. NIfTI files
+`color_tables` knows the files that name numbers and colours, `split_lists` those that prescribe splits. NIfTI files
 lie in the same way, see `mask_volumes`.
 """
 
@@ -21,10 +21,10 @@ import numpy as np
 from cnn_keras.data import input_file
 from cnn_keras.data.formats import color_tables, split_lists
 from cnn_keras.data.formats.color_tables import Legend
-from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, Unreadable, opened
+from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, Unreadable, open_image
 from cnn_keras.data.sources import classification as sources
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import SPLITS, refuse, whereabouts
+from cnn_keras.data.sources.classification import SPLITS, describe_path, refuse
 from cnn_keras.data.sources.segmentation import Item, LabelMaps, Mask, check_size
 from cnn_keras.errors import Fault
 
@@ -75,22 +75,22 @@ def read(path: Path) -> LabelMaps:
     A picture without a mask, and a mask without a picture, is an item that cannot be read.
     """
     sources.check_folder(path)
-    legend = color_tables.found(path)
+    legend = color_tables.read_legend(path)
     pairs = _pairs(path, PICTURES)
     assumed = not legend.names
     legend = _published(pairs) if assumed else legend
-    kind = PICTURES._replace(read=partial(mask, legend.colours))
-    return LabelMaps(paired(path, kind, pairs), legend.names, legend.ignored, assumed)
+    kind = PICTURES._replace(read=partial(read_mask, legend.colours))
+    return LabelMaps(pair_items(path, kind, pairs), legend.names, legend.ignored, assumed)
 
 
-def paired(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item]:
+def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item]:
     """The items of the folders below `path`, in the order of their names."""
     sources.check_folder(path)
     pairs = _pairs(path, kind) if pairs is None else pairs
     if not pairs:
         raise Fault(
             f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, their files "
-            f"ending in {', '.join(sorted(kind.suffixes))}, got {_endings(path)} in {whereabouts(path)}",
+            f"ending in {', '.join(sorted(kind.suffixes))}, got {_endings(path)} in {describe_path(path)}",
             code=Fault.DATA,
         )
     found = [one for pair in pairs for one in _items(path, pair, kind)]
@@ -127,8 +127,8 @@ def lacks_mask(item: Item) -> bool:
     return not missing and isinstance(item.mask, partial) and item.mask.func is _none
 
 
-def numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarray:
-    """The numbers that a mask's file holds: integers (height, width); of colours see `colour_tables`.
+def read_numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarray:
+    """The numbers that a mask's file holds: integers (height, width); of colours see `color_tables`.
 
     Args:
         colours: the numbers of the colours that a table names; an indexed mask of such colours alone is a coloured one.
@@ -138,7 +138,7 @@ def numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarray:
     """
     data = input_file.read_bytes(path)
     try:
-        image = opened(data)
+        image = open_image(data)
         if image.format not in LOSSLESS:
             raise Unreadable("unsupported", f"{image.format} changes the numbers of pixels; save masks as PNG")
         if image.width * image.height > PIXEL_LIMIT:
@@ -156,10 +156,10 @@ def numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarray:
             return shown
     if found.ndim == 3:
         return _coloured(found[..., :3]) if found.shape[-1] > 2 else found[..., 0].astype(np.int32)
-    return whole(found)
+    return to_integers(found)
 
 
-def whole(values: np.ndarray) -> np.ndarray:
+def to_integers(values: np.ndarray) -> np.ndarray:
     """Numbers as int32, those that are a thousandth or less away from whole ones rounded.
 
     Raises:
@@ -175,11 +175,13 @@ def whole(values: np.ndarray) -> np.ndarray:
     return values.astype(np.int32)
 
 
-def mask(colours: frozenset[int], files: list[Path], path: Path, instances: Path | None, size: tuple[int, int]) -> Mask:
+def read_mask(
+    colours: frozenset[int], files: list[Path], path: Path, instances: Path | None, size: tuple[int, int]
+) -> Mask:
     """The mask of a picture of this size, and where there is a file, its things told apart."""
-    values = numbers(path, colours)
+    values = read_numbers(path, colours)
     check_size(values.shape, size)
-    apart = None if instances is None else numbers(instances)
+    apart = None if instances is None else read_numbers(instances)
     if apart is not None:
         check_size(apart.shape, size)
     return Mask(values, apart)
@@ -277,7 +279,7 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         pictures.setdefault(key, []).append(file)
     for key, files in pictures.items():
         item = Item(
-            detection.below(path, files[0]),
+            detection.relative_id(path, files[0]),
             partial(kind.load, files),
             partial(_none, pair.masks),
             _split(path, files[0]),
@@ -288,13 +290,15 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
             item = item._replace(mask=partial(kind.read, files, found[0], things.get(key, apart[0] if apart else None)))
         elif found:
             item = item._replace(mask=partial(_several, found))
-        stems = [f"{detection.below(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files]
+        stems = [
+            f"{detection.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files
+        ]
         yield item, [key, *stems, *(file.name for file in found)]
     matched = {file for key in pictures for file in forms.get(key, [])}
     for name, file in masks:
         if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
             reading = partial(refuse, "missing image", "a mask without a picture")
-            yield Item(detection.below(path, file), reading, partial(_none, pair.masks)), []
+            yield Item(detection.relative_id(path, file), reading, partial(_none, pair.masks)), []
 
 
 def _forms(masks: list[tuple[str, Path]]) -> dict[str, list[Path]]:
@@ -351,7 +355,7 @@ def _published(pairs: list[Pair]) -> Legend:
 
 def _is_coloured(path: Path) -> bool:
     try:
-        return opened(input_file.read_bytes(path)).mode in ("RGB", "RGBA")
+        return open_image(input_file.read_bytes(path)).mode in ("RGB", "RGBA")
     except (OSError, Unreadable):
         return False
 
@@ -366,6 +370,6 @@ PICTURES = Kind(
     tuple(sources.IMAGE_SUFFIXES),
     (".png", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".jpg", ".jpeg", ".webp"),
     _only,
-    partial(mask, frozenset()),
+    partial(read_mask, frozenset()),
     PICTURES_ENDING,
 )

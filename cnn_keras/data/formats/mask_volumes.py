@@ -28,9 +28,9 @@ def read(path: Path, headers: Literal["trust", "picture"] | None = None) -> Labe
             "picture" takes the volume's for both, voxel by voxel. None refuses the mask. One whose header does not say
             where its axes point always lies as its volume does.
     """
-    legend = color_tables.found(path)
+    legend = color_tables.read_legend(path)
     kind = VOLUMES._replace(read=partial(_mask, headers))
-    return LabelMaps(mask_folders.paired(path, kind), legend.names, legend.ignored)
+    return LabelMaps(mask_folders.pair_items(path, kind), legend.names, legend.ignored)
 
 
 def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
@@ -81,7 +81,7 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
     numbers, factor = _unscaled(values[..., 0])
     if factor != 1:
         notes.append(("labels scaled", f"all are whole multiples of {factor:.6g}"))
-    return mask_folders.whole(numbers), notes
+    return mask_folders.to_integers(numbers), notes
 
 
 def _elsewhere(image: Any, picture: Any) -> str:

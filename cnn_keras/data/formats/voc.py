@@ -15,8 +15,8 @@ from cnn_keras.data.formats import split_lists
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import TEXT_LIMIT, is_folder, is_regular, read_bytes
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 PICTURES = ("JPEGImages", "images")  # folders, in any capitals
@@ -24,34 +24,34 @@ ANNOTATIONS = "annotations"
 LISTS = ("ImageSets/Main", "ImageSets", "splits", "lists")  # folders, in any capitals
 
 
-def read(path: Path, images: Path | None = None) -> Annotated:
+def read(path: Path, images: Path | None = None) -> Annotations:
     """A folder with XML files below it; pictures are beside them, in `JPEGImages/` or in `images`.
 
     `ImageSets/Main/train.txt`, `val.txt` and `test.txt` prescribe the split, and so do folders of these names. A
     picture beside them without an XML file is background.
     """
     if not is_folder(path):
-        raise Fault(f"data.path must be a folder of XML files, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a folder of XML files, got {describe_path(path)}")
     files = detection.files_below(path, [".xml"])
     if not files:
-        raise Fault(f"data.path must hold XML files, got {whereabouts(path)}", code=Fault.DATA)
+        raise Fault(f"data.path must hold XML files, got {describe_path(path)}", code=Fault.DATA)
     places = Places([])
 
     def one(file: Path, named: bool = True) -> Item:
         return _one(path, file, [images] if images else _roots(places, file), places, named)
 
     found = {file: one(file) for file in files}
-    found = dict(zip(files, detection.unshared(found, partial(one, named=False)), strict=True))
+    found = dict(zip(files, detection.resolve_shared(found, partial(one, named=False)), strict=True))
     detection.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
-    used = {detection.plainly(item.file) for item in found.values() if item.file}
+    used = {detection.normalized_path(item.file) for item in found.values() if item.file}
     names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
     items = list(found.values())
     folders = [images] if images else sorted({item.file.parent for item in items if item.file})
     for file in (file for place in folders for file in detection.pictures_below(place)):
-        if detection.plainly(file) not in used:
-            used.add(detection.plainly(file))
+        if detection.normalized_path(file) not in used:
+            used.add(detection.normalized_path(file))
             trouble = ("without annotation", "no XML file names it")
-            items.append(Item(_id(path, file), detection.picture(file), troubles=(trouble,), file=file))
+            items.append(Item(_id(path, file), detection.image_reader(file), troubles=(trouble,), file=file))
             names.setdefault(items[-1].id, [_bare(items[-1].id)])
     above = [path.parent] if path.name.lower() == ANNOTATIONS else []
     lists = [place for root in (path, *above) for name in LISTS if (place := places.within(root, name))]
@@ -61,7 +61,7 @@ def read(path: Path, images: Path | None = None) -> Annotated:
         reason = f"{file.name} lists it, but no picture is called so"
         items.append(Item(f"{file.name}: {name}", partial(refuse, "missing image", reason)))
     roots = (path, *_roots(places, path / "any.xml"), *([images] if images else []))
-    return Annotated(items, notes=places.notes(path), roots=roots)
+    return Annotations(items, notes=places.notes(path), roots=roots)
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
@@ -90,7 +90,7 @@ def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object],
     for number, element in enumerate(root.iter("object"), 1):
         name = (element.findtext("name") or "").strip()
         corners = [element.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        box = detection.numbers(corners)
+        box = detection.finite_numbers(corners)
         if box is None or not name:
             troubles.append(("malformed annotation", f"object {number}: {name or 'no name'}, {corners}"))
             continue
@@ -114,9 +114,9 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
     name = (root.findtext("filename") or "").strip() if named else ""
     image = _picture(file, name, roots, places)
     found, troubles = objects(root)
-    size = detection.size_of(root.findtext("size/height"), root.findtext("size/width"))
+    size = detection.stated_size(root.findtext("size/height"), root.findtext("size/width"))
     place = image or roots[0] / (name.replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg")
-    read = detection.picture(place)
+    read = detection.image_reader(place)
     return Item(_id(path, place), read, tuple(found), size=size, troubles=tuple(troubles), file=image)
 
 
@@ -146,11 +146,11 @@ def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Pa
     stated = places.file(name, roots) if name else None
     own = (places.within(root, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES) for root in roots)
     found = stated or next((image for image in own if image and is_regular(image)), None)
-    return detection.plainly(found) if found else None
+    return detection.normalized_path(found) if found else None
 
 
 def _id(path: Path, file: Path) -> str:
-    first, inside, inner = detection.below(path, file).partition("/")
+    first, inside, inner = detection.relative_id(path, file).partition("/")
     return inner if inside and first.lower() in ("jpegimages", ANNOTATIONS) else first + inside + inner
 
 

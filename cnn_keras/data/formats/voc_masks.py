@@ -22,14 +22,16 @@ def read(path: Path) -> LabelMaps:
 
     Only pictures with a mask are taken: most of VOC's have boxes alone.
     """
-    legend = color_tables.found(path)
+    legend = color_tables.read_legend(path)
     if not legend.names:
-        pairs = [(name, color_tables.number_of(*_colour(place))) for place, name in enumerate((BACKGROUND, *CLASSES))]
-        legend = color_tables.of_colours(pairs)
-    border = (VOID, color_tables.number_of(*_colour(VOID)))
+        pairs = [
+            (name, color_tables.color_number(*_colour(place))) for place, name in enumerate((BACKGROUND, *CLASSES))
+        ]
+        legend = color_tables.legend_of_colors(pairs)
+    border = (VOID, color_tables.color_number(*_colour(VOID)))
     legend = Legend(legend.names, tuple({*legend.ignored, *border} - legend.names.keys()))
-    kind = mask_folders.PICTURES._replace(read=partial(mask_folders.mask, legend.colours))
-    items = [item for item in mask_folders.paired(path, kind) if not mask_folders.lacks_mask(item)]
+    kind = mask_folders.PICTURES._replace(read=partial(mask_folders.read_mask, legend.colours))
+    items = [item for item in mask_folders.pair_items(path, kind) if not mask_folders.lacks_mask(item)]
     return LabelMaps(items, legend.names, legend.ignored)
 
 

@@ -15,8 +15,8 @@ from typing import Any, NamedTuple
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_regular, read_text
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, refuse, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Landmark, Note, Object
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.sources.detection import Annotations, Item, Landmark, Note, Object
 from cnn_keras.errors import Fault
 
 IMAGES = ("images", "jpegimages", "imgs", "img", "image")  # folders of pictures that `labels` lies beside
@@ -43,7 +43,7 @@ class Meaning(NamedTuple):
     seen: bool = False
 
 
-def read(path: Path, described: Mapping, images: Path | None = None) -> Annotated:
+def read(path: Path, described: Mapping, images: Path | None = None) -> Annotations:
     """The pictures of a data.yaml, a picture without a text file as background.
 
     Args:
@@ -73,7 +73,7 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotate
                 if found.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
                     twice.setdefault(key, []).append(picture)
     for key, pictures in twice.items():
-        said = f"{key}: {len(pictures):,} × such as {detection.below(root, pictures[0])}"
+        said = f"{key}: {len(pictures):,} × such as {detection.relative_id(root, pictures[0])}"
         notes.append(Note("picture in two splits", path.name, said, f"kept for {found[pictures[0]]}"))
     detection.check_pictures(found, path, str(next(iter(given.values()))))
     items = [_item(root, picture, places, meaning)._replace(split=split) for picture, split in found.items()]
@@ -83,9 +83,9 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotate
             f"{_labels(next(iter(found)), places)[0]}",
             code=Fault.DATA,
         )
-    notes += detection.leaving(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
+    notes += detection.out_of_bounds_notes(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
     roots = (path.parent, *([images] if images else []))
-    return Annotated(items, tuple(meaning.names.values()), (*notes, *places.notes(path)), roots)
+    return Annotations(items, tuple(meaning.names.values()), (*notes, *places.notes(path)), roots)
 
 
 def darknet(path: Path) -> dict[str, str]:
@@ -94,7 +94,7 @@ def darknet(path: Path) -> dict[str, str]:
     return {key.strip(): value.strip() for key, sign, value in lines if sign and value.strip()}
 
 
-def undescribed(folder: Path) -> dict[str, str] | None:
+def infer_description(folder: Path) -> dict[str, str] | None:
     """What a data.yaml would say of a folder that has a file of names and none of that kind; None without one."""
     file = next((name for name in NAMES if is_regular(folder / name)), None)
     return {UNSPLIT: ".", "names": file} if file else None
@@ -179,7 +179,7 @@ def _pictures(path: Path, places: Places, key: str, place: str) -> list[Path] | 
     if file is None:
         if key == "test" and place.startswith("../"):
             return None
-        where = whereabouts(places.roots[0] / place)
+        where = describe_path(places.roots[0] / place)
         raise Fault(f"{path}: {key} must be there, got {place!r}, which is {where}", code=Fault.DATA)
     if file.suffix.lower() in IMAGE_SUFFIXES:
         return [file]
@@ -195,14 +195,14 @@ def _is_meant_as_file(place: str, places: Places) -> bool:
 
 
 def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
-    name = "/".join(part for part in detection.below(root, picture).split("/") if part.lower() not in IMAGES[:2])
-    read = detection.picture(picture)
+    name = "/".join(part for part in detection.relative_id(root, picture).split("/") if part.lower() not in IMAGES[:2])
+    read = detection.image_reader(picture)
     looked = _labels(picture, places)
     file = next((place for place in looked if is_regular(place)), None)
     if file is None:
         trouble = ("without annotation", f"{looked[0].name} is not there")
         return Item(name, read, troubles=(trouble,), file=picture)
-    size = detection.extent(picture)
+    size = detection.image_size(picture)
     if size is None:
         return Item(name, read, file=picture)
     try:
@@ -222,7 +222,7 @@ def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
 
 def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> Object | str:
     """What a line says, or the kind of trouble with it."""
-    values, (height, width) = detection.numbers(fields), size
+    values, (height, width) = detection.finite_numbers(fields), size
     if values is None or len(values) < 5 or values[0] != int(values[0]):
         return "malformed annotation"
     number, rest = int(values[0]), values[1:]
@@ -237,7 +237,7 @@ def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> O
         if len(rest) % 2:
             return "malformed annotation"
         points = tuple(value * (width, height)[place % 2] for place, value in enumerate(rest))
-        return Object(detection.around(points), meaning.names[number], mask=(points,))
+        return Object(detection.enclosing_box(points), meaning.names[number], mask=(points,))
     return Object(_box(rest, size), meaning.names[number])
 
 

@@ -7,7 +7,7 @@ frames are cut off.
 from pathlib import Path
 
 from cnn_keras.errors import Fault
-from cnn_keras.weights.package_files import packaged
+from cnn_keras.weights.package_files import package_file
 
 PAINTINGS = ("starry_night", "scream")
 PHOTOGRAPHS = {  # by name: the package, and the file in it
@@ -35,7 +35,7 @@ def picture(name: str) -> Path:
     if name not in PHOTOGRAPHS:
         known = ", ".join((*PAINTINGS, *PHOTOGRAPHS))
         raise Fault(f"a picture's name must be one of {known}, got {name!r}; give a file by its path")
-    found = packaged(*PHOTOGRAPHS[name])
+    found = package_file(*PHOTOGRAPHS[name])
     if found is None:
         raise Fault(f"the picture {name} needs the package {PHOTOGRAPHS[name][0]}; `make samples` installs it")
     return found
@@ -43,5 +43,5 @@ def picture(name: str) -> Path:
 
 def photographs() -> dict[str, Path]:
     """Every photograph that is installed, by name."""
-    found = {name: packaged(*place) for name, place in PHOTOGRAPHS.items()}
+    found = {name: package_file(*place) for name, place in PHOTOGRAPHS.items()}
     return {name: path for name, path in found.items() if path is not None}

@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import composites
-from cnn_keras.data.sources.detection import Annotated, Item, Landmark, Object
+from cnn_keras.data.sources.detection import Annotations, Item, Landmark, Object
 from cnn_keras.errors import Fault
 
 CORNERS = ("top left", "top right", "bottom right", "bottom left")
@@ -30,7 +30,7 @@ def read(
     tilt: float = 40.0,
     empty: float = 0.15,
     seed: int = 0,
-) -> Annotated:
+) -> Annotations:
     """`count` pictures: seven tenths to train on, a tenth to validate, a fifth to test.
 
     Args:
@@ -54,11 +54,11 @@ def read(
         for number in range(round(low * count), round(high * count)):
             draw = partial(_scene, stock, np.array([seed, number]), **settings)
             items.append(Item(f"{number:05d}", partial(_encoded, draw), draw()[1], split))
-    return Annotated(items, tuple(digits))
+    return Annotations(items, tuple(digits))
 
 
 def _encoded(draw) -> bytes:
-    return png(draw()[0])
+    return encode_png(draw()[0])
 
 
 def _scene(stock, seed, *, side, scale, tilt, empty) -> tuple[np.ndarray, tuple[Object, ...]]:

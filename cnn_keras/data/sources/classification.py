@@ -22,7 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 import numpy as np
 
 from cnn_keras.data import input_file
-from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.errors import Fault
 
 IMAGE_SUFFIXES = frozenset(
@@ -154,7 +154,7 @@ def class_folders(
     splits = _prescribed(path)
     items, unusable = [], []
     for file, trouble in _files(path, suffixes, noun):
-        name = printable(file.relative_to(path))
+        name = printable_path(file.relative_to(path))
         above, _, below = name.partition("/")
         split, inner = (splits[above], below) if below and above in splits else (None, name)
         label, inside, _ = inner.partition("/")
@@ -165,9 +165,11 @@ def class_folders(
             items.append(Item(name, label, partial(load, file), split, group_in(group, name)))
     if not items:
         wanted = f"data.path must hold one sub-folder of {noun}s per class"
-        raise Fault(f"{wanted}, got {whereabouts(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA)
+        raise Fault(
+            f"{wanted}, got {describe_path(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA
+        )
     roots = [path / name for name in _folders(path)] if splits else [path]
-    empty = {printable(name) for root in roots for name in _folders(root)} - {item.label for item in items}
+    empty = {printable_path(name) for root in roots for name in _folders(root)} - {item.label for item in items}
     unusable += [Item(name, name, partial(refuse, "empty class", f"no {noun} in its folder")) for name in sorted(empty)]
     return items + unusable
 
@@ -178,7 +180,7 @@ def _prescribed(path: Path) -> dict[str, str]:
     Raises:
         Fault: folders of several splits beside others, of which nobody knows what they are.
     """
-    names = [printable(name) for name in _folders(path)]
+    names = [printable_path(name) for name in _folders(path)]
     plain = {name: SPLITS[name.lower()] for name in names if name.lower() in SPLITS}
     if plain and len(plain) == len(names):
         return plain
@@ -214,7 +216,7 @@ def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> 
         Fault: no such file, no text in UTF-8, no comma-separated text, or one of `columns` is missing.
     """
     if not input_file.is_regular(path):
-        raise Fault(f"{argument} must be a CSV file, got {whereabouts(path)}")
+        raise Fault(f"{argument} must be a CSV file, got {describe_path(path)}")
     text = input_file.read_text(path)
     try:
         reader = csv.DictReader(io.StringIO(text), restval="", skipinitialspace=True)
@@ -306,10 +308,10 @@ def items(source: str, **arguments) -> list[Item]:
             "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME, "
             f"got {source!r}"
         )
-    return called(partial(functions[kind], name) if name else functions[kind], source, arguments)
+    return call_source(partial(functions[kind], name) if name else functions[kind], source, arguments)
 
 
-def called(function: Callable[..., list[Item]], source: str, arguments: dict) -> list[Item]:
+def call_source(function: Callable[..., list[Item]], source: str, arguments: dict) -> list[Item]:
     """What a source's function returns for those of `arguments` that are given; a Fault if they do not fit."""
     given = {key: value for key, value in arguments.items() if value is not None}
     accepted = inspect.signature(function).parameters
@@ -338,18 +340,18 @@ def _natural(path: Path) -> tuple:
 def _letter_as_png(letter: str, typeface: Path) -> bytes:
     from cnn_keras.data.sources import letters as letters_sources
 
-    return png(letters_sources.drawn(letter, typeface))
+    return encode_png(letters_sources.draw(letter, typeface))
 
 
 def _pgm_as_png(file: Path) -> bytes:
     from PIL import Image
 
     with Image.open(file) as image:
-        return png(np.asarray(image)[..., None])
+        return encode_png(np.asarray(image)[..., None])
 
 
 def _png_row(images: np.ndarray, row: int) -> bytes:
-    return png(images[row])
+    return encode_png(images[row])
 
 
 def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
@@ -357,10 +359,10 @@ def _idx_array(path: Path, pattern: str, *, rank: int) -> np.ndarray:
     check_folder(path)
     file = next(iter(sorted(path.glob(pattern))), None)
     if file is None:
-        raise Fault(f"data.path must hold a file {pattern}, got {whereabouts(path)}", code=Fault.DATA)
+        raise Fault(f"data.path must hold a file {pattern}, got {describe_path(path)}", code=Fault.DATA)
     try:
         data = input_file.read_bytes(file)
-        data = input_file.decompressed(data) if file.suffix == ".gz" else data
+        data = input_file.decompress(data) if file.suffix == ".gz" else data
         if data[:4] != bytes([0, 0, 8, rank]):
             raise ValueError(f"it begins with {data[:4].hex(' ') or 'nothing'}")
         shape = [int(side) for side in np.frombuffer(data, ">u4", count=rank, offset=4)]
@@ -416,7 +418,7 @@ def tree(root: Path) -> Iterator[tuple[Path, list[Path]]]:
 def check_folder(path: Path) -> None:
     """Raise a Fault unless `path` is a folder."""
     if not input_file.is_folder(path):
-        raise Fault(f"data.path must be a folder, got {whereabouts(path)}")
+        raise Fault(f"data.path must be a folder, got {describe_path(path)}")
 
 
 def _unlistable(error: OSError) -> NoReturn:
@@ -431,7 +433,7 @@ def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
     elif split and split.lower() not in SPLITS:
         reason = f"line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}"
         reading = partial(refuse, "broken annotation", reason)
-    return Item(printable(name) or f"line {line}", label, reading, SPLITS.get(split.lower()), group or None)
+    return Item(printable_path(name) or f"line {line}", label, reading, SPLITS.get(split.lower()), group or None)
 
 
 def _tfds_bytes(source: Sequence, row: int) -> bytes:
@@ -455,7 +457,7 @@ def refuse(kind: str, reason: str) -> NoReturn:
     raise Unreadable(kind, reason)
 
 
-def printable(path: Path | str) -> str:
+def printable_path(path: Path | str) -> str:
     """A path with `/` and, where a name is not UTF-8 or holds a NUL, escapes: it goes into CSV files and records."""
     name = Path(path).as_posix().replace("\0", "\\0")
     try:
@@ -464,18 +466,18 @@ def printable(path: Path | str) -> str:
         return name.encode("utf-8", "backslashreplace").decode()
 
 
-def whereabouts(path: Path, most: int = 8) -> str:
+def describe_path(path: Path, most: int = 8) -> str:
     """`path` as it was given, as an absolute path, and what is there – or in the nearest folder that exists."""
     absolute = path.absolute()
     nearest = next(inner for inner in (absolute, *absolute.parents) if input_file.is_folder(inner))
     try:
         visible = sorted(inner for inner in nearest.iterdir() if not inner.name.startswith(HIDDEN))
     except OSError as error:
-        return f"{printable(path)}; {nearest} cannot be listed: {error.strerror}"
-    names = [printable(inner.name) + "/" * input_file.is_folder(inner) for inner in visible]
+        return f"{printable_path(path)}; {nearest} cannot be listed: {error.strerror}"
+    names = [printable_path(inner.name) + "/" * input_file.is_folder(inner) for inner in visible]
     shown = ", ".join(names[:most]) or "nothing"
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    given = printable(path) if path.is_absolute() else f"{printable(path)} ({absolute})"
+    given = printable_path(path) if path.is_absolute() else f"{printable_path(path)} ({absolute})"
     return f"{given}; {nearest} holds {shown}{more}{_volumes(absolute)}"
 
 

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from cnn_keras.data import image_file, input_file, run_length
-from cnn_keras.data.image_file import png
-from cnn_keras.data.sources.classification import natural, whereabouts
-from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.sources.classification import describe_path, natural
+from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}  # of cut-outs and photographs alike
@@ -56,7 +56,7 @@ def read(
     backgrounds: str = "sklearn",
     path: Path | None = None,
     seed: int = 0,
-) -> Annotated:
+) -> Annotations:
     """`count` scenes: seven tenths to train on, a tenth to validate, a fifth to test.
 
     Args:
@@ -76,7 +76,7 @@ def read(
         draw = partial(_scene, stock(cut, photographs, low, high, ink=cutouts != "folder"), layout, seed)
         numbers = range(round(low * count), round(high * count))
         items += [Item(f"{number:05d}", partial(_encoded, draw, number), draw(number)[1], split) for number in numbers]
-    return Annotated(items, tuple(cut))
+    return Annotations(items, tuple(cut))
 
 
 def stock(
@@ -225,7 +225,7 @@ def _stream(read: Callable[[], bytes]):
 def _folder(path: Path | None) -> dict[str, list[np.ndarray]]:
     """Pictures with transparency, a sub-folder for each class."""
     if path is None or not path.is_dir():
-        got = "nothing" if path is None else whereabouts(path)
+        got = "nothing" if path is None else describe_path(path)
         raise Fault(f"data.path must be a folder with a sub-folder of cut-outs for each class, got {got}")
     found: dict[str, list[np.ndarray]] = {}
     for folder in sorted((inner for inner in path.iterdir() if inner.is_dir()), key=lambda inner: natural(inner.name)):
@@ -234,13 +234,13 @@ def _folder(path: Path | None) -> dict[str, list[np.ndarray]]:
         if options:
             found[folder.name] = options
     if not found:
-        raise Fault(f"data.path must hold PNG files with transparency, got {whereabouts(path)}", code=Fault.DATA)
+        raise Fault(f"data.path must hold PNG files with transparency, got {describe_path(path)}", code=Fault.DATA)
     return found
 
 
 def _opened(file: Path) -> Image.Image:
     try:
-        data, _ = image_file.plain(input_file.read_bytes(file))
+        data, _ = image_file.normalize(input_file.read_bytes(file))
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGBA")
     except (image_file.Unreadable, *image_file.BROKEN) as error:
@@ -263,4 +263,4 @@ def photographs_of(kind: str) -> list[np.ndarray]:
 
 
 def _encoded(draw: Callable[[int], tuple], number: int) -> bytes:
-    return png(draw(number)[0])
+    return encode_png(draw(number)[0])

@@ -10,7 +10,7 @@ from xml.etree import ElementTree
 
 from cnn_keras.data.formats import voc
 from cnn_keras.data.sources import tiles
-from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 HELD_OUT = "2019_YELL_2_541000_4977000_image_crop"  # Yellowstone; tested on
@@ -19,7 +19,7 @@ TRAINING = ("OSBS_029", "SOAP_061")  # Florida, California
 CUT = 0.8  # of the height of LARGEST
 
 
-def read() -> Annotated:
+def read() -> Annotations:
     """Five pictures of trees: the largest photograph's north and two others to train on, its south, and the test.
 
     Boxes are cut where the largest photograph is. The photograph from California tells living trees from dead ones;
@@ -38,7 +38,7 @@ def read() -> Annotated:
         ("south", (0, line, width, height), "validation"),
     ):
         items.append(_part(whole, part, window)._replace(split=split))
-    return Annotated([*items, _item(folder, HELD_OUT)._replace(split="test")], ("tree",))
+    return Annotations([*items, _item(folder, HELD_OUT)._replace(split="test")], ("tree",))
 
 
 def _item(folder: Path, name: str) -> Item:
@@ -50,6 +50,6 @@ def _item(folder: Path, name: str) -> Item:
 
 
 def _part(whole: Item, part: str, window: tuple[int, int, int, int]) -> Item:
-    return tiles.cut(whole, window, keep=0.5)._replace(
+    return tiles.crop(whole, window, keep=0.5)._replace(
         id=f"{Path(whole.id).stem}-{part}.png", group=f"{whole.group}-{part}"
     )

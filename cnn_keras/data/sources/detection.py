@@ -57,7 +57,7 @@ class Object(NamedTuple):
     name: str  # of its class
     difficult: bool = False  # hard to see even for a person; measured apart
     crowd: bool = False  # many in one box; neither learnt nor counted as a miss
-    mask: Any = None  # polygons, a tuple of (x, y, x, y, …) in pixels; COCO's run lengths; or `masks.Malformed`
+    mask: Any = None  # polygons, a tuple of (x, y, x, y, …) in pixels; COCO's run lengths; or `run_length.Malformed`
     landmarks: tuple[Landmark, ...] = ()  # in one order for all things of a source
 
 
@@ -88,7 +88,7 @@ class Note(NamedTuple):
     taken: str  # what was done
 
 
-class Annotated(NamedTuple):
+class Annotations(NamedTuple):
     """What a source holds.
 
     classes: those it declares, in its order; () where it declares none. roots: the folders that its pictures belong
@@ -101,7 +101,7 @@ class Annotated(NamedTuple):
     roots: tuple[Path, ...] = ()
 
 
-def annotated(source: str, *, group: str | None = None, crowd: str = "ignore", **arguments) -> Annotated:
+def load(source: str, *, group: str | None = None, crowd: str = "ignore", **arguments) -> Annotations:
     """What `source` holds, one of SOURCES.
 
     Args:
@@ -115,7 +115,7 @@ def annotated(source: str, *, group: str | None = None, crowd: str = "ignore", *
     if source not in SOURCES:
         raise Fault(f"data.source must be one of {', '.join(SOURCES)}, got {source!r}")
     module = import_module(SOURCES[source])
-    found = read.called(module.read, source, arguments)
+    found = read.call_source(module.read, source, arguments)
     twice = [name for name, count in Counter(item.id for item in found.items).items() if count > 1]
     if twice:
         raise Fault(f"{source} must list every picture once, got {twice[0]} more than once", code=Fault.DATA)
@@ -138,17 +138,17 @@ def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequenc
         raise Fault(f"format must be one of {', '.join(FORMATS)}, got {format_!r}")
     try:
         if folder.exists() and (not input_file.is_folder(folder) or any(folder.iterdir())):
-            raise Fault(f"the folder to write must be new or empty, got {read.whereabouts(folder)}")
+            raise Fault(f"the folder to write must be new or empty, got {read.describe_path(folder)}")
         import_module(SOURCES[format_]).write(items, folder, classes=classes)
     except OSError as error:  # no permission, a full disk, a name that is too long
         raise Fault(f"--out must be a folder that can be written: {error.strerror} at {error.filename}") from None
 
 
-def picture(path: Path) -> Callable[[], bytes]:
+def image_reader(path: Path) -> Callable[[], bytes]:
     """What reads a picture's file: where there is none, it says so, as one thing wrong among others."""
     if input_file.is_regular(path):
         return partial(input_file.read_bytes, path)
-    name = read.printable(path)
+    name = read.printable_path(path)
     with contextlib.suppress(ValueError):  # of a name that holds a NUL
         if os.path.lexists(path):
             return partial(read.refuse, "unreadable", f"{name} is no regular file that can be read")
@@ -169,12 +169,12 @@ def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> N
     if not any(path is not None and input_file.is_regular(path) for path in paths):
         raise Fault(
             f"{where} must name pictures that are there, relative to itself, got "
-            f"{read.whereabouts(where.parent / example)}; put them there, or say where they are with data.images",
+            f"{read.describe_path(where.parent / example)}; put them there, or say where they are with data.images",
             code=Fault.DATA,
         )
 
 
-def unshared(found: dict[Path, Item], own: Callable[[Path], Item]) -> list[Item]:
+def resolve_shared(found: dict[Path, Item], own: Callable[[Path], Item]) -> list[Item]:
     """The items of annotation files, of those that name one picture together each that of its own name.
 
     Args:
@@ -210,18 +210,18 @@ def pictures_below(folder: Path) -> list[Path]:
     return files_below(folder, read.IMAGE_SUFFIXES)
 
 
-def plainly(path: Path) -> Path:
+def normalized_path(path: Path) -> Path:
     """An absolute path without "..", its links not followed: two of one file are the same."""
     return Path(os.path.normpath(path.absolute()))
 
 
-def below(root: Path, path: Path) -> str:
+def relative_id(root: Path, path: Path) -> str:
     """A path as it is seen from a folder, as an id; the file's name where it is elsewhere."""
-    inner, folder = plainly(path), plainly(root)
-    return read.printable(inner.relative_to(folder) if inner.is_relative_to(folder) else inner.name)
+    inner, folder = normalized_path(path), normalized_path(root)
+    return read.printable_path(inner.relative_to(folder) if inner.is_relative_to(folder) else inner.name)
 
 
-def extent(file: Path | io.BytesIO) -> tuple[int, int] | None:
+def image_size(file: Path | io.BytesIO) -> tuple[int, int] | None:
     """Height and width of a picture as a person sees it, from its header; None where it has none."""
     try:
         if isinstance(file, Path):
@@ -234,10 +234,10 @@ def extent(file: Path | io.BytesIO) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def document(path: Path) -> dict:
+def read_json_mapping(path: Path) -> dict:
     """The mapping that a JSON file holds, or a Fault that names what is there instead."""
     if not input_file.is_regular(path):
-        raise Fault(f"data.path must be a JSON file, got {read.whereabouts(path)}")
+        raise Fault(f"data.path must be a JSON file, got {read.describe_path(path)}")
     found = input_file.read_json(path)
     if not isinstance(found, dict):
         raise Fault(f"{path} must hold a mapping, got {type(found).__name__}{tool_of(found)}", code=Fault.DATA)
@@ -269,7 +269,7 @@ def tool_of(found: Any) -> str:
     return next((f"; it looks like {tool}: {remedy}" for tool, fits, remedy in known if fits), "")
 
 
-def numbers(values: Any) -> tuple[float, ...] | None:
+def finite_numbers(values: Any) -> tuple[float, ...] | None:
     """Finite numbers, or None where one is none."""
     try:
         found = tuple(float(value) for value in values)
@@ -278,13 +278,13 @@ def numbers(values: Any) -> tuple[float, ...] | None:
     return found if all(abs(number) < 1e12 for number in found) else None
 
 
-def size_of(height: Any, width: Any) -> tuple[int, int] | None:
+def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
     """Height and width that annotations state; None where they are not stated or are none."""
-    stated = numbers([height, width])
+    stated = finite_numbers([height, width])
     return (int(stated[0]), int(stated[1])) if stated and min(stated) >= 1 else None
 
 
-def around(points: Sequence[float]) -> tuple[float, float, float, float]:
+def enclosing_box(points: Sequence[float]) -> tuple[float, float, float, float]:
     """The box around x, y, x, y, …"""
     x, y = points[0::2], points[1::2]
     return min(x), min(y), max(x), max(y)
@@ -298,7 +298,7 @@ def inner_name(item: Item) -> str:
     return "/".join(part for part in parts if part not in ("/", ".."))
 
 
-def leaving(items: Iterable[Item], where: Path) -> tuple[Note, ...]:
+def out_of_bounds_notes(items: Iterable[Item], where: Path) -> tuple[Note, ...]:
     """What to tell of an export of Label Studio of which boxes leave pictures of a stated size: they were turned."""
     out = [
         item.id
@@ -326,7 +326,7 @@ def save(item: Item, path: Path) -> tuple[int, int]:
         data = item.read()
     except (OSError, ValueError) as error:  # Unreadable is a ValueError
         raise Fault(f"{item.id} must be a picture that can be read: {error}", code=Fault.DATA) from error
-    size = extent(io.BytesIO(data))
+    size = image_size(io.BytesIO(data))
     if size is None:
         raise Fault(f"{item.id} must be a picture that can be read: it has no header of one", code=Fault.DATA)
     if path.exists():

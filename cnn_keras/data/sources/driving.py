@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from cnn_keras.data import input_file
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import classification as read
 from cnn_keras.data.sources import simulator as roads
 from cnn_keras.errors import Fault
@@ -40,7 +40,7 @@ def frames(source: str, **arguments: Any) -> list[Frame]:
     functions = {"road": road, "tub": tub, "csv": csv_file}
     if source not in functions:
         raise Fault(f"data.source must be {', '.join(functions)}, got {source!r}")
-    return read.called(functions[source], source, arguments)
+    return read.call_source(functions[source], source, arguments)
 
 
 def road(*, drives: int = 8, frames: int = 300, wander: float = 0.25, hand: float = 0.02, seed: int = 0) -> list[Frame]:
@@ -63,7 +63,7 @@ def tub(path: Path) -> list[Frame]:
         Fault: no manifest, or one of another kind.
     """
     if not input_file.is_folder(path):
-        raise Fault(f"data.path must be a tub's folder, got {read.whereabouts(path)}")
+        raise Fault(f"data.path must be a tub's folder, got {read.describe_path(path)}")
     whole = (path / "manifest.json").is_file()
     manifests = (path / "manifest.json",) if whole else sorted(path.glob("*/manifest.json"))
     tubs = [file.parent for file in manifests if not file.parent.name.startswith(read.HIDDEN)]
@@ -72,7 +72,7 @@ def tub(path: Path) -> list[Frame]:
             "; this is a tub of version 1, which Donkey's convert_to_tub_v2.py converts"
             * (path / "meta.json").is_file()
         )
-        raise Fault(f"data.path must hold a tub's manifest.json, got {read.whereabouts(path)}{old}", code=Fault.DATA)
+        raise Fault(f"data.path must hold a tub's manifest.json, got {read.describe_path(path)}{old}", code=Fault.DATA)
     return [frame for folder in tubs for frame in _records(folder, "" if folder == path else f"{folder.name}/")]
 
 
@@ -94,12 +94,12 @@ def csv_file(path: Path, full: float | None = None) -> list[Frame]:
 
 
 def _drawn(shot: Callable[[], Any]) -> bytes:
-    return png(shot())
+    return encode_png(shot())
 
 
 def _row(path: Path, line: int, row: dict[str, str], full: float) -> Frame:
     angle, drive = _number(row["angle"]), row.get("drive", "")
-    name = read.printable(row["path"])
+    name = read.printable_path(row["path"])
     if angle is None:
         reason = f"line {line}: angle must be a number, got {row['angle']!r}"
         return Frame(name, partial(read.refuse, "broken annotation", reason), 0.0, drive)
@@ -128,10 +128,10 @@ def _records(folder: Path, prefix: str) -> list[Frame]:
             text = input_file.read_bytes(catalog, limit=input_file.TEXT_LIMIT).decode("utf-8", "replace")
         except OSError as error:
             reading = partial(read.refuse, "unreadable", f"a catalog that cannot be read: {error.strerror}")
-            found.append(Frame(f"{prefix}{read.printable(name)}", reading, 0.0, prefix))
+            found.append(Frame(f"{prefix}{read.printable_path(name)}", reading, 0.0, prefix))
             continue
         found += [
-            _record(folder, prefix, f"{read.printable(name)}, line {number}", line, deleted)
+            _record(folder, prefix, f"{read.printable_path(name)}, line {number}", line, deleted)
             for number, line in enumerate(text.splitlines(), 1)
             if line.strip()
         ]
@@ -153,7 +153,7 @@ def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int])
     elif not math.isfinite(angle):
         trouble = ("broken annotation", f"{ANGLE} is {angle}")
     reading = partial(read.refuse, *trouble) if trouble else partial(input_file.read_bytes, folder / "images" / picture)
-    return Frame(f"{prefix}{read.printable(picture)}", reading, angle, prefix)
+    return Frame(f"{prefix}{read.printable_path(picture)}", reading, angle, prefix)
 
 
 def _parsed(line: str) -> Any:

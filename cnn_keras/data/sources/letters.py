@@ -30,7 +30,7 @@ def letters() -> list[str]:
     for letter in common:
         if letter not in _characters(plain):
             continue
-        pixels = drawn(letter, plain).astype(float).ravel()
+        pixels = draw(letter, plain).astype(float).ravel()
         pixels = (pixels - pixels.mean()) / np.linalg.norm(pixels - pixels.mean())
         if not len(seen) or (seen @ pixels).max() < ALIKE:
             kept, seen = [*kept, letter], np.vstack([seen, pixels])
@@ -51,7 +51,7 @@ def typefaces() -> tuple[Path, ...]:
     return tuple(file for file in files if file.stem.split("-")[0].startswith(FACES) and "Display" not in file.stem)
 
 
-def drawn(letter: str, typeface: Path) -> np.ndarray:
+def draw(letter: str, typeface: Path) -> np.ndarray:
     """The letter, white on black, in the middle: uint8 (SIDE, SIDE, 1). Its longer side is INNER pixels."""
     font = _font(typeface, 4 * INNER)
     left, top, right, bottom = font.getbbox(letter)

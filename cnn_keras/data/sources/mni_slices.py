@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import volumes
 from cnn_keras.data.sources.segmentation import Item, LabelMaps, Mask
 
@@ -33,7 +33,7 @@ def tissues(grey: np.ndarray, white: np.ndarray) -> np.ndarray:
 
 def _picture(place: int) -> bytes:
     brain, _, _ = volumes.tissue_maps()
-    return png(np.rot90(brain[:, place]).astype(np.uint8))
+    return encode_png(np.rot90(brain[:, place]).astype(np.uint8))
 
 
 def _mask(place: int, size: tuple[int, int]) -> Mask:

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources.segmentation import BACKGROUND, Item, LabelMaps, Mask
 from cnn_keras.errors import Fault
 
@@ -27,7 +27,7 @@ def read() -> LabelMaps:
 
 
 def _picture(left: int, right: int) -> bytes:
-    return png(_pixels()[0][:, left:right, None].astype(np.uint8))
+    return encode_png(_pixels()[0][:, left:right, None].astype(np.uint8))
 
 
 def _mask(left: int, right: int, size: tuple[int, int]) -> Mask:

@@ -75,7 +75,7 @@ class LabelMaps(NamedTuple):
     notes: tuple[detection.Note, ...] = ()
 
 
-def labelled(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):
+def load(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):
     """What `source` holds: pictures (two axes) or volumes (three).
 
     Args:
@@ -91,15 +91,15 @@ def labelled(source: str, *, axes: int = 2, group: str | None = None, classes: S
         kind = "pictures" if axes == 2 else "volumes"
         raise Fault(f"data.source must be one of {', '.join(known)} for {kind}, got {source!r}")
     if source in PAINTED:
-        found = painted(detection.annotated(source, **arguments), classes)
+        found = rasterize(detection.load(source, **arguments), classes)
     else:
-        found = read.called(import_module(known[source]).read, source, arguments)
+        found = read.call_source(import_module(known[source]).read, source, arguments)
     if group is not None:
         found = found._replace(items=[one._replace(group=read.group_in(group, one.id)) for one in found.items])
     return found
 
 
-def painted(annotated: detection.Annotated, classes: Sequence[str] = ()) -> LabelMaps:
+def rasterize(annotated: detection.Annotations, classes: Sequence[str] = ()) -> LabelMaps:
     """Annotated things as masks: number 0 is the background, the others are the classes from 1 on.
 
     Large things are painted first, so that small ones on them are seen. Where a crowd is, or a thing of which only the
@@ -136,13 +136,13 @@ def _painted(item: detection.Item, objects: Sequence[Object], numbers: dict[str,
         turn = Picture(item.read()).turn
         if turn is None or tuple(item.size) != tuple(size)[::-1]:
             check_size(item.size, size)
-        objects = [exif_orientation.turned(one, turn, item.size) for one in objects]
+        objects = [exif_orientation.transpose(one, turn, item.size) for one in objects]
     return _paint(objects, numbers, size)
 
 
 def _paint(objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
     values, instances = np.zeros(size, np.int16), np.zeros(size, np.int32)
-    parts = [run_length.filled(one.mask, size) if one.mask is not None else _boxed(one.box, size) for one in objects]
+    parts = [run_length.rasterize(one.mask, size) if one.mask is not None else _boxed(one.box, size) for one in objects]
     areas = [part.sum() for part in parts]
     for place in sorted(range(len(objects)), key=lambda place: (objects[place].mask is not None, -areas[place])):
         one, inside = objects[place], parts[place]

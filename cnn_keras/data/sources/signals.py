@@ -20,7 +20,7 @@ import numpy as np
 from cnn_keras.data import input_file
 from cnn_keras.data.array_dataset import LARGEST
 from cnn_keras.data.image_file import Unreadable
-from cnn_keras.data.sources.classification import Item, called, class_folders, refuse, whereabouts
+from cnn_keras.data.sources.classification import Item, call_source, class_folders, describe_path, refuse
 from cnn_keras.errors import Fault
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".wav")
@@ -87,7 +87,7 @@ def ts(path: Path) -> list[Item]:
     if not files or not all(input_file.is_regular(file) for file in files):
         raise Fault(
             "data.path must be a .ts or .tsv file, or a folder with NAME_TRAIN.ts and NAME_TEST.ts, got "
-            f"{whereabouts(path)}"
+            f"{describe_path(path)}"
         )
     return [item for file in files for item in (_ts_items(file) if file.suffix == ".ts" else _tsv_items(file))]
 
@@ -118,11 +118,11 @@ def items(source: str, **arguments) -> list[Item]:
     arguments.pop("size", None)  # no source cuts its signals itself
     kind, _, name = source.partition(":")
     if kind == "sktime" and name:
-        return called(partial(sktime, name), source, arguments)
+        return call_source(partial(sktime, name), source, arguments)
     functions = {"folder": folder, "ts": ts}
     if source not in functions:
         raise Fault(f"data.source must be folder, ts or sktime:NAME, got {source!r}")
-    return called(functions[source], source, arguments)
+    return call_source(functions[source], source, arguments)
 
 
 def _half(path: Path) -> str:

@@ -96,7 +96,7 @@ def place(track: Road, car: Car) -> Place:
     return Place(number * SPACING + float(away.real), float(away.imag) + LANE / 2, float(turned))
 
 
-def moved(track: Road, car: Car, angle: float) -> Car:
+def step(track: Road, car: Car, angle: float) -> Car:
     """The car a STRIDE later, its wheel held at this steering angle, −1 to 1; beyond them it stands at full lock."""
     wheel = -FULL * min(max(angle, -1.0), 1.0)
     turn = STRIDE * math.tan(wheel) / WHEELBASE
@@ -107,7 +107,7 @@ def moved(track: Road, car: Car, angle: float) -> Car:
     return there._replace(along=place(track, there).along)
 
 
-def driver(track: Road, car: Car) -> float:
+def pure_pursuit(track: Road, car: Car) -> float:
     """How the one who knows the road steers: towards the lane's middle AHEAD of the rear axle (pure pursuit)."""
     number = min(round((car.along + AHEAD) / SPACING), len(track.x) - 1)
     heading = track.heading[number]
@@ -118,7 +118,7 @@ def driver(track: Road, car: Car) -> float:
     return -min(max(wheel / FULL, -1.0), 1.0)
 
 
-def driven(track: Road, frames: int, *, wander: float, hand: float, seed: int) -> Iterator[tuple[Car, float]]:
+def drive(track: Road, frames: int, *, wander: float, hand: float, seed: int) -> Iterator[tuple[Car, float]]:
     """Where a car is and what its driver does, from frame to frame, while something pushes it about.
 
     The push is added to the wheel and not recorded, so that a recording shows how one gets back into the lane.
@@ -131,10 +131,10 @@ def driven(track: Road, frames: int, *, wander: float, hand: float, seed: int) -
     generator = np.random.default_rng([seed, 1])
     car, push = start(track), 0.0
     for _ in range(frames):
-        angle = min(max(driver(track, car) + generator.normal(0, hand), -1.0), 1.0)
+        angle = min(max(pure_pursuit(track, car) + generator.normal(0, hand), -1.0), 1.0)
         yield car, angle
         push = 0.9 * push + math.sqrt(1 - 0.9**2) * generator.normal(0, wander)
-        car = moved(track, car, angle + push)
+        car = step(track, car, angle + push)
 
 
 def frame(track: Road, car: Car, *, size: tuple[int, int] = SIZE) -> np.ndarray:
@@ -171,7 +171,7 @@ def recording(
 ) -> Iterator[tuple[Callable[[], np.ndarray], float]]:
     """Frames, each a function that draws it, and the steering angles of one drive on a road of its own."""
     track = road(seed, frames * STRIDE + 10)
-    for car, angle in driven(track, frames, wander=wander, hand=hand, seed=seed):
+    for car, angle in drive(track, frames, wander=wander, hand=hand, seed=seed):
         yield _Shot(track, car), angle
 
 

@@ -1,6 +1,6 @@
 """Tiles: large photographs cut into pictures of a size that a network can see, with the boxes in them.
 
-Tiles cover the photograph evenly, so that none sticks out; a photograph no larger than a tile stays whole. `tiled` cuts
+Tiles cover the photograph evenly, so that none sticks out; a photograph no larger than a tile stays whole. `tile` cuts
 what is trained on, `windows` a photograph in a graph, which is then read tile by tile.
 """
 
@@ -18,7 +18,7 @@ from cnn_keras.data.sources.detection import Item, Object
 DECODED = 2  # photographs kept in memory: the tiles of one follow each other
 
 
-def tiled(item: Item, extent: tuple[int, int], *, size: int, overlap: float = 0.0, keep: float = 0.4) -> list[Item]:
+def tile(item: Item, extent: tuple[int, int], *, size: int, overlap: float = 0.0, keep: float = 0.4) -> list[Item]:
     """The tiles of a photograph, row by row, as items whose ids are `id@left,top`.
 
     Args:
@@ -31,7 +31,7 @@ def tiled(item: Item, extent: tuple[int, int], *, size: int, overlap: float = 0.
     if [len(places) for places in starts] == [1, 1]:
         return [item]
     return [
-        cut(item, (left, top, min(left + size, extent[1]), min(top + size, extent[0])), keep=keep)
+        crop(item, (left, top, min(left + size, extent[1]), min(top + size, extent[0])), keep=keep)
         for top in starts[0]
         for left in starts[1]
     ]
@@ -46,13 +46,13 @@ class Windows(NamedTuple):
 
 
 def windows(extent: tf.Tensor, *, size: int, overlap: float) -> Windows:
-    """The tiles that `tiled` cuts of a photograph, in a graph.
+    """The tiles that `tile` cuts of a photograph, in a graph.
 
     What is as large as the overlap or smaller is whole in the tile that its midpoint belongs to.
 
     Args:
         extent: int32 (2,), height and width of the photograph in pixels.
-        size, overlap: of `tiled`.
+        size, overlap: of `tile`.
     """
     (top, above, below), (left, before, behind) = (_placed(length, size, overlap) for length in tf.unstack(extent))
     corners, first, last = (_crossed(*pair) for pair in ((top, left), (above, before), (below, behind)))
@@ -75,7 +75,7 @@ def _crossed(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
     return tf.reshape(tf.stack(tf.meshgrid(rows, columns, indexing="ij"), axis=-1), [-1, 2])
 
 
-def cut(item: Item, window: tuple[int, int, int, int], *, keep: float) -> Item:
+def crop(item: Item, window: tuple[int, int, int, int], *, keep: float) -> Item:
     """What a window (left, top, right, bottom) in pixels shows of an item."""
     left, top, right, bottom = window
     objects = tuple(inside for found in item.objects if (inside := _inside(found, window, keep)))
@@ -101,16 +101,16 @@ def _inside(found: Object, window: tuple[int, int, int, int], keep: float) -> Ob
     if shown <= 0 or shown < keep * (right - left) * (bottom - top):
         return None
     moved = (low[0] - window[0], low[1] - window[1], high[0] - window[0], high[1] - window[1])
-    return found._replace(box=moved, mask=None if found.mask is None else run_length.cut(found.mask, window))
+    return found._replace(box=moved, mask=None if found.mask is None else run_length.crop(found.mask, window))
 
 
 def _cut(read: Callable[[], bytes], window: tuple[int, int, int, int]) -> bytes:
     left, top, right, bottom = window
-    return image_file.png(_decoded(read)[top:bottom, left:right])
+    return image_file.encode_png(_decoded(read)[top:bottom, left:right])
 
 
 @lru_cache(DECODED)
 def _decoded(read: Callable[[], bytes]) -> np.ndarray:
     """A photograph's pixels, uint8 (height, width, 3)."""
-    data, _ = image_file.plain(read())
+    data, _ = image_file.normalize(read())
     return image_file.pixels(data)

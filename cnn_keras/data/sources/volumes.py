@@ -17,7 +17,7 @@ import numpy as np
 from cnn_keras.data import durable, input_file
 from cnn_keras.data.array_dataset import LARGEST
 from cnn_keras.data.image_file import Unreadable
-from cnn_keras.data.sources.classification import Item, called, class_folders
+from cnn_keras.data.sources.classification import Item, call_source, class_folders
 from cnn_keras.errors import Fault
 
 SUFFIXES = (".nii", ".nii.gz")
@@ -68,7 +68,7 @@ def opened(path: Path) -> Any:
         raise Unreadable("empty", "it holds no byte")
     try:
         if data.startswith(b"\x1f\x8b"):
-            data = input_file.decompressed(data, limit=16 * VOXEL_LIMIT)
+            data = input_file.decompress(data, limit=16 * VOXEL_LIMIT)
         kinds = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
         kind = kinds.get(int.from_bytes(data[:4], "little"), kinds.get(int.from_bytes(data[:4], "big")))
         if kind is None:
@@ -130,7 +130,7 @@ def write_like(source: Path, mask: np.ndarray, path: Path) -> None:
     for name in ("qform", "sform"):  # as the volume has them: a program may look at either
         coded = getattr(image, f"get_{name}")(coded=True)
         getattr(turned, f"set_{name}")(*(coded if coded[1] else (image.affine, 0)))
-    with durable.written(path, suffix=".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
+    with durable.atomic_write(path, suffix=".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
         turned.to_filename(temporary)
 
 
@@ -196,7 +196,7 @@ def items(source: str, **arguments) -> list[Item]:
         raise Fault(f"data.source must be folder or mni152, got {source!r}")
     if source == "folder":
         arguments.pop("size", None)  # its volumes are framed when all have been read
-    return called(functions[source], source, arguments)
+    return call_source(functions[source], source, arguments)
 
 
 @cache

@@ -1,8 +1,8 @@
 """Alignment: a face turned and scaled so that its eyes stand where every other face's do.
 
 An aligner is a function of a picture's id and pixels that says where the eyes are, or None where it finds none; such a
-picture is used as it is. `annotated` takes them from a list, `cascades` are OpenCV's detectors, and `Landmarks` asks a
-network of landmarks – inside the graph, so that an exported model can do it too.
+picture is used as it is. `annotated_eyes` takes them from a list, `cascades` are OpenCV's detectors, and `Landmarks`
+asks a network of landmarks – inside the graph, so that an exported model can do it too.
 """
 
 import io
@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data.image_file import plain, png
+from cnn_keras.data.image_file import encode_png, normalize
 from cnn_keras.data.sources import classification, detection
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms import warp
@@ -38,7 +38,7 @@ FACE, MARGIN = 400, 120  # pixels of the shorter side in which cascades look, an
 PLACES = Eyes((0.33, 0.38), (0.67, 0.38))  # shares of width and height: the face in the middle, chin and forehead in it
 
 
-def annotated(path: Path) -> Aligner:
+def annotated_eyes(path: Path) -> Aligner:
     """An aligner that reads the eyes from a CSV file with the columns path, left_x, left_y, right_x and right_y.
 
     `path` is that of the picture below its source, as in `split.csv`.
@@ -48,7 +48,7 @@ def annotated(path: Path) -> Aligner:
     """
     rows = {}
     for line, row in classification.rows(path, COLUMNS, argument="data.align.path"):
-        places = detection.numbers([row[name] for name in COLUMNS[1:]])
+        places = detection.finite_numbers([row[name] for name in COLUMNS[1:]])
         if places is None:
             raise Fault(f"{path}, line {line}: places must be finite numbers", code=Fault.DATA)
         rows[row["path"]] = places
@@ -137,7 +137,7 @@ class Landmarks:
         image = tf.cond(tf.shape(image)[-1] == 1, lambda: tf.repeat(image, 3, axis=-1), lambda: image)
         image = tf.ensure_shape(image, (None, None, 3))
         first, found = self._once(image)
-        again, still = self._once(upright(image, first, size=LOOKED))
+        again, still = self._once(align_face(image, first, size=LOOKED))
         turn, move = _turn(first, LOOKED)
         return _points(_complex(again) * turn + move), found & still
 
@@ -151,7 +151,7 @@ class Landmarks:
         return tf.where(found, eyes, NOWHERE), found
 
 
-def upright(image, eyes, *, size: tuple[int, int], places: Eyes = PLACES) -> tf.Tensor:
+def align_face(image, eyes, *, size: tuple[int, int], places: Eyes = PLACES) -> tf.Tensor:
     """Cut a face out so that its eyes stand at `places`: one rotation, scale and shift, bilinear; black beyond.
 
     Works inside a graph, with pictures of any size; a large one is averaged down first.
@@ -180,7 +180,7 @@ def upright(image, eyes, *, size: tuple[int, int], places: Eyes = PLACES) -> tf.
     # From the middles of the result's pixels to those of the source's.
     x, y = (part(move) + shift / 2 - 0.5 for part, shift in ((tf.math.real, a - b), (tf.math.imag, a + b)))
     matrix = tf.stack([tf.stack([a, -b, x]), tf.stack([b, a, y]), tf.constant([0.0, 0.0, 1.0])])
-    found = warp.resampled(shrunk, matrix, size, fill="constant")
+    found = warp.resample(shrunk, matrix, size, fill="constant")
     return tf.ensure_shape(found, (*size, image.shape[-1]))
 
 
@@ -201,15 +201,15 @@ def _points(numbers: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.math.real(numbers), tf.math.imag(numbers)], axis=1)
 
 
-def applied(items: Iterable[Item], aligner: Aligner, *, size: tuple[int, int], missed: list[str]) -> list[Item]:
+def align_items(items: Iterable[Item], aligner: Aligner, *, size: tuple[int, int], missed: list[str]) -> list[Item]:
     """The items with aligned pictures; the id of each one read of which the aligner finds no eyes goes to `missed`."""
     known: dict[str, Eyes | None] = {}  # a picture is read more than once, and looking takes long
     return [item._replace(read=partial(_aligned, item, aligner, size, missed, known)) for item in items]
 
 
 def _aligned(item: Item, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict) -> bytes:
-    data, _ = plain(item.read())
-    found = turned(data, partial(_once, item.id, aligner, known), size=size)
+    data, _ = normalize(item.read())
+    found = align_image(data, partial(_once, item.id, aligner, known), size=size)
     if found is None:
         missed.append(item.id)
     return found or data
@@ -221,10 +221,10 @@ def _once(name: str, aligner: Aligner, known: dict, image: np.ndarray) -> Eyes |
     return known[name]
 
 
-def turned(data: bytes, find: Callable[[np.ndarray], Eyes | None], *, size: tuple[int, int]) -> bytes | None:
+def align_image(data: bytes, find: Callable[[np.ndarray], Eyes | None], *, size: tuple[int, int]) -> bytes | None:
     """An encoded JPEG or PNG with its face aligned, as PNG; None where `find` finds no eyes in its pixels."""
     with Image.open(io.BytesIO(data)) as opened:
         image = np.asarray(opened if opened.mode == "L" else opened.convert("RGB"))
     image = image.reshape(*image.shape[:2], -1)
     eyes = find(image)
-    return None if eyes is None else png(upright(image, eyes, size=size).numpy())
+    return None if eyes is None else encode_png(align_face(image, eyes, size=size).numpy())

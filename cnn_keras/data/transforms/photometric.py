@@ -39,7 +39,7 @@ def saturate(*, saturation: float = 0.0, hue: float = 0.0) -> Colour:
     def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
         factor, angle = 1 + saturation * drawn[0], drawn[1] * math.radians(hue)
         matrix = GREYED + factor * (tf.cos(angle) * (np.eye(3, dtype=np.float32) - GREYED) + tf.sin(angle) * TURNED)
-        return mixed(image, matrix)
+        return mix_channels(image, matrix)
 
     return Colour("saturate", uniform(2, -1.0, 1.0), change, channels=3)
 
@@ -96,7 +96,7 @@ def grey(*, chance: float = 0.2) -> Colour:
     _check_share("grey", chance=chance)
 
     def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        return tf.where(drawn[0] < chance, mixed(image, tf.constant(GREYED)), image)
+        return tf.where(drawn[0] < chance, mix_channels(image, tf.constant(GREYED)), image)
 
     return Colour("grey", uniform(1), change, channels=3)
 
@@ -175,7 +175,7 @@ def _hashed(numbers: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return bits
 
 
-def mixed(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
+def mix_channels(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
     """Channels of the result are sums of channels, a row of `matrix` (3, 3) for each."""
     return sum(image[..., channel, None] * matrix[:, channel] for channel in range(3))
 

@@ -8,7 +8,7 @@ from functools import cached_property
 import tensorflow as tf
 
 from cnn_keras.data.transforms.geometric import about_centre
-from cnn_keras.data.transforms.photometric import GREYED, mean_level, mixed
+from cnn_keras.data.transforms.photometric import GREYED, mean_level, mix_channels
 from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Placement, uniform
 from cnn_keras.errors import Fault
 
@@ -115,8 +115,8 @@ def _changes(image: tf.Tensor, strength: float, sign: tf.Tensor) -> list[Callabl
         lambda: _equalized(image),
         lambda: tf.where(image < 256 - 256 * strength, image, 255 - image),
         lambda: tf.floor(image / bits) * bits,
-        lambda: blended(mixed(image, tf.constant(GREYED))),
-        lambda: blended(tf.zeros_like(image) + mean_level(mixed(image, tf.constant(GREYED)))),
+        lambda: blended(mix_channels(image, tf.constant(GREYED))),
+        lambda: blended(tf.zeros_like(image) + mean_level(mix_channels(image, tf.constant(GREYED)))),
         lambda: image * factor,
         lambda: blended(_smoothed(image)),
     ]

@@ -225,14 +225,14 @@ def _read(pixels: tf.Tensor, move: Move, key: str, own: bool) -> tf.Tensor:
     (matrix, nodes), size = move.placement, move.size
     fill = next((step.fill for step in move.steps if step.fill), "nearest")
     if all(step.exact for step in move.steps):
-        found = warp.gathered(pixels, matrix, size, fill=fill)
+        found = warp.gather(pixels, matrix, size, fill=fill)
     elif key == "mask":
-        found = warp.nearest(pixels, matrix, size, fill=fill, nodes=nodes)
+        found = warp.sample_nearest(pixels, matrix, size, fill=fill, nodes=nodes)
     elif own and nodes is None:
-        found = warp.resampled(pixels, matrix, size, fill=fill)
+        found = warp.resample(pixels, matrix, size, fill=fill)
     else:
         upright = all(step.exact or step.upright for step in move.steps)
-        found = warp.sampled(pixels, matrix, size, fill=fill, nodes=nodes, upright=upright)
+        found = warp.sample(pixels, matrix, size, fill=fill, nodes=nodes, upright=upright)
     static = [side if isinstance(side, int) else None for side in size]
     return tf.ensure_shape(found, [*static, pixels.shape[-1]])
 
@@ -267,7 +267,7 @@ def _moved_points(points: tf.Tensor, move: Move) -> tf.Tensor:
     """Points (N, 2) of x and y in [0, 1] of the source, in [0, 1] of the result."""
     pixels = points * _floats(move.extent[::-1]) - 0.5
     placement, size = move.placement, move.size
-    return (warp.moved(pixels, placement.matrix, size, placement.nodes) + 0.5) / _floats(size[::-1])
+    return (warp.transform_points(pixels, placement.matrix, size, placement.nodes) + 0.5) / _floats(size[::-1])
 
 
 def _moved_boxes(boxes: tf.Tensor, move: Move) -> tf.Tensor:

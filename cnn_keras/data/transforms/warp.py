@@ -15,7 +15,7 @@ FILLS = ("constant", "nearest", "reflect", "wrap")  # what stands beyond the bor
 ROUNDS = 16  # of the iteration that inverts a field, whose displacements change by less than a pixel per pixel
 
 
-def resampled(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
+def resample(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
     """`image`, uint8, bilinear by TensorFlow's own operation: uint8 (*size, channels). Slow; needs no compiler."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
@@ -28,7 +28,7 @@ def resampled(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) ->
     return tf.saturate_cast(tf.round(moved), tf.uint8)
 
 
-def sampled(
+def sample(
     image: tf.Tensor,
     matrix: tf.Tensor,
     size: tuple,
@@ -43,7 +43,7 @@ def sampled(
     those beyond a black border weigh nothing. So the loop over the pixels is short, and what `upright` promises, that
     the matrix turns and slants nothing, makes it shorter.
     """
-    x, y = places(matrix, size, nodes, upright=upright)
+    x, y = source_points(matrix, size, nodes, upright=upright)
     height, width = _sides(image)
     x, y = _folded(x, width, fill), _folded(y, height, fill)
     image = _extended(image, wrapped=fill == "wrap")
@@ -59,18 +59,18 @@ def sampled(
     return tf.saturate_cast(tf.round(found), tf.uint8)
 
 
-def nearest(
+def sample_nearest(
     labels: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str, nodes: tf.Tensor | None = None
 ) -> tf.Tensor:
     """`labels`, integers (height, width, channels), read at the nearest pixel, never blended; their dtype stays."""
     height, width = _sides(labels)
-    x, y = (tf.floor(place + 0.5) for place in places(matrix, size, nodes))
+    x, y = (tf.floor(place + 0.5) for place in source_points(matrix, size, nodes))
     flat = tf.reshape(labels, [-1, labels.shape[-1]])
     found = tf.gather(flat, _inside(y, height, fill) * width + _inside(x, width, fill))
     return _or_black(found, y, x, (height, width), fill)
 
 
-def gathered(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
+def gather(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
     """`image` of any dtype under a matrix of flips and whole pixels: rows and columns change places."""
     height, width = _sides(image)
     columns = matrix[0, 0] * tf.range(tf.cast(size[1], tf.float32)) + matrix[0, 2]
@@ -79,7 +79,7 @@ def gathered(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> 
     return _or_black(found, rows[:, None], columns[None], (height, width), fill)
 
 
-def places(
+def source_points(
     matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None, *, upright: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Where the source is read for each pixel of the result: x and y, float32 (*size), in pixels of the source.
@@ -102,7 +102,7 @@ def places(
     )
 
 
-def displaced(points: tf.Tensor, size: tuple, nodes: tf.Tensor) -> tf.Tensor:
+def displacements(points: tf.Tensor, size: tuple, nodes: tf.Tensor) -> tf.Tensor:
     """The field at `points`, float32 (N, 2) of x and y in pixels of the result: displacements (N, 2).
 
     `nodes`, float32 (count, count, 2), are the coefficients of uniform cubic B-splines, rows first, in pixels.
@@ -112,13 +112,13 @@ def displaced(points: tf.Tensor, size: tuple, nodes: tf.Tensor) -> tf.Tensor:
     return tf.einsum("nr,rcd,nc->nd", down, nodes, across)
 
 
-def moved(points: tf.Tensor, matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tf.Tensor:
+def transform_points(points: tf.Tensor, matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tf.Tensor:
     """Where `points` of the source, float32 (N, 2) of x and y in its pixels, are in the result."""
     back = tf.linalg.inv(matrix)
     straight = tf.matmul(points, back[:2, :2], transpose_b=True) + back[:2, 2]
     found = straight
     for _ in range(ROUNDS if nodes is not None else 0):
-        found = straight - displaced(found, size, nodes)
+        found = straight - displacements(found, size, nodes)
     return found
 
 

@@ -186,7 +186,7 @@ def export(
     ]
     if name is not None and not lines:
         raise nobody(name, gallery)
-    with durable.written(output) as temporary:
+    with durable.atomic_write(output) as temporary:
         private = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(private, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)

@@ -266,8 +266,8 @@ def _measure_crops(run: "Run", model: "keras.Model", right: Any) -> dict[str, An
     plan, size = recipe.evaluate.crops.model_dump(), recipe.data.size
 
     def mean_and_centre(frames: Any) -> Any:
-        found = crops.each(model, frames, size, **plan)
-        return tf.stack([tf.reduce_mean(found, axis=1), found[:, crops.centre(mirror=plan["mirror"])]], axis=1)
+        found = crops.view_probabilities(model, frames, size, **plan)
+        return tf.stack([tf.reduce_mean(found, axis=1), found[:, crops.center_view(mirror=plan["mirror"])]], axis=1)
 
     asked = inference.predictor(model, mean_and_centre, looks=_count(recipe))
     cropped = classifier.correct(run, asked, _batches(prepared, split, shape), split)
@@ -294,7 +294,7 @@ def _batches(prepared: Path, split: str, shape: "Shape") -> Iterator[tuple[Any, 
     """One pass over a split: (images, labels, ids)."""
     from cnn_keras.data import input_pipeline
 
-    for examples in input_pipeline.decoded(prepared, split, shape).batch(128):
+    for examples in input_pipeline.decoded_examples(prepared, split, shape).batch(128):
         yield examples["image"], examples["label"].numpy(), [name.decode() for name in examples["id"].numpy()]
 
 
@@ -313,6 +313,6 @@ def _pictured(prepared: Path, split: str, shape: "Shape", rows: list[int]) -> li
     """The images of these rows of a split, read again."""
     from cnn_keras.data import input_pipeline
 
-    examples = enumerate(input_pipeline.decoded(prepared, split, shape).take(max(rows, default=0) + 1))
+    examples = enumerate(input_pipeline.decoded_examples(prepared, split, shape).take(max(rows, default=0) + 1))
     wanted = {row: example["image"].numpy() for row, example in examples if row in rows}
     return [wanted[row] for row in rows]

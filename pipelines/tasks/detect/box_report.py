@@ -298,7 +298,7 @@ def _rows(
                 "ap": ap,
                 "ap50": ap50,
                 "best": best and best._asdict(),
-                "at_threshold": voc.point_at(curve, threshold)._asdict() if objects else None,
+                "at_threshold": voc.operating_point(curve, threshold)._asdict() if objects else None,
             }
         )
     return rows

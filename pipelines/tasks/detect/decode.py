@@ -14,7 +14,7 @@ from cnn_keras.data.sources import tiles
 from cnn_keras.data.sources.tiles import Windows
 from cnn_keras.ops import boxes
 from cnn_keras.ops.boxes import Detections
-from cnn_keras.ops.resize import frame
+from cnn_keras.ops.resize import resize_image
 from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.error_types import Detected
 
@@ -23,11 +23,11 @@ AT_ONCE = 8  # tiles that the network takes at a time
 
 
 def suppress(candidates: tf.Tensor, scores: tf.Tensor, settings: Suppress) -> Detections:
-    """What stays of candidates, as of `cnn_keras.ops.boxes.suppress`."""
+    """What stays of candidates, as of `cnn_keras.ops.boxes.non_max_suppression`."""
     limits = {"threshold": settings.threshold, "limit": settings.limit, "overlap": settings.iou_threshold}
     if settings.soft:
-        return boxes.soft_suppress(candidates, scores, sigma=settings.soft, **limits)
-    return boxes.suppress(candidates, scores, **limits)
+        return boxes.soft_non_max_suppression(candidates, scores, sigma=settings.soft, **limits)
+    return boxes.non_max_suppression(candidates, scores, **limits)
 
 
 class Reader:
@@ -95,7 +95,7 @@ class TiledReader(Reader):
         place = tiles.windows(sizes[0], size=self.size, overlap=self.overlap)
         found = self._found(images[0], place)
         moved = found.boxes + tf.cast(tf.tile(place.corners[:, ::-1], [1, 2]), tf.float32)[:, None]
-        middle, own = boxes.centred(moved)[..., :2], place.own[:, None]
+        middle, own = boxes.xyxy_to_cxcywh(moved)[..., :2], place.own[:, None]
         mine = tf.reduce_all((middle >= own[..., :2]) & (middle < own[..., 2:]), axis=-1)
         scores = tf.one_hot(found.classes, self.classes) * tf.where(mine, found.scores, 0)[..., None]
         together = tf.reshape(moved, [1, -1, 4]), tf.reshape(scores, [1, -1, self.classes])
@@ -115,7 +115,9 @@ class TiledReader(Reader):
 
         def cut(corner: Any) -> Any:
             part = tf.slice(photograph, tf.pad(corner, [[0, 1]]), tf.concat([place.size, [tile.shape[-1]]], axis=0))
-            return frame(tf.ensure_shape(part, (None, None, tile.shape[-1])), self.shape.size, fit=self.shape.fit)
+            return resize_image(
+                tf.ensure_shape(part, (None, None, tile.shape[-1])), self.shape.size, fit=self.shape.fit
+            )
 
         def some(corners: Any) -> Any:
             images = tf.map_fn(cut, corners, fn_output_signature=tile)

@@ -94,7 +94,7 @@ def scene(truth: Objects, found: Detected, *, threshold: float = 0.0) -> Scene:
 
 def _explain(truth: Objects, found: Detected, outcomes: Array, about: Array) -> Array:
     """Return the kind of each error, the first that fits in TIDE's order; fill in which object it is about."""
-    shared = voc.overlaps(found.boxes, truth.boxes)
+    shared = voc.pairwise_iou(found.boxes, truth.boxes)
     same = found.classes[:, None] == truth.classes[None]
     (right, by), (wrong, off) = (_best(np.where(chosen, shared, 0.0)) for chosen in (same, ~same))
     nothing = np.full(len(shared), NONE)

@@ -122,9 +122,9 @@ def draw(
         ]
         things = (
             [run_length.decode(masks[row][one]) for one in kept],
-            [run_length.filled(n["segmentation"], size) for n in notes],
+            [run_length.rasterize(n["segmentation"], size) for n in notes],
         )
-        drawn = [overlays.numbered(image, instance_masks.numbered(of, size)) for of in things]
+        drawn = [overlays.numbered(image, instance_masks.label_map(of, size)) for of in things]
         said = ", ".join(names[detections[row].classes[one]] for one in kept) or "nothing"
         strips.append(image_grid.Strip(said, str(truth["images"][row].get("file_name", row)), [image, *drawn]))
     heading = f"Masks from a score of {threshold:g} on, and the true ones"

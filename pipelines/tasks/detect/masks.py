@@ -62,7 +62,7 @@ class MaskReader(Reader):
 
         def png(one: Any) -> Any:
             small, placed, count, size = one
-            return tf.io.encode_png(instance_masks.painted(small, placed, count, size)[..., None])
+            return tf.io.encode_png(instance_masks.paste_masks(small, placed, count, size)[..., None])
 
         parts = (masks, found.boxes, tf.minimum(found.count, instance_masks.MOST), sizes)
         return found, {"instances_bytes": tf.map_fn(png, parts, fn_output_signature=tf.string)}
@@ -81,7 +81,7 @@ def found(
     ask = tf.function(reader.masked, autograph=False, reduce_retracing=True)
     spread = tf.function(
         lambda small, box, size: tf.map_fn(
-            lambda one: instance_masks.placed(*one, size), (small, box), fn_output_signature=tf.bool
+            lambda one: instance_masks.paste_mask(*one, size), (small, box), fn_output_signature=tf.bool
         ),
         autograph=False,
         reduce_retracing=True,

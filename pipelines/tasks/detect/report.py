@@ -28,7 +28,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
     model, pictured = trained(run), partial(box_batches.pictured, run, split)
     reader = make_reader(run, model, settings.suppress)
-    few = 1 if reader.whole else min(BATCH, inference.at_once(model, input_shape=(*recipe.data.size, 3)))
+    few = 1 if reader.whole else min(BATCH, inference.batch_limit(model, input_shape=(*recipe.data.size, 3)))
     examples = box_batches.examples(run, split, whole=reader.whole).batch(few)
     with validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])

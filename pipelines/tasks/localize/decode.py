@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from cnn_keras.models import localize
-from cnn_keras.models.localize import Located
+from cnn_keras.models.localize import Localization
 from cnn_keras.ops import boxes, landmarks
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
@@ -23,18 +23,18 @@ class Locator:
         self.names, self.landmarks = list(data["classes"]), list(data["landmarks"])
         self.fit = fit
 
-    def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> Located:
+    def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> Localization:
         """What is said of framed pictures, uint8 (batch, height, width, 3), of `sizes`, int32 (batch, 2), before."""
         found = localize.decode(self.model(images, training=False), classes=len(self.names))
         found = self.pixels(found, sizes, tf.shape(images)[1:3])
         limits = self._scale(sizes)
         return found._replace(boxes=boxes.clip(found.boxes / limits) * limits)
 
-    def truth(self, target: tf.Tensor, sizes: tf.Tensor, frame: Any) -> Located:
+    def truth(self, target: tf.Tensor, sizes: tf.Tensor, frame: Any) -> Localization:
         """What is true of them: of targets that `localize.encode` made."""
-        return self.pixels(localize.truth(target, classes=len(self.names)), sizes, frame)
+        return self.pixels(localize.decode_target(target, classes=len(self.names)), sizes, frame)
 
-    def pixels(self, found: Located, sizes: tf.Tensor, frame: Any) -> Located:
+    def pixels(self, found: Localization, sizes: tf.Tensor, frame: Any) -> Localization:
         """Coordinates in [0, 1] of the frame, in pixels of the pictures."""
         scale = self._scale(sizes)
         corners = boxes.unletterbox(found.boxes[:, None], sizes, frame, fit=self.fit)[:, 0]

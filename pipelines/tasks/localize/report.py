@@ -12,7 +12,7 @@ import tensorflow as tf
 from cnn_keras import inference
 from cnn_keras.data import durable
 from cnn_keras.models import localize
-from cnn_keras.models.localize import Located
+from cnn_keras.models.localize import Localization
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
 from pipelines.data import box_batches, box_dataset, run_files, validation
@@ -53,8 +53,8 @@ class Answers(NamedTuple):
     """What is true and what was predicted of the pictures of a split, in their order; coordinates in pixels."""
 
     ids: list[str]
-    truth: Located  # of NumPy arrays
-    predicted: Located
+    truth: Localization  # of NumPy arrays
+    predicted: Localization
 
 
 def predict(locator: Locator, examples: tf.data.Dataset, encode: Any, advance: Any) -> Answers:
@@ -67,7 +67,9 @@ def predict(locator: Locator, examples: tf.data.Dataset, encode: Any, advance: A
         answers.append(ask(batch["image"], batch["extent"]))
         ids += [name.decode() for name in batch["id"].numpy()]
         advance(len(batch["id"]))
-    joined = [Located(*(np.concatenate(column) for column in zip(*parts, strict=True))) for parts in (truths, answers)]
+    joined = [
+        Localization(*(np.concatenate(column) for column in zip(*parts, strict=True))) for parts in (truths, answers)
+    ]
     return Answers(ids, *joined)
 
 

@@ -71,7 +71,7 @@ def objective(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
         asked, said = (tf.argmax(values[:, 5 : 5 + classes], axis=-1) for values in (target, y))
         return tf.cast(asked == said, tf.float32)
 
-    metrics = [_mean("presence_accuracy", presence, everywhere=True), _mean("mean_iou", localize.overlap)]
+    metrics = [_mean("presence_accuracy", presence, everywhere=True), _mean("mean_iou", localize.iou)]
     if classes > 1:
         metrics.append(_mean("class_accuracy", named))
     return {"loss": loss, "metrics": metrics}

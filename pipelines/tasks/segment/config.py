@@ -20,7 +20,7 @@ def _number(value: Any) -> Any:
     """The number of a colour that is written as "#400080", or of digits, as keys may be; anything else as it is."""
     if isinstance(value, str) and value.isdecimal() and len(value) < 10:
         return int(value)
-    return color_tables.parsed(value) if isinstance(value, str) and COLOUR.fullmatch(value) else value
+    return color_tables.parse_color(value) if isinstance(value, str) and COLOUR.fullmatch(value) else value
 
 
 Number = Annotated[int, BeforeValidator(_number)]

@@ -20,11 +20,11 @@ from rich.markup import escape
 
 from cnn_keras.data import durable
 from cnn_keras.data import split as splitting
-from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.image_file import Unreadable, decode, normalize
 from cnn_keras.data.sources import segmentation
 from cnn_keras.data.sources.segmentation import Item, LabelMaps
 from cnn_keras.errors import Fault
-from cnn_keras.ops.resize import frame, frame_labels
+from cnn_keras.ops.resize import resize_image, resize_labels
 from pipelines.data import array_dataset, image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.box_config import Composites
@@ -101,7 +101,7 @@ def labelled(data: Data, seed: int) -> LabelMaps:
         raise Fault(f"data.classes goes with masks in a folder or painted things, got source: {data.source}")
     if painted:
         given |= {"classes": tuple(data.classes or ()), "crowd": data.crowd}
-    return segmentation.labelled(data.source, axes=data.axes, group=data.group, **given)
+    return segmentation.load(data.source, axes=data.axes, group=data.group, **given)
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -114,7 +114,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     found: list[dict[str, Any]] = []
     for item in labelled(data, seed).items:
         try:
-            image = decode(tf.constant(plain(item.read())[0]), channels=data.channels)
+            image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
             mask = item.mask(tuple(image.shape[:2])).values
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
@@ -122,7 +122,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         fit = data.fit
         if fit == "patch":
             image, things, fit = image[: data.size[0], : data.size[1]], things[: data.size[0], : data.size[1]], "pad"
-        framed = (frame(image, data.size, fit=fit), frame_labels(tf.constant(things), data.size, fit=fit))
+        framed = (resize_image(image, data.size, fit=fit), resize_labels(tf.constant(things), data.size, fit=fit))
         found.append(dict(zip(("image", "mask"), (part.numpy() for part in framed), strict=True)))
         if len(found) == count:
             return found
@@ -147,8 +147,8 @@ def _splits(kept: Sequence[Kept], numbers: Numbering, data: Data, seed: int) -> 
     A class's pictures are spread over the splits as far as it is in enough of them.
     """
     there = [{numbers.numbers[value] for value in one.counts if value in numbers.numbers} for one in kept]
-    groups = splitting.linked([one.item.group for one in kept], [one.digest for one in kept])
-    labels = splitting.rarest(there, groups, least=2 * (1 + (data.validation > 0) + (data.test > 0)))
+    groups = splitting.connected_groups([one.item.group for one in kept], [one.digest for one in kept])
+    labels = splitting.rarest_class(there, groups, least=2 * (1 + (data.validation > 0) + (data.test > 0)))
     marked = [(one.item._replace(label=label), one.digest) for one, label in zip(kept, labels, strict=True)]
     named = image_dataset.splits_of(marked, data, seed)  # type: ignore[arg-type]  # it has the fields that are looked at
     found = {name: [one for one, of in zip(kept, named, strict=True) if of == name] for name in ORDER}

@@ -11,7 +11,7 @@ import tensorflow as tf
 from cnn_keras.data import run_length
 from cnn_keras.data.image_file import decode
 from cnn_keras.errors import Fault
-from cnn_keras.ops.sliding_window import Said
+from cnn_keras.ops.sliding_window import Prediction
 from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
@@ -167,7 +167,7 @@ def _of_volumes(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signat
     return {"serving_default": (from_tensor, spec)}
 
 
-def _summed(said: Said, count: int) -> dict[str, Any]:
+def _summed(said: Prediction, count: int) -> dict[str, Any]:
     """The share of the pixels of each class, and the mean confidence where it was said, 0 where it was not."""
     labels = tf.cast(tf.reshape(said.labels, [-1]), tf.int32)
     pixels = tf.cast(tf.math.bincount(labels, minlength=count, maxlength=count), tf.float32)

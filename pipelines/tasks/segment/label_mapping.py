@@ -164,7 +164,7 @@ def shares(counts: Mapping[int, int], total: int) -> str:
 
 def written(number: int) -> str:
     """A number of a mask as it is told: "7", "#400080" of a colour, "unknown" of what nobody knows."""
-    return "unknown" if number < 0 else color_tables.written(number)
+    return "unknown" if number < 0 else color_tables.format_number(number)
 
 
 def _example(counts: Counter[int]) -> str:

@@ -16,7 +16,7 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from cnn_keras.ops import sliding_window
-from cnn_keras.ops.sliding_window import Patches, Said
+from cnn_keras.ops.sliding_window import Patches, Prediction
 from cnn_keras.weights import pretrained
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
@@ -164,24 +164,24 @@ class Segmenter:
         self.model, self.data = model, data
         self.patches = patches_of(model, data)
 
-    def __call__(self, image: tf.Tensor) -> Said:
+    def __call__(self, image: tf.Tensor) -> Prediction:
         """The class of each pixel.
 
         Args:
             image: uint8 (height, width, channels), or float32 (depth, height, width, channels).
         """
         if self.data.fit != "patch":
-            return sliding_window.whole(self._probabilities, image, self.data.size, fit=self.data.fit)
+            return sliding_window.predict_whole(self._probabilities, image, self.data.size, fit=self.data.fit)
         if self.data.normalize == "each":
             mean, variance = tf.nn.moments(image, list(range(self.data.axes)))
             image = (image - mean) / tf.where(variance > 0, tf.sqrt(variance), 1.0)
-        return sliding_window.by_patches(self._probabilities, image, self.patches)
+        return sliding_window.predict_patches(self._probabilities, image, self.patches)
 
-    def asked(self) -> Callable[[Any], Said]:
+    def asked(self) -> Callable[[Any], Prediction]:
         """The same, compiled once for images of any size."""
         sizes = [None] * self.data.axes
         spec = tf.TensorSpec([*sizes, self.data.channels], self.model.input.dtype)
-        ask: Callable[[Any], Said] = tf.function(self, input_signature=[spec], autograph=False)
+        ask: Callable[[Any], Prediction] = tf.function(self, input_signature=[spec], autograph=False)
         return ask
 
     def _probabilities(self, batch: Any) -> Any:

@@ -16,7 +16,7 @@ from scipy.ndimage import label  # type: ignore[import-untyped]
 from cnn_keras.data import input_pipeline
 from cnn_keras.data import patches as drawing
 from cnn_keras.data import records as tfrecords
-from cnn_keras.data.image_file import decode, plain, png
+from cnn_keras.data.image_file import decode, encode_png, normalize
 from cnn_keras.data.patches import Store
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
@@ -55,7 +55,7 @@ def write(run: Run, folder: Path, split: str, members: Sequence[Kept], numbers: 
         told = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
         if data.axes == 2:
             rows = _rows(members, numbers, data, told=told)
-            tfrecords.write(folder, split, rows, features=tfrecords.masked(data.borders is not None))
+            tfrecords.write(folder, split, rows, features=tfrecords.mask_features(data.borders is not None))
             return
         for row, one in enumerate(members):
             with (folder / f"{split}-{row:04d}.npz").open("wb") as file:
@@ -80,7 +80,7 @@ def of_run(run: Run, split: str) -> Iterator[Example]:
 
 def encoded(recipe: Any, folder: Path, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
-    read = tfrecords.read(folder, split, features=tfrecords.masked(recipe.data.borders is not None)).take(count)
+    read = tfrecords.read(folder, split, features=tfrecords.mask_features(recipe.data.borders is not None)).take(count)
     return [row["image"] for row in read.as_numpy_iterator()]
 
 
@@ -98,7 +98,7 @@ def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, held:
         input_pipeline.Shape(data.size, data.channels, data.fit),
         count=run.facts("prepare")["splits"]["train"],
         memory=int(data.memory_gb * 2**30),
-        example=input_pipeline.masked(data.borders is not None),
+        example=input_pipeline.mask_example(data.borders is not None),
         **settings,
     )
 
@@ -108,10 +108,10 @@ def ordered(run: Run, split: str, *, patches: Patches) -> tf.data.Dataset:
     data: Data = run.recipe.data
     size = run.recipe.train.batch_size
     if data.fit == "patch":
-        return drawing.covering(store(run, split), patches, size)
+        return drawing.grid_batches(store(run, split), patches, size)
     shape, example = (
         input_pipeline.Shape(data.size, data.channels, data.fit),
-        input_pipeline.masked(data.borders is not None),
+        input_pipeline.mask_example(data.borders is not None),
     )
     count = run.facts("prepare")["splits"][split]
     return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example)
@@ -175,7 +175,7 @@ def fit_normalization(run: Run, folder: Path) -> dict[str, Any] | None:
 
 
 def _pictures(data: Data, folder: Path, split: str) -> Iterator[Example]:
-    for row in tfrecords.read(folder, split, features=tfrecords.masked(data.borders is not None)):
+    for row in tfrecords.read(folder, split, features=tfrecords.mask_features(data.borders is not None)):
         image = decode(row["image"], channels=data.channels).numpy()
         yield Example(row["id"].numpy().decode(), image, input_pipeline.decode_mask(row).numpy())
 
@@ -185,7 +185,11 @@ def _rows(
 ) -> Iterator[tuple[Any, ...]]:
     for one in members:
         mask = _mask(one, numbers, data)
-        yield one.item.id, plain(one.item.read())[0], *(png(mask[..., [layer]]) for layer in range(mask.shape[-1]))
+        yield (
+            one.item.id,
+            normalize(one.item.read())[0],
+            *(encode_png(mask[..., [layer]]) for layer in range(mask.shape[-1])),
+        )
         told()
 
 

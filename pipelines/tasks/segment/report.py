@@ -95,7 +95,7 @@ def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -
         blocks += list(_blocks(one, classes))
         reach = DIAGONAL * math.hypot(*one.truth.shape) if tolerance is None else tolerance
         borders += segmentation.border_counts(one.truth, one.labels, classes, tolerance=reach)
-        figures = segmentation.figures(pictures[-1])
+        figures = segmentation.scores(pictures[-1])
         named = {"pixel_accuracy": figures.pixel_accuracy, "mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
         rows.append({"id": one.id, **named, "confidence": one.confidence})
     return Tally(pictures, blocks, borders, rows, axes)
@@ -119,8 +119,8 @@ def report(
     units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
     drawn = _resampled(np.array(units))
     total: Array = np.sum(counted.pictures, axis=0)
-    figures, scores = segmentation.figures(total), segmentation.border_f(counted.borders)
-    simple = segmentation.figures(baseline)
+    figures, scores = segmentation.scores(total), segmentation.border_f(counted.borders)
+    simple = segmentation.scores(baseline)
     found: dict[str, Any] = {
         "pictures": len(counted.pictures),
         "pixels": int(total.sum()),
@@ -271,12 +271,12 @@ def _units(counted: Tally) -> str:
     return f"over {len(counted.blocks)} blocks of {side} {noun}"
 
 
-def _resampled(units: Array) -> list[segmentation.Figures]:
+def _resampled(units: Array) -> list[segmentation.Scores]:
     """The figures of RESAMPLES splits that might have been: units (N, classes, classes), drawn with replacement."""
     count = len(units)
     drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
     totals = np.tensordot(drawn, units, axes=1)
-    return [segmentation.figures(one) for one in totals]
+    return [segmentation.scores(one) for one in totals]
 
 
 def _interval(values: Sequence[float]) -> list[float]:
@@ -288,7 +288,7 @@ def _interval(values: Sequence[float]) -> list[float]:
 
 
 def _before(counts: Array) -> dict[str, float]:
-    figures = segmentation.figures(counts)
+    figures = segmentation.scores(counts)
     return {"mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
 
 

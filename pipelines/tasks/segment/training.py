@@ -67,9 +67,9 @@ def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
         name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
         if name != "move":
             raise Fault(f"augment.{name} is for pictures; of volumes there is move, with jitter, scale, shift and flip")
-        check_arguments(array_dataset.moved, arguments, where="augment.move")
+        check_arguments(array_dataset.augment, arguments, where="augment.move")
         steps.append(arguments)
-    return array_dataset.augmentation(steps, step=array_dataset.moved_together)
+    return array_dataset.augmentation(steps, step=array_dataset.augment_with_mask)
 
 
 def _begun(run: Run, builder: str, earlier: keras.Model | None) -> keras.Model:

@@ -9,7 +9,7 @@ import tensorflow as tf
 from cnn_keras.data.sources import simulator as road
 from cnn_keras.data.sources.simulator import Road
 from cnn_keras.losses import mixture_density
-from cnn_keras.ops.resize import frame
+from cnn_keras.ops.resize import resize_image
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.steer.config import Data
 from pipelines.tasks.steer.model import Steerer
@@ -52,7 +52,7 @@ def drive(wheel: Wheel, tracks: Sequence[Road], steps: int) -> list[Driven]:
         views = np.stack([road.frame(track, car) for track, car in zip(tracks, cars, strict=True)])
         angles = wheel(views)
         for number in list(driving):
-            cars[number] = road.moved(tracks[number], cars[number], float(angles[number]))
+            cars[number] = road.step(tracks[number], cars[number], float(angles[number]))
             paths[number].append((cars[number].x, cars[number].y))
             offsets[number].append(road.place(tracks[number], cars[number]).offset)
             if abs(offsets[number][-1]) > road.ROOM:
@@ -73,7 +73,7 @@ def steered_by(steerer: Steerer, data: Data) -> Wheel:
     def angles(views: tf.Tensor) -> tf.Tensor:
         given = views if data.channels == 3 else tf.cast(tf.image.rgb_to_grayscale(views), tf.uint8)
         spec = tf.TensorSpec((*data.size, data.channels), tf.uint8)
-        framed = tf.map_fn(lambda view: frame(view, data.size, fit=data.fit), given, fn_output_signature=spec)
+        framed = tf.map_fn(lambda view: resize_image(view, data.size, fit=data.fit), given, fn_output_signature=spec)
         return mixture_density.quantile(steerer.mixture(framed), 0.5)
 
     return lambda views: np.asarray(angles(tf.constant(views)))

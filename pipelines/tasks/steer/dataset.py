@@ -15,7 +15,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import durable, input_pipeline, records, split
-from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.image_file import Unreadable, decode, normalize
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame
@@ -106,7 +106,7 @@ def encoded(folder: Path, split: str, count: int) -> list[bytes]:
 
 def decoded(run: Run, split: str) -> tf.data.Dataset:
     """The examples of a split in their order: dicts of id, image of `data.size` and angle."""
-    return input_pipeline.decoded(run.finished("prepare"), split, shape_of(run.recipe.data), example=example())
+    return input_pipeline.decoded_examples(run.finished("prepare"), split, shape_of(run.recipe.data), example=example())
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -114,10 +114,10 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     frames, found = drives(data, seed), []
     for row in np.linspace(0, len(frames) - 1, min(4 * count, len(frames))).astype(int):
         try:
-            image = decode(tf.constant(plain(frames[row].read())[0]), channels=data.channels)
+            image = decode(tf.constant(normalize(frames[row].read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
-        framed = resize.frame(image, data.size, fit=data.fit).numpy()
+        framed = resize.resize_image(image, data.size, fit=data.fit).numpy()
         found.append({"image": framed, "angle": np.float32(frames[row].angle)})
     if not found:
         raise Fault(f"{data.source} must hold at least one readable frame, got none", code=Fault.DATA)
@@ -171,7 +171,7 @@ def _write_records(run: Run, folder: Path, kept: Sequence[Kept]) -> None:
 
         def rows(members: Sequence[Kept]) -> Any:
             for one in members:
-                yield one.frame.id, plain(one.frame.read())[0], one.frame.angle
+                yield one.frame.id, normalize(one.frame.read())[0], one.frame.angle
                 bar.advance(task)
 
         for split in SPLITS:
@@ -194,7 +194,7 @@ def _draw_data(folder: Path, kept: Sequence[Kept], facts: dict[str, Any]) -> Non
     shown = [training[row] for row in np.linspace(0, len(training) - 1, min(SAMPLES, len(training))).astype(int)]
     images = []
     for one in shown:
-        with Image.open(io.BytesIO(plain(one.frame.read())[0])) as image:
+        with Image.open(io.BytesIO(normalize(one.frame.read())[0])) as image:
             images.append(annotate.steered(np.asarray(image.convert("RGB")), truth=one.frame.angle))
     titles = [f"{one.frame.angle:+.2f}" for one in shown]
     heading = f"{len(shown)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"

@@ -71,7 +71,7 @@ def compare(
     steerer: Steerer, folder: Path, images: Any, encoded: Sequence[bytes], *, interval: float, tolerance: float
 ) -> Any:
     """Ask the trained and the exported model about the same pictures; raise a Fault if they disagree."""
-    exported, size = tf.saved_model.load(str(folder)), inference.at_once(steerer.model)
+    exported, size = tf.saved_model.load(str(folder)), inference.batch_limit(steerer.model)
     got = savedmodel.said(exported, "serving_default", size, image_bytes=np.array(encoded, object))
     wanted = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
     difference = max(float(np.abs(wanted[name] - got[name]).max()) for name in ("angle", "low", "high"))

@@ -17,9 +17,9 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.data import durable, records
-from cnn_keras.data.image_file import Unreadable, decode, plain
+from cnn_keras.data.image_file import Unreadable, decode, normalize
 from cnn_keras.data.sources import artworks
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, Item, natural, whereabouts
+from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, Item, describe_path, natural
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, run_files, video_io
 from pipelines.data import validation as data_validation
@@ -91,7 +91,7 @@ def load(path: Path) -> Array:
 def save(pixels: Array, path: Path) -> None:
     """Write a PNG: the whole of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    with durable.written(path) as temporary:
+    with durable.atomic_write(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG")
 
 
@@ -140,12 +140,12 @@ def items(content: Picture) -> list[Item]:
         return [Item(name, "", path.read_bytes) for name, path in artworks.photographs().items()]
     path = located(content)
     if not path.exists():
-        raise Fault(f"data.content must be a picture, a video or a folder of pictures, got {whereabouts(path)}")
+        raise Fault(f"data.content must be a picture, a video or a folder of pictures, got {describe_path(path)}")
     if path.is_file():
         return [Item(content.name or path.stem, "", path.read_bytes)]
     found = [file for file in path.rglob("*") if file.name.lower().endswith(tuple(IMAGE_SUFFIXES))]
     if not found:
-        raise Fault(f"data.content must hold pictures, got {whereabouts(path)}", code=Fault.DATA)
+        raise Fault(f"data.content must hold pictures, got {describe_path(path)}", code=Fault.DATA)
     names = {file.relative_to(path).as_posix(): file for file in found if file.is_file()}
     return [Item(name, "", names[name].read_bytes) for name in sorted(names, key=natural)]
 
@@ -242,7 +242,7 @@ def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
 
 
 def pixels(item: Item) -> Array:
-    found: Array = decode(tf.constant(plain(item.read())[0]), channels=3).numpy()
+    found: Array = decode(tf.constant(normalize(item.read())[0]), channels=3).numpy()
     return found
 
 

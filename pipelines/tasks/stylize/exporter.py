@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import durable
-from cnn_keras.data.image_file import decode, png
+from cnn_keras.data.image_file import decode, encode_png
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.engine.stages import Run
@@ -138,7 +138,7 @@ def compare_transformer(
     difference = 0.0
     for picture in pictures:
         wanted = paint(picture, 0).astype(np.int16)[None]
-        files = exported.signatures["serving_default"](image_bytes=tf.constant([png(picture)]))["painting_bytes"]
+        files = exported.signatures["serving_default"](image_bytes=tf.constant([encode_png(picture)]))["painting_bytes"]
         answers = (
             tf.io.decode_png(files[0], channels=3)[None],
             exported.signatures["serving_tensor"](image=tf.constant(picture[None]))["painting"],
@@ -157,7 +157,7 @@ def write_warmup(folder: Path, pictures: Sequence[Array]) -> None:
     """Record real requests, small ones, beside the exported model."""
     small = [dataset.scaled(picture, 128) for picture in pictures[:WARMUP]]
     requests = {
-        "serving_default": ("image_bytes", [[png(picture)] for picture in small]),
+        "serving_default": ("image_bytes", [[encode_png(picture)] for picture in small]),
         "serving_tensor": ("image", [picture[None] for picture in small]),
     }
     savedmodel.record_requests(folder, requests)

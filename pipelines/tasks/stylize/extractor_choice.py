@@ -45,21 +45,21 @@ def chosen(loss: Loss) -> Extractor:
         return Extractor(loss.extractor, weights, "as the recipe says")
     missing = []
     for builder, weights, what in CHOICES:
-        if not catalog.at_hand(builder, weights):
+        if not catalog.is_cached(builder, weights):
             missing.append(f"{builder} ({weights})")
             continue
         why = f"{what}; {', '.join(missing)} not at hand" if missing else what
         return Extractor(builder, RANDOM if loss.untrained else weights, why)
     raise Fault(
         f"train.loss.extractor needs a trained network, and none is at hand: neither {', nor '.join(missing)}. `make "
-        f"samples` installs two; VGG-19's file goes into {catalog.cache()}"
+        f"samples` installs two; VGG-19's file goes into {catalog.cache_folder()}"
     )
 
 
 def independent(extractor: Extractor) -> Extractor | None:
     """The first choice of another family, which had no say in the painting; None where none is at hand."""
     family = extractor.builder.partition(".")[0]
-    others = [row for row in CHOICES if row[0].partition(".")[0] != family and catalog.at_hand(row[0], row[1])]
+    others = [row for row in CHOICES if row[0].partition(".")[0] != family and catalog.is_cached(row[0], row[1])]
     return Extractor(others[0][0], others[0][1], "independent") if others else None
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data import durable
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from cnn_keras.losses import style
 from pipelines.data import run_files, validation, video_io
@@ -96,11 +96,11 @@ def network(model: Path, *, signature: str = "serving_default", colour: str = "s
     answer = predict.reader(tf.saved_model.load(str(folder)), 1, folder, signature)
 
     def paint(pixels: Array) -> Array:
-        found = answer([png(pixels)])[0].painting
+        found = answer([encode_png(pixels)])[0].painting
         if found is None:
             raise Fault(f"STYLE must be a picture or a network that paints, got {model}")
         painting: Array = tf.io.decode_png(found, channels=3).numpy()
-        return style.coloured_as(painting, pixels) if colour == "keep" else painting
+        return style.with_colors_of(painting, pixels) if colour == "keep" else painting
 
     return paint
 

@@ -30,7 +30,7 @@ class OptimizerState:
         places = {"picture": self.picture, "scale": self.scale, "step": self.step, "rows": self.rows}
         values: dict[str, Any] = {f"memory{number}": value for number, value in enumerate(self.memory)}
         values |= {} if self.image is None else {"image": self.image}
-        with durable.written(folder / STATE) as temporary, temporary.open("wb") as file:
+        with durable.atomic_write(folder / STATE) as temporary, temporary.open("wb") as file:
             np.savez(file, places=json.dumps(places), **values)
 
     @classmethod

@@ -120,19 +120,19 @@ class Painter:
             return self._wanted[factor]
         images = [dataset.scaled(one, factor * max(one.shape[:2])) for one in self.styles]
         if self.settings.colour == "match":
-            images = [style.recoloured(one, canvas) for one in images]
+            images = [style.match_colors(one, canvas) for one in images]
         found = [self.objective.style_of(_batch(one)) for one in images]
-        self._wanted[factor] = self._placed(found, canvas) if self.masks else style.blended(found, self.weights)
+        self._wanted[factor] = self._placed(found, canvas) if self.masks else style.blend(found, self.weights)
         return self._wanted[factor]
 
     def _placed(self, found: list[Style], canvas: Array) -> Style:
         fitted = [dataset.resized(mask, canvas.shape[:2])[..., 0] / 255.0 for mask in self.masks]
         answers = self.objective.features(_batch(canvas))
         sizes = {layer: answers[layer].shape[1:3] for layer in self.objective.style}
-        return style.by_region(found, np.stack(fitted).astype(np.float32), sizes)
+        return style.combine_regions(found, np.stack(fitted).astype(np.float32), sizes)
 
     def _in_colour(self, painted: Array, content: Array) -> Array:
-        return style.coloured_as(painted, content) if self.settings.colour == "keep" else painted
+        return style.with_colors_of(painted, content) if self.settings.colour == "keep" else painted
 
 
 def _from(before: int, said: Said, done: int, row: Row) -> None:

@@ -193,7 +193,7 @@ def _validation(run: "Run") -> "tf.data.Dataset":
 
     data = run.facts("prepare")
     split = image_dataset.validation_split(data)
-    return pk_sampler.ordered(
+    return pk_sampler.ordered_batches(
         run.finished("prepare"),
         split,
         image_dataset.shape_of(run.recipe.data),

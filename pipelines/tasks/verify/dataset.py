@@ -76,7 +76,7 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     aligner = aligner_of(align)
 
     def aligned(items: Any) -> Any:
-        return face_alignment.applied(items, aligner, size=run.recipe.data.size, missed=missed)
+        return face_alignment.align_items(items, aligner, size=run.recipe.data.size, missed=missed)
 
     facts = image_dataset.prepare(run, folder, divided=splits_of, changed=aligned)
     unaligned = sorted(set(missed))
@@ -98,7 +98,7 @@ def aligner_of(align: Align) -> "Aligner":
 
     match align.by:
         case "annotated":
-            return face_alignment.annotated(align.found)
+            return face_alignment.annotated_eyes(align.found)
         case "opencv":
             return face_alignment.cascades()
     import tensorflow as tf
@@ -120,12 +120,12 @@ def calibration_split(data: dict[str, Any]) -> str:
 
 def originals(data: Data, ids: Any) -> list[bytes]:
     """The pictures of these ids as the source has them, before any alignment, upright JPEG or PNG."""
-    from cnn_keras.data.image_file import plain
+    from cnn_keras.data.image_file import normalize
     from cnn_keras.data.sources import classification
 
     items = classification.items(data.source, path=data.path, classes=data.classes, group=data.group)
     known = {item.id: item for item in items}
-    return [plain(known[name].read())[0] for name in map(str, ids)]
+    return [normalize(known[name].read())[0] for name in map(str, ids)]
 
 
 def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:

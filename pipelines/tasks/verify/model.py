@@ -129,7 +129,7 @@ def assemble(recipe: Any, data: Mapping[str, Any], *, loaded: bool = True) -> "k
         for layer in network.layers[:-1]:
             layer.trainable = False  # normalisation too: it then runs as in inference
     if tap := recipe.model.tap:
-        network = siamese.tapped(network, tap.layer, dimension=recipe.model.dimension, dropout=tap.dropout)
+        network = siamese.arcface_head(network, tap.layer, dimension=recipe.model.dimension, dropout=tap.dropout)
     entry = keras.Input(shape, dtype="uint8", name="image")
     normalization = (weights and pretrained.normalization(builder, weights)) or data["normalization"]
     x = keras.layers.Normalization(**normalization, name="normalization")(entry)
@@ -262,18 +262,18 @@ def write_embedder(
     import tensorflow as tf
 
     from cnn_keras.data.image_file import decode
-    from cnn_keras.data.transforms.face_alignment import upright
-    from cnn_keras.ops.resize import frame
+    from cnn_keras.data.transforms.face_alignment import align_face
+    from cnn_keras.ops.resize import resize_image
 
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
     def framed(image_bytes: Any) -> Any:
         picture = decode(image_bytes, channels=shape.channels)
         if landmarks is None:
-            return frame(picture, shape.size, fit=shape.fit)
+            return resize_image(picture, shape.size, fit=shape.fit)
         eyes, found = landmarks.find(picture)
-        aligned = partial(upright, picture, eyes, size=shape.size)
-        return tf.cond(found, aligned, partial(frame, picture, shape.size, fit=shape.fit))
+        aligned = partial(align_face, picture, eyes, size=shape.size)
+        return tf.cond(found, aligned, partial(resize_image, picture, shape.size, fit=shape.fit))
 
     def vectors(image: Any) -> Any:
         return tf.cast(embedding(image, training=False), tf.float32)
@@ -323,7 +323,11 @@ def compare_embedder(
     from cnn_keras import inference
 
     embedding, matcher = models
-    exported, size, files = tf.saved_model.load(str(folder)), inference.at_once(embedding), np.array(encoded, object)
+    exported, size, files = (
+        tf.saved_model.load(str(folder)),
+        inference.batch_limit(embedding),
+        np.array(encoded, object),
+    )
     wanted = inference.predictor(embedding)(images)
     got = (
         savedmodel.said(exported, "embed", size, image_bytes=files),

@@ -152,20 +152,20 @@ def measured(run: "Run", found: Answers, *, listed: Listed | None, threshold: fl
     others = int((~pairs.same).sum())
     folds = listed or _drawn(pairs, seed)
     accuracy = verification.fold_accuracy(folds.distance, folds.same, folds.fold)
-    ranks = verification.match_characteristic(found.distances, labels)
+    ranks = verification.cumulative_match_characteristic(found.distances, labels)
     opened = verification.identification_rate(found.distances, labels, FARS[:3], seed=seed)
     accepts, rejects = verification.rates_of(pairs.distance, pairs.same, threshold)
     return {
         "pictures": len(labels),
         "people": len(np.unique(labels)),
         "pairs": {"same": int(pairs.same.sum()), "other": others},
-        "auc": verification.area(rates),
+        "auc": verification.roc_auc(rates),
         "auc_interval": spread["auc"],
-        "eer": verification.equal_error(rates),
+        "eer": verification.equal_error_rate(rates),
         "eer_interval": spread["eer"],
         "tar_at_far": {
             f"{far:g}": {
-                "tar": verification.accepts_at(rates, far),
+                "tar": verification.true_accept_rate(rates, far),
                 "interval": spread[f"tar_at_far_{far:g}"],
                 "false_accepts": int(far * others),  # with none allowed the figure says little
             }
@@ -195,15 +195,15 @@ def measured(run: "Run", found: Answers, *, listed: Listed | None, threshold: fl
 def _spread(run: "Run", found: Answers, threshold: float) -> dict[str, list[float]]:
     """The middle 95 % of each figure in a bootstrap over identities."""
     settings: Evaluate = run.recipe.evaluate
-    draws = verification.resampled(
+    draws = verification.bootstrap(
         found.pairs, found.labels, draws=settings.draws, seed=run.recipe.seed, also=[threshold]
     )
     rows = []
     with validation.progress(run.console) as bar:
         for rates in bar.track(draws, settings.draws, description="intervals over people"):
             accepts, rejects = verification.rates_at(rates, threshold)
-            tars = {f"tar_at_far_{far:g}": verification.accepts_at(rates, far) for far in FARS}
-            areas = {"auc": verification.area(rates), "eer": verification.equal_error(rates)}
+            tars = {f"tar_at_far_{far:g}": verification.true_accept_rate(rates, far) for far in FARS}
+            areas = {"auc": verification.roc_auc(rates), "eer": verification.equal_error_rate(rates)}
             rows.append({**areas, **tars, "accepts": accepts, "rejects": 1 - rejects})
     return {
         name: [float(value) for value in np.quantile([row[name] for row in rows], (0.025, 0.975))] for name in rows[0]
@@ -248,8 +248,8 @@ def baselines(run: "Run", found: Answers) -> dict[str, Any]:
     for name, rows in vectors.items():
         pairs = verification.all_pairs(_squared(rows), found.labels)
         rates = verification.rates(pairs.distance, pairs.same)
-        figures = {"auc": verification.area(rates), "eer": verification.equal_error(rates)}
-        report[name] = {**figures, "tar_at_far_0.01": verification.accepts_at(rates, 0.01)}
+        figures = {"auc": verification.roc_auc(rates), "eer": verification.equal_error_rate(rates)}
+        report[name] = {**figures, "tar_at_far_0.01": verification.true_accept_rate(rates, 0.01)}
     return report
 
 

@@ -13,39 +13,39 @@ RAMP = np.arange(10, dtype=np.float32)
 @pytest.mark.parametrize("fit", array_dataset.FITS)
 def test_what_has_the_size_already_is_left_as_it_is(fit):
     values = np.random.default_rng(0).normal(size=(2, 5, 6, 7, 1)).astype(np.float32)
-    np.testing.assert_array_equal(array_dataset.frame(values, (5, 6, 7), fit=fit), values)
+    np.testing.assert_array_equal(array_dataset.resize(values, (5, 6, 7), fit=fit), values)
 
 
 def test_a_stretched_line_stays_straight():
-    longer = np.asarray(array_dataset.frame(RAMP[None, :, None], (20,)))[0, :, 0]
+    longer = np.asarray(array_dataset.resize(RAMP[None, :, None], (20,)))[0, :, 0]
     np.testing.assert_allclose(longer[1:-1], np.arange(20)[1:-1] / 2 - 0.25, atol=1e-5)
-    shorter = np.asarray(array_dataset.frame(RAMP[None, :, None], (5,)))[0, :, 0]
+    shorter = np.asarray(array_dataset.resize(RAMP[None, :, None], (5,)))[0, :, 0]
     np.testing.assert_allclose(shorter[1:-1], [2.5, 4.5, 6.5], atol=1e-5)
 
 
 def test_shrinking_averages_what_would_otherwise_alias():
     wave = np.cos(np.pi * np.arange(64, dtype=np.float32))[None, :, None]  # +1, −1, +1, …
-    assert np.abs(array_dataset.frame(wave, (16,))[0, 1:-1]).max() < 0.05
+    assert np.abs(array_dataset.resize(wave, (16,))[0, 1:-1]).max() < 0.05
 
 
 def test_each_axis_of_a_volume_is_stretched_by_itself():
     volume = np.arange(4, dtype=np.float32)[None, :, None, None, None] * np.ones((1, 4, 3, 5, 2), np.float32)
-    framed = np.asarray(array_dataset.frame(volume, (8, 6, 5)))
+    framed = np.asarray(array_dataset.resize(volume, (8, 6, 5)))
     assert framed.shape == (1, 8, 6, 5, 2)
     np.testing.assert_allclose(
-        framed[0, :, 2, 3, 1], np.asarray(array_dataset.frame(RAMP[None, :4, None], (8,)))[0, :, 0]
+        framed[0, :, 2, 3, 1], np.asarray(array_dataset.resize(RAMP[None, :4, None], (8,)))[0, :, 0]
     )
 
 
 def test_cropping_cuts_the_middle_out_and_fills_what_is_missing_with_zeros():
-    np.testing.assert_array_equal(array_dataset.frame(RAMP[None, :, None], (4,), fit="crop")[0, :, 0], [3, 4, 5, 6])
-    filled = array_dataset.frame(RAMP[None, 1:3, None], (5,), fit="crop")[0, :, 0]
+    np.testing.assert_array_equal(array_dataset.resize(RAMP[None, :, None], (4,), fit="crop")[0, :, 0], [3, 4, 5, 6])
+    filled = array_dataset.resize(RAMP[None, 1:3, None], (5,), fit="crop")[0, :, 0]
     np.testing.assert_array_equal(filled, [0, 1, 2, 0, 0])
 
 
 def test_an_unknown_fit_is_refused():
     with pytest.raises(ValueError, match="stretch, crop"):
-        array_dataset.frame(RAMP[None, :, None], (4,), fit="squeeze")
+        array_dataset.resize(RAMP[None, :, None], (4,), fit="squeeze")
 
 
 def split(count=10):
@@ -82,12 +82,12 @@ def test_augmented_batches_repeat_too_and_keep_their_labels():
 
 def test_a_flip_turns_the_named_axis_round_and_no_other():
     grid = np.arange(6, dtype=np.float32).reshape(2, 3, 1)
-    found = {np.asarray(array_dataset.moved(grid, [seed, 0], flip=(1,))).tobytes() for seed in range(20)}
+    found = {np.asarray(array_dataset.augment(grid, [seed, 0], flip=(1,))).tobytes() for seed in range(20)}
     assert found == {grid.tobytes(), grid[:, ::-1].tobytes()}
 
 
 def test_a_shift_holds_the_value_of_the_border():
-    found = {tuple(np.asarray(array_dataset.moved(RAMP[:, None], [seed, 0], shift=0.2))[:, 0]) for seed in range(40)}
+    found = {tuple(np.asarray(array_dataset.augment(RAMP[:, None], [seed, 0], shift=0.2))[:, 0]) for seed in range(40)}
     assert (*RAMP[2:], 9, 9) in found
     assert (0, 0, *RAMP[:-2]) in found
     assert len(found) == 5  # two either way, and none

@@ -13,7 +13,7 @@ from scipy.io import wavfile
 
 from cnn_keras.data import pk_sampler
 from cnn_keras.data.formats import color_tables, mask_folders
-from cnn_keras.data.image_file import Unreadable, plain
+from cnn_keras.data.image_file import Unreadable, normalize
 from cnn_keras.data.sources import classification, driving, segmentation, signals, volumes
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault
@@ -91,13 +91,13 @@ def with_trouble(step):
 
 def masked(path):
     """Pictures and masks below the folder of a file."""
-    for item in segmentation.labelled("folder", path=path.parent).items:
+    for item in segmentation.load("folder", path=path.parent).items:
         with_trouble(item.read)
         with_trouble(lambda item=item: item.mask((2, 3)))
 
 
 def volume_masks(path):
-    for item in segmentation.labelled("folder", axes=3, path=path.parent.parent).items:
+    for item in segmentation.load("folder", axes=3, path=path.parent.parent).items:
         with_trouble(item.read)
         with_trouble(lambda item=item: item.mask((2, 3, 4)))
 
@@ -115,11 +115,11 @@ FORMATS = {  # the file's name, its bytes, how much of it is a header, what read
     "nii": ("a.nii", nifti, 400, lambda path: volumes.read(path)),
     "nii.gz": ("a.nii.gz", lambda: gzip.compress(nifti()), 10**6, lambda path: volumes.read(path)),
     "mask of a volume": ("masks/a.nii", nifti, 400, volume_masks),
-    "png mask": ("a.png", lambda: saved(VALUES, "PNG"), 60, mask_folders.numbers),
-    "gif mask": ("a.gif", lambda: saved(VALUES, "GIF"), 10**6, mask_folders.numbers),
-    "bmp mask": ("a.bmp", lambda: saved(VALUES, "BMP"), 80, mask_folders.numbers),
-    "tiff mask": ("a.tif", lambda: saved(VALUES, "TIFF", compression="tiff_lzw"), 10**6, mask_folders.numbers),
-    "tiff": ("a.tif", lambda: saved(VALUES, "TIFF"), 10**6, lambda path: plain(path.read_bytes())),
+    "png mask": ("a.png", lambda: saved(VALUES, "PNG"), 60, mask_folders.read_numbers),
+    "gif mask": ("a.gif", lambda: saved(VALUES, "GIF"), 10**6, mask_folders.read_numbers),
+    "bmp mask": ("a.bmp", lambda: saved(VALUES, "BMP"), 80, mask_folders.read_numbers),
+    "tiff mask": ("a.tif", lambda: saved(VALUES, "TIFF", compression="tiff_lzw"), 10**6, mask_folders.read_numbers),
+    "tiff": ("a.tif", lambda: saved(VALUES, "TIFF"), 10**6, lambda path: normalize(path.read_bytes())),
     "ts": ("a.ts", lambda: TS, 10**6, lambda path: everything(signals.ts(path))),
     "tsv": ("a.tsv", lambda: b"1\t2\t3\n-1\tNaN\t4\n", 10**6, lambda path: everything(signals.ts(path))),
     "csv signal": ("a.csv", lambda: b"time;left\n10:00;1,5\n10:01;2\n", 10**6, signals.read),
@@ -139,12 +139,13 @@ FORMATS = {  # the file's name, its bytes, how much of it is a header, what read
                lambda path: classification._idx_array(path.parent, "train*", rank=3)),
     "pairs": ("pairs.txt", lambda: b"1\t1\nAnn\t1\t2\nAnn\t1\tBob\t2\n", 10**6, pk_sampler.lfw_pairs),
     "eyes": ("eyes.csv", lambda: b"path,left_x,left_y,right_x,right_y\na.jpg,1,2,3,4\n", 10**6,
-    face_alignment.annotated), "dataset.json": ("dataset.json", lambda: b'{"labels": {"background": 0, "ignore": 1}}',
-                     10**6, lambda path: color_tables.found(path.parent)),
+             face_alignment.annotated_eyes),
+    "dataset.json": ("dataset.json", lambda: b'{"labels": {"background": 0, "ignore": 1}}',
+                     10**6, lambda path: color_tables.read_legend(path.parent)),
     "labelmap": ("labelmap.txt", lambda: b"road:128,64,128::\ncar:64,0,128::\n", 10**6,
-                 lambda path: color_tables.found(path.parent)),
+                 lambda path: color_tables.read_legend(path.parent)),
     "roboflow": ("_classes.csv", lambda: b"Pixel Value, Class\n0, background\n1, bolt\n", 10**6,
-                 lambda path: color_tables.found(path.parent)),
+                 lambda path: color_tables.read_legend(path.parent)),
     "split list": ("train.txt", lambda: b"a\nb.png\n", 10**6, masked),
 }  # fmt: skip
 
@@ -181,7 +182,7 @@ def test_special_files_and_bombs_are_told_apart_before_they_are_opened(tmp_path)
         ("v.nii", volumes.read),
         ("s.csv", signals.read),
         ("s.wav", signals.read),
-        ("m.png", mask_folders.numbers),
+        ("m.png", mask_folders.read_numbers),
     ):
         path = tmp_path / name
         path.symlink_to("/dev/zero")

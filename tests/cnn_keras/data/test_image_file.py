@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from cnn_keras.data.image_file import SIDE_LIMIT, Unreadable, decode, pixels, plain, png, reason
+from cnn_keras.data.image_file import SIDE_LIMIT, Unreadable, decode, encode_png, normalize, pixels, reason
 from tests.odd_images import (
     animation,
     bad_checksum_png,
@@ -134,7 +134,7 @@ def seen(data, mode="RGB"):
 @pytest.mark.parametrize("name", USABLE)
 def test_a_usable_file_is_noted_for_what_it_is_and_decodes(name):
     data, notes = USABLE[name]
-    out, found = plain(data)
+    out, found = normalize(data)
     assert found == notes
     for channels, graph in DECODE.items():
         image = graph(out)
@@ -147,13 +147,13 @@ def test_a_usable_file_is_noted_for_what_it_is_and_decodes(name):
 @pytest.mark.parametrize("name", [name for name, (_, notes) in USABLE.items() if not notes])
 def test_an_ordinary_file_comes_back_untouched(name):
     data, _ = USABLE[name]
-    assert plain(data)[0] is data
+    assert normalize(data)[0] is data
 
 
 @pytest.mark.parametrize("name", USABLE)
 def test_what_is_plain_needs_no_second_turn(name):
-    out, _ = plain(USABLE[name][0])
-    again, notes = plain(out)
+    out, _ = normalize(USABLE[name][0])
+    again, notes = normalize(out)
     assert again == out
     assert not {"exif-rotated", "cmyk", "gif", "bmp", "webp"} & set(notes)
 
@@ -163,14 +163,14 @@ def test_what_is_plain_needs_no_second_turn(name):
 def test_an_unusable_file_is_refused_by_its_kind(name):
     data, kind = UNUSABLE[name]
     with pytest.raises(Unreadable) as refused:
-        plain(data)
+        normalize(data)
     assert refused.value.kind == kind
     assert str(refused.value).isprintable()
 
 
 @pytest.mark.parametrize("name", BROKEN_PIXELS)
 def test_broken_pixels_behind_a_sound_header_are_left_to_the_decoder(name):
-    assert plain(BROKEN_PIXELS[name]) == (BROKEN_PIXELS[name], [])
+    assert normalize(BROKEN_PIXELS[name]) == (BROKEN_PIXELS[name], [])
 
 
 @pytest.mark.parametrize("name", REFUSED_BY_THE_GRAPH)
@@ -188,16 +188,16 @@ def test_the_graph_refuses_a_bomb_before_it_takes_memory():
         with pytest.raises(tf.errors.InvalidArgumentError, match="at most 50000000 pixels"):
             DECODE[3](data)
         with pytest.raises(Unreadable, match="limit"):
-            plain(data)
+            normalize(data)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 30_000  # kB; one bomb has 192 MB of pixels
 
 
 def test_the_limit_is_the_callers():
     data = encoded(picture(10, 10), "PNG")
-    assert plain(data, pixel_limit=100) == (data, [])
+    assert normalize(data, pixel_limit=100) == (data, [])
     assert decode(data, channels=3, pixel_limit=100).shape == (10, 10, 3)
     with pytest.raises(Unreadable, match="10x10 pixels are more than the limit of 99"):
-        plain(data, pixel_limit=99)
+        normalize(data, pixel_limit=99)
     with pytest.raises(tf.errors.InvalidArgumentError, match="at most 99 pixels"):
         decode(data, channels=3, pixel_limit=99)
 
@@ -206,7 +206,7 @@ def test_the_limit_is_the_callers():
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP"])
 def test_every_exif_orientation_ends_upright(kind, orientation):
     data = oriented(picture(), kind, orientation)
-    out, notes = plain(data)
+    out, notes = normalize(data)
     assert ("exif-rotated" in notes) == (orientation > 1)
     assert np.abs(DECODE[3](out).numpy() - seen(data)).max() <= (LOSSY if kind == "JPEG" else 0)
 
@@ -214,26 +214,26 @@ def test_every_exif_orientation_ends_upright(kind, orientation):
 @pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
 def test_a_turned_png_of_any_mode_keeps_its_pixels(mode):
     image = deep() if mode == "I;16" else picture().convert(mode)
-    upright = DECODE[3](plain(encoded(image, "PNG"))[0]).numpy()
-    turned = DECODE[3](plain(oriented(image, "PNG", 6))[0]).numpy()
+    upright = DECODE[3](normalize(encoded(image, "PNG"))[0]).numpy()
+    turned = DECODE[3](normalize(oriented(image, "PNG", 6))[0]).numpy()
     np.testing.assert_array_equal(turned, np.rot90(upright, -1))
 
 
 @pytest.mark.parametrize("orientation", [0, 9, 65535])
 def test_an_orientation_that_does_not_exist_turns_nothing(orientation):
     data = oriented(picture(), "JPEG", orientation)
-    assert plain(data) == (data, [])
+    assert normalize(data) == (data, [])
 
 
 def test_a_broken_exif_block_does_not_cost_the_picture():
     data = encoded(picture(), "JPEG", exif=b"Exif\0\0no TIFF header here")
-    assert plain(data) == (data, [])
+    assert normalize(data) == (data, [])
 
 
 def test_sixteen_bits_are_cut_to_their_upper_byte():
     upper = np.asarray(deep()) >> 8
     np.testing.assert_array_equal(DECODE[1](encoded(deep(), "PNG"))[..., 0], upper)
-    np.testing.assert_array_equal(DECODE[1](plain(oriented(deep(), "PNG", 3))[0])[..., 0], upper[::-1, ::-1])
+    np.testing.assert_array_equal(DECODE[1](normalize(oriented(deep(), "PNG", 3))[0])[..., 0], upper[::-1, ::-1])
 
 
 NOISE = Image.fromarray(np.random.default_rng(0).integers(0, 256, (61, 45, 3), np.uint8))
@@ -276,7 +276,7 @@ def test_decode_works_eagerly_in_tf_data_and_in_map_fn():
 @pytest.mark.parametrize("channels", [1, 3])
 def test_arrays_survive_as_png(channels):
     image = np.random.default_rng(0).integers(0, 256, (5, 7, channels), np.uint8)
-    np.testing.assert_array_equal(decode(png(image), channels=channels), image)
+    np.testing.assert_array_equal(decode(encode_png(image), channels=channels), image)
 
 
 @settings(max_examples=60, deadline=None)
@@ -287,7 +287,7 @@ def test_damage_is_refused_or_survived_but_never_anything_else(name, changes):
     for place, value in changes:
         data[place % len(data)] = value
     try:
-        out, _ = plain(bytes(data))
+        out, _ = normalize(bytes(data))
     except Unreadable:
         return
     try:
@@ -301,9 +301,9 @@ def test_damage_is_refused_or_survived_but_never_anything_else(name, changes):
 def test_a_format_that_is_not_read_is_named():
     for name, said in (("jpeg xl in its container", "JPEG XL"), ("jpeg 2000", "JPEG 2000"), ("avif", "AVIF")):
         with pytest.raises(Unreadable, match=f"{said} is not one of JPEG, PNG"):
-            plain(UNUSABLE[name][0])
+            normalize(UNUSABLE[name][0])
 
 
 def test_a_server_does_not_read_tiff():
     with pytest.raises(Unreadable, match="TIFF is not one of JPEG, PNG, GIF, BMP, WebP, PGM, PPM"):
-        plain(encoded(picture(), "TIFF"), tiff=False)
+        normalize(encoded(picture(), "TIFF"), tiff=False)

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import image_headers
-from cnn_keras.data.image_file import SLOW_LIMIT, Unreadable, decode, pixels, plain
+from cnn_keras.data.image_file import SLOW_LIMIT, Unreadable, decode, normalize, pixels
 from tests.odd_images import encoded, oriented, picture
 
 
@@ -83,13 +83,13 @@ BEARABLE = {
 @pytest.mark.parametrize("name", COSTLY)
 def test_a_file_of_far_more_work_than_its_pixels_are_worth_is_refused(name):
     with pytest.raises(Unreadable) as refused:
-        plain(COSTLY[name])
+        normalize(COSTLY[name])
     assert refused.value.kind == "costly"
 
 
 @pytest.mark.parametrize("name", BEARABLE)
 def test_a_file_of_bearable_work_is_read(name):
-    data, _ = plain(BEARABLE[name])
+    data, _ = normalize(BEARABLE[name])
     assert pixels(data).ndim == 3
 
 
@@ -114,7 +114,7 @@ def test_an_exif_block_whose_entries_share_its_bytes_takes_no_more_memory_than_i
     block = b"Exif\0\0" + exif("<", [(tag, 7, 60_000, 8) for tag in range(0x9000, 0x9000 + 5_000)])
     data = with_segments(segment(0xFFE1, block))
     tracemalloc.start()
-    plain(data)
+    normalize(data)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert peak < 5 * 2**20  # each entry read for itself would be 300 MB
@@ -153,7 +153,7 @@ XMP = b'<rdf:Description tiff:Orientation="6"/>'
     ],
 )
 def test_a_camera_held_upright_is_noticed_wherever_the_file_says_it(data):
-    out, notes = plain(data)
+    out, notes = normalize(data)
     assert notes == ["exif-rotated"]
     assert pixels(out).shape == (17, 13, 3)
 

@@ -40,17 +40,17 @@ def test_what_is_no_regular_file_of_bounded_size_raises_an_oserror_unopened(tmp_
 def test_what_is_compressed_is_bounded_and_its_check_sums_are_compared():
     data = bytes(range(256)) * 40
     packed = gzip.compress(data)
-    assert input_file.decompressed(packed + gzip.compress(b"more") + bytes(8)) == data + b"more"
-    assert input_file.decompressed(packed, limit=len(data)) == data
+    assert input_file.decompress(packed + gzip.compress(b"more") + bytes(8)) == data + b"more"
+    assert input_file.decompress(packed, limit=len(data)) == data
     for broken, said in (
         (packed[:-4], "end too early"),
         (packed[:-8] + bytes(8), "broken"),
         (b"\x1f\x8bno", "broken"),
     ):
         with pytest.raises(OSError, match=said):
-            input_file.decompressed(broken)
+            input_file.decompress(broken)
     with pytest.raises(OSError, match="at most 10,239 bytes"):
-        input_file.decompressed(packed, limit=len(data) - 1)
+        input_file.decompress(packed, limit=len(data) - 1)
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.transforms import augment
 
 COUNT = 30
@@ -17,7 +17,7 @@ def folder(tmp_path_factory):
     """A split in four shards: image number n is filled with n, its label is n % 3, its id “n–ü”."""
     folder = tmp_path_factory.mktemp("records")
     with pytest.MonkeyPatch.context() as patch:
-        rows = [(f"{n}–ü", png(np.full((4, 6, 3), n, np.uint8)), n % 3) for n in range(COUNT)]
+        rows = [(f"{n}–ü", encode_png(np.full((4, 6, 3), n, np.uint8)), n % 3) for n in range(COUNT)]
         patch.setattr(records, "SHARD_BYTES", 8 * len(rows[0][1]))
         records.write(folder, "train", rows)
     assert len(list(folder.iterdir())) == 4
@@ -121,7 +121,7 @@ def test_a_stream_shuffles_no_further_than_its_buffer_and_its_shards(folder, mon
 
 
 def test_decoded_examples_come_in_order_and_framed(folder):
-    found = list(input_pipeline.decoded(folder, "train", input_pipeline.Shape((2, 3), 1)).as_numpy_iterator())
+    found = list(input_pipeline.decoded_examples(folder, "train", input_pipeline.Shape((2, 3), 1)).as_numpy_iterator())
     assert [example["id"].decode() for example in found] == [f"{number}–ü" for number in range(COUNT)]
     assert all(example["image"].shape == (2, 3, 1) for example in found)
     assert all((example["image"] == number).all() for number, example in enumerate(found))
@@ -172,10 +172,10 @@ def boxed_folder(tmp_path_factory):
         found = np.zeros((MOST, 4), np.float32)
         for row in range(number % 4):
             found[row] = (0, 0, 0.5 ** (row + 1), 1)
-        image = png(np.full((8, 16, 3), 10 * number, np.uint8))
+        image = encode_png(np.full((8, 16, 3), 10 * number, np.uint8))
         named = np.where(found[:, 2] > 0, number, 0)
         rows.append((f"{number}", image, found, named, np.zeros(MOST, np.int64)))
-    records.write(folder, "train", rows, features=records.boxed(MOST))
+    records.write(folder, "train", rows, features=records.box_features(MOST))
     return folder
 
 
@@ -187,7 +187,7 @@ def boxed_training(folder, epochs, shape=WIDE, **arguments):
         count=12,
         epochs=epochs,
         batch_size=5,
-        example=input_pipeline.boxed(MOST),
+        example=input_pipeline.box_example(MOST),
         **{"seed": 0, **arguments},
     )
     return list(found.as_numpy_iterator())
@@ -238,7 +238,7 @@ def test_both_ways_give_boxes_of_the_same_static_shapes(boxed_folder):
     for memory in (2**31, 0):
         found = input_pipeline.training(
             boxed_folder, "train", input_pipeline.Shape((8, 16), 3), count=12, epochs=range(1), batch_size=5, seed=0,
-            memory=memory, example=input_pipeline.boxed(MOST),
+            memory=memory, example=input_pipeline.box_example(MOST),
         )  # fmt: skip
         assert found.element_spec == {
             "image": tf.TensorSpec((None, 8, 16, 3), tf.uint8),
@@ -250,13 +250,15 @@ def test_both_ways_give_boxes_of_the_same_static_shapes(boxed_folder):
 def test_an_ordered_pass_tells_ids_and_the_sizes_of_the_pictures(boxed_folder):
     shape = input_pipeline.Shape((16, 16), 3, "pad")
     found = list(
-        input_pipeline.decoded(boxed_folder, "train", shape, example=input_pipeline.boxed(MOST)).as_numpy_iterator()
+        input_pipeline.decoded_examples(
+            boxed_folder, "train", shape, example=input_pipeline.box_example(MOST)
+        ).as_numpy_iterator()
     )
     assert [one["id"].decode() for one in found] == [str(number) for number in range(12)]
     assert {tuple(one["extent"]) for one in found} == {(8, 16)}
     np.testing.assert_allclose(found[1]["boxes"][0], [0, 0.25, 0.5, 0.75])
     ordered = input_pipeline.batches(
-        boxed_folder, "train", shape, count=12, batch_size=5, example=input_pipeline.boxed(MOST)
+        boxed_folder, "train", shape, count=12, batch_size=5, example=input_pipeline.box_example(MOST)
     )
     assert ordered.cardinality() == 3
     np.testing.assert_array_equal(next(ordered.as_numpy_iterator())["boxes"][1], found[1]["boxes"])

@@ -93,10 +93,10 @@ def test_an_unknown_pixel_is_no_class():
 
 
 def test_covering_patches_answer_for_every_pixel(held):
-    batches = list(patches.covering(held, PATCH, 16))
+    batches = list(patches.grid_batches(held, PATCH, 16))
     seen = np.concatenate([batch["image"] for batch in batches])[:, 2:6, 2:4].reshape(-1, 3)
     assert len({tuple(pixel) for pixel in seen.astype(int).tolist()}) == sum(height * width for height, width in SIZES)
-    assert int(patches.covering(held, PATCH, 16).cardinality()) == len(batches)
+    assert int(patches.grid_batches(held, PATCH, 16).cardinality()) == len(batches)
 
 
 def test_volumes_have_patches_too():
@@ -107,7 +107,7 @@ def test_volumes_have_patches_too():
     for image in batch["image"].numpy():
         for axis in range(3):
             assert (np.diff(image[..., 1 + axis], axis=axis) == 1).all()
-    assert sum(len(one["mask"]) for one in patches.covering(found, patch, 4)) == 3 * 2 * 2 + 1 * 2 * 2
+    assert sum(len(one["mask"]) for one in patches.grid_batches(found, patch, 4)) == 3 * 2 * 2 + 1 * 2 * 2
 
 
 def test_augmentation_moves_mask_and_picture_alike():
@@ -126,8 +126,8 @@ def test_labels_are_framed_like_their_picture(fit):
     picture = np.zeros((30, 40, 1), np.uint8)
     picture[10:20, 10:30] = 200
     labels = np.where(picture > 100, 2, 1).astype(np.uint8)
-    framed = resize.frame(tf.constant(picture), (60, 60), fit=fit).numpy()
-    found = resize.frame_labels(tf.constant(labels), (60, 60), fit=fit).numpy()
+    framed = resize.resize_image(tf.constant(picture), (60, 60), fit=fit).numpy()
+    found = resize.resize_labels(tf.constant(labels), (60, 60), fit=fit).numpy()
     beyond = found == 0
     assert beyond.any() == (fit == "pad")
     assert not framed[beyond].any()

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_keras.data import pk_sampler, records
-from cnn_keras.data.image_file import plain, png
+from cnn_keras.data.image_file import encode_png, normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.pk_sampler import Layout
 from cnn_keras.data.sources import classification
@@ -28,7 +28,7 @@ def prepared(tmp_path_factory) -> Path:
     """Pictures whose grey is 40 × person + number, shuffled as prepare shuffles them."""
     folder = tmp_path_factory.mktemp("people")
     rows = [
-        (f"{person}/{number}.png", png(np.full((4, 4, 1), 40 * person + number, np.uint8)), person)
+        (f"{person}/{number}.png", encode_png(np.full((4, 4, 1), 40 * person + number, np.uint8)), person)
         for person, count in enumerate(COUNTS)
         for number in range(count)
     ]
@@ -85,7 +85,7 @@ def test_more_people_asked_for_than_there_are_is_everybody(prepared):
 
 
 def test_ordered_pictures_come_person_after_person(prepared):
-    batches = list(pk_sampler.ordered(prepared, "train", SHAPE, count=sum(COUNTS), batch_size=4))
+    batches = list(pk_sampler.ordered_batches(prepared, "train", SHAPE, count=sum(COUNTS), batch_size=4))
     labels = np.concatenate([labels.numpy() for _, labels in batches])
     images = np.concatenate([images.numpy() for images, _ in batches])
     assert labels.tolist() == sorted(labels.tolist())
@@ -101,7 +101,7 @@ def test_rows_of_a_batch_belong_to_their_people_whatever_the_counts(counts, each
     for person, (start, count) in enumerate(zip(starts, counts, strict=True)):
         rows[person, :count] = np.arange(start, start + count)
     layout = Layout(min(3, len(counts)), each)
-    found = pk_sampler.drawn_rows(
+    found = pk_sampler.sample_rows(
         tf.constant(rows, tf.int32), tf.constant(counts, tf.int32), layout, tf.constant([seed, 1], tf.int32)
     ).numpy()
     owner = np.repeat(np.arange(len(counts)), counts)[found].reshape(layout.people, each)
@@ -207,6 +207,6 @@ def test_orl_has_ten_photographs_of_each_of_forty_people():
 
 def test_a_pgm_file_becomes_a_png_of_the_same_pixels(tmp_path):
     pixels = np.arange(12, dtype=np.uint8).reshape(3, 4)
-    data, notes = plain(b"P5\n4 3\n255\n" + pixels.tobytes())
+    data, notes = normalize(b"P5\n4 3\n255\n" + pixels.tobytes())
     assert notes == ["ppm"]
     np.testing.assert_array_equal(tf.io.decode_image(data).numpy()[..., 0], pixels)

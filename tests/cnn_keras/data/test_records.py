@@ -66,7 +66,7 @@ def test_labels_survive_as_64_bits(tmp_path):
 
 def test_the_same_rows_are_the_same_bytes(tmp_path):
     """In one process as in another: the order of a message's parts is not left to chance."""
-    features = records.boxed(2, landmarks=1, proposals=2, masks=True)
+    features = records.box_features(2, landmarks=1, proposals=2, masks=True)
     zeros = {key: np.zeros(one.shape, one.dtype.as_numpy_dtype) for key, one in features.items() if one.shape}
     records.write(tmp_path, "train", [tuple(zeros.get(key, b"x") for key in features)] * 9, features=features)
     for record in tf.data.TFRecordDataset(records.shards(tmp_path, "train")).as_numpy_iterator():

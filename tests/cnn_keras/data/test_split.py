@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cnn_keras.data.split import linked, stratified
+from cnn_keras.data.split import connected_groups, stratified
 from cnn_keras.errors import Fault
 
 FRACTIONS = {"validation": 0.1, "test": 0.2}
@@ -97,7 +97,7 @@ def test_large_shares_of_a_small_class_leave_one_to_train():
 def test_examples_that_share_any_key_are_linked():
     patients = ["p1", "p1", "p2", "p3", None, None]
     digests = ["x", "y", "y", "z", "z", "w"]
-    groups = linked(patients, digests)
+    groups = connected_groups(patients, digests)
     assert groups[0] == groups[1] == groups[2]  # p1 and p2 share the picture y
     assert groups[3] == groups[4]
     assert len(set(groups)) == 3
@@ -107,8 +107,8 @@ def test_examples_that_share_any_key_are_linked():
 def test_linked_groups_are_the_connected_components_in_any_order(keys, random):
     pairs = list(keys)
     random.shuffle(pairs)
-    found = dict(zip(pairs, linked(*zip(*pairs, strict=True)), strict=True))
-    assert [found[pair] for pair in keys] == linked(*zip(*keys, strict=True))
+    found = dict(zip(pairs, connected_groups(*zip(*pairs, strict=True)), strict=True))
+    assert [found[pair] for pair in keys] == connected_groups(*zip(*keys, strict=True))
     for (first, second), group in found.items():
         same = {pair for pair, other in found.items() if other == group}
         touching = {pair for pair in found if pair[0] == first or pair[1] == second}

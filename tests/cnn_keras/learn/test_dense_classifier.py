@@ -47,7 +47,7 @@ def noise(*shape):
 
 
 def test_a_dense_layer_is_a_convolution_of_the_whole_window():
-    found = dense_classifier.convolutional(dense_classifier.convolved(weighing()), NINE)
+    found = dense_classifier.convolutional(dense_classifier.to_fully_convolutional(weighing()), NINE)
     assert found.logits[..., 0].tolist() == [[5421, 6532], [8754, 9865]]
     third = 1 / 3
     expected = [[[0, 0, 2, 2], [1, 0, 3, 2]], [[0, 1, 2, 3], [1, 1, 3, 3]]]
@@ -56,14 +56,14 @@ def test_a_dense_layer_is_a_convolution_of_the_whole_window():
 
 def test_a_global_average_is_an_average_of_the_window():
     model = classifier(layers.GlobalAveragePooling2D(), shape=(2, 2, 1))
-    found = dense_classifier.convolutional(dense_classifier.convolved(model), NINE)
+    found = dense_classifier.convolutional(dense_classifier.to_fully_convolutional(model), NINE)
     assert found.logits[..., 0].tolist() == [[3, 4], [6, 7]]
 
 
 def test_the_multiply_adds_are_those_of_shared_and_of_lone_windows():
     model = classifier(layers.Conv2D(1, 2), layers.Flatten(), layers.Dense(1), shape=(3, 3, 1))
     # Four windows of 4 positions of 4 weights and a dense layer of 4 each; or 9 positions, and it 4 times.
-    assert dense_classifier.multiply_adds(model, dense_classifier.convolved(model), (4, 4)) == (
+    assert dense_classifier.multiply_adds(model, dense_classifier.to_fully_convolutional(model), (4, 4)) == (
         4 * (4 * 4 + 4),
         9 * 4 + 4 * 4,
     )
@@ -80,7 +80,7 @@ def test_the_multiply_adds_are_those_of_shared_and_of_lone_windows():
 def test_without_padding_one_pass_gives_the_scores_of_the_windows_one_by_one(builder, arguments):
     keras.utils.set_random_seed(0)
     model = assembled(models.build(builder, input_shape=(32, 32, 1), classes=5, **arguments))
-    network = dense_classifier.convolved(model)
+    network = dense_classifier.to_fully_convolutional(model)
     assert (network.window, network.stride, network.padded) == ((32, 32), (4, 4), ())
     picture = noise(43, 50, 1)  # three pixels more than whole strides, and two
     one_by_one, at_once = (
@@ -113,7 +113,7 @@ FAMILIES = [
 def test_on_a_picture_of_one_window_every_family_answers_as_before(builder, shape, arguments):
     keras.utils.set_random_seed(0)
     model = assembled(models.build(builder, input_shape=shape, classes=5, **arguments))
-    network, picture = dense_classifier.convolved(model), noise(*shape)
+    network, picture = dense_classifier.to_fully_convolutional(model), noise(*shape)
     found = dense_classifier.convolutional(network, picture).logits
     assert found.shape == (1, 1, 5)
     np.testing.assert_allclose(found[0, 0], model(picture[None])[0], rtol=1e-4, atol=1e-4)
@@ -123,7 +123,7 @@ def test_on_a_picture_of_one_window_every_family_answers_as_before(builder, shap
 def test_with_padding_the_scores_differ_only_where_something_is_near_a_window_s_border():
     keras.utils.set_random_seed(0)
     model = models.build("introductory.two_conv", input_shape=(28, 28, 1), classes=5)  # its biases are zero
-    network, picture = dense_classifier.convolved(model), np.zeros((68, 68, 1), np.float32)
+    network, picture = dense_classifier.to_fully_convolutional(model), np.zeros((68, 68, 1), np.float32)
     assert network.padded == ("conv1", "conv2")
     picture[33:35, 33:35] = 1.0
     one_by_one, at_once = (
@@ -142,7 +142,9 @@ def test_with_padding_the_scores_differ_only_where_something_is_near_a_window_s_
 
 def test_what_no_window_reaches_changes_nothing():
     keras.utils.set_random_seed(0)
-    network = dense_classifier.convolved(models.build("resnet.resnet20", input_shape=(32, 32, 1), classes=3))
+    network = dense_classifier.to_fully_convolutional(
+        models.build("resnet.resnet20", input_shape=(32, 32, 1), classes=3)
+    )
     picture = noise(44, 39, 1).astype(np.float32) / 255
     cut = dense_classifier.convolutional(network, picture[:44, :36]).logits
     np.testing.assert_allclose(dense_classifier.convolutional(network, picture).logits, cut, atol=1e-5)
@@ -151,7 +153,7 @@ def test_what_no_window_reaches_changes_nothing():
 def test_the_network_is_a_copy_and_survives_saving(tmp_path):
     keras.utils.set_random_seed(0)
     model = assembled(models.build("lenet.lenet5", input_shape=(32, 32, 1), classes=4))
-    network, picture = dense_classifier.convolved(model).network, noise(1, 40, 36, 1)
+    network, picture = dense_classifier.to_fully_convolutional(model).network, noise(1, 40, 36, 1)
     before = network(picture).numpy()
     network.save(tmp_path / "network.keras")
     for weight in model.weights:
@@ -176,13 +178,13 @@ def test_the_network_is_a_copy_and_survives_saving(tmp_path):
 )
 def test_what_cannot_be_convolved_is_refused(model, told):
     with pytest.raises(Fault, match=told):
-        dense_classifier.convolved(model())
+        dense_classifier.to_fully_convolutional(model())
 
 
 def test_a_picture_smaller_than_a_window_is_refused():
     model = weighing()
     for look in (
-        partial(dense_classifier.convolutional, dense_classifier.convolved(model)),
+        partial(dense_classifier.convolutional, dense_classifier.to_fully_convolutional(model)),
         partial(dense_classifier.naive, model),
     ):
         with pytest.raises(Fault, match="at least 2×2 pixels"):
@@ -210,7 +212,7 @@ def test_a_thing_is_found_where_it_is_at_the_scale_that_fits_it(scales):
     picture = np.zeros((20, 40, 1), np.float32)
     picture[4:8, 6:10] = 1  # one window at full size
     picture[8:16, 20:28] = 1  # one at half the size
-    look = partial(dense_classifier.convolutional, dense_classifier.convolved(squares()))
+    look = partial(dense_classifier.convolutional, dense_classifier.to_fully_convolutional(squares()))
     # Resizing blurs: at half the size the corners of the large square are a little darker.
     found = dense_classifier.detect(look, picture, scales=scales, background=0, threshold=0.15, overlap=0.0)
     boxes = found.boxes[0, : int(found.count[0])].numpy() * [40, 20, 40, 20]
@@ -224,7 +226,7 @@ def test_both_detectors_find_the_same_and_too_small_scales_are_left_out():
     picture, model = np.zeros((12, 12, 1), np.float32), squares()
     picture[5:9, 3:7] = 1
     looks = (
-        partial(dense_classifier.convolutional, dense_classifier.convolved(model)),
+        partial(dense_classifier.convolutional, dense_classifier.to_fully_convolutional(model)),
         partial(dense_classifier.naive, model),
     )
     first, second = (dense_classifier.detect(look, picture, scales=(1.0, 0.1), background=0) for look in looks)

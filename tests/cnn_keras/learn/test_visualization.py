@@ -86,8 +86,8 @@ def test_layers_are_named_inside_what_is_nested():
         *("normalization", "stem", "narrow", "broad", "both", "sum", "halved", "conv", "last"),
     ]
     assert visualization.feature_layers(model) == ["stem", "narrow", "broad", "last"]
-    assert visualization.attended_layer(model) == "last"
-    assert visualization.answer_layer(model) == "logits"
+    assert visualization.grad_cam_layer(model) == "last"
+    assert visualization.logits_layer(model) == "logits"
     assert visualization.layer_row(model, "branchy/conv") == visualization.layer_row(model, "conv")
 
 
@@ -100,8 +100,8 @@ def test_namesakes_go_by_their_paths():
 
 
 def test_grad_cam_looks_before_poolings_and_beyond_maps_of_one_position():
-    assert visualization.attended_layer(NETWORKS["lenet.lenet5_modern"]()) == "c3"  # c5 has one position
-    assert visualization.attended_layer(NETWORKS["resnet.resnet20"]()) == "stage3"
+    assert visualization.grad_cam_layer(NETWORKS["lenet.lenet5_modern"]()) == "c3"  # c5 has one position
+    assert visualization.grad_cam_layer(NETWORKS["resnet.resnet20"]()) == "stage3"
 
 
 @pytest.mark.parametrize(

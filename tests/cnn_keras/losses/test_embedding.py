@@ -164,7 +164,7 @@ def test_an_angular_margin_goes_on_falling_beyond_a_straight_angle():
 
 
 def test_figures_are_those_counted_by_hand():
-    found = {name: float(value) for name, value in embedding.figures(LABELS, CIRCLE, margin=0.5).items()}
+    found = {name: float(value) for name, value in embedding.triplet_statistics(LABELS, CIRCLE, margin=0.5).items()}
     # Eight triplets (distances 1 against 2, 4, NEAR, 3; 2 against 2, NEAR, 4, 3): three do not keep the margin.
     assert found["active"] == pytest.approx(3 / 8)
     assert found["positive"] == pytest.approx(1.5, abs=1e-5)
@@ -173,7 +173,7 @@ def test_figures_are_those_counted_by_hand():
 
 
 def test_embeddings_that_are_all_the_same_have_no_spread_and_every_triplet_is_active():
-    found = embedding.figures(LABELS, np.tile(CIRCLE[:1], (4, 1)), margin=0.2)
+    found = embedding.triplet_statistics(LABELS, np.tile(CIRCLE[:1], (4, 1)), margin=0.2)
     assert float(found["spread"]) == pytest.approx(0, abs=1e-6)
     assert float(found["active"]) == 1
 
@@ -190,10 +190,10 @@ def test_every_triplet_loss_pulls_identities_apart(mining):
     keras.utils.set_random_seed(0)
     labels, rows = batch(2, dimension=8)
     variable = tf.Variable(rows)
-    before = float(embedding.figures(labels, tf.math.l2_normalize(variable, 1))["active"])
+    before = float(embedding.triplet_statistics(labels, tf.math.l2_normalize(variable, 1))["active"])
     for step in range(80):
         with tf.GradientTape() as tape:
             loss = embedding.triplet_loss(labels, tf.math.l2_normalize(variable, 1), mining=mining, seed=step)
         variable.assign_sub(0.5 * tape.gradient(loss, variable))
-    after = float(embedding.figures(labels, tf.math.l2_normalize(variable, 1))["active"])
+    after = float(embedding.triplet_statistics(labels, tf.math.l2_normalize(variable, 1))["active"])
     assert after < before / 2

@@ -34,14 +34,16 @@ def picture(height, width):
 def test_the_gram_matrix_is_that_of_numpy():
     found = features(2, 5, 4, 3)
     wanted = np.einsum("nhwc,nhwd->ncd", found, found) / 20
-    np.testing.assert_allclose(style.gram(found), wanted, rtol=1e-5, atol=1e-6)  # some cancel out
+    np.testing.assert_allclose(style.gram_matrix(found), wanted, rtol=1e-5, atol=1e-6)  # some cancel out
 
 
 def test_the_style_loss_of_equal_sizes_is_the_papers():
     ours, theirs = features(1, 6, 5, 4), features(1, 6, 5, 4)
     flat, other = ours.reshape(30, 4).astype(float), theirs.reshape(30, 4).astype(float)
     wanted = np.sum((flat.T @ flat - other.T @ other) ** 2) / (2 * 6 * 5 * 4) ** 2
-    np.testing.assert_allclose(style.style_loss(style.gram(ours), style.gram(theirs)), [wanted], rtol=1e-4)
+    np.testing.assert_allclose(
+        style.style_loss(style.gram_matrix(ours), style.gram_matrix(theirs)), [wanted], rtol=1e-4
+    )
 
 
 def test_the_content_loss_is_half_the_squared_distance():
@@ -65,8 +67,8 @@ def test_histograms_do_not_mind_where_a_value_stands():
 def test_a_masked_gram_matrix_is_that_of_the_region_alone():
     found, mask = features(1, 6, 5, 4), np.zeros((2, 6, 5), "float32")
     mask[0, :, :2] = mask[1, :, 2:] = 1
-    left, right = style.gram(found[:, :, :2]), style.gram(found[:, :, 2:])
-    np.testing.assert_allclose(style.gram(found, mask), tf.concat([left, right], 0), rtol=1e-4)
+    left, right = style.gram_matrix(found[:, :, :2]), style.gram_matrix(found[:, :, 2:])
+    np.testing.assert_allclose(style.gram_matrix(found, mask), tf.concat([left, right], 0), rtol=1e-4)
 
 
 @pytest.mark.parametrize("term", ["content", "style", "variation", "histogram"])
@@ -107,7 +109,7 @@ def test_a_blend_s_loss_is_the_mean_of_the_losses_but_for_a_constant():
     found = objective(style.Weights(0.0, 1.0))
     styles = [found.style_of(picture(9, 8)), found.style_of(picture(5, 6))]
     images, kept = [picture(6, 7), picture(6, 7)], found.content_of(picture(6, 7))
-    blended = style.blended(styles, [3, 1])
+    blended = style.blend(styles, [3, 1])
 
     def losses(wanted):
         return np.array([float(found.terms(image, kept, wanted)["style"][0]) for image in images])
@@ -125,7 +127,7 @@ def test_styles_side_by_side_are_each_wanted_where_its_mask_is():
     styles = [found.style_of(tf.constant(part)) for part in (one, other)]
     kept = found.content_of(tf.constant(image))
     sizes = {"near": (64, 64), "far": (32, 32)}
-    right, wrong = (style.by_region(order, masks, sizes) for order in (styles, styles[::-1]))
+    right, wrong = (style.combine_regions(order, masks, sizes) for order in (styles, styles[::-1]))
     losses = [float(found.terms(tf.constant(image), kept, wanted)["style"][0]) for wanted in (right, wrong)]
     assert losses[0] < 0.2 * losses[1]
 
@@ -133,7 +135,7 @@ def test_styles_side_by_side_are_each_wanted_where_its_mask_is():
 def test_a_recoloured_picture_has_the_other_s_colours():
     image, like = (DRAW.integers(60, 180, (40, 30, 3)).astype("uint8") for _ in range(2))
     like = (like * [0.5, 0.8, 1.0] + 20).astype("uint8")
-    got = style.recoloured(image, like).reshape(-1, 3).astype(float)
+    got = style.match_colors(image, like).reshape(-1, 3).astype(float)
     wanted = like.reshape(-1, 3).astype(float)
     np.testing.assert_allclose(got.mean(axis=0), wanted.mean(axis=0), atol=0.5)
     np.testing.assert_allclose(np.cov(got.T), np.cov(wanted.T), atol=10)
@@ -141,6 +143,6 @@ def test_a_recoloured_picture_has_the_other_s_colours():
 
 def test_kept_colours_are_the_content_s_and_the_luminance_the_painting_s():
     painted, content = (DRAW.integers(100, 150, (8, 9, 3)).astype("uint8") for _ in range(2))
-    yiq = [part.astype(float) @ style.LUMA.T for part in (style.coloured_as(painted, content), painted, content)]
+    yiq = [part.astype(float) @ style.LUMA.T for part in (style.with_colors_of(painted, content), painted, content)]
     np.testing.assert_allclose(yiq[0][..., 0], yiq[1][..., 0], atol=1)
     np.testing.assert_allclose(yiq[0][..., 1:], yiq[2][..., 1:], atol=1)

@@ -14,8 +14,8 @@ from cnn_keras.metrics.average_precision import (
     average_precision,
     best_point,
     match,
-    overlaps,
-    point_at,
+    operating_point,
+    pairwise_iou,
     precision_recall,
 )
 
@@ -128,10 +128,10 @@ def coco_ap50(images):
 
 def test_overlaps_are_worked_by_hand():
     other = [(0, 0, 10, 5), (5, 5, 15, 15), (10, 0, 20, 10), (3, 3, 3, 8)]
-    np.testing.assert_allclose(overlaps([LEFT, (3, 3, 3, 8)], other), [[1 / 2, 25 / 175, 0, 0], [0, 0, 0, 0]])
-    np.testing.assert_allclose(overlaps([(5, 5, 15, 15)], [LEFT, LEFT], crowd=[True, False]), [[1 / 4, 25 / 175]])
-    assert overlaps(np.zeros((0, 4)), [LEFT]).shape == (0, 1)
-    assert overlaps([LEFT], []).shape == (1, 0)
+    np.testing.assert_allclose(pairwise_iou([LEFT, (3, 3, 3, 8)], other), [[1 / 2, 25 / 175, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(pairwise_iou([(5, 5, 15, 15)], [LEFT, LEFT], crowd=[True, False]), [[1 / 4, 25 / 175]])
+    assert pairwise_iou(np.zeros((0, 4)), [LEFT]).shape == (0, 1)
+    assert pairwise_iou([LEFT], []).shape == (1, 0)
 
 
 def test_a_second_detection_of_an_object_is_wrong_and_of_a_difficult_one_nothing():
@@ -204,9 +204,9 @@ def test_pycocotools_agrees_on_200_random_cases():
 def test_the_best_point_keeps_equal_scores_together():
     curve = precision_recall([0.9, 0.5, 0.5, 0.2], [1, 1, 0, 0], 2)
     assert best_point(curve) == OperatingPoint(0.5, pytest.approx(2 / 3), 1.0, pytest.approx(0.8))
-    assert point_at(curve, 0.5) == best_point(curve)
-    assert point_at(curve, 0.6) == OperatingPoint(0.6, 1.0, 0.5, pytest.approx(2 / 3))
-    assert point_at(curve, 0.95) == OperatingPoint(0.95, 0.0, 0.0, 0.0)
+    assert operating_point(curve, 0.5) == best_point(curve)
+    assert operating_point(curve, 0.6) == OperatingPoint(0.6, 1.0, 0.5, pytest.approx(2 / 3))
+    assert operating_point(curve, 0.95) == OperatingPoint(0.95, 0.0, 0.0, 0.0)
     assert best_point(Curve(*np.zeros((3, 0)))) is None
 
 

@@ -26,7 +26,7 @@ def test_the_confusion_matrix_is_scikit_learns(pair):
 
 def test_the_figures_are_scikit_learns(pair):
     truth, answer = pair
-    found = segmentation.figures(segmentation.confusion(truth, answer, CLASSES))
+    found = segmentation.scores(segmentation.confusion(truth, answer, CLASSES))
     known = truth[truth >= 0], answer[truth >= 0]
     each = {"labels": range(CLASSES), "average": None, "zero_division": 0}
     np.testing.assert_allclose(found.iou, oracle.jaccard_score(*known, **each))
@@ -42,14 +42,14 @@ def test_the_figures_are_scikit_learns(pair):
 
 
 def test_a_class_that_is_neither_true_nor_said_is_left_out_of_the_means():
-    found = segmentation.figures(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
+    found = segmentation.scores(np.array([[6, 2, 0], [1, 3, 0], [0, 0, 0]]))
     assert np.isnan(found.iou[2])
     assert found.mean_iou == pytest.approx((6 / 9 + 3 / 6) / 2)
     assert found.mean_dice == pytest.approx((12 / 15 + 6 / 9) / 2)
 
 
 def test_nothing_known_gives_no_figure():
-    found = segmentation.figures(np.zeros((2, 2)))
+    found = segmentation.scores(np.zeros((2, 2)))
     assert found.pixel_accuracy == 0
     assert np.isnan(found.mean_iou)
 

@@ -68,12 +68,12 @@ def test_a_mirrored_embedding_does_not_tell_a_picture_from_its_mirror_image():
 
 def test_a_tapped_network_keeps_the_places_of_a_layer_and_drops_what_stands_behind():
     base = network()
-    tapped = siamese.tapped(base, "stage1", dimension=5, dropout=0.1)
+    tapped = siamese.arcface_head(base, "stage1", dimension=5, dropout=0.1)
     assert tapped.output.shape == (None, 5)
     height, width, maps = base.get_layer("stage1").output.shape[1:]
     assert tapped.get_layer("logits").kernel.shape == (height * width * maps, 5)
     with pytest.raises(Fault, match=r"layer must be one of small.*got 'stage9'; it has stage1, stage2"):
-        siamese.tapped(base, "stage9")
+        siamese.arcface_head(base, "stage9")
 
 
 def test_without_a_head_the_distance_is_squared_and_with_one_a_probability():

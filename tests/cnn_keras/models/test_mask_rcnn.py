@@ -129,7 +129,7 @@ def test_every_form_learns_the_masks_of_a_batch_by_heart(form, tmp_path):
         for _ in range(20):
             step()
         outputs = network(asked, training=False)
-        found = box.suppress(*mask_rcnn.decode(network, outputs), threshold=0.5)
+        found = box.non_max_suppression(*mask_rcnn.decode(network, outputs), threshold=0.5)
         worst = min(overlaps(network, outputs, found, maps.numpy()))
         if worst >= 0.85:
             break
@@ -147,7 +147,7 @@ def overlaps(network, outputs, found, maps):
     best = []
     for number, count in enumerate(found.count.numpy()):
         pixels = found.boxes[number] * 64
-        drawn = [instance_masks.placed(masks[number, row], pixels[row], (64, 64)).numpy() for row in range(count)]
+        drawn = [instance_masks.paste_mask(masks[number, row], pixels[row], (64, 64)).numpy() for row in range(count)]
         for thing in (1, 2):
             truth = maps[number, ..., 0] == thing
             best.append(max(((one & truth).sum() / (one | truth).sum() for one in drawn), default=0.0))

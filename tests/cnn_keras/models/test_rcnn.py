@@ -259,7 +259,7 @@ def test_every_form_learns_a_batch_by_heart(builder, arguments, tmp_path):
         for _ in range(20):
             step()
         outputs = network(asked, training=False)
-        found = box.suppress(*rcnn.decode(network, outputs))
+        found = box.non_max_suppression(*rcnn.decode(network, outputs))
         if min(ap50(found, boxes, labels, kind) for kind in range(2)) >= 0.99:
             break
     else:

@@ -220,7 +220,7 @@ def test_every_form_learns_a_batch_by_heart(builder, arguments, tmp_path):
         for _ in range(20):
             step()
         outputs = network(images, training=False)
-        found = box.suppress(*yolo.decode(network, outputs), threshold=0.3)
+        found = box.non_max_suppression(*yolo.decode(network, outputs), threshold=0.3)
         if learnt(found, boxes, labels):
             break
     assert learnt(found, boxes, labels)

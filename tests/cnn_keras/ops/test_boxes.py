@@ -11,7 +11,7 @@ from hypothesis.extra import numpy as npst
 
 from cnn_keras.errors import Fault
 from cnn_keras.ops import boxes
-from cnn_keras.ops.resize import FITS, frame
+from cnn_keras.ops.resize import FITS, resize_image
 
 FIRST = tf.constant([0.0, 0.0, 2.0, 2.0])
 SECOND = tf.constant([1.0, 1.0, 3.0, 3.0])  # 1 in common, 7 in all; the hull is 9, the centres √2 apart
@@ -94,22 +94,22 @@ def test_the_gradient_of_overlap_is_finite_everywhere_and_draws_boxes_together()
 @settings(max_examples=30, deadline=None)
 @given(some_boxes(), some_boxes())
 def test_centres_and_offsets_are_undone(first, second):
-    np.testing.assert_allclose(boxes.cornered(boxes.centred(tf.constant(first))), first, atol=1e-6)
+    np.testing.assert_allclose(boxes.cxcywh_to_xyxy(boxes.xyxy_to_cxcywh(tf.constant(first))), first, atol=1e-6)
     anchors = tf.constant(np.resize(second, first.shape))
     for variances in ((1.0, 1.0, 1.0, 1.0), (0.1, 0.1, 0.2, 0.2)):
-        targets = boxes.offsets(tf.constant(first), anchors, variances=variances)
-        np.testing.assert_allclose(boxes.moved(targets, anchors, variances=variances), first, atol=1e-5)
+        targets = boxes.encode(tf.constant(first), anchors, variances=variances)
+        np.testing.assert_allclose(boxes.decode(targets, anchors, variances=variances), first, atol=1e-5)
 
 
 def test_offsets_are_those_of_the_paper():
-    found = boxes.offsets(tf.constant([[2.0, 2.0, 6.0, 4.0]]), tf.constant([[0.0, 0.0, 2.0, 2.0]]))
+    found = boxes.encode(tf.constant([[2.0, 2.0, 6.0, 4.0]]), tf.constant([[0.0, 0.0, 2.0, 2.0]]))
     np.testing.assert_allclose(found, [[1.5, 1.0, math.log(2), 0.0]], rtol=1e-6)
-    halved = boxes.offsets(
+    halved = boxes.encode(
         tf.constant([[2.0, 2.0, 6.0, 4.0]]), tf.constant([[0.0, 0.0, 2.0, 2.0]]), variances=(0.5, 0.5, 0.5, 0.5)
     )
     np.testing.assert_allclose(halved, 2 * found, rtol=1e-6)
-    assert not boxes.offsets(PADDING[None], FIRST[None]).numpy().any()
-    assert np.isfinite(boxes.moved(tf.constant([[0.0, 0.0, 1e6, 1e6]]), FIRST[None])).all()
+    assert not boxes.encode(PADDING[None], FIRST[None]).numpy().any()
+    assert np.isfinite(boxes.decode(tf.constant([[0.0, 0.0, 1e6, 1e6]]), FIRST[None])).all()
 
 
 def brute_force(box, score, *, threshold, overlap_most, limit):
@@ -153,7 +153,7 @@ def candidates():
 def test_suppression_keeps_what_brute_force_keeps(candidates, limit, most, sigma):
     box, score = candidates
     settings = {"threshold": 0.2, "overlap": most, "limit": limit, **({"sigma": sigma} if sigma else {})}
-    found = (boxes.soft_suppress if sigma else boxes.suppress)(box, score, **settings)
+    found = (boxes.soft_non_max_suppression if sigma else boxes.non_max_suppression)(box, score, **settings)
     settings["overlap_most"] = settings.pop("overlap")
     for picture in range(2):
         wanted = (soft_force if sigma else brute_force)(box[picture], score[picture], **settings)
@@ -167,7 +167,7 @@ def test_suppression_keeps_what_brute_force_keeps(candidates, limit, most, sigma
 
 
 def test_suppression_pads_and_has_the_promised_types(candidates):
-    for keep in (boxes.suppress, boxes.soft_suppress):
+    for keep in (boxes.non_max_suppression, boxes.soft_non_max_suppression):
         found = tf.function(keep)(*candidates, threshold=2.0, limit=7)
         assert [(values.dtype.name, tuple(values.shape)) for values in found] == [
             ("float32", (2, 7, 4)),
@@ -203,7 +203,7 @@ def test_a_letterboxed_box_is_where_framing_draws_it(given, fit):
     exact = np.array([[left / given[1], top / given[0], right / given[1], bottom / given[0]]], np.float32)
     image = np.zeros((*given, 3), np.uint8)
     image[top:bottom, left:right] = 255
-    framed = frame(tf.constant(image), (256, 192), fit=fit).numpy()[..., 0] > 127
+    framed = resize_image(tf.constant(image), (256, 192), fit=fit).numpy()[..., 0] > 127
     rows, columns = np.flatnonzero(framed.any(axis=1)), np.flatnonzero(framed.any(axis=0))
     drawn = [columns[0], rows[0], columns[-1] + 1, rows[-1] + 1]
     expected = boxes.letterbox(exact, given, (256, 192), fit=fit).numpy()[0] * (192, 256, 192, 256)

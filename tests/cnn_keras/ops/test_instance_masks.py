@@ -56,7 +56,7 @@ def test_a_small_mask_is_stretched_as_one_would_pixel_by_pixel(seed):
     mask = rng.uniform(size=(5, 5)).astype(np.float32)
     corner, size = rng.uniform(-5, 15, 2), rng.uniform(1, 20, 2)
     box = np.concatenate([corner, corner + size]).astype(np.float32)
-    found = instance_masks.placed(tf.constant(mask), tf.constant(box), (17, 23)).numpy()
+    found = instance_masks.paste_mask(tf.constant(mask), tf.constant(box), (17, 23)).numpy()
     expected = slow(mask.astype(float), box, (17, 23))
     assert (found != expected).sum() <= 1  # a value may be 0.5 but for rounding
 
@@ -67,7 +67,7 @@ def test_what_is_cut_out_and_stretched_again_is_almost_what_it_was():
     small = instance_masks.targets(
         tf.constant(maps[None]), tf.constant([[share.astype(np.float32)]]), tf.constant([[1]]), size=28
     )
-    found = instance_masks.placed(small[0, 0], tf.constant(box), (40, 60)).numpy()
+    found = instance_masks.paste_mask(small[0, 0], tf.constant(box), (40, 60)).numpy()
     truth = maps == 2
     assert (found & truth).sum() / (found | truth).sum() > 0.95
 
@@ -75,17 +75,17 @@ def test_what_is_cut_out_and_stretched_again_is_almost_what_it_was():
 def test_the_likelier_thing_is_in_front_and_padding_is_not_painted():
     masks = tf.ones([3, 4, 4])
     boxes = tf.constant([[0.0, 0, 3, 3], [1, 1, 5, 5], [0, 0, 6, 6]])
-    found = instance_masks.painted(masks, boxes, 2, (6, 6)).numpy()
+    found = instance_masks.paste_masks(masks, boxes, 2, (6, 6)).numpy()
     assert found.dtype == np.uint8
     assert (found[:3, :3] == 1).all()
     assert (found[3:5, 1:5] == 2).all()
     assert not found[5].any()
-    assert not instance_masks.painted(masks, boxes, 0, (6, 6)).numpy().any()
+    assert not instance_masks.paste_masks(masks, boxes, 0, (6, 6)).numpy().any()
 
 
 @pytest.mark.parametrize("count", [0, 2])
 def test_a_map_can_be_painted_in_a_graph_whose_size_is_not_known(count):
-    paint = tf.function(instance_masks.painted, autograph=False)
+    paint = tf.function(instance_masks.paste_masks, autograph=False)
     found = paint(
         tf.ones([2, 4, 4]), tf.constant([[0.0, 0, 3, 3], [1, 1, 5, 5]]), tf.constant(count), tf.constant([6, 7])
     )
@@ -95,7 +95,7 @@ def test_a_map_can_be_painted_in_a_graph_whose_size_is_not_known(count):
 
 def test_masks_are_numbered_with_those_in_front_last_to_be_hidden():
     masks = [np.array(rows, bool) for rows in ([[1, 1, 0]], [[0, 1, 1]], [[0, 0, 1]])]
-    np.testing.assert_array_equal(instance_masks.numbered(masks, (1, 3)), [[1, 1, 2]])
-    np.testing.assert_array_equal(instance_masks.numbered(masks, (1, 3), order=[2, 1, 0]), [[1, 2, 3]])
+    np.testing.assert_array_equal(instance_masks.label_map(masks, (1, 3)), [[1, 1, 2]])
+    np.testing.assert_array_equal(instance_masks.label_map(masks, (1, 3), order=[2, 1, 0]), [[1, 2, 3]])
     with pytest.raises(ValueError, match="at most 255"):
-        instance_masks.numbered([masks[0]] * 256, (1, 3))
+        instance_masks.label_map([masks[0]] * 256, (1, 3))

@@ -14,7 +14,7 @@ from cnn_keras.data.formats import landmarks_csv
 from cnn_keras.data.sources import cards, detection
 from cnn_keras.errors import Fault
 from cnn_keras.ops import boxes, landmarks
-from cnn_keras.ops.resize import frame
+from cnn_keras.ops.resize import resize_image
 
 
 def test_smooth_l1_is_a_parabola_near_zero_and_a_line_beyond():
@@ -88,7 +88,7 @@ def test_a_batch_of_pictures_has_each_its_own_frame():
 def test_a_point_stays_on_its_pixel_when_a_picture_is_framed():
     picture = np.zeros((40, 80, 3), np.uint8)
     picture[10, 60] = 255
-    framed = frame(tf.constant(picture), (160, 160), fit="pad").numpy()[..., 0]
+    framed = resize_image(tf.constant(picture), (160, 160), fit="pad").numpy()[..., 0]
     row, column = np.unravel_index(framed.argmax(), framed.shape)
     x, y = landmarks.letterbox(tf.constant([[60.5 / 80, 10.5 / 40]]), (40, 80), (160, 160))[0].numpy() * 160
     assert abs(x - (column + 0.5)) <= 1
@@ -110,7 +110,7 @@ def test_a_table_of_points_is_read(tmp_path):
         "b.png,dog,0,0,40,30,3,4,0,,,test\n"
         "c.png,,,,,,,,,,,\n",
     )
-    first, second, third = detection.annotated("points", path=path).items
+    first, second, third = detection.load("points", path=path).items
     (cat,) = first.objects
     assert (cat.box, cat.name) == ((1, 2, 30, 20), "cat")
     assert cat.landmarks == (("eye", 10, 5, True), ("nose", 12.5, 9, True))
@@ -140,7 +140,7 @@ def test_the_corners_of_a_card_are_where_they_are_drawn():
     for item in whole:
         (card,) = item.objects
         assert [mark.name for mark in card.landmarks] == list(cards.CORNERS)
-        assert detection.around([value for mark in card.landmarks for value in mark[1:3]]) == pytest.approx(
+        assert detection.enclosing_box([value for mark in card.landmarks for value in mark[1:3]]) == pytest.approx(
             card.box, abs=2.0
         )
         left, right = card.landmarks[3], card.landmarks[2]  # its lower corners: the digit stands upright

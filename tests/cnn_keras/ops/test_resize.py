@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.ops.resize import FITS, frame
+from cnn_keras.ops.resize import FITS, resize_image
 
 
 def coordinates(height, width):
@@ -40,7 +40,7 @@ SIDE = st.integers(1, 40)
 @given(st.tuples(SIDE, SIDE), st.tuples(SIDE, SIDE), st.sampled_from(FITS), st.sampled_from([1, 3]))
 def test_one_step_equals_scaling_then_cutting_or_padding(given_size, size, fit, channels):
     image = np.random.default_rng(0).integers(0, 256, (*given_size, channels), np.uint8)
-    framed = frame(image, size, fit=fit)
+    framed = resize_image(image, size, fit=fit)
     assert framed.dtype == tf.uint8
     assert framed.shape == (*size, channels)
     # a half is rounded either way
@@ -50,22 +50,22 @@ def test_one_step_equals_scaling_then_cutting_or_padding(given_size, size, fit, 
 @pytest.mark.parametrize("fit", FITS)
 def test_a_picture_of_the_right_size_stays_as_it_is(fit):
     image = np.random.default_rng(0).integers(0, 256, (9, 14, 3), np.uint8)
-    np.testing.assert_array_equal(frame(image, (9, 14), fit=fit), image)
+    np.testing.assert_array_equal(resize_image(image, (9, 14), fit=fit), image)
 
 
 def test_stretch_shows_the_whole_picture():
-    framed = frame(coordinates(40, 20), (20, 20))
+    framed = resize_image(coordinates(40, 20), (20, 20))
     np.testing.assert_array_equal(framed[0, :, 1], np.arange(20))
     np.testing.assert_allclose(framed[2:-2, 0, 0], np.arange(20)[2:-2] * 2 + 0.5, atol=0.51)
 
 
 def test_crop_keeps_the_centre_and_the_aspect_ratio():
-    framed = frame(coordinates(20, 60), (20, 20), fit="crop").numpy()
+    framed = resize_image(coordinates(20, 60), (20, 20), fit="crop").numpy()
     np.testing.assert_array_equal(framed, coordinates(20, 60)[:, 20:40])
 
 
 def test_pad_keeps_everything_between_black_borders():
-    framed = frame(coordinates(10, 20), (20, 20), fit="pad").numpy()
+    framed = resize_image(coordinates(10, 20), (20, 20), fit="pad").numpy()
     np.testing.assert_array_equal(framed[5:15], coordinates(10, 20))
     assert not framed[:5].any()
     assert not framed[15:].any()
@@ -76,21 +76,21 @@ def test_pad_keeps_everything_between_black_borders():
 def test_graph_and_eager_agree_and_the_shape_is_static(fit, size):
     images = [np.random.default_rng(side).integers(0, 256, (side, 9, 3), np.uint8) for side in (5, 7, 50)]
     graph = tf.function(
-        lambda image: frame(image, size, fit=fit), input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)]
+        lambda image: resize_image(image, size, fit=fit), input_signature=[tf.TensorSpec((None, None, 3), tf.uint8)]
     )
     assert graph.get_concrete_function().output_shapes == (*size, 3)
     for image in images:
-        np.testing.assert_array_equal(graph(image), frame(image, size, fit=fit))
+        np.testing.assert_array_equal(graph(image), resize_image(image, size, fit=fit))
 
 
 def test_a_long_strip_is_framed_without_growing_first():
     strip = np.full((10, 30_000, 3), 200, np.uint8)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    framed = frame(strip, (224, 224), fit="crop")  # scaled as a whole it would have 224 × 672,000 pixels: 1.8 GB
+    framed = resize_image(strip, (224, 224), fit="crop")  # scaled as a whole it would have 224 × 672,000 pixels: 1.8 GB
     assert (framed.numpy() == 200).all()
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 300_000  # kB
 
 
 def test_an_unknown_fit_is_an_error():
     with pytest.raises(ValueError, match="fit must be one of stretch, crop, pad, got 'fill'"):
-        frame(coordinates(4, 4), (2, 2), fit="fill")
+        resize_image(coordinates(4, 4), (2, 2), fit="fill")

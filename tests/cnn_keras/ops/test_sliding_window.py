@@ -29,7 +29,9 @@ def in_graph(function, axes):
     ("extent", "size"), [((37, 53), (16, 12)), ((5, 40), (16, 12)), ((16, 12), (16, 12)), ((9, 14, 21), (8, 6, 4))]
 )
 def test_patches_say_what_one_look_says_where_a_pixel_is_all_that_counts(extent, size, overlap):
-    ask = in_graph(lambda image: sliding_window.by_patches(pointwise, image, Patches(size, size, overlap)), len(extent))
+    ask = in_graph(
+        lambda image: sliding_window.predict_patches(pointwise, image, Patches(size, size, overlap)), len(extent)
+    )
     said, expected = ask(noise(*extent)), pointwise(noise(*extent)).numpy()
     np.testing.assert_array_equal(said.labels, expected.argmax(axis=-1))
     np.testing.assert_allclose(said.confidence, expected.max(axis=-1), atol=1e-5)  # the weights sum to one
@@ -45,7 +47,7 @@ def test_a_network_without_padding_leaves_no_seam(extent):
         size, answered = network.input.shape[1:3], network.output.shape[1:3]
         assert size[0] - answered[0] == lost
         answer = lambda patches: tf.nn.softmax(network(tf.cast(patches, tf.float32) / 255))  # noqa: E731
-        return sliding_window.by_patches(answer, tf.constant(noise(*extent)), Patches(size, answered, overlap=0.0))
+        return sliding_window.predict_patches(answer, tf.constant(noise(*extent)), Patches(size, answered, overlap=0.0))
 
     parts, once = asked(small), asked(large)
     np.testing.assert_allclose(parts.confidence, once.confidence, atol=1e-5)
@@ -64,7 +66,7 @@ def test_neighbours_fade_into_each_other():
 
     picture = np.zeros((8, 12, 1), np.uint8)
     picture[0, 0] = 7
-    said = sliding_window.by_patches(opinionated, tf.constant(picture), Patches((8, 8), (8, 8), 0.5))
+    said = sliding_window.predict_patches(opinionated, tf.constant(picture), Patches((8, 8), (8, 8), 0.5))
     np.testing.assert_array_equal(said.labels[0], [0] * 6 + [1] * 6)
     np.testing.assert_allclose(said.confidence[3], [1, 1, 1, 1, 0.8, 0.6, 0.6, 0.8, 1, 1, 1, 1], atol=1e-6)
 
@@ -75,7 +77,7 @@ def test_a_whole_picture_is_answered_in_its_own_size(extent, fit):
     """Halves, black and white, stay halves, whatever the size of the network."""
     picture = np.full((*extent, 1), 30, np.uint8)
     picture[:, extent[1] // 2 :] = 220
-    ask = in_graph(lambda image: sliding_window.whole(pointwise, image, (40, 60), fit=fit), 2)
+    ask = in_graph(lambda image: sliding_window.predict_whole(pointwise, image, (40, 60), fit=fit), 2)
     said = ask(picture)
     assert said.labels.shape == extent
     wrong = said.labels != np.where(picture[..., 0] < 90, 2, 0)
@@ -85,7 +87,7 @@ def test_a_whole_picture_is_answered_in_its_own_size(extent, fit):
 
 def test_a_whole_picture_of_the_networks_size_is_left_as_it_is():
     said, expected = (
-        sliding_window.whole(pointwise, noise(40, 60), (40, 60), fit="pad"),
+        sliding_window.predict_whole(pointwise, noise(40, 60), (40, 60), fit="pad"),
         pointwise(noise(40, 60)).numpy(),
     )
     np.testing.assert_array_equal(said.labels, expected.argmax(axis=-1))
@@ -93,4 +95,4 @@ def test_a_whole_picture_of_the_networks_size_is_left_as_it_is():
 
 
 def test_mirror_images_go_on_for_ever():
-    assert sliding_window.mirrored(tf.range(-4, 8), 3).numpy().tolist() == [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]
+    assert sliding_window.reflect(tf.range(-4, 8), 3).numpy().tolist() == [2, 2, 1, 0, 0, 1, 2, 2, 1, 0, 0, 1]

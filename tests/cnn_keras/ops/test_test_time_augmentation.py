@@ -22,9 +22,9 @@ def test_ten_crops_are_the_corners_and_the_centre_each_beside_its_mirror():
         window = frame[0, top : top + 14, left : left + 21]
         np.testing.assert_array_equal(found[2 * number], window)
         np.testing.assert_array_equal(found[2 * number + 1], window[:, ::-1])
-    np.testing.assert_array_equal(found[test_time_augmentation.centre()], frame[0, 1:15, 1:22])
+    np.testing.assert_array_equal(found[test_time_augmentation.center_view()], frame[0, 1:15, 1:22])
     np.testing.assert_array_equal(
-        test_time_augmentation.views(frame, SIZE, mirror=False)[test_time_augmentation.centre(mirror=False)],
+        test_time_augmentation.views(frame, SIZE, mirror=False)[test_time_augmentation.center_view(mirror=False)],
         frame[0, 1:15, 1:22],
     )
 

@@ -19,7 +19,7 @@ def test_it_is_the_convolution_and_its_gradient(kind, size):
     generator = np.random.default_rng(0)
     images = tf.constant(generator.normal(size=(2, *size, 6)).astype("float32"))
     kernel = generator.normal(size=(3, 3, 6, 5)).astype("float32")
-    ours, theirs = winograd.still_convolution(kernel), lambda x: tf.nn.conv2d(x, kernel, 1, "SAME")
+    ours, theirs = winograd.fixed_kernel_convolution(kernel), lambda x: tf.nn.conv2d(x, kernel, 1, "SAME")
     found = []
     for convolve in (tf.function(ours), theirs):
         with tf.GradientTape() as tape:
@@ -34,7 +34,7 @@ def test_it_is_the_convolution_and_its_gradient(kind, size):
 
 def test_one_function_takes_images_of_any_size():
     convolve = tf.function(
-        winograd.still_convolution(np.ones((3, 3, 96, 96), "float32")),
+        winograd.fixed_kernel_convolution(np.ones((3, 3, 96, 96), "float32")),
         input_signature=[tf.TensorSpec((None, None, None, 96))],
     )
     for size in (4, 5, 11):
@@ -45,9 +45,9 @@ def test_one_function_takes_images_of_any_size():
 def test_few_channels_are_convolved_directly():
     few, many = np.ones((3, 3, 8, 8), "float32"), np.ones((3, 3, 64, 128), "float32")
     with tf.Graph().as_default() as graph:
-        winograd.still_convolution(few)(tf.ones((1, 8, 8, 8)))
+        winograd.fixed_kernel_convolution(few)(tf.ones((1, 8, 8, 8)))
         assert sum(op.type == "Conv2D" for op in graph.get_operations()) == 1
     if not tf.config.list_physical_devices("GPU"):
         with tf.Graph().as_default() as graph:
-            winograd.still_convolution(many)(tf.ones((1, 8, 8, 64)))
+            winograd.fixed_kernel_convolution(many)(tf.ones((1, 8, 8, 64)))
             assert sum(op.type == "Conv2D" for op in graph.get_operations()) == 6

@@ -109,7 +109,7 @@ def network():
 @FORMATS
 def test_tensors_of_pytorch_become_layers_of_keras(zipped, torch, tmp_path):
     tensors, storages = network()
-    with checkpoints.opened(save(tmp_path / "net.pth", tensors, storages, zipped=zipped)) as found:
+    with checkpoints.open_checkpoint(save(tmp_path / "net.pth", tensors, storages, zipped=zipped)) as found:
         layers = {layer.name: layer.weights for layer in found.layers}
     assert list(layers) == ["stem", "depth", "norm", "head"]
     stem = np.arange(48, dtype="float32").reshape(4, 3, 2, 2)  # output, input, height, width
@@ -146,7 +146,7 @@ def test_a_file_that_wants_to_run_something_is_refused_and_runs_nothing(malice, 
     path = save(tmp_path / "net.pth", tensors, storages, zipped=zipped)
     with (
         pytest.raises(Fault, match=r"net\.pth: it wants to run \w+\.\w+, which no file of weights"),
-        checkpoints.opened(path),
+        checkpoints.open_checkpoint(path),
     ):
         pass
     assert not (tmp_path / "harm").exists()
@@ -155,10 +155,10 @@ def test_a_file_that_wants_to_run_something_is_refused_and_runs_nothing(malice, 
 def test_a_bare_pickle_is_refused_whatever_its_protocol_and_runs_nothing(tmp_path):
     for protocol in (2, 5):
         (tmp_path / "bad.h5").write_bytes(pickle.dumps(Call(os.system, f"touch {tmp_path}/harm"), protocol=protocol))
-        with pytest.raises(Fault, match="wants to run"), checkpoints.opened(tmp_path / "bad.h5"):
+        with pytest.raises(Fault, match="wants to run"), checkpoints.open_checkpoint(tmp_path / "bad.h5"):
             pass
     (tmp_path / "bad.h5").write_bytes(pickle.dumps([1, 2]))
-    with pytest.raises(Fault, match=r"none of PyTorch's"), checkpoints.opened(tmp_path / "bad.h5"):
+    with pytest.raises(Fault, match=r"none of PyTorch's"), checkpoints.open_checkpoint(tmp_path / "bad.h5"):
         pass
     assert not (tmp_path / "harm").exists()
 
@@ -171,7 +171,7 @@ def test_a_bare_pickle_is_refused_whatever_its_protocol_and_runs_nothing(tmp_pat
 def test_a_tensor_that_leaves_its_storage_is_refused(offset, shape, strides, zipped, torch, tmp_path):
     storage = Storage("0", np.arange(200, dtype="float32"))
     path = save(tmp_path / "net.pth", {"a.weight": Tensor(storage, offset, shape, strides)}, [storage], zipped=zipped)
-    with pytest.raises(Fault, match=r"a\.weight is larger than what the file holds"), checkpoints.opened(path):
+    with pytest.raises(Fault, match=r"a\.weight is larger than what the file holds"), checkpoints.open_checkpoint(path):
         pass
 
 
@@ -179,7 +179,7 @@ def test_a_tensor_that_leaves_its_storage_is_refused(offset, shape, strides, zip
 @pytest.mark.parametrize("thing", [[1, 2], {"epoch": 3}, {"state_dict": {}}, 7], ids=str)
 def test_what_is_no_mapping_of_names_to_tensors_is_refused(thing, zipped, torch, tmp_path):
     path = save(tmp_path / "net.pth", thing, zipped=zipped)
-    with pytest.raises(Fault, match=r"save the model's state_dict\(\)"), checkpoints.opened(path):
+    with pytest.raises(Fault, match=r"save the model's state_dict\(\)"), checkpoints.open_checkpoint(path):
         pass
 
 
@@ -189,7 +189,7 @@ def test_a_file_that_is_cut_off_is_refused_with_the_remedy(zipped, torch, tmp_pa
     whole = save(tmp_path / "net.pth", tensors, storages, zipped=zipped).read_bytes()
     for share in (0.01, 0.2, 0.5, 0.8, 0.95):
         (tmp_path / "half.pth").write_bytes(whole[: int(len(whole) * share)])
-        half = checkpoints.opened(tmp_path / "half.pth")
+        half = checkpoints.open_checkpoint(tmp_path / "half.pth")
         with pytest.raises(Fault, match=r"half\.pth.*delete it and download it again") as fault, half:
             pass
         assert fault.value.code == Fault.DATA
@@ -201,11 +201,11 @@ def test_a_half_downloaded_hdf5_file_is_refused(tmp_path):
         file.create_group("conv").attrs["weight_names"] = [b"kernel"]
         file["conv/kernel"] = np.zeros((64, 64))
     whole = (tmp_path / "whole.h5").read_bytes()
-    with checkpoints.opened(tmp_path / "whole.h5") as found:
+    with checkpoints.open_checkpoint(tmp_path / "whole.h5") as found:
         assert [layer.name for layer in found.layers] == ["conv"]
     for length in (0, 6, 100, len(whole) // 2, len(whole) - 1):
         (tmp_path / "half.h5").write_bytes(whole[:length])
-        with pytest.raises(Fault, match=r"half\.h5.*delete it"), checkpoints.opened(tmp_path / "half.h5"):
+        with pytest.raises(Fault, match=r"half\.h5.*delete it"), checkpoints.open_checkpoint(tmp_path / "half.h5"):
             pass
 
 
@@ -217,16 +217,16 @@ def test_long_lists_of_layers_which_keras_cuts_up_are_put_together(tmp_path):
         for name in names:
             file.create_group(name).attrs["weight_names"] = [f"{name}/kernel:0".encode()]
             file[f"{name}/{name}/kernel:0"] = np.zeros(1)
-    with checkpoints.opened(tmp_path / "long.h5") as found:
+    with checkpoints.open_checkpoint(tmp_path / "long.h5") as found:
         assert [layer.name for layer in found.layers] == names
 
 
 @pytest.mark.parametrize("content", [b"", b"PK\x03\x04 no archive", b"GIF89a", b"\x89HDF\r\n\x1a\n"])
 def test_anything_else_is_refused(content, tmp_path):
     (tmp_path / "odd.h5").write_bytes(content)
-    with pytest.raises(Fault, match=r"must be a whole \.weights\.h5"), checkpoints.opened(tmp_path / "odd.h5"):
+    with pytest.raises(Fault, match=r"must be a whole \.weights\.h5"), checkpoints.open_checkpoint(tmp_path / "odd.h5"):
         pass
-    with pytest.raises(Fault, match="which is none"), checkpoints.opened(tmp_path):
+    with pytest.raises(Fault, match="which is none"), checkpoints.open_checkpoint(tmp_path):
         pass
 
 
@@ -243,7 +243,7 @@ def test_layers_of_keras_3_come_in_their_numbers_order_without_the_optimiser_and
             group.attrs["name"] = name
             group["0"] = np.zeros(3)
         file.create_group("block/layers/re_lu/vars").attrs["name"] = "relu"
-    with checkpoints.opened(tmp_path / "subclassed.weights.h5") as found:
+    with checkpoints.open_checkpoint(tmp_path / "subclassed.weights.h5") as found:
         assert [(layer.name, layer.kind) for layer in found.layers] == [
             ("first", "conv2d"),
             ("middle", "conv2d"),

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import Item, Object
 from cnn_keras.errors import Fault
@@ -22,7 +22,7 @@ CLASSES = ("cat", "dog")
 
 
 def picture(number, height=40, width=60):
-    return png(np.full((height, width, 3), number % 256, np.uint8))
+    return encode_png(np.full((height, width, 3), number % 256, np.uint8))
 
 
 def run_of(**data):
@@ -82,7 +82,7 @@ def test_what_is_prepared_is_counted_recorded_and_drawn(whole):
 
 def test_boxes_are_recorded_as_shares_of_their_image(whole):
     folder, facts, _ = whole
-    for example in records.read(folder, "train", features=records.boxed(facts["most_boxes"])):
+    for example in records.read(folder, "train", features=records.box_features(facts["most_boxes"])):
         np.testing.assert_allclose(example["boxes"], [[0.1, 0.1, 0.5, 0.6]])
         number = int(example["id"].numpy().decode().removesuffix(".png"))
         assert facts["classes"][int(example["classes"][0])] == CLASSES[number % 2]
@@ -102,8 +102,8 @@ def test_the_truth_is_cocos_in_pixels_of_the_image_and_in_the_order_of_the_split
         truth = coco.COCO(folder / "truth-test.json")
     assert len(truth.getAnnIds()) == facts["boxes"]["test"]
     shape = input_pipeline.Shape((32, 32), 3, "pad")
-    examples = input_pipeline.decoded(
-        folder, "test", shape, example=input_pipeline.boxed(facts["most_boxes"])
+    examples = input_pipeline.decoded_examples(
+        folder, "test", shape, example=input_pipeline.box_example(facts["most_boxes"])
     ).as_numpy_iterator()
     for row, example in enumerate(examples):
         image = truth.loadImgs(row)[0]
@@ -189,7 +189,7 @@ def test_prescribed_splits_hold_and_crowds_are_known_to_the_evaluation_only(tmp_
     assert facts["splits"] == facts["boxes"] == {"train": 4, "validation": 4, "test": 4}
     truth = json.loads((tmp_path / "prepare/truth-test.json").read_text())["annotations"]
     assert [(one["iscrowd"], one["difficult"]) for one in truth] == [(0, 1), (1, 0), *[(0, 0), (1, 0)] * 3]
-    read = records.read(tmp_path / "prepare", "test", features=records.boxed(facts["most_boxes"]))
+    read = records.read(tmp_path / "prepare", "test", features=records.box_features(facts["most_boxes"]))
     assert [example["difficult"].numpy().tolist() for example in read] == [[1], [0], [0], [0]]
 
 
@@ -306,7 +306,7 @@ def test_boxes_of_the_image_as_it_is_stored_are_turned_with_it(tmp_path):
     assert "boxes turned" in said
     boxes = {
         example["id"].numpy().decode(): example["boxes"][0].numpy()
-        for example in records.read(tmp_path / "prepare", "train", features=records.boxed(facts["most_boxes"]))
+        for example in records.read(tmp_path / "prepare", "train", features=records.box_features(facts["most_boxes"]))
     }
     np.testing.assert_allclose(boxes["1.png"] * (40, 60, 40, 60), (16, 6, 36, 30), atol=1e-4)
     np.testing.assert_allclose(boxes["2.png"] * (40, 60, 40, 60), (4, 30, 24, 54), atol=1e-4)

@@ -7,7 +7,7 @@ import pytest
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from cnn_keras.metrics.average_precision import overlaps
+from cnn_keras.metrics.average_precision import pairwise_iou
 from pipelines.data import proposals as file
 from pipelines.data.proposals import proposals, recall, searched
 
@@ -36,7 +36,7 @@ def test_rectangles_are_found(mode):
     assert found.min() >= 0
     assert found.max() <= 1
     assert np.all(found[:, :2] < found[:, 2:])
-    assert np.all(overlaps(found, TRUTH).max(axis=0) > 0.85)
+    assert np.all(pairwise_iou(found, TRUTH).max(axis=0) > 0.85)
     assert recall([found], [TRUTH])[100] == 1
 
 
@@ -45,7 +45,7 @@ def test_a_thing_is_found_that_only_its_colour_sets_off():
     image = np.zeros((80, 80, 3), np.uint8)
     image[:, :, 0] = 200
     image[20:60, 20:60] = (0, 0, 200)
-    assert overlaps(proposals(image), [(0.25, 0.25, 0.75, 0.75)]).max() > 0.85
+    assert pairwise_iou(proposals(image), [(0.25, 0.25, 0.75, 0.75)]).max() > 0.85
 
 
 def test_the_same_picture_has_the_same_proposals_and_fewer_are_its_first():
@@ -57,7 +57,7 @@ def test_the_same_picture_has_the_same_proposals_and_fewer_are_its_first():
 
 def test_large_and_narrow_pictures_and_those_without_anything_are_searched():
     large = np.repeat(np.repeat(picture(), 6, axis=0), 6, axis=1)
-    assert np.all(overlaps(proposals(large), TRUTH).max(axis=0) > 0.85)
+    assert np.all(pairwise_iou(proposals(large), TRUTH).max(axis=0) > 0.85)
     for shape in ((1, 1, 3), (3, 400, 3), (64, 64, 3)):
         found = proposals(np.full(shape, 77, np.uint8))
         assert found.shape[1:] == (4,)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.data.sources.classification import Item, refuse
 from cnn_keras.errors import Fault
 from pipelines.data import validation
@@ -30,7 +30,7 @@ def item(name, data, label="cat", split=None):
 
 
 def noise(seed):
-    return png(np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8))
+    return encode_png(np.random.default_rng(seed).integers(0, 256, (4, 5, 3), np.uint8))
 
 
 def unread(name):
@@ -72,8 +72,8 @@ def test_the_digest_is_of_the_pixels_and_not_of_the_file(console):
         encoded(image, "BMP"),
         encoded(image.rotate(180), "PNG"),
         encoded(image.transpose(2), "PNG"),
-        png(np.zeros((2, 6, 1), np.uint8)),
-        png(np.zeros((3, 4, 1), np.uint8)),
+        encode_png(np.zeros((2, 6, 1), np.uint8)),
+        encode_png(np.zeros((3, 4, 1), np.uint8)),
     ]
     digests = [
         found.digest

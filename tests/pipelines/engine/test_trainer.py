@@ -12,7 +12,7 @@ from rich.console import Console
 from tensorflow.python.framework import config
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
@@ -34,7 +34,7 @@ def prepared(tmp_path_factory):
         for number in range(count):
             image = generator.integers(0, 100, (8, 8, 1), dtype=np.uint8)
             image[4 * (number % 2) :][:4] += 100
-            rows.append((str(number), png(image), number % 2))
+            rows.append((str(number), encode_png(image), number % 2))
         records.write(folder, split, rows)
     return folder
 

@@ -67,7 +67,7 @@ def test_opencv_reads_what_we_write_and_sees_the_same(name, arguments, written):
         np.testing.assert_allclose(answers.ravel(), keras.ops.softmax(outputs)[0], atol=1e-4)
         return
     boxes, scores = yolo.decode(network, outputs)
-    theirs = box.cornered(answers[:, :4])  # x, y, width, height, p_c, and p_c times each class
+    theirs = box.cxcywh_to_xyxy(answers[:, :4])  # x, y, width, height, p_c, and p_c times each class
     # Random weights of fifty layers reach our bound of exp(±5) on sides, which OpenCV does not have.
     np.testing.assert_allclose(box.clip(theirs), boxes[0], atol=4e-3 if name == "yolo.yolov3" else 1e-4)
     np.testing.assert_allclose(answers[:, 5:], kept(theirs, scores[0], name), atol=1e-4)

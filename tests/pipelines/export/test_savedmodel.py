@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.export import savedmodel
 from tests.stored_weights import model_bytes, stored_bytes
@@ -72,7 +72,7 @@ def test_each_weight_is_stored_once(exported, folder):
 def test_any_size_of_image_is_framed_inside_the_graph(signatures):
     generator = np.random.default_rng(0)
     for size in ((1, 1, 1), (300, 7, 3), (28, 28, 1)):
-        image = png(generator.integers(0, 255, size, dtype=np.uint8))
+        image = encode_png(generator.integers(0, 255, size, dtype=np.uint8))
         answer = signatures["serving_default"](image_bytes=tf.constant([image]))
         assert answer["probabilities"].numpy().sum() == pytest.approx(1, abs=1e-5)
 

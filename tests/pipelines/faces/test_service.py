@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
@@ -66,7 +66,7 @@ def direction(grey):
 
 
 def face(grey):
-    return png(np.full((8, 8, 1), grey, np.uint8))
+    return encode_png(np.full((8, 8, 1), grey, np.uint8))
 
 
 def photo(name, data, source):
@@ -152,9 +152,11 @@ def test_the_share_of_rejects_is_that_of_the_pairs_beyond_the_threshold():
     distances = np.random.default_rng(0).gamma(3, 0.05, 5000)
     curve = verification.false_reject_curve(distances)
     for threshold in (0.05, 0.1, 0.2, 0.4):
-        assert verification.rejects_at(curve, threshold) == pytest.approx((distances > threshold).mean(), abs=0.02)
-    assert verification.rejects_at(curve, -1) == 1
-    assert verification.rejects_at(curve, 9) == 0
+        assert verification.false_reject_rate(curve, threshold) == pytest.approx(
+            (distances > threshold).mean(), abs=0.02
+        )
+    assert verification.false_reject_rate(curve, -1) == 1
+    assert verification.false_reject_rate(curve, 9) == 0
 
 
 def test_somebody_is_verified_under_the_own_name_only(known):

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data.image_file import decode, png
+from cnn_keras.data.image_file import decode, encode_png
 from cnn_keras.errors import Fault
 from pipelines.inference import predict
 from pipelines.serving.server import application
@@ -55,36 +55,36 @@ def pixels(data):
 
 @pytest.mark.parametrize("path", ["/predict", "/v1/models/negative:predict"])
 def test_a_picture_comes_back_as_one(client, path):
-    answer = client.post(path, content=png(PICTURE), headers=AS_PNG)
+    answer = client.post(path, content=encode_png(PICTURE), headers=AS_PNG)
     assert answer.headers["content-type"] == "image/png"
     np.testing.assert_array_equal(pixels(answer.content), 255 - PICTURE)
 
 
 def test_a_form_with_one_file_does_too_and_with_two_is_json(client):
-    one = client.post("/predict", files={"file": png(PICTURE)})
+    one = client.post("/predict", files={"file": encode_png(PICTURE)})
     np.testing.assert_array_equal(pixels(one.content), 255 - PICTURE)
-    two = client.post("/predict", files=[("file", png(PICTURE)), ("file", png(PICTURE[:3]))])
+    two = client.post("/predict", files=[("file", encode_png(PICTURE)), ("file", encode_png(PICTURE[:3]))])
     found = [pixels(base64.b64decode(row["b64"])) for row in two.json()["predictions"]]
     assert [picture.shape for picture in found] == [(5, 7, 3), (3, 7, 3)]
 
 
 def test_whoever_asks_for_json_gets_it(client):
-    answer = client.post("/predict", content=png(PICTURE), headers={**AS_PNG, "accept": "application/json"})
+    answer = client.post("/predict", content=encode_png(PICTURE), headers={**AS_PNG, "accept": "application/json"})
     np.testing.assert_array_equal(pixels(base64.b64decode(answer.json()["predictions"][0]["b64"])), 255 - PICTURE)
-    instances = {"instances": [{"b64": base64.b64encode(png(PICTURE)).decode()}]}
+    instances = {"instances": [{"b64": base64.b64encode(encode_png(PICTURE)).decode()}]}
     assert "b64" in client.post("/v1/models/negative:predict", json=instances).json()["predictions"][0]
 
 
 def test_another_signature_is_named_in_the_address(client):
-    answer = client.post("/predict?signature_name=mirror", content=png(PICTURE), headers=AS_PNG)
+    answer = client.post("/predict?signature_name=mirror", content=encode_png(PICTURE), headers=AS_PNG)
     np.testing.assert_array_equal(pixels(answer.content), PICTURE[:, ::-1])
-    unknown = client.post("/predict?signature_name=none", content=png(PICTURE), headers=AS_PNG)
+    unknown = client.post("/predict?signature_name=none", content=encode_png(PICTURE), headers=AS_PNG)
     assert unknown.status_code == 400
     assert "it has mirror, serving_default" in unknown.json()["error"]
 
 
 def test_a_broken_picture_is_refused_in_words(client):
-    answer = client.post("/predict", content=png(PICTURE)[:60], headers=AS_PNG)
+    answer = client.post("/predict", content=encode_png(PICTURE)[:60], headers=AS_PNG)
     assert answer.status_code == 400
     assert answer.headers["content-type"] == "application/json"
 
@@ -96,7 +96,7 @@ def test_the_page_shows_every_named_style(client):
 def test_predict_reads_paintings_and_the_name_of_a_style(folder, tmp_path, monkeypatch):
     from rich.console import Console
 
-    (tmp_path / "one.png").write_bytes(png(PICTURE))
+    (tmp_path / "one.png").write_bytes(encode_png(PICTURE))
     (tmp_path / "two.png").write_bytes(b"nothing")
     console = Console(quiet=True)
     files = [tmp_path / "one.png", tmp_path / "two.png"]

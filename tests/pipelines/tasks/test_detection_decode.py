@@ -6,7 +6,7 @@ import tensorflow as tf
 
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import tiles
-from cnn_keras.ops.resize import frame
+from cnn_keras.ops.resize import resize_image
 from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.decode import Reader, TiledReader, suppress
 
@@ -59,7 +59,7 @@ def test_each_thing_of_a_photograph_is_found_once_and_whole(traced):
 def test_a_photograph_no_larger_than_a_tile_is_read_as_any_picture(size):
     shape, settings = Shape((64, 64), 3, "pad"), Suppress(limit=9)
     picture, sizes = photograph()[20 : 20 + size[0], 30 : 30 + size[1]], tf.constant([size])
-    framed = frame(tf.constant(picture), shape.size, fit=shape.fit)
+    framed = resize_image(tf.constant(picture), shape.size, fit=shape.fit)
     wanted = Reader(see, settings, shape=shape)(framed[None], sizes)
     found = TiledReader(see, settings, shape=shape, classes=5, size=64, overlap=0.5)(picture[None], sizes)
     assert found.count >= 1

@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import input_pipeline, records, run_length
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.engine import recipe as recipes
 from pipelines.serving.server import application
@@ -48,7 +48,7 @@ def coco(folder, *, without=()):
     folder.mkdir(parents=True)
     images, notes = [], []
     for row in range(12):
-        (folder / f"{row}.png").write_bytes(png(np.full((40, 60, 3), 9 * row, np.uint8)))
+        (folder / f"{row}.png").write_bytes(encode_png(np.full((40, 60, 3), 9 * row, np.uint8)))
         images.append({"id": row, "file_name": f"{row}.png", "height": 40, "width": 60})
         small = np.zeros((40, 60), bool)
         small[20:30, 26:36] = True
@@ -67,8 +67,8 @@ def coco(folder, *, without=()):
 def test_the_map_numbers_the_rows_of_boxes_and_the_smaller_thing_is_in_front(tmp_path):
     facts, _ = prepared(tmp_path, source="coco", path=coco(tmp_path / "source"), anchors=1, masks=True, size=(40, 60))
     assert facts["masks"]
-    kind = input_pipeline.boxed(facts["most_boxes"], masks=True)
-    for one in input_pipeline.decoded(
+    kind = input_pipeline.box_example(facts["most_boxes"], masks=True)
+    for one in input_pipeline.decoded_examples(
         tmp_path / "prepare", "train", input_pipeline.Shape((40, 60), 3, "pad"), example=kind
     ):
         numbers, boxes = one["mask"].numpy()[..., 0], np.round(one["boxes"].numpy() * (60, 40, 60, 40)).astype(int)
@@ -83,10 +83,10 @@ def test_the_map_numbers_the_rows_of_boxes_and_the_smaller_thing_is_in_front(tmp
 
 def test_a_framed_map_stays_with_its_picture(tmp_path):
     prepared(tmp_path, source="coco", path=coco(tmp_path / "source"), anchors=1, masks=True, size=(40, 60))
-    kind = input_pipeline.boxed(2, masks=True)
+    kind = input_pipeline.box_example(2, masks=True)
     one = next(
         iter(
-            input_pipeline.decoded(
+            input_pipeline.decoded_examples(
                 tmp_path / "prepare", "train", input_pipeline.Shape((60, 60), 3, "pad"), example=kind
             )
         )
@@ -248,7 +248,7 @@ def test_from_annotations_to_served_masks_in_pixels(folder, capsys):
     assert report["masks"]["objects"] == report["objects"]
     assert (run / "evaluate" / "masks.png").is_file()
     assert json.loads((run / "train" / "manifest.json").read_text())["facts"]["parameters"] > 0
-    features = records.boxed(json.loads((run / "prepare" / "data.json").read_text())["most_boxes"], masks=True)
+    features = records.box_features(json.loads((run / "prepare" / "data.json").read_text())["most_boxes"], masks=True)
     one = next(iter(records.read(run / "prepare", "test", features=features)))
     encoded = one["image"].numpy()
     (folder / "one.png").write_bytes(encoded)

@@ -14,7 +14,7 @@ LITE = "efficientnet.efficientnet_lite0"
 
 
 def at_hand(monkeypatch, *names):
-    monkeypatch.setattr(catalog, "at_hand", lambda builder, kind="imagenet": builder in names)
+    monkeypatch.setattr(catalog, "is_cached", lambda builder, kind="imagenet": builder in names)
 
 
 @pytest.mark.parametrize(
@@ -80,9 +80,9 @@ def test_whoever_measures_is_of_another_family(monkeypatch):
 
 def test_the_published_files_are_looked_for_without_loading_them(tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))
-    assert not catalog.at_hand("vgg.vgg19")
-    place = catalog.cache() / catalog.published("vgg.vgg19").headless.name
+    assert not catalog.is_cached("vgg.vgg19")
+    place = catalog.cache_folder() / catalog.published("vgg.vgg19").headless.name
     place.parent.mkdir(parents=True)
     place.touch()
-    assert catalog.at_hand("vgg.vgg19")
-    assert not catalog.at_hand("lenet.lenet5")
+    assert catalog.is_cached("vgg.vgg19")
+    assert not catalog.is_cached("lenet.lenet5")

@@ -39,7 +39,7 @@ def test_the_target_is_laid_out_as_courses_draw_it():
 def test_decoding_gives_back_what_was_encoded():
     target = localize.encode(BOXES, CLASSES, MARKS, names=3)
     y = tf.constant([[5.0, *logit(0.4, 0.7, 0.6, 0.4), -9.0, 9.0, -9.0, *logit(0.3, 0.5)]])
-    said, truth = localize.decode(y, classes=3), localize.truth(target[:1], classes=3)
+    said, truth = localize.decode(y, classes=3), localize.decode_target(target[:1], classes=3)
     np.testing.assert_allclose(said.boxes, [[0.2, 0.4, 0.6, 1.0]], atol=1e-6)
     np.testing.assert_allclose(truth.boxes, said.boxes, atol=1e-6)
     np.testing.assert_allclose(said.landmarks, truth.landmarks[..., :2], atol=1e-6)
@@ -133,13 +133,13 @@ def test_landmarks_of_many_things_move_with_their_boxes():
 
 
 def test_the_figures_are_over_things_except_presence():
-    truth = localize.Located(
+    truth = localize.Localization(
         np.array([1.0, 1, 0, 0]),
         np.array([[0, 0, 10, 10], [0, 0, 10, 10], [0, 0, 0, 0], [0, 0, 0, 0]], float),
         np.array([[1, 0], [0, 1], [0, 0], [0, 0]], float),
         np.array([[[5, 5, 1]], [[5, 5, 1]], [[0, 0, 0]], [[0, 0, 0]]], float),
     )
-    said = localize.Located(
+    said = localize.Localization(
         np.array([0.9, 0.4, 0.8, 0.1]),
         np.array([[0, 0, 10, 5], [0, 0, 10, 10], [0, 0, 9, 9], [0, 0, 9, 9]], float),
         np.array([[0.8, 0.2], [0.3, 0.7], [1, 0], [1, 0]], float),

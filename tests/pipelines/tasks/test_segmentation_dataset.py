@@ -192,7 +192,7 @@ def test_borders_are_recorded_as_the_weight_of_ground_between_things(tmp_path):
     assert one.mask[..., 1].max() > 100
     given = next(iter(records.ordered(run, "train", patches=None)))
     assert given["mask"].shape[-1] == 2
-    assert set(input_pipeline.masked(borders=True).features) == {"id", "image", "mask", "borders"}
+    assert set(input_pipeline.mask_example(borders=True).features) == {"id", "image", "mask", "borders"}
 
 
 def test_the_normalisation_is_that_of_the_training_pixels(whole):

@@ -175,9 +175,9 @@ def test_the_loop_is_driven_until_the_lane_is_left():
 
     def knowing(views):
         assert views.shape == (2, *simulator.SIZE, 3)
-        angles = [simulator.driver(track, cars[number]) for number, track in enumerate(tracks)]
+        angles = [simulator.pure_pursuit(track, cars[number]) for number, track in enumerate(tracks)]
         for number, track in enumerate(tracks):
-            cars[number] = simulator.moved(track, cars[number], angles[number])
+            cars[number] = simulator.step(track, cars[number], angles[number])
         return np.array(angles)
 
     for one in closed_loop.drive(knowing, tracks, 60):

@@ -50,7 +50,7 @@ def test_area_and_curve_are_those_of_scikit_learn():
     labels, distances = random_pairs()
     pairs = verification.all_pairs(distances, labels)
     found = verification.rates(pairs.distance, pairs.same)
-    assert verification.area(found) == pytest.approx(roc_auc_score(pairs.same, -pairs.distance))
+    assert verification.roc_auc(found) == pytest.approx(roc_auc_score(pairs.same, -pairs.distance))
     far, tar, _ = roc_curve(pairs.same, -pairs.distance, drop_intermediate=False)
     np.testing.assert_allclose(found.far, far)
     np.testing.assert_allclose(found.tar, tar)
@@ -61,12 +61,12 @@ def test_rates_at_a_threshold_are_those_counted_by_hand():
     found = verification.rates(distance, same)
     np.testing.assert_allclose(found.far, [0, 0, 1 / 3, 1 / 3, 2 / 3, 1])
     np.testing.assert_allclose(found.tar, [0, 1 / 3, 2 / 3, 1, 1, 1])
-    assert verification.accepts_at(found, 0.0) == pytest.approx(1 / 3)
-    assert verification.accepts_at(found, 0.5) == 1
-    assert verification.threshold_at(found, 0.0) == 0.1
-    assert verification.threshold_at(found, 0.5) == 0.4
+    assert verification.true_accept_rate(found, 0.0) == pytest.approx(1 / 3)
+    assert verification.true_accept_rate(found, 0.5) == 1
+    assert verification.threshold_at_far(found, 0.0) == 0.1
+    assert verification.threshold_at_far(found, 0.5) == 0.4
     assert verification.rates_of(distance, same, 0.4) == pytest.approx((1 / 3, 0))
-    assert verification.equal_error(found) == pytest.approx(1 / 3)
+    assert verification.equal_error_rate(found) == pytest.approx(1 / 3)
 
 
 def test_a_threshold_keeps_its_rate_on_the_pairs_it_was_calibrated_on():
@@ -74,9 +74,9 @@ def test_a_threshold_keeps_its_rate_on_the_pairs_it_was_calibrated_on():
     pairs = verification.all_pairs(distances, labels)
     found = verification.rates(pairs.distance, pairs.same)
     for far in (0.2, 0.05, 0.01, 0.0):
-        accepts, rejects = verification.rates_of(pairs.distance, pairs.same, verification.threshold_at(found, far))
+        accepts, rejects = verification.rates_of(pairs.distance, pairs.same, verification.threshold_at_far(found, far))
         assert accepts <= far
-        assert 1 - rejects == pytest.approx(verification.accepts_at(found, far))
+        assert 1 - rejects == pytest.approx(verification.true_accept_rate(found, far))
 
 
 def test_without_either_kind_of_pairs_there_are_no_rates():
@@ -87,8 +87,8 @@ def test_without_either_kind_of_pairs_there_are_no_rates():
 def test_a_bootstrap_over_identities_is_wider_than_its_pairs_suggest_and_holds_the_figure():
     labels, distances = random_pairs(2, people=8, apart=1.5)
     pairs = verification.all_pairs(distances, labels)
-    draws = [verification.area(found) for found in verification.resampled(pairs, labels, draws=200, seed=0)]
-    own = verification.area(verification.rates(pairs.distance, pairs.same))
+    draws = [verification.roc_auc(found) for found in verification.bootstrap(pairs, labels, draws=200, seed=0)]
+    own = verification.roc_auc(verification.rates(pairs.distance, pairs.same))
     assert np.quantile(draws, 0.02) < own < np.quantile(draws, 0.98)
     assert np.std(draws) > 0.005
 
@@ -101,7 +101,11 @@ def drawn_slowly(pairs, labels, *, draws, seed, at):
         rows = np.repeat(np.arange(len(pairs.same)), np.where(pairs.same, own, own * other))
         distance, same = pairs.distance[rows], pairs.same[rows]
         found, accepted = verification.rates(distance, same), distance <= at
-        figures = verification.area(found), verification.equal_error(found), verification.accepts_at(found, 0.1)
+        figures = (
+            verification.roc_auc(found),
+            verification.equal_error_rate(found),
+            verification.true_accept_rate(found, 0.1),
+        )
         yield [*figures, accepted[~same].mean(), accepted[same].mean()]
 
 
@@ -114,8 +118,12 @@ def test_draws_are_those_of_pairs_repeated_as_often_as_their_people_were_drawn(m
     monkeypatch.setattr(verification, "CELLS", 100)
     slow = np.array(list(drawn_slowly(pairs, labels, draws=40, seed=1, at=at)))
     fast = []
-    for found in verification.resampled(pairs, labels, draws=40, seed=1, also=[at]):
-        figures = verification.area(found), verification.equal_error(found), verification.accepts_at(found, 0.1)
+    for found in verification.bootstrap(pairs, labels, draws=40, seed=1, also=[at]):
+        figures = (
+            verification.roc_auc(found),
+            verification.equal_error_rate(found),
+            verification.true_accept_rate(found, 0.1),
+        )
         fast.append([*figures, *verification.rates_at(found, at)])
     assert len(np.unique(pairs.distance)) > 100
     tolerance = 1e-9 if points == 4096 else [0.003, 0.01, 0.05, 1e-9, 1e-9]
@@ -193,7 +201,7 @@ def test_ranks_are_those_of_a_loop_over_enrolments():
             order = gallery[np.argsort(distances[probe, gallery])]
             ranks.append(list(labels[order]).index(labels[probe]))
     expected = [np.mean(np.array(ranks) <= rank) for rank in range(5)]
-    np.testing.assert_allclose(verification.match_characteristic(distances, labels), expected)
+    np.testing.assert_allclose(verification.cumulative_match_characteristic(distances, labels), expected)
 
 
 def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybody_else():

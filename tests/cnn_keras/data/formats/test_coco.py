@@ -61,7 +61,7 @@ def test_a_mask_that_is_none_is_named_and_keeps_its_box(tmp_path, segmentation, 
     assert first.box == second.box == (10, 4, 20, 14)
     assert isinstance(first.mask, run_length.Malformed)
     with pytest.raises(Unreadable, match=reason) as caught:
-        run_length.filled(first.mask, (20, 40))
+        run_length.rasterize(first.mask, (20, 40))
     assert caught.value.kind == "malformed mask"
 
 
@@ -71,17 +71,17 @@ def test_compressed_run_lengths_are_what_cocos_own_code_reads():
     for shape in ((1, 1), (7, 5), (60, 90)):
         mask = generator.random(shape) < 0.4
         text = coco.encode(np.asfortranarray(mask, np.uint8))["counts"].decode()
-        found = run_length.checked({"size": list(shape), "counts": text})
+        found = run_length.parse({"size": list(shape), "counts": text})
         assert found == run_length.encode(mask) | {"counts": found["counts"]}
         np.testing.assert_array_equal(run_length.decode(found), mask)
 
 
 def test_a_polygon_far_outside_is_not_given_to_native_code():
     with pytest.raises(Unreadable, match="far outside"):
-        run_length.filled(((0, 0, 1e9, 0, 1e9, 1e9),), (20, 40))
+        run_length.rasterize(((0, 0, 1e9, 0, 1e9, 1e9),), (20, 40))
     zigzag = tuple(edge for step in range(20_000) for edge in (step % 2 * 39, step % 20))
     with pytest.raises(Unreadable, match="outline"):
-        run_length.filled((zigzag,), (20, 40))
+        run_length.rasterize((zigzag,), (20, 40))
 
 
 @pytest.mark.parametrize(

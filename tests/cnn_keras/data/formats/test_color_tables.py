@@ -33,7 +33,7 @@ CAR, ROAD = COLOURED + 0x400080, COLOURED + 0x804080
 )  # fmt: skip
 def test_a_legend_is_read(tmp_path, name, text, names, ignored):
     (tmp_path / name).write_text(text, encoding="utf-8")
-    assert color_tables.found(tmp_path) == (names, ignored)
+    assert color_tables.read_legend(tmp_path) == (names, ignored)
 
 
 @pytest.mark.parametrize(
@@ -53,21 +53,21 @@ def test_a_legend_is_read(tmp_path, name, text, names, ignored):
 def test_a_legend_that_is_none_is_a_fault(tmp_path, name, content, said):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(Fault, match=said) as fault:
-        color_tables.found(tmp_path)
+        color_tables.read_legend(tmp_path)
     assert fault.value.code == Fault.DATA
 
 
 def test_the_legend_of_roboflow_lies_in_the_folders_of_the_splits(tmp_path):
     (tmp_path / "valid").mkdir()
     (tmp_path / "valid" / "_classes.csv").write_text("Pixel Value, Class\n0, background\n1, bolt\n")
-    assert color_tables.found(tmp_path).names == {0: "background", 1: "bolt"}
-    assert color_tables.found(tmp_path / "valid" / "nowhere") == ({}, ())
+    assert color_tables.read_legend(tmp_path).names == {0: "background", 1: "bolt"}
+    assert color_tables.read_legend(tmp_path / "valid" / "nowhere") == ({}, ())
 
 
 def test_colours_are_numbers_that_no_class_has():
-    assert color_tables.number_of(7, 7, 7) == 7
-    assert color_tables.parsed("#400080") == color_tables.number_of(64, 0, 128) == CAR
-    assert (color_tables.written(CAR), color_tables.written(7)) == ("#400080", "7")
+    assert color_tables.color_number(7, 7, 7) == 7
+    assert color_tables.parse_color("#400080") == color_tables.color_number(64, 0, 128) == CAR
+    assert (color_tables.format_number(CAR), color_tables.format_number(7)) == ("#400080", "7")
     assert len(color_tables.camvid().names) == 31
     assert json.dumps(color_tables.cityscapes(training=True).names[13]) == '"car"'
     assert 26 in color_tables.cityscapes(training=False).names

@@ -19,8 +19,8 @@ def test_box_mask_and_landmarks_lie_where_the_pixels_came_to_lie(turn):
     rows, columns = np.nonzero(turned)
     mark = Landmark("corner", corner[0] + 0.5, corner[1] + 0.5)
     for mask in (run_length.encode(stored > 0), run_length.rectangle(box)):
-        found = exif_orientation.turned(Object(box, "a", mask=mask, landmarks=(mark,)), turn, (20, 40))
+        found = exif_orientation.transpose(Object(box, "a", mask=mask, landmarks=(mark,)), turn, (20, 40))
         assert found.box == (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
-        np.testing.assert_array_equal(run_length.filled(found.mask, turned.shape), turned > 0)
+        np.testing.assert_array_equal(run_length.rasterize(found.mask, turned.shape), turned > 0)
         (row,), (column,) = np.nonzero(turned == 128)
         assert (found.landmarks[0].x, found.landmarks[0].y) == (column + 0.5, row + 0.5)

@@ -42,7 +42,7 @@ def used(source, path):
         for one in item.objects:
             if one.mask is not None:
                 try:
-                    assert run_length.filled(one.mask, (20, 40)).shape == (20, 40)
+                    assert run_length.rasterize(one.mask, (20, 40)).shape == (20, 40)
                 except Unreadable:
                     continue
 

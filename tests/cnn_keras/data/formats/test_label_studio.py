@@ -31,7 +31,7 @@ def test_shares_become_pixels_and_a_turned_rectangle_is_a_polygon(tmp_path):
     first, second = item.objects
     assert (first.name, first.box, first.mask) == ("bolt", (10, 4, 30, 12), None)
     assert second.box == pytest.approx((12, 4, 20, 12))  # 8 × 8 pixels left of the corner (20, 4), not right of it
-    assert run_length.filled(second.mask, (20, 40)).sum() == 64
+    assert run_length.rasterize(second.mask, (20, 40)).sum() == 64
 
 
 def test_polygons_and_ellipses_are_read_and_what_is_odd_is_told(tmp_path):

@@ -39,7 +39,7 @@ def test_a_mask_is_kept_and_its_second_corner_is_its_last_pixel(tmp_path):
     inside[2:, :7] = True
     (one,) = labelled(tmp_path, [shape("mask", [[10, 8], [20, 18]], mask=stored(inside))]).objects
     assert one.box == (10, 8, 21, 19)
-    found = run_length.filled(one.mask, (20, 40))
+    found = run_length.rasterize(one.mask, (20, 40))
     np.testing.assert_array_equal(found[8:19, 10:21], inside)
     assert found.sum() == inside.sum()
 
@@ -65,7 +65,7 @@ def test_shapes_of_one_label_and_group_are_one_thing(tmp_path):
     assert (bolt.name, bolt.box, len(bolt.mask)) == ("bolt", (1, 2, 30, 15), 2)
     assert (nut.name, nut.box) == ("nut", (1, 2, 9, 12))
     assert [one.box for one in alone] == [(1, 2, 9, 12), (20, 2, 30, 15)]
-    assert (pin.box, run_length.filled(pin.mask, (20, 40)).sum()) == ((0, 16, 14, 20), 32)
+    assert (pin.box, run_length.rasterize(pin.mask, (20, 40)).sum()) == ((0, 16, 14, 20), 32)
 
 
 def test_rectangles_and_circles_are_exact_and_lines_are_no_things(tmp_path):
@@ -78,12 +78,14 @@ def test_rectangles_and_circles_are_exact_and_lines_are_no_things(tmp_path):
     item = labelled(tmp_path, shapes)
     *boxes, circle = item.objects
     assert [one.box for one in boxes] == [(2, 2, 12, 8)] * 4
-    assert [run_length.filled(one.mask, (20, 40)).sum() for one in boxes] == [60] * 4
+    assert [run_length.rasterize(one.mask, (20, 40)).sum() for one in boxes] == [60] * 4
     assert [one.difficult for one in boxes] == [False, False, False, True]
     assert circle.box == (17, 2, 33, 18)
-    assert run_length.filled(circle.mask, (20, 40)).sum() == pytest.approx(math.pi * 64, rel=0.03)
+    assert run_length.rasterize(circle.mask, (20, 40)).sum() == pytest.approx(math.pi * 64, rel=0.03)
     assert [kind for kind, _ in item.troubles] == ["line or point, no thing"] * 4 + ["unknown shape"]
-    assert segmentation.painted(detection.Annotated([item])).items[0].mask((20, 40)).values.min() == 0  # all is known
+    assert (
+        segmentation.rasterize(detection.Annotations([item])).items[0].mask((20, 40)).values.min() == 0
+    )  # all is known
 
 
 def test_files_that_name_one_picture_are_those_of_their_own_names(tmp_path):
@@ -142,7 +144,7 @@ def test_masks_survive_being_written(tmp_path):
     )
     detection.write("labelme", [Item("a.png", picture, objects)], tmp_path / "out", classes=["run", "parts", "plain"])
     run, several, plain = read("labelme", tmp_path / "out").items[0].objects
-    np.testing.assert_array_equal(run_length.filled(run.mask, (20, 40)), inside)
+    np.testing.assert_array_equal(run_length.rasterize(run.mask, (20, 40)), inside)
     assert run.box == (5, 3, 17, 9)
     assert several.mask == parts
     assert (plain.box, plain.mask) == ((2, 2, 9, 9), run_length.rectangle((2, 2, 9, 9)))

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault
 
@@ -410,7 +410,7 @@ def tensorflow_datasets(monkeypatch):
         if name != "pets":
             raise ValueError(f"Dataset {name} not found.\nAvailable datasets:\n\t- abstract_reasoning")
         assert decoders == {"image": "skipped"}
-        image = png(np.full((2, 3, 3), 9, np.uint8))
+        image = encode_png(np.full((2, 3, 3), 9, np.uint8))
         labels = {"train": [0, 1, 0], "test": [1], "unsupervised": [-1], "extra": [1]}
         return {split: [{"image": image, "label": label} for label in rows] for split, rows in labels.items()}
 

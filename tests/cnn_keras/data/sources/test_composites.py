@@ -19,7 +19,7 @@ def pixels(item):
 
 @pytest.fixture(scope="module")
 def scenes():
-    return detection.annotated("composites", count=40, side=96)
+    return detection.load("composites", count=40, side=96)
 
 
 def test_every_split_has_its_share_of_scenes_of_ten_classes(scenes):
@@ -124,14 +124,14 @@ def test_settings_that_make_no_scene_are_faults(arguments, message):
 
 @pytest.mark.skipif(not importlib.util.find_spec("deepforest"), reason="`make samples` installs deepforest")
 def test_the_trees_are_all_there_one_photograph_is_held_out_and_one_part_validates():
-    found = detection.annotated("deepforest")
+    found = detection.load("deepforest")
     assert found.classes == ("tree",)
     assert [(item.split, len(item.objects)) for item in found.items] == [
         ("train", 61), ("train", 37), ("train", 447), ("validation", 127), ("test", 279),
     ]  # fmt: skip
     assert sum(len(item.objects) for item in found.items) == 951
     for item in found.items:
-        assert detection.extent is not None
+        assert detection.image_size is not None
         height, width = item.size
         assert all(
             0 <= one.box[0] < one.box[2] <= width and 0 <= one.box[1] < one.box[3] <= height for one in item.objects

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 
 from cnn_keras.data import run_length
-from cnn_keras.data.image_file import Unreadable, png
+from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS, Item, Object
 from cnn_keras.errors import Fault
@@ -19,7 +19,7 @@ from tests.conftest import cnn
 
 
 def picture(height=20, width=40, shade=100):
-    return png(np.full((height, width, 3), shade, np.uint8))
+    return encode_png(np.full((height, width, 3), shade, np.uint8))
 
 
 def put(path, data):
@@ -31,7 +31,7 @@ def put(path, data):
 def read(source, path, **arguments):
     if source == "yolo":
         arguments["described"] = box_dataset.described(path)
-    return detection.annotated(source, path=path, **arguments)
+    return detection.load(source, path=path, **arguments)
 
 
 ITEMS = [
@@ -64,7 +64,7 @@ def test_annotations_survive_being_written_and_read_in_any_two_formats(tmp_path,
     detection.write(second, once.items, tmp_path / "two", classes=sorted(classes))
     twice = read(second, tmp_path / "two" / WHERE[second])
     flags = "yolo" not in (first, second)
-    assert said(twice, flags=flags) == said(detection.Annotated(ITEMS), flags=flags)
+    assert said(twice, flags=flags) == said(detection.Annotations(ITEMS), flags=flags)
 
 
 def test_a_class_keeps_its_name_whatever_its_number(tmp_path):
@@ -252,7 +252,7 @@ def test_groups_sources_and_formats_are_checked(tmp_path):
     found = read("csv", tmp_path / "one/boxes.csv", group=r"(\w+)\.png$")
     assert {item.group for item in found.items} == {"a", "b", "c", "d"}
     with pytest.raises(Fault, match=r"data\.source must be one of coco, voc"):
-        detection.annotated("kitti")
+        detection.load("kitti")
     with pytest.raises(Fault, match="new or empty"):
         detection.write("coco", ITEMS, tmp_path / "one", classes=[])
     with pytest.raises(Fault, match=r"a\.png twice"):
@@ -267,7 +267,7 @@ def test_the_command_converts_by_name_and_tells_what_gets_lost(tmp_path, capsys,
     assert "4 images, 4 objects of 3 classes as yolo" in told
     assert "yolo cannot say difficult: lost for 1 objects" in told
     found = said(read("yolo", tmp_path / "two/data.yaml"), flags=False)
-    assert found == said(detection.Annotated(ITEMS), flags=False)
+    assert found == said(detection.Annotations(ITEMS), flags=False)
     assert cnn("convert", "labelme", "one", "--to", "kitti") == Fault.INPUT
     assert "--to must be one of" in capsys.readouterr().err
 
@@ -282,8 +282,8 @@ def test_masks_are_cocos(tmp_path):
         assert coco.frPyObjects(runs, *mask.shape)["counts"] == compressed["counts"]
         np.testing.assert_array_equal(run_length.decode(runs), mask)
         np.testing.assert_array_equal(run_length.decode(compressed), mask)
-        np.testing.assert_array_equal(run_length.decode(run_length.cut(runs, (1, 0, 4, 3))), mask[0:3, 1:4])
-    assert run_length.cut(((5, 6, 7, 8),), (2, 3, 9, 9)) == ((3, 3, 5, 5),)
+        np.testing.assert_array_equal(run_length.decode(run_length.crop(runs, (1, 0, 4, 3))), mask[0:3, 1:4])
+    assert run_length.crop(((5, 6, 7, 8),), (2, 3, 9, 9)) == ((3, 3, 5, 5),)
 
 
 def test_voc_is_decoded_as_it_declares_and_a_broken_file_is_one_trouble(tmp_path):

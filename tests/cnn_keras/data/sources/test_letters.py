@@ -23,14 +23,14 @@ def test_letters_are_of_five_alphabets_without_accents_and_without_doubles(lette
 
 def test_no_two_letters_look_alike(letters):
     plain = next(file for file in letters_sources.typefaces() if file.name == letters_sources.PLAIN)
-    pixels = np.stack([letters_sources.drawn(letter, plain).ravel() for letter in letters]).astype(float)
+    pixels = np.stack([letters_sources.draw(letter, plain).ravel() for letter in letters]).astype(float)
     assert (np.corrcoef(pixels) - np.eye(len(letters))).max() < letters_sources.ALIKE
 
 
 @pytest.mark.parametrize("letter", ["W", "ı", "д"])
 def test_a_letter_stands_in_the_middle_and_its_longer_side_is_of_one_length(letter):
     for file in letters_sources.typefaces():
-        picture = letters_sources.drawn(letter, file)
+        picture = letters_sources.draw(letter, file)
         assert (picture.shape, picture.dtype) == ((28, 28, 1), np.uint8)
         rows, columns = (np.flatnonzero(picture[..., 0].any(axis=axis)) for axis in (1, 0))
         assert max(np.ptp(rows), np.ptp(columns)) + 1 in (19, 20)

@@ -13,7 +13,7 @@ from cnn_keras.data import run_length
 from cnn_keras.data.formats import mask_folders
 from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import detection, segmentation
-from cnn_keras.data.sources.detection import Annotated, Item, Object
+from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.data.sources.segmentation import UNKNOWN
 from cnn_keras.errors import Fault
 
@@ -52,7 +52,7 @@ def masks_of(found):
 def test_pictures_find_their_masks_in_the_layouts_that_are_about(tmp_path, image, mask, id_):
     picture(tmp_path / image)
     write(tmp_path / mask, NUMBERS)
-    found = segmentation.labelled("folder", path=tmp_path)
+    found = segmentation.load("folder", path=tmp_path)
     assert masks_of(found) == {id_: NUMBERS.tolist()}
     assert found.items[0].split == ("train" if "train" in id_ else None)
 
@@ -64,7 +64,7 @@ def test_lists_and_names_are_read(tmp_path):
     (tmp_path / "codes.txt").write_text("sky\ntree\nroad\n")
     (tmp_path / "train.txt").write_text("a\n")
     (tmp_path / "valid.txt").write_text("/elsewhere/images/b.png /elsewhere/labels/b_L.png\n")
-    found = segmentation.labelled("folder", path=tmp_path, group="([ab])|c" and r"(\w)\.png")
+    found = segmentation.load("folder", path=tmp_path, group="([ab])|c" and r"(\w)\.png")
     assert found.names == {0: "sky", 1: "tree", 2: "road"}
     assert [(item.split, item.group) for item in found.items] == [("train", "a"), ("validation", "b"), (None, "c")]
 
@@ -76,9 +76,9 @@ def test_indexed_grey_and_plain_masks_hold_the_same_numbers(tmp_path):
     write(tmp_path / "deep.png", NUMBERS.astype(np.uint16) * 100)
     write(tmp_path / "binary.png", NUMBERS > 1)
     for name in ("grey", "indexed", "three"):
-        np.testing.assert_array_equal(mask_folders.numbers(tmp_path / f"{name}.png"), NUMBERS)
-    np.testing.assert_array_equal(mask_folders.numbers(tmp_path / "deep.png"), NUMBERS.astype(int) * 100)
-    np.testing.assert_array_equal(mask_folders.numbers(tmp_path / "binary.png"), NUMBERS > 1)
+        np.testing.assert_array_equal(mask_folders.read_numbers(tmp_path / f"{name}.png"), NUMBERS)
+    np.testing.assert_array_equal(mask_folders.read_numbers(tmp_path / "deep.png"), NUMBERS.astype(int) * 100)
+    np.testing.assert_array_equal(mask_folders.read_numbers(tmp_path / "binary.png"), NUMBERS > 1)
 
 
 def test_what_is_no_mask_says_why(tmp_path):
@@ -92,9 +92,9 @@ def test_what_is_no_mask_says_why(tmp_path):
         ("half.tif", "must be whole"),
     ):
         with pytest.raises(Unreadable, match=told):
-            mask_folders.numbers(tmp_path / name)
+            mask_folders.read_numbers(tmp_path / name)
     with pytest.raises(Unreadable, match=r"the mask is 3×4, the picture 4×3") as fault:
-        mask_folders.mask(frozenset(), [], tmp_path / "grey.png", None, (4, 3))
+        mask_folders.read_mask(frozenset(), [], tmp_path / "grey.png", None, (4, 3))
     assert fault.value.kind == "mask of another size"
 
 
@@ -103,7 +103,7 @@ def test_a_picture_without_a_mask_and_a_mask_without_a_picture_are_told(tmp_path
     picture(tmp_path / "images/b.png")
     write(tmp_path / "masks/b.png", NUMBERS)
     write(tmp_path / "masks/c.png", NUMBERS)
-    first, second, third = segmentation.labelled("folder", path=tmp_path).items
+    first, second, third = segmentation.load("folder", path=tmp_path).items
     with pytest.raises(Unreadable, match="none has its name in masks/"):
         first.mask((3, 4))
     assert second.mask((3, 4)).values.tolist() == NUMBERS.tolist()
@@ -120,7 +120,7 @@ def test_vocs_layout_brings_its_classes_its_void_and_things_told_apart(tmp_path)
     lists = tmp_path / "ImageSets/Segmentation"
     lists.mkdir(parents=True)
     (lists / "val.txt").write_text("2007_000033\n")
-    found = segmentation.labelled("voc", path=tmp_path)
+    found = segmentation.load("voc", path=tmp_path)
     assert (found.names[0], found.names[15], 255 in found.ignored) == ("background", "person", True)
     assert [(item.id, item.split) for item in found.items] == [("JPEGImages/2007_000033.jpg", "validation")]
     assert found.items[0].mask((3, 4)).instances.tolist() == (NUMBERS // 2).tolist()
@@ -129,11 +129,11 @@ def test_vocs_layout_brings_its_classes_its_void_and_things_told_apart(tmp_path)
 def test_a_folder_without_masks_is_a_fault(tmp_path):
     picture(tmp_path / "images/a.png")
     with pytest.raises(Fault, match="a folder of pictures beside one of masks"):
-        segmentation.labelled("folder", path=tmp_path)
+        segmentation.load("folder", path=tmp_path)
     with pytest.raises(Fault, match="must be a folder"):
-        segmentation.labelled("folder", path=tmp_path / "images/a.png")
+        segmentation.load("folder", path=tmp_path / "images/a.png")
     with pytest.raises(Fault, match=r"data\.source must be one of folder, voc"):
-        segmentation.labelled("cvat")
+        segmentation.load("cvat")
 
 
 def runs(mask):
@@ -152,9 +152,9 @@ def test_things_are_painted_the_large_first_and_what_is_not_known_is_left_open()
         Object((0, 0, 10, 1), "dog", crowd=True, mask=runs(crowd)),
         Object((0, 8, 3, 10), "cat"),  # a box, which the dog partly covers
         Object((0, 0, 2, 2), "cow", mask=square),
-        Object((5, 5, 9, 9), "cat", mask=run_length.checked([[1.0, 2.0, 3.0]])),
+        Object((5, 5, 9, 9), "cat", mask=run_length.parse([[1.0, 2.0, 3.0]])),
     )
-    found = segmentation.painted(Annotated([Item("a.png", bytes, objects)], ("dog", "cat", "cow")), ("cat", "dog"))
+    found = segmentation.rasterize(Annotations([Item("a.png", bytes, objects)], ("dog", "cat", "cow")), ("cat", "dog"))
     (item,) = found.items
     assert found.names == {0: "background", 1: "cat", 2: "dog"}
     assert sorted(item.troubles) == [
@@ -174,7 +174,7 @@ def test_things_are_painted_the_large_first_and_what_is_not_known_is_left_open()
 
 def test_runs_of_another_size_are_told():
     item = Item("a.png", bytes, (Object((0, 0, 2, 2), "cat", mask=runs(np.ones((3, 3)))),))
-    (painted,) = segmentation.painted(Annotated([item])).items
+    (painted,) = segmentation.rasterize(Annotations([item])).items
     with pytest.raises(Unreadable, match="the mask is 3×3, the picture 4×4"):
         painted.mask((4, 4))
 
@@ -198,7 +198,7 @@ def test_coco_polygons_runs_and_compressed_runs_are_painted_alike(tmp_path):
         "categories": [{"id": 7, "name": "cat"}],
     }
     (tmp_path / "things.json").write_text(json.dumps(document))
-    found = segmentation.labelled("coco", path=tmp_path / "things.json")
+    found = segmentation.load("coco", path=tmp_path / "things.json")
     for item in found.items:
         np.testing.assert_array_equal(item.mask((6, 8)).values, inside)
 
@@ -211,7 +211,7 @@ def test_a_mask_goes_through_cocos_run_lengths_and_back():
     theirs = coco.encode(np.asfortranarray(inside.astype(np.uint8)))
     assert coco.frPyObjects(ours, *ours["size"])["counts"] == theirs["counts"]
     np.testing.assert_array_equal(run_length.decode({"size": ours["size"], "counts": theirs["counts"]}), inside)
-    np.testing.assert_array_equal(run_length.filled(ours, (17, 23)), inside)
+    np.testing.assert_array_equal(run_length.rasterize(ours, (17, 23)), inside)
 
 
 def test_labelmes_polygons_are_painted(tmp_path):
@@ -220,7 +220,7 @@ def test_labelmes_polygons_are_painted(tmp_path):
     void = [[0, 4], [8, 4], [8, 6], [0, 6]]
     shapes = [{"label": "cat", "points": points}, {"label": "__ignore__", "points": void, "shape_type": "polygon"}]
     (tmp_path / "a.json").write_text(json.dumps({"imagePath": "a.png", "shapes": shapes}))
-    found = segmentation.labelled("labelme", path=tmp_path)
+    found = segmentation.load("labelme", path=tmp_path)
     assert found.names == {0: "background", 1: "cat"}
     mask = found.items[0].mask((6, 8))
     assert (mask.values == 1).sum() == mask.instances.sum() == 12
@@ -228,8 +228,8 @@ def test_labelmes_polygons_are_painted(tmp_path):
 
 
 def test_composites_are_painted_as_they_were_laid():
-    found = segmentation.labelled("composites", count=10, side=48)
-    scenes = detection.annotated("composites", count=10, side=48)
+    found = segmentation.load("composites", count=10, side=48)
+    scenes = detection.load("composites", count=10, side=48)
     for item, scene in zip(found.items, scenes.items, strict=True):
         values = item.mask((48, 48)).values
         for one in scene.objects:
@@ -239,7 +239,7 @@ def test_composites_are_painted_as_they_were_laid():
 
 @pytest.mark.skipif(not importlib.util.find_spec("stardist"), reason="`make samples` installs stardist")
 def test_the_nuclei_are_all_there_and_the_parts_share_no_pixel():
-    found = segmentation.labelled("nuclei")
+    found = segmentation.load("nuclei")
     sizes = {item.split: np.asarray(Image.open(io.BytesIO(item.read()))).shape for item in found.items}
     assert sizes == {"train": (512, 192), "validation": (512, 64), "test": (512, 256)}
     things = [item.mask(sizes[item.split]).instances for item in found.items]
@@ -254,7 +254,7 @@ needs_nilearn = pytest.mark.skipif(
 
 @needs_nilearn
 def test_slices_of_the_brain_stand_upright_and_splits_are_slabs():
-    found = segmentation.labelled("mni152")
+    found = segmentation.load("mni152")
     assert found.names == {0: "other", 1: "grey", 2: "white"}
     places = {split: [int(i.id[:3]) for i in found.items if i.split == split] for split in ("train", "test")}
     assert (len(places["train"]), places["test"]) == (116, list(range(145, 174)))
@@ -268,7 +268,7 @@ def test_slices_of_the_brain_stand_upright_and_splits_are_slabs():
 
 @needs_nilearn
 def test_slabs_of_the_brain_are_volumes():
-    found = segmentation.labelled("mni152", axes=3)
+    found = segmentation.load("mni152", axes=3)
     assert [(item.id, item.split) for item in found.items][4] == ("slab5", "test")
     values, _ = found.items[2].read()
     assert values.shape == (197, 29, 189, 1)
@@ -286,7 +286,7 @@ def test_nifti_masks_are_turned_with_their_volumes(tmp_path, turned):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         nibabel.Nifti1Image(data.astype(np.float32), affine).to_filename(tmp_path / f"{name}.nii.gz")
     (tmp_path / "dataset.json").write_text('{"labels": {"background": 0, "core": 1, "rim": 2}}')
-    found = segmentation.labelled("folder", axes=3, path=tmp_path)
+    found = segmentation.load("folder", axes=3, path=tmp_path)
     (item,) = found.items
     seen, notes = item.read()
     assert found.names == {0: "background", 1: "core", 2: "rim"}
@@ -310,7 +310,7 @@ def test_masks_in_colours_are_read_by_their_table_also_when_they_are_indexed(tmp
     indexed.putpalette(COLOURS[::-1].ravel().tolist())
     indexed.save(tmp_path / "masks/b.png")
     (tmp_path / "labelmap.txt").write_text("car:64,0,128::\nroad:128,64,128::\nvoid:0,0,0::\n")
-    found = segmentation.labelled("folder", path=tmp_path)
+    found = segmentation.load("folder", path=tmp_path)
     for item in found.items:
         values = item.mask((2, 2)).values
         assert [[found.names.get(number) for number in row] for row in values.tolist()] == [
@@ -323,12 +323,12 @@ def test_masks_in_colours_are_read_by_their_table_also_when_they_are_indexed(tmp
 def test_colours_without_a_table_are_classes_of_their_own_and_camvids_are_known(tmp_path):
     picture(tmp_path / "images/a.png", size=(1, 2))
     write(tmp_path / "labels/a_L.png", COLOURS[[[0, 1]]])
-    found = segmentation.labelled("folder", path=tmp_path)
+    found = segmentation.load("folder", path=tmp_path)
     values = found.items[0].mask((1, 2)).values.tolist()
     assert [found.names[number] for number in values[0]] == ["Car", "Road"]
     assert found.assumed
     (tmp_path / "labels/a_L.png").rename(tmp_path / "labels/a.png")
-    found = segmentation.labelled("folder", path=tmp_path)
+    found = segmentation.load("folder", path=tmp_path)
     assert (found.names, found.items[0].mask((1, 2)).values.tolist()) == ({}, values)
 
 
@@ -350,7 +350,7 @@ def test_more_layouts_that_are_about(tmp_path, image, mask):
     write(tmp_path / mask, NUMBERS)
     (tmp_path / "images" / ".ipynb_checkpoints").mkdir(parents=True)
     picture(tmp_path / "images" / ".ipynb_checkpoints" / "a-checkpoint.jpg")
-    assert masks_of(segmentation.labelled("folder", path=tmp_path)) == {image: NUMBERS.tolist()}
+    assert masks_of(segmentation.load("folder", path=tmp_path)) == {image: NUMBERS.tolist()}
 
 
 def test_cityscapes_files_find_each_other_and_their_labels_are_known(tmp_path):
@@ -359,13 +359,13 @@ def test_cityscapes_files_find_each_other_and_their_labels_are_known(tmp_path):
     write(truth / "bonn_0_gtFine_labelIds.png", np.array([[7, 26]], np.uint8))
     write(truth / "bonn_0_gtFine_instanceIds.png", np.array([[7, 26001]], np.uint16))
     write(truth / "bonn_0_gtFine_color.png", COLOURS[[[0, 1]]])
-    (item,), names, ignored, *_ = segmentation.labelled("folder", path=tmp_path)
+    (item,), names, ignored, *_ = segmentation.load("folder", path=tmp_path)
     mask = item.mask((1, 2))
     assert ([names[number] for number in mask.values[0]], item.split) == (["road", "car"], "validation")
     assert mask.instances.tolist() == [[7, 26001]]
     assert 3 in ignored
     write(truth / "bonn_0_gtFine_labelTrainIds.png", np.array([[0, 13]], np.uint8))
-    (item,), names, ignored, *_ = segmentation.labelled("folder", path=tmp_path)
+    (item,), names, ignored, *_ = segmentation.load("folder", path=tmp_path)
     assert [names[number] for number in item.mask((1, 2)).values[0]] == ["road", "car"]
     assert ignored == (255,)
 
@@ -378,7 +378,7 @@ def test_lists_may_lie_in_a_folder_of_their_own(tmp_path, folder):
     (tmp_path / folder).mkdir()
     (tmp_path / folder / "train.txt").write_text("a\n")
     (tmp_path / folder / "val.txt").write_text("b\n")
-    assert [item.split for item in segmentation.labelled("folder", path=tmp_path).items] == ["train", "validation"]
+    assert [item.split for item in segmentation.load("folder", path=tmp_path).items] == ["train", "validation"]
 
 
 def test_lists_with_dots_leave_out_what_they_do_not_name_and_tell_what_is_not_there(tmp_path):
@@ -387,7 +387,7 @@ def test_lists_with_dots_leave_out_what_they_do_not_name_and_tell_what_is_not_th
         write(tmp_path / f"masks/{name}.png", NUMBERS)
     (tmp_path / "train.txt").write_text("frame.0\nframe.7\n")
     (tmp_path / "test.txt").write_text("frame.1\n")
-    items = {item.id: item for item in segmentation.labelled("folder", path=tmp_path).items}
+    items = {item.id: item for item in segmentation.load("folder", path=tmp_path).items}
     assert [items[f"images/frame.{number}.jpg"].split for number in range(2)] == ["train", "test"]
     for name, kind in (("images/frame.2.jpg", "not listed"), ("train.txt: frame.7", "missing image")):
         with pytest.raises(Unreadable) as refused:
@@ -401,7 +401,7 @@ def test_a_picture_with_two_masks_is_told_and_special_files_are_not_opened(tmp_p
     write(tmp_path / "masks/a_label.png", NUMBERS)
     picture(tmp_path / "images/b.png")
     os.mkfifo(tmp_path / "masks/b.png")
-    first, second = segmentation.labelled("folder", path=tmp_path).items
+    first, second = segmentation.load("folder", path=tmp_path).items
     with pytest.raises(Unreadable, match="several files are its mask"):
         first.mask((3, 4))
     with pytest.raises(OSError, match="named pipe"):
@@ -419,7 +419,7 @@ def test_numbers_of_every_lossless_mode_are_the_same(tmp_path):
         "f.bmp": grey,
     }.items():
         image.save(tmp_path / name)
-        np.testing.assert_array_equal(mask_folders.numbers(tmp_path / name), NUMBERS)
+        np.testing.assert_array_equal(mask_folders.read_numbers(tmp_path / name), NUMBERS)
 
 
 def nifti(path, values, affine=None, codes=(1, 1)):
@@ -438,7 +438,7 @@ HALVES[0] = 1  # of the first axis: the left one where it points right
 
 def whole_mask(tmp_path, headers=None):
     """The mask of the one volume, and what it notes."""
-    (item,) = segmentation.labelled("folder", axes=3, path=tmp_path, headers=headers).items
+    (item,) = segmentation.load("folder", axes=3, path=tmp_path, headers=headers).items
     mask = item.mask((2, 3, 4))
     return mask.values[:, 0, 0].tolist(), [kind for kind, _ in mask.notes]
 
@@ -484,7 +484,7 @@ def test_channels_of_a_volume_must_lie_on_one_grid(tmp_path):
     nifti(tmp_path / "imagesTr/a_0000.nii.gz", HALVES.astype(np.float32))
     nifti(tmp_path / "imagesTr/a_0001.nii.gz", HALVES.astype(np.float32), LEFT)
     nifti(tmp_path / "labelsTr/a.nii.gz", HALVES)
-    (item,) = segmentation.labelled("folder", axes=3, path=tmp_path).items
+    (item,) = segmentation.load("folder", axes=3, path=tmp_path).items
     with pytest.raises(Unreadable, match=r"must have one grid, a_0001\.nii\.gz's differs"):
         item.read()
 
@@ -512,14 +512,14 @@ def test_volumes_with_numbers_at_the_end_of_their_names_are_not_taken_for_channe
     for number in range(2):
         nifti(tmp_path / f"images/sub_000{number}.nii.gz", HALVES.astype(np.float32))
         nifti(tmp_path / f"masks/sub_000{number}.nii.gz", HALVES)
-    found = segmentation.labelled("folder", axes=3, path=tmp_path)
+    found = segmentation.load("folder", axes=3, path=tmp_path)
     assert [item.read()[0].shape for item in found.items] == [(2, 3, 4, 1)] * 2
 
 
 def test_masks_in_a_folder_of_their_own_are_found_by_their_names(tmp_path):
     picture(tmp_path / "images/a.jpg")
     write(tmp_path / "annotations/trimaps/a.png", NUMBERS)
-    assert masks_of(segmentation.labelled("folder", path=tmp_path)) == {"images/a.jpg": NUMBERS.tolist()}
+    assert masks_of(segmentation.load("folder", path=tmp_path)) == {"images/a.jpg": NUMBERS.tolist()}
 
 
 def test_volumes_of_another_format_are_named(tmp_path):
@@ -527,7 +527,7 @@ def test_volumes_of_another_format_are_named(tmp_path):
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks/a.seg.nrrd").write_bytes(b"NRRD0004")
     with pytest.raises(Fault, match=r"ending in \.nii, \.nii\.gz, got 1 \.nii\.gz, 1 \.seg\.nrrd in"):
-        segmentation.labelled("folder", axes=3, path=tmp_path)
+        segmentation.load("folder", axes=3, path=tmp_path)
 
 
 def test_a_mask_stored_along_other_axes_is_turned_where_its_header_is_trusted(tmp_path):

@@ -68,12 +68,12 @@ def test_the_place_of_a_car_is_where_it_was_put(offset, heading):
 
 def test_a_wheel_that_is_held_makes_a_circle_to_its_side():
     car = simulator.start(STRAIGHT, 50)
-    turned = simulator.moved(STRAIGHT, car, 0.5)
+    turned = simulator.step(STRAIGHT, car, 0.5)
     assert turned.heading < car.heading  # right
     radius = simulator.WHEELBASE / math.tan(0.5 * simulator.FULL)
     assert turned.heading - car.heading == pytest.approx(-simulator.STRIDE / radius)
     assert math.hypot(turned.x - car.x, turned.y - car.y) == pytest.approx(simulator.STRIDE)
-    assert simulator.moved(STRAIGHT, car, 7.0) == simulator.moved(STRAIGHT, car, 1.0)
+    assert simulator.step(STRAIGHT, car, 7.0) == simulator.step(STRAIGHT, car, 1.0)
 
 
 def test_the_driver_stays_in_the_lane_and_who_does_not_steer_leaves_it():
@@ -81,18 +81,20 @@ def test_the_driver_stays_in_the_lane_and_who_does_not_steer_leaves_it():
         track = simulator.road(seed, 300)
         car = simulator.start(track)
         for _ in range(280):
-            car = simulator.moved(track, car, simulator.driver(track, car))
+            car = simulator.step(track, car, simulator.pure_pursuit(track, car))
             assert abs(simulator.place(track, car).offset) < simulator.ROOM / 2
         car = simulator.start(track)
         for _ in range(280):
-            car = simulator.moved(track, car, 0.0)
+            car = simulator.step(track, car, 0.0)
         assert abs(simulator.place(track, car).offset) > simulator.ROOM
 
 
 def test_the_driver_steers_back():
-    assert simulator.driver(STRAIGHT, simulator.start(STRAIGHT, 50, offset=0.5)) > 0.02  # from the left to the right
-    assert simulator.driver(STRAIGHT, simulator.start(STRAIGHT, 50, offset=-0.5)) < -0.02
-    assert simulator.driver(STRAIGHT, simulator.start(STRAIGHT, 50, heading=0.1)) > 0.02
+    assert (
+        simulator.pure_pursuit(STRAIGHT, simulator.start(STRAIGHT, 50, offset=0.5)) > 0.02
+    )  # from the left to the right
+    assert simulator.pure_pursuit(STRAIGHT, simulator.start(STRAIGHT, 50, offset=-0.5)) < -0.02
+    assert simulator.pure_pursuit(STRAIGHT, simulator.start(STRAIGHT, 50, heading=0.1)) > 0.02
 
 
 def test_a_recording_repeats_itself_and_shows_more_than_the_lanes_middle():

@@ -117,8 +117,8 @@ def moved(image, *, fill="constant", **drawn):
     centre = (np.array(image.shape[:2], np.float32) - 1) / 2
     numbers = {"angle": 0.0, "shear": 0.0, "scale": 1.0, "move": (0.0, 0.0)} | drawn
     matrix = geometric.about_centre(**numbers, centre=centre)
-    slow = warp.resampled(tf.constant(image), matrix, image.shape[:2], fill=fill).numpy()
-    fast = warp.sampled(tf.constant(image), matrix, image.shape[:2], fill=fill).numpy()
+    slow = warp.resample(tf.constant(image), matrix, image.shape[:2], fill=fill).numpy()
+    fast = warp.sample(tf.constant(image), matrix, image.shape[:2], fill=fill).numpy()
     if fill != "wrap":  # where TensorFlow's own operation leaves out the last pixel
         np.testing.assert_allclose(slow.astype(int), fast, atol=1)
     return slow
@@ -128,19 +128,19 @@ def moved(image, *, fill="constant", **drawn):
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (1, 6), (6, 1), (2, 2), (7, 5)])
 def test_sides_of_one_pixel_and_places_far_beyond_the_border(fill, height, width):
     image = tf.constant(coordinates(height, width))
-    dynamic = tf.function(lambda image, matrix: warp.sampled(image, matrix, (3, 4), fill=fill))
+    dynamic = tf.function(lambda image, matrix: warp.sample(image, matrix, (3, 4), fill=fill))
     dynamic = dynamic.get_concrete_function(tf.TensorSpec([None, None, 3], tf.uint8), tf.TensorSpec([3, 3]))
     for y, x in itertools.product((-1.7, -0.5, 0.3, height - 0.6), (-40, -0.6, 0.3, width - 0.7, width + 30)):
         matrix = tf.constant([[0.9, 0.2, x], [-0.1, 0.8, y], [0, 0, 1]], tf.float32)
-        slow = warp.resampled(image, matrix, (3, 4), fill=fill).numpy().astype(int)
-        np.testing.assert_allclose(slow, warp.sampled(image, matrix, (3, 4), fill=fill), atol=1)
+        slow = warp.resample(image, matrix, (3, 4), fill=fill).numpy().astype(int)
+        np.testing.assert_allclose(slow, warp.sample(image, matrix, (3, 4), fill=fill), atol=1)
         np.testing.assert_allclose(slow, dynamic(image, matrix), atol=1)
 
 
 def test_what_stays_upright_is_read_as_everything_else():
     image = tf.constant(np.random.default_rng(0).integers(0, 256, (9, 15, 3)).astype(np.uint8))
     for fill, matrix in itertools.product(FILLS, ([[-0.7, 0, 12.3], [0, 1.4, -1.6], [0, 0, 1]], np.eye(3))):
-        ways = (warp.sampled(image, np.float32(matrix), (8, 13), fill=fill, upright=way) for way in (False, True))
+        ways = (warp.sample(image, np.float32(matrix), (8, 13), fill=fill, upright=way) for way in (False, True))
         np.testing.assert_array_equal(*ways)
 
 

@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault
@@ -100,12 +100,12 @@ def test_opencv_finds_the_eyes_of_a_face_of_any_size_and_colour():
 def test_a_large_picture_is_aligned_like_a_small_one_of_the_same_face():
     face = astronaut()
     large = np.asarray(Image.fromarray(face).resize((1000, 1200), Image.Resampling.BICUBIC))
-    one = face_alignment.upright(face, EYES, size=(96, 96)).numpy()
-    other = face_alignment.upright(large, np.array(EYES) * 4, size=(96, 96)).numpy()
+    one = face_alignment.align_face(face, EYES, size=(96, 96)).numpy()
+    other = face_alignment.align_face(large, np.array(EYES) * 4, size=(96, 96)).numpy()
     assert np.abs(one.astype(float) - other).mean() < 3
     noise = np.random.default_rng(0).integers(0, 256, (1200, 1000, 3)).astype(np.uint8)
     assert (
-        face_alignment.upright(noise, np.array(EYES) * 4, size=(48, 48)).numpy().std() < 40
+        face_alignment.align_face(noise, np.array(EYES) * 4, size=(48, 48)).numpy().std() < 40
     )  # 74 where pixels are skipped
 
 
@@ -113,7 +113,7 @@ def test_aligned_eyes_stand_at_their_places():
     """A bright and a darker eye, one above the other: the head lies on its side."""
     image = np.zeros((60, 60, 1), np.uint8)
     image[10:13, 30:33], image[44:47, 30:33] = 255, 120  # centres 11.5 and 45.5 from the top, 31.5 from the left
-    found = face_alignment.upright(image, face_alignment.Eyes((31.5, 11.5), (31.5, 45.5)), size=(100, 100)).numpy()[
+    found = face_alignment.align_face(image, face_alignment.Eyes((31.5, 11.5), (31.5, 45.5)), size=(100, 100)).numpy()[
         ..., 0
     ]
     assert found.shape == (100, 100)
@@ -124,11 +124,11 @@ def test_aligned_eyes_stand_at_their_places():
 
 def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_path):
     (tmp_path / "eyes.csv").write_text("path,left_x,left_y,right_x,right_y\na/1.png,2,3,6,3\n")
-    picture = png(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
+    picture = encode_png(np.arange(64, dtype=np.uint8).reshape(8, 8, 1))
     items = [Item(name, "a", lambda: picture) for name in ("a/1.png", "a/2.png")]
     missed = []
-    aligner = face_alignment.annotated(tmp_path / "eyes.csv")
-    first, second = face_alignment.applied(items, aligner, size=(12, 10), missed=missed)
+    aligner = face_alignment.annotated_eyes(tmp_path / "eyes.csv")
+    first, second = face_alignment.align_items(items, aligner, size=(12, 10), missed=missed)
     assert tf.io.decode_image(first.read()).shape == (12, 10, 1)
     assert second.read() == picture
     assert missed == ["a/2.png"]
@@ -137,7 +137,7 @@ def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_pa
 def test_a_list_of_eyes_without_its_columns_is_refused(tmp_path):
     (tmp_path / "eyes.csv").write_text("path,left_x\na/1.png,2\n")
     with pytest.raises(Fault, match=r"must have the columns path, left_x, left_y, .* got path, left_x"):
-        face_alignment.annotated(tmp_path / "eyes.csv")
+        face_alignment.annotated_eyes(tmp_path / "eyes.csv")
 
 
 @pytest.mark.slow
@@ -168,8 +168,8 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
     eyes = face_alignment.Landmarks(tf.saved_model.load(str(colours)))("a", image)
     given = exported.signatures["embed"](image_bytes=tf.constant([file.read_bytes()]))["embedding"]
     for picture, close in (
-        (face_alignment.upright(image, eyes, size=(24, 20)), True),
-        (resize.frame(image, (24, 20)), False),
+        (face_alignment.align_face(image, eyes, size=(24, 20)), True),
+        (resize.resize_image(image, (24, 20)), False),
     ):
         expected = exported.signatures["serving_tensor"](image=picture[None])["embedding"]
         assert (np.abs(given - expected).max() < 1e-4) == close

@@ -64,12 +64,12 @@ def test_saturation_and_hue_keep_greys_and_brightness(seed):
 
 
 def test_a_hue_of_half_a_turn_is_the_opposite_colour():
-    from cnn_keras.data.transforms.photometric import GREYED, TURNED, mixed
+    from cnn_keras.data.transforms.photometric import GREYED, TURNED, mix_channels
 
     matrix = tf.constant(GREYED + np.cos(np.pi) * (np.eye(3) - GREYED) + np.sin(np.pi) * TURNED, tf.float32)
-    np.testing.assert_allclose(mixed(tf.constant([[[60.0, 20, 20]]]), matrix)[0, 0], [3.9, 43.9, 43.9], atol=0.1)
+    np.testing.assert_allclose(mix_channels(tf.constant([[[60.0, 20, 20]]]), matrix)[0, 0], [3.9, 43.9, 43.9], atol=0.1)
     quarter = tf.constant(GREYED + TURNED, tf.float32)
-    twice = mixed(mixed(tf.constant([[[60.0, 20, 20]]]), quarter), quarter)
+    twice = mix_channels(mix_channels(tf.constant([[[60.0, 20, 20]]]), quarter), quarter)
     np.testing.assert_allclose(twice[0, 0], [3.9, 43.9, 43.9], atol=0.1)
 
 
