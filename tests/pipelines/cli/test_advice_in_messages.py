@@ -1,4 +1,4 @@
-"""Advice that is printed: every command in it is one, with options that it has; what a task prints is done here."""
+"""Commands that are printed or documented exist, with the options they are given; what a task prints is done here."""
 
 import ast
 import re
@@ -12,6 +12,7 @@ from pipelines.cli.main import app
 from pipelines.engine import recipe as recipes
 from tests.advice import follow
 from tests.conftest import cnn
+from tests.docs import documents
 
 ROOT = Path(__file__).parents[3]
 PROGRAM = typer.main.get_command(app)
@@ -27,21 +28,22 @@ def sentences(path):
 
 
 def advised():
-    """Every command between backticks in what the program says, without the binary's name."""
+    """Every command that the program prints between backticks or the documentation shows, without the binary's name."""
     files = [file for folder in ("pipelines", "cnn_keras") for file in sorted((ROOT / folder).rglob("*.py"))]
-    texts = {text for file in files for text in sentences(file)}
-    return sorted({found for text in texts for found in re.findall(r"`cnn ([^`]+)`", text)})
+    printed = [found for file in files for text in sentences(file) for found in re.findall(r"`cnn ([^`]+)`", text)]
+    shown = re.findall(r"`cnn ([^`\n]+)`|^\$ cnn (.+?)(?:\s+#.*)?$", documents.text(), re.MULTILINE)
+    return sorted({*printed, *(inline or typed for inline, typed in shown)} - {"--help"})
 
 
 @pytest.mark.parametrize("said", advised())
 def test_a_command_that_a_message_names_is_there_with_its_options(said):
-    command, words = PROGRAM, shlex.split(re.sub("^WORD", "train", said))
+    command, words = PROGRAM, shlex.split(re.sub("^(WORD|COMMAND)", "train", said))
     while words and words[0] in getattr(command, "commands", ()):
         command = command.commands[words.pop(0)]
     assert command is not PROGRAM
     assert not hasattr(command, "commands") or not words
     known = {option for parameter in command.params for option in parameter.opts}
-    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known
+    assert {word.partition("=")[0] for word in words if word.startswith("-")} <= known | {"--help"}
 
 
 def test_what_a_finished_run_advises_is_accepted(exported, monkeypatch, capsys):

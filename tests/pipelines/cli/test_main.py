@@ -1,4 +1,4 @@
-"""The command line: quick to start, exit codes, JSON, help with an example, and every command in the README."""
+"""The command line: quick to start, exit codes, JSON, help with an example, and every command in the documentation."""
 
 import json
 import re
@@ -12,6 +12,7 @@ from cnn_keras.errors import Fault
 from pipelines.cli.main import app
 from pipelines.engine import recipe as recipes
 from tests.conftest import cnn
+from tests.docs.documents import text
 
 ROOT = Path(__file__).parents[3]
 
@@ -37,8 +38,8 @@ def test_commands_of_commands_are_among_them():
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_is_in_the_readme(command):
-    assert f"cnn {command}" in (ROOT / "README.md").read_text()
+def test_a_command_is_in_the_documentation(command):
+    assert f"cnn {command}" in text()
 
 
 def test_the_command_line_starts_without_the_heavy_libraries():
@@ -108,8 +109,8 @@ def test_an_interrupt_exits_130_and_says_how_to_go_on(exported, tmp_path, monkey
     assert "To resume, run the same command" in capsys.readouterr().out
 
 
-def test_every_make_target_of_the_readme_exists():
+def test_every_make_target_of_the_documentation_exists():
     targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = set(re.findall(r"`?make ([a-z]+)", (ROOT / "README.md").read_text()))
-    assert named
+    named = set(re.findall(r"(?:`|\$ )make ([a-z]+)", text()))
+    assert {"demo", "test"} <= named
     assert named <= targets

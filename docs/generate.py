@@ -1,0 +1,165 @@
+"""The reference pages, from the code: Typer's commands, the keys of recipes, the docstrings of both packages.
+
+    python docs/generate.py FOLDER      writes the pages; mkdocs calls `on_files` instead
+
+Neither needs TensorFlow. The Python pages hold directives that mkdocstrings fills in from the sources.
+"""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import typer
+from pydantic import BaseModel
+from pydantic_core import PydanticUndefined
+
+ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT))  # mkdocs runs this file, not the package
+
+from pipelines.cli.main import app  # noqa: E402
+from pipelines.data.schema import sections  # noqa: E402
+from pipelines.engine import recipe as recipes  # noqa: E402
+from pipelines.engine import recipe_keys  # noqa: E402
+
+LIBRARY = ("layers", "schedules", "embedding", "inference", "addons", "errors")  # modules that are in no folder
+FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/sources", "data/formats", "data/transforms", "weights")
+FOLDERS += ("learn",)
+
+
+def on_files(files: Any, config: Any) -> Any:
+    """mkdocs' hook: add the generated pages to those of docs/."""
+    from mkdocs.structure.files import File
+
+    for path, text in pages().items():
+        files.append(File.generated(config, path, content=text))
+    return files
+
+
+def pages() -> dict[str, str]:
+    """Every generated page: its path below docs/, and its Markdown."""
+    found = {"reference/index.md": _index(), "reference/commands.md": _commands()}
+    found |= {f"reference/recipes/{task}.md": _keys(task) for task in recipes.tasks()}
+    found |= {f"reference/python/{name}.md": text for name, text in _python()}
+    return found
+
+
+def commands() -> dict[str, Any]:
+    """Every command by what people type after `cnn`: `run`, `models show`."""
+    return dict(_leaves(typer.main.get_command(app), ""))
+
+
+def keys(section: type[BaseModel], above: str = "") -> Iterator[tuple[str, str, str]]:
+    """Every key of a section and of those in it: its dotted name, its default, what it means."""
+    said = recipe_keys.meanings(section)
+    for name, field in section.model_fields.items():
+        yield above + name, _default(field.default), said[name]
+        for inner in sections(field.annotation):
+            yield from keys(inner, f"{above}{name}.")
+
+
+def _leaves(command: Any, above: str) -> Iterator[tuple[str, Any]]:
+    for name, inner in command.commands.items():
+        if hasattr(inner, "commands"):
+            yield from _leaves(inner, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", inner
+
+
+def _index() -> str:
+    tasks = "\n".join(f"- [{task}](recipes/{task}.md)" for task in recipes.tasks())
+    modules = "\n".join(f"- [{title}](python/{name}.md)" for name, title in _titles().items())
+    return (
+        "# Reference\n\nThese pages are generated from the code.\n\n"
+        "## Commands\n\n[All commands of `cnn`](commands.md)\n\n"
+        f"## Keys of recipes\n\n{tasks}\n\n## Python\n\n{modules}\n"
+    )
+
+
+def _commands() -> str:
+    lines = ["# Commands", "", "`cnn COMMAND --help` prints the same.", ""]
+    for name, command in commands().items():
+        text, _, example = (command.help or "").partition("Example: ")
+        example, _, rest = example.partition("\n\n")
+        lines += [f"## cnn {name}", "", text.strip(), "", "```console", f"$ {example.strip()}", "```", ""]
+        lines += [rest.strip(), ""] if rest.strip() else []
+        lines += ["| argument or option | default | meaning |", "|---|---|---|"]
+        lines += [_row(_named(each), _shown(each), _meaning(each)) for each in command.params]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _named(parameter: Any) -> str:
+    names = parameter.opts if parameter.param_type_name == "option" else [parameter.metavar or parameter.name.upper()]
+    return ", ".join(f"`{name}`" for name in names)
+
+
+def _shown(parameter: Any) -> str:
+    return "required" if parameter.required else _default(parameter.default)
+
+
+def _meaning(parameter: Any) -> str:
+    variable = f" From the environment: `{parameter.envvar}`." if parameter.envvar else ""
+    return (parameter.help or "") + variable
+
+
+def _keys(task: str) -> str:
+    schema = recipes.schema_of(task)
+    lines = [
+        f"# Recipes of {task}",
+        "",
+        f"`cnn show RECIPE` prints the keys of a recipe of `{task}` with its values.",
+        "",
+    ]
+    lines += ["| key | default | meaning |", "|---|---|---|"]
+    seen: set[tuple[str, str, str]] = set()
+    for row in keys(schema):
+        if row not in seen:  # sections of one key that share theirs
+            seen.add(row)
+            name, default, said = row
+            lines += [_row(f"`{name}`", default, said)]
+    shipped = [name for name in recipes.shipped() if name.startswith(f"{task}/")]
+    lines += ["", "## Recipes that come with the package", ""]
+    for name in shipped:
+        lines += [f"### {name}", "", "```", recipes.header(name), "```", ""]
+    return "\n".join(lines)
+
+
+def _default(value: Any) -> str:
+    if value is PydanticUndefined or value is ... or callable(value):
+        return "required"
+    if isinstance(value, BaseModel):
+        return ""  # the rows below tell those of its keys
+    if value is None or value == () or isinstance(value, bool):
+        return {None: "null", (): "[]", True: "true", False: "false"}[value]
+    return f"`{list(value) if isinstance(value, tuple) else value}`"
+
+
+def _row(*cells: str) -> str:
+    return "| " + " | ".join(" ".join(cell.split()).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _titles() -> dict[str, str]:
+    """The Python pages by name, with their titles."""
+    titles = {"pipelines": "pipelines", "cnn_keras": "cnn_keras"}
+    return titles | {folder.replace("/", "-"): f"cnn_keras.{folder.replace('/', '.')}" for folder in FOLDERS}
+
+
+def _python() -> Iterator[tuple[str, str]]:
+    titles = _titles()
+    for name, title in titles.items():
+        if name == "pipelines":
+            modules = ["pipelines"]
+        elif name == "cnn_keras":
+            modules = ["cnn_keras", *(f"cnn_keras.{module}" for module in LIBRARY)]
+        else:
+            files = sorted((ROOT / title.replace(".", "/")).glob("[!_]*.py"))
+            modules = [f"{title}.{file.stem}" for file in files]
+        yield name, "\n\n".join([f"# {title}", *(f"::: {module}" for module in modules)]) + "\n"
+
+
+if __name__ == "__main__":
+    for page, content in pages().items():
+        target = Path(sys.argv[1]) / page
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(content)

@@ -1,0 +1,69 @@
+"""The generated reference: every command with its options, every key of a recipe, every module of the library."""
+
+import re
+from pathlib import Path
+
+import pytest
+import typer
+from ruamel.yaml import YAML
+
+from pipelines.cli.main import app
+from pipelines.data.schema import sections
+from pipelines.engine import recipe as recipes
+from tests.docs.documents import ROOT, generated, generator
+
+
+def commands(command, above=""):
+    for name, inner in command.commands.items():
+        if hasattr(inner, "commands"):
+            yield from commands(inner, f"{above}{name} ")
+        else:
+            yield f"{above}{name}", inner
+
+
+COMMANDS = dict(commands(typer.main.get_command(app)))
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_command_is_in_the_reference_with_its_help_and_its_options(name):
+    page = generated()["reference/commands.md"]
+    section = page.partition(f"## cnn {name}\n")[2].partition("\n## ")[0]
+    assert f"$ cnn {name}" in section
+    assert COMMANDS[name].help.partition("\n")[0] in section
+    for parameter in COMMANDS[name].params:
+        assert all(f"`{option}`" in section for option in parameter.opts if parameter.param_type_name == "option")
+
+
+def dotted(section, above=""):
+    for name, field in section.model_fields.items():
+        yield above + name
+        for inner in sections(field.annotation):
+            yield from dotted(inner, f"{above}{name}.")
+
+
+@pytest.mark.parametrize("task", recipes.tasks())
+def test_a_key_of_a_recipe_is_in_the_reference_with_its_meaning(task):
+    rows = re.findall(r"^\| `(.+?)` \|.*\| (.*) \|$", generated()[f"reference/recipes/{task}.md"], re.MULTILINE)
+    assert {name for name, _ in rows} == set(dotted(recipes.schema_of(task)))
+    assert [name for name, meaning in rows if not meaning] == []
+
+
+def test_a_module_of_the_library_is_in_the_reference():
+    named = set(re.findall("^::: (.+)$", "\n".join(generated().values()), re.MULTILINE))
+    files = (path.relative_to(ROOT) for path in (ROOT / "cnn_keras").rglob("[!_]*.py"))
+    assert {".".join(path.with_suffix("").parts) for path in files} <= named
+    assert generator().FOLDERS
+
+
+def test_the_navigation_has_every_page():
+    def entries(part):
+        if isinstance(part, str):
+            yield part
+        else:
+            for inner in part.values() if isinstance(part, dict) else part:
+                yield from entries(inner)
+
+    docs = ROOT / "docs"
+    pages = {str(path.relative_to(docs)) for path in docs.rglob("*.md")} | set(generated())
+    listed = list(entries(YAML(typ="safe").load(Path(ROOT / "mkdocs.yml"))["nav"]))
+    assert sorted(listed) == sorted(pages)
