@@ -3,7 +3,7 @@
 import re
 import shlex
 
-from pipelines.export.savedmodel import newest
+from pipelines.inference.exported_model import newest
 from tests.conftest import cnn
 
 

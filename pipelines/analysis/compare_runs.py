@@ -14,20 +14,18 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
+from scipy.stats import binomtest  # type: ignore[import-untyped]
 
 from cnn_keras.errors import Fault
-from pipelines.data import run_files
+from pipelines.data import run_files, yaml_file
 from pipelines.data.schema import flatten
-from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.requirement import best
-
-if TYPE_CHECKING:
-    from rich.console import Console
 
 NOISE = 0.05  # p below this is called a real difference
 
@@ -130,7 +128,7 @@ def read(reference: str, runs: Path) -> Measured:
         )
     if not (evaluated / "predictions.csv").is_file():
         raise Fault(f"RUNS must be of a task that classifies, got {folder.parent.name}/{folder.name}")
-    settings = recipes.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
+    settings = yaml_file.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
         if not {"id", "truth", "prediction"} <= set(reader.fieldnames or ()):
@@ -163,8 +161,6 @@ def _numbered(names: Iterable[str]) -> list[Key]:
 
 def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Difference:
     """The exact test on the examples that are the same, and have the same truth, in both."""
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
-
     one, other = (run.answered(by_content=by_content) for run in (first, second))
     shared = [
         (truth == answer, truth == other[key][1])
@@ -178,7 +174,7 @@ def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Di
     return Difference(first.name, second.name, len(shared), only_first, only_second, p)
 
 
-def show(found: dict[str, Any], console: "Console") -> None:
+def show(found: dict[str, Any], console: Console) -> None:
     """Tables for people, and a sentence for each pair."""
     table = Table(box=None, header_style="bold")
     table.add_column("")

@@ -3,7 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from PIL import Image
+
 from cnn_keras.errors import Fault
+from cnn_keras.learn import filters
+from pipelines.data import image_io
+from pipelines.plots import image_grid
 
 LONGEST = 480  # pixels; a larger image is shrunk first, so that a response is a pixel of the picture
 
@@ -22,13 +28,6 @@ def edges(image: Path, *, kind: str = "sobel", output: Path | None = None) -> Pa
     Raises:
         Fault: when the kind is unknown, the image cannot be read or the picture cannot be written.
     """
-    import numpy as np
-    from PIL import Image
-
-    from cnn_keras.learn import filters
-    from pipelines.data import image_io
-    from pipelines.plots import image_grid
-
     if kind not in filters.VERTICAL:
         raise Fault(f"--filter must be one of {', '.join(filters.VERTICAL)}, got {kind}")
     output = _checked(output or Path(f"{image.stem}-edges.png"), image)

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable
 from fnmatch import fnmatch
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
 from rich.table import Table
@@ -16,10 +16,8 @@ from rich.text import Text
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
-from cnn_keras.learn import published_figures
-
-if TYPE_CHECKING:
-    from cnn_keras.learn.model_profile import Row
+from cnn_keras.learn import model_profile, published_figures
+from cnn_keras.learn.model_profile import Row
 
 # What a layer's name says of the block it is in: stage2_unit3_conv1_norm, inception4a_5x5_reduce, stem_relu.
 BLOCK = re.compile(r"stage\d+_unit\d+|[^_]*")
@@ -90,8 +88,6 @@ def examine(name: str, *, shape: str | None = None, classes: int | None = None, 
     Raises:
         Fault: when there is no such builder, or none for such an input.
     """
-    from cnn_keras.learn import model_profile
-
     name = resolve(name)
     taken = models.signature(name).parameters
     default = {key: taken[key].default for key in ("input_shape", "classes", "styles") if key in taken}
@@ -110,8 +106,6 @@ def examine(name: str, *, shape: str | None = None, classes: int | None = None, 
 
 def write_csv(network: dict[str, Any], path: Path) -> None:
     """Every layer of the network, a line each."""
-    from cnn_keras.learn import model_profile
-
     path.write_text(model_profile.as_csv(network["rows"]))
 
 
@@ -148,7 +142,7 @@ def sizes(text: str, *, like: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(int(entry) for entry in entries)
 
 
-def blocks(rows: "Iterable[Row]") -> "list[Row]":
+def blocks(rows: Iterable[Row]) -> list[Row]:
     """Neighbours of one block as one row: sums of its counts; output and receptive field of its last layer."""
     merged = []
     for name, group in itertools.groupby(rows, key=lambda row: BLOCK.match(row.name)[0]):  # type: ignore[index]
@@ -177,7 +171,7 @@ def show(network: dict[str, Any], console: Console, *, layers: bool = False) -> 
     _show_published(network["published"], console)
 
 
-def _layer_table(rows: "list[Row]") -> Table:
+def _layer_table(rows: list[Row]) -> Table:
     table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("\n\nlayer", overflow="fold")
     table.add_column("\n\ntype", overflow="fold", style="dim")

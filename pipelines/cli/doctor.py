@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from cnn_keras.errors import Fault
 from pipelines.data.run_files import versions
 
 DISK_GB = 2.0  # less free space than this is a failure waiting to happen
@@ -71,7 +72,6 @@ def _writable(folder: Path) -> bool:
 
 def _store() -> tuple[str, str | None]:
     """Where tracking goes, and what is wrong with it."""
-    from cnn_keras.errors import Fault
     from pipelines.tracking import tracker
 
     try:

@@ -11,6 +11,7 @@ import warnings
 from typing import NoReturn
 
 import typer
+from rich.console import Console
 
 from cnn_keras.errors import Fault
 from pipelines.cli import commands, os_errors
@@ -39,8 +40,6 @@ def main() -> NoReturn:
         fault = error if isinstance(error, Fault) else os_errors.fault(error)
         if fault is None:
             raise
-        from rich.console import Console
-
         Console(stderr=True).print(
             f"[bold red]error[/] {commands.escaped(str(fault))}", soft_wrap=True, highlight=False
         )

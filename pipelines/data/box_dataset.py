@@ -13,14 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import box_records, box_validation, run_files
+from pipelines.data import box_records, box_validation, run_files, yaml_file
 from pipelines.data import validation as data_validation
 from pipelines.data.box_config import Cards, Composites, Data
 from pipelines.data.box_records import Columns
 from pipelines.data.box_validation import Kept
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
-from pipelines.engine import recipe as recipes
 
 if TYPE_CHECKING:
     from cnn_keras.data.input_pipeline import Shape
@@ -157,7 +156,7 @@ def described(path: Path) -> dict[str, Any]:
         return dict(yolo.darknet(path))
     if path.suffix in (".txt", ".names"):
         return {yolo.UNSPLIT: ".", "names": path.name}
-    found = recipes.parse(input_file.read_text(path), where=str(path))
+    found = yaml_file.parse(input_file.read_text(path), where=str(path))
     if not isinstance(found, dict):
         raise Fault(f"{path} must hold a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
     return found

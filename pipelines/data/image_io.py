@@ -1,15 +1,17 @@
 """A photograph that somebody named, in a command or a recipe: its pixels, upright, or what is wrong with it."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data.image_file import Unreadable, decode, normalize, reason
+from cnn_keras.data.input_file import read_bytes
 from cnn_keras.errors import Fault
 
-if TYPE_CHECKING:
-    from pipelines.plots.image_grid import Array
 
-
-def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> "Array":
+def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> np.ndarray[Any, Any]:
     """The pixels of an image file, upright: uint8 (height, width, channels).
 
     Args:
@@ -19,13 +21,8 @@ def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> "Array":
     Raises:
         Fault: there is no such file, or it cannot be read (code DATA).
     """
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import Unreadable, decode, normalize, reason
-    from cnn_keras.data.input_file import read_bytes
-
     try:
-        found: Array = decode(tf.constant(normalize(read_bytes(path))[0]), channels=channels).numpy()
+        found: np.ndarray[Any, Any] = decode(tf.constant(normalize(read_bytes(path))[0]), channels=channels).numpy()
     except OSError as error:
         raise Fault(f"{what} {path}: {error.strerror}") from error
     except Unreadable as error:

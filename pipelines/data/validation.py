@@ -15,21 +15,20 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import tensorflow as tf
+from PIL.Image import Transpose
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import Progress
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from cnn_keras.data.durable import write_text
+from cnn_keras.data.image_file import Picture, Unreadable, normalize, pixels, reason
+from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault
 from pipelines.data.source_files import files_digest as files_digest
 from pipelines.data.source_files import regular_files as regular_files
-
-if TYPE_CHECKING:
-    from PIL.Image import Transpose
-
-    from cnn_keras.data.sources.classification import Item
 
 WINDOW = 1024  # items in flight
 SHOWN = 3  # paths of one kind that the terminal shows; problems.csv has them all
@@ -81,10 +80,10 @@ class Examined(NamedTuple):
     digest: str | None
     problems: list[Problem]
     size: tuple[int, int] = (0, 0)
-    turn: "Transpose | None" = None
+    turn: Transpose | None = None
 
 
-def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
+def examine(items: Sequence[Item], *, console: Console) -> list[Examined]:
     """Read and decode every item, with the decoder that the exported graph has."""
     examined: list[Examined] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar, warnings.catch_warnings():
@@ -97,16 +96,14 @@ def examine(items: "Sequence[Item]", *, console: Console) -> list[Examined]:
     return examined
 
 
-def plain_rows(items: "Iterable[Item]", labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
+def plain_rows(items: Iterable[Item], labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
     """(id, plain encoded bytes, class number) of items that were found good, read again one by one."""
-    from cnn_keras.data.image_file import normalize
-
     for item in items:
         yield item.id, normalize(item.read())[0], labels[item.label]
         bar.advance(task)
 
 
-def duplicates(items: "Sequence[Item]", examined: Sequence[Examined]) -> list[Problem]:
+def duplicates(items: Sequence[Item], examined: Sequence[Examined]) -> list[Problem]:
     """Items whose pixels equal an earlier item's; worse when the labels differ or prescribed splits share one."""
     first: dict[str, Item] = {}
     problems = []
@@ -198,8 +195,6 @@ def _examples(group: Sequence[Problem]) -> list[Problem]:
 
 def progress(console: Console) -> Progress:
     """A bar with a count and the time left, gone when it is done."""
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-
     columns = (TextColumn("          {task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
@@ -209,11 +204,7 @@ def said(error: OSError) -> str:
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
-def _examined(item: "Item") -> Examined:
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import Picture, Unreadable, pixels, reason
-
+def _examined(item: Item) -> Examined:
     try:
         picture = Picture(item.read())
         found = pixels(picture.plain())

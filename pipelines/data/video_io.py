@@ -5,6 +5,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 
 from cnn_keras.data import durable
@@ -29,8 +30,6 @@ def facts(path: Path) -> Facts:
     Raises:
         Unreadable: it is no video, or OpenCV cannot read its kind.
     """
-    import cv2
-
     video = _opened(path)
     try:
         rate, count = video.get(cv2.CAP_PROP_FPS), video.get(cv2.CAP_PROP_FRAME_COUNT)
@@ -61,8 +60,6 @@ def write(path: Path, pictures: Iterable[Array], *, rate: float) -> int:
 
     Until the last is written the file has another name.
     """
-    import cv2
-
     left, count = iter(pictures), 0
     first = next(left, None)
     if first is None:
@@ -77,8 +74,6 @@ def write(path: Path, pictures: Iterable[Array], *, rate: float) -> int:
 
 
 def _opened(path: Path) -> Any:
-    import cv2
-
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)  # the exception tells what is wrong with a file
     video = cv2.VideoCapture(str(path))
     if not video.isOpened():

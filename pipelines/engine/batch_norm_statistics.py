@@ -1,17 +1,15 @@
 """Batch normalisation that has seen too few steps: training goes by each batch, validation by averages over them."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    import keras
+import keras
 
-    from pipelines.engine.trainer import Row
+from pipelines.engine.trainer import Row
 
 LAGGING = 0.05  # an average of which more than this share is still what it began with says little of the data
 
 
-def hint(model: "keras.Model", history: "Sequence[Row]", *, steps: int) -> str | None:
+def hint(model: keras.Model, history: Sequence[Row], *, steps: int) -> str | None:
     """Why validation is far behind training, if the averages of batch normalisation can be the reason.
 
     Validation is far behind where its loss is more than twice the training's, and no better than the training's in the
@@ -34,10 +32,8 @@ def hint(model: "keras.Model", history: "Sequence[Row]", *, steps: int) -> str |
     )
 
 
-def _norms(model: "keras.Model") -> "Iterator[keras.layers.BatchNormalization]":
+def _norms(model: keras.Model) -> Iterator[keras.layers.BatchNormalization]:
     """The batch normalisations whose averages move."""
-    import keras
-
     for layer in model.layers:
         if isinstance(layer, keras.layers.BatchNormalization) and layer.trainable:
             yield layer

@@ -367,7 +367,14 @@ def export(
     agreement = written(model, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     savedmodel.write_classifier_card(
-        saved / "card.md", model, recipe=recipe, data=data, report=report, agreement=agreement, takes=takes
+        saved / "card.md",
+        model,
+        recipe=recipe,
+        data=data,
+        report=report,
+        agreement=agreement,
+        gain=ensemble_gain.said(report),
+        takes=takes,
     )
     run.console.print(
         f"          {name} version {version}: largest difference {agreement['difference']:.1e}, "

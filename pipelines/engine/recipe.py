@@ -8,15 +8,12 @@ relative to the working directory. Every setting that is a path is called `path`
 
 import difflib
 import importlib
-import io
-import json
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import (
-    BaseModel,
     ConfigDict,
     Discriminator,
     Field,
@@ -28,6 +25,7 @@ from pydantic import (
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog
+from pipelines.data import yaml_file
 from pipelines.data.schema import (
     SHOWN,
     Fraction,
@@ -39,10 +37,10 @@ from pipelines.data.schema import (
     flatten,
     shown,
 )
+from pipelines.engine.startup import silent_libraries
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 TASKS = Path(__file__).parents[1] / "tasks"
-SIZE_LIMIT, DEPTH_LIMIT, NODE_LIMIT = 2**18, 50, 20_000  # of YAML: bytes, levels, values with all references followed
 
 
 class Model(Section):
@@ -59,8 +57,7 @@ class Model(Section):
     def _whole_name(cls, given: Any) -> Any:
         if not isinstance(given, str) or not re.fullmatch(r"\w+", given):
             return given
-        from cnn_keras import models
-        from pipelines.engine.startup import silent_libraries
+        from cnn_keras import models  # start-up: TensorFlow, for a name without its family alone
 
         with silent_libraries():
             try:
@@ -226,7 +223,7 @@ def load(reference: str, overrides: Sequence[str] = (), sections: Mapping[str, A
         Fault: no such recipe, or anything wrong in it; every error is named at once.
     """
     path = locate(reference)
-    document = read(path)
+    document = yaml_file.read(path)
     document.setdefault("name", path.stem)
     for override in overrides:
         _set(document, override)
@@ -260,92 +257,9 @@ def shipped() -> list[str]:
 
 def header(reference: str) -> str:
     """The comment at the head of a recipe's file: what it is, what was published, what we measured."""
-    lines = _text(locate(reference)).splitlines()
+    lines = yaml_file.read_text(locate(reference)).splitlines()
     end = next((number for number, line in enumerate(lines) if not line.startswith("#")), len(lines))
     return "\n".join(line.removeprefix("#").strip() for line in lines[:end])
-
-
-def read(path: Path) -> dict[str, Any]:
-    """The mapping of sections in a YAML file, or a Fault that names the file."""
-    document = parse(_text(path), where=str(path))
-    if not isinstance(document, dict):
-        raise Fault(f"{path} must hold a mapping of sections, got {shown(document)}")
-    return document
-
-
-def _text(path: Path) -> str:
-    try:
-        return str(input_file.read_text(path, limit=SIZE_LIMIT))
-    except Fault as fault:  # this file is a setting, and no data
-        raise Fault(str(fault)) from None
-
-
-def parse(text: str, *, where: str) -> Any:
-    """YAML 1.2, safely; errors name the line.
-
-    Raises:
-        Fault: it is not YAML, too large, or holds what JSON cannot: keys that are lists, say.
-    """
-    from ruamel.yaml import YAML
-
-    try:
-        _check_bounds(text)
-        found = YAML(typ="safe", pure=True).load(text)
-        json.dumps(found, default=str)
-    except Exception as error:  # a reader of YAML has many words for what is none
-        words = str(error).split("To suppress")[0].replace('in "<unicode string>", ', "at ")
-        reason = " ".join(words.split()) or type(error).__name__
-        raise Fault(f"{where} must be YAML: {reason[:400]}") from None
-    return found
-
-
-def _check_bounds(text: str) -> None:
-    """Raise a ValueError for YAML that would take long to read or be large when it is, before it is."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, NodeEvent
-
-    if len(text) > SIZE_LIMIT:
-        raise ValueError(f"it must have at most {SIZE_LIMIT:,} characters, got {len(text):,}")
-    sizes: dict[str, int] = {}  # of what has a name
-    opened: list[tuple[str | None, int]] = []  # each collection's name, and how many values were before it
-    count = 0
-    for event in YAML(typ="safe", pure=True).parse(text):
-        if isinstance(event, CollectionEndEvent):
-            name, before = opened.pop()
-            if name:
-                sizes[name] = count - before
-        elif isinstance(event, AliasEvent):
-            if event.anchor not in sizes:
-                raise ValueError(f"*{event.anchor} must refer to something that is complete before it")
-            count += sizes[event.anchor]
-        elif isinstance(event, NodeEvent):
-            if isinstance(event, CollectionStartEvent):
-                opened.append((event.anchor, count))
-            elif event.anchor:
-                sizes[event.anchor] = 1
-            count += 1
-        if len(opened) > DEPTH_LIMIT:
-            raise ValueError(f"it must be at most {DEPTH_LIMIT} levels deep")
-        if count > NODE_LIMIT:
-            raise ValueError(f"it must hold at most {NODE_LIMIT:,} values, with all references followed")
-
-
-def dump(recipe: BaseModel) -> str:
-    """The resolved recipe as YAML, itself a recipe."""
-    return as_yaml(recipe.model_dump(mode="json"))
-
-
-def as_yaml(values: dict[str, Any]) -> str:
-    """A mapping as YAML, a line for each key; in it a list, or a mapping of values alone, is on one line."""
-    from ruamel.yaml import YAML
-    from ruamel.yaml.comments import CommentedMap
-
-    out = io.StringIO()
-    yaml, document = YAML(), CommentedMap(values)
-    yaml.default_flow_style = None
-    document.fa.set_block_style()
-    yaml.dump(document, out)
-    return out.getvalue()
 
 
 def _set(document: dict[str, Any], override: str) -> None:
@@ -353,7 +267,7 @@ def _set(document: dict[str, Any], override: str) -> None:
     key, equals, text = override.partition("=")
     if not equals or not all(key.split(".")):
         raise Fault(f"--set must be KEY=VALUE such as train.epochs=5, got {override!r}")
-    _put(document, key, parse(text, where=f"--set {key}"))
+    _put(document, key, yaml_file.parse(text, where=f"--set {key}"))
 
 
 def _put(document: dict[str, Any], key: str, value: Any) -> None:

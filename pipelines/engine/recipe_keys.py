@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from pipelines.data import yaml_file
 from pipelines.data.schema import Section, sections
 from pipelines.engine import recipe as recipes
 
@@ -88,10 +89,10 @@ def _lines(values: dict[str, Any], kinds: tuple[type[BaseModel], ...], pad: str)
         owner = next((kind for kind in kinds if key in kind.model_fields), None)
         said = meanings(owner)[key] if owner else ""
         if isinstance(value, dict) and value:
-            yield pad + recipes.as_yaml({key: None}).rstrip(), said
+            yield pad + yaml_file.as_yaml({key: None}).rstrip(), said
             inner = tuple(sections(owner.model_fields[key].annotation)) if owner else kinds
             yield from _lines(value, inner, pad + "  ")
         else:
-            first, *rest = recipes.as_yaml({key: value}).splitlines()
+            first, *rest = yaml_file.as_yaml({key: value}).splitlines()
             yield pad + first + " null" * (value is None), said
             yield from ((pad + line, "") for line in rest)

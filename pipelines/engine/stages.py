@@ -20,10 +20,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
 from rich.console import Console
 
 from cnn_keras.data import durable, input_file
 from cnn_keras.errors import Fault
+from pipelines.data import yaml_file
 from pipelines.data.run_files import (
     DAMAGED,
     MANIFEST,
@@ -39,6 +41,7 @@ from pipelines.data.schema import flatten
 from pipelines.engine import fingerprint
 from pipelines.engine import recipe as recipes
 from pipelines.engine.startup import load_tensorflow, numerics
+from pipelines.tracking import tracker
 
 BEGUN = "begun"  # what the journal says when all has been told that a training begins with
 SOURCES = Path(__file__).parents[2]
@@ -72,15 +75,13 @@ class Run:
     """One run's folder, `runs/<task>/<name>/`, and what its stages may use: recipe, console, tracker."""
 
     def __init__(self, recipe: Any, console: Console, root: Path = Path("runs")) -> None:
-        from pipelines.tracking.tracker import Tracker
-
         self.recipe = recipe
         self.console = console
         self.folder: Path = (root / recipe.task / recipe.name).resolve()
         self.where = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"  # for a command about the run
         self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
         durable.mkdir(self.folder)
-        self.tracker = Tracker(self.folder, experiment=recipe.task, name=recipe.name)
+        self.tracker = tracker.Tracker(self.folder, experiment=recipe.task, name=recipe.name)
         self._checked = False
         self._whole: set[str] = set()  # stages whose outputs have been looked at
 
@@ -298,7 +299,7 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
         return
     facts, prepared = run.facts("prepare"), run.finished("prepare")
     resolved = run.folder / "recipe.yaml"
-    durable.write_text(resolved, recipes.dump(run.recipe))
+    durable.write_text(resolved, yaml_file.dump(run.recipe))
     tags = {
         "cnn.settings": digest(run.recipe.model_dump(mode="json")),
         "mlflow.source.git.commit": commit(),
@@ -376,8 +377,6 @@ def publish(partial: Path, final: Path, *, keep: bool, manifest: dict[str, Any] 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder; the operating system lets go when the process dies, however it dies."""
-    from filelock import FileLock, Timeout
-
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield

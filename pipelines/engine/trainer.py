@@ -19,21 +19,26 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+import keras
+import numpy as np
+import tensorflow as tf
+from keras.optimizers import schedules
 from rich.console import Console
+from tensorflow.python.framework import config
 
 from cnn_keras.data import durable
 from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
+from cnn_keras.schedules import Delayed, WarmUp
+from cnn_keras.weights import checkpoints
 from pipelines.data.run_files import STATE, is_whole, set_aside
 from pipelines.engine import batch_norm_statistics, requirement, transfer
 from pipelines.engine.input_profile import Clock, Probe
 from pipelines.engine.recipe import Train
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
+from pipelines.export import savedmodel
+from pipelines.plots import charts
 
 Row = dict[str, float]
 TIMINGS = ("seconds", "images_per_second", "input_share")
@@ -58,21 +63,18 @@ def set_up(seed: int, settings: Numerics, *, half: str = "float16") -> None:
     Args:
         half: the number format that mixed precision computes in.
     """
-    import keras
-    from tensorflow.python.framework import config
-
     keras.utils.set_random_seed(seed)
     (config.enable_op_determinism if settings.deterministic else config.disable_op_determinism)()
     keras.config.set_dtype_policy(f"mixed_{half}" if settings.mixed_precision else "float32")
 
 
 def fit(
-    model: "keras.Model",
+    model: keras.Model,
     settings: Train,
     folder: Path,
     *,
-    batches: "Callable[[range], tf.data.Dataset]",
-    validation: "tf.data.Dataset",
+    batches: Callable[[range], tf.data.Dataset],
+    validation: tf.data.Dataset,
     images: int,
     console: Console,
     on_epoch: Callable[[int, Row], None],
@@ -128,7 +130,7 @@ def fit(
 
 
 def compile_model(
-    model: "keras.Model",
+    model: keras.Model,
     settings: Train,
     *,
     loss: Any,
@@ -143,8 +145,6 @@ def compile_model(
         steps: the batches of one epoch.
         shares: of the learning rate, one for each trainable variable; all have the whole of it unless given.
     """
-    import keras
-
     optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
     kind = optimizer[settings.optimizer]
     if settings.ema is not None and settings.accumulate > 1:
@@ -174,10 +174,6 @@ def compile_model(
 
 def schedule(settings: Train, steps: int) -> Any:
     """The learning rate as a number or as a Keras schedule of the optimiser's step counter, `steps` per epoch."""
-    from keras.optimizers import schedules
-
-    from cnn_keras.schedules import WarmUp
-
     rate = settings.learning_rate
     match settings.schedule:
         case "cosine":
@@ -195,10 +191,6 @@ def schedule(settings: Train, steps: int) -> Any:
 
 def extension(settings: Train, start: int, end: int, steps: int) -> Any:
     """The rate when training is extended from epoch `start` to `end`, of `steps` each; None leaves it as it was."""
-    from keras.optimizers import schedules
-
-    from cnn_keras.schedules import Delayed
-
     if settings.schedule != "cosine":
         return None
     return Delayed(schedules.CosineDecay(settings.learning_rate, (end - start) * steps), start * steps)
@@ -206,7 +198,6 @@ def extension(settings: Train, start: int, end: int, steps: int) -> Any:
 
 def averaging(optimizer: Any) -> Any:
     """The class `optimizer` of Keras with a moving average of the weights over steps: Keras's is over batches."""
-    import keras
 
     class Averaging(optimizer):  # type: ignore[misc]  # Keras carries no types
         def _update_model_variables_moving_average(self, variables: Any) -> None:
@@ -220,7 +211,7 @@ def averaging(optimizer: Any) -> Any:
 
 
 def concluded(
-    model: "keras.Model",
+    model: keras.Model,
     history: list[Row],
     settings: Train,
     folder: Path,
@@ -229,9 +220,6 @@ def concluded(
     metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Leave `model.keras` and the curves, with this metric where there is one; the facts of a training that is over."""
-    from pipelines.export import savedmodel
-    from pipelines.plots import charts
-
     savedmodel.save_keras(model, folder / "model.keras")
     best, digest = best_epoch(history, settings.monitor), weights_digest(model)
     charts.curves(history, folder / "curves.png", metric=metric, best=best)
@@ -266,7 +254,7 @@ def plateau_rate(history: list[Row], settings: Train) -> float:
     return float(settings.learning_rate / 10**drops)
 
 
-def weights_digest(model: "keras.Model") -> str:
+def weights_digest(model: keras.Model) -> str:
     """SHA-256 over the bytes of the weights, in order."""
     sha = hashlib.sha256()
     for weight in model.weights:
@@ -274,11 +262,8 @@ def weights_digest(model: "keras.Model") -> str:
     return f"sha256:{sha.hexdigest()}"
 
 
-def _keeper(model: "keras.Model", settings: Train, folder: Path, **told: Any) -> Any:
+def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> Any:
     """The callback, made here because its base class costs an import of Keras."""
-    import keras
-    import numpy as np
-
     clock: Clock | None = told["clock"]
     probe: Probe | None = told["probe"]
 
@@ -400,18 +385,14 @@ def best_file(epoch: int | str) -> str:
     return f"best-{epoch}.weights.h5"
 
 
-def load_best(model: "keras.Model", folder: Path, epoch: int) -> None:
+def load_best(model: keras.Model, folder: Path, epoch: int) -> None:
     """Give the model the weights that an epoch left; a Fault if the file is damaged."""
-    from cnn_keras.weights import checkpoints
-
     checkpoints.check(folder / best_file(epoch))
     model.load_weights(folder / best_file(epoch))
 
 
 def _is_sound(path: Path) -> bool:
     """Whether a file of weights is there and is what was written; a damaged one is told and set aside."""
-    from cnn_keras.weights import checkpoints
-
     try:
         checkpoints.check(path)
     except Fault:
@@ -429,7 +410,7 @@ def _figures(logs: dict[str, Any]) -> Row:
     return row
 
 
-def _swap_average(model: "keras.Model", settings: Train) -> None:
+def _swap_average(model: keras.Model, settings: Train) -> None:
     """Exchange the weights and their moving average, exactly: Keras's own swap rounds."""
     if settings.ema is None:
         return
@@ -440,9 +421,7 @@ def _swap_average(model: "keras.Model", settings: Train) -> None:
         average.assign(value)
 
 
-def _save_weights(model: "keras.Model", path: Path) -> None:
-    from cnn_keras.weights import checkpoints
-
+def _save_weights(model: keras.Model, path: Path) -> None:
     with durable.atomic_write(path, suffix=".weights.h5") as temporary:
         model.save_weights(temporary)
         checkpoints.add_checksum(temporary)

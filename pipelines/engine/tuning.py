@@ -24,7 +24,7 @@ from rich.console import Console
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import run_files, validation
+from pipelines.data import run_files, validation, yaml_file
 from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from pipelines.engine import requirement, stages
@@ -352,7 +352,9 @@ def _report(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study") ->
         reasons = "; ".join(sorted({outcome.outcome for outcome in outcomes}))
         raise Fault(f"tune.space must hold settings with which training ends, got {len(outcomes)} trials: {reasons}")
     durable.write_text(folder / "trials.csv", _csv(outcomes, tune))
-    durable.write_text(folder / "best.yaml", recipes.dump(space.recipe(best.settings, name=f"{run.recipe.name}-tuned")))
+    durable.write_text(
+        folder / "best.yaml", yaml_file.dump(space.recipe(best.settings, name=f"{run.recipe.name}-tuned"))
+    )
     charts.search(
         [outcome.value for outcome in outcomes],
         {key: [_drawn(tune.space[key], outcome.settings[key]) for outcome in outcomes] for key in tune.space},

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import keras
+
 from cnn_keras.errors import Fault
+from cnn_keras.weights import darknet
+from pipelines.export import savedmodel
 
 
 def import_weights(cfg: Path, weights: Path, output: Path) -> str:
@@ -14,11 +18,6 @@ def import_weights(cfg: Path, weights: Path, output: Path) -> str:
     Raises:
         Fault: files that are not there or are no network of ours, or an output of another kind.
     """
-    import keras
-
-    from cnn_keras.weights import darknet
-    from pipelines.export import savedmodel
-
     if output.suffix != ".keras":
         raise Fault(f"--output must be a .keras file, got {output}")
     name, arguments, network = darknet.load(cfg, weights)

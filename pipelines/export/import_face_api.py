@@ -1,14 +1,18 @@
 """face-api.js' networks, brought in as models of ours: what describes a face, and what finds its landmarks."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import tensorflow as tf
 
 from cnn_keras.data import durable
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.models import faceapi
+from cnn_keras.ops import landmarks
+from cnn_keras.weights import face_api
 from pipelines.engine import stages
 from pipelines.export import savedmodel
-
-if TYPE_CHECKING:
-    import keras
 
 NOTICE = """\
 The weights are those of @vladmandic/face-api, whose licence is below. Its descriptor is dlib's
@@ -29,11 +33,6 @@ def import_weights(path: Path, output: Path) -> list[str]:
     Raises:
         Fault: PATH is not the package, or damaged.
     """
-    import keras
-
-    from cnn_keras.models import faceapi
-    from cnn_keras.weights import face_api
-
     *networks, licence = face_api.load(path)
     output.mkdir(parents=True, exist_ok=True)
     for network, name in zip(networks, ("descriptor", "landmarks"), strict=True):
@@ -56,7 +55,7 @@ def import_weights(path: Path, output: Path) -> list[str]:
     ]
 
 
-def write_landmarks(model: "keras.Model", folder: Path) -> None:
+def write_landmarks(model: keras.Model, folder: Path) -> None:
     """Write the landmark network as `localize` exports a model: one face in each picture.
 
     Both signatures give `landmarks` float32 (N, 1, 68, 2), x and y in pixels of the picture as it came,
@@ -64,12 +63,6 @@ def write_landmarks(model: "keras.Model", folder: Path) -> None:
     float32 (N, 1), `label` string (N, 1) and `count` int32 (N,), which are 1, "face" and 1: it looks for no face, it
     takes every picture to be one.
     """
-    import tensorflow as tf
-
-    from cnn_keras.data.input_pipeline import Shape
-    from cnn_keras.models import faceapi
-    from cnn_keras.ops import landmarks
-
     size = model.input.shape[1:3]
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:

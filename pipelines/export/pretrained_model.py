@@ -3,21 +3,24 @@
 import shutil
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
 from rich.console import Console
 
-from cnn_keras import models
+from cnn_keras import inference, models
 from cnn_keras.data import durable
 from cnn_keras.data.durable import write_text
+from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
-from cnn_keras.weights import imagenet, pretrained
+from cnn_keras.learn import model_profile
+from cnn_keras.weights import catalog, imagenet, pretrained
 from pipelines.analysis.model_summary import resolve
 from pipelines.data.run_files import versions
 from pipelines.export import savedmodel
-
-if TYPE_CHECKING:
-    import keras
 
 SIZE, BORDER = 256, 16  # as ImageNet is measured: the shorter side becomes 256 pixels, of which the middle 224 are seen
 TOLERANCE = 1e-5
@@ -55,14 +58,12 @@ def export(name: str, *, weights: str, output: Path | None, runs: Path, console:
     return folder
 
 
-def assemble(name: str, weights: str) -> "keras.Model":
+def assemble(name: str, weights: str) -> keras.Model:
     """The network behind what its images need: uint8 (256, 256, 3), RGB from 0 to 255, to logits of ImageNet's classes.
 
     Raises:
         Fault: see `export`.
     """
-    import keras
-
     models.check(name, weights=weights)
     figures = pretrained.normalization(name, weights)
     if figures is None:
@@ -76,13 +77,8 @@ def assemble(name: str, weights: str) -> "keras.Model":
     return keras.Model(image, logits, name=network.name)
 
 
-def _write(model: "keras.Model", folder: Path) -> float:
+def _write(model: keras.Model, folder: Path) -> float:
     """The SavedModel, asked about noise, of which requests for the warm-up are made; its difference to the network."""
-    import numpy as np
-
-    from cnn_keras.data.image_file import encode_png
-    from cnn_keras.data.input_pipeline import Shape
-
     savedmodel.write_classifier(model, folder, shape=Shape((SIZE, SIZE), 3, "crop"), names=imagenet.class_names())
     noise = np.random.default_rng(0).integers(0, 256, (2, SIZE, SIZE, 3), np.uint8)
     encoded = encode_png(noise[0])
@@ -95,13 +91,8 @@ def _write(model: "keras.Model", folder: Path) -> float:
     return _compared(model, folder, noise)
 
 
-def _compared(model: "keras.Model", folder: Path, images: Any) -> float:
+def _compared(model: keras.Model, folder: Path, images: Any) -> float:
     """Ask the network and its export about the same images; raise a Fault if they disagree."""
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras import inference
-
     loaded = tf.saved_model.load(str(folder))
     exported = loaded.signatures["serving_tensor"](image=tf.constant(images))["probabilities"]
     probabilities = inference.predictor(model, partial(savedmodel.probabilities, model))(images)
@@ -111,11 +102,8 @@ def _compared(model: "keras.Model", folder: Path, images: Any) -> float:
     return difference
 
 
-def _card(name: str, weights: str, model: "keras.Model", difference: float) -> str:
+def _card(name: str, weights: str, model: keras.Model, difference: float) -> str:
     """What it is, where its weights are from, what it is given, how it is built."""
-    from cnn_keras.learn import model_profile
-    from cnn_keras.weights import catalog
-
     network: Any = model.layers[-1]
     figures = model.get_layer("normalization").get_config()
     source = catalog.published(name).whole.place if weights == "imagenet" else Path(weights).name

@@ -7,26 +7,29 @@ normalisation, softmax and the names of the classes are all in the graph, so tha
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cnn_keras.data import durable
+import keras
+import numpy as np
+import tensorflow as tf
+from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
+
+import cnn_keras
+from cnn_keras import inference
+from cnn_keras.data import array_dataset, durable, input_pipeline, records
 from cnn_keras.data.durable import write_text
+from cnn_keras.data.image_file import decode
+from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile
+from cnn_keras.ops import boxes
+from cnn_keras.ops.resize import resize_image
+from pipelines.data import yaml_file
+from pipelines.data.run import Run
 from pipelines.data.run_files import versions
-from pipelines.engine import ensemble_gain
-from pipelines.engine import recipe as recipes
-from pipelines.engine.stages import run_folder
 
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
-    from cnn_keras.data.input_pipeline import Shape
-    from pipelines.engine.ensemble_gain import Array
-    from pipelines.engine.stages import Run
-
-Signatures = Mapping[str, tuple[Callable[..., Any], list["tf.TensorSpec"]]]  # functions, and what they take, by name
-Answer = Callable[["keras.Model", Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
+Signatures = Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]  # functions, and what they take, by name
+Answer = Callable[[keras.Model, Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
 
 COMPARED = 256  # images on which the exported model must agree
 WARMUP = 4  # requests recorded beside the model
@@ -36,21 +39,15 @@ IMAGES = (
 )
 
 
-def save_keras(model: "keras.Model", path: Path) -> None:
+def save_keras(model: keras.Model, path: Path) -> None:
     """Save without the optimiser, which is in the training state: the whole file or none."""
-    import keras
-
     plain = keras.Model(model.input, model.output, name=model.name)  # what was compiled is saved with its optimiser
     with durable.atomic_write(path, suffix=".keras") as temporary:
         plain.save(temporary)
 
 
-def load_keras(path: Path) -> "keras.Model":
+def load_keras(path: Path) -> keras.Model:
     """A model that `save_keras` wrote."""
-    import keras
-
-    import cnn_keras
-
     cnn_keras.register()
     return keras.models.load_model(path, compile=False)
 
@@ -60,35 +57,24 @@ def next_version(folder: Path) -> int:
     return 1 + max((int(inner.name) for inner in folder.glob("*") if inner.name.isdigit()), default=0)
 
 
-def newest(folder: Path) -> Path:
-    """The highest version below `folder`, or `folder` itself when it is a version."""
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    return folder / str(next_version(folder) - 1)
-
-
 def write(folder: Path, signatures: Signatures) -> None:
     """Write the SavedModel whose `signatures` these are, with every variable that they use.
 
     Models are not tracked: Keras 3.15 stores the variables of one that is a second time.
     """
-    import keras
-
     archive = keras.export.ExportArchive()
     for name, (function, taken) in signatures.items():
         archive.add_endpoint(name, function, input_signature=taken)
     archive.write_out(str(folder), verbose=False)
 
 
-def probabilities(model: "keras.Model", images: Any) -> Any:
+def probabilities(model: keras.Model, images: Any) -> Any:
     """What the model makes of images, uint8 (N, height, width, channels): float32 (N, classes)."""
-    import tensorflow as tf
-
     return tf.nn.softmax(tf.cast(model(images, training=False), tf.float32))
 
 
 def write_classifier(
-    model: "keras.Model", folder: Path, *, shape: "Shape", names: list[str], answer: Answer = probabilities
+    model: keras.Model, folder: Path, *, shape: Shape, names: list[str], answer: Answer = probabilities
 ) -> None:
     """Write the three signatures of a classifier, whose images of this `shape` are answered by `answer`.
 
@@ -97,11 +83,6 @@ def write_classifier(
     `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
     and `scores` (N, classes), the likeliest first.
     """
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import decode
-    from cnn_keras.ops.resize import resize_image
-
     labels = tf.constant(names)
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
@@ -132,7 +113,7 @@ def write_classifier(
 
 
 def write_tensor_classifier(
-    model: "keras.Model", folder: Path, *, tensor: str, shape: tuple[int, ...], fit: str, names: list[str]
+    model: keras.Model, folder: Path, *, tensor: str, shape: tuple[int, ...], fit: str, names: list[str]
 ) -> None:
     """Write the two signatures of a classifier of signals or volumes.
 
@@ -140,14 +121,10 @@ def write_tensor_classifier(
     `array_dataset.resize`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
     and `label` string (N,); `serving_ranked` gives `classes` and `scores` (N, classes), the likeliest first.
     """
-    import tensorflow as tf
-
-    from cnn_keras.data.array_dataset import resize
-
     labels = tf.constant(names)
 
     def from_tensor(values: Any) -> dict[str, Any]:
-        logits = model(resize(values, shape[:-1], fit=fit), training=False)
+        logits = model(array_dataset.resize(values, shape[:-1], fit=fit), training=False)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
         best = tf.argmax(probabilities, axis=-1)
         return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
@@ -161,10 +138,10 @@ def write_tensor_classifier(
 
 
 def write_seer(
-    model: "keras.Model",
+    model: keras.Model,
     folder: Path,
     *,
-    shape: "Shape",
+    shape: Shape,
     answer: Callable[..., dict[str, Any]],
     whole: bool = False,
     proposals: bool = False,
@@ -181,12 +158,6 @@ def write_seer(
         proposals: both signatures take `proposals` too, float32 (N, P, 4), in [0, 1] of the picture as it came; those
             of the framed ones are given to `answer`.
     """
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import decode
-    from cnn_keras.ops import boxes
-    from cnn_keras.ops.resize import resize_image
-
     framed = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
     anything = tf.TensorSpec((None, None, shape.channels), tf.uint8)
 
@@ -218,11 +189,11 @@ def write_seer(
 
 
 def compare_classifier(
-    model: "keras.Model",
+    model: keras.Model,
     folder: Path,
     prepared: Path,
     split: str,
-    shape: "Shape",
+    shape: Shape,
     *,
     tolerance: float,
     answer: Answer = probabilities,
@@ -233,12 +204,6 @@ def compare_classifier(
     Args:
         looks: how often `answer` asks the model about each image.
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras import inference
-    from cnn_keras.data import input_pipeline, records
-
     images = input_pipeline.arrays(prepared, split, shape, limit=COMPARED).images
     encoded = np.array(
         [row["image"] for row in records.read(prepared, split).take(COMPARED).as_numpy_iterator()], object
@@ -254,37 +219,27 @@ def compare_classifier(
 
 
 def compare_tensor_classifier(
-    model: "keras.Model", folder: Path, tensor: str, values: Any, *, tolerance: float
+    model: keras.Model, folder: Path, tensor: str, values: Any, *, tolerance: float
 ) -> dict[str, Any]:
     """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree."""
-    import tensorflow as tf
-
-    from cnn_keras import inference
-
     exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
     answers = {"serving_default": said(exported, "serving_default", inference.batch_limit(model), **{tensor: values})}
     trained = inference.predictor(model, partial(probabilities, model))
     return _agreement(trained(values), answers, f"{tensor}s", tolerance)
 
 
-def said(exported: Any, signature: str, size: int, **given: Any) -> "dict[str, Array]":
+def said(exported: Any, signature: str, size: int, **given: Any) -> dict[str, np.ndarray[Any, Any]]:
     """What a signature of a loaded SavedModel answers, asked about `size` rows at a time."""
-    import tensorflow as tf
-
-    from cnn_keras import inference
-
     serve, (names, columns) = exported.signatures[signature], zip(*given.items(), strict=True)
 
     def ask(*rows: Any) -> Any:
         return serve(**{name: tf.constant(value) for name, value in zip(names, rows, strict=True)})
 
-    found: dict[str, Array] = inference.predict_in_batches(ask, *columns, size=size)
+    found: dict[str, np.ndarray[Any, Any]] = inference.predict_in_batches(ask, *columns, size=size)
     return found
 
 
 def _agreement(wanted: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
-    import numpy as np
-
     trained = np.asarray(wanted)
     exported = [answer["probabilities"] for answer in answers.values()]
     difference = max(float(np.abs(trained - answer).max()) for answer in exported)
@@ -298,10 +253,8 @@ def _agreement(wanted: Any, answers: Mapping[str, Any], what: str, tolerance: fl
     return {"difference": difference, "changed": changed, "images": len(trained)}
 
 
-def write_warmup(folder: Path, prepared: Path, split: str, shape: "Shape") -> None:
+def write_warmup(folder: Path, prepared: Path, split: str, shape: Shape) -> None:
     """Record real requests for a classifier of images, some for each signature."""
-    from cnn_keras.data import input_pipeline, records
-
     encoded = [row["image"] for row in records.read(prepared, split).take(WARMUP).as_numpy_iterator()]
     images = input_pipeline.arrays(prepared, split, shape, limit=WARMUP).images
     requests = {
@@ -317,9 +270,6 @@ def record_requests(folder: Path, requests: Mapping[str, tuple[str, Any]]) -> No
 
     Batches are mappings where a signature takes more inputs than this one.
     """
-    import tensorflow as tf
-    from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
-
     path = folder / "assets.extra" / "tf_serving_warmup_requests"
     path.parent.mkdir(parents=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
@@ -335,14 +285,12 @@ def record_requests(folder: Path, requests: Mapping[str, tuple[str, Any]]) -> No
 
 def as_example(image_bytes: bytes) -> bytes:
     """A serialized tf.Example with the one feature that `serving_classify` reads."""
-    import tensorflow as tf
-
     feature = tf.train.Feature(bytes_list=tf.train.BytesList(value=[image_bytes]))
     features = tf.train.Features(feature={"image_bytes": feature})
     return bytes(tf.train.Example(features=features).SerializeToString())
 
 
-def registration(run: "Run", name: str, version: int, *, metric: str) -> dict[str, Any]:
+def registration(run: Run, name: str, version: int, *, metric: str) -> dict[str, Any]:
     """What `stages.record` registers of an exported model; it must be as good as the recipe requires of the metric."""
     return {
         "name": name,
@@ -354,15 +302,16 @@ def registration(run: "Run", name: str, version: int, *, metric: str) -> dict[st
 
 def write_classifier_card(
     path: Path,
-    model: "keras.Model",
+    model: keras.Model,
     *,
     recipe: Any,
     data: Mapping[str, Any],
     report: Mapping[str, Any],
     agreement: Any,
+    gain: Sequence[str] = (),
     takes: str = IMAGES,
 ) -> None:
-    """The card of a classifier; `takes` tells what it is given."""
+    """The card of a classifier; `gain` says what looking more than once gains, `takes` what it is given."""
     low, high = report["accuracy_interval"]
     rows = [
         f"| {name} | {accuracy:.2%} |" for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items()
@@ -382,7 +331,7 @@ def write_classifier_card(
         f"{agreement['difference']:.1e} on {agreement['images']} examples.",
         "",
         *ranked,
-        *(f"{line[0].upper()}{line[1:]}.\n" for line in ensemble_gain.said(dict(report))),
+        *(f"{line[0].upper()}{line[1:]}.\n" for line in gain),
         *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),
         "| class | precision | recall | F1 | examples |",
         "|---|---|---|---|---|",
@@ -397,7 +346,7 @@ def write_classifier_card(
 
 def write_card(
     path: Path,
-    model: "keras.Model",
+    model: keras.Model,
     *,
     recipe: Any,
     data: Mapping[str, Any],
@@ -412,8 +361,6 @@ def write_card(
         measured: lines of Markdown; they may open sections of their own.
         input_shape: for which the layers are listed, where the model leaves it open.
     """
-    from cnn_keras.learn import model_profile
-
     splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
     lines = [
         f"# {recipe.name}",
@@ -440,25 +387,4 @@ def write_card(
 def made_from(recipe: Any) -> list[str]:
     """The end of every card: the resolved recipe and the versions of what made it."""
     made = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return ["## Recipe", "", "```yaml", recipes.dump(recipe).rstrip(), "```", "", f"Made with {made}."]
-
-
-def locate(reference: str, runs: Path) -> Path:
-    """The folder of a model's versions: a recipe's export below `runs`, or any folder that holds versions or is one.
-
-    Raises:
-        Fault: nothing has been exported there; the message says how to.
-    """
-    given = Path(reference)
-    if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
-        return given
-    exported = run_folder(reference, runs) / "export"
-    models = sorted({path.parent.parent for path in exported.glob("*/[0-9]*/saved_model.pb")})
-    if not models and any(exported.glob("*/[0-9]*/card.md")):
-        raise Fault(f"MODEL must be a run that exports a network, got {reference}, whose paintings hang in {exported}")
-    if not models:
-        raise Fault(
-            f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found nothing in {exported}; "
-            "`cnn run RECIPE` makes it"
-        )
-    return max(models, key=lambda folder: newest(folder).stat().st_mtime)
+    return ["## Recipe", "", "```yaml", yaml_file.dump(recipe).rstrip(), "```", "", f"Made with {made}."]

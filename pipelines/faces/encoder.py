@@ -14,6 +14,7 @@ from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.export import savedmodel
 from pipelines.faces.gallery import Array, Settings
+from pipelines.inference import exported_model
 from pipelines.tasks.verify import model as verify_model
 
 if TYPE_CHECKING:
@@ -81,7 +82,7 @@ class Recogniser:
     ) -> None:
         import tensorflow as tf
 
-        folder = savedmodel.locate(reference, runs)
+        folder = exported_model.locate(reference, runs)
         self.folder = version_of(folder, model)
         self.facts = run_files.read_json(self.folder / verify_model.FACTS)
         self._loaded = tf.saved_model.load(str(self.folder))
@@ -174,7 +175,7 @@ class Guard:
     def __init__(self, reference: str, runs: Path, *, model: str = "") -> None:
         import tensorflow as tf
 
-        self.folder = savedmodel.locate(reference, runs).resolve()
+        self.folder = exported_model.locate(reference, runs).resolve()
         versions = {graph_digest(version): version for version in reversed(_versions_of(self.folder))}
         self.model = model or graph_digest(_versions_of(self.folder)[0])
         if self.model not in versions:

@@ -17,6 +17,7 @@ from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.startup import load_tensorflow, quiet_environment
+from pipelines.inference import exported_model
 
 if TYPE_CHECKING:
     import keras
@@ -112,11 +113,10 @@ class FinishedRun:
         Raises:
             Fault: the run was not exported, a path leads nowhere, or something that is no image.
         """
-        from pipelines.export import savedmodel  # start-up: Keras
+        model = exported_model.locate(str(self.folder), Path())
+        load_tensorflow(Console(quiet=True))
         from pipelines.inference import predict as predicting
 
-        model = savedmodel.locate(str(self.folder), Path())
-        load_tensorflow(Console(quiet=True))
         with tempfile.TemporaryDirectory() as temporary:
             files = [_file(image, Path(temporary, f"{row}.png")) for row, image in enumerate(_each(images))]
             answers = predicting.predict(model, files, top=top, console=Console(quiet=True))

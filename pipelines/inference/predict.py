@@ -88,7 +88,7 @@ def predict(
 
     from cnn_keras.data.sources.classification import IMAGE_SUFFIXES
     from pipelines.data import array_dataset, video_io
-    from pipelines.export.savedmodel import newest
+    from pipelines.inference.exported_model import newest
 
     loaded = tf.saved_model.load(str(newest(model)))
     default = loaded.signatures["serving_default"]

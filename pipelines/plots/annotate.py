@@ -7,16 +7,14 @@ import colorsys
 import math
 from collections.abc import Sequence
 from functools import cache
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+from matplotlib.font_manager import findfont, get_font
+from PIL import Image, ImageColor, ImageDraw, ImageFont
+from PIL.ImageFont import FreeTypeFont
 
 from pipelines.plots.image_grid import BLUE, ORANGE, Array, fits, fonts, one_line, proportions
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont
 
 LEGIBLE = 256  # pixels: a picture with boxes whose longer side is no longer is enlarged
 CROWD = 30  # boxes from which on a label must not be larger than its own
@@ -55,8 +53,6 @@ def boxed(
         classes: numbers of classes, each of its own colour; None gives each name one.
         side: pixels of the result's longer side; None keeps the image's, but makes small ones legible.
     """
-    from PIL import ImageDraw
-
     fits("names", names, boxes)
     numbers = [sorted(set(names)).index(name) for name in names] if classes is None else list(classes)
     fits("classes", numbers, boxes)
@@ -88,8 +84,6 @@ def dotted(image: Array, points: Array, *, seen: Array | None = None, ring: bool
         points: float [L, 2], x and y in pixels of `image`.
         seen: bool [L], which of them are drawn; None draws all.
     """
-    from PIL import Image, ImageDraw
-
     canvas = Image.fromarray(image)
     draw, size = ImageDraw.Draw(canvas), max(4, round(max(image.shape) / 70))
     for number, (x, y) in enumerate(points):
@@ -127,8 +121,6 @@ def steered(
         interval: it lies in, as a pale fan.
         truth: in white with a black edge.
     """
-    from PIL import Image, ImageDraw
-
     picture = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
     factor = max(1, round(FRAME / max(picture.size)))
     picture = picture.resize((picture.width * factor, picture.height * factor), Image.Resampling.BILINEAR)
@@ -153,10 +145,8 @@ def steered(
     return np.asarray(picture)
 
 
-def _scaled(image: Array, side: int | None) -> "tuple[Image, float]":
+def _scaled(image: Array, side: int | None) -> tuple[Image.Image, float]:
     """Return the image as RGB, its longer side `side` pixels, and by how much it grew; small ones by whole pixels."""
-    from PIL import Image
-
     proportions(image)
     picture = Image.fromarray(image.squeeze(2) if image.shape[2:] == (1,) else image).convert("RGB")
     longer = max(picture.size)
@@ -167,7 +157,7 @@ def _scaled(image: Array, side: int | None) -> "tuple[Image, float]":
     return picture, scale
 
 
-def _outline(draw: "ImageDraw", box: Array, shade: str, width: int, dash: int | None = None) -> None:
+def _outline(draw: ImageDraw.ImageDraw, box: Array, shade: str, width: int, dash: int | None = None) -> None:
     """Draw a frame `width` pixels wide just inside the box, whole or in dashes of `dash` pixels."""
     right, bottom = draw.im.size[0] - 1, draw.im.size[1] - 1
     x0, y0 = (int(np.clip(round(value), 0, most)) for value, most in zip(box[:2], (right, bottom), strict=True))
@@ -190,7 +180,7 @@ def _outline(draw: "ImageDraw", box: Array, shade: str, width: int, dash: int | 
 class _Labels:
     """Labels on one picture, none over another."""
 
-    def __init__(self, draw: "ImageDraw", *, crowded: bool) -> None:
+    def __init__(self, draw: ImageDraw.ImageDraw, *, crowded: bool) -> None:
         self.draw, self.crowded = draw, crowded
         self.width, self.height = draw.im.size
         self.points = max(11, round(max(draw.im.size) / 45))
@@ -198,8 +188,6 @@ class _Labels:
 
     def write(self, box: Array, text: str, shade: str, *, below: bool = False) -> None:
         """Write the text on a plate of the colour, above the box or below it, and wholly in the picture."""
-        from PIL import ImageColor
-
         if not (text := one_line(text)):
             return
         font = _font(text, self.points)
@@ -230,11 +218,8 @@ def _cut(name: str) -> str:
 
 
 @cache
-def _font(text: str, points: int) -> "FreeTypeFont":
+def _font(text: str, points: int) -> FreeTypeFont:
     """Return the first font that has every letter of the text, or else the first of all."""
-    from matplotlib.font_manager import findfont, get_font
-    from PIL import ImageFont
-
     files = [findfont(name) for name in fonts()]
     having = (file for file in files if {ord(letter) for letter in text} <= get_font(file).get_charmap().keys())
     return ImageFont.truetype(next(having, files[0]), points)

@@ -8,16 +8,16 @@ import textwrap
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cnn_keras.metrics.classification import Ranking, Reliability
 from pipelines.engine.classification_report import wilson_interval
 from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, fits, page, shortened, text_width
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -37,8 +37,6 @@ def curves(
     a name is the validation split's. A missing or empty value is left out. `best` is the number of the best
     epoch; None takes the highest `val_METRIC` or, where there is none, the lowest `val_loss`.
     """
-    from matplotlib.ticker import MaxNLocator
-
     if not history:
         raise ValueError("history must hold at least one epoch, got none")
     columns = _columns(history, metric)
@@ -305,9 +303,7 @@ def search(
     return path
 
 
-def _logarithmic(axes: "Axes") -> None:
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
+def _logarithmic(axes: Axes) -> None:
     axes.set_xscale("log")
     low, high = axes.get_xlim()
     if high < 300 * low:
@@ -316,13 +312,13 @@ def _logarithmic(axes: "Axes") -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _points(axes: "Axes", x: Array, y: Array, best_x: float, best_y: float) -> None:
+def _points(axes: Axes, x: Array, y: Array, best_x: float, best_y: float) -> None:
     axes.plot(x, y, "o", color=BLUE, markersize=4, alpha=0.7)
     axes.plot(best_x, best_y, "*", color=ORANGE, markersize=13, markeredgecolor="white")
     axes.grid()
 
 
-def _compare_lines(axes: "Axes", panel: Panel) -> None:
+def _compare_lines(axes: Axes, panel: Panel) -> None:
     """Draw one line for each name; what has no height stands above, and the legend says what became of it."""
     axes.set(xlabel=panel.against, ylabel=panel.quantity)
     axes.grid()
@@ -345,7 +341,7 @@ def _compare_lines(axes: "Axes", panel: Panel) -> None:
     axes.legend()
 
 
-def _compare_bars(axes: "Axes", panel: Panel) -> None:
+def _compare_bars(axes: Axes, panel: Panel) -> None:
     """Draw one bar for each name, the first on top, with its length in figures; neighbours alternate in colour."""
     names, values = list(panel.bars), list(panel.bars.values())
     drawn = axes.barh(range(len(names)), values, 0.7, color=[LINES[number % 2] for number in range(len(names))])
@@ -358,10 +354,8 @@ def _compare_bars(axes: "Axes", panel: Panel) -> None:
     axes.margins(x=0.25)
 
 
-def _scale(axes: "Axes", panel: Panel) -> None:
+def _scale(axes: Axes, panel: Panel) -> None:
     """Make the panel's axes logarithmic; write large numbers short, 12 M, and small ones out, 0.003."""
-    from matplotlib.ticker import EngFormatter, FuncFormatter, MaxNLocator, NullFormatter
-
     plain: Any = FuncFormatter(lambda value, _: f"{value:g}")
     if panel.bars:
         axes.xaxis.set_major_formatter(EngFormatter(sep=" ") if max(panel.bars.values()) >= 1000 else plain)
@@ -404,7 +398,7 @@ def _best(columns: Mapping[str, Array], metric: str) -> int | None:
     return None
 
 
-def _curve(panel: "Axes", epochs: Array, columns: Mapping[str, Array], name: str, best: int | None) -> None:
+def _curve(panel: Axes, epochs: Array, columns: Mapping[str, Array], name: str, best: int | None) -> None:
     """Draw one quantity of both splits over the epochs."""
     panel.set_ylabel(name.replace("_", " "))
     panel.grid()
@@ -434,14 +428,12 @@ def _names(class_names: Sequence[str], side: float) -> tuple[list[str], float, f
 
 def _coloured(shades: Array) -> Array:
     """Mix white, at shade 0, with blue on the diagonal and orange off it: float64 [C, C, 3] in [0, 1]."""
-    from matplotlib.colors import to_rgb
-
     full = np.where(np.eye(len(shades), dtype=bool)[..., None], to_rgb(BLUE), to_rgb(ORANGE))
     mixed: Array = 1 - shades[..., None] * (1 - full)
     return mixed
 
 
-def _write_counts(axes: "Axes", matrix: Array, shades: Array, cell: float) -> None:
+def _write_counts(axes: Axes, matrix: Array, shades: Array, cell: float) -> None:
     """Write every count but the noughts into its cell, `cell` inches wide."""
     points = min(9.0, 0.85 * cell / text_width(str(matrix.max()), 1))
     for row, column in np.argwhere(matrix):

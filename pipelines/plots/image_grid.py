@@ -12,15 +12,16 @@ from collections.abc import Iterator, Sequence, Sized
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, fontManager
+from matplotlib.textpath import text_to_path
 
 from cnn_keras.data import durable
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -56,11 +57,8 @@ VISIBLE = 64  # pixels: a picture no larger is drawn with visible pixels
 
 
 @contextmanager
-def page(path: Path, width: float, height: float) -> "Iterator[Figure]":
+def page(path: Path, width: float, height: float) -> Iterator[Figure]:
     """Open a blank figure of `width` by `height` inches; on leaving, write it to `path` as PNG."""
-    import matplotlib
-    from matplotlib.figure import Figure
-
     with matplotlib.rc_context({**STYLE, "font.family": fonts()}), _boxes_for_unknown_letters():
         figure = Figure(figsize=(width, height))
         yield figure
@@ -83,9 +81,6 @@ def shortened(text: str, inches: float, points: float = CAPTION) -> str:
 
 def text_width(text: str, points: float = CAPTION) -> float:
     """Return the width in inches of a text written in one line."""
-    from matplotlib.font_manager import FontProperties
-    from matplotlib.textpath import text_to_path
-
     font = FontProperties(family=fonts(), size=points)
     with _boxes_for_unknown_letters():
         width, _, _ = text_to_path.get_text_width_height_descent(one_line(text), font, ismath=False)
@@ -249,8 +244,6 @@ def fits(name: str, values: Sized, others: Sized) -> None:
 
 @cache
 def fonts() -> list[str]:
-    from matplotlib.font_manager import fontManager
-
     installed = {font.name for font in fontManager.ttflist}
     return ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
 
@@ -305,7 +298,7 @@ def _sheet(
     return path
 
 
-def _draw_scales(paper: "Axes", scales: Sequence[Scale], middle: float, room: float) -> None:
+def _draw_scales(paper: Axes, scales: Sequence[Scale], middle: float, room: float) -> None:
     """Draw each scale as a strip with its text behind it, in lines of this room, the first at the height `middle`."""
     widths = [scale.length + text_width(scale.text) + 0.4 for scale in scales]
     for line, places in enumerate(_lines(widths, room)):
@@ -331,7 +324,7 @@ def _lines(widths: Sequence[float], room: float) -> list[list[int]]:
     return lines
 
 
-def _paper(figure: "Figure") -> "Axes":
+def _paper(figure: Figure) -> Axes:
     """Return axes over the whole figure whose unit is the inch, from its top left corner."""
     width, height = figure.get_size_inches()
     paper = figure.add_axes((0, 0, 1, 1), xlim=(0, width), ylim=(height, 0))
@@ -339,7 +332,7 @@ def _paper(figure: "Figure") -> "Axes":
     return paper
 
 
-def _place(paper: "Axes", image: Array, left: float, top: float, size: float) -> None:
+def _place(paper: Axes, image: Array, left: float, top: float, size: float) -> None:
     """Draw one image in the middle of a square of `size` inches, in its own proportions."""
     height, width = (size * side for side in proportions(image))
     left, top = left + (size - width) / 2, top + (size - height) / 2

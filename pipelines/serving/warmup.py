@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from pipelines.serving.model import Model
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
@@ -72,8 +73,6 @@ def _zeros(slot: Slot) -> NDArray[Any]:
 
 
 def _black_picture() -> bytes:
-    from PIL import Image
-
     file = io.BytesIO()
     Image.new("RGB", (SIDE, SIDE)).save(file, "PNG")
     return file.getvalue()

@@ -12,6 +12,8 @@ import urllib.request
 from collections.abc import Callable
 from typing import IO
 
+import psutil  # type: ignore[import-untyped]
+
 from cnn_keras.errors import Fault
 from pipelines.tracking.store import ENVIRONMENT, artifacts, create_store, database, public, store_uri
 
@@ -88,8 +90,6 @@ def _names(host: str) -> list[str]:
     """What the machine is called by those who may reach a server bound to `host`."""
     names = {"localhost", "127.0.0.1", host}
     if host == "0.0.0.0":
-        import psutil  # type: ignore[import-untyped]
-
         addresses = (address for interface in psutil.net_if_addrs().values() for address in interface)
         names |= {address.address for address in addresses if address.family == socket.AF_INET}
         names.add(socket.gethostname())

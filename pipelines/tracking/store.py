@@ -16,6 +16,8 @@ import tempfile
 from pathlib import Path
 from urllib.parse import quote, unquote, urlsplit
 
+from filelock import FileLock
+
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 
@@ -61,8 +63,6 @@ def create_store(store: str) -> None:
     Another process makes it, which leaves this one its interpreter, and in a folder aside, so that a kill leaves
     no half-made database behind.
     """
-    from filelock import FileLock
-
     path = database(store)
     if path is None or (path.exists() and not any(path.parent.glob(f"{NEW}*"))):
         return

@@ -26,6 +26,8 @@ from types import TracebackType
 from typing import Any, Self
 from urllib.parse import unquote, urlsplit
 
+from filelock import FileLock
+
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.tracking import pyfunc, registry
@@ -157,8 +159,6 @@ def _deliver(journals: Path, store: str) -> None:
 
     One process at a time; while another one is at it, this raises TimeoutError.
     """
-    from filelock import FileLock
-
     with FileLock(journals / ".lock", timeout=0):
         client = _connect(store)
         for journal in Journal.all(journals):

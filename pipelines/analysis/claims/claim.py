@@ -13,11 +13,13 @@ from pydantic import Field, model_validator
 
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
+from pipelines.data import run_files, yaml_file
 from pipelines.data.schema import SHOWN, Name, Positive, Section, checked
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
 SHIPPED = recipes.SHIPPED / "claims"
+VERDICT = "verdict.json"
 
 Term = float | str  # a number, or `QUANTITY of VARIANT`
 
@@ -158,8 +160,18 @@ def load(reference: str) -> Claim:
         Fault: no such claim, or anything wrong in it.
     """
     path = locate(reference)
-    document = recipes.read(path)
+    document = yaml_file.read(path)
     document.setdefault("name", path.stem)
     if isinstance(document.get("base"), str) and input_file.is_regular(path.parent / document["base"]):
         document["base"] = str(path.parent / document["base"])
     return checked(Claim, document, folder=path.parent)
+
+
+def last(name: str, runs: Path) -> dict[str, Any]:
+    """The last verdict on a claim; `holds` is None where there is none."""
+    path = folder_of(name, runs) / VERDICT
+    return run_files.kept_json(path) or {"name": name, "claim": load(name).claim, "holds": None}
+
+
+def folder_of(name: str, runs: Path) -> Path:
+    return (runs / "claims" / name).resolve()

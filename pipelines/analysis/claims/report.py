@@ -12,25 +12,15 @@ from rich.console import Console
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.analysis.claims import runner
-from pipelines.analysis.claims.claim import Claim, Expectation, Plot, Term, load
+from pipelines.analysis.claims.claim import VERDICT, Claim, Expectation, Plot, Term, folder_of
 from pipelines.analysis.claims.runner import EXPERIMENT, Row
 from pipelines.data import run_files
 from pipelines.engine import stages
 from pipelines.engine.requirement import best
+from pipelines.plots import charts
 from pipelines.tracking.tracker import Tracker
 
-VERDICT = "verdict.json"
 WORDS = {"error": "training error", "loss": "training loss", "multiply_adds": "multiply-adds"}
-
-
-def last(name: str, runs: Path) -> dict[str, Any]:
-    """The last verdict on a claim; `holds` is None where there is none."""
-    path = folder_of(name, runs) / VERDICT
-    return run_files.kept_json(path) or {"name": name, "claim": load(name).claim, "holds": None}
-
-
-def folder_of(name: str, runs: Path) -> Path:
-    return (runs / "claims" / name).resolve()
 
 
 def reach(
@@ -158,15 +148,11 @@ def markdown(claim: Claim, rows: Sequence[Row], verdict: dict[str, Any]) -> str:
 
 def draw(claim: Claim, rows: Sequence[Row], path: Path) -> None:
     """The claim's panels, one below the other."""
-    from pipelines.plots import charts
-
     if claim.plot:
         charts.panels([_panel(claim, plot, rows) for plot in claim.plot], path, heading=claim.claim)
 
 
 def _panel(claim: Claim, plot: Plot, rows: Sequence[Row]) -> Any:
-    from pipelines.plots import charts
-
     if plot.bars:
         bars = {row.name: row.value(plot.bars) for row in rows if not row.diverged}
         return charts.Panel(_words(plot.bars), bars=bars, log=plot.log)

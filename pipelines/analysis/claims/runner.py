@@ -20,9 +20,12 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
+import keras
 from rich.console import Console
 
+from cnn_keras import models
 from cnn_keras.errors import Fault
+from cnn_keras.learn import model_profile
 from pipelines.analysis import sliding_window
 from pipelines.analysis.claims.claim import Claim
 from pipelines.data import run_files
@@ -176,11 +179,6 @@ def _with_errors(values: Mapping[str, float]) -> dict[str, float]:
 def count(claim: Claim, console: Console) -> list[Row]:
     """Build every network and add up the layers that count."""
     load_tensorflow(console)
-    import keras
-
-    from cnn_keras import models
-    from cnn_keras.learn import model_profile
-
     rows = []
     for name, network in claim.networks.items():
         settings = {key: tuple(v) if isinstance(v, list) else v for key, v in network.arguments.items()}

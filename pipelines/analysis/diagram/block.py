@@ -1,14 +1,15 @@
 """The inside of a block: its layers as boxes from left to right, its branches one over the other."""
 
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
+from matplotlib.patches import FancyBboxPatch
 
 from pipelines.analysis.diagram.layout import Box, Part
 from pipelines.analysis.model_summary import times
 from pipelines.plots.image_grid import BLUE, INK, ORANGE, text_width
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 # Okabe and Ito's colours, told apart with any colour vision.
 COLOURS = {
@@ -62,7 +63,7 @@ class BlockDiagram:
         near = near and all(read.count(part.inputs[0]) == 1 for part in here)
         return 0.02 if near else 0.2
 
-    def draw(self, paper: "Axes", left: float, top: float) -> None:
+    def draw(self, paper: Axes, left: float, top: float) -> None:
         self.left, self.top = left, top - 0.34 - self.bow - NODE / 2
         paper.text(left, top - 0.1, self.title, size=9, va="center")
         paper.plot(*[[value] for value in self._at("")], marker="o", markersize=4, color=INK)
@@ -85,9 +86,7 @@ class BlockDiagram:
             return ""
         return "over" if self.lanes[source] == self.lanes[part.name] else "under"
 
-    def _node(self, paper: "Axes", part: Part) -> None:
-        from matplotlib.patches import FancyBboxPatch
-
+    def _node(self, paper: Axes, part: Part) -> None:
         x, y = self._at(part.name)
         breadth = _breadth(part)
         shape = FancyBboxPatch(
@@ -103,7 +102,7 @@ class BlockDiagram:
         paper.add_patch(shape)
         paper.text(x, y, _words(part), size=POINTS, ha="center", va="center", zorder=4, linespacing=1.15)
 
-    def _edge(self, paper: "Axes", source: str, part: Part) -> None:
+    def _edge(self, paper: Axes, source: str, part: Part) -> None:
         (x0, y0), (x1, y1) = self._at(source), self._at(part.name)
         x0 += next((_breadth(other) / 2 for other in self.box.inside if other.name == source), 0)
         start, end = (x0, y0), (x1 - _breadth(part) / 2, y1)
@@ -169,22 +168,18 @@ def _words(part: Part) -> str:
 
 
 def _tint(part: Part) -> Any:
-    from matplotlib.colors import to_rgb
-
     return tuple(0.45 * value + 0.55 for value in to_rgb(COLOURS[part.kind])) if part.kind else QUIETLY
 
 
-def _path(paper: "Axes", points: Sequence[Point]) -> None:
+def _path(paper: Axes, points: Sequence[Point]) -> None:
     paper.plot(*zip(*points, strict=True), color=INK, linewidth=0.8, zorder=1, solid_joinstyle="round")
 
 
-def arrow(paper: "Axes", start: Point, end: Point) -> None:
+def arrow(paper: Axes, start: Point, end: Point) -> None:
     style = {"arrowstyle": "-|>,head_width=0.12,head_length=0.25", "color": INK, "linewidth": 0.8}
     paper.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=55)
 
 
 def shaded(colour: str, share: float) -> tuple[float, ...]:
-    from matplotlib.colors import to_rgb
-
     mixed, share = (0.0, share) if share <= 1 else (share - 1, 2 - share)
     return tuple(mixed + channel * share for channel in to_rgb(colour))

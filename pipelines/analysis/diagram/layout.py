@@ -10,12 +10,11 @@ import itertools
 import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
 
 from pipelines.analysis.model_summary import BLOCK, times
-
-if TYPE_CHECKING:
-    import keras
 
 MOST = 26  # boxes that fit into a row
 # By words in the name of a layer's class; the first that fits. What fits none is drawn inside of blocks only.
@@ -64,7 +63,7 @@ class Box:
     count: int = 1
 
 
-def parts(model: "keras.Model") -> list[Part]:
+def parts(model: keras.Model) -> list[Part]:
     """Every layer of a functional model, in the graph's order."""
     read = {layer["name"]: _read(layer["inbound_nodes"]) for layer in model.get_config()["layers"]}
     found = []
@@ -160,8 +159,6 @@ def _read(node: Any) -> list[str]:
 
 
 def _first(output: Any) -> Any:
-    import keras
-
     return keras.tree.flatten(output)[0]
 
 

@@ -10,7 +10,10 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.patches import Arc, Polygon, Rectangle
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
@@ -18,9 +21,6 @@ from pipelines.analysis.diagram.block import COLOURS, POINTS, BlockDiagram, arro
 from pipelines.analysis.diagram.layout import Box, boxes, parts
 from pipelines.analysis.model_summary import short, times
 from pipelines.plots.image_grid import FAINT, INK, ORANGE, QUIET, page, text_width
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
 
 EDGE = 0.2  # inches around the page
 WIDEST = 12.0  # inches of a row
@@ -150,7 +150,7 @@ def _levels(slabs: Sequence[Slab]) -> list[tuple[str, float, float, int]]:
     return found
 
 
-def _sizes(paper: "Axes", text: str, left: float, right: float, y: float, level: int) -> None:
+def _sizes(paper: Axes, text: str, left: float, right: float, y: float, level: int) -> None:
     foot = y - 0.05 - LEVEL * level
     if right > left:
         paper.plot([left, left, right, right], [y + 0.03, y, y, y + 0.03], color=QUIET, linewidth=0.6)
@@ -160,7 +160,7 @@ def _sizes(paper: "Axes", text: str, left: float, right: float, y: float, level:
     words.set_bbox({"facecolor": "white", "edgecolor": "none", "pad": 0.6})
 
 
-def _row(paper: "Axes", slabs: Sequence[Slab], ground: float, *, upright: bool) -> None:
+def _row(paper: Axes, slabs: Sequence[Slab], ground: float, *, upright: bool) -> None:
     places = {slab.box.name: number for number, slab in enumerate(slabs)}
     for number, slab in enumerate(slabs):
         for copy in slab.copies:
@@ -179,9 +179,7 @@ def _row(paper: "Axes", slabs: Sequence[Slab], ground: float, *, upright: bool) 
             _arch(paper, slab, ground)
 
 
-def _slab(paper: "Axes", slab: Slab, copy: float, ground: float) -> None:
-    from matplotlib.patches import Polygon
-
+def _slab(paper: Axes, slab: Slab, copy: float, ground: float) -> None:
     left, right, top, shift = slab.left + copy, slab.left + copy + slab.width, ground + slab.height, slab.shift
     front = [(left, ground), (right, ground), (right, top), (left, top)]
     side = [(right, ground), (right + shift, ground + shift), (right + shift, top + shift), (right, top)]
@@ -191,7 +189,7 @@ def _slab(paper: "Axes", slab: Slab, copy: float, ground: float) -> None:
         paper.add_patch(Polygon(corners, facecolor=shaded(colour, share), edgecolor="white", linewidth=0.6, zorder=2))
 
 
-def _caption(paper: "Axes", slab: Slab, ground: float, *, upright: bool) -> None:
+def _caption(paper: Axes, slab: Slab, ground: float, *, upright: bool) -> None:
     if slab.box.count == 1:
         style: Any = {"size": POINTS, "color": QUIET, "rotation": 90 if upright else 0}
         paper.text(slab.middle, ground - 0.06, slab.box.text, ha="center", va="top", **style)
@@ -202,17 +200,15 @@ def _caption(paper: "Axes", slab: Slab, ground: float, *, upright: bool) -> None
         paper.text(slab.middle, ground - 0.06, f"×{slab.box.count}", size=9, ha="center", va="top")
 
 
-def _arch(paper: "Axes", slab: Slab, ground: float) -> None:
+def _arch(paper: Axes, slab: Slab, ground: float) -> None:
     """Over a block that adds what it reads to what it makes of it."""
-    from matplotlib.patches import Arc
-
     place = (slab.middle + slab.shift, ground + slab.height + slab.shift)
     changed = slab.box.shortcut == "changed"
     line: Any = {"color": ORANGE if changed else INK, "linestyle": (0, (3, 1.5)) if changed else "-"}
     paper.add_patch(Arc(place, slab.width + 0.12, 0.3, theta1=0, theta2=180, linewidth=1.1, zorder=55, **line))
 
 
-def _skip(paper: "Axes", over: Sequence[Slab], ground: float) -> None:
+def _skip(paper: Axes, over: Sequence[Slab], ground: float) -> None:
     """From the first to the last of these slabs, over those between."""
     y = ground + max(slab.height + slab.shift for slab in over) + 0.06 + 0.05 * len(over)
     start, end = over[0].middle + over[0].shift / 2, over[-1].middle + over[-1].shift / 2
@@ -240,9 +236,7 @@ def _shelves(panels: Sequence[BlockDiagram], width: float) -> list[list[BlockDia
     return shelves
 
 
-def _legend(paper: "Axes", row: Sequence[Box]) -> None:
-    from matplotlib.patches import Rectangle
-
+def _legend(paper: Axes, row: Sequence[Box]) -> None:
     kinds = {box.kind for box in row} | {part.kind for box in row for part in box.inside}
     x = EDGE
     for kind, colour in COLOURS.items():

@@ -27,7 +27,6 @@ def augment(
 
     Example: cnn augment classify/digits-lenet5 --all
     """
-    from pipelines.analysis import augmentation_preview as seeing
     from pipelines.engine import recipe as recipes
     from pipelines.engine.startup import load_tensorflow
 
@@ -37,6 +36,8 @@ def augment(
         raise Fault(f"--output must end in .png, got {path}")
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.analysis import augmentation_preview as seeing
+
     try:
         console.print(f"wrote {escaped(str(seeing.sheet(loaded, path, every=every, marks=marks)))}")
     except OSError as error:

@@ -24,13 +24,14 @@ def bench_input(
 
     Example: cnn bench input classify/digits-lenet5
     """
-    from pipelines.engine import input_benchmark as benchmark
     from pipelines.engine import recipe as recipes
     from pipelines.engine.startup import load_tensorflow
 
     loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
+    from pipelines.engine import input_benchmark as benchmark
+
     speeds = benchmark.measure(loaded, seconds=seconds)
     if as_json:
         steps = [speed._asdict() for speed in speeds]
@@ -54,11 +55,12 @@ def bench_detectors(
 
     Example: cnn bench detectors --proposals 500
     """
-    from pipelines.analysis import detector_benchmark as benchmark
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(as_json)
     load_tensorflow(console)
+    from pipelines.analysis import detector_benchmark as benchmark
+
     pictures = benchmark.photographs(images or (), side=side)
     with console.status("measuring") as status:
         ladder = benchmark.measure(

@@ -32,14 +32,16 @@ def claim(
     Example: cnn claim three-3x3
     """
     from pipelines.analysis.claims import claim as claims_claim
+    from pipelines.engine.startup import load_tensorflow
 
     if name is None:
         _list(runs, as_json=as_json)
         return
     claimed = claims_claim.load(name)
+    console = console_for(as_json)
+    load_tensorflow(console)
     from pipelines.analysis.claims import report
 
-    console = console_for(as_json)
     console.print(f"[bold]{escaped(claimed.name)}[/]  {escaped(claimed.claim)}")
     try:
         found = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
@@ -48,7 +50,7 @@ def claim(
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(found, indent=1))
-    _show(claimed, found, report.folder_of(claimed.name, runs), console)
+    _show(claimed, found, claims_claim.folder_of(claimed.name, runs), console)
     if not found["holds"]:
         broken = "; ".join(check["statement"] for check in found["expect"] if not check["holds"])
         raise Fault(f"the claim {claimed.name} must hold, but this does not: {broken}", code=Fault.GATE)
@@ -56,9 +58,8 @@ def claim(
 
 def _list(runs: Path, *, as_json: bool) -> None:
     from pipelines.analysis.claims import claim as claims_claim
-    from pipelines.analysis.claims import report
 
-    found = [report.last(name, runs) for name in claims_claim.shipped()]
+    found = [claims_claim.last(name, runs) for name in claims_claim.shipped()]
     if as_json:
         print(json.dumps([{key: last[key] for key in ("name", "claim", "holds")} for last in found], indent=1))
         return

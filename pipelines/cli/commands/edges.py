@@ -22,9 +22,10 @@ def edges(
 
     Example: cnn edges photo.jpg
     """
-    from pipelines.analysis import edges as seeing
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.analysis import edges as seeing
+
     console.print(f"wrote {escaped(str(seeing.edges(image, kind=kind, output=output)))}")

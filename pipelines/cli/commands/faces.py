@@ -92,10 +92,10 @@ def verify(
 
     Example: cnn faces verify ada photo.jpg --far 0.001
     """
-    from pipelines.faces import service as recognising
-
     console = console_for(as_json)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+    from pipelines.faces import service as recognising
+
     answers = recognising.verify(opened, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
@@ -116,10 +116,10 @@ def identify(
 
     Example: cnn faces identify photo.jpg
     """
-    from pipelines.faces import service as recognising
-
     console = console_for(as_json)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+    from pipelines.faces import service as recognising
+
     answers = recognising.identify(opened, recogniser, _contents(photos), far)
     _show(photos, answers, console, as_json)
 
@@ -221,7 +221,6 @@ def ready(
     """
     from pipelines.engine.startup import load_tensorflow
     from pipelines.faces import gallery
-    from pipelines.faces.encoder import Recogniser
 
     opened = gallery.opened(location) if model and new else _opened(location)
     stored = opened.settings()
@@ -234,6 +233,8 @@ def ready(
         if stored.liveness and not liveness:
             liveness = gallery.moved(stored.liveness, location, "--liveness")
     load_tensorflow(console)
+    from pipelines.faces.encoder import Recogniser
+
     if stored is None or anew:
         wanted = Recogniser(str(model), runs, liveness=liveness)
     else:

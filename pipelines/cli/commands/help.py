@@ -46,10 +46,11 @@ def doctor(as_json: AsJson = False) -> None:
 
     Example: cnn doctor
     """
-    from pipelines.cli import doctor as doctors
     from pipelines.engine.startup import load_tensorflow
 
     load_tensorflow(console_for(as_json))
+    from pipelines.cli import doctor as doctors
+
     report = doctors.examine()
     if as_json:
         print(json.dumps(report, indent=1))

@@ -30,11 +30,12 @@ def insight(
 
     Example: cnn insight classify/digits-lenet5 --layer c3 --unit 5
     """
-    from pipelines.analysis import visualize as seeing
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.analysis import visualize as seeing
+
     drawn = seeing.insight(run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output)
     for path in drawn:
         console.print(f"wrote {escaped(str(path))}")

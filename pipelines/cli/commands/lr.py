@@ -25,11 +25,13 @@ def lr(
     Example: cnn lr classify/digits-lenet5
     """
     from pipelines.engine import recipe as recipes
+    from pipelines.engine.startup import load_tensorflow
 
     loaded = recipes.load(recipe, overrides or ())
+    console = console_for(as_json)
+    load_tensorflow(console)
     from pipelines.engine import classifier, lr_finder, stages
 
-    console = console_for(as_json)
     run = stages.Run(loaded, console, runs)
     classifier.check_task(run)
     with stages.prepared(run):

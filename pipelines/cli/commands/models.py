@@ -22,11 +22,12 @@ def list_models(
 
     Example: cnn models list 'resnet*'
     """
-    from pipelines.analysis import model_summary
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(as_json)
     load_tensorflow(console)
+    from pipelines.analysis import model_summary
+
     found = model_summary.catalogue(pattern)
     if as_json:
         print(json.dumps(found, indent=1))
@@ -49,12 +50,13 @@ def show_model(
 
     Example: cnn models show vgg16
     """
-    from pipelines.analysis import model_summary
-    from pipelines.analysis.diagram import model_diagram
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(as_json)
     load_tensorflow(console)
+    from pipelines.analysis import model_summary
+    from pipelines.analysis.diagram import model_diagram
+
     network = model_summary.examine(name, shape=shape, classes=classes, batch=batch)
     if csv:
         model_summary.write_csv(network, csv)

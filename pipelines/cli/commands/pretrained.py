@@ -25,10 +25,11 @@ def export_model(
     Example: cnn models export efficientnet_lite0 --weights imagenet
     """
     from pipelines.engine.startup import load_tensorflow
-    from pipelines.export import pretrained_model
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.export import pretrained_model
+
     folder = escaped(str(pretrained_model.export(name, weights=weights, output=output, runs=runs, console=console)))
     console.print(f"\n[bold green]done[/]  {folder} is ready. Next:")
     console.print(f"  cnn serve {folder}\n  cnn predict {folder} FILES")

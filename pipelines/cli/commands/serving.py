@@ -38,14 +38,14 @@ def serve(
     where there is none one is made up and printed. Requests of other sites' pages, and those for names that the server
     does not know, are refused.
     """
-    from pipelines.export import savedmodel
+    from pipelines.inference import exported_model
     from pipelines.serving import server as serving
 
     console = console_for(False)
     say = partial(console.print, markup=False)
     bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
     if model != "faces":
-        serving.serve(savedmodel.locate(model, runs), **bound)
+        serving.serve(exported_model.locate(model, runs), **bound)
         return
     opened = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
     serving.serve_faces(opened, key=os.environ.get("CNN_API_KEY", ""), **bound)
@@ -70,12 +70,15 @@ def predict(
     Example: cnn predict classify/digits-lenet5 photos/ --csv answers.csv
     """
     from pipelines.engine.startup import load_tensorflow
-    from pipelines.export import savedmodel
-    from pipelines.inference import predict as predicting
+    from pipelines.inference import exported_model
 
     console = console_for(as_json)
     load_tensorflow(console)
-    answers = predicting.predict(savedmodel.locate(model, runs), images, top=top, console=console, signature=signature)
+    from pipelines.inference import predict as predicting
+
+    answers = predicting.predict(
+        exported_model.locate(model, runs), images, top=top, console=console, signature=signature
+    )
     if csv:
         predicting.write_csv(answers, csv)
         console.print(f"wrote {csv}")

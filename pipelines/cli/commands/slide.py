@@ -35,12 +35,13 @@ def slide(
 
     Example: cnn slide classify/digits-lenet5 page.png --scale 1 --scale 0.7
     """
-    from pipelines.analysis import sliding_window as sliding
-    from pipelines.data import image_io
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.analysis import sliding_window as sliding
+    from pipelines.data import image_io
+
     model, names = sliding.load(run, runs)
     picture = image_io.read(image, channels=model.input_shape[-1])
     sheet = sliding.slide(

@@ -149,11 +149,13 @@ def _stages(
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
     """What the training would take; only prepare is run, if it has to be."""
     from pipelines.engine import recipe as recipes
+    from pipelines.engine.startup import load_tensorflow
 
     recipe = recipes.load(reference, overrides or ())
+    console = console_for(as_json)
+    load_tensorflow(console)
     from pipelines.engine import dry_run, stages
 
-    console = console_for(as_json)
     run = stages.Run(recipe, console, runs)
     console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run.folder}[/]")
     found = dry_run.measure(run)

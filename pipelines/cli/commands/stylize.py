@@ -45,14 +45,14 @@ def stylize(
     console = console_for(False)
     load_tensorflow(console)
     from pipelines.data.schema import checked
-    from pipelines.export import savedmodel
+    from pipelines.inference import exported_model
     from pipelines.tasks.stylize import one_shot
     from pipelines.tasks.stylize.config import Data, Paint, Picture
 
     given = checked(Picture, _picture(content), folder=Path.cwd())
     output = output or _named(content, style)
     if len(style) == 1 and _is_model(style[0], runs):
-        network = one_shot.network(savedmodel.locate(style[0], runs), signature=signature, colour=colour)
+        network = one_shot.network(exported_model.locate(style[0], runs), signature=signature, colour=colour)
         one_shot.painted(network, given, output, size=size, console=console)
     else:
         data = {"content": _picture(content), "styles": [_picture(one) for one in style], "size": size or 384}

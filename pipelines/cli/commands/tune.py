@@ -30,11 +30,13 @@ def tune(
     Example: cnn tune classify/digits-lenet5 --set 'tune={trials: 10, space: {train.batch_size: [16, 32, 64]}}'
     """
     from pipelines.engine import recipe as recipes
+    from pipelines.engine.startup import load_tensorflow
 
     loaded = recipes.load(recipe, overrides or ())
+    console = console_for(as_json)
+    load_tensorflow(console)
     from pipelines.engine import stages, tuning
 
-    console = console_for(as_json)
     run = stages.Run(loaded, console, runs)
     console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")
     try:

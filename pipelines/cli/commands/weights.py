@@ -23,10 +23,11 @@ def import_darknet(
     Example: cnn import-weights darknet yolov3.cfg yolov3.weights -o yolov3.keras
     """
     from pipelines.engine.startup import load_tensorflow
-    from pipelines.export import import_darknet as export_import_darknet
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.export import import_darknet as export_import_darknet
+
     console.print(escaped(export_import_darknet.import_weights(cfg, weights, output)))
 
 
@@ -42,9 +43,10 @@ def import_face_api(
     `npm pack @vladmandic/face-api` fetches that file.
     """
     from pipelines.engine.startup import load_tensorflow
-    from pipelines.export import import_face_api as export_import_face_api
 
     console = console_for(False)
     load_tensorflow(console)
+    from pipelines.export import import_face_api as export_import_face_api
+
     for sentence in export_import_face_api.import_weights(path, output):
         console.print(escaped(sentence))

@@ -19,8 +19,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import style
 from pipelines.data import run_files, validation, video_io
 from pipelines.engine import trainer
-from pipelines.export import savedmodel
-from pipelines.inference import predict
+from pipelines.inference import exported_model, predict
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset, feature_extractor, runner
 from pipelines.tasks.stylize.config import Data, Paint, Picture, files_digest
@@ -92,7 +91,7 @@ def network(model: Path, *, signature: str = "serving_default", colour: str = "s
     Raises:
         Fault: a model that does not paint, or an unknown signature.
     """
-    folder = savedmodel.newest(model)
+    folder = exported_model.newest(model)
     answer = predict.reader(tf.saved_model.load(str(folder)), 1, folder, signature)
 
     def paint(pixels: Array) -> Array:

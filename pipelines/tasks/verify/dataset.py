@@ -108,9 +108,9 @@ def aligner_of(align: Align) -> "Aligner":
 
 def landmark_model(align: Align) -> Path:
     """The version folder of the model that finds landmarks."""
-    from pipelines.export import savedmodel
+    from pipelines.inference import exported_model
 
-    return savedmodel.newest(savedmodel.locate(str(align.found), Path("runs")))
+    return exported_model.newest(exported_model.locate(str(align.found), Path("runs")))
 
 
 def calibration_split(data: dict[str, Any]) -> str:

@@ -152,7 +152,7 @@ def test_a_claim_that_does_not_hold_exits_4_after_its_table(rates, tmp_path, cap
     assert "✓ learning_rate of relu" in said.out
     assert "does not hold" in said.out
     assert "must hold" in said.err
-    assert report.last("rates", tmp_path)["holds"] is False
+    assert claims_claim.last("rates", tmp_path)["holds"] is False
 
 
 def test_an_interrupted_claim_says_how_to_go_on_and_its_runs_are_ended(rates, store, tmp_path, monkeypatch, capsys):

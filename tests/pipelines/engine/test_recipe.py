@@ -9,7 +9,7 @@ from hypothesis import given, settings, strategies
 
 from cnn_keras.errors import Fault
 from pipelines.analysis.claims import claim
-from pipelines.data import image_config
+from pipelines.data import image_config, yaml_file
 from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from tests.conftest import cnn
@@ -42,7 +42,7 @@ def test_a_shipped_recipe_says_what_it_is_and_how_to_run_it(name):
 def test_the_resolved_recipe_is_itself_a_recipe(name, tmp_path):
     recipe = shipped(name)
     path = tmp_path / "resolved.yaml"
-    path.write_text(recipes.dump(recipe))
+    path.write_text(yaml_file.dump(recipe))
     assert recipes.load(str(path)) == recipe
 
 

@@ -2,6 +2,7 @@
 
 import pytest
 
+from pipelines.data import yaml_file
 from pipelines.data.schema import Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine import recipe_keys
@@ -19,7 +20,7 @@ def test_a_shown_recipe_is_the_same_recipe(task, tmp_path, capsys):
     assert cnn("show", reference, "--set", "name=shown") == 0
     path = tmp_path / "mine.yaml"
     path.write_text(capsys.readouterr().out)
-    assert recipes.dump(recipes.load(str(path))) == recipes.dump(recipes.load(reference, ["name=shown"]))
+    assert yaml_file.dump(recipes.load(str(path))) == yaml_file.dump(recipes.load(reference, ["name=shown"]))
 
 
 def test_a_key_is_shown_with_what_it_means(capsys):

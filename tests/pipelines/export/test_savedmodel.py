@@ -14,6 +14,7 @@ from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.export import savedmodel
+from pipelines.inference import exported_model
 from tests.stored_weights import model_bytes, stored_bytes
 
 SHAPE = input_pipeline.Shape((28, 28), 1)
@@ -120,13 +121,13 @@ def test_versions_count_up(tmp_path):
     for name in ("1", "10", "2", "notes"):
         (tmp_path / name).mkdir()
     assert savedmodel.next_version(tmp_path) == 11
-    assert savedmodel.newest(tmp_path) == tmp_path / "10"
+    assert exported_model.newest(tmp_path) == tmp_path / "10"
 
 
 def test_a_model_is_found_by_its_recipe_or_its_folder(exported, folder):
     runs = exported.root / "runs"
-    assert savedmodel.locate("classify/small", runs) == folder.parent
-    assert savedmodel.locate(str(folder.parent), runs) == folder.parent
-    assert savedmodel.locate(str(folder), runs) == folder
+    assert exported_model.locate("classify/small", runs) == folder.parent
+    assert exported_model.locate(str(folder.parent), runs) == folder.parent
+    assert exported_model.locate(str(folder), runs) == folder
     with pytest.raises(Fault, match="cnn run RECIPE"):
-        savedmodel.locate("classify/none", runs)
+        exported_model.locate("classify/none", runs)
