@@ -11,16 +11,25 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
+from sklearn.datasets import load_sample_image
 
+from cnn_keras import models
 from cnn_keras.errors import Fault
-
-if TYPE_CHECKING:
-    from pipelines.analysis.sliding_window import Cost
-    from pipelines.plots.image_grid import Array
+from cnn_keras.models import rcnn
+from cnn_keras.ops import boxes
+from cnn_keras.ops.resize import resize_image
+from cnn_keras.ops.roi import Proposals
+from pipelines.analysis import sliding_window
+from pipelines.analysis.sliding_window import Cost
+from pipelines.data import image_io
+from pipelines.data import proposals as selective_search
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.detect.model import family, inputs_for
 
 CLASSES = 20
 AT_ONCE = 50  # crops that R-CNN's backbone takes at a time
@@ -49,31 +58,21 @@ class Ladder(NamedTuple):
     """The detectors from the slowest to the fastest, and the two ways of sliding windows."""
 
     steps: list[Step]
-    windows: "Cost"
+    windows: Cost
 
 
-def photographs(paths: Sequence[Path], *, side: int) -> "list[Array]":
+def photographs(paths: Sequence[Path], *, side: int) -> list[Array]:
     """The pictures of these files, or a photograph that scikit-learn brings: uint8 (side, side, 3), 0–255.
 
     Raises:
         Fault: a file cannot be read as a picture.
     """
-    import tensorflow as tf
-
-    from cnn_keras.ops.resize import resize_image
-    from pipelines.data import image_io
-
-    if paths:
-        found = [image_io.read(path) for path in paths]
-    else:
-        from sklearn.datasets import load_sample_image
-
-        found = [load_sample_image("china.jpg")]
+    found = [image_io.read(path) for path in paths] if paths else [load_sample_image("china.jpg")]
     return [resize_image(tf.constant(picture), (side, side), fit="crop").numpy() for picture in found]
 
 
 def measure(
-    pictures: "Sequence[Array]",
+    pictures: Sequence[Array],
     *,
     backbone: str = "resnet.resnet18",
     proposals: int = 2000,
@@ -92,10 +91,6 @@ def measure(
     Raises:
         Fault: the side does not fit, the backbone has no such map, or OpenCV is missing.
     """
-    from cnn_keras import models
-    from cnn_keras.ops.roi import Proposals
-    from pipelines.analysis import sliding_window
-
     shape = pictures[0].shape
     if shape[0] % 32:
         raise Fault(f"side must be a multiple of 32, got {shape[0]}")
@@ -144,22 +139,16 @@ def plain(ladder: Ladder) -> dict[str, Any]:
     return {"steps": steps, "windows": {**ladder.windows._asdict(), "faster": ladder.windows.faster}}
 
 
-def _searched(pictures: "Sequence[Array]", most: int) -> "tuple[list[Any], float]":
+def _searched(pictures: Sequence[Array], most: int) -> tuple[list[Any], float]:
     """The proposals of each picture, and the seconds that the search took for one."""
-    from pipelines.data.proposals import proposals
-
     found, started = [], time.perf_counter()
     for picture in pictures:
-        found.append(proposals(picture, most=most))
+        found.append(selective_search.proposals(picture, most=most))
     return found, (time.perf_counter() - started) / len(pictures)
 
 
 def _by_proposals(network: Any, at_once: int | None) -> Callable[[Any, Any], Any]:
     """A picture and its proposals to its detections; the network takes so many proposals at a time, or all."""
-    import tensorflow as tf
-
-    from cnn_keras.models import rcnn
-    from cnn_keras.ops import boxes
 
     def outputs(image: Any, regions: Any) -> Any:
         return network({"image": image, "proposals": regions}, training=False)
@@ -181,15 +170,10 @@ def _by_proposals(network: Any, at_once: int | None) -> Callable[[Any, Any], Any
 
 def _alone(network: Any, builder: str) -> Callable[[Any, Any], Any]:
     """A picture to its detections; proposals are not looked at."""
-    import tensorflow as tf
-
-    from cnn_keras.ops import boxes
-    from pipelines.tasks.detect import model
-
-    kind = model.family(builder)
+    kind = family(builder)
 
     def detect(image: Any) -> Any:
-        outputs = network(model.inputs_for(network, image), training=False)
+        outputs = network(inputs_for(network, image), training=False)
         return boxes.non_max_suppression(*kind.decode(network, outputs))
 
     ask = tf.function(detect, autograph=False)
@@ -198,8 +182,6 @@ def _alone(network: Any, builder: str) -> Callable[[Any, Any], Any]:
 
 def _seconds(detect: Callable[[Any, Any], Any], pictures: Any, given: Any, rounds: int) -> float:
     """Seconds for one picture: the median of the rounds, of which slow detectors have only one."""
-    import tensorflow as tf
-
     pairs = [
         (tf.constant(picture[None] / 255, tf.float32), tf.constant(regions))
         for picture, regions in zip(pictures, given, strict=True)

@@ -3,19 +3,22 @@
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
+
+import keras
+import matplotlib as mpl
+import numpy as np
+import tensorflow as tf
 
 from cnn_keras.errors import Fault
+from cnn_keras.learn import dense_classifier
+from cnn_keras.learn.dense_classifier import FullyConvolutional, Windows
+from cnn_keras.ops.boxes import Detections
 from pipelines.data import run_files
 from pipelines.engine import stages
 from pipelines.export import savedmodel
-
-if TYPE_CHECKING:
-    import keras
-
-    from cnn_keras.learn.dense_classifier import FullyConvolutional, Windows
-    from cnn_keras.ops.boxes import Detections
-    from pipelines.plots.image_grid import Array
+from pipelines.plots import annotate, image_grid
+from pipelines.plots.image_grid import Array
 
 SHOWN = 10  # classes that have a heat map of their own
 SIDE = 2.6  # inches of a picture
@@ -53,13 +56,13 @@ class Sheet(NamedTuple):
     """What was drawn, and what was found: boxes in [0, 1] of the picture."""
 
     path: Path
-    network: "FullyConvolutional"
+    network: FullyConvolutional
     windows: int
-    detections: "Detections"
+    detections: Detections
     names: list[str]
 
 
-def cost(model: "keras.Model", image: Any, *, repeats: int = 3) -> Cost:
+def cost(model: keras.Model, image: Any, *, repeats: int = 3) -> Cost:
     """Run both detectors on a picture and compare them.
 
     Args:
@@ -67,11 +70,6 @@ def cost(model: "keras.Model", image: Any, *, repeats: int = 3) -> Cost:
         image: array (height, width, channels), of the dtype and range of the model's input.
         repeats: how often each is timed.
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.learn import dense_classifier
-
     network = dense_classifier.to_fully_convolutional(model)
     one_by_one, first = _timed(lambda: dense_classifier.naive(model, image, stride=network.stride), repeats)
     at_once, second = _timed(lambda: dense_classifier.convolutional(network, image), repeats)
@@ -90,10 +88,8 @@ def cost(model: "keras.Model", image: Any, *, repeats: int = 3) -> Cost:
     )
 
 
-def figures(model: "keras.Model", way: str, size: tuple[int, int]) -> dict[str, float]:
+def figures(model: keras.Model, way: str, size: tuple[int, int]) -> dict[str, float]:
     """What one way, `naive` or `convolutional`, costs on a picture of noise of this (height, width), for a claim."""
-    import numpy as np
-
     image = np.random.default_rng(0).normal(size=(*size, model.input_shape[-1])).astype(np.float32)
     found = cost(model, image)
     return {
@@ -104,7 +100,7 @@ def figures(model: "keras.Model", way: str, size: tuple[int, int]) -> dict[str, 
     }
 
 
-def _timed(look: "Callable[[], Windows]", repeats: int) -> "tuple[Windows, float]":
+def _timed(look: Callable[[], Windows], repeats: int) -> tuple[Windows, float]:
     found, seconds = look(), []
     for _ in range(repeats):
         start = time.perf_counter()
@@ -113,7 +109,7 @@ def _timed(look: "Callable[[], Windows]", repeats: int) -> "tuple[Windows, float
     return found, sorted(seconds)[len(seconds) // 2]
 
 
-def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
+def load(reference: str, runs: Path) -> tuple[keras.Model, list[str]]:
     """The classifier of a run whose training is finished, and the names of its classes."""
     folder = stages.run_folder(reference, runs)
     data, saved = folder / "prepare" / "data.json", folder / "train" / "model.keras"
@@ -126,9 +122,9 @@ def load(reference: str, runs: Path) -> "tuple[keras.Model, list[str]]":
 
 
 def slide(
-    model: "keras.Model",
+    model: keras.Model,
     names: list[str],
-    image: "Array",
+    image: Array,
     output: Path,
     *,
     scales: Sequence[float] = (1.0,),
@@ -150,15 +146,13 @@ def slide(
     Raises:
         Fault: a model that cannot be convolved, an unknown background, a picture that is too small.
     """
-    from cnn_keras.learn import dense_classifier
-
     if background is not None and background not in names:
         raise Fault(f"--background must be one of {', '.join(names)}, got {background}")
     if output.suffix.lower() != ".png":
         raise Fault(f"--output must end in .png, got {output}")
     network, seen = dense_classifier.to_fully_convolutional(model), []
 
-    def look(resized: "Array") -> "Windows":
+    def look(resized: Array) -> Windows:
         seen.append(dense_classifier.convolutional(network, resized))
         return seen[-1]
 
@@ -170,18 +164,14 @@ def slide(
 
 
 def _draw(
-    image: "Array",
-    seen: "Sequence[Windows]",
-    network: "FullyConvolutional",
-    found: "Detections",
+    image: Array,
+    seen: Sequence[Windows],
+    network: FullyConvolutional,
+    found: Detections,
     names: Sequence[str],
     nothing: int | None,
     output: Path,
 ) -> None:
-    import numpy as np
-
-    from pipelines.plots import annotate, image_grid
-
     count = int(found.count[0])
     places = found.boxes[0, :count].numpy() * np.tile(image.shape[1::-1], 2)
     classes, scores = found.classes[0, :count].numpy(), found.scores[0, :count].numpy()
@@ -204,11 +194,8 @@ def _draw(
     image_grid.contact_sheet(tiles, titles, output, columns=4, heading=heading, size=SIDE)
 
 
-def _heat(windows: "Windows", network: "FullyConvolutional", size: tuple[int, int]) -> "Array":
+def _heat(windows: Windows, network: FullyConvolutional, size: tuple[int, int]) -> Array:
     """Probabilities, float32 (height, width, classes), where each window's middle is; 0 at the border."""
-    import numpy as np
-    import tensorflow as tf
-
     probabilities = tf.nn.softmax(windows.logits).numpy()
     first, last = windows.boxes[0, 0], windows.boxes[-1, -1]
     half = [
@@ -222,16 +209,13 @@ def _heat(windows: "Windows", network: "FullyConvolutional", size: tuple[int, in
     return heat
 
 
-def _side(box: "Array") -> tuple[float, float]:
+def _side(box: Array) -> tuple[float, float]:
     """Height and width of a box."""
     return float(box[3] - box[1]), float(box[2] - box[0])
 
 
-def _heated(image: "Array", heat: "Array") -> "Array":
+def _heated(image: Array, heat: Array) -> Array:
     """The picture in grey under the colours of probabilities, float (height, width)."""
-    import matplotlib as mpl
-    import numpy as np
-
     grey = image.mean(axis=-1, keepdims=True)
     colours = mpl.colormaps[HEAT](heat)[..., :3] * 255
     mixed: Array = np.round(0.35 * grey + 0.65 * colours).astype(np.uint8)

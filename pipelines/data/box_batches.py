@@ -2,31 +2,30 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.image_file import decode
+from cnn_keras.data.transforms import augment
 from pipelines.data import box_dataset, box_records
-
-if TYPE_CHECKING:
-    import tensorflow as tf
-
-    from pipelines.data.run import Run
+from pipelines.data.run import Run
+from pipelines.plots import annotate, image_grid, overlays
 
 DRAWN = 16  # augmented pictures on the sheet
 
 
-def example(run: "Run") -> Any:
+def example(run: Run) -> Any:
     """What a record of the run holds: `cnn_keras.data.input_pipeline.box_example`."""
-    from cnn_keras.data import input_pipeline as batch
-
-    return batch.box_example(*box_records.recorded(run.facts("prepare")))
+    return input_pipeline.box_example(*box_records.recorded(run.facts("prepare")))
 
 
-def training(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
+def training(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:
     """The training batches of these epochs: {"image", "boxes", "classes"} and, where there are any, "landmarks"."""
-    from cnn_keras.data import input_pipeline as batch
-
     recipe = run.recipe
-    return batch.training(
+    return input_pipeline.training(
         run.finished("prepare"),
         "train",
         box_dataset.shape_of(recipe.data),
@@ -40,28 +39,22 @@ def training(run: "Run", epochs: range, augmented: Any) -> "tf.data.Dataset":
     )
 
 
-def ordered(run: "Run", split: str) -> "tf.data.Dataset":
+def ordered(run: Run, split: str) -> tf.data.Dataset:
     """The batches of a split in their order and as they are."""
-    from cnn_keras.data import input_pipeline as batch
-
     count, shape = run.facts("prepare")["splits"][split], box_dataset.shape_of(run.recipe.data)
     size = run.recipe.train.batch_size
-    return batch.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example(run))
+    return input_pipeline.batches(
+        run.finished("prepare"), split, shape, count=count, batch_size=size, example=example(run)
+    )
 
 
-def examples(run: "Run", split: str, *, whole: bool = False) -> "tf.data.Dataset":
+def examples(run: Run, split: str, *, whole: bool = False) -> tf.data.Dataset:
     """The examples of a split in their order, each with its `id` and the `extent` of the picture before framing.
 
     With `whole`, `image` is the picture itself, uint8 (height, width, 3), and there is nothing else.
     """
-    import tensorflow as tf
-
-    from cnn_keras.data import input_pipeline as batch
-    from cnn_keras.data import records
-    from cnn_keras.data.image_file import decode
-
     if not whole:
-        return batch.decoded_examples(
+        return input_pipeline.decoded_examples(
             run.finished("prepare"), split, box_dataset.shape_of(run.recipe.data), example=example(run)
         )
 
@@ -72,53 +65,39 @@ def examples(run: "Run", split: str, *, whole: bool = False) -> "tf.data.Dataset
     return records.read(run.finished("prepare"), split, features=example(run).features).map(read)
 
 
-def encoded(run: "Run", split: str, count: int) -> list[bytes]:
+def encoded(run: Run, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
     return [row["image"] for row in _recorded(run, split, count)]
 
 
-def requests(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
+def requests(run: Run, split: str, count: int) -> list[dict[str, Any]]:
     """What an exported model would be asked about each of the first pictures of a split: batches of one."""
     more = [{"proposals": row["proposals"][None]} if "proposals" in row else {} for row in _recorded(run, split, count)]
     return [{"image_bytes": [data], **inputs} for data, inputs in zip(encoded(run, split, count), more, strict=True)]
 
 
-def _recorded(run: "Run", split: str, count: int) -> list[dict[str, Any]]:
-    from cnn_keras.data import records
-
+def _recorded(run: Run, split: str, count: int) -> list[dict[str, Any]]:
     rows = records.read(run.finished("prepare"), split, features=example(run).features)
     return list(rows.take(count).as_numpy_iterator())
 
 
-def pictured(run: "Run", split: str, rows: Sequence[int]) -> list[Any]:
+def pictured(run: Run, split: str, rows: Sequence[int]) -> list[Any]:
     """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import decode
-
     found = enumerate(encoded(run, split, max(rows, default=-1) + 1))
     wanted = {number: decode(tf.constant(data), channels=3).numpy() for number, data in found if number in rows}
     return [wanted[row] for row in rows]
 
 
-def fitted(run: "Run") -> dict[str, Any]:
+def fitted(run: Run) -> dict[str, Any]:
     """The arguments of augmentations that are fitted on the training split."""
-    from cnn_keras.data.transforms import augment
-
     return dict(augment.fit(run.recipe.augment, lambda: (batch["image"].numpy() for batch in ordered(run, "train"))))
 
 
-def draw_augmented(run: "Run", augmented: Any, path: Path) -> None:
+def draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     """The first pictures of the training split as training may see them, with their boxes and landmarks."""
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data import input_pipeline as batch
-    from pipelines.plots import annotate, image_grid, overlays
-
     kind, shape = example(run), box_dataset.shape_of(run.recipe.data)
     shape = shape._replace(size=augmented.source or shape.size)
-    first = batch.decoded_examples(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
+    first = input_pipeline.decoded_examples(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
     seen = [augmented({key: one[key] for key in kind.keys}, [run.recipe.seed, row]) for row, one in enumerate(first)]
     columns = augmented.mix({key: tf.stack([one[key] for one in seen]) for key in kind.keys}, [run.recipe.seed, 0])
     names, sheet = run.facts("prepare")["classes"], []

@@ -9,26 +9,30 @@ import csv
 import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
 
 from cnn_keras.data import durable
+from cnn_keras.data import split as splitting
+from cnn_keras.data.formats import coco
+from cnn_keras.data.image_file import Unreadable, decode, normalize
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.data.sources import classification, detection, tiles
+from cnn_keras.data.sources.detection import Item
 from cnn_keras.errors import Fault
-from pipelines.data import box_records, box_validation, run_files, yaml_file
+from cnn_keras.ops import boxes
+from cnn_keras.ops.resize import resize_image
+from pipelines.data import box_files, box_records, box_validation, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.box_config import Cards, Composites, Data
 from pipelines.data.box_records import Columns
 from pipelines.data.box_validation import Kept
-from pipelines.data.image_dataset import test_split as test_split
-from pipelines.data.image_dataset import validation_split as validation_split
-
-if TYPE_CHECKING:
-    from cnn_keras.data.input_pipeline import Shape
-    from cnn_keras.data.sources import detection
-    from cnn_keras.data.sources.detection import Item
-    from pipelines.data.run import Run
+from pipelines.data.run import Run
 
 
-def prepare(run: "Run", folder: Path) -> dict[str, Any]:
+def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
     items, declared, notes, _ = annotated(data, run.recipe.seed)
@@ -84,41 +88,16 @@ def prepare(run: "Run", folder: Path) -> dict[str, Any]:
     return facts
 
 
-def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read.
-
-    Raises:
-        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
-    """
-    from cnn_keras.data import input_file
-
-    if data.path is None and data.source not in ("deepforest", "composites", "cards"):
-        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
-    if data.path is None or not (input_file.is_folder(data.path) or input_file.is_regular(data.path)):
-        return None  # reading the source will say what is wrong
-    folder = data.path if input_file.is_folder(data.path) else data.path.parent
-    roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
-    roots |= {data.images} if data.images else set()
-    if data.source == "yolo":
-        inner = folder / str(described(describing(data.path)).get("path") or ".")
-        roots |= {inner} if not folder.is_relative_to(inner) else set()
-    return data_validation.files_digest(*(root for root in roots if input_file.is_folder(root)))
-
-
-def shape_of(data: Data) -> "Shape":
-    from cnn_keras.data.input_pipeline import Shape
-
+def shape_of(data: Data) -> Shape:
     return Shape(data.size, data.channels, data.fit)
 
 
-def annotated(data: Data, seed: int) -> "detection.Annotations":
+def annotated(data: Data, seed: int) -> detection.Annotations:
     """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
-    from cnn_keras.data.sources import detection
-
     given: dict[str, Any] = {"path": data.path, "images": data.images}
     if data.source == "yolo" and data.path is not None:
-        path = describing(data.path)
-        given |= {"path": path, "described": described(path)}
+        path = box_files.describing(data.path)
+        given |= {"path": path, "described": box_files.described(path)}
     for source, settings, defaults in (
         ("composites", data.composites, Composites),
         ("cards", data.cards, Cards),
@@ -130,42 +109,8 @@ def annotated(data: Data, seed: int) -> "detection.Annotations":
     return detection.load(data.source, group=data.group, crowd=data.crowd, **given)
 
 
-def describing(path: Path) -> Path:
-    """The file that describes a YOLO data set: `path`, or that of the folder: data.yaml, obj.data or one of names."""
-    from cnn_keras.data import input_file
-    from cnn_keras.data.formats import yolo
-
-    if not input_file.is_folder(path):
-        return path
-    there = [
-        inner for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml", "*.data") for inner in path.glob(pattern)
-    ]
-    named = yolo.infer_description(path)
-    return there[0] if there else path / named["names"] if named else path / "data.yaml"
-
-
-def described(path: Path) -> dict[str, Any]:
-    """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
-    from cnn_keras.data import input_file
-    from cnn_keras.data.formats import yolo
-    from cnn_keras.data.sources.classification import describe_path
-
-    if not input_file.is_regular(path):
-        raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")
-    if path.suffix == ".data":
-        return dict(yolo.darknet(path))
-    if path.suffix in (".txt", ".names"):
-        return {yolo.UNSPLIT: ".", "names": path.name}
-    found = yaml_file.parse(input_file.read_text(path), where=str(path))
-    if not isinstance(found, dict):
-        raise Fault(f"{path} must hold a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
-    return found
-
-
 def class_names(kept: Sequence[Kept], declared: Sequence[str], data: Data) -> list[str]:
     """The classes: those of the recipe; else those found, in the order in which the source declares them."""
-    from cnn_keras.data.sources import classification
-
     if data.classes:
         return list(data.classes)
     found = {one.name for image in kept for one in image.item.objects}
@@ -186,8 +131,6 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
 
     A class's images are spread over the splits as far as it has enough of them; an image counts for its rarest class.
     """
-    from cnn_keras.data import split
-
     prescribed = [one.item.split for one in kept]
     fractions = {"validation": data.validation, "test": data.test}
     fractions = {name: share for name, share in fractions.items() if name not in prescribed and share > 0}
@@ -196,7 +139,7 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     if None not in prescribed and "validation" in prescribed:
         fractions = {}
-    groups = split.connected_groups([kept[row].item.group for row in free], [kept[row].digest for row in free])
+    groups = splitting.connected_groups([kept[row].item.group for row in free], [kept[row].digest for row in free])
     if len(set(groups)) <= len(fractions):
         raise Fault(
             f"data.path must hold at least {len(fractions) + 1} images or groups that differ, one for each split, got "
@@ -204,17 +147,15 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
             code=Fault.DATA,
         )
     present = [{found.name for found in kept[row].item.objects} for row in free]
-    labels = split.rarest_class(present, groups, least=2 * (len(fractions) + 1))
+    labels = splitting.rarest_class(present, groups, least=2 * (len(fractions) + 1))
     splits = [name or "train" for name in prescribed]
-    for row, name in zip(free, split.stratified(labels, groups, fractions=fractions, seed=seed), strict=True):
+    for row, name in zip(free, splitting.stratified(labels, groups, fractions=fractions, seed=seed), strict=True):
         splits[row] = str(name)
     return splits
 
 
 def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any]:
     """The images and boxes of a split as COCO's JSON: image ids are rows of the split, category ids class numbers."""
-    from cnn_keras.data.formats import coco
-
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for row, one in enumerate(members):
@@ -228,13 +169,6 @@ def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """The first readable images with boxes, framed, for `cnn augment`: dicts of image and padded boxes (M, 4)."""
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import Unreadable, decode, normalize
-    from cnn_keras.ops import boxes
-    from cnn_keras.ops.resize import resize_image
-
     found: list[dict[str, Any]] = []
     for item in _unread_tiles(annotated(data, seed).items, data):
         try:
@@ -256,8 +190,6 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
 
 def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str, list[Kept]]:
     """The images of each split, or the tiles they are cut into."""
-    from cnn_keras.data.sources import tiles
-
     found: dict[str, list[Kept]] = {}
     for split in ("train", "validation", "test"):
         for one in (one for one, name in zip(kept, splits, strict=True) if name == split):
@@ -271,10 +203,8 @@ def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str,
     return found
 
 
-def _unread_tiles(items: "Sequence[Item]", data: Data) -> "Iterator[Item]":
+def _unread_tiles(items: Sequence[Item], data: Data) -> Iterator[Item]:
     """Items, or tiles of those whose size is stated, without anything being read."""
-    from cnn_keras.data.sources import tiles
-
     for item in items:
         if data.tile and item.size:
             yield from tiles.tile(item, item.size, **data.tile.model_dump())
@@ -294,8 +224,6 @@ def _split_csv(splits: dict[str, list[Kept]]) -> str:
 
 def _shuffled(members: Sequence[Kept], seed: int) -> list[Kept]:
     """The images in an order that the seed draws; the tiles of one stay together, because decoding it takes long."""
-    import numpy as np
-
     generator = np.random.default_rng(seed)
     drawn = [members[row] for row in generator.permutation(len(members))]
     first: dict[str, int] = {}

@@ -3,17 +3,21 @@
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from pipelines.data import run_files, validation
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data import image_file, records, run_length
+from cnn_keras.data.image_file import decode, encode_png, normalize
+from cnn_keras.data.sources.detection import Object
+from cnn_keras.ops import anchors as anchor_boxes
+from cnn_keras.ops import boxes, instance_masks
+from pipelines.data import box_sizes, proposals, run_files, validation
+from pipelines.data.box_config import Data, Proposals
 from pipelines.data.box_validation import Kept
-
-if TYPE_CHECKING:
-    import numpy as np
-
-    from cnn_keras.data.sources.detection import Object
-    from pipelines.data.box_config import Data, Proposals
-    from pipelines.data.run import Run
+from pipelines.data.run import Run
+from pipelines.plots import annotate, charts, image_grid, overlays
 
 SAMPLES = 30  # pictures on the contact sheet
 COUNTS = (1, 2, 3, 5, 6, 9, 12)  # of anchors, to compare the chosen count with
@@ -25,28 +29,24 @@ class Columns(NamedTuple):
     classes: Sequence[str]
     most: int  # rows of boxes
     landmarks: Sequence[str] = ()
-    proposals: Mapping[str, "np.ndarray[Any, Any]"] = {}  # of each split, float32 (images, P, 4), P the same in all
+    proposals: Mapping[str, np.ndarray[Any, Any]] = {}  # of each split, float32 (images, P, 4), P the same in all
     masks: bool = False
 
 
-def learnt(objects: "Sequence[Object]") -> "list[Object]":
+def learnt(objects: Sequence[Object]) -> list[Object]:
     """The objects that go into the records: crowds are known to the evaluation only."""
     return [one for one in objects if not one.crowd]
 
 
-def fractions(objects: "Sequence[Object]", size: tuple[int, int]) -> Any:
+def fractions(objects: Sequence[Object], size: tuple[int, int]) -> Any:
     """Boxes in [0, 1] of an image of (height, width): float32 (M, 4)."""
-    import numpy as np
-
     height, width = size
     pixels = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
     return np.clip(pixels / (width, height, width, height), 0, 1).astype(np.float32)
 
 
-def write(run: "Run", folder: Path, splits: dict[str, list[Kept]], columns: Columns) -> None:
+def write(run: Run, folder: Path, splits: dict[str, list[Kept]], columns: Columns) -> None:
     """Write the shards of each split, in the order of its images."""
-    from cnn_keras.data import records
-
     with validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
         for split, members in splits.items():
@@ -68,10 +68,6 @@ def recorded(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
 def _rows(
     members: Sequence[Kept], columns: Columns, split: str, *, told: Callable[[], None]
 ) -> Iterator[tuple[Any, ...]]:
-    import numpy as np
-
-    from cnn_keras.data.image_file import normalize
-
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
     for row, one in enumerate(members):
         objects = learnt(one.item.objects)[:most]
@@ -86,10 +82,8 @@ def _rows(
         told()
 
 
-def _landmarks(objects: "Sequence[Object]", size: tuple[int, int], columns: Columns) -> Any:
+def _landmarks(objects: Sequence[Object], size: tuple[int, int], columns: Columns) -> Any:
     """x, y in [0, 1] of an image of (height, width), and 1 for what is visible in it: float32 (most, landmarks, 3)."""
-    import numpy as np
-
     height, width = size
     found = np.zeros((columns.most, len(columns.landmarks), 3), np.float32)
     for row, one in enumerate(objects):
@@ -99,30 +93,18 @@ def _landmarks(objects: "Sequence[Object]", size: tuple[int, int], columns: Colu
     return found
 
 
-def _instances(objects: "Sequence[Object]", size: tuple[int, int]) -> bytes:
+def _instances(objects: Sequence[Object], size: tuple[int, int]) -> bytes:
     """The map of the objects' masks as a PNG; where two overlap, the smaller is in front."""
-    import numpy as np
-
-    from cnn_keras.data import run_length as masks
-    from cnn_keras.data.image_file import encode_png
-    from cnn_keras.ops import instance_masks
-
-    covered = [masks.rasterize(found.mask, size) for found in objects[: instance_masks.MOST]]
+    covered = [run_length.rasterize(found.mask, size) for found in objects[: instance_masks.MOST]]
     order = sorted(range(len(covered)), key=lambda row: int(np.count_nonzero(covered[row])))
     return bytes(encode_png(instance_masks.label_map(covered, size, order=order)[..., None]))
 
 
-def proposed(run: "Run", splits: dict[str, list[Kept]]) -> "dict[str, np.ndarray[Any, Any]]":
+def proposed(run: Run, splits: dict[str, list[Kept]]) -> dict[str, np.ndarray[Any, Any]]:
     """What selective search finds in the images of each split, kept beside the stages until it is asked for otherwise.
 
     Shown with the share of the objects that it finds.
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data.image_file import decode, normalize
-    from pipelines.data import proposals
-
     plan: Proposals = run.recipe.data.proposals
     found: dict[str, np.ndarray[Any, Any]] = {}
     for split, members in splits.items():
@@ -159,12 +141,8 @@ def counted(splits: dict[str, list[Kept]], classes: Sequence[str]) -> dict[str, 
     return found
 
 
-def _sizes(members: Sequence[Kept], data: "Data") -> Any:
+def _sizes(members: Sequence[Kept], data: Data) -> Any:
     """Widths and heights of the boxes as the network sees them: float64 (N, 2), in [0, 1] of the frame."""
-    import numpy as np
-
-    from cnn_keras.ops import boxes
-
     sizes = [np.zeros((0, 2))]
     by_extent: dict[tuple[int, int], list[Any]] = {}
     for one in members:
@@ -175,12 +153,8 @@ def _sizes(members: Sequence[Kept], data: "Data") -> Any:
     return np.concatenate(sizes)
 
 
-def anchors(run: "Run", members: Sequence[Kept], count: int) -> dict[str, Any]:
+def anchors(run: Run, members: Sequence[Kept], count: int) -> dict[str, Any]:
     """The anchors of the chosen count, and how well they and other counts fit: shown, and returned as facts."""
-    import numpy as np
-
-    from cnn_keras.ops import anchors
-
     sizes = _sizes(members, run.recipe.data)
     apart = len(np.unique(sizes, axis=0))
     if apart < count:
@@ -191,8 +165,8 @@ def anchors(run: "Run", members: Sequence[Kept], count: int) -> dict[str, Any]:
         count = apart
     table: dict[str, Any] = {}
     for number in sorted({*(number for number in COUNTS if number <= apart), count}):
-        found = anchors.kmeans(sizes, number, seed=run.recipe.seed)
-        best = anchors.best_iou(sizes, found)
+        found = anchor_boxes.kmeans(sizes, number, seed=run.recipe.seed)
+        best = anchor_boxes.best_iou(sizes, found)
         fit = {"mean_iou": round(float(best.mean()), 4), "recall": round(float((best >= 0.5).mean()), 4)}
         table[str(number)] = {"anchors": [[round(float(side), 5) for side in size] for size in found], **fit}
         mark = "  ← data.anchors" if number == count else ""
@@ -203,14 +177,7 @@ def anchors(run: "Run", members: Sequence[Kept], count: int) -> dict[str, Any]:
     return {"anchors": chosen["anchors"], "anchor_fit": fit, "anchor_table": table}
 
 
-def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], data: "Data") -> None:
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras.data import image_file, records
-    from pipelines.data import box_sizes
-    from pipelines.plots import annotate, charts, image_grid, overlays
-
+def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], data: Data) -> None:
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
     box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
     images, titles = [], []

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 
 from pipelines.plots.image_grid import BLUE, ORANGE, QUIET, page
 
@@ -52,8 +53,6 @@ def draw(sizes: Any, anchors: Sequence[Sequence[float]], frame: tuple[int, int],
 
 def _plain(axis: Any, values: Any) -> None:
     """Ticks of a logarithmic axis at 1, 2, 5, 10 … in plain numbers."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
-
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
     axis.set_minor_formatter(NullFormatter())

@@ -2,15 +2,17 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-from cnn_keras.data.sources.detection import DROPPED
+from PIL.Image import Transpose
+
+from cnn_keras.data import run_length
+from cnn_keras.data.formats import exif_orientation
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.sources.detection import DROPPED, Item, Object
 from cnn_keras.errors import Fault
+from pipelines.data.box_config import Data
 from pipelines.data.validation import Examined, Problem
-
-if TYPE_CHECKING:
-    from cnn_keras.data.sources.detection import Item, Object
-    from pipelines.data.box_config import Data
 
 ROUNDING = 1.0  # pixels that a box may stick out, as annotators' tools round, before it is said
 TAKEN = {  # what becomes of what a trouble is about, where it is no dropped box
@@ -24,12 +26,12 @@ TAKEN = {  # what becomes of what a trouble is about, where it is no dropped box
 class Kept(NamedTuple):
     """An image that can be used, with what is in it; its `objects` are inside it and have a class."""
 
-    item: "Item"
+    item: Item
     digest: str
     size: tuple[int, int]  # height, width
 
 
-def checked(items: "Sequence[Item]", examined: Sequence[Examined], data: "Data") -> tuple[list[Kept], list[Problem]]:
+def checked(items: Sequence[Item], examined: Sequence[Examined], data: Data) -> tuple[list[Kept], list[Problem]]:
     """What can be used of each image that can be read, and what is odd about its boxes."""
     kept, problems = [], []
     as_stored = _as_stored(items, examined)
@@ -74,13 +76,11 @@ def crowds(kept: Sequence[Kept]) -> str:
 
 def _stored_size(found: Examined) -> tuple[int, int]:
     """Height and width of an image before it was made upright."""
-    from PIL.Image import Transpose
-
     sideways = (Transpose.TRANSPOSE, Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSVERSE)
     return found.size[::-1] if found.turn in sideways else found.size
 
 
-def _as_stored(items: "Sequence[Item]", examined: Sequence[Examined]) -> bool:
+def _as_stored(items: Sequence[Item], examined: Sequence[Examined]) -> bool:
     """Whether sizes are stated of images as they are stored, wherever those that are turned tell it."""
     told = [
         tuple(item.size) == _stored_size(found)
@@ -90,15 +90,13 @@ def _as_stored(items: "Sequence[Item]", examined: Sequence[Examined]) -> bool:
     return bool(told) and all(told)
 
 
-def _upright(item: "Item", found: Examined, as_stored: bool) -> "tuple[Item, Problem | None]":
+def _upright(item: Item, found: Examined, as_stored: bool) -> tuple[Item, Problem | None]:
     """An item whose boxes are those of the upright image, and what was odd about the size that it states."""
     if item.size is None:
         return item, None
     stated, real, stored = (f"{width}x{height}" for height, width in (item.size, found.size, _stored_size(found)))
     if found.turn and stated == stored and (stored != real or as_stored):
-        from cnn_keras.data.formats import exif_orientation as upright
-
-        turned = tuple(upright.transpose(one, found.turn, item.size) for one in item.objects)
+        turned = tuple(exif_orientation.transpose(one, found.turn, item.size) for one in item.objects)
         detail = f"annotated as {stated}, as it is stored; upright it is {real}"
         upright_item = item._replace(objects=turned, size=found.size)
         return upright_item, Problem("boxes of the unrotated image", item.id, detail, "boxes turned")
@@ -108,7 +106,7 @@ def _upright(item: "Item", found: Examined, as_stored: bool) -> "tuple[Item, Pro
     return item, None
 
 
-def inside(one: "Object", size: tuple[int, int], data: "Data") -> "tuple[Object | None, tuple[str, str] | None]":
+def inside(one: Object, size: tuple[int, int], data: Data) -> tuple[Object | None, tuple[str, str] | None]:
     """The box cut to its image, None where it is of no use; and the kind of trouble with it and what was done."""
     (left, top, right, bottom), (height, width) = one.box, size
     if data.classes and one.name not in data.classes:
@@ -130,11 +128,8 @@ def inside(one: "Object", size: tuple[int, int], data: "Data") -> "tuple[Object 
     return one._replace(box=cut), ("box out of bounds", "box clipped")
 
 
-def _mask_trouble(one: "Object", size: tuple[int, int], data: "Data") -> tuple[str, str, str] | None:
+def _mask_trouble(one: Object, size: tuple[int, int], data: Data) -> tuple[str, str, str] | None:
     """The kind of what is wrong with an object's mask, why, and what becomes of the object."""
-    from cnn_keras.data import run_length
-    from cnn_keras.data.image_file import Unreadable
-
     if not data.masks:
         malformed = isinstance(one.mask, run_length.Malformed)
         return ("malformed mask", one.mask.reason, "box kept without it") if malformed else None
@@ -148,7 +143,7 @@ def _mask_trouble(one: "Object", size: tuple[int, int], data: "Data") -> tuple[s
         return str(unreadable.kind), str(unreadable), DROPPED
 
 
-def refuse_dropped(items: "Sequence[Item]", problems: Sequence[Problem], data: "Data") -> None:
+def refuse_dropped(items: Sequence[Item], problems: Sequence[Problem], data: Data) -> None:
     """Raise a Fault for a larger share of dropped boxes than the recipe bears; a source's own notes are among them."""
     dropped = Counter(problem.kind for problem in problems if problem.action == DROPPED)
     bad, ids = sum(dropped.values()), {item.id for item in items}

@@ -3,13 +3,12 @@
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
+from cnn_keras.data import run_length
+from cnn_keras.data.sources import classification, detection
+from cnn_keras.data.sources.detection import Item
 from cnn_keras.errors import Fault
 from pipelines.data import box_config, box_dataset, box_validation
-
-if TYPE_CHECKING:
-    from cnn_keras.data.sources.detection import Item
 
 LOST = {  # what a format cannot say
     "coco": ("landmarks",),
@@ -26,9 +25,6 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
     Items that say something wrongly keep the rest; images that cannot be read are left out, and so are those outside
     the data set's own folders, whatever absolute path, ".." or link leads there.
     """
-    from cnn_keras.data import run_length
-    from cnn_keras.data.sources import classification, detection
-
     if source not in detection.SOURCES:
         raise Fault(f"SOURCE must be one of {', '.join(detection.SOURCES)}, got {source!r}")
     if to not in detection.FORMATS:
@@ -76,10 +72,8 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
             yield f"{to} cannot say {key}: lost for {count:,} objects"
 
 
-def _troubles(items: "Sequence[Item]") -> Iterator[str]:
+def _troubles(items: Sequence[Item]) -> Iterator[str]:
     """A line for each kind of what annotations say wrongly, and of boxes that leave their images."""
-    from cnn_keras.data import run_length
-
     said: dict[str, list[str]] = defaultdict(list)
     for item in items:
         for kind, detail in item.troubles:
@@ -91,17 +85,15 @@ def _troubles(items: "Sequence[Item]") -> Iterator[str]:
         yield f"{len(details):,} × {kind}, such as {details[0]}"
 
 
-def _is_outside(item: "Item", roots: "Sequence[Path]") -> bool:
+def _is_outside(item: Item, roots: Sequence[Path]) -> bool:
     """Whether an item's image is a file that lies, its links followed, in none of the data set's folders."""
     if item.file is None or not item.file.exists():
         return False
     return not any(item.file.resolve().is_relative_to(root.resolve()) for root in roots)
 
 
-def _unusable(item: "Item") -> tuple[str, str]:
+def _unusable(item: Item) -> tuple[str, str]:
     """The kind and detail of why an item's image cannot be copied; ("", "") where it can."""
-    from cnn_keras.data.sources import detection
-
     kind, detail = detection.reason_of(item)
     if kind or item.file is None:
         return kind, detail

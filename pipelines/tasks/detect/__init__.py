@@ -8,9 +8,9 @@ from pipelines.tasks.detect.config import Recipe as Recipe
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
-    from pipelines.data import box_dataset
+    from pipelines.data import box_files
 
-    return {"files": box_dataset.files_digest(recipe.data)} if stage == "prepare" else {}
+    return {"files": box_files.files_digest(recipe.data)} if stage == "prepare" else {}
 
 
 def check(recipe: Recipe) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.errors import Fault
-from pipelines.data import box_batches, box_dataset, proposals, run_files
+from pipelines.data import box_batches, image_dataset, proposals, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.detect.box_report import figure
@@ -39,7 +39,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, named boxes out; prove that it agrees."""
     recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
-    name, split = settings.name or recipe.name, box_dataset.test_split(data)
+    name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     model = trained(run)

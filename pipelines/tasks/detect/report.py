@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_keras import inference
-from pipelines.data import box_batches, box_dataset, run_files, validation
+from pipelines.data import box_batches, image_dataset, run_files, validation
 from pipelines.engine import requirement
 from pipelines.engine.stages import Run
 from pipelines.tasks.detect import box_report, decode, instance_report
@@ -24,7 +24,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the detector on the test split as COCO and VOC do; say which requirements failed."""
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
-    split = box_dataset.test_split(data)
+    split = image_dataset.test_split(data)
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
     model, pictured = trained(run), partial(box_batches.pictured, run, split)
     reader = make_reader(run, model, settings.suppress)

@@ -9,7 +9,7 @@ import keras
 import tensorflow as tf
 
 from cnn_keras.data.transforms import augment
-from pipelines.data import box_batches, box_dataset
+from pipelines.data import box_batches, image_dataset
 from pipelines.engine import trainer, transfer
 from pipelines.engine.stages import Run
 from pipelines.engine.trainer import Row
@@ -56,7 +56,7 @@ def fit(
         settings,
         folder,
         batches=lambda epochs: batches(run, range(done + epochs.start, done + epochs.stop), augmentation).map(to_fit),
-        validation=box_batches.ordered(run, box_dataset.validation_split(data)).map(to_fit),
+        validation=box_batches.ordered(run, image_dataset.validation_split(data)).map(to_fit),
         images=count,
         console=run.console,
         on_epoch=lambda number, row: run.on_epoch(done + number, row),

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.errors import Fault
-from pipelines.data import box_batches, box_dataset, run_files
+from pipelines.data import box_batches, box_dataset, image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.localize.config import Export
@@ -30,7 +30,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, pixels and names out; prove that it agrees."""
     recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
-    name, split = settings.name or recipe.name, box_dataset.test_split(data)
+    name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     locator = trained(run)

@@ -15,7 +15,7 @@ from cnn_keras.models import localize
 from cnn_keras.models.localize import Localization
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
-from pipelines.data import box_batches, box_dataset, run_files, validation
+from pipelines.data import box_batches, image_dataset, run_files, validation
 from pipelines.engine import requirement
 from pipelines.engine.classification_report import wilson_interval
 from pipelines.engine.stages import Run
@@ -33,7 +33,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the model on the test split, beside an answer that never changes; say which requirements failed."""
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
-    split, names, landmarks = box_dataset.test_split(data), data["classes"], data["landmarks"]
+    split, names, landmarks = image_dataset.test_split(data), data["classes"], data["landmarks"]
     locator = trained(run)
     with validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
@@ -212,7 +212,7 @@ def _baseline(run: Run, locator: Locator, answers: Answers) -> dict[str, Any]:
     examples = box_batches.examples(run, "train").batch(BATCH)
     targets = np.concatenate([targets_of(run)(batch).numpy() for batch in examples])
     vector = tf.constant(constant_answer(targets, len(names)))
-    sizes = tf.constant(_extents(run, box_dataset.test_split(data)))
+    sizes = tf.constant(_extents(run, image_dataset.test_split(data)))
     same = localize.decode(tf.tile(vector[None], [len(sizes), 1]), classes=len(names))
     placed = locator.pixels(same, sizes, recipe.data.size)
     constant = answers._replace(predicted=type(placed)(*(part.numpy() for part in placed)))

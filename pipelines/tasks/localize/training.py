@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from cnn_keras.data.transforms import augment
 from cnn_keras.models import localize
-from pipelines.data import box_batches, box_dataset
+from pipelines.data import box_batches, image_dataset
 from pipelines.engine import trainer
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
@@ -29,7 +29,7 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
         box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
     trainer.compile_model(model, settings, steps=-(-count // settings.batch_size), **objective(recipe, data))
     to_fit = inputs_and_targets(run)
-    validation = box_batches.ordered(run, box_dataset.validation_split(data))
+    validation = box_batches.ordered(run, image_dataset.validation_split(data))
     history = trainer.fit(
         model,
         settings,

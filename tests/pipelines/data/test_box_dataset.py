@@ -13,10 +13,9 @@ from rich.console import Console
 
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.image_file import encode_png
-from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import Item, Object
 from cnn_keras.errors import Fault
-from pipelines.data import box_config, box_dataset, box_validation
+from pipelines.data import box_config, box_dataset, box_files, box_validation
 
 CLASSES = ("cat", "dog")
 
@@ -229,13 +228,13 @@ def test_the_same_data_has_the_same_digest_and_another_box_another_one(tmp_path)
 
 def test_files_that_change_are_noticed_and_a_missing_path_is_a_fault(tmp_path):
     data = box_config.Data(source="csv", path=plain(tmp_path))
-    before = box_dataset.files_digest(data)
-    assert box_dataset.files_digest(data) == before
+    before = box_files.files_digest(data)
+    assert box_files.files_digest(data) == before
     (tmp_path / "source/3.png").write_bytes(picture(99, 10, 10))
-    assert box_dataset.files_digest(data) != before
-    assert box_dataset.files_digest(box_config.Data(source="composites")) is None
+    assert box_files.files_digest(data) != before
+    assert box_files.files_digest(box_config.Data(source="composites")) is None
     with pytest.raises(Fault, match=r"data\.path is required"):
-        box_dataset.files_digest(box_config.Data(source="voc"))
+        box_files.files_digest(box_config.Data(source="voc"))
 
 
 def test_settings_are_checked():
@@ -271,7 +270,6 @@ def test_composites_go_through_whole(tmp_path):
     assert [one["image"].shape for one in sheet] == [(48, 64, 3)] * 2
     for one in sheet:  # a square picture in a frame of 48×64 has black bars left and right
         assert one["boxes"][one["boxes"][:, 2] > 0, 0].min() >= 8 / 64
-    assert detection.SOURCES["composites"] == "composites"
 
 
 def sideways(orientation, height=40, width=60):

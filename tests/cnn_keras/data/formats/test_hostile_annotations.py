@@ -15,7 +15,7 @@ from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS, Item, Landmark, Object
 from cnn_keras.errors import Fault
-from pipelines.data import box_config, box_dataset, box_validation, conversion
+from pipelines.data import box_config, box_dataset, box_files, box_validation, conversion
 from pipelines.data.validation import Examined
 from tests.cnn_keras.data.sources.test_detection import ITEMS, WHERE, picture, put
 
@@ -183,7 +183,7 @@ def test_a_path_that_no_file_can_have_is_a_fault(tmp_path, source):
     for name in ("x" * 300, "a/" * 3000, "a\0b", "file/below"):
         put(tmp_path / "file", "")
         data = box_config.Data(source=source, path=tmp_path / name)
-        assert box_dataset.files_digest(data) is None
+        assert box_files.files_digest(data) is None
         with pytest.raises(Fault) as caught:
             box_dataset.annotated(data, 0)
         assert caught.value.code in (Fault.INPUT, Fault.DATA)
@@ -200,4 +200,4 @@ def test_a_folder_that_cannot_be_written_is_a_fault(tmp_path, format_):
 def test_the_digest_of_files_bears_any_path_in_a_data_yaml(tmp_path):
     for wrong in ("/", "..", "a\0b", "x" * 300, 7, ["a"]):
         path = put(tmp_path / "data.yaml", json.dumps({"path": wrong, "train": "images", "names": ["bolt"]}))
-        assert box_dataset.files_digest(box_config.Data(source="yolo", path=path))
+        assert box_files.files_digest(box_config.Data(source="yolo", path=path))

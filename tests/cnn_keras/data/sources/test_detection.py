@@ -14,7 +14,7 @@ from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS, Item, Object
 from cnn_keras.errors import Fault
-from pipelines.data import box_dataset
+from pipelines.data import box_files
 from tests.conftest import cnn
 
 
@@ -30,7 +30,7 @@ def put(path, data):
 
 def read(source, path, **arguments):
     if source == "yolo":
-        arguments["described"] = box_dataset.described(path)
+        arguments["described"] = box_files.described(path)
     return detection.load(source, path=path, **arguments)
 
 
@@ -435,7 +435,7 @@ def test_darknets_data_lists_of_pictures_and_files_of_names_are_read(tmp_path):
     for name in forms:
         (tmp_path / name).unlink()
     (item, other) = read(
-        "yolo", box_dataset.describing(tmp_path)
+        "yolo", box_files.describing(tmp_path)
     ).items  # a file of names beside pictures, no split known
     assert (item.split, other.split) == (None, None)
 
@@ -491,7 +491,7 @@ def test_data_yaml_trains_from_anywhere(tmp_path):
         ("test", ITEMS[3:], {"train": "images/test", "val": "images/test", "test": "images/test"}),
     ):
         detection.write("yolo", items, tmp_path / name, classes=["zebra", "ant", "mouse 2"])
-        described = box_dataset.described(tmp_path / name / "data.yaml")
+        described = box_files.described(tmp_path / name / "data.yaml")
         assert {key: value for key, value in described.items() if key != "names"} == expected  # and no path
         assert all((tmp_path / name / place).is_dir() for place in expected.values())
 

@@ -1,0 +1,58 @@
+"""The files that a source of images with boxes is made of; but for YOLO's they are known without TensorFlow."""
+
+from pathlib import Path
+from typing import Any
+
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from pipelines.data import source_files, yaml_file
+from pipelines.data.box_config import Data
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.path is None and data.source not in ("deepforest", "composites", "cards"):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None or not (input_file.is_folder(data.path) or input_file.is_regular(data.path)):
+        return None  # reading the source will say what is wrong
+    folder = data.path if input_file.is_folder(data.path) else data.path.parent
+    roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
+    roots |= {data.images} if data.images else set()
+    if data.source == "yolo":
+        inner = folder / str(described(describing(data.path)).get("path") or ".")
+        roots |= {inner} if not folder.is_relative_to(inner) else set()
+    return source_files.files_digest(*(root for root in roots if input_file.is_folder(root)))
+
+
+def describing(path: Path) -> Path:
+    """The file that describes a YOLO data set: `path`, or that of the folder: data.yaml, obj.data or one of names."""
+    from cnn_keras.data.formats import yolo  # imports TensorFlow
+
+    if not input_file.is_folder(path):
+        return path
+    there = [
+        inner for pattern in ("data.yaml", "dataset.yaml", "*.yaml", "*.yml", "*.data") for inner in path.glob(pattern)
+    ]
+    named = yolo.infer_description(path)
+    return there[0] if there else path / named["names"] if named else path / "data.yaml"
+
+
+def described(path: Path) -> dict[str, Any]:
+    """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
+    from cnn_keras.data.formats import yolo  # imports TensorFlow
+    from cnn_keras.data.sources.classification import describe_path
+
+    if not input_file.is_regular(path):
+        raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")
+    if path.suffix == ".data":
+        return dict(yolo.darknet(path))
+    if path.suffix in (".txt", ".names"):
+        return {yolo.UNSPLIT: ".", "names": path.name}
+    found = yaml_file.parse(input_file.read_text(path), where=str(path))
+    if not isinstance(found, dict):
+        raise Fault(f"{path} must hold a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
+    return found
