@@ -11,6 +11,7 @@ numbers here agree with each other and with a list of predictions. Malformed arr
 from typing import NamedTuple
 
 import numpy as np
+from scipy.stats import binomtest
 
 
 class Reliability(NamedTuple):
@@ -141,3 +142,13 @@ def _checked(probabilities, labels):
     if labels.min() < 0 or labels.max() >= probabilities.shape[1]:
         raise ValueError(f"labels must lie in [0, {probabilities.shape[1]}), got {labels.min()} to {labels.max()}")
     return probabilities, labels
+
+
+def wilson_interval(right: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the interval in [0, 1] that holds the true accuracy with `confidence`, after `right` of `of`.
+
+    Wilson's score interval (1927) stays inside [0, 1] and keeps its promise near 100 %, where the usual
+    plus-minus 1.96 standard errors does not.
+    """
+    low, high = binomtest(right, of).proportion_ci(confidence, method="wilson")
+    return float(low), float(high)

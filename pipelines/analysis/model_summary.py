@@ -18,6 +18,7 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile, published_figures
 from cnn_keras.learn.model_profile import Row
+from pipelines.export.pretrained_model import resolve
 
 # What a layer's name says of the block it is in: stage2_unit3_conv1_norm, inception4a_5x5_reduce, stem_relu.
 BLOCK = re.compile(r"stage\d+_unit\d+|[^_]*")
@@ -116,18 +117,6 @@ def plain(network: dict[str, Any]) -> dict[str, Any]:
 
 def _compared(figure: Any, ours: int) -> dict[str, Any]:
     return {**dataclasses.asdict(figure), "ours": ours, "agrees": published_figures.agrees(ours, figure.printed)}
-
-
-def resolve(name: str) -> str:
-    """The full name of a builder that is named without its family.
-
-    Raises:
-        Fault: when several families have one.
-    """
-    full = [known for known in models.catalogue() if known.partition(".")[2] == name]
-    if len(full) > 1:
-        raise Fault(f"NAME must be one builder, got {name!r}, which is {' or '.join(full)}; give the full name")
-    return full[0] if full else name
 
 
 def sizes(text: str, *, like: tuple[int, ...]) -> tuple[int, ...]:

@@ -1,14 +1,15 @@
-"""The command line: `cnn VERB RECIPE --set KEY=VALUE`. The verbs are in `pipelines/commands/`.
+"""The command line: `cnn VERB RECIPE --set KEY=VALUE`. The verbs are in `pipelines/cli/commands/`.
 
 Exit codes: 0 done, 2 something of the user's to fix, 3 the data, 4 a requirement did not hold, 5 training diverged,
 6 the system refused to read or write a file, 130 interrupted.
 """
 
 import importlib
+import importlib.metadata
 import pkgutil
 import sys
 import warnings
-from typing import NoReturn
+from typing import Annotated, NoReturn
 
 import typer
 from rich.console import Console
@@ -28,6 +29,21 @@ app = typer.Typer(
 )
 for name in (*FIRST, *(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name not in FIRST)):
     app.add_typer(importlib.import_module(f"pipelines.cli.commands.{name}").app)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"cnn {importlib.metadata.version('cnn-keras')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """What is said to no command."""
 
 
 def main() -> NoReturn:

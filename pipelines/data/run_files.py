@@ -5,6 +5,7 @@ import importlib.metadata
 import json
 import logging
 import platform
+import shutil
 import struct
 import zipfile
 import zlib
@@ -86,3 +87,36 @@ def versions() -> dict[str, str]:
     """Of Python, the platform and the packages a result depends on."""
     found = {name: importlib.metadata.version(name) for name in VERSIONS}
     return {"python": platform.python_version(), "platform": platform.platform(), **found}
+
+
+def publish(partial: Path, final: Path, *, keep: bool, manifest: dict[str, Any] | None = None) -> None:
+    """Put a finished folder in its place by renames; with `keep`, beside what is already there, manifest last.
+
+    Args:
+        manifest: is written into the folder when everything else is on the disk.
+    """
+    durable.sync(partial)
+    if manifest is not None:
+        write_json(partial / MANIFEST, manifest)
+    durable.mkdir(final.parent)
+    if keep and final.is_dir():
+        for path in sorted(files(partial), key=lambda path: path.name == MANIFEST):
+            if not path.exists():
+                continue  # went with its folder
+            name = path.relative_to(partial)
+            whole = next((folder for folder in reversed(name.parents[:-1]) if not (final / folder).exists()), name)
+            durable.mkdir((final / whole).parent)
+            durable.rename(partial / whole, final / whole)
+        shutil.rmtree(partial)
+        return
+    old = final.with_name(f".{final.name}.old")
+    shutil.rmtree(old, ignore_errors=True)
+    if final.is_dir():
+        final.rename(old)
+    durable.rename(partial, final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def files(folder: Path) -> list[Path]:
+    """All files below a folder but those that were set aside."""
+    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DAMAGED)

@@ -4,12 +4,10 @@ from collections.abc import Iterator, Sequence
 
 import keras
 
-from pipelines.engine.trainer import Row
-
 LAGGING = 0.05  # an average of which more than this share is still what it began with says little of the data
 
 
-def hint(model: keras.Model, history: Sequence[Row], *, steps: int) -> str | None:
+def hint(model: keras.Model, history: Sequence[dict[str, float]], *, steps: int) -> str | None:
     """Why validation is far behind training, if the averages of batch normalisation can be the reason.
 
     Validation is far behind where its loss is more than twice the training's, and no better than the training's in the

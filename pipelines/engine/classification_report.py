@@ -33,7 +33,7 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
     report = {
         "examples": len(labels),
         "accuracy": accuracy,
-        "accuracy_interval": list(wilson_interval(round(accuracy * len(labels)), len(labels))),
+        "accuracy_interval": list(classification.wilson_interval(round(accuracy * len(labels)), len(labels))),
         "log_loss": _log_loss(labels, probabilities),
         "calibration_error": classification.expected_calibration_error(probabilities, labels),
         "classes": classes,
@@ -57,18 +57,6 @@ def _ranked(found: classification.Ranking, positive: str) -> dict[str, Any]:
         "average_precision": precision,
         "average_precision_interval": list(classification.proportion_interval(precision, found.counts[1])),
     }
-
-
-def wilson_interval(right: int, of: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the interval in [0, 1] that holds the true accuracy with `confidence`, after `right` of `of`.
-
-    Wilson's score interval (1927) stays inside [0, 1] and keeps its promise near 100 %, where the usual
-    plus-minus 1.96 standard errors does not.
-    """
-    from scipy.stats import binomtest  # type: ignore[import-untyped]
-
-    low, high = binomtest(right, of).proportion_ci(confidence, method="wilson")
-    return float(low), float(high)
 
 
 def _per_class(labels: Array, answers: Array, class_names: Sequence[str]) -> list[dict[str, Any]]:

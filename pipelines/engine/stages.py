@@ -25,9 +25,8 @@ from rich.console import Console
 
 from cnn_keras.data import durable, input_file
 from cnn_keras.errors import Fault
-from pipelines.data import yaml_file
+from pipelines.data import run_files, yaml_file
 from pipelines.data.run_files import (
-    DAMAGED,
     MANIFEST,
     STATE,
     digest,
@@ -189,7 +188,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     """Skip, resume or run one stage, and publish what it wrote."""
     final, partial = run.folder / stage.name, run.folder / f".{stage.name}.partial"
     if kept_json(partial / MANIFEST):  # killed between the last write and the rename
-        publish(partial, final, keep=stage.keeps)
+        run_files.publish(partial, final, keep=stage.keeps)
     inputs = run.inputs(stage)
     unfinished = stage.resumes and (partial / "inputs.json").is_file()
     reason = stale(final, inputs)
@@ -219,8 +218,8 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "inputs": inputs,
         "digest": digest(facts.get("digest", facts)),
         "facts": facts,
-        "outputs": {str(path.relative_to(partial)): file_digest(path) for path in _files(partial)},
-        "sizes": {str(path.relative_to(partial)): path.stat().st_size for path in _files(partial)},
+        "outputs": {str(path.relative_to(partial)): file_digest(path) for path in run_files.files(partial)},
+        "sizes": {str(path.relative_to(partial)): path.stat().st_size for path in run_files.files(partial)},
         "seconds": round(time.time() - started, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.recipe.seed,
@@ -228,7 +227,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "versions": versions(),
         "commit": commit(),
     }
-    publish(partial, final, keep=stage.keeps, manifest=manifest)
+    run_files.publish(partial, final, keep=stage.keeps, manifest=manifest)
     record(run, stage.name, manifest)
     run.console.print(f"[dim]{'':>8}  {manifest['seconds']} s, wrote {final}[/]")
 
@@ -249,7 +248,7 @@ def record(run: Run, stage: str, manifest: dict[str, Any]) -> None:
         return  # goes into the run that the training opens
     facts, mark = manifest["facts"], _mark(stage, manifest)
     run.tracker.once(facts.get("metrics", {}))
-    for path in _files(run.folder / stage):
+    for path in run_files.files(run.folder / stage):
         if stage in ("train", "evaluate") and path.suffix in (".png", ".csv", ".json"):
             run.tracker.artifact(path, folder=str(path.parent.relative_to(run.folder)))
     if model := facts.get("register"):
@@ -310,7 +309,7 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
     run.tracker.params(run.recipe.model_dump(mode="json"))
     run.tracker.artifact(resolved)
     run.tracker.dataset(name=facts["source"], digest=facts["digest"], source=facts["location"], context="training")
-    for path in _files(prepared):
+    for path in run_files.files(prepared):
         if path.suffix in (".png", ".csv", ".json"):
             run.tracker.artifact(path, folder="prepare")
     run.tracker.mark(BEGUN)
@@ -346,34 +345,6 @@ def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in changed]
 
 
-def publish(partial: Path, final: Path, *, keep: bool, manifest: dict[str, Any] | None = None) -> None:
-    """Put a finished folder in its place by renames; with `keep`, beside what is already there, manifest last.
-
-    Args:
-        manifest: is written into the folder when everything else is on the disk.
-    """
-    durable.sync(partial)
-    if manifest is not None:
-        write_json(partial / MANIFEST, manifest)
-    durable.mkdir(final.parent)
-    if keep and final.is_dir():
-        for path in sorted(_files(partial), key=lambda path: path.name == MANIFEST):
-            if not path.exists():
-                continue  # went with its folder
-            name = path.relative_to(partial)
-            whole = next((folder for folder in reversed(name.parents[:-1]) if not (final / folder).exists()), name)
-            durable.mkdir((final / whole).parent)
-            durable.rename(partial / whole, final / whole)
-        shutil.rmtree(partial)
-        return
-    old = final.with_name(f".{final.name}.old")
-    shutil.rmtree(old, ignore_errors=True)
-    if final.is_dir():
-        final.rename(old)
-    durable.rename(partial, final)
-    shutil.rmtree(old, ignore_errors=True)
-
-
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """Hold the run's folder; the operating system lets go when the process dies, however it dies."""
@@ -395,10 +366,6 @@ def run_folder(reference: str, runs: Path) -> Path:
 
 def _is_digest(value: Any) -> bool:
     return isinstance(value, str) and value.startswith("sha256:")
-
-
-def _files(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.is_file() and path.suffix != DAMAGED)
 
 
 def commit() -> str | None:

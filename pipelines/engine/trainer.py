@@ -34,7 +34,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.schedules import Delayed, WarmUp
 from cnn_keras.weights import checkpoints
 from pipelines.data.run_files import STATE, is_whole, set_aside
-from pipelines.engine import batch_norm_statistics, requirement, transfer
+from pipelines.engine import batch_norm_statistics, layerwise_optimizer, requirement
 from pipelines.engine.input_profile import Clock, Probe
 from pipelines.engine.recipe import Train
 from pipelines.export import savedmodel
@@ -149,7 +149,7 @@ def compile_model(
     kind = optimizer[settings.optimizer]
     if settings.ema is not None and settings.accumulate > 1:
         kind = averaging(kind)
-    chosen = (transfer.layerwise(kind, shares) if shares else kind)(
+    chosen = (layerwise_optimizer.layerwise(kind, shares) if shares else kind)(
         schedule(settings, steps),
         **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
         weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),

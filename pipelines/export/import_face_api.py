@@ -11,7 +11,7 @@ from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.models import faceapi
 from cnn_keras.ops import landmarks
 from cnn_keras.weights import face_api
-from pipelines.engine import stages
+from pipelines.data import run_files
 from pipelines.export import savedmodel
 
 NOTICE = """\
@@ -43,7 +43,7 @@ def import_weights(path: Path, output: Path) -> list[str]:
     version = output / "landmarks" / str(savedmodel.next_version(output / "landmarks"))
     partial = version.with_name(".partial")
     write_landmarks(model, partial)
-    stages.publish(partial, version, keep=False)
+    run_files.publish(partial, version, keep=False)
     durable.write_text(output / "LICENSE", NOTICE + licence)
     heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
     owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")

@@ -18,7 +18,6 @@ from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.weights import catalog, imagenet, pretrained
-from pipelines.analysis.model_summary import resolve
 from pipelines.data.run_files import versions
 from pipelines.export import savedmodel
 
@@ -127,3 +126,15 @@ def _card(name: str, weights: str, model: keras.Model, difference: float) -> str
         "Made with " + ", ".join(f"{package} {version}" for package, version in versions().items()) + ".",
     ]
     return "\n".join(lines) + "\n"
+
+
+def resolve(name: str) -> str:
+    """The full name of a builder that is named without its family.
+
+    Raises:
+        Fault: when several families have one.
+    """
+    full = [known for known in models.catalogue() if known.partition(".")[2] == name]
+    if len(full) > 1:
+        raise Fault(f"NAME must be one builder, got {name!r}, which is {' or '.join(full)}; give the full name")
+    return full[0] if full else name

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from cnn_keras.data.durable import write_text
 from cnn_keras.errors import Fault
-from pipelines.cli.tables import print_unbroken
+from pipelines.inference.tables import print_unbroken
 from pipelines.tasks.segment.exporter import Segments, segments_of
 
 BATCH = 32

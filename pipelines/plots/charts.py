@@ -15,8 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from cnn_keras.metrics.classification import Ranking, Reliability
-from pipelines.engine.classification_report import wilson_interval
+from cnn_keras.metrics.classification import Ranking, Reliability, wilson_interval
 from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, fits, page, shortened, text_width
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from typing import Any
 
 from cnn_keras.errors import Fault
-from pipelines.engine.requirement import Requirement
 from pipelines.tracking.journal import Event
+from pipelines.tracking.requirement import Requirement
 
 CANDIDATE, CHAMPION = "candidate", "champion"
 EVENT_TAG, REQUIREMENT_TAG, METRIC_TAG = "cnn.event", "requirement", "metric."

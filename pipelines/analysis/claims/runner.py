@@ -143,7 +143,7 @@ def _share(run: stages.Run, folder: Path) -> None:
             partial = final.with_name(".prepare.partial")
             shutil.rmtree(partial, ignore_errors=True)
             shutil.copytree(manifest.parent, partial)
-            stages.publish(partial, final, keep=False)
+            run_files.publish(partial, final, keep=False)
             return
 
 

@@ -11,13 +11,13 @@ import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.data import durable
+from cnn_keras.metrics.classification import wilson_interval
 from cnn_keras.models import localize
 from cnn_keras.models.localize import Localization
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
 from pipelines.data import box_batches, image_dataset, run_files, validation
 from pipelines.engine import requirement
-from pipelines.engine.classification_report import wilson_interval
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.localize.config import Evaluate

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -46,6 +47,13 @@ def test_the_command_line_starts_without_the_heavy_libraries():
     code = "import sys, pipelines.cli.main, pipelines.tasks.classify, pipelines.engine.recipe; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     assert not {"tensorflow", "keras", "mlflow", "sklearn", "matplotlib", "numpy"} & set(loaded)
+
+
+@pytest.mark.parametrize("command", [["cnn"], ["python", "-m", "pipelines"]])
+def test_the_version_is_printed(command):
+    command = [str(Path(sys.executable).with_name(command[0])), *command[1:], "--version"]
+    said = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    assert said == f"cnn {version('cnn-keras')}\n"
 
 
 def test_all_mistakes_in_a_recipe_are_shown_and_exit_2(capsys):

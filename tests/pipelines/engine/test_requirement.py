@@ -5,7 +5,8 @@ import math
 import pytest
 
 from cnn_keras.errors import Fault
-from pipelines.engine.requirement import Requirement, best, reaches
+from pipelines.engine.requirement import best, reaches
+from pipelines.tracking.requirement import Requirement
 
 
 @pytest.mark.parametrize(

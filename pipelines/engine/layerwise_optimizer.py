@@ -1,0 +1,26 @@
+"""Optimizers with a learning rate for each variable."""
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def layerwise(optimizer: Any, multiples: Sequence[float]) -> Any:
+    """The class `optimizer` of Keras with a learning rate for each variable: `multiples` of the common one.
+
+    They are those of the variables that it is built for, in order. Weight decay, which takes its measure from the
+    learning rate, shrinks with it.
+    """
+
+    class Layerwise(optimizer):  # type: ignore[misc]  # Keras carries no types
+        def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+            super().update_step(gradient, variable, learning_rate * multiples[self._get_variable_index(variable)])
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            for variable in variables if self.weight_decay else ():
+                if self._use_weight_decay(variable):
+                    rate = self.learning_rate * multiples[self._get_variable_index(variable)]
+                    self.assign_sub(variable, variable * self.weight_decay * rate)
+
+    # In the file of a model its optimiser goes by the class that everybody has.
+    Layerwise.__name__, Layerwise.__module__ = optimizer.__name__, optimizer.__module__
+    return Layerwise
