@@ -3,7 +3,7 @@
 A builder is a public function of a family's file (or a `functools.partial` of one) that takes keyword arguments only,
 `input_shape` and `classes` among them, and returns a functional `keras.Model` from `image` to `logits`. One that paints
 takes `styles` instead, and its model goes to `painting`. A builder's name is its path: `lenet.lenet5` is the function
-`lenet5` of `cnn_keras/models/lenet.py`.
+`lenet5` of `cnn_keras/models/lenet.py`. Builders of the user's own are named as `cnn_keras.plugins` says.
 
 Importing this package imports neither Keras nor TensorFlow; the first call does.
 """
@@ -14,12 +14,14 @@ import inspect
 import pkgutil
 from collections.abc import Callable
 from difflib import get_close_matches
+from types import ModuleType
 
+from cnn_keras import plugins
 from cnn_keras.errors import Fault
 
 
 def catalogue() -> dict[str, Callable]:
-    """Every builder by its name, `family.builder`, in alphabetical order of the families."""
+    """Every builder of this package by its name, `family.builder`, in alphabetical order of the families."""
     families = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     return {
         f"{family.__name__.rpartition('.')[2]}.{name}": builder
@@ -30,21 +32,29 @@ def catalogue() -> dict[str, Callable]:
 
 
 def _is_builder(thing, family) -> bool:
-    function = thing.func if isinstance(thing, functools.partial) else thing
-    if not inspect.isfunction(function) or function.__module__ != family.__name__:
-        return False
-    parameters = inspect.signature(thing).parameters
+    return inspect.isfunction(_function(thing)) and _function(thing).__module__ == family.__name__ and _takes(thing)
+
+
+def _function(builder) -> Callable:
+    return builder.func if isinstance(builder, functools.partial) else builder
+
+
+def _takes(builder) -> bool:
+    """Whether something takes the arguments of a builder."""
+    parameters = inspect.signature(builder).parameters
     known = "input_shape" in parameters and bool({"classes", "styles"} & parameters.keys())
     return known and all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
 
 
 def whole_name(last: str) -> str:
-    """The name, `family.builder`, of the builder that a single word means.
+    """The name, `family.builder` or `package.module:builder`, of the builder that a single word means.
 
     Raises:
-        Fault: when no family has such a builder, or several have.
+        Fault: when no family and no installed package has such a builder, or several have.
     """
     found = [name for name in catalogue() if name.rpartition(".")[2] == last]
+    if last in plugins.entry_points("builders"):
+        found.append(plugins.entry_points("builders")[last].value)
     if len(found) > 1:
         raise Fault(f"name must say which family's builder it is, got {last!r}: {' or '.join(found)}")
     return found[0] if found else _known(last)
@@ -93,8 +103,12 @@ def build(name: str, /, *, weights=None, **arguments):
     Raises:
         Fault: see `check`; what the builder itself refuses; and weights that cannot be had or do not fit.
     """
+    import keras  # a start-up border
+
     check(name, weights=weights, **arguments)
     network = _builder(name)(**arguments)
+    if not isinstance(network, keras.Model):
+        raise Fault(f"{name} must return a keras.Model, got {type(network).__name__}")
     if weights is not None:
         from cnn_keras.weights import pretrained
 
@@ -108,9 +122,16 @@ def auxiliary_weight(name: str) -> float:
     Raises:
         Fault: when no builder has this name.
     """
-    _builder(name)
-    family = importlib.import_module(f"{__name__}.{name.partition('.')[0]}")
-    return float(getattr(family, "AUXILIARY_WEIGHT", 1.0))
+    return float(getattr(family(name), "AUXILIARY_WEIGHT", 1.0))
+
+
+def family(name: str) -> ModuleType:
+    """The module of the builder of this name.
+
+    Raises:
+        Fault: when no builder has this name.
+    """
+    return importlib.import_module(_function(_builder(name)).__module__)
 
 
 def require_size(input_shape, smallest: int) -> None:
@@ -133,13 +154,22 @@ def _known(name: str) -> str:
     builders = catalogue()
     if name not in builders:
         families = ", ".join(sorted({name.partition(".")[0] for name in builders}))
-        remedy = _nearest(name, builders) or f"; the families are {families}"
+        remedy = _nearest(name, [*builders, *plugins.entry_points("builders")]) or f"; the families are {families}"
         raise Fault(f"name must be a builder, such as lenet.lenet5, got {name!r}{remedy}")
     return name
 
 
 def _builder(name: str) -> Callable:
-    return catalogue()[_known(name)]
+    builder = plugins.loaded(name, "builders")
+    if builder is None:
+        return catalogue()[_known(name)]
+    if not callable(builder) or not _takes(builder):
+        taken = inspect.signature(builder) if callable(builder) else f", {type(builder).__name__}"
+        raise Fault(
+            f"{name} must be a builder, a function of keyword arguments alone with input_shape and classes among them, "
+            f"got {name}{taken}"
+        )
+    return builder
 
 
 def _nearest(name, known) -> str:

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from cnn_keras import models
+from cnn_keras import models, plugins
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile, published_figures
 from cnn_keras.learn.model_profile import Row
@@ -38,14 +38,22 @@ def catalogue(pattern: str = "*") -> list[dict[str, Any]]:
             "name": name,
             "input_shape": inspect.signature(builder).parameters["input_shape"].default,
             **_first_figures(name),
-            "about": (getattr(builder, "func", builder).__doc__ or "").splitlines()[0],
+            "about": next(iter((getattr(builder, "func", builder).__doc__ or "").splitlines()), ""),
+            "origin": origin,
         }
-        for name, builder in models.catalogue().items()
+        for name, (builder, origin) in _known().items()
         if fnmatch(name, pattern) or fnmatch(name.partition(".")[2], pattern)
     ]
     if not found:
         raise Fault(f"PATTERN must fit a builder, such as 'resnet*', got {pattern!r}; see `cnn models list`")
     return found
+
+
+def _known() -> dict[str, tuple[Any, str | None]]:
+    """Every builder by its name, with the package that it comes from where that is another one."""
+    own = {name: (builder, None) for name, builder in models.catalogue().items()}
+    entries = plugins.entry_points("builders").items()
+    return own | {name: (plugins.load(entry.value), plugins.origin(entry)) for name, entry in entries}
 
 
 def _first_figures(name: str) -> dict[str, str | None]:
@@ -61,13 +69,16 @@ def show_catalogue(found: list[dict[str, Any]], console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("name", "input", "parameters", "mult-adds"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("parameters", "mult-adds") else "left")
+    if any(row["origin"] for row in found):
+        table.add_column("from", no_wrap=True)
     wide = console.width >= WIDE
     if wide:
         table.add_column("about")
     for row in found:
         about = [Text(row["about"], no_wrap=True, overflow="ellipsis")] if wide else []
         figures = (row["parameters"] or "–", row["multiply_adds"] or "–")
-        table.add_row(row["name"], times(row["input_shape"]), *figures, *about)
+        origin = [row["origin"] or "cnn-keras"] if any(other["origin"] for other in found) else []
+        table.add_row(row["name"], times(row["input_shape"]), *figures, *origin, *about)
     console.print(table, soft_wrap=False)
     console.print("[dim]figures as the literature prints them; `cnn models show NAME` names it[/]")
 

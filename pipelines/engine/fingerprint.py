@@ -4,7 +4,8 @@ Nothing is listed by hand. From the function of a stage the names that it uses a
 other functions, classes and constants, wherever the imports stand. A definition counts by its syntax tree without its
 docstring and the annotations of its arguments, so comments, layout and types make nothing stale. What is imported under
 `TYPE_CHECKING` is not followed. A string that is the name of a module, as in a table of sources, means all of that
-module; a module that the recipe names, as its builder's, is a root of its own.
+module; a module that the recipe names, as its builder's, is a root of its own, and where it is the user's own, its
+package is followed like these two.
 """
 
 import ast
@@ -15,6 +16,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
+
+from cnn_keras import plugins
 
 SOURCES = Path(__file__).parents[2]
 PACKAGES = ("cnn_keras", "pipelines")
@@ -47,15 +50,16 @@ def code(roots: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, str]
     """Digests of the code that can be reached from `roots`, and the versions of the libraries that it imports.
 
     Args:
-        roots: `package.module:name`, or `package.module` for all of it.
+        roots: `package.module:name`, or for all of it `package.module` or `/folder/file.py`. Their packages are
+            followed.
         without: packages that are not followed, besides those of `APART`.
 
     Returns:
-        `code.FILE` → "sha256:…" for each file of both packages, `library.NAME` → its version.
+        `code.FILE` → "sha256:…" for each file that is followed, `library.NAME` → its version.
     """
     reached, external = closure(tuple(roots), (*APART, *without))
     digests = {
-        f"code.{module.path.relative_to(SOURCES).as_posix()}": _digest(module, names)
+        f"code.{_shown(module)}": _digest(module, names)
         for module, names in ((_module(name), names) for name, names in reached.items())
     }
     return digests | {f"library.{name}": _version(name) for name in external}
@@ -65,14 +69,15 @@ def code(roots: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, str]
 def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dict[str, set[str]], list[str]]:
     """The names of each module that can be reached from `roots`, and the libraries that are imported on the way."""
     queue = list(map(_reference, roots))
+    followed = {*PACKAGES, *(_package(name) for name, _ in queue)}
     reached: dict[str, set[str]] = {}
     external: set[str] = set()
     while queue:
         name, attribute = queue.pop()
         if f"{name}.".startswith(tuple(f"{one}." for one in apart)):
             continue
-        if name.partition(".")[0] not in PACKAGES:
-            external.add(name.partition(".")[0])
+        if _package(name) not in followed:
+            external.add(_package(name))
             continue
         module = _module(name)
         if name not in reached:
@@ -85,7 +90,7 @@ def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dic
                 queue += _used(name, one)
             elif one in module.imports:  # handed on from another module
                 queue.append(module.imports[one])
-            elif _is_module(f"{name}.{one}"):
+            elif _is_module(f"{name}.{one}", own=_package(name)):
                 queue.append((f"{name}.{one}", None))
     return reached, sorted(external - set(sys.stdlib_module_names))
 
@@ -95,14 +100,30 @@ def _reference(root: str) -> Reference:
     return module, name or None
 
 
+def _package(module: str) -> str:
+    """The package that a module is in; a file is one of its own."""
+    return module if module.endswith(".py") else module.partition(".")[0]
+
+
+def _shown(module: Module) -> str:
+    """The file of a module, from the folder that its package is in."""
+    if module.name.endswith(".py"):
+        return module.path.name
+    inside = module.name.count(".") + (module.path.name == "__init__.py")
+    return module.path.relative_to(module.path.parents[inside]).as_posix()
+
+
 @cache
 def _path(name: str) -> Path | None:
+    if _package(name) not in PACKAGES:
+        return plugins.source(name)  # type: ignore[no-any-return]  # the library carries no types
     stem = SOURCES.joinpath(*name.split("."))
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 
 
-def _is_module(name: str) -> bool:
-    return not name.endswith(".") and name.partition(".")[0] in PACKAGES and _path(name) is not None
+def _is_module(name: str, *, own: str = "cnn_keras") -> bool:
+    """Whether a module of this name is in one of both packages or in `own`, the package that names it."""
+    return not name.endswith(".") and _package(name) in (*PACKAGES, own) and _path(name) is not None
 
 
 @cache
@@ -124,7 +145,7 @@ def _module(name: str) -> Module:
     for statement in tree.body:
         match statement:
             case ast.Import() | ast.ImportFrom():
-                module.imports |= _imported(statement)
+                module.imports |= _imported(statement, module)
             case ast.FunctionDef(name=defined) | ast.ClassDef(name=defined):
                 module.definitions.setdefault(defined, []).append(statement)
             case ast.Assign() | ast.AnnAssign() | ast.AugAssign():
@@ -143,15 +164,25 @@ def _targets(statement: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[
         yield from (node.id for node in ast.walk(target) if isinstance(node, ast.Name))
 
 
-def _imported(statement: ast.Import | ast.ImportFrom) -> dict[str, Reference]:
+def _imported(statement: ast.Import | ast.ImportFrom, module: Module) -> dict[str, Reference]:
     """What an import binds: the module, or the name in a module, that each local name stands for."""
     if isinstance(statement, ast.Import):
         return {(one.asname or one.name.partition(".")[0]): (one.name, None) for one in statement.names}
+    source = _source(statement, module)
     found: dict[str, Reference] = {}
     for one in statement.names:
-        whole = f"{statement.module}.{one.name}"
-        found[one.asname or one.name] = (whole, None) if _is_module(whole) else (str(statement.module), one.name)
+        whole, own = f"{source}.{one.name}", _package(module.name)
+        found[one.asname or one.name] = (whole, None) if _is_module(whole, own=own) else (source, one.name)
     return found
+
+
+def _source(statement: ast.ImportFrom, module: Module) -> str:
+    """The module that names are imported from; dots at its beginning are the packages around the importing one."""
+    if not statement.level:
+        return str(statement.module)
+    packages = module.name.split(".") if module.path.name == "__init__.py" else module.name.split(".")[:-1]
+    around = packages[: len(packages) - statement.level + 1]
+    return ".".join([*around, *([statement.module] if statement.module else [])])
 
 
 @cache
@@ -169,7 +200,7 @@ def _references(module: Module, statement: ast.stmt) -> list[Reference]:
     bound = dict(module.imports)
     for node in ast.walk(statement):
         if isinstance(node, ast.Import | ast.ImportFrom):
-            bound |= _imported(node)
+            bound |= _imported(node, module)
     found: list[Reference] = []
     members: set[int] = set()
     for node in ast.walk(statement):  # outer nodes first, so that `module.name` is met before `module`

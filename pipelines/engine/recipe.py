@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from cnn_keras import plugins
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog
@@ -37,6 +38,7 @@ from pipelines.data.schema import (
     flatten,
     shown,
 )
+from pipelines.engine import plugins as plug_ins
 from pipelines.engine.startup import silent_libraries
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
@@ -48,14 +50,15 @@ class Model(Section):
 
     model_config = ConfigDict(extra="allow", frozen=True, strict=True, allow_inf_nan=False)
 
-    # file.function of cnn_keras.models; `cnn models list` has them; further keys are its arguments
-    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$")]  # its last part is enough where no other family has it
+    # file.function of cnn_keras.models, `cnn models list` has them, or package.module:function or ./file.py:function;
+    # further keys are its arguments
+    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$|^[^:]+:\w+$")]  # its last part is enough if no other has it
     weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
 
     @field_validator("builder", mode="before")
     @classmethod
     def _whole_name(cls, given: Any) -> Any:
-        if not isinstance(given, str) or not re.fullmatch(r"\w+", given):
+        if not isinstance(given, str) or not re.fullmatch(r"\w+(\.\w+)?", given) or _is_built_in(given):
             return given
         from cnn_keras import models  # start-up: TensorFlow, for a name without its family alone
 
@@ -68,6 +71,13 @@ class Model(Section):
     @property
     def arguments(self) -> dict[str, Any]:
         return dict(self.__pydantic_extra__ or {})
+
+
+def _is_built_in(builder: str) -> bool:
+    """Whether a family's file defines a builder, by its whole name; nothing is imported."""
+    family, _, name = builder.partition(".")
+    file = plugins.source(f"cnn_keras.models.{family}")
+    return file is not None and name in (plugins.defined(file) or ())
 
 
 class Transfer(Section):
@@ -300,7 +310,7 @@ def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
     if document.get("task") not in tasks():
         raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
-    return checked(schema_of(document["task"]), document, folder=folder)
+    return checked(schema_of(document["task"]), plug_ins.qualified(document, folder), folder=folder)
 
 
 def tasks() -> list[str]:

@@ -37,7 +37,7 @@ from pipelines.data.run_files import (
     write_json,
 )
 from pipelines.data.schema import flatten
-from pipelines.engine import fingerprint
+from pipelines.engine import fingerprint, plugins
 from pipelines.engine import recipe as recipes
 from pipelines.engine.startup import load_tensorflow, numerics
 from pipelines.tracking import tracker
@@ -121,10 +121,13 @@ class Run:
     def code(self, stage: str) -> dict[str, str]:
         """The digests of the code behind a stage; see `fingerprint.code`."""
         roots = [f"{self.task.__name__}:{stage}"]
-        if stage != "prepare" and (model := getattr(self.recipe, "model", None)):
+        model = getattr(self.recipe, "model", None)
+        if stage != "prepare" and model and not plugins.is_own(model.builder):
             roots.append(f"cnn_keras.models.{model.builder.partition('.')[0]}")
         # A chart that is drawn in another way is no reason to train again.
-        return fingerprint.code(roots, without=("pipelines.plots",) if stage == "train" else ())
+        return fingerprint.code(
+            roots + plugins.roots(self.recipe, stage), without=("pipelines.plots",) if stage == "train" else ()
+        )
 
 
 def finished(run: Path, stage: str) -> dict[str, Any]:

@@ -12,8 +12,9 @@ import numpy as np
 from PIL import Image, ImageOps
 from rich.console import Console
 
+from cnn_keras import plugins
 from cnn_keras.errors import Fault
-from pipelines.data import run_files
+from pipelines.data import run_files, yaml_file
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.startup import load_tensorflow, quiet_environment
@@ -74,6 +75,9 @@ class FinishedRun:
         path = self.folder / "train" / "model.keras"
         if not path.is_file():
             raise Fault(f"model must be of a run that trains one, got {self!r}, which has none")
+        builder = yaml_file.read(self.folder / "recipe.yaml").get("model", {}).get("builder", "")
+        if plugins.is_reference(builder):  # the user's own layers become known to Keras
+            plugins.load(builder)
         return savedmodel.load_keras(path)
 
     @property

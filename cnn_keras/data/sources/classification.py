@@ -1,8 +1,9 @@
 """Sources of labelled images. A source is a function that returns items; an item is an id, a label and its bytes.
 
-`source: NAME` in a recipe is a function of this file. Nothing is decoded or validated here: a source only says what
-there is, quickly, and hands out encoded bytes on demand. What stands where an image should and is none is an item
-too, whose bytes cannot be read and say why: nothing is left out in silence.
+`source: NAME` in a recipe is a function of this file, or one of the user's own, named as `cnn_keras.plugins` says, that
+returns items for those of `path`, `classes` and `group` that it takes. Nothing is decoded or validated here: a source
+only says what there is, quickly, and hands out encoded bytes on demand. What stands where an image should and is none
+is an item too, whose bytes cannot be read and say why: nothing is left out in silence.
 """
 
 import csv
@@ -21,6 +22,7 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
+from cnn_keras import plugins
 from cnn_keras.data import input_file
 from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.errors import Fault
@@ -294,15 +296,21 @@ def tfds(name: str) -> list[Item]:
 
 
 def items(source: str, **arguments) -> list[Item]:
-    """The items of `source`: digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME.
+    """The items of `source`: digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME, tfds:NAME, or the user's own.
 
     Raises:
-        Fault: an unknown source, or an argument it needs or does not take.
+        Fault: an unknown source, an argument it needs or does not take, or what it returns is no list of items.
     """
     kind, _, name = source.partition(":")
     functions = {"csv": csv_file, "keras": keras_dataset} | {
         function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)
     }
+    own = None if kind in functions else plugins.loaded(source, "sources")
+    if own is not None:
+        found = call_source(own, source, arguments) if callable(own) else own
+        if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
+            raise Fault(f"data.source {source} must be a function that returns a list of Item, got another kind")
+        return found
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(
             "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME, "

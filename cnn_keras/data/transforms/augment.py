@@ -7,7 +7,7 @@ example with one that it cannot move.
 
 A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`. The factories are in
 `geometry.py`, `colour.py`, `policy.py` (RandAugment) and, for whole batches, `mixing.py`. To add one, write a
-factory there whose annotation says what it returns.
+factory there whose annotation says what it returns. One of the user's own is named as `cnn_keras.plugins` says.
 """
 
 import difflib
@@ -18,6 +18,7 @@ from types import ModuleType
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras import plugins
 from cnn_keras.data.transforms import geometric, mixing, photometric
 from cnn_keras.data.transforms import rand_augment as rand_augment_transforms
 from cnn_keras.data.transforms.geometric import (
@@ -48,6 +49,7 @@ from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Step
 from cnn_keras.errors import Fault, check_arguments
 
 Augmentation = Callable[[dict, tf.Tensor], dict]
+KINDS = (Geometry, Colour, Policy, Mixing)  # what a factory returns
 FITTED = {"pca_colour": fit_pca_colour}  # augmentations with arguments that are fitted on the training split
 
 __all__ = [
@@ -137,13 +139,12 @@ def catalogue() -> dict[str, Callable[..., Step | Policy | Mixing]]:
 
 
 def _factories(module: ModuleType) -> list[tuple[str, Callable]]:
-    kinds = (Geometry, Colour, Policy, Mixing)
     return [
         (name, function)
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and function.__module__ == module.__name__
-        and inspect.signature(function).return_annotation in kinds
+        and inspect.signature(function).return_annotation in KINDS
         and not name.startswith("_")
     ]
 
@@ -159,17 +160,31 @@ def _built(
     entry: str | dict[str, dict], size: tuple[int, int] | None, fitted: Mapping[str, Mapping]
 ) -> Step | Policy | Mixing:
     name, arguments = _entry(entry)
+    factory = _factory(name)
+    given = {**fitted.get(name, {}), **arguments}
+    check_arguments(factory, given, where=f"augment.{name}")
+    crops = size and {"size", "source"} <= inspect.signature(factory).parameters.keys()
+    made = factory(**{"size": size, **given} if crops else given)
+    if not isinstance(made, KINDS):
+        kinds = ", ".join(kind.__name__ for kind in KINDS)
+        raise Fault(f"augment.{name} must return one of {kinds}, got {type(made).__name__}")
+    _require_amount(name, factory, given)
+    return made
+
+
+def _factory(name: str) -> Callable:
+    """The augmentation of this name, or of the user's own."""
     known = catalogue()
-    if name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    if name in known:
+        return known[name]
+    own = plugins.loaded(name, "augmentations")
+    if own is None:
+        near = difflib.get_close_matches(name, [*known, *plugins.entry_points("augmentations")], n=1, cutoff=0.5)
         meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
         raise Fault(f"augment.{name}: unknown augmentation; {meant}")
-    given = {**fitted.get(name, {}), **arguments}
-    check_arguments(known[name], given, where=f"augment.{name}")
-    crops = size and "source" in inspect.signature(known[name]).parameters
-    made = known[name](**{"size": size, **given} if crops else given)
-    _require_amount(name, known[name], given)
-    return made
+    if not callable(own):
+        raise Fault(f"augment.{name} must be a function, got {type(own).__name__}")
+    return own
 
 
 def _require_amount(name: str, function: Callable, given: Mapping) -> None:

@@ -4,7 +4,6 @@ The family's file knows its targets (`encode`), its `loss` and its candidates (`
 is a matter of `reader`, and evaluate, predict and the exported graph all go through it.
 """
 
-import importlib
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -27,7 +26,7 @@ from pipelines.tasks.detect.masks import MaskReader
 
 def family(builder: str) -> ModuleType:
     """The file of a detector, which has `encode`, `loss` and `decode` beside its builders."""
-    found = importlib.import_module(f"cnn_keras.models.{builder.partition('.')[0]}")
+    found: ModuleType = models.family(builder)
     if missing := [name for name in ("loss", "decode") if not hasattr(found, name)]:
         raise Fault(f"model.builder must be a detector's, such as yolo.yolov3_tiny, got {builder}: no {missing[0]}")
     return found

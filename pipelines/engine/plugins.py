@@ -1,0 +1,75 @@
+"""What a recipe names of the user's own code: a builder, augmentations, a source; see `cnn_keras.plugins`.
+
+A recipe that is read has their full names, `package.module:name` or `/folder/file.py:name`, and so have the recipe that
+is written back and the fingerprint. A name of this library goes before one that a package makes known.
+"""
+
+from pathlib import Path
+from typing import Any, TypeGuard
+
+from cnn_keras import plugins
+
+SOURCES = "cnn_keras.data.sources.classification"
+AUGMENTATIONS = "cnn_keras.data.transforms.augment"
+COLLECTIONS = ("keras", "sktime", "tfds")  # of data sets: `keras:mnist` is a source of this library
+
+
+def qualified(document: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """The document of a recipe with full names; what has another form than it should is left to the schema.
+
+    Args:
+        document: sections by name.
+        folder: what paths of files are relative to.
+
+    Raises:
+        Fault: a module, a file or a name in it is not there.
+    """
+    model, data, augment = (document.get(key) for key in ("model", "data", "augment"))
+    found = dict(document)
+    if isinstance(model, dict) and isinstance(name := model.get("builder"), str) and plugins.is_reference(name):
+        full = plugins.qualified(name, "builders", folder, argument="model.builder")
+        found["model"] = {**model, "builder": full}
+    if isinstance(data, dict) and isinstance(name := data.get("source"), str):
+        found["data"] = {**data, "source": _source(name, folder)}
+    if isinstance(augment, list):
+        found["augment"] = [_augmentation(entry, folder) for entry in augment]
+    return found
+
+
+def roots(recipe: Any, stage: str) -> list[str]:
+    """The user's own code that a stage of a recipe runs: of a builder the whole module, of the others what is named."""
+    if stage == "prepare":
+        source = getattr(getattr(recipe, "data", None), "source", None)
+        return [source] if is_own(source) else []
+    builder = getattr(getattr(recipe, "model", None), "builder", None)
+    found = [builder.rpartition(":")[0]] if is_own(builder) else []
+    entries = getattr(recipe, "augment", ()) if stage == "train" else ()
+    names = [name for entry in entries for name in (entry if isinstance(entry, dict) else [entry])]
+    return found + [name for name in names if is_own(name)]
+
+
+def is_own(name: Any) -> TypeGuard[str]:
+    """Whether a setting is the full name of something of the user's own."""
+    return isinstance(name, str) and name.partition(":")[0] not in COLLECTIONS and plugins.is_reference(name)
+
+
+def _source(name: str, folder: Path) -> str:
+    if name.partition(":")[0] in COLLECTIONS:
+        return name
+    return _qualified(name, "sources", SOURCES, folder, "data.source")
+
+
+def _augmentation(entry: Any, folder: Path) -> Any:
+    """One entry of a list, a name or names with arguments."""
+    if isinstance(entry, str):
+        return _qualified(entry, "augmentations", AUGMENTATIONS, folder, "augment")
+    if isinstance(entry, dict):
+        return {_augmentation(name, folder): arguments for name, arguments in entry.items()}
+    return entry
+
+
+def _qualified(name: str, group: str, module: str, folder: Path, argument: str) -> str:
+    """The full name of an entry of a group, unless a module of this library has it."""
+    if name in plugins.entry_points(group) and name in (plugins.defined(plugins.source(module)) or ()):
+        return name
+    return str(plugins.qualified(name, group, folder, argument=argument))

@@ -1,0 +1,165 @@
+"""Builders, augmentations and sources of the user's own: the package in docs/examples/plugin, and single files."""
+
+import json
+import shutil
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import pipelines as door
+from cnn_keras import models, plugins
+from cnn_keras.errors import Fault
+from pipelines.engine import fingerprint, stages
+from pipelines.engine import recipe as recipes
+from tests.conftest import cnn
+
+EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
+CACHED = (fingerprint.closure, fingerprint._path, fingerprint._module, fingerprint._effects, fingerprint._used)
+
+FILE = """
+import keras
+
+
+def tiny(*, input_shape=(8, 8, 1), classes=2, units=4):
+    image = keras.Input(input_shape, name="image")
+    x = keras.layers.Dense(units)(keras.layers.Flatten()(image))
+    return keras.Model(image, keras.layers.Dense(classes, name="logits")(x))
+
+
+def wrong(input_shape, classes):
+    return None
+"""
+RECIPE = "{task: classify, data: {source: digits, size: [8, 8], channels: 1}, model: {builder: '%s'}}"
+
+
+def forget():
+    """What a new process would not know."""
+    plugins.entry_points.cache_clear()
+    for function in CACHED:
+        function.cache_clear()
+
+
+@pytest.fixture
+def installed(tmp_path, monkeypatch):
+    """The example as an installation leaves it, in a folder of its own."""
+    site = tmp_path / "site"
+    site.mkdir()
+    shutil.copy(EXAMPLE / "dots.py", site)
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    info = site / "cnn_keras_dots-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    lines = [[f"[{group}]", *(f"{name} = {value}" for name, value in names.items())] for group, names in groups]
+    (info / "entry_points.txt").write_text("\n".join(line for group in lines for line in group))
+    monkeypatch.syspath_prepend(site)
+    monkeypatch.delitem(sys.modules, "dots", raising=False)
+    forget()
+    yield site
+    forget()
+
+
+@pytest.fixture
+def recipe(tmp_path):
+    """A recipe beside `net.py`, by the name of its builder."""
+    (tmp_path / "net.py").write_text(FILE)
+
+    def write(builder):
+        (tmp_path / "own.yaml").write_text(RECIPE % builder)
+        return str(tmp_path / "own.yaml")
+
+    return write
+
+
+def test_a_short_name_becomes_the_full_one(installed):
+    recipe = recipes.load(str(EXAMPLE / "dots.yaml"))
+    assert (recipe.model.builder, recipe.data.source) == ("dots:dots_net", "dots:dots")
+    assert recipe.augment == ("mirror", {"dots:vignette": {"amount": 0.3}})
+    assert "dots" not in sys.modules
+
+
+def test_a_file_is_relative_to_the_recipe(recipe, tmp_path):
+    loaded = recipes.load(recipe("./net.py:tiny"))
+    assert loaded.model.builder == f"{tmp_path / 'net.py'}:tiny"
+    models.check(loaded.model.builder, units=3)
+    assert models.build(loaded.model.builder, units=3, classes=5).output_shape == (None, 5)
+
+
+@pytest.mark.parametrize(
+    ("builder", "said"),
+    [
+        ("./net.py:tony", r"must be a name in .*net.py, got 'tony'; did you mean tiny\?"),
+        ("./none.py:tiny", "must be of an installed module or of a file, got './none.py:tiny'; found no"),
+        ("no_such_package.net:tiny", "found no no_such_package.net"),
+        ("lenet.lenet99", r"must be a builder, such as lenet.lenet5, got 'lenet.lenet99'; did you mean"),
+    ],
+)
+def test_a_name_that_is_not_there_is_refused_where_a_recipe_is_shown(recipe, builder, said):
+    with pytest.raises(Fault, match=said):
+        recipes.load(recipe(builder))
+
+
+def test_arguments_are_checked_as_those_of_built_in_ones(recipe):
+    builder = recipes.load(recipe("./net.py:tiny")).model.builder
+    with pytest.raises(Fault, match=r"unit must be an argument of .*got an unknown name; did you mean units\?"):
+        models.check(builder, unit=3)
+    with pytest.raises(Fault, match="must be a builder, a function of keyword arguments alone"):
+        models.check(builder.replace(":tiny", ":wrong"))
+
+
+def test_what_a_package_makes_known_is_listed_with_its_origin(installed, capsys):
+    assert cnn("models", "list", "*", "--json") == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["dots_net"]["origin"] == "cnn-keras-dots 0.1.0"
+    assert rows["lenet.lenet5"]["origin"] is None
+
+
+def test_a_package_is_followed_from_file_to_file(tmp_path, monkeypatch):
+    package = tmp_path / "own_package"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "nets.py").write_text("from . import parts\nfrom .sizes import WIDTH\ndef net(): parts.block(WIDTH)\n")
+    (package / "parts.py").write_text("import json\ndef block(width): return json, width\ndef other(): return 1\n")
+    (package / "sizes.py").write_text("WIDTH = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    found = fingerprint.code(["own_package.nets:net"])
+    assert {f"code.own_package/{name}.py" for name in ("nets", "parts", "sizes")} <= found.keys()
+    forget()
+    (package / "parts.py").write_text("import json\ndef block(width): return json, width\ndef other(): return 2\n")
+    assert fingerprint.code(["own_package.nets:net"]) == found
+    forget()
+    (package / "sizes.py").write_text("WIDTH = 4\n")
+    again = fingerprint.code(["own_package.nets:net"])
+    assert [key for key in found if found[key] != again[key]] == ["code.own_package/sizes.py"]
+    forget()
+
+
+@pytest.mark.slow
+def test_the_example_goes_from_data_to_predictions_and_an_edit_makes_its_stages_run_again(
+    installed, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    recipe = EXAMPLE / "dots.yaml"
+    assert cnn("run", recipe, "--set", "train.epochs=1", "--set", "evaluate.insight=false") == 0
+    (tmp_path / "one.png").write_bytes(sys.modules["dots"]._drawn(0))
+    capsys.readouterr()
+    assert cnn("predict", "classify/dots", "one.png", "--json") == 0
+    answer = json.loads(capsys.readouterr().out)[0]
+    assert {row["label"] for row in answer["classes"]} == {"one", "two", "three"}
+
+    run = door.load("classify/dots")
+    assert run.model.count_params() > 0
+    loaded = recipes.load(str(recipe), ["train.epochs=1", "evaluate.insight=false"])
+    opened = stages.Run(loaded, None)
+    folder, prepare, train = run.folder, stages.STAGES["prepare"], stages.STAGES["train"]
+    assert stages.stale(folder / "train", opened.inputs(train)) is None
+    forget()
+    source = (installed / "dots.py").read_text()
+    (installed / "dots.py").write_text(source.replace('activation="relu"', 'activation="elu"'))
+    assert stages.stale(folder / "train", opened.inputs(train)) == "changed: code.dots.py"
+    assert stages.stale(folder / "prepare", opened.inputs(prepare)) is None
+    forget()
+    (installed / "dots.py").write_text(source.replace("range(120)", "range(150)"))
+    assert stages.stale(folder / "prepare", opened.inputs(prepare)) == "changed: code.dots.py"
