@@ -5,20 +5,21 @@ Beside it stands the guard, if there is one: a classifier that tells the living 
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
+from cnn_keras.data.image_file import Unreadable, normalize, reason
+from cnn_keras.data.transforms import face_alignment
+from cnn_keras.data.transforms.face_alignment import Aligner
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.export import savedmodel
 from pipelines.faces.gallery import Array, Settings
 from pipelines.inference import exported_model
-from pipelines.tasks.verify import model as verify_model
-
-if TYPE_CHECKING:
-    from cnn_keras.data.transforms.face_alignment import Aligner
+from pipelines.tasks.verify.exporter import FACTS
 
 BATCH = 32  # pictures that are embedded at once
 LIVE = "live"  # the class of a liveness classifier that is let in
@@ -31,9 +32,8 @@ class Threshold(NamedTuple):
     distance: float
     far: float  # the false-accept rate that was asked for, over all comparisons of an answer
     frr: float  # the share of one person's pairs that are farther apart, and rejected
-    bound: (
-        float | None
-    )  # what the false-accept rate is at most, with a confidence of 95 %; None of a model that knows no bounds
+    # what the false-accept rate is at most, with a confidence of 95 %; None of a model that knows no bounds
+    bound: float | None
     people: int  # whom it was calibrated on
 
     @property
@@ -80,11 +80,10 @@ class Recogniser:
     def __init__(
         self, reference: str, runs: Path, *, model: str | None = None, liveness: str = "", liveness_model: str = ""
     ) -> None:
-        import tensorflow as tf
 
         folder = exported_model.locate(reference, runs)
         self.folder = version_of(folder, model)
-        self.facts = run_files.read_json(self.folder / verify_model.FACTS)
+        self.facts = run_files.read_json(self.folder / FACTS)
         self._loaded = tf.saved_model.load(str(self.folder))
         self._guard = Guard(liveness, runs, model=liveness_model) if liveness else None
         guard = (str(self._guard.folder), self._guard.model) if self._guard else ()
@@ -123,7 +122,6 @@ class Recogniser:
         if not self.facts["head"]:
             distances: Array = np.maximum(2 - 2 * others @ vector, 0)
             return distances
-        import tensorflow as tf
 
         left = np.repeat(vector[None], len(others), axis=0)
         answer = self._loaded.signatures["match"](left=tf.constant(left), right=tf.constant(others))
@@ -135,8 +133,6 @@ class Recogniser:
 
     def _plain(self, file: bytes, *, faced: bool = False) -> bytes | str:
         """A picture as the graph takes it – upright, and aligned where the graph does not do that – or its problem."""
-        from cnn_keras.data.transforms import face_alignment
-
         data = _upright(file)
         if isinstance(data, str) or self.facts["align"] != "opencv":
             return data
@@ -150,10 +146,6 @@ class Recogniser:
 
     def _vectors(self, files: Sequence[Any]) -> Sequence[Array | str]:
         """One batch; when the graph refuses it, its pictures are asked about one by one."""
-        import tensorflow as tf
-
-        from cnn_keras.data.image_file import reason
-
         try:
             return list(self._loaded.signatures["embed"](image_bytes=tf.constant(files))["embedding"].numpy())
         except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
@@ -173,7 +165,6 @@ class Guard:
     """
 
     def __init__(self, reference: str, runs: Path, *, model: str = "") -> None:
-        import tensorflow as tf
 
         self.folder = exported_model.locate(reference, runs).resolve()
         versions = {graph_digest(version): version for version in reversed(_versions_of(self.folder))}
@@ -190,8 +181,6 @@ class Guard:
 
     def __call__(self, file: bytes) -> float:
         """The probability of `live` of a picture; 0 of one that cannot be read."""
-        import tensorflow as tf
-
         data = _upright(file)
         if isinstance(data, str):
             return 0.0
@@ -204,12 +193,10 @@ class Guard:
 
 def _upright(file: bytes) -> bytes | str:
     """A picture as JPEG or PNG that stands upright, or what is wrong with it."""
-    from cnn_keras.data.image_file import Unreadable, normalize
-
     try:
         data: bytes = normalize(file)[0]
-    except Unreadable as reason:
-        return str(reason)
+    except Unreadable as error:
+        return str(error)
     return data
 
 
@@ -220,7 +207,7 @@ def version_of(folder: Path, model: str | None) -> Path:
         Fault: it is no embedder, or was exported before galleries were; or none has the digest.
     """
     versions = _versions_of(folder)
-    facts = {version: version / verify_model.FACTS for version in versions}
+    facts = {version: version / FACTS for version in versions}
     known = {
         version: found
         for version, path in facts.items()

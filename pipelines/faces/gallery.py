@@ -2,12 +2,11 @@
 
 A gallery belongs to one embedder, by the digest of its model, because embeddings of two cannot be compared; it knows
 where that one is, too, a file by a path from its own folder, so that both can be moved together. Its
-location is a SQLite file (`sqlite_gallery.py`), or `postgresql://…` (`postgres_gallery.py`) where processes on several
+location is a SQLite file (`sqlite.py`), or `postgresql://…` (`postgres.py`) where processes on several
 machines share it. Every method is one transaction, and any number of processes may call them at once.
 """
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -16,7 +15,6 @@ from cnn_keras.errors import Fault
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-POSTGRES = ("postgresql://", "postgres://")
 LONGEST = 200  # characters of a name
 
 
@@ -113,34 +111,6 @@ class Gallery(Protocol):
 
     def close(self) -> None:
         """Let go of the store."""
-
-
-def opened(location: str) -> Gallery:
-    """The gallery at a location: a file, which need not exist yet, or `postgresql://user@host/database`."""
-    if location.startswith(POSTGRES):
-        from pipelines.faces.postgres import PostgresGallery
-
-        return PostgresGallery(location)
-    from pipelines.faces.sqlite import SqliteGallery
-
-    return SqliteGallery(location)
-
-
-def moved(folder: str, location: str, option: str) -> str:
-    """Where a gallery's model is now: where it was, or in a folder of the same name beside the gallery's file.
-
-    Raises:
-        Fault: it is in neither place; `option` of the command line names another.
-    """
-    if Path(folder).exists():
-        return folder
-    beside = Path(location).resolve().parent / Path(folder).name
-    if not location.startswith(POSTGRES) and beside.exists():
-        return str(beside)
-    raise Fault(
-        f"{option} is required, the folder that it has been moved to: {location} was made with the model in {folder}, "
-        "where there is none any more"
-    )
 
 
 def checked_name(name: str) -> str:

@@ -16,7 +16,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from PIL import Image
 
+from cnn_keras.data import input_file
+from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault
 from pipelines.data.validation import Problem
 from pipelines.faces.encoder import NO_FACE, Recogniser, Threshold
@@ -60,14 +64,12 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
     Raises:
         Fault: nothing is there, or files without a name.
     """
-    from cnn_keras.data.sources import classification as read
-
     found: list[Found] = []
     for path in paths:
         if not path.exists():
             raise Fault(f"PHOTOS must be files or folders, found nothing at {path}")
         inner = sorted(path.iterdir()) if path.is_dir() else []
-        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(read.HIDDEN)]
+        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(classification.HIDDEN)]
         if name is None and not people:
             raise Fault(
                 f"--name is required with {path}: whose photograph is it? Or give a folder with one for each person"
@@ -76,7 +78,7 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
             raise Fault(f"--name must not be given with {path}, whose folders are names: {people[0]} …")
         if name is None:
             try:
-                found += [(item.label, item.read, str(path / item.id)) for item in read.folder(path)]
+                found += [(item.label, item.read, str(path / item.id)) for item in classification.folder(path)]
             except Fault as fault:
                 raise Fault(f"PHOTOS must hold images: {fault}", code=fault.code) from None
         elif path.is_dir():
@@ -90,26 +92,21 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
 
 def _own(file: Path) -> bytes:
     """The content of one of the files of a person's folder."""
-    from cnn_keras.data.sources import classification as read
-
-    if file.name.startswith(read.HIDDEN):
-        read.refuse("hidden", "a name like this is not looked at")
+    if file.name.startswith(classification.HIDDEN):
+        classification.refuse("hidden", "a name like this is not looked at")
     if not _is_picture(file):
-        read.refuse("not an image", "its suffix is not that of an image")
+        classification.refuse("not an image", "its suffix is not that of an image")
     return _content(file)
 
 
 def _content(file: Path) -> bytes:
-    from cnn_keras.data import input_file
-
     data: bytes = input_file.read_bytes(file)
     return data
 
 
 def _is_picture(file: Path) -> bool:
-    from cnn_keras.data.sources import classification as read
-
-    return file.name.lower().endswith(tuple(read.IMAGE_SUFFIXES)) and not file.name.startswith(read.HIDDEN)
+    hidden = file.name.startswith(classification.HIDDEN)
+    return not hidden and file.name.lower().endswith(tuple(classification.IMAGE_SUFFIXES))
 
 
 def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, anew: bool = False) -> Enrolment:
@@ -118,8 +115,6 @@ def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, 
     Raises:
         Fault: the gallery belongs to another model.
     """
-    from cnn_keras.data.image_file import Unreadable
-
     read, problems = [], []
     for name, load, source in photos:
         try:
@@ -173,10 +168,6 @@ def _nearest_of(gallery: Gallery, recogniser: Recogniser, photos: list[Photo]) -
 
 def _pixels(data: bytes) -> str:
     """The digest of a photograph's pixels, whatever format it is in."""
-    from PIL import Image
-
-    from cnn_keras.data.image_file import normalize
-
     with Image.open(io.BytesIO(normalize(data)[0])) as image:
         colours = image.convert("RGB")
     return hashlib.sha256(repr(colours.size).encode() + colours.tobytes()).hexdigest()

@@ -94,7 +94,7 @@ def verify(
     """
     console = console_for(as_json)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    from pipelines.faces import service as recognising
+    from pipelines.faces import service as recognising  # after TensorFlow, which `ready` loads
 
     answers = recognising.verify(opened, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
@@ -118,7 +118,7 @@ def identify(
     """
     console = console_for(as_json)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    from pipelines.faces import service as recognising
+    from pipelines.faces import service as recognising  # after TensorFlow, which `ready` loads
 
     answers = recognising.identify(opened, recogniser, _contents(photos), far)
     _show(photos, answers, console, as_json)
@@ -195,13 +195,13 @@ def export(
 
 def _opened(location: str) -> "Gallery":
     """A gallery that is there."""
-    from pipelines.faces import gallery
+    from pipelines.faces import store
 
-    if not location.startswith(gallery.POSTGRES) and not Path(location).is_file():
+    if not location.startswith(store.POSTGRES) and not Path(location).is_file():
         raise Fault(
             f"--gallery must be a gallery that is there, got {location}; `cnn faces enrol` with --model makes one"
         )
-    return gallery.opened(location)
+    return store.opened(location)
 
 
 def ready(
@@ -220,18 +220,18 @@ def ready(
     of a gallery that is not there yet, with `anew` others than it had.
     """
     from pipelines.engine.startup import load_tensorflow
-    from pipelines.faces import gallery
+    from pipelines.faces import store
 
-    opened = gallery.opened(location) if model and new else _opened(location)
+    opened = store.opened(location) if model and new else _opened(location)
     stored = opened.settings()
     if stored is None and model is None:
         raise Fault(f"--model is required with a new gallery, {location}; for example --model verify/orl-triplet")
     if stored and liveness and not stored.liveness and not anew:
         raise Fault(f"--liveness must be given when a gallery is made or --anew, got {location}, which is there")
     if stored:
-        model = model or gallery.moved(stored.reference, location, "--model")
+        model = model or store.moved(stored.reference, location, "--model")
         if stored.liveness and not liveness:
-            liveness = gallery.moved(stored.liveness, location, "--liveness")
+            liveness = store.moved(stored.liveness, location, "--liveness")
     load_tensorflow(console)
     from pipelines.faces.encoder import Recogniser
 

@@ -38,6 +38,7 @@ def serve(
     where there is none one is made up and printed. Requests of other sites' pages, and those for names that the server
     does not know, are refused.
     """
+    from pipelines.engine.startup import load_tensorflow
     from pipelines.inference import exported_model
     from pipelines.serving import server as serving
 
@@ -47,6 +48,7 @@ def serve(
     if model != "faces":
         serving.serve(exported_model.locate(model, runs), **bound)
         return
+    load_tensorflow(console)
     opened = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
     serving.serve_faces(opened, key=os.environ.get("CNN_API_KEY", ""), **bound)
 

@@ -5,13 +5,12 @@ from typing import Any
 
 from pipelines.engine.stages import Run
 from pipelines.tasks.segment.config import Recipe as Recipe
+from pipelines.tasks.segment.config import files_digest
 
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
-    from pipelines.tasks.segment import files
-
-    return {"files": files.files_digest(recipe.data)} if stage == "prepare" else {}
+    return {"files": files_digest(recipe.data)} if stage == "prepare" else {}
 
 
 def check(recipe: Recipe) -> None:

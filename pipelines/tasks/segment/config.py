@@ -1,11 +1,14 @@
-"""What a recipe of this task may hold."""
+"""What a recipe of this task may hold, and the digest of the files that it names."""
 
 import re
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
+from cnn_keras.data import input_file
 from cnn_keras.data.formats import color_tables
+from cnn_keras.errors import Fault
+from pipelines.data import source_files
 from pipelines.data.box_config import Composites
 from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
@@ -72,6 +75,22 @@ class Data(Section):
     @property
     def axes(self) -> int:
         return len(self.size)
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    cutouts = data.composites is not None and data.composites.cutouts == "folder"
+    if data.path is None and (data.source not in ("nuclei", "mni152", "composites") or cutouts):
+        raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
+    if data.path is None:
+        return None
+    folder = data.path if input_file.is_folder(data.path) else data.path.parent
+    root = folder.parent if data.source == "coco" and folder.name == "annotations" else folder
+    return source_files.files_digest(root, *([data.images] if data.images else []))
 
 
 class Loss(Section):

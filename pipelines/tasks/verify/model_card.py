@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
 
 from pipelines.export import savedmodel
 from pipelines.tasks.verify.report import spanned, warnings_of
-
-if TYPE_CHECKING:
-    import keras
 
 PICTURES = (
     "The signatures `embed` and `verify` take encoded JPEG or PNG; an EXIF orientation is not applied by the graph: "
@@ -23,7 +22,7 @@ ALIGNED = {
 
 def write(
     path: Path,
-    model: "keras.Model",
+    model: keras.Model,
     *,
     recipe: Any,
     data: Mapping[str, Any],

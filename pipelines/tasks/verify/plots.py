@@ -1,23 +1,23 @@
 """Pictures of an embedder: how its training went, how often it errs, where people lie, which pairs are hardest.
 
-Each function writes PNG files on the `page` of `pictures.py`. The numbers that a figure stands for are written on it.
+Each function writes PNG files on the `page` of `image_grid.py`. The numbers that a figure stands for are written on it.
 """
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter, NullFormatter
+from sklearn.decomposition import PCA
+from sklearn.manifold import TSNE
 
 from cnn_keras.metrics import verification
 from pipelines.plots import image_grid
 from pipelines.plots.charts import LINES
 from pipelines.plots.image_grid import BLUE, ORANGE, QUIET, page
-
-if TYPE_CHECKING:
-    from matplotlib.axes import Axes
-
-    from pipelines.tasks.verify.report import Answers
+from pipelines.tasks.verify.embeddings import Embeddings
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -55,7 +55,7 @@ def training(history: Sequence[Mapping[str, float]], path: Path, *, best: int) -
     return path
 
 
-def draw(found: "Answers", report: Mapping[str, Any], folder: Path, *, worst: int) -> None:
+def draw(found: Embeddings, report: Mapping[str, Any], folder: Path, *, worst: int) -> None:
     """Draw everything that evaluate shows, into `folder`."""
     roc(found, report, folder / "roc.png")
     ranks(report, folder / "ranks.png")
@@ -64,10 +64,8 @@ def draw(found: "Answers", report: Mapping[str, Any], folder: Path, *, worst: in
     embedding_map(found, folder / "map.png")
 
 
-def roc(found: "Answers", report: Mapping[str, Any], path: Path) -> Path:
+def roc(found: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
     """Draw TAR over FAR, logarithmic, with intervals, and the rates of the calibrated threshold as a star."""
-    from matplotlib.ticker import FuncFormatter, NullFormatter
-
     pairs, calibration = found.pairs, report["calibration"]
     rates = verification.rates(pairs.distance, pairs.same)
     least = 0.5 / report["pairs"]["other"]
@@ -120,7 +118,7 @@ def ranks(report: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-def histogram(found: "Answers", report: Mapping[str, Any], path: Path) -> Path:
+def histogram(found: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
     """Draw the distances of both kinds of pairs, each kind's shares, and the calibrated threshold."""
     pairs, threshold = found.pairs, report["calibration"]["threshold"]
     edges = np.linspace(0, float(pairs.distance.max()) * 1.001, 61)
@@ -138,7 +136,7 @@ def histogram(found: "Answers", report: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-def hardest(found: "Answers", report: Mapping[str, Any], path: Path, *, most: int) -> Path:
+def hardest(found: Embeddings, report: Mapping[str, Any], path: Path, *, most: int) -> Path:
     """Draw the pairs that are farthest on the wrong side: one person far apart, and two people close together."""
     pairs, ids, images = found.pairs, found.pictures.ids, found.pictures.images
     rows = []
@@ -158,10 +156,8 @@ def hardest(found: "Answers", report: Mapping[str, Any], path: Path, *, most: in
     )
 
 
-def embedding_map(found: "Answers", path: Path) -> Path:
+def embedding_map(found: Embeddings, path: Path) -> Path:
     """Draw the embeddings in the plane, by their two principal axes and by t-SNE, a colour for each person."""
-    from sklearn.decomposition import PCA
-
     vectors, labels = found.embeddings[:MAPPED], found.labels[:MAPPED]
     fitted = PCA(2, random_state=0).fit(vectors)
     explained = f"principal axes, {fitted.explained_variance_ratio_.sum():.0%} of the variance"
@@ -178,14 +174,12 @@ def embedding_map(found: "Answers", path: Path) -> Path:
 
 
 def _neighbours(vectors: Array) -> Array:
-    from sklearn.manifold import TSNE
-
     perplexity = max(2.0, min(30.0, (len(vectors) - 1) / 4))
     found: Array = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors)
     return found
 
 
-def _scatter(axes: "Axes", places: Array, labels: Array) -> None:
+def _scatter(axes: Axes, places: Array, labels: Array) -> None:
     """A dot for each picture; the first people in colours and marks, the rest grey."""
     people = np.unique(labels)
     for number, person in enumerate(people):

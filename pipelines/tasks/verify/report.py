@@ -3,25 +3,23 @@
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
+from sklearn.decomposition import PCA
 
-from cnn_keras.data import durable
+from cnn_keras.data import durable, input_pipeline, pk_sampler
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import image_dataset, run_files, validation
-from pipelines.tasks.verify import dataset as people
-from pipelines.tasks.verify import model
-
-if TYPE_CHECKING:
-    import keras
-
-    from cnn_keras.data.input_pipeline import Arrays
-    from pipelines.engine.stages import Run
-    from pipelines.tasks.verify.model import Evaluate
+from pipelines.engine import requirement
+from pipelines.engine.baselines import shrink
+from pipelines.engine.stages import Run
+from pipelines.tasks.verify import dataset, embeddings, model, plots
+from pipelines.tasks.verify.config import Evaluate
+from pipelines.tasks.verify.embeddings import Embeddings
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -29,25 +27,9 @@ FARS = (0.1, 0.01, 0.001, 0.0001)
 RANKS = (1, 5)
 FOLDS = 10
 COMPONENTS = 128  # of the eigenfaces
-ENOUGH = 20  # pictures of a person, where not all can be compared
-
-
-@dataclass(frozen=True)
-class Answers:
-    """Pictures of one split as the model sees them: N of them, with their embeddings and all their distances."""
-
-    pictures: "Arrays"
-    embeddings: Array  # float32 (N, dimension)
-    distances: Array  # float32 (N, N)
-
-    @property
-    def labels(self) -> Array:
-        labels: Array = self.pictures.labels
-        return labels
-
-    @property
-    def pairs(self) -> verification.Pairs:
-        return verification.all_pairs(self.distances, self.labels)
+FITTED = 2048  # pictures they are fitted on
+# What an answer is given with: the threshold, what was measured on people never seen, and what is sure by how many.
+RATES = ("threshold", "false_accept_rate", "false_reject_rate", "false_accept_bound", "calibration_people")
 
 
 class Listed(NamedTuple):
@@ -59,16 +41,14 @@ class Listed(NamedTuple):
     absent: int = 0  # pairs of the list that lack a picture
 
 
-def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the model of the stage train on the test people; leave report, tables and pictures in `folder`."""
-    from pipelines.tasks.verify import plots
-
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     models = model.trained(run)
-    calibrating, split = people.calibration_split(data), image_dataset.test_split(data)
-    reference = answers(run, models, calibrating)
-    found = answers(run, models, split)
+    calibrating, split = dataset.calibration_split(data), image_dataset.test_split(data)
+    reference = embeddings.of_split(run, models, calibrating)
+    found = embeddings.of_split(run, models, split)
     listed = _listed(run, models, split) if recipe.data.pairs else None
     calibration = calibrated(reference, settings)
     # People who chose the epoch look a little better than others do.
@@ -92,40 +72,12 @@ def evaluate(run: "Run", folder: Path) -> dict[str, Any]:
     numbers = {key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}
     numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
     metrics = {f"test_{key}": value for key, value in numbers.items()}
-    metrics |= {key: report["calibration"][key] for key in model.RATES}
-    return {"metrics": metrics, "failed": model.failed(settings, {**report, "tar": _tar(report, settings.far)})}
+    metrics |= {key: report["calibration"][key] for key in RATES}
+    return {"metrics": metrics, "failed": failed(settings, {**report, "tar": _tar(report, settings.far)})}
 
 
-def answers(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Answers:
-    """The model's embeddings of a split, or of people drawn from it where it is too large to compare all pairs."""
-    from cnn_keras.data import input_pipeline
-
-    recipe = run.recipe
-    pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(recipe.data))
-    chosen = _of_people(pictures.labels, recipe.evaluate.pictures, recipe.seed)
-    if len(chosen) < len(pictures.labels):
-        run.console.print(f"          {split}: {len(chosen):,} of {len(pictures.labels):,} pictures, of people drawn")
-    pictures = type(pictures)(*(column[chosen] for column in pictures))
-    embeddings = _embedded(run, models[0], pictures.images, split)
-    return Answers(pictures, embeddings, model.distances(models[1], embeddings, embeddings))
-
-
-def _embedded(run: "Run", embedding: "keras.Model", images: Array, what: str) -> Array:
-    from cnn_keras import inference
-
-    rows, ask = [], inference.predictor(embedding)
-    with validation.progress(run.console) as bar:
-        task = bar.add_task(f"embedding {what}", total=len(images))
-        for few in np.array_split(images, max(1, len(images) // 64)):
-            rows.append(ask(few))
-            bar.advance(task, len(few))
-    return np.concatenate(rows)
-
-
-def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -> Listed:
+def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Listed:
     """The pairs of the recipe's list, all that the split has pictures of, whatever `evaluate.pictures` says."""
-    from cnn_keras.data import input_pipeline, pk_sampler
-
     path = run.recipe.data.pairs.path
     pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(run.recipe.data))
     row_of = {str(name).rpartition(".")[0]: row for row, name in enumerate(pictures.ids)}
@@ -135,8 +87,8 @@ def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -
         raise Fault(f"{path} must name pictures of the {split} split, of its {len(listed)} pairs {len(known)} do so")
     sides = np.array([(row_of[pair.left], row_of[pair.right]) for pair in known]).reshape(-1, 2)
     needed, sides = np.unique(sides, return_inverse=True)
-    embeddings = _embedded(run, models[0], pictures.images[needed], "the list of pairs")
-    left, right = embeddings[sides.reshape(-1, 2).T]
+    vectors = embeddings.embedded(run, models[0], pictures.images[needed], "the list of pairs")
+    left, right = vectors[sides.reshape(-1, 2).T]
     distance = np.asarray(models[1]({"left": left, "right": right})).reshape(-1)
     folds, fold = np.unique([pair.fold for pair in known], return_inverse=True)
     if len(folds) == 1:  # as in pairsDevTest.txt
@@ -144,7 +96,7 @@ def _listed(run: "Run", models: "tuple[keras.Model, keras.Model]", split: str) -
     return Listed(distance, np.array([pair.same for pair in known]), fold, len(listed) - len(known))
 
 
-def measured(run: "Run", found: Answers, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
+def measured(run: Run, found: Embeddings, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
     """All figures of one split, at the threshold too; intervals hold 95 % of a bootstrap over identities."""
     pairs, labels, seed = found.pairs, found.labels, run.recipe.seed
     rates = verification.rates(pairs.distance, pairs.same)
@@ -192,7 +144,7 @@ def measured(run: "Run", found: Answers, *, listed: Listed | None, threshold: fl
     }
 
 
-def _spread(run: "Run", found: Answers, threshold: float) -> dict[str, list[float]]:
+def _spread(run: Run, found: Embeddings, threshold: float) -> dict[str, list[float]]:
     """The middle 95 % of each figure in a bootstrap over identities."""
     settings: Evaluate = run.recipe.evaluate
     draws = verification.bootstrap(
@@ -210,7 +162,7 @@ def _spread(run: "Run", found: Answers, threshold: float) -> dict[str, list[floa
     }
 
 
-def calibrated(reference: Answers, settings: "Evaluate") -> dict[str, Any]:
+def calibrated(reference: Embeddings, settings: Evaluate) -> dict[str, Any]:
     """The threshold whose FAR is at most the stated one, with confidence, for people like the reference's.
 
     `least_far` is the least rate that so many people can show; below it `bound`, what is sure of the threshold, is more
@@ -235,13 +187,11 @@ def calibrated(reference: Answers, settings: "Evaluate") -> dict[str, Any]:
     }
 
 
-def baselines(run: "Run", found: Answers) -> dict[str, Any]:
+def baselines(run: Run, found: Embeddings) -> dict[str, Any]:
     """What needs no network, on the same pairs: the pixels themselves, and eigenfaces fitted on the training people."""
-    from cnn_keras.data import input_pipeline
-
     prepared, shape = run.finished("prepare"), image_dataset.shape_of(run.recipe.data)
     pixels = _flat(found.pictures.images)
-    train = _flat(input_pipeline.arrays(prepared, "train", shape, limit=model.COMPARED * 8).images)
+    train = _flat(input_pipeline.arrays(prepared, "train", shape, limit=FITTED).images)
     axes = _eigenfaces(train)
     vectors = {"raw pixels": pixels, f"eigenfaces ({len(axes)})": (pixels - train.mean(axis=0)) @ axes.T}
     report = {}
@@ -255,15 +205,11 @@ def baselines(run: "Run", found: Answers) -> dict[str, Any]:
 
 def _flat(images: Array) -> Array:
     """Pixels, float32 in [0, 1], a row for each picture, large ones averaged down."""
-    from pipelines.engine.baselines import shrink
-
     return shrink(images, 128).reshape(len(images), -1) / np.float32(255)
 
 
 def _eigenfaces(rows: Array) -> Array:
     """The principal axes, float32 (components, numbers): Turk and Pentland, "Eigenfaces for recognition", 1991."""
-    from sklearn.decomposition import PCA
-
     fitted = PCA(min(COMPONENTS, len(rows) - 1), svd_solver="randomized", random_state=0).fit(rows)
     return np.asarray(fitted.components_, np.float32)
 
@@ -272,21 +218,6 @@ def _squared(rows: Array) -> Array:
     lengths = (rows**2).sum(axis=1)
     distances: Array = np.maximum(lengths[:, None] + lengths[None, :] - 2 * rows @ rows.T, 0)
     return distances
-
-
-def _of_people(labels: Array, most: int, seed: int) -> Array:
-    """Rows of people drawn at random, at most so many, sorted; of each an even share, or ENOUGH where that is more."""
-    if len(labels) <= most:
-        return np.arange(len(labels))
-    generator = np.random.default_rng(seed)
-    people = generator.permutation(np.unique(labels))
-    share = max(most // len(people), min(ENOUGH, most // 2))
-    rows: list[int] = []
-    for person in people:
-        own = generator.permutation(np.flatnonzero(labels == person))[:share].tolist()
-        if len(rows) + len(own) <= most:
-            rows += own
-    return np.array(sorted(rows))
 
 
 def _drawn(pairs: verification.Pairs, seed: int) -> Listed:
@@ -302,7 +233,7 @@ def _tar(report: Mapping[str, Any], far: float) -> float:
     return float(report["tar_at_far"].get(f"{far:g}", {"tar": 0.0})["tar"])
 
 
-def _roc_csv(found: Answers) -> str:
+def _roc_csv(found: Embeddings) -> str:
     pairs = found.pairs
     rates = verification.rates(pairs.distance, pairs.same)
     out = io.StringIO()
@@ -313,12 +244,25 @@ def _roc_csv(found: Answers) -> str:
     return out.getvalue()
 
 
+def failed(settings: Evaluate, report: Mapping[str, Any]) -> list[str]:
+    """The requirements of the recipe that the model does not meet."""
+    found = [
+        f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.4f}"
+        for metric, least in settings.require.items()
+        if not requirement.reaches(report[metric], least)
+    ]
+    if settings.error_below is not None and not report["eer"] <= settings.error_below:
+        found.append(f"evaluate.error_below: the equal error rate must be at most {settings.error_below}, got "
+                     f"{report['eer']:.4f}")  # fmt: skip
+    return found
+
+
 def rates_of(report: Mapping[str, Any]) -> dict[str, float]:
     """The threshold, its error rates and what they rest on, which an answer is given with."""
-    return {name: report["calibration"][name] for name in model.RATES}
+    return {name: report["calibration"][name] for name in RATES}
 
 
-def _say(run: "Run", report: Mapping[str, Any]) -> None:
+def _say(run: Run, report: Mapping[str, Any]) -> None:
     say, calibration = run.console.print, report["calibration"]
     unseen = "unseen " if report["split"] == "test" else ""
     say(

@@ -18,6 +18,7 @@ from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from pipelines.tasks.verify import dataset
+from pipelines.tasks.verify.config import Data
 
 SHAPE = Shape((4, 4), 1)
 COUNTS = (3, 1, 5, 2)  # pictures of the people 0 to 3
@@ -156,7 +157,7 @@ def kept(rows):
 
 def test_nobody_is_in_two_splits_and_the_shares_are_of_people():
     rows = [(f"{person}/{number}", f"p{person}", None) for person in range(20) for number in range(1 + person % 3)]
-    data = dataset.Data(source="orl", validation=0.1, calibration=0.2, test=0.25)
+    data = Data(source="orl", validation=0.1, calibration=0.2, test=0.25)
     splits = dataset.splits_of(kept(rows), data, seed=3)
     split_of = {}
     for (_, label, _), split in zip(rows, splits, strict=True):
@@ -168,7 +169,7 @@ def test_nobody_is_in_two_splits_and_the_shares_are_of_people():
 @pytest.mark.parametrize(("count", "calibrating"), [(6, 0), (9, 0), (10, 3), (100, 10)])
 def test_people_who_chose_nothing_calibrate_unless_hardly_anybody_would_be_left_to_train_on(count, calibrating):
     rows = [(f"{person}/1", f"p{person}", None) for person in range(count)]
-    found = Counter(dataset.splits_of(kept(rows), dataset.Data(source="orl"), seed=0))
+    found = Counter(dataset.splits_of(kept(rows), Data(source="orl"), seed=0))
     assert found["calibration"] == calibrating
     assert found["train"] >= 2
     facts = {"splits": dict(found)}
@@ -178,7 +179,7 @@ def test_people_who_chose_nothing_calibrate_unless_hardly_anybody_would_be_left_
 def test_people_of_a_list_of_pairs_are_tested_and_not_learnt(tmp_path):
     (tmp_path / "pairs.txt").write_text("1\np1 1 2\np1 1 p2 1\n")
     rows = [(f"p{person}/p{person}_{number:04d}.jpg", f"p{person}", None) for person in range(8) for number in (1, 2)]
-    data = dataset.Data(source="orl", pairs={"path": tmp_path / "pairs.txt"}, validation=0.3, test=0.25)
+    data = Data(source="orl", pairs={"path": tmp_path / "pairs.txt"}, validation=0.3, test=0.25)
     split_of = dict(zip([row[1] for row in rows], dataset.splits_of(kept(rows), data, seed=0), strict=True))
     assert {name for name, split in split_of.items() if split == "test"} == {"p1", "p2"}
     with pytest.raises(Fault, match="must name people of the data only, got p1 and 1 more"):
@@ -188,13 +189,13 @@ def test_people_of_a_list_of_pairs_are_tested_and_not_learnt(tmp_path):
 def test_a_person_in_two_prescribed_splits_is_refused():
     rows = [("train/a/1", "a", "train"), ("test/a/2", "a", "test")]
     with pytest.raises(Fault, match="a must be in one split only, got train and test"):
-        dataset.splits_of(kept(rows), dataset.Data(source="orl"), seed=0)
+        dataset.splits_of(kept(rows), Data(source="orl"), seed=0)
 
 
 def test_too_few_people_are_refused():
     rows = [(f"{person}/1", str(person), None) for person in range(5)]
     with pytest.raises(Fault, match="at least two people to train on beside 4 to validate and test, got 5"):
-        dataset.splits_of(kept(rows), dataset.Data(source="orl"), seed=0)
+        dataset.splits_of(kept(rows), Data(source="orl"), seed=0)
 
 
 def test_orl_has_ten_photographs_of_each_of_forty_people():

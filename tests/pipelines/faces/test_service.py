@@ -23,15 +23,15 @@ from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
-from pipelines.faces import gallery
 from pipelines.faces import service as faces
+from pipelines.faces import store
 from pipelines.faces.encoder import Guard, Recogniser, Threshold, version_of
 from pipelines.faces.gallery import Settings
 from pipelines.serving import server as app
 from pipelines.serving.face_routes import FacesDesk, checked_key
 from pipelines.serving.limits import Limits
 from pipelines.serving.origin import Visitors
-from pipelines.tasks.verify import model as verify_model
+from pipelines.tasks.verify.exporter import FACTS
 from tests.conftest import cnn
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
@@ -75,7 +75,7 @@ def photo(name, data, source):
 
 @pytest.fixture
 def opened(tmp_path):
-    found = gallery.opened(str(tmp_path / "faces.db"))
+    found = store.opened(str(tmp_path / "faces.db"))
     yield found
     found.close()
 
@@ -379,7 +379,7 @@ def test_a_gallery_and_its_model_are_moved_together_and_work_from_anywhere(faces
     assert "--model is required, the folder that it has been moved to" in " ".join(capsys.readouterr().err.split())
     assert cnn(*ask, "--model", tmp_path / "elsewhere") == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "p1"
-    facts = tmp_path / "elsewhere" / "1" / verify_model.FACTS
+    facts = tmp_path / "elsewhere" / "1" / FACTS
     run_files.write_json(facts, {**run_files.read_json(facts), "model": "sha256:another"})
     assert cnn(*ask, "--model", tmp_path / "elsewhere") == Fault.INPUT
     assert "--model must be the one that the gallery was made with" in " ".join(capsys.readouterr().err.split())
@@ -388,10 +388,10 @@ def test_a_gallery_and_its_model_are_moved_together_and_work_from_anywhere(faces
 def test_a_model_without_bounds_is_told_to_be_an_estimate_and_works(faces, tmp_path, typed):
     """An export of before: `false_accepts` instead of bounds."""
     shutil.copytree(faces / "runs" / "verify" / "small" / "export" / "small", tmp_path / "small")
-    facts = run_files.read_json(tmp_path / "small" / "1" / verify_model.FACTS)
+    facts = run_files.read_json(tmp_path / "small" / "1" / FACTS)
     facts["false_accepts"] = facts.pop("false_accept_bounds")
     del facts["least_far"], facts["confidence"], facts["false_accept_bound"]
-    run_files.write_json(tmp_path / "small" / "1" / verify_model.FACTS, facts)
+    run_files.write_json(tmp_path / "small" / "1" / FACTS, facts)
     own = faces / "people" / "p1" / "0.png"
     assert typed("enrol", own, "--name", "p1", "--model", tmp_path / "small").code == 0
     found = typed("identify", own, "--json")
@@ -403,8 +403,8 @@ def test_the_version_with_the_gallerys_digest_is_taken_however_many_came_after(f
     export = faces / "runs" / "verify" / "small" / "export" / "small"
     shutil.copytree(export / "1", tmp_path / "small" / "1")
     shutil.copytree(export / "1", tmp_path / "small" / "2")
-    facts = run_files.read_json(export / "1" / verify_model.FACTS)
-    run_files.write_json(tmp_path / "small" / "2" / verify_model.FACTS, {**facts, "model": "sha256:other"})
+    facts = run_files.read_json(export / "1" / FACTS)
+    run_files.write_json(tmp_path / "small" / "2" / FACTS, {**facts, "model": "sha256:other"})
     assert faces_version(tmp_path / "small", facts["model"]) == "1"
     assert faces_version(tmp_path / "small", None) == "2"
     with pytest.raises(Fault, match="it has been trained again since, or is another"):

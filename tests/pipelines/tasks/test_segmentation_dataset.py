@@ -14,8 +14,8 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from pipelines.data import validation
 from pipelines.data.validation import Problem
-from pipelines.tasks.segment import dataset, files, records
-from pipelines.tasks.segment.config import Composites, Data
+from pipelines.tasks.segment import dataset, records
+from pipelines.tasks.segment.config import Composites, Data, files_digest
 
 
 def run_of(**data):
@@ -233,7 +233,7 @@ def test_names_that_go_with_nothing_are_refused():
     with pytest.raises(Fault, match=r"data\.composites goes with source: composites"):
         dataset.labelled(Data(source="nuclei", composites=Composites()), 0)
     with pytest.raises(Fault, match=r"data.path is required with source: folder"):
-        files.files_digest(Data(source="folder"))
+        files_digest(Data(source="folder"))
 
 
 def test_volumes_are_written_whole_and_read_again(tmp_path):

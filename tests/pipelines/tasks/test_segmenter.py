@@ -16,9 +16,10 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from pipelines.engine import recipe as recipes
 from pipelines.plots import overlays
-from pipelines.tasks.segment import config, report, training
+from pipelines.tasks.segment import config, report
 from pipelines.tasks.segment import model as segment_model
 from pipelines.tasks.segment.report import Answer
+from pipelines.tasks.segment.training import augmentation
 
 FACTS = {"classes": ["ground", "thing"], "normalization": {"axis": -1, "mean": [100.0], "variance": [400.0]}}
 
@@ -160,13 +161,13 @@ def test_augmentations_that_no_mask_can_follow_are_refused(augment, data, told):
     recipe = recipe_of(SMALL, **data)
     recipe.augment = augment
     with pytest.raises(Fault, match=told):
-        training.augmentation(recipe, lambda: [])
+        augmentation(recipe, lambda: [])
 
 
 def test_a_volume_and_its_mask_are_turned_together():
     recipe = recipe_of(SMALL, size=(8, 8, 8), fit="patch")
     recipe.augment = ({"move": {"flip": [0, 2], "shift": 0.2}},)
-    move = training.augmentation(recipe, lambda: [])
+    move = augmentation(recipe, lambda: [])
     values = np.random.default_rng(0).integers(0, 200, (6, 5, 4, 1)).astype("float32")
     found = move({"image": tf.constant(values), "mask": tf.constant(values.astype(np.uint8))}, tf.constant([3, 1]))
     np.testing.assert_array_equal(found["image"].numpy().astype(np.uint8), found["mask"])

@@ -17,8 +17,10 @@ from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.tasks import verify
+from pipelines.tasks.verify import embeddings
 from pipelines.tasks.verify import model as verify_model
 from pipelines.tasks.verify import report as verify_report
+from pipelines.tasks.verify.exporter import FACTS
 from tests import populations
 from tests.conftest import cnn
 from tests.stored_weights import model_bytes, stored_bytes
@@ -213,15 +215,15 @@ def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybod
 
 def test_few_people_with_many_pictures_are_all_compared_and_of_many_people_some():
     few = np.repeat([4, 7, 9], 500)
-    chosen = verify_report._of_people(few, 1000, seed=0)
+    chosen = embeddings._of_people(few, 1000, seed=0)
     assert [int((few[chosen] == person).sum()) for person in (4, 7, 9)] == [333, 333, 333]
     many = np.repeat(np.arange(400), np.arange(400) % 40 + 1)
-    chosen = verify_report._of_people(many, 1000, seed=0)
+    chosen = embeddings._of_people(many, 1000, seed=0)
     counts = np.bincount(many[chosen], minlength=400)
     assert 950 < len(chosen) == counts.sum() <= 1000
     assert (counts[counts > 0] == np.minimum(np.arange(400) % 40 + 1, 20)[counts > 0]).all()
-    assert len(verify_report._of_people(np.repeat([0, 1], 50), 10, seed=0)) == 10
-    np.testing.assert_array_equal(verify_report._of_people(many, len(many), seed=0), np.arange(len(many)))
+    assert len(embeddings._of_people(np.repeat([0, 1], 50), 10, seed=0)) == 10
+    np.testing.assert_array_equal(embeddings._of_people(many, len(many), seed=0), np.arange(len(many)))
 
 
 @pytest.mark.parametrize("head", ["2\t3", "6"])
@@ -234,7 +236,7 @@ def test_every_pair_of_a_list_is_measured_however_few_pictures_are_compared(tmp_
     two = ["p0 1 p1 1", "p2 4 p3 1", "p3 2 p1 4"]
     (tmp_path / "pairs.txt").write_text("\n".join([head, *one, *two, *one[:2], "p2 1 2", *two]))
     monkeypatch.setattr(input_pipeline, "arrays", lambda *given: kept)
-    monkeypatch.setattr(verify_report.labelled, "shape_of", lambda data: None)
+    monkeypatch.setattr(verify_report.image_dataset, "shape_of", lambda data: None)
     pairs = SimpleNamespace(path=tmp_path / "pairs.txt")
     recipe = SimpleNamespace(data=SimpleNamespace(pairs=pairs), evaluate=SimpleNamespace(pictures=10))
     run = SimpleNamespace(recipe=recipe, finished=lambda stage: None, console=Console(file=io.StringIO()))
@@ -309,11 +311,11 @@ def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, 
         name: value.numpy()
         for name, value in exported["verify"](left_image_bytes=data, right_image_bytes=data[::-1]).items()
     }
-    facts = run_files.read_json(run / "export" / "small" / "1" / verify_model.FACTS)
+    facts = run_files.read_json(run / "export" / "small" / "1" / FACTS)
     np.testing.assert_allclose(answer["distance"], np.square(embedding - embedding[::-1]).sum(axis=1), atol=1e-5)
     np.testing.assert_array_equal(answer["same"], answer["distance"] <= np.float32(facts["threshold"]))
-    assert set(answer) == {"distance", "same", *verify_model.RATES}
-    for name in verify_model.RATES:
+    assert set(answer) == {"distance", "same", *verify_report.RATES}
+    for name in verify_report.RATES:
         np.testing.assert_allclose(answer[name], [facts[name]] * 8, rtol=1e-6)
     assert facts["far"] == 0.1
     assert facts["weights"] == run_files.read_json(run / "train" / "manifest.json")["facts"]["digest"]

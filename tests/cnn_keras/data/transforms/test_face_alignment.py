@@ -15,7 +15,8 @@ from cnn_keras.errors import Fault
 from cnn_keras.ops import resize
 from pipelines.data import run_files
 from pipelines.tasks.verify import dataset
-from pipelines.tasks.verify.model import FACTS
+from pipelines.tasks.verify.config import Align
+from pipelines.tasks.verify.exporter import FACTS
 from tests.conftest import cnn
 
 pytest_plugins = ["tests.small_people"]
@@ -181,4 +182,4 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
 def test_what_is_to_align_must_be_there():
     for by, what in (("annotated", "a CSV file of eyes"), ("landmarks", "a model that finds landmarks")):
         with pytest.raises(Fault, match=f"data.align.path is required with by: {by}: {what}"):
-            dataset.aligner_of(dataset.Align(by=by))
+            dataset.aligner_of(Align(by=by))

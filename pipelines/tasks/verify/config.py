@@ -1,0 +1,151 @@
+"""What a recipe of this task may hold, and the digest of the files that it names."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Field, model_validator
+
+from cnn_keras.data import input_file
+from cnn_keras.errors import Fault
+from pipelines.data import image_config, run_files, source_files
+from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
+from pipelines.engine import recipe as recipes
+
+Share = Annotated[float, Field(gt=0, lt=1)]
+Metric = Literal["auc", "tar", "rank_1", "accuracy"]
+
+
+class Listed(Section):
+    """A list of pairs as Labeled Faces in the Wild has it."""
+
+    path: RecipePath  # such as pairs.txt
+
+
+class Align(Section):
+    """What says where the eyes of each picture are; see `cnn_keras.data.transforms.face_alignment`."""
+
+    # a file of eyes, a network of landmarks, or OpenCV's detectors
+    by: Literal["annotated", "landmarks", "opencv"] = "annotated"
+    # annotated: a CSV file; landmarks: a model that finds some, such as localize exports
+    path: RecipePath | None = None
+
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        if self.by == "opencv" and self.path:
+            raise ValueError("path does not go with by: opencv, whose detectors come with it")
+        return self
+
+    @property
+    def found(self) -> Path:
+        """The path, or a Fault: here, not in the section, so that a recipe that wants one can still be shown."""
+        if self.path is None:
+            what = (
+                "a CSV file of eyes" if self.by == "annotated" else "a model that finds landmarks, face-api/landmarks"
+            )
+            raise Fault(f"data.align.path is required with by: {self.by}: {what}; --set data.align.path=PATH")
+        return self.path
+
+
+class Data(image_config.Data):
+    """Where the pictures come from; a folder has one sub-folder for each person, as LFW has."""
+
+    validation: Fraction = 0.1  # of all people; they choose the epoch
+    calibration: Fraction = 0.1  # they set the threshold; where people are few, those of the validation do that too
+    test: Fraction = 0.25  # share of the people that measures
+    align: Align | None = None  # faces are cut out so that the eyes stand alike
+    pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source, the list of pairs or that of the eyes does."""
+    found = image_config.files_digest(data)
+    for listed in (data.pairs, data.align):
+        if listed and listed.path:  # what is wrong with it, reading it says
+            found = run_files.digest([found, *files_of(listed)])
+    return found
+
+
+def files_of(listed: Listed | Align) -> list[str]:
+    """The digests of the files at a path, of a folder's in their order."""
+    path = listed.path
+    if path is None:
+        return []
+    bearable = [file for file in source_files.regular_files(path) if file.stat().st_size <= input_file.SIZE_LIMIT]
+    return [run_files.file_digest(file) for file in bearable]
+
+
+class Tap(Section):
+    """A layer of the network whose maps, every place by itself, become the embedding: ArcFace's head (its option E)."""
+
+    layer: str  # such as stage4
+    dropout: Fraction = 0.4  # share of the values dropped in training
+
+
+class Model(recipes.Model):
+    """Which network, and what is made of its logits."""
+
+    dimension: Positive = 128  # of the embedding: the network's `classes`
+    tap: Tap | None = None  # instead of all that stands behind a layer
+    frozen: bool = False  # the network stays as its weights have it, and only the last layers are trained
+    standardised: bool = False  # every picture is first given the mean 0 and the variance 1, whatever its light
+    mirrored: bool = False  # the embedding is the mean of the picture's and its mirror image's; twice the time
+
+
+class Train(recipes.Train):
+    """How the weights are found: a batch holds `each` pictures of batch_size / each people."""
+
+    batch_size: Positive = 60  # pictures of one step
+    each: Annotated[int, Field(ge=2)] = 4  # pictures of each person in a batch
+    steps: Positive | None = None  # batches of an epoch; as many as show every picture once unless given
+    loss: Literal["triplet", "contrastive", "siamese", "arcface", "none"] = "triplet"  # none: the weights as given
+    mining: Literal["random", "semi-hard", "hard"] = "semi-hard"  # of triplets
+    margin: Annotated[float, Field(gt=0)] | None = None  # of triplets .2, contrastive 1, arcface .3 unless given
+    scale: Annotated[float, Field(gt=0)] = 16.0  # of arcface's logits
+    head: Literal["absolute", "chi-squared"] = "absolute"  # of siamese
+    monitor: Literal["val_loss", "val_auc"] = "val_auc"  # type: ignore[assignment]  # no accuracy here
+
+    @model_validator(mode="after")
+    def _is_of_embeddings(self) -> Self:
+        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
+            if getattr(self, key):
+                raise ValueError(f"{key} is for classification; this task's losses are triplet, contrastive, siamese …")
+        if self.batch_size % self.each or self.batch_size < 2 * self.each:
+            raise ValueError(
+                f"batch_size must be a multiple of each ({self.each}), of two people or more, got {self.batch_size}"
+            )
+        return self
+
+    @property
+    def kept_margin(self) -> float:
+        return self.margin or {"contrastive": 1.0, "arcface": 0.3}.get(self.loss, 0.2)
+
+
+class Evaluate(Section):
+    """What is measured, and what must hold before the model is exported."""
+
+    far: Share = 0.01  # the false-accept rate that the threshold is to keep, by a bound over the calibration people
+    draws: Positive = 500  # of the bootstrap over identities
+    pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, drawn at random from people drawn
+    worst: Positive = 12  # the hardest pairs that are drawn, of each kind
+    baselines: bool = True  # measure raw pixels and eigenfaces on the same pictures
+    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
+    error_below: Share | None = None  # what the equal error rate may be at most
+
+
+class Export(Section):
+    """What the exported model is called and how far its embeddings may stray from the trained one's."""
+
+    name: Name | None = None  # the run's name unless given
+    tolerance: Annotated[float, Field(gt=0)] = 1e-4  # the largest difference in an embedding
+    register_model: bool = True  # in MLflow's registry, as candidate
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()  # what training does to each picture, in order
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
