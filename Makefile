@@ -101,6 +101,7 @@ samples: .venv/.samples ## Install the packages whose sample data the tests and 
 	@touch $@
 
 wheel: $(READY) ## Build the wheel into dist/
+	@rm -rf build/lib build/bdist.* # what an earlier build has left there would get into the wheel
 	@$(BIN)/python -m pip wheel --quiet --disable-pip-version-check --no-deps --no-build-isolation --wheel-dir dist .
 	@ls dist/*.whl
 
