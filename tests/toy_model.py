@@ -8,7 +8,7 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 
 LABELS = ("dark", "grey", "bright")
 SIZE = 8

@@ -13,7 +13,6 @@ import numpy as np
 import tensorflow as tf
 
 FITS = ("stretch", "crop")
-LARGEST = 1e15  # of a value: its square, and sums of those, are far inside float32
 
 
 class Split(NamedTuple):

@@ -1,12 +1,8 @@
-"""Encoded images: what can be known before decoding, making a file plain, and the guarded decoder of the graph.
+"""Encoded images: what can be known before decoding, and making a file one that the decoder reads.
 
-Image files lie, bomb, rotate and animate. Two doors keep that out of the network:
-
-`normalize` works on bytes in Python. It looks at the header before anything is decoded, refuses what nobody should
-decode, and turns everything else into a JPEG or PNG that stands upright.
-
-`decode` works inside a TensorFlow graph – the input pipeline's and the exported model's alike – and accepts JPEG
-and PNG whose header states a bearable size, so that no engine that serves the model can be bombed through it.
+Image files lie, bomb, rotate and animate. `normalize` works on bytes in Python, without TensorFlow. It looks at the
+header before anything is decoded, refuses what nobody should decode, and turns everything else into a JPEG or PNG that
+stands upright. `cnn_keras.data.image_decoding` is the second door, inside the graph.
 """
 
 import io
@@ -16,7 +12,6 @@ import warnings
 import zlib
 
 import numpy as np
-import tensorflow as tf
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
@@ -280,54 +275,6 @@ def _said(error: Exception) -> str:
     return (str(error).splitlines() or [type(error).__name__])[-1]
 
 
-def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
-    """Decode one JPEG or PNG inside a graph, looking at the size its header states first.
-
-    Args:
-        image_bytes: scalar string, the encoded file.
-        channels: 1 (grey) or 3 (RGB); alpha is dropped, 16 bits are cut to 8, EXIF orientation is not applied.
-
-    Returns:
-        uint8 (height, width, channels), 0–255, to the bit what Pillow and OpenCV decode; the grey of a colour JPEG is
-        its luma, as of OpenCV's IMREAD_GRAYSCALE and Pillow's `draft("L")`.
-
-    Raises:
-        tf.errors.InvalidArgumentError: not JPEG or PNG, broken, of more than `pixel_limit` pixels, wider or higher
-            than SIDE_LIMIT, or of very many scans. (One that quotes bytes of the image can arrive as
-            UnicodeDecodeError: see `reason`.)
-    """
-    is_png = tf.equal(tf.strings.substr(image_bytes, 0, 8), PNG_SIGNATURE)
-    is_jpeg = tf.equal(tf.strings.substr(image_bytes, 0, 3), JPEG_SIGNATURE)
-    known = tf.debugging.Assert(is_png | is_jpeg, ["the image must be a JPEG or PNG file"])
-    with tf.control_dependencies([known]):
-        size, scans = tf.cond(is_png, lambda: _png_work(image_bytes), lambda: _jpeg_work(image_bytes))
-    area = tf.reduce_prod(tf.cast(size, tf.int64))
-    bearable = (tf.reduce_min(size) > 0) & (tf.reduce_max(size) <= SIDE_LIMIT) & (area <= pixel_limit)
-    expected = f"the image must have at most {pixel_limit} pixels and sides of at most {SIDE_LIMIT}, got"
-    scanned = scans * tf.maximum(area, LEAST_SCANNED)
-    quick = tf.debugging.Assert(scanned <= SCANNED_LIMIT, ["the image must have fewer scans, got", scans])
-    with tf.control_dependencies([tf.debugging.Assert(bearable, [expected, size]), quick]):
-        image = _decoded(image_bytes, channels)
-    return tf.ensure_shape(image, (None, None, channels))
-
-
-def pixels(data: bytes) -> np.ndarray:
-    """Decode a JPEG or PNG whose header `normalize` has looked at, without a graph: uint8 (height, width, 3), 0–255.
-
-    Raises:
-        tf.errors.InvalidArgumentError: broken. (Or UnicodeDecodeError: see `reason`.)
-    """
-    return _decoded(data, 3).numpy()
-
-
-def _decoded(image_bytes: tf.Tensor | bytes, channels: int) -> tf.Tensor:
-    """TensorFlow's operation for JPEG, which decodes PNG too; `decode_image` leaves no choice of the method.
-
-    The default method, the fast one, is off by 5 levels at quality 75 and by 30 or more at 100.
-    """
-    return tf.io.decode_jpeg(image_bytes, channels=channels, dct_method="INTEGER_ACCURATE")
-
-
 def reason(error: Exception) -> str:
     """The one line of an error that a person wants: `Invalid PNG data, size 60`, without trace, node or number.
 
@@ -338,17 +285,6 @@ def reason(error: Exception) -> str:
     message = error.object.decode("utf-8", "replace") if broken else said
     lines = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
     return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", lines[-1].strip())
-
-
-def _png_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """The size that the header states, int32 (2,), and the number of scans, int64."""
-    header = tf.strings.substr(image_bytes, 16, 8)  # width and height in the IHDR chunk
-    return tf.io.decode_raw(header, tf.int32, little_endian=False), tf.constant(1, tf.int64)
-
-
-def _jpeg_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    between = tf.strings.split([image_bytes], sep=SCAN).values
-    return tf.io.extract_jpeg_shape(image_bytes)[:2], tf.size(between, tf.int64) - 1
 
 
 def encode_png(image: np.ndarray) -> bytes:

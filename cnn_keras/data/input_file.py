@@ -16,6 +16,7 @@ from cnn_keras.errors import Fault
 
 SIZE_LIMIT = 2**31  # bytes of a file of pixels or samples
 TEXT_LIMIT = 2**30  # bytes of a file of annotations or settings
+VALUE_LIMIT = 1e15  # of a number: its square, and sums of those, are far inside float32
 KINDS = {
     stat.S_IFDIR: "a folder",
     stat.S_IFIFO: "a named pipe",

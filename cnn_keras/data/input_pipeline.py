@@ -14,7 +14,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import records
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.transforms.augment import Augmentation, Composed
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points

@@ -8,7 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.transforms import augment
 from pipelines.data import box_dataset, box_records
 from pipelines.data.run import Run

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import durable
+from cnn_keras.data import annotation, durable, file_tree
 from cnn_keras.data import split as splitting
+from cnn_keras.data.annotation import Item
 from cnn_keras.data.formats import coco
-from cnn_keras.data.image_file import Unreadable, decode, normalize
+from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_file import Unreadable, normalize
 from cnn_keras.data.input_pipeline import Shape
-from cnn_keras.data.sources import classification, detection, tiles
-from cnn_keras.data.sources.detection import Item
+from cnn_keras.data.sources import detection, tiles
 from cnn_keras.errors import Fault
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
@@ -92,7 +93,7 @@ def shape_of(data: Data) -> Shape:
     return Shape(data.size, data.channels, data.fit)
 
 
-def annotated(data: Data, seed: int) -> detection.Annotations:
+def annotated(data: Data, seed: int) -> annotation.Annotations:
     """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
     given: dict[str, Any] = {"path": data.path, "images": data.images}
     if data.source == "yolo" and data.path is not None:
@@ -115,7 +116,7 @@ def class_names(kept: Sequence[Kept], declared: Sequence[str], data: Data) -> li
         return list(data.classes)
     found = {one.name for image in kept for one in image.item.objects}
     order = {name: place for place, name in enumerate(declared)}
-    names = sorted(found, key=lambda name: (order.get(name, len(order)), classification.natural(name)))
+    names = sorted(found, key=lambda name: (order.get(name, len(order)), file_tree.natural(name)))
     if not names:
         raise Fault(f"{data.source} must hold at least one usable box, got none", code=Fault.DATA)
     return names
@@ -162,7 +163,7 @@ def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any
         images.append({"id": row, "file_name": one.item.id, "height": one.size[0], "width": one.size[1]})
         for found in one.item.objects:
             number = {"id": len(rows) + 1, "image_id": row, "category_id": classes.index(found.name)}
-            rows.append({**number, **coco.annotation(found)})
+            rows.append({**number, **coco.to_json(found)})
     categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
     return {"info": {}, "images": images, "annotations": rows, "categories": categories}
 

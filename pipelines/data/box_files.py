@@ -43,8 +43,8 @@ def describing(path: Path) -> Path:
 
 def described(path: Path) -> dict[str, Any]:
     """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
+    from cnn_keras.data.file_tree import describe_path
     from cnn_keras.data.formats import yolo  # imports TensorFlow
-    from cnn_keras.data.sources.classification import describe_path
 
     if not input_file.is_regular(path):
         raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")

@@ -8,9 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import image_file, records, run_length
-from cnn_keras.data.image_file import decode, encode_png, normalize
-from cnn_keras.data.sources.detection import Object
+from cnn_keras.data import image_decoding, records, run_length
+from cnn_keras.data.annotation import Object
+from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_file import encode_png, normalize
 from cnn_keras.ops import anchors as anchor_boxes
 from cnn_keras.ops import boxes, instance_masks
 from pipelines.data import box_sizes, proposals, run_files, validation
@@ -184,7 +185,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
     read = records.read(folder, "train", features=records.box_features(*recorded(facts)))
     step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
     for example in read.shard(step, 0).take(SAMPLES):
-        image = image_file.pixels(example["image"].numpy())
+        image = image_decoding.pixels(example["image"].numpy())
         if data.masks:
             image = overlays.numbered(image, tf.io.decode_png(example["mask"], channels=1)[..., 0].numpy())
         height, width = image.shape[:2]

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cnn_keras.data import run_length
-from cnn_keras.data.sources import classification, detection
-from cnn_keras.data.sources.detection import Item
+from cnn_keras.data import annotation, file_tree, run_length
+from cnn_keras.data.annotation import Item
+from cnn_keras.data.sources import detection
 from cnn_keras.errors import Fault
 from pipelines.data import box_config, box_dataset, box_validation
 
@@ -50,7 +50,7 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
             code=Fault.DATA,
         )
     found = {one.name for item in usable for one in item.objects}
-    classes = [*dict.fromkeys(declared), *sorted(found - set(declared), key=classification.natural)]
+    classes = [*dict.fromkeys(declared), *sorted(found - set(declared), key=file_tree.natural)]
     detection.write(to, usable, out, classes=classes)
     objects = [one for item in usable for one in item.objects]
     yield f"wrote {out}: {len(usable):,} images, {len(objects):,} objects of {len(classes)} classes as {to}"
@@ -94,7 +94,7 @@ def _is_outside(item: Item, roots: Sequence[Path]) -> bool:
 
 def _unusable(item: Item) -> tuple[str, str]:
     """The kind and detail of why an item's image cannot be copied; ("", "") where it can."""
-    kind, detail = detection.reason_of(item)
+    kind, detail = annotation.reason_of(item)
     if kind or item.file is None:
         return kind, detail
-    return ("", "") if detection.image_size(item.file) else ("undecodable", "it has no header of an image")
+    return ("", "") if annotation.image_size(item.file) else ("undecodable", "it has no header of an image")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from cnn_keras.data import file_tree
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.schema import Fraction, Positive, RecipePath, Section
@@ -42,11 +43,8 @@ def files_digest(data: Data) -> str | None:
         return None
     listed: list[Path] = []
     if data.source == "csv":
-        from cnn_keras.data.sources import classification  # imports TensorFlow, which no other source needs here
-
         with contextlib.suppress(Fault):  # reading the source will say what is wrong
             listed = [
-                classification.file_named(data.path.parent, row["path"])
-                for _, row in classification.rows(data.path, ("path",))
+                file_tree.file_named(data.path.parent, row["path"]) for _, row in file_tree.rows(data.path, ("path",))
             ]
     return source_files.files_digest(data.path, *listed)

@@ -96,12 +96,10 @@ def test_split(data: dict[str, Any]) -> str:
 
 def class_names(labels: list[str], data: Data) -> list[str]:
     """The classes in natural order, or in the order in which the recipe names them."""
-    from cnn_keras.data.sources import classification
+    from cnn_keras.data import file_tree
 
     found = set(labels)
-    names = (
-        [name for name in data.classes if name in found] if data.classes else sorted(found, key=classification.natural)
-    )
+    names = [name for name in data.classes if name in found] if data.classes else sorted(found, key=file_tree.natural)
     if len(names) < 2:
         raise Fault(f"{data.source} must hold at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA)
     return names

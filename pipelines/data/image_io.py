@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.image_file import Unreadable, decode, normalize, reason
+from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_file import Unreadable, normalize, reason
 from cnn_keras.data.input_file import read_bytes
 from cnn_keras.errors import Fault
 

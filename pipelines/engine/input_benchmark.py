@@ -119,7 +119,7 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
     import tensorflow as tf
 
     from cnn_keras.data import input_pipeline, records
-    from cnn_keras.data.image_file import decode
+    from cnn_keras.data.image_decoding import decode
     from cnn_keras.ops.resize import resize_image
 
     encoded = tf.data.Dataset.zip(records.read(place, "train").repeat(), tf.data.Dataset.random(seed=1))

@@ -18,7 +18,7 @@ import cnn_keras
 from cnn_keras import inference
 from cnn_keras.data import array_dataset, durable, input_pipeline, records
 from cnn_keras.data.durable import write_text
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile

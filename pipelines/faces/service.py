@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data import input_file
+from cnn_keras.data import file_tree, input_file
 from cnn_keras.data.image_file import Unreadable, normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault
@@ -69,7 +69,7 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
         if not path.exists():
             raise Fault(f"PHOTOS must be files or folders, found nothing at {path}")
         inner = sorted(path.iterdir()) if path.is_dir() else []
-        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(classification.HIDDEN)]
+        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(file_tree.HIDDEN)]
         if name is None and not people:
             raise Fault(
                 f"--name is required with {path}: whose photograph is it? Or give a folder with one for each person"
@@ -92,10 +92,10 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
 
 def _own(file: Path) -> bytes:
     """The content of one of the files of a person's folder."""
-    if file.name.startswith(classification.HIDDEN):
-        classification.refuse("hidden", "a name like this is not looked at")
+    if file.name.startswith(file_tree.HIDDEN):
+        file_tree.refuse("hidden", "a name like this is not looked at")
     if not _is_picture(file):
-        classification.refuse("not an image", "its suffix is not that of an image")
+        file_tree.refuse("not an image", "its suffix is not that of an image")
     return _content(file)
 
 
@@ -105,8 +105,8 @@ def _content(file: Path) -> bytes:
 
 
 def _is_picture(file: Path) -> bool:
-    hidden = file.name.startswith(classification.HIDDEN)
-    return not hidden and file.name.lower().endswith(tuple(classification.IMAGE_SUFFIXES))
+    hidden = file.name.startswith(file_tree.HIDDEN)
+    return not hidden and file.name.lower().endswith(tuple(file_tree.IMAGE_SUFFIXES))
 
 
 def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, anew: bool = False) -> Enrolment:

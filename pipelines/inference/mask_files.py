@@ -20,17 +20,17 @@ def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Pat
 
     A mask has the name of its file; of a second one of the same name, its number is put before it.
     """
-    from cnn_keras.data.sources import volumes
+    from cnn_keras.data import nifti
 
     folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     for number, (source, mask) in enumerate(masks):
-        suffix = next((one for one in reversed(volumes.SUFFIXES) if source.name.lower().endswith(one)), source.suffix)
+        suffix = next((one for one in reversed(nifti.SUFFIXES) if source.name.lower().endswith(one)), source.suffix)
         stem = source.name[: -len(suffix)]
         name = stem if stem not in taken else f"{number:04d}-{stem}"
         taken.add(name)
         if mask.ndim == 3:
-            volumes.write_like(source, mask, folder / f"{name}.nii.gz")
+            nifti.write_like(source, mask, folder / f"{name}.nii.gz")
         else:
             _write_png(mask, len(names), folder / f"{name}.png")
     write_text(folder / "classes.txt", "".join(f"{name}\n" for name in names))

@@ -86,7 +86,7 @@ def predict(
     """
     import tensorflow as tf
 
-    from cnn_keras.data.sources.classification import IMAGE_SUFFIXES
+    from cnn_keras.data.file_tree import IMAGE_SUFFIXES
     from pipelines.data import array_dataset, video_io
     from pipelines.inference.exported_model import newest
 
@@ -189,7 +189,7 @@ def write_csv(answers: Sequence[Answer], path: Path) -> None:
 
 def _ranked_csv(answers: Sequence[Answer]) -> str:
     """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of every class in natural order."""
-    from cnn_keras.data.sources.classification import natural
+    from cnn_keras.data.file_tree import natural
 
     top = max(len(answer.classes) for answer in answers)
     names = sorted({name for answer in answers for name in answer.every or ()}, key=natural)
@@ -298,7 +298,7 @@ def _batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
 
 
 def _files(images: Sequence[Path], suffixes: tuple[str, ...], what: str) -> Iterator[Path]:
-    from cnn_keras.data.sources.classification import tree
+    from cnn_keras.data.file_tree import tree
 
     for path in images:
         if path.is_dir():
@@ -384,7 +384,7 @@ def _regions(detect: Any) -> bool:
 def _detected(detect: Any, folder: Path, encoded: list[bytes]) -> list[Answer]:
     import tensorflow as tf
 
-    from cnn_keras.data.image_file import decode
+    from cnn_keras.data.image_decoding import decode
     from pipelines.data import proposals
 
     given = {}

@@ -45,7 +45,7 @@ def ours(files, threads, recipe):
     """The pipeline of `cnn_keras.data.input_pipeline`, from memory: the guarded decoder, framing, augmentation."""
     import tensorflow as tf
 
-    from cnn_keras.data.image_file import decode
+    from cnn_keras.data.image_decoding import decode
     from cnn_keras.data.transforms import augment
     from cnn_keras.ops.resize import resize_image
 

@@ -12,12 +12,12 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cnn_keras.data import annotation
+from cnn_keras.data.annotation import Annotations, Item, Object
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_folder, is_regular, read_text
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path
-from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 COLUMNS = ("path", "left", "top", "right", "bottom", "label")
@@ -79,7 +79,7 @@ def _read(path: Path, images: Path | None) -> Annotations:
     places = Places([root])
     found = {name: _by_code(root, name) if shares else None for name in rows}
     found |= places.files(name for name, file in found.items() if file is None)
-    detection.check_pictures(found.values(), path, next(iter(rows), ""))
+    annotation.check_pictures(found.values(), path, next(iter(rows), ""))
     ids = image_paths.ids(root, found)
     codes = _codes(path.parent) if shares else {}
     items = [_item(path, found[name] or root / name, ids[name], lines, shares, codes) for name, lines in rows.items()]
@@ -94,8 +94,8 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow([*COLUMNS, "split", "group", "difficult", "crowd"])
         for item in items:
-            name = f"images/{item.split or 'all'}/{detection.inner_name(item)}"
-            detection.save(item, folder / name)
+            name = f"images/{item.split or 'all'}/{annotation.inner_name(item)}"
+            annotation.save(item, folder / name)
             kept = (item.split or "", item.group or "")
             for found in item.objects:
                 box = [f"{value:.10g}" for value in found.box]
@@ -110,22 +110,22 @@ def _meant(given: Sequence[str]) -> str:
         return "; it looks like VIA's: in VIA choose Annotation, Export annotations (COCO format), and read it as coco"
     if len(given) == 1 and (sign := next((sign for sign in (";", "\t") if sign in given[0]), None)):
         return f"; its columns are parted by {sign!r}: save it with commas"
-    if len(given) == 8 and detection.finite_numbers(given[1:5]):
+    if len(given) == 8 and annotation.finite_numbers(given[1:5]):
         return "; it looks like makesense.ai's: put label,left,top,width,height,path in its place, or export VOC's XML"
-    if len(given) == 6 and detection.finite_numbers(given[1:5]):
+    if len(given) == 6 and annotation.finite_numbers(given[1:5]):
         return "; the first row looks like data: put a row with these names before it"
     return ""
 
 
 def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool, codes: dict[str, str]) -> Item:
     objects, troubles = [], []
-    size = detection.image_size(file) if shares else None
+    size = annotation.image_size(file) if shares else None
     for line, row in lines:
         corners = [row.get(key, "") for key in COLUMNS[1:5]]
         label = row.get("label", "")
         if not any(corners) and not label:
             continue
-        box = detection.finite_numbers(corners)
+        box = annotation.finite_numbers(corners)
         if box is None or not label:
             troubles.append(("malformed annotation", f"line {line}: {', '.join(corners)[:60]}, {label or 'no label'}"))
             continue
@@ -141,8 +141,8 @@ def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool,
             code=Fault.DATA,
         )
     split, group = SPLITS.get(splits.pop().lower()), lines[0][1].get("group") or None
-    stated = size or detection.stated_size(lines[0][1].get("height"), lines[0][1].get("width"))
-    return Item(name, detection.image_reader(file), tuple(objects), split, group, stated, tuple(troubles), file=file)
+    stated = size or annotation.stated_size(lines[0][1].get("height"), lines[0][1].get("width"))
+    return Item(name, annotation.image_reader(file), tuple(objects), split, group, stated, tuple(troubles), file=file)
 
 
 def _by_code(root: Path, name: str) -> Path | None:

@@ -11,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from cnn_keras.data import run_length
+from cnn_keras.data import annotation, file_tree, run_length
+from cnn_keras.data.annotation import Annotations, Item, Note, Object
+from cnn_keras.data.file_tree import HIDDEN, describe_path, printable_path, refuse
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_folder, is_regular, read_json
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import HIDDEN, describe_path, printable_path, refuse
-from cnn_keras.data.sources.detection import Annotations, Item, Note, Object
 from cnn_keras.errors import Fault
 
 # Where JSON files are below a folder; Roboflow has one in each split's folder.
@@ -44,7 +43,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     if is_folder(path):
         sources, notes = _sources(path)
     else:
-        document = detection.read_json_mapping(path)
+        document = annotation.read_json_mapping(path)
         sources, notes = [Source(path, document, _kind(document))], []
     found = [_read(source, images) for source in sources]
     names = [item.id for one in found for item in one.items]
@@ -54,7 +53,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         for item in one.items:
             if (
                 item.file
-                and (other := first.setdefault(detection.normalized_path(item.file), source.file)) != source.file
+                and (other := first.setdefault(annotation.normalized_path(item.file), source.file)) != source.file
             ):
                 raise Fault(
                     f"{path} must list every picture in one file, got {item.id} in {other.name} and "
@@ -72,15 +71,15 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     """`images/` and `annotations/instances_SPLIT.json`; category ids count from 1 in the order of `classes`."""
     documents: dict[str, dict] = {}
     for item in items:
-        name = f"{item.split or 'all'}/{detection.inner_name(item)}"
-        size = detection.save(item, folder / "images" / name)
+        name = f"{item.split or 'all'}/{annotation.inner_name(item)}"
+        size = annotation.save(item, folder / "images" / name)
         document = documents.setdefault(item.split or "all", {"images": [], "annotations": []})
         image = {"id": len(document["images"]) + 1, "file_name": name, "height": size[0], "width": size[1]}
         document["images"].append(image)
         for found in item.objects:
             number = len(document["annotations"]) + 1
             row = {"id": number, "image_id": image["id"], "category_id": 1 + list(classes).index(found.name)}
-            document["annotations"].append(row | annotation(found))
+            document["annotations"].append(row | to_json(found))
     (folder / "annotations").mkdir(parents=True)
     for split, document in documents.items():
         document["categories"] = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
@@ -88,7 +87,7 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         file.write_text(json.dumps(document), encoding="utf-8")
 
 
-def annotation(found: Object) -> dict:
+def to_json(found: Object) -> dict:
     """What COCO's files say of one object: bbox, area, iscrowd, its mask; `difficult` is an addition of ours."""
     left, top, right, bottom = found.box
     row = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
@@ -141,7 +140,7 @@ def _kind(document: dict) -> str:
 
 def _refuse(source: Source) -> NoReturn:
     found = ", ".join(map(str, source.document)) or "nothing"
-    kind = f": {source.kind}" if "images" in source.document else detection.tool_of(source.document)
+    kind = f": {source.kind}" if "images" in source.document else annotation.tool_of(source.document)
     raise Fault(
         f"{source.file} must hold the lists images, annotations and categories, got {found[:200]}{kind}",
         code=Fault.DATA,
@@ -166,7 +165,7 @@ def _read(source: Source, images: Path | None) -> Annotations:
             rows[row["image_id"]].append(row)
         else:
             said = f"row {place} of annotations: {str(row)[:60]}"
-            notes.append(Note("malformed annotation", file.name, said, detection.DROPPED))
+            notes.append(Note("malformed annotation", file.name, said, annotation.DROPPED))
     counts = Counter(row["id"] for row in listed)
     stray = [key for key in rows if key not in counts]
     if stray and len(stray) == len(rows):
@@ -175,7 +174,7 @@ def _read(source: Source, images: Path | None) -> Annotations:
     root = images or _root(file, stated)
     places = Places([root])
     found = places.files(stated)
-    detection.check_pictures(found.values(), file, stated[0] if stated else "")
+    annotation.check_pictures(found.values(), file, stated[0] if stated else "")
     ids = image_paths.ids(root, found)
     items = []
     for row, name in zip(listed, stated, strict=True):
@@ -191,18 +190,18 @@ def _read(source: Source, images: Path | None) -> Annotations:
     for key in stray:
         said = f"{file.name} does not list it, but annotates it {len(rows[key])} times"
         items.append(Item(printable_path(f"image_id {key}"), partial(refuse, "missing image", said)))
-    split = detection.split_in(_stem(file))
+    split = file_tree.split_in(_stem(file))
     items = [item._replace(split=split) for item in items]
     info = document.get("info")
     exported = isinstance(info, dict) and info.get("contributor") == "Label Studio"
-    notes += detection.out_of_bounds_notes(items, file) if exported else ()
+    notes += annotation.out_of_bounds_notes(items, file) if exported else ()
     return Annotations(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
 
 
 def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict) -> Item:
     objects, troubles = [], []
     for row in rows:
-        box = detection.finite_numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
+        box = annotation.finite_numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
         category = row.get("category_id")
         if not _is_key(category) or category not in names:
             troubles.append(("unknown class", f"annotation {row.get('id')}: category {str(category)[:40]}"))
@@ -214,8 +213,8 @@ def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict)
             where = (left, top, left + width, top + height)
             mask = run_length.parse(row.get("segmentation"))
             objects.append(Object(where, names[category], difficult, crowd, mask))
-    size = detection.stated_size(image.get("height"), image.get("width"))
-    read = detection.image_reader(path)
+    size = annotation.stated_size(image.get("height"), image.get("width"))
+    read = annotation.image_reader(path)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=path)
 
 

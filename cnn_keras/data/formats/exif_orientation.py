@@ -5,9 +5,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL.Image import Transpose
 
-from cnn_keras.data import run_length
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.detection import Object
+from cnn_keras.data import annotation, run_length
+from cnn_keras.data.annotation import Object
 
 # Where a point of a picture (height, width) comes to lie.
 POINTS: dict[Transpose, Callable[[float, float, int, int], tuple[float, float]]] = {
@@ -49,4 +48,4 @@ def transpose(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
     marks = tuple(
         mark._replace(**dict(zip("xy", POINTS[turn](mark.x, mark.y, *size), strict=True))) for mark in found.landmarks
     )
-    return found._replace(box=detection.enclosing_box(moved(found.box)), mask=mask, landmarks=marks)
+    return found._replace(box=annotation.enclosing_box(moved(found.box)), mask=mask, landmarks=marks)

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
 
+from cnn_keras.data.annotation import Note, normalized_path, relative_id
+from cnn_keras.data.file_tree import printable_path
 from cnn_keras.data.input_file import is_folder, is_regular
-from cnn_keras.data.sources.classification import printable_path
-from cnn_keras.data.sources.detection import Note, normalized_path, relative_id
 
 BACKSLASH = "path with backslashes"
 PREFIX = "path from another folder"

@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+from cnn_keras.data import annotation
+from cnn_keras.data.annotation import Annotations, Item, Object
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES, describe_path, refuse
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_regular, read_json
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, describe_path, refuse
-from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 OF_THE_PICTURE = ("choices", "textarea", "rating", "taxonomy", "relation")  # as a whole
@@ -31,21 +31,21 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         raise Fault(f"data.path must be a JSON file, got {describe_path(path)}")
     tasks = read_json(path)
     if not isinstance(tasks, list) or not any(isinstance(task, dict) and "data" in task for task in tasks):
-        kind = detection.tool_of(tasks)
+        kind = annotation.tool_of(tasks)
         raise Fault(f"{path} must hold Label Studio's tasks, got {type(tasks).__name__}{kind}", code=Fault.DATA)
     named = {place: name for place, task in enumerate(tasks) if (name := _name(task))}
     root = images or path.parent
     looked = Places([])
     places = Places([root, *(one for inner in ("images", "upload") if (one := looked.within(root, inner)))])
     found = places.files(named.values())
-    detection.check_pictures(found.values(), path, next(iter(named.values()), ""))
+    annotation.check_pictures(found.values(), path, next(iter(named.values()), ""))
     ids = image_paths.ids(root, found)
     items = []
     for place, task in enumerate(tasks):
         if name := named.get(place):
             file = found[name]
             objects, troubles, size = _objects(task, file)
-            picture = detection.image_reader(file or root / name)
+            picture = annotation.image_reader(file or root / name)
             items.append(Item(ids[name], picture, tuple(objects), size=size, troubles=tuple(troubles), file=file))
         else:
             said = f"task {place + 1} has no picture in its data: {str(task)[:60]}"
@@ -83,12 +83,12 @@ def _objects(task: dict, file: Path | None) -> tuple[list[Object], list[tuple[st
         kind = region.get("type") if isinstance(region, dict) else None
         if kind in OF_THE_PICTURE:
             continue
-        stated = isinstance(region, dict) and detection.stated_size(
+        stated = isinstance(region, dict) and annotation.stated_size(
             region.get("original_height"), region.get("original_width")
         )
         size = size or stated or None
         known = isinstance(kind, str) and kind in KINDS
-        one = _object(region, kind, stated or (file and detection.image_size(file))) if known else None
+        one = _object(region, kind, stated or (file and annotation.image_size(file))) if known else None
         if one is None:
             what = "malformed annotation" if known or not isinstance(kind, str) else "unknown shape"
             troubles.append((what, f"region {place}: {str(region)[:60]}"))
@@ -107,7 +107,7 @@ def _object(region: dict, kind: str, size: tuple[int, int] | None) -> Object | N
         return None
     plain = kind == "rectanglelabels" and not value.get("rotation")
     mask = None if plain else (tuple(points),)
-    return Object(detection.enclosing_box(points), str(labels[0]), mask=mask)
+    return Object(annotation.enclosing_box(points), str(labels[0]), mask=mask)
 
 
 def _points(kind: str, value: dict, size: tuple[int, int]) -> list[float] | None:
@@ -116,14 +116,14 @@ def _points(kind: str, value: dict, size: tuple[int, int]) -> list[float] | None
     if kind == "polygon":
         given = value.get("points")
         try:
-            flat = detection.finite_numbers([edge for point in given for edge in point])
+            flat = annotation.finite_numbers([edge for point in given for edge in point])
         except TypeError:
             return None
         if flat is None or len(flat) < 6 or len(flat) % 2:
             return None
         return [edge * (width, height)[place % 2] / 100 for place, edge in enumerate(flat)]
     keys = ("x", "y", "width", "height") if kind == "rectangle" else ("x", "y", "radiusX", "radiusY")
-    numbers = detection.finite_numbers([*(value.get(key) for key in keys), value.get("rotation") or 0])
+    numbers = annotation.finite_numbers([*(value.get(key) for key in keys), value.get("rotation") or 0])
     if numbers is None:
         return None
     x, y, across, down = (edge * side / 100 for edge, side in zip(numbers, (width, height) * 2, strict=False))

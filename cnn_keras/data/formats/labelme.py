@@ -18,14 +18,13 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data import run_length
+from cnn_keras.data import annotation, run_length
+from cnn_keras.data.annotation import Annotations, Item, Object
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT
 from cnn_keras.data.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.run_length import Malformed
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
-from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 NO_INSIDE = ("line", "linestrip", "point", "points")
@@ -43,7 +42,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """
     if not is_folder(path):
         raise Fault(f"data.path must be a folder of JSON files, got {describe_path(path)}")
-    files = detection.files_below(path, [".json"])
+    files = annotation.files_below(path, [".json"])
     if not files:
         raise Fault(f"data.path must hold JSON files, got {describe_path(path)}", code=Fault.DATA)
     places = Places([])
@@ -51,14 +50,14 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     def one(file: Path, named: bool = True) -> Item:
         return _one(path, file, [images] if images else [file.parent], places, named)
 
-    found = detection.resolve_shared({file: one(file) for file in files}, partial(one, named=False))
+    found = annotation.resolve_shared({file: one(file) for file in files}, partial(one, named=False))
     _refuse_others(path, files, found)
-    used = {detection.normalized_path(item.file) for item in found if item.file}
-    for file in detection.pictures_below(path):
-        if detection.normalized_path(file) not in used:
+    used = {annotation.normalized_path(item.file) for item in found if item.file}
+    for file in annotation.pictures_below(path):
+        if annotation.normalized_path(file) not in used:
             trouble = ("without annotation", "no JSON file names it")
-            name = detection.relative_id(path, file)
-            found.append(Item(name, detection.image_reader(file), troubles=(trouble,), file=file))
+            name = annotation.relative_id(path, file)
+            found.append(Item(name, annotation.image_reader(file), troubles=(trouble,), file=file))
     items = [item._replace(split=_split(item.id)) for item in found]
     return Annotations(items, notes=places.notes(path), roots=(path, *([images] if images else [])))
 
@@ -67,8 +66,8 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     """A JSON file beside each picture, in folders by split; shapes are polygons or masks where those are known."""
     for item in items:
         short = "val" if item.split == "validation" else item.split or "."
-        image = folder / short / detection.inner_name(item)
-        height, width = detection.save(item, image)
+        image = folder / short / annotation.inner_name(item)
+        height, width = annotation.save(item, image)
         file = image.with_suffix(".json")
         if file.exists():
             raise Fault(f"pictures must differ in more than their suffix, got {image.name}: both are {file.name}")
@@ -114,17 +113,17 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
         if not isinstance(shapes, list):
             raise TypeError
     except (Fault, KeyError, TypeError) as error:
-        said = str(error) if isinstance(error, Fault) else f"it holds no shapes{detection.tool_of(document)}"
+        said = str(error) if isinstance(error, Fault) else f"it holds no shapes{annotation.tool_of(document)}"
         image = _picture(file, "", roots, places)
-        return Item(detection.relative_id(path, file), partial(refuse, "broken annotation", said), file=image)
+        return Item(annotation.relative_id(path, file), partial(refuse, "broken annotation", said), file=image)
     stated = document.get("imagePath") if named else None
     image = _picture(file, stated if isinstance(stated, str) else "", roots, places)
-    size = detection.stated_size(document.get("imageHeight"), document.get("imageWidth"))
-    objects, troubles = _objects(shapes, size or (image and detection.image_size(image)))
+    size = annotation.stated_size(document.get("imageHeight"), document.get("imageWidth"))
+    objects, troubles = _objects(shapes, size or (image and annotation.image_size(image)))
     called = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
     place = image or file.parent / called
-    read = detection.image_reader(place) if image else _inner_picture(place, document.get("imageData"))
-    name = detection.relative_id(path, place)
+    read = annotation.image_reader(place) if image else _inner_picture(place, document.get("imageData"))
+    name = annotation.relative_id(path, place)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=image)
 
 
@@ -148,7 +147,7 @@ def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     label = str(label).strip() if isinstance(label, str | int | float) else ""
     try:
-        points = detection.finite_numbers([value for point in shape["points"] for value in point])
+        points = annotation.finite_numbers([value for point in shape["points"] for value in point])
     except (KeyError, TypeError):
         return "malformed annotation"
     if not label or points is None or len(points) % 2:
@@ -165,9 +164,9 @@ def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
 def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, int] | None) -> tuple[Box, Any] | str:
     """The box and the mask of a shape, or the kind of trouble with it."""
     if kind in POLYGONS and len(points) >= 6:
-        return detection.enclosing_box(points), (tuple(points),)
+        return annotation.enclosing_box(points), (tuple(points),)
     if kind == "rectangle" and len(points) in (4, 8):  # two corners, or all four
-        box = detection.enclosing_box(points)
+        box = annotation.enclosing_box(points)
         return box, run_length.rectangle(box)
     if kind == "circle" and len(points) == 4:  # the centre and a point of the rim
         x, y, radius = *points[:2], math.dist(points[:2], points[2:])
@@ -176,7 +175,7 @@ def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, in
         rim = [edge for angle in angles for edge in (x + radius * math.cos(angle), y + radius * math.sin(angle))]
         return (x - radius, y - radius, x + radius, y + radius), (tuple(rim),)
     if kind == "mask" and len(points) == 4:
-        left, top, right, bottom = (round(edge) for edge in detection.enclosing_box(points))
+        left, top, right, bottom = (round(edge) for edge in annotation.enclosing_box(points))
         box = (left, top, right + 1, bottom + 1)  # the second corner is the last pixel
         return tuple(map(float, box)), _placed(shape.get("mask"), box, size)
     return "malformed annotation" if kind in (*POLYGONS, "rectangle", "circle", "mask") else "unknown shape"
@@ -204,7 +203,7 @@ def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | N
 def _joined(first: Object, second: Object) -> Object:
     """One thing of two parts."""
     boxes = (first.box, second.box)
-    box = detection.enclosing_box([edge for one in boxes for edge in one])
+    box = annotation.enclosing_box([edge for one in boxes for edge in one])
     return first._replace(
         box=box,
         difficult=first.difficult or second.difficult,
@@ -215,7 +214,7 @@ def _joined(first: Object, second: Object) -> Object:
 
 def _refuse_others(path: Path, files: Sequence[Path], found: Sequence[Item]) -> None:
     """Raise a Fault where none of the JSON files is LabelMe's, with the format that the first looks like."""
-    broken = [detection.reason_of(item) for item in found]
+    broken = [annotation.reason_of(item) for item in found]
     if all(kind == "broken annotation" for kind, _ in broken):
         raise Fault(f"{path} must hold JSON files of LabelMe, got {files[0].name}: {broken[0][1]}", code=Fault.DATA)
     if not any(item.file for item in found) and all(kind == "missing image" for kind, _ in broken):
@@ -231,7 +230,7 @@ def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Pa
 
 def _inner_picture(place: Path, data: Any) -> Callable[[], bytes]:
     if not data:
-        return detection.image_reader(place)
+        return annotation.image_reader(place)
     try:
         return partial(bytes, base64.b64decode(data))
     except (binascii.Error, TypeError, ValueError):

@@ -11,12 +11,12 @@ import io
 from itertools import zip_longest
 from pathlib import Path
 
+from cnn_keras.data import annotation
+from cnn_keras.data.annotation import Annotations, Item, Landmark, Object
+from cnn_keras.data.file_tree import SPLITS, describe_path
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_regular, read_text
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import SPLITS, describe_path
-from cnn_keras.data.sources.detection import Annotations, Item, Landmark, Object
 from cnn_keras.errors import Fault
 
 BOX = ("left", "top", "right", "bottom")
@@ -46,7 +46,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     root = images or path.parent
     places = Places([root])
     there = places.files(row["path"] for _, row in rows)
-    detection.check_pictures(there.values(), path, next(iter(there), ""))
+    annotation.check_pictures(there.values(), path, next(iter(there), ""))
     ids = image_paths.ids(root, there)
     items = [
         _item(path, there[row["path"]] or root / row["path"], ids[row["path"]], line, row, names) for line, row in rows
@@ -69,7 +69,7 @@ def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], nam
         troubles = () if found else (("malformed annotation", f"line {line}: {', '.join(filter(None, cells))}"),)
     return Item(
         name,
-        detection.image_reader(file),
+        annotation.image_reader(file),
         objects,
         SPLITS.get(split),
         row.get("group") or None,
@@ -83,14 +83,14 @@ def _object(row: dict[str, str], names: list[str]) -> Object | None:
     landmarks = []
     for name in names:
         cells = [row.get(f"{name}_x", ""), row.get(f"{name}_y", "")]
-        numbers = detection.finite_numbers(cells) if any(cells) else (0.0, 0.0)
+        numbers = annotation.finite_numbers(cells) if any(cells) else (0.0, 0.0)
         if numbers is None:
             return None
         seen = any(cells) and row.get(f"{name}_visible", "").lower() not in ("0", "false", "no")
         landmarks.append(Landmark(name, *numbers, seen))
     known = [row.get(edge, "") for edge in BOX]
     given = [(one.x, one.y) for one, name in zip(landmarks, names, strict=True) if row.get(f"{name}_x")]
-    box = detection.finite_numbers(known) if any(known) else None
+    box = annotation.finite_numbers(known) if any(known) else None
     if box is None and not any(known) and len(given) > 1:
-        box = detection.enclosing_box([value for point in given for value in point])
+        box = annotation.enclosing_box([value for point in given for value in point])
     return None if box is None else Object(box, row.get("label") or THING, landmarks=tuple(landmarks))

@@ -18,14 +18,12 @@ from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
 
-from cnn_keras.data import input_file
+from cnn_keras.data import annotation, file_tree, input_file
+from cnn_keras.data.file_tree import SPLITS, describe_path, refuse
 from cnn_keras.data.formats import color_tables, split_lists
 from cnn_keras.data.formats.color_tables import Legend
 from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, Unreadable, open_image
-from cnn_keras.data.sources import classification as sources
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import SPLITS, describe_path, refuse
-from cnn_keras.data.sources.segmentation import Item, LabelMaps, Mask, check_size
+from cnn_keras.data.label_map import Item, LabelMaps, Mask, check_size
 from cnn_keras.errors import Fault
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "pictures", "photos", "volumes", "frames")
@@ -74,7 +72,7 @@ def read(path: Path) -> LabelMaps:
 
     A picture without a mask, and a mask without a picture, is an item that cannot be read.
     """
-    sources.check_folder(path)
+    file_tree.check_folder(path)
     legend = color_tables.read_legend(path)
     pairs = _pairs(path, PICTURES)
     assumed = not legend.names
@@ -85,7 +83,7 @@ def read(path: Path) -> LabelMaps:
 
 def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item]:
     """The items of the folders below `path`, in the order of their names."""
-    sources.check_folder(path)
+    file_tree.check_folder(path)
     pairs = _pairs(path, kind) if pairs is None else pairs
     if not pairs:
         raise Fault(
@@ -112,12 +110,12 @@ def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[
         Item(f"{file.name}: {name}", partial(refuse, "missing image", "listed, and not there"), partial(_none, path))
         for file, name in listed.strangers
     ]
-    return sorted([*items.values(), *strangers], key=lambda item: sources.natural(item.id))
+    return sorted([*items.values(), *strangers], key=lambda item: file_tree.natural(item.id))
 
 
 def _endings(path: Path) -> str:
     """The endings of the files below a folder, and how many have each, the commonest first."""
-    counts = Counter("".join(file.suffixes[-2:]) or file.name for _, files in sources.tree(path) for file in files)
+    counts = Counter("".join(file.suffixes[-2:]) or file.name for _, files in file_tree.tree(path) for file in files)
     return ", ".join(f"{count:,} {ending}" for ending, count in counts.most_common(6)) or "no file"
 
 
@@ -196,7 +194,7 @@ def _coloured(levels: np.ndarray) -> np.ndarray:
 
 def _pairs(path: Path, kind: Kind) -> list[Pair]:
     """Folders of pictures, each with the first one of its masks; a folder that holds no mask is none."""
-    folders = dict(sources.tree(path))
+    folders = dict(file_tree.tree(path))
     siblings: dict[Path, dict[str, Path]] = {}
     for folder in folders:
         siblings.setdefault(folder.parent, {})[folder.name.lower()] = folder
@@ -248,7 +246,7 @@ def _bare(file: Path, suffixes: tuple[str, ...]) -> str | None:
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
     """Files, and their paths below `root` without suffix."""
-    for folder, files in sources.tree(root):
+    for folder, files in file_tree.tree(root):
         for file in files:
             if (bare := _bare(file, suffixes)) is not None:
                 yield (folder.relative_to(root) / bare).as_posix(), file
@@ -279,7 +277,7 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         pictures.setdefault(key, []).append(file)
     for key, files in pictures.items():
         item = Item(
-            detection.relative_id(path, files[0]),
+            annotation.relative_id(path, files[0]),
             partial(kind.load, files),
             partial(_none, pair.masks),
             _split(path, files[0]),
@@ -291,14 +289,14 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         elif found:
             item = item._replace(mask=partial(_several, found))
         stems = [
-            f"{detection.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files
+            f"{annotation.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files
         ]
         yield item, [key, *stems, *(file.name for file in found)]
     matched = {file for key in pictures for file in forms.get(key, [])}
     for name, file in masks:
         if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
             reading = partial(refuse, "missing image", "a mask without a picture")
-            yield Item(detection.relative_id(path, file), reading, partial(_none, pair.masks)), []
+            yield Item(annotation.relative_id(path, file), reading, partial(_none, pair.masks)), []
 
 
 def _forms(masks: list[tuple[str, Path]]) -> dict[str, list[Path]]:
@@ -367,7 +365,7 @@ def _only(files: list[Path]) -> bytes:
 
 
 PICTURES = Kind(
-    tuple(sources.IMAGE_SUFFIXES),
+    tuple(file_tree.IMAGE_SUFFIXES),
     (".png", ".gif", ".bmp", ".tif", ".tiff", ".pgm", ".ppm", ".jpg", ".jpeg", ".webp"),
     _only,
     partial(read_mask, frozenset()),

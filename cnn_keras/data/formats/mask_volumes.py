@@ -11,10 +11,10 @@ from typing import Any, Literal
 
 import numpy as np
 
+from cnn_keras.data import nifti
 from cnn_keras.data.formats import color_tables, mask_folders
 from cnn_keras.data.image_file import Unreadable
-from cnn_keras.data.sources import volumes
-from cnn_keras.data.sources.segmentation import LabelMaps, Mask, check_size
+from cnn_keras.data.label_map import LabelMaps, Mask, check_size
 
 APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may be from each other
 NEAR = 0.1  # how far a factor of all labels may be from 1
@@ -35,22 +35,22 @@ def read(path: Path, headers: Literal["trust", "picture"] | None = None) -> Labe
 
 def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
     """A volume of one or several files, whose channels stand behind each other, and notes on it."""
-    first, *others = (volumes.opened(file) for file in files)
-    parts = [volumes.voxels(first)]
+    first, *others = (nifti.opened(file) for file in files)
+    parts = [nifti.voxels(first)]
     for file, image in zip(files[1:], others, strict=True):
         if trouble := _elsewhere(image, first):
             raise Unreadable("unsupported", f"its files must have one grid, {file.name}'s differs: {trouble}")
-        parts.append(volumes.voxels(image, affine=first.affine))
+        parts.append(nifti.voxels(image, affine=first.affine))
     notes = sorted({note for _, found in parts for note in found})
-    return np.concatenate([values for values, _ in parts], axis=-1), [*notes, volumes.measured(first)]
+    return np.concatenate([values for values, _ in parts], axis=-1), [*notes, nifti.measured(first)]
 
 
 def _mask(headers: str | None, files: list[Path], path: Path, instances: Path | None, size: tuple[int, ...]) -> Mask:
-    picture = volumes.opened(files[0])
+    picture = nifti.opened(files[0])
     found, notes = [], {}
     for file in (path, instances):
         if file is not None:
-            values, note = _numbers(volumes.opened(file), picture, headers)
+            values, note = _numbers(nifti.opened(file), picture, headers)
             check_size(values.shape, size)
             found.append(values)
             notes |= dict(note)
@@ -61,10 +61,10 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
     """The numbers of a mask, turned as its volume is, and notes of kind and detail."""
     affine, notes = picture.affine, []
     if trouble := _elsewhere(image, picture):
-        turned = sorted(image.shape[:3]) == sorted(picture.shape[:3]) and volumes.has_orientation(image)
+        turned = sorted(image.shape[:3]) == sorted(picture.shape[:3]) and nifti.has_orientation(image)
         if headers == "picture" or not turned:
             check_size(image.shape[:3], picture.shape[:3])
-        if not volumes.has_orientation(image):
+        if not nifti.has_orientation(image):
             notes.append(("mask without an orientation", "it lies as its volume does"))
         elif headers is None:
             raise Unreadable(
@@ -74,7 +74,7 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
             )
         elif headers == "trust":
             affine = image.affine
-    values, found = volumes.voxels(image, affine=affine)
+    values, found = nifti.voxels(image, affine=affine)
     notes += [(f"mask {note}", "") for note in found if note != "turned upright"]
     if values.shape[-1] != 1:
         raise Unreadable("unreadable mask", f"it must hold one number for each voxel, got {values.shape[-1]}")
@@ -113,4 +113,4 @@ def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
     return values / least, least
 
 
-VOLUMES = mask_folders.Kind(volumes.SUFFIXES, volumes.SUFFIXES, _load, partial(_mask, None), ending=r"_\d{4}")
+VOLUMES = mask_folders.Kind(nifti.SUFFIXES, nifti.SUFFIXES, _load, partial(_mask, None), ending=r"_\d{4}")

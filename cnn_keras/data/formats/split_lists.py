@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnn_keras.data import input_file
-from cnn_keras.data.sources.classification import SPLITS
+from cnn_keras.data.file_tree import SPLITS
 from cnn_keras.errors import Fault
 
 

@@ -11,12 +11,12 @@ from pathlib import Path
 from xml.etree import ElementTree
 from xml.sax.saxutils import escape
 
+from cnn_keras.data import annotation
+from cnn_keras.data.annotation import Annotations, Item, Object
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
 from cnn_keras.data.formats import split_lists
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import TEXT_LIMIT, is_folder, is_regular, read_bytes
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
-from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 PICTURES = ("JPEGImages", "images")  # folders, in any capitals
@@ -32,7 +32,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """
     if not is_folder(path):
         raise Fault(f"data.path must be a folder of XML files, got {describe_path(path)}")
-    files = detection.files_below(path, [".xml"])
+    files = annotation.files_below(path, [".xml"])
     if not files:
         raise Fault(f"data.path must hold XML files, got {describe_path(path)}", code=Fault.DATA)
     places = Places([])
@@ -41,17 +41,17 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         return _one(path, file, [images] if images else _roots(places, file), places, named)
 
     found = {file: one(file) for file in files}
-    found = dict(zip(files, detection.resolve_shared(found, partial(one, named=False)), strict=True))
-    detection.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
-    used = {detection.normalized_path(item.file) for item in found.values() if item.file}
+    found = dict(zip(files, annotation.resolve_shared(found, partial(one, named=False)), strict=True))
+    annotation.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
+    used = {annotation.normalized_path(item.file) for item in found.values() if item.file}
     names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
     items = list(found.values())
     folders = [images] if images else sorted({item.file.parent for item in items if item.file})
-    for file in (file for place in folders for file in detection.pictures_below(place)):
-        if detection.normalized_path(file) not in used:
-            used.add(detection.normalized_path(file))
+    for file in (file for place in folders for file in annotation.pictures_below(place)):
+        if annotation.normalized_path(file) not in used:
+            used.add(annotation.normalized_path(file))
             trouble = ("without annotation", "no XML file names it")
-            items.append(Item(_id(path, file), detection.image_reader(file), troubles=(trouble,), file=file))
+            items.append(Item(_id(path, file), annotation.image_reader(file), troubles=(trouble,), file=file))
             names.setdefault(items[-1].id, [_bare(items[-1].id)])
     above = [path.parent] if path.name.lower() == ANNOTATIONS else []
     lists = [place for root in (path, *above) for name in LISTS if (place := places.within(root, name))]
@@ -68,8 +68,8 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     """`JPEGImages/`, `Annotations/` and, where items have a split, `ImageSets/Main/`. Crowds and masks are lost."""
     members: dict[str, list[str]] = {}
     for item in items:
-        name = Path(detection.inner_name(item)).as_posix()
-        size = detection.save(item, folder / "JPEGImages" / name)
+        name = Path(annotation.inner_name(item)).as_posix()
+        size = annotation.save(item, folder / "JPEGImages" / name)
         file = (folder / "Annotations" / name).with_suffix(".xml")
         if file.exists():
             raise Fault(f"pictures must differ in more than their suffix, got {name}: both are {file.name}")
@@ -90,7 +90,7 @@ def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object],
     for number, element in enumerate(root.iter("object"), 1):
         name = (element.findtext("name") or "").strip()
         corners = [element.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
-        box = detection.finite_numbers(corners)
+        box = annotation.finite_numbers(corners)
         if box is None or not name:
             troubles.append(("malformed annotation", f"object {number}: {name or 'no name'}, {corners}"))
             continue
@@ -114,9 +114,9 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
     name = (root.findtext("filename") or "").strip() if named else ""
     image = _picture(file, name, roots, places)
     found, troubles = objects(root)
-    size = detection.stated_size(root.findtext("size/height"), root.findtext("size/width"))
+    size = annotation.stated_size(root.findtext("size/height"), root.findtext("size/width"))
     place = image or roots[0] / (name.replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg")
-    read = detection.image_reader(place)
+    read = annotation.image_reader(place)
     return Item(_id(path, place), read, tuple(found), size=size, troubles=tuple(troubles), file=image)
 
 
@@ -146,11 +146,11 @@ def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Pa
     stated = places.file(name, roots) if name else None
     own = (places.within(root, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES) for root in roots)
     found = stated or next((image for image in own if image and is_regular(image)), None)
-    return detection.normalized_path(found) if found else None
+    return annotation.normalized_path(found) if found else None
 
 
 def _id(path: Path, file: Path) -> str:
-    first, inside, inner = detection.relative_id(path, file).partition("/")
+    first, inside, inner = annotation.relative_id(path, file).partition("/")
     return inner if inside and first.lower() in ("jpegimages", ANNOTATIONS) else first + inside + inner
 
 

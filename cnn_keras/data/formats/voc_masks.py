@@ -10,7 +10,7 @@ from pathlib import Path
 
 from cnn_keras.data.formats import color_tables, mask_folders
 from cnn_keras.data.formats.color_tables import Legend
-from cnn_keras.data.sources.segmentation import BACKGROUND, LabelMaps
+from cnn_keras.data.label_map import BACKGROUND, LabelMaps
 
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",
            "horse", "motorbike", "person", "pottedplant", "sheep", "sofa", "train", "tvmonitor")  # fmt: skip

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from cnn_keras.data import annotation
+from cnn_keras.data.annotation import Annotations, Item, Landmark, Note, Object
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.data.input_file import is_regular, read_text
-from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.classification import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
-from cnn_keras.data.sources.detection import Annotations, Item, Landmark, Note, Object
 from cnn_keras.errors import Fault
 
 IMAGES = ("images", "jpegimages", "imgs", "img", "image")  # folders of pictures that `labels` lies beside
@@ -73,9 +73,9 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotati
                 if found.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
                     twice.setdefault(key, []).append(picture)
     for key, pictures in twice.items():
-        said = f"{key}: {len(pictures):,} × such as {detection.relative_id(root, pictures[0])}"
+        said = f"{key}: {len(pictures):,} × such as {annotation.relative_id(root, pictures[0])}"
         notes.append(Note("picture in two splits", path.name, said, f"kept for {found[pictures[0]]}"))
-    detection.check_pictures(found, path, str(next(iter(given.values()))))
+    annotation.check_pictures(found, path, str(next(iter(given.values()))))
     items = [_item(root, picture, places, meaning)._replace(split=split) for picture, split in found.items()]
     if all(any(kind == "without annotation" for kind, _ in item.troubles) for item in items):
         raise Fault(
@@ -83,7 +83,7 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotati
             f"{_labels(next(iter(found)), places)[0]}",
             code=Fault.DATA,
         )
-    notes += detection.out_of_bounds_notes(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
+    notes += annotation.out_of_bounds_notes(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
     roots = (path.parent, *([images] if images else []))
     return Annotations(items, tuple(meaning.names.values()), (*notes, *places.notes(path)), roots)
 
@@ -109,8 +109,8 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     for item in items:
         short = "val" if item.split == "validation" else item.split or "train"
         places[short] = f"images/{short}"
-        name = detection.inner_name(item)
-        height, width = detection.save(item, folder / "images" / short / name)
+        name = annotation.inner_name(item)
+        height, width = annotation.save(item, folder / "images" / short / name)
         lines = [
             f"{list(classes).index(found.name)} " + " ".join(f"{value:.10g}" for value in _shares(found, height, width))
             for found in item.objects
@@ -174,7 +174,7 @@ def _pictures(path: Path, places: Places, key: str, place: str) -> list[Path] | 
     the file.
     """
     if (folder := places.folder(place)) and not _is_meant_as_file(place, places):
-        return detection.pictures_below(folder)
+        return annotation.pictures_below(folder)
     file = places.file(place)
     if file is None:
         if key == "test" and place.startswith("../"):
@@ -195,14 +195,14 @@ def _is_meant_as_file(place: str, places: Places) -> bool:
 
 
 def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
-    name = "/".join(part for part in detection.relative_id(root, picture).split("/") if part.lower() not in IMAGES[:2])
-    read = detection.image_reader(picture)
+    name = "/".join(part for part in annotation.relative_id(root, picture).split("/") if part.lower() not in IMAGES[:2])
+    read = annotation.image_reader(picture)
     looked = _labels(picture, places)
     file = next((place for place in looked if is_regular(place)), None)
     if file is None:
         trouble = ("without annotation", f"{looked[0].name} is not there")
         return Item(name, read, troubles=(trouble,), file=picture)
-    size = detection.image_size(picture)
+    size = annotation.image_size(picture)
     if size is None:
         return Item(name, read, file=picture)
     try:
@@ -222,7 +222,7 @@ def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
 
 def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> Object | str:
     """What a line says, or the kind of trouble with it."""
-    values, (height, width) = detection.finite_numbers(fields), size
+    values, (height, width) = annotation.finite_numbers(fields), size
     if values is None or len(values) < 5 or values[0] != int(values[0]):
         return "malformed annotation"
     number, rest = int(values[0]), values[1:]
@@ -237,7 +237,7 @@ def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> O
         if len(rest) % 2:
             return "malformed annotation"
         points = tuple(value * (width, height)[place % 2] for place, value in enumerate(rest))
-        return Object(detection.enclosing_box(points), meaning.names[number], mask=(points,))
+        return Object(annotation.enclosing_box(points), meaning.names[number], mask=(points,))
     return Object(_box(rest, size), meaning.names[number])
 
 

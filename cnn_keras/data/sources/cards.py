@@ -11,9 +11,9 @@ from functools import partial
 import numpy as np
 from PIL import Image
 
+from cnn_keras.data.annotation import Annotations, Item, Landmark, Object
 from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import composites
-from cnn_keras.data.sources.detection import Annotations, Item, Landmark, Object
 from cnn_keras.errors import Fault
 
 CORNERS = ("top left", "top right", "bottom right", "bottom left")

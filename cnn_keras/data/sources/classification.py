@@ -6,58 +6,37 @@ only says what there is, quickly, and hands out encoded bytes on demand. What st
 is an item too, whose bytes cannot be read and say why: nothing is left out in silence.
 """
 
-import csv
 import importlib.util
 import inspect
-import io
 import math
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnn_keras import plugins
 from cnn_keras.data import input_file
-from cnn_keras.data.image_file import Unreadable, encode_png
-from cnn_keras.errors import Fault
-
-IMAGE_SUFFIXES = frozenset(
-    {
-        ".png",
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".bmp",
-        ".dib",
-        ".gif",
-        ".webp",
-        ".pgm",
-        ".ppm",
-        ".tif",
-        ".tiff",
-        ".avif",
-        ".heic",
-    }
+from cnn_keras.data.file_tree import (
+    HIDDEN,
+    IMAGE_SUFFIXES,
+    SPLITS,
+    check_folder,
+    describe_path,
+    file_named,
+    group_in,
+    natural,
+    printable_path,
+    refuse,
+    rows,
+    split_in,
+    unlistable,
 )
-VOLUMES = (".nii", ".nii.gz")
-LOOKED_AT = 1000  # files that a message looks at to say what they are
-HIDDEN = (".", "__MACOSX", "@eaDir", "#recycle", "$RECYCLE.BIN")  # of systems and tools, never data
-SPLITS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "test": "test",
-    "testing": "test",
-}
-SPLIT_IN = re.compile(r"(?:^|[_\W])(training|train|validation|valid|val|testing|test)\d*(?:$|[_\W])")
+from cnn_keras.data.image_file import encode_png
+from cnn_keras.errors import Fault
 
 
 class Item(NamedTuple):
@@ -68,18 +47,6 @@ class Item(NamedTuple):
     read: Callable[[], Any]  # of an image the encoded file, bytes; raises Unreadable for what is none
     split: str | None = None  # "train", "validation" or "test" where the source prescribes it
     group: str | None = None  # items of one group (a patient, a scene) stay in one split
-
-
-def natural(name: str) -> tuple:
-    """Sort key under which "class2" stands before "class10"; names that differ have keys that differ."""
-    parts = re.split(r"(\d+)", name.lower())  # text and digits take turns
-    return [_size(part) if place % 2 else part for place, part in enumerate(parts)], name
-
-
-def _size(digits: str) -> tuple[int, str]:
-    """Orders whole numbers, however long: by their places, then by their digits."""
-    bare = digits.lstrip("0")
-    return len(bare), bare
 
 
 def digits() -> list[Item]:
@@ -197,49 +164,12 @@ def _prescribed(path: Path) -> dict[str, str]:
     return within if len(within) == len(names) and len(set(within.values())) > 1 else {}
 
 
-def split_in(name: str) -> str | None:
-    """The split that the name of a file or folder begins or ends with: "instances_val2017" is "validation"."""
-    found = SPLIT_IN.search(name.lower())
-    return SPLITS[found.group(1)] if found else None
-
-
 def csv_file(path: Path) -> list[Item]:
     """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it."""
     items = [_csv_item(row, path, line) for line, row in rows(path, ("path", "label"))]
     if not items:
         raise Fault(f"{path} must have one row per image, got none", code=Fault.DATA)
     return items
-
-
-def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> list[tuple[int, dict[str, str]]]:
-    """The rows of a CSV file with their lines' numbers: texts by column, stripped, "" where a cell is missing.
-
-    Raises:
-        Fault: no such file, no text in UTF-8, no comma-separated text, or one of `columns` is missing.
-    """
-    if not input_file.is_regular(path):
-        raise Fault(f"{argument} must be a CSV file, got {describe_path(path)}")
-    text = input_file.read_text(path)
-    try:
-        reader = csv.DictReader(io.StringIO(text), restval="", skipinitialspace=True)
-        names = [name.strip() for name in reader.fieldnames or []]
-        reader.fieldnames = names
-        if not set(columns) <= set(names):
-            listed = " and ".join([", ".join(columns[:-1]), columns[-1]])
-            bare = any(re.fullmatch(r"-?\d*\.?\d+", name) for name in names)
-            hint = "; the first row looks like data: put a row with names before it" if bare else ""
-            said = ", ".join(names)[:300] or "nothing"
-            raise Fault(f"{path} must have the columns {listed}, got {said}{hint}", code=Fault.DATA)
-        return [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
-    except csv.Error as error:
-        raise Fault(f"{path} must be comma-separated text: {error}", code=Fault.DATA) from None
-
-
-def file_named(root: Path, name: str) -> Path:
-    """The file that a list below `root` names; backslashes part folders where there is no such file otherwise."""
-    found = root / name
-    turned = root / name.replace("\\", "/")
-    return turned if "\\" in name and not input_file.is_regular(found) else found
 
 
 def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]:
@@ -390,7 +320,7 @@ def _files(path: Path, suffixes: tuple[str, ...], noun: str) -> Iterator[tuple[P
     Links are followed, but no folder is entered twice: a link may lead back to where it is.
     """
     other, entered = f"not {'an' if noun == 'image' else 'a'} {noun}", set()
-    for place, folders, files in os.walk(path, followlinks=True, onerror=_unlistable):
+    for place, folders, files in os.walk(path, followlinks=True, onerror=unlistable):
         if (real := os.path.realpath(place)) in entered:
             folders.clear()
             yield Path(place), (other, "a link to a folder that is listed elsewhere")
@@ -411,28 +341,6 @@ def _folders(path: Path) -> list[str]:
     return sorted(inner.name for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith(HIDDEN))
 
 
-def tree(root: Path) -> Iterator[tuple[Path, list[Path]]]:
-    """Every folder that is not hidden, `root` first, with its files that are not: links are followed, none twice."""
-    entered = set()
-    for place, folders, files in os.walk(root, followlinks=True, onerror=_unlistable):
-        if (real := os.path.realpath(place)) in entered:
-            folders.clear()
-            continue
-        entered.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith(HIDDEN))
-        yield Path(place), [Path(place, name) for name in sorted(files) if not name.startswith(HIDDEN)]
-
-
-def check_folder(path: Path) -> None:
-    """Raise a Fault unless `path` is a folder."""
-    if not input_file.is_folder(path):
-        raise Fault(f"data.path must be a folder, got {describe_path(path)}")
-
-
-def _unlistable(error: OSError) -> NoReturn:
-    raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)
-
-
 def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
     name, label, split, group = (row.get(column, "") for column in ("path", "label", "split", "group"))
     reading = partial(input_file.read_bytes, file_named(path.parent, name))
@@ -446,52 +354,3 @@ def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
 
 def _tfds_bytes(source: Sequence, row: int) -> bytes:
     return source[row]["image"]
-
-
-def group_in(pattern: str | None, name: str) -> str | None:
-    if pattern is None:
-        return None
-    try:
-        found = re.search(pattern, name)
-    except re.error as error:
-        raise Fault(f"data.group must be a regular expression, got {pattern!r}: {error}") from None
-    if found is None or not found.groups() or found.group(1) is None:
-        raise Fault(f"data.group must match every path with its first parenthesis, {pattern!r} does not match {name!r}")
-    return found.group(1)
-
-
-def refuse(kind: str, reason: str) -> NoReturn:
-    """Stand in for the reading of what cannot be read."""
-    raise Unreadable(kind, reason)
-
-
-def printable_path(path: Path | str) -> str:
-    """A path with `/` and, where a name is not UTF-8 or holds a NUL, escapes: it goes into CSV files and records."""
-    name = Path(path).as_posix().replace("\0", "\\0")
-    try:
-        return os.fsencode(name).decode("utf-8", "backslashreplace")
-    except UnicodeEncodeError:  # half of a surrogate pair, as JSON may hold
-        return name.encode("utf-8", "backslashreplace").decode()
-
-
-def describe_path(path: Path, most: int = 8) -> str:
-    """`path` as it was given, as an absolute path, and what is there – or in the nearest folder that exists."""
-    absolute = path.absolute()
-    nearest = next(inner for inner in (absolute, *absolute.parents) if input_file.is_folder(inner))
-    try:
-        visible = sorted(inner for inner in nearest.iterdir() if not inner.name.startswith(HIDDEN))
-    except OSError as error:
-        return f"{printable_path(path)}; {nearest} cannot be listed: {error.strerror}"
-    names = [printable_path(inner.name) + "/" * input_file.is_folder(inner) for inner in visible]
-    shown = ", ".join(names[:most]) or "nothing"
-    more = f" and {len(names) - most} more" if len(names) > most else ""
-    given = printable_path(path) if path.is_absolute() else f"{printable_path(path)} ({absolute})"
-    return f"{given}; {nearest} holds {shown}{more}{_volumes(absolute)}"
-
-
-def _volumes(path: Path) -> str:
-    """What to do with NIfTI files, where a path leads to some, among the first that are there."""
-    inside = (file for _, files in tree(path) for file in files) if input_file.is_folder(path) else [path]
-    if not any(file.name.lower().endswith(VOLUMES) for file in islice(inside, LOOKED_AT)):
-        return ""
-    return "; NIfTI files are volumes, for a recipe of the task volumes, or of segment with three sides in data.size"

@@ -17,9 +17,9 @@ import numpy as np
 from PIL import Image
 
 from cnn_keras.data import image_file, input_file, run_length
+from cnn_keras.data.annotation import Annotations, Item, Object
+from cnn_keras.data.file_tree import describe_path, natural
 from cnn_keras.data.image_file import encode_png
-from cnn_keras.data.sources.classification import describe_path, natural
-from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}  # of cut-outs and photographs alike

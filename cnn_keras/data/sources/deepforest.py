@@ -8,9 +8,9 @@ import importlib.util
 from pathlib import Path
 from xml.etree import ElementTree
 
+from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.formats import voc
 from cnn_keras.data.sources import tiles
-from cnn_keras.data.sources.detection import Annotations, Item, Object
 from cnn_keras.errors import Fault
 
 HELD_OUT = "2019_YELL_2_541000_4977000_image_crop"  # Yellowstone; tested on

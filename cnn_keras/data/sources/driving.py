@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnn_keras.data import input_file
+from cnn_keras.data import file_tree, input_file
 from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import classification as read
 from cnn_keras.data.sources import simulator as roads
@@ -63,16 +63,18 @@ def tub(path: Path) -> list[Frame]:
         Fault: no manifest, or one of another kind.
     """
     if not input_file.is_folder(path):
-        raise Fault(f"data.path must be a tub's folder, got {read.describe_path(path)}")
+        raise Fault(f"data.path must be a tub's folder, got {file_tree.describe_path(path)}")
     whole = (path / "manifest.json").is_file()
     manifests = (path / "manifest.json",) if whole else sorted(path.glob("*/manifest.json"))
-    tubs = [file.parent for file in manifests if not file.parent.name.startswith(read.HIDDEN)]
+    tubs = [file.parent for file in manifests if not file.parent.name.startswith(file_tree.HIDDEN)]
     if not tubs:
         old = (
             "; this is a tub of version 1, which Donkey's convert_to_tub_v2.py converts"
             * (path / "meta.json").is_file()
         )
-        raise Fault(f"data.path must hold a tub's manifest.json, got {read.describe_path(path)}{old}", code=Fault.DATA)
+        raise Fault(
+            f"data.path must hold a tub's manifest.json, got {file_tree.describe_path(path)}{old}", code=Fault.DATA
+        )
     return [frame for folder in tubs for frame in _records(folder, "" if folder == path else f"{folder.name}/")]
 
 
@@ -86,7 +88,7 @@ def csv_file(path: Path, full: float | None = None) -> list[Frame]:
     """
     if full == 0:
         raise Fault("data.full must be the angle of full lock to the right, got 0")
-    rows = read.rows(path, ("path", "angle"))
+    rows = file_tree.rows(path, ("path", "angle"))
     drives = {row.get("drive", ""): len(rows) for _, row in rows}  # in the order of their first rows
     order = {drive: number for number, drive in enumerate(drives)}
     rows.sort(key=lambda row: (order[row[1].get("drive", "")], _number(row[1].get("time")) or 0.0))
@@ -99,11 +101,13 @@ def _drawn(shot: Callable[[], Any]) -> bytes:
 
 def _row(path: Path, line: int, row: dict[str, str], full: float) -> Frame:
     angle, drive = _number(row["angle"]), row.get("drive", "")
-    name = read.printable_path(row["path"])
+    name = file_tree.printable_path(row["path"])
     if angle is None:
         reason = f"line {line}: angle must be a number, got {row['angle']!r}"
-        return Frame(name, partial(read.refuse, "broken annotation", reason), 0.0, drive)
-    return Frame(name, partial(input_file.read_bytes, read.file_named(path.parent, row["path"])), angle / full, drive)
+        return Frame(name, partial(file_tree.refuse, "broken annotation", reason), 0.0, drive)
+    return Frame(
+        name, partial(input_file.read_bytes, file_tree.file_named(path.parent, row["path"])), angle / full, drive
+    )
 
 
 def _records(folder: Path, prefix: str) -> list[Frame]:
@@ -127,11 +131,11 @@ def _records(folder: Path, prefix: str) -> list[Frame]:
         try:
             text = input_file.read_bytes(catalog, limit=input_file.TEXT_LIMIT).decode("utf-8", "replace")
         except OSError as error:
-            reading = partial(read.refuse, "unreadable", f"a catalog that cannot be read: {error.strerror}")
-            found.append(Frame(f"{prefix}{read.printable_path(name)}", reading, 0.0, prefix))
+            reading = partial(file_tree.refuse, "unreadable", f"a catalog that cannot be read: {error.strerror}")
+            found.append(Frame(f"{prefix}{file_tree.printable_path(name)}", reading, 0.0, prefix))
             continue
         found += [
-            _record(folder, prefix, f"{read.printable_path(name)}, line {number}", line, deleted)
+            _record(folder, prefix, f"{file_tree.printable_path(name)}, line {number}", line, deleted)
             for number, line in enumerate(text.splitlines(), 1)
             if line.strip()
         ]
@@ -144,7 +148,7 @@ def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int])
         picture, angle, index = str(record[PICTURE]), float(record[ANGLE]), int(record["_index"])
     except (LookupError, TypeError, ValueError, OverflowError) as error:
         reason = f"it is no record with {PICTURE}, {ANGLE} and _index: {error}"
-        return Frame(f"{prefix}{where}", partial(read.refuse, "broken annotation", reason), 0.0, prefix)
+        return Frame(f"{prefix}{where}", partial(file_tree.refuse, "broken annotation", reason), 0.0, prefix)
     trouble = None
     if index in deleted:
         trouble = ("deleted frame", "it is deleted in the tub")
@@ -152,8 +156,10 @@ def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int])
         trouble = ("not driven by hand", f"{MODE} is {str(record[MODE])[:40]}")
     elif not math.isfinite(angle):
         trouble = ("broken annotation", f"{ANGLE} is {angle}")
-    reading = partial(read.refuse, *trouble) if trouble else partial(input_file.read_bytes, folder / "images" / picture)
-    return Frame(f"{prefix}{read.printable_path(picture)}", reading, angle, prefix)
+    reading = (
+        partial(file_tree.refuse, *trouble) if trouble else partial(input_file.read_bytes, folder / "images" / picture)
+    )
+    return Frame(f"{prefix}{file_tree.printable_path(picture)}", reading, angle, prefix)
 
 
 def _parsed(line: str) -> Any:

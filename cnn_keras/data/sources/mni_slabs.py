@@ -4,9 +4,9 @@ from functools import partial
 
 import numpy as np
 
+from cnn_keras.data.label_map import Item, LabelMaps, Mask
 from cnn_keras.data.sources import volumes
 from cnn_keras.data.sources.mni_slices import NAMES, tissues
-from cnn_keras.data.sources.segmentation import Item, LabelMaps, Mask
 
 
 def read() -> LabelMaps:

@@ -8,8 +8,8 @@ from functools import partial
 import numpy as np
 
 from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.label_map import Item, LabelMaps, Mask
 from cnn_keras.data.sources import volumes
-from cnn_keras.data.sources.segmentation import Item, LabelMaps, Mask
 
 NAMES = {0: "other", 1: "grey", 2: "white"}
 

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cnn_keras.data.image_file import encode_png
-from cnn_keras.data.sources.segmentation import BACKGROUND, Item, LabelMaps, Mask
+from cnn_keras.data.label_map import BACKGROUND, Item, LabelMaps, Mask
 from cnn_keras.errors import Fault
 
 PARTS = {"train": (0, 192), "validation": (192, 256), "test": (256, 512)}  # columns: the right half is tested on

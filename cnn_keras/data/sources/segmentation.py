@@ -5,19 +5,19 @@ one of `PICTURES` or `VOLUMES`. A mask is read only when it is asked for, and wh
 then; classes are known by name, and numbers mean something only inside a source.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
-from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_keras.data import run_length
+from cnn_keras.data import annotation, file_tree, run_length
+from cnn_keras.data.annotation import Object
 from cnn_keras.data.formats import exif_orientation
-from cnn_keras.data.image_file import Picture, Unreadable
+from cnn_keras.data.image_file import Picture
+from cnn_keras.data.label_map import BACKGROUND, UNKNOWN, Item, LabelMaps, Mask, check_size
 from cnn_keras.data.sources import classification as read
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.detection import Object
 from cnn_keras.errors import Fault
 
 PICTURES = {  # a function `read` in each file; the others' objects are painted
@@ -31,48 +31,7 @@ PICTURES = {  # a function `read` in each file; the others' objects are painted
 }
 VOLUMES = {"folder": "cnn_keras.data.formats.mask_volumes", "mni152": "cnn_keras.data.sources.mni_slabs"}
 PAINTED = ("coco", "labelme", "composites")
-BACKGROUND = "background"
-UNKNOWN = -1  # of a pixel that nobody knows
 UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
-
-
-class Mask(NamedTuple):
-    """What is at each pixel or voxel of one picture or volume.
-
-    values: integers (*sizes), a source's number of a class, or UNKNOWN. instances: integers (*sizes), 0, or another
-    number for each thing; None where things are not told apart. notes: kind and detail of what is odd about it.
-    """
-
-    values: np.ndarray
-    instances: np.ndarray | None = None
-    notes: tuple[tuple[str, str], ...] = ()
-
-
-class Item(NamedTuple):
-    """One picture or volume and its mask, neither of them read yet."""
-
-    id: str  # the path below the source's folder
-    read: Callable[[], Any]  # the encoded file, or a volume and notes on it; raises Unreadable for what is none
-    mask: Callable[[tuple[int, ...]], Mask]  # of the sizes that the picture has; raises Unreadable, too
-    split: str | None = None  # "train", "validation" or "test" where the source prescribes it
-    group: str | None = None  # items of one group (a patient, a scene) stay in one split
-    troubles: tuple[tuple[str, str], ...] = ()  # kind and detail of what annotations say wrongly
-    label: str = ""  # what copies of one picture should agree in
-
-
-class LabelMaps(NamedTuple):
-    """What a source holds.
-
-    names: of the classes by their numbers in the masks, in the order of the classes; empty where it does not say.
-    ignored: numbers that mean that nobody knows. assumed: whether the names are those of a published data set that the
-    masks look like: only those that are found in them are classes. notes: what is odd about the source as a whole.
-    """
-
-    items: list[Item]
-    names: dict[int, str] = {}  # noqa: RUF012  # nothing writes to it
-    ignored: tuple[int, ...] = ()
-    assumed: bool = False
-    notes: tuple[detection.Note, ...] = ()
 
 
 def load(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):
@@ -95,11 +54,11 @@ def load(source: str, *, axes: int = 2, group: str | None = None, classes: Seque
     else:
         found = read.call_source(import_module(known[source]).read, source, arguments)
     if group is not None:
-        found = found._replace(items=[one._replace(group=read.group_in(group, one.id)) for one in found.items])
+        found = found._replace(items=[one._replace(group=file_tree.group_in(group, one.id)) for one in found.items])
     return found
 
 
-def rasterize(annotated: detection.Annotations, classes: Sequence[str] = ()) -> LabelMaps:
+def rasterize(annotated: annotation.Annotations, classes: Sequence[str] = ()) -> LabelMaps:
     """Annotated things as masks: number 0 is the background, the others are the classes from 1 on.
 
     Large things are painted first, so that small ones on them are seen. Where a crowd is, or a thing of which only the
@@ -107,7 +66,7 @@ def rasterize(annotated: detection.Annotations, classes: Sequence[str] = ()) -> 
     """
     there = {one.name for item in annotated.items for one in item.objects}
     order = [name for name in annotated.classes if name in there]
-    names = list(classes) or [*order, *sorted(there - set(order), key=read.natural)]
+    names = list(classes) or [*order, *sorted(there - set(order), key=file_tree.natural)]
     things = [name for name in names if name not in (BACKGROUND, *UNTOLD)]
     numbers = {name: number for number, name in enumerate(things, start=1)}
     meant = {**numbers, BACKGROUND: 0, **UNTOLD}
@@ -130,7 +89,7 @@ def rasterize(annotated: detection.Annotations, classes: Sequence[str] = ()) -> 
     return LabelMaps(items, names, notes=annotated.notes)
 
 
-def _painted(item: detection.Item, objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
+def _painted(item: annotation.Item, objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
     """The mask of a picture of a size; where the annotations are of the picture as it is stored, turned as it is."""
     if item.size is not None and tuple(item.size) != tuple(size):
         turn = Picture(item.read()).turn
@@ -156,10 +115,3 @@ def _boxed(box: tuple[float, ...], size: tuple[int, int]) -> np.ndarray:
     left, top, right, bottom = box
     y, x = (np.arange(length) + 0.5 for length in size)
     return ((y >= top) & (y < bottom))[:, None] & ((x >= left) & (x < right))[None]
-
-
-def check_size(found: tuple[int, ...], size: tuple[int, ...]) -> None:
-    """Raise `Unreadable` unless a mask has the sizes of its picture."""
-    if tuple(found) != tuple(size):
-        mask, picture = ("×".join(map(str, sizes)) for sizes in (found, size))
-        raise Unreadable("mask of another size", f"the mask is {mask}, the picture {picture} (height first)")

@@ -18,9 +18,10 @@ from typing import Any
 import numpy as np
 
 from cnn_keras.data import input_file
-from cnn_keras.data.array_dataset import LARGEST
+from cnn_keras.data.file_tree import describe_path, refuse
 from cnn_keras.data.image_file import Unreadable
-from cnn_keras.data.sources.classification import Item, call_source, class_folders, describe_path, refuse
+from cnn_keras.data.input_file import VALUE_LIMIT
+from cnn_keras.data.sources.classification import Item, call_source, class_folders
 from cnn_keras.errors import Fault
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".wav")
@@ -195,8 +196,8 @@ def _wave(path: Path) -> tuple[np.ndarray, list[Any]]:
         scaled = (values / -float(np.iinfo(values.dtype).min)).astype(np.float32)
     else:
         scaled = values.astype(np.float32)
-    if not (np.abs(scaled) <= LARGEST).all():
-        raise Unreadable("undecodable", f"its samples must be finite numbers, at most {LARGEST:g}")
+    if not (np.abs(scaled) <= VALUE_LIMIT).all():
+        raise Unreadable("undecodable", f"its samples must be finite numbers, at most {VALUE_LIMIT:g}")
     return scaled, [("sample rate", f"{rate:,} Hz")]
 
 
@@ -318,6 +319,6 @@ def _number(cell: str, place: str) -> float:
     """A finite number; NaN where it is missing."""
     if cell.lower() in MISSING:
         return float("nan")
-    if not _is_number(cell) or not abs(float(cell)) <= LARGEST:
-        raise Unreadable("undecodable", f"{place} must hold finite numbers, at most {LARGEST:g}, got {cell[:40]!r}")
+    if not _is_number(cell) or not abs(float(cell)) <= VALUE_LIMIT:
+        raise Unreadable("undecodable", f"{place} must hold finite numbers, at most {VALUE_LIMIT:g}, got {cell[:40]!r}")
     return float(cell)

@@ -12,8 +12,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import image_file, run_length
-from cnn_keras.data.sources.detection import Item, Object
+from cnn_keras.data import image_decoding, image_file, run_length
+from cnn_keras.data.annotation import Item, Object
 
 DECODED = 2  # photographs kept in memory: the tiles of one follow each other
 
@@ -113,4 +113,4 @@ def _cut(read: Callable[[], bytes], window: tuple[int, int, int, int]) -> bytes:
 def _decoded(read: Callable[[], bytes]) -> np.ndarray:
     """A photograph's pixels, uint8 (height, width, 3)."""
     data, _ = image_file.normalize(read())
-    return image_file.pixels(data)
+    return image_decoding.pixels(data)

@@ -9,15 +9,14 @@ import io
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 from PIL import Image
 
+from cnn_keras.data import annotation, file_tree
 from cnn_keras.data.image_file import encode_png, normalize
-from cnn_keras.data.sources import classification, detection
-from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms import warp
 from cnn_keras.errors import Fault
 
@@ -47,8 +46,8 @@ def annotated_eyes(path: Path) -> Aligner:
         Fault: no such file, other columns, or a place that is no number (code DATA).
     """
     rows = {}
-    for line, row in classification.rows(path, COLUMNS, argument="data.align.path"):
-        places = detection.finite_numbers([row[name] for name in COLUMNS[1:]])
+    for line, row in file_tree.rows(path, COLUMNS, argument="data.align.path"):
+        places = annotation.finite_numbers([row[name] for name in COLUMNS[1:]])
         if places is None:
             raise Fault(f"{path}, line {line}: places must be finite numbers", code=Fault.DATA)
         rows[row["path"]] = places
@@ -201,13 +200,13 @@ def _points(numbers: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.math.real(numbers), tf.math.imag(numbers)], axis=1)
 
 
-def align_items(items: Iterable[Item], aligner: Aligner, *, size: tuple[int, int], missed: list[str]) -> list[Item]:
+def align_items(items: Iterable[Any], aligner: Aligner, *, size: tuple[int, int], missed: list[str]) -> list[Any]:
     """The items with aligned pictures; the id of each one read of which the aligner finds no eyes goes to `missed`."""
     known: dict[str, Eyes | None] = {}  # a picture is read more than once, and looking takes long
     return [item._replace(read=partial(_aligned, item, aligner, size, missed, known)) for item in items]
 
 
-def _aligned(item: Item, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict) -> bytes:
+def _aligned(item: Any, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict) -> bytes:
     data, _ = normalize(item.read())
     found = align_image(data, partial(_once, item.id, aligner, known), size=size)
     if found is None:

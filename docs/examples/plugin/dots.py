@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras.data.image_file import png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms.transform import Colour, check_amounts, uniform
 from cnn_keras.models import require_size
@@ -69,4 +69,4 @@ def _drawn(row: int) -> bytes:
     for place in random.permutation(9)[: row % 3 + 1]:
         top, left = 3 + 10 * (place // 3) + random.integers(0, 3), 3 + 10 * (place % 3) + random.integers(0, 3)
         pixels[top : top + 4, left : left + 4] = 220
-    return png(pixels)
+    return encode_png(pixels)

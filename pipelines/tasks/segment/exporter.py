@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import run_length
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 from cnn_keras.errors import Fault
 from cnn_keras.ops.sliding_window import Prediction
 from pipelines.data import image_dataset, run_files

@@ -15,7 +15,8 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import durable, input_pipeline, records, split
-from cnn_keras.data.image_file import Unreadable, decode, normalize
+from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_file import Unreadable, normalize
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import durable, pk_sampler
+from cnn_keras.data import durable, file_tree, pk_sampler
 from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import face_alignment
@@ -95,7 +95,7 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
             )
     if data.pairs:
         given |= dict.fromkeys(_listed(data.pairs.path, given), "test")
-    free = [name for name in sorted(given, key=classification.natural) if given[name] in (None, "train")]
+    free = [name for name in sorted(given, key=file_tree.natural) if given[name] in (None, "train")]
     drawn = _drawn(free, data, seed, prescribed=set(given.values()))
     return [drawn.get(item.label) or str(given[item.label]) for item, _ in kept]
 

@@ -14,7 +14,7 @@ import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.transforms.face_alignment import Landmarks, align_face
 from cnn_keras.errors import Fault

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 from scipy.io import wavfile
 
-from cnn_keras.data import pk_sampler
+from cnn_keras.data import nifti, pk_sampler
 from cnn_keras.data.formats import color_tables, mask_folders
 from cnn_keras.data.image_file import Unreadable, normalize
-from cnn_keras.data.sources import classification, driving, segmentation, signals, volumes
+from cnn_keras.data.sources import classification, driving, segmentation, signals
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault
 
@@ -63,7 +63,7 @@ def saved(values, kind, **options):
     return out.getvalue()
 
 
-def nifti():
+def nifti_bytes():
     nibabel = pytest.importorskip("nibabel", reason="needs the package nibabel (make samples)")
     image = nibabel.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4), np.eye(4))
     image.header.set_slope_inter(0.5, 1)
@@ -112,9 +112,9 @@ MANIFEST = [
     {"paths": ["a.catalog"], "deleted_indexes": [1]},
 ]
 FORMATS = {  # the file's name, its bytes, how much of it is a header, what reads it
-    "nii": ("a.nii", nifti, 400, lambda path: volumes.read(path)),
-    "nii.gz": ("a.nii.gz", lambda: gzip.compress(nifti()), 10**6, lambda path: volumes.read(path)),
-    "mask of a volume": ("masks/a.nii", nifti, 400, volume_masks),
+    "nii": ("a.nii", nifti_bytes, 400, lambda path: nifti.read(path)),
+    "nii.gz": ("a.nii.gz", lambda: gzip.compress(nifti_bytes()), 10**6, lambda path: nifti.read(path)),
+    "mask of a volume": ("masks/a.nii", nifti_bytes, 400, volume_masks),
     "png mask": ("a.png", lambda: saved(VALUES, "PNG"), 60, mask_folders.read_numbers),
     "gif mask": ("a.gif", lambda: saved(VALUES, "GIF"), 10**6, mask_folders.read_numbers),
     "bmp mask": ("a.bmp", lambda: saved(VALUES, "BMP"), 80, mask_folders.read_numbers),
@@ -177,9 +177,9 @@ def test_a_broken_file_ends_in_a_trouble_or_a_fault(tmp_path, name):
 def test_special_files_and_bombs_are_told_apart_before_they_are_opened(tmp_path):
     (tmp_path / "zeros.nii.gz").write_bytes(gzip.compress(bytes(10**7)))
     with pytest.raises(Unreadable, match="no NIfTI file"):
-        volumes.read(tmp_path / "zeros.nii.gz")
+        nifti.read(tmp_path / "zeros.nii.gz")
     for name, reader in (
-        ("v.nii", volumes.read),
+        ("v.nii", nifti.read),
         ("s.csv", signals.read),
         ("s.wav", signals.read),
         ("m.png", mask_folders.read_numbers),

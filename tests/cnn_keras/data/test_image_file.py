@@ -11,7 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
-from cnn_keras.data.image_file import SIDE_LIMIT, Unreadable, decode, encode_png, normalize, pixels, reason
+from cnn_keras.data.image_decoding import decode, pixels
+from cnn_keras.data.image_file import SIDE_LIMIT, Unreadable, encode_png, normalize, reason
 from tests.odd_images import (
     animation,
     bad_checksum_png,

@@ -11,7 +11,8 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import image_headers
-from cnn_keras.data.image_file import SLOW_LIMIT, Unreadable, decode, normalize, pixels
+from cnn_keras.data.image_decoding import decode, pixels
+from cnn_keras.data.image_file import SLOW_LIMIT, Unreadable, normalize
 from tests.odd_images import encoded, oriented, picture
 
 

@@ -278,7 +278,7 @@ def test_what_no_network_can_be_made_of_is_refused(builder, arguments, message):
 
 @pytest.mark.parametrize("backbone", ["mobilenet.mobilenet_v2", pytest.param("vgg.vgg11", marks=SLOW)])
 def test_the_last_map_of_each_stride_is_tapped(backbone):
-    network = yolo.tapped(backbone, (64, 64, 3), (8, 16, 32))
+    network = yolo.feature_extractor(backbone, (64, 64, 3), (8, 16, 32))
     assert [tensor.shape[1:3] for tensor in network.outputs] == [(8, 8), (4, 4), (2, 2)]
 
 

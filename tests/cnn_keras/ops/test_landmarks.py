@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from cnn_keras.data import annotation
 from cnn_keras.data.formats import landmarks_csv
 from cnn_keras.data.sources import cards, detection
 from cnn_keras.errors import Fault
@@ -140,7 +141,7 @@ def test_the_corners_of_a_card_are_where_they_are_drawn():
     for item in whole:
         (card,) = item.objects
         assert [mark.name for mark in card.landmarks] == list(cards.CORNERS)
-        assert detection.enclosing_box([value for mark in card.landmarks for value in mark[1:3]]) == pytest.approx(
+        assert annotation.enclosing_box([value for mark in card.landmarks for value in mark[1:3]]) == pytest.approx(
             card.box, abs=2.0
         )
         left, right = card.landmarks[3], card.landmarks[2]  # its lower corners: the digit stands upright

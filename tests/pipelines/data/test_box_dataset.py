@@ -12,8 +12,8 @@ from pydantic import ValidationError
 from rich.console import Console
 
 from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.annotation import Item, Object
 from cnn_keras.data.image_file import encode_png
-from cnn_keras.data.sources.detection import Item, Object
 from cnn_keras.errors import Fault
 from pipelines.data import box_config, box_dataset, box_files, box_validation
 

@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from rich.console import Console
 
+from cnn_keras.data.file_tree import refuse
 from cnn_keras.data.image_file import Unreadable, encode_png
-from cnn_keras.data.sources.classification import Item, refuse
+from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault
 from pipelines.data import validation
 from pipelines.data.validation import Examined, Problem

@@ -110,7 +110,7 @@ def test_windows_to_learn_from_are_of_other_pictures_than_those_that_test(tmp_pa
     assert facts["splits"] == {"train": 12, "validation": 3, "test": 1}
     shades = {"test": {int(motif.pixels.mean()) for motif in dataset.contents(folder)}}
     for split in ("train", "validation"):
-        from cnn_keras.data.image_file import decode
+        from cnn_keras.data.image_decoding import decode
 
         rows = [decode(row["image"], channels=3).numpy() for row in records.read(folder, split)]
         assert {row.shape for row in rows} == {(48, 48, 3)}

@@ -5,8 +5,8 @@ import pytest
 from PIL import Image
 
 from cnn_keras.data import run_length
+from cnn_keras.data.annotation import Landmark, Object
 from cnn_keras.data.formats import exif_orientation
-from cnn_keras.data.sources.detection import Landmark, Object
 
 
 @pytest.mark.parametrize("turn", list(Image.Transpose), ids=lambda turn: turn.name)

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 
 from cnn_keras.data import run_length
+from cnn_keras.data.annotation import Item, Landmark, Object
 from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.detection import FORMATS, Item, Landmark, Object
+from cnn_keras.data.sources.detection import FORMATS
 from cnn_keras.errors import Fault
 from pipelines.data import box_config, box_dataset, box_files, box_validation, conversion
 from pipelines.data.validation import Examined

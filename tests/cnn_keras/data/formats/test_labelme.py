@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import run_length
+from cnn_keras.data import annotation, run_length
+from cnn_keras.data.annotation import Item, Object
 from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import detection, segmentation
-from cnn_keras.data.sources.detection import Item, Object
 from cnn_keras.errors import Fault
 from tests.cnn_keras.data.sources.test_detection import picture, put, read
 
@@ -84,7 +84,7 @@ def test_rectangles_and_circles_are_exact_and_lines_are_no_things(tmp_path):
     assert run_length.rasterize(circle.mask, (20, 40)).sum() == pytest.approx(math.pi * 64, rel=0.03)
     assert [kind for kind, _ in item.troubles] == ["line or point, no thing"] * 4 + ["unknown shape"]
     assert (
-        segmentation.rasterize(detection.Annotations([item])).items[0].mask((20, 40)).values.min() == 0
+        segmentation.rasterize(annotation.Annotations([item])).items[0].mask((20, 40)).values.min() == 0
     )  # all is known
 
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from cnn_keras.data import file_tree
 from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault
@@ -61,13 +62,13 @@ def test_volumes_in_the_place_of_pictures_are_called_so(tmp_path, place):
 
 def test_natural_order_counts():
     names = ["class10", "class2", "Class1", "class2b", "a", "10", "9"]
-    assert sorted(names, key=classification.natural) == ["9", "10", "a", "Class1", "class2", "class2b", "class10"]
+    assert sorted(names, key=file_tree.natural) == ["9", "10", "a", "Class1", "class2", "class2b", "class10"]
 
 
 @given(st.lists(st.text(st.sampled_from("aA0127²٣ -"), max_size=4), unique=True))
 def test_natural_order_does_not_depend_on_where_it_starts(names):
     backwards = list(reversed(names))
-    assert sorted(names, key=classification.natural) == sorted(backwards, key=classification.natural)
+    assert sorted(names, key=file_tree.natural) == sorted(backwards, key=file_tree.natural)
 
 
 def test_digits_are_scikit_learns():

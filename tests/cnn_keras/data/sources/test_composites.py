@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import run_length
+from cnn_keras.data import annotation, run_length
 from cnn_keras.data.sources import composites, detection
 from cnn_keras.errors import Fault
 
@@ -131,7 +131,7 @@ def test_the_trees_are_all_there_one_photograph_is_held_out_and_one_part_validat
     ]  # fmt: skip
     assert sum(len(item.objects) for item in found.items) == 951
     for item in found.items:
-        assert detection.image_size is not None
+        assert annotation.image_size is not None
         height, width = item.size
         assert all(
             0 <= one.box[0] < one.box[2] <= width and 0 <= one.box[1] < one.box[3] <= height for one in item.objects

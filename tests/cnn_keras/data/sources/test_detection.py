@@ -9,10 +9,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.data import run_length
+from cnn_keras.data import annotation, run_length
+from cnn_keras.data.annotation import Item, Object
 from cnn_keras.data.image_file import Unreadable, encode_png
 from cnn_keras.data.sources import detection
-from cnn_keras.data.sources.detection import FORMATS, Item, Object
+from cnn_keras.data.sources.detection import FORMATS
 from cnn_keras.errors import Fault
 from pipelines.data import box_files
 from tests.conftest import cnn
@@ -64,7 +65,7 @@ def test_annotations_survive_being_written_and_read_in_any_two_formats(tmp_path,
     detection.write(second, once.items, tmp_path / "two", classes=sorted(classes))
     twice = read(second, tmp_path / "two" / WHERE[second])
     flags = "yolo" not in (first, second)
-    assert said(twice, flags=flags) == said(detection.Annotations(ITEMS), flags=flags)
+    assert said(twice, flags=flags) == said(annotation.Annotations(ITEMS), flags=flags)
 
 
 def test_a_class_keeps_its_name_whatever_its_number(tmp_path):
@@ -267,7 +268,7 @@ def test_the_command_converts_by_name_and_tells_what_gets_lost(tmp_path, capsys,
     assert "4 images, 4 objects of 3 classes as yolo" in told
     assert "yolo cannot say difficult: lost for 1 objects" in told
     found = said(read("yolo", tmp_path / "two/data.yaml"), flags=False)
-    assert found == said(detection.Annotations(ITEMS), flags=False)
+    assert found == said(annotation.Annotations(ITEMS), flags=False)
     assert cnn("convert", "labelme", "one", "--to", "kitti") == Fault.INPUT
     assert "--to must be one of" in capsys.readouterr().err
 

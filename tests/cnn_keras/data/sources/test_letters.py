@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from cnn_keras.data.image_file import decode
+from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.sources import classification
 from cnn_keras.data.sources import letters as letters_sources
 

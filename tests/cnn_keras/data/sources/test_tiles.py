@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_keras.data.annotation import Item, Object
 from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import tiles
-from cnn_keras.data.sources.detection import Item, Object
 
 HEIGHT, WIDTH = 90, 130
 

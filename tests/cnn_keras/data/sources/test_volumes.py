@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cnn_keras.data import nifti
 from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import volumes
 from cnn_keras.errors import Fault
@@ -31,7 +32,7 @@ def write(path, values, affine=None):
 
 @pytest.mark.parametrize("name", ["brain.nii", "brain.nii.gz"])
 def test_a_volume_is_read_with_its_channels_last(tmp_path, name):
-    values, notes = volumes.read(write(tmp_path / name, VOXELS))
+    values, notes = nifti.read(write(tmp_path / name, VOXELS))
     np.testing.assert_array_equal(values, VOXELS[..., None])
     assert values.dtype == np.float32
     assert notes == []
@@ -42,28 +43,28 @@ def test_the_scaling_that_is_stored_is_applied(tmp_path):
     image.header.set_slope_inter(0.5, 10)
     nibabel.save(image, tmp_path / "scaled.nii")
     stored = nibabel.load(tmp_path / "scaled.nii")
-    np.testing.assert_allclose(volumes.read(tmp_path / "scaled.nii")[0][..., 0], stored.get_fdata())
+    np.testing.assert_allclose(nifti.read(tmp_path / "scaled.nii")[0][..., 0], stored.get_fdata())
 
 
 def test_a_volume_that_lies_otherwise_is_turned_upright_and_said_to_be(tmp_path):
-    values, notes = volumes.read(write(tmp_path / "left.nii", VOXELS[::-1], np.diag([-1.0, 1, 1, 1])))
+    values, notes = nifti.read(write(tmp_path / "left.nii", VOXELS[::-1], np.diag([-1.0, 1, 1, 1])))
     np.testing.assert_array_equal(values[..., 0], VOXELS)
     assert notes == ["turned upright"]
     axes = np.array([[0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]], float)  # its first axis points forward
-    values, notes = volumes.read(write(tmp_path / "lying.nii", VOXELS.transpose(1, 0, 2), axes))
+    values, notes = nifti.read(write(tmp_path / "lying.nii", VOXELS.transpose(1, 0, 2), axes))
     np.testing.assert_array_equal(values[..., 0], VOXELS)
 
 
 def test_a_fourth_axis_is_the_channels(tmp_path):
     values = np.stack([VOXELS, 2 * VOXELS], axis=-1)
-    np.testing.assert_array_equal(volumes.read(write(tmp_path / "two.nii", values))[0], values)
+    np.testing.assert_array_equal(nifti.read(write(tmp_path / "two.nii", values))[0], values)
     vectors = write(tmp_path / "vectors.nii", values[:, :, :, None, :])
-    np.testing.assert_array_equal(volumes.read(vectors)[0], values)
+    np.testing.assert_array_equal(nifti.read(vectors)[0], values)
 
 
 def test_voxels_that_are_not_finite_become_zeros_and_are_reported(tmp_path):
     values = np.where(VOXELS == 5, np.nan, VOXELS).astype(np.float32)
-    found, notes = volumes.read(write(tmp_path / "nan.nii", values))
+    found, notes = nifti.read(write(tmp_path / "nan.nii", values))
     np.testing.assert_array_equal(found[..., 0], np.where(VOXELS == 5, 0, VOXELS))
     assert notes == ["not finite in places, set to 0"]
 
@@ -98,12 +99,12 @@ def test_a_file_of_no_use_says_why(tmp_path, monkeypatch):
     kinds = {}
     for name in expected:
         with pytest.raises(Unreadable, match=r".") as error:
-            volumes.read(tmp_path / name)
+            nifti.read(tmp_path / name)
         kinds[name] = error.value.kind
     assert kinds == expected
     monkeypatch.setattr(volumes, "VOXEL_LIMIT", 23)
     with pytest.raises(Unreadable, match=r"may have 23 voxels.*\(2, 3, 4\)") as error:
-        volumes.read(write(tmp_path / "large.nii", VOXELS))
+        nifti.read(write(tmp_path / "large.nii", VOXELS))
     assert error.value.kind == "huge"
 
 
@@ -113,7 +114,7 @@ def test_a_header_that_promises_too_much_is_refused_before_anything_is_read(tmp_
     header.set_data_shape((30000, 30000, 30000))
     (tmp_path / "bomb.nii").write_bytes(header.binaryblock + bytes(1000))
     with pytest.raises(Unreadable) as error:
-        volumes.read(tmp_path / "bomb.nii")
+        nifti.read(tmp_path / "bomb.nii")
     assert error.value.kind == "huge"
 
 

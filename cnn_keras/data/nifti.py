@@ -1,0 +1,160 @@
+"""NIfTI files, read by the package nibabel and turned so that their axes point right, anterior and superior."""
+
+import math
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cnn_keras.data import durable, input_file
+from cnn_keras.data.image_file import Unreadable
+from cnn_keras.data.input_file import VALUE_LIMIT
+from cnn_keras.errors import Fault
+
+SUFFIXES = (".nii", ".nii.gz")
+VOXEL_LIMIT = 2**28  # of one file, all its channels together: a gigabyte as float32
+
+
+def read(path: Path) -> tuple[np.ndarray, list[str]]:
+    """A NIfTI file, its stored scaling applied; a fourth axis is the channels.
+
+    Returns:
+        float32 (depth, height, width, channels), and notes on what it was.
+
+    Raises:
+        Fault: the package nibabel is missing.
+        Unreadable: empty, no NIfTI file or a broken one, too large, not three axes.
+    """
+    return voxels(opened(path))
+
+
+def read_measured(path: Path) -> tuple[np.ndarray, list[Any]]:
+    """What `read` gives, with a note of kind and detail that says how large a voxel is."""
+    image = opened(path)
+    values, notes = voxels(image)
+    return values, [*notes, measured(image)]
+
+
+def measured(image: Any) -> tuple[str, str]:
+    """The size of a voxel as a note, along the axes as `voxels` turns them."""
+    nibabel = require_nibabel()
+    return "voxel size", "×".join(f"{side:.3g}" for side in nibabel.affines.voxel_sizes(_upright(image).affine)) + " mm"
+
+
+def opened(path: Path) -> Any:
+    """A NIfTI file as nibabel's image of three or four axes, its voxels not turned; it may be compressed or not.
+
+    Raises:
+        OSError: it cannot be read, is no regular file, or is too large.
+        Unreadable: empty, no NIfTI file or a broken one, too large, or of other axes.
+    """
+    nibabel = require_nibabel()
+    data = input_file.read_bytes(path)
+    if not data:
+        raise Unreadable("empty", "it holds no byte")
+    try:
+        if data.startswith(b"\x1f\x8b"):
+            data = input_file.decompress(data, limit=16 * VOXEL_LIMIT)
+        kinds = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
+        kind = kinds.get(int.from_bytes(data[:4], "little"), kinds.get(int.from_bytes(data[:4], "big")))
+        if kind is None:
+            raise Unreadable("undecodable", "it is no NIfTI file, whose first number would be 348 or 540")
+        image = kind.from_bytes(data)
+        shape = image.shape
+    except Unreadable:
+        raise
+    except _broken(nibabel) as error:
+        raise Unreadable("undecodable", _said(error)) from None
+    if math.prod(shape) > VOXEL_LIMIT:
+        raise Unreadable("huge", f"a volume may have {VOXEL_LIMIT:,} voxels, this one has the shape {shape}")
+    if len(shape) == 5 and shape[3] == 1:  # how NIfTI stores vectors
+        image = _checked(nibabel, lambda: nibabel.Nifti1Image(image.dataobj[..., 0, :], image.affine, image.header))
+    if len(image.shape) not in (3, 4) or not all(side > 0 for side in image.shape):
+        raise Unreadable("unsupported", f"it must have 3 axes, or 4 with channels, got the shape {image.shape}")
+    if not np.isfinite(image.affine).all() or np.isnan(nibabel.io_orientation(image.affine)).any():
+        raise Unreadable("undecodable", "its header does not say where its axes point")
+    return image
+
+
+def voxels(image: Any, *, affine: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
+    """The voxels of an image, turned right, anterior and superior, and notes on what they were.
+
+    Args:
+        affine: where its axes point, if its own header does not say so.
+    """
+    nibabel = require_nibabel()
+    if image.get_data_dtype().kind not in "uif":
+        raise Unreadable("unsupported", f"its voxels must be real numbers, got {image.get_data_dtype()}")
+    placed = image if affine is None else _checked(nibabel, lambda: image.__class__(image.dataobj, affine))
+    upright = _upright(placed)
+    values = _checked(nibabel, lambda: np.asarray(upright.dataobj, np.float32))
+    notes = [] if upright is placed else ["turned upright"]
+    if np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)).max() > VALUE_LIMIT:
+        raise Unreadable("unsupported", f"its voxels must be at most {VALUE_LIMIT:g}")
+    if not np.isfinite(values).all():
+        values, notes = np.nan_to_num(values, posinf=0.0, neginf=0.0), [*notes, "not finite in places, set to 0"]
+    return (values if values.ndim == 4 else values[..., None]), notes
+
+
+def has_orientation(image: Any) -> bool:
+    """Whether a file's header says where its axes point."""
+    return int(image.header["qform_code"]) > 0 or int(image.header["sform_code"]) > 0
+
+
+def write_like(source: Path, mask: np.ndarray, path: Path) -> None:
+    """Write a mask as a NIfTI file that lies on the volume of the file `source`.
+
+    Args:
+        mask: uint8 (depth, height, width), upright as `read` turns volumes; its axes are turned back to the file's.
+    """
+    nibabel = require_nibabel()
+    image = opened(source)
+    orientations = nibabel.orientations
+    upright = orientations.axcodes2ornt("RAS")
+    back = orientations.ornt_transform(upright, orientations.io_orientation(image.affine))
+    turned = nibabel.Nifti1Image(orientations.apply_orientation(mask, back).astype(np.uint8), image.affine)
+    for name in ("qform", "sform"):  # as the volume has them: a program may look at either
+        coded = getattr(image, f"get_{name}")(coded=True)
+        getattr(turned, f"set_{name}")(*(coded if coded[1] else (image.affine, 0)))
+    with durable.atomic_write(path, suffix=".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
+        turned.to_filename(temporary)
+
+
+def _upright(image: Any) -> Any:
+    nibabel = require_nibabel()
+    return _checked(nibabel, lambda: nibabel.as_closest_canonical(image))
+
+
+def _checked(nibabel: Any, step: Any) -> Any:
+    """What a step gives; a file that it finds broken is `Unreadable`."""
+    try:
+        return step()
+    except _broken(nibabel) as error:
+        raise Unreadable("undecodable", _said(error)) from None
+
+
+def _broken(nibabel: Any) -> tuple[type[Exception], ...]:
+    """What nibabel and NumPy raise on broken files."""
+    broken = (nibabel.filebasedimages.ImageFileError, nibabel.spatialimages.HeaderDataError)
+    return (
+        *broken, nibabel.wrapstruct.WrapStructError, EOFError, OSError, ValueError, TypeError, LookupError,
+        ArithmeticError, MemoryError, struct.error, np.linalg.LinAlgError, nibabel.orientations.OrientationError,
+    )  # fmt: skip
+
+
+def _said(error: Exception) -> str:
+    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return text.partition("\n")[0] or "it ends too early"
+
+
+def require_nibabel():
+    try:
+        import nibabel
+
+        nibabel.imageglobals.logger.disabled = True  # what is odd about a header is told by its kind
+    except ImportError:
+        raise Fault(
+            "NIfTI files need the package nibabel; `make samples` or `pip install nibabel` installs it"
+        ) from None
+    return nibabel
