@@ -22,7 +22,7 @@ from pipelines.data.schema import sections  # noqa: E402
 from pipelines.engine import recipe as recipes  # noqa: E402
 from pipelines.engine import recipe_keys  # noqa: E402
 
-LIBRARY = ("layers", "schedules", "embedding", "inference", "addons", "errors")  # modules that are in no folder
+LIBRARY = ("layers", "schedules", "embedding", "inference", "plugins", "addons", "errors")  # in no folder
 FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/sources", "data/formats", "data/transforms", "weights")
 FOLDERS += ("learn",)
 
@@ -149,7 +149,7 @@ def _python() -> Iterator[tuple[str, str]]:
     titles = _titles()
     for name, title in titles.items():
         if name == "pipelines":
-            modules = ["pipelines"]
+            modules = ["pipelines", "pipelines.inference.finished_run"]
         elif name == "cnn_keras":
             modules = ["cnn_keras", *(f"cnn_keras.{module}" for module in LIBRARY)]
         else:
