@@ -5,14 +5,13 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
+from PIL import Image
 
-from cnn_keras.data import durable
-from cnn_keras.data.durable import write_text
-
-Array = np.ndarray[Any, np.dtype[Any]]
+from cnn_keras.data import durable, nifti
+from pipelines.plots import overlays
+from pipelines.plots.image_grid import Array
 
 
 def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Path) -> int:
@@ -20,8 +19,6 @@ def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Pat
 
     A mask has the name of its file; of a second one of the same name, its number is put before it.
     """
-    from cnn_keras.data import nifti
-
     folder.mkdir(parents=True, exist_ok=True)
     taken: set[str] = set()
     for number, (source, mask) in enumerate(masks):
@@ -33,16 +30,12 @@ def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Pat
             nifti.write_like(source, mask, folder / f"{name}.nii.gz")
         else:
             _write_png(mask, len(names), folder / f"{name}.png")
-    write_text(folder / "classes.txt", "".join(f"{name}\n" for name in names))
+    durable.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in names))
     return len(masks)
 
 
 def _write_png(mask: Array, count: int, path: Path) -> None:
     """Numbers as the indices of a palette: any viewer shows them in the colours of the drawings."""
-    from PIL import Image
-
-    from pipelines.plots import overlays
-
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette([value for number in range(count) for value in overlays.rgb_of(number)])
     with durable.atomic_write(path) as temporary:

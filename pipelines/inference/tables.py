@@ -1,10 +1,16 @@
 """Tables for people, and for what they pipe them into."""
 
 import sys
+from collections.abc import Sequence
+from itertools import groupby
 
 from rich.console import Console
+from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
+
+from pipelines.inference.predict import kind_of
+from pipelines.inference.prediction import Prediction
 
 
 def print_unbroken(table: Table, console: Console) -> None:
@@ -12,3 +18,15 @@ def print_unbroken(table: Table, console: Console) -> None:
     options = console.options.update(max_width=sys.maxsize)
     table.width = max(console.width, Measurement.get(console, options, table).maximum)
     console.print(table, soft_wrap=True)
+
+
+def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:
+    """Print a row for each file, and how many could not be read."""
+    table = Table("file", *kind_of(predictions).COLUMNS, box=None, header_style="bold")
+    files = [list(group) for _, group in groupby(predictions, lambda prediction: prediction.path)]
+    for first, *later in files:
+        cells = (f"[red]{escape(first.problem)}[/]",) if first.problem else first.cells(later)
+        table.add_row(escape(str(first.path)), *cells)
+    print_unbroken(table, console)
+    if unread := sum(prediction.problem is not None for prediction in predictions):
+        console.print(f"{unread} of {len(files)} could not be read")

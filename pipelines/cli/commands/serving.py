@@ -77,16 +77,19 @@ def predict(
     console = console_for(as_json)
     load_tensorflow(console)
     from pipelines.inference import predict as predicting
+    from pipelines.inference.painting import Painting
+    from pipelines.inference.tables import print_predictions
 
     answers = predicting.predict(
         exported_model.locate(model, runs), images, top=top, console=console, signature=signature
     )
+    print_predictions(answers, console)
     if csv:
         predicting.write_csv(answers, csv)
         console.print(f"wrote {csv}")
     if pictures:
         console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
-    elif any(answer.painting for answer in answers):
+    elif any(isinstance(answer, Painting) for answer in answers):
         console.print("--pictures FOLDER keeps the paintings")
     if masks:
         console.print(f"wrote {predicting.write_masks(answers, masks)} masks and their legend to {masks}")

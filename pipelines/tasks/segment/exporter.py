@@ -2,24 +2,21 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
-import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import run_length
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.errors import Fault
 from cnn_keras.ops.sliding_window import Prediction
 from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
+from pipelines.inference.segmentation import mask_of
 from pipelines.tasks.segment import records
 from pipelines.tasks.segment.config import Export
 from pipelines.tasks.segment.model import Segmenter, trained
-
-Array = np.ndarray[Any, np.dtype[Any]]
 
 COMPARED = 16  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside it
@@ -33,40 +30,6 @@ TAKES = {
     "superior; `mask` has the same sizes, its numbers those of `classes`. Voxels are taken to have the size of those "
     "that were trained on.",
 }
-
-
-class Segments(NamedTuple):
-    """What a segmenter says: the class at each pixel or voxel by its number, the names, and how sure it is of each."""
-
-    mask: Array  # uint8 (height, width) or (depth, height, width)
-    names: list[str]
-    shares: list[float]
-    confidence: list[float]
-
-    @property
-    def there(self) -> list[tuple[str, float]]:
-        """The classes that are there with their shares, the largest first."""
-        found = [pair for pair in zip(self.names, self.shares, strict=True) if pair[1]]
-        return sorted(found, key=lambda pair: -pair[1])
-
-    @property
-    def sureness(self) -> float:
-        """The mean confidence over all pixels."""
-        return sum(share * sure for share, sure in zip(self.shares, self.confidence, strict=True))
-
-    def rows(self) -> list[list[str]]:
-        """Name, share and confidence of each class, for a table."""
-        columns = zip(self.names, self.shares, self.confidence, strict=True)
-        return [[name, f"{share:.6f}", f"{sure:.6f}"] for name, share, sure in columns]
-
-    def as_dict(self) -> dict[str, Any]:
-        """Of each class the share, the mean confidence and, of a picture, COCO's run lengths."""
-        found: list[dict[str, Any]] = []
-        for number, (name, share, sure) in enumerate(zip(self.names, self.shares, self.confidence, strict=True)):
-            found.append({"label": name, "share": round(share, 6), "confidence": round(sure, 6)})
-            if self.mask.ndim == 2:
-                found[-1]["rle"] = run_length.encode(self.mask == number)
-        return {"size": list(self.mask.shape), "segments": found}
 
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
@@ -202,20 +165,6 @@ def compare(
             code=Fault.GATE,
         )
     return {"difference": changed / max(pixels, 1), "changed": changed, "pixels": pixels, "images": count}
-
-
-def mask_of(answer: Mapping[str, Any]) -> Array:
-    """The numbers of the classes that one row of an exported model's answer says: uint8 (*sizes)."""
-    if "mask" in answer:
-        return np.asarray(answer["mask"])
-    found: Array = tf.io.decode_png(answer["mask_bytes"], channels=1).numpy()[..., 0]
-    return found
-
-
-def segments_of(row: Mapping[str, Any]) -> Segments:
-    """What one row of an exported model's answer says."""
-    names = [name.decode() for name in row["classes"]]
-    return Segments(mask_of(row), names, row["shares"].tolist(), row["confidence"].tolist())
 
 
 def write_card(

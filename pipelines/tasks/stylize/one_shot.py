@@ -19,7 +19,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import style
 from pipelines.data import run_files, validation, video_io
 from pipelines.engine import trainer
-from pipelines.inference import exported_model, predict
+from pipelines.inference import exported_model, painting
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset, feature_extractor, runner
 from pipelines.tasks.stylize.config import Data, Paint, Picture, files_digest
@@ -91,15 +91,14 @@ def network(model: Path, *, signature: str = "serving_default", colour: str = "s
     Raises:
         Fault: a model that does not paint, or an unknown signature.
     """
-    folder = exported_model.newest(model)
-    answer = predict.reader(tf.saved_model.load(str(folder)), 1, folder, signature)
+    loaded = tf.saved_model.load(str(exported_model.newest(model)))
+    if not painting.paints(loaded):
+        raise Fault(f"STYLE must be a picture or a network that paints, got {model}")
+    painter = painting.Painter(loaded, signature)
 
     def paint(pixels: Array) -> Array:
-        found = answer([encode_png(pixels)])[0].painting
-        if found is None:
-            raise Fault(f"STYLE must be a picture or a network that paints, got {model}")
-        painting: Array = tf.io.decode_png(found, channels=3).numpy()
-        return style.with_colors_of(painting, pixels) if colour == "keep" else painting
+        painted: Array = tf.io.decode_png(painter.paint([encode_png(pixels)])[0], channels=3).numpy()
+        return style.with_colors_of(painted, pixels) if colour == "keep" else painted
 
     return paint
 

@@ -1,0 +1,90 @@
+"""Classifiers of images, signals and volumes: which classes are likeliest."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+import tensorflow as tf
+from rich.console import Console
+from rich.markup import escape
+
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES, natural
+from pipelines.data import array_dataset
+from pipelines.export.savedmodel import as_example
+from pipelines.inference.prediction import Prediction, ask_array, ask_images, pixels
+from pipelines.plots import image_grid
+
+RANKED = ("label", "probability")  # columns of each of the likeliest classes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Classification(Prediction):
+    """The likeliest classes with their probabilities, the likeliest first, and the probability of every class."""
+
+    classes: list[tuple[str, float]]
+    every: dict[str, float]
+
+    def _values(self) -> dict[str, Any]:
+        return {"classes": [{"label": label, "probability": round(share, 6)} for label, share in self.classes]}
+
+    def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
+        (label, probability), *rest = self.classes
+        then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)
+        return f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]"
+
+    def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
+        image_grid.drawn(pixels(self.path), *self.classes[0], path)
+
+    @classmethod
+    def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
+        """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of each class in its order."""
+        readable = [one for one in predictions if isinstance(one, Classification)]
+        top = max(len(one.classes) for one in readable)
+        names = sorted({name for one in readable for name in one.every}, key=natural)
+        columns = [f"{name}{rank}" for rank in ("", *(f"_{place}" for place in range(2, top + 1))) for name in RANKED]
+        yield ["path", *columns, "problem", *(f"p({name})" for name in names)]
+        for one in predictions:
+            ranked, every = [""] * len(columns), [""] * len(names)
+            if isinstance(one, Classification):
+                ranked = [cell for label, probability in one.classes for cell in (label, f"{probability:.6f}")]
+                every = [f"{one.every[name]:.6f}" for name in names]
+            yield [one.path, *ranked, one.problem or "", *every]
+
+
+class ImageClassifier:
+    """Asks a classifier of images for its `top` classes."""
+
+    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+
+    def __init__(self, loaded: Any, top: int) -> None:
+        self.classify, self.top = loaded.signatures["serving_classify"], top
+
+    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, files)
+
+    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Classification]:
+        answered = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
+        rows = zip(files, answered["classes"].numpy().tolist(), answered["scores"].numpy().tolist(), strict=True)
+        return [_ranked(file, labels, scores, self.top) for file, labels, scores in rows]
+
+
+class ArrayClassifier:
+    """Asks a classifier of signals or volumes for its `top` classes."""
+
+    def __init__(self, loaded: Any, top: int) -> None:
+        self.classify, self.top = loaded.signatures["serving_ranked"], top
+        self.input = next(iter(self.classify.structured_input_signature[1]))  # signal or volume
+        self.suffixes, self.noun = array_dataset.library(self.input).SUFFIXES, f"{self.input}s"
+
+    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+        return [ask_array(file, self.classify, self.input, self._read) for file in files]
+
+    def _read(self, file: Path, row: dict[str, Any]) -> Classification:
+        return _ranked(file, row["classes"].tolist(), row["scores"].tolist(), self.top)
+
+
+def _ranked(file: Path, labels: Sequence[bytes], scores: Sequence[float], top: int) -> Classification:
+    """Of all classes, the likeliest first."""
+    ranked = list(zip((label.decode() for label in labels), scores, strict=True))
+    return Classification(path=file, classes=ranked[:top], every=dict(ranked))

@@ -1,0 +1,180 @@
+"""Detectors: what is in a picture or in the frames of a video, and where."""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+
+from cnn_keras.data import run_length
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_file import Unreadable
+from pipelines.data import proposals, validation, video_io
+from pipelines.inference.prediction import DEFAULT, Prediction, ask_images, batched, pixels
+from pipelines.plots import annotate, overlays
+from pipelines.plots.image_grid import Array
+
+FRAMES = 8  # of a video, that a detector is asked about at once
+
+
+@dataclass(frozen=True, kw_only=True)
+class Detections(Prediction):
+    """The things in a picture, or in one frame of a video: their classes, scores and boxes, one by one.
+
+    Attributes:
+        classes: names with their scores.
+        boxes: left, top, right, bottom in pixels of the upright picture.
+        landmarks: of each thing x and y by name, where the model knows some.
+        instances: uint8 (height, width): the number of the thing, from 1, that each pixel belongs to.
+        frame: its number, from 0.
+    """
+
+    classes: list[tuple[str, float]]
+    boxes: list[list[float]]
+    landmarks: list[dict[str, list[float]]] | None = None
+    instances: Array | None = None
+    frame: int | None = None
+
+    def _values(self) -> dict[str, Any]:
+        """As JSON; masks are COCO's run lengths."""
+        found: list[dict[str, Any]] = [
+            {"label": label, "probability": round(score, 6), "box": box}
+            for (label, score), box in zip(self.classes, self.boxes, strict=True)
+        ]
+        if self.landmarks is not None:
+            found = [{**row, "landmarks": marks} for row, marks in zip(found, self.landmarks, strict=True)]
+        if self.instances is not None:
+            masks = (run_length.encode(self.instances == number) for number in range(1, len(found) + 1))
+            found = [{**row, "mask": mask} for row, mask in zip(found, masks, strict=True)]
+        return {**({} if self.frame is None else {"frame": self.frame}), "detections": found}
+
+    def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
+        """What was found, such as "3 cat, 1 dog", the best score, and the number of frames."""
+        counts = Counter(label for one in (self, *later) for label, _ in one.classes)
+        counted = ", ".join(f"{count} [bold]{escape(label)}[/]" for label, count in counts.most_common()) or "nothing"
+        best = max((score for one in (self, *later) for _, score in one.classes), default=None)
+        frames = "" if self.frame is None else f"{1 + len(later)} frames"
+        return counted, "" if best is None else f"{best:.1%}", frames
+
+    def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
+        if self.frame is None:
+            Image.fromarray(self.drawn(pixels(self.path))).save(path)
+            return
+        drawn = (one.drawn(frame) for frame, one in zip(video_io.frames(self.path), (self, *later), strict=False))
+        # players want even sides
+        even = (picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in drawn)
+        video_io.write(path.with_suffix(".mp4"), even, rate=video_io.facts(self.path).rate)
+
+    def drawn(self, image: Array) -> Array:
+        """The picture, uint8 (height, width, 3), with the boxes, and masks and landmarks if there are some."""
+        plain = image if self.instances is None else overlays.numbered(image, self.instances)
+        names, scores = [label for label, _ in self.classes], [score for _, score in self.classes]
+        picture = annotate.boxed(plain, np.array(self.boxes).reshape(-1, 4), names, scores)
+        for marks in self.landmarks or ():
+            picture = annotate.dotted(picture, np.array(list(marks.values())) * (picture.shape[0] / plain.shape[0]))
+        return picture
+
+    @classmethod
+    def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
+        """A row for each thing; one without any for a picture or frame where nothing was found."""
+        readable = [one for one in predictions if isinstance(one, Detections)]
+        parts = next((list(one.landmarks[0]) for one in readable if one.landmarks), [])
+        edges = ["left", "top", "right", "bottom", *(f"{part}_{axis}" for part in parts for axis in ("x", "y"))]
+        framed = any(one.frame is not None for one in readable)
+        yield ["path", *(["frame"] if framed else []), "label", "probability", *edges, "problem"]
+        for one in predictions:
+            where = [one.path, *([getattr(one, "frame", None)] if framed else [])]
+            rows = one._rows() if isinstance(one, Detections) else []
+            for row in rows or [["", "", *[""] * len(edges)]]:
+                yield [*where, *row, one.problem or ""]
+
+    def _rows(self) -> list[list[str]]:
+        """Label, score, edges and landmarks of each thing."""
+        marks = [[value for point in one.values() for value in point] for one in self.landmarks or ()]
+        places = zip(self.classes, self.boxes, marks or [[]] * len(self.boxes), strict=True)
+        return [
+            [label, f"{score:.6f}", *(f"{edge:.1f}" for edge in (*box, *mark))] for (label, score), box, mark in places
+        ]
+
+
+class Detector:
+    """Asks a detector about images and videos.
+
+    Args:
+        folder: of the model, which tells how regions are proposed, where it must be given some.
+    """
+
+    suffixes, noun = (*IMAGE_SUFFIXES, *video_io.SUFFIXES), "image files"
+
+    def __init__(self, loaded: Any, folder: Path) -> None:
+        self.signatures, self.folder = loaded.signatures, folder
+
+    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+        found: list[Prediction] = []
+        for moving, group in groupby(files, lambda file: file.name.lower().endswith(video_io.SUFFIXES)):
+            if moving:
+                found += [prediction for file in group for prediction in self._watch(file, console)]
+            else:
+                found += ask_images(self._ask, group)
+        return found
+
+    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Detections]:
+        detect, regions = self.signatures[DEFAULT], {}
+        if _takes_regions(detect):
+            images = [decode(tf.constant(data), channels=3).numpy() for data in encoded]
+            regions = proposals.asked(self.folder, images)
+        answered = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
+        return [Detections(path=file, **row) for file, row in zip(files, _rows(answered), strict=True)]
+
+    def _watch(self, file: Path, console: Console) -> list[Prediction]:
+        """A prediction of each frame of a video, which is read as it is asked about."""
+        detect = self.signatures["serving_tensor"]
+        found: list[Prediction] = []
+        try:
+            with validation.progress(console) as bar:
+                task = bar.add_task(file.name, total=video_io.facts(file).frames or None)
+                for frames in batched(video_io.frames(file), FRAMES):
+                    regions = proposals.asked(self.folder, frames) if _takes_regions(detect) else {}
+                    for row in _rows(detect(image=tf.constant(np.stack(frames)), **regions)):
+                        found.append(Detections(path=file, frame=len(found), **row))
+                    bar.advance(task, len(frames))
+        except Unreadable as error:
+            return [Prediction(path=file, problem=str(error))]
+        return found or [Prediction(path=file, problem="there are no frames in it")]
+
+
+def detects(loaded: Any) -> bool:
+    """Whether a loaded model says where things are."""
+    return "boxes" in loaded.signatures[DEFAULT].structured_outputs
+
+
+def _takes_regions(signature: Any) -> bool:
+    """Whether a signature must be given proposals of regions."""
+    return "proposals" in signature.structured_input_signature[1]
+
+
+def _rows(answered: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Of each picture what `Detections` holds."""
+    values = {key: value.numpy() for key, value in answered.items()}
+    for row, count in enumerate(values["count"].tolist()):
+        names = [label.decode() for label in values["label"][row, :count]]
+        marks = numbers = None
+        if "landmarks" in values:
+            parts = [name.decode() for name in values["landmark_names"][row]]
+            marks = [dict(zip(parts, points, strict=True)) for points in values["landmarks"][row, :count].tolist()]
+        if "instances_bytes" in values:
+            numbers = tf.io.decode_png(values["instances_bytes"][row], channels=1)[..., 0].numpy()
+        yield {
+            "classes": list(zip(names, values["scores"][row, :count].tolist(), strict=True)),
+            "boxes": values["boxes"][row, :count].tolist(),
+            "landmarks": marks,
+            "instances": numbers,
+        }

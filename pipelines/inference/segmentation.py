@@ -1,0 +1,125 @@
+"""Segmenters of images and volumes: the class of each pixel or voxel, as a mask."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple, Self
+
+import numpy as np
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+from rich.markup import escape
+
+from cnn_keras.data import run_length
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from pipelines.data import array_dataset
+from pipelines.inference.prediction import DEFAULT, Prediction, ask_array, ask_images, pixels
+from pipelines.plots import overlays
+from pipelines.plots.image_grid import Array
+
+
+class Segments(NamedTuple):
+    """What a segmenter says: the class at each pixel or voxel by its number, the names, and how sure it is of each."""
+
+    mask: Array  # uint8 (height, width) or (depth, height, width)
+    names: list[str]
+    shares: list[float]
+    confidence: list[float]
+
+    @property
+    def there(self) -> list[tuple[str, float]]:
+        """The classes that are there with their shares, the largest first."""
+        found = [pair for pair in zip(self.names, self.shares, strict=True) if pair[1]]
+        return sorted(found, key=lambda pair: -pair[1])
+
+    @property
+    def sureness(self) -> float:
+        """The mean confidence over all pixels."""
+        return sum(share * sure for share, sure in zip(self.shares, self.confidence, strict=True))
+
+    def rows(self) -> list[list[str]]:
+        """Name, share and confidence of each class, for a table."""
+        columns = zip(self.names, self.shares, self.confidence, strict=True)
+        return [[name, f"{share:.6f}", f"{sure:.6f}"] for name, share, sure in columns]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Of each class the share, the mean confidence and, of a picture, COCO's run lengths."""
+        found: list[dict[str, Any]] = []
+        for number, (name, share, sure) in enumerate(zip(self.names, self.shares, self.confidence, strict=True)):
+            found.append({"label": name, "share": round(share, 6), "confidence": round(sure, 6)})
+            if self.mask.ndim == 2:
+                found[-1]["rle"] = run_length.encode(self.mask == number)
+        return {"size": list(self.mask.shape), "segments": found}
+
+
+def mask_of(answer: Mapping[str, Any]) -> Array:
+    """The numbers of the classes that one row of an exported model's answer says: uint8 (*sizes)."""
+    if "mask" in answer:
+        return np.asarray(answer["mask"])
+    found: Array = tf.io.decode_png(answer["mask_bytes"], channels=1).numpy()[..., 0]
+    return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segmentation(Prediction):
+    """The mask, and of each class how much of it there is and how sure the model is."""
+
+    segments: Segments
+
+    def _values(self) -> dict[str, Any]:
+        return self.segments.as_dict()
+
+    def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
+        shares = ", ".join(f"{share:.1%} [bold]{escape(label)}[/]" for label, share in self.segments.there)
+        return shares, f"{self.segments.sureness:.1%}"
+
+    def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
+        mask = self.segments.mask
+        image = pixels(self.path) if mask.ndim == 2 else array_dataset.library("volume").read(self.path)[0]
+        Image.fromarray(overlays.answered(image, mask, self.segments.names)).save(path)
+
+    @classmethod
+    def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
+        """A row for each class of each file."""
+        yield ["path", "label", "share", "confidence", "problem"]
+        for one in predictions:
+            rows = one.segments.rows() if isinstance(one, Segmentation) else [["", "", ""]]
+            yield from ([one.path, *row, one.problem or ""] for row in rows)
+
+
+class ImageSegmenter:
+    """Asks a segmenter of images."""
+
+    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+
+    def __init__(self, loaded: Any) -> None:
+        self.segment = loaded.signatures[DEFAULT]
+
+    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, files)
+
+    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Segmentation]:
+        answered = self.segment(image_bytes=tf.constant(encoded, tf.string))
+        rows = {key: value.numpy() for key, value in answered.items()}
+        return [_read(file, {key: values[row] for key, values in rows.items()}) for row, file in enumerate(files)]
+
+
+class VolumeSegmenter:
+    """Asks a segmenter of volumes."""
+
+    noun = "volumes"
+
+    def __init__(self, loaded: Any) -> None:
+        self.segment = loaded.signatures[DEFAULT]
+        self.suffixes = array_dataset.library("volume").SUFFIXES
+
+    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+        return [ask_array(file, self.segment, "volume", _read) for file in files]
+
+
+def _read(file: Path, row: Mapping[str, Any]) -> Segmentation:
+    """What one row of an exported model's answer says."""
+    names = [name.decode() for name in row["classes"]]
+    segments = Segments(mask_of(row), names, row["shares"].tolist(), row["confidence"].tolist())
+    return Segmentation(path=file, segments=segments)

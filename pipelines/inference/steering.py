@@ -1,0 +1,64 @@
+"""Networks that steer: an angle, and the interval that it lies in."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar, Self
+
+import tensorflow as tf
+from PIL import Image
+from rich.console import Console
+
+from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from pipelines.inference.prediction import DEFAULT, Prediction, ask_images, pixels
+from pipelines.plots import annotate
+
+ANGLES = ("angle", "low", "high")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Steering(Prediction):
+    """The angle of the wheel, −1 for full left to 1 for full right, and the ends of the interval that it lies in."""
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("angle", "between", "and")
+
+    angle: float
+    low: float
+    high: float
+
+    def _values(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in ANGLES}
+
+    def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
+        return tuple(f"{value:+.3f}" for value in self._values().values())
+
+    def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
+        drawn = annotate.steered(pixels(self.path), angle=self.angle, interval=(self.low, self.high))
+        Image.fromarray(drawn).save(path)
+
+    @classmethod
+    def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
+        """A row for each file."""
+        yield ["path", *ANGLES, "problem"]
+        for one in predictions:
+            figures = [""] * len(ANGLES)
+            if isinstance(one, Steering):
+                figures = [f"{value:.6f}" for value in one._values().values()]
+            yield [one.path, *figures, one.problem or ""]
+
+
+class Steerer:
+    """Asks a network that steers."""
+
+    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+
+    def __init__(self, loaded: Any) -> None:
+        self.steer = loaded.signatures[DEFAULT]
+
+    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, files)
+
+    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Steering]:
+        answered = self.steer(image_bytes=tf.constant(encoded, tf.string))
+        rows = zip(files, *(answered[name].numpy().tolist() for name in ANGLES), strict=True)
+        return [Steering(path=file, angle=angle, low=low, high=high) for file, angle, low, high in rows]
