@@ -1,4 +1,4 @@
-"""Prepared pictures with boxes, as batches and as pictures: what tasks read of what `boxed` has written."""
+"""Prepared pictures with boxes, as batches and as pictures: what tasks read of what `box_dataset` has written."""
 
 from collections.abc import Sequence
 from pathlib import Path

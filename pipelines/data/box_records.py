@@ -1,4 +1,4 @@
-"""What `boxed.prepare` leaves of images with boxes: their records, figures about them, and pictures."""
+"""What `box_dataset.prepare` leaves of images with boxes: their records, figures about them, and pictures."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence

@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pycocotools.coco import COCO  # type: ignore[import-untyped]
+from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -183,8 +185,6 @@ def _coco(
 
 def evaluated(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int, *, kind: str = "bbox") -> Any:
     """pycocotools' COCOeval of results, evaluated and accumulated, by boxes or by masks ("segm")."""
-    from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
-
     notes = [
         {"area": note["bbox"][2] * note["bbox"][3], **note, "id": number, "iscrowd": int(_difficult(note))}
         for number, note in enumerate(truth["annotations"], 1)  # an id of 0 counts as not found
@@ -202,8 +202,6 @@ def evaluated(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], li
 
 
 def _indexed(truth: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> Any:
-    from pycocotools.coco import COCO  # type: ignore[import-untyped]
-
     coco = COCO()
     coco.dataset = {"images": truth["images"], "categories": truth["categories"], "annotations": notes}
     coco.createIndex()
