@@ -1,62 +1,26 @@
-"""Insight: pictures of what a trained classifier's units have learnt to see, and of what its answers were made of.
+"""`cnn insight`: all pictures of what a run's network has learnt to see; see `pipelines.engine.visualization`."""
 
-`insight` draws them all for a run; `draw` draws the quick ones for an evaluation. The mathematics, and the papers, are
-in `cnn_keras.learn.visualization`.
-"""
-
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any
 
+import numpy as np
 from rich.console import Console
 
+from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
-from pipelines.data import image_dataset, run_files
-from pipelines.data.validation import progress
-from pipelines.engine import stages
+from cnn_keras.learn import visualization as seeing
+from cnn_keras.ops.resize import resize_image
+from pipelines.data import image_dataset, image_io, run_files
+from pipelines.engine import recipe as recipes
+from pipelines.engine import stages, visualization
+from pipelines.engine.visualization import Asked, Drawing, Trained, file_stem
 from pipelines.export import savedmodel
-from pipelines.plots.overlays import HEAT, coloured, grey, heated
-
-if TYPE_CHECKING:
-    import keras
-
-    from cnn_keras.data.input_pipeline import Shape
-    from pipelines.plots.image_grid import Array
+from pipelines.plots.image_grid import Array
 
 IMAGES = 2000  # of the test split, that units are asked about
-QUICK_IMAGES = 1000  # when an evaluation asks
-MEMORY = 2**28  # bytes that those images may take
-UNITS = 8  # of a layer, in a picture
-ASKED = 24  # units of a layer that are looked at to find so many that answer to anything
-MAPS = 10  # of a layer, in the picture of feature maps
-LAYERS = 6  # in that picture
-RIGHT, WRONG = 4, 4  # answers that are explained
-FAINTEST = 1.0  # a change of the logarithm of the odds that is drawn in full colour, where none is larger
-
-
-Drawing = Callable[[Path], Path]  # writes a picture to the path and returns it
-
-
-class Asked(NamedTuple):
-    """Images, and what the model answers: the labels are None for images that nobody has labelled."""
-
-    images: "Array"  # uint8 (N, height, width, channels)
-    ids: Sequence[str]
-    labels: "Array | None"  # int64 (N,)
-    probabilities: "Array"  # float32 (N, classes)
-
-    def row(self, number: int) -> tuple[int, float]:
-        """The answer to an image, and its probability."""
-        answer = int(self.probabilities[number].argmax())
-        return answer, float(self.probabilities[number, answer])
-
-
-class Trained(NamedTuple):
-    """A classifier: from uint8 images to logits, and what its classes are called."""
-
-    model: "keras.Model"
-    names: Sequence[str]
+LAYERS = 6  # in the picture of feature maps
 
 
 def insight(
@@ -89,177 +53,21 @@ def insight(
     trained = Trained(savedmodel.load_keras(folder / "train" / "model.keras"), data["classes"])
     if layer is not None:
         layer = _checked(trained, layer, unit)
-    tested = _tested(trained, folder / "prepare", image_dataset.test_split(data), shape, IMAGES)
-    shown = _given(trained, images, shape) if images else _telling(tested)
+    tested = visualization.ask(trained, folder / "prepare", image_dataset.test_split(data), shape, IMAGES)
+    shown = _given(trained, images, shape) if images else visualization.representative(tested)
     drawings = _drawings(trained, tested, shown, layer=layer, unit=unit)
-    return _draw_all(drawings, output or folder / ("insight-images" if images else "insight"), console)
-
-
-def draw(
-    model: "keras.Model",
-    prepared: Path,
-    *,
-    split: str,
-    shape: "Shape",
-    names: Sequence[str],
-    folder: Path,
-    console: Console,
-) -> list[Path]:
-    """Draw what takes seconds, for an evaluation: filters, patches of the last layer, some answers explained.
-
-    A network without convolutions over two axes has none of them: the list is empty.
-
-    Args:
-        model: from uint8 images of this shape to logits.
-        prepared: the folder of the stage prepare; `split` is the one whose images are drawn.
-        names: of the classes.
-    """
-    from cnn_keras.learn import visualization as seeing
-
-    if len(shape.size) != 2 or not (features := seeing.feature_layers(model)):
-        return []
-    trained = Trained(model, names)
-    tested = _tested(trained, prepared, split, shape, QUICK_IMAGES)
-    drawings: dict[str, Drawing] = {
-        "filters": partial(filters, trained),
-        f"patches-{_plain(features[-1])}": partial(patches, trained, tested, features[-1], None),
-        "attention": partial(attention, trained, _telling(tested), None, coarse=True),
-    }
-    return _draw_all(drawings, folder, console)
-
-
-def filters(trained: Trained, path: Path) -> Path:
-    """Draw the kernels of the first convolution."""
-    from cnn_keras.learn import visualization as seeing
-    from pipelines.plots import image_grid
-
-    kernels = list(seeing.first_layer_filters(trained.model))
-    height, width = kernels[0].shape[:2]
-    heading = f"First layer: {len(kernels)} filters of {height} × {width}; mid-grey is a weight of 0"
-    titles = [str(number) for number in range(len(kernels))]
-    columns = 8 if len(kernels) <= 32 else 16
-    return image_grid.contact_sheet(kernels, titles, path, columns=columns, heading=heading, size=0.7)
-
-
-def feature_maps(trained: Trained, shown: Asked, layers: Sequence[str], unit: int | None, path: Path) -> Path:
-    """Draw what the units of some layers answer to the first image, at each position."""
-    import numpy as np
-
-    from cnn_keras.learn import visualization as seeing
-    from pipelines.plots import image_grid
-
-    image = shown.images[:1]
-    rows = [image_grid.Strip("image", str(shown.ids[0]), [image[0]])]
-    for layer in layers:
-        maps = seeing.feature_maps(trained.model, image, layer)[0]
-        height, width, units = maps.shape
-        chosen = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:MAPS]) if unit is None else [unit]
-        low, high = float(maps.min()), float(np.percentile(maps, 99.8))
-        drawn = [coloured((maps[..., k] - low) / max(high - low, 1e-12), "viridis") for k in chosen]
-        rows.append(image_grid.Strip(layer, f"{height} × {width} × {units}", drawn))
-    which = f"the {MAPS} of each layer that vary most" if unit is None else f"unit {unit}"
-    scale = image_grid.Scale("a layer's least to its largest answer", _colours("viridis"))
-    return image_grid.strips(rows, path, heading=f"Feature maps: {which}", scales=[scale])
-
-
-def patches(trained: Trained, tested: Asked, layer: str, unit: int | None, path: Path) -> Path:
-    """Draw the nine pieces of images that excite each of some units of a layer most."""
-    from cnn_keras.learn import visualization as seeing
-    from pipelines.plots import image_grid
-
-    asked = [unit] if unit is not None else _spread(_width(trained, layer), ASKED)
-    found = seeing.exciting_patches(trained.model, layer, tested.images, units=asked)
-    found = [one for one in found if one.activations[0] > 0] or found
-    rows = [
-        image_grid.Strip(
-            f"unit {one.unit}", f"{one.activations[0]:.1f} to {one.activations[-1]:.1f}", _within(one, tested)
-        )
-        for one in (found[k] for k in _spread(len(found), UNITS))
-    ]
-    height, width = found[0].pieces.shape[1:3]
-    heading = (
-        f"{layer}: what excites each unit most in {len(tested.images):,} images; it sees {height} × {width} pixels"
-    )
-    if height > tested.images.shape[1] or width > tested.images.shape[2]:
-        heading += ", cut at the border of the image"
-    return image_grid.strips(rows, path, heading=heading)
-
-
-def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, path: Path) -> Path:
-    """Draw images that were made to excite some units of a layer, cut to what these see."""
-    import numpy as np
-
-    from cnn_keras.learn import visualization as seeing
-    from pipelines.plots import image_grid
-
-    width, classes = _width(trained, layer), layer == seeing.logits_layer(trained.model)
-    units = [unit] if unit is not None else _spread(width, 2 * UNITS)
-    start = tested.images.mean(axis=(0, 1, 2))
-    made = seeing.maximise_activation(trained.model, layer, units=units, start=start)
-    drawn = []
-    for image, (left, top, right, bottom) in zip(made.images, made.boxes, strict=True):
-        seen = image[max(top, 0) : bottom, max(left, 0) : right]
-        low, high = np.percentile(seen, [1, 99])  # what excites a unit need not be of strong contrast
-        drawn.append((np.clip((seen - low) / max(high - low, 1), 0, 1) * 255).round().astype(np.uint8))
-    names = [trained.names[k] if classes else f"unit {k}" for k in units]
-    titles = [f"{name} · {activation:.1f}" for name, activation in zip(names, made.activations, strict=True)]
-    one = "class" if classes else "unit"
-    heading = f"{layer}: images made to excite one {one} each, by gradient ascent, drawn at full contrast"
-    return image_grid.contact_sheet(drawn, titles, path, heading=heading, size=1.0)
-
-
-def attention(trained: Trained, shown: Asked, layer: str | None, path: Path, *, coarse: bool = False) -> Path:
-    """Draw where the evidence for each answer lies; beside a mistake, where that for the truth would.
-
-    The map of occlusion asks the network about 169 images for each one; a coarse one about 49.
-    """
-    import numpy as np
-
-    from cnn_keras.learn import visualization as seeing
-    from pipelines.plots import image_grid
-
-    answers = shown.probabilities.argmax(axis=1)
-    truths = answers if shown.labels is None else shown.labels
-    wrong = np.flatnonzero(truths != answers)
-    images, classes = np.concatenate([shown.images, shown.images[wrong]]), np.concatenate([answers, truths[wrong]])
-    overlays = _overlays(trained, images, classes, layer, coarse=coarse)
-    further = {int(row): overlays[len(answers) + k] for k, row in enumerate(wrong)}
-    rows = []
-    for number, image in enumerate(shown.images):
-        answer, probability = shown.row(number)
-        truth = shown.ids[number] if shown.labels is None else f"true {trained.names[truths[number]]}"
-        said = f"said {trained.names[answer]} ({probability:.2f})"
-        rows.append(image_grid.Strip(str(truth), said, [image, *overlays[number], *further.get(number, [])]))
-    columns = ["image", "Grad-CAM", "occlusion", *(["Grad-CAM, truth", "occlusion, truth"] if further else [])]
-    scales = [
-        image_grid.Scale("evidence, up to the most of this image", _colours(HEAT)),
-        image_grid.Scale("the odds when this is hidden: rise (blue), fall (orange)", _hidden_colours()),
-    ]
-    layer = layer or seeing.grad_cam_layer(trained.model)
-    heading = f"What the answers were made of; Grad-CAM at {layer}"
-    return image_grid.strips(rows, path, heading=heading, columns=columns, scales=scales, size=1.1)
-
-
-def _overlays(
-    trained: Trained, images: "Array", classes: "Array", layer: str | None, *, coarse: bool
-) -> "list[list[Array]]":
-    """Each image under its Grad-CAM, and under its occlusion map, for its class."""
-    from cnn_keras.learn import visualization as seeing
-
-    heat = seeing.grad_cam(trained.model, images, classes, layer=layer)
-    grey = images.mean(axis=(0, 1, 2))
-    patch = max(1, round(min(images.shape[1:3]) / 4))
-    hiding = {"patch": patch, "stride": max(1, patch // (2 if coarse else 4)), "fill": grey}
-    falls = seeing.occlusion_map(trained.model, images, classes, odds=True, **hiding)
-    return [[heated(image, one), _hidden(image, fall)] for image, one, fall in zip(images, heat, falls, strict=True)]
+    return visualization.draw_all(drawings, output or folder / ("insight-images" if images else "insight"), console)
 
 
 def _drawings(
-    trained: Trained, tested: Asked, shown: Asked, *, layer: str | None, unit: int | None
+    trained: Trained,
+    tested: Asked,
+    shown: Asked,
+    *,
+    layer: str | None,
+    unit: int | None,
 ) -> dict[str, Drawing]:
     """The pictures by the names of their files; nothing is drawn yet."""
-    from cnn_keras.learn import visualization as seeing
-
     rows = seeing.spatial_layers(trained.model)
     features, answer = seeing.feature_layers(trained.model), seeing.logits_layer(trained.model)
     wide = [name for name, row in rows.items() if max(row.output_shape[:2]) > 1]
@@ -268,33 +76,20 @@ def _drawings(
         mapped = [name for name in wide if name in features or "Pooling" in rows[name].type]
     mapped, looked = (_some(mapped, LAYERS), _some(features, 3)) if layer is None else ([layer], [layer])
     mapped = [name for name in mapped if name in wide]
-    drawings: dict[str, Drawing] = {"filters": partial(filters, trained)}
+    drawings: dict[str, Drawing] = {"filters": partial(visualization.filters, trained)}
     if mapped:
-        drawings["feature_maps"] = partial(feature_maps, trained, shown, mapped, unit)
+        drawings["feature_maps"] = partial(visualization.feature_maps, trained, shown, mapped, unit)
     for name in looked:
         if name in rows:
-            drawings[f"patches-{_plain(name)}"] = partial(patches, trained, tested, name, unit)
-        drawings[f"maximised-{_plain(name)}"] = partial(maximised, trained, tested, name, unit)
+            drawings[f"patches-{file_stem(name)}"] = partial(visualization.patches, trained, tested, name, unit)
+        drawings[f"maximised-{file_stem(name)}"] = partial(visualization.maximised, trained, tested, name, unit)
     if layer is None:
-        drawings[f"maximised-{_plain(answer)}"] = partial(maximised, trained, tested, answer, None)
-    return {**drawings, "attention": partial(attention, trained, shown, layer if layer in wide else None)}
+        drawings[f"maximised-{file_stem(answer)}"] = partial(visualization.maximised, trained, tested, answer, None)
+    return {**drawings, "attention": partial(visualization.attention, trained, shown, layer if layer in wide else None)}
 
 
-def _draw_all(drawings: dict[str, Drawing], folder: Path, console: Console) -> list[Path]:
-    drawn = []
-    with progress(console) as bar:
-        task = bar.add_task("drawing", total=len(drawings))
-        for name, drawing in drawings.items():
-            bar.update(task, description=f"drawing {name}")
-            drawn.append(drawing(folder / f"{name}.png"))
-            bar.advance(task)
-    return drawn
-
-
-def _found(reference: str, runs: Path) -> tuple[Path, "Shape"]:
+def _found(reference: str, runs: Path) -> tuple[Path, Shape]:
     """The folder of a run whose training is finished, and the shape of its images."""
-    from pipelines.engine import recipe as recipes
-
     folder = stages.run_folder(reference, runs)
     for given in (Path(reference), folder):
         if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
@@ -311,130 +106,25 @@ def _found(reference: str, runs: Path) -> tuple[Path, "Shape"]:
     return folder, image_dataset.shape_of(recipe.data)
 
 
-def _tested(trained: Trained, prepared: Path, split: str, shape: "Shape", most: int) -> Asked:
-    """The first images of a split, as many as memory allows, and what the model answers."""
-    from cnn_keras.data import input_pipeline as batch
-
-    limit = max(1, min(most, MEMORY // (shape.size[0] * shape.size[1] * shape.channels)))
-    found = batch.arrays(prepared, split, shape, limit=limit)
-    return Asked(found.images, found.ids.tolist(), found.labels, _probabilities(trained, found.images))
-
-
-def _given(trained: Trained, files: Sequence[Path], shape: "Shape") -> Asked:
+def _given(trained: Trained, files: Sequence[Path], shape: Shape) -> Asked:
     """Image files, framed as those of the run."""
-    import numpy as np
-
     images = np.stack([_framed(file, shape) for file in files])
-    return Asked(images, [file.name for file in files], None, _probabilities(trained, images))
+    return Asked(images, [file.name for file in files], None, visualization.predict(trained, images))
 
 
-def _framed(file: Path, shape: "Shape") -> "Array":
-    from cnn_keras.ops.resize import resize_image
-    from pipelines.data import image_io
-
+def _framed(file: Path, shape: Shape) -> Array:
     pixels = image_io.read(file, what="--image", channels=shape.channels)
     framed: Array = resize_image(pixels, shape.size, fit=shape.fit).numpy()
     return framed
 
 
-def _probabilities(trained: Trained, images: "Array") -> "Array":
-    import tensorflow as tf
-
-    from cnn_keras import inference
-
-    def answer(batch: Any) -> Any:
-        logits = trained.model(batch, training=False)
-        return tf.nn.softmax(tf.cast(logits["logits"] if isinstance(logits, dict) else logits, tf.float32))
-
-    found: Array = inference.predictor(trained.model, answer)(images)
-    return found
-
-
-def _telling(tested: Asked) -> Asked:
-    """Some right answers, of different classes, then the most confident mistakes."""
-    import numpy as np
-
-    from cnn_keras.metrics import classification
-
-    labels = np.asarray(tested.labels)
-    right = np.flatnonzero(tested.probabilities.argmax(axis=1) == labels)
-    _, first = np.unique(labels[right], return_index=True)  # of each class
-    rows = [int(right[first[k]]) for k in _spread(len(first), RIGHT)]
-    rows += classification.confident_mistakes(tested.probabilities, labels, WRONG).tolist()
-    return Asked(tested.images[rows], [tested.ids[row] for row in rows], labels[rows], tested.probabilities[rows])
-
-
-def _spread(count: int, most: int) -> list[int]:
-    """At most so many of the numbers below `count`, evenly spread, the first and the last among them."""
-    import numpy as np
-
-    return [int(number) for number in np.unique(np.linspace(0, count - 1, min(count, most)).round())]
-
-
 def _some(names: list[str], most: int) -> list[str]:
-    return [names[number] for number in _spread(len(names), most)]
+    return [names[number] for number in visualization.evenly_spaced(len(names), most)]
 
 
 def _checked(trained: Trained, layer: str, unit: int | None) -> str:
     """The layer's name; a Fault when there is no such layer, or no such unit of it."""
-    from cnn_keras.learn import visualization as seeing
-
     name = str(seeing.layer_name(trained.model, layer))
-    if unit is not None and not 0 <= unit < (width := _width(trained, name)):
+    if unit is not None and not 0 <= unit < (width := visualization.unit_count(trained, name)):
         raise Fault(f"--unit must lie in 0 to {width - 1}, as {name} has {width} units, got {unit}")
     return name
-
-
-def _width(trained: Trained, layer: str) -> int:
-    from cnn_keras.learn import visualization as seeing
-
-    return int(seeing.layer_row(trained.model, layer).output_shape[-1])
-
-
-def _plain(layer: str) -> str:
-    """A layer's name as part of a file's."""
-    return layer.replace("/", "-")
-
-
-def _within(found: Any, tested: Asked) -> "list[Array]":
-    """The pieces; where a field is larger than the images, what of it lies in the image."""
-    height, width = tested.images.shape[1:3]
-    if found.pieces.shape[1] <= height and found.pieces.shape[2] <= width:
-        return list(found.pieces)
-    shown = []
-    for piece, (left, top, _, _) in zip(found.pieces, found.boxes, strict=True):
-        shown.append(piece[max(-top, 0) : height - top, max(-left, 0) : width - left])
-    return shown
-
-
-def _colours(colours: str) -> "Array":
-    import numpy as np
-
-    return coloured(np.linspace(0, 1, 256)[None], colours)
-
-
-def _hidden(image: "Array", fall: "Array") -> "Array":
-    """The image, pale, under the colours of an occlusion map that is scaled by its largest value."""
-    import numpy as np
-
-    share = fall / max(float(np.abs(fall).max()), FAINTEST)
-    return _tinted(195 + 0.23 * grey(image), share)
-
-
-def _hidden_colours() -> "Array":
-    import numpy as np
-
-    return _tinted(np.full((1, 256, 1), 220.0), np.linspace(-1, 1, 256)[None])
-
-
-def _tinted(grey: "Array", share: "Array") -> "Array":
-    """Grey, (height, width, 1), the more orange the nearer `share` is to 1, the more blue the nearer to -1."""
-    import numpy as np
-    from matplotlib.colors import to_rgb
-
-    from pipelines.plots.image_grid import BLUE, ORANGE
-
-    colours = np.where(share[..., None] > 0, to_rgb(ORANGE), to_rgb(BLUE)) * 255
-    strength = 0.9 * np.abs(share)[..., None]
-    tinted: Array = np.round((1 - strength) * grey + strength * colours).astype(np.uint8)
-    return tinted

@@ -9,31 +9,26 @@ import hashlib
 import importlib
 import os
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
+from PIL import Image, ImageDraw
 
-from cnn_keras.data import durable
+from cnn_keras.data import array_dataset, durable
+from cnn_keras.data.image_file import Unreadable
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import classifier
-from pipelines.export import savedmodel
-
-if TYPE_CHECKING:
-    import keras
-
-    from pipelines.engine.stages import Run
+from pipelines.data.run import Run
+from pipelines.plots import charts, image_grid
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-PLAIN = 8  # batches that are timed without augmentation
 SHOWN = 8  # examples of each class on the sheet
 ROWS = 20  # classes on the sheet
-NUMBERS = 1024  # values of one example that the baselines see
 MEASURED = ("voxel size", "sample rate")  # kinds of notes that are told where they differ
 COLOURS = ((0, 114, 178), (213, 94, 0), (0, 158, 115), (204, 121, 167), (230, 159, 0), (86, 180, 233), (34, 34, 34))
 
@@ -46,9 +41,7 @@ def library(noun: str) -> Any:
     return importlib.import_module(LIBRARIES[noun])
 
 
-def prepare(
-    run: "Run", folder: Path, *, noun: str, size: tuple[int, ...] | None, channels: int | None
-) -> dict[str, Any]:
+def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, channels: int | None) -> dict[str, Any]:
     """Validate, split, frame and write the measurements; fit the normalisation on the training split.
 
     Args:
@@ -92,92 +85,13 @@ def prepare(
     return facts
 
 
-def train(run: "Run", folder: Path, *, noun: str, extend_to: int | None = None) -> dict[str, Any]:
-    """Find the weights; leave `model.keras` with those of the best epoch."""
-    return classifier.train(run, folder, training(run, noun=noun), extend_to=extend_to)
-
-
-def training(run: "Run", *, noun: str) -> classifier.Training:
-    """What a training of the run needs."""
-    from cnn_keras.data import array_dataset
-
-    recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
-    examples, validation = (
-        array_dataset.read(prepared, split) for split in ("train", image_dataset.validation_split(data))
-    )
-    size = recipe.train.batch_size
-    augment = array_dataset.augmentation([step.model_dump() for step in recipe.augment])
-
-    def assembled() -> "keras.Model":
-        return classifier.assemble(recipe, data, shape=tuple(data["shape"]), dtype="float32", name=noun)
-
-    few = array_dataset.Split(*(column[: PLAIN * size] for column in examples))
-
-    def batches(epochs: range) -> Any:
-        return array_dataset.training(examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
-
-    return classifier.Training(
-        assembled=assembled,
-        batches=batches,
-        validation=array_dataset.batches(validation, size),
-        plain=lambda: array_dataset.training(few, epochs=range(2**31), batch_size=size, seed=0),
-        noun=noun,
-    )
-
-
-def evaluate(run: "Run", folder: Path, *, noun: str) -> dict[str, Any]:
-    """Measure the model on the test split, beside what needs no network; say which requirements failed."""
-    from cnn_keras.data import array_dataset
-
-    prepared = run.finished("prepare")
-    training = array_dataset.read(prepared, "train")
-    test = array_dataset.read(prepared, image_dataset.test_split(run.facts("prepare")))
-
-    def batches() -> Iterator[tuple[Array, Array, list[str]]]:
-        for start in range(0, len(test.labels), 128):
-            rows = slice(start, start + 128)
-            yield test.values[rows], test.labels[rows], test.ids[rows].tolist()
-
-    return classifier.evaluate(
-        run,
-        folder,
-        batches=batches(),
-        baselines=lambda: _baselines(training, test, noun=noun, seed=run.recipe.seed),
-        pictured=lambda rows: [pictured(test.values[row]) for row in rows],
-        noun=noun,
-    )
-
-
-def export(run: "Run", folder: Path, *, noun: str) -> dict[str, Any]:
-    """Write the SavedModel that serves: floats in, names and probabilities out; prove that it agrees."""
-    from cnn_keras.data import array_dataset
-
-    recipe, data = run.recipe, run.facts("prepare")
-    values = array_dataset.read(run.finished("prepare"), image_dataset.test_split(data)).values
-    shape = tuple(data["shape"])
-
-    def written(model: "keras.Model", saved: Path) -> dict[str, Any]:
-        names, tolerance = data["classes"], recipe.export.tolerance
-        savedmodel.write_tensor_classifier(model, saved, tensor=noun, shape=shape, fit=recipe.data.fit, names=names)
-        agreement = savedmodel.compare_tensor_classifier(model, saved, noun, values, tolerance=tolerance)
-        requests = [value[None] for value in values[: savedmodel.WARMUP]]
-        signatures = ("serving_default", "serving_ranked")
-        savedmodel.record_requests(saved, dict.fromkeys(signatures, (noun, requests)))
-        return agreement
-
-    sizes = "×".join(map(str, shape))
-    framed = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
-    takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framed} {sizes}."
-    return classifier.export(run, folder, written=written, noun=noun, takes=takes)
-
-
 def pictured(values: Array) -> Array:
     """A picture, uint8 (height, width, 3) or (height, width), of a signal (length, channels) or a volume's middle."""
     return _traces(values) if values.ndim == 2 else _slices(values)
 
 
 def examine(
-    items: Sequence[Any], noun: str, channels: int | None, run: "Run"
+    items: Sequence[Any], noun: str, channels: int | None, run: Run
 ) -> tuple[list[data_validation.Examined], list[tuple[int, ...]]]:
     """Read every item once; those whose number of channels is not the wanted one are of no use."""
     examined, shapes = [], []
@@ -206,8 +120,6 @@ def _without_what_all_have(examined: list[data_validation.Examined]) -> list[dat
 
 
 def _examined(item: Any) -> tuple[data_validation.Examined, tuple[int, ...]]:
-    from cnn_keras.data.image_file import Unreadable
-
     try:
         values, notes = item.read()
     except OSError as error:
@@ -226,7 +138,7 @@ def _examined(item: Any) -> tuple[data_validation.Examined, tuple[int, ...]]:
 
 
 def _write_splits(
-    run: "Run",
+    run: Run,
     folder: Path,
     kept: Sequence[tuple[Any, str]],
     splits: Sequence[str],
@@ -235,8 +147,6 @@ def _write_splits(
     shape: tuple[int, ...],
 ) -> dict[str, Counter[str]]:
     """Read the items again, give them the size, write each split; return how many of each class went where."""
-    from cnn_keras.data import array_dataset
-
     data = run.recipe.data
     gigabytes = len(kept) * float(np.prod(shape)) * 4 / 2**30
     if gigabytes > data.memory_gb:
@@ -264,8 +174,6 @@ def _write_splits(
 
 def _fit_normalization(folder: Path) -> dict[str, Any]:
     """The arguments of Keras's Normalization layer: mean and variance of each channel over the training split."""
-    from cnn_keras.data import array_dataset
-
     values = array_dataset.read(folder, "train").values
     flat = values.reshape(-1, values.shape[-1])
     mean = flat.mean(axis=0, dtype=np.float64)
@@ -274,9 +182,6 @@ def _fit_normalization(folder: Path) -> dict[str, Any]:
 
 
 def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Counter[str]]) -> None:
-    from cnn_keras.data import array_dataset
-    from pipelines.plots import charts, image_grid
-
     training = array_dataset.read(folder, "train")
     rows = []
     for number, name in enumerate(classes[:ROWS]):
@@ -288,33 +193,8 @@ def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Co
     charts.class_balance(ordered, folder / "class_balance.png")
 
 
-def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, Any]:
-    """The baselines of images, shown each example as one pixel of up to 1,024 channels of 8 bits."""
-    from cnn_keras.data import array_dataset
-    from pipelines.engine import baselines
-
-    *size, channels = training.values.shape[1:]
-    most = max(1, int((NUMBERS / channels) ** (1 / len(size)) + 1e-9))
-    shrunk = tuple(min(length, most) for length in size) if np.prod(size) * channels > NUMBERS else tuple(size)
-    low, high = training.values.min(), training.values.max()
-
-    def features(values: Array) -> Array:
-        framed = np.asarray(array_dataset.resize(values, shrunk)) if shrunk != tuple(size) else values
-        scaled = np.clip((framed - low) / max(high - low, 1e-30), 0, 1) * 255
-        flat: Array = np.round(scaled).astype(np.uint8).reshape(len(values), 1, 1, -1)
-        return flat
-
-    shown = (features(training.values), training.labels, features(test.values), test.labels)
-    found = baselines.baselines(*shown, seed=seed)
-    averaged = "" if shrunk == tuple(size) else f", averaged from {'×'.join(map(str, size))}"
-    note = f"fitted on the {noun}s of the training split at {'×'.join(map(str, shrunk))}{averaged}, 8 bits a number"
-    return {"accuracy": found.accuracy, "note": note}
-
-
 def _traces(signal: Array) -> Array:
     """Each channel as a line in a colour of its own, on the scale that the largest and the smallest value span."""
-    from PIL import Image, ImageDraw
-
     width, height, edge, finer = 320, 200, 8, 2
     page = Image.new("RGB", (finer * width, finer * height), "white")
     pen = ImageDraw.Draw(page)

@@ -9,21 +9,22 @@ import io
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import numpy as np
+from rich.console import Console
 from rich.markup import escape
 
-from cnn_keras.data import durable
+from cnn_keras.data import durable, file_tree, input_pipeline, records
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.data.sources import classification
+from cnn_keras.data.split import connected_groups, stratified
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
-
-if TYPE_CHECKING:
-    from rich.console import Console
-
-    from cnn_keras.data.input_pipeline import Shape
-    from pipelines.data.run import Run
+from pipelines.data.run import Run
+from pipelines.plots import charts, image_grid
 
 Divided = Callable[[list[tuple[Any, str]], Any, int], list[str]]  # of (item, digest), the data section and a seed
 
@@ -31,15 +32,13 @@ SAMPLES = 60  # pictures on the contact sheet
 
 
 def prepare(
-    run: "Run", folder: Path, *, divided: Divided | None = None, changed: Callable[[Any], Any] | None = None
+    run: Run, folder: Path, *, divided: Divided | None = None, changed: Callable[[Any], Any] | None = None
 ) -> dict[str, Any]:
     """Validate, split and record the images of `run.recipe.data`; fit the normalisation on the training split.
 
     `divided` says which split every image goes into; `splits_of` does unless given. `changed` makes other items of
     those that the source has.
     """
-    from cnn_keras.data.sources import classification
-
     data: Data = run.recipe.data
     items = classification.items(data.source, path=data.path, classes=data.classes, group=data.group)
     items = changed(items) if changed else items
@@ -78,9 +77,7 @@ def prepare(
     return facts
 
 
-def shape_of(data: Data) -> "Shape":
-    from cnn_keras.data.input_pipeline import Shape
-
+def shape_of(data: Data) -> Shape:
     return Shape(data.size, data.channels, data.fit)
 
 
@@ -96,8 +93,6 @@ def test_split(data: dict[str, Any]) -> str:
 
 def class_names(labels: list[str], data: Data) -> list[str]:
     """The classes in natural order, or in the order in which the recipe names them."""
-    from cnn_keras.data import file_tree
-
     found = set(labels)
     names = [name for name in data.classes if name in found] if data.classes else sorted(found, key=file_tree.natural)
     if len(names) < 2:
@@ -105,7 +100,7 @@ def class_names(labels: list[str], data: Data) -> list[str]:
     return names
 
 
-def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: "Console") -> None:
+def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: Console) -> None:
     """Tell which classes are not tested.
 
     Raises:
@@ -131,8 +126,6 @@ def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: "C
 
 def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole."""
-    from cnn_keras.data import split
-
     prescribed = [item.split for item, _ in kept]
     fractions = {"validation": data.validation, "test": data.test}
     fractions = {name: share for name, share in fractions.items() if name not in prescribed}
@@ -140,8 +133,8 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
     if "train" in prescribed or "test" in prescribed:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     labels = [kept[row][0].label for row in free]
-    groups = split.connected_groups([kept[row][0].group for row in free], [kept[row][1] for row in free])
-    drawn = split.stratified(labels, groups, fractions=fractions, seed=seed)
+    groups = connected_groups([kept[row][0].group for row in free], [kept[row][1] for row in free])
+    drawn = stratified(labels, groups, fractions=fractions, seed=seed)
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, drawn, strict=True):
         splits[row] = str(name)
@@ -162,13 +155,9 @@ def split_csv(kept: list[tuple[Any, str]], splits: list[str]) -> str:
 
 
 def _write_records(
-    run: "Run", folder: Path, kept: list[tuple[Any, str]], splits: list[str], classes: list[str]
+    run: Run, folder: Path, kept: list[tuple[Any, str]], splits: list[str], classes: list[str]
 ) -> dict[str, Counter[str]]:
     """Write the shards of each split, the training examples shuffled; return how many of each class went where."""
-    import numpy as np
-
-    from cnn_keras.data import records
-
     numbers = {name: number for number, name in enumerate(classes)}
     counts: dict[str, Counter[str]] = {}
     with data_validation.progress(run.console) as bar:
@@ -183,12 +172,8 @@ def _write_records(
     return counts
 
 
-def _fit_normalization(folder: Path, shape: "Shape", kind: str, size: int) -> dict[str, Any]:
+def _fit_normalization(folder: Path, shape: Shape, kind: str, size: int) -> dict[str, Any]:
     """The arguments of Keras's Normalization layer, fitted on the training split in one pass."""
-    import numpy as np
-
-    from cnn_keras.data import input_pipeline
-
     if kind == "rescale":
         return {"axis": None, "mean": 0.0, "variance": 255.0**2}
     count, total, squares = (
@@ -208,10 +193,7 @@ def _fit_normalization(folder: Path, shape: "Shape", kind: str, size: int) -> di
     return {"axis": -1, "mean": mean.tolist(), "variance": np.maximum(variance, 1.0).tolist()}
 
 
-def _draw_data(folder: Path, shape: "Shape", classes: list[str], counts: dict[str, Counter[str]]) -> None:
-    from cnn_keras.data import input_pipeline
-    from pipelines.plots import charts, image_grid
-
+def _draw_data(folder: Path, shape: Shape, classes: list[str], counts: dict[str, Counter[str]]) -> None:
     sample = input_pipeline.arrays(folder, "train", shape, limit=SAMPLES)
     titles = [classes[label] for label in sample.labels]
     image_grid.contact_sheet(list(sample.images), titles, folder / "contact_sheet.png")

@@ -9,6 +9,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -77,9 +81,6 @@ def shrink(images: Array, side: int) -> Array:
 
 
 def _models(classes: int) -> dict[str, Any]:
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.neighbors import KNeighborsClassifier
-
     steps = max(10, min(100, 5_000 // classes))  # a step costs time in proportion to the classes
     return {
         "logistic regression": LogisticRegression(max_iter=steps),
@@ -88,9 +89,6 @@ def _models(classes: int) -> dict[str, Any]:
 
 
 def _fit(model: Any, features: Array, labels: Array) -> None:
-    from sklearn.exceptions import ConvergenceWarning
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
     # One thread, because the products are many and small: on a busy machine several would mostly wait for
     # each other. Stopped early, logistic regression is a slightly weaker line to beat, but still a line.
     with threadpool_limits(1), warnings.catch_warnings():

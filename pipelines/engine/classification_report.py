@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from sklearn.metrics import log_loss, precision_recall_fscore_support
 
 from cnn_keras.metrics import classification
 
@@ -60,8 +61,6 @@ def _ranked(found: classification.Ranking, positive: str) -> dict[str, Any]:
 
 
 def _per_class(labels: Array, answers: Array, class_names: Sequence[str]) -> list[dict[str, Any]]:
-    from sklearn.metrics import precision_recall_fscore_support
-
     columns = precision_recall_fscore_support(labels, answers, labels=range(len(class_names)), zero_division=0)
     return [
         {"name": name, "precision": float(p), "recall": float(r), "f1": float(f), "support": int(support)}
@@ -70,7 +69,5 @@ def _per_class(labels: Array, answers: Array, class_names: Sequence[str]) -> lis
 
 
 def _log_loss(labels: Array, probabilities: Array) -> float:
-    from sklearn.metrics import log_loss
-
     sums = probabilities.sum(axis=1, keepdims=True)  # rounded softmax: 1 only to a few digits
     return float(log_loss(labels, probabilities / sums, labels=range(probabilities.shape[1])))

@@ -2,25 +2,28 @@
 
 import math
 import time
+from collections.abc import Callable
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import tensorflow as tf
 from rich.console import Console
 
-from pipelines.engine import stages
-
-if TYPE_CHECKING:
-    import keras
-    import tensorflow as tf
-
-    from pipelines.engine.classifier import Training
-    from pipelines.engine.stages import Run
+from cnn_keras.learn import model_profile
+from pipelines.data import image_dataset
+from pipelines.engine import classifier, stages, transfer
+from pipelines.engine.classifier import Training
+from pipelines.engine.input_profile import Clock, speed
+from pipelines.engine.stages import Run
 
 SECONDS = 3.0  # of training steps that are timed
 LEAST = 3  # steps that are timed in any case, after the first, which compiles
 
 
-def measure(run: "Run") -> dict[str, Any]:
+def measure(run: Run) -> dict[str, Any]:
     """Prepare the data if need be, then measure a fresh model of the run. The folder `train` is left alone.
 
     Returns:
@@ -31,9 +34,6 @@ def measure(run: "Run") -> dict[str, Any]:
     Raises:
         Fault: a task that does not train like this.
     """
-    from pipelines.engine import classifier
-    from pipelines.engine.input_profile import speed
-
     classifier.check_task(run)
     with stages.prepared(run):
         settings, sizes = run.recipe.train, run.facts("prepare")["splits"]
@@ -42,8 +42,8 @@ def measure(run: "Run") -> dict[str, Any]:
         classifier.compiled(model, run, settings.model_copy(update={"steps_per_execution": 1}))
         found, before = _size(model, settings.batch_size), 0.0
         show_size(found, training.noun, run.console)  # before a step that may be too much for the machine
-        if settings.transfer and settings.transfer.mode == "cached":
-            model, training, before = _from_features(run, model, training)
+        if training.ordered and settings.transfer and settings.transfer.mode == "cached":
+            model, training, before = _from_features(run, model, training, training.ordered)
         batches, validation = classifier.feeds(model, run, training.batches, training.validation)
         steps = -(-sizes["train"] // settings.batch_size)
         stream = batches(range(math.ceil((LEAST + 1) / steps) + 1))  # more than one of a tiny split
@@ -63,18 +63,14 @@ def measure(run: "Run") -> dict[str, Any]:
     }
 
 
-def _from_features(run: "Run", model: "keras.Model", training: "Training") -> "tuple[keras.Model, Training, float]":
+def _from_features(
+    run: Run, model: keras.Model, training: Training, ordered: Callable[[str], tf.data.Dataset]
+) -> tuple[keras.Model, Training, float]:
     """What a training on cached features trains, on what – some features again and again –, and their seconds, once."""
-    import numpy as np
-    import tensorflow as tf
-
-    from pipelines.data import image_dataset
-    from pipelines.engine import classifier, transfer
-
     settings, data = run.recipe.train, run.facts("prepare")
     trunk, head = transfer.divided(model)
     classifier.compiled(head, run, settings.model_copy(update={"steps_per_execution": 1}))
-    examples = run.task.ordered(run, "train").rebatch(transfer.BATCH)
+    examples = ordered("train").rebatch(transfer.BATCH)
     trunk.predict_on_batch(next(iter(examples))[0])  # compiles
     features, labels, started = [], [], time.perf_counter()
     for batch, numbers in examples:
@@ -85,7 +81,7 @@ def _from_features(run: "Run", model: "keras.Model", training: "Training") -> "t
     each = (time.perf_counter() - started) / sum(map(len, labels))
     sample = tf.data.Dataset.from_tensor_slices((np.concatenate(features), np.concatenate(labels))).repeat()
 
-    def batches(count: int) -> "tf.data.Dataset":
+    def batches(count: int) -> tf.data.Dataset:
         return sample.take(count).batch(settings.batch_size)
 
     sizes = {split: data["splits"][split] for split in ("train", image_dataset.validation_split(data))}
@@ -96,10 +92,8 @@ def _from_features(run: "Run", model: "keras.Model", training: "Training") -> "t
     return head, endless, each * sum(sizes.values())
 
 
-def _size(model: "keras.Model", batch: int) -> dict[str, Any]:
+def _size(model: keras.Model, batch: int) -> dict[str, Any]:
     """Parameters, multiply-adds and bytes. Gradients are as large as what is trained, for as long as a step takes."""
-    from cnn_keras.learn import model_profile
-
     model.optimizer.build(model.trainable_variables)
     total = model_profile.totals(model_profile.rows(model, batch=batch))
     trained = sum(math.prod(weight.shape) for weight in model.trainable_variables)
@@ -120,17 +114,11 @@ def _size(model: "keras.Model", batch: int) -> dict[str, Any]:
 
 
 def _bytes(variables: Any) -> int:
-    import tensorflow as tf
-
     return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
 
 
-def _timed(model: "keras.Model", stream: Any, *, most: int) -> dict[str, Any]:
+def _timed(model: keras.Model, stream: Any, *, most: int) -> dict[str, Any]:
     """Train for a few seconds; the speed without the first step, and the share of waiting."""
-    import keras
-
-    from pipelines.engine.input_profile import Clock
-
     clock = Clock()
 
     class Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
@@ -151,7 +139,7 @@ def _timed(model: "keras.Model", stream: Any, *, most: int) -> dict[str, Any]:
     }
 
 
-def _validated(model: "keras.Model", validation: Any) -> float:
+def _validated(model: keras.Model, validation: Any) -> float:
     """Seconds that the validation split takes, from some of its batches."""
     model.evaluate(validation.take(1), verbose=0)  # compiles
     size = int(validation.cardinality())
@@ -164,9 +152,6 @@ def _validated(model: "keras.Model", validation: Any) -> float:
 
 def show_size(found: dict[str, Any], noun: str, console: Console) -> None:
     """A line for each size that a network has, and a warning where it is more than the machine has free."""
-    import psutil  # type: ignore[import-untyped]
-    import tensorflow as tf
-
     parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in found["bytes"].items())
     trained = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
     lines = {

@@ -19,35 +19,36 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
+
+import keras
+import numpy as np
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.data.run_files import STATE
-from pipelines.engine import ensemble_gain, stages
+from pipelines.engine import classifier, ensemble_gain, stages, trainer
+from pipelines.engine.classifier import Training
+from pipelines.engine.ensemble_gain import Array
+from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
-
-if TYPE_CHECKING:
-    import keras
-
-    from pipelines.engine.classifier import Training
-    from pipelines.engine.ensemble_gain import Array
-    from pipelines.engine.stages import Run
 
 MEMBER = re.compile(r"member\d+")
 FACTS = "member.json"  # a member that has it is finished
 
 
-def train(run: "Run", folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
-    """Train every member that is not finished; leave `model.keras`, which averages them.
+def train(run: Run, folder: Path, training: Training, *, extend_to: int | None = None) -> dict[str, Any]:
+    """Train a classifier as its recipe says, or every member of an ensemble that is not finished.
+
+    Leaves `model.keras`, with the weights of the best epoch or with those of all members, which it averages.
 
     Raises:
         Fault: snapshots were to be extended.
     """
-    from pipelines.engine import trainer
-
     recipe, plan = run.recipe, run.recipe.train.ensemble
+    if plan is None:
+        return classifier.train(run, folder, training, extend_to=extend_to)
     if extend_to and plan.kind == "snapshots":
         raise Fault("--extend must go with an ensemble of seeds, got snapshots, whose last cycle is over")
     places = [folder / f"member-{number}" for number in range(plan.members)]
@@ -71,27 +72,23 @@ def train(run: "Run", folder: Path, *, extend_to: int | None = None) -> dict[str
     }
 
 
-def average(members: "Sequence[keras.Model]", name: str) -> "keras.Model":
+def average(members: Sequence[keras.Model], name: str) -> keras.Model:
     """One model of several that take the same: to the logarithm of the mean of their probabilities, (batch, classes).
 
     Its softmax is the mean. The members are in it by the names `member0` …, each with its own normalisation.
     """
-    import keras
-
     entry = keras.Input(members[0].input.shape[1:], dtype=members[0].input.dtype, name=members[0].input.name)
     named = [keras.Model(each.input, each.output, name=f"member{number}") for number, each in enumerate(members)]
     return keras.Model(entry, _log_mean([each(entry) for each in named]), name=name)
 
 
-def members(model: "keras.Model") -> "list[keras.Model]":
+def members(model: keras.Model) -> list[keras.Model]:
     """The networks that `model` averages; none if it is no ensemble."""
     return [layer for layer in model.layers if MEMBER.fullmatch(layer.name)]
 
 
-def aloud(model: "keras.Model") -> "keras.Model":
+def aloud(model: keras.Model) -> keras.Model:
     """A model that gives the probabilities of `model` and, behind them, its members': (batch, 1 + members, classes)."""
-    import keras
-
     ops = keras.ops
     answers = [each(model.input) for each in members(model)]
     own = _log_mean(answers) if answers else model.output
@@ -99,7 +96,7 @@ def aloud(model: "keras.Model") -> "keras.Model":
     return keras.Model(model.input, ops.softmax(logits))
 
 
-def measure(model: "keras.Model", each: "Array", right: "Array") -> dict[str, Any]:
+def measure(model: keras.Model, each: Array, right: Array) -> dict[str, Any]:
     """What the ensemble gains over its members, and what it costs beside one of them.
 
     Args:
@@ -111,15 +108,13 @@ def measure(model: "keras.Model", each: "Array", right: "Array") -> dict[str, An
     return {"members": each.mean(axis=0).tolist(), **found, "cost": ensemble_gain.cost(members(model)[0], whole)}
 
 
-def _log_mean(logits: "Sequence[Any]") -> Any:
+def _log_mean(logits: Sequence[Any]) -> Any:
     """Of the softmax of each, without ever leaving logarithms."""
-    import keras
-
     each = keras.ops.stack([keras.ops.log_softmax(keras.ops.cast(one, "float32")) for one in logits], axis=1)
     return keras.ops.logsumexp(each, axis=1) - math.log(len(logits))
 
 
-def _finished(run: "Run", place: Path, extend_to: int | None) -> dict[str, Any] | None:
+def _finished(run: Run, place: Path, extend_to: int | None) -> dict[str, Any] | None:
     """The facts of a member that was trained as far before."""
     facts = run_files.kept_json(place / FACTS)
     if facts is None or facts.pop("extend_to") != extend_to:
@@ -128,10 +123,8 @@ def _finished(run: "Run", place: Path, extend_to: int | None) -> dict[str, Any] 
     return facts
 
 
-def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> dict[str, Any]:
+def _member(run: Run, place: Path, number: int, *, extend_to: int | None) -> dict[str, Any]:
     """Train one of them, or go on with it, under its own run in MLflow; the last file says that it is done."""
-    from pipelines.engine import classifier, trainer
-
     durable.mkdir(place)
     recipe, plan = run.recipe, run.recipe.train.ensemble
     cycles = {"epochs": recipe.train.epochs // plan.members} if plan.kind == "snapshots" else {}
@@ -140,7 +133,7 @@ def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> d
     changes = {"name": f"{recipe.name}-member{number}", "seed": seed, "train": settings}
     member = copy.copy(run)
     member.recipe = recipe.model_copy(update=changes)
-    training = run.task.training(member)
+    training = classifier.training_of(member)
     if plan.kind == "snapshots":
         training = _cycle(training, number * settings.epochs, place.with_name(f"member-{number - 1}") / STATE)
     with run.tracker.below(run.folder / "members" / str(number), name=member.recipe.name) as member.tracker:
@@ -160,7 +153,7 @@ def _member(run: "Run", place: Path, number: int, *, extend_to: int | None) -> d
     return facts
 
 
-def _cycle(training: "Training", done: int, before: Path) -> "Training":
+def _cycle(training: Training, done: int, before: Path) -> Training:
     """The same training, `done` epochs on, from the weights that the cycle before has left."""
     first = training.assembled if not done else lambda: _restored(training, before)
     return replace(
@@ -170,10 +163,8 @@ def _cycle(training: "Training", done: int, before: Path) -> "Training":
     )
 
 
-def _restored(training: "Training", state: Path) -> "keras.Model":
+def _restored(training: Training, state: Path) -> keras.Model:
     """The model with the weights of its last epoch, which need not be the best."""
-    import numpy as np
-
     model = training.assembled()
     with np.load(state) as values:  # as `fit.fit` writes them: the model's variables first
         for number, variable in enumerate(model.variables):

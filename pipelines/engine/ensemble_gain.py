@@ -7,13 +7,16 @@ says nothing about their difference. The interval is that of other test examples
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
+import keras
+import numpy as np
+import tensorflow as tf
 
-    Array = np.ndarray[Any, np.dtype[Any]]
+from cnn_keras import inference
+from cnn_keras.learn import model_profile
+
+Array = np.ndarray[Any, np.dtype[Any]]
 
 DRAWS = 10_000  # test sets that are drawn from the one there is
 TIMED, TIMES = 32, 5  # examples, at most, in a call whose seconds are taken, and calls of which the median counts
@@ -23,13 +26,13 @@ PARTS = {"ensemble": ("ensemble", "a member on average"), "crops": ("many crops"
 class Combined(NamedTuple):
     """What answers by looking more than once."""
 
-    model: "keras.Model"
-    answer: "Callable[[Any], Any]"  # of a batch
+    model: keras.Model
+    answer: Callable[[Any], Any]  # of a batch
     shape: Sequence[int | None]  # of that batch
     looks: int = 1  # of the model at each example
 
 
-def gain(single: "Array", combined: "Array", confidence: float = 0.95) -> dict[str, Any]:
+def gain(single: Array, combined: Array, confidence: float = 0.95) -> dict[str, Any]:
     """The accuracy gained, with its interval by the paired bootstrap (Efron's percentiles).
 
     Args:
@@ -39,8 +42,6 @@ def gain(single: "Array", combined: "Array", confidence: float = 0.95) -> dict[s
     Returns:
         `single_accuracy`, `accuracy`, `gain` – their difference – and `gain_interval`, all shares.
     """
-    import numpy as np
-
     differences = np.asarray(combined, np.float64) - np.asarray(single, np.float64)
     values, counts = np.unique(differences, return_counts=True)
     total = len(differences)
@@ -55,10 +56,8 @@ def gain(single: "Array", combined: "Array", confidence: float = 0.95) -> dict[s
     }
 
 
-def cost(single: "keras.Model", combined: "Combined") -> dict[str, Any]:
+def cost(single: keras.Model, combined: Combined) -> dict[str, Any]:
     """What the two take, as pairs: `parameters`, `multiply_adds` of one example, `seconds` of one example."""
-    from cnn_keras.learn import model_profile
-
     pair = (Combined(single, partial(single, training=False), single.input.shape), combined)
     return {
         "parameters": [each.model.count_params() for each in pair],
@@ -97,11 +96,6 @@ def _line(found: dict[str, Any], combined: str, single: str) -> str:
 
 def _seconds(each: Combined, dtype: str) -> float:
     """What one of some examples takes, compiled as when it is served: the median of some calls."""
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras import inference
-
     count: int = min(TIMED, inference.batch_limit(each.model, looks=each.looks))
     examples = tf.zeros((count, *each.shape[1:]), dtype)
     ask, taken = inference.compiled(each.answer), []

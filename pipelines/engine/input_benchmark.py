@@ -12,10 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
+import tensorflow as tf
 from rich.console import Console
 from rich.table import Table
 
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.sources import classification
+from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
+from cnn_keras.ops.resize import resize_image
 
 SAMPLE = 256  # pictures that are measured with, again and again
 BATCH = 32
@@ -39,9 +47,6 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
     Raises:
         Fault: no task with pictures, or no picture that can be read.
     """
-    from cnn_keras.data import input_pipeline, records
-    from cnn_keras.data.transforms import augment
-
     if not has_pictures(recipe) or not hasattr(recipe.data, "classes"):
         raise Fault(f"RECIPE must be of a task with pictures of classes, got one of {recipe.task}")
     fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)])
@@ -90,9 +95,6 @@ def show(speeds: list[Speed], console: Console) -> None:
 
 def _rows(recipe: Any) -> list[tuple[str, bytes, int]]:
     """Pictures of the recipe's data as records hold them."""
-    from cnn_keras.data.image_file import Unreadable, normalize
-    from cnn_keras.data.sources import classification
-
     data = recipe.data
     found: list[tuple[str, bytes, int]] = []
     for item in classification.items(data.source, path=data.path, classes=data.classes, group=data.group):
@@ -109,19 +111,11 @@ def _rows(recipe: Any) -> list[tuple[str, bytes, int]]:
 
 def _noise(recipe: Any) -> Any:
     """Pictures to fit on; what is found does not change the speed."""
-    import numpy as np
-
     return np.random.default_rng(0).integers(0, 256, (4, *recipe.data.size, recipe.data.channels), np.uint8)
 
 
 def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """(name, endless data set of batches); each of the first three includes those before it."""
-    import tensorflow as tf
-
-    from cnn_keras.data import input_pipeline, records
-    from cnn_keras.data.image_decoding import decode
-    from cnn_keras.ops.resize import resize_image
-
     encoded = tf.data.Dataset.zip(records.read(place, "train").repeat(), tf.data.Dataset.random(seed=1))
 
     def picture(row: Any) -> Any:
@@ -143,10 +137,6 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
 
 def _alone(recipe: Any, images: Any, fitted: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
     """(name, endless data set of batches) of each augmentation of the recipe."""
-    import tensorflow as tf
-
-    from cnn_keras.data.transforms import augment
-
     fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)]) if fitted is None else fitted
     images = tf.convert_to_tensor(images)
     rows = tf.data.Dataset.range(len(images)).repeat()
@@ -156,8 +146,6 @@ def _alone(recipe: Any, images: Any, fitted: dict[str, Any] | None) -> Iterator[
 
 def _augmented(steps: Any, images: Any, rows: Any) -> Any:
     """Pictures from memory, augmented."""
-    import tensorflow as tf
-
     if steps is None:
         return _mapped(rows, lambda row: images[row])
     numbered = tf.data.Dataset.zip(rows, tf.data.Dataset.random(seed=1))
@@ -166,8 +154,6 @@ def _augmented(steps: Any, images: Any, rows: Any) -> Any:
 
 def _mixed(steps: Any, batches: Any) -> Any:
     """Batches, mixed where the recipe mixes."""
-    import tensorflow as tf
-
     if steps is None or not steps.mixes:
         return batches
     known = frozenset.intersection(*(step.moves for _, step in steps.mixings))
@@ -181,14 +167,10 @@ def _mixed(steps: Any, batches: Any) -> Any:
 
 
 def _mapped(source: Any, function: Callable[..., Any]) -> Any:
-    import tensorflow as tf
-
     return source.map(function, num_parallel_calls=tf.data.AUTOTUNE).batch(BATCH, drop_remainder=True)
 
 
 def _seed(number: Any) -> Any:
-    import tensorflow as tf
-
     return tf.cast(tf.stack([number // 2**16, number % 2**16]), tf.int32)
 
 
@@ -197,8 +179,6 @@ def _name(entry: str | dict[str, Any]) -> str:
 
 
 def _timed(name: str, batches: Any, seconds: float) -> Speed:
-    import tensorflow as tf
-
     found = iter(batches.prefetch(tf.data.AUTOTUNE))
     for _ in range(3):  # compiled, and the number of threads is being found
         next(found)

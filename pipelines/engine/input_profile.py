@@ -12,12 +12,12 @@ sharing a processor. With several steps per execution the waits between them are
 import itertools
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    import tensorflow as tf
+import tensorflow as tf
 
-    from pipelines.engine.stages import Run
+from pipelines.engine import input_benchmark
+from pipelines.engine.stages import Run
 
 TINY = 1000  # examples: an epoch of fewer is over before its input is worth a word
 SECONDS = 0.5  # for which each pipeline is measured, or one epoch
@@ -37,9 +37,8 @@ class Clock:
         self.waited = self.worked = 0.0  # seconds; the second includes the first
         self.examples = 0
 
-    def stamped(self, batches: "tf.data.Dataset") -> "tf.data.Dataset":
+    def stamped(self, batches: tf.data.Dataset) -> tf.data.Dataset:
         """The same batches; when each one comes is noted."""
-        import tensorflow as tf
 
         def note(number: Any, labels: Any) -> Any:
             self.ready[int(number)] = time.perf_counter(), len(labels)
@@ -73,12 +72,12 @@ class Clock:
 class Probe:
     """Tells once, after the first seconds of a training, how fast its input is and how fast its network."""
 
-    def __init__(self, run: "Run", plain: "Callable[[], tf.data.Dataset]", noun: str) -> None:
+    def __init__(self, run: Run, plain: Callable[[], tf.data.Dataset], noun: str) -> None:
         self.run, self.plain, self.noun = run, plain, noun
         self.whole: float | None = None  # examples per second of the whole pipeline, alone
         self.bare: float | None = None  # and without augmentation
 
-    def measure(self, batches: "tf.data.Dataset") -> None:
+    def measure(self, batches: tf.data.Dataset) -> None:
         """Measure the input alone, before the training begins: half a second, and another without augmentation."""
         count, size = self.run.facts("prepare")["splits"]["train"], self.run.recipe.train.batch_size
         if count < TINY:
@@ -106,8 +105,6 @@ class Probe:
 
     def _slowest(self) -> str:
         """What the input spends its time on."""
-        from pipelines.engine import input_benchmark
-
         if self.whole is None or self.bare is None or self.whole > 0.8 * self.bare:
             return "reading and decoding"
         if not input_benchmark.has_pictures(self.run.recipe):
@@ -118,7 +115,7 @@ class Probe:
         return f"the augmentation {slowest.step}"
 
 
-def speed(batches: "tf.data.Dataset", most: int, *, seconds: float = SECONDS) -> float:
+def speed(batches: tf.data.Dataset, most: int, *, seconds: float = SECONDS) -> float:
     """Examples per second of batches of (examples, …): measured for so long, or `most` batches; 0 if there are none."""
     stream = iter(batches)
     next(stream, None)  # threads start, buffers fill

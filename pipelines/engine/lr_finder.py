@@ -12,16 +12,17 @@ import csv
 import io
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
 import numpy as np
 
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import validation
-
-if TYPE_CHECKING:
-    from pipelines.engine.stages import Run
+from pipelines.engine import classifier
+from pipelines.engine.stages import Run
+from pipelines.plots import charts
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -43,7 +44,7 @@ class Climb:
     tenth: float  # of the rate at the minimum
 
 
-def find(run: "Run", *, low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Climb:
+def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Climb:
     """Prepare the data if need be, then train a fresh model of the run for at most `steps` batches, and forget it.
 
     Writes `lr.csv` and `lr.png` into the folder `lr` of the run, whose own training is left alone.
@@ -53,8 +54,6 @@ def find(run: "Run", *, low: float = LOW, high: float = HIGH, steps: int = STEPS
     """
     if not 0 < low < high:
         raise Fault(f"--low must be above 0 and below --high, got {low:g} and {high:g}")
-    from pipelines.engine import classifier
-    from pipelines.plots import charts
 
     training = classifier.training_of(run)
     model = classifier.begun(run, training)
@@ -97,10 +96,8 @@ def smoothed(values: Array, width: float) -> Array:
     return np.convolve(np.pad(values, reach, mode="edge"), kernel / kernel.sum(), mode="valid")
 
 
-def _climbed(run: "Run", model: Any, batches: Any, rates: Array) -> Array:
+def _climbed(run: Run, model: Any, batches: Any, rates: Array) -> Array:
     """The loss of each batch, at its rate, until it diverges."""
-    import keras
-
     losses: list[float] = []
     with validation.progress(run.console) as bar:
         task = bar.add_task("climbing", total=len(rates))
@@ -126,7 +123,7 @@ def _climbed(run: "Run", model: Any, batches: Any, rates: Array) -> Array:
     return np.array(losses)
 
 
-def _marked(run: "Run", climb: Climb) -> dict[str, float]:
+def _marked(run: Run, climb: Climb) -> dict[str, float]:
     return {
         "steepest descent": climb.steepest,
         "a tenth of the minimum's": climb.tenth,

@@ -34,7 +34,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.schedules import Delayed, WarmUp
 from cnn_keras.weights import checkpoints
 from pipelines.data.run_files import STATE, is_whole, set_aside
-from pipelines.engine import batch_norm_statistics, layerwise_optimizer, requirement
+from pipelines.engine import batch_norm_statistics, optimizers, requirement
 from pipelines.engine.input_profile import Clock, Probe
 from pipelines.engine.recipe import Train
 from pipelines.export import savedmodel
@@ -148,8 +148,8 @@ def compile_model(
     optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
     kind = optimizer[settings.optimizer]
     if settings.ema is not None and settings.accumulate > 1:
-        kind = averaging(kind)
-    chosen = (layerwise_optimizer.layerwise(kind, shares) if shares else kind)(
+        kind = optimizers.averaging(kind)
+    chosen = (optimizers.layerwise(kind, shares) if shares else kind)(
         schedule(settings, steps),
         **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
         weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),
@@ -194,20 +194,6 @@ def extension(settings: Train, start: int, end: int, steps: int) -> Any:
     if settings.schedule != "cosine":
         return None
     return Delayed(schedules.CosineDecay(settings.learning_rate, (end - start) * steps), start * steps)
-
-
-def averaging(optimizer: Any) -> Any:
-    """The class `optimizer` of Keras with a moving average of the weights over steps: Keras's is over batches."""
-
-    class Averaging(optimizer):  # type: ignore[misc]  # Keras carries no types
-        def _update_model_variables_moving_average(self, variables: Any) -> None:
-            update = super()._update_model_variables_moving_average
-            is_step = keras.ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
-            keras.ops.cond(is_step, lambda: update(variables), lambda: None)
-
-    # In the file of a model its optimiser goes by the class that everybody has.
-    Averaging.__name__, Averaging.__module__ = optimizer.__name__, optimizer.__module__
-    return Averaging
 
 
 def concluded(

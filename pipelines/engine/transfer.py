@@ -18,32 +18,35 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
-from importlib import import_module
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import keras
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras import inference
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
-from pipelines.data import run_files
+from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
+from pipelines.engine import trainer
 from pipelines.engine.recipe import Train, Transfer
-
-if TYPE_CHECKING:
-    import keras
-    import numpy as np
-    import tensorflow as tf
-
-    from pipelines.engine.stages import Run
-    from pipelines.engine.trainer import Row
+from pipelines.engine.stages import Run
+from pipelines.engine.trainer import Row
 
 BLOCK = re.compile(r"mlp\d+|[a-z]+\d*[a-z]?(?:_(?:unit)?\d+)?(?=_|$)")
 ROWS = 1024  # feature vectors in a file
 BATCH = 64  # examples that go through the frozen part at once
 
 
-def check(recipe: Any, network: "keras.Model") -> None:
-    """Raise a Fault unless the network of the recipe can be trained as `train.transfer` says."""
+def check(recipe: Any, network: keras.Model, *, cacheable: bool) -> None:
+    """Raise a Fault unless the network of the recipe can be trained as `train.transfer` says.
+
+    Args:
+        cacheable: whether the task has its examples in order, so that their features can be cached.
+    """
     plan: Transfer | None = recipe.train.transfer
     if plan is None:
         return
@@ -57,15 +60,13 @@ def check(recipe: Any, network: "keras.Model") -> None:
             "augment must be empty with train.transfer.mode cached, which sees every example once, got "
             f"{len(recipe.augment)} of them; remove augment, or take mode head"
         )
-    if plan.mode == "cached" and not hasattr(import_module(f"pipelines.tasks.{recipe.task}"), "ordered"):
+    if plan.mode == "cached" and not cacheable:
         raise Fault(f"train.transfer.mode must not be cached with task {recipe.task}; head gives the same result")
     _last_blocks(network, plan.blocks or 0, {_classifier(network)})
 
 
-def blocks(network: "keras.Model") -> "dict[str, list[keras.Layer]]":
+def blocks(network: keras.Model) -> dict[str, list[keras.Layer]]:
     """The layers with weights by the name of their block, from the input to the classifier."""
-    import keras
-
     grouped: dict[str, list[keras.Layer]] = {}
     for layer in _layers(network):
         if layer.weights:
@@ -80,7 +81,7 @@ def blocks(network: "keras.Model") -> "dict[str, list[keras.Layer]]":
     return found
 
 
-def freeze(network: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str] = ()) -> None:
+def freeze(network: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> None:
     """Freeze the layers of `network` that are not trained, or not trained at first.
 
     Args:
@@ -96,11 +97,11 @@ def freeze(network: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str
         layer.trainable = layer.name in kept
 
 
-def trained_parameters(model: "keras.Model") -> int:
+def trained_parameters(model: keras.Model) -> int:
     return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 
-def shares(model: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
+def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
     """What each trainable variable's learning rate is multiplied by: `layer_decay` to the power of its block's
     distance from the classifier, which has 1 itself, and so have `fresh` layers; None when all have the same.
     """
@@ -118,40 +119,40 @@ def shares(model: "keras.Model", plan: Transfer | None, *, fresh: Sequence[str] 
 
 
 def train(
-    model: "keras.Model",
-    run: "Run",
+    model: keras.Model,
+    run: Run,
     folder: Path,
     *,
-    fitted: "Callable[..., list[Row]]",
+    fitted: Callable[..., list[Row]],
+    ordered: Callable[[str], tf.data.Dataset] | None = None,
     extend_to: int | None,
-) -> "list[Row]":
+) -> list[Row]:
     """Train an assembled model as the recipe says; leave it with its best weights and return the history.
 
     Args:
         fitted: compiles a model and trains it: (model, settings, folder), and by name `extend_to`, `done` – how many
             epochs are behind it – and where they are others than the run's, `batches` and `validation`.
+        ordered: the examples of a split in order, as (examples, labels) in batches: for `cached`.
     """
     settings: Train = run.recipe.train
     match settings.transfer and settings.transfer.mode:
         case "staged":
             return _staged(model, run, folder, fitted=fitted, extend_to=extend_to)
-        case "cached":
+        case "cached" if ordered:
             trunk, head = divided(model)
-            training, validation = _cached(run, trunk)
+            training, validation = _cached(run, trunk, ordered)
             return fitted(head, settings, folder, batches=training, validation=validation, extend_to=extend_to)
         case _:
             return fitted(model, settings, folder, extend_to=extend_to)
 
 
 def _staged(
-    model: "keras.Model", run: "Run", folder: Path, *, fitted: "Callable[..., list[Row]]", extend_to: int | None
-) -> "list[Row]":
+    model: keras.Model, run: Run, folder: Path, *, fitted: Callable[..., list[Row]], extend_to: int | None
+) -> list[Row]:
     """The classifier in `folder/head`, at a constant rate; then everything, by the recipe's schedule, in `folder`.
 
     Each part is a training of its own, so that either goes on where it was interrupted.
     """
-    from pipelines.engine import trainer
-
     settings: Train = run.recipe.train
     plan: Transfer = settings.transfer  # type: ignore[assignment]  # its mode has been looked at
     done, slow = plan.head_epochs, settings.learning_rate * plan.unfrozen_rate
@@ -170,14 +171,12 @@ def _staged(
     return first + second
 
 
-def divided(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
+def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The frozen part, from examples to features, and the trained one, from features to logits, of the same layers.
 
     Raises:
         Fault: what is trained is not a chain of layers at the end.
     """
-    import keras
-
     network = _network(model)
     first = next(place for place, layer in enumerate(network.layers) if layer.trainable_variables)
     while isinstance(network.layers[first - 1], keras.layers.Dropout):  # is another one in every epoch
@@ -195,10 +194,10 @@ def divided(model: "keras.Model") -> "tuple[keras.Model, keras.Model]":
     return trunk, keras.Model(features, x, name="head")
 
 
-def _cached(run: "Run", trunk: "keras.Model") -> "tuple[Callable[[range], tf.data.Dataset], tf.data.Dataset]":
+def _cached(
+    run: Run, trunk: keras.Model, ordered: Callable[[str], tf.data.Dataset]
+) -> tuple[Callable[[range], tf.data.Dataset], tf.data.Dataset]:
     """Batches of features in the place of batches of examples, for training and for validation."""
-    from pipelines.data import image_dataset
-
     data, size = run.facts("prepare"), run.recipe.train.batch_size
     folder = run.folder / "features" / _key(run, trunk)
     for other in folder.parent.glob("*"):
@@ -207,15 +206,13 @@ def _cached(run: "Run", trunk: "keras.Model") -> "tuple[Callable[[range], tf.dat
     durable.mkdir(folder)
     validating = image_dataset.validation_split(data)
     for split in dict.fromkeys(("train", validating)):
-        store(trunk, run.task.ordered(run, split), folder, split=split, count=data["splits"][split], run=run)
+        store(trunk, ordered(split), folder, split=split, count=data["splits"][split], run=run)
     training, validation = Features(folder, "train"), Features(folder, validating)
     return (lambda epochs: training.epochs(epochs, size, run.recipe.seed)), validation.batches(size)
 
 
-def _key(run: "Run", trunk: "keras.Model") -> str:
+def _key(run: Run, trunk: keras.Model) -> str:
     """Changes with whatever features depend on: weights, data, how they are read, framed and normalised, code."""
-    from pipelines.engine import trainer
-
     recipe = run.recipe
     manifest = run_files.read_json(run.finished("prepare") / run_files.MANIFEST)
     parts = [trainer.weights_digest(trunk), trunk.get_layer("normalization").get_config(), manifest["digest"]]
@@ -224,19 +221,12 @@ def _key(run: "Run", trunk: "keras.Model") -> str:
     return run_files.digest(parts).removeprefix("sha256:")[:16]
 
 
-def store(
-    trunk: "keras.Model", examples: "tf.data.Dataset", folder: Path, *, split: str, count: int, run: "Run"
-) -> None:
+def store(trunk: keras.Model, examples: tf.data.Dataset, folder: Path, *, split: str, count: int, run: Run) -> None:
     """Write what `trunk` makes of each example, and the labels, in files of 1,024; those already there are kept.
 
     Args:
         examples: the split's `count` examples in order, as (examples, labels) in batches.
     """
-    import numpy as np
-    import tensorflow as tf
-
-    from cnn_keras import inference
-
     files = math.ceil(count / ROWS)
     done = next((number for number in range(files) if not _file(folder, split, number).is_file()), files)
     if done == files:
@@ -259,26 +249,18 @@ class Features:
     """A split's features as `store` left them: float32 (N, …), read from the disk as they are needed; labels (N,)."""
 
     def __init__(self, folder: Path, split: str) -> None:
-        import numpy as np
-
         self.files = list(_loaded(folder, split, mmap_mode="r"))
         self.labels = np.concatenate(list(_loaded(folder, f"{split}-labels")))
 
-    def rows(self, numbers: "np.ndarray[Any, Any]") -> "np.ndarray[Any, Any]":
-        import numpy as np
-
+    def rows(self, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
         return np.stack([self.files[number // ROWS][number % ROWS] for number in numbers])
 
-    def batches(self, size: int) -> "tf.data.Dataset":
+    def batches(self, size: int) -> tf.data.Dataset:
         """In order: (features (batch, …), labels int64 (batch,))."""
-        import tensorflow as tf
-
         return tf.data.Dataset.range(len(self.labels)).batch(size).map(self._gathered).prefetch(tf.data.AUTOTUNE)
 
-    def epochs(self, epochs: range, size: int, seed: int) -> "tf.data.Dataset":
+    def epochs(self, epochs: range, size: int, seed: int) -> tf.data.Dataset:
         """Batches of `epochs`, one after the other, in the order of `input_pipeline.training`, from memory."""
-        import tensorflow as tf
-
         draw, count = tf.random.experimental, len(self.labels)
 
         def epoch(number: Any) -> Any:
@@ -289,15 +271,11 @@ class Features:
         return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
 
     def _gathered(self, numbers: Any) -> Any:
-        import tensorflow as tf
-
         features = tf.numpy_function(self.rows, [numbers], tf.float32, stateful=False)
         return tf.ensure_shape(features, (None, *self.files[0].shape[1:])), tf.gather(self.labels, numbers)
 
 
-def _loaded(folder: Path, split: str, **how: Any) -> "Iterator[np.ndarray[Any, Any]]":
-    import numpy as np
-
+def _loaded(folder: Path, split: str, **how: Any) -> Iterator[np.ndarray[Any, Any]]:
     number = 0
     while _file(folder, split, number).is_file():
         yield np.load(_file(folder, split, number), **how)
@@ -308,37 +286,31 @@ def _file(folder: Path, split: str, number: int) -> Path:
     return folder / f"{split}-{number:05d}.npy"
 
 
-def _save(path: Path, values: "np.ndarray[Any, Any]") -> None:
-    import numpy as np
-
+def _save(path: Path, values: np.ndarray[Any, Any]) -> None:
     with durable.atomic_write(path) as temporary, temporary.open("wb") as file:
         np.save(file, values)
 
 
-def _network(model: "keras.Model") -> "keras.Model":
+def _network(model: keras.Model) -> keras.Model:
     """The network behind the normalisation."""
-    import keras
-
     return next(layer for layer in model.layers if isinstance(layer, keras.Model))
 
 
-def _layers(network: "keras.Model") -> "Iterator[keras.Layer]":
+def _layers(network: keras.Model) -> Iterator[keras.Layer]:
     """The layers of a network, those of a backbone that is a model inside it among them."""
     for layer in network.layers:
         yield from layer.layers if hasattr(layer, "layers") else [layer]
 
 
-def _is_norm(layer: "keras.Layer") -> bool:
-    import keras
-
+def _is_norm(layer: keras.Layer) -> bool:
     return isinstance(layer, keras.layers.BatchNormalization)
 
 
-def _classifier(network: "keras.Model") -> str:
+def _classifier(network: keras.Model) -> str:
     return str([layer.name for layer in network.layers if layer.trainable_weights][-1])
 
 
-def _last_blocks(network: "keras.Model", count: int, heads: AbstractSet[str]) -> "list[list[keras.Layer]]":
+def _last_blocks(network: keras.Model, count: int, heads: AbstractSet[str]) -> list[list[keras.Layer]]:
     """The last `count` blocks before the layers of these names, which are trained in any case."""
     grouped = blocks(network)
     found = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}

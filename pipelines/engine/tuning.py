@@ -18,8 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+import optuna
+from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.trial import TrialState
 from rich.console import Console
 
 from cnn_keras.data import durable
@@ -29,9 +32,8 @@ from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from pipelines.engine import requirement, stages
 from pipelines.engine.recipe import Range, Tune
-
-if TYPE_CHECKING:
-    import optuna
+from pipelines.plots import charts
+from pipelines.tracking.tracker import PARENT_TAG, Tracker
 
 FOLDER = "tune"
 SECTIONS = ("augment", "model", "train")  # whose settings a trial may change: prepared data is shared
@@ -113,7 +115,7 @@ class Space:
             raise Fault("\n".join(dict.fromkeys(wrong)))
         return self.tune
 
-    def propose(self, trial: "optuna.Trial") -> dict[str, Any]:
+    def propose(self, trial: optuna.Trial) -> dict[str, Any]:
         """A value of each setting; three digits of a number are enough."""
         settings: dict[str, Any] = {}
         for key, candidates in self.tune.space.items() if self.tune else ():
@@ -138,8 +140,6 @@ def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), fo
     Raises:
         Fault: no `tune` in the recipe or anything wrong in it; a search begun under other settings; no trial that ends.
     """
-    from pipelines.tracking.tracker import Tracker
-
     space = Space(reference, overrides)
     tune, folder = space.check(run), run.folder / FOLDER
     with stages.prepared(run):
@@ -180,10 +180,8 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
 
 
 @contextmanager
-def _study(folder: Path, tune: Tune) -> "Iterator[optuna.Study]":
+def _study(folder: Path, tune: Tune) -> Iterator[optuna.Study]:
     """Optuna's study in the folder; a trial that was running when the search was killed is put first."""
-    import optuna
-
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
     stop = optuna.pruners.MedianPruner(n_startup_trials=RANKED, n_warmup_steps=tune.prune or 0)
@@ -205,7 +203,7 @@ def _study(folder: Path, tune: Tune) -> "Iterator[optuna.Study]":
         storage.engine.dispose()
 
 
-def _try(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study", *, parent: str | None) -> None:
+def _try(run: stages.Run, space: Space, tune: Tune, study: optuna.Study, *, parent: str | None) -> None:
     """Run the trials that are still to be run, a line for each."""
     done = len(_outcomes(study))
     if done:
@@ -224,12 +222,8 @@ def _try(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study", *, pa
             _say(run.console, _outcomes(study), tune)
 
 
-def _new(
-    run: stages.Run, space: Space, study: "optuna.Study", number: int
-) -> "tuple[optuna.Trial, dict[str, Any]] | None":
+def _new(run: stages.Run, space: Space, study: optuna.Study, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
     """Settings that no trial before has had, proposed for the trial of this number; None where they are not found."""
-    import optuna
-
     tried = [outcome.settings for outcome in _outcomes(study)]
     for attempt in range(PROPOSALS):
         # A seed for each trial: what is proposed depends on the trials before, not on who ran them.
@@ -246,7 +240,7 @@ def _new(
 def _run_trial(
     run: stages.Run,
     space: Space,
-    asked: "optuna.Trial",
+    asked: optuna.Trial,
     number: int,
     *,
     settings: dict[str, Any],
@@ -254,10 +248,7 @@ def _run_trial(
     metric: str,
 ) -> None:
     """Train with these settings and tell the study how it went."""
-    import keras
-    from optuna.trial import TrialState
-
-    from pipelines.tracking.tracker import PARENT_TAG, Tracker
+    import keras  # loaded when the settings have been checked
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         asked.report(row[metric], epoch)
@@ -297,7 +288,7 @@ def _run_trial(
     keras.utils.clear_session()
 
 
-def _tell(asked: "optuna.Trial", state: Any, outcome: str, value: float | None = None) -> None:
+def _tell(asked: optuna.Trial, state: Any, outcome: str, value: float | None = None) -> None:
     asked.set_user_attr("outcome", outcome)
     asked.study.tell(asked, value, state=state)
 
@@ -308,7 +299,7 @@ def _history(trial: Trial) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def _outcomes(study: "optuna.Study") -> list[Outcome]:
+def _outcomes(study: optuna.Study) -> list[Outcome]:
     """The trials that are over, in their order."""
     ended = (trial for trial in study.get_trials(deepcopy=False) if trial.state.is_finished())
     over = [trial for trial in ended if trial.user_attrs.get("outcome", KILLED) not in (KILLED, REPEATED)]
@@ -342,10 +333,8 @@ def _say(console: Console, outcomes: Sequence[Outcome], tune: Tune) -> None:
     console.print(f"          {len(outcomes):>3}/{tune.trials} {star} {result}  [dim]{written(last.settings)}[/]")
 
 
-def _report(run: stages.Run, space: Space, tune: Tune, study: "optuna.Study") -> dict[str, Any]:
+def _report(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> dict[str, Any]:
     """Write the table, the picture and the best recipe; return what was found."""
-    from pipelines.plots import charts
-
     outcomes, folder = _outcomes(study), run.folder / FOLDER
     best = _best(outcomes, tune)
     if best is None:
@@ -382,10 +371,8 @@ def _drawn(candidates: Any, value: Any) -> Any:
     return value if isinstance(candidates, Range) else json.dumps(value)
 
 
-def _importance(study: "optuna.Study", outcomes: Sequence[Outcome], *, seed: int) -> dict[str, float]:
+def _importance(study: optuna.Study, outcomes: Sequence[Outcome], *, seed: int) -> dict[str, float]:
     """How much of the metric's variance each setting explains, by fANOVA (Hutter et al., 2014); sums to 1."""
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
-
     values = {outcome.value for outcome in outcomes if outcome.outcome == "finished"}
     if len(values) < RANKED or len(outcomes[0].settings) < 2:
         return {}

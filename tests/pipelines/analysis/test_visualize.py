@@ -68,10 +68,10 @@ def test_an_evaluation_draws_the_quick_ones(exported, tmp_path):
     import keras
 
     from cnn_keras.data.input_pipeline import Shape
-    from pipelines.analysis import visualize
+    from pipelines.engine import visualization
 
     model = keras.models.load_model(exported.run / "train" / "model.keras", compile=False)
-    paths = visualize.draw(
+    paths = visualization.draw(
         model,
         exported.run / "prepare",
         split="test",
@@ -88,22 +88,22 @@ def test_a_network_without_convolutions_has_no_pictures(exported, tmp_path):
     import keras
 
     from cnn_keras.data.input_pipeline import Shape
-    from pipelines.analysis import visualize
+    from pipelines.engine import visualization
 
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     arguments = {"split": "test", "shape": Shape((28, 28), 1), "names": ["0", "1", "2", "3"]}
     prepared = exported.run / "prepare"
-    assert visualize.draw(model, prepared, folder=tmp_path, console=Console(quiet=True), **arguments) == []
+    assert visualization.draw(model, prepared, folder=tmp_path, console=Console(quiet=True), **arguments) == []
 
 
 def test_mistakes_come_after_right_answers_of_different_classes():
-    from pipelines.analysis.visualize import Asked, _telling
+    from pipelines.engine.visualization import Asked, representative
 
     labels = np.array([0, 0, 1, 1, 2, 2])
     answers = np.array([0, 0, 1, 0, 2, 1])
     probabilities = np.full((6, 3), 0.1)
     probabilities[np.arange(6), answers] = [0.8, 0.8, 0.8, 0.5, 0.8, 0.7]
-    shown = _telling(Asked(np.zeros((6, 2, 2, 1), np.uint8), list("abcdef"), labels, probabilities))
+    shown = representative(Asked(np.zeros((6, 2, 2, 1), np.uint8), list("abcdef"), labels, probabilities))
     assert shown.ids == ["a", "c", "e", "f", "d"]
 
 

@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
-from pipelines.engine import classifier, dry_run, layerwise_optimizer, trainer, transfer
+from pipelines.engine import classifier, dry_run, optimizers, trainer, transfer
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Train, Transfer
 from pipelines.tracking.tracker import Tracker
@@ -221,7 +221,7 @@ def test_each_variable_moves_by_its_share_of_the_rate():
 
 def test_shares_are_of_what_adam_does_too():
     weights = [keras.Variable([1.0]), keras.Variable([1.0])]
-    optimizer = layerwise_optimizer.layerwise(keras.optimizers.Adam, [1.0, 0.25])(0.1)
+    optimizer = optimizers.layerwise(keras.optimizers.Adam, [1.0, 0.25])(0.1)
     optimizer.build(weights)
     for _ in range(3):
         optimizer.apply([tf.constant([1.0]), tf.constant([1.0])], weights)

@@ -13,7 +13,6 @@ from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault
 from pipelines.data import image_config, image_dataset
 from pipelines.engine import recipe as recipes
-from pipelines.tasks import classify
 
 FILES = {
     "prepare": ["contact_sheet.png", "class_balance.png", "split.csv", "problems.csv", "data.json"],
@@ -98,7 +97,7 @@ def test_every_normalisation_fits_its_statistics_to_the_training_split(exported,
 
 
 def test_a_source_that_prescribes_its_test_split_keeps_it():
-    data = classify.Data(source="digits", validation=0.2)
+    data = image_config.Data(source="digits", validation=0.2)
     rows = [(str(row), str(row % 2), "test" if row < 6 else "train") for row in range(46)]
     kept = [(Item(name, label, bytes, split), name) for name, label, split in rows]
     splits = image_dataset.splits_of(kept, data, seed=0)
@@ -109,14 +108,14 @@ def test_a_source_that_prescribes_its_test_split_keeps_it():
 
 def test_a_list_that_is_not_utf_8_is_left_to_the_reader_to_refuse(tmp_path):
     (tmp_path / "list.csv").write_bytes("path,label\nä.png,Bär\n".encode("latin-1"))
-    assert image_config.files_digest(classify.Data(source="csv", path=tmp_path / "list.csv"))
+    assert image_config.files_digest(image_config.Data(source="csv", path=tmp_path / "list.csv"))
 
 
 def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested_is_told():
     def labels(*rows):
         return [(Item(f"{row}", label, bytes, split), f"{row}") for row, (label, split) in enumerate(rows)]
 
-    data = classify.Data(source="folder")
+    data = image_config.Data(source="folder")
     kept = labels(("cat", "train"), ("cat", "train"), ("dog", "train"), ("cat", "test"), ("Dog", "test"))
     splits = ["train", "train", "train", "test", "test"]
     console = Console(file=io.StringIO(), width=200)
@@ -131,9 +130,9 @@ def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested
 
 def test_class_names_stand_in_natural_order_or_as_the_recipe_lists_them():
     labels = ["class10", "class2", "class1"]
-    assert image_dataset.class_names(labels, classify.Data(source="digits")) == ["class1", "class2", "class10"]
-    named = classify.Data(source="digits", classes=("class2", "class10", "class1", "absent"))
+    assert image_dataset.class_names(labels, image_config.Data(source="digits")) == ["class1", "class2", "class10"]
+    named = image_config.Data(source="digits", classes=("class2", "class10", "class1", "absent"))
     assert image_dataset.class_names(labels, named) == ["class2", "class10", "class1"]
     with pytest.raises(Fault, match="at least two classes") as fault:
-        image_dataset.class_names(["one"], classify.Data(source="digits"))
+        image_dataset.class_names(["one"], image_config.Data(source="digits"))
     assert fault.value.code == Fault.DATA

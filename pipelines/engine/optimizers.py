@@ -1,7 +1,9 @@
-"""Optimizers with a learning rate for each variable."""
+"""Optimizers of Keras, changed: rates of their own for variables, and a moving average over steps."""
 
 from collections.abc import Sequence
 from typing import Any
+
+import keras
 
 
 def layerwise(optimizer: Any, multiples: Sequence[float]) -> Any:
@@ -24,3 +26,17 @@ def layerwise(optimizer: Any, multiples: Sequence[float]) -> Any:
     # In the file of a model its optimiser goes by the class that everybody has.
     Layerwise.__name__, Layerwise.__module__ = optimizer.__name__, optimizer.__module__
     return Layerwise
+
+
+def averaging(optimizer: Any) -> Any:
+    """The class `optimizer` of Keras with a moving average of the weights over steps: Keras's is over batches."""
+
+    class Averaging(optimizer):  # type: ignore[misc]  # Keras carries no types
+        def _update_model_variables_moving_average(self, variables: Any) -> None:
+            update = super()._update_model_variables_moving_average
+            is_step = keras.ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)
+            keras.ops.cond(is_step, lambda: update(variables), lambda: None)
+
+    # In the file of a model its optimiser goes by the class that everybody has.
+    Averaging.__name__, Averaging.__module__ = optimizer.__name__, optimizer.__module__
+    return Averaging

@@ -1,0 +1,56 @@
+"""The export of every classifier, whatever it looks at: a version with its card, and the proof that it agrees."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pipelines.data import run_files
+from pipelines.engine import classifier, ensemble_gain
+from pipelines.engine.classifier_config import Export
+from pipelines.engine.stages import Run
+from pipelines.export import savedmodel
+
+
+def export(
+    run: Run,
+    folder: Path,
+    *,
+    written: Callable[[keras.Model, Path], dict[str, Any]],
+    noun: str = "image",
+    takes: str = savedmodel.IMAGES,
+) -> dict[str, Any]:
+    """Write the SavedModel that serves, prove that it agrees, and say what to register.
+
+    Args:
+        written: writes a model into a version's folder with its warm-up requests, and returns how far it agrees.
+        noun: what an example is called.
+        takes: what the card says of the model's input.
+    """
+    recipe, data = run.recipe, run.facts("prepare")
+    settings: Export = recipe.export
+    name = settings.name or recipe.name
+    model = classifier.trained(run)
+    version = savedmodel.next_version(run.folder / "export" / name)
+    saved = folder / name / str(version)
+    agreement = written(model, saved)
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
+    savedmodel.write_classifier_card(
+        saved / "card.md",
+        model,
+        recipe=recipe,
+        data=data,
+        report=report,
+        agreement=agreement,
+        gain=ensemble_gain.said(report),
+        takes=takes,
+    )
+    run.console.print(
+        f"          {name} version {version}: largest difference {agreement['difference']:.1e}, "
+        f"{agreement['changed']} changed decisions on {agreement['images']} {noun}s"
+    )
+    facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
+    if settings.register_model:
+        facts["register"] = savedmodel.registration(run, name, version, metric="accuracy")
+    return facts

@@ -1,0 +1,56 @@
+"""The recipe of classification."""
+
+from typing import Any, Literal, Self
+
+from pydantic import field_validator, model_validator
+
+from pipelines.data.image_config import Data
+from pipelines.data.schema import Section
+from pipelines.engine import classifier_config
+from pipelines.engine import recipe as recipes
+from pipelines.engine.recipe import Model, Train, Tune
+
+
+class Crops(Section):
+    """Views of an image, probabilities averaged; see `ops.test_time_augmentation`. A word alone is the kind."""
+
+    kind: Literal["ten", "multiscale"]  # the corners and the middle, mirrored too, at one scale or at five
+    mirror: bool = True  # false for what is not itself in a mirror, such as digits: five views instead of ten
+
+
+class Evaluate(classifier_config.Evaluate):
+    """What is measured of images."""
+
+    crops: Crops | None = None  # measured beside the single view
+    insight: bool = True  # draw what the units have learnt to see, and what some answers were made of
+    gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
+
+    @field_validator("crops", mode="before")
+    @classmethod
+    def _kind_alone(cls, given: Any) -> Any:
+        return {"kind": given} if isinstance(given, str) else given
+
+
+class Export(classifier_config.Export):
+    """What is exported for images."""
+
+    crops: bool = False  # the graph looks at the crops of `evaluate.crops`
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    # what training does to each image, in order; `cnn augment` draws it
+    augment: tuple[str | dict[str, dict[str, Any]], ...] = ()
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    tune: Tune | None = None
+
+    @model_validator(mode="after")
+    def _crops_are_measured(self) -> Self:
+        if self.export.crops and self.evaluate.crops is None:
+            raise ValueError("export.crops needs evaluate.crops, which says which; set it to ten or multiscale")
+        return self

@@ -1,0 +1,32 @@
+"""The prepared images of classification, read back."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from cnn_keras.data import input_pipeline
+from cnn_keras.data.input_pipeline import Shape
+from pipelines.data import image_dataset
+from pipelines.engine.stages import Run
+
+
+def ordered(run: Run, split: str) -> tf.data.Dataset:
+    """The examples of a split in their order and as they are, in batches: (images uint8, labels int64)."""
+    recipe, count = run.recipe, run.facts("prepare")["splits"][split]
+    shape, size = image_dataset.shape_of(recipe.data), recipe.train.batch_size
+    return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size)
+
+
+def batches(prepared: Path, split: str, shape: Shape) -> Iterator[tuple[Any, Any, list[str]]]:
+    """One pass over a split: (images, labels, ids)."""
+    for examples in input_pipeline.decoded_examples(prepared, split, shape).batch(128):
+        yield examples["image"], examples["label"].numpy(), [name.decode() for name in examples["id"].numpy()]
+
+
+def pictured(prepared: Path, split: str, shape: Shape, rows: list[int]) -> list[Any]:
+    """The images of these rows of a split, read again."""
+    examples = enumerate(input_pipeline.decoded_examples(prepared, split, shape).take(max(rows, default=0) + 1))
+    wanted = {row: example["image"].numpy() for row, example in examples if row in rows}
+    return [wanted[row] for row in rows]

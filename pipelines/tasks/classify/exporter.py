@@ -1,0 +1,40 @@
+"""Export of classification: encoded images in, names and probabilities out."""
+
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from pipelines.data import image_dataset
+from pipelines.engine import classifier_export
+from pipelines.engine.stages import Run
+from pipelines.export import savedmodel
+from pipelines.tasks.classify import test_time_augmentation as crops
+
+
+def export(run: Run, folder: Path) -> dict[str, Any]:
+    """Write the SavedModel that serves: encoded bytes in, names and probabilities out; prove that it agrees."""
+    recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
+    shape, split = image_dataset.shape_of(recipe.data), image_dataset.test_split(data)
+
+    answer: savedmodel.Answer = savedmodel.probabilities
+    looks = 1
+    takes = savedmodel.IMAGES
+    if recipe.export.crops:
+        shape, answer = crops.cropped(recipe)
+        looks = crops.count(recipe)
+        takes += f" The graph averages its answers to {looks} crops of images of {shape.size}."
+
+    def written(model: keras.Model, saved: Path) -> dict[str, Any]:
+        savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"], answer=answer)
+        tolerance = recipe.export.tolerance
+        agreement = savedmodel.compare_classifier(
+            model, saved, prepared, split, shape, tolerance=tolerance, answer=answer, looks=looks
+        )
+        savedmodel.write_warmup(saved, prepared, split, shape)
+        return agreement
+
+    facts = classifier_export.export(run, folder, written=written, takes=takes)
+    if recipe.export.crops and "register" in facts:
+        facts["register"]["metrics"]["test_accuracy"] = run.facts("evaluate")["metrics"]["test_crops_accuracy"]
+    return facts

@@ -1,0 +1,87 @@
+"""Evaluation of classification: the report of every classifier, crops, the training split, what units have learnt."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import tensorflow as tf
+
+from cnn_keras import inference
+from cnn_keras.data import input_pipeline
+from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.ops import test_time_augmentation
+from pipelines.data import image_dataset
+from pipelines.engine import baselines, classifier, classifier_report, ensemble, ensemble_gain, visualization
+from pipelines.engine.stages import Run
+from pipelines.export import savedmodel
+from pipelines.tasks.classify import test_time_augmentation as crops
+from pipelines.tasks.classify.config import Evaluate
+from pipelines.tasks.classify.dataset import batches, pictured
+
+
+def evaluate(run: Run, folder: Path) -> dict[str, Any]:
+    """Measure the model on the test split, beside what needs no network; say which requirements failed."""
+    prepared, shape = run.finished("prepare"), image_dataset.shape_of(run.recipe.data)
+    split = image_dataset.test_split(run.facts("prepare"))
+    facts = classifier_report.evaluate(
+        run,
+        folder,
+        batches=batches(prepared, split, shape),
+        baselines=lambda: _baselines(run, prepared, split, shape),
+        pictured=lambda rows: pictured(prepared, split, shape, rows),
+        further=partial(_further, run),
+    )
+    if not run.recipe.evaluate.insight:
+        return facts
+    model, names = classifier.trained(run), run.facts("prepare")["classes"]
+    if found := ensemble.members(model):
+        run.console.print("          the pictures of what units have learnt are those of the first member")
+        model = found[0]
+    visualization.draw(model, prepared, split=split, shape=shape, names=names, folder=folder, console=run.console)
+    return facts
+
+
+def _further(run: Run, model: keras.Model, right: Any) -> dict[str, Any]:
+    """What the recipe wants to know besides: of many crops, of the training split."""
+    settings: Evaluate = run.recipe.evaluate
+    found: dict[str, Any] = {}
+    if settings.crops:
+        found["crops"] = _measure_crops(run, model, right)
+    if settings.gap:
+        training = batches(run.finished("prepare"), "train", image_dataset.shape_of(run.recipe.data))
+        answer = inference.predictor(model, partial(savedmodel.probabilities, model))
+        accuracy = classifier_report.correct(run, answer, training, "train").mean()
+        found |= {"train": {"accuracy": float(accuracy)}, "gap": float(accuracy - right.mean())}
+    return found
+
+
+def _measure_crops(run: Run, model: keras.Model, right: Any) -> dict[str, Any]:
+    """The gain and the cost of many crops of the test images beside the whole images, which were `right` or not.
+
+    `centre_accuracy` is that of the centre alone, at the first scale: what the papers compare ten crops with.
+    """
+    recipe, prepared, split = run.recipe, run.finished("prepare"), image_dataset.test_split(run.facts("prepare"))
+    shape, answer = crops.cropped(recipe)
+    plan, size = recipe.evaluate.crops.model_dump(), recipe.data.size
+
+    looks = crops.count(recipe)
+
+    def mean_and_centre(frames: Any) -> Any:
+        found = test_time_augmentation.view_probabilities(model, frames, size, **plan)
+        centre = test_time_augmentation.center_view(mirror=plan["mirror"])
+        return tf.stack([tf.reduce_mean(found, axis=1), found[:, centre]], axis=1)
+
+    asked = inference.predictor(model, mean_and_centre, looks=looks)
+    cropped = classifier_report.correct(run, asked, batches(prepared, split, shape), split)
+    whole = ensemble_gain.Combined(model, partial(answer, model), (None, *shape.size, shape.channels), looks)
+    found = {**plan, "count": whole.looks, "centre_accuracy": float(cropped[:, 1].mean())}
+    return {**found, **ensemble_gain.gain(right, cropped[:, 0]), "cost": ensemble_gain.cost(model, whole)}
+
+
+def _baselines(run: Run, prepared: Path, split: str, shape: Shape) -> dict[str, Any]:
+    budget = int(run.recipe.data.memory_gb * 2**30 / (shape.size[0] * shape.size[1] * shape.channels))
+    train, test = (input_pipeline.arrays(prepared, name, shape, limit=budget) for name in ("train", split))
+    found = baselines.baselines(train.images, train.labels, test.images, test.labels, seed=run.recipe.seed)
+    note = found.note + (f", tested on {len(test.labels):,} images" if len(test.labels) == budget else "")
+    return {"accuracy": found.accuracy, "note": note}

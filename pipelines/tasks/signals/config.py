@@ -1,0 +1,25 @@
+"""The recipe of signals."""
+
+from pipelines.data import array_config
+from pipelines.data.schema import Positive
+from pipelines.engine import recipe as recipes
+from pipelines.engine.classifier_config import Evaluate, Export
+from pipelines.engine.recipe import Model, Train, Tune
+
+
+class Data(array_config.Data):
+    """Where the signals come from and what length they are given."""
+
+    length: Positive | None = None  # that of the longest unless given
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    augment: tuple[array_config.Augment, ...] = ()
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    tune: Tune | None = None

@@ -1,0 +1,26 @@
+"""The recipe of volumes."""
+
+from pipelines.data import array_config
+from pipelines.data.schema import Positive
+from pipelines.engine import recipe as recipes
+from pipelines.engine.classifier_config import Evaluate, Export
+from pipelines.engine.recipe import Model, Train, Tune
+
+
+class Data(array_config.Data):
+    """Where the volumes come from and what shape they are given."""
+
+    size: tuple[Positive, Positive, Positive] = (32, 32, 32)  # depth, height, width
+    channels: Positive = 1  # of each voxel
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+    augment: tuple[array_config.Augment, ...] = ()
+    model: Model
+    train: Train = Train()
+    evaluate: Evaluate = Evaluate()
+    export: Export = Export()
+    tune: Tune | None = None
