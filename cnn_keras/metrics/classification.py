@@ -109,16 +109,6 @@ def area_interval(area, counts, z=1.96):
     return _crossing(apart, area, 0.0), _crossing(apart, area, 1.0)
 
 
-def wilson_interval(right, of, confidence=0.95):
-    """Return the interval in [0, 1] that holds the true accuracy with `confidence`, after `right` of `of`.
-
-    Wilson's score interval (1927) stays inside [0, 1] and keeps its promise near 100 %, where the usual
-    plus-minus 1.96 standard errors does not.
-    """
-    low, high = binomtest(right, of).proportion_ci(confidence, method="wilson")
-    return float(low), float(high)
-
-
 def proportion_interval(share, count, z=1.96):
     """Return Wilson's interval of a share of `count`, which need not be a whole number of them.
 
