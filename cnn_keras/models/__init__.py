@@ -18,6 +18,7 @@ from types import ModuleType
 
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
+from cnn_keras.weights import pretrained
 
 
 def catalogue() -> dict[str, Callable]:
@@ -86,8 +87,6 @@ def check(name: str, /, *, weights=None, **arguments) -> None:
         if parameter.default is parameter.empty and argument not in arguments:
             raise Fault(f"{argument} must be given to {name}{taken}, got nothing; add it to the arguments")
     if weights is not None:
-        from cnn_keras.weights import pretrained
-
         pretrained.check(name, weights)
 
 
@@ -110,8 +109,6 @@ def build(name: str, /, *, weights=None, **arguments):
     if not isinstance(network, keras.Model):
         raise Fault(f"{name} must return a keras.Model, got {type(network).__name__}")
     if weights is not None:
-        from cnn_keras.weights import pretrained
-
         pretrained.load(network, name, weights)
     return network
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from cnn_keras.errors import Fault
-from cnn_keras.weights.package_files import package_file
+from cnn_keras.package_files import package_file
 
 # What the networks were trained on, as arguments of keras.layers.Normalization for RGB images from 0 to 255.
 CAFFE = {"axis": -1, "mean": [123.68, 116.779, 103.939], "variance": [1.0, 1.0, 1.0]}

@@ -1,9 +1,10 @@
 """Published weights, and any file of weights, for the networks of `cnn_keras.models`.
 
 `weights="imagenet"` and `"edges"` are files of `cnn_keras.weights.catalog`, and anything else the path of a file that
-`checkpoints` can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for `cnn_keras.weights.darknet`.
-Images go in as RGB, whatever a file was trained on: where that was BGR, the channels of the first convolution are
-turned round. What they must be normalised by goes with the weights and is `normalization`.
+`checkpoints` can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for
+`cnn_keras.weights.darknet_numbers`. Images go in as RGB, whatever a file was trained on: where that was BGR, the
+channels of the first convolution are turned round. What they must be normalised by goes with the weights and is
+`normalization`.
 """
 
 import logging
@@ -13,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog, checkpoints
 from cnn_keras.weights.checkpoints import Checkpoint, Layer
@@ -22,7 +22,6 @@ log = logging.getLogger(__name__)
 
 DARKNET = re.compile(r"\.(weights|conv\.\d+)$")  # nothing but numbers is in such files, so that their names must tell
 FIRST = {"conv1_1", "stem"}  # the first convolutions of our networks, and of no published file
-SIDE = 128  # pixels of the pictures of a network whose last layers are not wanted: as few as any can do with
 
 
 def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
@@ -89,9 +88,9 @@ def load(network, name: str, weights: str | Path = "imagenet", *, say: bool = Tr
     check(name, weights)
     path = _file(weights) or catalog.locate(name, kind=str(weights), head=_head_fits(network))
     if DARKNET.search(path.name):
-        from cnn_keras.weights import darknet
+        from cnn_keras.weights import darknet_numbers  # needs Keras, which the names of weights do not
 
-        fresh = darknet.read(network, path)
+        fresh = darknet_numbers.read(network, path)
     else:
         with checkpoints.open_checkpoint(path) as found:
             if _file(weights) is None and (only := catalog.published(name, str(weights)).only):
@@ -103,41 +102,6 @@ def load(network, name: str, weights: str | Path = "imagenet", *, say: bool = Tr
     return fresh
 
 
-def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...]:
-    """Copy weights into the layers that a network has of another, its backbone's.
-
-    Args:
-        network: has layers of the backbone under their own names, in a model inside or else among its own layers.
-        name: of the backbone's builder.
-        weights: see `load`.
-
-    Returns:
-        The names of the network's other layers with weights, which stay fresh.
-
-    Raises:
-        Fault: see `load`.
-    """
-    backbone = models.build(name, input_shape=(SIDE, SIDE, 3), classes=1)
-    load(backbone, name, weights)
-    shared, others = _shared(network, backbone)
-    for layer in shared:
-        layer.set_weights(backbone.get_layer(layer.name).get_weights())
-    return others
-
-
-def besides_backbone(network, name: str) -> tuple[str, ...]:
-    """The names of a network's layers with weights that are not those of its backbone, made by this builder."""
-    return _shared(network, models.build(name, input_shape=(SIDE, SIDE, 3), classes=1))[1]
-
-
-def _shared(network, backbone) -> tuple[list, tuple[str, ...]]:
-    """The layers with weights that a network has of its backbone, and the names of its others."""
-    names = {layer.name for layer in backbone.layers}
-    inside = [layer for layer in network.layers if hasattr(layer, "layers")]
-    shared = [layer for part in inside or [network] for layer in _weighted(part) if layer.name in names]
-    return shared, tuple(layer.name for layer in _weighted(network) if layer not in [*inside, *shared])
-
-
 def _file(weights: str | Path) -> Path | None:
     return None if str(weights) in catalog.KINDS else Path(weights).expanduser()
 
@@ -146,7 +110,8 @@ def _is_ours(name: str, found: Checkpoint) -> bool:
     return name not in catalog.PUBLISHED or not FIRST.isdisjoint(layer.name for layer in found.layers)
 
 
-def _weighted(network) -> list:
+def weighted(network) -> list:
+    """The layers of a network that have weights, in their order."""
     return [layer for layer in network.layers if layer.weights]
 
 
@@ -162,14 +127,14 @@ def _dense(targets: list) -> int:
 
 def _head_fits(network) -> bool:
     """Whether the first dense layer at the end is one of a thousand classes, or VGG's for images of 224×224."""
-    targets = _weighted(network)
+    targets = weighted(network)
     shapes = [tuple(layer.kernel.shape) for layer in targets[_dense(targets) :]]
     return bool(shapes) and (shapes[0][1] == 1000 if len(shapes) == 1 else shapes[0] == (25088, 4096))
 
 
 def _matched(network, name: str, found: Checkpoint, path: Path) -> tuple[list[tuple], tuple[str, ...]]:
     """Pairs of a layer and its weights in the file, and the names of the layers that stay fresh."""
-    targets = _weighted(network)
+    targets = weighted(network)
     ours = _is_ours(name, found)
     sources, surplus = (_by_name if ours else _by_order)(found.layers, targets)
     norms = {layer.name for layer in targets}

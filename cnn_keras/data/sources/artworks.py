@@ -7,7 +7,7 @@ frames are cut off.
 from pathlib import Path
 
 from cnn_keras.errors import Fault
-from cnn_keras.weights.package_files import package_file
+from cnn_keras.package_files import package_file
 
 PAINTINGS = ("starry_night", "scream")
 PHOTOGRAPHS = {  # by name: the package, and the file in it

@@ -14,6 +14,7 @@ import tensorflow as tf
 from cnn_keras import models
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
+from cnn_keras.models import backbone_weights
 from cnn_keras.weights import pretrained
 from pipelines.data import box_dataset
 from pipelines.engine import transfer
@@ -88,7 +89,7 @@ def _start(network: keras.Model, recipe: Any) -> dict[str, Any]:
     builder, weights, fresh = recipe.model.builder, recipe.model.weights, ()
     normalization: dict[str, Any] = {"axis": None, "mean": 0.0, "variance": 255.0**2}
     if weights == "imagenet":
-        fresh = pretrained.load_backbone(network, backbone(recipe))
+        fresh = backbone_weights.load_backbone(network, backbone(recipe))
         normalization = pretrained.normalization(backbone(recipe))
     elif weights:
         fresh = pretrained.load(network, builder, weights)
@@ -102,7 +103,9 @@ def shares(recipe: Any, model: keras.Model) -> list[float] | None:
     if plan is None or plan.layer_decay is None:
         return None
     fresh = (
-        pretrained.besides_backbone(network_of(model), backbone(recipe)) if recipe.model.weights == "imagenet" else ()
+        backbone_weights.besides_backbone(network_of(model), backbone(recipe))
+        if recipe.model.weights == "imagenet"
+        else ()
     )
     return transfer.shares(model, plan, fresh=fresh)
 

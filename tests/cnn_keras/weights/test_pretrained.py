@@ -16,6 +16,7 @@ import pytest
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
+from cnn_keras.models import backbone_weights
 from cnn_keras.weights import catalog, imagenet, pretrained
 from tests.conftest import cnn
 
@@ -343,7 +344,7 @@ def test_a_detector_takes_the_weights_of_its_backbone_and_tells_what_stays_fresh
     backbone = models.build("resnet.resnet18", input_shape=(64, 64, 3), classes=5)
     backbone.save_weights(tmp_path / "backbone.weights.h5")
     network = models.build(builder, backbone="resnet.resnet18", input_shape=(64, 64, 3), classes=2)
-    found = pretrained.load_backbone(network, "resnet.resnet18", tmp_path / "backbone.weights.h5")
+    found = backbone_weights.load_backbone(network, "resnet.resnet18", tmp_path / "backbone.weights.h5")
     assert fresh <= set(found)
     flat = {layer.name: layer for layer in network.layers}
     held = {layer.name: layer for layer in flat["backbone"].layers} if "backbone" in flat else flat

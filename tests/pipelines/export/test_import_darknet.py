@@ -8,7 +8,7 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.models import yolo
 from cnn_keras.ops import boxes as box
-from cnn_keras.weights import darknet, pretrained
+from cnn_keras.weights import darknet, darknet_numbers, pretrained
 from tests.conftest import cnn
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
@@ -137,7 +137,7 @@ def test_old_files_count_images_in_32_bits(small, tmp_path):
     network, _, weights = small
     (tmp_path / "old.weights").write_bytes(np.array([0, 1, 0, 7], "<i4").tobytes() + weights.read_bytes()[20:])
     again = models.build("yolo.yolo_small", input_shape=(64, 64, 3), classes=3, filters=2)
-    assert darknet.read(again, tmp_path / "old.weights") == ()
+    assert darknet_numbers.read(again, tmp_path / "old.weights") == ()
     np.testing.assert_array_equal(
         again(np.ones((1, 64, 64, 3)))["stride8"], network(np.ones((1, 64, 64, 3)))["stride8"]
     )
@@ -167,7 +167,7 @@ def test_files_of_another_length_are_refused_and_nothing_is_copied(small, tmp_pa
     (tmp_path / "wrong.weights").write_bytes(data[: len(data) - (cut or 0)] + added)
     before = network.get_weights()
     with pytest.raises(Fault, match="another network's, or was cut off"):
-        darknet.read(network, tmp_path / "wrong.weights")
+        darknet_numbers.read(network, tmp_path / "wrong.weights")
     for ours, kept in zip(network.get_weights(), before, strict=True):
         np.testing.assert_array_equal(ours, kept)
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
-from cnn_keras.weights import pretrained
+from cnn_keras.models import backbone_weights
 from pipelines.data import video_io
 from pipelines.engine import recipe as recipes
 from pipelines.engine import transfer
@@ -306,7 +306,7 @@ def test_layers_of_the_backbone_learn_the_slower_the_further_they_are_from_its_e
     network = models.build(builder, backbone="resnet.resnet18", input_shape=(64, 64, 3), classes=2)
     inputs = network.inputs if builder == "rcnn.fast_rcnn" else network.input
     plan = recipes.Transfer(mode="full", layer_decay=0.5)
-    fresh = pretrained.besides_backbone(network, "resnet.resnet18")
+    fresh = backbone_weights.besides_backbone(network, "resnet.resnet18")
     rates = transfer.shares(keras.Model(inputs, network(network.input)), plan, fresh=fresh)
     known = {weight.path: rate for weight, rate in zip(network.trainable_variables, rates, strict=True)}
     own = {layer for path, rate in known.items() if rate == 1 for layer in fresh if f"{layer}/" in path}
