@@ -9,8 +9,10 @@ package is followed like these two.
 """
 
 import ast
+import gc
 import hashlib
 import importlib.metadata
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +34,9 @@ DISTRIBUTIONS = {
     "tensorflow_addons": "tensorflow-addons",
 }
 
+NAME_OF_MODULE = rf"(?:{'|'.join(PACKAGES)})(?:\.\w+)+"
+
+DOCUMENTED = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)
 Reference = tuple[str, str | None]  # a module and one of its names; None is all of it
 
 
@@ -57,11 +62,14 @@ def code(roots: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, str]
     Returns:
         `code.FILE` → "sha256:…" for each file that is followed, `library.NAME` → its version.
     """
-    reached, external = closure(tuple(roots), (*APART, *without))
-    digests = {
-        f"code.{_shown(module)}": _digest(module, names)
-        for module, names in ((_module(name), names) for name, names in reached.items())
-    }
+    collecting = gc.isenabled()
+    gc.disable()  # syntax trees are very many objects, none of which is garbage
+    try:
+        reached, external = closure(tuple(roots), (*APART, *without))
+    finally:
+        if collecting:
+            gc.enable()
+    digests = {f"code.{_shown(_module(name))}": _digest(name, tuple(sorted(names))) for name, names in reached.items()}
     return digests | {f"library.{name}": _version(name) for name in external}
 
 
@@ -82,12 +90,12 @@ def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dic
         module = _module(name)
         if name not in reached:
             reached[name] = set()
-            queue += _effects(name)
+            queue += _effects(name)[1]
         names = set(module.definitions) if attribute is None else {attribute}
         for one in names - reached[name]:
             if one in module.definitions:
                 reached[name].add(one)
-                queue += _used(name, one)
+                queue += _definition(name, one)[1]
             elif one in module.imports:  # handed on from another module
                 queue.append(module.imports[one])
             elif _is_module(f"{name}.{one}", own=_package(name)):
@@ -132,16 +140,6 @@ def _module(name: str) -> Module:
     if path is None:
         raise ModuleNotFoundError(f"no module {name} in {SOURCES}")
     module, tree = Module(name, path), ast.parse(path.read_text(encoding="utf-8"))
-    for node in ast.walk(tree):
-        if (
-            isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
-            and ast.get_docstring(node) is not None
-        ):
-            del node.body[0]
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
-            node.returns = None
-        elif isinstance(node, ast.arg):
-            node.annotation = None
     for statement in tree.body:
         match statement:
             case ast.Import() | ast.ImportFrom():
@@ -186,40 +184,100 @@ def _source(statement: ast.ImportFrom, module: Module) -> str:
 
 
 @cache
-def _effects(module: str) -> list[Reference]:
-    return [one for statement in _module(module).effects for one in _references(_module(module), statement)]
+def _effects(module: str) -> tuple[str, list[Reference]]:
+    return _read(_module(module), _module(module).effects)
 
 
 @cache
-def _used(module: str, name: str) -> list[Reference]:
-    return [one for statement in _module(module).definitions[name] for one in _references(_module(module), statement)]
+def _definition(module: str, name: str) -> tuple[str, list[Reference]]:
+    return _read(_module(module), _module(module).definitions[name])
 
 
-def _references(module: Module, statement: ast.stmt) -> list[Reference]:
-    """What a statement names of its own module and of others."""
+def _read(module: Module, statements: list[ast.stmt]) -> tuple[str, list[Reference]]:
+    """The syntax of some statements as text, and what they name of their own module and of others."""
+    reader = _Reader()
+    for node in statements:
+        reader.read(node)
     bound = dict(module.imports)
-    for node in ast.walk(statement):
+    for statement in reader.imports:
+        bound |= _imported(statement, module)
+    found: list[Reference] = [(text, None) for text in reader.texts if _is_module(text)]
+    for name, attribute in reader.names:
+        if attribute and bound.get(name, ("", ""))[1] is None:
+            found.append((bound[name][0], attribute))
+        elif name in bound:
+            found.append(bound[name])
+        elif name in module.definitions:
+            found.append((module.name, name))
+    return "\n".join(reader.syntax), found
+
+
+class _Reader:
+    """One walk through a syntax tree, for its text and for the names in it.
+
+    Attributes:
+        syntax: all of the tree but docstrings and the annotations of arguments.
+        names: each name that is read, with the attribute that is taken of it, or None.
+        imports: the statements that import.
+        texts: strings that may be names of modules.
+    """
+
+    def __init__(self) -> None:
+        self.syntax: list[str] = []
+        self.names: list[tuple[str, str | None]] = []
+        self.imports: list[ast.Import | ast.ImportFrom] = []
+        self.texts: list[str] = []
+
+    def read(self, node: ast.AST) -> None:
+        self.syntax.append(node.__class__.__name__)
+        left_out = "ctx"  # whether a name is read or written can be seen by where it stands
+        if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name):
+            self.syntax += (node.value.id, node.attr)
+            self.names.append((node.value.id, node.attr))
+            return
+        if isinstance(node, ast.Name):
+            self.syntax.append(node.id)
+            if isinstance(node.ctx, ast.Load):
+                self.names.append((node.id, None))
+            return
+        if isinstance(node, ast.Constant):
+            self.syntax.append(repr(node.value))
+            if isinstance(node.value, str) and re.fullmatch(NAME_OF_MODULE, node.value):
+                self.texts.append(node.value)
+            return
         if isinstance(node, ast.Import | ast.ImportFrom):
-            bound |= _imported(node, module)
-    found: list[Reference] = []
-    members: set[int] = set()
-    for node in ast.walk(statement):  # outer nodes first, so that `module.name` is met before `module`
-        match node:
-            case ast.Attribute(value=ast.Name(id=name) as value, attr=attribute) if (
-                bound.get(name, ("", ""))[1] is None
-            ):
-                members.add(id(value))
-                found.append((bound[name][0], attribute))
-            case ast.Name(id=name, ctx=ast.Load()) if id(node) not in members:
-                found += [bound[name]] if name in bound else [(module.name, name)] * (name in module.definitions)
-            case ast.Constant(value=str(text)) if text.startswith(tuple(f"{package}." for package in PACKAGES)):
-                found += [(text, None)] if text.replace(".", "").isidentifier() and _is_module(text) else []
-    return found
+            self.imports.append(node)
+        elif isinstance(node, ast.arg):
+            left_out = "annotation"
+        elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            left_out = "returns"
+        for name in node._fields:
+            if name == left_out:
+                continue
+            value = getattr(node, name)
+            if isinstance(value, ast.AST):
+                self.read(value)
+            elif isinstance(value, list):
+                self.syntax.append("[")
+                for inner in value[name == "body" and _is_documented(node) :]:
+                    if isinstance(inner, ast.AST):
+                        self.read(inner)
+                    else:
+                        self.syntax.append(repr(inner))
+                self.syntax.append("]")
+            else:
+                self.syntax.append(repr(value))
 
 
-def _digest(module: Module, names: set[str]) -> str:
-    statements = [statement for name in sorted(names) for statement in module.definitions[name]] + module.effects
-    return "sha256:" + hashlib.sha256("\n".join(map(ast.dump, statements)).encode()).hexdigest()
+def _is_documented(node: ast.AST) -> bool:
+    first = node.body[0].value if isinstance(node, DOCUMENTED) and isinstance(node.body[0], ast.Expr) else None
+    return isinstance(first, ast.Constant) and isinstance(first.value, str)
+
+
+@cache
+def _digest(module: str, names: tuple[str, ...]) -> str:
+    texts = [*(_definition(module, name)[0] for name in names), _effects(module)[0]]
+    return "sha256:" + hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
 @cache

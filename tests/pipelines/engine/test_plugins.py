@@ -16,7 +16,14 @@ from pipelines.engine import recipe as recipes
 from tests.conftest import cnn
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
-CACHED = (fingerprint.closure, fingerprint._path, fingerprint._module, fingerprint._effects, fingerprint._used)
+CACHED = (
+    fingerprint.closure,
+    fingerprint._path,
+    fingerprint._module,
+    fingerprint._effects,
+    fingerprint._definition,
+    fingerprint._digest,
+)
 
 FILE = """
 import keras
