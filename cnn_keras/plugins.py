@@ -123,16 +123,18 @@ def _statements(body: Sequence[ast.stmt]) -> Iterator[ast.stmt]:
 
 
 def load(reference: str) -> Any:
-    """Import what a full name, as `qualified` gives it, stands for.
+    """Import what a full name, as `qualified` gives it, stands for, or the module that a name without a colon is.
 
     Raises:
         Fault: it cannot be imported.
     """
-    module, _, name = reference.rpartition(":")
+    module, name = reference.rsplit(":", 1) if ":" in reference else (reference, None)
     try:
         found = _module(module)
     except (ImportError, SyntaxError) as error:
         raise Fault(f"{reference} must be importable, got {type(error).__name__}: {error}") from error
+    if name is None:
+        return found
     if not hasattr(found, name):
         raise Fault(f"{reference} must be a name in {module}, got none")
     return getattr(found, name)

@@ -3,7 +3,6 @@
 Boxes, landmarks and masks are drawn where an example has them, or, with marks, made up, to be seen moving.
 """
 
-import importlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.ops.resize import resize_image
 from pipelines.engine import input_benchmark
+from pipelines.engine import recipe as recipes
 from pipelines.plots import annotate, image_grid
 
 DRAWN = 8  # pictures of each augmentation, beside the one they are drawn from
@@ -120,7 +120,7 @@ def _examples(recipe: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
 
     A task whose examples carry boxes, landmarks or masks says so with a function `samples(recipe, count)`.
     """
-    task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
+    task = recipes.module_of(recipe.task)
     if hasattr(task, "samples"):
         return list(task.samples(recipe, DRAWN))
     data = recipe.data

@@ -4,6 +4,7 @@ A recipe that is read has their full names, `package.module:name` or `/folder/fi
 is written back and the fingerprint. A name of this library goes before one that a package makes known.
 """
 
+import re
 from pathlib import Path
 from typing import Any, TypeGuard
 
@@ -51,6 +52,12 @@ def roots(recipe: Any, stage: str) -> list[str]:
 def is_own(name: Any) -> TypeGuard[str]:
     """Whether a setting is the full name of something of the user's own."""
     return isinstance(name, str) and name.partition(":")[0] not in COLLECTIONS and plugins.is_reference(name)
+
+
+def is_module(task: Any) -> bool:
+    """Whether a task is the name of an installed module, `package.module`."""
+    dotted = isinstance(task, str) and re.fullmatch(r"[^\W\d]\w*(\.[^\W\d]\w*)+", task)
+    return bool(dotted) and plugins.source(task) is not None
 
 
 def _source(name: str, folder: Path) -> str:

@@ -216,7 +216,8 @@ class Tune(Section):
 class Recipe(Section):
     """What every task's recipe has; the task's file adds its own sections."""
 
-    task: Name  # what is done: classify, detect, localize, segment, signals, steer, stylize, verify or volumes
+    # what is done: classify, detect, localize, segment, signals, steer, stylize, verify, volumes, or a package.module
+    task: Name
     name: Name  # of the run's folder; the file's name unless given
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation
 
@@ -308,17 +309,31 @@ def _from_here(key: str, value: Any) -> Any:
 
 def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
-    if document.get("task") not in tasks():
+    if document.get("task") not in tasks() and not plug_ins.is_module(document.get("task")):
         raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
     return checked(schema_of(document["task"]), plug_ins.qualified(document, folder), folder=folder)
 
 
 def tasks() -> list[str]:
-    """The names of all tasks."""
+    """The names of all tasks, those that installed packages make known at the end."""
+    own = plugins.entry_points("tasks").keys() - set(built_in())
+    return [*built_in(), *sorted(own)]
+
+
+def built_in() -> list[str]:
+    """The names of this application's tasks."""
     return sorted(path.parent.name for path in TASKS.glob("*/__init__.py"))
 
 
 def schema_of(task: str) -> type[Recipe]:
     """What a recipe of a task may hold."""
-    schema: type[Recipe] = importlib.import_module(f"pipelines.tasks.{task}").Recipe
+    schema: type[Recipe] = module_of(task).Recipe
     return schema
+
+
+def module_of(task: str) -> Any:
+    """The package of a task: its recipe, `depends`, `check` and the four verbs; one of the user's own by its module."""
+    if task in built_in():
+        return importlib.import_module(f"pipelines.tasks.{task}")
+    entry = plugins.entry_points("tasks").get(task)
+    return plugins.load(entry.value if entry else task)

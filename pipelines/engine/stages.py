@@ -6,8 +6,6 @@ The manifest's inputs decide the next time whether anything it depends on has ch
 is still whole. A lock keeps two commands out of one run's folder.
 """
 
-import importlib
-import importlib.metadata
 import logging
 import shlex
 import shutil
@@ -78,7 +76,7 @@ class Run:
         self.console = console
         self.folder: Path = (root / recipe.task / recipe.name).resolve()
         self.where = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"  # for a command about the run
-        self.task = importlib.import_module(f"pipelines.tasks.{recipe.task}")
+        self.task = recipes.module_of(recipe.task)
         durable.mkdir(self.folder)
         self.tracker = tracker.Tracker(self.folder, experiment=recipe.task, name=recipe.name)
         self._checked = False

@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import tomllib
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ from pipelines.engine import recipe as recipes
 from tests.conftest import cnn
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
+ENTRY = EntryPoint("count", "own_counting.task", "cnn_keras.tasks")
 CACHED = (
     fingerprint.closure,
     fingerprint._path,
@@ -170,3 +172,60 @@ def test_the_example_goes_from_data_to_predictions_and_an_edit_makes_its_stages_
     forget()
     (installed / "dots.py").write_text(source.replace("range(120)", "range(150)"))
     assert stages.stale(folder / "prepare", opened.inputs(prepare)) == "changed: code.dots.py"
+
+
+TASK = '''
+"""A task that counts."""
+
+from pipelines.data.schema import Section
+from pipelines.engine import recipe as recipes
+
+
+class Data(Section):
+    """What is counted."""
+
+    upto: int  # the last number
+
+
+class Recipe(recipes.Recipe):
+    """A recipe of this task."""
+
+    data: Data
+
+
+def depends(stage, recipe):
+    return {}
+
+
+def check(recipe):
+    pass
+
+
+def prepare(run, folder):
+    (folder / "numbers.txt").write_text(" ".join(map(str, range(run.recipe.data.upto))))
+    return {"digest": str(run.recipe.data.upto), "source": "numbers", "location": "nowhere"}
+'''
+
+
+@pytest.mark.parametrize("name", ["count", "own_counting.task"])
+def test_a_task_of_a_package_is_prepared_like_any_other(tmp_path, monkeypatch, name, capsys):
+    package = tmp_path / "own_counting"
+    package.mkdir()
+    (package / "__init__.py").write_text("")
+    (package / "task.py").write_text(TASK)
+    (tmp_path / "own.yaml").write_text(f"{{task: {name}, data: {{upto: 4}}}}")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: {"count": ENTRY} if group == "tasks" else {})
+    assert cnn("prepare", tmp_path / "own.yaml", "--runs", tmp_path / "runs") == 0
+    assert (tmp_path / "runs" / name / "own" / "prepare" / "numbers.txt").read_text() == "0 1 2 3"
+    manifest = json.loads((tmp_path / "runs" / name / "own" / "prepare" / "manifest.json").read_text())
+    assert "code.own_counting/task.py" in manifest["inputs"]
+    (tmp_path / "own.yaml").write_text(f"{{task: {name}, data: {{upt: 4}}}}")
+    assert cnn("show", tmp_path / "own.yaml") == Fault.INPUT
+    assert "did you mean upto?" in capsys.readouterr().err
+
+
+def test_a_task_that_is_not_there_is_refused(tmp_path, capsys):
+    (tmp_path / "own.yaml").write_text("{task: own_counting.none}")
+    assert cnn("show", tmp_path / "own.yaml") == Fault.INPUT
+    assert "task must be one of classify" in capsys.readouterr().err
