@@ -34,6 +34,8 @@ class Listener(Recorder):
 class Task:
     """Stages that leave files, the training one state for each epoch."""
 
+    __name__ = "pipelines.tasks.classify"  # whose code a stage depends on
+
     def depends(self, stage, recipe):
         return {}
 
