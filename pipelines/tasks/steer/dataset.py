@@ -27,8 +27,7 @@ from pipelines.data import validation as data_validation
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
 from pipelines.engine.stages import Run
-from pipelines.plots import annotate, image_grid
-from pipelines.tasks.steer import plots
+from pipelines.plots import annotate, charts, image_grid
 from pipelines.tasks.steer.config import Data, Road
 
 SAMPLES = 40  # pictures on the contact sheet
@@ -201,4 +200,4 @@ def _draw_data(folder: Path, kept: Sequence[Kept], facts: dict[str, Any]) -> Non
     heading = f"{len(shown)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=8, size=1.5, heading=heading)
     angles = np.array([one.frame.angle for one in kept])
-    plots.recorded(angles, [one.split for one in kept], folder / "angles.png")
+    charts.recorded_angles(angles, [one.split for one in kept], folder / "angles.png")
