@@ -16,7 +16,7 @@ class Training(keras.Model):
     """A model of images to embeddings whose loss is one of `cnn_keras.losses.embedding`; labels are identities, int64
     (batch,).
 
-    Its metrics are those of `losses.figures` and `auc`, the area under the ROC of the pairs within the batches. People
+    Its metrics are those of `embedding.triplet_statistics` and `auc`, the area under the ROC of the pairs within the batches. People
     of the validation are no identities that ArcFace knows: its validation loss is that of semi-hard triplets.
 
     Args:

@@ -36,7 +36,7 @@ class Training:
 
     Attributes:
         assembled: makes the model, from an example to logits; called when the seeds are set.
-        batches: the training batches of the epochs in a range, as `fit.fit` wants them.
+        batches: the training batches of the epochs in a range, as `trainer.fit` wants them.
         validation: what chooses the best epoch.
         plain: endless batches of a few examples without augmentation, whose speed is compared.
         noun: what an example is called.
@@ -109,7 +109,7 @@ def headless(model: keras.Model) -> keras.Model:
 
 
 def objective(model: keras.Model, recipe: Any) -> dict[str, Any]:
-    """What `fit.compile_model` is to minimise and to measure, for each head by its name where there are several."""
+    """What `trainer.compile_model` is to minimise and to measure, for each head by its name where there are several."""
     settings: Train = recipe.train
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     if settings.focal_gamma:  # without the paper's balance α, which is `class_weights`

@@ -166,13 +166,13 @@ def _cycle(training: Training, done: int, before: Path) -> Training:
 def _restored(training: Training, state: Path) -> keras.Model:
     """The model with the weights of its last epoch, which need not be the best."""
     model = training.assembled()
-    with np.load(state) as values:  # as `fit.fit` writes them: the model's variables first
+    with np.load(state) as values:  # as `trainer.fit` writes them: the model's variables first
         for number, variable in enumerate(model.variables):
             variable.assign(values[str(number)])
     return model
 
 
 def _history(place: Path) -> list[dict[str, float]]:
-    """The rows that `fit.write_history` wrote, without their numbers."""
+    """The rows that `trainer.write_history` wrote, without their numbers."""
     with (place / "history.csv").open(encoding="utf-8", newline="") as file:
         return [{key: float(value) for key, value in row.items() if key != "epoch"} for row in csv.DictReader(file)]

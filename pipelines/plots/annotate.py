@@ -1,6 +1,6 @@
 """Drawing on an image: boxes with labels, points, steering angles; it comes back larger if it was too small to read.
 
-Images are as in `pictures.py`, uint8 in 0-255; a function raises ValueError when its lists do not fit together.
+Images are as in `image_grid.py`, uint8 in 0-255; a function raises ValueError when its lists do not fit together.
 """
 
 import colorsys

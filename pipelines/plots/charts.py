@@ -1,6 +1,6 @@
 """Pictures made of numbers: how training went, and what the answers to a split are worth.
 
-Each function writes one PNG on the `page` of `pictures.py` and returns its path; it raises ValueError when
+Each function writes one PNG on the `page` of `image_grid.py` and returns its path; it raises ValueError when
 what it is given does not fit together. The numbers that a figure stands for are written on it.
 """
 

@@ -3,7 +3,7 @@
 Images are uint8 [H, W], [H, W, 1] or [H, W, 3] (RGB) in 0-255, of any and differing sizes; small ones are
 drawn with visible pixels. Every function writes one PNG, under a temporary name first, and returns its path; it
 raises ValueError when its lists do not fit together. Figures with axes are in `charts.py`, which draws on the same
-page; boxes and points are drawn on an image by `drawing.py`.
+page; boxes and points are drawn on an image by `annotate.py`.
 """
 
 import math

@@ -51,7 +51,7 @@ def wrong(image: Array, truth: Array, labels: Array) -> Array:
 
 
 def legend(names: Sequence[str], labels: Iterable[Array]) -> list[Scale]:
-    """The colours of the classes that are in any of the labels, for the foot of `pictures.strips`."""
+    """The colours of the classes that are in any of the labels, for the foot of `image_grid.strips`."""
     there = sorted({int(number) for one in labels for number in np.unique(one) if number >= 0})
     told = [number for number in there if number or names[0].lower() not in GROUND]
     return [Scale(names[number], np.array([[rgb_of(number)]], np.uint8), 0.16) for number in told]

@@ -1,7 +1,7 @@
 """A client's connection: how long and how large what comes before, between and after its requests may be.
 
 uvicorn waits for a request's head as long as the client likes, takes one of any length, and any number of requests at
-once. Bodies and answers are bounded elsewhere (`intake`, `desk`).
+once. Bodies and answers are bounded elsewhere (`request_body`, `routes`).
 """
 
 import json

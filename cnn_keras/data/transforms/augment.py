@@ -6,7 +6,7 @@ augmentation moves every key it knows – `cnn_keras.data.transforms.transform` 
 example with one that it cannot move.
 
 A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`. The factories are in
-`geometry.py`, `colour.py`, `policy.py` (RandAugment) and, for whole batches, `mixing.py`. To add one, write a
+`geometric.py`, `photometric.py`, `rand_augment.py` and, for whole batches, `mixing.py`. To add one, write a
 factory there whose annotation says what it returns. One of the user's own is named as `cnn_keras.plugins` says.
 """
 

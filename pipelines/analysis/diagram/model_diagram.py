@@ -50,7 +50,7 @@ class Slab:
 
 
 def picture(network: dict[str, Any], path: Path) -> Path:
-    """Draw a network that `model_table.examine` took apart.
+    """Draw a network that `model_summary.examine` took apart.
 
     Raises:
         Fault: when the file is to be of another kind than PNG.
@@ -65,7 +65,7 @@ def picture(network: dict[str, Any], path: Path) -> Path:
 
 
 def draw(row: Sequence[Box], path: Path, *, heading: str = "") -> Path:
-    """Write the picture of these boxes, of `architecture.boxes`, as PNG."""
+    """Write the picture of these boxes, of `layout.boxes`, as PNG."""
     slabs = _slabs(row)
     blocks = {box.letter: box for box in reversed(row) if box.letter}  # the first of each letter
     panels = [BlockDiagram(blocks[letter]) for letter in sorted(blocks)]

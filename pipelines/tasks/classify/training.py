@@ -59,7 +59,9 @@ def _inputs(run: Run, augmented: Any) -> Training:
         if streamed:
             return ordered(run, "train").repeat()
         few = ordered(run, "train").take(PLAIN).cache().repeat()
-        return few.map(lambda images, labels: (tf.reverse(images, [0]), labels))  # copied, as `batch.training` does
+        return few.map(
+            lambda images, labels: (tf.reverse(images, [0]), labels)
+        )  # copied, as `input_pipeline.training` does
 
     return Training(
         assembled=lambda: assemble(recipe, data),
