@@ -16,8 +16,9 @@ class Training(keras.Model):
     """A model of images to embeddings whose loss is one of `cnn_keras.losses.embedding`; labels are identities, int64
     (batch,).
 
-    Its metrics are those of `embedding.triplet_statistics` and `auc`, the area under the ROC of the pairs within the batches. People
-    of the validation are no identities that ArcFace knows: its validation loss is that of semi-hard triplets.
+    Its metrics are those of `embedding.triplet_statistics` and `auc`, the area under the ROC of the pairs within the
+    batches. People of the validation are no identities that ArcFace knows: its validation loss is that of semi-hard
+    triplets.
 
     Args:
         embedding: a model to embeddings of length 1; the weights that are trained are its own, and the head's.

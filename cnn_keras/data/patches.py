@@ -19,9 +19,9 @@ PLACES = 4096  # pixels of a class, in each image, that a balanced draw chooses 
 class Store(NamedTuple):
     """Images and their masks.
 
-    images: (pixels of all, channels), of any dtype; masks: uint8 (pixels of all, 1 or 2), see `input_pipeline.mask_example`; starts:
-    int64 (N,), where each image begins; sizes: int32 (N, axes); places: int64 (classes, P), for each class some pixels
-    of it, counted through all images, and drawn again where there are fewer.
+    images: (pixels of all, channels), of any dtype; masks: uint8 (pixels of all, 1 or 2), see
+    `input_pipeline.mask_example`; starts: int64 (N,), where each image begins; sizes: int32 (N, axes); places: int64
+    (classes, P), for each class some pixels of it, counted through all images, and drawn again where there are fewer.
     """
 
     images: tf.Tensor

@@ -1,7 +1,7 @@
 """A gallery in PostgreSQL with the extension pgvector, for processes on any number of machines.
 
-The database searches: comparing all up to `nearest_neighbors.EXACT` embeddings, beyond that with pgvector's own index of
-navigable small worlds. Writers take turns by an advisory lock. What is deleted is gone from the tables and the index
+The database searches: comparing all up to `nearest_neighbors.EXACT` embeddings, beyond that with pgvector's own index
+of navigable small worlds. Writers take turns by an advisory lock. What is deleted is gone from the tables and the index
 when `forget` returns – they are written anew – but the server's write-ahead log and its backups are the server's, and
 keep it until they are rotated.
 """

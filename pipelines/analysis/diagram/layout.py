@@ -2,8 +2,8 @@
 
 A short chain is a box for each layer that does the work; normalisation, activations, dropout and padding go without.
 In a longer network, or one that branches, the layers of a block – of one name, as in `model_summary` – are one box, and
-each kind of block gets a letter, under which `model_diagram` draws its inside. Equal neighbours of a very long network are
-one box with their count.
+each kind of block gets a letter, under which `model_diagram` draws its inside. Equal neighbours of a very long network
+are one box with their count.
 """
 
 import itertools
