@@ -42,6 +42,7 @@ from pipelines.tracking import tracker
 
 BEGUN = "begun"  # what the journal says when all has been told that a training begins with
 SOURCES = Path(__file__).parents[2]
+NAMED = 3  # files that a reason names, of those whose code changed
 
 log = logging.getLogger(__name__)
 
@@ -341,9 +342,14 @@ def damage(folder: Path, manifest: dict[str, Any]) -> str | None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`key old → new` for every key whose value changed; digests are named without their digits."""
-    changed = (key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key))
-    return [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in changed]
+    """`key old → new` for every key whose value changed; digests are named without their digits, code by its files."""
+    changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
+    files = [key.removeprefix("code.") for key in changed if key.startswith("code.")]
+    more = f" and {len(files) - NAMED} more files" if len(files) > NAMED else ""
+    code = [f"the code of {', '.join(files[:NAMED])}{more}"] if files else []
+    # "code" is all of it in the manifests of earlier versions.
+    others = [key for key in changed if not key.startswith("code.") and not (files and key == "code")]
+    return code + [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in others]
 
 
 @contextmanager

@@ -167,11 +167,11 @@ def test_the_example_goes_from_data_to_predictions_and_an_edit_makes_its_stages_
     forget()
     source = (installed / "dots.py").read_text()
     (installed / "dots.py").write_text(source.replace('activation="relu"', 'activation="elu"'))
-    assert stages.stale(folder / "train", opened.inputs(train)) == "changed: code.dots.py"
+    assert stages.stale(folder / "train", opened.inputs(train)) == "changed: the code of dots.py"
     assert stages.stale(folder / "prepare", opened.inputs(prepare)) is None
     forget()
     (installed / "dots.py").write_text(source.replace("range(120)", "range(150)"))
-    assert stages.stale(folder / "prepare", opened.inputs(prepare)) == "changed: code.dots.py"
+    assert stages.stale(folder / "prepare", opened.inputs(prepare)) == "changed: the code of dots.py"
 
 
 TASK = '''

@@ -227,3 +227,13 @@ def test_the_task_of_a_recipe_is_its_file(tmp_path, monkeypatch):
     run = stages.Run(recipes.load("classify/digits-lenet5"), Console(quiet=True), tmp_path)
     assert isinstance(run.task, types.ModuleType)
     assert {"Recipe", "prepare", "train", "evaluate", "export"} <= vars(run.task).keys()
+
+
+def test_code_that_changed_is_told_by_its_files_and_briefly():
+    old = {"code": "sha256:1", "train.epochs": 4}
+    assert stages.differences(old, old | {"code": "sha256:2"}) == ["code"]
+    many = {f"code.{name}.py": "sha256:2" for name in "abcde"}
+    assert stages.differences(old, {"train.epochs": 5, **many}) == [
+        "the code of a.py, b.py, c.py and 2 more files",
+        "train.epochs 4 → 5",
+    ]
