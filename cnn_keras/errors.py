@@ -32,3 +32,11 @@ def check_arguments(function: Callable[..., Any], arguments: Iterable[str], *, w
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
             meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
             raise Fault(f"{where}.{name}: unknown argument; {meant}")
+
+
+class Unreadable(ValueError):
+    """Bytes that are no usable image, signal or volume; `kind` groups them: empty, undecodable, huge, costly …"""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind

@@ -22,7 +22,16 @@ from pipelines.data.schema import sections  # noqa: E402
 from pipelines.engine import recipe as recipes  # noqa: E402
 from pipelines.engine import recipe_keys  # noqa: E402
 
-LIBRARY = ("layers", "schedules", "embedding", "inference", "plugins", "addons", "errors")  # in no folder
+LIBRARY = (
+    "layers",
+    "schedules",
+    "embedding",
+    "inference",
+    "plugins",
+    "addons",
+    "errors",
+    "package_files",
+)  # in no folder
 FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/sources", "data/formats", "data/transforms", "weights")
 FOLDERS += ("learn",)
 

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from cnn_keras.data import input_file
-from cnn_keras.data.image_file import Unreadable
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 IMAGE_SUFFIXES = frozenset(
     {

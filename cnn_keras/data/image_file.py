@@ -22,6 +22,7 @@ from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
 from cnn_keras.data import image_headers
+from cnn_keras.errors import Unreadable
 
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # what is odd about a TIFF is told by its kind
 
@@ -97,14 +98,6 @@ BROKEN = (  # what Pillow raises on broken files
     zlib.error,
     Image.DecompressionBombError,
 )
-
-
-class Unreadable(ValueError):
-    """Bytes that are no usable image; `kind` groups them: empty, undecodable, unsupported, huge, costly."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 class Picture:

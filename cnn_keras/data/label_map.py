@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_keras.data import annotation
-from cnn_keras.data.image_file import Unreadable
+from cnn_keras.errors import Unreadable
 
 BACKGROUND = "background"
 UNKNOWN = -1  # of a pixel that nobody knows

@@ -8,9 +8,8 @@ from typing import Any
 import numpy as np
 
 from cnn_keras.data import durable, input_file
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.input_file import VALUE_LIMIT
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 SUFFIXES = (".nii", ".nii.gz")
 VOXEL_LIMIT = 2**28  # of one file, all its channels together: a gigabyte as float32

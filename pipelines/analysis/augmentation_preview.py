@@ -12,10 +12,10 @@ import tensorflow as tf
 from PIL import Image, ImageDraw
 
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image
 from pipelines.engine import input_benchmark
 from pipelines.engine import recipe as recipes

@@ -18,8 +18,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnn_keras.data import array_dataset, durable
-from cnn_keras.data.image_file import Unreadable
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.run import Run

@@ -19,10 +19,10 @@ from cnn_keras.data import split as splitting
 from cnn_keras.data.annotation import Item
 from cnn_keras.data.formats import coco
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import detection, tiles
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
 from pipelines.data import box_files, box_records, box_validation, run_files

@@ -9,8 +9,7 @@ from PIL.Image import Transpose
 from cnn_keras.data import run_length
 from cnn_keras.data.annotation import DROPPED, Item, Object
 from cnn_keras.data.formats import exif_orientation
-from cnn_keras.data.image_file import Unreadable
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.box_config import Data
 from pipelines.data.validation import Examined, Problem
 

@@ -7,9 +7,9 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize, reason
+from cnn_keras.data.image_file import normalize, reason
 from cnn_keras.data.input_file import read_bytes
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 
 def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> np.ndarray[Any, Any]:

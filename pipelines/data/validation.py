@@ -25,9 +25,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from cnn_keras.data.durable import write_text
 from cnn_keras.data.image_decoding import pixels
-from cnn_keras.data.image_file import Picture, Unreadable, normalize, reason
+from cnn_keras.data.image_file import Picture, normalize, reason
 from cnn_keras.data.sources.classification import Item
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.source_files import files_digest as files_digest
 from pipelines.data.source_files import regular_files as regular_files
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 
 from cnn_keras.data import durable
-from cnn_keras.data.image_file import Unreadable
+from cnn_keras.errors import Unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

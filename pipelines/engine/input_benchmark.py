@@ -19,10 +19,10 @@ from rich.table import Table
 
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image
 
 SAMPLE = 256  # pictures that are measured with, again and again

@@ -10,10 +10,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.image_file import Unreadable, normalize, reason
+from cnn_keras.data.image_file import normalize, reason
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.data.transforms.face_alignment import Aligner
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.export import savedmodel

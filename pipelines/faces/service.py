@@ -19,9 +19,9 @@ import numpy as np
 from PIL import Image
 
 from cnn_keras.data import file_tree, input_file
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.validation import Problem
 from pipelines.faces.encoder import NO_FACE, Recogniser, Threshold
 from pipelines.faces.gallery import Array, Gallery, Near, Photo, checked_name, other_model

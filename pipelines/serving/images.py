@@ -18,7 +18,8 @@ def checked(files: Sequence[bytes], limits: Limits) -> "list[Picture]":
     Raises:
         Refusal: no image, too many pixels, or too many in all; the row at fault is named.
     """
-    from cnn_keras.data.image_file import Picture, Unreadable
+    from cnn_keras.data.image_file import Picture
+    from cnn_keras.errors import Unreadable
 
     pictures: list[Picture] = []
     for row, file in enumerate(files):
@@ -37,7 +38,7 @@ def upright(pictures: "Sequence[Picture]") -> list[bytes]:
     Raises:
         Refusal: one that must be written anew is broken; its row is named.
     """
-    from cnn_keras.data.image_file import Unreadable
+    from cnn_keras.errors import Unreadable
 
     files = []
     for row, picture in enumerate(pictures):

@@ -22,9 +22,9 @@ from cnn_keras.data import annotation, file_tree, input_file
 from cnn_keras.data.file_tree import SPLITS, describe_path, refuse
 from cnn_keras.data.formats import color_tables, split_lists
 from cnn_keras.data.formats.color_tables import Legend
-from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, Unreadable, open_image
+from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, open_image
 from cnn_keras.data.label_map import Item, LabelMaps, Mask, check_size
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 IMAGES = ("images", "image", "imgs", "img", "jpegimages", "leftimg8bit", "pictures", "photos", "volumes", "frames")
 MASKS = ("masks", "mask", "labels", "label", "annotations", "annotation", "annot", "gt", "gtfine", "gtcoarse", "seg",

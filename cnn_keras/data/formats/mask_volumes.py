@@ -13,8 +13,8 @@ import numpy as np
 
 from cnn_keras.data import nifti
 from cnn_keras.data.formats import color_tables, mask_folders
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.label_map import LabelMaps, Mask, check_size
+from cnn_keras.errors import Unreadable
 
 APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may be from each other
 NEAR = 0.1  # how far a factor of all labels may be from 1

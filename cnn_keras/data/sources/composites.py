@@ -20,7 +20,7 @@ from cnn_keras.data import image_file, input_file, run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.file_tree import describe_path, natural
 from cnn_keras.data.image_file import encode_png
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}  # of cut-outs and photographs alike
 INK = 128  # alpha from which a pixel belongs to the thing
@@ -243,7 +243,7 @@ def _opened(file: Path) -> Image.Image:
         data, _ = image_file.normalize(input_file.read_bytes(file))
         with Image.open(io.BytesIO(data)) as image:
             return image.convert("RGBA")
-    except (image_file.Unreadable, *image_file.BROKEN) as error:
+    except (Unreadable, *image_file.BROKEN) as error:
         raise Fault(f"{file} must be a readable picture: {image_file.reason(error)}", code=Fault.DATA) from error
 
 

@@ -19,10 +19,9 @@ import numpy as np
 
 from cnn_keras.data import input_file
 from cnn_keras.data.file_tree import describe_path, refuse
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.input_file import VALUE_LIMIT
 from cnn_keras.data.sources.classification import Item, call_source, class_folders
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".wav")
 BYTES_LIMIT = 2**27  # of one file

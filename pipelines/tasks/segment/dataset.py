@@ -21,10 +21,10 @@ from rich.markup import escape
 from cnn_keras.data import durable
 from cnn_keras.data import split as splitting
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.label_map import Item, LabelMaps
 from cnn_keras.data.sources import segmentation
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image, resize_labels
 from pipelines.data import array_dataset, image_dataset, run_files
 from pipelines.data import validation as data_validation

@@ -10,9 +10,8 @@ import numpy as np
 from rich.console import Console
 
 from cnn_keras.data.formats import color_tables
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.label_map import UNKNOWN, Item, LabelMaps
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation
 from pipelines.data.box_validation import TAKEN
 from pipelines.data.validation import Examined, Problem

@@ -16,11 +16,11 @@ from PIL import Image
 
 from cnn_keras.data import durable, input_pipeline, records, split
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import resize
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation

@@ -19,10 +19,10 @@ from rich.console import Console
 from cnn_keras.data import durable, records
 from cnn_keras.data.file_tree import IMAGE_SUFFIXES, describe_path, natural
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import Unreadable, normalize
+from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import artworks
 from cnn_keras.data.sources.classification import Item
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import image_io, run_files, video_io
 from pipelines.data import validation as data_validation
 from pipelines.plots import image_grid

@@ -13,9 +13,9 @@ import pytest
 from rich.console import Console
 
 from cnn_keras.data.file_tree import refuse
-from cnn_keras.data.image_file import Unreadable, encode_png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources.classification import Item
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation
 from pipelines.data.validation import Examined, Problem
 from tests.odd_images import bad_checksum_png, encoded, oriented, picture

@@ -6,8 +6,7 @@ import numpy as np
 import pytest
 
 from cnn_keras.data import run_length
-from cnn_keras.data.image_file import Unreadable
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from tests.cnn_keras.data.sources.test_detection import picture, put, read
 
 CATEGORIES = [{"id": 1, "name": "bolt"}, {"id": 2, "name": "nut"}]

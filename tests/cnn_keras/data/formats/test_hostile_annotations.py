@@ -12,10 +12,9 @@ import pytest
 
 from cnn_keras.data import run_length
 from cnn_keras.data.annotation import Item, Landmark, Object
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import box_config, box_dataset, box_files, box_validation, conversion
 from pipelines.data.validation import Examined
 from tests.cnn_keras.data.sources.test_detection import ITEMS, WHERE, picture, put

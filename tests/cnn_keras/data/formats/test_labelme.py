@@ -11,9 +11,8 @@ from PIL import Image
 
 from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Item, Object
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import detection, segmentation
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from tests.cnn_keras.data.sources.test_detection import picture, put, read
 
 

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cnn_keras.data import file_tree
-from cnn_keras.data.image_file import Unreadable, encode_png
+from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import classification
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 
 def pixels(item):

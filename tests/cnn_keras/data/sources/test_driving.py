@@ -8,9 +8,8 @@ import pytest
 from PIL import Image
 
 from cnn_keras.data import split
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import driving
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 
 def write_tub(

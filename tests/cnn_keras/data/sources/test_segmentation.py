@@ -12,10 +12,9 @@ from PIL import Image
 from cnn_keras.data import run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.formats import mask_folders
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.label_map import UNKNOWN
 from cnn_keras.data.sources import detection, segmentation
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 
 NUMBERS = np.array([[0, 0, 1, 1], [0, 2, 1, 255], [2, 2, 0, 0]], np.uint8)
 

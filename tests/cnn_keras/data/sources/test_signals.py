@@ -12,9 +12,8 @@ import pytest
 import tensorflow as tf
 from scipy.io import wavfile
 
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import signals
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import array_config, array_dataset
 from pipelines.engine import recipe as recipes
 from tests.advice import follow

@@ -10,9 +10,8 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras.data import nifti
-from cnn_keras.data.image_file import Unreadable
 from cnn_keras.data.sources import volumes
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import array_config, array_dataset
 from pipelines.engine import recipe as recipes
 from tests.advice import follow
@@ -102,7 +101,7 @@ def test_a_file_of_no_use_says_why(tmp_path, monkeypatch):
             nifti.read(tmp_path / name)
         kinds[name] = error.value.kind
     assert kinds == expected
-    monkeypatch.setattr(volumes, "VOXEL_LIMIT", 23)
+    monkeypatch.setattr(nifti, "VOXEL_LIMIT", 23)
     with pytest.raises(Unreadable, match=r"may have 23 voxels.*\(2, 3, 4\)") as error:
         nifti.read(write(tmp_path / "large.nii", VOXELS))
     assert error.value.kind == "huge"
