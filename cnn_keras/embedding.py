@@ -47,7 +47,7 @@ class Training(keras.Model):
         self.embedding, self.kind, self.margin, self.mining = embedding, loss, margin, mining
         self.head = None
         if loss == "siamese":
-            self.head = siamese.VerificationHead(comparison, name="head")
+            self.head = siamese.VerificationHead(comparison, dtype="float32", name="head")
         elif loss == "arcface":
             self.head = embedding_losses.AngularMargin(identities, margin=margin, scale=scale, name="head")
         self.seeds = keras.random.SeedGenerator(0)  # of random triplets; saved and resumed with the weights

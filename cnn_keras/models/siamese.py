@@ -77,11 +77,11 @@ def matcher(dimension, head=None):
         A model from `left` and `right`, float32 (batch, dimension), to `distance`, float32 (batch,): at least 0 and, of
         embeddings of length 1, at most 4; with a head the probability that they are not the same, in [0, 1].
     """
-    pair = {side: keras.Input((dimension,), name=side) for side in ("left", "right")}
-    compare = SquaredDistance(name="distance") if head is None else head
+    pair = {side: keras.Input((dimension,), dtype="float32", name=side) for side in ("left", "right")}
+    compare = SquaredDistance(dtype="float32", name="distance") if head is None else head
     distance = compare([pair["left"], pair["right"]])
     if head is not None:
-        distance = keras.layers.Activation(improbability, name="distance")(distance)
+        distance = keras.layers.Activation(improbability, dtype="float32", name="distance")(distance)
     return keras.Model(pair, distance, name="matcher")
 
 

@@ -105,3 +105,13 @@ def test_a_matcher_and_an_embedding_load_from_their_files(head, tmp_path):
     pair = {"left": rows, "right": rows[::-1].copy()}
     loaded = keras.models.load_model(tmp_path / "matcher.keras")
     np.testing.assert_array_equal(loaded(pair), matcher(pair))
+
+
+@pytest.mark.parametrize("head", [None, "absolute"])
+def test_distances_are_in_single_precision_whatever_trains_the_network(head):
+    keras.config.set_dtype_policy("mixed_float16")
+    try:
+        matcher = siamese.matcher(8, head and siamese.VerificationHead(head, dtype="float32"))
+    finally:
+        keras.config.set_dtype_policy("float32")
+    assert matcher.output.dtype == "float32"
