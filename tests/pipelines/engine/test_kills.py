@@ -45,7 +45,7 @@ if kind == "tell":
     deadly(optuna.Study, "tell", lambda *arguments: True)
 elif kind != "nothing":
     deadly(Recorder, "_append", lambda recorder, told: told == kind)
-from pipelines.cli import main
+from pipelines.cli.main import main
 main()
 """
 

@@ -306,7 +306,7 @@ def test_a_gallery_from_the_first_enrolment_to_the_last_that_is_forgotten(faces,
     assert answer["false_accept_rate"] == 0.1
     assert answer["calibration_people"] == 3
     assert answer["false_accept_bound"] > 0.1
-    assert "from what 3 people measured" in " ".join(typed("identify", own).out.split())
+    assert "3 people can show no rate below" in " ".join(typed("identify", own).out.split())
     refused = typed("verify", "p4", own, "--far", "0.001", "--json")
     assert refused.code == Fault.GATE
     assert refused.json[0]["name"] is None
