@@ -15,6 +15,7 @@ import csv
 import hashlib
 import io
 import json
+import logging
 import math
 import time
 from collections.abc import Callable, Sequence
@@ -39,6 +40,8 @@ from pipelines.engine.input_profile import Clock, Probe
 from pipelines.engine.recipe import Train
 from pipelines.export import savedmodel
 from pipelines.plots import charts
+
+log = logging.getLogger(__name__)
 
 Row = dict[str, float]
 TIMINGS = ("seconds", "images_per_second", "input_share")
@@ -66,6 +69,8 @@ def set_up(seed: int, settings: Numerics, *, half: str = "float16") -> None:
     keras.utils.set_random_seed(seed)
     (config.enable_op_determinism if settings.deterministic else config.disable_op_determinism)()
     keras.config.set_dtype_policy(f"mixed_{half}" if settings.mixed_precision else "float32")
+    if settings.mixed_precision and half == "float16" and not tf.config.list_physical_devices("GPU"):
+        log.warning("train.mixed_precision is for GPUs: on a CPU, gradients in float16 take tens of times as long")
 
 
 def fit(

@@ -207,6 +207,16 @@ def test_a_schedule_has_its_rate_at_known_steps(settings, rates):
         assert float(schedule(step) if callable(schedule) else schedule) == pytest.approx(rate, abs=1e-6)
 
 
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="is about machines without a GPU")
+@pytest.mark.parametrize(
+    ("settings", "half", "warned"), [(True, "float16", True), (True, "bfloat16", False), (False, "float16", False)]
+)
+def test_float16_without_a_gpu_is_warned_of(settings, half, warned, caplog):
+    with startup.numerics():
+        trainer.set_up(0, Train(mixed_precision=settings), half=half)
+    assert ("mixed_precision" in caplog.text) == warned
+
+
 def test_what_a_training_sets_in_the_process_ends_with_it():
     with startup.numerics():
         keras.config.set_dtype_policy("float32")
