@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from cnn_keras.errors import Unreadable
 from pipelines.serving.errors import Refusal, of_row
 from pipelines.serving.limits import Limits
 
@@ -19,7 +20,6 @@ def checked(files: Sequence[bytes], limits: Limits) -> "list[Picture]":
         Refusal: no image, too many pixels, or too many in all; the row at fault is named.
     """
     from cnn_keras.data.image_file import Picture
-    from cnn_keras.errors import Unreadable
 
     pictures: list[Picture] = []
     for row, file in enumerate(files):
@@ -38,7 +38,6 @@ def upright(pictures: "Sequence[Picture]") -> list[bytes]:
     Raises:
         Refusal: one that must be written anew is broken; its row is named.
     """
-    from cnn_keras.errors import Unreadable
 
     files = []
     for row, picture in enumerate(pictures):

@@ -8,7 +8,7 @@ import grimp
 
 PACKAGES = ("pipelines", "cnn_keras")
 ROOT = Path(__file__).parents[2]
-INSIDE_FUNCTIONS = 229  # falls; may not rise
+INSIDE_FUNCTIONS = 228  # falls; may not rise
 
 
 def test_no_file_imports_itself_by_way_of_others():
