@@ -95,7 +95,7 @@ class Mounted:
 
     def close(self) -> None:
         with suppress(subprocess.CalledProcessError):
-            _run("umount", self.place)
+            _run("umount", "--lazy", self.place)  # at once, whoever still has a file open on it
 
 
 def _run(*command) -> None:
