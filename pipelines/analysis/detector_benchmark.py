@@ -27,7 +27,7 @@ from cnn_keras.ops.roi import Proposals
 from pipelines.analysis import sliding_window
 from pipelines.analysis.sliding_window import Cost
 from pipelines.data import image_io
-from pipelines.data import proposals as selective_search
+from pipelines.data.boxes import proposals as selective_search
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.detect.model import family, inputs_for
 

@@ -17,7 +17,8 @@ from cnn_keras.data import run_length
 from cnn_keras.data.file_tree import IMAGE_SUFFIXES
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.errors import Unreadable
-from pipelines.data import proposals, validation, video_io
+from pipelines.data import validation, video_io
+from pipelines.data.boxes import proposals
 from pipelines.inference.prediction import DEFAULT, Prediction, ask_images, batched, pixels
 from pipelines.plots import annotate, overlays
 from pipelines.plots.image_grid import Array

@@ -32,7 +32,7 @@ def convert(
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.data import conversion
+    from pipelines.data.boxes import conversion
 
     for line in conversion.convert(source, path, to=to, out=out, images=images):
         console.print(escaped(line))

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.data.box_config import Data
+from pipelines.data.boxes.box_config import Data
 from pipelines.data.schema import Name, Positive, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model

@@ -9,7 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.errors import Fault
-from pipelines.data import box_batches, image_dataset, proposals, run_files
+from pipelines.data import image_dataset, run_files
+from pipelines.data.boxes import box_batches, proposals
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.detect.box_report import figure

@@ -16,7 +16,7 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import backbone_weights
 from cnn_keras.weights import pretrained
-from pipelines.data import box_dataset
+from pipelines.data.boxes import box_dataset
 from pipelines.engine import transfer
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel

@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from cnn_keras import inference
-from pipelines.data import box_batches, image_dataset, run_files, validation
+from pipelines.data import image_dataset, run_files, validation
+from pipelines.data.boxes import box_batches
 from pipelines.engine import requirement
 from pipelines.engine.stages import Run
 from pipelines.tasks.detect import box_report, decode, instance_report

@@ -9,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from cnn_keras.data.transforms import augment
-from pipelines.data import box_batches, image_dataset
+from pipelines.data import image_dataset
+from pipelines.data.boxes import box_batches
 from pipelines.engine import trainer, transfer
 from pipelines.engine.stages import Run
 from pipelines.engine.trainer import Row

@@ -8,7 +8,7 @@ from pipelines.tasks.localize.config import Recipe as Recipe
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
-    from pipelines.data import box_files
+    from pipelines.data.boxes import box_files
 
     return {"files": box_files.files_digest(recipe.data)} if stage == "prepare" else {}
 
@@ -22,14 +22,14 @@ def check(recipe: Recipe) -> None:
 
 def samples(recipe: Recipe, count: int) -> list[dict[str, Any]]:
     """Pictures with boxes for `cnn augment`."""
-    from pipelines.data import box_dataset
+    from pipelines.data.boxes import box_dataset
 
     return box_dataset.samples(recipe.data, count, seed=recipe.seed)
 
 
 def prepare(run: Any, folder: Path) -> dict[str, Any]:
     """Validate, split and record the images, their boxes and landmarks."""
-    from pipelines.data import box_dataset
+    from pipelines.data.boxes import box_dataset
 
     return box_dataset.prepare(run, folder)
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from pipelines.data import box_config
+from pipelines.data.boxes import box_config
 from pipelines.data.schema import Fraction, Name, Positive, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model, Train

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.errors import Fault
-from pipelines.data import box_batches, box_dataset, image_dataset, run_files
+from pipelines.data import image_dataset, run_files
+from pipelines.data.boxes import box_batches, box_dataset
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.localize.config import Export

@@ -16,7 +16,8 @@ from cnn_keras.models import localize
 from cnn_keras.models.localize import Localization
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
-from pipelines.data import box_batches, image_dataset, run_files, validation
+from pipelines.data import image_dataset, run_files, validation
+from pipelines.data.boxes import box_batches
 from pipelines.engine import requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid

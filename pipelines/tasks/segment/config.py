@@ -9,7 +9,7 @@ from cnn_keras.data import input_file
 from cnn_keras.data.formats import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.box_config import Composites
+from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model

@@ -28,7 +28,7 @@ from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image, resize_labels
 from pipelines.data import array_dataset, image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.data.box_config import Composites
+from pipelines.data.boxes.box_config import Composites
 from pipelines.data.validation import Examined
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays

@@ -13,7 +13,7 @@ from cnn_keras.data.formats import color_tables
 from cnn_keras.data.label_map import UNKNOWN, Item, LabelMaps
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation
-from pipelines.data.box_validation import TAKEN
+from pipelines.data.boxes.box_validation import TAKEN
 from pipelines.data.validation import Examined, Problem
 from pipelines.tasks.segment.config import Data
 

@@ -51,7 +51,7 @@ def test_a_side_that_yolo_cannot_take_is_refused(capsys):
 @pytest.mark.slow
 def test_all_four_are_measured(capsys, monkeypatch):
     """A few regions at random stand for the search, for which OpenCV need not be there."""
-    from pipelines.data import proposals
+    from pipelines.data.boxes import proposals
 
     corners = np.sort(np.random.default_rng(0).uniform(size=(60, 2, 2)), axis=1).reshape(60, 4).astype("float32")
     monkeypatch.setattr(proposals, "proposals", lambda image, *, most: corners[:most])

@@ -20,7 +20,7 @@ from pipelines.tasks.detect import masks as detect_masks
 from pipelines.tasks.detect.decode import Suppress
 from pipelines.tasks.detect.error_types import Detected
 from tests.conftest import cnn
-from tests.pipelines.data.test_box_dataset import prepared
+from tests.pipelines.data.boxes.test_box_dataset import prepared
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")

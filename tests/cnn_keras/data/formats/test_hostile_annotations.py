@@ -15,7 +15,7 @@ from cnn_keras.data.annotation import Item, Landmark, Object
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS
 from cnn_keras.errors import Fault, Unreadable
-from pipelines.data import box_config, box_dataset, box_files, box_validation, conversion
+from pipelines.data.boxes import box_config, box_dataset, box_files, box_validation, conversion
 from pipelines.data.validation import Examined
 from tests.cnn_keras.data.sources.test_detection import ITEMS, WHERE, picture, put
 

@@ -15,7 +15,7 @@ from cnn_keras.data.image_file import encode_png
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS
 from cnn_keras.errors import Fault, Unreadable
-from pipelines.data import box_files
+from pipelines.data.boxes import box_files
 from tests.conftest import cnn
 
 

@@ -10,7 +10,7 @@ import tensorflow as tf
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.transforms import augment
-from pipelines.data import box_dataset, box_records
+from pipelines.data.boxes import box_dataset, box_records
 from pipelines.data.run import Run
 from pipelines.plots import annotate, image_grid, overlays
 

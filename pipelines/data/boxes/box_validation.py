@@ -10,7 +10,7 @@ from cnn_keras.data import run_length
 from cnn_keras.data.annotation import DROPPED, Item, Object
 from cnn_keras.data.formats import exif_orientation
 from cnn_keras.errors import Fault, Unreadable
-from pipelines.data.box_config import Data
+from pipelines.data.boxes.box_config import Data
 from pipelines.data.validation import Examined, Problem
 
 ROUNDING = 1.0  # pixels that a box may stick out, as annotators' tools round, before it is said

@@ -14,9 +14,10 @@ from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.image_file import encode_png, normalize
 from cnn_keras.ops import anchors as anchor_boxes
 from cnn_keras.ops import boxes, instance_masks
-from pipelines.data import box_sizes, proposals, run_files, validation
-from pipelines.data.box_config import Data, Proposals
-from pipelines.data.box_validation import Kept
+from pipelines.data import run_files, validation
+from pipelines.data.boxes import box_sizes, proposals
+from pipelines.data.boxes.box_config import Data, Proposals
+from pipelines.data.boxes.box_validation import Kept
 from pipelines.data.run import Run
 from pipelines.plots import annotate, charts, image_grid, overlays
 

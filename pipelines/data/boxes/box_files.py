@@ -6,7 +6,7 @@ from typing import Any
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files, yaml_file
-from pipelines.data.box_config import Data
+from pipelines.data.boxes.box_config import Data
 
 
 def files_digest(data: Data) -> str | None:

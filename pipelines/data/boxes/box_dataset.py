@@ -25,11 +25,12 @@ from cnn_keras.data.sources import detection, tiles
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
-from pipelines.data import box_files, box_records, box_validation, run_files
+from pipelines.data import run_files
 from pipelines.data import validation as data_validation
-from pipelines.data.box_config import Cards, Composites, Data
-from pipelines.data.box_records import Columns
-from pipelines.data.box_validation import Kept
+from pipelines.data.boxes import box_files, box_records, box_validation
+from pipelines.data.boxes.box_config import Cards, Composites, Data
+from pipelines.data.boxes.box_records import Columns
+from pipelines.data.boxes.box_validation import Kept
 from pipelines.data.run import Run
 
 

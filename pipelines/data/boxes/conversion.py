@@ -8,7 +8,7 @@ from cnn_keras.data import annotation, file_tree, run_length
 from cnn_keras.data.annotation import Item
 from cnn_keras.data.sources import detection
 from cnn_keras.errors import Fault
-from pipelines.data import box_config, box_dataset, box_validation
+from pipelines.data.boxes import box_config, box_dataset, box_validation
 
 LOST = {  # what a format cannot say
     "coco": ("landmarks",),

@@ -8,8 +8,8 @@ from rich.console import Console
 
 from cnn_keras.errors import Fault
 from cnn_keras.metrics.average_precision import pairwise_iou
-from pipelines.data import proposals as file
-from pipelines.data.proposals import proposals, recall, searched
+from pipelines.data.boxes import proposals as file
+from pipelines.data.boxes.proposals import proposals, recall, searched
 
 # Left, top, right, bottom in pixels of 160 by 120, and a colour.
 RECTANGLES = {

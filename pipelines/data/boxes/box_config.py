@@ -38,7 +38,7 @@ class Cards(Section):
 
 
 class Proposals(Section):
-    """How selective search looks for regions: see `pipelines.data.proposals`."""
+    """How selective search looks for regions: see `pipelines.data.boxes.proposals`."""
 
     most: Positive = 2000  # in one picture
     mode: Literal["single", "fast", "quality"] = "fast"  # how thorough: fewer or more segmentations of a picture

@@ -1,0 +1,1 @@
+"""Data sets with boxes: reading, checking, converting, recording and batching them; proposals of regions."""
