@@ -11,6 +11,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.python.framework import config
 
 import cnn_keras
 from cnn_keras import layers
@@ -353,6 +354,21 @@ def test_the_variance_of_values_far_from_zero_is_right_in_xla_too():
     for jit in (None, True):
         *_, variance = normalized(layers.BatchNormalization, images, momentum=0.0, jit=jit)[1]
         np.testing.assert_allclose(variance, images.astype("float64").var((0, 1, 2)), rtol=1e-3)
+
+
+def test_the_kernel_gives_the_same_bits_twice_where_tensorflow_is_told_to():
+    """On many threads: the maps are large enough to be shared out among them."""
+    images = 3 + 2 * noise(32, 28, 28, 32)
+    before = config.is_op_determinism_enabled()
+    config.enable_op_determinism()
+    try:
+        (kernel, first), *again = [normalized(layers.BatchNormalization, images) for _ in range(4)]
+    finally:
+        (config.enable_op_determinism if before else config.disable_op_determinism)()
+    assert kernel
+    for _, values in again:
+        for value, right in zip(values, first, strict=True):
+            np.testing.assert_array_equal(value, right)
 
 
 def normalizing(kind):

@@ -211,6 +211,14 @@ def test_normalisation_is_that_of_the_library(case):
     assert [layer.name for layer in model._flatten_layers() if type(layer) is keras.layers.BatchNormalization] == []
 
 
+def test_normalisation_names_its_weights_as_keras_does(case):
+    model, _ = case
+    keras_own = keras.Model.from_config(model.get_config())
+    assert [(weight.path, weight.shape) for weight in model.weights] == [
+        (weight.path, weight.shape) for weight in keras_own.weights
+    ]
+
+
 def test_every_weight_moves_after_one_step(case):
     model, arguments = case
     before = model.get_weights()
