@@ -8,6 +8,9 @@ Everywhere `labels` are the identities, integers (batch,), and `embeddings` are 
 length 1, in a batch that holds several pictures of each identity; distances are squared, between 0 and 4.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import ops
@@ -19,7 +22,14 @@ MININGS = ("random", "semi-hard", "hard")
 register = keras.saving.register_keras_serializable(package="cnn_keras")
 
 
-def triplet_loss(labels, embeddings, *, margin=0.2, mining="semi-hard", seed=None):
+def triplet_loss(
+    labels: tf.Tensor,
+    embeddings: tf.Tensor,
+    *,
+    margin: float = 0.2,
+    mining: str = "semi-hard",
+    seed: int | keras.random.SeedGenerator | None = None,
+) -> tf.Tensor:
     """max(d(A, P) − d(A, N) + margin, 0), the mean over the triplets that are mined.
 
     Args:
@@ -35,7 +45,7 @@ def triplet_loss(labels, embeddings, *, margin=0.2, mining="semi-hard", seed=Non
     if mining not in MININGS:
         raise Fault(f"mining must be one of {', '.join(MININGS)}, got {mining!r}")
 
-    def loss():
+    def loss() -> tf.Tensor:
         if mining == "random":
             return _random_triplets(labels, embeddings, margin, seed)
         mined = addons.losses.triplet_hard_loss if mining == "hard" else addons.losses.triplet_semihard_loss
@@ -46,7 +56,9 @@ def triplet_loss(labels, embeddings, *, margin=0.2, mining="semi-hard", seed=Non
     return tf.cond(whole, loss, lambda: 0 * tf.reduce_sum(embeddings))
 
 
-def _random_triplets(labels, embeddings, margin, seed):
+def _random_triplets(
+    labels: tf.Tensor, embeddings: tf.Tensor, margin: float, seed: int | keras.random.SeedGenerator | None
+) -> tf.Tensor:
     distances = squared_distances(embeddings)
     same, pairs = _relations(labels)
     # The largest of uniform draws is a draw among all; those of the same identity are out of the question.
@@ -57,7 +69,7 @@ def _random_triplets(labels, embeddings, margin, seed):
     return _mean_over(tf.nn.relu(distances - against + margin), pairs)
 
 
-def contrastive_loss(labels, embeddings, *, margin=1.0):
+def contrastive_loss(labels: tf.Tensor, embeddings: tf.Tensor, *, margin: float = 1.0) -> tf.Tensor:
     """d² of pairs of one identity, max(margin − d, 0)² of others, d the distance itself, not its square.
 
     Differs from the paper: all pairs of the batch are used, and those of one identity, although fewer, count as much
@@ -69,7 +81,7 @@ def contrastive_loss(labels, embeddings, *, margin=1.0):
     return (_mean_over(terms, pairs) + _mean_over(terms, ~same)) / 2
 
 
-def verification_loss(labels, logits):
+def verification_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """Binary cross-entropy of a verification head over all pairs of a batch, both kinds counting the same.
 
     Args:
@@ -94,14 +106,14 @@ class AngularMargin(keras.layers.Layer):
         scale: of the logits; the paper's 64 is for many thousands of people.
     """
 
-    def __init__(self, identities, *, margin=0.3, scale=16.0, **kwargs):
+    def __init__(self, identities: int, *, margin: float = 0.3, scale: float = 16.0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.identities, self.margin, self.scale = identities, margin, scale
 
-    def build(self, input_shape):
+    def build(self, input_shape: list[tuple[Any, ...]]) -> None:
         self.centres = self.add_weight(name="centres", shape=(input_shape[0][-1], self.identities))
 
-    def call(self, given):
+    def call(self, given: Sequence[tf.Tensor]) -> tf.Tensor:
         embeddings, labels = given
         centres = self.centres / (ops.norm(self.centres, axis=0, keepdims=True) + 1e-12)
         cosine = ops.clip(ops.matmul(embeddings, centres), -1 + 1e-6, 1 - 1e-6)
@@ -110,11 +122,11 @@ class AngularMargin(keras.layers.Layer):
         further = ops.where(angle + self.margin < 3.14159265, ops.cos(angle + self.margin), straight)
         return self.scale * ops.where(ops.one_hot(labels, self.identities) > 0, further, cosine)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"identities": self.identities, "margin": self.margin, "scale": self.scale}
 
 
-def triplet_statistics(labels, embeddings, *, margin=0.2):
+def triplet_statistics(labels: tf.Tensor, embeddings: tf.Tensor, *, margin: float = 0.2) -> dict[str, tf.Tensor]:
     """How the embeddings of a batch lie.
 
     Returns:
@@ -134,20 +146,20 @@ def triplet_statistics(labels, embeddings, *, margin=0.2):
     }
 
 
-def squared_distances(embeddings):
+def squared_distances(embeddings: tf.Tensor) -> tf.Tensor:
     """‖f − f′‖² of all pairs: float32 (batch, dimension) to (batch, batch), exactly 0 on the diagonal."""
     lengths = tf.reduce_sum(tf.square(embeddings), axis=1)
     distances = lengths[:, None] + lengths[None, :] - 2 * tf.matmul(embeddings, embeddings, transpose_b=True)
     return tf.linalg.set_diag(tf.nn.relu(distances), tf.zeros_like(lengths))
 
 
-def _relations(labels):
+def _relations(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Booleans (batch, batch): which pairs are of one identity, and which of these are of two pictures."""
     same = labels[:, None] == labels[None, :]
     return same, same & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)
 
 
-def _mean_over(values, chosen):
+def _mean_over(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
     """The mean of the chosen values; 0 where none is."""
     return tf.math.divide_no_nan(
         tf.reduce_sum(tf.where(chosen, values, 0.0)), tf.reduce_sum(tf.cast(chosen, tf.float32))

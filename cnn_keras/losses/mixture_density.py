@@ -33,18 +33,18 @@ class Mixture(NamedTuple):
     scales: tf.Tensor
 
 
-def outputs(components):
+def outputs(components: int | None) -> int:
     """How many numbers a network must answer for a mixture of so many components; None for one number, its mean."""
     return 1 if components is None else 3 * components
 
 
-def decode(y, *, unit=1.0, spread=1.0):
+def decode(y: tf.Tensor, *, unit: float = 1.0, spread: float = 1.0) -> Mixture:
     """The `Mixture` that a network's answer says, float32."""
     logits, means, scales = _parts(y)
     return Mixture(tf.nn.softmax(logits), means * unit, scales * (unit * spread))
 
 
-def negative_log_likelihood(y, target, *, unit=1.0, spread=1.0):
+def negative_log_likelihood(y: tf.Tensor, target: tf.Tensor, *, unit: float = 1.0, spread: float = 1.0) -> tf.Tensor:
     """Of each number, float (batch,), under the mixture a network says of it: float32 (batch,), in nats.
 
     It is finite, and so is its gradient, for whatever finite y: everything is summed as logarithms.
@@ -56,18 +56,18 @@ def negative_log_likelihood(y, target, *, unit=1.0, spread=1.0):
     return -tf.reduce_logsumexp(tf.nn.log_softmax(logits) + density, axis=-1)
 
 
-def mean(mixture):
+def mean(mixture: Mixture) -> tf.Tensor:
     """Its mean: (batch,)."""
     return tf.reduce_sum(mixture.weights * mixture.means, axis=-1)
 
 
-def cumulative(mixture, values):
+def cumulative(mixture: Mixture, values: tf.Tensor) -> tf.Tensor:
     """The share of each mixture that lies below a value: (batch,) for values (batch,)."""
     far = (values[:, None] - mixture.means) / (mixture.scales * math.sqrt(2))
     return tf.reduce_sum(mixture.weights * 0.5 * (1 + tf.math.erf(far)), axis=-1)
 
 
-def quantile(mixture, share):
+def quantile(mixture: Mixture, share: float) -> tf.Tensor:
     """The value below which this share of each mixture lies, by halving an interval: (batch,) for a share in (0, 1)."""
     low = tf.reduce_min(mixture.means - REACH * mixture.scales, axis=-1)
     high = tf.reduce_max(mixture.means + REACH * mixture.scales, axis=-1)
@@ -78,7 +78,7 @@ def quantile(mixture, share):
     return (low + high) / 2
 
 
-def fit_spread(y, target, *, unit=1.0):
+def fit_spread(y: tf.Tensor, target: tf.Tensor, *, unit: float = 1.0) -> tuple[float, float]:
     """The spread, of SPREADS, under which these numbers are likeliest, and their mean negative log-likelihood then.
 
     The deviations that a mixture has learnt are only ever widened: numbers by which the best epoch of a training was
@@ -90,7 +90,7 @@ def fit_spread(y, target, *, unit=1.0):
     return float(spreads[best]), losses[best]
 
 
-def _parts(y):
+def _parts(y: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """Logits, means and scales in units, each float32 (batch, components)."""
     y = tf.cast(y, tf.float32)
     if y.shape[-1] == 1:

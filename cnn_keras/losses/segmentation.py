@@ -9,13 +9,21 @@ that does not count; `logits` are float32 (batch, *sizes, classes). Losses are s
 known.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import tensorflow as tf
 
 REACH = 4.0  # standard deviations: farther than that from two things the weight is nothing
 
 
-def cross_entropy(labels, logits, *, class_weights=None, pixel_weights=None):
+def cross_entropy(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    *,
+    class_weights: Sequence[float] | np.ndarray | None = None,
+    pixel_weights: tf.Tensor | None = None,
+) -> tf.Tensor:
     """−log p of the true class, the mean over the known pixels by their weights.
 
     Args:
@@ -26,7 +34,14 @@ def cross_entropy(labels, logits, *, class_weights=None, pixel_weights=None):
     return _weighted(terms, labels, class_weights, pixel_weights)
 
 
-def focal(labels, logits, *, gamma=2.0, class_weights=None, pixel_weights=None):
+def focal(
+    labels: tf.Tensor,
+    logits: tf.Tensor,
+    *,
+    gamma: float = 2.0,
+    class_weights: Sequence[float] | np.ndarray | None = None,
+    pixel_weights: tf.Tensor | None = None,
+) -> tf.Tensor:
     """(1 − p)^γ · −log p of the true class, the mean as of `cross_entropy`; γ = 0 makes it that.
 
     Differs from the paper: a softmax over all classes; the paper's α is `class_weights`.
@@ -35,7 +50,7 @@ def focal(labels, logits, *, gamma=2.0, class_weights=None, pixel_weights=None):
     return _weighted((1 - tf.exp(-terms)) ** gamma * terms, labels, class_weights, pixel_weights)
 
 
-def dice(labels, logits):
+def dice(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     """1 − 2 Σ p·g / (Σ p + Σ g) of each class over all known pixels of the batch, the mean over classes that are there.
 
     p is the probability of the class, g is 1 where it is true.
@@ -53,7 +68,7 @@ def dice(labels, logits):
     return tf.math.divide_no_nan(tf.reduce_sum((1 - shares) * there), tf.reduce_sum(there))
 
 
-def balanced_weights(counts):
+def balanced_weights(counts: Sequence[int] | np.ndarray) -> np.ndarray:
     """What a pixel of each class must count for all classes to count the same, of mean 1 over all pixels.
 
     Args:
@@ -67,7 +82,7 @@ def balanced_weights(counts):
     return np.where(there, counts.sum() / (max(there.sum(), 1) * np.maximum(counts, 1)), 0.0).astype(np.float32)
 
 
-def border_weights(instances, *, sigma=5.0):
+def border_weights(instances: np.ndarray, *, sigma: float = 5.0) -> np.ndarray:
     """How much the ground at each pixel lies between two things: exp(−(d1 + d2)² / 2σ²), equation 2 of U-Net.
 
     d1 and d2 are the distances to the nearest and to the second nearest thing. A pixel weighs 1 + w0 times this; U-Net
@@ -96,7 +111,12 @@ def border_weights(instances, *, sigma=5.0):
     return np.where((instances == 0) & (first + second < 2 * reach), weights, 0.0).astype(np.float32)
 
 
-def _weighted(terms, labels, class_weights, pixel_weights):
+def _weighted(
+    terms: tf.Tensor,
+    labels: tf.Tensor,
+    class_weights: Sequence[float] | np.ndarray | None,
+    pixel_weights: tf.Tensor | None,
+) -> tf.Tensor:
     """The mean of the terms by the weights of their pixels."""
     weights = tf.cast(labels >= 0, tf.float32)
     if class_weights is not None:

@@ -15,6 +15,7 @@ paper's. Histograms are compared at some quantiles.
 Features are floats (batch, height, width, channels); sums are float32 whatever the features are.
 """
 
+from collections.abc import Callable, Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ QUANTILES = 256  # of a channel's values, by which histograms are compared
 LUMA = np.array([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])  # YIQ
 
 
-def gram_matrix(features, masks=None):
+def gram_matrix(features: tf.Tensor, masks: tf.Tensor | None = None) -> tf.Tensor:
     """G = FᵀF / (HW), F the features as (HW, channels): which channels are active together, wherever that is.
 
     Args:
@@ -42,23 +43,23 @@ def gram_matrix(features, masks=None):
     return tf.matmul(masked, masked, transpose_a=True) / (tf.reduce_sum(weights**2, axis=1, keepdims=True) + 1e-6)
 
 
-def content_loss(features, target):
+def content_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """½‖F − P‖², the sum over all elements: (batch,)."""
     return tf.reduce_sum(tf.square(tf.cast(features, tf.float32) - tf.cast(target, tf.float32)), axis=[1, 2, 3]) / 2
 
 
-def style_loss(grams, target):
+def style_loss(grams: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """‖G − A‖²_F / (4C²) of `gram_matrix`s: 1/(2HWC)² of the products that are not divided by HW. (batch,)."""
     return tf.reduce_sum(tf.square(grams - target), axis=[1, 2]) / (4.0 * grams.shape[-1] ** 2)
 
 
-def total_variation(images):
+def total_variation(images: tf.Tensor) -> tf.Tensor:
     """Σ|differences of neighbours| along both axes: (batch,)."""
     down, right = images[:, 1:] - images[:, :-1], images[:, :, 1:] - images[:, :, :-1]
     return tf.reduce_sum(tf.abs(down), axis=[1, 2, 3]) + tf.reduce_sum(tf.abs(right), axis=[1, 2, 3])
 
 
-def quantiles(features):
+def quantiles(features: tf.Tensor) -> tf.Tensor:
     """Each channel's values in their order, at QUANTILES places evenly apart: float32 (batch, QUANTILES, channels)."""
     size = tf.shape(features)
     flat = tf.reshape(tf.cast(features, tf.float32), [size[0], size[1] * size[2], features.shape[-1]])
@@ -66,7 +67,7 @@ def quantiles(features):
     return tf.gather(tf.sort(flat, axis=1), tf.cast(tf.round(places), tf.int32), axis=1)
 
 
-def histogram_loss(features, target):
+def histogram_loss(features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
     """The mean squared distance of `quantiles`: 0 where every channel takes the same values as often. (batch,)."""
     return tf.reduce_mean(tf.square(quantiles(features) - target), axis=[1, 2])
 
@@ -86,9 +87,9 @@ class Style(NamedTuple):
     `masks` are those of the regions by layer, (regions, height, width), and `shares` of the picture that they have.
     """
 
-    grams: dict
-    quantiles: dict
-    masks: dict | None = None
+    grams: dict[str, tf.Tensor]
+    quantiles: dict[str, tf.Tensor]
+    masks: dict[str, tf.Tensor] | None = None
     shares: np.ndarray | None = None
 
 
@@ -103,7 +104,15 @@ class Objective:
         reference: pictures of the style, float32 (1, height, width, 3) each, on which features get unit mean square.
     """
 
-    def __init__(self, tower, content, style, weights, *, reference):
+    def __init__(
+        self,
+        tower: Callable[[tf.Tensor], dict[str, tf.Tensor]],
+        content: dict[str, float],
+        style: dict[str, float],
+        weights: Weights,
+        *,
+        reference: Iterable[tf.Tensor],
+    ) -> None:
         self.tower, self.weights = tower, weights
         self.content, self.style = _shares(content), _shares(style)
         squares = [
@@ -112,25 +121,25 @@ class Objective:
         ]
         self.scales = {layer: float(np.sqrt(np.mean([row[layer] for row in squares]))) for layer in squares[0]}
 
-    def features(self, images):
+    def features(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scaled features of images by layer; one pass for content and style."""
         return {
             layer: tf.cast(found, tf.float32) / (self.scales[layer] + 1e-12)
             for layer, found in self.tower(images).items()
         }
 
-    def content_of(self, images):
+    def content_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The content that is to be kept: features by layer."""
         found = self.features(images)
         return {layer: found[layer] for layer in self.content}
 
-    def style_of(self, images):
+    def style_of(self, images: tf.Tensor) -> Style:
         """The style of one picture, or of each of a batch."""
         found = self.features(images)
         spread = {layer: quantiles(found[layer]) for layer in self.style} if self.weights.histogram else {}
         return Style({layer: gram_matrix(found[layer]) for layer in self.style}, spread)
 
-    def terms(self, images, content, style):
+    def terms(self, images: tf.Tensor, content: dict[str, tf.Tensor], style: Style) -> dict[str, tf.Tensor]:
         """What J is the sum of, each already times its weight: {"content", "style", …}, float32 (batch,).
 
         With regions the images are one.
@@ -148,29 +157,29 @@ class Objective:
         weights = self.weights._asdict()
         return {name: weights[name] * term for name, term in terms.items() if weights[name]}
 
-    def _kept(self, features, target):
+    def _kept(self, features: tf.Tensor, target: tf.Tensor) -> tf.Tensor:
         return content_loss(features, target) / tf.cast(tf.reduce_prod(tf.shape(features)[1:]), tf.float32)
 
-    def _taken(self, features, style, layer):
+    def _taken(self, features: tf.Tensor, style: Style, layer: str) -> tf.Tensor:
         if style.masks is None:
             return style_loss(gram_matrix(features), style.grams[layer])
         losses = style_loss(gram_matrix(features, style.masks[layer]), style.grams[layer])
         return tf.reduce_sum(losses * style.shares, keepdims=True)
 
 
-def blend(styles, shares):
+def blend(styles: Sequence[Style], shares: Sequence[float]) -> Style:
     """One style of several: the one whose loss is the mean of theirs, but for a constant; shares are divided by their
     sum. It is the mean of the Gram matrices."""
     shares = np.asarray(shares, np.float32) / np.sum(shares)
 
-    def mean(parts):
+    def mean(parts: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         return {layer: tf.add_n([share * part[layer] for share, part in zip(shares, parts, strict=True)])
                 for layer in parts[0]}  # fmt: skip
 
     return Style(mean([style.grams for style in styles]), mean([style.quantiles for style in styles]))
 
 
-def combine_regions(styles, masks, sizes):
+def combine_regions(styles: Sequence[Style], masks: np.ndarray, sizes: dict[str, tuple[int, int]]) -> Style:
     """Styles side by side, each where its mask is.
 
     Args:
@@ -179,7 +188,7 @@ def combine_regions(styles, masks, sizes):
         sizes: (height, width) of the features of each layer.
     """
 
-    def joined(parts):
+    def joined(parts: Sequence[dict[str, tf.Tensor]]) -> dict[str, tf.Tensor]:
         return {layer: tf.concat([part[layer] for part in parts], axis=0) for layer in parts[0]}
 
     small = {layer: tf.image.resize(masks[..., None], size, method="area")[..., 0] for layer, size in sizes.items()}
@@ -188,12 +197,12 @@ def combine_regions(styles, masks, sizes):
     return Style(grams, spread, small, (area / area.sum()).astype(np.float32))
 
 
-def _shares(layers):
+def _shares(layers: dict[str, float]) -> dict[str, float]:
     total = sum(layers.values())
     return {layer: share / total for layer, share in layers.items()}
 
 
-def match_colors(image, like):
+def match_colors(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     """The image with the mean and covariance of another's colours, by the symmetric map.
 
     Args:
@@ -208,13 +217,13 @@ def match_colors(image, like):
     return np.clip(np.round(mapped), 0, 255).astype(np.uint8).reshape(image.shape)
 
 
-def with_colors_of(image, content):
+def with_colors_of(image: np.ndarray, content: np.ndarray) -> np.ndarray:
     """The luminance of the image with the colours of another of the same size: uint8 (height, width, 3) all."""
     mixed = content.astype(np.float64) @ LUMA.T
     mixed[..., 0] = image.astype(np.float64) @ LUMA[0]
     return np.clip(np.round(mixed @ np.linalg.inv(LUMA).T), 0, 255).astype(np.uint8)
 
 
-def _root(matrix):
+def _root(matrix: np.ndarray) -> np.ndarray:
     values, vectors = np.linalg.eigh(matrix)
     return vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T

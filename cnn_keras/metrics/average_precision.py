@@ -39,7 +39,7 @@ class OperatingPoint(NamedTuple):
     f1: float
 
 
-def pairwise_iou(first, second, *, crowd=None):
+def pairwise_iou(first: np.ndarray, second: np.ndarray, *, crowd: np.ndarray | None = None) -> np.ndarray:
     """Return the intersection over union of every pair, float64 [A, B] in [0, 1]; of two empty boxes 0.
 
     Args:
@@ -54,7 +54,15 @@ def pairwise_iou(first, second, *, crowd=None):
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
-def match(boxes, scores, truth, *, difficult=None, overlap=0.5, coco=False):
+def match(
+    boxes: np.ndarray,
+    scores: np.ndarray,
+    truth: np.ndarray,
+    *,
+    difficult: np.ndarray | None = None,
+    overlap: float = 0.5,
+    coco: bool = False,
+) -> Matches:
     """Match the detections of one image to its true objects, the most confident first; return `Matches`.
 
     Args:
@@ -80,7 +88,7 @@ def match(boxes, scores, truth, *, difficult=None, overlap=0.5, coco=False):
     return Matches(outcomes, found)
 
 
-def precision_recall(scores, outcomes, positives):
+def precision_recall(scores: np.ndarray, outcomes: np.ndarray, positives: int) -> Curve:
     """Return the `Curve` of the detections of all images; those that are neither right nor wrong are left out.
 
     Args:
@@ -93,7 +101,7 @@ def precision_recall(scores, outcomes, positives):
     return Curve(right / max(positives, 1), right / np.arange(1, len(order) + 1), scores[order])
 
 
-def average_precision(recall, precision, *, points=None):
+def average_precision(recall: np.ndarray, precision: np.ndarray, *, points: int | None = None) -> float:
     """Return the area below the curve, in [0, 1], where each precision counts as the best at its recall or above.
 
     Args:
@@ -109,7 +117,7 @@ def average_precision(recall, precision, *, points=None):
     return float(np.append(best, 0.0)[reached].mean())
 
 
-def best_point(curve):
+def best_point(curve: Curve) -> OperatingPoint | None:
     """Return the `OperatingPoint` of the highest F1, that of the highest score among equals; None of an empty curve."""
     if not len(curve.scores):
         return None
@@ -120,7 +128,7 @@ def best_point(curve):
     return OperatingPoint(*(float(column[row]) for column in (curve.scores, curve.precision, curve.recall, f1)))
 
 
-def operating_point(curve, score):
+def operating_point(curve: Curve, score: float) -> OperatingPoint:
     """Return the `OperatingPoint` where detections below `score` are dropped; the precision of none is 0."""
     kept = int(np.sum(curve.scores >= score))
     if not kept:
@@ -130,9 +138,9 @@ def operating_point(curve, score):
     return OperatingPoint(float(score), precision, recall, f1)
 
 
-def _free(shared, difficult, taken, overlap):
+def _free(shared: np.ndarray, difficult: np.ndarray, taken: np.ndarray, overlap: float) -> int:
     """Return what a detection takes in COCO's way: of equals the last, a difficult object only for want of others."""
     open_to = np.where(difficult | taken, -1.0, shared)
     if open_to.max() < overlap:
         open_to = np.where(difficult, shared, -1.0)
-    return len(shared) - 1 - open_to[::-1].argmax()
+    return len(shared) - 1 - int(open_to[::-1].argmax())

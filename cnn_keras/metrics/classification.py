@@ -8,6 +8,7 @@ Every function takes `probabilities`, real [N, C] in [0, 1], a row per example, 
 numbers here agree with each other and with a list of predictions. Malformed arrays raise ValueError.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -19,7 +20,7 @@ class Reliability(NamedTuple):
 
     confidence: np.ndarray  # float64 [bins] in [0, 1]: mean largest probability
     accuracy: np.ndarray  # float64 [bins] in [0, 1]: share of right answers
-    count: np.ndarray  # int64 [bins]: examples
+    count: np.ndarray  # type: ignore[assignment]  # int64 [bins]: examples; instead of the method of tuples
 
 
 class Ranking(NamedTuple):
@@ -31,18 +32,18 @@ class Ranking(NamedTuple):
     counts: tuple[int, int]  # examples of the two classes
 
     @property
-    def area(self):
+    def area(self) -> float:
         """Of the ROC: how often an example of the second class stands before one of the first; ties count one half."""
         x, y = (np.concatenate([[0.0], rate]) for rate in (self.false_positives, self.recall))
         return float(np.sum(np.diff(x) * (y[1:] + y[:-1]) / 2))
 
     @property
-    def average_precision(self):
+    def average_precision(self) -> float:
         """Of the second class: the mean over its examples of the precision at their probability."""
         return float(np.sum(np.diff(self.recall, prepend=0.0) * self.precision))
 
 
-def top_accuracy(probabilities, labels, k=1):
+def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
     """Return the share of examples, in [0, 1], whose label is among the `k` most probable classes."""
     probabilities, labels = _checked(probabilities, labels)
     if k < 1:
@@ -51,7 +52,7 @@ def top_accuracy(probabilities, labels, k=1):
     return float(np.mean(np.any(best == labels[:, None], axis=1)))
 
 
-def reliability_bins(probabilities, labels, bins=15):
+def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
     """Group the examples by confidence into `bins` intervals ((m-1)/bins, m/bins]; return `Reliability`."""
     probabilities, labels = _checked(probabilities, labels)
     if bins < 1:
@@ -68,20 +69,20 @@ def reliability_bins(probabilities, labels, bins=15):
         )
 
 
-def expected_calibration_error(probabilities, labels, bins=15):
+def expected_calibration_error(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> float:
     """Return the mean distance, in [0, 1], of confidence and accuracy over the bins, weighted by count."""
     confidence, accuracy, count = reliability_bins(probabilities, labels, bins)
     return float(np.nansum(count * np.abs(accuracy - confidence)) / count.sum())
 
 
-def confident_mistakes(probabilities, labels, limit):
+def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, limit: int) -> np.ndarray:
     """Return the row numbers, int64 [at most `limit`], of wrong answers, the most confident first."""
     probabilities, labels = _checked(probabilities, labels)
     wrong = np.flatnonzero(probabilities.argmax(axis=1) != labels)
     return wrong[np.argsort(-probabilities[wrong].max(axis=1), kind="stable")][:limit]
 
 
-def ranking(probabilities, labels):
+def ranking(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
     """Return the `Ranking` of examples of two classes, probabilities [N, 2]; both must be among the labels."""
     probabilities, labels = _checked(probabilities, labels)
     counts = tuple(np.bincount(labels, minlength=2).tolist())
@@ -93,7 +94,7 @@ def ranking(probabilities, labels):
     return Ranking((taken - found) / counts[0], found / counts[1], found / taken, counts)
 
 
-def area_interval(area, counts, z=1.96):
+def area_interval(area: float, counts: tuple[int, int], z: float = 1.96) -> tuple[float, float]:
     """Return the interval of an area under the ROC, 95 % unless `z` says otherwise, that stays inside [0, 1].
 
     Newcombe, *Confidence intervals for an effect size measure based on the Mann-Whitney statistic*, part 2 (Statistics
@@ -102,14 +103,14 @@ def area_interval(area, counts, z=1.96):
     """
     first, second = counts
 
-    def apart(theta):
+    def apart(theta: float) -> float:
         spread = 1 + ((first + second) / 2 - 1) * ((1 - theta) / (2 - theta) + theta / (1 + theta))
         return (area - theta) ** 2 - z**2 * theta * (1 - theta) * spread / (first * second)
 
     return _crossing(apart, area, 0.0), _crossing(apart, area, 1.0)
 
 
-def proportion_interval(share, count, z=1.96):
+def proportion_interval(share: float, count: float, z: float = 1.96) -> tuple[float, float]:
     """Return Wilson's interval of a share of `count`, which need not be a whole number of them.
 
     For an average precision `count` is that of the second class (Boyd et al., *Area under the precision-recall curve*,
@@ -120,7 +121,7 @@ def proportion_interval(share, count, z=1.96):
     return max(0.0, float(middle - half)), min(1.0, float(middle + half))
 
 
-def _crossing(function, inside, outside):
+def _crossing(function: Callable[[float], float], inside: float, outside: float) -> float:
     """Where a function that is at most 0 at `inside` and at least 0 at `outside` becomes 0, by halving."""
     for _ in range(60):
         middle = (inside + outside) / 2
@@ -128,7 +129,7 @@ def _crossing(function, inside, outside):
     return float(outside)
 
 
-def _checked(probabilities, labels):
+def _checked(probabilities: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     probabilities, labels = np.asarray(probabilities, np.float64), np.asarray(labels)
     if probabilities.ndim != 2 or 0 in probabilities.shape:
         raise ValueError(f"probabilities must have shape [N, C] with N, C > 0, got {list(probabilities.shape)}")

@@ -29,7 +29,7 @@ class Scores(NamedTuple):
     dice: np.ndarray
 
 
-def confusion(truth, answer, classes):
+def confusion(truth: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray:
     """Pixels by true class (rows) and said class (columns): int64 (classes, classes).
 
     Raises:
@@ -43,7 +43,7 @@ def confusion(truth, answer, classes):
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def scores(counts):
+def scores(counts: np.ndarray) -> Scores:
     """The `Scores` of a confusion matrix (classes, classes)."""
     counts = np.asarray(counts, np.float64)
     right, true, said = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
@@ -64,7 +64,7 @@ def scores(counts):
     )
 
 
-def border_counts(truth, answer, classes, *, tolerance):
+def border_counts(truth: np.ndarray, answer: np.ndarray, classes: int, *, tolerance: float) -> np.ndarray:
     """How well the borders of each class in one picture are met: int64 (classes, 4).
 
     A border pixel of a class has a neighbour – above, below, left or right, in volumes also in front or behind – known
@@ -86,7 +86,7 @@ def border_counts(truth, answer, classes, *, tolerance):
     return found
 
 
-def border_f(counts):
+def border_f(counts: np.ndarray) -> np.ndarray:
     """The F-score of each class's borders, float64 (classes,), of summed `border_counts`; NaN where there is none."""
     said, near, true, met = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     with np.errstate(invalid="ignore"):
@@ -95,7 +95,7 @@ def border_f(counts):
     return np.where(said + true > 0, score, np.nan)
 
 
-def _border(inside, known):
+def _border(inside: np.ndarray, known: np.ndarray) -> np.ndarray:
     """The pixels of a region that touch another one; the edge of the picture and what is not known make no border."""
     edge = np.zeros_like(inside)
     for axis in range(inside.ndim):
@@ -106,5 +106,5 @@ def _border(inside, known):
     return edge
 
 
-def _mean(values):
+def _mean(values: np.ndarray) -> float:
     return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")

@@ -7,7 +7,7 @@ A pair is accepted, called the same, when its distance is at most the threshold.
 that are accepted, TAR that of pairs of one person; FRR is 1 − TAR. `distance` is real (pairs,), `same` bool (pairs,).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -36,13 +36,13 @@ class Rates(NamedTuple):
     tar: np.ndarray
 
 
-def all_pairs(distances, labels):
+def all_pairs(distances: np.ndarray, labels: np.ndarray) -> Pairs:
     """The pairs of N pictures with `distances`, real (N, N), and `labels`, integers (N,)."""
     left, right = np.triu_indices(len(labels), 1)
     return Pairs(left, right, np.asarray(distances)[left, right], labels[left] == labels[right])
 
 
-def rates(distance, same):
+def rates(distance: np.ndarray, same: np.ndarray) -> Rates:
     """The rates at every threshold that tells pairs apart.
 
     Raises:
@@ -57,12 +57,12 @@ def rates(distance, same):
     return Rates(np.append(-np.inf, distance[last]), far, tar)
 
 
-def roc_auc(found):
+def roc_auc(found: Rates) -> float:
     """The area under the curve of TAR over FAR, in [0, 1]: how often a same pair is closer than another."""
     return float(np.trapezoid(found.tar, found.far))
 
 
-def equal_error_rate(found):
+def equal_error_rate(found: Rates) -> float:
     """The rate at which false accepts and false rejects are the same share, in [0, 1], between two thresholds."""
     gap = found.far - (1 - found.tar)  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
@@ -70,17 +70,17 @@ def equal_error_rate(found):
     return float(found.far[after - 1] + share * (found.far[after] - found.far[after - 1]))
 
 
-def true_accept_rate(found, far):
+def true_accept_rate(found: Rates, far: float) -> float:
     """The highest TAR whose FAR is at most `far`."""
     return float(found.tar[found.far <= far][-1])
 
 
-def threshold_at_far(found, far):
+def threshold_at_far(found: Rates, far: float) -> float:
     """The largest threshold whose FAR is at most `far`; it accepts nothing where the very first pair is false."""
     return float(found.threshold[found.far <= far][-1])
 
 
-def false_accept_bounds(pairs, labels, points=100):
+def false_accept_bounds(pairs: Pairs, labels: np.ndarray, points: int = 100) -> np.ndarray:
     """A short table of what the FAR is at most at rising thresholds, for `threshold_for`: float64 (K, 2), both rising.
 
     What pairs measure is right on average, and for half of all other people too low. The bound is the upper end of an
@@ -98,7 +98,7 @@ def false_accept_bounds(pairs, labels, points=100):
     threshold = np.unique(distance[np.geomspace(1, len(distance), points).astype(int) - 1])
     place = np.searchsorted(threshold, pairs.distance[others])
     sides = [numbers[side[others]] * len(threshold) + place for side in (pairs.left, pairs.right)]
-    each = sum(np.bincount(side, minlength=people * len(threshold)) for side in sides)
+    each = np.sum([np.bincount(side, minlength=people * len(threshold)) for side in sides], axis=0)
     accepts = np.cumsum(each.reshape(people, -1), axis=1)  # that a person has a part in
     every, total = accepts.sum(axis=0) / 2, accepts[:, -1:].sum() / 2
     far = every / total
@@ -113,7 +113,7 @@ def false_accept_bounds(pairs, labels, points=100):
     return np.stack([threshold[last], bound[last]], axis=1)
 
 
-def least_shown(people):
+def least_shown(people: int) -> float:
     """The least FAR that so many people can show: what is to be feared where none of their pairs was accepted.
 
     Of N pairs of people without an accept the rate is at most 1 − 0.05^(1 / N), about 3 / N, with a CONFIDENCE of 0.95
@@ -123,7 +123,7 @@ def least_shown(people):
     return 1 - (1 - CONFIDENCE) ** (2 / (people * (people - 1)))
 
 
-def false_reject_curve(distance, points=33):
+def false_reject_curve(distance: np.ndarray, points: int = 33) -> np.ndarray:
     """A short table of the FRR at rising thresholds, for `false_reject_rate`: float64 (points, 2).
 
     Args:
@@ -133,13 +133,13 @@ def false_reject_curve(distance, points=33):
     return np.stack([np.quantile(distance, shares), 1 - shares], axis=1)
 
 
-def false_reject_rate(curve, threshold):
+def false_reject_rate(curve: Sequence[Sequence[float]] | np.ndarray, threshold: float) -> float:
     """The FRR at a threshold, between the rows of a `false_reject_curve`: a float."""
     thresholds, rates = np.asarray(curve, np.float64).T
     return float(np.interp(threshold, thresholds, rates, left=1.0, right=0.0))
 
 
-def threshold_for(table, far):
+def threshold_for(table: Sequence[Sequence[float]] | np.ndarray, far: float) -> float:
     """The threshold whose FAR is `far`, between the rows of `false_accept_bounds` or below the first of them.
 
     Below, where no pair was accepted at all, the straight line of log FAR over the threshold is drawn on that the
@@ -155,19 +155,21 @@ def threshold_for(table, far):
     return float(max(thresholds[0] + FARTHER * np.log(far / rates[0]) / rise, 0))
 
 
-def rates_at(found, threshold):
+def rates_at(found: Rates, threshold: float) -> tuple[float, float]:
     """(FAR, TAR) at one threshold."""
     place = np.searchsorted(found.threshold, threshold, side="right") - 1
     return float(found.far[place]), float(found.tar[place])
 
 
-def rates_of(distance, same, threshold):
+def rates_of(distance: np.ndarray, same: np.ndarray, threshold: float) -> tuple[float, float]:
     """(FAR, FRR) of pairs at one threshold."""
     accepted = np.asarray(distance) <= threshold
     return float(accepted[~same].mean()), float((~accepted[same]).mean())
 
 
-def bootstrap(pairs, labels, *, draws, seed=0, also=()) -> Iterator[Rates]:
+def bootstrap(
+    pairs: Pairs, labels: np.ndarray, *, draws: int, seed: int = 0, also: Sequence[float] = ()
+) -> Iterator[Rates]:
     """Rates as other people would give them: a bootstrap over identities, not over pairs, which are not independent.
 
     Of P people P are drawn with repetition; a pair of one person counts as often as that person was drawn, one of two
@@ -179,7 +181,7 @@ def bootstrap(pairs, labels, *, draws, seed=0, also=()) -> Iterator[Rates]:
     threshold = np.union1d(_thinned(pairs.distance, pairs.same), np.asarray(also, np.float64))
     place = np.searchsorted(threshold, pairs.distance)  # of the first threshold that accepts
     both, other = np.unique(left[~pairs.same] * people + right[~pairs.same], return_inverse=True)
-    kinds = (
+    kinds: tuple[tuple[np.ndarray, np.ndarray, Callable[[np.ndarray], np.ndarray]], ...] = (
         (place[~pairs.same], other, lambda times: times[both // people] * times[both % people]),
         (place[pairs.same], left[pairs.same], lambda times: times),
     )
@@ -196,7 +198,7 @@ def bootstrap(pairs, labels, *, draws, seed=0, also=()) -> Iterator[Rates]:
                 yield Rates(np.append(-np.inf, threshold), far, tar)
 
 
-def _thinned(distance, same):
+def _thinned(distance: np.ndarray, same: np.ndarray) -> np.ndarray:
     """Distances of pairs, rising, at most POINTS: of each kind some evenly spread in rank, others in its logarithm."""
     found = np.unique(distance)
     if len(found) > POINTS:
@@ -209,13 +211,13 @@ def _thinned(distance, same):
     return found.astype(np.float64)
 
 
-def _table(rows, columns, height):
+def _table(rows: np.ndarray, columns: np.ndarray, height: int) -> sparse.csr_array:
     """How many pairs there are in each row and column, as a sparse matrix of float64."""
     width = int(columns.max(initial=-1)) + 1
     return sparse.coo_array((np.ones(len(rows)), (rows, columns)), shape=(height, width)).tocsr()
 
 
-def fold_accuracy(distance, same, folds):
+def fold_accuracy(distance: np.ndarray, same: np.ndarray, folds: np.ndarray) -> np.ndarray:
     """The accuracy of each fold at the threshold that is best on all the others, float64 (folds,).
 
     Args:
@@ -232,7 +234,7 @@ def fold_accuracy(distance, same, folds):
     )
 
 
-def _best_threshold(distance, same):
+def _best_threshold(distance: np.ndarray, same: np.ndarray) -> float:
     order = np.argsort(distance, kind="stable")
     distance, same = distance[order], same[order]
     right = np.append(0, np.cumsum(np.where(same, 1, -1)))  # right answers more than when nothing is accepted
@@ -242,7 +244,7 @@ def _best_threshold(distance, same):
     return distance[best - 1] if best == len(distance) else (distance[best - 1] + distance[best]) / 2
 
 
-def cumulative_match_characteristic(distances, labels):
+def cumulative_match_characteristic(distances: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """How often the right person is among the K nearest of a gallery with one picture of each: float64 (people,).
 
     Every picture but those enrolled is a probe; the mean over the enrolments of each person's first picture, second
@@ -266,7 +268,9 @@ def cumulative_match_characteristic(distances, labels):
     return np.cumsum(found) / probes
 
 
-def identification_rate(distances, labels, fars, *, draws=20, seed=0):
+def identification_rate(
+    distances: np.ndarray, labels: np.ndarray, fars: Sequence[float], *, draws: int = 20, seed: int = 0
+) -> np.ndarray:
     """How often an enrolled person is named rightly when strangers are to be refused: float64 (fars,).
 
     In every draw half the people are enrolled with one picture each; their other pictures must be named – nearest and

@@ -177,8 +177,8 @@ def soft_non_max_suppression(
         count = tf.math.count_nonzero(kept, dtype=tf.int32)
         best, order = tf.math.top_k(kept, count)
         rows = tf.gather(places, order), best, tf.gather(classes, order)
-        padded = (tf.pad(row, [[0, limit - count], *[[0, 0]] * (row.shape.rank - 1)]) for row in rows)
-        return Detections(*padded, count)
+        placed, scored, named = (tf.pad(row, [[0, limit - count], *[[0, 0]] * (row.shape.rank - 1)]) for row in rows)
+        return Detections(placed, scored, named, count)
 
     signature = Detections(
         tf.TensorSpec((limit, 4)),

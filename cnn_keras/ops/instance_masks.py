@@ -14,7 +14,7 @@ MOST = 255  # things in one map
 SAMPLES = 2  # along each side of a place of a small mask
 
 
-def label_map(masks, size, *, order: Sequence[int] | None = None):
+def label_map(masks: Sequence[np.ndarray], size: tuple[int, int], *, order: Sequence[int] | None = None) -> np.ndarray:
     """The map of masks, bool arrays of `size`: uint8 (*size).
 
     Args:
@@ -31,7 +31,7 @@ def label_map(masks, size, *, order: Sequence[int] | None = None):
     return found
 
 
-def targets(maps, regions, rows, *, size):
+def targets(maps: tf.Tensor, regions: tf.Tensor, rows: tf.Tensor, *, size: int) -> tf.Tensor:
     """What of each region its thing covers: float32 (batch, R, size, size), shares of each place, in [0, 1].
 
     Args:
@@ -52,7 +52,7 @@ def targets(maps, regions, rows, *, size):
     return tf.reduce_mean(tf.cast(tf.cast(seen, tf.int32) == own, tf.float32), axis=(3, 5))
 
 
-def paste_mask(mask, box, size):
+def paste_mask(mask: tf.Tensor, box: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
     """A small mask stretched over its box: bool (height, width), where it is at least 0.5.
 
     The value of a place stands at its middle; between them it is interpolated, beyond the outermost it goes on as far
@@ -69,7 +69,7 @@ def paste_mask(mask, box, size):
     return tf.matmul(tf.matmul(down, mask), across, transpose_b=True) >= 0.5
 
 
-def paste_masks(masks, boxes, count, size):
+def paste_masks(masks: tf.Tensor, boxes: tf.Tensor, count: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:
     """A map of the first `count` things, the earlier before the later: uint8 (*size).
 
     Args:
@@ -80,7 +80,7 @@ def paste_masks(masks, boxes, count, size):
     """
     size = tf.convert_to_tensor(size)
 
-    def before(row, canvas):
+    def before(row: tf.Tensor, canvas: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         number = tf.cast(row, tf.uint8)  # rows count from 0, and this one is painted over what comes later
         return row - 1, tf.where(paste_mask(masks[row - 1], boxes[row - 1], size), number, canvas)
 
@@ -88,12 +88,12 @@ def paste_masks(masks, boxes, count, size):
     return tf.while_loop(lambda row, canvas: row > 0, before, start)[1]
 
 
-def _pixels(shares, side):
+def _pixels(shares: tf.Tensor, side: tf.Tensor) -> tf.Tensor:
     """The pixels, int32, that places in [0, 1] of a side lie in."""
     return tf.clip_by_value(tf.cast(tf.floor(shares * tf.cast(side, tf.float32)), tf.int32), 0, side - 1)
 
 
-def _weights(low, high, side, places):
+def _weights(low: tf.Tensor, high: tf.Tensor, side: int | tf.Tensor, places: int) -> tf.Tensor:
     """What each place of a mask counts for each pixel of a side: float32 (side, places), rows of zeros outside."""
     middles = tf.cast(tf.range(side), tf.float32) + 0.5
     at = (middles - low) / tf.maximum(high - low, 1e-6) * places - 0.5

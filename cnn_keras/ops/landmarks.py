@@ -5,6 +5,7 @@ are in one unit throughout a call: [0, 1] of the picture for networks, pixels wh
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
@@ -15,7 +16,7 @@ WIDTH, CURVATURE = 10 / 256, 2 / 256  # w and ε of the wing loss: pixels of the
 BEND = 0.02  # of the picture: errors below it count by their square
 
 
-def smooth_l1(errors, *, bend=BEND):
+def smooth_l1(errors: tf.Tensor, *, bend: float = BEND) -> tf.Tensor:
     """|x|, rounded off at zero: x² / 2b below b, |x| − b / 2 beyond. Floats of any shape, in and out.
 
     Girshick, "Fast R-CNN", 2015, equation 3, with b for its 1 and divided by b, so that far off the slope is 1.
@@ -24,7 +25,7 @@ def smooth_l1(errors, *, bend=BEND):
     return tf.where(far < bend, errors**2 / (2 * bend), far - bend / 2)
 
 
-def wing(errors, *, width=WIDTH, curvature=CURVATURE):
+def wing(errors: tf.Tensor, *, width: float = WIDTH, curvature: float = CURVATURE) -> tf.Tensor:
     """The wing loss: w · ln(1 + |x| / ε) below w, |x| − C beyond, so that small errors weigh more. Floats, any shape.
 
     Feng et al., "Wing loss for robust facial landmark localisation", 2018, equation 5.
@@ -34,10 +35,10 @@ def wing(errors, *, width=WIDTH, curvature=CURVATURE):
     return tf.where(far < width, width * tf.math.log(1 + far / curvature), far - constant)
 
 
-LOSSES = {"smooth_l1": smooth_l1, "wing": wing}
+LOSSES: dict[str, Callable[..., tf.Tensor]] = {"smooth_l1": smooth_l1, "wing": wing}
 
 
-def mean_loss(truth, points, *, kind="smooth_l1"):
+def mean_loss(truth: tf.Tensor, points: tf.Tensor, *, kind: str = "smooth_l1") -> tf.Tensor:
     """What an example's landmarks are missed by, x and y added, the mean over the visible ones: float32 (batch,).
 
     Args:
@@ -50,7 +51,7 @@ def mean_loss(truth, points, *, kind="smooth_l1"):
     return tf.math.divide_no_nan(tf.reduce_sum(tf.where(seen > 0, each, 0.0), axis=-1), tf.reduce_sum(seen, axis=-1))
 
 
-def letterbox(points, given, wanted, *, fit="pad"):
+def letterbox(points: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Points (…, L, 2 or 3) in [0, 1] of a picture, as points of the frame that `resize.resize_image` makes of it.
 
     Args:
@@ -63,13 +64,13 @@ def letterbox(points, given, wanted, *, fit="pad"):
     return tf.concat([points[..., :2] * scale + move, points[..., 2:]], axis=-1)
 
 
-def unletterbox(points, given, wanted, *, fit="pad"):
+def unletterbox(points: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Points of the frame, as points of the picture that it was made of: undoes `letterbox`."""
     scale, move = _framed(given, wanted, fit, points)
     return tf.concat([(points[..., :2] - move) / scale, points[..., 2:]], axis=-1)
 
 
-def _framed(given, wanted, fit, points):
+def _framed(given: tf.Tensor, wanted: tf.Tensor, fit: str, points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     given, wanted = (tf.cast(size, tf.float32) for size in (given, wanted))
     scaled, start = resize.placement(given, wanted, fit)
     scale, move = ((part / wanted)[..., ::-1] for part in (scaled, start))
@@ -79,7 +80,7 @@ def _framed(given, wanted, fit, points):
     return tuple(tf.reshape(part, [-1, *between, 2]) for part in (scale, move))
 
 
-def distances(truth, points):
+def distances(truth: np.ndarray, points: np.ndarray) -> np.ndarray:
     """Euclidean distances, float64 (N, L), in the unit of both; NaN where a landmark is not visible.
 
     Args:
@@ -90,7 +91,7 @@ def distances(truth, points):
     return np.where(truth[..., 2] > 0, far, np.nan)
 
 
-def pck(far, boxes, *, alpha=0.1):
+def pck(far: np.ndarray, boxes: np.ndarray, *, alpha: float = 0.1) -> float:
     """Percentage of correct keypoints, in [0, 1]: the share of visible ones that are missed by at most α · max(w, h).
 
     Yang and Ramanan, "Articulated human detection with flexible mixtures of parts", 2013, section 7.
@@ -107,7 +108,7 @@ def pck(far, boxes, *, alpha=0.1):
     return float((far <= alpha * longer[:, None])[seen].mean()) if seen.any() else math.nan
 
 
-def nme(far, boxes):
+def nme(far: np.ndarray, boxes: np.ndarray) -> float:
     """Normalised mean error: distances over √(w · h) of the thing's box, the mean over all visible landmarks.
 
     Bulat and Tzimiropoulos, "How far are we from solving the 2D & 3D face alignment problem?", 2017, section 3.

@@ -9,6 +9,8 @@ Embeddings are float32 of length 1; distances are squared, ‖f − f′‖² = 
 """
 
 import threading
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
@@ -31,27 +33,29 @@ class Neighbours:
             compared.
     """
 
-    def __init__(self, dimension, *, exact=EXACT, pays=PAYS):
+    def __init__(self, dimension: int, *, exact: int = EXACT, pays: int = PAYS) -> None:
         self.dimension, self.exact, self.pays = dimension, exact, pays
         self._vectors, self._ids = np.zeros((0, dimension), np.float32), np.zeros(0, np.int64)
-        self._rows = {}  # by number
+        self._rows: dict[int, int] = {}  # by number
         self._lock = threading.RLock()
-        self._index = self._maker = None
-        self._late, self._gone = [], []  # numbers that came and went while an index was made
+        self._index: Any = None
+        self._maker: threading.Thread | None = None
+        self._late: list[int] = []  # numbers that came while an index was made
+        self._gone: list[int] = []  # and those that went
         self._searches = 0
         self._closed = False
 
-    def __len__(self):
+    def __len__(self) -> int:
         return len(self._rows)
 
-    def __contains__(self, number):
+    def __contains__(self, number: int) -> bool:
         return number in self._rows
 
     @property
-    def approximate(self):
+    def approximate(self) -> bool:
         return self._index is not None
 
-    def add(self, ids, vectors):
+    def add(self, ids: Sequence[int] | np.ndarray, vectors: np.ndarray) -> None:
         """Take in embeddings, float32 (N, dimension), under numbers that are not there yet, int64 (N,)."""
         with self._lock:
             start, end = len(self), len(self) + len(ids)
@@ -66,7 +70,7 @@ class Neighbours:
             elif self._maker is not None:
                 self._late += np.asarray(ids).tolist()
 
-    def remove(self, ids):
+    def remove(self, ids: Sequence[int] | np.ndarray) -> None:
         """Forget embeddings by their numbers, those that are not there too; what they were is overwritten."""
         with self._lock:
             for number in ids:
@@ -85,21 +89,21 @@ class Neighbours:
             if self._index is not None and len(self) <= self.exact // 2:
                 self._index, self._searches = None, 0
 
-    def settle(self):
+    def settle(self) -> None:
         """Wait for an index that is being made."""
         if (maker := self._maker) is not None:
             maker.join()
 
-    def close(self):
+    def close(self) -> None:
         """Give up an index that is being made."""
         self._closed = True
         self.settle()
 
-    def vector(self, number):
+    def vector(self, number: int) -> np.ndarray:
         """The embedding under a number, float32 (dimension,)."""
         return self._vectors[self._rows[number]].copy()
 
-    def nearest(self, queries, count):
+    def nearest(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         """The numbers of the `count` nearest embeddings of each query, nearest first, and their distances.
 
         Args:
@@ -122,7 +126,7 @@ class Neighbours:
             rows, distances = (np.concatenate(column) for column in zip(*found, strict=True))
             return self._ids[rows], distances
 
-    def _make(self, ids):
+    def _make(self, ids: list[int]) -> None:
         """Make an index of these numbers, and put it in place with what has come and gone meanwhile."""
         from usearch.index import Index
 
@@ -140,19 +144,19 @@ class Neighbours:
             self._index, self._maker = None if self._closed else index, None
             self._late, self._gone = [], []
 
-    def _take_in(self, index, ids):
+    def _take_in(self, index: Any, ids: list[int]) -> None:
         with self._lock:
             known = [number for number in ids if number in self._rows]
             vectors = self._vectors[[self._rows[number] for number in known]]
         if known:
             index.add(np.array(known), vectors)
 
-    def _all(self, queries, count):
+    def _all(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         distances = np.maximum(2 - 2 * queries @ self._vectors[: len(self)].T, 0)
         near = np.argpartition(distances, count - 1, axis=1)[:, :count] if count < len(self) else None
         return _ordered(distances, np.broadcast_to(np.arange(len(self)), distances.shape) if near is None else near)
 
-    def _likely(self, queries, count):
+    def _likely(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
         found = self._index.search(queries, min(len(self), max(LEAST, WIDER * count)))
         keys = np.asarray(found.keys).reshape(len(queries), -1)
         rows = np.array([[self._rows.get(key, -1) for key in near] for near in keys.tolist()])
@@ -162,14 +166,14 @@ class Neighbours:
         return np.take_along_axis(rows, order, axis=1), np.take_along_axis(distances, order, axis=1)
 
 
-def _ordered(distances, rows):
+def _ordered(distances: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (Q, count) with the smallest distance first, and the distances."""
     chosen = np.take_along_axis(distances, rows, axis=1)
     order = np.argsort(chosen, axis=1, kind="stable")
     return np.take_along_axis(rows, order, axis=1), np.take_along_axis(chosen, order, axis=1)
 
 
-def _bury(index, number, dimension):
+def _bury(index: Any, number: int, dimension: int) -> None:
     """Remove a number from an index, and overwrite what it stood for."""
     index.remove(number)
     index.add(np.array([GRAVE + number]), np.zeros((1, dimension), np.float32))

@@ -5,7 +5,7 @@ import tensorflow as tf
 FITS = ("stretch", "crop", "pad")
 
 
-def resize_image(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
+def resize_image(image: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> tf.Tensor:
     """Resize `image` to `size`, bilinear with anti-aliasing, inside a graph; one of that size already stays as it is.
 
     Args:
@@ -24,7 +24,7 @@ def resize_image(image: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch
     return tf.ensure_shape(framed, (*size, image.shape[-1]))
 
 
-def resize_labels(labels: tf.Tensor, size: tuple[int, int], *, fit: str = "stretch") -> tf.Tensor:
+def resize_labels(labels: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> tf.Tensor:
     """Resize class numbers as `resize_image` does their picture: the nearest pixel's, 0 beyond the picture.
 
     Args:
@@ -56,7 +56,7 @@ def placement(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor,
     return scaled, tf.floor((wanted - scaled) / 2)
 
 
-def _resampled(image: tf.Tensor, size: tuple[int, int], fit: str) -> tf.Tensor:
+def _resampled(image: tf.Tensor, size: tuple[int, ...], fit: str) -> tf.Tensor:
     """Scaling and cutting or padding in one step, so that nothing larger than a few rows of `image` is ever made."""
     given, wanted = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
     scaled, start = placement(given, wanted, fit)

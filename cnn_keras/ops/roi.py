@@ -8,6 +8,8 @@ All layers compute in float32 whatever the policy, because half precision cannot
 """
 
 import math
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -33,13 +35,13 @@ class Anchors(keras.layers.Layer):
         Fault: when they are not pairs of positive numbers.
     """
 
-    def __init__(self, anchors, **kwargs):
+    def __init__(self, anchors: Sequence[Sequence[float]], **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.anchors = [[float(side) for side in pair] for pair in anchors]
         if not self.anchors or any(len(pair) != 2 or min(pair) <= 0 for pair in self.anchors):
             raise Fault(f"anchors must be (width, height) pairs above 0, fractions of the picture, got {self.anchors}")
 
-    def call(self, features):
+    def call(self, features: tf.Tensor) -> tf.Tensor:
         batch, *sides = tf.unstack(tf.shape(features)[:3])
         y, x = ((tf.range(side, dtype=tf.float32) + 0.5) / tf.cast(side, tf.float32) for side in sides)
         centres = tf.stack(tf.meshgrid(x, y), axis=-1)[:, :, None, :]
@@ -47,10 +49,10 @@ class Anchors(keras.layers.Layer):
         placed = tf.reshape(tf.concat([centres - shapes / 2, centres + shapes / 2], axis=-1), [1, -1, 4])
         return tf.tile(placed, [batch, 1, 1])
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return shape[0], None if None in shape[1:3] else math.prod(shape[1:3]) * len(self.anchors), 4
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"anchors": self.anchors}
 
 
@@ -77,11 +79,13 @@ class Proposals(keras.layers.Layer):
         least: of width and height, as fractions of the picture.
     """
 
-    def __init__(self, limit, *, before=1000, overlap=0.7, least=0.01, **kwargs):
+    def __init__(
+        self, limit: int, *, before: int = 1000, overlap: float = 0.7, least: float = 0.01, **kwargs: Any
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.limit, self.before, self.overlap, self.least = limit, before, overlap, least
 
-    def call(self, objectness, offsets, anchors, given):
+    def call(self, objectness: tf.Tensor, offsets: tf.Tensor, anchors: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
         objectness, offsets = tf.stop_gradient(objectness), tf.stop_gradient(offsets)
         best, place = tf.math.top_k(objectness, tf.minimum(self.before, tf.shape(objectness)[1]))
         offsets, anchors = (tf.gather(values, place, batch_dims=1) for values in (offsets, anchors))
@@ -91,11 +95,17 @@ class Proposals(keras.layers.Layer):
         kept = boxes.non_max_suppression(found, scores, threshold=0.0, overlap=self.overlap, limit=self.limit)
         return tf.concat([given, kept.boxes], axis=1)
 
-    def compute_output_shape(self, objectness_shape, offsets_shape, anchors_shape, given_shape):
+    def compute_output_shape(
+        self,
+        objectness_shape: tuple[Any, ...],
+        offsets_shape: tuple[Any, ...],
+        anchors_shape: tuple[Any, ...],
+        given_shape: tuple[Any, ...],
+    ) -> tuple[Any, ...]:
         batch, count, _ = given_shape
         return batch, None if count is None else count + self.limit, 4
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = ("limit", "before", "overlap", "least")
         return super().get_config() | {name: getattr(self, name) for name in own}
 
@@ -103,14 +113,14 @@ class Proposals(keras.layers.Layer):
 class _Pooling(keras.layers.Layer):
     """What is under each region, as a small map of one size."""
 
-    def __init__(self, size, **kwargs):
+    def __init__(self, size: int, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.size = size
 
-    def compute_output_shape(self, features_shape, regions_shape):
+    def compute_output_shape(self, features_shape: tuple[Any, ...], regions_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return *regions_shape[:2], self.size, self.size, features_shape[-1]
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"size": self.size}
 
 
@@ -129,11 +139,11 @@ class RoIPool(_Pooling):
         Fault: when the map's height or width is not known.
     """
 
-    def build(self, features_shape, regions_shape):
+    def build(self, features_shape: tuple[Any, ...], regions_shape: tuple[Any, ...]) -> None:
         if None in features_shape[1:3]:
             raise Fault(f"input_shape must give height and width for RoI pooling, got a map of {features_shape[1:3]}")
 
-    def call(self, features, regions):
+    def call(self, features: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         _, height, width, _ = features.shape
         # Of the bins of a region, the largest has ⌈n / size⌉ + 1 places or fewer.
         tall, wide = (min(side, -(-side // self.size) + 1).bit_length() for side in (height, width))
@@ -157,7 +167,7 @@ class RoIPool(_Pooling):
         found = [tf.gather_nd(table, tf.stack([a, b, i, j], axis=-1), batch_dims=1) for a, i, b, j in corners]
         return tf.reduce_max(tf.stack(found), axis=0)
 
-    def _bins(self, low, high, side, levels):
+    def _bins(self, low: tf.Tensor, high: tf.Tensor, side: int, levels: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Level of the windows of each bin, and where the first and the last of them starts: int32 (batch, R, size)."""
         low, high = (tf.cast(tf.floor(edge * side + 0.5), tf.int32) for edge in (low, high))
         low = tf.clip_by_value(low, 0, side - 1)[..., None]
@@ -182,11 +192,11 @@ class RoIAlign(_Pooling):
         context: bins of the size that lie around the region itself, at each end (R-CNN's padding of warped crops).
     """
 
-    def __init__(self, size, *, samples=2, context=0, **kwargs):
+    def __init__(self, size: int, *, samples: int = 2, context: int = 0, **kwargs: Any) -> None:
         super().__init__(size, **kwargs)
         self.samples, self.context = samples, context
 
-    def call(self, features, regions):
+    def call(self, features: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         batch, count = tf.unstack(tf.shape(regions)[:2])
         framed = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
         height, width = (tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(features)[1:3]))
@@ -208,7 +218,7 @@ class RoIAlign(_Pooling):
             points = tf.nn.avg_pool2d(points, self.samples, self.samples, "VALID")
         return tf.reshape(points, [batch, count, self.size, self.size, features.shape[-1]])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"samples": self.samples, "context": self.context}
 
 
@@ -216,10 +226,10 @@ class RoIAlign(_Pooling):
 class Apart(keras.layers.Layer):
     """Regions as pictures of their own: (batch, R, …), floats, to (batch · R, …)."""
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, tf.concat([[-1], tf.shape(x)[2:]], axis=0))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return None, *shape[2:]
 
 
@@ -227,14 +237,14 @@ class Apart(keras.layers.Layer):
 class Together(keras.layers.Layer):
     """Undoes `Apart`: `x`, (batch · R, …), and `regions`, (batch, R, 4), to (batch, R, …), floats."""
 
-    def call(self, x, regions):
+    def call(self, x: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         return tf.reshape(x, tf.concat([tf.shape(regions)[:2], tf.shape(x)[1:]], axis=0))
 
-    def compute_output_shape(self, x_shape, regions_shape):
+    def compute_output_shape(self, x_shape: tuple[Any, ...], regions_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return *regions_shape[:2], *x_shape[1:]
 
 
-def _windows(features, height, width):
+def _windows(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """The maximum of the window of this size that starts at each place; as large as the map, which it ends in."""
     found = tf.nn.max_pool2d(features, [height, width], 1, "VALID")
     return tf.pad(found, [[0, 0], [0, height - 1], [0, width - 1], [0, 0]])

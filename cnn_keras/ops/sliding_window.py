@@ -9,6 +9,7 @@ network without padding, whose answers are smaller than what it sees, that is th
 Both work through an image band by band, so that the probabilities of all of it are never in memory at once.
 """
 
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import tensorflow as tf
@@ -37,17 +38,19 @@ class Patches(NamedTuple):
     overlap: float = 0.5  # the share of the answers that neighbours both have, from 0 to 0.5
 
     @property
-    def shared(self):
+    def shared(self) -> tuple[int, ...]:
         """How many pixels of their answers two neighbours both have."""
         return tuple(int(self.overlap * length) for length in self.answered)
 
     @property
-    def steps(self):
+    def steps(self) -> tuple[int, ...]:
         """From one patch to the next."""
         return tuple(length - both for length, both in zip(self.answered, self.shared, strict=True))
 
 
-def predict_whole(answer, image, size, *, fit):
+def predict_whole(
+    answer: Callable[[tf.Tensor], tf.Tensor], image: tf.Tensor, size: tuple[int, ...], *, fit: str
+) -> Prediction:
     """Ask about the whole picture.
 
     Args:
@@ -65,7 +68,7 @@ def predict_whole(answer, image, size, *, fit):
     top, left, height, width = tf.unstack(tf.cast(tf.concat([start, scaled], axis=0), tf.int32))
     said = answer(resize_image(image, size, fit=fit)[None])[:, top : top + height, left : left + width]
 
-    def band(number):
+    def band(number: tf.Tensor) -> Prediction:
         enlarged = tf.raw_ops.ScaleAndTranslate(
             images=said,
             size=tf.stack([ROWS, extent[1]]),
@@ -81,7 +84,7 @@ def predict_whole(answer, image, size, *, fit):
     return Prediction(*(tf.reshape(part, [-1, extent[1]])[: extent[0]] for part in bands))
 
 
-def predict_patches(answer, image, patches):
+def predict_patches(answer: Callable[[tf.Tensor], tf.Tensor], image: tf.Tensor, patches: Patches) -> Prediction:
     """Ask about every patch of a picture or volume.
 
     Args:
@@ -98,7 +101,9 @@ def predict_patches(answer, image, patches):
     seen, weights = _surrounded(image, patches, counts), _weights(patches, counts)
     step, both = patches.steps[0], patches.shared[0]
 
-    def band(number, above, labels, confidence):
+    def band(
+        number: tf.Tensor, above: tf.Tensor, labels: tf.TensorArray, confidence: tf.TensorArray
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.TensorArray]:
         """One row of patches: of its answers the last, that the next row has too, are carried over to it."""
         said = _arranged(_asked(answer, _cut(seen, number, patches, counts), patches), counts[1:])
         said = _joined(said * weights(number), patches.steps[1:])
@@ -125,12 +130,12 @@ def predict_patches(answer, image, patches):
     return Prediction(*(tf.slice(part, [0] * axes, extent) for part in bands))
 
 
-def _likeliest(probabilities):
+def _likeliest(probabilities: tf.Tensor) -> Prediction:
     labels = tf.argmax(probabilities, axis=-1, output_type=tf.int32)
     return Prediction(tf.cast(labels, tf.uint8), tf.reduce_max(probabilities, axis=-1))
 
 
-def _surrounded(image, patches, counts):
+def _surrounded(image: tf.Tensor, patches: Patches, counts: Sequence[tf.Tensor]) -> tf.Tensor:
     """The image in the middle of its mirror images, as far as the patches reach."""
     for axis, count in enumerate(counts):
         size, margin = patches.size[axis], (patches.size[axis] - patches.answered[axis]) // 2
@@ -139,13 +144,13 @@ def _surrounded(image, patches, counts):
     return image
 
 
-def reflect(places, length):
+def reflect(places: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
     """Places along an axis, whole numbers, as those that they are the mirror image of: … c b a | a b c | c b a …"""
     places = tf.math.floormod(places, 2 * length)
     return tf.minimum(places, 2 * length - 1 - places)
 
 
-def _cut(seen, number, patches, counts):
+def _cut(seen: tf.Tensor, number: tf.Tensor, patches: Patches, counts: Sequence[tf.Tensor]) -> tf.Tensor:
     """The patches of one row: (their number, *patches.size, channels)."""
     axes = len(patches.size)
     found = seen[number * patches.steps[0] :][: patches.size[0]]
@@ -156,7 +161,7 @@ def _cut(seen, number, patches, counts):
     return tf.reshape(tf.transpose(found, order), [-1, *patches.size, seen.shape[-1]])
 
 
-def _asked(answer, cut, patches):
+def _asked(answer: Callable[[tf.Tensor], tf.Tensor], cut: tf.Tensor, patches: Patches) -> tf.Tensor:
     """The answers to patches, some at once."""
     count = tf.shape(cut)[0]
     rounds = -(-count // BATCH)
@@ -171,7 +176,7 @@ def _asked(answer, cut, patches):
     return tf.reshape(said, [-1, *patches.answered, said.shape[-1]])[:count]
 
 
-def _arranged(said, counts):
+def _arranged(said: tf.Tensor, counts: Sequence[tf.Tensor]) -> tf.Tensor:
     """The answers of a row, (patches, *answered, classes), with the numbers of the patches before their lengths:
     (first length, number along the second axis, second length, …, classes).
     """
@@ -183,7 +188,7 @@ def _arranged(said, counts):
     return tf.transpose(apart, [*order, 2 * axes - 1])
 
 
-def _joined(said, steps):
+def _joined(said: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
     """Arranged answers as one: neighbours are added where both reach, (first length, number, length, …, classes) to
     (first length, second length, …, classes).
     """
@@ -202,7 +207,7 @@ def _joined(said, steps):
     return said
 
 
-def _weights(patches, counts):
+def _weights(patches: Patches, counts: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
     """What each pixel of a row's answers counts, arranged like them, as a function of the number of the row.
 
     Towards a neighbour a patch fades out as far as both reach; at the edge of the picture it does not.
@@ -214,7 +219,7 @@ def _weights(patches, counts):
         sums = tf.reshape(_joined(ramp[None, ..., None], [step]), [-1])
         ramps.append(ramp / tf.gather(sums, tf.range(count)[:, None] * step + tf.range(length)))
 
-    def weights(number):
+    def weights(number: tf.Tensor) -> tf.Tensor:
         found = ramps[0][number][:, None]
         for ramp in ramps[1:]:
             found = found[..., None, None, :] * ramp[..., None]

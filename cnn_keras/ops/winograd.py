@@ -12,6 +12,8 @@ Differs from the paper: one dimension instead of two, whose transformations cost
 pass through the memory; ordinary convolutions where channels are few, and on GPUs, whose library does the same.
 """
 
+from collections.abc import Callable
+
 import numpy as np
 import tensorflow as tf
 
@@ -29,7 +31,7 @@ KERNEL = np.array(
 WORTHWHILE = 64 * 128  # input times output channels; with fewer the transformations cost what they save
 
 
-def fixed_kernel_convolution(kernel):
+def fixed_kernel_convolution(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function that convolves images by this kernel, with stride 1 and zeros beyond the border.
 
     Args:
@@ -43,27 +45,27 @@ def fixed_kernel_convolution(kernel):
     forward, back = _convolution(kernel), _convolution(kernel[::-1, ::-1].swapaxes(2, 3))
 
     @tf.custom_gradient
-    def convolve(images):
+    def convolve(images: tf.Tensor) -> tuple[tf.Tensor, Callable[[tf.Tensor], tf.Tensor]]:
         return forward(images), back
 
     return convolve
 
 
-def _convolution(kernel):
+def _convolution(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     few = kernel.shape[2] * kernel.shape[3] < WORTHWHILE
     return _direct(kernel) if few or tf.config.list_physical_devices("GPU") else _by_rows(kernel)
 
 
-def _direct(kernel):
+def _direct(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     kernel = tf.constant(kernel)
     return lambda images: tf.nn.conv2d(images, kernel, 1, "SAME")
 
 
-def _by_rows(kernel):
+def _by_rows(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
     """F(4, 3) along the rows: a convolution of each column of the kernel's twin is left for each of six points."""
     points = [tf.constant(point) for point in np.einsum("pj,ijcf->picf", KERNEL, kernel)[:, :, None].astype(np.float32)]
 
-    def convolve(images):
+    def convolve(images: tf.Tensor) -> tf.Tensor:
         width = tf.shape(images)[2]
         at_points = [
             tf.nn.conv2d(values, point, 1, "SAME") for values, point in zip(_spread(images), points, strict=True)
@@ -76,7 +78,7 @@ def _by_rows(kernel):
     return convolve
 
 
-def _spread(images):
+def _spread(images: tf.Tensor) -> list[tf.Tensor]:
     """The values at the six points of each six neighbours of a row, four apart: six of (batch, height, quarters, c)."""
     size = tf.shape(images)
     quarters = -(-size[2] // 4)
@@ -89,7 +91,9 @@ def _spread(images):
     return [4 * a - 5 * c + e, even + odd, even - odd, outer + inner, outer - inner, 4 * b - 5 * d + f]
 
 
-def _gathered(zero, one, minus_one, two, minus_two, infinity):
+def _gathered(
+    zero: tf.Tensor, one: tf.Tensor, minus_one: tf.Tensor, two: tf.Tensor, minus_two: tf.Tensor, infinity: tf.Tensor
+) -> list[tf.Tensor]:
     """The four outputs of what the products at the six points are."""
     near, far = one + minus_one, two + minus_two
     across, beyond = one - minus_one, two - minus_two

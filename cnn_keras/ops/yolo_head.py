@@ -11,9 +11,11 @@ later years: Zheng et al., "Distance-IoU loss", 2020; Lin et al., "Focal loss", 
 the cell, and more than one slot for an object (Wang, Bochkovskiy and Liao, "Scaled-YOLOv4", 2021; Jocher, YOLOv5).
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from keras import layers, ops
@@ -44,30 +46,39 @@ class Grid(layers.Layer):
         softmax: whether classes exclude each other (v2) or are independent (v3).
     """
 
-    def __init__(self, anchors, *, stride, anchors_of, objective, softmax=False, **kwargs):
+    def __init__(
+        self,
+        anchors: Sequence[Sequence[float]],
+        *,
+        stride: int,
+        anchors_of: Sequence[int],
+        objective: str,
+        softmax: bool = False,
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.anchors = [[float(width), float(height)] for width, height in anchors]
         self.stride, self.anchors_of = stride, tuple(anchors_of)
         self.objective, self.softmax = objective, softmax
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         _, rows, columns, channels = (ops.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape))
         values = channels // len(self.anchors)
         x = ops.reshape(x, (-1, rows, columns, len(self.anchors), values))
         return ops.take(x, [4, 0, 1, 3, 2, *range(5, values)], axis=-1)
 
     @property
-    def sides(self):
+    def sides(self) -> np.ndarray:
         """Width and height of the anchors in cells: float32 (A, 2)."""
         height, width = self.anchors_of
         return np.array(self.anchors, "float32") * [width / self.stride, height / self.stride]
 
     @property
-    def reach(self):
+    def reach(self) -> float:
         """How many cells b_x and b_y span: 1, the cell itself, or 2, half a cell more on each side."""
         return 1.0 if self.objective == "squared" else 2.0
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         own = ("anchors", "stride", "anchors_of", "objective", "softmax")
         return super().get_config() | {name: getattr(self, name) for name in own}
 
@@ -79,12 +90,12 @@ class Slots(NamedTuple):
     cells: tf.Tensor  # float32 (S, 2): columns, rows of the grid
     sides: tf.Tensor  # float32 (S, 2): width, height of the anchor in cells
 
-    def boxes(self, middles, sizes):
+    def boxes(self, middles: tf.Tensor, sizes: tf.Tensor) -> tf.Tensor:
         """Boxes (batch, S, 4) in [0, 1] of the picture, from midpoints and sizes (batch, S, 2) in cells."""
         return box.cxcywh_to_xyxy(tf.concat([(self.cell + middles) / self.cells, sizes / self.cells], axis=-1))
 
 
-def slots(sizes, sides):
+def slots(sizes: Sequence[tuple[Any, Any]], sides: Sequence[np.ndarray]) -> Slots:
     """The `Slots` of grids of these (rows, columns), with anchors of these (width, height) in cells, scale by scale."""
     parts = []
     for (rows, columns), own in zip(sizes, sides, strict=True):
@@ -96,7 +107,15 @@ def slots(sizes, sides):
     return Slots(*(tf.concat(part, axis=0) for part in zip(*parts, strict=True)))
 
 
-def encode(boxes, labels, *, sizes, sides, classes, alike=None):
+def encode(
+    boxes: tf.Tensor,
+    labels: tf.Tensor,
+    *,
+    sizes: Sequence[tuple[Any, Any]],
+    sides: Sequence[np.ndarray],
+    classes: int,
+    alike: float | None = None,
+) -> list[tf.Tensor]:
     """Targets: which slot answers for which object, and what it should say.
 
     An object belongs to the cell that its midpoint is in, and there to the anchor – of all scales – whose shape has the
@@ -137,14 +156,14 @@ def encode(boxes, labels, *, sizes, sides, classes, alike=None):
     return _by_scale(target, sizes, sides)
 
 
-def _shape_iou(first, second):
+def _shape_iou(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """IoU of boxes of these widths and heights, (…, 2), that share their midpoint."""
     common = tf.reduce_prod(tf.minimum(first, second), axis=-1)
     both = tf.reduce_prod(first, axis=-1) + tf.reduce_prod(second, axis=-1)
     return tf.math.divide_no_nan(common, both - common)
 
 
-def _by_scale(values, sizes, sides):
+def _by_scale(values: tf.Tensor, sizes: Sequence[tuple[Any, Any]], sides: Sequence[np.ndarray]) -> list[tf.Tensor]:
     """(batch, S, n) as (batch, rows, columns, A, n) of each scale."""
     counts = [rows * columns * len(own) for (rows, columns), own in zip(sizes, sides, strict=True)]
     shapes = [
@@ -163,7 +182,7 @@ class Predictions(NamedTuple):
     classes: tf.Tensor  # float32 (batch, S, C)
 
 
-def _answer(raw, place, reach):
+def _answer(raw: tf.Tensor, place: Slots, reach: float) -> Predictions:
     """The `Predictions` in raw outputs, (batch, S, 5 + C)."""
     middles = reach * tf.sigmoid(raw[..., 1:3]) - (reach - 1) / 2
     logarithms = raw[..., 4:2:-1]
@@ -171,7 +190,9 @@ def _answer(raw, place, reach):
     return Predictions(raw[..., 0], middles, logarithms, sizes, raw[..., 5:])
 
 
-def _read(network, outputs):
+def _read(
+    network: keras.Model, outputs: dict[str, tf.Tensor]
+) -> tuple[list[Grid], list[tuple[Any, Any]], Slots, Predictions]:
     """The scales of a network, their (rows, columns), their slots and its answer, from raw outputs."""
     grids = sorted((layer for layer in network.layers if isinstance(layer, Grid)), key=lambda grid: -grid.stride)
     raw = [outputs[grid.name] for grid in grids]
@@ -180,12 +201,12 @@ def _read(network, outputs):
     return grids, sizes, place, _answer(_flat(raw), place, grids[0].reach)
 
 
-def _flat(scales):
+def _flat(scales: Sequence[tf.Tensor]) -> tf.Tensor:
     """Parts (batch, rows, columns, A, n) as one (batch, S, n)."""
     return tf.concat([tf.reshape(part, [tf.shape(part)[0], -1, part.shape[-1]]) for part in scales], axis=1)
 
 
-def decode(network, outputs):
+def decode(network: keras.Model, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Every candidate: one of each slot.
 
     Args:
@@ -202,7 +223,9 @@ def decode(network, outputs):
     return box.clip(place.boxes(answer.middles, answer.sizes)), scores
 
 
-def loss(network, outputs, boxes, classes):
+def loss(
+    network: keras.Model, outputs: dict[str, tf.Tensor], boxes: tf.Tensor, classes: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """What training makes small, by the `objective` of the network's scales; the mean over the batch.
 
     Args:
@@ -233,13 +256,13 @@ def loss(network, outputs, boxes, classes):
     return {name: tf.reduce_sum(term) / share for name, term in terms.items()}
 
 
-def _class_loss(logits, wanted, *, softmax):
+def _class_loss(logits: tf.Tensor, wanted: tf.Tensor, *, softmax: bool) -> tf.Tensor:
     if softmax:
         return tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
     return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits), axis=-1)
 
 
-def _squared(answer, target, place):
+def _squared(answer: Predictions, target: tf.Tensor, place: Slots) -> tuple[tf.Tensor, tf.Tensor]:
     """Of YOLOv3, for each slot: squares, which count up to twice for small objects; cross-entropy of p_c."""
     held, sizes = target[..., :1], target[..., 4:2:-1]
     wanted = tf.math.log(tf.where(held > 0, sizes / place.sides, 1.0))
@@ -248,7 +271,9 @@ def _squared(answer, target, place):
     return weight * tf.reduce_sum(errors, axis=-1), tf.nn.sigmoid_cross_entropy_with_logits(held[..., 0], answer.object)
 
 
-def _overlapping(answer, target, place, *, gamma=0.0):
+def _overlapping(
+    answer: Predictions, target: tf.Tensor, place: Slots, *, gamma: float = 0.0
+) -> tuple[tf.Tensor, tf.Tensor]:
     """1 − CIoU, and the cross-entropy of p_c, which is to be the IoU of the box; with γ, less where p_c is right."""
     held, unit = target[..., :1], tf.constant([0.5, 0.5, 1.0, 1.0])
     wanted = box.cxcywh_to_xyxy(tf.where(held > 0, tf.gather(target, [1, 2, 4, 3], axis=-1), unit))
@@ -260,4 +285,8 @@ def _overlapping(answer, target, place, *, gamma=0.0):
     return BOX * (1 - box.ciou(given, wanted)), doubt
 
 
-OBJECTIVES = {"squared": _squared, "ciou": _overlapping, "focal": partial(_overlapping, gamma=2.0)}
+OBJECTIVES: dict[str, Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {
+    "squared": _squared,
+    "ciou": _overlapping,
+    "focal": partial(_overlapping, gamma=2.0),
+}

@@ -8,7 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
-import psutil  # type: ignore[import-untyped]
+import psutil
 import tensorflow as tf
 from rich.console import Console
 
@@ -121,7 +121,7 @@ def _timed(model: keras.Model, stream: Any, *, most: int) -> dict[str, Any]:
     """Train for a few seconds; the speed without the first step, and the share of waiting."""
     clock = Clock()
 
-    class Timer(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
+    class Timer(keras.callbacks.Callback):
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             clock.begin()
 

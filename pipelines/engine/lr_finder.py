@@ -102,7 +102,7 @@ def _climbed(run: Run, model: Any, batches: Any, rates: Array) -> Array:
     with validation.progress(run.console) as bar:
         task = bar.add_task("climbing", total=len(rates))
 
-        class Climber(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
+        class Climber(keras.callbacks.Callback):
             average, lowest = 0.0, math.inf
 
             def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:

@@ -13,7 +13,7 @@ def layerwise(optimizer: Any, multiples: Sequence[float]) -> Any:
     learning rate, shrinks with it.
     """
 
-    class Layerwise(optimizer):  # type: ignore[misc]  # Keras carries no types
+    class Layerwise(optimizer):
         def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
             super().update_step(gradient, variable, learning_rate * multiples[self._get_variable_index(variable)])
 
@@ -31,7 +31,7 @@ def layerwise(optimizer: Any, multiples: Sequence[float]) -> Any:
 def averaging(optimizer: Any) -> Any:
     """The class `optimizer` of Keras with a moving average of the weights over steps: Keras's is over batches."""
 
-    class Averaging(optimizer):  # type: ignore[misc]  # Keras carries no types
+    class Averaging(optimizer):
         def _update_model_variables_moving_average(self, variables: Any) -> None:
             update = super()._update_model_variables_moving_average
             is_step = keras.ops.equal((self._iterations + 1) % self.gradient_accumulation_steps, 0)

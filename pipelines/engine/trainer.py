@@ -258,7 +258,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
     clock: Clock | None = told["clock"]
     probe: Probe | None = told["probe"]
 
-    class Keeper(keras.callbacks.Callback):  # type: ignore[misc]  # Keras carries no types
+    class Keeper(keras.callbacks.Callback):
         """Between two epochs: append to the history, keep the best, write the state, say a line, decide to stop."""
 
         def __init__(self) -> None:

@@ -12,7 +12,7 @@ import urllib.request
 from collections.abc import Callable
 from typing import IO
 
-import psutil  # type: ignore[import-untyped]
+import psutil
 
 from cnn_keras.errors import Fault
 from pipelines.tracking.store import ENVIRONMENT, artifacts, create_store, database, public, store_uri

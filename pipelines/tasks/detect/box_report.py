@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pycocotools.coco import COCO  # type: ignore[import-untyped]
-from pycocotools.cocoeval import COCOeval  # type: ignore[import-untyped]
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table

@@ -24,7 +24,11 @@ AT_ONCE = 8  # tiles that the network takes at a time
 
 def suppress(candidates: tf.Tensor, scores: tf.Tensor, settings: Suppress) -> Detections:
     """What stays of candidates, as of `cnn_keras.ops.boxes.non_max_suppression`."""
-    limits = {"threshold": settings.threshold, "limit": settings.limit, "overlap": settings.iou_threshold}
+    limits: dict[str, Any] = {
+        "threshold": settings.threshold,
+        "limit": settings.limit,
+        "overlap": settings.iou_threshold,
+    }
     if settings.soft:
         return boxes.soft_non_max_suppression(candidates, scores, sigma=settings.soft, **limits)
     return boxes.non_max_suppression(candidates, scores, **limits)
@@ -52,7 +56,8 @@ class Reader:
         Returns:
             The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
         """
-        return self.told(*self.candidates(images, proposals), images, sizes)
+        found: Detections = self.told(*self.candidates(images, proposals), images, sizes)
+        return found
 
     def answer(
         self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None

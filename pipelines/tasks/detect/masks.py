@@ -81,7 +81,7 @@ def found(
     ask = tf.function(reader.masked, autograph=False, reduce_retracing=True)
     spread = tf.function(
         lambda small, box, size: tf.map_fn(
-            lambda one: instance_masks.paste_mask(*one, size), (small, box), fn_output_signature=tf.bool
+            lambda one: instance_masks.paste_mask(one[0], one[1], size), (small, box), fn_output_signature=tf.bool
         ),
         autograph=False,
         reduce_retracing=True,

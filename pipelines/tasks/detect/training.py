@@ -114,7 +114,7 @@ def trainable(model: keras.Model, builder: str, *, size: tuple[int, int]) -> ker
     truth |= {"mask": tf.zeros([1, *size, 1], tf.uint8)} if knows_masks(builder) else {}
     names = list(kind.loss(network, model(inputs_for(model, black)), **truth))
 
-    class Training(keras.Model):  # type: ignore[misc]  # Keras carries no types
+    class Training(keras.Model):
         """Inputs and outputs of the detector; the truth comes as {"boxes", "classes"}, and "mask" if it knows masks."""
 
         def __init__(self) -> None:

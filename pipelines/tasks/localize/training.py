@@ -81,7 +81,7 @@ def objective(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
 def _mean(name: str, measure: Any, *, everywhere: bool = False) -> keras.metrics.Metric:
     """The mean of what is measured of each example, of those alone that show something unless `everywhere`."""
 
-    class Shown(keras.metrics.Mean):  # type: ignore[misc]  # Keras carries no types
+    class Shown(keras.metrics.Mean):
         def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
             super().update_state(measure(y_true, y_pred), None if everywhere else y_true[:, 0])
 

@@ -114,7 +114,7 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
             found["focal"] = segmentation.focal(labels, logits, gamma=settings.gamma, **counted)
         return found
 
-    class Training(keras.Model):  # type: ignore[misc]  # Keras carries no types
+    class Training(keras.Model):
         """Inputs and outputs of the segmenter; the truth is a mask as it is recorded."""
 
         def __init__(self) -> None:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
-from scipy.ndimage import label  # type: ignore[import-untyped]
+from scipy.ndimage import label
 
 from cnn_keras.data import input_pipeline
 from cnn_keras.data import patches as drawing

@@ -69,7 +69,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     for one in recipe.train.before:
         coarser = Segmenter(trained(run, f"{one.builder}/model.keras"), recipe.data).asked()
         answers = _answers(run, split, coarser)
-        before[one.builder] = sum(segmentation.confusion(a.truth, a.labels, len(names)) for a in answers)
+        before[one.builder] = np.sum([segmentation.confusion(a.truth, a.labels, len(names)) for a in answers], axis=0)
     found = report(folder, counted, names, baseline=_baseline(run, split), before=before, tolerance=settings.tolerance)
 
     def pictured(rows: list[int]) -> list[tuple[Array, Array, Array]]:

@@ -69,7 +69,7 @@ def drive(wheel: Wheel, tracks: Sequence[Road], steps: int) -> list[Driven]:
 def steered_by(steerer: Steerer, data: Data) -> Wheel:
     """A network at the wheel: frames are framed as those of recordings are."""
 
-    @tf.function(autograph=False)  # type: ignore[untyped-decorator]
+    @tf.function(autograph=False)
     def angles(views: tf.Tensor) -> tf.Tensor:
         given = views if data.channels == 3 else tf.cast(tf.image.rgb_to_grayscale(views), tf.uint8)
         spec = tf.TensorSpec((*data.size, data.channels), tf.uint8)

@@ -71,7 +71,7 @@ def trainable(model: keras.Model, objective: Objective, wanted: Sequence[Style])
     ]
     weights = objective.weights._asdict()
 
-    class Training(keras.Model):  # type: ignore[misc]  # Keras carries no types
+    class Training(keras.Model):
         """Inputs and outputs of the network."""
 
         def __init__(self) -> None:
@@ -82,9 +82,9 @@ def trainable(model: keras.Model, objective: Objective, wanted: Sequence[Style])
             self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
         ) -> Any:
             shares = x["style"] if isinstance(x, dict) else tf.ones([tf.shape(y)[0], 1])
-            style = Style(*({layer: tf.tensordot(shares, table[layer], 1) for layer in table} for table in tables))
+            grams, spread = ({layer: tf.tensordot(shares, table[layer], 1) for layer in table} for table in tables)
             kept = objective.content_of(tf.cast(y, tf.float32))
-            terms = objective.terms(tf.cast(y_pred, tf.float32), kept, style)
+            terms = objective.terms(tf.cast(y_pred, tf.float32), kept, Style(grams, spread))
             for name, term in terms.items():
                 self.terms[name].update_state(term)
             return tf.reduce_mean(tf.add_n(list(terms.values())))
@@ -105,7 +105,7 @@ def trained(run: Run) -> keras.Model:
 def painter(model: keras.Model, styles: int) -> Callable[[Array, int], Array]:
     """What paints a picture, uint8 (height, width, 3), of any size in one of the styles: uint8 of the same shape."""
 
-    @tf.function(  # type: ignore[untyped-decorator]
+    @tf.function(
         input_signature=[tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int32)], autograph=False
     )
     def painting(picture: Any, style: Any) -> Any:

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
-from scipy.optimize import Bounds, minimize  # type: ignore[import-untyped]
+from scipy.optimize import Bounds, minimize
 
 from pipelines.tasks.stylize.config import Paint
 from pipelines.tasks.stylize.optimizer_state import OptimizerState, Row
