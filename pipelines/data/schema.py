@@ -66,7 +66,7 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
     match error["type"]:
         case "extra_forbidden":
             known = list(_fields(schema, location[:-1]))
-            near = difflib.get_close_matches(str(location[-1]), known, n=1, cutoff=0.5)
+            near = difflib.get_close_matches(str(location[-1]), known, n=1)
             return f"{path}: unknown key; " + (f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}")
         case "missing":
             return f"{path}: is required"

@@ -21,8 +21,8 @@ from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.weights import pretrained
 from pipelines.engine import trainer, transfer
+from pipelines.engine.classifier_config import Train
 from pipelines.engine.input_profile import Probe
-from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.trainer import Row
 from pipelines.export import savedmodel

@@ -1,15 +1,62 @@
 """What the recipes of all classifiers have in common."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
-from pipelines.data.schema import Name, Positive, Section
+from pipelines.data.schema import Fraction, Name, Positive, Section
+from pipelines.engine import recipe as recipes
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
 Metric = Literal[
     "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "average_precision"
 ]
+
+
+class Ensemble(Section):
+    """Networks of one recipe whose answers are averaged; see `engine.ensemble`. A number alone is that of seeds."""
+
+    members: Annotated[int, Field(ge=2)]  # how many networks
+    kind: Literal["seeds", "snapshots"] = "seeds"  # one training for each seed, or one training of as many cycles
+
+
+class Train(recipes.TransferTrain):
+    """How the weights are found. The defaults suit a small network on a small data set."""
+
+    label_smoothing: Fraction = 0.0  # share of each label spread evenly over all classes
+    focal_gamma: Annotated[float, Field(gt=0)] | None = None  # the focal loss of Lin et al. (2017) instead; 2 is theirs
+    class_weights: Literal["balanced"] | None = None  # each class counts the same, whatever its number of examples
+    ensemble: Ensemble | None = None  # train so many networks and average their answers
+    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # type: ignore[assignment]  # what is best in the best epoch
+
+    @field_validator("ensemble", mode="before")
+    @classmethod
+    def _members_alone(cls, given: Any) -> Any:
+        return {"members": given} if isinstance(given, int) and not isinstance(given, bool) else given
+
+    @model_validator(mode="after")
+    def _loss_is_one(self) -> Self:
+        if self.focal_gamma and self.label_smoothing:
+            raise ValueError("focal_gamma does not go with label_smoothing")
+        return self
+
+    @model_validator(mode="after")
+    def _cycles_are_whole(self) -> Self:
+        if self.ensemble is None or self.ensemble.kind == "seeds":
+            return self
+        if self.epochs % self.ensemble.members:
+            raise ValueError(
+                f"epochs must be a multiple of ensemble.members ({self.ensemble.members}), a cycle for each"
+            )
+        if self.schedule != "cosine" or self.warmup_epochs:
+            raise ValueError("snapshots go with schedule: cosine, begun again in every cycle, and no warmup_epochs")
+        if self.ema is not None or self.patience:
+            raise ValueError(
+                "snapshots are the weights at the end of each cycle: they go with neither ema nor patience"
+            )
+        if self.transfer and self.transfer.mode in ("cached", "staged"):
+            raise ValueError(f"snapshots do not go with transfer.mode: {self.transfer.mode}")
+        return self
 
 
 class Evaluate(Section):

@@ -36,6 +36,7 @@ from pipelines.data.schema import (
     Section,
     checked,
     flatten,
+    sections,
     shown,
 )
 from pipelines.engine import plugins as plug_ins
@@ -43,6 +44,8 @@ from pipelines.engine.startup import silent_libraries
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 TASKS = Path(__file__).parents[1] / "tasks"
+# Keys of `train` that not every task takes any more, switched off: earlier versions wrote them into resolved recipes.
+FORMER = {"label_smoothing": 0.0, "focal_gamma": None, "class_weights": None, "transfer": None, "ensemble": None}
 
 
 class Model(Section):
@@ -99,13 +102,6 @@ class Transfer(Section):
         return self
 
 
-class Ensemble(Section):
-    """Networks of one recipe whose answers are averaged; see `engine.ensemble`. A number alone is that of seeds."""
-
-    members: Annotated[int, Field(ge=2)]  # how many networks
-    kind: Literal["seeds", "snapshots"] = "seeds"  # one training for each seed, or one training of as many cycles
-
-
 class Train(Section):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
@@ -120,15 +116,10 @@ class Train(Section):
     warmup_epochs: Annotated[int, Field(ge=0)] = 0  # a linear climb before any schedule
     milestones: tuple[Positive, ...] = ()  # of step: the rate is divided by 10 after these epochs
     plateau_patience: Positive = 5  # of plateau: epochs without improvement before the rate is divided by 10
-    label_smoothing: Fraction = 0.0  # share of each label spread evenly over all classes
-    focal_gamma: Annotated[float, Field(gt=0)] | None = None  # the focal loss of Lin et al. (2017) instead; 2 is theirs
-    class_weights: Literal["balanced"] | None = None  # each class counts the same, whatever its number of examples
     clip_norm: Annotated[float, Field(gt=0)] | None = None  # the gradient's largest norm, over all weights
     accumulate: Positive = 1  # batches whose gradients are averaged into one step
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
-    transfer: Transfer | None = None  # what of a network with weights to start from is trained; null trains it all
-    ensemble: Ensemble | None = None  # train so many networks and average their answers
-    monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # what is best in the best epoch
+    monitor: Literal["val_loss"] = "val_loss"  # what is best in the best epoch
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
     mixed_precision: bool = False  # compute in half precision, keep weights in single
     xla: bool = False  # only with deterministic: false
@@ -141,36 +132,17 @@ class Train(Section):
             raise ValueError("milestones go with schedule: step, and only with it")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
-        if self.focal_gamma and self.label_smoothing:
-            raise ValueError("focal_gamma does not go with label_smoothing")
         if self.xla and self.deterministic:
             raise ValueError("xla goes with deterministic: false: Keras leaves XLA out where it is to be deterministic")
         if self.schedule == "plateau" and self.warmup_epochs:
             raise ValueError("warmup_epochs does not go with schedule: plateau")
         return self
 
-    @field_validator("ensemble", mode="before")
-    @classmethod
-    def _members_alone(cls, given: Any) -> Any:
-        return {"members": given} if isinstance(given, int) and not isinstance(given, bool) else given
 
-    @model_validator(mode="after")
-    def _cycles_are_whole(self) -> Self:
-        if self.ensemble is None or self.ensemble.kind == "seeds":
-            return self
-        if self.epochs % self.ensemble.members:
-            raise ValueError(
-                f"epochs must be a multiple of ensemble.members ({self.ensemble.members}), a cycle for each"
-            )
-        if self.schedule != "cosine" or self.warmup_epochs:
-            raise ValueError("snapshots go with schedule: cosine, begun again in every cycle, and no warmup_epochs")
-        if self.ema is not None or self.patience:
-            raise ValueError(
-                "snapshots are the weights at the end of each cycle: they go with neither ema nor patience"
-            )
-        if self.transfer and self.transfer.mode in ("cached", "staged"):
-            raise ValueError(f"snapshots do not go with transfer.mode: {self.transfer.mode}")
-        return self
+class TransferTrain(Train):
+    """How the weights are found where a network may start from given ones and keep some of them."""
+
+    transfer: Transfer | None = None  # what of a network with weights to start from is trained; null trains it all
 
     @model_validator(mode="after")
     def _stages_have_epochs(self) -> Self:
@@ -311,7 +283,18 @@ def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
     if document.get("task") not in tasks() and not plug_ins.is_module(document.get("task")):
         raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
-    return checked(schema_of(document["task"]), plug_ins.qualified(document, folder), folder=folder)
+    schema = schema_of(document["task"])
+    return checked(schema, plug_ins.qualified(_current(document, schema), folder), folder=folder)
+
+
+def _current(document: dict[str, Any], schema: type[Recipe]) -> dict[str, Any]:
+    """The document without former keys that are switched off and mean nothing to its task."""
+    train, field = document.get("train"), schema.model_fields.get("train")
+    if not isinstance(train, dict) or field is None:
+        return document
+    known = {key for section in sections(field.annotation) for key in section.model_fields}
+    former = {key for key, off in FORMER.items() if key in train and train[key] == off and key not in known}
+    return {**document, "train": {key: value for key, value in train.items() if key not in former}}
 
 
 def tasks() -> list[str]:

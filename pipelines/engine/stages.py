@@ -62,7 +62,7 @@ STAGES = {
     stage.name: stage
     for stage in (
         Stage("prepare", ("seed", "data")),
-        Stage("train", ("seed", "augment", "model", "train"), after="prepare", resumes=True),
+        Stage("train", ("seed", "augment", "model", "head", "train"), after="prepare", resumes=True),
         Stage("evaluate", ("evaluate",), after="train"),
         Stage("export", ("export",), after="train", keeps=True),
     )

@@ -32,7 +32,7 @@ from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.engine import trainer
-from pipelines.engine.recipe import Train, Transfer
+from pipelines.engine.recipe import Transfer, TransferTrain
 from pipelines.engine.stages import Run
 from pipelines.engine.trainer import Row
 
@@ -134,7 +134,7 @@ def train(
             epochs are behind it – and where they are others than the run's, `batches` and `validation`.
         ordered: the examples of a split in order, as (examples, labels) in batches: for `cached`.
     """
-    settings: Train = run.recipe.train
+    settings: TransferTrain = run.recipe.train
     match settings.transfer and settings.transfer.mode:
         case "staged":
             return _staged(model, run, folder, fitted=fitted, extend_to=extend_to)
@@ -153,7 +153,7 @@ def _staged(
 
     Each part is a training of its own, so that either goes on where it was interrupted.
     """
-    settings: Train = run.recipe.train
+    settings: TransferTrain = run.recipe.train
     plan: Transfer = settings.transfer  # type: ignore[assignment]  # its mode has been looked at
     done, slow = plan.head_epochs, settings.learning_rate * plan.unfrozen_rate
     constant = {"epochs": done, "schedule": "constant", "milestones": (), "warmup_epochs": 0, "patience": None}

@@ -8,7 +8,8 @@ from pipelines.data.image_config import Data
 from pipelines.data.schema import Section
 from pipelines.engine import classifier_config
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Model, Train, Tune
+from pipelines.engine.classifier_config import Train
+from pipelines.engine.recipe import Model, Tune
 
 
 class Crops(Section):

@@ -36,7 +36,7 @@ class Suppress(Section):
         return f"scores from {self.threshold:g}, {how}, {self.limit} boxes at most"
 
 
-class Train(recipes.Train):
+class Train(recipes.TransferTrain):
     """How the weights are found; a detector may be shown its batches at several sizes."""
 
     sides: tuple[Positive, ...] = ()  # the sides, in pixels, of which one is drawn for each batch; none: data.size
@@ -77,15 +77,10 @@ class Recipe(recipes.Recipe):
     @model_validator(mode="after")
     def _fits_detection(self) -> Self:
         settings = self.train
-        for key in ("ensemble", "class_weights", "focal_gamma", "label_smoothing"):
-            if getattr(settings, key):
-                raise ValueError(f"train.{key} is for classification; a detector's loss is its family's")
         if settings.transfer and (settings.transfer.mode == "cached" or self.model.weights is None):
             raise ValueError("train.transfer must have model.weights to start from, and any mode but cached")
         if self.data.proposals and self.data.tile:
             raise ValueError("data.proposals must be null with data.tile: photographs are read in tiles, not regions")
         if settings.regions and not self.data.proposals:
             raise ValueError("train.regions must be null without data.proposals to draw from")
-        if settings.monitor != "val_loss":
-            raise ValueError("train.monitor must be val_loss for detection, which has no accuracy")
         return self

@@ -64,11 +64,6 @@ class Recipe(recipes.Recipe):
 
     @model_validator(mode="after")
     def _fits_localization(self) -> Self:
-        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
-            if getattr(self.train, key):
-                raise ValueError(f"train.{key} is for classification; it does not go with a box")
-        if self.train.monitor != "val_loss":
-            raise ValueError("train.monitor must be val_loss for localisation, which is more than a class")
         if self.data.tile:
             raise ValueError("data.tile is for detection; here a whole picture shows one thing")
         return self

@@ -153,11 +153,6 @@ class Recipe(recipes.Recipe):
 
     @model_validator(mode="after")
     def _fits_segmentation(self) -> Self:
-        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
-            if getattr(self.train, key):
-                raise ValueError(f"train.{key} is for classification; train.loss says what is minimised here")
-        if self.train.monitor != "val_loss":
-            raise ValueError("train.monitor must be val_loss for segmentation")
         loss = self.train.loss
         if not (loss.cross_entropy or loss.dice or loss.focal):
             raise ValueError("train.loss must have a term with a weight above 0")

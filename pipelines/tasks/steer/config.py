@@ -1,8 +1,8 @@
 """A recipe of steering: the drives, the network and its head, what is measured and exported."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
@@ -95,15 +95,6 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
-
-    @model_validator(mode="after")
-    def _fits_steering(self) -> Self:
-        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
-            if getattr(self.train, key):
-                raise ValueError(f"train.{key} is for classification; it does not go with an angle")
-        if self.train.monitor != "val_loss":
-            raise ValueError("train.monitor must be val_loss for steering, which has no accuracy")
-        return self
 
 
 def files_digest(data: Data) -> str | None:

@@ -151,11 +151,6 @@ class Recipe(recipes.Recipe):
             return self
         if self.model is None:
             raise ValueError("model is required with train.method: network, such as {builder: stylize.transformer}")
-        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
-            if getattr(self.train, key):
-                raise ValueError(f"train.{key} is for classification")
-        if self.train.monitor != "val_loss":
-            raise ValueError("train.monitor must be val_loss for style transfer, which has no accuracy")
         if any(style.mask or style.weight != 1 for style in self.data.styles):
             raise ValueError("data.styles must have neither masks nor weights for a network, which learns each")
         return self

@@ -106,9 +106,6 @@ class Train(recipes.Train):
 
     @model_validator(mode="after")
     def _is_of_embeddings(self) -> Self:
-        for key in ("transfer", "ensemble", "class_weights", "focal_gamma", "label_smoothing"):
-            if getattr(self, key):
-                raise ValueError(f"{key} is for classification; this task's losses are triplet, contrastive, siamese …")
         if self.batch_size % self.each or self.batch_size < 2 * self.each:
             raise ValueError(
                 f"batch_size must be a multiple of each ({self.each}), of two people or more, got {self.batch_size}"

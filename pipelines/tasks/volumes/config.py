@@ -3,8 +3,8 @@
 from pipelines.data import array_config
 from pipelines.data.schema import Positive
 from pipelines.engine import recipe as recipes
-from pipelines.engine.classifier_config import Evaluate, Export
-from pipelines.engine.recipe import Model, Train, Tune
+from pipelines.engine.classifier_config import Evaluate, Export, Train
+from pipelines.engine.recipe import Model, Tune
 
 
 class Data(array_config.Data):

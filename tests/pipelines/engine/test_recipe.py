@@ -252,3 +252,39 @@ def test_null_removes_an_argument_of_the_builder_and_is_the_value_of_a_setting()
     assert changed.model.arguments == {}
     assert changed.model.weights is None
     assert changed.train.patience is None
+
+
+ONE_OF_EACH = {name.partition("/")[0]: name for name in reversed(recipes.shipped())} | {
+    "stylize": "stylize/feedforward-starry_night"
+}
+CLASSIFIERS = {"classify", "signals", "volumes"}
+SWITCHED_ON = {
+    "label_smoothing": "0.1",
+    "focal_gamma": "2.0",
+    "class_weights": "balanced",
+    "ensemble": "3",
+    "transfer": "{mode: full}",
+}
+
+
+@pytest.mark.parametrize("key", SWITCHED_ON)
+@pytest.mark.parametrize("task", ONE_OF_EACH)
+def test_what_only_classifiers_take_is_an_unknown_key_of_other_tasks(task, key):
+    given = [f"train.{key}={SWITCHED_ON[key]}", "model.weights=imagenet", "augment=[]"]
+    if task in CLASSIFIERS or (task, key) == ("detect", "transfer"):
+        assert getattr(recipes.load(ONE_OF_EACH[task], given).train, key)
+    else:
+        with pytest.raises(Fault, match=f"train.{key}: unknown key"):
+            recipes.load(ONE_OF_EACH[task], given)
+
+
+@pytest.mark.parametrize("task", sorted(set(ONE_OF_EACH) - CLASSIFIERS))
+def test_what_earlier_versions_wrote_down_as_switched_off_may_stay(task):
+    given = [f"train.{key}={'null' if off is None else off}" for key, off in recipes.FORMER.items()]
+    assert recipes.load(ONE_OF_EACH[task], given) == recipes.load(ONE_OF_EACH[task])
+
+
+@pytest.mark.parametrize("task", sorted(set(ONE_OF_EACH) - CLASSIFIERS))
+def test_only_classifiers_have_an_accuracy_to_monitor(task):
+    with pytest.raises(Fault, match=r"train\.monitor: must be"):
+        recipes.load(ONE_OF_EACH[task], ["train.monitor=val_accuracy"])

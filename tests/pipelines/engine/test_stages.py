@@ -237,3 +237,9 @@ def test_code_that_changed_is_told_by_its_files_and_briefly():
         "the code of a.py, b.py, c.py and 2 more files",
         "train.epochs 4 → 5",
     ]
+
+
+@pytest.mark.parametrize("task", recipes.built_in())
+def test_every_section_of_a_recipe_is_an_input_of_some_stage(task):
+    read = {section for stage in stages.STAGES.values() for section in stage.sections}
+    assert recipes.schema_of(task).model_fields.keys() - {"task", "name", "tune"} <= read

@@ -170,8 +170,6 @@ def test_the_sheet_of_augmentations_has_boxes(folder, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("train.ensemble=3", "train.ensemble is for classification"),
-        ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
         ("evaluate.require={ap51: 0.5}", "evaluate.require"),
         ("train.transfer={mode: head}", "train.transfer must have model.weights"),
         ("train.regions=8", "train.regions must be null without data.proposals"),

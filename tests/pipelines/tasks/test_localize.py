@@ -274,8 +274,6 @@ def test_several_pictures_of_different_sizes_make_one_request(run, folder):
     ("setting", "told"),
     [
         ("data.tile={size: 32}", "data.tile is for detection"),
-        ("train.focal_gamma=2.0", "train.focal_gamma is for classification"),
-        ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
         ("head.box=l2", "head.box"),
     ],
 )

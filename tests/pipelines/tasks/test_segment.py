@@ -158,8 +158,6 @@ def test_the_sheet_of_augmentations_has_masks(folder, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("train.ensemble=3", "train.ensemble is for classification"),
-        ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
         ("train.loss={cross_entropy: 0.0}", "must have a term"),
         ("evaluate.require={ap: 0.5}", "evaluate.require"),
     ],

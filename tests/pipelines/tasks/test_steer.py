@@ -281,8 +281,6 @@ def test_a_copy_of_a_picture_is_not_tested_on(folder):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("train.focal_gamma=2.0", "train.focal_gamma is for classification"),
-        ("train.monitor=val_accuracy", "train.monitor must be val_loss"),
         ("head.kind=spline", "head.kind"),
     ],
 )

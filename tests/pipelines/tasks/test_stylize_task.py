@@ -136,8 +136,6 @@ def test_a_video_becomes_one(folder, tmp_path):
         ("picture", "train.epochs=3", "train.epochs: unknown key"),
         ("picture", "train.method=net", "train"),
         ("network", "model=null", "model is required with train.method: network"),
-        ("network", "train.ensemble=3", "train.ensemble is for classification"),
-        ("network", "train.monitor=val_accuracy", "train.monitor must be val_loss"),
         ("network", "data.styles=[{name: scream, weight: 2.0}]", "neither masks nor weights for a network"),
         ("network", "evaluate.require={accuracy: 0.5}", "evaluate.require"),
     ],
