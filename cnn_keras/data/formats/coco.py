@@ -152,7 +152,7 @@ def _read(source: Source, images: Path | None) -> Annotations:
     if kind != BOXES:
         _refuse(source)
     names = {
-        row["id"]: str(row["name"])
+        _key(row["id"]): str(row["name"])
         for row in document["categories"]
         if isinstance(row, dict) and _is_named(row, "name")
     }
@@ -162,14 +162,14 @@ def _read(source: Source, images: Path | None) -> Annotations:
     rows, notes = defaultdict(list), []
     for place, row in enumerate(document["annotations"], 1):
         if isinstance(row, dict) and _is_key(row.get("image_id")):
-            rows[row["image_id"]].append(row)
+            rows[_key(row["image_id"])].append(row)
         else:
             said = f"row {place} of annotations: {str(row)[:60]}"
             notes.append(Note("malformed annotation", file.name, said, annotation.DROPPED))
-    counts = Counter(row["id"] for row in listed)
+    counts = Counter(_key(row["id"]) for row in listed)
     stray = [key for key in rows if key not in counts]
     if stray and len(stray) == len(rows):
-        raise Fault(f"{file} must annotate images that it lists, got image_id {min(stray, key=str)}", code=Fault.DATA)
+        raise Fault(f"{file} must annotate images that it lists, got image_id {min(stray)}", code=Fault.DATA)
     stated = [str(row["file_name"]) for row in listed]
     root = images or _root(file, stated)
     places = Places([root])
@@ -178,11 +178,12 @@ def _read(source: Source, images: Path | None) -> Annotations:
     ids = image_paths.ids(root, found)
     items = []
     for row, name in zip(listed, stated, strict=True):
-        if counts[row["id"]] > 1:
-            said = f"{file.name} gives its id {row['id']} to {counts[row['id']]} images"
+        key = _key(row["id"])
+        if counts[key] > 1:
+            said = f"{file.name} gives its id {key} to {counts[key]} images"
             items.append(Item(ids[name], partial(refuse, "broken annotation", said), file=found[name]))
         else:
-            items.append(_item(ids[name], found[name] or root / name, row, rows[row["id"]], names))
+            items.append(_item(ids[name], found[name] or root / name, row, rows[key], names))
     for place, row in enumerate(document["images"], 1):
         if not (isinstance(row, dict) and _is_named(row, "file_name")):
             said = f"row {place} of images has no id or file_name: {str(row)[:60]}"
@@ -203,7 +204,7 @@ def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict)
     for row in rows:
         box = annotation.finite_numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
         category = row.get("category_id")
-        if not _is_key(category) or category not in names:
+        if not _is_key(category) or _key(category) not in names:
             troubles.append(("unknown class", f"annotation {row.get('id')}: category {str(category)[:40]}"))
         elif box is None or len(box) != 4:
             troubles.append(("malformed annotation", f"annotation {row.get('id')}: bbox {str(row.get('bbox'))[:60]}"))
@@ -212,7 +213,7 @@ def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict)
             crowd, difficult = (bool(row.get(key)) for key in ("iscrowd", "difficult"))
             where = (left, top, left + width, top + height)
             mask = run_length.parse(row.get("segmentation"))
-            objects.append(Object(where, names[category], difficult, crowd, mask))
+            objects.append(Object(where, names[_key(category)], difficult, crowd, mask))
     size = annotation.stated_size(image.get("height"), image.get("width"))
     read = annotation.image_reader(path)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=path)
@@ -220,6 +221,12 @@ def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict)
 
 def _is_key(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
+
+
+def _key(value: str | int | float) -> str:
+    """An id as text: 1, 1.0 and "1" are one id, because tools write one of them here and another there."""
+    whole = isinstance(value, float) and value.is_integer()
+    return str(int(value) if whole else value).strip()
 
 
 def _is_named(row: dict, key: str) -> bool:

@@ -2,7 +2,8 @@
 
 A name is taken as it is written where that is there. Else `\\` is read as `/`, folders in front of it that the data set
 already stands in – of the project, of another machine – are left out one by one, and capitals and composed letters are
-looked over. What was found so is told once by kind; two names that lead to one file so lead nowhere.
+looked over; of an address on a server its path is taken. What was found so is told once by kind; two names that lead
+to one file so lead nowhere.
 """
 
 import unicodedata
@@ -10,6 +11,7 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 from cnn_keras.data.annotation import Note, normalized_path, relative_id
 from cnn_keras.data.file_tree import printable_path
@@ -18,6 +20,7 @@ from cnn_keras.data.input_file import is_folder, is_regular
 BACKSLASH = "path with backslashes"
 PREFIX = "path from another folder"
 CAPITALS = "path in other capitals"
+ADDRESS = "address on a server"
 
 
 class Places:
@@ -79,14 +82,20 @@ class Places:
         for root in roots:
             if fits(root / name):
                 return root / name
-        parts = [part for part in name.replace("\\", "/").split("/") if part not in ("", ".")]
+        address = _path_of_address(name)
+        parts = [part for part in (address or name).replace("\\", "/").split("/") if part not in ("", ".")]
         for skipped in range(len(parts)):
             inner = "/".join(parts[skipped:])
             for root in roots:
                 found = root / inner if fits(root / inner) else self.within(root, inner)
                 if found is not None and fits(found):
                     left_out = skipped > 0 or name.startswith("/")
-                    ways = {BACKSLASH: "\\" in name, PREFIX: left_out, CAPITALS: found != root / inner}
+                    ways = {
+                        ADDRESS: address is not None,
+                        BACKSLASH: "\\" in name,
+                        PREFIX: left_out,
+                        CAPITALS: found != root / inner,
+                    }
                     kind = next((kind for kind, holds in ways.items() if holds), None)
                     if kind:
                         self._ways[kind].append((name, found))
@@ -124,6 +133,14 @@ def ids(root: Path, found: Mapping[str, Path | None]) -> dict[str, str]:
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
     cut = {name: parts[shared:] if _is_absolute(name) else parts for name, (_, parts) in outer.items()}
     return {**inner, **{name: printable_path("/".join(parts) or name) for name, parts in cut.items()}}
+
+
+def _path_of_address(name: str) -> str | None:
+    """The path on the server that a web address or one of a cloud's storage names; None for a name that is none."""
+    try:
+        return unquote(urlsplit(name).path) if "://" in name else None
+    except ValueError:
+        return None
 
 
 def _is_absolute(name: str) -> bool:

@@ -1,7 +1,8 @@
 """Lists of splits: `train.txt`, `val.txt` and `test.txt`, which name pictures, one in each line.
 
 Names are read as they are about: without a suffix or with one, with dots and spaces, as paths of this or another
-machine, before a second word such as the path of the mask or a number.
+machine, before a second word such as the path of the mask or a number. Where a split has no list of its own, Pascal
+VOC's lists of a class say what is in it: `dog_train.txt`, each line a name and -1, 0 or 1.
 """
 
 import re
@@ -12,6 +13,9 @@ from typing import NamedTuple
 from cnn_keras.data import input_file
 from cnn_keras.data.file_tree import SPLITS
 from cnn_keras.errors import Fault
+
+WHOLE = {"trainval": "train"}  # Pascal VOC's list of train and val together
+OF_A_CLASS = r"\s+-?[01]$"  # behind a name in its lists of a class: whether the class is in the picture
 
 
 class Listed(NamedTuple):
@@ -44,7 +48,7 @@ def read(folders: Iterable[Path], pictures: dict[str, Sequence[str]]) -> Listed:
     strangers: list[tuple[Path, str]] = []
     whole = False
     for file, split in _lists(folders):
-        lines = [line.strip() for line in input_file.read_text(file).splitlines() if line.strip()]
+        lines = _lines(file)
         matches = [(line, _matching(line, known)) for line in lines]
         if lines and not any(found for _, found in matches):
             raise Fault(
@@ -64,12 +68,28 @@ def _lists(folders: Iterable[Path]) -> Iterable[tuple[Path, str]]:
     for folder in folders:
         if input_file.is_folder(folder):
             files = [file for file in sorted(folder.glob("*")) if file.suffix.lower() == ".txt"]
-            names = {file.stem.lower() for file in files}
-            whole = {} if names & {"train", "training"} else {"trainval": "train"}  # Pascal VOC's, of both
-            for file in files:
-                split = (SPLITS | whole).get(file.stem.lower())
-                if split and input_file.is_regular(file):
-                    yield file, split
+            files = [file for file in files if input_file.is_regular(file)]
+            own = {file: split for file in files if (split := (SPLITS | WHOLE).get(file.stem.lower()))}
+            of_classes = {file: split for file in files if file not in own and (split := _split_of_class(file))}
+            found = own | {file: split for file, split in of_classes.items() if split not in own.values()}
+            parted = any(split == "train" and not _is_whole(file) for file, split in found.items())
+            yield from ((file, split) for file, split in found.items() if not (parted and _is_whole(file)))
+
+
+def _split_of_class(file: Path) -> str | None:
+    """The split of a list of one class, such as `dog_train.txt`; None for any other file."""
+    head, mark, tail = file.stem.lower().rpartition("_")
+    split = (SPLITS | WHOLE).get(tail) if head and mark else None
+    lines = _lines(file) if split else []
+    return split if lines and all(re.search(OF_A_CLASS, line) for line in lines) else None
+
+
+def _is_whole(file: Path) -> bool:
+    return file.stem.lower().endswith(tuple(WHOLE))
+
+
+def _lines(file: Path) -> list[str]:
+    return [line.strip() for line in input_file.read_text(file).splitlines() if line.strip()]
 
 
 def _tails(name: str) -> list[str]:
@@ -79,7 +99,7 @@ def _tails(name: str) -> list[str]:
 
 def _matching(line: str, known: dict[str, list[str]]) -> list[str]:
     """The ids that a line means: the longest path that is known, of the whole line or else of its first word."""
-    marked = re.sub(r"\s+-?[01]$", "", line)  # Pascal VOC's lists of a class
+    marked = re.sub(OF_A_CLASS, "", line)
     for words in (line, marked, re.split(r"[\t,;]", line)[0], line.split()[0]):
         name = words.strip().strip("\"'").replace("\\", "/")
         for form in _tails(name):

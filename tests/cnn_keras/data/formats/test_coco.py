@@ -105,6 +105,27 @@ def test_a_box_that_is_none_is_a_trouble_of_its_picture(tmp_path, bbox):
     assert len(second.objects) == 1
 
 
+def test_ids_that_differ_in_type_alone_are_one_id(tmp_path):
+    found = document(["a.png", "b.png", "c.png"])
+    for row, as_written in zip(found["annotations"], (str, float, int), strict=True):
+        row["image_id"], row["category_id"] = as_written(row["image_id"]), as_written(row["category_id"])
+    items = read("coco", written(tmp_path, ["a.png", "b.png", "c.png"], found)).items
+    assert [[(one.name, one.box) for one in item.objects] for item in items] == [[("bolt", (10, 4, 20, 14))]] * 3
+    assert not any(item.troubles for item in items)
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["https://example.org/upload/7/my%20photo{}.png", "s3://bucket/my photo{}.png", "gs://b/x/my%20photo{}.png"],
+)
+def test_an_address_on_a_server_is_the_picture_of_its_name(tmp_path, address):
+    files = ["my photo1.png", "my photo2.png"]
+    found = read("coco", written(tmp_path, files, document([address.format(1), address.format(2)])))
+    assert [item.id for item in found.items] == files
+    assert [len(item.objects) for item in found.items] == [1, 1]
+    assert [note.kind for note in found.notes] == ["address on a server"]
+
+
 def test_odd_images_are_items_that_cannot_be_read(tmp_path):
     found = document(["a.png", "b.png"])
     found["images"] += [None, {"id": 5}, {"id": 2, "file_name": "c.png"}]

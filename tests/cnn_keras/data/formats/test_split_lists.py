@@ -52,3 +52,38 @@ def test_a_list_that_matches_nothing_or_is_no_text_stops(tmp_path, content, said
     with pytest.raises(Fault, match=said) as fault:
         split_lists.read([tmp_path], PICTURES)
     assert fault.value.code == Fault.DATA
+
+
+def lists(folder, **lines):
+    for name, text in lines.items():
+        (folder / f"{name}.txt").write_text(text)
+    return split_lists.read([folder], PICTURES)
+
+
+def test_pascal_vocs_lists_of_a_class_are_the_split_where_there_is_no_other_list(tmp_path):
+    found = lists(
+        tmp_path,
+        dog_train="frame.10  1\nmy photo 1 -1\n",
+        cat_train="frame.10 -1\nmy photo 1  0\n",
+        cat_val="images/a.png -1\n",
+    )
+    assert found.splits == {
+        "images/frame.10.jpg": ["train"],
+        "images/my photo 1.jpg": ["train"],
+        "images/a.png": ["validation"],
+    }
+    assert found.whole
+
+
+def test_the_list_of_a_split_counts_more_than_those_of_its_classes(tmp_path):
+    found = lists(tmp_path, train="frame.10\n", dog_train="frame.10 1\nmy photo 1 1\n", dog_trainval="a 1\n")
+    assert found.splits == {"images/frame.10.jpg": ["train"]}
+
+
+def test_a_list_of_train_and_val_together_is_what_trains_where_they_are_not_parted(tmp_path):
+    found = lists(tmp_path, dog_trainval="frame.10 1\n", dog_test="images/a.png -1\n")
+    assert found.splits == {"images/frame.10.jpg": ["train"], "images/a.png": ["test"]}
+
+
+def test_a_file_whose_lines_are_no_list_of_a_class_is_left_alone(tmp_path):
+    assert lists(tmp_path, loss_train="epoch 1\n0.25\n") == ({}, [], False)
