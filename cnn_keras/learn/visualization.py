@@ -1,19 +1,22 @@
 """What the units of a trained network have learnt to see, and what a decision was made of.
 
 Works on functional and sequential models for images, channels last, also on one that holds another – a classifier
-behind its normalisation. Images go in as the outer model takes them, uint8 0–255 from a run; layers are named inside,
-`c3`, and where two layers share a name by their path, `network/c3`. A layer that is called several times shows its
-last call.
+behind its normalisation; Grad-CAM on those for signals and volumes too, and with several inputs and outputs. Images go
+in as the outer model takes them, uint8 0–255 from a run; layers are named inside, `c3`, and where two layers share a
+name by their path, `network/c3`. A layer that is called several times shows its last call.
 
 Zeiler and Fergus, "Visualizing and understanding convolutional networks", 2013: exciting patches (their nine), the
 occlusion map. Yosinski, Clune, Nguyen, Fuchs and Lipson, "Understanding neural networks through deep visualization",
 2015: activation maximisation. Selvaraju, Cogswell, Das, Vedantam, Parikh and Batra, "Grad-CAM: visual explanations
 from deep networks via gradient-based localization", 2017; where a network ends in global average pooling and one
-dense layer it is the class activation map of Zhou, Khosla, Lapedriza, Oliva and Torralba, 2016. Bojarski et al.,
-"VisualBackProp: efficient visualization of CNNs", 2016, made for PilotNet.
+dense layer it is the class activation map of Zhou, Khosla, Lapedriza, Oliva and Torralba, 2016. Jiang, Zhang, Hou,
+Cheng and Wei, "LayerCAM: exploring hierarchical class activation maps for localization", 2021. Vinogradova, Dibrov and
+Myers, "Towards interpretable semantic segmentation via gradient-weighted class activation mapping", 2020: Seg-Grad-CAM.
+Bojarski et al., "VisualBackProp: efficient visualization of CNNs", 2016, made for PilotNet.
 """
 
 import difflib
+import math
 from collections import Counter
 from typing import NamedTuple
 
@@ -74,7 +77,8 @@ def spatial_layers(model, *, input_shape=None):
     Args:
         input_shape: (height, width, channels), for a model that leaves some of them open.
     """
-    return {name: row for name, row in _rows(model, input_shape).items() if row.jump and len(row.output_shape) == 3}
+    axes = _axes(model)
+    return {name: row for name, row in _rows(model, input_shape).items() if _has_positions(row, axes)}
 
 
 def feature_layers(model, *, input_shape=None):
@@ -96,13 +100,26 @@ def grad_cam_layer(model, *, input_shape=None):
     Raises:
         Fault: when no layer has several positions.
     """
-    rows = spatial_layers(model, input_shape=input_shape)
-    several = [name for name, row in rows.items() if max(row.output_shape[:2]) > 1]
+    return list(_unpooled(model, input_shape))[-1]
+
+
+def bottleneck_layer(model, *, input_shape=None):
+    """The name of the layer that everything the model says of an image passes through, and that is the coarsest.
+
+    It is the last non-linearity of the coarsest map with several positions on which all outputs depend, as far as they
+    depend on the image: the bottom of a U-Net, which Seg-Grad-CAM looks at, or the map that a detector's heads read.
+
+    Raises:
+        Fault: when no layer has several positions and is before all outputs.
+    """
+    before = _before_all_outputs(model)
+    rows = {name: row for name, row in _unpooled(model, input_shape).items() if row.name in before}
+    if not rows:
+        raise Fault(f"model must have a map that all its outputs depend on, got none in {model.name}")
     known = _operations(model)
-    unpooled = [name for name in several if not hasattr(known[rows[name].name], "pool_size")]
-    if not unpooled:
-        raise Fault(f"model must have a layer with several positions, got none in {model.name}")
-    return unpooled[-1]
+    bent = {name: row for name, row in rows.items() if _is_non_linear(known[row.name])} or rows
+    least = min(math.prod(row.output_shape[:-1]) for row in bent.values())
+    return [name for name, row in bent.items() if math.prod(row.output_shape[:-1]) == least][-1]
 
 
 def logits_layer(model):
@@ -292,38 +309,60 @@ def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None,
     return falls / covers
 
 
-def grad_cam(model, images, classes, *, layer=None):
-    """Where the evidence for a class lies: float32 (images, height, width), at least 0, in units of the logit.
+def class_logit(outputs, classes):
+    """A target of `grad_cam`: the logit, float32 (batch,), of the class of each image, integers (batch,)."""
+    logits = outputs["logits"] if isinstance(outputs, dict) else tf.nest.flatten(outputs)[0]
+    return tf.gather(logits, tf.cast(classes, tf.int32), axis=1, batch_dims=1)
 
-    The maps of a layer, each weighted by the mean of the logit's gradient over it, summed, and cut at 0 (equations 1
+
+def grad_cam(model, inputs, target, *arguments, layer=None, pooled=True):
+    """Where the evidence for a score lies: float32 (examples, *sizes), at least 0, in units of the score.
+
+    The maps of a layer, each weighted by the mean of the score's gradient over it, summed, and cut at 0 (equations 1
     and 2 of the paper). Divided by nothing: whoever draws it scales it.
 
     Differs from the paper, which stretches the map over the image: here each value lies at the middle of its unit's
     receptive field, and between them it is interpolated. Networks padded alike at both ends hardly show it.
 
     Args:
-        images: (images, height, width, channels), as the model takes them, which answers with logits.
-        classes: the class of each image, integers (images,).
+        inputs: (examples, *sizes, channels), of one to three sizes, as the model takes them, or all that it takes by
+            name: the map is of the first with the most axes.
+        target: the model's outputs, float32, and a batch of each of `arguments` to the score of each example, (batch,),
+            by operations that have a gradient: `class_logit` takes the classes.
+        arguments: arrays of as many rows as there are examples.
         layer: name of a layer with positions; None takes `grad_cam_layer`.
+        pooled: False weights each position by its own gradient where that is positive, which is LayerCAM: the mean of
+            Grad-CAM shows all things that look like the one whose score it is.
+
+    Raises:
+        Fault: no such layer; the score does not depend on it.
     """
-    shape = images.shape[1:]
+    flat = [np.asarray(values) for values in tf.nest.flatten(inputs)]
+    shape = max((values.shape[1:] for values in flat), key=len)
     row = _spatial(model, layer or grad_cam_layer(model, input_shape=shape), shape)
-    _require_logits(model)
-    tapped = _tapped(model, row.name)
+    if target is class_logit:
+        _require_logits(model)
 
-    def summed(batch, labels):
+    def evidence(examples, *few):
+        examples = [tf.cast(each, tf.float32) for each in tf.nest.flatten(examples)]
         with tf.GradientTape() as tape:
-            tape.watch(batch)
-            maps, logits = tapped(batch)
-            chosen = tf.gather(logits, labels, axis=1, batch_dims=1)
-        alphas = tf.reduce_mean(tape.gradient(chosen, maps), axis=(1, 2), keepdims=True)
-        return tf.nn.relu(tf.reduce_sum(alphas * maps, axis=-1))
+            tape.watch(examples)
+            seen = {}
+            outputs = keras.tree.flatten(_through(model, examples, seen, {}))
+            outputs = [tf.cast(each, tf.float32) if each.dtype.is_floating else each for each in outputs]
+            score = target(keras.tree.pack_sequence_as(model.output, outputs), *few)
+        maps = seen[row.name]
+        slopes = tape.gradient(score, maps)
+        if slopes is None:
+            raise Fault(f"layer must be one that the score depends on, got {layer or row.name}; take one before")
+        weights = tf.reduce_mean(slopes, axis=range(1, len(maps.shape) - 1), keepdims=True)
+        return tf.nn.relu(tf.reduce_sum((weights if pooled else tf.nn.relu(slopes)) * maps, axis=-1))
 
-    summed = _graph(summed, shape, tf.TensorSpec((None,), tf.int64))
-    labels = np.asarray(classes, np.int64)
-    found = inference.predict_in_batches(summed, images, labels, size=inference.batch_limit(model, input_shape=shape))
-    down, across = (_placement(row, axis, shape[axis]) for axis in (0, 1))
-    return np.einsum("yi,nij,xj->nyx", down, found, across).astype(np.float32)
+    size = inference.batch_limit(model, input_shape=shape)
+    found = inference.predict_in_batches(inference.compiled(evidence), inputs, *map(np.asarray, arguments), size=size)
+    for axis, length in enumerate(shape[:-1]):  # each in its turn is the second, and becomes the last
+        found = np.tensordot(found, _placement(row, axis, length), axes=(1, 1))
+    return found.astype(np.float32)
 
 
 def visual_backprop(model, images, *, layers=None):
@@ -378,9 +417,58 @@ def _listed(names):
 def _spatial(model, layer, input_shape):
     rows = _rows(model, tuple(input_shape))
     row = rows[_name(rows, layer)]
-    if not row.jump or len(row.output_shape) != 3:
+    if not _has_positions(row, _axes(model)):
         raise Fault(f"layer must have units with a position, got {layer} of shape {row.output_shape}; take one before")
     return row
+
+
+def _axes(model):
+    """How many sizes an image, signal or volume has: of the input with the most axes."""
+    return max(len(tensor.shape) for tensor in model.inputs) - 2
+
+
+def _has_positions(row, axes):
+    return len(row.jump) == axes and len(row.output_shape) == axes + 1
+
+
+def _unpooled(model, input_shape):
+    """The rows of the layers with several positions that are no pooling, by name; a Fault if there are none."""
+    known, rows = _operations(model), spatial_layers(model, input_shape=input_shape)
+    found = {
+        name: row
+        for name, row in rows.items()
+        if max(row.output_shape[:-1]) > 1 and not hasattr(known[row.name], "pool_size")
+    }
+    if not found:
+        raise Fault(f"model must have a layer with several positions, got none in {model.name}")
+    return found
+
+
+def _before_all_outputs(model):
+    """The paths of the layers that are behind the image and before every output that depends on the image."""
+    image = max(model.inputs, key=lambda tensor: len(tensor.shape))
+    behind = {id(tensor): {""} if tensor is image else set() for tensor in model.inputs}
+    kept = []  # symbolic tensors, so that no two share an id
+
+    def walk(inner, inputs, prefix):
+        def visit(operation):
+            def call(*arguments, **options):
+                given = [one for one in keras.tree.flatten((arguments, options)) if isinstance(one, keras.KerasTensor)]
+                if isinstance(operation, keras.Model):
+                    return walk(operation, given, f"{prefix}{operation.name}/")
+                outputs = operation.compute_output_spec(*arguments, **options)
+                kept.extend(keras.tree.flatten(outputs))
+                layers_before = set().union(*(behind[id(one)] for one in given))
+                layers_before |= {prefix + operation.name} if layers_before else set()
+                behind.update({id(one): layers_before for one in keras.tree.flatten(outputs)})
+                return outputs
+
+            return call
+
+        return keras.Function(inner.inputs, inner.outputs)._run_through_graph(inputs, operation_fn=visit)
+
+    outputs = keras.tree.flatten(walk(model, list(model.inputs), ""))
+    return set.intersection(*(behind[id(one)] for one in outputs if behind[id(one)]))
 
 
 def _operations(model, prefix=""):

@@ -1,4 +1,4 @@
-"""Many crops at test time: the probabilities of several views of an image, averaged.
+"""Many views at test time: the probabilities of several crops of an image, averaged; the candidates of several views.
 
 Krizhevsky, Sutskever and Hinton, "ImageNet classification with deep convolutional neural networks", 2012, section 4.1:
 of an image whose shorter side is 256, the four corners and the centre of 224, and their mirrors. Szegedy et al., "Going
@@ -8,14 +8,103 @@ Differs from the papers: a network of any size looks through a window of its own
 is 256 to 224; `multiscale` adds 384 to GoogLeNet's four scales; the image has already got its aspect ratio by the
 framing of the data, so that it is as wide as it is high where the network is; smaller scales are made from the largest.
 A picture smaller than that – a digit of 28×28 – is enlarged first: a crop then shows it larger than training did.
+
+Detectors are shown a `View` of the whole picture each time, mirrored, or smaller within the same frame, and its boxes
+are carried back.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import keras
 import tensorflow as tf
 
+from cnn_keras.ops import boxes
+
+SHARES = {"flip": (1.0,), "multiscale": (1.0, 5 / 6, 2 / 3)}  # of the frame, that a detector is shown the picture at
 SCALES = {"ten": (8 / 7,), "multiscale": (8 / 7, 9 / 7, 10 / 7, 11 / 7, 12 / 7)}  # of the network's size
+
+
+class View(NamedTuple):
+    """A way to look at a framed picture: at a share of its size, in the middle of the frame, and in a mirror or not."""
+
+    share: float = 1.0
+    mirrored: bool = False
+
+    def picture(self, images: tf.Tensor) -> tf.Tensor:
+        """What is seen, uint8 (batch, height, width, channels), 0–255, of images of that shape; the rest is black."""
+        seen = images
+        if self.share != 1:
+            frame = images.shape[1:3]
+            inner, (top, left) = self._inside(frame)
+            small = tf.saturate_cast(tf.round(tf.image.resize(images, inner, antialias=True)), tf.uint8)
+            seen = tf.image.pad_to_bounding_box(small, top, left, *frame)
+        return tf.reverse(seen, [2]) if self.mirrored else seen
+
+    def boxes(self, given: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
+        """Boxes of the picture, float32 (…, 4) in [0, 1], as boxes of what is seen; rows without area stay zeros.
+
+        Args:
+            frame: (height, width) of the images.
+        """
+        scale, move = self._placement(frame)
+        return self._mirrored(tf.where(boxes.valid(given)[..., None], given * scale + move, 0))
+
+    def back(self, seen: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
+        """Boxes of what is seen as boxes of the picture: undoes `boxes`, and clips nothing."""
+        scale, move = self._placement(frame)
+        seen = self._mirrored(seen)
+        return tf.where(boxes.valid(seen)[..., None], (seen - move) / scale, 0)
+
+    def masks_back(self, masks: tf.Tensor) -> tf.Tensor:
+        """Masks within boxes of what is seen, (…, height, width), as masks within boxes of the picture."""
+        return tf.reverse(masks, [-1]) if self.mirrored else masks
+
+    def _inside(self, frame: Sequence[int]) -> tuple[list[int], list[int]]:
+        """(height, width) of the picture in the frame, and where its top left corner is."""
+        inner = [max(1, round(self.share * side)) for side in frame]
+        return inner, [(side - own) // 2 for side, own in zip(frame, inner, strict=True)]
+
+    def _placement(self, frame: Sequence[int]) -> tuple[tf.Tensor, tf.Tensor]:
+        """Factor and summand, float32 (4,), from [0, 1] of the picture to [0, 1] of the frame."""
+        inner, start = self._inside(frame)
+        scale, move = (
+            tf.constant([own / side for own, side in zip(part, frame, strict=True)][::-1] * 2, tf.float32)
+            for part in (inner, start)
+        )
+        return scale, move
+
+    def _mirrored(self, given: tf.Tensor) -> tf.Tensor:
+        if not self.mirrored:
+            return given
+        left, top, right, bottom = tf.unstack(given, axis=-1)
+        turned = tf.stack([1 - right, top, 1 - left, bottom], axis=-1)
+        return tf.where(boxes.valid(given)[..., None], turned, 0)
+
+
+WHOLE = View()  # the picture as it is
+
+
+def whole_views(kind: str, *, mirror: bool = True) -> list[View]:
+    """The views of a detector, the picture as it is first: "flip", or "multiscale" with the smaller `SHARES`.
+
+    Args:
+        mirror: whether each is followed by its mirror image; false for what is not itself in a mirror.
+    """
+    return [View(share, side) for share in SHARES[kind] for side in ((False, True) if mirror else (False,))]
+
+
+def candidates_back(
+    found: Sequence[tuple[tf.Tensor, tf.Tensor]], views: Sequence[View], frame: Sequence[int]
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """The candidates of all views together, boxes float32 (batch, N, 4) in [0, 1] of the picture and scores.
+
+    Args:
+        found: boxes (batch, n, 4) and scores (batch, n, classes) of each view.
+        frame: (height, width) of the images.
+    """
+    places = [view.back(candidates, frame) for view, (candidates, _) in zip(views, found, strict=True)]
+    return tf.concat(places, axis=1), tf.concat([scores for _, scores in found], axis=1)
 
 
 def frame_size(size: tuple[int, int], kind: str) -> tuple[int, ...]:

@@ -42,6 +42,11 @@ RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the re
 GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a file's path
 
 
+def kind_alone(given: Any) -> Any:
+    """A section whose `kind` may be given by a word alone, before it is checked: whole."""
+    return {"kind": given} if isinstance(given, str) else given
+
+
 class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values keep the type they were written in, nothing changes."""
 

@@ -182,7 +182,7 @@ def attention(trained: Trained, shown: Asked, layer: str | None, path: Path, *, 
 
 def _overlays(trained: Trained, images: Array, classes: Array, layer: str | None, *, coarse: bool) -> list[list[Array]]:
     """Each image under its Grad-CAM, and under its occlusion map, for its class."""
-    heat = seeing.grad_cam(trained.model, images, classes, layer=layer)
+    heat = seeing.grad_cam(trained.model, images, seeing.class_logit, classes, layer=layer)
     grey = images.mean(axis=(0, 1, 2))
     patch = max(1, round(min(images.shape[1:3]) / 4))
     hiding = {"patch": patch, "stride": max(1, patch // (2 if coarse else 4)), "fill": grey}

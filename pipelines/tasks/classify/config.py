@@ -1,11 +1,11 @@
 """The recipe of classification."""
 
-from typing import Any, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import field_validator, model_validator
+from pydantic import BeforeValidator, model_validator
 
 from pipelines.data.image_config import Data
-from pipelines.data.schema import Section
+from pipelines.data.schema import Section, kind_alone
 from pipelines.engine import classifier_config
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classifier_config import Train
@@ -22,14 +22,9 @@ class Crops(Section):
 class Evaluate(classifier_config.Evaluate):
     """What is measured of images."""
 
-    crops: Crops | None = None  # measured beside the single view
+    crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     insight: bool = True  # draw what the units have learnt to see, and what some answers were made of
     gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
-
-    @field_validator("crops", mode="before")
-    @classmethod
-    def _kind_alone(cls, given: Any) -> Any:
-        return {"kind": given} if isinstance(given, str) else given
 
 
 class Export(classifier_config.Export):

@@ -100,6 +100,14 @@ def detection_report(
     return report
 
 
+def figures(truth: Mapping[str, Any], detections: Sequence[Detected]) -> dict[str, float | None]:
+    """The figures of COCO and of VOC alone, of detections as of `detection_report`; nothing is written."""
+    scenes = [error_types.scene(*pair) for pair in zip(_objects(truth), detections, strict=True)]
+    limit = max(LIMIT, *(len(one.found.scores) for one in scenes), 0)
+    measured, _ = _coco(truth, results(truth, [one.found for one in scenes]), limit)
+    return measured | _voc(scenes, len(truth["categories"]))
+
+
 def say(console: Console, report: Mapping[str, Any]) -> None:
     """Print the figures, and the classes from the worst on."""
     interval = report["ap50_interval"]

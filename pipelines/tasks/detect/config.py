@@ -2,10 +2,10 @@
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.data.boxes.box_config import Data
-from pipelines.data.schema import Name, Positive, Section
+from pipelines.data.schema import Name, Positive, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -43,10 +43,24 @@ class Train(recipes.TransferTrain):
     regions: Positive | None = None  # how many of data.proposals are drawn for each picture of a batch; null: all
 
 
+class Crops(Section):
+    """Views of a picture, suppressed together; see `ops.test_time_augmentation`. A word alone is the kind."""
+
+    kind: Literal["flip", "multiscale"]  # the picture and its mirror image, at its size or at 5/6 and 2/3 of it too
+    mirror: bool = True  # false for what is not itself in a mirror, such as digits
+
+    @model_validator(mode="after")
+    def _has_two_views(self) -> Self:
+        if self.kind == "flip" and not self.mirror:
+            raise ValueError("mirror must be true with kind: flip, which has no other view; take multiscale")
+        return self
+
+
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
     suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
+    crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
     worst: Positive = 12  # the worst pictures that are drawn
     require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(

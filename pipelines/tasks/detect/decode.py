@@ -4,7 +4,7 @@ Of the candidates that a network gives, a threshold and non-maximum suppression 
 pixels of the picture as it was. A network that was trained on tiles reads a photograph in tiles too.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -12,9 +12,10 @@ import tensorflow as tf
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import tiles
 from cnn_keras.data.sources.tiles import Windows
-from cnn_keras.ops import boxes
+from cnn_keras.ops import boxes, test_time_augmentation
 from cnn_keras.ops.boxes import Detections
 from cnn_keras.ops.resize import resize_image
+from cnn_keras.ops.test_time_augmentation import WHOLE, View
 from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.error_types import Detected
 
@@ -37,13 +38,16 @@ def suppress(candidates: tf.Tensor, scores: tf.Tensor, settings: Suppress) -> De
 class Reader:
     """Tells what a detector found in pictures, in pixels of the pictures as they were.
 
-    `whole` tells whether it is given pictures as they are, rather than framed ones.
+    `whole` tells whether it is given pictures as they are, rather than framed ones. Of several `views` the candidates
+    are suppressed together.
     """
 
     whole = False
 
-    def __init__(self, candidates: Candidates, settings: Suppress, *, shape: Shape) -> None:
-        self.candidates, self.settings, self.shape = candidates, settings, shape
+    def __init__(
+        self, candidates: Candidates, settings: Suppress, *, shape: Shape, views: Sequence[View] = (WHOLE,)
+    ) -> None:
+        self.candidates, self.settings, self.shape, self.views = candidates, settings, shape, views
 
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None) -> Detections:
         """Detections in pictures.
@@ -56,8 +60,12 @@ class Reader:
         Returns:
             The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
         """
-        found: Detections = self.told(*self.candidates(images, proposals), images, sizes)
-        return found
+        frame = images.shape[1:3]
+        regions = [None if proposals is None else view.boxes(proposals, frame) for view in self.views]
+        found = [self.candidates(view.picture(images), own) for view, own in zip(self.views, regions, strict=True)]
+        candidates, scores = test_time_augmentation.candidates_back(found, self.views, frame)
+        kept: Detections = self.told(candidates, scores, images, sizes)
+        return kept
 
     def answer(
         self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None
@@ -91,8 +99,9 @@ class TiledReader(Reader):
         classes: int,
         size: int,
         overlap: float,
+        views: Sequence[View] = (WHOLE,),
     ) -> None:
-        super().__init__(candidates, settings, shape=shape)
+        super().__init__(candidates, settings, shape=shape, views=views)
         self.classes, self.size, self.overlap = classes, size, overlap
 
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None) -> Detections:

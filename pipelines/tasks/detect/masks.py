@@ -3,15 +3,16 @@
 The network's mask head is asked about the boxes that are told, so that a mask lies in its box to the pixel.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from cnn_keras.data import run_length
 from cnn_keras.data.input_pipeline import Shape
-from cnn_keras.ops import boxes, instance_masks
+from cnn_keras.ops import boxes, instance_masks, test_time_augmentation
 from cnn_keras.ops.boxes import Detections
+from cnn_keras.ops.test_time_augmentation import WHOLE, View
 from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.decode import Reader
 from pipelines.tasks.detect.error_types import Detected
@@ -38,17 +39,28 @@ class MaskReader(Reader):
         masks: Masks,
         settings: Suppress,
         shape: Shape,
+        views: Sequence[View] = (WHOLE,),
     ) -> None:
-        super().__init__(lambda images, proposals: candidates(outputs(images)), settings, shape=shape)
+        super().__init__(lambda images, proposals: candidates(outputs(images)), settings, shape=shape, views=views)
         self.outputs, self.read, self.masks = outputs, candidates, masks
 
     def masked(self, images: tf.Tensor, sizes: tf.Tensor) -> tuple[Detections, tf.Tensor]:
-        """Detections, as those of Reader, and the small mask of each: float32 (batch, limit, side, side), in [0, 1]."""
-        outputs = self.outputs(images)
-        found = self.told(*self.read(outputs), images, sizes)
+        """Detections, as those of Reader, and the small mask of each: float32 (batch, limit, side, side), in [0, 1].
+
+        Of several views it is the mean of what each says of the box.
+        """
+        frame = images.shape[1:3]
+        outputs = [self.outputs(view.picture(images)) for view in self.views]
+        each = [self.read(one) for one in outputs]
+        candidates, scores = test_time_augmentation.candidates_back(each, self.views, frame)
+        found = self.told(candidates, scores, images, sizes)
         scale = tf.tile(tf.cast(sizes, tf.float32)[:, ::-1], [1, 2])[:, None]
         framed = boxes.letterbox(found.boxes / scale, sizes, tf.shape(images)[1:3], fit=self.shape.fit)
-        return found, self.masks(outputs, framed, found.classes)
+        masks = [
+            view.masks_back(self.masks(one, view.boxes(framed, frame), found.classes))
+            for view, one in zip(self.views, outputs, strict=True)
+        ]
+        return found, tf.add_n(masks) / len(masks)
 
     def answer(
         self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None

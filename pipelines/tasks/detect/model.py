@@ -4,6 +4,7 @@ The family's file knows its targets (`encode`), its `loss` and its candidates (`
 is a matter of `reader`, and evaluate, predict and the exported graph all go through it.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from types import ModuleType
 from typing import Any
@@ -15,6 +16,7 @@ from cnn_keras import models
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import backbone_weights
+from cnn_keras.ops.test_time_augmentation import WHOLE, View
 from cnn_keras.weights import pretrained
 from pipelines.data.boxes import box_dataset
 from pipelines.engine import transfer
@@ -158,8 +160,10 @@ def trained(run: Run) -> keras.Model:
     return savedmodel.load_keras(run.finished("train") / "model.keras")
 
 
-def make_reader(run: Run, model: keras.Model, settings: Suppress) -> Reader:
-    """What reads the answers of a model of the run, in tiles where it was trained on some."""
+def make_reader(run: Run, model: keras.Model, settings: Suppress, *, views: Sequence[View] = (WHOLE,)) -> Reader:
+    """What reads the answers of a model of the run, to each picture or to several views of it, in tiles where it was
+    trained on some.
+    """
     data, shape = run.recipe.data, box_dataset.shape_of(run.recipe.data)
     kind, network = family(run.recipe.model.builder), network_of(model)
 
@@ -171,8 +175,8 @@ def make_reader(run: Run, model: keras.Model, settings: Suppress) -> Reader:
 
     if knows_masks(run.recipe.model.builder):
         masking = {"candidates": partial(kind.decode, network), "masks": partial(kind.masks, network)}
-        return MaskReader(outputs, settings=settings, shape=shape, **masking)
+        return MaskReader(outputs, settings=settings, shape=shape, views=views, **masking)
     if data.tile is None:
-        return Reader(candidates, settings, shape=shape)
-    plan = {"size": data.tile.size, "overlap": data.tile.overlap}
+        return Reader(candidates, settings, shape=shape, views=views)
+    plan = {"size": data.tile.size, "overlap": data.tile.overlap, "views": views}
     return TiledReader(candidates, settings, shape=shape, classes=len(run.facts("prepare")["classes"]), **plan)

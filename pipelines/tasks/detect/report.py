@@ -1,11 +1,14 @@
 """What `evaluate` measures of a detector: its boxes and, where it knows them, its masks."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
+
 from cnn_keras import inference
+from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
 from pipelines.engine import requirement
@@ -19,6 +22,7 @@ from pipelines.tasks.detect.model import make_reader, trained
 BATCH = 16  # pictures that are measured at once, at most
 # of the report, for MLflow
 MEASURED = ("ap", "ap50", "ap75", "voc_map50", "precision", "recall", "mask_ap", "mask_ap50")
+OF_CROPS = ("ap", "ap50", "ap75", "voc_map50", "mask_ap", "mask_ap50")  # what is measured of several views
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
@@ -29,11 +33,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
     model, pictured = trained(run), partial(box_batches.pictured, run, split)
     reader = make_reader(run, model, settings.suppress)
-    few = 1 if reader.whole else min(BATCH, inference.batch_limit(model, input_shape=(*recipe.data.size, 3)))
-    examples = box_batches.examples(run, split, whole=reader.whole).batch(few)
-    with validation.progress(run.console) as bar:
-        task = bar.add_task("evaluating", total=data["splits"][split])
-        answers, masks = _found(reader, examples, lambda done: bar.advance(task, done))
+    answers, masks = _answers(run, model, reader, split)
     report = box_report.detection_report(
         folder,
         truth,
@@ -51,9 +51,50 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
             folder, truth, answers, masks, threshold=threshold, pictured=pictured, shown=shown
         )
         instance_report.say(run.console, report["masks"])
-        run_files.write_json(folder / "report.json", report)
+    if settings.crops:
+        report["crops"] = _crops(run, model, split, truth)
+        _say_crops(run, report)
+    run_files.write_json(folder / "report.json", report)
     measured = {f"test_{key}": report[key] for key in MEASURED if report.get(key) is not None}
+    found = report.get("crops", {})
+    measured |= {f"test_crops_{key}": found[key] for key in OF_CROPS if found.get(key) is not None}
     return {"metrics": measured, "failed": failed(settings, report)}
+
+
+def _crops(run: Run, model: keras.Model, split: str, truth: Mapping[str, Any]) -> dict[str, Any]:
+    """What the detector is worth where it looks at each picture in several ways."""
+    plan, suppress = run.recipe.evaluate.crops.model_dump(), run.recipe.evaluate.suppress
+    views = test_time_augmentation.whole_views(**plan)
+    # What is found twice is one thing: the soft penalty would leave both.
+    reader = make_reader(run, model, suppress.model_copy(update={"soft": None}), views=views)
+    answers, masks = _answers(run, model, reader, split)
+    measured = box_report.figures(truth, answers)
+    if masks:
+        found = instance_report.measured(truth, answers, masks)
+        measured |= {"mask_ap": found["ap"], "mask_ap50": found["ap50"]}
+    return {**plan, "count": len(views), **{key: measured[key] for key in OF_CROPS if key in measured}}
+
+
+def _say_crops(run: Run, report: Mapping[str, Any]) -> None:
+    found = report["crops"]
+    figures = ", ".join(
+        f"{name} {box_report.figure(found[key])} instead of {box_report.figure(report[key])}"
+        for key, name in (("ap", "AP"), ("ap50", "AP50"), ("mask_ap", "AP of masks"))
+        if key in found
+    )
+    run.console.print(f"          {found['count']} views of each picture: {figures}")
+
+
+def _answers(
+    run: Run, model: keras.Model, reader: decode.Reader, split: str
+) -> tuple[list[Detected], list[list[detect_masks.Runs]]]:
+    """One pass over a split: what is found, and its masks where the detector knows them."""
+    limit = inference.batch_limit(model, looks=len(reader.views), input_shape=(*run.recipe.data.size, 3))
+    few = 1 if reader.whole else min(BATCH, limit)
+    examples = box_batches.examples(run, split, whole=reader.whole).batch(few)
+    with validation.progress(run.console) as bar:
+        task = bar.add_task("evaluating", total=run.facts("prepare")["splits"][split])
+        return _found(reader, examples, lambda done: bar.advance(task, done))
 
 
 def _found(

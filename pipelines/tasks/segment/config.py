@@ -10,7 +10,7 @@ from cnn_keras.data.formats import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.boxes.box_config import Composites
-from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -123,9 +123,16 @@ class Train(recipes.Train):
         return sum(one.epochs for one in self.before)
 
 
+class Crops(Section):
+    """Views of a picture or patch, probabilities averaged. A word alone is the kind."""
+
+    kind: Literal["flip"]  # as it is and mirrored, along the last of its axes
+
+
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
+    crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
     worst: Positive = 6  # the worst pictures that are drawn
     # metric: the least it must be

@@ -158,10 +158,13 @@ def patches_of(model: keras.Model, data: Data) -> Patches:
 
 
 class Segmenter:
-    """Says of each pixel of a picture or volume of any size what it shows."""
+    """Says of each pixel of a picture or volume of any size what it shows.
 
-    def __init__(self, model: keras.Model, data: Data) -> None:
-        self.model, self.data = model, data
+    With `flip`, the probabilities are the mean of those of what the network sees and of its mirror image.
+    """
+
+    def __init__(self, model: keras.Model, data: Data, *, flip: bool = False) -> None:
+        self.model, self.data, self.flip = model, data, flip
         self.patches = patches_of(model, data)
 
     def __call__(self, image: tf.Tensor) -> Prediction:
@@ -185,6 +188,12 @@ class Segmenter:
         return ask
 
     def _probabilities(self, batch: Any) -> Any:
+        if not self.flip:
+            return self._seen(batch)
+        across = [self.data.axes]  # the last axis before the channels
+        return (self._seen(batch) + tf.reverse(self._seen(tf.reverse(batch, across)), across)) / 2
+
+    def _seen(self, batch: Any) -> Any:
         return tf.nn.softmax(tf.cast(self.model(batch, training=False), tf.float32))
 
 

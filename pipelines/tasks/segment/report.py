@@ -63,14 +63,23 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split, names = image_dataset.test_split(data), data["classes"]
-    asked = Segmenter(trained(run), recipe.data).asked()
+    model = trained(run)
+    asked = Segmenter(model, recipe.data).asked()
     counted = tally(_answers(run, split, asked), len(names), tolerance=settings.tolerance)
-    before = {}
-    for one in recipe.train.before:
-        coarser = Segmenter(trained(run, f"{one.builder}/model.keras"), recipe.data).asked()
-        answers = _answers(run, split, coarser)
-        before[one.builder] = np.sum([segmentation.confusion(a.truth, a.labels, len(names)) for a in answers], axis=0)
-    found = report(folder, counted, names, baseline=_baseline(run, split), before=before, tolerance=settings.tolerance)
+    before = {
+        one.builder: _confusion(run, split, Segmenter(trained(run, f"{one.builder}/model.keras"), recipe.data))
+        for one in recipe.train.before
+    }
+    crops = _confusion(run, split, Segmenter(model, recipe.data, flip=True)) if settings.crops else None
+    found = report(
+        folder,
+        counted,
+        names,
+        baseline=_baseline(run, split),
+        before=before,
+        crops=crops,
+        tolerance=settings.tolerance,
+    )
 
     def pictured(rows: list[int]) -> list[tuple[Array, Array, Array]]:
         wanted = {row: one for row, one in enumerate(records.of_run(run, split)) if row in rows}
@@ -82,6 +91,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     told = [row for row in found["classes"] if row["dice"] is not None]
     metrics |= {f"test_dice_{row['name']}": row["dice"] for row in told[:LISTED]}
     metrics |= {f"baseline_{key}": value for key, value in found["baseline"].items()}
+    metrics |= {f"test_crops_{key}": value for key, value in found.get("crops", {}).items()}
     return {"metrics": metrics, "failed": failed(settings, found)}
 
 
@@ -108,6 +118,7 @@ def report(
     *,
     baseline: Array,
     before: Mapping[str, Array],
+    crops: Array | None = None,
     tolerance: float | None,
 ) -> dict[str, Any]:
     """Measure what was counted; write report.json, pictures.csv and the figures into `folder`.
@@ -115,6 +126,7 @@ def report(
     Args:
         baseline: the confusion of what a pixel's own value tells.
         before: confusions of the networks that were trained before, by their builders.
+        crops: the confusion of the answers to several views.
     """
     units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
     drawn = _resampled(np.array(units))
@@ -135,7 +147,8 @@ def report(
         "frequency_weighted_iou": figures.frequency_weighted_iou,
         "boundary_f": float(np.nanmean(scores)) if np.isfinite(scores).any() else None,
         "baseline": {"mean_iou": simple.mean_iou, "mean_dice": simple.mean_dice},
-        "before": {name: _before(one) for name, one in before.items()},
+        "before": {name: _overlaps(one) for name, one in before.items()},
+        **({} if crops is None else {"crops": _overlaps(crops)}),
         "confusion": total.tolist(),
     }
     found["classes"] = [
@@ -197,6 +210,9 @@ def say(console: Console, found: Mapping[str, Any]) -> None:
     console.print(f"          [dim]what a pixel's own value tells: {told}[/]")
     for name, one in found["before"].items():
         console.print(f"          trained before, {name}: mean IoU {one['mean_iou']:.3f}, Dice {one['mean_dice']:.3f}")
+    if "crops" in found:
+        one = found["crops"]
+        console.print(f"          with its mirror image: mean IoU {one['mean_iou']:.3f}, Dice {one['mean_dice']:.3f}")
     rows = sorted((row for row in found["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", "value alone"):
@@ -233,6 +249,14 @@ def _answers(run: Run, split: str, asked: Any) -> Iterator[Answer]:
             said = asked(one.image)
             yield Answer(one.id, one.truth, said.labels.numpy(), float(said.confidence.numpy().mean()))
             bar.advance(task)
+
+
+def _confusion(run: Run, split: str, segmenter: Segmenter) -> Array:
+    """The confusion of another segmenter than the one that is reported."""
+    classes = len(run.facts("prepare")["classes"])
+    answers = _answers(run, split, segmenter.asked())
+    total: Array = np.sum([segmentation.confusion(one.truth, one.labels, classes) for one in answers], axis=0)
+    return total
 
 
 def _baseline(run: Run, split: str) -> Array:
@@ -287,7 +311,7 @@ def _interval(values: Sequence[float]) -> list[float]:
     return [float(value) for value in np.percentile(known, (2.5, 97.5))]
 
 
-def _before(counts: Array) -> dict[str, float]:
+def _overlaps(counts: Array) -> dict[str, float]:
     figures = segmentation.scores(counts)
     return {"mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
 

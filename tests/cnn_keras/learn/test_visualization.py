@@ -1,15 +1,23 @@
 """Insight: worked by hand on networks whose weights are known, then on LeNet-5, ResNet-20 and branches."""
 
+from functools import partial
+
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import layers
 
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile, visualization
+from cnn_keras.metrics import heat_maps
 from cnn_keras.models import build
 
 RANDOM = np.random.default_rng(0)
+
+
+def grad_cam(model, images, classes):
+    return visualization.grad_cam(model, images, visualization.class_logit, classes)
 
 
 def photos(count, height, width, channels):
@@ -135,7 +143,7 @@ def test_probabilities_instead_of_logits_are_refused():
     network = pooled_network()
     for head in (layers.Softmax(), layers.Dense(3, activation="softmax")):
         model = keras.Model(network.input, head(network.output))
-        for explain in (visualization.grad_cam, visualization.occlusion_map):
+        for explain in (grad_cam, visualization.occlusion_map):
             with pytest.raises(Fault, match="model must answer with logits, got a softmax"):
                 explain(model, photos(1, 6, 7, 3), [0])
 
@@ -306,7 +314,7 @@ def test_looking_leaves_the_model_as_it_was():
     images = photos(2, 40, 40, 3)
     before, config = model(images).numpy(), model.to_json()
     visualization.maximise_activation(model, "stem", units=[0], steps=2)
-    visualization.grad_cam(model, images, [0, 1])
+    grad_cam(model, images, [0, 1])
     np.testing.assert_array_equal(model(images).numpy(), before)
     assert model.to_json() == config
 
@@ -347,7 +355,7 @@ def test_every_pixel_is_hidden_whatever_the_stride_and_the_mean_hides_nothing_in
 def test_with_pooling_and_one_dense_layer_grad_cam_is_the_class_activation_map():
     network = pooled_network()
     images, classes = photos(3, 6, 7, 3), np.array([0, 3, 1])
-    found = visualization.grad_cam(behind_normalization(network), images, classes)
+    found = grad_cam(behind_normalization(network), images, classes)
     maps = visualization.feature_maps(behind_normalization(network), images, "conv")
     weights = network.get_layer("logits").get_weights()[0]  # (units, classes)
     activation_map = np.einsum("nyxk,kn->nyx", maps, weights[:, classes]) / (6 * 7)
@@ -359,7 +367,7 @@ def test_evidence_is_found_in_a_network_that_computes_in_half():
     halved = keras.models.clone_model(network, clone_function=_halved)
     halved.set_weights(network.get_weights())
     images, classes = photos(3, 6, 7, 3), np.array([0, 3, 1])
-    for explain in (visualization.grad_cam, visualization.occlusion_map):
+    for explain in (grad_cam, visualization.occlusion_map):
         single, half = (explain(behind_normalization(each), images, classes) for each in (network, halved))
         assert np.abs(single).max() > 0
         np.testing.assert_allclose(half, single, atol=0.02 * np.abs(single).max())
@@ -383,8 +391,8 @@ def test_grad_cam_by_hand():
     model.get_layer("logits").set_weights([np.array([[3.0, -1.0]])])
     pixels = np.array([[10, 0], [0, 4]], np.uint8).reshape(1, 2, 2, 1)
     # alpha = 3 / 4, maps = 2 × pixels.
-    np.testing.assert_allclose(visualization.grad_cam(model, pixels, [0])[0], [[15, 0], [0, 6]])
-    np.testing.assert_allclose(visualization.grad_cam(model, pixels, [1])[0], 0)
+    np.testing.assert_allclose(grad_cam(model, pixels, [0])[0], [[15, 0], [0, 6]])
+    np.testing.assert_allclose(grad_cam(model, pixels, [1])[0], 0)
 
 
 def test_a_map_lies_where_its_units_look():
@@ -398,7 +406,7 @@ def test_a_map_lies_where_its_units_look():
     model.get_layer("logits").set_weights([np.ones((1, 1))])
     pixels = np.zeros((1, 12, 12, 1), np.uint8)
     pixels[0, 7, 3] = 64
-    found = visualization.grad_cam(model, pixels, [0])[0]
+    found = grad_cam(model, pixels, [0])[0]
     assert np.unravel_index(found.argmax(), found.shape) == (7, 3)
     assert found[7, 3] == pytest.approx(1.0)  # 64 positions
     assert np.count_nonzero(found) == 1
@@ -407,7 +415,7 @@ def test_a_map_lies_where_its_units_look():
 def test_maps_have_the_size_of_the_image_whatever_the_network(trained):
     images = photos(2, *trained.input_shape[1:])
     for found in (
-        visualization.grad_cam(trained, images, [0, 2]),
+        grad_cam(trained, images, [0, 2]),
         visualization.occlusion_map(trained, images, [0, 2]),
     ):
         assert found.shape == images.shape[:3]
@@ -443,3 +451,98 @@ def test_visual_backprop_of_one_layer_is_its_mean_map():
     heat = visualization.visual_backprop(model, pictures, layers=["c1"])
     averaged = visualization.feature_maps(model, pictures, "c1").mean(axis=-1)
     np.testing.assert_allclose(heat[:, 2:30, 2:30], averaged / averaged.max(axis=(1, 2), keepdims=True), atol=1e-5)
+
+
+# Grad-CAM of any score
+
+
+def spots(sizes, *, dtype=None):
+    """Two kinds of spots, told apart by a filter each, and how bright each place is of each: (batch, *sizes, 2)."""
+    axes = len(sizes)
+    convolution = {1: layers.Conv1D, 2: layers.Conv2D, 3: layers.Conv3D}[axes]
+    image = keras.Input((*sizes, 2), name="image")
+    x = convolution(2, 1, activation="relu", name="conv", dtype=dtype)(image)
+    model = keras.Model(image, convolution(2, 1, name="scores", dtype=dtype)(x))
+    eye = np.eye(2).reshape(*[1] * axes, 2, 2)
+    for name in ("conv", "scores"):
+        model.get_layer(name).set_weights([eye, np.zeros(2)])
+    return model
+
+
+def score_at(outputs, places, classes):
+    """The score of one place of a flat map, of one kind."""
+    flat = tf.reshape(outputs, [tf.shape(outputs)[0], -1, 2])
+    return tf.gather(tf.gather(flat, places, axis=1, batch_dims=1), classes, axis=1, batch_dims=1)
+
+
+@pytest.mark.parametrize("dtype", [None, "mixed_float16"])
+@pytest.mark.parametrize("sizes", [(8,), (8, 6), (4, 6, 5)])
+def test_the_evidence_for_one_thing_is_that_thing_not_its_like(sizes, dtype):
+    picture = np.zeros((1, *sizes, 2), np.float32)
+    flat = picture.reshape(-1, 2)  # a view
+    flat[3], flat[7] = (2, 0), (2, 0)  # two of a kind
+    flat[5] = (0, 3)
+    explain = partial(visualization.grad_cam, spots(sizes, dtype=dtype), picture, score_at, layer="conv")
+    one = explain(np.array([3]), np.array([0]), pooled=False)
+    assert one.shape == (1, *sizes)
+    assert np.flatnonzero(one).tolist() == [3]
+    alike = explain(np.array([3]), np.array([0]))
+    assert np.flatnonzero(alike).tolist() == [3, 7]
+    other = explain(np.array([5]), np.array([1]), pooled=False)
+    assert np.flatnonzero(other).tolist() == [5]
+
+
+def test_a_score_that_does_not_depend_on_the_layer_is_refused():
+    with pytest.raises(Fault, match="depends"):
+        visualization.grad_cam(spots((8,)), np.zeros((1, 8, 2)), lambda scores: tf.zeros([1]), layer="conv")
+
+
+def test_the_bottleneck_is_the_coarsest_map_that_all_outputs_depend_on():
+    small = {"input_shape": (64, 64, 3), "classes": 3}
+    unet = behind_normalization(build("unet.unet_small", **small))
+    detector = build("yolo.yolo_small", **small)
+    regional = build("rcnn.faster_rcnn_small", **small)
+    sizes = {}
+    for model in (unet, detector, regional, NETWORKS["resnet.resnet20"]()):
+        name = visualization.bottleneck_layer(model)
+        sizes[model.name] = visualization.layer_row(model, name).output_shape[:2]
+    assert sizes.pop(unet.name) == min(row.output_shape[:2] for row in visualization.spatial_layers(unet).values())
+    assert sizes == {"yolo_small": (2, 2), "faster_rcnn_small": (4, 4), "resnet20": (4, 4)}
+
+
+def test_evidence_in_a_detector_of_regions_is_taken_of_the_image_beside_the_boxes_that_it_is_given():
+    keras.utils.set_random_seed(0)
+    detector = build("rcnn.faster_rcnn_small", input_shape=(64, 64, 3), classes=3)
+    inputs = {"image": photos(2, 64, 64, 3), "boxes": np.zeros((2, 1, 4), np.float32)}
+    layer = visualization.bottleneck_layer(detector)
+    heat = visualization.grad_cam(
+        detector,
+        inputs,
+        lambda outputs, rows: outputs["logits"][:, 0, 0] + 0 * rows,
+        np.zeros(2, np.float32),
+        layer=layer,
+    )
+    assert heat.shape == (2, 64, 64)
+    assert heat.max() > 0
+
+
+def test_deletion_of_what_grad_cam_shows_costs_more_than_a_random_one():
+    """A bright square in noise, and the logit of a filter that finds it."""
+    image = keras.Input((16, 16, 1))
+    x = layers.Conv2D(1, 3, padding="same", activation="relu", use_bias=False, name="conv")(image)
+    network = keras.Model(image, layers.Dense(2, use_bias=False, name="logits")(layers.GlobalAveragePooling2D()(x)))
+    network.get_layer("conv").set_weights([np.full((3, 3, 1, 1), 1 / 9)])
+    network.get_layer("logits").set_weights([np.array([[1.0, -1.0]])])
+    picture = np.random.default_rng(0).integers(0, 40, (16, 16, 1), dtype=np.uint8)
+    picture[4:9, 7:12] = 250
+    heat = visualization.grad_cam(network, picture[None], visualization.class_logit, [0])[0]
+
+    def score(images):
+        return network.predict(images.astype(np.float32), verbose=0)[:, 0]
+
+    own, drawn = (
+        heat_maps.deletion_insertion(score, picture, one, removed=0)
+        for one in (heat, np.random.default_rng(1).random(heat.shape))
+    )
+    assert own.deletion < drawn.deletion
+    assert own.insertion > drawn.insertion

@@ -71,3 +71,39 @@ def test_the_probabilities_of_an_image_are_the_mean_over_its_views(mirror):
         ).numpy()
         each = np.exp(logits) / np.exp(logits).sum(axis=1, keepdims=True)
         np.testing.assert_allclose(said, each.mean(axis=0), rtol=1e-5)
+
+
+# Views of whole pictures
+
+
+VIEWS = test_time_augmentation.whole_views("multiscale")
+
+
+@pytest.mark.parametrize("view", VIEWS, ids=str)
+@pytest.mark.parametrize("frame", [(60, 90), (31, 47)])
+def test_boxes_lie_where_their_things_are_seen_and_come_back_exactly(view, frame):
+    height, width = frame
+    picture = np.zeros((1, height, width, 3), np.uint8)
+    left, top, right, bottom = width // 3, height // 4, 2 * width // 3, height // 2
+    picture[:, top:bottom, left:right] = 255
+    box = tf.constant([[[left / width, top / height, right / width, bottom / height], [0, 0, 0, 0]]], tf.float32)
+    seen, placed = view.picture(tf.constant(picture)).numpy()[0, ..., 0], view.boxes(box, frame)
+    assert seen.shape == frame
+    rows, columns = np.nonzero(seen > 127)
+    found = (columns.min(), rows.min(), columns.max() + 1, rows.max() + 1)
+    np.testing.assert_allclose(placed[0, 0] * (width, height, width, height), found, atol=0.51)
+    np.testing.assert_allclose(view.back(placed, frame), box, atol=1e-6)
+    assert not np.any(placed[0, 1])  # padding stays padding
+
+
+def test_each_view_is_another_and_the_first_is_the_picture_itself():
+    picture = tf.constant(coordinates(30, 60))
+    seen = [view.picture(picture).numpy() for view in VIEWS]
+    np.testing.assert_array_equal(seen[0], picture)
+    np.testing.assert_array_equal(seen[1], picture[:, :, ::-1])
+    assert len({view.tobytes() for view in seen}) == len(VIEWS) == 6
+    assert [(view.share, view.mirrored) for view in test_time_augmentation.whole_views("flip")] == [
+        (1, False),
+        (1, True),
+    ]
+    assert len(test_time_augmentation.whole_views("multiscale", mirror=False)) == 3

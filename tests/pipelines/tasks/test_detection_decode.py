@@ -1,13 +1,16 @@
 """A photograph is read in tiles as if it were read at once: each thing is found once, whole, where it is."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import tensorflow as tf
 
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import tiles
+from cnn_keras.ops import test_time_augmentation
 from cnn_keras.ops.resize import resize_image
-from pipelines.tasks.detect.config import Suppress
+from pipelines.tasks.detect.config import Crops, Suppress
 from pipelines.tasks.detect.decode import Reader, TiledReader, suppress
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], np.uint8)
@@ -96,3 +99,64 @@ def test_every_place_belongs_to_the_tile_whose_middle_is_nearest(size, overlap):
     middles = found.corners.numpy()[:, ::-1] + found.size.numpy()[::-1] / 2
     apart = np.abs(places - middles)
     np.testing.assert_allclose(apart[mine], apart.min(axis=1), atol=1e-3)
+
+
+# Several views of a picture
+
+
+def kept(found):
+    """What is found in the first picture: boxes, scores and classes."""
+    count = int(found.count[0])
+    return [np.asarray(column[0, :count]) for column in found[:3]]
+
+
+@pytest.mark.parametrize("whole", [False, True])
+def test_a_detector_that_sees_the_same_in_a_mirror_finds_the_same_in_two_views(whole):
+    views = test_time_augmentation.whole_views("flip")
+    settings, sizes = Suppress(limit=9), tf.constant([[HEIGHT, WIDTH]])
+    if whole:
+        picture = tf.constant(photograph()[None])
+        shape, plan = Shape((60, 60), 3, "pad"), {"classes": 5, "size": 60, "overlap": 0.5}
+        one, two = (TiledReader(see, settings, shape=shape, **plan, **more) for more in ({}, {"views": views}))
+    else:
+        picture = resize_image(tf.constant(photograph()), (HEIGHT, 140), fit="pad")[None]
+        shape = Shape((HEIGHT, 140), 3, "pad")
+        one, two = (Reader(see, settings, shape=shape, **more) for more in ({}, {"views": views}))
+    for wanted, got in zip(kept(one(picture, sizes)), kept(two(picture, sizes)), strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+
+
+def test_what_only_one_view_finds_is_told_where_it_is():
+    """A detector that is blind on the right half: the mirror image shows it the things there."""
+
+    def half(images, proposals=None):
+        boxes, scores = see(images)
+        return boxes, tf.where(boxes[..., :1] < 0.5, scores, 0)
+
+    picture = resize_image(tf.constant(photograph()), (HEIGHT, WIDTH), fit="pad")[None]
+    reader = partial(Reader, half, Suppress(limit=9), shape=Shape((HEIGHT, WIDTH), 3, "pad"))
+    sizes = tf.constant([[HEIGHT, WIDTH]])
+    assert kept(reader()(picture, sizes))[2].tolist() == [0, 1]
+    boxes, _, classes = kept(reader(views=test_time_augmentation.whole_views("flip"))(picture, sizes))
+    assert classes.tolist() == [0, 1, 2, 3, 4]
+    np.testing.assert_allclose(boxes, THINGS, atol=1e-4)
+
+
+def test_proposals_are_seen_in_the_mirror_too():
+    given = tf.constant([[[0.1, 0.2, 0.3, 0.6], [0.0, 0.0, 0.0, 0.0]]])
+    asked = []
+
+    def echo(images, proposals):
+        asked.append(proposals.numpy())
+        return proposals, tf.cast(proposals[..., 2:3] > proposals[..., :1], tf.float32)
+
+    views = test_time_augmentation.whole_views("flip")
+    reader = Reader(echo, Suppress(limit=9), shape=Shape((10, 10), 3, "pad"), views=views)
+    found = kept(reader(tf.zeros([1, 10, 10, 3], tf.uint8), tf.constant([[10, 10]]), given))
+    np.testing.assert_allclose(asked[1][0], [[0.7, 0.2, 0.9, 0.6], [0, 0, 0, 0]], atol=1e-6)
+    np.testing.assert_allclose(found[0], [[1, 2, 3, 6]], atol=1e-5)
+
+
+def test_a_flip_without_a_mirror_is_no_second_view():
+    with pytest.raises(ValueError, match="mirror"):
+        Crops(kind="flip", mirror=False)

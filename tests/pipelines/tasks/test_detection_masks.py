@@ -13,6 +13,7 @@ from PIL import Image
 from cnn_keras.data import input_pipeline, records, run_length
 from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
+from cnn_keras.ops import test_time_augmentation
 from pipelines.engine import recipe as recipes
 from pipelines.serving.server import application
 from pipelines.tasks.detect import instance_report, model
@@ -167,6 +168,57 @@ def test_run_lengths_are_of_whole_masks_whatever_is_in_front():
     small, large = run_length.decode(covered[0][0]), run_length.decode(covered[0][1])
     assert (small.sum(), large.sum()) == (20 * 30, 10 * 60)
     assert run_length.decode(covered[1][1]).shape == (80, 120)
+
+
+def bright_reader(frame, views):
+    """Finds what is bright, of two classes by its channel, and of each box what is brighter."""
+
+    def candidates(images):
+        bright = tf.cast(images[..., :2] > 127, tf.float32)
+        edges = []
+        for axis, length in ((2, frame[0]), (1, frame[1])):
+            along = tf.reduce_max(bright, axis=axis)  # (batch, length, 2)
+            places = tf.range(length, dtype=tf.float32)[:, None]
+            edges.append(
+                (
+                    tf.reduce_min(tf.where(along > 0, places, 1e9), 1) / length,
+                    tf.reduce_max(along * (places + 1), 1) / length,
+                )
+            )
+        (top, bottom), (left, right) = edges
+        return tf.stack([left, top, right, bottom], axis=-1), tf.tile(
+            0.9 * tf.eye(2)[None], [tf.shape(images)[0], 1, 1]
+        )
+
+    def masks(images, boxes, classes):
+        return tf.image.crop_and_resize(
+            tf.reduce_max(tf.cast(images > 200, tf.float32), -1, keepdims=True),
+            tf.gather(boxes[0], [1, 0, 3, 2], axis=1),
+            tf.zeros(tf.shape(boxes)[1], tf.int32),
+            [20, 20],
+        )[None, ..., 0]
+
+    shape = input_pipeline.Shape(frame, 3, "pad")
+    settings = Suppress(limit=2)
+    return detect_masks.MaskReader(
+        lambda images: images, candidates=candidates, masks=masks, settings=settings, shape=shape, views=views
+    )
+
+
+def test_masks_of_a_mirrored_view_are_carried_back_into_their_boxes():
+    picture = np.zeros((1, 64, 96, 3), np.uint8)
+    picture[0, 8:28, 4:24, 0], picture[0, 8:28, 24:44, 0] = 255, 150  # half of it is its mask
+    picture[0, 30:60, 60:90, 1] = 255
+    sizes = tf.constant([[64, 96]])
+    one, two = (
+        bright_reader((64, 96), views).masked(tf.constant(picture), sizes)
+        for views in (test_time_augmentation.whole_views("flip")[:1], test_time_augmentation.whole_views("flip"))
+    )
+    np.testing.assert_allclose(one[0].boxes[0], [[4, 8, 44, 28], [60, 30, 90, 60]], atol=1e-4)
+    for wanted, got in zip([*one[0], one[1]], [*two[0], two[1]], strict=True):
+        np.testing.assert_allclose(got, wanted, atol=1e-4)
+    assert one[1][0, 0, 1:-1, 1:9].numpy().min() > 0.8
+    assert one[1][0, 0, :, 11:].numpy().max() == 0
 
 
 def test_pycocotools_reads_our_run_lengths_and_we_read_its():

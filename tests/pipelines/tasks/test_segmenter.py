@@ -261,3 +261,24 @@ def test_volumes_are_drawn_by_their_middle_planes():
     drawn = overlays.answered(volume, labels, ["other", "slab"])
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] >= 160
+
+
+@pytest.mark.parametrize("fit", ["pad", "patch"])
+def test_a_segmenter_that_sees_the_same_in_a_mirror_says_the_same_of_two_views(fit):
+    """Thresholds of each pixel's own value, and of what is left of it."""
+    data = config.Data(source="nuclei", size=(16, 16), channels=1, fit=fit)
+    picture = np.random.default_rng(0).integers(0, 255, (37, 29, 1)).astype(np.uint8)
+    entry = keras.Input((16, 16, 1), dtype="uint8")
+    weighed = [keras.layers.Conv2D(2, (1, 3), padding="same", use_bias=False) for _ in range(2)]
+    models = [keras.Model(entry, layer(keras.ops.cast(entry, "float32"))) for layer in weighed]
+    for layer, kernel in zip(weighed, ([1, 3, 1], [2, 3, 0]), strict=True):
+        layer.set_weights([np.array([[0.001 * np.array(kernel), np.zeros(3)]]).transpose(0, 2, 1)[:, :, None]])
+    for model, alike in zip(models, (True, False), strict=True):
+        one, two = (segment_model.Segmenter(model, data, flip=flip)(picture) for flip in (False, True))
+        same = np.allclose(one.confidence, two.confidence, atol=1e-6)
+        assert same == alike
+    there, mirrored = (
+        segment_model.Segmenter(models[1], data, flip=True)(seen).confidence.numpy()
+        for seen in (picture[:16, :16], picture[:16, 15::-1])
+    )
+    np.testing.assert_allclose(mirrored, there[:, ::-1], atol=1e-6)
