@@ -11,6 +11,7 @@ from rich.markup import escape
 
 from cnn_keras.errors import Fault
 from pipelines.data.run_files import versions
+from pipelines.engine import precision
 
 DISK_GB = 2.0  # less free space than this is a failure waiting to happen
 
@@ -18,6 +19,8 @@ DISK_GB = 2.0  # less free space than this is a failure waiting to happen
 def examine() -> dict[str, Any]:
     """Every finding by its name; `failed` names those that will stop a run."""
     report: dict[str, Any] = {"versions": versions(), "cores": os.cpu_count(), **_devices()}
+    if units := precision.bfloat16_units():
+        report["bfloat16"] = f"{', '.join(units)}; {precision.ADVICE}"
     report["disk_free_gb"] = round(shutil.disk_usage(Path.cwd()).free / 2**30, 1)
     report["writable"] = _writable(Path.cwd())
     report["store"], store_problem = _store()

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from cnn_keras.learn import model_profile
 from pipelines.data import image_dataset
-from pipelines.engine import classifier, stages, transfer
+from pipelines.engine import classifier, precision, stages, transfer
 from pipelines.engine.classifier import Training
 from pipelines.engine.input_profile import Clock, speed
 from pipelines.engine.stages import Run
@@ -29,7 +29,8 @@ def measure(run: Run) -> dict[str, Any]:
     Returns:
         parameters, trained, multiply_adds of one example; bytes of weights, gradients, optimizer and activations of
         one batch, and their sum as memory; images_per_second, input_per_second, input_share; seconds of one epoch,
-        its validation included, of the features that are cached before the first, and of all.
+        its validation included, of the features that are cached before the first, and of all; advice on precision,
+        where the CPU has units for bfloat16.
 
     Raises:
         Fault: a task that does not train like this.
@@ -50,6 +51,8 @@ def measure(run: Run) -> dict[str, Any]:
         found["input_per_second"] = round(speed(stream, steps), 1)
         found |= _timed(model, stream, most=steps)
         seconds = sizes["train"] / found["images_per_second"] + _validated(model, validation)
+        if settings.precision == "float32" and precision.bfloat16_units() and not precision.is_depthwise(model):
+            found["advice"] = precision.ADVICE
     trainings = settings.ensemble.members if settings.ensemble and settings.ensemble.kind == "seeds" else 1
     return found | {
         "transfer": settings.transfer and settings.transfer.mode,
@@ -180,6 +183,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         "time": f"{_duration(found['seconds'])}: {once}{found['epochs']} epochs{each} of "
         f"{_duration(found['seconds_per_epoch'])} for {found['images']:,} {noun}s and validation",
     }
+    if "advice" in found:
+        lines["precision"] = found["advice"]
     _say(lines, console)
     if found["transfer"] == "staged":
         console.print(

@@ -8,6 +8,7 @@ relative to the working directory. Every setting that is a path is called `path`
 
 import difflib
 import importlib
+import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,6 +42,8 @@ from pipelines.data.schema import (
 )
 from pipelines.engine import plugins as plug_ins
 from pipelines.engine.startup import silent_libraries
+
+log = logging.getLogger(__name__)
 
 SHIPPED = Path(__file__).parents[1] / "recipes"
 TASKS = Path(__file__).parents[1] / "tasks"
@@ -121,10 +124,12 @@ class Train(Section):
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
     monitor: Literal["val_loss"] = "val_loss"  # what is best in the best epoch
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
-    mixed_precision: bool = False  # compute in half precision, keep weights in single
-    xla: bool = False  # only with deterministic: false
+    # what is computed in; weights are kept in float32: bfloat16 for CPUs and GPUs that have it, float16 for older GPUs
+    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    xla: bool = False  # compile the step; pays on a GPU alone, and is not deterministic
     steps_per_execution: Positive = 1  # steps of one call of the graph: less overhead for small networks
-    deterministic: bool = True  # the same weights twice; costs some speed on a GPU
+    # the same weights twice, which costs some speed on a GPU; auto: on a CPU, unless XLA compiles the step
+    deterministic: bool | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
     def _schedule_is_whole(self) -> Self:
@@ -132,8 +137,7 @@ class Train(Section):
             raise ValueError("milestones go with schedule: step, and only with it")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
-        if self.xla and self.deterministic:
-            raise ValueError("xla goes with deterministic: false: Keras leaves XLA out where it is to be deterministic")
+        check_xla(self.xla, self.deterministic)
         if self.schedule == "plateau" and self.warmup_epochs:
             raise ValueError("warmup_epochs does not go with schedule: plateau")
         return self
@@ -151,6 +155,12 @@ class TransferTrain(Train):
             if self.epochs <= least:
                 raise ValueError(f"epochs must be above transfer.head_epochs + warmup_epochs ({least})")
         return self
+
+
+def check_xla(xla: bool, deterministic: bool | str) -> None:
+    """Raise a ValueError where Keras would leave XLA out without a word."""
+    if xla and deterministic is True:
+        raise ValueError("xla does not go with deterministic: true, which makes Keras leave it out; take auto or false")
 
 
 class Range(Section):
@@ -281,6 +291,7 @@ def _from_here(key: str, value: Any) -> Any:
 
 def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
+    document = _without_mixed_precision(document)
     if document.get("task") not in tasks() and not plug_ins.is_module(document.get("task")):
         raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
     schema = schema_of(document["task"])
@@ -295,6 +306,21 @@ def _current(document: dict[str, Any], schema: type[Recipe]) -> dict[str, Any]:
     known = {key for section in sections(field.annotation) for key in section.model_fields}
     former = {key for key, off in FORMER.items() if key in train and train[key] == off and key not in known}
     return {**document, "train": {key: value for key, value in train.items() if key not in former}}
+
+
+def _without_mixed_precision(document: dict[str, Any]) -> dict[str, Any]:
+    """The document with `train.precision` in the place of `train.mixed_precision` of earlier versions; that is told."""
+    train = document.get("train")
+    if not isinstance(train, dict) or not isinstance(mixed := train.get("mixed_precision"), bool):
+        return document
+    if mixed and "precision" in train:
+        raise Fault("train.mixed_precision is now train.precision: leave it out")
+    painting = document.get("task") == "stylize" and train.get("method", "picture") == "picture"
+    half = "bfloat16" if painting else "float16"
+    if mixed:
+        log.warning("train.mixed_precision: true is now train.precision: %s", half)
+    others = {key: value for key, value in train.items() if key != "mixed_precision"}
+    return {**document, "train": others | ({"precision": half} if mixed else {})}
 
 
 def tasks() -> list[str]:

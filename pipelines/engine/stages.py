@@ -213,7 +213,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     if stage.name == "train":
         begin_tracking(run, resumed=resumed)
     write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
-    with numerics():
+    with numerics() as used:
         facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
         "stage": stage.name,
@@ -225,6 +225,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "seconds": round(time.time() - started, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.recipe.seed,
+        "numerics": used,
         "resumed": resumed,
         "versions": versions(),
         "commit": commit(),

@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from rich.console import Console
 
@@ -22,15 +23,22 @@ def load_tensorflow(console: Console) -> None:
 
 
 @contextmanager
-def numerics() -> Iterator[None]:
-    """Put back Keras's number format and TensorFlow's determinism, which are the process's: a training sets its own."""
+def numerics() -> Iterator[dict[str, Any]]:
+    """Put back Keras's number format and TensorFlow's determinism, which are the process's: a training sets its own.
+
+    Yields:
+        What was computed with: filled in at the end, for a manifest.
+    """
     import keras
     from tensorflow.python.framework import config
 
     policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
+    used: dict[str, Any] = {}
     try:
-        yield
+        yield used
     finally:
+        precision = keras.config.dtype_policy().name.removeprefix("mixed_")
+        used |= {"precision": precision, "deterministic": config.is_op_determinism_enabled(), "cores": os.cpu_count()}
         keras.config.set_dtype_policy(policy)
         (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
 

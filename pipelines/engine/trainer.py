@@ -20,7 +20,7 @@ import math
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import keras
 import numpy as np
@@ -52,25 +52,37 @@ class Numerics(Protocol):
     """What a section says of how its numbers are computed."""
 
     @property
-    def deterministic(self) -> bool: ...
+    def deterministic(self) -> bool | Literal["auto"]: ...
 
     @property
-    def mixed_precision(self) -> bool: ...
+    def precision(self) -> str: ...
+
+    @property
+    def xla(self) -> bool: ...
 
 
-def set_up(seed: int, settings: Numerics, *, half: str = "float16") -> None:
+def set_up(seed: int, settings: Numerics) -> None:
     """Make the process ready for a training: generators from one seed, determinism and number format as it wants them.
 
     All of them are the process's; `startup.numerics` puts back what was there before.
-
-    Args:
-        half: the number format that mixed precision computes in.
     """
+    precision, gpus = settings.precision, tf.config.list_physical_devices("GPU")
+    deterministic = settings.deterministic
+    if deterministic == "auto":
+        deterministic = not (settings.xla or gpus)
+        if not deterministic:
+            log.warning(
+                "train.deterministic: auto is off with %s: a second training differs in the last bits",
+                "train.xla" if settings.xla else "a GPU",
+            )
     keras.utils.set_random_seed(seed)
-    (config.enable_op_determinism if settings.deterministic else config.disable_op_determinism)()
-    keras.config.set_dtype_policy(f"mixed_{half}" if settings.mixed_precision else "float32")
-    if settings.mixed_precision and half == "float16" and not tf.config.list_physical_devices("GPU"):
-        log.warning("train.mixed_precision is for GPUs: on a CPU, gradients in float16 take tens of times as long")
+    (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
+    keras.config.set_dtype_policy(precision if precision == "float32" else f"mixed_{precision}")
+    if precision == "float16" and not gpus:
+        log.warning(
+            "train.precision: float16 is for GPUs: on a CPU its gradients take tens of times as long; bfloat16 is the "
+            "half precision of CPUs"
+        )
 
 
 def fit(
@@ -165,7 +177,7 @@ def compile_model(
     )
     if settings.weight_decay:  # biases and normalisation are not decayed
         chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
-    if settings.mixed_precision:
+    if settings.precision == "float16":  # whose small gradients would be 0; bfloat16 has the range of float32
         chosen = keras.optimizers.LossScaleOptimizer(chosen)
     model.compile(
         chosen,

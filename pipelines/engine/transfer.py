@@ -217,7 +217,7 @@ def _key(run: Run, trunk: keras.Model) -> str:
     manifest = run_files.read_json(run.finished("prepare") / run_files.MANIFEST)
     parts = [trainer.weights_digest(trunk), trunk.get_layer("normalization").get_config(), manifest["digest"]]
     parts += [recipe.model.builder, recipe.model.arguments, run.code("train")]
-    parts += [recipe.train.mixed_precision, run_files.versions()]
+    parts += [recipe.train.precision, run_files.versions()]
     return run_files.digest(parts).removeprefix("sha256:")[:16]
 
 

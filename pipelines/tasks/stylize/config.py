@@ -87,14 +87,16 @@ class Paint(Section):
     init: Literal["content", "noise", "blend"] = "content"  # what painting begins with
     colour: Literal["style", "keep", "match"] = "style"  # keep: the content's own; match: styles recoloured like it
     preview: Positive = 50  # steps between two previews, at which the state is saved
-    mixed_precision: bool = False  # bfloat16
+    precision: Literal["float32", "bfloat16"] = "float32"  # what the features are computed in
     xla: bool = False  # compile the graph; pays on a GPU
-    deterministic: bool = True  # the same picture twice; costs some speed on a GPU
+    # the same picture twice, which costs some speed on a GPU; auto: on a CPU, unless XLA compiles the graph
+    deterministic: bool | Literal["auto"] = "auto"
 
     @model_validator(mode="after")
     def _grows(self) -> Self:
         if sorted(self.scales) != list(self.scales) or self.scales[-1] != 1:
             raise ValueError(f"scales must grow and end with 1.0, got {list(self.scales)}")
+        recipes.check_xla(self.xla, self.deterministic)
         return self
 
 

@@ -46,7 +46,7 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
         dataset.prepare(data, partial, learns=False, seed=seed, console=console)
         durable.sync(partial)
         run_files.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
-    trainer.set_up(seed, settings, half="bfloat16")
+    trainer.set_up(seed, settings)
     facts = run_files.read_json(partial / "data.json")
     objective, _ = feature_extractor.objective_of(settings.loss, partial, console=console)
     painter = runner.painter_of(data, partial, settings, objective, seed=seed)

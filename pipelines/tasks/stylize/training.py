@@ -19,7 +19,7 @@ from pipelines.tasks.stylize.model import assemble, styles_of, trainable
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Paint the pictures, or train the network that will."""
     recipe = run.recipe
-    trainer.set_up(recipe.seed, recipe.train, half="float16" if recipe.learns else "bfloat16")
+    trainer.set_up(recipe.seed, recipe.train)
     return _learn(run, folder, extend_to) if recipe.learns else _paint(run, folder)
 
 

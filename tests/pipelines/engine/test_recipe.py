@@ -288,3 +288,15 @@ def test_what_earlier_versions_wrote_down_as_switched_off_may_stay(task):
 def test_only_classifiers_have_an_accuracy_to_monitor(task):
     with pytest.raises(Fault, match=r"train\.monitor: must be"):
         recipes.load(ONE_OF_EACH[task], ["train.monitor=val_accuracy"])
+
+
+@pytest.mark.parametrize(
+    ("name", "half"), [("classify/digits-lenet5", "float16"), ("stylize/astronaut-starry_night", "bfloat16")]
+)
+def test_mixed_precision_of_earlier_versions_is_read_as_a_precision_and_told(name, half, caplog):
+    assert recipes.load(name, ["train.mixed_precision=false"]).train.precision == "float32"
+    assert not caplog.text
+    assert recipes.load(name, ["train.mixed_precision=true"]).train.precision == half
+    assert f"train.precision: {half}" in caplog.text
+    with pytest.raises(Fault, match="mixed_precision is now"):
+        recipes.load(name, ["train.mixed_precision=true", "train.precision=bfloat16"])

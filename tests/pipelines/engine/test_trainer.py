@@ -19,6 +19,7 @@ from cnn_keras.layers import BatchNormalization
 from pipelines.data import run_files
 from pipelines.engine import startup, trainer
 from pipelines.engine.recipe import Train
+from pipelines.tasks.stylize.config import Paint
 
 SHAPE = input_pipeline.Shape((8, 8), 1)
 IMAGES = 48
@@ -208,13 +209,36 @@ def test_a_schedule_has_its_rate_at_known_steps(settings, rates):
 
 
 @pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="is about machines without a GPU")
-@pytest.mark.parametrize(
-    ("settings", "half", "warned"), [(True, "float16", True), (True, "bfloat16", False), (False, "float16", False)]
-)
-def test_float16_without_a_gpu_is_warned_of(settings, half, warned, caplog):
+@pytest.mark.parametrize(("precision", "warned"), [("float16", True), ("bfloat16", False), ("float32", False)])
+def test_float16_without_a_gpu_is_warned_of(precision, warned, caplog):
     with startup.numerics():
-        trainer.set_up(0, Train(mixed_precision=settings), half=half)
-    assert ("mixed_precision" in caplog.text) == warned
+        trainer.set_up(0, Train(precision=precision))
+    assert ("train.precision" in caplog.text) == warned
+
+
+@pytest.mark.parametrize(("precision", "scaled"), [("float32", False), ("bfloat16", False), ("float16", True)])
+def test_the_loss_is_scaled_in_float16_alone(precision, scaled):
+    model = small_network()
+    trainer.compile_model(model, Train(precision=precision), loss="mse", metrics=[], steps=1)
+    assert isinstance(model.optimizer, keras.optimizers.LossScaleOptimizer) == scaled
+
+
+@pytest.mark.skipif(bool(tf.config.list_physical_devices("GPU")), reason="is about machines without a GPU")
+@pytest.mark.parametrize(
+    ("settings", "deterministic", "told"),
+    [
+        (Train(), True, False),
+        (Train(xla=True), False, True),
+        (Train(deterministic=False), False, False),
+        (Train(deterministic=True), True, False),
+    ],
+    ids=["auto", "auto-with-xla", "false", "true"],
+)
+def test_determinism_is_on_unless_xla_or_the_recipe_says_otherwise(settings, deterministic, told, caplog):
+    with startup.numerics() as used:
+        trainer.set_up(0, settings)
+    assert used["deterministic"] == deterministic
+    assert ("train.deterministic" in caplog.text) == told
 
 
 def test_what_a_training_sets_in_the_process_ends_with_it():
@@ -222,7 +246,7 @@ def test_what_a_training_sets_in_the_process_ends_with_it():
         keras.config.set_dtype_policy("float32")
         config.disable_op_determinism()
         with startup.numerics():
-            trainer.set_up(0, Train(mixed_precision=True))
+            trainer.set_up(0, Train(precision="float16"))
             assert (keras.config.dtype_policy().name, config.is_op_determinism_enabled()) == ("mixed_float16", True)
         assert (keras.config.dtype_policy().name, config.is_op_determinism_enabled()) == ("float32", False)
         config.enable_op_determinism()
@@ -231,10 +255,11 @@ def test_what_a_training_sets_in_the_process_ends_with_it():
 
 
 def test_xla_is_refused_where_keras_would_leave_it_out_and_used_elsewhere():
-    with pytest.raises(ValueError, match="xla goes with deterministic: false"):
-        Train(xla=True)
+    for section in (Train, Paint):
+        with pytest.raises(ValueError, match="xla does not go with deterministic: true"):
+            section(xla=True, deterministic=True)
     with startup.numerics():
-        settings = Train(xla=True, deterministic=False)
+        settings = Train(xla=True)
         trainer.set_up(0, settings)
         model = small_network()
         trainer.compile_model(model, settings, loss="mse", metrics=[], steps=1)
