@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import math
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -16,6 +17,7 @@ from cnn_keras.data.file_tree import SPLITS
 from cnn_keras.data.image_file import BROKEN
 from cnn_keras.errors import Fault
 
+CORNERS = 64  # of a polygon that stands for an ellipse
 DROPPED = "box dropped"  # what becomes of an object that is of no use
 
 
@@ -194,7 +196,7 @@ def tool_of(found: Any) -> str:
         ("Label Studio's JSON-MIN", isinstance(found, list) and any(key in first for key in ("lead_time", "annotator")),
          "export its JSON instead and read it with source labelstudio"),
         ("VIA's", "_via_img_metadata" in first or any({"filename", "regions"} <= value.keys() for value in values),
-         "in VIA choose Annotation, Export annotations (COCO format), and read that with source coco"),
+         "read it with source via"),
         ("Supervisely's", {"objects", "size"} <= first.keys() or {"classes", "projectType"} <= first.keys(),
          "in Supervisely run “Export to COCO” (source coco) or “Export to Pascal VOC” (source voc)"),
         ("Datumaro's", {"items", "categories"} <= first.keys(),
@@ -224,6 +226,19 @@ def enclosing_box(points: Sequence[float]) -> tuple[float, float, float, float]:
     """The box around x, y, x, y, …"""
     x, y = points[0::2], points[1::2]
     return min(x), min(y), max(x), max(y)
+
+
+def ellipse(x: float, y: float, across: float, down: float, turn: float = 0.0) -> tuple[float, ...]:
+    """The outline of an ellipse as a polygon x, y, x, y, …: its centre, its half axes, turned clockwise in radians."""
+    angles = [2 * math.pi * step / CORNERS for step in range(CORNERS)]
+    rim = [(across * math.cos(angle), down * math.sin(angle)) for angle in angles]
+    return rotated(rim, x, y, turn)
+
+
+def rotated(outline: Iterable[tuple[float, float]], x: float, y: float, turn: float) -> tuple[float, ...]:
+    """Points turned clockwise about the origin, in radians, and moved by x and y: x, y, x, y, …"""
+    cos, sin = math.cos(turn), math.sin(turn)
+    return tuple(edge for u, v in outline for edge in (x + u * cos - v * sin, y + u * sin + v * cos))
 
 
 def inner_name(item: Item) -> str:

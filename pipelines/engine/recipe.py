@@ -49,6 +49,8 @@ SHIPPED = Path(__file__).parents[1] / "recipes"
 TASKS = Path(__file__).parents[1] / "tasks"
 # Keys of `train` that not every task takes any more, switched off: earlier versions wrote them into resolved recipes.
 FORMER = {"label_smoothing": 0.0, "focal_gamma": None, "class_weights": None, "transfer": None, "ensemble": None}
+ALIKE = 0.6  # of two names from which one may have been meant for the other
+SAME_TASK = 0.1  # how much more alike recipes of one task are
 
 
 class Model(Section):
@@ -231,9 +233,21 @@ def locate(reference: str) -> Path:
     for path in (Path(reference), SHIPPED / f"{reference}.yaml"):
         if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
             return path.resolve()
-    near = difflib.get_close_matches(reference[:SHOWN], shipped(), n=3, cutoff=0.4)
+    near = _near(reference[:SHOWN])
     meant = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
     raise Fault(f"recipe must be a shipped recipe or a .yaml file, {unfound(reference)}; {meant}")
+
+
+def _near(reference: str) -> list[str]:
+    """The shipped recipes whose names, behind the task, are like that of a reference; those of its task first."""
+    task, _, name = reference.lower().removesuffix(".yaml").rpartition("/")
+    likeness: dict[str, float] = {}
+    for one in shipped():
+        inner = Path(one).name
+        likeness[one] = 1.0 if name and inner.startswith(name) else difflib.SequenceMatcher(None, inner, name).ratio()
+        likeness[one] += SAME_TASK if one.startswith(f"{task}/") else 0.0
+    near = (one for one, ratio in likeness.items() if ratio >= ALIKE)
+    return sorted(near, key=lambda one: -likeness[one])[:3]
 
 
 def unfound(reference: str) -> str:

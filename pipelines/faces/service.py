@@ -10,8 +10,9 @@ show, every answer tells: its `false_accept_bound` is then above the rate.
 import hashlib
 import io
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,7 +24,7 @@ from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.validation import Problem
-from pipelines.faces.encoder import NO_FACE, Recogniser, Threshold
+from pipelines.faces.encoder import BATCH, NO_FACE, Recogniser, Threshold
 from pipelines.faces.gallery import Array, Gallery, Near, Photo, checked_name, other_model
 
 NEAREST = 32  # enrolled embeddings that a trained head compares
@@ -109,27 +110,26 @@ def _is_picture(file: Path) -> bool:
     return not hidden and file.name.lower().endswith(tuple(file_tree.IMAGE_SUFFIXES))
 
 
-def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, anew: bool = False) -> Enrolment:
+def enrol(gallery: Gallery, recogniser: Recogniser, photos: Iterable[Found], *, anew: bool = False) -> Enrolment:
     """Add photographs; of those that two names are given to, here or in the gallery, none is taken.
+
+    A batch of them is in memory at a time. They are enrolled together at the end, or none is.
 
     Raises:
         Fault: the gallery belongs to another model.
     """
-    read, problems = [], []
-    for name, load, source in photos:
-        try:
-            read.append((name, load(), source))
-        except Unreadable as reason:
-            problems.append(Problem(reason.kind, source, str(reason)))
-        except OSError as error:
-            problems.append(Problem("unreadable", source, error.strerror or str(error)))
-    good, pixels = [], []
-    for (name, data, source), vector in zip(read, recogniser.embed([row[1] for row in read], faced=True), strict=True):
-        if isinstance(vector, str):
-            problems.append(Problem(NO_FACE if vector.startswith(NO_FACE) else "undecodable", source, vector))
-        else:
-            good.append(Photo(checked_name(name), vector, hashlib.sha256(data).hexdigest(), source))
-            pixels.append(_pixels(data))
+    good, pixels, problems = [], [], []
+    rest = iter(photos)
+    while batch := list(islice(rest, BATCH)):
+        read, unread = _read(batch)
+        problems += unread
+        vectors = recogniser.embed([data for _, data, _ in read], faced=True)
+        for (name, data, source), vector in zip(read, vectors, strict=True):
+            if isinstance(vector, str):
+                problems.append(Problem(NO_FACE if vector.startswith(NO_FACE) else "undecodable", source, vector))
+            else:
+                good.append(Photo(checked_name(name), vector, hashlib.sha256(data).hexdigest(), source))
+                pixels.append(_pixels(data))
     others = _other_names(good, pixels, [] if anew else _nearest_of(gallery, recogniser, good))
     problems += [
         Problem("of two names", photo.source, f"the same photograph is {other}: whose is it?")
@@ -139,6 +139,19 @@ def enrol(gallery: Gallery, recogniser: Recogniser, photos: Sequence[Found], *, 
     good = [photo for photo, other in zip(good, others, strict=True) if not other]
     added = gallery.enrol(recogniser.settings, good, anew=anew) if good else 0
     return Enrolment(added, len(good) - added, problems)
+
+
+def _read(photos: Sequence[Found]) -> tuple[list[tuple[str, bytes, str]], list[Problem]]:
+    """The name, the content and the source of what can be read, and why the others cannot."""
+    read, problems = [], []
+    for name, load, source in photos:
+        try:
+            read.append((name, load(), source))
+        except Unreadable as reason:
+            problems.append(Problem(reason.kind, source, str(reason)))
+        except OSError as error:
+            problems.append(Problem("unreadable", source, error.strerror or str(error)))
+    return read, problems
 
 
 def _other_names(photos: list[Photo], pixels: list[str], near: Sequence[list[Near]]) -> list[str]:

@@ -14,7 +14,7 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
-from starlette.routing import Route
+from starlette.routing import Match, Route
 
 from pipelines.serving import metrics, protocol, request_body, responses
 from pipelines.serving.batching import Batcher
@@ -140,6 +140,8 @@ class Desk:
             return answered((responses.metadata if place["metadata"] else responses.status)(self.model))
         if path.lower().startswith("/v1/"):
             raise Refusal(400, f"Malformed request: {method} {path}")
+        if allowed(request):
+            return await not_routed(request, HTTPException(405))
         raise Refusal(404, f"nothing is at {path}")
 
     async def _predict(self, request: Request, verb: str = "predict") -> Response:
@@ -207,7 +209,17 @@ def refused(status: int, message: str) -> Response:
 
 async def not_routed(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    return refused(status, f"{request.method} is not for {request.url.path}")
+    response = refused(status, f"{request.method} is not for {request.url.path}")
+    if status == 405:
+        response.headers["allow"] = ", ".join(allowed(request) or ANY_METHOD)
+    return response
+
+
+def allowed(request: Request) -> list[str]:
+    """The methods of the routes that name a request's path; those that take any path are left out."""
+    routes = [route for route in request.app.routes if isinstance(route, Route) and "{path:path}" not in route.path]
+    named = [route for route in routes if route.matches(request.scope)[0] is not Match.NONE]
+    return sorted({method for route in named for method in route.methods or ()})
 
 
 def _in_script(model: Model) -> str:

@@ -107,7 +107,7 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
 def _meant(given: Sequence[str]) -> str:
     """What to do with a table of another kind, by the look of its first row; "" where that says nothing."""
     if "region_shape_attributes" in given:
-        return "; it looks like VIA's: in VIA choose Annotation, Export annotations (COCO format), and read it as coco"
+        return "; it looks like VIA's: read it with source via"
     if len(given) == 1 and (sign := next((sign for sign in (";", "\t") if sign in given[0]), None)):
         return f"; its columns are parted by {sign!r}: save it with commas"
     if len(given) == 8 and annotation.finite_numbers(given[1:5]):

@@ -22,7 +22,6 @@ from cnn_keras.errors import Fault
 
 OF_THE_PICTURE = ("choices", "textarea", "rating", "taxonomy", "relation")  # as a whole
 KINDS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse"}
-CORNERS = 64  # of an ellipse
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
@@ -127,11 +126,8 @@ def _points(kind: str, value: dict, size: tuple[int, int]) -> list[float] | None
     if numbers is None:
         return None
     x, y, across, down = (edge * side / 100 for edge, side in zip(numbers, (width, height) * 2, strict=False))
-    if kind == "rectangle":
-        outline = [(0.0, 0.0), (across, 0.0), (across, down), (0.0, down)]
-    else:
-        angles = [2 * math.pi * step / CORNERS for step in range(CORNERS)]
-        outline = [(across * math.cos(angle), down * math.sin(angle)) for angle in angles]
     turn = math.radians(numbers[4])  # clockwise, about the corner or the centre, in pixels
-    cos, sin = math.cos(turn), math.sin(turn)
-    return [edge for u, v in outline for edge in (x + u * cos - v * sin, y + u * sin + v * cos)]
+    if kind == "ellipse":
+        return list(annotation.ellipse(x, y, across, down, turn))
+    outline = [(0.0, 0.0), (across, 0.0), (across, down), (0.0, down)]
+    return list(annotation.rotated(outline, x, y, turn))

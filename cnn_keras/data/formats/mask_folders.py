@@ -17,12 +17,13 @@ from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
 import numpy as np
+from PIL.Image import Transpose
 
 from cnn_keras.data import annotation, file_tree, input_file
 from cnn_keras.data.file_tree import SPLITS, describe_path, refuse
-from cnn_keras.data.formats import color_tables, split_lists
+from cnn_keras.data.formats import color_tables, exif_orientation, split_lists
 from cnn_keras.data.formats.color_tables import Legend
-from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, open_image
+from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT, Picture, open_image
 from cnn_keras.data.label_map import Item, LabelMaps, Mask, check_size
 from cnn_keras.errors import Fault, Unreadable
 
@@ -85,6 +86,12 @@ def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[
     """The items of the folders below `path`, in the order of their names."""
     file_tree.check_folder(path)
     pairs = _pairs(path, kind) if pairs is None else pairs
+    if len(pairs) > 1 and all(pair.masks.name == "masks" and len(list(pair.images.iterdir())) == 1 for pair in pairs):
+        raise Fault(
+            f"{path} has folders of masks for each picture, such as {pairs[0].masks.relative_to(path)}, each mask a "
+            "thing: read them with data.source=dsb",
+            code=Fault.DATA,
+        )
     if not pairs:
         raise Fault(
             f"data.path must hold a folder of pictures beside one of masks, such as images/ and masks/, their files "
@@ -176,13 +183,36 @@ def to_integers(values: np.ndarray) -> np.ndarray:
 def read_mask(
     colours: frozenset[int], files: list[Path], path: Path, instances: Path | None, size: tuple[int, int]
 ) -> Mask:
-    """The mask of a picture of this size, and where there is a file, its things told apart."""
-    values = read_numbers(path, colours)
+    """The mask of a picture of this size, and where there is a file, its things told apart.
+
+    Of a picture that its camera stored rotated, a mask of the size as it is stored is turned as the picture is.
+    """
+    values, apart = read_numbers(path, colours), None if instances is None else read_numbers(instances)
+    turn = _turn(files[0])
+    notes = []
+    if turn is not None and values.shape == _stored(size, turn) != tuple(size):
+        values, apart = (None if one is None else exif_orientation.PIXELS[turn](one) for one in (values, apart))
+        notes = [("mask of the unrotated image, turned", f"upright it is {size[1]}x{size[0]}")]
+    elif turn is not None and _stored(size, turn) == tuple(size):
+        notes = [("mask of a rotated image, taken as upright", "its size does not say whether it is rotated, too")]
     check_size(values.shape, size)
-    apart = None if instances is None else read_numbers(instances)
     if apart is not None:
         check_size(apart.shape, size)
-    return Mask(values, apart)
+    return Mask(values, apart, tuple(notes))
+
+
+def _turn(file: Path) -> Transpose | None:
+    """What makes a picture upright, from its header; None where it is, or says nothing."""
+    try:
+        return Picture(input_file.read_bytes(file)).turn
+    except (OSError, Unreadable):  # told where the picture is read
+        return None
+
+
+def _stored(size: tuple[int, int], turn: Transpose) -> tuple[int, int]:
+    """The size of a picture before `turn` has made it upright."""
+    quarter = turn in (Transpose.ROTATE_90, Transpose.ROTATE_270, Transpose.TRANSPOSE, Transpose.TRANSVERSE)
+    return (size[1], size[0]) if quarter else (size[0], size[1])
 
 
 def _coloured(levels: np.ndarray) -> np.ndarray:

@@ -23,6 +23,8 @@ SOURCES = {  # of annotated pictures: a function `read` in each file
     "csv": "cnn_keras.data.formats.boxes_csv",
     "labelme": "cnn_keras.data.formats.labelme",
     "labelstudio": "cnn_keras.data.formats.label_studio",
+    "via": "cnn_keras.data.formats.via",
+    "dsb": "cnn_keras.data.formats.data_science_bowl",
     "deepforest": "cnn_keras.data.sources.deepforest",
     "composites": "cnn_keras.data.sources.composites",
     "points": "cnn_keras.data.formats.landmarks_csv",

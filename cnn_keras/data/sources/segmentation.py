@@ -25,12 +25,14 @@ PICTURES = {  # a function `read` in each file; the others' objects are painted
     "voc": "cnn_keras.data.formats.voc_masks",
     "coco": "cnn_keras.data.formats.coco",
     "labelme": "cnn_keras.data.formats.labelme",
+    "via": "cnn_keras.data.formats.via",
+    "dsb": "cnn_keras.data.formats.data_science_bowl",
     "composites": "cnn_keras.data.sources.composites",
     "nuclei": "cnn_keras.data.sources.nuclei",
     "mni152": "cnn_keras.data.sources.mni_slices",
 }
 VOLUMES = {"folder": "cnn_keras.data.formats.mask_volumes", "mni152": "cnn_keras.data.sources.mni_slabs"}
-PAINTED = ("coco", "labelme", "composites")
+PAINTED = ("coco", "labelme", "via", "dsb", "composites")
 UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
 
 

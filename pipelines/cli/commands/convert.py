@@ -13,7 +13,7 @@ app = typer.Typer()
 @app.command(rich_help_panel="Data")
 def convert(
     source: Annotated[
-        str, typer.Argument(help="coco, voc, yolo, csv, labelme or labelstudio; or deepforest, composites.")
+        str, typer.Argument(help="coco, voc, yolo, csv, labelme, labelstudio, via or dsb; or deepforest, composites.")
     ],
     path: Annotated[
         Path | None, typer.Argument(help="The file or folder that the source reads, as data.path of a recipe.")

@@ -62,7 +62,9 @@ def enrol(
 
     chosen = recognising.photographs(photos, name)
     opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
-    added, known, problems = recognising.enrol(opened, recogniser, chosen, anew=anew)
+    with validation.progress(console) as bar:
+        photographs = bar.track(chosen, description="enrolling")
+        added, known, problems = recognising.enrol(opened, recogniser, photographs, anew=anew)
     for kind, group in validation.grouped(problems).items():
         console.print(f"[yellow]{len(group)} {escaped(kind)}[/], not enrolled:")
         for problem in group:

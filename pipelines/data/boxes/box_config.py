@@ -50,8 +50,9 @@ class Data(Section):
 
     # files of annotations in their formats, or data that comes along
     source: Literal[
-        "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "deepforest", "composites", "points", "cards"
-    ]
+        "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "dsb",
+        "deepforest", "composites", "points", "cards",
+    ]  # fmt: skip
     path: RecipePath | None = None  # the file or folder of the annotations
     images: RecipePath | None = None  # where the images are, if not where the annotations say
     classes: tuple[str, ...] | None = None  # all there are, in this order; else those found

@@ -103,8 +103,17 @@ def test_a_path_is_relative_to_the_recipe_and_in_a_setting_to_the_working_direct
 
 
 def test_an_unknown_recipe_is_answered_with_the_nearest_names():
-    with pytest.raises(Fault, match="did you mean classify/digits-lenet5"):
-        recipes.load("classify/digit-lenet5")
+    for wrong in ("classify/digit-lenet5", "digits-lenet", "clasify/digits-lenet5", "classify/digits_lenet5.yaml"):
+        with pytest.raises(Fault, match="did you mean classify/digits-lenet5"):
+            recipes.load(wrong)
+    with pytest.raises(Fault, match="did you mean verify/orl-"):
+        recipes.load("verify/orl")
+
+
+@pytest.mark.parametrize("wrong", ["classify/other", "detect/", "x", "steer/../../etc/passwd"])
+def test_the_task_alone_is_no_likeness(wrong):
+    with pytest.raises(Fault, match="`cnn recipes` lists them"):
+        recipes.load(wrong)
 
 
 def test_a_source_that_needs_a_path_says_so():

@@ -96,6 +96,24 @@ def test_people_are_named_and_strangers_refused(known):
     assert answers[0].threshold == Threshold(pytest.approx(0.2), 0.01, pytest.approx(0.1), 0.01, 300)
 
 
+def test_photographs_are_read_a_batch_at_a_time_and_enrolled_together(opened):
+    events = []
+
+    class Watched(Oracle):
+        def embed(self, files, **options):
+            events.append(len(files))
+            assert not opened.count()
+            return super().embed(files, **options)
+
+    def load(grey):
+        events.append("read")
+        return face(grey)
+
+    photos = ((f"p{number}", partial(load, number), f"{number}.png") for number in range(70))
+    assert faces.enrol(opened, Watched(), photos) == (70, 0, [])
+    assert events == ["read"] * 32 + [32] + ["read"] * 32 + [32] + ["read"] * 6 + [6]
+
+
 def test_the_threshold_shares_the_rate_among_all_that_are_compared():
     oracle = Oracle()
     assert oracle.threshold(None).distance == pytest.approx(0.4)
@@ -468,6 +486,16 @@ def test_what_cannot_be_answered_is_refused_with_a_reason(client, method, path, 
     answer = client.request(method, path, content=content, headers=headers)
     assert answer.status_code == status
     assert answer.json()["error"]
+
+
+def test_another_method_is_answered_with_those_that_a_path_takes(client):
+    for method, path, allowed in (
+        ("PUT", "/faces/people/p1", "DELETE, GET, HEAD, POST"),
+        ("GET", "/faces/identify", "POST"),
+        ("POST", "/faces/people", "GET, HEAD"),
+    ):
+        answer = client.request(method, path)
+        assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
 
 
 def test_without_the_key_nothing_is_answered_but_health(client, known):

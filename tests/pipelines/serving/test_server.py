@@ -193,6 +193,23 @@ def test_another_model_version_or_label_is_not_found(client, place):
     refused(client.post(f"/v1/models/{place}:predict", json={"instances": [DARK]}), 404)
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("GET", "/predict", "POST"),
+        ("DELETE", "/predict", "POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("PUT", "/metrics", "GET, HEAD"),
+        ("POST", "/", "GET, HEAD"),
+        ("TRACE", "/predict", "POST"),
+    ],
+)
+def test_another_method_is_answered_with_those_that_a_path_takes(client, method, path, allowed):
+    answer = client.request(method, path)
+    assert (answer.status_code, answer.headers["allow"]) == (405, allowed)
+    assert answer.json()["error"]
+
+
 def test_the_row_at_fault_is_named_and_no_trace_comes_back(client):
     broken = b64(picture(0)[:50])
     assert refused(client.post(f"{MODEL}:predict", json={"instances": [DARK, b64(b"text"), DARK]})) == (

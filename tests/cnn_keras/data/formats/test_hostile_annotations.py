@@ -94,6 +94,19 @@ DOCUMENTS = {
             for kind in ("rectangle", "circle", "mask", "polygon")
         ],
     },
+    "via": {
+        "a.png1": {
+            "filename": "a.png",
+            "regions": [
+                {"shape_attributes": {"name": "rect", "x": 1, "y": 2, "width": 9, "height": 5},
+                 "region_attributes": {"type": "bolt"}},
+                {"shape_attributes": {"name": "polygon", "all_points_x": [1, 9, 9], "all_points_y": [2, 2, 8]},
+                 "region_attributes": {"type": {"bolt": True}}},
+                {"shape_attributes": {"name": "ellipse", "cx": 9, "cy": 9, "rx": 4, "ry": 2, "theta": 0.5},
+                 "region_attributes": {"type": "bolt"}},
+            ],
+        }
+    },
     "labelstudio": [{"id": 1, "data": {"image": "/data/a.png"}, "annotations": [{"result": [REGION]}]}],
 }  # fmt: skip
 
@@ -178,7 +191,7 @@ def test_special_files_are_told_apart_before_they_are_opened(tmp_path, format_):
             shutil.rmtree(tmp_path / "set")
 
 
-@pytest.mark.parametrize("source", [*FORMATS, "labelstudio", "points"])
+@pytest.mark.parametrize("source", [*FORMATS, "labelstudio", "via", "dsb", "points"])
 def test_a_path_that_no_file_can_have_is_a_fault(tmp_path, source):
     for name in ("x" * 300, "a/" * 3000, "a\0b", "file/below"):
         put(tmp_path / "file", "")

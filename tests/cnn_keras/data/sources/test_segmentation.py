@@ -7,7 +7,7 @@ import os
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cnn_keras.data import run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
@@ -93,7 +93,7 @@ def test_what_is_no_mask_says_why(tmp_path):
         with pytest.raises(Unreadable, match=told):
             mask_folders.read_numbers(tmp_path / name)
     with pytest.raises(Unreadable, match=r"the mask is 3×4, the picture 4×3") as fault:
-        mask_folders.read_mask(frozenset(), [], tmp_path / "grey.png", None, (4, 3))
+        mask_folders.read_mask(frozenset(), [tmp_path / "grey.png"], tmp_path / "grey.png", None, (4, 3))
     assert fault.value.kind == "mask of another size"
 
 
@@ -544,3 +544,29 @@ def test_voxels_of_a_mask_that_are_no_number_are_told(tmp_path):
     nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
     nifti(tmp_path / "masks/a.nii.gz", np.where(HALVES, np.float32(1), np.float32(np.nan)))
     assert whole_mask(tmp_path) == ([1, 0], ["mask not finite in places, set to 0"])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_mask_of_a_rotated_photograph_is_turned_as_the_photograph_is(tmp_path, orientation):
+    stored = np.zeros((20, 40), np.uint8)
+    stored[2:8, 3:9] = 1
+    upright = np.asarray(turned(Image.fromarray(stored), orientation))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    (tmp_path / "images").mkdir()
+    Image.new("RGB", (40, 20)).save(tmp_path / "images/a.jpg", exif=exif)
+    for as_stored in (True, False):
+        write(tmp_path / "masks/a.png", stored if as_stored else upright)
+        mask = segmentation.load("folder", path=tmp_path).items[0].mask(upright.shape)
+        kinds = [kind for kind, _ in mask.notes]
+        if orientation < 5:  # a mask of either has the same size: what it is cannot be known, and is told
+            assert kinds == ["mask of a rotated image, taken as upright"] * (orientation > 1)
+        else:
+            np.testing.assert_array_equal(mask.values, upright)
+            assert kinds == ["mask of the unrotated image, turned"] * as_stored
+
+
+def turned(image, orientation):
+    """An image as a viewer shows it that honours the orientation."""
+    image.getexif()[0x0112] = orientation
+    return ImageOps.exif_transpose(image)
