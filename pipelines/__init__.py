@@ -9,6 +9,8 @@ True
 4
 >>> run.predict("photos/0/00.png", top=1)
 [{'path': 'photos/0/00.png', 'classes': [{'label': '0', 'probability': 0...}], 'problem': None}]
+>>> run.draw("photos/0/00.png")[0].mode
+'RGB'
 >>> run.model.count_params()
 61196
 >>> cnn.load("classify/small").folder.name

@@ -1,5 +1,6 @@
 """Start-up: TensorFlow loaded with a word that it takes seconds, and without the chatter of its libraries."""
 
+import logging
 import os
 import sys
 from collections.abc import Iterator
@@ -15,11 +16,24 @@ def quiet_environment() -> None:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
+def console_for(*, stderr: bool = False) -> Console:
+    """Where people are spoken to, line by line in a notebook; what the pipeline logs is shown there too."""
+    lively = False if Console().is_jupyter else None  # what is drawn over itself is not, in a notebook
+    console = Console(stderr=stderr, highlight=False, soft_wrap=True, force_jupyter=False, force_interactive=lively)
+    handler = logging.StreamHandler(console.file)
+    handler.setFormatter(logging.Formatter("          %(message)s"))
+    for name in ("pipelines", "cnn_keras"):
+        log = logging.getLogger(name)
+        log.handlers, log.level, log.propagate = [handler], logging.INFO, False
+    return console
+
+
 def load_tensorflow(console: Console) -> None:
     """Import TensorFlow and Keras; say so on a terminal."""
     if "keras" not in sys.modules:
         with console.status("loading TensorFlow"), silent_libraries():
             import keras  # noqa: F401
+        logging.getLogger("tensorflow").setLevel(logging.WARNING)  # in a notebook it would log each file it writes
 
 
 @contextmanager

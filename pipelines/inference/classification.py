@@ -12,7 +12,7 @@ from rich.markup import escape
 from cnn_keras.data.file_tree import IMAGE_SUFFIXES, natural
 from pipelines.data import array_dataset
 from pipelines.export.savedmodel import as_example
-from pipelines.inference.prediction import Prediction, ask_array, ask_images, pixels
+from pipelines.inference.prediction import Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import image_grid
 
 RANKED = ("label", "probability")  # columns of each of the likeliest classes
@@ -34,7 +34,7 @@ class Classification(Prediction):
         return f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]"
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        image_grid.drawn(pixels(self.path), *self.classes[0], path)
+        image_grid.drawn(pixels(self.source), *self.classes[0], path)
 
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
@@ -55,18 +55,18 @@ class Classification(Prediction):
 class ImageClassifier:
     """Asks a classifier of images for its `top` classes."""
 
-    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
 
     def __init__(self, loaded: Any, top: int) -> None:
         self.classify, self.top = loaded.signatures["serving_classify"], top
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        return ask_images(self._ask, files)
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, sources)
 
-    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Classification]:
+    def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Classification]:
         answered = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
-        rows = zip(files, answered["classes"].numpy().tolist(), answered["scores"].numpy().tolist(), strict=True)
-        return [_ranked(file, labels, scores, self.top) for file, labels, scores in rows]
+        rows = zip(sources, answered["classes"].numpy().tolist(), answered["scores"].numpy().tolist(), strict=True)
+        return [_ranked(source, labels, scores, self.top) for source, labels, scores in rows]
 
 
 class ArrayClassifier:
@@ -75,16 +75,16 @@ class ArrayClassifier:
     def __init__(self, loaded: Any, top: int) -> None:
         self.classify, self.top = loaded.signatures["serving_ranked"], top
         self.input = next(iter(self.classify.structured_input_signature[1]))  # signal or volume
-        self.suffixes, self.noun = array_dataset.library(self.input).SUFFIXES, f"{self.input}s"
+        self.suffixes = array_dataset.library(self.input).SUFFIXES
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        return [ask_array(file, self.classify, self.input, self._read) for file in files]
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return [ask_array(source, self.classify, self.input, self._read) for source in sources]
 
-    def _read(self, file: Path, row: dict[str, Any]) -> Classification:
-        return _ranked(file, row["classes"].tolist(), row["scores"].tolist(), self.top)
+    def _read(self, source: Source, row: dict[str, Any]) -> Classification:
+        return _ranked(source, row["classes"].tolist(), row["scores"].tolist(), self.top)
 
 
-def _ranked(file: Path, labels: Sequence[bytes], scores: Sequence[float], top: int) -> Classification:
+def _ranked(source: Source, labels: Sequence[bytes], scores: Sequence[float], top: int) -> Classification:
     """Of all classes, the likeliest first."""
     ranked = list(zip((label.decode() for label in labels), scores, strict=True))
-    return Classification(path=file, classes=ranked[:top], every=dict(ranked))
+    return Classification(source=source, classes=ranked[:top], every=dict(ranked))

@@ -19,7 +19,7 @@ from cnn_keras.data.image_decoding import decode
 from cnn_keras.errors import Unreadable
 from pipelines.data import validation, video_io
 from pipelines.data.boxes import proposals
-from pipelines.inference.prediction import DEFAULT, Prediction, ask_images, batched, pixels
+from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images, batched, pixels
 from pipelines.plots import annotate, overlays
 from pipelines.plots.image_grid import Array
 
@@ -66,13 +66,14 @@ class Detections(Prediction):
         return counted, "" if best is None else f"{best:.1%}", frames
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        if self.frame is None:
-            Image.fromarray(self.drawn(pixels(self.path))).save(path)
+        video = self.path
+        if self.frame is None or video is None:
+            Image.fromarray(self.drawn(pixels(self.source))).save(path)
             return
-        drawn = (one.drawn(frame) for frame, one in zip(video_io.frames(self.path), (self, *later), strict=False))
+        drawn = (one.drawn(frame) for frame, one in zip(video_io.frames(video), (self, *later), strict=False))
         # players want even sides
         even = (picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in drawn)
-        video_io.write(path.with_suffix(".mp4"), even, rate=video_io.facts(self.path).rate)
+        video_io.write(path.with_suffix(".mp4"), even, rate=video_io.facts(video).rate)
 
     def drawn(self, image: Array) -> Array:
         """The picture, uint8 (height, width, 3), with the boxes, and masks and landmarks if there are some."""
@@ -113,27 +114,24 @@ class Detector:
         folder: of the model, which tells how regions are proposed, where it must be given some.
     """
 
-    suffixes, noun = (*IMAGE_SUFFIXES, *video_io.SUFFIXES), "image files"
+    input, suffixes = "image", (*IMAGE_SUFFIXES, *video_io.SUFFIXES)
 
     def __init__(self, loaded: Any, folder: Path) -> None:
         self.signatures, self.folder = loaded.signatures, folder
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
         found: list[Prediction] = []
-        for moving, group in groupby(files, lambda file: file.name.lower().endswith(video_io.SUFFIXES)):
-            if moving:
-                found += [prediction for file in group for prediction in self._watch(file, console)]
-            else:
-                found += ask_images(self._ask, group)
+        for video, group in groupby(sources, _video):
+            found += self._watch(video, console) if video else ask_images(self._ask, group)
         return found
 
-    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Detections]:
+    def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Detections]:
         detect, regions = self.signatures[DEFAULT], {}
         if _takes_regions(detect):
             images = [decode(tf.constant(data), channels=3).numpy() for data in encoded]
             regions = proposals.asked(self.folder, images)
         answered = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
-        return [Detections(path=file, **row) for file, row in zip(files, _rows(answered), strict=True)]
+        return [Detections(source=source, **row) for source, row in zip(sources, _rows(answered), strict=True)]
 
     def _watch(self, file: Path, console: Console) -> list[Prediction]:
         """A prediction of each frame of a video, which is read as it is asked about."""
@@ -145,16 +143,21 @@ class Detector:
                 for frames in batched(video_io.frames(file), FRAMES):
                     regions = proposals.asked(self.folder, frames) if _takes_regions(detect) else {}
                     for row in _rows(detect(image=tf.constant(np.stack(frames)), **regions)):
-                        found.append(Detections(path=file, frame=len(found), **row))
+                        found.append(Detections(source=file, frame=len(found), **row))
                     bar.advance(task, len(frames))
         except Unreadable as error:
-            return [Prediction(path=file, problem=str(error))]
-        return found or [Prediction(path=file, problem="there are no frames in it")]
+            return [Prediction(source=file, problem=str(error))]
+        return found or [Prediction(source=file, problem="there are no frames in it")]
 
 
 def detects(loaded: Any) -> bool:
     """Whether a loaded model says where things are."""
     return "boxes" in loaded.signatures[DEFAULT].structured_outputs
+
+
+def _video(source: Source) -> Path | None:
+    """The source, if it is a file of a video."""
+    return source if isinstance(source, Path) and source.name.lower().endswith(video_io.SUFFIXES) else None
 
 
 def _takes_regions(signature: Any) -> bool:

@@ -1,6 +1,7 @@
 """A run from Python: its model, what it measured, its pictures, and its predictions."""
 
 import csv
+import io
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
@@ -17,12 +18,17 @@ from cnn_keras.errors import Fault
 from pipelines.data import run_files, yaml_file
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
-from pipelines.engine.startup import load_tensorflow, quiet_environment
+from pipelines.engine.startup import console_for, load_tensorflow, quiet_environment
 from pipelines.inference import exported_model
 
 if TYPE_CHECKING:
     import keras
 
+    from pipelines.inference.prediction import Prediction, Predictor, Source
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+BATCH_RANKS = {"image": 4, "signal": 3, "volume": 5}  # axes of an array that holds several, one of them the channels
 CHANNELS = (None, 1, 3, 4)  # of arrays: none for grey, or grey, RGB and RGBA
 WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # Pillow's modes that PNG has
 
@@ -36,6 +42,7 @@ class FinishedRun:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._exported: dict[Path, Any] = {}
 
     def __repr__(self) -> str:
         return f"<run {self.folder.parent.name}/{self.folder.name} in {self.folder}>"
@@ -105,9 +112,10 @@ class FinishedRun:
         """Ask the newest exported version of the model; the rows are those of `cnn predict --json`.
 
         Args:
-            images: a file or a folder of files – images, videos, CSV or NIfTI, as the model wants –, a PIL image, a
-                NumPy array, uint8 (height, width) or (height, width, 1, 3 or 4), 0–255, RGB or RGBA; a list of any of
-                these, or one array (N, height, width, channels).
+            images: what the model takes, as a path, a PIL image or a NumPy array; a list of any of these; or one array
+                with a first axis more. A path leads to a file or a folder of files: images, videos, CSV or NIfTI. An
+                array is an image, uint8 (height, width) or (height, width, 1, 3 or 4), 0–255, grey, RGB or RGBA; a
+                signal, (length, channels); or a volume, (depth, height, width) or (depth, height, width, channels).
             top: how many classes a classifier names, the likeliest first.
 
         Returns:
@@ -115,17 +123,32 @@ class FinishedRun:
             `problem` says what is wrong with one that cannot be read, and is None otherwise.
 
         Raises:
-            Fault: the run was not exported, a path leads nowhere, or something that is no image.
+            Fault: the run was not exported, a path leads nowhere, or something that the model does not take.
         """
-        model = exported_model.locate(str(self.folder), Path())
+        return [answer.as_dict() for answer in self._answers(images, top)]
+
+    def draw(self, images: Any) -> list[Image.Image]:
+        """The images with what the model says of them: boxes, masks, the likeliest class, or the painting itself.
+
+        Args:
+            images: as `predict` takes them, without videos; what cannot be read is left out.
+        """
+        from pipelines.inference import predict as predicting
+
+        with tempfile.TemporaryDirectory() as folder:
+            predicting.draw(self._answers(images), Path(folder))
+            return [Image.open(path).convert("RGB") for path in sorted(Path(folder).glob("*.png"))]
+
+    def _answers(self, images: Any, top: int = 1) -> "list[Prediction]":
         load_tensorflow(Console(quiet=True))
         from pipelines.inference import predict as predicting
 
-        with tempfile.TemporaryDirectory() as temporary:
-            files = [_file(image, Path(temporary, f"{row}.png")) for row, image in enumerate(_each(images))]
-            answers = predicting.predict(model, files, top=top, console=Console(quiet=True))
-            rows = [answer.as_dict() for answer in answers]
-            return [{**row, "path": None if row["path"].startswith(temporary) else row["path"]} for row in rows]
+        folder = exported_model.newest(exported_model.locate(str(self.folder), Path()))
+        if folder not in self._exported:  # a version is loaded once
+            self._exported = {folder: predicting.load(folder)}
+        predictor = predicting.predictor_of(self._exported[folder], folder, top=top)
+        sources = [source for one in _each(images, predictor.input) for source in _sources(one, predictor)]
+        return predictor.predict(sources, Console(quiet=True))
 
     def _facts(self, stage: str) -> dict[str, Any]:
         return dict(stages.finished(self.folder, stage)["facts"])
@@ -135,7 +158,7 @@ def run(reference: str, runs: Path, sections: Mapping[str, Any]) -> FinishedRun:
     """Bring the run of a recipe, changed by `sections`, up to date as far as export."""
     recipe = recipes.load(reference, sections=sections)
     quiet_environment()
-    console = Console(highlight=False, soft_wrap=True)
+    console = console_for()
     opened = stages.Run(recipe, console, runs)
     console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{opened.folder}[/]")
     with stages.tracked(opened):
@@ -152,9 +175,11 @@ def load(reference: str, runs: Path) -> FinishedRun:
     return FinishedRun(folder)
 
 
-def _each(images: Any) -> Iterator[Any]:
-    """The images one by one."""
-    if (isinstance(images, np.ndarray) and images.ndim != 4) or isinstance(images, str | PathLike | Image.Image):
+def _each(images: Any, kind: str) -> Iterator[Any]:
+    """The images, signals or volumes one by one."""
+    if isinstance(images, str | PathLike | Image.Image) or (
+        isinstance(images, np.ndarray) and images.ndim != BATCH_RANKS[kind]
+    ):
         yield images
     elif isinstance(images, Sequence | np.ndarray):
         yield from images
@@ -162,26 +187,46 @@ def _each(images: Any) -> Iterator[Any]:
         raise Fault(f"images must be a path, a PIL image, a NumPy array or a list of them, got {type(images).__name__}")
 
 
-def _file(image: Any, path: Path) -> Path:
-    """The file of an image; what has none is written to `path`."""
+def _sources(image: Any, predictor: "Predictor") -> "Iterator[Source]":
+    """What a predictor is asked about: the file or the files of a folder, an encoded image, or an array."""
+    from pipelines.inference import predict as predicting
+
     if isinstance(image, str | PathLike):
-        return Path(image)
-    if isinstance(image, Image.Image):
-        upright = ImageOps.exif_transpose(image)
+        yield from predicting.files_of([Path(image)], predictor)
+    elif isinstance(image, np.ndarray) and predictor.input != "image":
+        yield _measured(image, BATCH_RANKS[predictor.input] - 1, predictor.input)
     elif isinstance(image, np.ndarray):
-        upright = _pillow(image)
+        yield _encoded(_pillow(image))
+    elif isinstance(image, Image.Image) and predictor.input == "image":
+        yield _encoded(ImageOps.exif_transpose(image))
     else:
-        raise Fault(f"images must be paths, PIL images or NumPy arrays, got {type(image).__name__}")
-    (upright if upright.mode in WRITABLE else upright.convert("RGB")).save(path)
-    return path
+        raise Fault(f"images must be {predictor.input}s as paths or NumPy arrays, got {type(image).__name__}")
 
 
-def _pillow(image: np.ndarray[Any, Any]) -> Image.Image:
+def _measured(array: Array, rank: int, kind: str) -> Array:
+    """A signal or a volume as float32, its channels last."""
+    values = array if array.ndim == rank else array[..., None]
+    if values.dtype.kind not in "fiu" or values.ndim != rank or not values.size or not np.isfinite(values).all():
+        raise Fault(
+            f"images must be {kind}s, arrays of {rank - 1} axes and channels, of finite numbers, "
+            f"got {array.dtype} {array.shape}"
+        )
+    return values.astype(np.float32)
+
+
+def _encoded(image: Image.Image) -> bytes:
+    """A PNG file of an image."""
+    file = io.BytesIO()
+    (image if image.mode in WRITABLE else image.convert("RGB")).save(file, "PNG", compress_level=1)
+    return file.getvalue()
+
+
+def _pillow(image: Array) -> Image.Image:
     """A uint8 array as a PIL image."""
     channels = image.shape[2] if image.ndim == 3 else None
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or channels not in CHANNELS:
         raise Fault(
-            "images must be uint8 (height, width) or (height, width, 1, 3 or 4), 0–255, "
+            "images must be uint8 (height, width) or (height, width, 1, 3 or 4), 0–255, or a list of such arrays, "
             f"got {image.dtype} {image.shape}"
         )
     return Image.fromarray(image.reshape(image.shape[:2]) if channels == 1 else image)

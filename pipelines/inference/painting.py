@@ -10,7 +10,7 @@ from rich.console import Console
 
 from cnn_keras.data.file_tree import IMAGE_SUFFIXES
 from cnn_keras.errors import Fault
-from pipelines.inference.prediction import DEFAULT, Prediction, ask_images
+from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images
 
 OUTPUT = "painting_bytes"
 
@@ -47,7 +47,7 @@ class Painter:
         Fault: there is no such signature that takes encoded images alone.
     """
 
-    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
 
     def __init__(self, loaded: Any, signature: str = DEFAULT) -> None:
         inputs = {key: set(one.structured_input_signature[1]) for key, one in loaded.signatures.items()}
@@ -56,16 +56,17 @@ class Painter:
             raise Fault(f"--signature must be one of {', '.join(fitting)}, got {signature!r}")
         self.signature = loaded.signatures[signature]
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        return ask_images(self._ask, files)
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, sources)
 
     def paint(self, encoded: list[bytes]) -> list[bytes]:
         """Encoded images to PNG files of the same sizes."""
         painted: list[bytes] = self.signature(image_bytes=tf.constant(encoded, tf.string))[OUTPUT].numpy().tolist()
         return painted
 
-    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Painting]:
-        return [Painting(path=file, painting=data) for file, data in zip(files, self.paint(encoded), strict=True)]
+    def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Painting]:
+        painted = zip(sources, self.paint(encoded), strict=True)
+        return [Painting(source=source, painting=data) for source, data in painted]
 
 
 def paints(loaded: Any) -> bool:

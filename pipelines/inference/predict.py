@@ -6,7 +6,7 @@ files, one of volumes about NIfTI files.
 
 import csv
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -36,35 +36,45 @@ def predict(
         signature: of a model that paints in several styles, the name of one.
     """
     folder = newest(model)
-    predictor = predictor_of(tf.saved_model.load(str(folder)), folder, top=top, signature=signature)
-    return predictor.predict(list(_files(files, predictor.suffixes, predictor.noun)), console)
+    predictor = predictor_of(load(folder), folder, top=top, signature=signature)
+    return predictor.predict(list(files_of(files, predictor)), console)
 
 
-def predictor_of(loaded: Any, folder: Path, *, top: int, signature: str = DEFAULT) -> Predictor:
+def load(folder: Path) -> Any:
+    """The SavedModel of a version's folder; takes seconds."""
+    return tf.saved_model.load(str(folder))
+
+
+def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT) -> Predictor:
     """What asks a loaded SavedModel.
 
     Raises:
         Fault: the model is of no kind that answers about single files.
     """
-    outputs = loaded.signatures[DEFAULT].structured_outputs
+    outputs = model.signatures[DEFAULT].structured_outputs
     if "mask" in outputs:
-        return VolumeSegmenter(loaded)
-    if "serving_ranked" in loaded.signatures:
-        return ArrayClassifier(loaded, top)
-    if painting.paints(loaded):
-        return painting.Painter(loaded, signature)
-    if detection.detects(loaded):
-        return detection.Detector(loaded, folder)
+        return VolumeSegmenter(model)
+    if "serving_ranked" in model.signatures:
+        return ArrayClassifier(model, top)
+    if painting.paints(model):
+        return painting.Painter(model, signature)
+    if detection.detects(model):
+        return detection.Detector(model, folder)
     if "angle" in outputs:
-        return Steerer(loaded)
+        return Steerer(model)
     if "mask_bytes" in outputs:
-        return ImageSegmenter(loaded)
-    if "serving_classify" in loaded.signatures:
-        return ImageClassifier(loaded, top)
+        return ImageSegmenter(model)
+    if "serving_classify" in model.signatures:
+        return ImageClassifier(model, top)
     raise Fault(
         "MODEL must be a classifier, a detector, a segmenter, or one that steers or paints, got an embedder; `cnn "
         "faces` asks it who somebody is, its signature `verify` by `cnn serve` about pairs"
     )
+
+
+def by_source(predictions: Sequence[Prediction]) -> list[list[Prediction]]:
+    """The predictions of each source: one, or those of the frames of a video."""
+    return [list(group) for _, group in groupby(predictions, lambda prediction: id(prediction.source))]
 
 
 def kind_of(predictions: Sequence[Prediction]) -> type[Prediction]:
@@ -82,10 +92,9 @@ def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
 def draw(predictions: Sequence[Prediction], folder: Path) -> int:
     """Draw each readable picture with its prediction, each video with those of its frames; return how many."""
     folder.mkdir(parents=True, exist_ok=True)
-    files = [list(group) for _, group in groupby(predictions, lambda prediction: prediction.path)]
-    drawable = [(number, file) for number, file in enumerate(files) if not file[0].problem]
+    drawable = [(number, group) for number, group in enumerate(by_source(predictions)) if not group[0].problem]
     for number, (first, *later) in drawable:
-        first.draw(folder / f"{number:04d}-{first.path.stem}.png", later)
+        first.draw(folder / f"{number:04d}-{first.path.stem if first.path else 'image'}.png", later)
     return len(drawable)
 
 
@@ -95,18 +104,24 @@ def write_masks(predictions: Sequence[Prediction], folder: Path) -> int:
     Raises:
         Fault: the model is no segmenter.
     """
-    found = [(one.path, one.segments) for one in predictions if isinstance(one, Segmentation)]
+    found = [(one.path, one.segments) for one in predictions if isinstance(one, Segmentation) and one.path]
     if not found:
         raise Fault("--masks goes with a segmenter, and with files that can be read; this model answers with no mask")
     return mask_files.write([(path, one.mask) for path, one in found], found[0][1].names, folder)
 
 
-def _files(paths: Sequence[Path], suffixes: tuple[str, ...], noun: str) -> Iterator[Path]:
+def files_of(paths: Iterable[Path], predictor: Predictor) -> Iterator[Path]:
+    """The files that a predictor is asked about: those that are named, and in folders those that it takes.
+
+    Raises:
+        Fault: a path leads nowhere, or to a folder without any.
+    """
     for path in paths:
         if path.is_dir():
             below = (file for _, files in tree(path) for file in files)
-            found = sorted(file for file in below if file.name.lower().endswith(suffixes))
+            found = sorted(file for file in below if file.name.lower().endswith(predictor.suffixes))
             if not found:
+                noun = f"{predictor.input} files"
                 raise Fault(f"IMAGES must be {noun} or folders of them, found none in {path}", code=Fault.DATA)
             yield from found
         elif path.is_file():

@@ -1,5 +1,6 @@
-"""What a model predicts of a file, and how a model is asked about files of images, signals and volumes."""
+"""What a model predicts of an image, a signal or a volume, and how a model is asked about them."""
 
+import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -20,19 +21,26 @@ from pipelines.plots.image_grid import Array
 BATCH = 32  # images that a model is asked about at once
 DEFAULT = "serving_default"  # the signature that every exported model has
 
+Source = Path | bytes | Array  # a file, an encoded image, or a signal or volume, its channels last
+
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """What a model predicts of a file. This class itself stands for a file that cannot be read: it has a `problem`."""
+    """What a model predicts of a source. This class itself stands for one that cannot be read: it has a `problem`."""
 
     COLUMNS: ClassVar[tuple[str, ...]] = ("answer", "probability", "then")  # of the terminal's table
 
-    path: Path
+    source: Source
     problem: str | None = None
+
+    @property
+    def path(self) -> Path | None:
+        """The file, if it was one."""
+        return self.source if isinstance(self.source, Path) else None
 
     def as_dict(self) -> dict[str, Any]:
         """As JSON."""
-        return {"path": str(self.path), **self._values(), "problem": self.problem}
+        return {"path": str(self.path) if self.path else None, **self._values(), "problem": self.problem}
 
     def _values(self) -> dict[str, Any]:
         return {"classes": []}
@@ -56,59 +64,61 @@ class Prediction:
 
 
 class Predictor(Protocol):
-    """Asks an exported model about files."""
+    """Asks an exported model."""
 
+    input: str  # what it takes: "image", "signal" or "volume"
     suffixes: tuple[str, ...]  # of the files that it takes, in lower case
-    noun: str  # what they are called, in the plural
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        """A prediction of each file in order; of a video one of each frame."""
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        """A prediction of each source in order; of a video one of each frame."""
         ...
 
 
-Asking = Callable[[list[Path], list[bytes]], Sequence[Prediction]]  # encoded images of files to their predictions
+Asking = Callable[[list[Source], list[bytes]], Sequence[Prediction]]  # encoded images of sources to their predictions
 
 
-def ask_images(ask: Asking, files: Iterable[Path]) -> list[Prediction]:
-    """Ask about files of images, some at once."""
-    return [prediction for batch in batched(files, BATCH) for prediction in _ask_batch(ask, batch)]
+def ask_images(ask: Asking, sources: Iterable[Source]) -> list[Prediction]:
+    """Ask about images, some at once."""
+    return [prediction for batch in batched(sources, BATCH) for prediction in _ask_batch(ask, batch)]
 
 
-def _ask_batch(ask: Asking, files: Sequence[Path]) -> list[Prediction]:
-    """One batch; when the graph refuses it, its files are asked about one by one."""
-    predictions: dict[Path, Prediction] = {}
-    encoded: dict[Path, bytes] = {}
-    for file in files:
+def _ask_batch(ask: Asking, sources: Sequence[Source]) -> list[Prediction]:
+    """One batch; when the graph refuses it, its images are asked about one by one."""
+    predictions: dict[int, Prediction] = {}
+    encoded: dict[int, bytes] = {}
+    for row, source in enumerate(sources):
         try:
-            encoded[file] = normalize(input_file.read_bytes(file))[0]
+            encoded[row] = normalize(source if isinstance(source, bytes) else input_file.read_bytes(source))[0]
         except (Unreadable, OSError) as error:
-            predictions[file] = Prediction(path=file, problem=reason(error))
+            predictions[row] = Prediction(source=source, problem=reason(error))
     try:
-        answered = ask(list(encoded), list(encoded.values())) if encoded else []
+        answered = ask([sources[row] for row in encoded], list(encoded.values())) if encoded else []
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        if len(files) > 1:
-            return [prediction for file in files for prediction in _ask_batch(ask, [file])]
-        return [Prediction(path=files[0], problem=reason(error))]
-    predictions |= {prediction.path: prediction for prediction in answered}
-    return [predictions[file] for file in files]
+        if len(sources) > 1:
+            return [prediction for source in sources for prediction in _ask_batch(ask, [source])]
+        return [Prediction(source=sources[0], problem=reason(error))]
+    predictions |= dict(zip(encoded, answered, strict=True))
+    return [predictions[row] for row in range(len(sources))]
 
 
-def ask_array(file: Path, signature: Any, noun: str, read: Callable[[Path, dict[str, Any]], Prediction]) -> Prediction:
+def ask_array(
+    source: Source, signature: Any, noun: str, read: Callable[[Source, dict[str, Any]], Prediction]
+) -> Prediction:
     """Ask about one signal or volume, of any size: the graph gives it the network's, or sees it part by part.
 
     Args:
         noun: "signal" or "volume".
-        read: the file and one row of the answer, NumPy arrays by name, to the prediction.
+        read: the source and one row of the answer, NumPy arrays by name, to the prediction.
     """
     channels = signature.structured_input_signature[1][noun].shape[-1]
     try:
-        values = array_dataset.library(noun).read(file)[0]
+        values = np.asarray(array_dataset.library(noun).read(source)[0] if isinstance(source, Path) else source)
         if values.shape[-1] != channels:
-            return Prediction(path=file, problem=f"it must have {channels} channels, got {values.shape[-1]}")
+            return Prediction(source=source, problem=f"it must have {channels} channels, got {values.shape[-1]}")
         answered = signature(**{noun: tf.constant(values[None])})
     except (Unreadable, OSError, tf.errors.InvalidArgumentError) as error:
-        return Prediction(path=file, problem=reason(error))
-    return read(file, {key: value.numpy()[0] for key, value in answered.items()})
+        return Prediction(source=source, problem=reason(error))
+    return read(source, {key: value.numpy()[0] for key, value in answered.items()})
 
 
 def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -118,12 +128,14 @@ def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
         yield batch
 
 
-def pixels(path: Path) -> Array:
-    """A picture of what is in a file: uint8 (height, width, 3), or (height, width) of a volume."""
+def pixels(source: Source) -> Array:
+    """A picture of a source: uint8 (height, width, 3), or (height, width) of a volume."""
     for noun in ("signal", "volume"):
         library = array_dataset.library(noun)
-        if path.name.lower().endswith(library.SUFFIXES):
-            pictured: Array = array_dataset.pictured(library.read(path)[0])
-            return pictured
-    with Image.open(path) as image:
+        if isinstance(source, Path) and source.name.lower().endswith(library.SUFFIXES):
+            source = library.read(source)[0]
+    if isinstance(source, np.ndarray):
+        pictured: Array = array_dataset.pictured(source)
+        return pictured
+    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -14,7 +14,7 @@ from rich.markup import escape
 from cnn_keras.data import run_length
 from cnn_keras.data.file_tree import IMAGE_SUFFIXES
 from pipelines.data import array_dataset
-from pipelines.inference.prediction import DEFAULT, Prediction, ask_array, ask_images, pixels
+from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import overlays
 from pipelines.plots.image_grid import Array
 
@@ -76,7 +76,7 @@ class Segmentation(Prediction):
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
         mask = self.segments.mask
-        image = pixels(self.path) if mask.ndim == 2 else array_dataset.library("volume").read(self.path)[0]
+        image = pixels(self.source) if mask.ndim == 2 else _voxels(self.source)
         Image.fromarray(overlays.answered(image, mask, self.segments.names)).save(path)
 
     @classmethod
@@ -91,35 +91,42 @@ class Segmentation(Prediction):
 class ImageSegmenter:
     """Asks a segmenter of images."""
 
-    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
 
     def __init__(self, loaded: Any) -> None:
         self.segment = loaded.signatures[DEFAULT]
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        return ask_images(self._ask, files)
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, sources)
 
-    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Segmentation]:
+    def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Segmentation]:
         answered = self.segment(image_bytes=tf.constant(encoded, tf.string))
         rows = {key: value.numpy() for key, value in answered.items()}
-        return [_read(file, {key: values[row] for key, values in rows.items()}) for row, file in enumerate(files)]
+        return [_read(source, {key: values[row] for key, values in rows.items()}) for row, source in enumerate(sources)]
 
 
 class VolumeSegmenter:
     """Asks a segmenter of volumes."""
 
-    noun = "volumes"
+    input = "volume"
 
     def __init__(self, loaded: Any) -> None:
         self.segment = loaded.signatures[DEFAULT]
         self.suffixes = array_dataset.library("volume").SUFFIXES
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        return [ask_array(file, self.segment, "volume", _read) for file in files]
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return [ask_array(source, self.segment, "volume", _read) for source in sources]
 
 
-def _read(file: Path, row: Mapping[str, Any]) -> Segmentation:
+def _read(source: Source, row: Mapping[str, Any]) -> Segmentation:
     """What one row of an exported model's answer says."""
     names = [name.decode() for name in row["classes"]]
     segments = Segments(mask_of(row), names, row["shares"].tolist(), row["confidence"].tolist())
-    return Segmentation(path=file, segments=segments)
+    return Segmentation(source=source, segments=segments)
+
+
+def _voxels(source: Source) -> Array:
+    """Of a volume: float32 (depth, height, width, channels)."""
+    if isinstance(source, Path):
+        source = array_dataset.library("volume").read(source)[0]
+    return np.asarray(source)

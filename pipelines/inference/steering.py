@@ -10,7 +10,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.data.file_tree import IMAGE_SUFFIXES
-from pipelines.inference.prediction import DEFAULT, Prediction, ask_images, pixels
+from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images, pixels
 from pipelines.plots import annotate
 
 ANGLES = ("angle", "low", "high")
@@ -33,7 +33,7 @@ class Steering(Prediction):
         return tuple(f"{value:+.3f}" for value in self._values().values())
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        drawn = annotate.steered(pixels(self.path), angle=self.angle, interval=(self.low, self.high))
+        drawn = annotate.steered(pixels(self.source), angle=self.angle, interval=(self.low, self.high))
         Image.fromarray(drawn).save(path)
 
     @classmethod
@@ -50,15 +50,15 @@ class Steering(Prediction):
 class Steerer:
     """Asks a network that steers."""
 
-    suffixes, noun = tuple(IMAGE_SUFFIXES), "image files"
+    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
 
     def __init__(self, loaded: Any) -> None:
         self.steer = loaded.signatures[DEFAULT]
 
-    def predict(self, files: Sequence[Path], console: Console) -> list[Prediction]:
-        return ask_images(self._ask, files)
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, sources)
 
-    def _ask(self, files: list[Path], encoded: list[bytes]) -> list[Steering]:
+    def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Steering]:
         answered = self.steer(image_bytes=tf.constant(encoded, tf.string))
-        rows = zip(files, *(answered[name].numpy().tolist() for name in ANGLES), strict=True)
-        return [Steering(path=file, angle=angle, low=low, high=high) for file, angle, low, high in rows]
+        rows = zip(sources, *(answered[name].numpy().tolist() for name in ANGLES), strict=True)
+        return [Steering(source=source, angle=angle, low=low, high=high) for source, angle, low, high in rows]

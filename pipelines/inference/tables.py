@@ -2,14 +2,13 @@
 
 import sys
 from collections.abc import Sequence
-from itertools import groupby
 
 from rich.console import Console
 from rich.markup import escape
 from rich.measure import Measurement
 from rich.table import Table
 
-from pipelines.inference.predict import kind_of
+from pipelines.inference.predict import by_source, kind_of
 from pipelines.inference.prediction import Prediction
 
 
@@ -23,7 +22,7 @@ def print_unbroken(table: Table, console: Console) -> None:
 def print_predictions(predictions: Sequence[Prediction], console: Console) -> None:
     """Print a row for each file, and how many could not be read."""
     table = Table("file", *kind_of(predictions).COLUMNS, box=None, header_style="bold")
-    files = [list(group) for _, group in groupby(predictions, lambda prediction: prediction.path)]
+    files = by_source(predictions)
     for first, *later in files:
         cells = (f"[red]{escape(first.problem)}[/]",) if first.problem else first.cells(later)
         table.add_row(escape(str(first.path)), *cells)

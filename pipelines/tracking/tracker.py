@@ -357,6 +357,7 @@ def _import_mlflow() -> None:
     for key, value in ENVIRONMENT.items():
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore", module=r"mlflow\.")  # its own deprecations, and advice on input examples
+    warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook
     import mlflow.pyfunc  # noqa: F401
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the courier

@@ -11,6 +11,7 @@ from PIL import Image
 
 import pipelines as cnn
 from cnn_keras.errors import Fault
+from pipelines.inference import finished_run, predict
 
 
 @pytest.fixture
@@ -27,7 +28,7 @@ def test_importing_it_imports_nothing_heavy():
 def test_its_example_is_true(exported, monkeypatch):
     monkeypatch.chdir(exported.root)
     failed, tried = doctest.testmod(cnn, optionflags=doctest.ELLIPSIS)
-    assert (failed, tried) == (0, 7)
+    assert (failed, tried) == (0, 8)
 
 
 def test_it_predicts_what_the_command_line_predicts(exported, run, capsys):
@@ -45,6 +46,60 @@ def test_arrays_and_images_are_answered_as_their_files_are(exported, run):
     assert [row["path"] for row in rows] == [str(path), None, None, None, None]
     assert all(row["classes"] == rows[0]["classes"] for row in rows)
     assert run.predict(np.stack([pixels[..., None]] * 2)) == rows[1:3]
+
+
+def test_the_exported_model_is_loaded_once(exported, run, monkeypatch):
+    run.predict(exported.photos / "0" / "00.png")
+    monkeypatch.setattr(predict, "load", None)
+    assert len(run.predict(exported.photos / "0", top=1)[0]["classes"]) == 1
+
+
+def test_an_image_is_drawn_with_what_is_predicted_of_it(exported, run):
+    first, second = run.draw([exported.photos / "0" / "00.png", np.zeros((40, 30), np.uint8)])
+    assert first.mode == second.mode == "RGB"
+
+
+class Recorder:
+    """A predictor of arrays that keeps what it is asked."""
+
+    suffixes = (".csv",)
+
+    def __init__(self, kind):
+        self.input = kind
+
+    def shapes(self, images):
+        asked = [
+            source for one in finished_run._each(images, self.input) for source in finished_run._sources(one, self)
+        ]
+        assert all(source.dtype == np.float32 for source in asked)
+        return [source.shape for source in asked]
+
+
+@pytest.mark.parametrize(
+    ("kind", "given", "asked"),
+    [
+        ("signal", (50,), [(50, 1)]),
+        ("signal", (50, 2), [(50, 2)]),
+        ("signal", (3, 50, 2), [(50, 2)] * 3),
+        ("volume", (8, 9, 10), [(8, 9, 10, 1)]),
+        ("volume", (8, 9, 10, 2), [(8, 9, 10, 2)]),
+        ("volume", (3, 8, 9, 10, 2), [(8, 9, 10, 2)] * 3),
+    ],
+)
+def test_an_array_is_what_the_model_takes(kind, given, asked):
+    assert Recorder(kind).shapes(np.zeros(given)) == asked
+
+
+def test_a_list_of_arrays_is_asked_about_one_by_one():
+    assert Recorder("signal").shapes([np.zeros(50, np.int16), np.zeros((40, 2))]) == [(50, 1), (40, 2)]
+
+
+@pytest.mark.parametrize(
+    "given", [np.zeros((2, 3, 4, 5)), np.full((9, 2), np.nan), np.array(["a"]), Image.new("L", (8, 8))]
+)
+def test_what_is_no_signal_is_refused(given):
+    with pytest.raises(Fault, match="must be signals"):
+        Recorder("signal").shapes([given])
 
 
 def test_a_file_that_cannot_be_read_has_a_problem_and_the_others_an_answer(exported, run, tmp_path):

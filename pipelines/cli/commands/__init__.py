@@ -26,18 +26,10 @@ RUNS = Path("runs")
 
 
 def console_for(as_json: bool) -> "Console":
-    """Where people are spoken to; what the pipeline logs is shown there too."""
-    import logging
+    """Where people are spoken to, by the side of JSON where that is printed."""
+    from pipelines.engine import startup
 
-    from rich.console import Console
-
-    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    handler = logging.StreamHandler(console.file)
-    handler.setFormatter(logging.Formatter("          %(message)s"))
-    for name in ("pipelines", "cnn_keras"):
-        log = logging.getLogger(name)
-        log.handlers, log.level, log.propagate = [handler], logging.INFO, False
-    return console
+    return startup.console_for(stderr=as_json)
 
 
 def escaped(text: str) -> str:

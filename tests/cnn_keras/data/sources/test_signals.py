@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 from scipy.io import wavfile
 
+import pipelines as door
 from cnn_keras.data.sources import signals
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import array_config, array_dataset
@@ -199,6 +200,16 @@ def test_what_comes_next_is_accepted(root, tmp_path, monkeypatch, capsys):
         root / "waves.yaml", root / "runs", [root / "signals" / "step"], capsys=capsys, monkeypatch=monkeypatch
     )
     assert done == ["serve", "predict", "dashboard"]
+
+
+def test_an_array_is_answered_as_its_file_is(root):
+    file = root / "signals" / "wave" / "01.csv"
+    values = np.loadtxt(file, delimiter=",")
+    found = door.load("signals/waves", runs=root / "runs")
+    whole, array, stacked = (found.predict(given)[0] for given in (file, values, values[None]))
+    assert whole["path"] == str(file)
+    assert array == stacked == {**whole, "path": None}
+    assert found.draw(values)[0].size == found.draw(file)[0].size
 
 
 FILES = {

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+import pipelines as door
 from cnn_keras.data import nifti
 from cnn_keras.data.sources import volumes
 from cnn_keras.errors import Fault, Unreadable
@@ -188,6 +189,16 @@ def test_what_comes_next_is_accepted(root, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     done = follow(root / "shapes.yaml", root / "runs", [root / "scans" / "bar"], capsys=capsys, monkeypatch=monkeypatch)
     assert done == ["serve", "predict", "dashboard"]
+
+
+def test_an_array_is_answered_as_its_file_is(root):
+    file = root / "scans" / "bar" / "01.nii.gz"
+    values = nifti.read(file)[0]
+    found = door.load("volumes/shapes", runs=root / "runs")
+    whole, array, stacked = (found.predict(given)[0] for given in (file, values[..., 0], values[None]))
+    assert whole["path"] == str(file)
+    assert array == stacked == {**whole, "path": None}
+    assert found.draw(values)[0].size == found.draw(file)[0].size
 
 
 FILES = {
