@@ -61,9 +61,7 @@ def qualified(name: str, group: str, folder: Path, *, argument: str) -> str:
     if match is None:
         entry = entry_points(group).get(name)
         return entry.value if entry else name
-    module, attribute = match.groups()
-    if module.endswith(".py"):
-        module = str((folder / Path(module).expanduser()).resolve())
+    module, _, attribute = absolute(name, folder).rpartition(":")
     file = source(module)
     if file is None:
         raise Fault(f"{argument} must be of an installed module or of a file, got {name!r}; found no {module}")
@@ -73,6 +71,14 @@ def qualified(name: str, group: str, folder: Path, *, argument: str) -> str:
         meant = f"; did you mean {near[0]}?" if near else ""
         raise Fault(f"{argument} must be a name in {file}, got {attribute!r}{meant}")
     return f"{module}:{attribute}"
+
+
+def absolute(name: Any, folder: Path = Path()) -> Any:
+    """`./file.py:name` with the whole path of the file, which is relative to `folder`; anything else as it stands."""
+    match = REFERENCE.fullmatch(name) if isinstance(name, str) else None
+    if match is None or not match["module"].endswith(".py"):
+        return name
+    return f"{(folder / Path(match['module']).expanduser()).resolve()}:{match['name']}"
 
 
 def source(module: str) -> Path | None:

@@ -2,9 +2,12 @@
 
     python docs/generate.py FOLDER      writes the pages; mkdocs calls `on_files` instead
 
-Neither needs TensorFlow. The Python pages hold directives that mkdocstrings fills in from the sources.
+Neither needs TensorFlow. The Python pages hold directives that mkdocstrings fills in from the sources. The tutorials
+that have Python in them are written as Jupyter notebooks, too.
 """
 
+import json
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -34,6 +37,7 @@ LIBRARY = (
 )  # in no folder
 FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/sources", "data/formats", "data/transforms", "weights")
 FOLDERS += ("learn",)
+PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
 def on_files(files: Any, config: Any) -> Any:
@@ -46,11 +50,31 @@ def on_files(files: Any, config: Any) -> Any:
 
 
 def pages() -> dict[str, str]:
-    """Every generated page: its path below docs/, and its Markdown."""
+    """Every generated page: its path below docs/, and its Markdown or, of a notebook, its JSON."""
     found = {"reference/index.md": _index(), "reference/commands.md": _commands()}
     found |= {f"reference/recipes/{task}.md": _keys(task) for task in recipes.tasks()}
     found |= {f"reference/python/{name}.md": text for name, text in _python()}
-    return found
+    return found | {f"tutorials/{name}.ipynb": json.dumps(notebook(text), indent=1) for name, text in tutorials()}
+
+
+def tutorials() -> Iterator[tuple[str, str]]:
+    """The tutorials that are notebooks, by name: their Markdown."""
+    for path in sorted((ROOT / "docs" / "tutorials").glob("*.md")):
+        if PYTHON.search(text := path.read_text()):
+            yield path.stem, text
+
+
+def notebook(text: str) -> dict[str, Any]:
+    """A tutorial as a Jupyter notebook: each fence of Python is a cell of code, the rest is Markdown."""
+    parts = [part.strip("\n") for part in PYTHON.split(text)]
+    cells: list[dict[str, Any]] = [
+        {"cell_type": "code", "metadata": {}, "source": part, "outputs": [], "execution_count": None}
+        if number % 2
+        else {"cell_type": "markdown", "metadata": {}, "source": part}
+        for number, part in enumerate(parts)
+    ]
+    kernel = {"name": "python3", "display_name": "Python 3", "language": "python"}
+    return {"cells": cells, "metadata": {"kernelspec": kernel}, "nbformat": 4, "nbformat_minor": 4}
 
 
 def commands() -> dict[str, Any]:

@@ -292,15 +292,17 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
 
 
 def _from_here(key: str, value: Any) -> Any:
-    """A setting's value, its paths taken from the working directory."""
+    """A setting's value, its paths and files of Python taken from the working directory."""
     if isinstance(value, dict):
-        return {inner: _from_here(str(inner), given) for inner, given in value.items()}
+        return {plugins.absolute(inner): _from_here(str(inner), given) for inner, given in value.items()}
+    if isinstance(value, list):
+        return [_from_here(key, given) for given in value]
     if isinstance(value, str | Path) and (key == "path" or (key == "weights" and value not in catalog.KINDS)):
         try:
             return str(Path.cwd() / Path(value).expanduser())
         except RuntimeError as error:  # a home that nobody has
             raise Fault(f"--set {key}: {error}") from None
-    return value
+    return plugins.absolute(value)
 
 
 def validate(document: dict[str, Any], *, folder: Path) -> Recipe:

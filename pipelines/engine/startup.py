@@ -18,8 +18,15 @@ def quiet_environment() -> None:
 
 def console_for(*, stderr: bool = False) -> Console:
     """Where people are spoken to, line by line in a notebook; what the pipeline logs is shown there too."""
-    lively = False if Console().is_jupyter else None  # what is drawn over itself is not, in a notebook
-    console = Console(stderr=stderr, highlight=False, soft_wrap=True, force_jupyter=False, force_interactive=lively)
+    notebook = Console().is_jupyter  # nothing can be drawn over there
+    console = Console(
+        stderr=stderr,
+        highlight=False,
+        soft_wrap=True,
+        force_jupyter=False,
+        force_terminal=False if notebook else None,
+        color_system="standard" if notebook else "auto",
+    )
     handler = logging.StreamHandler(console.file)
     handler.setFormatter(logging.Formatter("          %(message)s"))
     for name in ("pipelines", "cnn_keras"):

@@ -96,6 +96,17 @@ def test_a_file_is_relative_to_the_recipe(recipe, tmp_path):
     assert models.build(loaded.model.builder, units=3, classes=5).output_shape == (None, 5)
 
 
+def test_a_file_that_is_set_is_relative_to_the_working_directory(recipe, tmp_path, monkeypatch):
+    recipe("./net.py:tiny")
+    monkeypatch.chdir(tmp_path)
+    full = f"{tmp_path / 'net.py'}:tiny"
+    for override in ("model={builder: ./net.py:tiny}", "model.builder=net.py:tiny"):
+        loaded = recipes.load("classify/folder-lenet5", [override, "model.dropout=null"])
+        assert loaded.model.builder == full
+    loaded = recipes.load("classify/digits-lenet5", sections={"augment": ["./net.py:tiny", {"net.py:wrong": {"a": 1}}]})
+    assert loaded.augment == (full, {f"{tmp_path / 'net.py'}:wrong": {"a": 1}})
+
+
 @pytest.mark.parametrize(
     ("builder", "said"),
     [

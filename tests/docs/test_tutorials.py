@@ -1,0 +1,34 @@
+"""The tutorials are notebooks, and each of them runs from its first cell to its last."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.docs.documents import generator
+
+nbformat = pytest.importorskip("nbformat")  # of the extra dev
+nbclient = pytest.importorskip("nbclient")
+
+NOTEBOOKS = dict(generator().tutorials())
+CHECKED = "\nassert not _exit_code"  # IPython goes on after a command that fails
+
+
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_tutorial_is_a_notebook_that_it_links_to(name):
+    nbformat.validate(generator().notebook(NOTEBOOKS[name]))
+    assert f"({name}.ipynb)" in NOTEBOOKS[name]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NOTEBOOKS)
+def test_a_tutorial_runs(name, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+    monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
+    notebook = nbformat.from_dict(generator().notebook(NOTEBOOKS[name]))
+    for cell in notebook.cells:
+        cell.source += CHECKED if cell.source.startswith("!") else ""
+    nbclient.NotebookClient(notebook, timeout=900, resources={"metadata": {"path": str(tmp_path)}}).execute()
+    written = [output.text for cell in notebook.cells for output in cell.get("outputs", ()) if "text" in output]
+    assert "Warning" not in "".join(written)
