@@ -1,9 +1,9 @@
-"""The user's own builders, augmentations, sources and tasks, which a recipe names like those of this library.
+"""The user's own builders, augmentations, sources, losses, metrics and tasks, which recipes name like the library's.
 
 `package.module:name` is something of a module that is installed, `./file.py:name` something of a file, which stands
 alone: what needs several files is a package. A package makes its own known by short names in entry points of the
-groups `cnn_keras.builders`, `cnn_keras.augmentations`, `cnn_keras.sources` and `cnn_keras.tasks`. Nothing is imported
-to look a name up; `load` imports.
+groups `cnn_keras.builders`, `.augmentations`, `.sources`, `.losses`, `.metrics` and `.tasks`. Nothing is imported to
+look a name up; `load` imports.
 """
 
 import ast

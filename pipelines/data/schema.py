@@ -8,6 +8,7 @@ from typing import Annotated, Any, TypeVar, get_args
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
+from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog
 
@@ -38,7 +39,14 @@ def _weights(weights: str, info: ValidationInfo) -> str:
     return weights if weights in catalog.KINDS else str(_from_recipe(Path(weights), info))
 
 
+def _own(name: str) -> str:
+    if not plugins.is_reference(name):
+        raise ValueError(f"must be package.module:name, ./file.py:name or what a package makes known, got {name!r}")
+    return name
+
+
 RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the recipe's file
+Own = Annotated[str, AfterValidator(_own)]  # something of the user's own, by its full name
 GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a file's path
 
 

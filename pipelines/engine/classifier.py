@@ -15,7 +15,7 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils import compute_class_weight
 
-from cnn_keras import models
+from cnn_keras import models, plugins
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
@@ -112,7 +112,9 @@ def objective(model: keras.Model, recipe: Any) -> dict[str, Any]:
     """What `trainer.compile_model` is to minimise and to measure, for each head by its name where there are several."""
     settings: Train = recipe.train
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if settings.focal_gamma:  # without the paper's balance α, which is `class_weights`
+    if settings.loss:
+        loss = plugins.load(settings.loss)
+    elif settings.focal_gamma:  # without the paper's balance α, which is `class_weights`
         loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=settings.focal_gamma, from_logits=True)
     elif _one_hot(recipe):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
@@ -160,7 +162,8 @@ def _one_hot(recipe: Any) -> bool:
         for entry in recipe.augment
         if isinstance(entry, str | dict)
     }
-    return bool(recipe.train.focal_gamma or recipe.train.label_smoothing or named & MIXED)
+    settings = recipe.train
+    return bool(settings.loss or settings.focal_gamma or settings.label_smoothing or named & MIXED)
 
 
 def _write_anatomy(model: keras.Model, path: Path) -> None:

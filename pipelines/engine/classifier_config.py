@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.data.schema import Fraction, Name, Positive, Section
+from pipelines.data.schema import Fraction, Name, Own, Positive, Section
 from pipelines.engine import recipe as recipes
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
@@ -25,6 +25,8 @@ class Train(recipes.TransferTrain):
 
     label_smoothing: Fraction = 0.0  # share of each label spread evenly over all classes
     focal_gamma: Annotated[float, Field(gt=0)] | None = None  # the focal loss of Lin et al. (2017) instead; 2 is theirs
+    # of your own, package.module:name or ./file.py:name: one-hot labels and logits, (batch, classes), to (batch,)
+    loss: Own | None = None
     class_weights: Literal["balanced"] | None = None  # each class counts the same, whatever its number of examples
     ensemble: Ensemble | None = None  # train so many networks and average their answers
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # type: ignore[assignment]  # what is best in the best epoch
@@ -36,8 +38,8 @@ class Train(recipes.TransferTrain):
 
     @model_validator(mode="after")
     def _loss_is_one(self) -> Self:
-        if self.focal_gamma and self.label_smoothing:
-            raise ValueError("focal_gamma does not go with label_smoothing")
+        if sum(map(bool, (self.loss, self.focal_gamma, self.label_smoothing))) > 1:
+            raise ValueError("loss, focal_gamma and label_smoothing do not go with each other")
         return self
 
     @model_validator(mode="after")
@@ -64,6 +66,8 @@ class Evaluate(Section):
 
     baselines: bool = True  # measure what needs no network on the same split
     worst: Positive = 24  # the most confident mistakes that are drawn
+    # of your own: labels (N,) and probabilities (N, classes), arrays of NumPy, to a number
+    metrics: tuple[Own, ...] = ()
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
     beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
 

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnn_keras import inference
+from cnn_keras import inference, plugins
 from cnn_keras.data import durable
 from cnn_keras.metrics import classification
 from pipelines.data import image_dataset, run_files
@@ -53,6 +53,7 @@ def evaluate(
     each, labels, ids = _answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     found = classification_report(labels, probabilities, names)
+    found |= {name.rpartition(":")[2]: float(plugins.load(name)(labels, probabilities)) for name in settings.metrics}
     found["split"] = split
     if ensemble.members(model):
         found["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])

@@ -1,4 +1,4 @@
-"""What a recipe names of the user's own code: a builder, augmentations, a source; see `cnn_keras.plugins`.
+"""What a recipe names of the user's own code: builder, augmentations, source, loss, metrics; see `cnn_keras.plugins`.
 
 A recipe that is read has their full names, `package.module:name` or `/folder/file.py:name`, and so have the recipe that
 is written back and the fingerprint. A name of this library goes before one that a package makes known.
@@ -25,7 +25,8 @@ def qualified(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     Raises:
         Fault: a module, a file or a name in it is not there.
     """
-    model, data, augment = (document.get(key) for key in ("model", "data", "augment"))
+    sections = ("model", "data", "augment", "train", "evaluate")
+    model, data, augment, train, evaluate = (document.get(key) for key in sections)
     found = dict(document)
     if isinstance(model, dict) and isinstance(name := model.get("builder"), str) and plugins.is_reference(name):
         full = plugins.qualified(name, "builders", folder, argument="model.builder")
@@ -34,6 +35,10 @@ def qualified(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         found["data"] = {**data, "source": _source(name, folder)}
     if isinstance(augment, list):
         found["augment"] = [_augmentation(entry, folder) for entry in augment]
+    if isinstance(train, dict) and isinstance(name := train.get("loss"), str):
+        found["train"] = {**train, "loss": plugins.qualified(name, "losses", folder, argument="train.loss")}
+    if isinstance(evaluate, dict) and isinstance(evaluate.get("metrics"), list):
+        found["evaluate"] = {**evaluate, "metrics": [_metric(name, folder) for name in evaluate["metrics"]]}
     return found
 
 
@@ -44,8 +49,13 @@ def roots(recipe: Any, stage: str) -> list[str]:
         return [source] if is_own(source) else []
     builder = getattr(getattr(recipe, "model", None), "builder", None)
     found = [builder.rpartition(":")[0]] if is_own(builder) else []
-    entries = getattr(recipe, "augment", ()) if stage == "train" else ()
-    names = [name for entry in entries for name in (entry if isinstance(entry, dict) else [entry])]
+    names: list[Any] = []
+    if stage == "train":
+        entries = getattr(recipe, "augment", ())
+        names = [name for entry in entries for name in (entry if isinstance(entry, dict) else [entry])]
+        names += [getattr(getattr(recipe, "train", None), "loss", None)]
+    if stage == "evaluate":
+        names += getattr(getattr(recipe, "evaluate", None), "metrics", ())
     return found + [name for name in names if is_own(name)]
 
 
@@ -64,6 +74,10 @@ def _source(name: str, folder: Path) -> str:
     if name.partition(":")[0] in COLLECTIONS:
         return name
     return _qualified(name, "sources", SOURCES, folder, "data.source")
+
+
+def _metric(name: Any, folder: Path) -> Any:
+    return plugins.qualified(name, "metrics", folder, argument="evaluate.metrics") if isinstance(name, str) else name
 
 
 def _augmentation(entry: Any, folder: Path) -> Any:

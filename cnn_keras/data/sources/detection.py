@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from cnn_keras import plugins
 from cnn_keras.data import file_tree, input_file
 from cnn_keras.data.annotation import Annotations, Item
 from cnn_keras.data.sources import classification as read
@@ -34,7 +35,7 @@ FORMATS = ("coco", "voc", "yolo", "csv", "labelme")  # those that can be written
 
 
 def load(source: str, *, group: str | None = None, crowd: str = "ignore", **arguments) -> Annotations:
-    """What `source` holds, one of SOURCES.
+    """What `source` holds, one of SOURCES, or a function of the user's own that returns Annotations.
 
     Args:
         group: a regular expression searched in each id; its first parenthesis names the item's group.
@@ -44,10 +45,10 @@ def load(source: str, *, group: str | None = None, crowd: str = "ignore", **argu
     Raises:
         Fault: an unknown source, an argument that it needs or does not take, or nothing that can be used.
     """
-    if source not in SOURCES:
+    if source not in SOURCES and not plugins.is_reference(source):
         raise Fault(f"data.source must be one of {', '.join(SOURCES)}, got {source!r}")
-    module = import_module(SOURCES[source])
-    found = read.call_source(module.read, source, arguments)
+    function = import_module(SOURCES[source]).read if source in SOURCES else plugins.load(source)
+    found = read.call_source(function, source, arguments)
     twice = [name for name, count in Counter(item.id for item in found.items).items() if count > 1]
     if twice:
         raise Fault(f"{source} must list every picture once, got {twice[0]} more than once", code=Fault.DATA)

@@ -1,4 +1,4 @@
-"""A network, an augmentation and a source of data for cnn-keras: how many dots are in the picture?"""
+"""A network, an augmentation, a loss, a metric and a source for cnn-keras: how many dots are in the picture?"""
 
 from functools import partial
 
@@ -53,20 +53,45 @@ def vignette(*, amount: float = 0.0) -> Colour:
     return Colour("vignette", uniform(1), change)
 
 
+def brier(labels, logits):
+    """The Brier score instead of cross-entropy: the squared distance of the probabilities from the truth.
+
+    A loss is a function of one-hot labels and logits, both float32 (batch, classes), to one number for each example.
+    """
+    return tf.reduce_sum((labels - tf.nn.softmax(logits)) ** 2, axis=-1)
+
+
+def miscount(labels, probabilities) -> float:
+    """By how many dots the likeliest class is wrong, on average.
+
+    A metric is a function of the labels, int64 (N,), and the probabilities, float32 (N, classes), of a split.
+    """
+    dots = np.array([1, 3, 2])  # classes are in alphabetical order: one, three, two
+    return float(np.abs(dots[labels] - dots[probabilities.argmax(axis=1)]).mean())
+
+
 def dots() -> list[Item]:
     """120 pictures of one, two or three dots, 32×32 grey pixels.
 
     A source returns items, and reads none: an id, the class's name, and a function that gives the encoded bytes. It
     may take `path`, `classes` and `group`, the settings of the same names.
     """
-    return [Item(f"{row:03d}", ("one", "two", "three")[row % 3], partial(_drawn, row)) for row in range(120)]
+    return [Item(f"{row:03d}", ("one", "two", "three")[row % 3], partial(drawn, row)) for row in range(120)]
 
 
-def _drawn(row: int) -> bytes:
+def drawn(row: int) -> bytes:
     """A PNG file with `row` % 3 + 1 dots that do not touch."""
-    random = np.random.default_rng(row)
     pixels = np.full((32, 32, 1), 30, np.uint8)
-    for place in random.permutation(9)[: row % 3 + 1]:
-        top, left = 3 + 10 * (place // 3) + random.integers(0, 3), 3 + 10 * (place % 3) + random.integers(0, 3)
-        pixels[top : top + 4, left : left + 4] = 220
+    for left, top, right, bottom in boxes(row):
+        pixels[top:bottom, left:right] = 220
     return encode_png(pixels)
+
+
+def boxes(row: int) -> list[tuple[int, int, int, int]]:
+    """Where the dots are: left, top, right, bottom in pixels."""
+    random = np.random.default_rng(row)
+    found = []
+    for place in random.permutation(9)[: row % 3 + 1]:
+        top, left = (int(3 + 10 * cell + random.integers(0, 3)) for cell in divmod(place, 3))
+        found.append((left, top, left + 4, top + 4))
+    return found

@@ -2,9 +2,20 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
+from cnn_keras import plugins
 from pipelines.data.schema import Fraction, Positive, RecipePath, Section
+
+SOURCES = (
+    "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "dsb", "deepforest", "composites", "points", "cards",
+)  # fmt: skip
+
+
+def _source(name: str) -> str:
+    if name not in SOURCES and not plugins.is_reference(name):
+        raise ValueError(f"must be one of {', '.join(SOURCES)} or package.module:name, got {name!r}")
+    return name
 
 
 class Tile(Section):
@@ -48,11 +59,8 @@ class Proposals(Section):
 class Data(Section):
     """Where the images and their boxes come from, and what shape they are given."""
 
-    # files of annotations in their formats, or data that comes along
-    source: Literal[
-        "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "dsb",
-        "deepforest", "composites", "points", "cards",
-    ]  # fmt: skip
+    # files of annotations in their formats, data that comes along, or a function of your own
+    source: Annotated[str, AfterValidator(_source)]
     path: RecipePath | None = None  # the file or folder of the annotations
     images: RecipePath | None = None  # where the images are, if not where the annotations say
     classes: tuple[str, ...] | None = None  # all there are, in this order; else those found

@@ -3,10 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+from cnn_keras import plugins
 from cnn_keras.data import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files, yaml_file
 from pipelines.data.boxes.box_config import Data
+
+PATHLESS = ("deepforest", "composites", "cards")  # sources that come along
 
 
 def files_digest(data: Data) -> str | None:
@@ -15,7 +18,7 @@ def files_digest(data: Data) -> str | None:
     Raises:
         Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
     """
-    if data.path is None and data.source not in ("deepforest", "composites", "cards"):
+    if data.path is None and data.source not in PATHLESS and not plugins.is_reference(data.source):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
     if data.path is None or not (input_file.is_folder(data.path) or input_file.is_regular(data.path)):
         return None  # reading the source will say what is wrong

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.data.boxes.box_config import Data
-from pipelines.data.schema import Name, Positive, Section, kind_alone
+from pipelines.data.schema import Name, Own, Positive, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -40,6 +40,8 @@ class Train(recipes.TransferTrain):
     """How the weights are found; a detector may be shown its batches at several sizes."""
 
     sides: tuple[Positive, ...] = ()  # the sides, in pixels, of which one is drawn for each batch; none: data.size
+    # of your own: a network, its outputs, boxes and classes to scalars by name; null is the loss of the family
+    loss: Own | None = None
     regions: Positive | None = None  # how many of data.proposals are drawn for each picture of a batch; null: all
 
 
@@ -63,6 +65,8 @@ class Evaluate(Section):
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
     worst: Positive = 12  # the worst pictures that are drawn
+    # of your own: the truth and the results in COCO's formats to a number
+    metrics: tuple[Own, ...] = ()
     require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(
         default_factory=dict
     )  # metric: the least it must be

@@ -7,7 +7,7 @@ from typing import Any
 
 import keras
 
-from cnn_keras import inference
+from cnn_keras import inference, plugins
 from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
@@ -54,11 +54,25 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     if settings.crops:
         report["crops"] = _crops(run, model, split, truth)
         _say_crops(run, report)
+    report |= _own(settings, truth, answers)
     run_files.write_json(folder / "report.json", report)
-    measured = {f"test_{key}": report[key] for key in MEASURED if report.get(key) is not None}
+    names = (*MEASURED, *map(_short, settings.metrics))
+    measured = {f"test_{key}": report[key] for key in names if report.get(key) is not None}
     found = report.get("crops", {})
     measured |= {f"test_crops_{key}": found[key] for key in OF_CROPS if found.get(key) is not None}
     return {"metrics": measured, "failed": failed(settings, report)}
+
+
+def _own(settings: Evaluate, truth: Mapping[str, Any], answers: list[Detected]) -> dict[str, float]:
+    """The user's own metrics, of the truth and the results in COCO's formats."""
+    if not settings.metrics:
+        return {}
+    found = box_report.results(truth, answers)
+    return {_short(name): float(plugins.load(name)(truth, found)) for name in settings.metrics}
+
+
+def _short(name: str) -> str:
+    return name.rpartition(":")[2]
 
 
 def _crops(run: Run, model: keras.Model, split: str, truth: Mapping[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cnn_keras import plugins
 from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
@@ -48,7 +49,7 @@ def fit(
     """Compile a detector and train it in `folder`; `done` epochs of the run are behind it. Returns the history."""
     recipe, data = run.recipe, run.facts("prepare")
     count = data["splits"]["train"]
-    detector = trainable(model, recipe.model.builder, size=recipe.data.size)
+    detector = trainable(model, recipe.model.builder, size=recipe.data.size, own_loss=settings.loss)
     steps = -(-count // settings.batch_size)
     trainer.compile_model(detector, settings, loss=None, metrics=None, steps=steps, shares=shares(recipe, model))
     to_fit = inputs_and_truth(model)
@@ -103,16 +104,16 @@ def fewer(place: Any, batch: dict[str, Any], *, regions: int, seed: int) -> dict
     return {**batch, "proposals": tf.gather(batch["proposals"], chosen, batch_dims=1)}
 
 
-def trainable(model: keras.Model, builder: str, *, size: tuple[int, int]) -> keras.Model:
-    """The same layers as a model whose loss is the family's, each of its terms a metric of the epoch.
+def trainable(model: keras.Model, builder: str, *, size: tuple[int, int], own_loss: str | None = None) -> keras.Model:
+    """The same layers as a model whose loss is the family's or one's own, each of its terms a metric of the epoch.
 
     `size` is that of an image on which the names of the terms are found out.
     """
-    kind, network = family(builder), network_of(model)
+    loss, network = plugins.load(own_loss) if own_loss else family(builder).loss, network_of(model)
     nothing, black = tf.zeros([1, 1, 4]), tf.zeros([1, *size, 3], tf.uint8)
     truth = {"boxes": nothing, "classes": tf.zeros([1, 1], tf.int64)}
     truth |= {"mask": tf.zeros([1, *size, 1], tf.uint8)} if knows_masks(builder) else {}
-    names = list(kind.loss(network, model(inputs_for(model, black)), **truth))
+    names = list(loss(network, model(inputs_for(model, black)), **truth))
 
     class Training(keras.Model):
         """Inputs and outputs of the detector; the truth comes as {"boxes", "classes"}, and "mask" if it knows masks."""
@@ -124,7 +125,7 @@ def trainable(model: keras.Model, builder: str, *, size: tuple[int, int]) -> ker
         def compute_loss(
             self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
         ) -> Any:
-            terms = kind.loss(network, y_pred, **y)
+            terms = loss(network, y_pred, **y)
             for name, term in terms.items():
                 self.terms[name].update_state(term)
             return tf.add_n(list(terms.values()))

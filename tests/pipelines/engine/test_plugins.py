@@ -4,6 +4,7 @@ import json
 import shutil
 import sys
 import tomllib
+import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
 
@@ -14,7 +15,13 @@ from cnn_keras import models, plugins
 from cnn_keras.errors import Fault
 from pipelines.engine import fingerprint, stages
 from pipelines.engine import recipe as recipes
+from pipelines.inference import exported_model
+from pipelines.serving.server import application
 from tests.conftest import cnn
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
 ENTRY = EntryPoint("count", "own_counting.task", "cnn_keras.tasks")
@@ -55,7 +62,8 @@ def installed(tmp_path, monkeypatch):
     """The example as an installation leaves it, in a folder of its own."""
     site = tmp_path / "site"
     site.mkdir()
-    shutil.copy(EXAMPLE / "dots.py", site)
+    for file in EXAMPLE.glob("*.py"):
+        shutil.copy(file, site)
     project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
     info = site / "cnn_keras_dots-0.1.0.dist-info"
     info.mkdir()
@@ -64,7 +72,8 @@ def installed(tmp_path, monkeypatch):
     lines = [[f"[{group}]", *(f"{name} = {value}" for name, value in names.items())] for group, names in groups]
     (info / "entry_points.txt").write_text("\n".join(line for group in lines for line in group))
     monkeypatch.syspath_prepend(site)
-    monkeypatch.delitem(sys.modules, "dots", raising=False)
+    for name in ("dots", "dot_boxes"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
     forget()
     yield site
     forget()
@@ -86,6 +95,10 @@ def test_a_short_name_becomes_the_full_one(installed):
     recipe = recipes.load(str(EXAMPLE / "dots.yaml"))
     assert (recipe.model.builder, recipe.data.source) == ("dots:dots_net", "dots:dots")
     assert recipe.augment == ("mirror", {"dots:vignette": {"amount": 0.3}})
+    assert (recipe.train.loss, recipe.evaluate.metrics) == ("dots:brier", ("dots:miscount",))
+    detector = recipes.load(str(EXAMPLE / "dot_boxes.yaml"))
+    assert (detector.data.source, detector.train.loss) == ("dot_boxes:boxed_dots", "dot_boxes:box_heavy")
+    assert detector.evaluate.metrics == ("dot_boxes:sure_share",)
     assert "dots" not in sys.modules
 
 
@@ -163,7 +176,7 @@ def test_the_example_goes_from_data_to_predictions_and_an_edit_makes_its_stages_
     monkeypatch.chdir(tmp_path)
     recipe = EXAMPLE / "dots.yaml"
     assert cnn("run", recipe, "--set", "train.epochs=1", "--set", "evaluate.insight=false") == 0
-    (tmp_path / "one.png").write_bytes(sys.modules["dots"]._drawn(0))
+    (tmp_path / "one.png").write_bytes(sys.modules["dots"].drawn(0))
     capsys.readouterr()
     assert cnn("predict", "classify/dots", "one.png", "--json") == 0
     answer = json.loads(capsys.readouterr().out)[0]
@@ -171,6 +184,8 @@ def test_the_example_goes_from_data_to_predictions_and_an_edit_makes_its_stages_
 
     run = door.load("classify/dots")
     assert run.model.count_params() > 0
+    assert 0 <= run.metrics["test_miscount"] <= 2
+    assert served(run, tmp_path / "one.png")["label"] == answer["classes"][0]["label"]
     loaded = recipes.load(str(recipe), ["train.epochs=1", "evaluate.insight=false"])
     opened = stages.Run(loaded, None)
     folder, prepare, train = run.folder, stages.STAGES["prepare"], stages.STAGES["train"]
@@ -183,6 +198,45 @@ def test_the_example_goes_from_data_to_predictions_and_an_edit_makes_its_stages_
     forget()
     (installed / "dots.py").write_text(source.replace("range(120)", "range(150)"))
     assert stages.stale(folder / "prepare", opened.inputs(prepare)) == "changed: the code of dots.py"
+
+
+def served(run, image):
+    """What a server of the run's model answers about an image."""
+    folder = exported_model.newest(run.folder / "export" / run.folder.name)
+    with TestClient(application(folder)) as client:
+        found = client.post(
+            f"/v1/models/{run.folder.name}:predict", content=image.read_bytes(), headers={"content-type": "image/png"}
+        )
+    return found.json()["predictions"][0]
+
+
+@pytest.mark.slow
+def test_a_detector_of_a_package_goes_from_data_to_a_served_answer(installed, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    changes = {"train": {"epochs": 2}}
+    run = door.run(EXAMPLE / "dot_boxes.yaml", **changes)
+    assert {"box_loss", "object_loss"} <= run.history[0].keys()
+    assert run.metrics["test_sure_share"] >= 0
+    (tmp_path / "two.png").write_bytes(sys.modules["dots"].drawn(1))
+    assert run.predict("two.png")[0]["problem"] is None
+    assert len(served(run, tmp_path / "two.png")["scores"]) >= 0
+    loaded = recipes.load(str(EXAMPLE / "dot_boxes.yaml"), sections=changes)
+    opened = stages.Run(loaded, None)
+    forget()
+    source = (installed / "dot_boxes.py").read_text()
+    (installed / "dot_boxes.py").write_text(source.replace("2 * terms", "3 * terms"))
+    assert (
+        stages.stale(run.folder / "train", opened.inputs(stages.STAGES["train"])) == "changed: the code of dot_boxes.py"
+    )
+    assert stages.stale(run.folder / "prepare", opened.inputs(stages.STAGES["prepare"])) is None
+
+
+@pytest.mark.parametrize("section", ["train: {loss: crossentropy}", "evaluate: {metrics: [f1]}"])
+@pytest.mark.parametrize("task", ["classify, data: {source: digits}", "detect, data: {source: cards}"])
+def test_a_loss_and_a_metric_have_full_names(tmp_path, task, section):
+    (tmp_path / "own.yaml").write_text(f"{{task: {task}, model: {{builder: lenet.lenet5}}, {section}}}")
+    with pytest.raises(Fault, match=r"must be package\.module:name"):
+        recipes.load(str(tmp_path / "own.yaml"))
 
 
 TASK = '''
