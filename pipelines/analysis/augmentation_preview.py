@@ -17,8 +17,8 @@ from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image
-from pipelines.engine import input_benchmark
 from pipelines.engine import recipe as recipes
+from pipelines.engine.training import input_benchmark
 from pipelines.plots import annotate, image_grid
 
 DRAWN = 8  # pictures of each augmentation, beside the one they are drawn from

@@ -1,4 +1,7 @@
-"""`cnn insight`: all pictures of what a run's network has learnt to see; see `pipelines.engine.visualization`."""
+"""`cnn insight`: all pictures of what a run's network has learnt to see.
+
+See `pipelines.engine.classification.visualization`.
+"""
 
 from collections.abc import Sequence
 from functools import partial
@@ -14,8 +17,9 @@ from cnn_keras.learn import visualization as seeing
 from cnn_keras.ops.resize import resize_image
 from pipelines.data import image_dataset, image_io, run_files
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages, visualization
-from pipelines.engine.visualization import Asked, Drawing, Trained, file_stem
+from pipelines.engine import stages
+from pipelines.engine.classification import visualization
+from pipelines.engine.classification.visualization import Asked, Drawing, Trained, file_stem
 from pipelines.export import savedmodel
 from pipelines.plots.image_grid import Array
 

@@ -14,10 +14,12 @@ from rich.console import Console
 
 from cnn_keras.learn import model_profile
 from pipelines.data import image_dataset
-from pipelines.engine import classifier, precision, stages, transfer
-from pipelines.engine.classifier import Training
-from pipelines.engine.input_profile import Clock, speed
+from pipelines.engine import precision, stages
+from pipelines.engine.classification import classifier
+from pipelines.engine.classification.classifier import Training
 from pipelines.engine.stages import Run
+from pipelines.engine.training import transfer
+from pipelines.engine.training.input_profile import Clock, speed
 
 SECONDS = 3.0  # of training steps that are timed
 LEAST = 3  # steps that are timed in any case, after the first, which compiles

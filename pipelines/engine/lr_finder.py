@@ -20,7 +20,7 @@ import numpy as np
 from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import validation
-from pipelines.engine import classifier
+from pipelines.engine.classification import classifier
 from pipelines.engine.stages import Run
 from pipelines.plots import charts
 
@@ -42,6 +42,11 @@ class Climb:
     smooth: Array
     steepest: float
     tenth: float  # of the rate at the minimum
+
+
+def check_task(run: Run) -> None:
+    """Raise a Fault unless the run is of a task that classifies."""
+    classifier.check_task(run)
 
 
 def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Climb:

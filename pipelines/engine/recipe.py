@@ -89,7 +89,7 @@ def _is_built_in(builder: str) -> bool:
 
 
 class Transfer(Section):
-    """What is trained of a network that starts from given weights; see `pipelines.engine.transfer`."""
+    """What is trained of a network that starts from given weights; see `pipelines.engine.training.transfer`."""
 
     # the classifier alone, on cached features, the last blocks, everything, or one after the other
     mode: Literal["head", "cached", "partial", "full", "staged"]

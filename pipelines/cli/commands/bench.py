@@ -30,7 +30,7 @@ def bench_input(
     loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.engine import input_benchmark as benchmark
+    from pipelines.engine.training import input_benchmark as benchmark
 
     speeds = benchmark.measure(loaded, seconds=seconds)
     if as_json:

@@ -30,10 +30,10 @@ def lr(
     loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.engine import classifier, lr_finder, stages
+    from pipelines.engine import lr_finder, stages
 
     run = stages.Run(loaded, console, runs)
-    classifier.check_task(run)
+    lr_finder.check_task(run)
     with stages.prepared(run):
         climb = lr_finder.find(run, low=low, high=high, steps=steps)
     if as_json:

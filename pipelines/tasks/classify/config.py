@@ -6,9 +6,9 @@ from pydantic import BeforeValidator, model_validator
 
 from pipelines.data.image_config import Data
 from pipelines.data.schema import Section, kind_alone
-from pipelines.engine import classifier_config
 from pipelines.engine import recipe as recipes
-from pipelines.engine.classifier_config import Train
+from pipelines.engine.classification import classifier_config
+from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.recipe import Model, Tune
 
 

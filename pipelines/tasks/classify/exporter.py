@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from pipelines.data import image_dataset
-from pipelines.engine import classifier_export
+from pipelines.engine.classification import classifier_export
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import test_time_augmentation as crops

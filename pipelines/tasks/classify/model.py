@@ -5,7 +5,7 @@ from typing import Any
 import keras
 
 from cnn_keras.data.transforms import augment
-from pipelines.engine import classifier
+from pipelines.engine.classification import classifier
 from pipelines.tasks.classify.config import Recipe
 
 

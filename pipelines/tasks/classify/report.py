@@ -12,7 +12,8 @@ from cnn_keras.data import input_pipeline
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset
-from pipelines.engine import baselines, classifier, classifier_report, ensemble, ensemble_gain, visualization
+from pipelines.engine import baselines
+from pipelines.engine.classification import classifier, classifier_report, ensemble, ensemble_gain, visualization
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import test_time_augmentation as crops

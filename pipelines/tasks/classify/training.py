@@ -11,8 +11,8 @@ from cnn_keras.data import input_pipeline
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset
-from pipelines.engine import ensemble
-from pipelines.engine.classifier import Training
+from pipelines.engine.classification import ensemble
+from pipelines.engine.classification.classifier import Training
 from pipelines.engine.stages import Run
 from pipelines.plots import image_grid
 from pipelines.tasks.classify.dataset import ordered

@@ -19,8 +19,8 @@ from cnn_keras.models import backbone_weights
 from cnn_keras.ops.test_time_augmentation import WHOLE, View
 from cnn_keras.weights import pretrained
 from pipelines.data.boxes import box_dataset
-from pipelines.engine import transfer
 from pipelines.engine.stages import Run
+from pipelines.engine.training import transfer
 from pipelines.export import savedmodel
 from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.decode import Reader, TiledReader

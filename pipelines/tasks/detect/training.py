@@ -12,9 +12,9 @@ from cnn_keras import plugins
 from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
-from pipelines.engine import trainer, transfer
 from pipelines.engine.stages import Run
-from pipelines.engine.trainer import Row
+from pipelines.engine.training import trainer, transfer
+from pipelines.engine.training.trainer import Row
 from pipelines.tasks.detect.config import Train
 from pipelines.tasks.detect.model import assemble, family, inputs_for, knows_masks, network_of, shares
 

@@ -11,9 +11,9 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.models import localize
 from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
-from pipelines.engine import trainer
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
+from pipelines.engine.training import trainer
 from pipelines.tasks.localize.model import assemble
 
 

@@ -15,9 +15,9 @@ from cnn_keras.data.patches import Store
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, check_arguments
 from pipelines.data import image_dataset
-from pipelines.engine import trainer
 from pipelines.engine.stages import Run
-from pipelines.engine.trainer import Row
+from pipelines.engine.training import trainer
+from pipelines.engine.training.trainer import Row
 from pipelines.plots import overlays
 from pipelines.tasks.segment import dataset, records
 from pipelines.tasks.segment import model as segment_model

@@ -3,7 +3,7 @@
 from pipelines.data import array_config
 from pipelines.data.schema import Positive
 from pipelines.engine import recipe as recipes
-from pipelines.engine.classifier_config import Evaluate, Export, Train
+from pipelines.engine.classification.classifier_config import Evaluate, Export, Train
 from pipelines.engine.recipe import Model, Tune
 
 

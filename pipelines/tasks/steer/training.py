@@ -8,8 +8,8 @@ import numpy as np
 from cnn_keras.data import input_pipeline
 from cnn_keras.data.transforms import augment
 from cnn_keras.losses import mixture_density
-from pipelines.engine import trainer
 from pipelines.engine.stages import Run
+from pipelines.engine.training import trainer
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.steer import dataset
 from pipelines.tasks.steer import model as steer_model

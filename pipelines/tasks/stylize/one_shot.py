@@ -18,7 +18,7 @@ from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from cnn_keras.losses import style
 from pipelines.data import run_files, validation, video_io
-from pipelines.engine import trainer
+from pipelines.engine.training import trainer
 from pipelines.inference import exported_model, painting
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset, feature_extractor, runner

@@ -9,8 +9,8 @@ from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.transforms import augment
 from pipelines.data import run_files
-from pipelines.engine import trainer
 from pipelines.engine.stages import Run
+from pipelines.engine.training import trainer
 from pipelines.tasks.stylize import dataset, feature_extractor, runner
 from pipelines.tasks.stylize.config import Recipe
 from pipelines.tasks.stylize.model import assemble, styles_of, trainable

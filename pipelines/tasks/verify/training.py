@@ -11,9 +11,9 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import siamese
 from pipelines.data import image_dataset
-from pipelines.engine import trainer
 from pipelines.engine.stages import Run
-from pipelines.engine.trainer import Row
+from pipelines.engine.training import trainer
+from pipelines.engine.training.trainer import Row
 from pipelines.export import savedmodel
 from pipelines.plots import image_grid
 from pipelines.tasks.verify import plots

@@ -12,7 +12,7 @@ NOUN = "volume"
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    from pipelines.engine import classifier
+    from pipelines.engine.classification import classifier
 
     classifier.check(recipe, (*recipe.data.size, recipe.data.channels))
 
@@ -27,27 +27,27 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 def training_inputs(run: Run) -> Any:
     """What a training of the run needs: a `classifier.Training`."""
-    from pipelines.engine import array_classifier
+    from pipelines.engine.classification import array_classifier
 
     return array_classifier.training(run, noun=NOUN)
 
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
-    from pipelines.engine import array_classifier
+    from pipelines.engine.classification import array_classifier
 
     return array_classifier.train(run, folder, noun=NOUN, extend_to=extend_to)
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the model on the test split, beside what needs no network; say which requirements failed."""
-    from pipelines.engine import array_classifier
+    from pipelines.engine.classification import array_classifier
 
     return array_classifier.evaluate(run, folder, noun=NOUN)
 
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: floats in, names and probabilities out; prove that it agrees."""
-    from pipelines.engine import array_classifier
+    from pipelines.engine.classification import array_classifier
 
     return array_classifier.export(run, folder, noun=NOUN)

@@ -68,7 +68,7 @@ def test_an_evaluation_draws_the_quick_ones(exported, tmp_path):
     import keras
 
     from cnn_keras.data.input_pipeline import Shape
-    from pipelines.engine import visualization
+    from pipelines.engine.classification import visualization
 
     model = keras.models.load_model(exported.run / "train" / "model.keras", compile=False)
     paths = visualization.draw(
@@ -88,7 +88,7 @@ def test_a_network_without_convolutions_has_no_pictures(exported, tmp_path):
     import keras
 
     from cnn_keras.data.input_pipeline import Shape
-    from pipelines.engine import visualization
+    from pipelines.engine.classification import visualization
 
     model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     arguments = {"split": "test", "shape": Shape((28, 28), 1), "names": ["0", "1", "2", "3"]}
@@ -97,7 +97,7 @@ def test_a_network_without_convolutions_has_no_pictures(exported, tmp_path):
 
 
 def test_mistakes_come_after_right_answers_of_different_classes():
-    from pipelines.engine.visualization import Asked, representative
+    from pipelines.engine.classification.visualization import Asked, representative
 
     labels = np.array([0, 0, 1, 1, 2, 2])
     answers = np.array([0, 0, 1, 0, 2, 1])

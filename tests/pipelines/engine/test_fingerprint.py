@@ -25,9 +25,9 @@ RECIPES = {
 ALL = "prepare train evaluate export"
 MODEL = "train evaluate export"
 EDITS = [  # what is edited, of which recipe the stages are asked, and which of them are stale
-    ("pipelines/engine/trainer.py", "classify", "train"),
-    ("pipelines/engine/trainer.py", "detect", "train"),
-    ("pipelines/engine/trainer.py", "verify", "train"),
+    ("pipelines/engine/training/trainer.py", "classify", "train"),
+    ("pipelines/engine/training/trainer.py", "detect", "train"),
+    ("pipelines/engine/training/trainer.py", "verify", "train"),
     ("cnn_keras/schedules.py", "classify", "train"),
     ("cnn_keras/schedules.py", "segment", "train"),
     ("cnn_keras/losses/segmentation.py", "segment", "prepare train"),
@@ -119,7 +119,7 @@ def test_a_chart_makes_no_training_stale(sources, task):
 
 def test_comments_docstrings_layout_and_types_make_nothing_stale(sources):
     before = code("classify")
-    for file in ("pipelines/engine/trainer.py", "cnn_keras/models/lenet.py"):
+    for file in ("pipelines/engine/training/trainer.py", "cnn_keras/models/lenet.py"):
         path = sources / file
         text = path.read_text().replace('"""', '"""Another word. ', 1).replace("\n\n\ndef ", "\n\n# a word\n\n\n\ndef ")
         path.write_text(re.sub(r"\) -> [\w.]+:", "):", text))
@@ -128,7 +128,7 @@ def test_comments_docstrings_layout_and_types_make_nothing_stale(sources):
 
 def test_a_function_that_nothing_calls_makes_nothing_stale(sources):
     before = code("classify")
-    path = sources / "pipelines/engine/trainer.py"
+    path = sources / "pipelines/engine/training/trainer.py"
     path.write_text(path.read_text() + "\n\ndef nobody_calls_this():\n    return 1\n")
     assert stale(before, code("classify")) == {}
 

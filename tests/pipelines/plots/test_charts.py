@@ -6,7 +6,7 @@ from PIL import Image
 
 from cnn_keras.metrics import classification
 from cnn_keras.metrics.classification import reliability_bins
-from pipelines.engine.classification_report import classification_report
+from pipelines.engine.classification.classification_report import classification_report
 from pipelines.plots.charts import (
     LINES,
     Panel,

@@ -14,7 +14,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.models import backbone_weights
 from pipelines.data import video_io
 from pipelines.engine import recipe as recipes
-from pipelines.engine import transfer
+from pipelines.engine.training import transfer
 from pipelines.serving.server import application
 from pipelines.tasks import detect
 from pipelines.tasks.detect.training import fewer

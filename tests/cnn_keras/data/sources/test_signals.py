@@ -312,7 +312,7 @@ def test_a_second_run_changes_nothing(root, capsys):
 
 
 def test_a_training_that_was_interrupted_ends_with_the_same_weights(root, run, tmp_path, monkeypatch):
-    from pipelines.engine import trainer
+    from pipelines.engine.training import trainer
 
     said = trainer._line
     monkeypatch.setattr(

@@ -6,9 +6,9 @@ import time
 import pytest
 import tensorflow as tf
 
-from pipelines.engine import input_benchmark
 from pipelines.engine import recipe as recipes
-from pipelines.engine.input_benchmark import Speed
+from pipelines.engine.training import input_benchmark
+from pipelines.engine.training.input_benchmark import Speed
 from tests.conftest import cnn, write_digits
 
 RECIPE = """\

@@ -20,11 +20,11 @@ from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.weights import pretrained
-from pipelines.engine import trainer, transfer
-from pipelines.engine.classifier_config import Train
-from pipelines.engine.input_profile import Probe
+from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
-from pipelines.engine.trainer import Row
+from pipelines.engine.training import trainer, transfer
+from pipelines.engine.training.input_profile import Probe
+from pipelines.engine.training.trainer import Row
 from pipelines.export import savedmodel
 
 MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes

@@ -7,8 +7,8 @@ import tensorflow as tf
 
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
-from pipelines.engine import classifier, classifier_config, classifier_report
 from pipelines.engine import recipe as recipes
+from pipelines.engine.classification import classifier, classifier_config, classifier_report
 from tests.conftest import write_digits
 
 DATA = {"classes": ["a", "b", "c"], "normalization": {"axis": None, "mean": 0.0, "variance": 255.0**2}}

@@ -10,7 +10,8 @@ import numpy as np
 from cnn_keras.data import array_dataset
 from pipelines.data import image_dataset
 from pipelines.data.array_dataset import Array, pictured
-from pipelines.engine import baselines, classifier, classifier_export, classifier_report, ensemble
+from pipelines.engine import baselines
+from pipelines.engine.classification import classifier, classifier_export, classifier_report, ensemble
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 

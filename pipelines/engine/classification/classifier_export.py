@@ -7,8 +7,8 @@ from typing import Any
 import keras
 
 from pipelines.data import run_files
-from pipelines.engine import classifier, ensemble_gain
-from pipelines.engine.classifier_config import Export
+from pipelines.engine.classification import classifier, ensemble_gain
+from pipelines.engine.classification.classifier_config import Export
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 

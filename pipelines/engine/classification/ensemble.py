@@ -28,10 +28,12 @@ from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.data.run_files import STATE
-from pipelines.engine import classifier, ensemble_gain, stages, trainer
-from pipelines.engine.classifier import Training
-from pipelines.engine.ensemble_gain import Array
+from pipelines.engine import stages
+from pipelines.engine.classification import classifier, ensemble_gain
+from pipelines.engine.classification.classifier import Training
+from pipelines.engine.classification.ensemble_gain import Array
 from pipelines.engine.stages import Run
+from pipelines.engine.training import trainer
 from pipelines.export import savedmodel
 
 MEMBER = re.compile(r"member\d+")

@@ -35,9 +35,10 @@ from cnn_keras.errors import Fault
 from cnn_keras.schedules import Delayed, WarmUp
 from cnn_keras.weights import checkpoints
 from pipelines.data.run_files import STATE, is_whole, set_aside
-from pipelines.engine import batch_norm_statistics, optimizers, requirement
-from pipelines.engine.input_profile import Clock, Probe
+from pipelines.engine import requirement
 from pipelines.engine.recipe import Train
+from pipelines.engine.training import batch_norm_statistics, optimizers
+from pipelines.engine.training.input_profile import Clock, Probe
 from pipelines.export import savedmodel
 from pipelines.plots import charts
 

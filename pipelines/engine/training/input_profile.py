@@ -16,8 +16,8 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.engine import input_benchmark
 from pipelines.engine.stages import Run
+from pipelines.engine.training import input_benchmark
 
 TINY = 1000  # examples: an epoch of fewer is over before its input is worth a word
 SECONDS = 0.5  # for which each pipeline is measured, or one epoch

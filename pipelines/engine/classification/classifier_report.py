@@ -14,10 +14,11 @@ from cnn_keras.data import durable
 from cnn_keras.metrics import classification
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import classifier, ensemble, ensemble_gain, requirement
-from pipelines.engine.classification_report import classification_report
-from pipelines.engine.classifier_config import Evaluate
-from pipelines.engine.ensemble_gain import Array
+from pipelines.engine import requirement
+from pipelines.engine.classification import classifier, ensemble, ensemble_gain
+from pipelines.engine.classification.classification_report import classification_report
+from pipelines.engine.classification.classifier_config import Evaluate
+from pipelines.engine.classification.ensemble_gain import Array
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, image_grid
 

@@ -31,10 +31,10 @@ from cnn_keras.data import durable
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import trainer
 from pipelines.engine.recipe import Transfer, TransferTrain
 from pipelines.engine.stages import Run
-from pipelines.engine.trainer import Row
+from pipelines.engine.training import trainer
+from pipelines.engine.training.trainer import Row
 
 BLOCK = re.compile(r"mlp\d+|[a-z]+\d*[a-z]?(?:_(?:unit)?\d+)?(?=_|$)")
 ROWS = 1024  # feature vectors in a file

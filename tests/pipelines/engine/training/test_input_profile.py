@@ -12,10 +12,10 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from pipelines.engine import input_profile, trainer
 from pipelines.engine import recipe as recipes
-from pipelines.engine.input_profile import Clock, Probe
 from pipelines.engine.recipe import Train
+from pipelines.engine.training import input_profile, trainer
+from pipelines.engine.training.input_profile import Clock, Probe
 
 
 @pytest.fixture

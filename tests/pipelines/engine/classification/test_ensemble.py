@@ -15,8 +15,9 @@ from cnn_keras.errors import Fault
 from cnn_keras.ops import test_time_augmentation
 from pipelines.data import run_files
 from pipelines.data.run_files import STATE
-from pipelines.engine import classifier, ensemble, ensemble_gain, stages
 from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
+from pipelines.engine.classification import classifier, ensemble, ensemble_gain
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.tracker import PARENT_TAG
 from tests.conftest import WHOLE, write_digits

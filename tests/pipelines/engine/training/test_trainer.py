@@ -17,8 +17,9 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
 from pipelines.data import run_files
-from pipelines.engine import startup, trainer
+from pipelines.engine import startup
 from pipelines.engine.recipe import Train
+from pipelines.engine.training import trainer
 from pipelines.tasks.stylize.config import Paint
 
 SHAPE = input_pipeline.Shape((8, 8), 1)

@@ -8,8 +8,8 @@ import pytest
 import tensorflow as tf
 from rich.console import Console
 
-from pipelines.engine import batch_norm_statistics, trainer
 from pipelines.engine.recipe import Train
+from pipelines.engine.training import batch_norm_statistics, trainer
 
 
 def network(momentum=0.99, trainable=True):

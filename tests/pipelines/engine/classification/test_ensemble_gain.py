@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from pipelines.engine import ensemble_gain
+from pipelines.engine.classification import ensemble_gain
 
 
 def test_a_gain_is_the_mean_of_the_differences_of_the_pairs():

@@ -7,7 +7,7 @@ import pytest
 from sklearn.metrics import f1_score, log_loss
 
 from cnn_keras.metrics.classification import wilson_interval
-from pipelines.engine.classification_report import classification_report
+from pipelines.engine.classification.classification_report import classification_report
 
 # Answers 0, 0, 1, 1 to truths 0, 0, 0, 1 of three classes.
 PROBABILITIES = np.array([[0.8, 0.1, 0.1], [0.6, 0.3, 0.1], [0.2, 0.7, 0.1], [0.1, 0.8, 0.1]], np.float32)

@@ -1,0 +1,1 @@
+"""The training loop: optimizers, transfer learning, and how fast the input is."""
