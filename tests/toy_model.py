@@ -16,7 +16,7 @@ SERVE = """
 import sys
 from pathlib import Path
 from pipelines.serving.server import serve
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.limits import Limits
 serve(Path(sys.argv[1]), port=0, limits=Limits(**eval(sys.argv[2])))
 print("drained", "with Keras" if "keras" in sys.modules else "without Keras")
 """

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.serving.errors import Refusal, from_tensorflow, of_row
+from pipelines.serving.http.errors import Refusal, from_tensorflow, of_row
 from pipelines.serving.signature import Tensors
 
 log = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ class Job:
     Attributes:
         signature: which callable of the model.
         tensors: makes the inputs; runs on the model's thread, because turning pictures upright takes time.
-        pixels: of its pictures, as `pipelines.serving.images.work` counts them.
+        pixels: of its pictures, as `pipelines.serving.rest.images.work` counts them.
         rows: how many rows those inputs have.
         shape: jobs of the same signature and shape may share a call; None: this one runs alone and whole.
     """

@@ -33,11 +33,12 @@ from pipelines.faces import service
 from pipelines.faces.encoder import Recogniser
 from pipelines.faces.gallery import Gallery, checked_name, nobody
 from pipelines.faces.service import Answer
-from pipelines.serving import metrics, request_body
-from pipelines.serving.errors import Refusal
-from pipelines.serving.images import checked, upright
-from pipelines.serving.limits import Limits
-from pipelines.serving.origin import Visitors
+from pipelines.serving import metrics
+from pipelines.serving.http import request_body
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.http.origin import Visitors
+from pipelines.serving.rest.images import checked, upright
 from pipelines.serving.routes import answered, not_routed, refused
 
 log = logging.getLogger(__name__)

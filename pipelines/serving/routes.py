@@ -16,13 +16,15 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 
-from pipelines.serving import metrics, protocol, request_body, responses
+from pipelines.serving import metrics
 from pipelines.serving.batching import Batcher
-from pipelines.serving.errors import Refusal
-from pipelines.serving.limits import Limits
+from pipelines.serving.http import request_body
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.http.origin import Visitors
 from pipelines.serving.memory import give_back
 from pipelines.serving.model import Model
-from pipelines.serving.origin import Visitors
+from pipelines.serving.rest import protocol, responses
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Tensors
 
 log = logging.getLogger(__name__)

@@ -22,10 +22,10 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.errors import Fault
-from pipelines.serving.connection import Connection
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.connection import Connection
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.http.origin import Visitors, is_loopback
 from pipelines.serving.model import Model
-from pipelines.serving.origin import Visitors, is_loopback
 from pipelines.serving.routes import Desk
 from pipelines.serving.warmup import warm_up
 

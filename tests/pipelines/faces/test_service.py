@@ -29,8 +29,8 @@ from pipelines.faces.encoder import Guard, Recogniser, Threshold, version_of
 from pipelines.faces.gallery import Settings
 from pipelines.serving import server as app
 from pipelines.serving.face_routes import FacesDesk, checked_key
-from pipelines.serving.limits import Limits
-from pipelines.serving.origin import Visitors
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.http.origin import Visitors
 from pipelines.tasks.verify.exporter import FACTS
 from tests.conftest import cnn
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from pipelines.serving.batching import Batcher, Job
-from pipelines.serving.errors import Refusal
+from pipelines.serving.http.errors import Refusal
 
 
 class Doubling:

@@ -14,11 +14,11 @@ from PIL import Image
 from starlette.requests import Request
 
 from cnn_keras.errors import Fault
-from pipelines.serving import tensors
-from pipelines.serving.errors import Refusal
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.http.request_body import Intake
 from pipelines.serving.model import Model, version_folder
-from pipelines.serving.request_body import Intake
+from pipelines.serving.rest import tensors
 from pipelines.serving.server import application
 from tests.toy_model import LABELS, export
 

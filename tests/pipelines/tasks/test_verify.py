@@ -326,9 +326,9 @@ def test_the_exported_model_verifies_pairs_with_its_calibrated_threshold(faces, 
 def test_the_server_answers_about_pairs(faces, run):
     import base64
 
-    from pipelines.serving import protocol
-    from pipelines.serving.limits import Limits
+    from pipelines.serving.http.limits import Limits
     from pipelines.serving.model import Model
+    from pipelines.serving.rest import protocol
 
     model = Model(run / "export" / "small")
     file = base64.b64encode(next((faces / "people").glob("p0/*.png")).read_bytes()).decode()

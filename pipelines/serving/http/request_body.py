@@ -11,8 +11,8 @@ from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import ClientDisconnect, Request
 
-from pipelines.serving.errors import Refusal
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.limits import Limits
 
 GZIP = ("gzip", "x-gzip")
 INFLATED = 2**18  # bytes at a time

@@ -4,9 +4,9 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.serving import tensors
-from pipelines.serving.errors import Refusal
+from pipelines.serving.http.errors import Refusal
 from pipelines.serving.model import Model
+from pipelines.serving.rest import tensors
 from pipelines.serving.signature import Tensors
 
 Answer = dict[str, Any]

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from cnn_keras.errors import Unreadable
-from pipelines.serving.errors import Refusal, of_row
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.errors import Refusal, of_row
+from pipelines.serving.http.limits import Limits
 
 if TYPE_CHECKING:
     from cnn_keras.data.image_file import Picture

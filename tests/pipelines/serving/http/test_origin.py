@@ -6,8 +6,8 @@ import warnings
 import pytest
 from starlette.requests import Request
 
-from pipelines.serving.errors import Refusal
-from pipelines.serving.origin import Visitors
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.origin import Visitors
 from pipelines.serving.server import application
 from tests.toy_model import export, running
 

@@ -4,11 +4,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipelines.serving.errors import Refusal
-from pipelines.serving.images import checked, upright
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.limits import Limits
+from pipelines.serving.rest.images import checked, upright
+from pipelines.serving.rest.tensors import encoded
 from pipelines.serving.signature import Tensors
-from pipelines.serving.tensors import encoded
 
 if TYPE_CHECKING:
     from cnn_keras.data.image_file import Picture

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.serving.errors import Refusal
+from pipelines.serving.http.errors import Refusal
 from pipelines.serving.signature import Slot
 
 BYTES_SUFFIX = "_bytes"  # string outputs of such a name are binary

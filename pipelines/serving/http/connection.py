@@ -10,7 +10,7 @@ from typing import Any
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.limits import Limits
 
 
 class Connection(HttpToolsProtocol):

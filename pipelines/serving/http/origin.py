@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from starlette.requests import Request
 
-from pipelines.serving.errors import Refusal
+from pipelines.serving.http.errors import Refusal
 
 HERE = frozenset({"localhost"})
 EVERYWHERE = ("0.0.0.0", "::", "")

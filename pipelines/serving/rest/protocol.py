@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipelines.serving import responses, tf_examples
 from pipelines.serving.batching import Job
-from pipelines.serving.errors import Refusal
-from pipelines.serving.images import checked, looks_encoded, upright, work
-from pipelines.serving.limits import Limits
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.http.limits import Limits
 from pipelines.serving.model import Model
+from pipelines.serving.rest import responses, tf_examples
+from pipelines.serving.rest.images import checked, looks_encoded, upright, work
+from pipelines.serving.rest.tensors import is_base64, tensor
 from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Tensors
-from pipelines.serving.tensors import is_base64, tensor
 
 if TYPE_CHECKING:
     from cnn_keras.data.image_file import Picture

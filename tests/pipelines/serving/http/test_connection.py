@@ -9,7 +9,7 @@ import httpx
 import psutil
 import pytest
 
-from tests.pipelines.serving.test_hostile_requests import GOOD, PREDICT, assert_refused
+from tests.pipelines.serving.http.test_hostile_requests import GOOD, PREDICT, assert_refused
 from tests.toy_model import export, running
 
 LIMITS = {

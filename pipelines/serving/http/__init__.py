@@ -1,0 +1,1 @@
+"""The HTTP side of the server: connections, limits, request bodies, origins of requests, errors."""
