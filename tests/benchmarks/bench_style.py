@@ -21,7 +21,7 @@ import tensorflow as tf
 from cnn_keras.losses.style import Objective, Weights
 from cnn_keras.models import stylize
 from pipelines.tasks.stylize.config import Paint
-from pipelines.tasks.stylize.pixel_optimizer import Adam
+from pipelines.tasks.stylize.optimization.pixel_optimizer import Adam
 
 BOUND = 0.7  # of the tutorial's time
 STEPS = 5  # of each, in turn

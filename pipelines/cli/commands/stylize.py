@@ -46,8 +46,8 @@ def stylize(
     load_tensorflow(console)
     from pipelines.data.schema import checked
     from pipelines.inference import exported_model
-    from pipelines.tasks.stylize import one_shot
     from pipelines.tasks.stylize.config import Data, Paint, Picture
+    from pipelines.tasks.stylize.optimization import one_shot
 
     given = checked(Picture, _picture(content), folder=Path.cwd())
     output = output or _named(content, style)

@@ -16,10 +16,11 @@ from rich.console import Console
 
 from pipelines.plots import image_grid
 from pipelines.plots.image_grid import Array
-from pipelines.tasks.stylize import dataset, extractor_choice, feature_extractor, runner
+from pipelines.tasks.stylize import dataset, extractor_choice, feature_extractor
 from pipelines.tasks.stylize.config import Paint, Recipe
 from pipelines.tasks.stylize.extractor_choice import Extractor
-from pipelines.tasks.stylize.painting import Painter
+from pipelines.tasks.stylize.optimization import runner
+from pipelines.tasks.stylize.optimization.painting import Painter
 
 METRICS = ("style_fall", "content_lead")
 SHOWN = 8  # pictures in the strip

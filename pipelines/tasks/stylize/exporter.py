@@ -17,9 +17,10 @@ from pipelines.data import run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.plots.image_grid import Array
-from pipelines.tasks.stylize import dataset, distances, runner
+from pipelines.tasks.stylize import dataset, distances
 from pipelines.tasks.stylize.config import Recipe
 from pipelines.tasks.stylize.model import painter, trained
+from pipelines.tasks.stylize.optimization import runner
 
 COMPARED = 3  # pictures on which the exported model must agree
 PIXEL_LIMIT = 4_000_000  # of a picture that the exported model paints: about 4 GB of maps

@@ -12,8 +12,8 @@ from pipelines.tasks.stylize.config import Paint, Recipe
 from pipelines.tasks.stylize.dataset import NamedImage
 from pipelines.tasks.stylize.distances import Judge
 from pipelines.tasks.stylize.model import painter, trained
-from pipelines.tasks.stylize.optimizer_state import OptimizerState
-from pipelines.tasks.stylize.painting import Painter
+from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState
+from pipelines.tasks.stylize.optimization.painting import Painter
 
 
 class Entry(NamedTuple):

@@ -6,8 +6,9 @@ from typing import Any
 from pipelines.data import run_files
 from pipelines.engine import requirement
 from pipelines.engine.stages import Run
-from pipelines.tasks.stylize import dataset, distances, extractor_choice, method_comparison, runner
+from pipelines.tasks.stylize import dataset, distances, extractor_choice, method_comparison
 from pipelines.tasks.stylize.distances import METRICS, SHOWN, Distances
+from pipelines.tasks.stylize.optimization import runner
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:

@@ -11,9 +11,10 @@ from cnn_keras.data.transforms import augment
 from pipelines.data import run_files
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
-from pipelines.tasks.stylize import dataset, feature_extractor, runner
+from pipelines.tasks.stylize import dataset, feature_extractor
 from pipelines.tasks.stylize.config import Recipe
 from pipelines.tasks.stylize.model import assemble, styles_of, trainable
+from pipelines.tasks.stylize.optimization import runner
 
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:

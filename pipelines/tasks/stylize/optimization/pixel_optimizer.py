@@ -15,7 +15,7 @@ import tensorflow as tf
 from scipy.optimize import Bounds, minimize
 
 from pipelines.tasks.stylize.config import Paint
-from pipelines.tasks.stylize.optimizer_state import OptimizerState, Row
+from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState, Row
 
 Said = Callable[[int, Row], None]
 Terms = Callable[..., dict[str, Any]]  # of images and targets: the terms of J, (batch,) each

@@ -6,11 +6,12 @@ import pytest
 
 from cnn_keras.errors import Fault
 from pipelines.data.schema import checked
-from pipelines.tasks.stylize import extractor_choice, feature_extractor, runner
+from pipelines.tasks.stylize import extractor_choice, feature_extractor
 from pipelines.tasks.stylize.config import Loss, Paint
 from pipelines.tasks.stylize.dataset import NamedImage
-from pipelines.tasks.stylize.optimizer_state import OptimizerState
-from pipelines.tasks.stylize.painting import Painter
+from pipelines.tasks.stylize.optimization import runner
+from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState
+from pipelines.tasks.stylize.optimization.painting import Painter
 
 TINY = {
     "extractor": "stacks.three_3x3",
@@ -114,7 +115,7 @@ def test_masks_of_the_styles_are_brought_to_the_size_of_the_features(objective):
 
 def test_a_painting_that_diverges_says_so(objective, monkeypatch):
     monkeypatch.setattr(
-        "pipelines.tasks.stylize.painting.LBFGS.round",
+        "pipelines.tasks.stylize.optimization.painting.LBFGS.round",
         lambda self, state, targets, count, said: {"style": float("nan")},
     )
     with pytest.raises(Fault, match="diverged") as fault:

@@ -21,8 +21,9 @@ from pipelines.data import run_files, validation, video_io
 from pipelines.engine.training import trainer
 from pipelines.inference import exported_model, painting
 from pipelines.plots.image_grid import Array
-from pipelines.tasks.stylize import dataset, feature_extractor, runner
+from pipelines.tasks.stylize import dataset, feature_extractor
 from pipelines.tasks.stylize.config import Data, Paint, Picture, files_digest
+from pipelines.tasks.stylize.optimization import runner
 
 Network = Callable[["Array"], "Array"]  # a picture to its painting, uint8 (height, width, 3) both
 

@@ -20,8 +20,8 @@ from cnn_keras.losses.style import Objective, Style
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset
 from pipelines.tasks.stylize.config import Paint
-from pipelines.tasks.stylize.optimizer_state import OptimizerState, Row
-from pipelines.tasks.stylize.pixel_optimizer import LBFGS, Adam, Said
+from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState, Row
+from pipelines.tasks.stylize.optimization.pixel_optimizer import LBFGS, Adam, Said
 
 Told = Callable[["OptimizerState"], None]
 

@@ -20,11 +20,12 @@ from cnn_keras.losses.style import Objective
 from pipelines.data import run_files, video_io
 from pipelines.plots import charts
 from pipelines.plots.image_grid import Array
-from pipelines.tasks.stylize import dataset, optical_flow
+from pipelines.tasks.stylize import dataset
 from pipelines.tasks.stylize.config import Data, Paint
 from pipelines.tasks.stylize.dataset import NamedImage
-from pipelines.tasks.stylize.optimizer_state import OptimizerState, Row
-from pipelines.tasks.stylize.painting import Painter
+from pipelines.tasks.stylize.optimization import optical_flow
+from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState, Row
+from pipelines.tasks.stylize.optimization.painting import Painter
 
 PAINTINGS, PREVIEWS = "paintings", "previews"
 

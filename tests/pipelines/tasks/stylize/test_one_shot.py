@@ -7,8 +7,9 @@ from rich.console import Console
 
 from cnn_keras.errors import Fault
 from pipelines.data.schema import checked
-from pipelines.tasks.stylize import dataset, one_shot, runner
+from pipelines.tasks.stylize import dataset
 from pipelines.tasks.stylize.config import Data, Paint, Picture
+from pipelines.tasks.stylize.optimization import one_shot, runner
 from tests.conftest import cnn
 
 LOSS = {

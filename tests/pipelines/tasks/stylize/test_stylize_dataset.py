@@ -10,8 +10,9 @@ from cnn_keras.data.sources import artworks
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
 from pipelines.data.schema import checked
-from pipelines.tasks.stylize import config, dataset, optical_flow
+from pipelines.tasks.stylize import config, dataset
 from pipelines.tasks.stylize.config import Data
+from pipelines.tasks.stylize.optimization import optical_flow
 
 DRAW = np.random.default_rng(0)
 

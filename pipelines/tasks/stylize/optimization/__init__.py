@@ -1,0 +1,1 @@
+"""Pictures painted by optimising their pixels (Gatys et al., 2016)."""
