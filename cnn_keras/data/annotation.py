@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from PIL import Image
 
-from cnn_keras.data import file_tree, input_file
-from cnn_keras.data.file_tree import SPLITS
-from cnn_keras.data.image_file import BROKEN
+from cnn_keras.data.files import file_tree, input_file
+from cnn_keras.data.files.file_tree import SPLITS
+from cnn_keras.data.files.image_file import BROKEN
 from cnn_keras.errors import Fault
 
 CORNERS = 64  # of a polygon that stands for an ellipse

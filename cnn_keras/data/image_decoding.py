@@ -7,7 +7,7 @@ through it.
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.image_file import (
+from cnn_keras.data.files.image_file import (
     JPEG_SIGNATURE,
     LEAST_SCANNED,
     PIXEL_LIMIT,

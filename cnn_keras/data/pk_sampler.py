@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import input_file, records
+from cnn_keras.data import records
+from cnn_keras.data.files import input_file
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Shape, decoded_examples
 from cnn_keras.data.transforms.augment import Augmentation, Composed

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from cnn_keras.data.image_file import PIXEL_LIMIT, SIDE_LIMIT
+from cnn_keras.data.files.image_file import PIXEL_LIMIT, SIDE_LIMIT
 from cnn_keras.errors import Unreadable
 
 OUTLINE_LIMIT = 200  # times the sum of a picture's two sides

@@ -15,7 +15,7 @@ import numpy as np
 from keras import layers
 
 from cnn_keras import models
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.models import yolo
 from cnn_keras.ops import yolo_head

@@ -6,7 +6,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 
 VERSION = (0, 2, 0)  # major, minor, revision, of the files we write

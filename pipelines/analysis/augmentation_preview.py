@@ -11,8 +11,8 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image, ImageDraw
 
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable

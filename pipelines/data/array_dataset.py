@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from cnn_keras.data import array_dataset, durable
+from cnn_keras.data import array_dataset
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation

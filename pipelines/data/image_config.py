@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from cnn_keras.data import file_tree
+from cnn_keras.data.files import file_tree
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.schema import Fraction, Positive, RecipePath, Section

@@ -15,7 +15,8 @@ import numpy as np
 from rich.console import Console
 from rich.markup import escape
 
-from cnn_keras.data import durable, file_tree, input_pipeline, records
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.files import durable, file_tree
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import classification
 from cnn_keras.data.split import connected_groups, stratified

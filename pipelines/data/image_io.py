@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data.files.image_file import normalize, reason
+from cnn_keras.data.files.input_file import read_bytes
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize, reason
-from cnn_keras.data.input_file import read_bytes
 from cnn_keras.errors import Fault, Unreadable
 
 

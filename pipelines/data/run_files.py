@@ -12,7 +12,7 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 
 MANIFEST = "manifest.json"

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from pipelines.data.run_files import digest
 
 

@@ -23,9 +23,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnn_keras.data.durable import write_text
+from cnn_keras.data.files.durable import write_text
+from cnn_keras.data.files.image_file import Picture, normalize, reason
 from cnn_keras.data.image_decoding import pixels
-from cnn_keras.data.image_file import Picture, normalize, reason
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.source_files import files_digest as files_digest

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import cv2
 import numpy as np
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Unreadable
 
 Array = np.ndarray[Any, np.dtype[Any]]

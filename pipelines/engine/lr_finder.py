@@ -17,7 +17,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import validation
 from pipelines.engine.classification import classifier

@@ -24,7 +24,7 @@ from pydantic import (
 )
 
 from cnn_keras import plugins
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog
 from pipelines.data import yaml_file

@@ -21,7 +21,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 from rich.console import Console
 
-from cnn_keras.data import durable, input_file
+from cnn_keras.data.files import durable, input_file
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, yaml_file
 from pipelines.data.run_files import (

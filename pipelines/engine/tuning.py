@@ -25,7 +25,7 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import TrialState
 from rich.console import Console
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, validation, yaml_file
 from pipelines.data.schema import flatten

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.models import faceapi
 from cnn_keras.ops import landmarks

@@ -11,9 +11,9 @@ import tensorflow as tf
 from rich.console import Console
 
 from cnn_keras import inference, models
-from cnn_keras.data import durable
-from cnn_keras.data.durable import write_text
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.durable import write_text
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile

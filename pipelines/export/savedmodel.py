@@ -16,8 +16,9 @@ from tensorflow_serving.apis import predict_pb2, prediction_log_pb2
 
 import cnn_keras
 from cnn_keras import inference
-from cnn_keras.data import array_dataset, durable, input_pipeline, records
-from cnn_keras.data.durable import write_text
+from cnn_keras.data import array_dataset, input_pipeline, records
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.durable import write_text
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault

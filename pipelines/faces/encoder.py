@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.image_file import normalize, reason
+from cnn_keras.data.files.image_file import normalize, reason
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.data.transforms.face_alignment import Aligner
 from cnn_keras.errors import Fault, Unreadable

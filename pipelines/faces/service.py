@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data import file_tree, input_file
-from cnn_keras.data.image_file import normalize
+from cnn_keras.data.files import file_tree, input_file
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.validation import Problem

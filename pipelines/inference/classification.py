@@ -9,7 +9,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, natural
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, natural
 from pipelines.data import array_dataset
 from pipelines.export.savedmodel import as_example
 from pipelines.inference.prediction import Prediction, Source, ask_array, ask_images, pixels

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data import run_length
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.errors import Unreadable
 from pipelines.data import validation, video_io

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data import durable, nifti
+from cnn_keras.data.files import durable, nifti
 from pipelines.plots import overlays
 from pipelines.plots.image_grid import Array
 

@@ -8,7 +8,7 @@ from typing import Any, Self
 import tensorflow as tf
 from rich.console import Console
 
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
 from cnn_keras.errors import Fault
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images
 

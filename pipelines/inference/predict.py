@@ -14,8 +14,8 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
-from cnn_keras.data.durable import write_text
-from cnn_keras.data.file_tree import tree
+from cnn_keras.data.files.durable import write_text
+from cnn_keras.data.files.file_tree import tree
 from cnn_keras.errors import Fault
 from pipelines.inference import detection, mask_files, painting
 from pipelines.inference.classification import ArrayClassifier, ImageClassifier

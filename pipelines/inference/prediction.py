@@ -12,8 +12,8 @@ import tensorflow as tf
 from PIL import Image, ImageOps
 from rich.console import Console
 
-from cnn_keras.data import input_file
-from cnn_keras.data.image_file import normalize, reason
+from cnn_keras.data.files import input_file
+from cnn_keras.data.files.image_file import normalize, reason
 from cnn_keras.errors import Unreadable
 from pipelines.data import array_dataset
 from pipelines.plots.image_grid import Array

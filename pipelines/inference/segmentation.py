@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data import run_length
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
 from pipelines.data import array_dataset
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import overlays

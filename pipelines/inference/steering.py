@@ -9,7 +9,7 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images, pixels
 from pipelines.plots import annotate
 

@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, fontManager
 from matplotlib.textpath import text_to_path
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

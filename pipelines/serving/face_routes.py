@@ -203,7 +203,7 @@ class FacesDesk:
 
 def warm(gallery: Gallery, recogniser: Recogniser) -> None:
     """Ask once, so that nobody waits for the model's first call or for the gallery to be read."""
-    from cnn_keras.data.image_file import encode_png
+    from cnn_keras.data.files.image_file import encode_png
 
     grey = encode_png(np.full((*recogniser.facts["size"], 3), 128, np.uint8))
     vector = recogniser.embed([grey])[0]

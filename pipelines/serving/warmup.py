@@ -24,7 +24,7 @@ def warm_up(model: Model, rows: int) -> None:
 
     The requests packed with the model are replayed; a signature without one gets zeros, and may refuse them.
     """
-    from cnn_keras.data.image_file import reason
+    from cnn_keras.data.files.image_file import reason
 
     packed = dict(packed_requests(model.folder / PACKED))
     for name, signature in model.signatures.items():

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Self
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from pipelines.data.run_files import kept_json, set_aside, write_json
 
 Event = dict[str, Any]

@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from filelock import FileLock
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 
 log = logging.getLogger(__name__)

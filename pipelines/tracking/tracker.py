@@ -28,7 +28,7 @@ from urllib.parse import unquote, urlsplit
 
 from filelock import FileLock
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.tracking import pyfunc, registry
 from pipelines.tracking.dashboard import dashboard

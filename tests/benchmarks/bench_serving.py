@@ -52,7 +52,7 @@ def lenet():
 def picture():
     import numpy as np
 
-    from cnn_keras.data.image_file import encode_png
+    from cnn_keras.data.files.image_file import encode_png
 
     return encode_png(np.random.default_rng(0).integers(0, 256, (28, 28, 1), np.uint8))
 

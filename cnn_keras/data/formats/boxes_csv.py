@@ -14,10 +14,10 @@ from pathlib import Path
 
 from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path
+from cnn_keras.data.files.input_file import is_folder, is_regular, read_text
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import is_folder, is_regular, read_text
 from cnn_keras.errors import Fault
 
 COLUMNS = ("path", "left", "top", "right", "bottom", "label")

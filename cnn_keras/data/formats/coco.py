@@ -11,12 +11,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, NoReturn
 
-from cnn_keras.data import annotation, file_tree, run_length
+from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Annotations, Item, Note, Object
-from cnn_keras.data.file_tree import HIDDEN, describe_path, printable_path, refuse
+from cnn_keras.data.files import file_tree
+from cnn_keras.data.files.file_tree import HIDDEN, describe_path, printable_path, refuse
+from cnn_keras.data.files.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import is_folder, is_regular, read_json
 from cnn_keras.errors import Fault
 
 # Where JSON files are below a folder; Roboflow has one in each split's folder.

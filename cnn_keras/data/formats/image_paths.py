@@ -14,8 +14,8 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from cnn_keras.data.annotation import Note, normalized_path, relative_id
-from cnn_keras.data.file_tree import printable_path
-from cnn_keras.data.input_file import is_folder, is_regular
+from cnn_keras.data.files.file_tree import printable_path
+from cnn_keras.data.files.input_file import is_folder, is_regular
 
 BACKSLASH = "path with backslashes"
 PREFIX = "path from another folder"

@@ -14,10 +14,10 @@ from urllib.parse import parse_qs, unquote, urlsplit
 
 from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, describe_path, refuse
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, describe_path, refuse
+from cnn_keras.data.files.input_file import is_regular, read_json
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import is_regular, read_json
 from cnn_keras.errors import Fault
 
 OF_THE_PICTURE = ("choices", "textarea", "rating", "taxonomy", "relation")  # as a whole

@@ -20,10 +20,10 @@ from PIL import Image
 
 from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.files.image_file import BROKEN, PIXEL_LIMIT
+from cnn_keras.data.files.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.image_file import BROKEN, PIXEL_LIMIT
-from cnn_keras.data.input_file import is_folder, is_regular, read_json
 from cnn_keras.data.run_length import Malformed
 from cnn_keras.errors import Fault
 

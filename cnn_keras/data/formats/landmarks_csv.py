@@ -13,10 +13,10 @@ from pathlib import Path
 
 from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item, Landmark, Object
-from cnn_keras.data.file_tree import SPLITS, describe_path
+from cnn_keras.data.files.file_tree import SPLITS, describe_path
+from cnn_keras.data.files.input_file import is_regular, read_text
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import is_regular, read_text
 from cnn_keras.errors import Fault
 
 BOX = ("left", "top", "right", "bottom")

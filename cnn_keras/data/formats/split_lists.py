@@ -10,8 +10,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cnn_keras.data import input_file
-from cnn_keras.data.file_tree import SPLITS
+from cnn_keras.data.files import input_file
+from cnn_keras.data.files.file_tree import SPLITS
 from cnn_keras.errors import Fault
 
 WHOLE = {"trainval": "train"}  # Pascal VOC's list of train and val together

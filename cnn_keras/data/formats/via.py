@@ -14,10 +14,10 @@ from typing import Any
 
 from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.file_tree import describe_path
+from cnn_keras.data.files.file_tree import describe_path
+from cnn_keras.data.files.input_file import is_regular, read_json, read_text
 from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import is_regular, read_json, read_text
 from cnn_keras.errors import Fault
 
 CLASS = ("class", "label", "name", "type")  # attributes, in any capitals

@@ -13,10 +13,10 @@ from xml.sax.saxutils import escape
 
 from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.files.input_file import TEXT_LIMIT, is_folder, is_regular, read_bytes
 from cnn_keras.data.formats import split_lists
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import TEXT_LIMIT, is_folder, is_regular, read_bytes
 from cnn_keras.errors import Fault
 
 PICTURES = ("JPEGImages", "images")  # folders, in any capitals

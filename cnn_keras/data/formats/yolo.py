@@ -14,9 +14,9 @@ from typing import Any, NamedTuple
 
 from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item, Landmark, Note, Object
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
+from cnn_keras.data.files.input_file import is_regular, read_text
 from cnn_keras.data.formats.image_paths import Places
-from cnn_keras.data.input_file import is_regular, read_text
 from cnn_keras.errors import Fault
 
 IMAGES = ("images", "jpegimages", "imgs", "img", "image")  # folders of pictures that `labels` lies beside

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from cnn_keras.data.annotation import Annotations, Item, Landmark, Object
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import composites
 from cnn_keras.errors import Fault
 

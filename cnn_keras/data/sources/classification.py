@@ -19,8 +19,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from cnn_keras import plugins
-from cnn_keras.data import input_file
-from cnn_keras.data.file_tree import (
+from cnn_keras.data.files import input_file
+from cnn_keras.data.files.file_tree import (
     HIDDEN,
     IMAGE_SUFFIXES,
     SPLITS,
@@ -35,7 +35,7 @@ from cnn_keras.data.file_tree import (
     split_in,
     unlistable,
 )
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
 
 

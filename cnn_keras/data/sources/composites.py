@@ -16,10 +16,11 @@ from typing import NamedTuple
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data import image_file, input_file, run_length
+from cnn_keras.data import run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.file_tree import describe_path, natural
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files import image_file, input_file
+from cnn_keras.data.files.file_tree import describe_path, natural
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault, Unreadable
 
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}  # of cut-outs and photographs alike

@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 
 from cnn_keras import plugins
-from cnn_keras.data import file_tree, input_file
 from cnn_keras.data.annotation import Annotations, Item
+from cnn_keras.data.files import file_tree, input_file
 from cnn_keras.data.sources import classification as read
 from cnn_keras.errors import Fault
 

@@ -11,8 +11,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from cnn_keras.data import file_tree, input_file
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files import file_tree, input_file
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import classification as read
 from cnn_keras.data.sources import simulator as roads
 from cnn_keras.errors import Fault

@@ -7,7 +7,7 @@ from functools import partial
 
 import numpy as np
 
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.label_map import Item, LabelMaps, Mask
 from cnn_keras.data.sources import volumes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.label_map import BACKGROUND, Item, LabelMaps, Mask
 from cnn_keras.errors import Fault
 

@@ -11,10 +11,11 @@ from importlib import import_module
 
 import numpy as np
 
-from cnn_keras.data import annotation, file_tree, run_length
+from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Object
+from cnn_keras.data.files import file_tree
+from cnn_keras.data.files.image_file import Picture
 from cnn_keras.data.formats import exif_orientation
-from cnn_keras.data.image_file import Picture
 from cnn_keras.data.label_map import BACKGROUND, UNKNOWN, Item, LabelMaps, Mask, check_size
 from cnn_keras.data.sources import classification as read
 from cnn_keras.data.sources import detection

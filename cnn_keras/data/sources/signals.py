@@ -17,9 +17,9 @@ from typing import Any
 
 import numpy as np
 
-from cnn_keras.data import input_file
-from cnn_keras.data.file_tree import describe_path, refuse
-from cnn_keras.data.input_file import VALUE_LIMIT
+from cnn_keras.data.files import input_file
+from cnn_keras.data.files.file_tree import describe_path, refuse
+from cnn_keras.data.files.input_file import VALUE_LIMIT
 from cnn_keras.data.sources.classification import Item, call_source, class_folders
 from cnn_keras.errors import Fault, Unreadable
 

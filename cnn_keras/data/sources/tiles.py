@@ -12,8 +12,9 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import image_decoding, image_file, run_length
+from cnn_keras.data import image_decoding, run_length
 from cnn_keras.data.annotation import Item, Object
+from cnn_keras.data.files import image_file
 
 DECODED = 2  # photographs kept in memory: the tiles of one follow each other
 

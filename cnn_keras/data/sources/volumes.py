@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnn_keras.data.nifti import SUFFIXES, read, read_measured, require_nibabel
+from cnn_keras.data.files.nifti import SUFFIXES, read, read_measured, require_nibabel
 from cnn_keras.data.sources.classification import Item, call_source, class_folders
 from cnn_keras.errors import Fault
 

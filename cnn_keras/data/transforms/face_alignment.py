@@ -15,8 +15,9 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data import annotation, file_tree
-from cnn_keras.data.image_file import encode_png, normalize
+from cnn_keras.data import annotation
+from cnn_keras.data.files import file_tree
+from cnn_keras.data.files.image_file import encode_png, normalize
 from cnn_keras.data.transforms import warp
 from cnn_keras.errors import Fault
 

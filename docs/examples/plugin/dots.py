@@ -7,7 +7,7 @@ import numpy as np
 import tensorflow as tf
 from keras import layers
 
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms.transform import Colour, check_amounts, uniform
 from cnn_keras.models import require_size

@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, yaml_file
 from pipelines.data.schema import SHOWN, Name, Positive, Section, checked

@@ -9,7 +9,7 @@ from typing import Any
 
 from rich.console import Console
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.analysis.claims import runner
 from pipelines.analysis.claims.claim import VERDICT, Claim, Expectation, Plot, Term, folder_of

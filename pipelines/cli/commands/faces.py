@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.cli.commands import RUNS, AsJson, Root, console_for, escaped
 
@@ -251,7 +251,7 @@ def ready(
 
 
 def _contents(photos: list[Path]) -> list[bytes]:
-    from cnn_keras.data import input_file
+    from cnn_keras.data.files import input_file
 
     if missing := [photo for photo in photos if not input_file.is_regular(photo)]:
         raise Fault(f"PHOTOS must be files, found none at {missing[0]}")

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import annotation, durable, file_tree
+from cnn_keras.data import annotation
 from cnn_keras.data import split as splitting
 from cnn_keras.data.annotation import Item
+from cnn_keras.data.files import durable, file_tree
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.formats import coco
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import detection, tiles
 from cnn_keras.errors import Fault, Unreadable

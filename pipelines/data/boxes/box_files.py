@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_keras import plugins
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files, yaml_file
 from pipelines.data.boxes.box_config import Data
@@ -46,7 +46,7 @@ def describing(path: Path) -> Path:
 
 def described(path: Path) -> dict[str, Any]:
     """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
-    from cnn_keras.data.file_tree import describe_path
+    from cnn_keras.data.files.file_tree import describe_path
     from cnn_keras.data.formats import yolo  # imports TensorFlow
 
     if not input_file.is_regular(path):

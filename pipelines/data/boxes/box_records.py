@@ -10,8 +10,8 @@ import tensorflow as tf
 
 from cnn_keras.data import image_decoding, records, run_length
 from cnn_keras.data.annotation import Object
+from cnn_keras.data.files.image_file import encode_png, normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import encode_png, normalize
 from cnn_keras.ops import anchors as anchor_boxes
 from cnn_keras.ops import boxes, instance_masks
 from pipelines.data import run_files, validation

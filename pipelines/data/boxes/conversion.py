@@ -4,8 +4,9 @@ from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from cnn_keras.data import annotation, file_tree, run_length
+from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Item
+from cnn_keras.data.files import file_tree
 from cnn_keras.data.sources import detection
 from cnn_keras.errors import Fault
 from pipelines.data.boxes import box_config, box_dataset, box_validation

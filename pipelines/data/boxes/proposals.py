@@ -19,7 +19,7 @@ from typing import Any, Literal
 import numpy as np
 from rich.console import Console
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics.average_precision import pairwise_iou
 from pipelines.data import run_files, validation

@@ -16,7 +16,7 @@ import tensorflow as tf
 from sklearn.utils import compute_class_weight
 
 from cnn_keras import models, plugins
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.weights import pretrained

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 
 from cnn_keras import inference, plugins
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.metrics import classification
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation

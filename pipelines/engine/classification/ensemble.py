@@ -24,7 +24,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.data.run_files import STATE

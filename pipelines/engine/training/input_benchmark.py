@@ -18,8 +18,8 @@ from rich.console import Console
 from rich.table import Table
 
 from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable

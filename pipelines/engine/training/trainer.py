@@ -29,8 +29,8 @@ from keras.optimizers import schedules
 from rich.console import Console
 from tensorflow.python.framework import config
 
-from cnn_keras.data import durable
-from cnn_keras.data.durable import write_text
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.durable import write_text
 from cnn_keras.errors import Fault
 from cnn_keras.schedules import Delayed, WarmUp
 from cnn_keras.weights import checkpoints

@@ -27,7 +27,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras import inference
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation

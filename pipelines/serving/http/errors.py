@@ -41,7 +41,7 @@ def from_tensorflow(error: Exception) -> Refusal | None:
     """
     from tensorflow.errors import OpError
 
-    from cnn_keras.data.image_file import reason
+    from cnn_keras.data.files.image_file import reason
 
     if isinstance(error, UnicodeDecodeError):
         return Refusal(400, reason(error))

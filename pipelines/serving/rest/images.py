@@ -8,18 +8,18 @@ from pipelines.serving.http.errors import Refusal, of_row
 from pipelines.serving.http.limits import Limits
 
 if TYPE_CHECKING:
-    from cnn_keras.data.image_file import Picture
+    from cnn_keras.data.files.image_file import Picture
 
 ANEW = 4  # decoding, writing and decoding again costs as much as decoding so many pictures
 
 
 def checked(files: Sequence[bytes], limits: Limits) -> "list[Picture]":
-    """Each file with its header looked at, and no more; see `cnn_keras.data.image_file.Picture`.
+    """Each file with its header looked at, and no more; see `cnn_keras.data.files.image_file.Picture`.
 
     Raises:
         Refusal: no image, too many pixels, or too many in all; the row at fault is named.
     """
-    from cnn_keras.data.image_file import Picture
+    from cnn_keras.data.files.image_file import Picture
 
     pictures: list[Picture] = []
     for row, file in enumerate(files):
@@ -55,6 +55,6 @@ def work(pictures: "Sequence[Picture]") -> int:
 
 def looks_encoded(body: bytes) -> bool:
     """Whether a body starts like an image file: the client forgot to say so."""
-    from cnn_keras.data.image_file import OPENERS
+    from cnn_keras.data.files.image_file import OPENERS
 
     return body.startswith(tuple(OPENERS))

@@ -24,7 +24,7 @@ from pipelines.serving.rest.tensors import is_base64, tensor
 from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Tensors
 
 if TYPE_CHECKING:
-    from cnn_keras.data.image_file import Picture
+    from cnn_keras.data.files.image_file import Picture
 
 PLACE = r"(?i)/v1/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 PREDICTION = re.compile(PLACE + r":(?P<verb>classify|regress|predict)")

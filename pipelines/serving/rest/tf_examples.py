@@ -11,7 +11,7 @@ from pipelines.serving.rest.tensors import encoded
 from pipelines.serving.signature import Tensors
 
 if TYPE_CHECKING:
-    from cnn_keras.data.image_file import Picture
+    from cnn_keras.data.files.image_file import Picture
 
 Features = dict[str, list[Any]]  # one example: bytes, int or float under each name
 INT64 = range(-(2**63), 2**63)

@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.metrics import average_precision as voc
 from pipelines.data import run_files
 from pipelines.plots import annotate, charts, image_grid

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras import inference
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.metrics.classification import wilson_interval
 from cnn_keras.models import localize
 from cnn_keras.models.localize import Localization

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.data.formats import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files

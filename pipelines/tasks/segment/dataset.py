@@ -18,10 +18,10 @@ import numpy as np
 import tensorflow as tf
 from rich.markup import escape
 
-from cnn_keras.data import durable
 from cnn_keras.data import split as splitting
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize
 from cnn_keras.data.label_map import Item, LabelMaps
 from cnn_keras.data.sources import segmentation
 from cnn_keras.errors import Fault, Unreadable

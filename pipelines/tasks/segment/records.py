@@ -16,8 +16,8 @@ from scipy.ndimage import label
 from cnn_keras.data import input_pipeline
 from cnn_keras.data import patches as drawing
 from cnn_keras.data import records as tfrecords
+from cnn_keras.data.files.image_file import encode_png, normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import encode_png, normalize
 from cnn_keras.data.patches import Store
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation

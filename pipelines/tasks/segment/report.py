@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 from sklearn.tree import DecisionTreeClassifier
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import segmentation
 from pipelines.data import image_dataset, run_files, validation

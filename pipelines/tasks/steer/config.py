@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section

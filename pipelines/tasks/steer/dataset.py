@@ -14,9 +14,10 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data import durable, input_pipeline, records, split
+from cnn_keras.data import input_pipeline, records, split
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from sklearn.neighbors import KNeighborsRegressor
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.learn import visualization as seeing
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation

@@ -16,10 +16,11 @@ import tensorflow as tf
 from PIL import Image
 from rich.console import Console
 
-from cnn_keras.data import durable, records
-from cnn_keras.data.file_tree import IMAGE_SUFFIXES, describe_path, natural
+from cnn_keras.data import records
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, describe_path, natural
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import normalize
 from cnn_keras.data.sources import artworks
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault, Unreadable

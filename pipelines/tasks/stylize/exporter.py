@@ -9,9 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.engine.stages import Run

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import image_config, run_files, source_files
 from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section

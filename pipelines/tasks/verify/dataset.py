@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import durable, file_tree, pk_sampler
-from cnn_keras.data.image_file import normalize
+from cnn_keras.data import pk_sampler
+from cnn_keras.data.files import durable, file_tree
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.data.transforms.face_alignment import Aligner

@@ -10,7 +10,8 @@ import keras
 import numpy as np
 from sklearn.decomposition import PCA
 
-from cnn_keras.data import durable, input_pipeline, pk_sampler
+from cnn_keras.data import input_pipeline, pk_sampler
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import image_dataset, run_files, validation

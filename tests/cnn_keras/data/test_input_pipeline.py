@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.transforms import augment
 
 COUNT = 30

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cnn_keras.data import pk_sampler, records
-from cnn_keras.data.image_file import encode_png, normalize
+from cnn_keras.data.files.image_file import encode_png, normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.pk_sampler import Layout
 from cnn_keras.data.sources import classification

@@ -6,7 +6,7 @@ import sqlite3
 
 import pytest
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.cli import os_errors
 from pipelines.engine import recipe as recipes

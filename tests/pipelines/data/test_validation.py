@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 
-from cnn_keras.data.file_tree import refuse
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.file_tree import refuse
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation

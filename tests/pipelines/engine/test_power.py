@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages

@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow_serving.apis import prediction_log_pb2
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.export import savedmodel
 from pipelines.inference import exported_model

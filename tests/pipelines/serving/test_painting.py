@@ -9,8 +9,8 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.inference import predict
 from pipelines.serving.server import application

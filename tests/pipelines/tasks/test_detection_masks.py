@@ -11,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import input_pipeline, records, run_length
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
 from cnn_keras.ops import test_time_augmentation
 from pipelines.engine import recipe as recipes

@@ -13,8 +13,8 @@ import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
-from cnn_keras.data import durable
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
 from cnn_keras.losses import style
 from pipelines.data import run_files, validation, video_io

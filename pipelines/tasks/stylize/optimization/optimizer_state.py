@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import numpy as np
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from pipelines.data.run_files import STATE, is_whole
 from pipelines.plots.image_grid import Array
 

@@ -15,7 +15,7 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnn_keras.data import durable
+from cnn_keras.data.files import durable
 from cnn_keras.losses.style import Objective
 from pipelines.data import run_files, video_io
 from pipelines.plots import charts

@@ -15,8 +15,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cnn_keras.data import file_tree
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files import file_tree
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault, Unreadable
 

@@ -11,7 +11,7 @@ from PIL import Image
 
 from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Item, Object
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import detection
 from cnn_keras.data.sources.detection import FORMATS
 from cnn_keras.errors import Fault, Unreadable

@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from cnn_keras.data.annotation import Item, Object
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import tiles
 
 HEIGHT, WIDTH = 90, 130

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 import pipelines as door
-from cnn_keras.data import nifti
+from cnn_keras.data.files import nifti
 from cnn_keras.data.sources import volumes
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import array_config, array_dataset

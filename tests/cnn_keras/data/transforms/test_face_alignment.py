@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault

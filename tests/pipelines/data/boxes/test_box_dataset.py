@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.annotation import Item, Object
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.data.boxes import box_config, box_dataset, box_files, box_validation
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from tensorflow.python.framework import config
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.image_file import encode_png
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization

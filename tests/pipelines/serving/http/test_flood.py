@@ -16,7 +16,7 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.cnn_keras.data.test_image_headers import COSTLY
+from tests.cnn_keras.data.files.test_image_headers import COSTLY
 from tests.pipelines.serving.http.test_hostile_requests import BODIES, GOOD, IMAGES, JPEG, PREDICT, REQUESTS
 from tests.toy_model import export, running
 

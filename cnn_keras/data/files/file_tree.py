@@ -9,7 +9,7 @@ from itertools import islice
 from pathlib import Path
 from typing import NoReturn
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault, Unreadable
 
 IMAGE_SUFFIXES = frozenset(

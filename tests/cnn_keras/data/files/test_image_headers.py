@@ -10,9 +10,9 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data import image_headers
+from cnn_keras.data.files import image_headers
+from cnn_keras.data.files.image_file import SLOW_LIMIT, normalize
 from cnn_keras.data.image_decoding import decode, pixels
-from cnn_keras.data.image_file import SLOW_LIMIT, normalize
 from cnn_keras.errors import Unreadable
 from tests.odd_images import encoded, oriented, picture
 

@@ -21,7 +21,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from cnn_keras.data import image_headers
+from cnn_keras.data.files import image_headers
 from cnn_keras.errors import Unreadable
 
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # what is odd about a TIFF is told by its kind

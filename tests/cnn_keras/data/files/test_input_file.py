@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from cnn_keras.data import input_file
+from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 
 

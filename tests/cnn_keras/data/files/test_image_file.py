@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
+from cnn_keras.data.files.image_file import SIDE_LIMIT, encode_png, normalize, reason
 from cnn_keras.data.image_decoding import decode, pixels
-from cnn_keras.data.image_file import SIDE_LIMIT, encode_png, normalize, reason
 from cnn_keras.errors import Unreadable
 from tests.odd_images import (
     animation,

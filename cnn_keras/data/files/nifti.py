@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cnn_keras.data import durable, input_file
-from cnn_keras.data.input_file import VALUE_LIMIT
+from cnn_keras.data.files import durable, input_file
+from cnn_keras.data.files.input_file import VALUE_LIMIT
 from cnn_keras.errors import Fault, Unreadable
 
 SUFFIXES = (".nii", ".nii.gz")
