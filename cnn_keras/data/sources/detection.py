@@ -27,9 +27,9 @@ SOURCES = {  # of annotated pictures: a function `read` in each file
     "via": "cnn_keras.data.formats.via",
     "dsb": "cnn_keras.data.formats.data_science_bowl",
     "deepforest": "cnn_keras.data.sources.deepforest",
-    "composites": "cnn_keras.data.sources.composites",
+    "composites": "cnn_keras.data.sources.synthetic.composites",
     "points": "cnn_keras.data.formats.landmarks_csv",
-    "cards": "cnn_keras.data.sources.cards",
+    "cards": "cnn_keras.data.sources.synthetic.cards",
 }
 FORMATS = ("coco", "voc", "yolo", "csv", "labelme")  # those that can be written, too
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 from cnn_keras.data.files import file_tree, input_file
 from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import classification as read
-from cnn_keras.data.sources import simulator as roads
+from cnn_keras.data.sources.synthetic import simulator as roads
 from cnn_keras.errors import Fault
 
 PICTURE, ANGLE, MODE = "cam/image_array", "user/angle", "user/mode"  # of a tub's records
@@ -44,7 +44,7 @@ def frames(source: str, **arguments: Any) -> list[Frame]:
 
 
 def road(*, drives: int = 8, frames: int = 300, wander: float = 0.25, hand: float = 0.02, seed: int = 0) -> list[Frame]:
-    """Drives on roads that are made up: see `cnn_keras.data.sources.simulator`. No two drives share a road."""
+    """Drives on roads that are made up: see `sources.synthetic.simulator`. No two drives share a road."""
     found = []
     for number in range(drives):
         shots = roads.recording(seed + number, frames, wander=wander, hand=hand)

@@ -28,7 +28,7 @@ PICTURES = {  # a function `read` in each file; the others' objects are painted
     "labelme": "cnn_keras.data.formats.labelme",
     "via": "cnn_keras.data.formats.via",
     "dsb": "cnn_keras.data.formats.data_science_bowl",
-    "composites": "cnn_keras.data.sources.composites",
+    "composites": "cnn_keras.data.sources.synthetic.composites",
     "nuclei": "cnn_keras.data.sources.nuclei",
     "mni152": "cnn_keras.data.sources.mni_slices",
 }

@@ -27,7 +27,7 @@ class Tile(Section):
 
 
 class Composites(Section):
-    """What scenes are made of: see `cnn_keras.data.sources.composites`."""
+    """What scenes are made of: see `cnn_keras.data.sources.synthetic.composites`."""
 
     count: Positive = 1000  # scenes
     side: Positive = 160  # pixels
@@ -39,7 +39,7 @@ class Composites(Section):
 
 
 class Cards(Section):
-    """What pictures of cards are like: see `cnn_keras.data.sources.cards`."""
+    """What pictures of cards are like: see `cnn_keras.data.sources.synthetic.cards`."""
 
     count: Positive = 1000  # pictures
     side: Positive = 128  # pixels

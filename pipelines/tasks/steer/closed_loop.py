@@ -6,8 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.sources import simulator as road
-from cnn_keras.data.sources.simulator import Road
+from cnn_keras.data.sources.synthetic import simulator as road
+from cnn_keras.data.sources.synthetic.simulator import Road
 from cnn_keras.losses import mixture_density
 from cnn_keras.ops.resize import resize_image
 from pipelines.plots.image_grid import Array

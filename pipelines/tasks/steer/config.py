@@ -18,7 +18,7 @@ Metric = Literal["mae", "rmse", "nll", "coverage", "lane_steps"]
 
 
 class Road(Section):
-    """What is drawn and driven where the source is the road: see `cnn_keras.data.sources.simulator`."""
+    """What is drawn and driven where the source is the road: see `cnn_keras.data.sources.synthetic.simulator`."""
 
     drives: Positive = 8  # each on a road of its own
     frames: Positive = 300  # of each drive, a metre apart

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_keras.data.sources import simulator
+from cnn_keras.data.sources.synthetic import simulator
 from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, page
 from pipelines.tasks.steer.closed_loop import Driven
 from pipelines.tasks.steer.predictions import Predictions, drives_of

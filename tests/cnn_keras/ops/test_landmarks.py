@@ -12,7 +12,8 @@ from PIL import Image
 
 from cnn_keras.data import annotation
 from cnn_keras.data.formats import landmarks_csv
-from cnn_keras.data.sources import cards, detection
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.synthetic import cards
 from cnn_keras.errors import Fault
 from cnn_keras.ops import boxes, landmarks
 from cnn_keras.ops.resize import resize_image

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras.data.sources import driving as drives
-from cnn_keras.data.sources import simulator
+from cnn_keras.data.sources.synthetic import simulator
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.losses import mixture_density

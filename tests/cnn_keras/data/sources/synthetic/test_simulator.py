@@ -6,7 +6,7 @@ from itertools import islice
 import numpy as np
 import pytest
 
-from cnn_keras.data.sources import simulator
+from cnn_keras.data.sources.synthetic import simulator
 
 TRACK = simulator.road(3, 300)
 STRAIGHT = simulator.Road(np.arange(400) * simulator.SPACING, np.zeros(400), np.zeros(400), seed=1)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from cnn_keras.data.annotation import Annotations, Item, Landmark, Object
 from cnn_keras.data.files.image_file import encode_png
-from cnn_keras.data.sources import composites
+from cnn_keras.data.sources.synthetic import composites
 from cnn_keras.errors import Fault
 
 CORNERS = ("top left", "top right", "bottom right", "bottom left")

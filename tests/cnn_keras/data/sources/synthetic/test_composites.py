@@ -9,7 +9,8 @@ import pytest
 from PIL import Image
 
 from cnn_keras.data import annotation, run_length
-from cnn_keras.data.sources import composites, detection
+from cnn_keras.data.sources import detection
+from cnn_keras.data.sources.synthetic import composites
 from cnn_keras.errors import Fault
 
 

@@ -1,0 +1,1 @@
+"""Examples that a seed draws: composites of cut-outs, cards on photographs, roads."""
