@@ -18,7 +18,7 @@ from cnn_keras.errors import Fault
 from pipelines.cli import commands, os_errors
 from pipelines.engine.startup import quiet_environment
 
-FIRST = ("stages", "serving", "tracking")  # in the help; the other files follow in alphabetical order
+FIRST = ("tracking", "serving", "stages")  # in the help, the last before the others, which are in alphabetical order
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -27,8 +27,12 @@ app = typer.Typer(
     rich_markup_mode="rich",
     help="Train, track, export and serve convolutional networks.\n\nStart with: cnn run classify/digits-lenet5",
 )
-for name in (*FIRST, *(module.name for module in pkgutil.iter_modules(commands.__path__) if module.name not in FIRST)):
-    app.add_typer(importlib.import_module(f"pipelines.cli.commands.{name}").app)
+modules = [
+    module.name for module in pkgutil.walk_packages(commands.__path__, "pipelines.cli.commands.") if not module.ispkg
+]
+names = {module.rpartition(".")[2]: module for module in modules}
+for name in sorted(names, key=lambda name: (-FIRST.index(name) if name in FIRST else 1, name)):
+    app.add_typer(importlib.import_module(names[name]).app)
 
 
 def _print_version(wanted: bool) -> None:

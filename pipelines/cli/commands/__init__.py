@@ -1,4 +1,4 @@
-"""The commands: every file of this folder has an `app`, which `cnn` merges into one command line.
+"""The commands: every file of these folders has an `app`, which `cnn` merges into one command line.
 
 Here are the arguments and options that several of them take. Imports are cheap; what takes seconds – TensorFlow,
 Keras, MLflow – loads inside the commands that need it.

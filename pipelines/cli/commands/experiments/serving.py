@@ -10,7 +10,7 @@ import typer
 
 from cnn_keras.errors import Fault
 from pipelines.cli.commands import RUNS, AsJson, Root, Target, console_for
-from pipelines.cli.commands.faces import GALLERY, Embedder, Liveness, ready
+from pipelines.cli.commands.images.faces import GALLERY, Embedder, Liveness, ready
 
 app = typer.Typer()
 

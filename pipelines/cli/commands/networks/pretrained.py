@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from pipelines.cli.commands import RUNS, Root, console_for, escaped
-from pipelines.cli.commands.models import networks
+from pipelines.cli.commands.networks.models import networks
 
 app = typer.Typer()
 

@@ -1,0 +1,1 @@
+"""Commands for networks and for what is known of them."""
