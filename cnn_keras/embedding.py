@@ -1,5 +1,7 @@
 """An embedding in training: pictures go in, identities are the targets, and its figures say how it goes."""
 
+from typing import Any
+
 import keras
 import tensorflow as tf
 
@@ -32,20 +34,20 @@ class Training(keras.Model):
 
     def __init__(
         self,
-        embedding,
-        loss,
+        embedding: keras.Model,
+        loss: str,
         *,
-        identities,
-        margin=0.2,
-        mining="semi-hard",
-        scale=16.0,
-        comparison="absolute",
-    ):
+        identities: int,
+        margin: float = 0.2,
+        mining: str = "semi-hard",
+        scale: float = 16.0,
+        comparison: str = "absolute",
+    ) -> None:
         super().__init__(name=embedding.name)
         if loss not in LOSSES:
             raise Fault(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
         self.embedding, self.kind, self.margin, self.mining = embedding, loss, margin, mining
-        self.head = None
+        self.head: Any = None
         if loss == "siamese":
             self.head = siamese.VerificationHead(comparison, dtype="float32", name="head")
         elif loss == "arcface":
@@ -55,15 +57,22 @@ class Training(keras.Model):
         self.auc = keras.metrics.AUC(BINS, name="auc")
         self.build()
 
-    def build(self, input_shape=None):
+    def build(self, input_shape: Any = None) -> None:
         if self.head is not None:
             self.head.build([self.embedding.output.shape] * 2)
         self.built = True
 
-    def call(self, images, training=None):
+    def call(self, images: tf.Tensor, training: bool | None = None) -> tf.Tensor:
         return self.embedding(images, training=training)
 
-    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+    def compute_loss(
+        self,
+        x: Any = None,
+        y: Any = None,
+        y_pred: Any = None,
+        sample_weight: Any = None,
+        training: bool = True,
+    ) -> tf.Tensor:
         embeddings = tf.cast(y_pred, tf.float32)
         found = embedding_losses.triplet_statistics(y, embeddings, margin=self.margin)
         for metric in self.figures:
@@ -75,17 +84,17 @@ class Training(keras.Model):
         own = [tf.cast(term, tf.float32) for term in self.losses]
         return tf.add_n([self._objective(y, embeddings, training), *own])
 
-    def _closeness(self, embeddings):
+    def _closeness(self, embeddings: tf.Tensor) -> tf.Tensor:
         """How near each pair is, in [0, 1]: float32 (batch, batch)."""
         if self.kind == "siamese":
             return tf.sigmoid(self._compared(embeddings))
         return 1 - embedding_losses.squared_distances(embeddings) / 4
 
-    def _compared(self, embeddings):
+    def _compared(self, embeddings: tf.Tensor) -> tf.Tensor:
         """The head's logits of all pairs, (batch, batch)."""
         return self.head([embeddings[:, None, :], embeddings[None, :, :]])
 
-    def _objective(self, labels, embeddings, training):
+    def _objective(self, labels: tf.Tensor, embeddings: tf.Tensor, training: bool) -> tf.Tensor:
         match self.kind:
             case "contrastive":
                 return embedding_losses.contrastive_loss(labels, embeddings, margin=self.margin)

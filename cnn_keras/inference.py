@@ -5,8 +5,11 @@ images of 224×224 EfficientNet-Lite0 takes 5 GB. A graph lets go of what nobody
 a third of that at one time – a third where a gradient is taken.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import Any
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -16,7 +19,7 @@ MEMORY = 2**31  # bytes of activations, of all layers together, up to which exam
 MOST = 128  # examples at once, however small they are
 
 
-def batch_limit(model, *, looks=1, input_shape=None):
+def batch_limit(model: keras.Model, *, looks: int = 1, input_shape: Sequence[int] | None = None) -> int:
     """About how many examples a model may be asked at once.
 
     Args:
@@ -28,7 +31,7 @@ def batch_limit(model, *, looks=1, input_shape=None):
     return max(1, min(MOST, MEMORY // (looks * activations)))
 
 
-def predictor(model, answer=None, *, looks=1):
+def predictor(model: keras.Model, answer: Callable[..., Any] | None = None, *, looks: int = 1) -> Callable[..., Any]:
     """What asks a model about any number of examples, and gives NumPy arrays.
 
     Args:
@@ -41,11 +44,11 @@ def predictor(model, answer=None, *, looks=1):
     return lambda *examples: predict_in_batches(ask, *examples, size=size)
 
 
-def compiled(function):
+def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     """A function of batches as a graph that is traced once, whatever the number of rows."""
     graph = tf.function(function, autograph=False)
 
-    def ask(*examples):
+    def ask(*examples: Any) -> Any:
         given = tf.nest.map_structure(tf.convert_to_tensor, examples)
         kinds = tf.nest.map_structure(lambda one: tf.TensorSpec((None, *one.shape[1:]), one.dtype), given)
         return graph.get_concrete_function(*kinds)(*given)
@@ -53,7 +56,7 @@ def compiled(function):
     return ask
 
 
-def predict_in_batches(function, *examples, size):
+def predict_in_batches(function: Callable[..., Any], *examples: Any, size: int) -> Any:
     """What a function says of examples, asked about `size` rows at a time: a nest of NumPy arrays.
 
     Args:

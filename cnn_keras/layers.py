@@ -4,6 +4,9 @@
 Haffner, "Gradient-based learning applied to document recognition", 1998.
 """
 
+from collections.abc import Iterable, Sequence
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
@@ -16,7 +19,7 @@ register = keras.saving.register_keras_serializable(package="cnn_keras")
 
 
 @register
-def scaled_tanh(x):
+def scaled_tanh(x: keras.KerasTensor) -> keras.KerasTensor:
     """1.7159 · tanh(2x / 3), which maps ±1 to ±1: an activation for any float tensor (appendix A)."""
     return 1.7159 * ops.tanh(2 / 3 * x)
 
@@ -32,13 +35,13 @@ class SubSampling(keras.layers.Layer):
     pool_size = strides = (2, 2)
     padding = "valid"
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         channels = (input_shape[-1],)
         quarter = keras.initializers.Constant(0.25)
         self.coefficient = self.add_weight(name="coefficient", shape=channels, initializer=quarter)
         self.bias = self.add_weight(name="bias", shape=channels, initializer="zeros")
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return 4 * ops.average_pool(x, self.pool_size, self.strides) * self.coefficient + self.bias
 
 
@@ -60,13 +63,20 @@ class PartialConv2D(keras.layers.Layer):
     strides = (1, 1)
     padding = "valid"
 
-    def __init__(self, table, kernel_size, *, kernel_initializer="lecun_uniform", **kwargs):
+    def __init__(
+        self,
+        table: Iterable[Iterable[int]],
+        kernel_size: int | Sequence[int],
+        *,
+        kernel_initializer: str | keras.initializers.Initializer = "lecun_uniform",
+        **kwargs: Any,
+    ) -> None:
         super().__init__(**kwargs)
         self.table = tuple(tuple(inputs) for inputs in table)
         self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         channels, maps = input_shape[-1], len(self.table)
         largest = max(index for inputs in self.table for index in inputs)
         if largest >= channels:
@@ -76,18 +86,18 @@ class PartialConv2D(keras.layers.Layer):
         self.place = np.full((channels, maps), len(inputs))
         self.place[inputs, outputs] = np.arange(len(inputs))
 
-        def initial(shape, dtype=None):
+        def initial(shape: tuple[int, ...], dtype: str | None = None) -> keras.KerasTensor:
             full = self.kernel_initializer((*self.kernel_size, channels, maps), dtype=dtype)
             return ops.take(ops.reshape(full, (*self.kernel_size, -1)), inputs * maps + outputs, axis=-1)
 
         self.kernel = self.add_weight(name="kernel", shape=(*self.kernel_size, len(inputs)), initializer=initial)
         self.bias = self.add_weight(name="bias", shape=(maps,), initializer="zeros")
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         kernels = ops.pad(self.kernel, ((0, 0), (0, 0), (0, 1)))
         return ops.conv(x, ops.take(kernels, self.place, axis=-1)) + self.bias
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {
             "table": [list(inputs) for inputs in self.table],
             "kernel_size": self.kernel_size,
@@ -108,18 +118,18 @@ class FixedRBF(keras.layers.Layer):
         seed: of the codes; the same seed gives the same codes for ever.
     """
 
-    def __init__(self, classes, *, seed=0, **kwargs):
+    def __init__(self, classes: int, *, seed: int = 0, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.classes, self.seed = classes, seed
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         # RandomState, because NumPy has frozen its stream: a model saved today means the same codes tomorrow.
         self.codes = np.random.RandomState(self.seed).choice([-1.0, 1.0], (self.classes, input_shape[-1]))
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return -ops.sum(ops.square(x[:, None, :] - ops.cast(self.codes, x.dtype)), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"classes": self.classes, "seed": self.seed}
 
 
@@ -135,16 +145,18 @@ class LocalResponseNormalization(keras.layers.Layer):
         alpha, beta, bias: the paper's α, β and k.
     """
 
-    def __init__(self, size=5, *, alpha=1e-4, beta=0.75, bias=2.0, **kwargs):
+    def __init__(
+        self, size: int = 5, *, alpha: float = 1e-4, beta: float = 0.75, bias: float = 2.0, **kwargs: Any
+    ) -> None:
         super().__init__(**kwargs)
         self.size, self.alpha, self.beta, self.bias = size, alpha, beta, bias
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         exact = ops.cast(x, "float32")  # the operation has no kernel for bfloat16, and on a GPU none for float16
         exact = tf.nn.local_response_normalization(exact, self.size // 2, self.bias, self.alpha, self.beta)
         return ops.cast(exact, x.dtype)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         constants = {name: getattr(self, name) for name in ("size", "alpha", "beta", "bias")}
         return super().get_config() | constants
 
@@ -156,15 +168,15 @@ class PadChannels(keras.layers.Layer):
     Option A of residual networks (He, Zhang, Ren and Sun, 2015, section 3.3): a shortcut without weights.
     """
 
-    def __init__(self, channels, **kwargs):
+    def __init__(self, channels: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.channels = channels
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         missing = self.channels - x.shape[-1]
         return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, missing)])
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"channels": self.channels}
 
 
@@ -183,21 +195,21 @@ class Maxout(keras.layers.Layer):
         Fault: when the channels of the input are no multiple of `pieces`.
     """
 
-    def __init__(self, pieces, **kwargs):
+    def __init__(self, pieces: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pieces = pieces
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         if self.pieces < 1 or input_shape[-1] % self.pieces:
             raise Fault(f"pieces must divide the {input_shape[-1]} channels of the input, got {self.pieces}")
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         *sizes, channels = x.shape
         # At most one size may be left open, so the open ones are taken from the tensor itself.
         known = [ops.shape(x)[axis] if size is None else size for axis, size in enumerate(sizes)]
         return ops.max(ops.reshape(x, (*known, channels // self.pieces, self.pieces)), axis=-1)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"pieces": self.pieces}
 
 
@@ -222,19 +234,19 @@ class DropConnect(keras.layers.Dense):
         Fault: when the rate is not a share, or the input has more axes than (batch, features).
     """
 
-    def __init__(self, units, rate, *, seed=None, **kwargs):
+    def __init__(self, units: int, rate: float, *, seed: int | None = None, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
         if not 0 <= rate < 1:
             raise Fault(f"rate must be at least 0 and below 1, got {rate}")
         self.rate, self.seed = rate, seed
         self.seed_generator = keras.random.SeedGenerator(seed)  # its state is saved and resumed with the weights
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         if len(input_shape) != 2:
             raise Fault(f"input must be (batch, features), got {len(input_shape)} axes; flatten it before")
         super().build(input_shape)
 
-    def call(self, x, training=None):
+    def call(self, x: keras.KerasTensor, training: bool | None = None) -> keras.KerasTensor:
         if not training or not self.rate:
             return super().call(x)
         y = ops.squeeze(ops.matmul(x[:, None, :], self._masked(self.kernel, x)), axis=1)
@@ -242,12 +254,12 @@ class DropConnect(keras.layers.Dense):
             y += self._masked(self.bias, x)
         return self.activation(y)
 
-    def _masked(self, weight, x):
+    def _masked(self, weight: keras.Variable, x: keras.KerasTensor) -> keras.KerasTensor:
         """This weight once for each example, with other entries of it zero, and the others scaled for it."""
         copies = ops.broadcast_to(ops.cast(weight, x.dtype), (ops.shape(x)[0], *weight.shape))
         return keras.random.dropout(copies, self.rate, seed=self.seed_generator)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"rate": self.rate, "seed": self.seed}
 
 
@@ -265,16 +277,16 @@ class L2Pooling(keras.layers.Layer):
     strides = (1, 1)
     padding = "same"
 
-    def __init__(self, size=3, **kwargs):
+    def __init__(self, size: int = 3, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.pool_size = (size, size)
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         size, edge = self.pool_size[0], (self.pool_size[0] // 2,) * 2
         squares = ops.pad(ops.square(x), ((0, 0), edge, edge, (0, 0)))
         return ops.sqrt(ops.average_pool(squares, size, 1) * size**2 + 1e-12)  # at 0 alone a root has no slope
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"size": self.pool_size[0]}
 
 
@@ -292,7 +304,9 @@ class BatchNormalization(keras.layers.BatchNormalization):
 
     __module__ = "keras.layers"  # where a saved model says that the class is
 
-    def call(self, inputs, training=None, mask=None):
+    def call(
+        self, inputs: keras.KerasTensor, training: bool | None = None, mask: keras.KerasTensor | None = None
+    ) -> keras.KerasTensor:
         if not (training and self.trainable and mask is None and self._suits(inputs)):
             return super().call(inputs, training=training, mask=mask)
         channels = inputs.shape[-1]
@@ -307,7 +321,7 @@ class BatchNormalization(keras.layers.BatchNormalization):
             running.assign(ops.cast(running, "float32") * self.momentum + latest * (1.0 - self.momentum))
         return outputs if maps is inputs else tf.reshape(outputs, tf.shape(inputs))
 
-    def _suits(self, inputs):
+    def _suits(self, inputs: keras.KerasTensor) -> bool:
         """Whether the kernel takes this input, and computes what is asked."""
         rank = len(inputs.shape)
         return (

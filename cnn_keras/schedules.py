@@ -1,5 +1,7 @@
 """Learning-rate schedules that Keras lacks: functions of the optimiser's step, so that resuming needs no state."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -12,14 +14,14 @@ class Delayed(keras.optimizers.schedules.LearningRateSchedule):
         self.schedule = schedule
         self.steps = steps
 
-    def __call__(self, step):
+    def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
         return self.schedule(ops.maximum(step - self.steps, 0))
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config: dict) -> "Delayed":
+    def from_config(cls, config: dict[str, Any]) -> "Delayed":
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])
 
 
@@ -36,13 +38,13 @@ class WarmUp(keras.optimizers.schedules.LearningRateSchedule):
         self.schedule = schedule
         self.steps = steps
 
-    def __call__(self, step):
+    def __call__(self, step: keras.KerasTensor) -> keras.KerasTensor:
         climbed = (ops.cast(step, "float32") + 1.0) / self.steps
         return self.schedule(step) * ops.minimum(climbed, 1.0)
 
-    def get_config(self) -> dict:
+    def get_config(self) -> dict[str, Any]:
         return {"schedule": keras.saving.serialize_keras_object(self.schedule), "steps": self.steps}
 
     @classmethod
-    def from_config(cls, config: dict) -> "WarmUp":
+    def from_config(cls, config: dict[str, Any]) -> "WarmUp":
         return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["steps"])

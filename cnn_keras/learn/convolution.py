@@ -16,12 +16,27 @@ Along each axis, with n pixels, f taps, p of padding at each end, stride s and d
 "same" (n' = ceil(n / s); an odd one goes to the end, as in TensorFlow), the number p or ((top, bottom), (left, right)).
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import numpy as np
 
 from cnn_keras.errors import Fault
 
+# One number, or (vertical, horizontal).
+Both = int | Sequence[int]
+Padding = str | int | Sequence[Sequence[int]]
 
-def convolution(x, filters, bias=0.0, *, strides=1, padding="valid", dilation=1):
+
+def convolution(
+    x: np.ndarray,
+    filters: np.ndarray,
+    bias: float | np.ndarray = 0.0,
+    *,
+    strides: Both = 1,
+    padding: Padding = "valid",
+    dilation: Both = 1,
+) -> np.ndarray:
     """Lay the filters over x, place by place, multiply and add up (Goodfellow, equations 9.6 to 9.8).
 
         y[n, i, j, k] = b[k] + sum over u, v, c of x[n, s·i + d·u - p, s·j + d·v - p, c] · w[u, v, c, k]
@@ -43,13 +58,21 @@ def convolution(x, filters, bias=0.0, *, strides=1, padding="valid", dilation=1)
     return np.einsum("nijcuv,uvck->nijk", windows, filters, optimize=True) + bias
 
 
-def convolution_backward(gradient, x, filters, *, strides=1, padding="valid", dilation=1):
+def convolution_backward(
+    gradient: np.ndarray,
+    x: np.ndarray,
+    filters: np.ndarray,
+    *,
+    strides: Both = 1,
+    padding: Padding = "valid",
+    dilation: Both = 1,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients (x, filters, bias) (Goodfellow, section 9.5).
 
     A weight met one pixel at every place: its gradient sums pixel times gradient over the places. For x, see
     `transposed_convolution`.
     """
-    settings = {"strides": strides, "padding": padding, "dilation": dilation}
+    settings: dict[str, Any] = {"strides": strides, "padding": padding, "dilation": dilation}
     windows = _windows(x, filters.shape[:2], **settings)
     return (
         transposed_convolution(gradient, filters, x.shape[1:3], **settings),
@@ -58,7 +81,15 @@ def convolution_backward(gradient, x, filters, *, strides=1, padding="valid", di
     )
 
 
-def transposed_convolution(y, filters, size, *, strides=1, padding="valid", dilation=1):
+def transposed_convolution(
+    y: np.ndarray,
+    filters: np.ndarray,
+    size: Sequence[int],
+    *,
+    strides: Both = 1,
+    padding: Padding = "valid",
+    dilation: Both = 1,
+) -> np.ndarray:
     """Send y back through a convolution: multiply by its matrix, transposed (Dumoulin, relationship 14).
 
     The pixel that tap u met on the way to y[i] gets w[u]·y[i] back. Seen from the pixel, taps further right belong to
@@ -90,7 +121,9 @@ def transposed_convolution(y, filters, size, *, strides=1, padding="valid", dila
     return collected[:, top : top + size[0], left : left + size[1]]
 
 
-def toeplitz(filters, size, *, strides=1, padding="valid", dilation=1):
+def toeplitz(
+    filters: np.ndarray, size: Sequence[int], *, strides: Both = 1, padding: Padding = "valid", dilation: Both = 1
+) -> np.ndarray:
     """Return the matrix that a convolution is: `toeplitz(w, (H, W)) @ x.ravel() == convolution(x, w).ravel()`, N = 1.
 
     A row holds the weights at the pixels under the filter at one place, and zeros; at the next place it is the same,
@@ -113,7 +146,9 @@ def toeplitz(filters, size, *, strides=1, padding="valid", dilation=1):
     return matrix[..., 1:].reshape(-1, numbers.size)
 
 
-def max_pooling(x, window=2, *, strides=None, padding="valid"):
+def max_pooling(
+    x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
+) -> np.ndarray:
     """Return the largest value under each window, channel by channel: (N, H', W', C) (Goodfellow, section 9.3).
 
     Windows lie side by side unless `strides` says otherwise. Padding never wins.
@@ -121,7 +156,9 @@ def max_pooling(x, window=2, *, strides=None, padding="valid"):
     return _pooled(x, window, strides, padding, fill=-np.inf).max(axis=(4, 5))
 
 
-def max_pooling_backward(gradient, x, window=2, *, strides=None, padding="valid"):
+def max_pooling_backward(
+    gradient: np.ndarray, x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
+) -> np.ndarray:
     """Route each gradient to the pixel that won, the first of equals; to change the others would change nothing."""
     windows = _pooled(x, window, strides, padding, fill=-np.inf)
     rivals = windows.reshape(*windows.shape[:4], -1)
@@ -130,33 +167,44 @@ def max_pooling_backward(gradient, x, window=2, *, strides=None, padding="valid"
     return _overlaid(routed.reshape(windows.shape), x.shape, window, strides, padding)
 
 
-def average_pooling(x, window=2, *, strides=None, padding="valid"):
+def average_pooling(
+    x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
+) -> np.ndarray:
     """Return the mean under each window, channel by channel: (N, H', W', C). Padding does not count."""
     return (_pooled(x, window, strides, padding) * _shares(x, window, strides, padding)).sum(axis=(4, 5))
 
 
-def average_pooling_backward(gradient, x, window=2, *, strides=None, padding="valid"):
+def average_pooling_backward(
+    gradient: np.ndarray, x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
+) -> np.ndarray:
     """Hand each gradient out in equal shares to the pixels under its window."""
     handed = gradient[..., np.newaxis, np.newaxis] * _shares(x, window, strides, padding)
     return _overlaid(handed, x.shape, window, strides, padding)
 
 
-def relu(x):
+def relu(x: np.ndarray) -> np.ndarray:
     """Return max(x, 0), elementwise (Nair and Hinton, 2010)."""
     return np.maximum(x, 0)
 
 
-def relu_backward(gradient, x):
+def relu_backward(gradient: np.ndarray, x: np.ndarray) -> np.ndarray:
     """Gate: the gradient passes where x did; at x = 0, by convention, it does not."""
     return np.where(x > 0, gradient, 0)
 
 
-def moments(x):
+def moments(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the mean and the (biased) variance of each channel of x (..., C): two arrays (C,)."""
     return x.mean(axis=_all_but_channels(x)), x.var(axis=_all_but_channels(x))
 
 
-def batch_norm(x, scale, offset, statistics=None, *, epsilon=1e-3):
+def batch_norm(
+    x: np.ndarray,
+    scale: np.ndarray,
+    offset: np.ndarray,
+    statistics: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    epsilon: float = 1e-3,
+) -> np.ndarray:
     """Return scale · (x - mean) / sqrt(variance + epsilon) + offset (Ioffe and Szegedy, 2015, algorithm 1).
 
     Args:
@@ -168,7 +216,14 @@ def batch_norm(x, scale, offset, statistics=None, *, epsilon=1e-3):
     return scale * _normalized(x, statistics, epsilon)[0] + offset
 
 
-def batch_norm_backward(gradient, x, scale, statistics=None, *, epsilon=1e-3):
+def batch_norm_backward(
+    gradient: np.ndarray,
+    x: np.ndarray,
+    scale: np.ndarray,
+    statistics: tuple[np.ndarray, np.ndarray] | None = None,
+    *,
+    epsilon: float = 1e-3,
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients (x, scale, offset) (Ioffe and Szegedy, section 3).
 
     In training, what x does to the batch's mean and variance takes out of its gradient the mean and the part along
@@ -183,17 +238,21 @@ def batch_norm_backward(gradient, x, scale, statistics=None, *, epsilon=1e-3):
     return scale * back / deviation, along.sum(axis=axes), gradient.sum(axis=axes)
 
 
-def dense(x, weights, bias=0.0):
+def dense(x: np.ndarray, weights: np.ndarray, bias: float | np.ndarray = 0.0) -> np.ndarray:
     """Return x·W + b: (N, D) by (D, K) gives (N, K). A convolution whose filters are as large as the image."""
     return x @ weights + bias
 
 
-def dense_backward(gradient, x, weights):
+def dense_backward(
+    gradient: np.ndarray, x: np.ndarray, weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Return the gradients (x, weights, bias) (Rumelhart, Hinton and Williams, 1986)."""
     return gradient @ weights.T, x.T @ gradient, gradient.sum(axis=0)
 
 
-def _windows(x, window, strides, padding, dilation=1, fill=0.0):
+def _windows(
+    x: np.ndarray, window: Sequence[int], strides: Both, padding: Padding, dilation: Both = 1, fill: float = 0.0
+) -> np.ndarray:
     """Return what is under the window at each of its places: (N, H', W', C, f, g)."""
     if x.ndim != 4:
         raise Fault(f"x must have shape (N, H, W, C), got {x.shape}")
@@ -201,7 +260,9 @@ def _windows(x, window, strides, padding, dilation=1, fill=0.0):
     return _view(np.pad(x.astype(float), ((0, 0), *pads, (0, 0)), constant_values=fill), window, strides, dilation)
 
 
-def _view(padded, window, strides, dilation=1, *, writeable=False):
+def _view(
+    padded: np.ndarray, window: Sequence[int], strides: Both, dilation: Both = 1, *, writeable: bool = False
+) -> np.ndarray:
     """Look through the windows without copying a number: overlapping ones show the same pixel."""
     (rows, columns), (down, right) = _pair(strides), _pair(dilation)
     view = np.lib.stride_tricks.sliding_window_view(
@@ -210,53 +271,59 @@ def _view(padded, window, strides, dilation=1, *, writeable=False):
     return view[:, ::rows, ::columns, :, ::down, ::right]
 
 
-def _pooled(x, window, strides, padding, fill=0.0):
+def _pooled(x: np.ndarray, window: Both, strides: Both | None, padding: Padding, fill: float = 0.0) -> np.ndarray:
     pads = _pads(x.shape[1:3], _pair(window), strides or window, padding)
     if any(max(ends) >= taps for ends, taps in zip(pads, _pair(window), strict=True)):
         raise Fault(f"padding must be smaller than the window, {_pair(window)}, at every end, got {padding}")
     return _windows(x, _pair(window), strides or window, padding, fill=fill)
 
 
-def _overlaid(windows, shape, window, strides, padding):
+def _overlaid(
+    windows: np.ndarray, shape: Sequence[int], window: Both, strides: Both | None, padding: Padding
+) -> np.ndarray:
     """Add windows up where they overlap, in a map of `shape`: what `_pooled` does, transposed."""
     (top, bottom), (left, right) = _pads(shape[1:3], _pair(window), strides or window, padding)
     padded = np.zeros((shape[0], top + shape[1] + bottom, left + shape[2] + right, shape[3]))
-    np.add.at(_view(padded, _pair(window), strides or window, writeable=True), ..., windows)
+    np.add.at(_view(padded, _pair(window), strides or window, writeable=True), ..., windows)  # type: ignore[arg-type]  # an ellipsis is an index, too
     return padded[:, top : top + shape[1], left : left + shape[2]]
 
 
-def _shares(x, window, strides, padding):
+def _shares(x: np.ndarray, window: Both, strides: Both | None, padding: Padding) -> np.ndarray:
     """Return the weight of each pixel in the mean of its window; padding has none."""
     inside = _pooled(np.ones(x.shape), window, strides, padding)
     return inside / inside.sum(axis=(4, 5), keepdims=True)
 
 
-def _normalized(x, statistics, epsilon):
+def _normalized(
+    x: np.ndarray, statistics: tuple[np.ndarray, np.ndarray] | None, epsilon: float
+) -> tuple[np.ndarray, np.ndarray]:
     mean, variance = moments(x) if statistics is None else statistics
     deviation = np.sqrt(variance + epsilon)
     return (x - mean) / deviation, deviation
 
 
-def _all_but_channels(x):
+def _all_but_channels(x: np.ndarray) -> tuple[int, ...]:
     return tuple(range(x.ndim - 1))
 
 
-def _pair(value):
+def _pair(value: Both) -> tuple[int, int]:
     """Return (vertical, horizontal) of one number for both, or of such a pair."""
     return tuple(np.broadcast_to(value, 2).tolist())
 
 
-def _reaches(window, dilation):
+def _reaches(window: Sequence[int], dilation: Both) -> tuple[int, ...]:
     return tuple(d * (taps - 1) + 1 for taps, d in zip(window, _pair(dilation), strict=True))
 
 
-def _pads(size, window, strides, padding, dilation=1):
+def _pads(
+    size: Sequence[int], window: Sequence[int], strides: Both, padding: Padding, dilation: Both = 1
+) -> Sequence[Sequence[int]]:
     """Return ((top, bottom), (left, right)) in pixels."""
     reaches = _reaches(window, dilation)
     if padding == "same":
         axes = zip(size, reaches, _pair(strides), strict=True)
         missing = [max((-(-n // s) - 1) * s + reach - n, 0) for n, reach, s in axes]
-        pads = [(pixels // 2, pixels - pixels // 2) for pixels in missing]
+        pads: Sequence[Sequence[int]] = [(pixels // 2, pixels - pixels // 2) for pixels in missing]
     elif padding == "valid" or np.shape(padding) == (2, 2) or isinstance(padding, int):
         pads = np.broadcast_to(0 if padding == "valid" else padding, (2, 2)).tolist()
     else:

@@ -15,7 +15,8 @@ What can be promised of the scores:
 
 import itertools
 import math
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -73,21 +74,21 @@ class Windows(NamedTuple):
 class EachWindow(layers.Wrapper):
     """Applies a layer of vectors to every position of a map: (batch, rows, columns, features) to (…, units)."""
 
-    def build(self, input_shape):
+    def build(self, input_shape: tuple[Any, ...]) -> None:
         if not self.layer.built:
             self.layer.build((None, input_shape[-1]))
         self.built = True
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         answers = self.layer(tf.reshape(x, (-1, x.shape[-1])))
         return tf.reshape(answers, tf.concat([tf.shape(x)[:-1], tf.shape(answers)[1:]], axis=0))
 
-    def compute_output_spec(self, x):
+    def compute_output_spec(self, x: keras.KerasTensor) -> keras.KerasTensor:
         answers = self.layer.compute_output_spec(keras.KerasTensor((None, x.shape[-1]), dtype=x.dtype))
         return keras.KerasTensor((*x.shape[:-1], *answers.shape[1:]), dtype=answers.dtype)
 
 
-def to_fully_convolutional(model):
+def to_fully_convolutional(model: keras.Model) -> FullyConvolutional:
     """The fully convolutional network of a classifier's weights.
 
     Args:
@@ -118,7 +119,7 @@ def to_fully_convolutional(model):
     return FullyConvolutional(network, given.shape[1:3], conversion.stride, tuple(conversion.padded))
 
 
-def naive(model, image, *, stride=1, batch=BATCH):
+def naive(model: keras.Model, image: np.ndarray, *, stride: int | tuple[int, int] = 1, batch: int = BATCH) -> Windows:
     """Cut out every window and ask the classifier about each.
 
     Args:
@@ -146,7 +147,7 @@ def naive(model, image, *, stride=1, batch=BATCH):
     return Windows(logits, _placed(logits, image, window, (down, across)))
 
 
-def convolutional(network, image):
+def convolutional(network: FullyConvolutional, image: np.ndarray) -> Windows:
     """Ask about every window in one pass.
 
     Args:
@@ -166,7 +167,16 @@ def convolutional(network, image):
     return Windows(logits, _placed(logits, image, network.window, network.stride))
 
 
-def detect(look, image, *, scales=(1.0,), background=None, threshold=0.5, overlap=0.3, limit=100):
+def detect(
+    look: Callable[[np.ndarray], Windows],
+    image: np.ndarray,
+    *,
+    scales: Sequence[float] = (1.0,),
+    background: int | None = None,
+    threshold: float = 0.5,
+    overlap: float = 0.3,
+    limit: int = 100,
+) -> boxes.Detections:
     """Find things with windows: at several scales of the picture, then one window for each thing.
 
     Args:
@@ -199,7 +209,7 @@ def detect(look, image, *, scales=(1.0,), background=None, threshold=0.5, overla
     return boxes.non_max_suppression(places, scores, threshold=threshold, overlap=overlap, limit=limit)
 
 
-def multiply_adds(model, network, size):
+def multiply_adds(model: keras.Model, network: FullyConvolutional, size: Sequence[int]) -> tuple[int, int]:
     """What both ways of looking at a picture of this (height, width) cost: (naive, convolutional) multiply-adds."""
     height, width = _trimmed(size, network)
     rows, columns = (
@@ -211,11 +221,11 @@ def multiply_adds(model, network, size):
     return rows * columns * model_profile.totals(model_profile.rows(model)).multiply_adds, once.multiply_adds
 
 
-def _logits(answer):
+def _logits(answer: Any) -> np.ndarray:
     return answer["logits"] if isinstance(answer, dict) else answer
 
 
-def _resized(image, scale):
+def _resized(image: np.ndarray, scale: float) -> np.ndarray:
     if scale == 1:
         return image
     size = [max(1, round(side * scale)) for side in image.shape[:2]]
@@ -224,19 +234,19 @@ def _resized(image, scale):
     return (tf.saturate_cast(tf.round(resized), image.dtype) if whole else tf.cast(resized, image.dtype)).numpy()
 
 
-def _require_window(image, window):
+def _require_window(image: np.ndarray, window: Sequence[int]) -> None:
     if image.ndim != 3 or any(side < least for side, least in zip(image.shape, window, strict=False)):
         wanted, got = ("×".join(map(str, sizes)) for sizes in (window, image.shape))
         raise Fault(f"image must be a picture of at least {wanted} pixels, the window, got {got}; enlarge it")
 
 
-def _trimmed(size, network):
+def _trimmed(size: Sequence[int], network: FullyConvolutional) -> tuple[int, ...]:
     """The picture's size, less what is beyond the last window."""
     steps = zip(size, network.window, network.stride, strict=True)
     return tuple(window + (side - window) // stride * stride for side, window, stride in steps)
 
 
-def _placed(logits, image, window, stride):
+def _placed(logits: np.ndarray, image: np.ndarray, window: Sequence[int], stride: tuple[int, int]) -> np.ndarray:
     """The boxes, float32 (rows, columns, 4), of windows that start at multiples of the stride."""
     tops, lefts = (np.arange(count) * step for count, step in zip(logits.shape[:2], stride, strict=True))
     left, top = np.meshgrid(lefts, tops)
@@ -252,13 +262,25 @@ class _Conversion:
     and across, make one vector. (1, 1) is a vector at each position; more is what flattening leaves to the next layer.
     """
 
-    def __init__(self):
-        self.tensors = []  # kept alive, so that no two share an id
-        self.twins, self.fields, self.extents = {}, {}, {}  # of every tensor by its id
-        self.copies, self.kernels, self.names = {}, [], {"image"}
-        self.padded, self.stride = [], (1, 1)
+    def __init__(self) -> None:
+        self.tensors: list[keras.KerasTensor] = []  # kept alive, so that no two share an id
+        # Of every tensor by its id:
+        self.twins: dict[int, keras.KerasTensor] = {}
+        self.fields: dict[int, receptive_field.Field] = {}
+        self.extents: dict[int, tuple[int, int]] = {}
+        self.copies: dict[layers.Layer, layers.Layer] = {}
+        self.kernels: list[tuple[layers.Dense, layers.Conv2D]] = []
+        self.names = {"image"}
+        self.padded: list[str] = []
+        self.stride = (1, 1)
 
-    def enter(self, tensor, twin, field=None, extent=None):
+    def enter(
+        self,
+        tensor: keras.KerasTensor,
+        twin: keras.KerasTensor,
+        field: receptive_field.Field | None = None,
+        extent: tuple[int, int] | None = None,
+    ) -> keras.KerasTensor:
         self.tensors.append(tensor)
         self.twins[id(tensor)] = keras.KerasTensor(twin.shape, dtype=twin.dtype)
         self.fields[id(tensor)] = field or receptive_field.pixel(2)
@@ -266,9 +288,9 @@ class _Conversion:
             self.extents[id(tensor)] = extent
         return tensor
 
-    def descend(self, graph, inputs):
-        def visit(operation):
-            def call(*arguments, **options):
+    def descend(self, graph: keras.Function, inputs: list[keras.KerasTensor]) -> Any:
+        def visit(operation: keras.Operation) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
                 given = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
                 if isinstance(operation, keras.Model):
                     inner = self.descend(keras.Function(operation.inputs, operation.outputs), given)
@@ -279,7 +301,7 @@ class _Conversion:
 
         return graph._run_through_graph(inputs, operation_fn=visit)  # private: see `anatomy`
 
-    def copy_weights(self):
+    def copy_weights(self) -> None:
         """Fill the copies, which are built by now."""
         for layer, copy in self.copies.items():
             inner = copy.layer if isinstance(copy, EachWindow) else copy
@@ -288,7 +310,7 @@ class _Conversion:
             kernel, *bias = layer.get_weights()
             convolution.set_weights([kernel.reshape(convolution.kernel.shape), *bias])
 
-    def _converted(self, layer, given, arguments):
+    def _converted(self, layer: layers.Layer, given: list[keras.KerasTensor], arguments: Any) -> keras.KerasTensor:
         """This layer's output for open sizes, noted with its twin."""
         if isinstance(layer, TRAINING_ONLY):
             return given[0]
@@ -305,7 +327,7 @@ class _Conversion:
             field = receptive_field.after(layer, field, sizes, after)
         return self.enter(output, twin, field, extent)
 
-    def _on_maps(self, layer, given, sizes):
+    def _on_maps(self, layer: layers.Layer, given: list[keras.KerasTensor], sizes: Sequence[int]) -> keras.KerasTensor:
         pointwise = isinstance(layer, (*VALUEWISE, *MERGES, layers.Dense)) or _on_last_axis(layer, 3)
         if not pointwise and not isinstance(layer, MAPWISE):
             raise Fault(
@@ -316,10 +338,13 @@ class _Conversion:
             self.padded.append(layer.name)
         return self._copy(layer)(given if len(given) > 1 else given[0])
 
-    def _to_vectors(self, layer, x, twin, field):
+    def _to_vectors(
+        self, layer: layers.Layer, x: keras.KerasTensor, twin: keras.KerasTensor, field: receptive_field.Field
+    ) -> tuple[keras.KerasTensor, tuple[int, int]]:
         """Flattening waits for the dense layer behind it; an average becomes a pooling at every position."""
         extent = twin.shape[1:3]
-        self.stride = tuple(int(jump) for jump in field.jump)
+        down, across = field.jump
+        self.stride = int(down), int(across)
         if isinstance(layer, layers.Flatten):
             return layers.Identity(name=self._name(layer))(x), extent
         if layer.keepdims:
@@ -327,7 +352,9 @@ class _Conversion:
         pool = AVERAGES[type(layer)](extent, strides=1, dtype=layer.dtype_policy, name=self._name(layer))
         return pool(x), (1, 1)
 
-    def _on_vectors(self, layer, given, twins):
+    def _on_vectors(
+        self, layer: layers.Layer, given: list[keras.KerasTensor], twins: list[keras.KerasTensor]
+    ) -> tuple[keras.KerasTensor, tuple[int, int] | None]:
         extents = {self.extents.get(id(tensor)) for tensor in given}
         (extent,) = extents if len(extents) == 1 else (None,)
         one = given[0] if len(given) == 1 else None
@@ -350,7 +377,7 @@ class _Conversion:
             "neither dense nor works value by value cannot be a convolution"
         )
 
-    def _dense(self, layer, x, extent):
+    def _dense(self, layer: layers.Layer, x: keras.KerasTensor, extent: tuple[int, int]) -> keras.KerasTensor:
         convolution = layers.Conv2D(
             layer.units,
             extent,
@@ -362,12 +389,12 @@ class _Conversion:
         self.kernels.append((layer, convolution))
         return convolution(x)
 
-    def _copy(self, layer, **changes):
+    def _copy(self, layer: layers.Layer, **changes: Any) -> layers.Layer:
         if layer not in self.copies:
             self.copies[layer] = _like(layer, **changes, name=self._name(layer))
         return self.copies[layer]
 
-    def _name(self, layer):
+    def _name(self, layer: layers.Layer) -> str:
         """The layer's own, or with a number where a model inside the other has the same."""
         candidates = itertools.chain([layer.name], (f"{layer.name}_{number}" for number in itertools.count(2)))
         name = next(name for name in candidates if name not in self.names)
@@ -375,11 +402,11 @@ class _Conversion:
         return name
 
 
-def _like(layer, **changes):
+def _like(layer: layers.Layer, **changes: Any) -> layers.Layer:
     return type(layer).from_config({**layer.get_config(), **changes})
 
 
-def _on_last_axis(layer, last):
+def _on_last_axis(layer: layers.Layer, last: int) -> bool:
     """Whether the layer works along the axis of channels alone."""
     if not isinstance(layer, LAST_AXIS):
         return False
@@ -387,7 +414,7 @@ def _on_last_axis(layer, last):
     return all(axis in (-1, last) for axis in axes)
 
 
-def _pads(layer, sizes):
+def _pads(layer: layers.Layer, sizes: Sequence[int]) -> bool:
     """Whether the layer puts anything around maps of these sizes."""
     if isinstance(layer, layers.ZeroPadding2D):
         return bool(np.any(layer.padding))

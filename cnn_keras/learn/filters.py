@@ -35,7 +35,7 @@ class Edges(NamedTuple):
     magnitude: np.ndarray  # sqrt(vertical² + horizontal²), the length of the gradient
 
 
-def edges(image, kind="sobel"):
+def edges(image: np.ndarray, kind: str = "sobel") -> Edges:
     """Return how strongly each pixel is a vertical, a horizontal, or any edge.
 
     Responses are divided by the sum of the filter's positive weights, so that all kinds speak of grey levels: a

@@ -11,7 +11,9 @@ pooling and activations are left out. For receptive fields see `receptive_field`
 import csv
 import io
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields
+from typing import Any
 
 import keras
 import tensorflow as tf
@@ -36,7 +38,7 @@ class Row:
     trainable: int
     multiply_adds: int
     activation_bytes: int
-    receptive_field: tuple[int, ...]
+    receptive_field: tuple[float, ...]
     jump: tuple[float, ...]
     start: tuple[float, ...]
 
@@ -51,7 +53,7 @@ class Totals:
     activation_bytes: int
 
 
-def output_size(size, window, *, padding=0, stride=1, dilation=1):
+def output_size(size: int, window: int, *, padding: int = 0, stride: int = 1, dilation: int = 1) -> int:
     """How many positions a window has along an axis: floor((n + 2p - f) / s + 1).
 
     Dilation d widens f to d(f - 1) + 1.
@@ -72,7 +74,7 @@ def output_size(size, window, *, padding=0, stride=1, dilation=1):
     return (room - reach) // stride + 1
 
 
-def rows(model, *, batch=1, input_shape=None):
+def rows(model: keras.Model, *, batch: int = 1, input_shape: Sequence[int] | None = None) -> list[Row]:
     """The model's anatomy: a list of `Row`, one for each input and each layer call, in the graph's order.
 
     Args:
@@ -98,12 +100,12 @@ def rows(model, *, batch=1, input_shape=None):
     return walk.rows
 
 
-def totals(rows):
+def totals(rows: Sequence[Row]) -> Totals:
     """The `Totals` of the rows of one model."""
     return Totals(**{field.name: sum(getattr(row, field.name) for row in rows) for field in fields(Totals)})
 
 
-def as_csv(rows):
+def as_csv(rows: Sequence[Row]) -> str:
     """The rows as CSV text with a header line; sizes along several axes read `14x14`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -112,7 +114,7 @@ def as_csv(rows):
     return text.getvalue()
 
 
-def as_markdown(rows):
+def as_markdown(rows: Sequence[Row]) -> str:
     """The rows as a Markdown table that ends in the line of totals."""
     names = [field.name for field in fields(Row)]
     total = asdict(totals(rows))
@@ -125,7 +127,7 @@ def as_markdown(rows):
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _written(value, thousands=""):
+def _written(value: Any, thousands: str = "") -> Any:
     match value:
         case tuple():
             return "x".join(f"{entry:g}" for entry in value)
@@ -134,7 +136,7 @@ def _written(value, thousands=""):
     return value
 
 
-def _graph(model):
+def _graph(model: keras.Model) -> keras.Function:
     if not isinstance(model, keras.Function) and not (isinstance(model, keras.Sequential) and model.built):
         raise Fault(f"model must be functional or sequential, and built, got {type(model).__name__} {model.name!r}")
     return keras.Function(model.inputs, model.outputs)
@@ -143,22 +145,24 @@ def _graph(model):
 class _Walk:
     """Symbolic tensors pass through the graph once: each has a field, and each layer call leaves a row."""
 
-    def __init__(self, batch):
-        self.batch, self.rows, self.counted = batch, [], set()
-        self.fields = {}  # of every tensor by its id
-        self.tensors = []  # kept alive, so that no two share an id
+    def __init__(self, batch: int) -> None:
+        self.batch = batch
+        self.rows: list[Row] = []
+        self.counted: set[keras.Operation] = set()
+        self.fields: dict[int, receptive_field.Field] = {}  # of every tensor by its id
+        self.tensors: list[keras.KerasTensor] = []  # kept alive, so that no two share an id
 
-    def enter(self, own, shape):
+    def enter(self, own: keras.KerasTensor, shape: Sequence[int]) -> keras.KerasTensor:
         """A symbolic image of this shape for the model's own input, and its row."""
         image = keras.KerasTensor((None, *shape), dtype=own.dtype)
         self._note(own.name, "InputLayer", [image], receptive_field.pixel(len(shape) - 1))
         return image
 
-    def descend(self, model, inputs, prefix):
+    def descend(self, model: keras.Model, inputs: list[keras.KerasTensor], prefix: str) -> Any:
         """Run the tensors through the model, layer by layer, and return its outputs."""
 
-        def visit(operation):
-            def call(*arguments, **options):
+        def visit(operation: keras.Operation) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
                 given = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
                 if isinstance(operation, keras.Model):
                     return self.descend(operation, given, f"{prefix}{operation.name}/")
@@ -171,7 +175,9 @@ class _Walk:
         # The one private seam: the order in which Keras itself runs the layers of a functional model.
         return _graph(model)._run_through_graph(inputs, operation_fn=visit)
 
-    def _examine(self, operation, inputs, outputs, prefix):
+    def _examine(
+        self, operation: keras.Operation, inputs: list[keras.KerasTensor], outputs: list[keras.KerasTensor], prefix: str
+    ) -> None:
         field = receptive_field.union([self.fields[id(tensor)] for tensor in inputs])
         maps = [shape for tensor in inputs if len(shape := tensor.shape[1:-1]) == len(field.jump)]
         sizes = max(maps or [tensor.shape[1:-1] for tensor in inputs], key=math.prod)
@@ -186,7 +192,17 @@ class _Walk:
         field = receptive_field.after(operation, field, sizes, sizes_after)
         self._note(prefix + operation.name, type(operation).__name__, outputs, field, **counts)
 
-    def _note(self, name, kind, outputs, field, *, parameters=0, trainable=0, multiply_adds=0):
+    def _note(
+        self,
+        name: str,
+        kind: str,
+        outputs: list[keras.KerasTensor],
+        field: receptive_field.Field,
+        *,
+        parameters: int = 0,
+        trainable: int = 0,
+        multiply_adds: int = 0,
+    ) -> None:
         self.tensors.extend(outputs)
         self.fields |= {id(tensor): field for tensor in outputs}
         size = sum(math.prod(tensor.shape[1:]) * tf.as_dtype(tensor.dtype).size for tensor in outputs)
@@ -206,7 +222,7 @@ class _Walk:
         )
 
 
-def _multiply_adds(layer, sizes, sizes_after):
+def _multiply_adds(layer: keras.Layer, sizes: Sequence[int], sizes_after: Sequence[int]) -> int:
     """A weight of a kernel is used once at each position: of the output or, if transposed, of the input."""
     kernels = (getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel"))
     weights = sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)

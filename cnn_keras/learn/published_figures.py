@@ -26,7 +26,7 @@ class Figure:
     differs: str = ""
 
 
-def agrees(ours, printed):
+def agrees(ours: int, printed: str) -> bool:
     """Whether a count is the printed one, to its printed digits.
 
     Authors round (ResNet-101: 7.57 to "7.6 G") or cut off (ResNet-50: 3.86 to "3.8 G"), so both count: the distance
@@ -38,44 +38,44 @@ def agrees(ours, printed):
     """
     digits, _, unit = printed.partition(" ")
     value = Decimal(digits.replace(",", ""))
-    last_digit = Decimal(1).scaleb(value.as_tuple().exponent)
+    last_digit = Decimal(1).scaleb(int(value.as_tuple().exponent))
     return abs(ours - value * UNITS[unit]) < last_digit * UNITS[unit]
 
 
-def figures(name):
+def figures(name: str) -> tuple[Figure, ...]:
     """The figures of the builder of this name, such as vgg.vgg16; an empty tuple where nobody prints any."""
     return FIGURES.get(name, ())
 
 
-def _torchvision(parameters, multiply_adds, *, differs=""):
+def _torchvision(parameters: str, multiply_adds: str, *, differs: str = "") -> tuple[Figure, ...]:
     return (
         Figure("trainable", parameters, TORCHVISION, differs),
         Figure("multiply_adds", multiply_adds, TORCHVISION, differs),
     )
 
 
-def _simonyan(parameters):
+def _simonyan(parameters: str) -> Figure:
     return Figure("trainable", parameters, "Simonyan and Zisserman 2014, table 2")
 
 
-def _he(multiply_adds, table="table 1"):
+def _he(multiply_adds: str, table: str = "table 1") -> Figure:
     return Figure("multiply_adds", multiply_adds, f"He et al. 2015, {table}")
 
 
-def _he_cifar(parameters):
+def _he_cifar(parameters: str) -> tuple[Figure, ...]:
     return (Figure("trainable", parameters, "He et al. 2015, table 6"),)
 
 
-def _keras(parameters, *, differs=""):
+def _keras(parameters: str, *, differs: str = "") -> Figure:
     return Figure("parameters", parameters, "keras.applications", differs)
 
 
-def _redmon(operations, multiply_adds):
+def _redmon(operations: str, multiply_adds: str) -> tuple[Figure, ...]:
     """Of a Darknet network: its author counts multiplications and additions."""
     return (Figure("multiply_adds", multiply_adds, f"pjreddie.com, half of {operations} operations"),)
 
 
-def _strided_early(paper, parameters, late, keras):
+def _strided_early(paper: str, parameters: str, late: str, keras: str) -> tuple[Figure, ...]:
     """Of a ResNet v1 with bottlenecks, of which two other kinds are about."""
     return (
         _he(paper),

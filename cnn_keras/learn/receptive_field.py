@@ -7,6 +7,7 @@ A layer that keeps the spatial size and has no window is taken to work position 
 the size in a way not known here is taken to see everything, which bounds its field from above.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,17 +30,17 @@ class Field:
     the first unit's field, negative in the padding.
     """
 
-    size: tuple[int, ...]
+    size: tuple[float, ...]
     jump: tuple[float, ...]
     start: tuple[float, ...]
 
 
-def pixel(axes):
+def pixel(axes: int) -> Field:
     """The field of the image's own pixels."""
     return Field((1,) * axes, (1,) * axes, (0,) * axes)
 
 
-def union(seen):
+def union(seen: Sequence[Field]) -> Field:
     """The field of a sum or concatenation; maps without position (a gate's) reach all units of the others."""
     axes = max(len(field.size) for field in seen)
     seen = [field for field in seen if len(field.size) == axes]
@@ -49,7 +50,7 @@ def union(seen):
     return Field(tuple(size.tolist()), max(field.jump for field in seen), tuple(start.tolist()))
 
 
-def after(layer, field, sizes, sizes_after):
+def after(layer: layers.Layer, field: Field, sizes: Sequence[int], sizes_after: Sequence[int]) -> Field:
     """The field behind a layer that turns maps of `sizes`, seen through `field`, into `sizes_after`."""
     if not field.jump:
         return field
@@ -73,7 +74,7 @@ def after(layer, field, sizes, sizes_after):
     return Field(whole.size, (), whole.start)
 
 
-def _slid(field, reaches, strides, padding, sizes):
+def _slid(field: Field, reaches: Sequence[int], strides: Sequence[int], padding: str, sizes: Sequence[int]) -> Field:
     """Behind a convolution or pooling whose dilated window reaches this far along each axis."""
     if padding == "causal":
         pads = [reach - 1 for reach in reaches]
@@ -85,7 +86,7 @@ def _slid(field, reaches, strides, padding, sizes):
     return _moved(field, reaches, strides, [-pad for pad in pads])
 
 
-def _spread(field, reaches, strides, padding, _sizes):
+def _spread(field: Field, reaches: Sequence[int], strides: Sequence[int], padding: str, _sizes: Sequence[int]) -> Field:
     """Behind a transposed convolution, where every stride-th tap of the window meets a unit of the input."""
     seen = [-(-reach // stride) for reach, stride in zip(reaches, strides, strict=True)]
     cut = [max(reach - stride, 0) // 2 for reach, stride in zip(reaches, strides, strict=True)]
@@ -95,7 +96,12 @@ def _spread(field, reaches, strides, padding, _sizes):
     return _moved(field, seen, [1 / stride for stride in strides], first)
 
 
-def _moved(field, windows=None, steps=None, shifts=None):
+def _moved(
+    field: Field,
+    windows: Sequence[int] | None = None,
+    steps: Sequence[float] | None = None,
+    shifts: Sequence[int] | None = None,
+) -> Field:
     """The field widened by `windows`, its jump multiplied by `steps`, its start moved by `shifts` (units)."""
     ones = [1] * len(field.size)
     size = [s + (w - 1) * j for s, w, j in zip(field.size, windows or ones, field.jump, strict=True)]

@@ -18,7 +18,8 @@ Bojarski et al., "VisualBackProp: efficient visualization of CNNs", 2016, made f
 import difflib
 import math
 from collections import Counter
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any, NamedTuple, Self
 
 import keras
 import numpy as np
@@ -67,11 +68,11 @@ class _Found(NamedTuple):
     pixels: np.ndarray
     is_cut: bool = False
 
-    def cut(self, outside):
+    def cut(self, outside: int) -> Self:
         return self if self.is_cut else self._replace(pixels=_piece(self.pixels, self.box, outside), is_cut=True)
 
 
-def spatial_layers(model, *, input_shape=None):
+def spatial_layers(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> dict[str, model_profile.Row]:
     """The layers whose units have a position in the image: their `model_profile.Row`s by name, in the graph's order.
 
     Args:
@@ -81,7 +82,7 @@ def spatial_layers(model, *, input_shape=None):
     return {name: row for name, row in _rows(model, input_shape).items() if _has_positions(row, axes)}
 
 
-def feature_layers(model, *, input_shape=None):
+def feature_layers(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> list[str]:
     """The names of the layers worth looking into: what comes out of a non-linearity and has positions.
 
     They are convolutions with an activation of their own and layers that are one; the convolutions, where a network
@@ -94,7 +95,7 @@ def feature_layers(model, *, input_shape=None):
     return bent or [name for name, layer in found.items() if _kernel(layer) is not None]
 
 
-def grad_cam_layer(model, *, input_shape=None):
+def grad_cam_layer(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> str:
     """The name of the layer that Grad-CAM looks at: the last with several positions that is not a pooling.
 
     Raises:
@@ -103,7 +104,7 @@ def grad_cam_layer(model, *, input_shape=None):
     return list(_unpooled(model, input_shape))[-1]
 
 
-def bottleneck_layer(model, *, input_shape=None):
+def bottleneck_layer(model: keras.Model, *, input_shape: Sequence[int] | None=None) -> str:
     """The name of the layer that everything the model says of an image passes through, and that is the coarsest.
 
     It is the last non-linearity of the coarsest map with several positions on which all outputs depend, as far as they
@@ -122,13 +123,13 @@ def bottleneck_layer(model, *, input_shape=None):
     return [name for name, row in bent.items() if math.prod(row.output_shape[:-1]) == least][-1]
 
 
-def logits_layer(model):
+def logits_layer(model: keras.Model) -> str:
     """The name of the layer whose units are the classes: the last or, with auxiliary heads, `logits`."""
     names = list(_rows(model))
     return "logits" if len(model.outputs) > 1 and "logits" in names else names[-1]
 
 
-def layer_name(model, layer):
+def layer_name(model: keras.Model, layer: str) -> str:
     """The name by which a layer goes here, of its name or its path.
 
     Raises:
@@ -137,13 +138,13 @@ def layer_name(model, layer):
     return _name(_rows(model), layer)
 
 
-def layer_row(model, layer):
+def layer_row(model: keras.Model, layer: str) -> model_profile.Row:
     """The `model_profile.Row` of a layer, by its name or its path."""
     rows = _rows(model)
     return rows[_name(rows, layer)]
 
 
-def first_layer_filters(model):
+def first_layer_filters(model: keras.Model) -> np.ndarray:
     """The kernels of the first convolution as pictures: uint8 (filters, height, width, 1 or 3), 0–255.
 
     Mid-grey, 128, is a weight of zero; each filter is scaled by its own largest weight, so that black or white
@@ -170,7 +171,7 @@ def first_layer_filters(model):
     return np.round(127.5 + 127.5 * weights / np.maximum(largest, 1e-12)).astype(np.uint8)
 
 
-def feature_maps(model, images, layer):
+def feature_maps(model: keras.Model, images: np.ndarray, layer: str) -> np.ndarray:
     """What the layer's units answer at each position: float32 (images, height, width, units).
 
     Args:
@@ -184,7 +185,15 @@ def feature_maps(model, images, layer):
     )[0]
 
 
-def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
+def exciting_patches(
+    model: keras.Model,
+    layer: str,
+    images: np.ndarray | Iterable[np.ndarray],
+    *,
+    units: Sequence[int] | None = None,
+    count: int = 9,
+    outside: int = 128,
+) -> list[Patches]:
     """The pieces of the images that excite units most, each exactly as large as the unit's receptive field.
 
     One pass over the images; in memory are one batch and `count` pieces for each unit.
@@ -198,16 +207,21 @@ def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
 
     Returns:
         A list of `Patches`, one for each unit.
+
+    Raises:
+        Fault: there is no image, or no such unit, or no such layer with positions.
     """
-    kept, row, seen = [], None, 0
+    kept: list[list[_Found]] = []
+    numbers: list[int] = []
+    row, seen = None, 0
     if isinstance(images, np.ndarray):
         images = _batches(images, inference.batch_limit(model, input_shape=images.shape[1:]))
     for batch in map(np.asarray, images):
         if row is None:
             row = _spatial(model, layer, batch.shape[1:])
-            units = _checked_units(units, row)
-            strongest = _graph(_strongest(_tapped(model, row.name), units), batch.shape[1:])
-            kept = [[] for _ in units]
+            numbers = _checked_units(units, row)
+            strongest = _graph(_strongest(_tapped(model, row.name), numbers), batch.shape[1:])
+            kept = [[] for _ in numbers]
         for found, activations, places in zip(kept, *(array.numpy() for array in strongest(batch)), strict=True):
             leading = np.argsort(-activations, kind="stable")[:count]
             found += [_Found(float(activations[k]), seen + int(k), _box(row, places[k]), batch[k]) for k in leading]
@@ -215,6 +229,8 @@ def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
             found[count:] = []
             found[:] = [one.cut(outside) for one in found]
         seen += len(batch)
+    if not seen:
+        raise Fault("images must hold at least one image, got none")
     return [
         Patches(
             unit,
@@ -223,11 +239,20 @@ def exciting_patches(model, layer, images, *, units=None, count=9, outside=128):
             np.array([one.image for one in found]),
             np.array([one.box for one in found]),
         )
-        for unit, found in zip(units, kept, strict=True)
+        for unit, found in zip(numbers, kept, strict=True)
     ]
 
 
-def maximise_activation(model, layer, *, units, start=127.5, span=(0, 255), steps=160, seed=0):
+def maximise_activation(
+    model: keras.Model,
+    layer: str,
+    *,
+    units: Sequence[int],
+    start: float | Sequence[float] = 127.5,
+    span: tuple[float, float] = (0, 255),
+    steps: int = 160,
+    seed: int = 0,
+) -> Maximised:
     """Images that excite units of a layer as much as they can be made to: gradient ascent on the pixels.
 
     Of a layer with positions it is the unit in the middle. In each step the image, shifted a little, follows the
@@ -269,7 +294,16 @@ def maximise_activation(model, layer, *, units, start=127.5, span=(0, 255), step
     return Maximised(images, activations, np.tile(np.array(box), (len(units), 1)))
 
 
-def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None, odds=False):
+def occlusion_map(
+    model: keras.Model,
+    images: np.ndarray,
+    classes: Sequence[int] | np.ndarray,
+    *,
+    patch: int | None = None,
+    stride: int | None = None,
+    fill: float | Sequence[float] | np.ndarray | None = None,
+    odds: bool = False,
+) -> np.ndarray:
     """How much the probability of a class falls when a square hides a pixel: float32 (images, height, width).
 
     Positive where the class loses, negative where it gains, within -1 to 1; the mean over the squares that cover the
@@ -309,13 +343,13 @@ def occlusion_map(model, images, classes, *, patch=None, stride=None, fill=None,
     return falls / covers
 
 
-def class_logit(outputs, classes):
+def class_logit(outputs: Any, classes: tf.Tensor) -> tf.Tensor:
     """A target of `grad_cam`: the logit, float32 (batch,), of the class of each image, integers (batch,)."""
     logits = outputs["logits"] if isinstance(outputs, dict) else tf.nest.flatten(outputs)[0]
     return tf.gather(logits, tf.cast(classes, tf.int32), axis=1, batch_dims=1)
 
 
-def grad_cam(model, inputs, target, *arguments, layer=None, pooled=True):
+def grad_cam(model: keras.Model, inputs: Any, target: Callable[..., tf.Tensor], *arguments: Any, layer: str | None=None, pooled: bool=True) -> np.ndarray:
     """Where the evidence for a score lies: float32 (examples, *sizes), at least 0, in units of the score.
 
     The maps of a layer, each weighted by the mean of the score's gradient over it, summed, and cut at 0 (equations 1
@@ -343,7 +377,7 @@ def grad_cam(model, inputs, target, *arguments, layer=None, pooled=True):
     if target is class_logit:
         _require_logits(model)
 
-    def evidence(examples, *few):
+    def evidence(examples: Any, *few: Any) -> tf.Tensor:
         examples = [tf.cast(each, tf.float32) for each in tf.nest.flatten(examples)]
         with tf.GradientTape() as tape:
             tape.watch(examples)
@@ -365,7 +399,7 @@ def grad_cam(model, inputs, target, *arguments, layer=None, pooled=True):
     return found.astype(np.float32)
 
 
-def visual_backprop(model, images, *, layers=None):
+def visual_backprop(model: keras.Model, images: np.ndarray, *, layers: Sequence[str] | None = None) -> np.ndarray:
     """Where a network of any answer looks: float32 (images, height, width), the largest value of each image 1.
 
     Maps behind non-linearities, averaged over their channels, are multiplied from the deepest to the first: what is
@@ -393,14 +427,14 @@ def visual_backprop(model, images, *, layers=None):
     return (found / np.maximum(found.max(axis=(1, 2), keepdims=True), 1e-300)).astype(np.float32)
 
 
-def _rows(model, input_shape=None):
+def _rows(model: keras.Model, input_shape: Sequence[int] | None = None) -> dict[str, model_profile.Row]:
     """Every layer's row by the last part of its path, where that is its own, else by the path."""
     rows = {row.name: row for row in model_profile.rows(model, input_shape=input_shape) if row.type != "InputLayer"}
     namesakes = Counter(path.rpartition("/")[2] for path in rows)
     return {last if namesakes[last := path.rpartition("/")[2]] == 1 else path: row for path, row in rows.items()}
 
 
-def _name(rows, layer):
+def _name(rows: dict[str, model_profile.Row], layer: str) -> str:
     if layer in rows:
         return layer
     paths = [name for name, row in rows.items() if row.name == layer]
@@ -410,11 +444,11 @@ def _name(rows, layer):
     raise Fault(f"layer must be one of the model's, got {layer}; {_listed(near or list(rows))}")
 
 
-def _listed(names):
+def _listed(names: Sequence[str]) -> str:
     return f"{'did you mean' if len(names) <= 3 else 'it has'} {', '.join(names[:20])}{' …' if len(names) > 20 else ''}"
 
 
-def _spatial(model, layer, input_shape):
+def _spatial(model: keras.Model, layer: str, input_shape: Sequence[int]) -> model_profile.Row:
     rows = _rows(model, tuple(input_shape))
     row = rows[_name(rows, layer)]
     if not _has_positions(row, _axes(model)):
@@ -422,16 +456,16 @@ def _spatial(model, layer, input_shape):
     return row
 
 
-def _axes(model):
+def _axes(model: keras.Model) -> int:
     """How many sizes an image, signal or volume has: of the input with the most axes."""
     return max(len(tensor.shape) for tensor in model.inputs) - 2
 
 
-def _has_positions(row, axes):
+def _has_positions(row: model_profile.Row, axes: int) -> bool:
     return len(row.jump) == axes and len(row.output_shape) == axes + 1
 
 
-def _unpooled(model, input_shape):
+def _unpooled(model: keras.Model, input_shape: Sequence[int] | None) -> dict[str, model_profile.Row]:
     """The rows of the layers with several positions that are no pooling, by name; a Fault if there are none."""
     known, rows = _operations(model), spatial_layers(model, input_shape=input_shape)
     found = {
@@ -444,15 +478,15 @@ def _unpooled(model, input_shape):
     return found
 
 
-def _before_all_outputs(model):
+def _before_all_outputs(model: keras.Model) -> set[str]:
     """The paths of the layers that are behind the image and before every output that depends on the image."""
     image = max(model.inputs, key=lambda tensor: len(tensor.shape))
     behind = {id(tensor): {""} if tensor is image else set() for tensor in model.inputs}
     kept = []  # symbolic tensors, so that no two share an id
 
-    def walk(inner, inputs, prefix):
-        def visit(operation):
-            def call(*arguments, **options):
+    def walk(inner: keras.Model, inputs: list[keras.KerasTensor], prefix: str) -> Any:
+        def visit(operation: keras.Operation) -> Callable[..., Any]:
+            def call(*arguments: Any, **options: Any) -> Any:
                 given = [one for one in keras.tree.flatten((arguments, options)) if isinstance(one, keras.KerasTensor)]
                 if isinstance(operation, keras.Model):
                     return walk(operation, given, f"{prefix}{operation.name}/")
@@ -471,34 +505,34 @@ def _before_all_outputs(model):
     return set.intersection(*(behind[id(one)] for one in outputs if behind[id(one)]))
 
 
-def _operations(model, prefix=""):
+def _operations(model: keras.Model, prefix: str="") -> dict[str, keras.Operation]:
     """Every layer and operation of the model, and of those nested in it, by its path."""
-    found = {}
+    found: dict[str, keras.Operation] = {}
     for operation in keras.Function(model.inputs, model.outputs).operations:
         path = prefix + operation.name
         found |= _operations(operation, f"{path}/") if isinstance(operation, keras.Model) else {path: operation}
     return found
 
 
-def _is_non_linear(layer):
+def _is_non_linear(layer: keras.Operation) -> bool:
     activation = getattr(layer, "activation", None)
     return isinstance(layer, RECTIFIERS) or activation not in (None, keras.activations.linear)
 
 
-def _kernel(layer):
+def _kernel(layer: keras.Operation) -> keras.Variable | None:
     """The weights that slide over the image; of a separable convolution those of its first half."""
     if not hasattr(layer, "kernel_size"):
         return None
     return next((getattr(layer, name) for name in KERNELS if hasattr(layer, name)), None)
 
 
-def _require_logits(model):
+def _require_logits(model: keras.Model) -> None:
     last = keras.Function(model.inputs, model.outputs).operations[-1]
     if isinstance(last, layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise Fault(f"model must answer with logits, got a softmax in {last.name}; take the layer before it")
 
 
-def _checked_units(units, row):
+def _checked_units(units: Sequence[int] | None, row: model_profile.Row) -> list[int]:
     width = row.output_shape[-1]
     units = range(width) if units is None else units
     for unit in units:
@@ -507,17 +541,17 @@ def _checked_units(units, row):
     return [int(unit) for unit in units]
 
 
-def _tapped(model, path=None, *, straight=False):
+def _tapped(model: keras.Model, path: str | None = None, *, straight: bool = False) -> Callable[[tf.Tensor], Any]:
     """A function from float32 images to (the outputs of the layer at `path`, the model's), or to the model's alone.
 
     Straight outputs are those before the layer's own non-linearity.
     """
 
     main = layer_row(model, logits_layer(model)).name if len(model.outputs) > 1 else None
-    twin = {path: _unbent(_operations(model)[path])} if straight else {}
+    twin = {path: _unbent(_operations(model)[path])} if straight and path is not None else {}
 
-    def tapped(images):
-        seen = {}
+    def tapped(images: tf.Tensor) -> Any:
+        seen: dict[str, tf.Tensor] = {}
         outputs = _through(model, [images], seen, twin)
         answer = seen[main] if main else tf.cast(keras.tree.flatten(outputs)[0], tf.float32)
         return answer if path is None else (seen[path], answer)
@@ -525,7 +559,7 @@ def _tapped(model, path=None, *, straight=False):
     return tapped
 
 
-def _graph(function, shape, *further):
+def _graph(function: Callable[..., Any], shape: Sequence[int], *further: Any) -> Callable[..., Any]:
     """The function of images of this shape, and of what else it takes, as a graph that is traced once."""
     traced = tf.function(function, autograph=False).get_concrete_function(
         tf.TensorSpec((None, *shape), tf.float32), *further
@@ -533,7 +567,13 @@ def _graph(function, shape, *further):
     return lambda images, *others: traced(tf.cast(images, tf.float32), *map(tf.constant, others))
 
 
-def _through(model, inputs, seen, twins, prefix=""):
+def _through(
+    model: keras.Model,
+    inputs: list[tf.Tensor],
+    seen: dict[str, tf.Tensor],
+    twins: dict[str, keras.Operation],
+    prefix: str = "",
+) -> Any:
     """The model's outputs; those of every layer, nested ones as well, go into `seen` by their path.
 
     What is left is in single precision, and what goes on is made of it, so that a gradient reaches it whatever the
@@ -542,8 +582,8 @@ def _through(model, inputs, seen, twins, prefix=""):
     seam that `anatomy` explains.
     """
 
-    def visit(operation):
-        def call(*arguments, **options):
+    def visit(operation: keras.Operation) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
             path = prefix + operation.name
             if isinstance(operation, keras.Model):
                 given = [value for value in keras.tree.flatten((arguments, options)) if tf.is_tensor(value)]
@@ -559,7 +599,7 @@ def _through(model, inputs, seen, twins, prefix=""):
     return keras.Function(model.inputs, model.outputs)._run_through_graph(inputs, operation_fn=visit)
 
 
-def _unbent(layer):
+def _unbent(layer: keras.Operation) -> keras.Operation:
     """A twin of the layer that answers what it would without its non-linearity."""
     if isinstance(layer, (*RECTIFIERS, layers.Activation)):
         return layers.Identity()
@@ -571,14 +611,16 @@ def _unbent(layer):
     return twin
 
 
-def _batches(rows, size):
+def _batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 
-def _strongest(tapped, units):
+def _strongest(
+    tapped: Callable[[tf.Tensor], Any], units: Sequence[int]
+) -> Callable[[tf.Tensor], tuple[tf.Tensor, tf.Tensor]]:
     """A function from a batch to the largest activation of each unit on each image, and where: y and x."""
 
-    def strongest(batch):
+    def strongest(batch: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         maps = tf.gather(tapped(batch)[0], units, axis=-1)
         batches, height, width, count = tf.unstack(tf.shape(maps))
         flat = tf.transpose(tf.reshape(maps, (batches, height * width, count)), (2, 0, 1))
@@ -588,14 +630,14 @@ def _strongest(tapped, units):
     return strongest
 
 
-def _box(row, place):
+def _box(row: model_profile.Row, place: Sequence[int]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom of the field of the unit at this (y, x), in whole pixels."""
     top, left = (round(start + at * jump) for start, at, jump in zip(row.start, place, row.jump, strict=True))
     height, width = (round(size) for size in row.receptive_field)
     return left, top, left + width, top + height
 
 
-def _piece(image, box, outside):
+def _piece(image: np.ndarray, box: Sequence[int], outside: int) -> np.ndarray:
     """The image within the box; `outside` beyond its border."""
     left, top, right, bottom = box
     piece = np.full((bottom - top, right - left, image.shape[-1]), outside, np.uint8)
@@ -606,10 +648,10 @@ def _piece(image, box, outside):
     return piece
 
 
-def _middle(tapped, units):
+def _middle(tapped: Callable[[tf.Tensor], Any], units: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:
     """A function from images, one for each unit, to the activation of that unit, in the middle of its map."""
 
-    def middle(images):
+    def middle(images: tf.Tensor) -> tf.Tensor:
         maps = tapped(images)[0]
         for _ in maps.shape[1:-1]:
             maps = maps[:, tf.shape(maps)[1] // 2]
@@ -618,16 +660,18 @@ def _middle(tapped, units):
     return middle
 
 
-def _jitter(row, shape):
+def _jitter(row: model_profile.Row, shape: Sequence[int]) -> int:
     """Pixels by which an image may be shifted: few in small images and fields, which a shift would smear."""
     return int(min(4, min(*row.receptive_field, *shape[1:3]) // 12))
 
 
-def _climb(activation, start, span, jitter):
+def _climb(
+    activation: Callable[[tf.Tensor], tf.Tensor], start: tf.Tensor, span: tuple[float, float], jitter: int
+) -> Callable[..., tf.Tensor]:
     """A function that makes one step of gradient ascent, `shrunk` to a share of the first."""
     rate = RATE * (span[1] - span[0])
 
-    def climb(images, key, shrunk):
+    def climb(images: tf.Tensor, key: tf.Tensor, shrunk: tf.Tensor) -> tf.Tensor:
         shift = tf.random.stateless_uniform((2,), key, -jitter, jitter + 1, tf.int32)
         with tf.GradientTape() as tape:
             tape.watch(images)
@@ -641,7 +685,7 @@ def _climb(activation, start, span, jitter):
     return _graph(climb, start.shape[1:], key, share)
 
 
-def _blurred(images):
+def _blurred(images: tf.Tensor) -> tf.Tensor:
     """Each pixel mixed with its neighbours, 1-2-1 along both axes; beyond the border the image goes on."""
     for axis in (1, 2):
         before, after = (tf.gather(images, [at], axis=axis) for at in (0, images.shape[axis] - 1))
@@ -651,21 +695,21 @@ def _blurred(images):
     return images
 
 
-def _steps(size, patch, stride):
+def _steps(size: int, patch: int, stride: int) -> list[int]:
     """Where squares begin along an axis: every `stride` pixels, and at the far end."""
     return sorted({*range(0, size - patch + 1, stride), size - patch})
 
 
-def _probability(logits, label):
+def _probability(logits: tf.Tensor, label: int) -> np.ndarray:
     return tf.nn.softmax(logits)[:, int(label)].numpy()
 
 
-def _log_odds(logits, label):
+def _log_odds(logits: tf.Tensor, label: int) -> np.ndarray:
     others = tf.concat([logits[:, :label], logits[:, label + 1 :]], axis=1)
     return (logits[:, label] - tf.reduce_logsumexp(others, axis=1)).numpy()
 
 
-def _placement(row, axis, size, *, ends=True):
+def _placement(row: model_profile.Row, axis: int, size: int, *, ends: bool = True) -> np.ndarray:
     """Weights (pixels, positions) that interpolate from the middles of the units' fields to the pixels of an axis.
 
     Half a jump outside the outermost middles they begin to fall to 0, a jump further they are there; or never.

@@ -12,16 +12,21 @@ import functools
 import importlib
 import inspect
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from difflib import get_close_matches
+from pathlib import Path
 from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from cnn_keras.weights import pretrained
 
+if TYPE_CHECKING:
+    import keras
 
-def catalogue() -> dict[str, Callable]:
+
+def catalogue() -> dict[str, Callable[..., Any]]:
     """Every builder of this package by its name, `family.builder`, in alphabetical order of the families."""
     families = [importlib.import_module(f"{__name__}.{module.name}") for module in pkgutil.iter_modules(__path__)]
     return {
@@ -32,15 +37,15 @@ def catalogue() -> dict[str, Callable]:
     }
 
 
-def _is_builder(thing, family) -> bool:
+def _is_builder(thing: Any, family: ModuleType) -> bool:
     return inspect.isfunction(_function(thing)) and _function(thing).__module__ == family.__name__ and _takes(thing)
 
 
-def _function(builder) -> Callable:
+def _function(builder: Callable[..., Any]) -> Callable[..., Any]:
     return builder.func if isinstance(builder, functools.partial) else builder
 
 
-def _takes(builder) -> bool:
+def _takes(builder: Callable[..., Any]) -> bool:
     """Whether something takes the arguments of a builder."""
     parameters = inspect.signature(builder).parameters
     known = "input_shape" in parameters and bool({"classes", "styles"} & parameters.keys())
@@ -62,15 +67,16 @@ def whole_name(last: str) -> str:
 
 
 def signature(name: str) -> inspect.Signature:
-    """The arguments that the builder of this name takes.
+    """The arguments that the builder of this name takes, without their types, as messages show them.
 
     Raises:
         Fault: when no builder has this name; the message lists the nearest ones.
     """
-    return inspect.signature(_builder(name))
+    taken = inspect.signature(_builder(name)).parameters.values()
+    return inspect.Signature([parameter.replace(annotation=parameter.empty) for parameter in taken])
 
 
-def check(name: str, /, *, weights=None, **arguments) -> None:
+def check(name: str, /, *, weights: str | Path | None = None, **arguments: Any) -> None:
     """Refuse arguments that the builder of this name does not take, or lacks, without building anything.
 
     Raises:
@@ -90,7 +96,7 @@ def check(name: str, /, *, weights=None, **arguments) -> None:
         pretrained.check(name, weights)
 
 
-def build(name: str, /, *, weights=None, **arguments):
+def build(name: str, /, *, weights: str | Path | None = None, **arguments: Any) -> "keras.Model":
     """The model that the builder of this name makes of these arguments.
 
     Args:
@@ -131,7 +137,7 @@ def family(name: str) -> ModuleType:
     return importlib.import_module(_function(_builder(name)).__module__)
 
 
-def require_size(input_shape, smallest: int) -> None:
+def require_size(input_shape: Sequence[int | None], smallest: int) -> None:
     """Refuse images, signals or volumes of which a builder's layers would leave nothing.
 
     Args:
@@ -156,7 +162,7 @@ def _known(name: str) -> str:
     return name
 
 
-def _builder(name: str) -> Callable:
+def _builder(name: str) -> Callable[..., Any]:
     builder = plugins.loaded(name, "builders")
     if builder is None:
         return catalogue()[_known(name)]
@@ -169,7 +175,7 @@ def _builder(name: str) -> Callable:
     return builder
 
 
-def _nearest(name, known) -> str:
+def _nearest(name: str, known: Iterable[str]) -> str:
     short = {full.rpartition(".")[2]: full for full in known} if "." not in name else {full: full for full in known}
     matches = [short[match] for match in get_close_matches(name, short, cutoff=0.5)]
     return f"; did you mean {' or '.join(matches)}?" if matches else ""

@@ -8,6 +8,8 @@ Differs from the papers: the input is 227×227, which the sizes of 2012 need, no
 initialisation; ZFNet's contrast normalisation is AlexNet's response normalisation.
 """
 
+from typing import Any
+
 import keras
 from keras import layers
 
@@ -17,7 +19,14 @@ from cnn_keras.models import require_size
 SMALLEST = 67  # pixels of which the strided layers leave at least one position
 
 
-def alexnet(*, input_shape=(227, 227, 3), classes=1000, groups=2, hidden=4096, dropout=0.5):
+def alexnet(
+    *,
+    input_shape: tuple[int, ...] = (227, 227, 3),
+    classes: int = 1000,
+    groups: int = 2,
+    hidden: int = 4096,
+    dropout: float = 0.5,
+) -> keras.Model:
     """AlexNet of 2012: 60,965,224 parameters in two groups, 62,378,344 in one.
 
     Args:
@@ -44,7 +53,9 @@ def alexnet(*, input_shape=(227, 227, 3), classes=1000, groups=2, hidden=4096, d
     return _classifier(image, x, classes, hidden, dropout, name="alexnet")
 
 
-def alexnet_one_tower(*, input_shape=(224, 224, 3), classes=1000, hidden=4096, dropout=0.5):
+def alexnet_one_tower(
+    *, input_shape: tuple[int, ...] = (224, 224, 3), classes: int = 1000, hidden: int = 4096, dropout: float = 0.5
+) -> keras.Model:
     """AlexNet as torchvision has it: one tower of 64–192–384–256–256 filters, 61,100,840 parameters.
 
     It has no response normalisation. Differs from torchvision: dropout comes behind the dense layers, as in 2012.
@@ -59,7 +70,9 @@ def alexnet_one_tower(*, input_shape=(224, 224, 3), classes=1000, hidden=4096, d
     return _classifier(image, x, classes, hidden, dropout, name="alexnet_one_tower")
 
 
-def zfnet(*, input_shape=(224, 224, 3), classes=1000, hidden=4096, dropout=0.5):
+def zfnet(
+    *, input_shape: tuple[int, ...] = (224, 224, 3), classes: int = 1000, hidden: int = 4096, dropout: float = 0.5
+) -> keras.Model:
     """ZFNet: AlexNet in one group with a smaller, denser first layer; 62,357,608 parameters.
 
     Arguments, result and errors are those of `alexnet`.
@@ -74,22 +87,24 @@ def zfnet(*, input_shape=(224, 224, 3), classes=1000, hidden=4096, dropout=0.5):
     return _classifier(image, x, classes, hidden, dropout, name="zfnet")
 
 
-def _convolution(x, filters, size, *, name, **arguments):
+def _convolution(x: keras.KerasTensor, filters: int, size: int, *, name: str, **arguments: Any) -> keras.KerasTensor:
     return layers.Conv2D(filters, size, activation="relu", kernel_initializer="he_normal", name=name, **arguments)(x)
 
 
-def _pool(x, *, name, padding="valid"):
+def _pool(x: keras.KerasTensor, *, name: str, padding: str = "valid") -> keras.KerasTensor:
     return layers.MaxPooling2D(3, strides=2, padding=padding, name=name)(x)
 
 
-def _three_convolutions(x, third, fourth, fifth, groups):
+def _three_convolutions(x: keras.KerasTensor, third: int, fourth: int, fifth: int, groups: int) -> keras.KerasTensor:
     x = _convolution(x, third, 3, padding="same", name="conv3")
     x = _convolution(x, fourth, 3, padding="same", groups=groups, name="conv4")
     x = _convolution(x, fifth, 3, padding="same", groups=groups, name="conv5")
     return _pool(x, name="pool5")
 
 
-def _classifier(image, x, classes, hidden, dropout, name):
+def _classifier(
+    image: keras.KerasTensor, x: keras.KerasTensor, classes: int, hidden: int, dropout: float, name: str
+) -> keras.Model:
     x = layers.Flatten(name="flatten")(x)
     for dense in ("fc6", "fc7"):
         x = layers.Dense(hidden, activation="relu", kernel_initializer="he_normal", name=dense)(x)

@@ -5,6 +5,8 @@ last tap is left out.
 """
 
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import keras
 
@@ -12,7 +14,7 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 
 
-def feature_extractor(backbone, input_shape, strides):
+def feature_extractor(backbone: str, input_shape: Sequence[int | None], strides: Sequence[int]) -> keras.Model:
     """A network of the catalogue without its head: from `image` to its last map of each stride.
 
     Named stages are preferred – of VGG these are the pooled maps –; where a stride has none, it is the last layer of
@@ -38,7 +40,7 @@ def feature_extractor(backbone, input_shape, strides):
     return keras.Model(network.input, [network.get_layer(name).output for name in names])
 
 
-def strides(backbone, input_shape, *, most=32):
+def strides(backbone: str, input_shape: Sequence[int | None], *, most: int = 32) -> list[int]:
     """The strides 1, 2, 4 and so on of which the backbone has maps, up to the first that it lacks."""
     known, network = _known(backbone, input_shape, 4 * most)
     found = [1]
@@ -47,25 +49,25 @@ def strides(backbone, input_shape, *, most=32):
     return found
 
 
-def _known(backbone, input_shape, side):
+def _known(backbone: str, input_shape: Sequence[int | None], side: int) -> tuple[list[int], keras.Model]:
     """Sizes, `side` where none is given, and the network for these."""
     *sizes, channels = input_shape
     known = [side if size is None else size for size in sizes]
     return known, _built(backbone, (*known, channels))
 
 
-def _maps(network, sizes, stride):
+def _maps(network: keras.Model, sizes: Sequence[int], stride: int) -> list[str]:
     """The names of the layers whose maps are of this stride."""
     wanted = tuple(size // stride for size in sizes)
     return [layer.name for layer in network.layers if _map_size(layer, len(sizes)) == wanted]
 
 
-def _built(backbone, input_shape):
+def _built(backbone: str, input_shape: Sequence[int | None]) -> keras.Model:
     """The network with the smallest head that it can have: dense layers over a large map would fill the memory."""
-    least = {"hidden": 1} if "hidden" in models.signature(backbone).parameters else {}
+    least: dict[str, Any] = {"hidden": 1} if "hidden" in models.signature(backbone).parameters else {}
     return models.build(backbone, input_shape=input_shape, classes=1, **least)
 
 
-def _map_size(layer, axes):
+def _map_size(layer: keras.Layer, axes: int) -> tuple[int, ...] | None:
     shape = getattr(layer.output, "shape", ())
     return tuple(shape[1:-1]) if len(shape) == axes + 2 else None

@@ -2,13 +2,15 @@
 
 from pathlib import Path
 
+import keras
+
 from cnn_keras import models
 from cnn_keras.weights import pretrained
 
 SIDE = 128  # pixels of the pictures of a network whose last layers are not wanted: as few as any can do with
 
 
-def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple[str, ...]:
+def load_backbone(network: keras.Model, name: str, weights: str | Path = "imagenet") -> tuple[str, ...]:
     """Copy weights into the layers that a network has of another, its backbone's.
 
     Args:
@@ -30,12 +32,12 @@ def load_backbone(network, name: str, weights: str | Path = "imagenet") -> tuple
     return others
 
 
-def besides_backbone(network, name: str) -> tuple[str, ...]:
+def besides_backbone(network: keras.Model, name: str) -> tuple[str, ...]:
     """The names of a network's layers with weights that are not those of its backbone, made by this builder."""
     return _shared(network, models.build(name, input_shape=(SIDE, SIDE, 3), classes=1))[1]
 
 
-def _shared(network, backbone) -> tuple[list, tuple[str, ...]]:
+def _shared(network: keras.Model, backbone: keras.Model) -> tuple[list[keras.Layer], tuple[str, ...]]:
     """The layers with weights that a network has of its backbone, and the names of its others."""
     names = {layer.name for layer in backbone.layers}
     inside = [layer for layer in network.layers if hasattr(layer, "layers")]

@@ -12,7 +12,7 @@ from cnn_keras.models import require_size
 from cnn_keras.models.resnet import conv_norm, conv_norm_relu, merged, option_b
 
 
-def two_conv(*, input_shape=(14, 1), classes=10):
+def two_conv(*, input_shape: tuple[int | None, ...] = (14, 1), classes: int = 10) -> keras.Model:
     """The one-dimensional example of introductory courses: 14×1, 16 filters of 5: 10×16, 32 filters of 5: 6×32.
 
     Args:
@@ -32,7 +32,7 @@ def two_conv(*, input_shape=(14, 1), classes=10):
     return _averaged(signal, x, classes, name="conv1d_two_conv")
 
 
-def fcn(*, input_shape=(96, 1), classes=2):
+def fcn(*, input_shape: tuple[int | None, ...] = (96, 1), classes: int = 2) -> keras.Model:
     """The fully convolutional network of the paper: 128 filters of 8, 256 of 5, 128 of 3, averaged over time.
 
     Args:
@@ -48,7 +48,7 @@ def fcn(*, input_shape=(96, 1), classes=2):
     return _averaged(signal, x, classes, name="conv1d_fcn")
 
 
-def resnet(*, input_shape=(96, 1), classes=2):
+def resnet(*, input_shape: tuple[int | None, ...] = (96, 1), classes: int = 2) -> keras.Model:
     """The residual network of the paper: three blocks of filters of 8, 5 and 3 positions. Arguments as for `fcn`."""
     x = signal = keras.Input(input_shape, name="image")
     for place, filters in enumerate((64, 128, 128), start=1):
@@ -56,13 +56,13 @@ def resnet(*, input_shape=(96, 1), classes=2):
     return _averaged(signal, x, classes, name="conv1d_resnet")
 
 
-def _block(x, filters, *, name):
+def _block(x: keras.KerasTensor, filters: int, *, name: str) -> keras.KerasTensor:
     residue = conv_norm_relu(x, filters, 8, name=f"{name}_conv1")
     residue = conv_norm_relu(residue, filters, 5, name=f"{name}_conv2")
     residue = conv_norm(residue, filters, 3, name=f"{name}_conv3")
     return merged(option_b(x, filters, 1, name=f"{name}_shortcut"), residue, name=name)
 
 
-def _averaged(signal, x, classes, name):
+def _averaged(signal: keras.KerasTensor, x: keras.KerasTensor, classes: int, name: str) -> keras.Model:
     x = layers.GlobalAveragePooling1D(name="pool")(x)
     return keras.Model(signal, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)

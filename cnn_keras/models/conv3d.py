@@ -12,7 +12,7 @@ from cnn_keras.models import require_size
 from cnn_keras.models.resnet import basic, norm
 
 
-def two_conv(*, input_shape=(14, 14, 14, 1), classes=10):
+def two_conv(*, input_shape: tuple[int | None, ...] = (14, 14, 14, 1), classes: int = 10) -> keras.Model:
     """The three-dimensional example of introductory courses: 14³×1, 16 filters of 5³: 10³×16, 32 filters: 6³×32.
 
     Args:
@@ -37,7 +37,13 @@ def two_conv(*, input_shape=(14, 14, 14, 1), classes=10):
 STAGES = ((64,), (128,), (256, 256), (512, 512), (512, 512))
 
 
-def c3d(*, input_shape=(16, 112, 112, 3), classes=487, hidden=4096, dropout=0.5):
+def c3d(
+    *,
+    input_shape: tuple[int | None, ...] = (16, 112, 112, 3),
+    classes: int = 487,
+    hidden: int = 4096,
+    dropout: float = 0.5,
+) -> keras.Model:
     """C3D: eight convolutions of 3³ and five poolings, of which the first leaves time alone; 79,991,015 parameters.
 
     Args:
@@ -69,7 +75,7 @@ def c3d(*, input_shape=(16, 112, 112, 3), classes=487, hidden=4096, dropout=0.5)
     return _classifier(clip, x, classes, name="c3d")
 
 
-def resnet18(*, input_shape=(16, 112, 112, 3), classes=400):
+def resnet18(*, input_shape: tuple[int | None, ...] = (16, 112, 112, 3), classes: int = 400) -> keras.Model:
     """R3D-18: the ResNet-18 of clips, all of whose filters reach over three frames; 33,371,472 parameters.
 
     Args:
@@ -90,5 +96,5 @@ def resnet18(*, input_shape=(16, 112, 112, 3), classes=400):
     return _classifier(clip, layers.GlobalAveragePooling3D(name="pool")(x), classes, name="conv3d_resnet18")
 
 
-def _classifier(volume, x, classes, name):
+def _classifier(volume: keras.KerasTensor, x: keras.KerasTensor, classes: int, name: str) -> keras.Model:
     return keras.Model(volume, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)

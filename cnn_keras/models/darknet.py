@@ -8,6 +8,7 @@ Differs from the papers: He initialisation; the momentum of the normalisation is
 hundreds of steps rather than hundreds of thousands.
 """
 
+from collections.abc import Iterator, Sequence
 from itertools import count
 
 import keras
@@ -28,7 +29,7 @@ STAGES_19 = (
 DEPTHS_53 = (1, 2, 8, 8, 4)  # residual blocks of each stage
 
 
-def darknet19(*, input_shape=(224, 224, 3), classes=1000):
+def darknet19(*, input_shape: tuple[int | None, ...] = (224, 224, 3), classes: int = 1000) -> keras.Model:
     """Darknet-19: 20,842,376 trained parameters and 2.791 G multiply-adds.
 
     Args:
@@ -44,7 +45,7 @@ def darknet19(*, input_shape=(224, 224, 3), classes=1000):
     return keras.Model(image, layers.GlobalAveragePooling2D(dtype="float32", name="logits")(x), name="darknet19")
 
 
-def darknet53(*, input_shape=(256, 256, 3), classes=1000):
+def darknet53(*, input_shape: tuple[int | None, ...] = (256, 256, 3), classes: int = 1000) -> keras.Model:
     """Darknet-53: 41,609,928 trained parameters and 9.285 G multiply-adds.
 
     Args:
@@ -60,7 +61,7 @@ def darknet53(*, input_shape=(256, 256, 3), classes=1000):
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="darknet53")
 
 
-def trunk19(x, numbers):
+def trunk19(x: keras.KerasTensor, numbers: Iterator[int]) -> list[keras.KerasTensor]:
     """Darknet-19 without its last convolution: from (batch, height, width, 3) to the six stages, strides 1 to 32."""
     stages = []
     for stage, filters in enumerate(STAGES_19, start=1):
@@ -73,7 +74,9 @@ def trunk19(x, numbers):
     return stages
 
 
-def trunk53(x, numbers, *, filters=32, depths=DEPTHS_53):
+def trunk53(
+    x: keras.KerasTensor, numbers: Iterator[int], *, filters: int = 32, depths: Sequence[int] = DEPTHS_53
+) -> list[keras.KerasTensor]:
     """Darknet-53 without its head: from (batch, height, width, 3) to the stages, of strides 2, 4, 8 and so on.
 
     Args:
@@ -91,7 +94,7 @@ def trunk53(x, numbers, *, filters=32, depths=DEPTHS_53):
     return stages
 
 
-def unit(x, numbers, filters, size, stride=1):
+def unit(x: keras.KerasTensor, numbers: Iterator[int], filters: int, size: int, stride: int = 1) -> keras.KerasTensor:
     """A convolution, normalised, and a leaky ReLU of slope 0.1; `numbers` counts the convolutions of the network."""
     name = f"conv{next(numbers)}"
     x = convolution(x, filters, size, stride, name=name)

@@ -3,6 +3,7 @@
 The networks with bottlenecks and compression one half (DenseNet-BC). Differs from the paper: nothing known.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import keras
@@ -12,7 +13,14 @@ from cnn_keras.models import require_size
 from cnn_keras.models.resnet import conv_norm_relu, convolution, norm_relu
 
 
-def dense_network(depths, *, input_shape=(224, 224, 3), classes=1000, growth=32, name):
+def dense_network(
+    depths: Sequence[int],
+    *,
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    classes: int = 1000,
+    growth: int = 32,
+    name: str,
+) -> keras.Model:
     """Four blocks whose every layer sees the maps of all layers before it.
 
     Args:
@@ -43,13 +51,13 @@ def dense_network(depths, *, input_shape=(224, 224, 3), classes=1000, growth=32,
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
 
 
-def _dense_layer(x, growth, *, name):
+def _dense_layer(x: keras.KerasTensor, growth: int, *, name: str) -> keras.KerasTensor:
     added = convolution(norm_relu(x, name=f"{name}_first"), 4 * growth, 1, name=f"{name}_conv1")
     added = convolution(norm_relu(added, name=f"{name}_second"), growth, 3, name=f"{name}_conv2")
     return layers.Concatenate(name=name)([x, added])
 
 
-def _transition(x, *, name):
+def _transition(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """Half the maps at half the size."""
     x = convolution(norm_relu(x, name=name), x.shape[-1] // 2, 1, name=f"{name}_conv")
     return layers.AveragePooling2D(2, name=f"{name}_pool")(x)

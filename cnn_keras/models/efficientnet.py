@@ -21,7 +21,9 @@ STAGES = (
 )
 
 
-def efficientnet_lite0(*, input_shape=(224, 224, 3), classes=1000, dropout=0.2):
+def efficientnet_lite0(
+    *, input_shape: tuple[int | None, ...] = (224, 224, 3), classes: int = 1000, dropout: float = 0.2
+) -> keras.Model:
     """EfficientNet-Lite0: 4,652,008 parameters, about 0.4 billion multiply-adds.
 
     Args:

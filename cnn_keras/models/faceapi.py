@@ -31,7 +31,7 @@ NAMES = tuple(f"{part}_{number + 1}" for part, count in PARTS.items() for number
 MEAN = (122.782, 117.001, 104.298)  # of RGB, subtracted before the division by 255
 
 
-def descriptor(*, input_shape=(150, 150, 3), classes=128):
+def descriptor(*, input_shape: tuple[int, ...] = (150, 150, 3), classes: int = 128) -> keras.Model:
     """dlib's network: 5,611,040 parameters and 271 M multiply-adds.
 
     Args:
@@ -54,7 +54,7 @@ def descriptor(*, input_shape=(150, 150, 3), classes=128):
     return keras.Model(image, layers.Dense(classes, use_bias=False, dtype="float32", name="logits")(x), name="dlib")
 
 
-def landmarks(*, input_shape=(112, 112, 3), classes=136):
+def landmarks(*, input_shape: tuple[int, ...] = (112, 112, 3), classes: int = 136) -> keras.Model:
     """face-api.js' network of landmarks: 356,840 parameters and 52 M multiply-adds.
 
     Args:
@@ -72,18 +72,18 @@ def landmarks(*, input_shape=(112, 112, 3), classes=136):
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="landmarks")
 
 
-def _halved(x, filters, size, *, name):
+def _halved(x: keras.KerasTensor, filters: int, size: int, *, name: str) -> keras.KerasTensor:
     """A convolution of stride 2 that pads nothing, normalised."""
     convolution = layers.Conv2D(filters, size, 2, use_bias=False, kernel_initializer="he_normal", name=name)
     return norm(convolution(x), name=f"{name}_norm")
 
 
-def _same(x, filters, *, name):
+def _same(x: keras.KerasTensor, filters: int, *, name: str) -> keras.KerasTensor:
     residue = layers.ReLU(name=f"{name}_conv1_relu")(conv_norm(x, filters, 3, name=f"{name}_conv1"))
     return merged(x, conv_norm(residue, filters, 3, name=f"{name}_conv2"), name=name)
 
 
-def _down(x, filters, *, name):
+def _down(x: keras.KerasTensor, filters: int, *, name: str) -> keras.KerasTensor:
     """Halve: the shortcut is averaged, new channels and, where the convolution gives a row less, that are zeros."""
     residue = layers.ReLU(name=f"{name}_conv1_relu")(_halved(x, filters, 3, name=f"{name}_conv1"))
     residue = conv_norm(residue, filters, 3, name=f"{name}_conv2")
@@ -96,7 +96,7 @@ def _down(x, filters, *, name):
     return merged(x, residue, name=name)
 
 
-def _dense(x, filters, *, name):
+def _dense(x: keras.KerasTensor, filters: int, *, name: str) -> keras.KerasTensor:
     """Four convolutions, the first of stride 2; each takes the rectified sum of what those before it gave."""
     convolution = layers.Conv2D if name == "dense0" else layers.SeparableConv2D
     x = total = layers.ReLU(name=f"{name}_relu0")(convolution(filters, 3, 2, "same", name=f"{name}_conv0")(x))

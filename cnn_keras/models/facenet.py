@@ -9,6 +9,8 @@ Differs from the paper: He initialisation; the projections of 3c and 4e that the
 and its "normalisation" layers are AlexNet's, with its constants.
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
@@ -34,7 +36,7 @@ MODULES = {
 PAIRS = {"conv3": (192, 384), "conv4": (384, 256), "conv5": (256, 256), "conv6": (256, 256)}
 
 
-def nn1(*, input_shape=(220, 220, 3), classes=128, hidden=4096):
+def nn1(*, input_shape: tuple[int | None, ...] = (220, 220, 3), classes: int = 128, hidden: int = 4096) -> keras.Model:
     """FaceNet's NN1: 140,025,664 parameters and 1.606 G multiply-adds.
 
     Args:
@@ -61,7 +63,7 @@ def nn1(*, input_shape=(220, 220, 3), classes=128, hidden=4096):
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="nn1")
 
 
-def nn2(*, input_shape=(224, 224, 3), classes=128):
+def nn2(*, input_shape: tuple[int | None, ...] = (224, 224, 3), classes: int = 128) -> keras.Model:
     """FaceNet's NN2: 7,456,304 parameters and 1.597 G multiply-adds.
 
     Args:
@@ -85,7 +87,14 @@ def nn2(*, input_shape=(224, 224, 3), classes=128):
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="nn2")
 
 
-def small(*, input_shape=(112, 92, 1), classes=128, filters=24, depths=(1, 1, 1, 1), dropout=0.0):
+def small(
+    *,
+    input_shape: tuple[int | None, ...] = (112, 92, 1),
+    classes: int = 128,
+    filters: int = 24,
+    depths: Sequence[int] = (1, 1, 1, 1),
+    dropout: float = 0.0,
+) -> keras.Model:
     """A small residual network of ours, for CPUs and few people: basic blocks in stages that double their filters.
 
     Args:
@@ -111,7 +120,16 @@ def small(*, input_shape=(112, 92, 1), classes=128, filters=24, depths=(1, 1, 1,
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="small")
 
 
-def _inception(x, single, triple, quintuple, pool, projection, *, name):
+def _inception(
+    x: keras.KerasTensor,
+    single: int,
+    triple: tuple[int, int],
+    quintuple: tuple[int, int],
+    pool: str,
+    projection: int,
+    *,
+    name: str,
+) -> keras.KerasTensor:
     """Views of the same maps side by side, as in GoogLeNet; a module without 1×1 filters halves height and width."""
     stride = 1 if single else 2
     views = [_convolution(x, single, 1, name=f"{name}_1x1")] if single else []
@@ -126,10 +144,10 @@ def _inception(x, single, triple, quintuple, pool, projection, *, name):
     return layers.Concatenate(name=name)(views)
 
 
-def _pool(x, *, name):
+def _pool(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layers.MaxPooling2D(3, strides=2, padding="same", name=name)(x)
 
 
-def _convolution(x, filters, size, stride=1, *, name):
+def _convolution(x: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, name: str) -> keras.KerasTensor:
     x = layers.Conv2D(filters, size, stride, "same", kernel_initializer="he_normal", name=name)(x)
     return layers.ReLU(name=f"{name}_relu")(x)

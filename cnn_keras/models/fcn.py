@@ -13,6 +13,7 @@ Differs from the paper: maps are padded alike on all sides instead of pictures b
 32; any other network of the catalogue may be the backbone, for which the two layers behind VGG's maps can be left out.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import keras
@@ -34,7 +35,7 @@ class Bilinear(keras.initializers.Initializer):
     `tf.image.resize`; at the border, beyond which there are zeros, it fades.
     """
 
-    def __call__(self, shape, dtype=None):
+    def __call__(self, shape: Sequence[int], dtype: str | None = None) -> keras.KerasTensor:
         size, maps = shape[0], shape[2]
         factor = (size + 1) // 2
         centre = factor - 1 if size % 2 else factor - 0.5
@@ -44,15 +45,15 @@ class Bilinear(keras.initializers.Initializer):
 
 
 def fully_convolutional_network(
-    stride,
+    stride: int,
     *,
-    input_shape=(224, 224, 3),
-    classes=21,
-    backbone="vgg.vgg16",
-    hidden=4096,
-    dropout=0.5,
-    name,
-):
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    classes: int = 21,
+    backbone: str = "vgg.vgg16",
+    hidden: int | None = 4096,
+    dropout: float = 0.5,
+    name: str,
+) -> keras.Model:
     """A backbone, the convolutions that its dense layers have become, and scores enlarged back to the picture.
 
     Args:
@@ -87,11 +88,11 @@ def fully_convolutional_network(
     return keras.Model(trunk.input, _enlarged(scores, strides[-1], fixed=True, name="logits"), name=name)
 
 
-def _scored(x, classes, initializer, name):
+def _scored(x: keras.KerasTensor, classes: int, initializer: str, name: str) -> keras.KerasTensor:
     return layers.Conv2D(classes, 1, kernel_initializer=initializer, name=name)(x)
 
 
-def _enlarged(x, factor, *, fixed=False, name):
+def _enlarged(x: keras.KerasTensor, factor: int, *, fixed: bool = False, name: str) -> keras.KerasTensor:
     """Maps enlarged by a factor, by learnt weights or, `fixed`, bilinearly for good and in float32."""
     enlarge = layers.Conv2DTranspose(
         x.shape[-1],

@@ -30,8 +30,14 @@ HEADS = {"4a": "auxiliary1", "4d": "auxiliary2"}
 
 
 def googlenet(
-    *, input_shape=(224, 224, 3), classes=1000, batch_norm=False, reductions=True, auxiliary=False, dropout=0.4
-):
+    *,
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    classes: int = 1000,
+    batch_norm: bool = False,
+    reductions: bool = True,
+    auxiliary: bool = False,
+    dropout: float = 0.4,
+) -> keras.Model:
     """GoogLeNet: 6,998,552 parameters, 7,005,832 with batch normalisation, 13,378,280 with the auxiliary heads.
 
     Args:
@@ -70,7 +76,7 @@ def googlenet(
     return keras.Model(image, {"logits": logits, **heads} if heads else logits, name="googlenet")
 
 
-def _stem(x, batch_norm):
+def _stem(x: keras.KerasTensor, batch_norm: bool) -> keras.KerasTensor:
     x = layers.ZeroPadding2D(3, name="conv1_pad")(x)  # alike on both sides, unlike "same" with a stride
     x = _pool(_convolution(x, 64, 7, batch_norm, strides=2, padding="valid", name="conv1"), name="pool1")
     x = x if batch_norm else LocalResponseNormalization(name="norm1")(x)
@@ -80,7 +86,16 @@ def _stem(x, batch_norm):
     return _pool(x, name="pool2")
 
 
-def _inception(x, single, triple, quintuple, projection, batch_norm, *, name):
+def _inception(
+    x: keras.KerasTensor,
+    single: int,
+    triple: tuple[int, int],
+    quintuple: tuple[int, int],
+    projection: int,
+    batch_norm: bool,
+    *,
+    name: str,
+) -> keras.KerasTensor:
     """Four views of the same maps side by side: 1×1, 3×3, 5×5 and pooled; 1×1 reductions make them affordable."""
     a = _convolution(x, single, 1, batch_norm, name=f"{name}_1x1")
     b = _convolution(x, triple[0], 1, batch_norm, name=f"{name}_3x3_reduce")
@@ -92,7 +107,16 @@ def _inception(x, single, triple, quintuple, projection, batch_norm, *, name):
     return layers.Concatenate(name=name)([a, b, c, d])
 
 
-def _naive(x, single, triple, quintuple, _projection, batch_norm, *, name):
+def _naive(
+    x: keras.KerasTensor,
+    single: int,
+    triple: tuple[int, int],
+    quintuple: tuple[int, int],
+    _projection: int,
+    batch_norm: bool,
+    *,
+    name: str,
+) -> keras.KerasTensor:
     """The module as it was first thought of, which the paper shows to be too expensive (figure 2a)."""
     a = _convolution(x, single, 1, batch_norm, name=f"{name}_1x1")
     b = _convolution(x, triple[1], 3, batch_norm, name=f"{name}_3x3")
@@ -101,7 +125,7 @@ def _naive(x, single, triple, quintuple, _projection, batch_norm, *, name):
     return layers.Concatenate(name=name)([a, b, c, d])
 
 
-def _head(x, classes, batch_norm, *, name):
+def _head(x: keras.KerasTensor, classes: int, batch_norm: bool, *, name: str) -> keras.KerasTensor:
     """A side classifier, which brings the gradient to the middle of the network."""
     if None in x.shape[1:3] or min(x.shape[1:3]) < 5:
         raise Fault(
@@ -115,11 +139,20 @@ def _head(x, classes, batch_norm, *, name):
     return layers.Dense(classes, dtype="float32", name=name)(x)
 
 
-def _pool(x, *, name):
+def _pool(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     return layers.MaxPooling2D(3, strides=2, padding="same", name=name)(x)
 
 
-def _convolution(x, filters, size, batch_norm, *, name, strides=1, padding="same"):
+def _convolution(
+    x: keras.KerasTensor,
+    filters: int,
+    size: int,
+    batch_norm: bool,
+    *,
+    name: str,
+    strides: int = 1,
+    padding: str = "same",
+) -> keras.KerasTensor:
     x = layers.Conv2D(
         filters, size, strides, padding, use_bias=not batch_norm, kernel_initializer="he_normal", name=name
     )(x)

@@ -8,7 +8,9 @@ Differs from the paper: weights start with LeCun's later rule (variance 1 / fan-
 paper permits) instead of drawings of the digits, so that any number of classes works.
 """
 
+from collections.abc import Callable, Collection
 from functools import partial
+from typing import Any
 
 import keras
 from keras import layers
@@ -35,7 +37,7 @@ ACTIVATIONS = {
 }
 
 
-def lenet5(*, input_shape=(32, 32, 1), classes=10, code_seed=0):
+def lenet5(*, input_shape: tuple[int, ...] = (32, 32, 1), classes: int = 10, code_seed: int = 0) -> keras.Model:
     """LeNet-5 as published: 60,000 trainable parameters and 340,908 connections at 32×32×1 and 10 classes.
 
     Args:
@@ -60,24 +62,24 @@ def lenet5(*, input_shape=(32, 32, 1), classes=10, code_seed=0):
     return keras.Model(image, FixedRBF(classes, seed=code_seed, dtype="float32", name="logits")(x), name="lenet5")
 
 
-def _convolution(filters, size, **arguments):
+def _convolution(filters: int, size: int, **arguments: Any) -> layers.Layer:
     return layers.Conv2D(filters, size, kernel_initializer="lecun_uniform", **arguments)
 
 
-def _squashed(layer, x):
+def _squashed(layer: layers.Layer, x: keras.KerasTensor) -> keras.KerasTensor:
     return layers.Activation(scaled_tanh, name=f"{layer.name}_tanh")(layer(x))
 
 
 def lenet5_modern(
     *,
-    input_shape=(32, 32, 1),
-    classes=10,
-    pooling="max",
-    activation="relu",
-    batch_norm=False,
-    dropout=0.0,
-    drop_connect=0.0,
-):
+    input_shape: tuple[int, ...] = (32, 32, 1),
+    classes: int = 10,
+    pooling: str = "max",
+    activation: str = "relu",
+    batch_norm: bool = False,
+    dropout: float = 0.0,
+    drop_connect: float = 0.0,
+) -> keras.Model:
     """LeNet-5 as it is built today: C3 sees every map, pooling has no weights, the output is a dense layer.
 
     61,706 parameters and 416,520 multiply-adds at 32×32×1 and 10 classes.
@@ -115,7 +117,15 @@ def lenet5_modern(
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="lenet5_modern")
 
 
-def _activated(x, kind, *sizes, activation, batch_norm, name, **arguments):
+def _activated(
+    x: keras.KerasTensor,
+    kind: Callable[..., layers.Layer],
+    *sizes: int,
+    activation: str,
+    batch_norm: bool,
+    name: str,
+    **arguments: Any,
+) -> keras.KerasTensor:
     """A layer of this kind and its activation, which stands alone where normalisation comes between them."""
     inside = {"use_bias": False} if batch_norm else {"activation": activation}
     x = kind(*sizes, kernel_initializer=ACTIVATIONS[activation], name=name, **inside, **arguments)(x)
@@ -125,12 +135,12 @@ def _activated(x, kind, *sizes, activation, batch_norm, name, **arguments):
     return x
 
 
-def _padding(input_shape):
+def _padding(input_shape: tuple[int, ...]) -> str:
     """How C1 treats the border, so that five layers later C5 has at least one position left."""
     require_size(input_shape, 28)
     return "valid" if min(input_shape[:2]) >= 32 else "same"
 
 
-def _one_of(argument, value, choices):
+def _one_of(argument: str, value: str, choices: Collection[str]) -> None:
     if value not in choices:
         raise Fault(f"{argument} must be one of {', '.join(choices)}, got {value!r}")

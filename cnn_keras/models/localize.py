@@ -36,7 +36,15 @@ class Localization(NamedTuple):
     landmarks: tf.Tensor
 
 
-def localizer(backbone, *, classes, landmarks=0, filters=32, hidden=128, dropout=0.0):
+def localizer(
+    backbone: keras.Model,
+    *,
+    classes: int,
+    landmarks: int = 0,
+    filters: int = 32,
+    hidden: int = 128,
+    dropout: float = 0.0,
+) -> keras.Model:
     """The head on a network of the catalogue, whose own last layers are cut off behind its last map.
 
     Where a thing is, a dense layer says that sees all positions of the map, which a 1×1 convolution has made thin: an
@@ -74,7 +82,7 @@ def localizer(backbone, *, classes, landmarks=0, filters=32, hidden=128, dropout
     return keras.Model(backbone.input, y, name=f"{backbone.name}_localizer")
 
 
-def encode(boxes, classes, landmarks=None, *, names):
+def encode(boxes: tf.Tensor, classes: tf.Tensor, landmarks: tf.Tensor | None = None, *, names: int) -> tf.Tensor:
     """The target of pictures with any number of things: the largest of each is the one to be found.
 
     Args:
@@ -97,7 +105,7 @@ def encode(boxes, classes, landmarks=None, *, names):
     return tf.where(present[:, None], tf.concat(parts, axis=-1), 0.0)
 
 
-def decode(y, *, classes):
+def decode(y: tf.Tensor, *, classes: int) -> Localization:
     """What a network's vector says: `Localization`, for this number of classes."""
     return Localization(
         tf.sigmoid(y[:, 0]),
@@ -107,14 +115,23 @@ def decode(y, *, classes):
     )
 
 
-def decode_target(target, *, classes):
+def decode_target(target: tf.Tensor, *, classes: int) -> Localization:
     """What `encode` made, as `Localization`; landmarks are (batch, L, 3), with 1 for visible."""
     return Localization(
         target[:, 0], _box(target[:, BOX]), target[:, 5 : 5 + classes], _points(target[:, 5 + classes :], 3)
     )
 
 
-def loss(target, y, *, classes, box="smooth_l1", landmark="wing", box_weight=5.0, landmark_weight=5.0):
+def loss(
+    target: tf.Tensor,
+    y: tf.Tensor,
+    *,
+    classes: int,
+    box: str = "smooth_l1",
+    landmark: str = "wing",
+    box_weight: float = 5.0,
+    landmark_weight: float = 5.0,
+) -> dict[str, tf.Tensor]:
     """What each example loses: nothing for its box, class and landmarks where its p_c is 0.
 
     Args:
@@ -143,12 +160,12 @@ def loss(target, y, *, classes, box="smooth_l1", landmark="wing", box_weight=5.0
     return terms
 
 
-def iou(target, y):
+def iou(target: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
     """IoU of the box with the one wanted, float32 (batch,); 0 where nothing is."""
     return geometry.iou(_box(target[:, BOX]), geometry.clip(_box(tf.sigmoid(y[:, BOX]))))
 
 
-def _box_loss(target, where, kind):
+def _box_loss(target: tf.Tensor, where: tf.Tensor, kind: str) -> tf.Tensor:
     match kind:
         case "squared":
             return tf.reduce_sum((where - target) ** 2, axis=-1)
@@ -159,19 +176,19 @@ def _box_loss(target, where, kind):
     raise Fault(f"box must be one of {', '.join(BOX_LOSSES)}, got {kind!r}")
 
 
-def _box(y):
+def _box(y: tf.Tensor) -> tf.Tensor:
     """Left, top, right, bottom of b_x, b_y, b_h, b_w: the course's order of the sides is not the usual one."""
     return geometry.cxcywh_to_xyxy(tf.gather(y, [0, 1, 3, 2], axis=-1))
 
 
-def _points(values, size):
+def _points(values: tf.Tensor, size: int) -> tf.Tensor:
     return tf.reshape(values, [tf.shape(values)[0], values.shape[-1] // size, size])
 
 
-def _flat(values):
+def _flat(values: tf.Tensor) -> tf.Tensor:
     return tf.reshape(values, [tf.shape(values)[0], values.shape[-2] * values.shape[-1]])
 
 
-def _shape(layer):
+def _shape(layer: layers.Layer) -> tuple[int | None, ...]:
     """Of the layer's output; () where it has several."""
     return getattr(layer.output, "shape", ())

@@ -7,6 +7,9 @@ on its pyramid (figure 4, right); what a mask learns are shares of its places, n
 regions that it learns of. For the rest see `rcnn`.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 import tensorflow as tf
 from keras import layers
@@ -30,15 +33,15 @@ LEARNT = 16  # regions that a mask is learnt of, besides the true boxes: the lik
 
 def mask_rcnn(
     *,
-    input_shape=(608, 800, 3),
-    classes=20,
-    anchors=None,
-    backbone="resnet.resnet18",
-    stride=16,
-    proposals=300,
-    hidden=1024,
-    filters=256,
-):
+    input_shape: tuple[int | None, ...] = (608, 800, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    backbone: str = "resnet.resnet18",
+    stride: int = 16,
+    proposals: int = 300,
+    hidden: int = 1024,
+    filters: int = 256,
+) -> keras.Model:
     """Mask R-CNN on a backbone of the catalogue: `rcnn.faster_rcnn` with a mask head.
 
     Args:
@@ -46,22 +49,22 @@ def mask_rcnn(
 
     The others are those of `rcnn.faster_rcnn`.
     """
-    given = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "backbone": backbone}
+    given: dict[str, Any] = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "backbone": backbone}
     detector = rcnn.faster_rcnn(**given, stride=stride, proposals=proposals, hidden=hidden)
     return _with_masks(detector, classes, filters, name="mask_rcnn")
 
 
 def mask_rcnn_small(
     *,
-    input_shape=(160, 160, 3),
-    classes=20,
-    anchors=None,
-    proposals=64,
-    hidden=256,
-    filters=16,
-    depths=(1, 1, 2, 2),
-    mask_filters=32,
-):
+    input_shape: tuple[int | None, ...] = (160, 160, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    proposals: int = 64,
+    hidden: int = 256,
+    filters: int = 16,
+    depths: Sequence[int] = (1, 1, 2, 2),
+    mask_filters: int = 32,
+) -> keras.Model:
     """Ours, for two cores of a CPU: `rcnn.faster_rcnn_small` with a thin mask head.
 
     Args:
@@ -69,12 +72,12 @@ def mask_rcnn_small(
 
     The others are those of `rcnn.faster_rcnn_small`.
     """
-    given = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "proposals": proposals}
+    given: dict[str, Any] = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "proposals": proposals}
     detector = rcnn.faster_rcnn_small(**given, hidden=hidden, filters=filters, depths=depths)
     return _with_masks(detector, classes, mask_filters, name="mask_rcnn_small")
 
 
-def _with_masks(detector, classes, filters, *, name):
+def _with_masks(detector: keras.Model, classes: int, filters: int, *, name: str) -> keras.Model:
     """A Faster R-CNN with a mask head on the map that it reads its regions from."""
     features, regions = detector.get_layer("align").input
     given = detector.input["boxes"]
@@ -85,7 +88,7 @@ def _with_masks(detector, classes, filters, *, name):
     return keras.Model(detector.input, {**detector.output, "masks": logits, "features": features}, name=name)
 
 
-def _mask_head(channels, classes, filters):
+def _mask_head(channels: int, classes: int, filters: int) -> keras.Model:
     """From (batch, ALIGNED, ALIGNED, channels) to logits (batch, SIDE, SIDE, classes): one mask for each class."""
     x = maps = keras.Input((ALIGNED, ALIGNED, channels), name="aligned")
     for number in range(1, 5):
@@ -95,7 +98,7 @@ def _mask_head(channels, classes, filters):
     return keras.Model(maps, x, name="mask_head")
 
 
-def _rectified():
+def _rectified() -> dict[str, str]:
     return {"activation": "relu", "kernel_initializer": "he_normal"}
 
 
@@ -103,22 +106,24 @@ def _rectified():
 class First(layers.Layer):
     """The regions that were given and the next `count`: (batch, R, 4) and (batch, M, 4) to (batch, M + count, 4)."""
 
-    def __init__(self, count, **kwargs):
+    def __init__(self, count: int, **kwargs: Any) -> None:
         super().__init__(**{"dtype": "float32", **kwargs})
         self.count = count
 
-    def call(self, regions, given):
+    def call(self, regions: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
         return regions[:, : tf.shape(given)[1] + self.count]
 
-    def compute_output_shape(self, regions_shape, given_shape):
+    def compute_output_shape(self, regions_shape: tuple[Any, ...], given_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         (batch, count, _), given = regions_shape, given_shape[1]
         return batch, None if None in (count, given) else min(count, given + self.count), 4
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count}
 
 
-def loss(network, outputs, boxes, classes, mask):
+def loss(
+    network: keras.Model, outputs: dict[str, tf.Tensor], boxes: tf.Tensor, classes: tf.Tensor, mask: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """The losses of `rcnn.loss`, and of each region of an object the mean binary cross-entropy of its class's mask.
 
     Args:
@@ -142,7 +147,7 @@ def loss(network, outputs, boxes, classes, mask):
     return rcnn.loss(network, outputs, boxes, classes) | {"mask": tf.reduce_mean(share)}
 
 
-def masks(network, outputs, boxes, classes):
+def masks(network: keras.Model, outputs: dict[str, tf.Tensor], boxes: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     """What of each box its thing covers, by the mask of its class: float32 (batch, N, SIDE, SIDE), in [0, 1].
 
     As in the paper the head is asked about the boxes that were found, rather than the regions they were found from.
@@ -158,6 +163,6 @@ def masks(network, outputs, boxes, classes):
     return tf.sigmoid(_of_class(logits, classes))
 
 
-def _of_class(logits, classes):
+def _of_class(logits: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
     """Of masks for every class, (batch, R, SIDE, SIDE, classes), that of each region's own."""
     return tf.gather(tf.transpose(logits, [0, 1, 4, 2, 3]), tf.cast(classes, tf.int32), batch_dims=2)

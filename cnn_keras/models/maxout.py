@@ -16,7 +16,9 @@ from cnn_keras.models import require_size
 LARGEST_NORM = 1.9365  # of a filter; the first layer's is smaller
 
 
-def maxout(*, input_shape=(28, 28, 1), classes=10, input_dropout=0.2, dropout=0.5):
+def maxout(
+    *, input_shape: tuple[int, ...] = (28, 28, 1), classes: int = 10, input_dropout: float = 0.2, dropout: float = 0.5
+) -> keras.Model:
     """The convolutional network for MNIST (0.45 % errors in the paper's table 2): 418,714 parameters.
 
     Three convolutions whose maps compete in twos and fours, each with a pooling, and one dense layer.
@@ -48,7 +50,9 @@ def maxout(*, input_shape=(28, 28, 1), classes=10, input_dropout=0.2, dropout=0.
     return keras.Model(image, logits, name="maxout")
 
 
-def _competing(x, filters, pieces, *, size, name, largest_norm=LARGEST_NORM):
+def _competing(
+    x: keras.KerasTensor, filters: int, pieces: int, *, size: int, name: str, largest_norm: float = LARGEST_NORM
+) -> keras.KerasTensor:
     """A convolution of `pieces` times `filters` maps, and maxout, which keeps the largest of every `pieces`."""
     limit = keras.constraints.MaxNorm(largest_norm, axis=[0, 1, 2])
     options = {"kernel_initializer": "he_normal", "kernel_constraint": limit}
@@ -56,7 +60,7 @@ def _competing(x, filters, pieces, *, size, name, largest_norm=LARGEST_NORM):
     return Maxout(pieces, name=f"{name}_maxout")(x)
 
 
-def _pool(x, size, *, name):
+def _pool(x: keras.KerasTensor, size: int, *, name: str) -> keras.KerasTensor:
     """Max-pooling by twos that leaves out no row or column: zeros complete the last windows."""
     lacking = [(0, (size - side) % 2) for side in x.shape[1:3]]
     if any(pixels for _, pixels in lacking):

@@ -19,7 +19,13 @@ STAGES = (
 )
 
 
-def mobilenet_v2(*, input_shape=(224, 224, 3), classes=1000, width=1.0, dropout=0.2):
+def mobilenet_v2(
+    *,
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    classes: int = 1000,
+    width: float = 1.0,
+    dropout: float = 0.2,
+) -> keras.Model:
     """MobileNet-V2: 3,504,872 parameters and 300,774,272 multiply-adds.
 
     Args:
@@ -46,7 +52,9 @@ def mobilenet_v2(*, input_shape=(224, 224, 3), classes=1000, width=1.0, dropout=
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="mobilenet_v2")
 
 
-def inverted_residual(x, filters, stride, *, expansion, size=3, name):
+def inverted_residual(
+    x: keras.KerasTensor, filters: int, stride: int, *, expansion: int, size: int = 3, name: str
+) -> keras.KerasTensor:
     """1×1 up to many channels, a filter of each, 1×1 down to few, linear; a shortcut where shapes agree."""
     shortcut, channels = x, x.shape[-1]
     if expansion > 1:
@@ -59,23 +67,23 @@ def inverted_residual(x, filters, stride, *, expansion, size=3, name):
     return x if stride > 1 or channels != filters else layers.Add(name=f"{name}_sum")([shortcut, x])
 
 
-def conv_norm(x, filters, size, stride=1, *, name):
+def conv_norm(x: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, name: str) -> keras.KerasTensor:
     """A convolution without bias, normalised."""
     x = layers.Conv2D(filters, size, stride, "same", use_bias=False, kernel_initializer="he_normal", name=name)(x)
     return norm(x, name=f"{name}_norm")
 
 
-def norm(x, *, name):
+def norm(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """Batch normalisation with the epsilon of the published Keras weights."""
     return BatchNormalization(momentum=0.99, epsilon=1e-3, name=name)(x)
 
 
-def relu6(x, *, name):
+def relu6(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """min(max(x, 0), 6), which survives eight-bit arithmetic."""
     return layers.ReLU(6.0, name=name)(x)
 
 
-def divisible(filters):
+def divisible(filters: float) -> int:
     """The nearest multiple of 8, but not below nine tenths of what was asked for."""
     nearest = max(8, int(filters + 4) // 8 * 8)
     return nearest if nearest >= 0.9 * filters else nearest + 8

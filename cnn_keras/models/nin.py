@@ -6,13 +6,17 @@ over all positions replaces dense layers. Sizes are those of the authors' Caffe 
 Differs from the paper: the class maps are averaged without a ReLU before, so that logits may be negative.
 """
 
+from collections.abc import Sequence
+
 import keras
 from keras import layers
 
 from cnn_keras.models import require_size
 
 
-def nin(*, input_shape=(227, 227, 3), classes=1000, dropout=0.5):
+def nin(
+    *, input_shape: tuple[int | None, ...] = (227, 227, 3), classes: int = 1000, dropout: float = 0.5
+) -> keras.Model:
     """The ImageNet model: 7,595,176 parameters.
 
     Args:
@@ -38,7 +42,9 @@ def nin(*, input_shape=(227, 227, 3), classes=1000, dropout=0.5):
     return _averaged(image, _perceptron(x, (1024, 1024, classes), 3, last=True, name="mlp4"), name="nin")
 
 
-def nin_cifar(*, input_shape=(32, 32, 3), classes=10, dropout=0.5):
+def nin_cifar(
+    *, input_shape: tuple[int | None, ...] = (32, 32, 3), classes: int = 10, dropout: float = 0.5
+) -> keras.Model:
     """The CIFAR model, for small images: 966,986 parameters at 10 classes.
 
     Arguments and result are those of `nin`; any height and width will do.
@@ -53,7 +59,9 @@ def nin_cifar(*, input_shape=(32, 32, 3), classes=10, dropout=0.5):
     return _averaged(image, _perceptron(x, (192, 192, classes), 3, last=True, name="mlp3"), name="nin_cifar")
 
 
-def _perceptron(x, widths, size, *, name, strides=1, last=False):
+def _perceptron(
+    x: keras.KerasTensor, widths: Sequence[int], size: int, *, name: str, strides: int = 1, last: bool = False
+) -> keras.KerasTensor:
     """A convolution of this size and two of 1×1; the last one of the network leaves its class maps as they are."""
     padding = "valid" if strides > 1 else "same"
     for place, (filters, side) in enumerate(zip(widths, (size, 1, 1), strict=True), start=1):
@@ -63,6 +71,6 @@ def _perceptron(x, widths, size, *, name, strides=1, last=False):
     return x
 
 
-def _averaged(image, class_maps, name):
+def _averaged(image: keras.KerasTensor, class_maps: keras.KerasTensor, name: str) -> keras.Model:
     logits = layers.GlobalAveragePooling2D(dtype="float32", name="logits")(class_maps)
     return keras.Model(image, logits, name=name)

@@ -21,7 +21,7 @@ HIDDEN = (100, 50, 10)
 SMALLEST = 61  # pixels of a side that leave one position behind the last convolution
 
 
-def pilotnet(*, input_shape=(66, 200, 3), classes=1, dropout=0.0):
+def pilotnet(*, input_shape: tuple[int, ...] = (66, 200, 3), classes: int = 1, dropout: float = 0.0) -> keras.Model:
     """PilotNet: 252,219 parameters and 26,876,342 multiply-adds at 66×200×3.
 
     Args:
@@ -47,5 +47,5 @@ def pilotnet(*, input_shape=(66, 200, 3), classes=1, dropout=0.0):
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name="pilotnet")
 
 
-def _rectified():
+def _rectified() -> dict[str, str]:
     return {"activation": "relu", "kernel_initializer": "he_normal"}

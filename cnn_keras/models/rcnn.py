@@ -12,8 +12,9 @@ read by RoIAlign; R-CNN's classes are a softmax rather than support vector machi
 anchors that cross the border take part; of VGG, where it is the backbone, `stage4` is read, behind its pooling.
 """
 
+from collections.abc import Sequence
 from itertools import count
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -29,7 +30,7 @@ POOL = 7  # places, of the side of the map that is read of a region
 CONTEXT = 16 / 227  # R-CNN's: pixels around a region, of the side of its crop
 
 
-def _anchors(*scales):
+def _anchors(*scales: float) -> tuple[tuple[float, float], ...]:
     """Each scale – the root of an area, as a fraction of the picture's side – at the aspects 1:2, 1:1 and 2:1."""
     return tuple((scale * aspect**0.5, scale / aspect**0.5) for scale in scales for aspect in (0.5, 1, 2))
 
@@ -44,7 +45,14 @@ SMALL = _anchors(0.12, 0.25, 0.5)
 # and in Faster R-CNN anchors (batch, A, 4), objectness (batch, A), logits, and anchor_offsets (batch, A, 4).
 
 
-def rcnn(*, input_shape=(608, 800, 3), classes=20, backbone="resnet.resnet18", stride=16, hidden=1024):
+def rcnn(
+    *,
+    input_shape: tuple[int | None, ...] = (608, 800, 3),
+    classes: int = 20,
+    backbone: str = "resnet.resnet18",
+    stride: int = 16,
+    hidden: int = 1024,
+) -> keras.Model:
     """R-CNN: warps every region to a picture of its own, which goes through the whole backbone.
 
     Crops have 7 · stride pixels a side, so that as much is read of each as by the faster two, with 16 / 227 of
@@ -59,7 +67,14 @@ def rcnn(*, input_shape=(608, 800, 3), classes=20, backbone="resnet.resnet18", s
     return keras.Model({"image": image, "proposals": regions}, outputs, name="rcnn")
 
 
-def fast_rcnn(*, input_shape=(608, 800, 3), classes=20, backbone="resnet.resnet18", stride=16, hidden=1024):
+def fast_rcnn(
+    *,
+    input_shape: tuple[int | None, ...] = (608, 800, 3),
+    classes: int = 20,
+    backbone: str = "resnet.resnet18",
+    stride: int = 16,
+    hidden: int = 1024,
+) -> keras.Model:
     """Fast R-CNN: the backbone runs once; of every region given as `proposals` its part of the map is pooled.
 
     In training the true boxes belong among the proposals.
@@ -82,14 +97,14 @@ def fast_rcnn(*, input_shape=(608, 800, 3), classes=20, backbone="resnet.resnet1
 
 def faster_rcnn(
     *,
-    input_shape=(608, 800, 3),
-    classes=20,
-    anchors=None,
-    backbone="resnet.resnet18",
-    stride=16,
-    proposals=300,
-    hidden=1024,
-):
+    input_shape: tuple[int | None, ...] = (608, 800, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    backbone: str = "resnet.resnet18",
+    stride: int = 16,
+    proposals: int = 300,
+    hidden: int = 1024,
+) -> keras.Model:
     """Faster R-CNN: a small network over the map of the backbone proposes the regions.
 
     Takes `boxes` (batch, M, 4) beside the image: the true ones in training, which are looked at besides the proposals,
@@ -110,8 +125,15 @@ def faster_rcnn(
 
 
 def faster_rcnn_small(
-    *, input_shape=(160, 160, 3), classes=20, anchors=None, proposals=64, hidden=256, filters=16, depths=(1, 1, 2, 2)
-):
+    *,
+    input_shape: tuple[int | None, ...] = (160, 160, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    proposals: int = 64,
+    hidden: int = 256,
+    filters: int = 16,
+    depths: Sequence[int] = (1, 1, 2, 2),
+) -> keras.Model:
     """Ours, for two cores of a CPU: Faster R-CNN on half as wide a Darknet-53 with few blocks, at stride 8.
 
     The map of stride 16 is joined to that of stride 8, as in YOLOv3.
@@ -133,7 +155,9 @@ def faster_rcnn_small(
     return keras.Model({"image": image, "boxes": given}, outputs, name="faster_rcnn_small")
 
 
-def _begun(input_shape, backbone, stride, *, side=None, name="proposals"):
+def _begun(
+    input_shape: tuple[int | None, ...], backbone: str, stride: int, *, side: int | None = None, name: str = "proposals"
+) -> tuple[keras.KerasTensor, keras.KerasTensor, keras.Model]:
     """The two inputs, and the backbone up to its last map of the stride."""
     _require_multiples(input_shape, stride)
     shape = input_shape if side is None else (side, side, input_shape[2])
@@ -142,7 +166,7 @@ def _begun(input_shape, backbone, stride, *, side=None, name="proposals"):
     return keras.Input(input_shape, name="image"), keras.Input((None, 4), name=name), one
 
 
-def _require_multiples(input_shape, stride):
+def _require_multiples(input_shape: tuple[int | None, ...], stride: int) -> None:
     height, width, _ = input_shape
     if any(side is not None and (side % stride or not side) for side in (height, width)):
         raise Fault(
@@ -150,7 +174,15 @@ def _require_multiples(input_shape, stride):
         )
 
 
-def _two_stages(features, given, anchors, classes, *, proposals, hidden):
+def _two_stages(
+    features: keras.KerasTensor,
+    given: keras.KerasTensor,
+    anchors: Sequence[Sequence[float]],
+    classes: int,
+    *,
+    proposals: int,
+    hidden: int,
+) -> dict[str, keras.KerasTensor]:
     """The outputs of Faster R-CNN on a map."""
     x = _conv(features, features.shape[-1], 3, stddev=0.01, activation="relu", name="rpn")
     objectness = layers.Reshape((-1,), name="objectness", dtype="float32")(
@@ -166,7 +198,7 @@ def _two_stages(features, given, anchors, classes, *, proposals, hidden):
     return first | _head(maps, classes, hidden)
 
 
-def _head(maps, classes, hidden):
+def _head(maps: keras.KerasTensor, classes: int, hidden: int) -> dict[str, keras.KerasTensor]:
     """Logits and offsets of each region, from (batch, R, 7, 7, channels)."""
     x = layers.Reshape((-1, POOL * POOL * maps.shape[-1]), name="flatten")(maps)
     for name in ("fc6", "fc7"):
@@ -176,11 +208,13 @@ def _head(maps, classes, hidden):
     return {"logits": logits, "offsets": offsets}
 
 
-def _conv(x, filters, size, *, stddev, name, **kwargs):
+def _conv(
+    x: keras.KerasTensor, filters: int, size: int, *, stddev: float, name: str, **kwargs: Any
+) -> keras.KerasTensor:
     return layers.Conv2D(filters, size, padding="same", kernel_initializer=_normal(stddev), name=name, **kwargs)(x)
 
 
-def _normal(stddev):
+def _normal(stddev: float) -> keras.initializers.Initializer:
     return keras.initializers.RandomNormal(stddev=stddev)
 
 
@@ -193,7 +227,15 @@ class Targets(NamedTuple):
     offsets: tf.Tensor  # float32 (batch, R, 4), from the region to the object's box; zeros where there is none
 
 
-def encode(regions, boxes, classes, *, above=0.5, below=0.5, each=False):
+def encode(
+    regions: tf.Tensor,
+    boxes: tf.Tensor,
+    classes: tf.Tensor,
+    *,
+    above: float = 0.5,
+    below: float = 0.5,
+    each: bool = False,
+) -> Targets:
     """Targets of regions – or anchors – by their overlap with the true boxes.
 
     Args:
@@ -228,7 +270,9 @@ def encode(regions, boxes, classes, *, above=0.5, below=0.5, each=False):
     )
 
 
-def loss(network, outputs, boxes, classes):
+def loss(
+    network: keras.Model, outputs: dict[str, tf.Tensor], boxes: tf.Tensor, classes: tf.Tensor
+) -> dict[str, tf.Tensor]:
     """Cross-entropies and smooth L1 distances of both stages; means over the batch.
 
     Args:
@@ -258,7 +302,7 @@ def loss(network, outputs, boxes, classes):
     }
 
 
-def decode(network, outputs):
+def decode(network: keras.Model, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, tf.Tensor]:
     """Every region as a candidate: its box, moved, and its probability of each class.
 
     Args:
@@ -273,7 +317,7 @@ def decode(network, outputs):
     return found, tf.where(box.valid(regions)[..., None], tf.nn.softmax(outputs["logits"])[..., :-1], 0)
 
 
-def _chances(targets, *, sample, objects):
+def _chances(targets: Targets, *, sample: int, objects: float) -> tf.Tensor:
     """The share that each region would have, on average, in the loss of a random sample of them: float32 (batch, R).
 
     A sample has as many objects as there are, up to the share `objects` of it, and for the rest background.
@@ -286,12 +330,12 @@ def _chances(targets, *, sample, objects):
     return tf.math.divide_no_nan(kinds[0] * chances[0] + kinds[1] * chances[1], drawn + others)
 
 
-def _distance(targets, offsets):
+def _distance(targets: Targets, offsets: tf.Tensor) -> tf.Tensor:
     """Smooth L1, summed over the four offsets: float32 (batch, R), 0 for what is no object (Fast R-CNN, equation 3)."""
     apart = tf.abs(offsets - targets.offsets)
     smooth = tf.where(apart < 1, apart**2 / 2, apart - 0.5)
     return tf.where(targets.object, tf.reduce_sum(smooth, axis=-1), 0)
 
 
-def _weighted(weights, values):
+def _weighted(weights: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
     return tf.reduce_mean(tf.reduce_sum(weights * values, axis=1))

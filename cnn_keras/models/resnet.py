@@ -10,6 +10,7 @@ projections and the last convolution of a block have biases. In the small v2 net
 the very first block starts before its normalisation, not behind.
 """
 
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import keras
@@ -17,6 +18,8 @@ from keras import layers
 
 from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization, PadChannels
+
+Block = Callable[..., keras.KerasTensor]  # of a tensor, filters, stride and name
 
 # Convolutions and their normalisation, of signals, images and volumes.
 
@@ -27,7 +30,9 @@ RANKS = {
 }
 
 
-def convolution(x, filters, size, stride=1, *, bias=False, name):
+def convolution(
+    x: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, bias: bool = False, name: str
+) -> keras.KerasTensor:
     """One to three spatial axes, padded alike at both ends; with a stride, Keras' "same" would not."""
     convolve, pad = RANKS[len(x.shape) - 2]
     padding = "same"
@@ -36,22 +41,22 @@ def convolution(x, filters, size, stride=1, *, bias=False, name):
     return convolve(filters, size, stride, padding, use_bias=bias, kernel_initializer="he_normal", name=name)(x)
 
 
-def norm(x, *, name):
+def norm(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """Batch normalisation with the papers' constants."""
     return BatchNormalization(momentum=0.9, epsilon=1e-5, name=name)(x)
 
 
-def conv_norm(x, filters, size, stride=1, *, name):
+def conv_norm(x: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, name: str) -> keras.KerasTensor:
     """A convolution without bias, normalised."""
     return norm(convolution(x, filters, size, stride, name=name), name=f"{name}_norm")
 
 
-def conv_norm_relu(x, filters, size, stride=1, *, name):
+def conv_norm_relu(x: keras.KerasTensor, filters: int, size: int, stride: int = 1, *, name: str) -> keras.KerasTensor:
     """The unit of v1."""
     return layers.ReLU(name=f"{name}_relu")(conv_norm(x, filters, size, stride, name=name))
 
 
-def norm_relu(x, *, name):
+def norm_relu(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """What stands before each convolution of v2."""
     return layers.ReLU(name=f"{name}_relu")(norm(x, name=f"{name}_norm"))
 
@@ -59,14 +64,14 @@ def norm_relu(x, *, name):
 # Shortcuts, by the names of the paper.
 
 
-def option_a(x, filters, stride, *, name):
+def option_a(x: keras.KerasTensor, filters: int, stride: int, *, name: str) -> keras.KerasTensor:
     """The identity, without weights: every stride-th position, and zeros for new channels."""
     if stride > 1:
         x = layers.MaxPooling2D(1, strides=stride, name=f"{name}_stride")(x)
     return x if x.shape[-1] == filters else PadChannels(filters, name=f"{name}_zeros")(x)
 
 
-def option_b(x, filters, stride, *, name):
+def option_b(x: keras.KerasTensor, filters: int, stride: int, *, name: str) -> keras.KerasTensor:
     """The identity where shapes agree, a normalised 1×1 convolution elsewhere."""
     if stride == 1 and x.shape[-1] == filters:
         return x
@@ -78,20 +83,24 @@ SHORTCUTS = {"A": option_a, "B": option_b}
 # Blocks: (batch, height, width, channels) to (batch, height / stride, width / stride, filters of the block).
 
 
-def plain(x, filters, stride, *, name):
+def plain(x: keras.KerasTensor, filters: int, stride: int, *, name: str) -> keras.KerasTensor:
     """Two 3×3 convolutions: what a basic block is without its shortcut."""
     x = conv_norm_relu(x, filters, 3, stride, name=f"{name}_conv1")
     return conv_norm_relu(x, filters, 3, name=f"{name}_conv2")
 
 
-def basic(x, filters, stride, *, shortcut=option_b, name):
+def basic(
+    x: keras.KerasTensor, filters: int, stride: int, *, shortcut: Callable[..., keras.KerasTensor] = option_b, name: str
+) -> keras.KerasTensor:
     """Two 3×3 convolutions and a shortcut."""
     residue = conv_norm_relu(x, filters, 3, stride, name=f"{name}_conv1")
     residue = conv_norm(residue, filters, 3, name=f"{name}_conv2")
     return merged(shortcut(x, filters, stride, name=f"{name}_shortcut"), residue, name=name)
 
 
-def bottleneck(x, filters, stride, *, strides_3x3=False, name):
+def bottleneck(
+    x: keras.KerasTensor, filters: int, stride: int, *, strides_3x3: bool = False, name: str
+) -> keras.KerasTensor:
     """1×1 down to `filters`, 3×3, 1×1 up to four times as many, and a shortcut; v1.5 strides in the 3×3."""
     first, second = (1, stride) if strides_3x3 else (stride, 1)
     residue = conv_norm_relu(x, filters, 1, first, name=f"{name}_conv1")
@@ -100,12 +109,12 @@ def bottleneck(x, filters, stride, *, strides_3x3=False, name):
     return merged(option_b(x, 4 * filters, stride, name=f"{name}_shortcut"), residue, name=name)
 
 
-def merged(shortcut, residue, *, name):
+def merged(shortcut: keras.KerasTensor, residue: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
     """The sum of two maps of one shape, and its ReLU: how a block of v1 ends."""
     return layers.ReLU(name=f"{name}_relu")(layers.Add(name=f"{name}_sum")([shortcut, residue]))
 
 
-def pre_activation(x, filters, stride, *, name):
+def pre_activation(x: keras.KerasTensor, filters: int, stride: int, *, name: str) -> keras.KerasTensor:
     """Two 3×3 convolutions, each behind its normalisation and ReLU, and a shortcut nothing is done to."""
     active = norm_relu(x, name=f"{name}_first")
     if stride > 1 or x.shape[-1] != filters:
@@ -115,7 +124,7 @@ def pre_activation(x, filters, stride, *, name):
     return layers.Add(name=f"{name}_sum")([x, residue])
 
 
-def pre_activation_bottleneck(x, filters, stride, *, name):
+def pre_activation_bottleneck(x: keras.KerasTensor, filters: int, stride: int, *, name: str) -> keras.KerasTensor:
     """The bottleneck of v2, laid out as the published Keras weights want it."""
     active = norm_relu(x, name=f"{name}_first")
     if x.shape[-1] != 4 * filters:
@@ -132,7 +141,14 @@ def pre_activation_bottleneck(x, filters, stride, *, name):
 # stages end in layers named `stage1`, `stage2` and so on, for detectors and segmenters to tap.
 
 
-def residual_network(block, depths, *, input_shape=(224, 224, 3), classes=1000, name):
+def residual_network(
+    block: Block,
+    depths: Sequence[int],
+    *,
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    classes: int = 1000,
+    name: str,
+) -> keras.Model:
     """The ImageNet networks: four stages of strides 4, 8, 16 and 32.
 
     Args:
@@ -152,7 +168,9 @@ def residual_network(block, depths, *, input_shape=(224, 224, 3), classes=1000, 
     return _classifier(image, x, classes, name)
 
 
-def pre_activation_network(depths, *, input_shape=(224, 224, 3), classes=1000, name):
+def pre_activation_network(
+    depths: Sequence[int], *, input_shape: tuple[int | None, ...] = (224, 224, 3), classes: int = 1000, name: str
+) -> keras.Model:
     """The ImageNet networks of v2: all stages but the last end with a stride, so strides are 8, 16, 32 and 32.
 
     Arguments are those of `residual_network`.
@@ -167,7 +185,9 @@ def pre_activation_network(depths, *, input_shape=(224, 224, 3), classes=1000, n
     return _classifier(image, norm_relu(x, name="last"), classes, name)
 
 
-def small_network(block, depth, *, input_shape=(32, 32, 3), classes=10, name):
+def small_network(
+    block: Block, depth: int, *, input_shape: tuple[int | None, ...] = (32, 32, 3), classes: int = 10, name: str
+) -> keras.Model:
     """The CIFAR networks: three stages of `depth` blocks with 16, 32 and 64 filters, of strides 1, 2 and 4.
 
     Arguments are those of `residual_network`, but for the depth.
@@ -177,7 +197,9 @@ def small_network(block, depth, *, input_shape=(32, 32, 3), classes=10, name):
     return _classifier(image, x, classes, name)
 
 
-def small_residual_network(depth, *, input_shape=(32, 32, 3), classes=10, shortcut="A", name):
+def small_residual_network(
+    depth: int, *, input_shape: tuple[int | None, ...] = (32, 32, 3), classes: int = 10, shortcut: str = "A", name: str
+) -> keras.Model:
     """`small_network` of basic blocks, with the paper's option for shortcuts that change size.
 
     Args:
@@ -192,14 +214,16 @@ def small_residual_network(depth, *, input_shape=(32, 32, 3), classes=10, shortc
     return small_network(block, depth, input_shape=input_shape, classes=classes, name=name)
 
 
-def small_pre_activation_network(block, depth, *, input_shape=(32, 32, 3), classes=10, name):
+def small_pre_activation_network(
+    block: Block, depth: int, *, input_shape: tuple[int | None, ...] = (32, 32, 3), classes: int = 10, name: str
+) -> keras.Model:
     """`small_network` of v2."""
     image = keras.Input(input_shape, name="image")
     x = _three_stages(convolution(image, 16, 3, name="stem"), block, depth)
     return _classifier(image, norm_relu(x, name="last"), classes, name)
 
 
-def _three_stages(x, block, depth):
+def _three_stages(x: keras.KerasTensor, block: Block, depth: int) -> keras.KerasTensor:
     for stage, filters in enumerate((16, 32, 64), start=1):
         for unit in range(1, depth + 1):
             stride = 2 if stage > 1 and unit == 1 else 1
@@ -208,12 +232,12 @@ def _three_stages(x, block, depth):
     return x
 
 
-def _pooled(x):
+def _pooled(x: keras.KerasTensor) -> keras.KerasTensor:
     x = layers.ZeroPadding2D(1, name="stem_pool_pad")(x)
     return layers.MaxPooling2D(3, strides=2, name="stem_pool")(x)
 
 
-def _classifier(image, x, classes, name):
+def _classifier(image: keras.KerasTensor, x: keras.KerasTensor, classes: int, name: str) -> keras.Model:
     x = layers.GlobalAveragePooling2D(name="pool")(x)
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
 

@@ -4,6 +4,7 @@ in deep residual networks", 2016, section 3.1, figure 2 and table 1. All train w
 The networks are those of `resnet.small_residual_network` with one change in every block.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import keras
@@ -12,8 +13,14 @@ from keras import layers
 from cnn_keras.errors import Fault
 from cnn_keras.models import resnet
 
+Change = Callable[
+    [keras.KerasTensor, keras.KerasTensor, keras.KerasTensor, int, str], tuple[keras.KerasTensor, keras.KerasTensor]
+]
 
-def study(change, *, input_shape=(32, 32, 3), classes=10, depth=110, name):
+
+def study(
+    change: Change, *, input_shape: tuple[int | None, ...] = (32, 32, 3), classes: int = 10, depth: int = 110, name: str
+) -> keras.Model:
     """A CIFAR network whose blocks combine shortcut and residue by `change`.
 
     Args:
@@ -36,31 +43,37 @@ def study(change, *, input_shape=(32, 32, 3), classes=10, depth=110, name):
     return resnet.small_network(block, depth // 6, input_shape=input_shape, classes=classes, name=name)
 
 
-def _block(x, filters, stride, *, change, name):
+def _block(x: keras.KerasTensor, filters: int, stride: int, *, change: Change, name: str) -> keras.KerasTensor:
     residue = resnet.conv_norm_relu(x, filters, 3, stride, name=f"{name}_conv1")
     residue = resnet.conv_norm(residue, filters, 3, name=f"{name}_conv2")
     shortcut = resnet.option_a(x, filters, stride, name=f"{name}_shortcut")
     return resnet.merged(*change(x, shortcut, residue, stride, name), name=name)
 
 
-def scale(_x, shortcut, residue, _stride, name):
+def scale(
+    _x: keras.KerasTensor, shortcut: keras.KerasTensor, residue: keras.KerasTensor, _stride: int, name: str
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Both halved, so that the signal shrinks with every block."""
     shortcut = layers.Rescaling(0.5, name=f"{name}_half_shortcut")(shortcut)
     return shortcut, layers.Rescaling(0.5, name=f"{name}_half_residue")(residue)
 
 
-def gate_both(x, shortcut, residue, stride, name):
+def gate_both(
+    x: keras.KerasTensor, shortcut: keras.KerasTensor, residue: keras.KerasTensor, stride: int, name: str
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The residue times a gate of x, the shortcut times what the gate leaves, as in highway networks."""
     gate = _gate(x, residue.shape[-1], stride, name)
     return _closed(shortcut, gate, name), layers.Multiply(name=f"{name}_gated_residue")([residue, gate])
 
 
-def gate_shortcut(x, shortcut, residue, stride, name):
+def gate_shortcut(
+    x: keras.KerasTensor, shortcut: keras.KerasTensor, residue: keras.KerasTensor, stride: int, name: str
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """The shortcut times what a gate of x leaves; the residue as it is."""
     return _closed(shortcut, _gate(x, residue.shape[-1], stride, name), name), residue
 
 
-def _gate(x, filters, stride, name):
+def _gate(x: keras.KerasTensor, filters: int, stride: int, name: str) -> keras.KerasTensor:
     # The bias of table 1: gates start almost closed, at sigmoid(-6), and shortcuts almost untouched.
     closed = keras.initializers.Constant(-6.0)
     return layers.Conv2D(
@@ -74,17 +87,21 @@ def _gate(x, filters, stride, name):
     )(x)
 
 
-def _closed(shortcut, gate, name):
+def _closed(shortcut: keras.KerasTensor, gate: keras.KerasTensor, name: str) -> keras.KerasTensor:
     rest = layers.Rescaling(-1.0, offset=1.0, name=f"{name}_gate_rest")(gate)
     return layers.Multiply(name=f"{name}_gated_shortcut")([shortcut, rest])
 
 
-def convolve(x, _shortcut, residue, stride, name):
+def convolve(
+    x: keras.KerasTensor, _shortcut: keras.KerasTensor, residue: keras.KerasTensor, stride: int, name: str
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """A normalised 1×1 convolution for a shortcut in every block, where sizes change or not."""
     return resnet.conv_norm(x, residue.shape[-1], 1, stride, name=f"{name}_projection"), residue
 
 
-def drop(_x, shortcut, residue, _stride, name):
+def drop(
+    _x: keras.KerasTensor, shortcut: keras.KerasTensor, residue: keras.KerasTensor, _stride: int, name: str
+) -> tuple[keras.KerasTensor, keras.KerasTensor]:
     """Half of the shortcut dropped in training."""
     return layers.Dropout(0.5, name=f"{name}_dropped")(shortcut), residue
 

@@ -9,6 +9,9 @@ Differs from the papers: embeddings have length 1 and may be negative, so χ² d
 equal weights and a threshold where unrelated embeddings lie, not from chance.
 """
 
+from collections.abc import Sequence
+from typing import Any
+
 import keras
 from keras import ops
 
@@ -19,7 +22,7 @@ HEADS = ("absolute", "chi-squared")
 register = keras.saving.register_keras_serializable(package="cnn_keras")
 
 
-def embedding(network, *, mirrored=False, name="embedding"):
+def embedding(network: keras.Model, *, mirrored: bool = False, name: str = "embedding") -> keras.Model:
     """The network with its logits brought to length 1.
 
     Args:
@@ -38,7 +41,7 @@ def embedding(network, *, mirrored=False, name="embedding"):
     return keras.Model(image, outputs, name=name)
 
 
-def arcface_head(network, layer, *, dimension=128, dropout=0.4):
+def arcface_head(network: keras.Model, layer: str, *, dimension: int = 128, dropout: float = 0.4) -> keras.Model:
     """ArcFace's head (Deng et al., 2019, option E) on an inner layer of a network, in place of all behind it.
 
     A face's parts stay where they are: unlike behind an average, every place has weights of its own.
@@ -66,7 +69,7 @@ def arcface_head(network, layer, *, dimension=128, dropout=0.4):
     return keras.Model(network.input, logits, name=network.name)
 
 
-def matcher(dimension, head=None):
+def matcher(dimension: int, head: keras.Layer | None = None) -> keras.Model:
     """What compares two embeddings.
 
     Args:
@@ -86,7 +89,7 @@ def matcher(dimension, head=None):
 
 
 @register
-def improbability(logit):
+def improbability(logit: keras.KerasTensor) -> keras.KerasTensor:
     """1 − σ(logit): the probability of the opposite."""
     return ops.sigmoid(-logit)
 
@@ -95,7 +98,7 @@ def improbability(logit):
 class Mirror(keras.layers.Layer):
     """Pictures seen in a mirror: (batch, height, width, channels) to the same, left and right exchanged."""
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         return ops.flip(x, axis=2)
 
 
@@ -103,7 +106,7 @@ class Mirror(keras.layers.Layer):
 class SquaredDistance(keras.layers.Layer):
     """‖f − f′‖² of two embeddings: a list of two (…, dimension), floats, to (…,)."""
 
-    def call(self, pair):
+    def call(self, pair: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
         left, right = pair
         return ops.sum(ops.square(left - right), axis=-1)
 
@@ -116,23 +119,23 @@ class VerificationHead(keras.layers.Layer):
         kind: "absolute" for δ = |f − f′|, "chi-squared" for δ = (f − f′)² / (|f| + |f′|).
     """
 
-    def __init__(self, kind="absolute", **kwargs):
+    def __init__(self, kind: str = "absolute", **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.kind = kind
 
-    def build(self, input_shape):
+    def build(self, input_shape: list[tuple[Any, ...]]) -> None:
         dimension = input_shape[0][-1]
         minus, start = keras.initializers.Constant(-1.0), keras.initializers.Constant(0.8 * dimension**0.5)
         self.kernel = self.add_weight(name="kernel", shape=(dimension,), initializer=minus)
         # Unrelated embeddings of length 1 differ by about 1.1·√dimension in all.
         self.bias = self.add_weight(name="bias", shape=(), initializer=start)
 
-    def call(self, pair):
+    def call(self, pair: Sequence[keras.KerasTensor]) -> keras.KerasTensor:
         left, right = pair
         difference = ops.abs(left - right)
         if self.kind == "chi-squared":
             difference = ops.square(difference) / (ops.abs(left) + ops.abs(right) + 1e-6)
         return ops.sum(difference * self.kernel, axis=-1) + self.bias
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"kind": self.kind}

@@ -6,13 +6,21 @@ Differs from the paper, where such a stack is a part of a network: here it is on
 behind it. Its convolutions have no biases, as in the paper's count.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import keras
 from keras import layers
 
 
-def stack(sizes, *, input_shape=(56, 56, 64), classes=10, filters=None, name):
+def stack(
+    sizes: Sequence[int],
+    *,
+    input_shape: tuple[int | None, ...] = (56, 56, 64),
+    classes: int = 10,
+    filters: int | None = None,
+    name: str,
+) -> keras.Model:
     """Convolutions of stride 1, one behind the other, averaged over all positions and classified.
 
     Args:

@@ -10,7 +10,9 @@ neighbours and a convolution instead of a transposed one, and a sigmoid at the e
 they had before they were made smaller, so that any size comes out as it went in.
 """
 
-from typing import NamedTuple
+from collections.abc import Collection, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -32,11 +34,11 @@ UNPUBLISHED = {"axis": -1, "mean": [127.5] * 3, "variance": [127.5**2] * 3}  # o
 class Taps(NamedTuple):
     """Layers of a backbone, and what each counts."""
 
-    content: dict
-    style: dict
+    content: dict[str, float]
+    style: dict[str, float]
 
 
-def _equal(*names):
+def _equal(*names: str) -> dict[str, float]:
     return dict.fromkeys(names, 1.0)
 
 
@@ -50,7 +52,7 @@ TAPS = {
 }
 
 
-def tower(builder, taps, *, weights, pooling="max"):
+def tower(builder: str, taps: Collection[str], *, weights: str | Path, pooling: str = "max") -> keras.Model:
     """A network of the catalogue as features: what its tapped layers answer to pictures of any size.
 
     Args:
@@ -90,7 +92,7 @@ def tower(builder, taps, *, weights, pooling="max"):
     return found
 
 
-def _shuffle(network):
+def _shuffle(network: keras.Model) -> None:
     """Fill kernels with He's normal distribution, the same numbers for ever: a control is one only if it is known."""
     generator = np.random.default_rng(0)
     for layer in network.layers:
@@ -99,14 +101,14 @@ def _shuffle(network):
             layer.kernel.assign(generator.normal(0, deviation, layer.kernel.shape))
 
 
-def _still(layer, pooling):
+def _still(layer: layers.Layer, pooling: str) -> layers.Layer:
     """What stands for a layer in the tower: itself, but for poolings and for convolutions that can be faster."""
     if isinstance(layer, layers.MaxPooling2D):
         return POOLINGS[pooling](layer.pool_size, layer.strides, layer.padding, name=layer.name)
     return StillConvolution(layer) if _is_plain(layer) else layer
 
 
-def _is_plain(layer):
+def _is_plain(layer: layers.Layer) -> bool:
     """Whether it is a convolution of the kind that `StillConvolution` does, in single precision."""
     if type(layer) is not layers.Conv2D or layer.compute_dtype != "float32":
         return False
@@ -117,21 +119,28 @@ def _is_plain(layer):
 class StillConvolution(layers.Layer):
     """A 3×3 convolution with the weights of another that is not trained any more; see `cnn_keras.ops.winograd`."""
 
-    def __init__(self, convolution):
+    def __init__(self, convolution: layers.Conv2D) -> None:
         super().__init__(name=convolution.name, trainable=False)
         self.convolve = fixed_kernel_convolution(convolution.kernel)
         self.shift = tf.constant(convolution.bias) if convolution.use_bias else None
         self.filters, self.activation = convolution.filters, convolution.activation
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         y = self.convolve(x)
         return self.activation(y if self.shift is None else tf.nn.bias_add(y, self.shift))
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return (*input_shape[:-1], self.filters)
 
 
-def transformer(*, input_shape=(256, 256, 3), styles=1, width=32, blocks=5, name="transformer"):
+def transformer(
+    *,
+    input_shape: tuple[Any, ...] = (256, 256, 3),
+    styles: int = 1,
+    width: int = 32,
+    blocks: int = 5,
+    name: str = "transformer",
+) -> keras.Model:
     """The network that paints: 1.7 million parameters.
 
     Args:
@@ -168,7 +177,16 @@ def transformer(*, input_shape=(256, 256, 3), styles=1, width=32, blocks=5, name
     return keras.Model([image, chosen] if styles > 1 else image, painting, name=name)
 
 
-def _block(x, style, filters, size, *, stride=1, relu=True, name):
+def _block(
+    x: keras.KerasTensor,
+    style: keras.KerasTensor | None,
+    filters: int,
+    size: int,
+    *,
+    stride: int = 1,
+    relu: bool = True,
+    name: str,
+) -> keras.KerasTensor:
     """Reflected borders, a convolution, its instances normalised."""
     x = ReflectionPadding(size // 2, name=f"{name}_pad")(x)
     x = layers.Conv2D(filters, size, stride, use_bias=False, kernel_initializer="he_normal", name=name)(x)
@@ -187,19 +205,19 @@ class ReflectionPadding(layers.Layer):
         width: of the border, in pixels.
     """
 
-    def __init__(self, width, **kwargs):
+    def __init__(self, width: int, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.width = width
 
-    def call(self, x):
+    def call(self, x: tf.Tensor) -> tf.Tensor:
         edge = [self.width, self.width]
         return tf.pad(x, [[0, 0], edge, edge, [0, 0]], "REFLECT")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: tuple[Any, ...]) -> tuple[Any, ...]:
         batch, *sides, channels = input_shape
         return (batch, *(None if side is None else side + 2 * self.width for side in sides), channels)
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"width": self.width}
 
 
@@ -214,17 +232,17 @@ class InstanceNormalization(layers.Layer):
         epsilon: added to the variances.
     """
 
-    def __init__(self, epsilon=1e-5, **kwargs):
+    def __init__(self, epsilon: float = 1e-5, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.epsilon = epsilon
 
-    def build(self, input_shape):
+    def build(self, input_shape: Any) -> None:
         many = _of_two(input_shape)
         shape = (input_shape[1][-1], input_shape[0][-1]) if many else (1, input_shape[-1])
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
 
-    def call(self, given):
+    def call(self, given: Any) -> tf.Tensor:
         x, style = given if isinstance(given, list | tuple) else (given, None)
         exact = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(exact, axes=[1, 2], keepdims=True)
@@ -235,14 +253,14 @@ class InstanceNormalization(layers.Layer):
         scale = gamma * tf.math.rsqrt(variance + self.epsilon)
         return tf.cast(exact * scale + (beta - mean * scale), x.dtype)
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: Any) -> tuple[Any, ...]:
         return input_shape[0] if _of_two(input_shape) else input_shape
 
-    def get_config(self):
+    def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"epsilon": self.epsilon}
 
 
-def _of_two(shapes):
+def _of_two(shapes: Any) -> bool:
     """Whether these are the shapes of two tensors; a file gives that of one as a list of numbers."""
     return isinstance(shapes[0], list | tuple)
 
@@ -252,10 +270,10 @@ class EnlargedLike(layers.Layer):
     """Maps made as high and wide as others, by nearest neighbours: a list of (batch, h, w, channels) and (batch, H, W,
     any) to (batch, H, W, channels)."""
 
-    def call(self, given):
+    def call(self, given: Sequence[tf.Tensor]) -> tf.Tensor:
         x, like = given
         return tf.image.resize(x, tf.shape(like)[1:3], method="nearest")
 
-    def compute_output_shape(self, input_shape):
+    def compute_output_shape(self, input_shape: list[tuple[Any, ...]]) -> tuple[Any, ...]:
         x, like = input_shape
         return (*like[:3], x[-1])

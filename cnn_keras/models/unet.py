@@ -13,7 +13,9 @@ has no scale – the ReLU and the convolution behind it need none –, which giv
 `on_backbone` is later practice: the path down is any network of the catalogue.
 """
 
+from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import keras
 from keras import layers
@@ -29,17 +31,17 @@ KINDS = {  # by spatial axes: convolution, transposed convolution, pooling, crop
 
 
 def u_network(
-    first,
+    first: float,
     *,
-    input_shape=(572, 572, 1),
-    classes=2,
-    filters=64,
-    depth=4,
-    padding="valid",
-    batch_norm=False,
-    dropout=0.5,
-    name,
-):
+    input_shape: tuple[int | None, ...] = (572, 572, 1),
+    classes: int = 2,
+    filters: int = 64,
+    depth: int = 4,
+    padding: str = "valid",
+    batch_norm: bool = False,
+    dropout: float = 0.5,
+    name: str,
+) -> keras.Model:
     """The U of both papers.
 
     Args:
@@ -64,7 +66,7 @@ def u_network(
     """
     lost = 4 if padding == "valid" else 0  # by two convolutions
     _require_halves(input_shape[:-1], depth, lost)
-    settings = {"padding": padding, "batch_norm": batch_norm}
+    settings: dict[str, Any] = {"padding": padding, "batch_norm": batch_norm}
     x = image = keras.Input(input_shape, name="image")
     handed = []
     for level in range(depth + 1):
@@ -84,7 +86,14 @@ def u_network(
     return keras.Model(image, _logits(x, classes), name=name)
 
 
-def on_backbone(*, input_shape=(224, 224, 3), classes=21, backbone="resnet.resnet18", filters=16, batch_norm=True):
+def on_backbone(
+    *,
+    input_shape: tuple[int | None, ...] = (224, 224, 3),
+    classes: int = 21,
+    backbone: str = "resnet.resnet18",
+    filters: int = 16,
+    batch_norm: bool = True,
+) -> keras.Model:
     """A U whose path down is a network of the catalogue; its maps of strides 1, 2, 4 … 32, as far as it has them.
 
     Args:
@@ -113,7 +122,7 @@ def on_backbone(*, input_shape=(224, 224, 3), classes=21, backbone="resnet.resne
     return keras.Model(trunk.input, _logits(x, classes), name=f"unet_{backbone.partition('.')[2]}")
 
 
-def _require_halves(sizes, depth, lost):
+def _require_halves(sizes: Sequence[int | None], depth: int, lost: int) -> None:
     """Refuse sizes of which the convolutions, that lose so many pixels a level, leave odd numbers at a pooling."""
     step, least = 2**depth, max(lost, 1)  # with less at the bottom, nothing would be left at the top
     for _ in range(depth):
@@ -129,7 +138,9 @@ def _require_halves(sizes, depth, lost):
             )
 
 
-def _twice(x, widths, *, padding, batch_norm, name):
+def _twice(
+    x: keras.KerasTensor, widths: Sequence[int], *, padding: str, batch_norm: bool, name: str
+) -> keras.KerasTensor:
     """Two 3×3 convolutions, or 3×3×3."""
     convolve = KINDS[len(x.shape) - 2][0]
     for place, filters in enumerate(widths, start=1):
@@ -143,20 +154,20 @@ def _twice(x, widths, *, padding, batch_norm, name):
     return x
 
 
-def _risen(x, filters, *, bias, name):
+def _risen(x: keras.KerasTensor, filters: int, *, bias: bool, name: str) -> keras.KerasTensor:
     """A map at twice its size."""
     rise = KINDS[len(x.shape) - 2][1]
     return rise(filters, 2, 2, use_bias=bias, kernel_initializer="he_normal", name=f"{name}_rise")(x)
 
 
-def _joined(handed, risen, edge, name):
+def _joined(handed: keras.KerasTensor, risen: keras.KerasTensor, edge: int, name: str) -> keras.KerasTensor:
     """The risen map behind the middle of the one that is handed across, which is `edge` pixels larger on each side."""
     crop = KINDS[len(risen.shape) - 2][3]
     middle = crop(edge, name=f"{name}_crop")(handed) if edge else handed
     return layers.Concatenate(name=f"{name}_join")([middle, risen])
 
 
-def _logits(x, classes):
+def _logits(x: keras.KerasTensor, classes: int) -> keras.KerasTensor:
     return KINDS[len(x.shape) - 2][0](classes, 1, kernel_initializer="he_normal", dtype="float32", name="logits")(x)
 
 

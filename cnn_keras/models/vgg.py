@@ -4,6 +4,7 @@ Differs from the paper: He initialisation instead of growing deep networks out o
 normalisation, which came a year later, on request.
 """
 
+from collections.abc import Sequence
 from functools import partial
 
 import keras
@@ -14,8 +15,15 @@ from cnn_keras.models import require_size
 
 
 def very_deep_network(
-    depths, *, input_shape=(224, 224, 3), classes=1000, batch_norm=False, hidden=4096, dropout=0.5, name
-):
+    depths: Sequence[int],
+    *,
+    input_shape: tuple[int, ...] = (224, 224, 3),
+    classes: int = 1000,
+    batch_norm: bool = False,
+    hidden: int = 4096,
+    dropout: float = 0.5,
+    name: str,
+) -> keras.Model:
     """Five stages of 3×3 convolutions and a pooling, then three dense layers.
 
     Args:
@@ -47,7 +55,7 @@ def very_deep_network(
     return keras.Model(image, layers.Dense(classes, dtype="float32", name="logits")(x), name=name)
 
 
-def _convolution(x, filters, batch_norm, name):
+def _convolution(x: keras.KerasTensor, filters: int, batch_norm: bool, name: str) -> keras.KerasTensor:
     x = layers.Conv2D(filters, 3, padding="same", use_bias=not batch_norm, kernel_initializer="he_normal", name=name)(x)
     if batch_norm:
         x = BatchNormalization(name=f"{name}_norm")(x)

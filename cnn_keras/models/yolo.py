@@ -8,7 +8,9 @@ A family of detectors: builders, and `encode`, `loss` and `decode`, which find a
 """
 
 import re
+from collections.abc import Iterator, Sequence
 from itertools import count
+from typing import Any
 
 import keras
 import numpy as np
@@ -29,11 +31,11 @@ PRIOR = 0.01  # p_c at the start: nearly all slots are empty
 STRIDES = (8, 16, 32)  # of the three scales
 
 
-def _pixels(*sides):
+def _pixels(*sides: float) -> tuple[tuple[float, float], ...]:
     return tuple(zip(np.array(sides[::2]) / SIDE, np.array(sides[1::2]) / SIDE, strict=True))
 
 
-def _cells(*sides):
+def _cells(*sides: float) -> tuple[tuple[float, float], ...]:
     return _pixels(*(CELL * side for side in sides))
 
 
@@ -54,14 +56,14 @@ class Reorg(layers.Layer):
     twice the height and width before it does so, and published weights were trained like that.
     """
 
-    def call(self, x):
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
         _, height, width, channels = (ops.shape(x)[axis] if size is None else size for axis, size in enumerate(x.shape))
         x = ops.reshape(ops.transpose(x, (0, 3, 1, 2)), (-1, channels // 4, height, 2, width, 2))
         x = ops.transpose(x, (0, 3, 5, 1, 2, 4))  # row and column within the four, channel, height, width
         x = ops.reshape(x, (-1, 4 * channels, height // 2, width // 2))
         return ops.transpose(x, (0, 2, 3, 1))
 
-    def compute_output_shape(self, shape):
+    def compute_output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         batch, height, width, channels = shape
         return batch, height and height // 2, width and width // 2, 4 * channels
 
@@ -70,7 +72,14 @@ class Reorg(layers.Layer):
 # outputs, one for each scale by its stride – "stride32", "stride16", "stride8" –, see `Grid`.
 
 
-def yolov2(*, input_shape=(416, 416, 3), classes=20, anchors=None, anchors_of=None, objective="squared"):
+def yolov2(
+    *,
+    input_shape: tuple[int | None, ...] = (416, 416, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    anchors_of: tuple[int, int] | None = None,
+    objective: str = "squared",
+) -> keras.Model:
     """YOLOv2 on Darknet-19, with the pass-through of stride 16: 50,655,389 trained parameters, 14.680 G at 416.
 
     Args:
@@ -94,8 +103,14 @@ def yolov2(*, input_shape=(416, 416, 3), classes=20, anchors=None, anchors_of=No
 
 
 def yolov2_tiny(
-    *, input_shape=(416, 416, 3), classes=20, anchors=None, anchors_of=None, objective="squared", last=1024
-):
+    *,
+    input_shape: tuple[int | None, ...] = (416, 416, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    anchors_of: tuple[int, int] | None = None,
+    objective: str = "squared",
+    last: int = 1024,
+) -> keras.Model:
     """Tiny YOLOv2: 15,861,773 trained parameters, 3.486 G at 416.
 
     Args:
@@ -109,7 +124,14 @@ def yolov2_tiny(
     return keras.Model(image, _end(x, numbers, own, stride=32, softmax=True, **settings), name="yolov2_tiny")
 
 
-def yolov3(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_of=None, objective="squared"):
+def yolov3(
+    *,
+    input_shape: tuple[int | None, ...] = (416, 416, 3),
+    classes: int = 80,
+    anchors: Sequence[Sequence[float]] | None = None,
+    anchors_of: tuple[int, int] | None = None,
+    objective: str = "squared",
+) -> keras.Model:
     """YOLOv3 on Darknet-53, three scales: 61,949,149 trained parameters, 32.932 G at 416.
 
     Arguments are those of `yolov2`; a third of the anchors is for each scale, the finest first.
@@ -117,7 +139,7 @@ def yolov3(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_of=No
     image, numbers, settings = _begun(input_shape, classes, anchors_of, objective)
     *_, eighth, sixteenth, x = trunk53(image, numbers)
     fine, middle, coarse = _shares(anchors, V3, scales=3)
-    outputs = {}
+    outputs: dict[str, keras.KerasTensor] = {}
     for stride, filters, passed, own in ((32, 512, None, coarse), (16, 256, sixteenth, middle), (8, 128, eighth, fine)):
         if passed is not None:
             x = _merged(unit(x, numbers, filters, 1), passed, stride)
@@ -127,7 +149,14 @@ def yolov3(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_of=No
     return keras.Model(image, outputs, name="yolov3")
 
 
-def yolov3_tiny(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_of=None, objective="squared"):
+def yolov3_tiny(
+    *,
+    input_shape: tuple[int | None, ...] = (416, 416, 3),
+    classes: int = 80,
+    anchors: Sequence[Sequence[float]] | None = None,
+    anchors_of: tuple[int, int] | None = None,
+    objective: str = "squared",
+) -> keras.Model:
     """Tiny YOLOv3, two scales: 8,852,366 trained parameters, 2.782 G at 416.
 
     Arguments are those of `yolov2`; half of the anchors is for each scale, the finer first.
@@ -142,7 +171,15 @@ def yolov3_tiny(*, input_shape=(416, 416, 3), classes=80, anchors=None, anchors_
     return keras.Model(image, outputs, name="yolov3_tiny")
 
 
-def yolo_small(*, input_shape=(160, 160, 3), classes=20, anchors=None, anchors_of=None, objective="ciou", filters=8):
+def yolo_small(
+    *,
+    input_shape: tuple[int | None, ...] = (160, 160, 3),
+    classes: int = 20,
+    anchors: Sequence[Sequence[float]] | None = None,
+    anchors_of: tuple[int, int] | None = None,
+    objective: str = "ciou",
+    filters: int = 8,
+) -> keras.Model:
     """Ours, for two cores of a CPU: Darknet-53 a quarter as wide and less deep, scales of strides 16 and 8.
 
     1,183,470 trained parameters and 137 M multiply-adds for 20 classes at 160.
@@ -161,14 +198,14 @@ def yolo_small(*, input_shape=(160, 160, 3), classes=20, anchors=None, anchors_o
 
 def yolo(
     *,
-    backbone="resnet.resnet18",
-    input_shape=(416, 416, 3),
-    classes=80,
-    anchors=None,
-    anchors_of=None,
-    objective="ciou",
-    filters=256,
-):
+    backbone: str = "resnet.resnet18",
+    input_shape: tuple[int | None, ...] = (416, 416, 3),
+    classes: int = 80,
+    anchors: Sequence[Sequence[float]] | None = None,
+    anchors_of: tuple[int, int] | None = None,
+    objective: str = "ciou",
+    filters: int = 256,
+) -> keras.Model:
     """Three scales on any network of the catalogue that has strides 8, 16 and 32; the last map of each is tapped.
 
     Args:
@@ -190,7 +227,9 @@ def yolo(
     )
 
 
-def _begun(input_shape, classes, anchors_of, objective):
+def _begun(
+    input_shape: tuple[int | None, ...], classes: int, anchors_of: tuple[int, int] | None, objective: str
+) -> tuple[keras.KerasTensor, Iterator[int], dict[str, Any]]:
     """The input, what numbers the convolutions, and the settings of all scales."""
     height, width, _ = input_shape
     if any(side is not None and (side % 32 or not side) for side in (height, width)):
@@ -205,7 +244,9 @@ def _begun(input_shape, classes, anchors_of, objective):
     )
 
 
-def _shares(anchors, published, *, scales):
+def _shares(
+    anchors: Sequence[Sequence[float]] | None, published: Sequence[Sequence[float]], *, scales: int
+) -> list[np.ndarray]:
     """The anchors of each scale, the finest first: as many for each, so that neighbours may have one in common."""
     given = np.array(published if anchors is None else anchors, "float32")
     if given.ndim != 2 or given.shape[1] != 2 or not len(given) or (given <= 0).any():
@@ -214,7 +255,9 @@ def _shares(anchors, published, *, scales):
     return [given[start : start + own] for start in np.round(np.linspace(0, len(given) - own, scales)).astype(int)]
 
 
-def _end(x, numbers, anchors, *, stride, classes, **settings):
+def _end(
+    x: keras.KerasTensor, numbers: Iterator[int], anchors: np.ndarray, *, stride: int, classes: int, **settings: Any
+) -> dict[str, keras.KerasTensor]:
     """What a scale answers, by its name."""
     small = keras.initializers.RandomNormal(stddev=0.01)
     convolve = layers.Conv2D(len(anchors) * (5 + classes), 1, kernel_initializer=small, name=f"conv{next(numbers)}")
@@ -225,12 +268,12 @@ def _end(x, numbers, anchors, *, stride, classes, **settings):
     return {f"stride{stride}": Grid(anchors.tolist(), stride=stride, name=f"stride{stride}", **settings)(x)}
 
 
-def _merged(x, passed, stride):
+def _merged(x: keras.KerasTensor, passed: keras.KerasTensor, stride: int) -> keras.KerasTensor:
     """A map at twice its size, before the map of a finer stride."""
     return layers.Concatenate(name=f"merged{stride}")([layers.UpSampling2D(2, name=f"up{stride}")(x), passed])
 
 
-def _tiny_trunk(x, numbers):
+def _tiny_trunk(x: keras.KerasTensor, numbers: Iterator[int]) -> list[keras.KerasTensor]:
     """The six stages of the tiny networks, strides 1 to 32, and then the last map."""
     stages = []
     for stage in range(1, 7):
@@ -242,7 +285,14 @@ def _tiny_trunk(x, numbers):
     return [*stages, unit(x, numbers, 1024, 3)]
 
 
-def _pyramid(taps, numbers, anchors, *, filters, **settings):
+def _pyramid(
+    taps: dict[int, keras.KerasTensor],
+    numbers: Iterator[int],
+    anchors: Sequence[np.ndarray],
+    *,
+    filters: int,
+    **settings: Any,
+) -> dict[str, keras.KerasTensor]:
     """YOLOv3's way down from the coarsest map to the finest, with fewer layers; the finest maps answer.
 
     Args:
@@ -250,7 +300,8 @@ def _pyramid(taps, numbers, anchors, *, filters, **settings):
         anchors: of each scale, the finest first; a stride without any is only looked through.
         filters: of the coarsest map that answers; every finer one has half as many.
     """
-    x, outputs = None, {}
+    x = None
+    outputs: dict[str, keras.KerasTensor] = {}
     strides = sorted(taps)
     for place, stride in reversed(list(enumerate(strides))):
         own = filters // 2 ** (len(anchors) - 1 - min(place, len(anchors) - 1))

@@ -157,8 +157,9 @@ def slide(
         return seen[-1]
 
     nothing = None if background is None else names.index(background)
-    settings = {"background": nothing, "threshold": threshold, "overlap": overlap}
-    found = dense_classifier.detect(look, image, scales=tuple(scales), **settings)
+    found = dense_classifier.detect(
+        look, image, scales=tuple(scales), background=nothing, threshold=threshold, overlap=overlap
+    )
     _draw(image, seen, network, found, names, nothing, output)
     return Sheet(output, network, sum(len(windows.boxes.reshape(-1, 4)) for windows in seen), found, names)
 

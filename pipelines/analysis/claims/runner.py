@@ -181,7 +181,7 @@ def count(claim: Claim, console: Console) -> list[Row]:
     load_tensorflow(console)
     rows = []
     for name, network in claim.networks.items():
-        settings = {key: tuple(v) if isinstance(v, list) else v for key, v in network.arguments.items()}
+        settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in network.arguments.items()}
         model = models.build(network.builder, **settings)
         if network.windows and network.picture:
             rows.append(Row(name, name, sliding_window.figures(model, network.windows, network.picture)))

@@ -88,7 +88,8 @@ def _start(network: keras.Model, recipe: Any) -> dict[str, Any]:
 
     `imagenet` are the weights of the backbone; a file holds those of the detector, or Darknet's.
     """
-    builder, weights, fresh = recipe.model.builder, recipe.model.weights, ()
+    builder, weights = recipe.model.builder, recipe.model.weights
+    fresh: tuple[str, ...] = ()
     normalization: dict[str, Any] = {"axis": None, "mean": 0.0, "variance": 255.0**2}
     if weights == "imagenet":
         fresh = backbone_weights.load_backbone(network, backbone(recipe))

@@ -237,6 +237,11 @@ def test_the_strongest_come_first_one_of_each_image_and_batches_do_not_matter(tr
         assert one.pieces.shape == (5, *row.receptive_field, shape[-1])
 
 
+def test_without_images_there_are_no_patches():
+    with pytest.raises(Fault, match="images must"):
+        visualization.exciting_patches(linear_filter(np.ones((3, 3, 1))), "conv", photos(0, 9, 9, 1))
+
+
 def test_of_equally_exciting_images_the_earlier_come_first():
     images = np.repeat(photos(1, 9, 9, 1), 4, axis=0)
     (found,) = visualization.exciting_patches(linear_filter(np.ones((3, 3, 1))), "conv", images, count=3)
