@@ -20,6 +20,7 @@ import importlib.util
 import os
 import sys
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import keras
 
@@ -37,10 +38,11 @@ def __getattr__(name: str) -> ModuleType:
 def _open() -> None:
     """Put the missing Keras module and an empty package in place, so that sub-packages can be imported."""
     os.environ["TF_ADDONS_PY_OPS"] = "1"  # the compiled kernels do not fit this TensorFlow
-    engine = ModuleType("keras.src.engine")
+    engine: Any = ModuleType("keras.src.engine")
     engine.keras_tensor = SimpleNamespace(KerasTensor=keras.KerasTensor)
     sys.modules[engine.__name__] = engine
 
-    package = ModuleType("tensorflow_addons")
-    package.__path__ = importlib.util.find_spec("tensorflow_addons").submodule_search_locations
+    spec: Any = importlib.util.find_spec("tensorflow_addons")
+    package: Any = ModuleType("tensorflow_addons")
+    package.__path__ = spec.submodule_search_locations
     sys.modules[package.__name__] = package

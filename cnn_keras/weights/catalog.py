@@ -13,7 +13,7 @@ import os
 import sys
 import tempfile
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cnn_keras.errors import Fault
 from cnn_keras.package_files import package_file
@@ -45,7 +45,7 @@ class Published(NamedTuple):
 
     whole: Source
     headless: Source | None  # without the dense layers
-    normalization: dict
+    normalization: dict[str, Any]
     only: str | None = None  # the kind of layers that are the network's, where the file holds others too
 
     @property
@@ -56,7 +56,7 @@ class Published(NamedTuple):
 APPLICATIONS = "https://storage.googleapis.com/tensorflow/keras-applications/"
 
 
-def _applications(stem: str, checksum: str | None, headless: str | None, normalization: dict) -> Published:
+def _applications(stem: str, checksum: str | None, headless: str | None, normalization: dict[str, Any]) -> Published:
     start = f"{APPLICATIONS}{stem}_weights_tf_dim_ordering_tf_kernels"
     return Published(Source(f"{start}.h5", checksum), Source(f"{start}_notop.h5", headless), normalization)
 
@@ -197,7 +197,7 @@ def _checked(path: Path, source: Source) -> Path:
 
 
 def _algorithm(source: Source) -> str:
-    return "md5" if len(source.checksum) == 32 else "sha256"
+    return "md5" if source.checksum and len(source.checksum) == 32 else "sha256"
 
 
 def _downloaded(source: Source) -> Path:

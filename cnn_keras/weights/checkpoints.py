@@ -20,7 +20,9 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import NamedTuple
+from typing import IO, Any, NamedTuple
+
+import numpy as np
 
 from cnn_keras.errors import Fault
 from cnn_keras.weights import torch_tensors
@@ -39,7 +41,7 @@ class Layer(NamedTuple):
     """One layer's weights as Keras shapes them; each is an array or is read from the file when it is made one."""
 
     name: str
-    weights: list
+    weights: list[Any]
     kind: str | None = None  # conv2d, dense …: a file of Keras 3 has an order only among layers of one kind
 
 
@@ -47,7 +49,7 @@ class Checkpoint(NamedTuple):
     """What a file holds: layers with weights, in the order of the graph unless they have a kind."""
 
     layers: list[Layer]
-    normalization: dict | None = None  # axis, mean and variance, where a `.keras` file has such a layer
+    normalization: dict[str, Any] | None = None  # axis, mean and variance, where a `.keras` file has such a layer
 
 
 @contextmanager
@@ -86,10 +88,10 @@ def check(path: Path) -> None:
         pass
 
 
-def _digest(root) -> str:
+def _digest(root: Any) -> str:
     sha = hashlib.sha256()
 
-    def visit(name, item):
+    def visit(name: str, item: Any) -> None:
         sha.update(name.encode())
         if hasattr(item, "shape"):
             sha.update(f"{item.dtype}{item.shape}".encode() + item[()].tobytes())
@@ -98,7 +100,7 @@ def _digest(root) -> str:
     return sha.hexdigest()
 
 
-def _recognised(file, stack: ExitStack) -> Checkpoint:
+def _recognised(file: IO[bytes], stack: ExitStack) -> Checkpoint:
     """The checkpoint in an open file; what must stay open as long as it is used goes onto the stack."""
     start = file.read(8)
     file.seek(0)
@@ -121,13 +123,13 @@ def _recognised(file, stack: ExitStack) -> Checkpoint:
 # Keras
 
 
-def _hdf5(file, stack: ExitStack):
+def _hdf5(file: IO[bytes], stack: ExitStack) -> Any:
     import h5py
 
     return stack.enter_context(h5py.File(file, "r"))
 
 
-def _unpacked(archive: zipfile.ZipFile, name: str, stack: ExitStack):
+def _unpacked(archive: zipfile.ZipFile, name: str, stack: ExitStack) -> IO[bytes]:
     """A member on the disk: HDF5 jumps to and fro, which an archive makes slow, and memory is for the model."""
     whole = stack.enter_context(tempfile.TemporaryFile())  # noqa: SIM115
     with archive.open(name) as member:
@@ -135,7 +137,7 @@ def _unpacked(archive: zipfile.ZipFile, name: str, stack: ExitStack):
     return whole
 
 
-def _keras_layers(root) -> list[Layer]:
+def _keras_layers(root: Any) -> list[Layer]:
     """Layers of an HDF5 file: Keras 3 numbers the variables of each, older ones list the names of all."""
     if CHECKSUM in root.attrs and root.attrs[CHECKSUM] != _digest(root):
         raise ValueError("its content is not what its check sum says")
@@ -145,7 +147,7 @@ def _keras_layers(root) -> list[Layer]:
         return [Layer(name, [layer[part] for part in parts]) for name, layer, parts in layers if parts]
     found = []
 
-    def visit(path, item):
+    def visit(path: str, item: Any) -> None:
         *owners, last = path.split("/")
         if last == "vars" and owners and len(item) and not {"optimizer", "seed_generator"} & set(owners):
             order = [_numbered(owner) for owner in owners]
@@ -160,11 +162,11 @@ def _keras_layers(root) -> list[Layer]:
 
 def _numbered(name: str) -> tuple[str, int]:
     """conv2d_12 → (conv2d, 12), conv2d → (conv2d, 0)."""
-    kind, number = re.fullmatch(r"(.*?)(?:_(\d+))?", name).groups()
+    [(kind, number)] = re.findall(r"\A(.*?)(?:_(\d+))?\Z", name)
     return kind, int(number or 0)
 
 
-def _names(group, attribute: str) -> list[str]:
+def _names(group: Any, attribute: str) -> list[str]:
     """A list of names, which Keras cuts into numbered attributes where it is too long for one."""
     pieces = [attribute] if attribute in group.attrs else []
     while f"{attribute}{len(pieces)}" in group.attrs:
@@ -173,7 +175,7 @@ def _names(group, attribute: str) -> list[str]:
     return [name.decode() if isinstance(name, bytes) else str(name) for name in names]
 
 
-def _fixed(config: dict) -> dict | None:
+def _fixed(config: dict[str, Any]) -> dict[str, Any] | None:
     """The arguments of a saved model's first normalisation by fixed figures."""
     for layer in config["config"].get("layers", []):
         settings = layer["config"]
@@ -185,9 +187,9 @@ def _fixed(config: dict) -> dict | None:
 # PyTorch
 
 
-def _torch_layers(tensors: dict) -> list[Layer]:
+def _torch_layers(tensors: dict[str, np.ndarray]) -> list[Layer]:
     """Tensors of one module as one layer, in Keras' axes: output channels last."""
-    modules = {}
+    modules: dict[str, dict[str, np.ndarray]] = {}
     for name, tensor in tensors.items():
         module, _, part = name.rpartition(".")
         if part != "num_batches_tracked":
@@ -200,7 +202,7 @@ def _torch_layers(tensors: dict) -> list[Layer]:
     ]
 
 
-def _channels_last(weight):
+def _channels_last(weight: np.ndarray) -> np.ndarray:
     """Convolutions from (out, in, height, width), with an `in` of 1 depthwise ones, and dense layers from (out, in)."""
     if weight.ndim == 4:
         return weight.transpose((2, 3, 0, 1) if weight.shape[1] == 1 else (2, 3, 1, 0))

@@ -8,7 +8,7 @@ the same.
 
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -70,14 +70,14 @@ class Section(NamedTuple):
     """One section of a `.cfg`: its kind – net, convolutional, yolo … – and its settings as they are written."""
 
     kind: str
-    settings: dict[str, str]
+    settings: dict[str, Any]  # text where they were read, numbers too where they are to be written
 
 
 class Described(NamedTuple):
     """The builder that a `.cfg` is of, and its arguments."""
 
     builder: str
-    arguments: dict
+    arguments: dict[str, Any]
 
 
 # Reading
@@ -157,7 +157,7 @@ def _name(kinds: list[str]) -> str:
     )
 
 
-def _anchors(heads: list[Section], shape: tuple) -> list[tuple[float, float]]:
+def _anchors(heads: list[Section], shape: tuple[int, ...]) -> list[tuple[float, float]]:
     """Widths and heights as fractions of the picture, the finest scale first: v2 counts in cells, v3 in pixels."""
     height, width, _ = shape
     found = []
@@ -171,7 +171,7 @@ def _anchors(heads: list[Section], shape: tuple) -> list[tuple[float, float]]:
     return found
 
 
-def load(cfg: Path, weights: Path):
+def load(cfg: Path, weights: Path) -> tuple[str, dict[str, Any], keras.Model]:
     """The network that a `.cfg` describes, with the numbers of a `.weights`.
 
     Returns:
@@ -251,7 +251,7 @@ def _number(value: str) -> str:
 # Writing
 
 
-def save(network, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
+def save(network: keras.Model, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
     """Write both files of a network of ours, which Darknet and OpenCV can read; `threshold` as of `as_cfg`.
 
     Raises:
@@ -263,7 +263,7 @@ def save(network, cfg: Path, weights: Path, *, threshold: float = 0.0) -> None:
             temporary.write_bytes(data)
 
 
-def as_cfg(network, *, threshold: float = 0.0) -> str:
+def as_cfg(network: keras.Model, *, threshold: float = 0.0) -> str:
     """The `.cfg` of a network: its layers in the order of its convolutions, anchors in pixels or, of v2, in cells.
 
     Args:
@@ -276,7 +276,8 @@ def as_cfg(network, *, threshold: float = 0.0) -> str:
     """
     height, width, channels = (size or SIDE for size in network.inputs[0].shape[1:])
     net = {"batch": 1, "subdivisions": 1, "width": width, "height": height, "channels": channels}
-    sections, numbers = [Section("net", net)], {}  # of the section that makes a layer's output, by the layer's name
+    sections = [Section("net", net)]
+    numbers: dict[str, int] = {}  # of the section that makes a layer's output, by the layer's name
     for layer, inputs in _ordered(network):
         from_ = [numbers[name] for name in inputs]
         last = len(sections) - 2
@@ -298,10 +299,11 @@ def as_cfg(network, *, threshold: float = 0.0) -> str:
     return "\n".join(f"[{section.kind}]\n{written}" for section, written in zip(sections, lines, strict=True))
 
 
-def _ordered(network) -> list[tuple]:
+def _ordered(network: keras.Model) -> list[tuple[layers.Layer, list[str]]]:
     """Layers with the names of those they stand on, as Darknet counts: behind the last convolution they are made of."""
     maker = {id(tensor): layer for layer in network.layers for tensor in keras.tree.flatten(layer.output)}
-    found, latest = [], {}
+    found = []
+    latest: dict[str, int] = {}
     for place, layer in enumerate(network.layers):  # in an order that the graph allows
         inputs = [] if isinstance(layer, layers.InputLayer) else keras.tree.flatten(layer.input)
         names = [maker[id(tensor)].name for tensor in inputs]
@@ -311,7 +313,7 @@ def _ordered(network) -> list[tuple]:
     return [(layer, names) for _, _, layer, names in sorted(found, key=lambda entry: entry[:2])]
 
 
-def _words(layer, back: list[int], network) -> tuple[str, dict]:
+def _words(layer: layers.Layer, back: list[int], network: keras.Model) -> tuple[str, dict[str, Any]]:
     """What Darknet calls a layer, and its settings; `back` are the layers it stands on, as −1 for the one before."""
     match layer:
         case layers.InputLayer() | layers.ZeroPadding2D() | layers.Identity():
@@ -343,7 +345,7 @@ def _words(layer, back: list[int], network) -> tuple[str, dict]:
     raise Fault(f"network must be one of Darknet's, got {network.name} with a {type(layer).__name__}")
 
 
-def _end(grid, network) -> tuple[str, dict]:
+def _end(grid: yolo_head.Grid, network: keras.Model) -> tuple[str, dict[str, Any]]:
     """The section of a scale."""
     grids = sorted(
         (layer for layer in network.layers if isinstance(layer, yolo_head.Grid)), key=lambda each: each.stride

@@ -12,7 +12,7 @@ from cnn_keras.errors import Fault
 VERSION = (0, 2, 0)  # major, minor, revision, of the files we write
 
 
-def read(network, weights: Path) -> tuple[str, ...]:
+def read(network: keras.Model, weights: Path) -> tuple[str, ...]:
     """Copy the numbers of a `.weights` into a network of ours.
 
     The file may be of another number of classes, or end behind any layer, as Darknet's own files to start from do
@@ -46,7 +46,7 @@ def read(network, weights: Path) -> tuple[str, ...]:
     return tuple(fresh)
 
 
-def _lengths(network, pairs: list[tuple], total: int) -> list[int] | None:
+def _lengths(network: keras.Model, pairs: list[tuple[keras.Layer, keras.Layer | None]], total: int) -> list[int] | None:
     """How many of the file's numbers are of each convolution, if they are this network's; 0 behind its end."""
     own = [_length(*pair) for pair in pairs]
     outputs = keras.tree.flatten(network.output)[0].shape[-1]  # of an anchor or, in a classifier, of the picture
@@ -60,12 +60,12 @@ def _lengths(network, pairs: list[tuple], total: int) -> list[int] | None:
     return None
 
 
-def _length(convolution, norm) -> int:
+def _length(convolution: keras.Layer, norm: keras.Layer | None) -> int:
     """How many numbers a file has of a convolution and its normalisation."""
     return sum(math.prod(weight.shape) for layer in (convolution, norm) if layer for weight in layer.weights)
 
 
-def _fill(convolution, norm, numbers: np.ndarray) -> None:
+def _fill(convolution: keras.Layer, norm: keras.Layer | None, numbers: np.ndarray) -> None:
     """Set the weights: bias or β, γ, mean, variance, and the kernel as (filters, channels, height, width)."""
     height, width, channels, filters = kernel_shape(convolution)
     vectors, kernel = np.split(numbers, [4 * filters if norm else filters])
@@ -93,7 +93,7 @@ def _header(data: bytes, path: Path) -> int:
     return 20 if 10 * major + minor >= 2 and major < 1000 and minor < 1000 else 16
 
 
-def as_weights(network) -> bytes:
+def as_weights(network: keras.Model) -> bytes:
     """The `.weights` of a network: header, then for each convolution bias, γ, mean, variance and the kernel."""
     parts = [np.array(VERSION, "<i4").tobytes(), np.array([0], "<i8").tobytes()]
     for convolution, norm in _convolutions(network):
@@ -106,13 +106,13 @@ def as_weights(network) -> bytes:
     return b"".join(parts)
 
 
-def kernel_shape(layer) -> tuple[int, ...]:
+def kernel_shape(layer: keras.Layer) -> tuple[int, ...]:
     """Of a convolution, or of a dense layer as a 1×1 one."""
     shape = tuple(layer.kernel.shape)
     return shape if len(shape) == 4 else (1, 1, *shape)
 
 
-def _convolutions(network) -> list[tuple]:
+def _convolutions(network: keras.Model) -> list[tuple[keras.Layer, keras.Layer | None]]:
     """Convolutions in Darknet's order, each with its normalisation or None; a dense layer for `logits` is the last."""
     known = {layer.name: layer for layer in network.layers}
     found, number = [], 1

@@ -12,7 +12,9 @@ import tarfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
+import keras
 import numpy as np
 
 from cnn_keras.errors import Fault
@@ -22,7 +24,7 @@ STORED = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "ui
 BROKEN = (ValueError, KeyError, TypeError, IndexError)  # of a manifest or bytes that are something else
 
 
-def load(path: Path):
+def load(path: Path) -> tuple[keras.Model, keras.Model, str]:
     """The two networks with the weights of the package at `path`, and its licence's text.
 
     Args:
@@ -83,7 +85,7 @@ def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
     return found
 
 
-def _tensor(entry: Mapping, data: bytes, start: int) -> tuple[np.ndarray, int]:
+def _tensor(entry: Mapping[str, Any], data: bytes, start: int) -> tuple[np.ndarray, int]:
     """One tensor of the bytes from `start`, and where the next one begins."""
     quantised = entry.get("quantization", {})
     kind = np.dtype(STORED[quantised.get("dtype", entry["dtype"])])
@@ -94,7 +96,7 @@ def _tensor(entry: Mapping, data: bytes, start: int) -> tuple[np.ndarray, int]:
     return values, start + count * kind.itemsize
 
 
-def _residual(layer: str, found: Mapping) -> list[np.ndarray]:
+def _residual(layer: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Weights of a layer of `descriptor`. Behind a convolution with bias b, γ · (x + b) + β is γ · (x - (-b)) + β."""
     if layer == "logits":
         return [found["fc"]]
@@ -106,7 +108,7 @@ def _residual(layer: str, found: Mapping) -> list[np.ndarray]:
     return [scale, shift, -bias, np.full_like(bias, 1 - 1e-5)]  # to which the layer adds its epsilon
 
 
-def _separable(layer: str, found: Mapping) -> list[np.ndarray]:
+def _separable(layer: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Weights of a layer of `landmarks`."""
     if layer == "logits":
         return [found["fc/weights"], found["fc/bias"]]
@@ -133,9 +135,10 @@ def _opened(path: Path) -> Callable[[str], bytes]:
     try:
         with tarfile.open(path) as archive:
             held = {
-                Path(member.name).name: archive.extractfile(member).read()
+                Path(member.name).name: file.read()
                 for member in archive
                 if member.isfile() and member.name.count("/") <= 2 and member.size < 2**25
+                if (file := archive.extractfile(member)) is not None
             }
     except (tarfile.TarError, OSError, EOFError, zlib.error) as error:
         raise Fault(f"PATH must be a whole .tgz, got {path}: {error}", code=Fault.DATA) from None

@@ -11,6 +11,7 @@ import logging
 import os
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,13 +19,16 @@ from cnn_keras.errors import Fault
 from cnn_keras.weights import catalog, checkpoints
 from cnn_keras.weights.checkpoints import Checkpoint, Layer
 
+if TYPE_CHECKING:
+    import keras
+
 log = logging.getLogger(__name__)
 
 DARKNET = re.compile(r"\.(weights|conv\.\d+)$")  # nothing but numbers is in such files, so that their names must tell
 FIRST = {"conv1_1", "stem"}  # the first convolutions of our networks, and of no published file
 
 
-def normalization(name: str, weights: str | Path = "imagenet") -> dict | None:
+def normalization(name: str, weights: str | Path = "imagenet") -> dict[str, Any] | None:
     """What images must be normalised by before a network with these weights.
 
     Args:
@@ -63,7 +67,7 @@ def check(name: str, weights: str | Path) -> None:
         raise Fault(f"weights must be imagenet or a file, got {weights}, which is none")
 
 
-def load(network, name: str, weights: str | Path = "imagenet", *, say: bool = True) -> tuple[str, ...]:
+def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *, say: bool = True) -> tuple[str, ...]:
     """Copy weights into a network, layer by layer; what its own dense layers at the end cannot take stays fresh.
 
     Nothing is copied before every layer's shape has been compared. With another number of classes than the file's,
@@ -110,12 +114,12 @@ def _is_ours(name: str, found: Checkpoint) -> bool:
     return name not in catalog.PUBLISHED or not FIRST.isdisjoint(layer.name for layer in found.layers)
 
 
-def weighted(network) -> list:
+def weighted(network: "keras.Model") -> list[Any]:
     """The layers of a network that have weights, in their order."""
     return [layer for layer in network.layers if layer.weights]
 
 
-def _dense(targets: list) -> int:
+def _dense(targets: list[Any]) -> int:
     """Where the dense layers begin that the network ends with."""
     import keras
 
@@ -125,14 +129,16 @@ def _dense(targets: list) -> int:
     return start
 
 
-def _head_fits(network) -> bool:
+def _head_fits(network: "keras.Model") -> bool:
     """Whether the first dense layer at the end is one of a thousand classes, or VGG's for images of 224×224."""
     targets = weighted(network)
     shapes = [tuple(layer.kernel.shape) for layer in targets[_dense(targets) :]]
     return bool(shapes) and (shapes[0][1] == 1000 if len(shapes) == 1 else shapes[0] == (25088, 4096))
 
 
-def _matched(network, name: str, found: Checkpoint, path: Path) -> tuple[list[tuple], tuple[str, ...]]:
+def _matched(
+    network: "keras.Model", name: str, found: Checkpoint, path: Path
+) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
     """Pairs of a layer and its weights in the file, and the names of the layers that stay fresh."""
     targets = weighted(network)
     ours = _is_ours(name, found)
@@ -156,13 +162,13 @@ def _matched(network, name: str, found: Checkpoint, path: Path) -> tuple[list[tu
     return list(zip(targets, sources, strict=True)), ()
 
 
-def _by_name(layers: list[Layer], targets: list) -> tuple[list[Layer | None], list[str]]:
+def _by_name(layers: list[Layer], targets: list[Any]) -> tuple[list[Layer | None], list[str]]:
     known = {layer.name: layer for layer in layers}
     names = [target.name for target in targets]
     return [known.get(name) for name in names], sorted(known.keys() - set(names))
 
 
-def _by_order(layers: list[Layer], targets: list) -> tuple[list[Layer | None], list[str]]:
+def _by_order(layers: list[Layer], targets: list[Any]) -> tuple[list[Layer | None], list[str]]:
     """The next layer of the file for each target – of its kind, where the file knows an order among those alone."""
     left = list(layers)
     sources = []
@@ -175,7 +181,7 @@ def _by_order(layers: list[Layer], targets: list) -> tuple[list[Layer | None], l
     return sources, [layer.name for layer in left]
 
 
-def _copy(matched: list[tuple], *, bgr: bool) -> None:
+def _copy(matched: list[tuple[Any, Layer]], *, bgr: bool) -> None:
     """One layer at a time in memory. A bias that ours lacks moves into the mean of the normalisation behind."""
     moved = {}
     for place, (target, source) in enumerate(matched):

@@ -9,7 +9,7 @@ import math
 import pickle
 import zipfile
 from collections import OrderedDict
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,25 +23,30 @@ class Tensor(NamedTuple):
     type: str
     storage: str
     offset: int
-    shape: tuple
-    strides: tuple  # in numbers
+    shape: tuple[int, ...]
+    strides: tuple[int, ...]  # in numbers
 
 
 class Reader(pickle.Unpickler):
     """Unpickles descriptions of tensors; every other name is refused before anything is called."""
 
-    def find_class(self, module, name):
+    def find_class(self, module: str, name: str) -> Any:
         if (module, name) == ("collections", "OrderedDict"):
             return OrderedDict
         if (module, name) == ("torch._utils", "_rebuild_tensor_v2"):
-            return lambda storage, offset, shape, strides, *_: Tensor(*storage, offset, tuple(shape), tuple(strides))
+            return _described
         if module == "torch" and name in TYPES:
             return TYPES[name]
         raise pickle.UnpicklingError(f"it wants to run {module}.{name}, which no file of weights needs")
 
-    def persistent_load(self, saved):
+    def persistent_load(self, saved: Any) -> tuple[str, str]:
         _, kind, key, *_ = saved
         return kind, key
+
+
+def _described(storage: tuple[str, str], offset: int, shape: Any, strides: Any, *_: Any) -> Tensor:
+    kind, key = storage
+    return Tensor(kind, key, offset, tuple(shape), tuple(strides))
 
 
 def read_zip(archive: zipfile.ZipFile) -> dict[str, np.ndarray]:
@@ -78,7 +83,7 @@ def read_legacy(data: bytes) -> dict[str, np.ndarray]:
     return _arrays(tensors, storages)
 
 
-def _checked(tensors) -> dict[str, Tensor]:
+def _checked(tensors: Any) -> dict[str, Tensor]:
     if not isinstance(tensors, dict) or not all(
         isinstance(name, str) and isinstance(tensor, Tensor) for name, tensor in tensors.items()
     ):

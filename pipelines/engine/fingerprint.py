@@ -124,7 +124,7 @@ def _shown(module: Module) -> str:
 @cache
 def _path(name: str) -> Path | None:
     if _package(name) not in PACKAGES:
-        return plugins.source(name)  # type: ignore[no-any-return]  # the library carries no types
+        return plugins.source(name)
     stem = SOURCES.joinpath(*name.split("."))
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
 

@@ -91,6 +91,7 @@ def _augmentation(entry: Any, folder: Path) -> Any:
 
 def _qualified(name: str, group: str, module: str, folder: Path, argument: str) -> str:
     """The full name of an entry of a group, unless a module of this library has it."""
-    if name in plugins.entry_points(group) and name in (plugins.defined(plugins.source(module)) or ()):
+    file = plugins.source(module)
+    if file and name in plugins.entry_points(group) and name in (plugins.defined(file) or ()):
         return name
-    return str(plugins.qualified(name, group, folder, argument=argument))
+    return plugins.qualified(name, group, folder, argument=argument)

@@ -93,7 +93,7 @@ def _start(network: keras.Model, recipe: Any) -> dict[str, Any]:
     normalization: dict[str, Any] = {"axis": None, "mean": 0.0, "variance": 255.0**2}
     if weights == "imagenet":
         fresh = backbone_weights.load_backbone(network, backbone(recipe))
-        normalization = pretrained.normalization(backbone(recipe))
+        normalization = pretrained.normalization(backbone(recipe)) or normalization
     elif weights:
         fresh = pretrained.load(network, builder, weights)
     transfer.freeze(network, recipe.train.transfer, fresh=fresh)
