@@ -10,7 +10,14 @@ import sys
 from typing import Any
 
 # What has layers, functions or schedules that saved models are made of.
-REGISTERING = ("layers", "losses.embedding", "ops.roi", "schedules", "ops.yolo_head", "learn.dense_classifier")
+REGISTERING: tuple[str, ...] = (
+    "layers",
+    "losses.embedding",
+    "ops.roi",
+    "schedules",
+    "ops.yolo_head",
+    "learn.dense_classifier",
+)
 REGISTERING += tuple(f"models.{family}" for family in ("fcn", "mask_rcnn", "siamese", "stylize", "yolo"))
 
 

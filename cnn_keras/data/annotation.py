@@ -94,8 +94,10 @@ def image_reader(path: Path) -> Callable[[], bytes]:
 
 def reason_of(item: Item) -> tuple[str, str]:
     """The kind and detail of why an item cannot be read, where its source knows; ("", "") else."""
-    kind, detail = item.read.args if getattr(item.read, "func", None) is file_tree.refuse else ("", "")
-    return kind, detail
+    if isinstance(item.read, partial) and item.read.func is file_tree.refuse:
+        kind, detail = item.read.args
+        return kind, detail
+    return "", ""
 
 
 def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> None:
@@ -172,7 +174,7 @@ def image_size(file: Path | io.BytesIO) -> tuple[int, int] | None:
     return (width, height) if turned else (height, width)
 
 
-def read_json_mapping(path: Path) -> dict:
+def read_json_mapping(path: Path) -> dict[str, Any]:
     """The mapping that a JSON file holds, or a Fault that names what is there instead."""
     if not input_file.is_regular(path):
         raise Fault(f"data.path must be a JSON file, got {file_tree.describe_path(path)}")

@@ -7,7 +7,7 @@ the order of an epoch is a function of (seed, epoch), never of state, as in `cnn
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -91,13 +91,15 @@ def batches(split: Split, batch_size: int) -> tf.data.Dataset:
     return tf.data.Dataset.from_tensor_slices((split.values, split.labels)).batch(batch_size)
 
 
-def augmentation(steps: Sequence[dict], *, step: Callable | None = None) -> Callable | None:
+def augmentation(
+    steps: Sequence[dict[str, Any]], *, step: Callable[..., Any] | None = None
+) -> Callable[..., Any] | None:
     """The `augment` of each of `steps`, one after the other, as a function of (grid, stateless seed int32 (2,)).
 
     With `augment_with_mask` for `step` it is one of ({"image", "mask"}, seed).
     """
 
-    def apply(given, seed: tf.Tensor):
+    def apply(given: Any, seed: tf.Tensor) -> Any:
         for number, arguments in enumerate(steps):
             given = (step or augment)(given, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
         return given
@@ -129,8 +131,8 @@ def augment(
 
 
 def augment_with_mask(
-    example: dict, seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values
-) -> dict:
+    example: dict[str, Any], seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values: Any
+) -> dict[str, Any]:
     """A grid, `image`, changed as by `augment`, and its `mask`, of the same sizes, moved with it."""
     _, _, *keys = _keys(seed, example["image"])
     image = augment(example["image"], seed, shift=shift, flip=flip, **values)

@@ -26,7 +26,7 @@ BUFFER_BYTES = 2**28  # of encoded images in memory, when a split is streamed
 class Shape(NamedTuple):
     """What every image becomes: uint8 (*size, channels), 0–255, by the `fit` of `cnn_keras.ops.resize`."""
 
-    size: tuple[int, int]  # height, width
+    size: tuple[int, ...]  # height, width
     channels: int  # 1 grey, 3 RGB
     fit: str = "stretch"
 
@@ -40,7 +40,7 @@ class Example(NamedTuple):
 
     features: Mapping[str, Any]
     keys: tuple[str, ...]
-    pack: Callable[[dict], Any]
+    pack: Callable[[dict[str, Any]], Any]
 
 
 LABELLED = Example(records.FEATURES, ("image", "label"), lambda batch: (batch["image"], batch["label"]))
@@ -156,7 +156,7 @@ def _gathered(
     seed: int,
     augment: Augmentation | None,
     example: Example,
-) -> Callable:
+) -> Callable[..., Any]:
     """An epoch drawn from memory by a permutation of row numbers."""
     held = (
         decoded_examples(folder, split, shape, example=example)
@@ -165,15 +165,16 @@ def _gathered(
         .get_single_element()
     )
 
-    def one(row: tf.Tensor, drawn: tf.Tensor) -> dict:
-        return augment({key: values[row] for key, values in held.items()}, drawn)
-
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
         rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
         if augment is None:
             drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
             return drawn.map(lambda rows: {key: tf.gather(values, rows) for key, values in held.items()})
+
+        def one(row: tf.Tensor, drawn: tf.Tensor) -> dict[str, Any]:
+            return augment({key: values[row] for key, values in held.items()}, drawn)
+
         drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
         return drawn.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
@@ -190,7 +191,7 @@ def _streamed(
     seed: int,
     augment: Augmentation | None,
     example: Example,
-) -> Callable:
+) -> Callable[..., Any]:
     """An epoch read from the shards, their order drawn, and mixed window by window.
 
     What is mixed is the encoded image, because it is small. A window is in memory three times while one is read.
@@ -199,7 +200,7 @@ def _streamed(
     window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
     read, only = _decoder(shape), _only(example.keys)
 
-    def one(given: dict, drawn: tf.Tensor) -> dict:
+    def one(given: dict[str, Any], drawn: tf.Tensor) -> dict[str, Any]:
         found = only(read(given))
         return found if augment is None else augment(found, drawn)
 
@@ -213,13 +214,13 @@ def _streamed(
     return epoch
 
 
-def _mixing(epoch: Callable, augment: Composed, *, classes: int | None, seed: int) -> Callable:
+def _mixing(epoch: Callable[..., Any], augment: Composed, *, classes: int | None, seed: int) -> Callable[..., Any]:
     """The same epoch, the examples of each batch mixed and their labels, where there are any, one-hot."""
 
     def mixed(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
 
-        def mix(place: tf.Tensor, batch: dict) -> dict:
+        def mix(place: tf.Tensor, batch: dict[str, Any]) -> dict[str, Any]:
             drawn = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
             labels = {"label": tf.one_hot(batch["label"], classes)} if "label" in batch else {}
             return augment.mix({**batch, **labels}, drawn)
@@ -229,18 +230,18 @@ def _mixing(epoch: Callable, augment: Composed, *, classes: int | None, seed: in
     return mixed
 
 
-def _only(keys: tuple[str, ...]) -> Callable[[dict], dict]:
+def _only(keys: tuple[str, ...]) -> Callable[[dict[str, Any]], dict[str, Any]]:
     return lambda example: {key: example[key] for key in keys}
 
 
-def _mixed(window: tuple, key: tf.Tensor) -> tuple:
+def _mixed(window: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
     """A window of examples in another order. Unlike `Dataset.shuffle`, TensorFlow's global seed has no say in it."""
     order = tf.random.experimental.stateless_shuffle(tf.range(tf.shape(window[1])[0]), key)
     return tf.nest.map_structure(lambda values: tf.gather(values, order), window)
 
 
-def _decoder(shape: Shape) -> Callable[[dict], dict]:
-    def read(example: dict) -> dict:
+def _decoder(shape: Shape) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def read(example: dict[str, Any]) -> dict[str, Any]:
         image = decode(example["image"], channels=shape.channels)
         found = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
         if "boxes" in example:
@@ -258,7 +259,7 @@ def _decoder(shape: Shape) -> Callable[[dict], dict]:
     return read
 
 
-def decode_mask(example: dict) -> tf.Tensor:
+def decode_mask(example: dict[str, Any]) -> tf.Tensor:
     """The mask of a record, uint8 (height, width, 1 or 2), as `mask_example` says, before any framing."""
     layers = [tf.io.decode_png(example[key], channels=1) for key in ("mask", "borders") if key in example]
     return tf.concat(layers, axis=-1)

@@ -6,7 +6,7 @@ image stands its mirror image, as where answers to patches are put together (`cn
 
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
@@ -53,7 +53,7 @@ def store(examples: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -
         tf.constant(np.concatenate(masks)),
         tf.constant(starts[:-1], tf.int64),
         tf.constant(sizes, tf.int32),
-        tf.constant([np.resize(found, longest) for found in known] or [[0]], tf.int64),
+        tf.constant([np.resize(found, longest) for found in known] or [np.zeros(1, int)], tf.int64),
     )
 
 
@@ -66,7 +66,7 @@ def training(
     batch_size: int,
     seed: int,
     balance: float = 0.0,
-    augment: Callable[[dict, tf.Tensor], dict] | None = None,
+    augment: Callable[[dict[str, Any], tf.Tensor], dict[str, Any]] | None = None,
 ) -> tf.data.Dataset:
     """Batches of `count` patches for each of `epochs`, one after the other.
 
@@ -81,7 +81,7 @@ def training(
         {"image": (batch, *patches.size, channels), "mask": uint8 (batch, *patches.size, 1 or 2)}
     """
 
-    def one(key: tf.Tensor) -> dict:
+    def one(key: tf.Tensor) -> dict[str, Any]:
         place, moved = tf.unstack(tf.random.experimental.stateless_split(key, 2))
         example = crop(held, *_drawn(held, patches, place, balance), patches)
         return example if augment is None else augment(example, moved)
@@ -111,7 +111,7 @@ def grid_batches(held: Store, patches: Patches, batch_size: int) -> tf.data.Data
     return known.prefetch(tf.data.AUTOTUNE)
 
 
-def crop(held: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict:
+def crop(held: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict[str, Any]:
     """The patch of an image whose answers begin at a corner, int32 (axes,)."""
     size = held.sizes[row]
     places = tf.zeros([], tf.int64)

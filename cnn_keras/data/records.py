@@ -48,7 +48,7 @@ def mask_features(borders: bool = False) -> dict[str, tf.io.FixedLenFeature]:
     return {name: tf.io.FixedLenFeature((), tf.string) for name in names}
 
 
-def write(folder: Path, split: str, rows: Iterable[tuple], *, features: Mapping[str, Any] = FEATURES) -> None:
+def write(folder: Path, split: str, rows: Iterable[tuple[Any, ...]], *, features: Mapping[str, Any] = FEATURES) -> None:
     """Write rows as `<split>-00000.tfrecord` and so on, memory bounded by one row.
 
     Args:

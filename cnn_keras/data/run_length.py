@@ -21,7 +21,7 @@ class Malformed(NamedTuple):
     reason: str
 
 
-def parse(given: Any) -> dict | tuple | Malformed | None:
+def parse(given: Any) -> dict[str, Any] | tuple[Any, ...] | Malformed | None:
     """The mask that COCO's `segmentation` holds: run lengths as a list, or polygons; None where there is none."""
     if given is None or given in ([], {}, ""):
         return None
@@ -43,13 +43,13 @@ def parse(given: Any) -> dict | tuple | Malformed | None:
     return tuple(tuple(polygon) for polygon in given)
 
 
-def rectangle(box: tuple[float, float, float, float]) -> tuple:
+def rectangle(box: tuple[float, float, float, float]) -> tuple[Any, ...]:
     """The polygon of a box, its corners from the upper left on."""
     left, top, right, bottom = box
     return ((left, top, right, top, right, bottom, left, bottom),)
 
 
-def encode(mask: np.ndarray) -> dict:
+def encode(mask: np.ndarray) -> dict[str, Any]:
     """Run lengths of a bool array (height, width)."""
     flat = np.concatenate([[False], np.asarray(mask, bool).ravel(order="F"), [False]])
     changes = np.flatnonzero(flat[1:] != flat[:-1])
@@ -58,7 +58,7 @@ def encode(mask: np.ndarray) -> dict:
     return {"size": list(mask.shape), "counts": counts[: len(counts) if counts[-1] else -1].tolist()}
 
 
-def decode(runs: dict) -> np.ndarray:
+def decode(runs: dict[str, Any]) -> np.ndarray:
     """The bool array (height, width) of run lengths.
 
     Raises:
@@ -71,7 +71,7 @@ def decode(runs: dict) -> np.ndarray:
     return np.repeat(values, counts).reshape(width, height).T
 
 
-def rasterize(mask: dict | tuple | Malformed, size: tuple[int, int]) -> np.ndarray:
+def rasterize(mask: dict[str, Any] | tuple[Any, ...] | Malformed, size: tuple[int, int]) -> np.ndarray:
     """The bool array (height, width) of run lengths, or of polygons, whose insides COCO's own code fills.
 
     Raises:
@@ -94,7 +94,9 @@ def rasterize(mask: dict | tuple | Malformed, size: tuple[int, int]) -> np.ndarr
     return found
 
 
-def crop(mask: dict | tuple | Malformed, window: tuple[int, int, int, int]) -> dict | tuple | Malformed:
+def crop(
+    mask: dict[str, Any] | tuple[Any, ...] | Malformed, window: tuple[int, int, int, int]
+) -> dict[str, Any] | tuple[Any, ...] | Malformed:
     """A mask – run lengths or polygons – in a window (left, top, right, bottom) of its picture, in the window's pixels.
 
     Polygons are moved, not clipped.
@@ -107,7 +109,10 @@ def crop(mask: dict | tuple | Malformed, window: tuple[int, int, int, int]) -> d
     return tuple(tuple(value - (left, top)[place % 2] for place, value in enumerate(points)) for points in mask)
 
 
-def union(first: dict | tuple | Malformed | None, second: dict | tuple | Malformed | None) -> Any:
+def union(
+    first: dict[str, Any] | tuple[Any, ...] | Malformed | None,
+    second: dict[str, Any] | tuple[Any, ...] | Malformed | None,
+) -> Any:
     """The mask of one thing whose parts have these masks; None where that of a part is not known."""
     if first is None or second is None:
         return None
@@ -116,14 +121,14 @@ def union(first: dict | tuple | Malformed | None, second: dict | tuple | Malform
             return part
     if isinstance(first, tuple) and isinstance(second, tuple):
         return (*first, *second)
-    runs = first if isinstance(first, dict) else second
+    runs: Any = first if isinstance(first, dict) else second
     try:
         return encode(rasterize(first, runs["size"]) | rasterize(second, runs["size"]))
     except Unreadable as error:
         return Malformed(str(error))
 
 
-def _runs(given: dict) -> dict:
+def _runs(given: dict[str, Any]) -> dict[str, Any]:
     """Run lengths whose counts are a list of whole numbers that make up the size."""
     size, counts = given["size"], given["counts"]
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(_is_count(side) and side for side in size):
@@ -173,7 +178,7 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e12
 
 
-def _check_outline(mask: tuple, size: tuple[int, int]) -> None:
+def _check_outline(mask: tuple[Any, ...], size: tuple[int, int]) -> None:
     """Raise Unreadable for polygons that COCO's code should not be given: the memory that it takes is their length."""
     for polygon in mask:
         points = np.asarray(polygon, np.float64).reshape(-1, 2)

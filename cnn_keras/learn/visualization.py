@@ -104,7 +104,7 @@ def grad_cam_layer(model: keras.Model, *, input_shape: Sequence[int] | None = No
     return list(_unpooled(model, input_shape))[-1]
 
 
-def bottleneck_layer(model: keras.Model, *, input_shape: Sequence[int] | None=None) -> str:
+def bottleneck_layer(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> str:
     """The name of the layer that everything the model says of an image passes through, and that is the coarsest.
 
     It is the last non-linearity of the coarsest map with several positions on which all outputs depend, as far as they
@@ -349,7 +349,14 @@ def class_logit(outputs: Any, classes: tf.Tensor) -> tf.Tensor:
     return tf.gather(logits, tf.cast(classes, tf.int32), axis=1, batch_dims=1)
 
 
-def grad_cam(model: keras.Model, inputs: Any, target: Callable[..., tf.Tensor], *arguments: Any, layer: str | None=None, pooled: bool=True) -> np.ndarray:
+def grad_cam(
+    model: keras.Model,
+    inputs: Any,
+    target: Callable[..., tf.Tensor],
+    *arguments: Any,
+    layer: str | None = None,
+    pooled: bool = True,
+) -> np.ndarray:
     """Where the evidence for a score lies: float32 (examples, *sizes), at least 0, in units of the score.
 
     The maps of a layer, each weighted by the mean of the score's gradient over it, summed, and cut at 0 (equations 1
@@ -381,7 +388,7 @@ def grad_cam(model: keras.Model, inputs: Any, target: Callable[..., tf.Tensor], 
         examples = [tf.cast(each, tf.float32) for each in tf.nest.flatten(examples)]
         with tf.GradientTape() as tape:
             tape.watch(examples)
-            seen = {}
+            seen: dict[str, tf.Tensor] = {}
             outputs = keras.tree.flatten(_through(model, examples, seen, {}))
             outputs = [tf.cast(each, tf.float32) if each.dtype.is_floating else each for each in outputs]
             score = target(keras.tree.pack_sequence_as(model.output, outputs), *few)
@@ -505,7 +512,7 @@ def _before_all_outputs(model: keras.Model) -> set[str]:
     return set.intersection(*(behind[id(one)] for one in outputs if behind[id(one)]))
 
 
-def _operations(model: keras.Model, prefix: str="") -> dict[str, keras.Operation]:
+def _operations(model: keras.Model, prefix: str = "") -> dict[str, keras.Operation]:
     """Every layer and operation of the model, and of those nested in it, by its path."""
     found: dict[str, keras.Operation] = {}
     for operation in keras.Function(model.inputs, model.outputs).operations:

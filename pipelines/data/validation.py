@@ -12,10 +12,10 @@ import math
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import tensorflow as tf
 from PIL.Image import Transpose
@@ -26,7 +26,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from cnn_keras.data.files.durable import write_text
 from cnn_keras.data.files.image_file import Picture, normalize, reason
 from cnn_keras.data.image_decoding import pixels
-from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.source_files import files_digest as files_digest
 from pipelines.data.source_files import regular_files as regular_files
@@ -72,6 +71,19 @@ class Problem(NamedTuple):
         return "dropped" if self.kind in DROPPED else "skipped" if self.kind in SKIPPED else "kept"
 
 
+class Readable(Protocol):
+    """What is validated: an item of any source, not read yet."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def read(self) -> Callable[[], Any]: ...
+    @property
+    def label(self) -> str: ...
+    @property
+    def split(self) -> str | None: ...
+
+
 class Examined(NamedTuple):
     """What reading an item showed: the digest of its pixels – None where it is of no use – and what is odd.
 
@@ -84,7 +96,7 @@ class Examined(NamedTuple):
     turn: Transpose | None = None
 
 
-def examine(items: Sequence[Item], *, console: Console) -> list[Examined]:
+def examine(items: Sequence[Readable], *, console: Console) -> list[Examined]:
     """Read and decode every item, with the decoder that the exported graph has."""
     examined: list[Examined] = []
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar, warnings.catch_warnings():
@@ -97,16 +109,16 @@ def examine(items: Sequence[Item], *, console: Console) -> list[Examined]:
     return examined
 
 
-def plain_rows(items: Iterable[Item], labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
+def plain_rows(items: Iterable[Readable], labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
     """(id, plain encoded bytes, class number) of items that were found good, read again one by one."""
     for item in items:
         yield item.id, normalize(item.read())[0], labels[item.label]
         bar.advance(task)
 
 
-def duplicates(items: Sequence[Item], examined: Sequence[Examined]) -> list[Problem]:
+def duplicates(items: Sequence[Readable], examined: Sequence[Examined]) -> list[Problem]:
     """Items whose pixels equal an earlier item's; worse when the labels differ or prescribed splits share one."""
-    first: dict[str, Item] = {}
+    first: dict[str, Readable] = {}
     problems = []
     for item, found in zip(items, examined, strict=True):
         if found.digest is None:
@@ -205,7 +217,7 @@ def said(error: OSError) -> str:
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 
-def _examined(item: Item) -> Examined:
+def _examined(item: Readable) -> Examined:
     try:
         picture = Picture(item.read())
         found = pixels(picture.plain())

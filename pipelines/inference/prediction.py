@@ -88,7 +88,8 @@ def _ask_batch(ask: Asking, sources: Sequence[Source]) -> list[Prediction]:
     encoded: dict[int, bytes] = {}
     for row, source in enumerate(sources):
         try:
-            encoded[row] = normalize(source if isinstance(source, bytes) else input_file.read_bytes(source))[0]
+            file: Any = source  # or its bytes; arrays are asked about by `ask_array`
+            encoded[row] = normalize(file if isinstance(file, bytes) else input_file.read_bytes(file))[0]
         except (Unreadable, OSError) as error:
             predictions[row] = Prediction(source=source, problem=reason(error))
     try:

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault, Unreadable
@@ -45,7 +45,7 @@ SPLITS = {
 SPLIT_IN = re.compile(r"(?:^|[_\W])(training|train|validation|valid|val|testing|test)\d*(?:$|[_\W])")
 
 
-def natural(name: str) -> tuple:
+def natural(name: str) -> tuple[Any, ...]:
     """Sort key under which "class2" stands before "class10"; names that differ have keys that differ."""
     parts = re.split(r"(\d+)", name.lower())  # text and digits take turns
     return [_size(part) if place % 2 else part for place, part in enumerate(parts)], name

@@ -10,11 +10,13 @@ import re
 import struct
 import warnings
 import zlib
+from typing import Any
 
 import numpy as np
 from PIL import Image
 from PIL.BmpImagePlugin import BmpImageFile
 from PIL.GifImagePlugin import GifImageFile
+from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 from PIL.PpmImagePlugin import PpmImageFile
@@ -40,7 +42,7 @@ SCAN = b"\xff\xda"  # begins each scan of a JPEG
 SLOW = {"bmp_rle", "ppm"}  # Pillow's decoders that are written in Python
 # Opened by their signatures instead of by Image.open, which tries every format it knows, the exotic ones too, and
 # warns on the console about sizes that are refused here anyway.
-OPENERS = {
+OPENERS: dict[bytes, type[ImageFile]] = {
     PNG_SIGNATURE: PngImageFile,
     JPEG_SIGNATURE: JpegImageFile,
     b"GIF8": GifImageFile,
@@ -75,7 +77,8 @@ UNSUPPORTED_BRANDS = {
     b"msf1": "HEIF",
 }
 READ = "JPEG, PNG, GIF, BMP, WebP, TIFF, PGM, PPM"
-UPRIGHT = {  # what undoes an EXIF orientation; 1 is upright, and 0 is what cameras write that do not know
+# What undoes an EXIF orientation; 1 is upright, and 0 is what cameras write that do not know.
+UPRIGHT: dict[int | None, Image.Transpose] = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -125,7 +128,8 @@ class Picture:
             _check_tiff(image)
         exif, xmp = self._header[2:] if self._header else (image.info.get("exif", b""), image.info.get("xmp", b""))
         if is_tiff:  # Pillow turns it when it decodes it
-            self.turn, self._turn = UPRIGHT.get(image.tag_v2.get(ORIENTATION, 1)), None
+            tags: Any = image.tag_v2  # type: ignore[attr-defined]  # a TIFF's
+            self.turn, self._turn = UPRIGHT.get(tags.get(ORIENTATION, 1)), None
         else:
             self.turn = self._turn = UPRIGHT.get(image_headers.orientation(exif.removeprefix(b"Exif\0\0"), xmp))
         notes = {
@@ -135,7 +139,7 @@ class Picture:
             "palette": image.mode == "P" and image.format == "PNG",
             "16-bit": (image.format == "PNG" and data[24] == 16) or (is_tiff and image.mode.startswith("I")),
             "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
-            image.format.lower(): image.format not in ("JPEG", "PNG"),
+            str(image.format).lower(): image.format not in ("JPEG", "PNG"),
         }
         self.notes = [note for note, found in notes.items() if found]
         self.ready = self._turn is None and image.mode != "CMYK" and image.format in ("JPEG", "PNG")
@@ -192,7 +196,7 @@ def _check_tiff(image: Image.Image) -> None:
         raise Unreadable("unsupported", f"a TIFF must be of 8 or 16 whole bits and a common compression, got {found}")
 
 
-def _opener(data: bytes) -> type[Image.Image]:
+def _opener(data: bytes) -> type[ImageFile]:
     opener = next((opener for signature, opener in OPENERS.items() if data.startswith(signature)), None)
     if opener is None:
         name = next((name for signature, name in UNSUPPORTED.items() if data.startswith(signature)), None)
@@ -204,7 +208,7 @@ def _opener(data: bytes) -> type[Image.Image]:
     return opener
 
 
-def _opened(data: bytes) -> tuple[Image.Image, image_headers.Header | None]:
+def _opened(data: bytes) -> tuple[ImageFile, image_headers.Header | None]:
     """Read the header only; of a telephone's MPO that is the first picture's. Of JPEG and PNG it is given back too."""
     opener, header = _opener(data), None
     try:
@@ -222,7 +226,7 @@ def _opened(data: bytes) -> tuple[Image.Image, image_headers.Header | None]:
         raise Unreadable("undecodable", f"the header is broken: {_said(broken)}") from None
 
 
-def _check_work(data: bytes, image: Image.Image, pixel_limit: int) -> None:
+def _check_work(data: bytes, image: ImageFile, pixel_limit: int) -> None:
     """Raise Unreadable where decoding would take more memory or time than a picture may."""
     width, height = image.size
     if width * height > pixel_limit:
@@ -273,9 +277,8 @@ def reason(error: Exception) -> str:
 
     An error that quotes raw bytes of the image reaches Python as a UnicodeDecodeError that carries the message.
     """
-    broken = isinstance(error, UnicodeDecodeError)
     said = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-    message = error.object.decode("utf-8", "replace") if broken else said
+    message = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else said
     lines = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
     return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", lines[-1].strip())
 

@@ -7,7 +7,7 @@ other, costs them minutes or gigabytes. Here blocks are counted and stepped over
 import re
 import struct
 import zlib
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 BLOCKS = 1_000  # segments, chunks or sub-blocks; beyond them one for each 64 bytes, those of pixels have hundreds
 PROFILE = 2**20  # bytes of a compressed EXIF block, inflated
@@ -132,7 +132,7 @@ def orientation(exif: bytes, xmp: bytes = b"") -> int | None:
     return int(found[2]) if found else None
 
 
-def _unpacked(form: str, data: bytes, at: int) -> tuple:
+def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:
     try:
         return struct.unpack_from(form, data, at)
     except struct.error:

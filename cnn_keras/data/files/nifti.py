@@ -147,7 +147,7 @@ def _said(error: Exception) -> str:
     return text.partition("\n")[0] or "it ends too early"
 
 
-def require_nibabel():
+def require_nibabel() -> Any:
     try:
         import nibabel
 

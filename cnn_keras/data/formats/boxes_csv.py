@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cnn_keras.data import annotation
-from cnn_keras.data.annotation import Annotations, Item, Object
+from cnn_keras.data.annotation import Annotations, Item, Note, Object
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path
 from cnn_keras.data.files.input_file import is_folder, is_regular, read_text
 from cnn_keras.data.formats import image_paths
@@ -43,7 +43,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         raise Fault(f"data.path must be a CSV file, got {describe_path(path)}")
     if len(files) > 1 and files[0].name != ROBOFLOW:
         raise Fault(f"data.path must be one CSV file, got {', '.join(file.name for file in files)} in {path}")
-    items, notes = [], []
+    items: list[Item] = []
+    notes: list[Note] = []
     for file in files:
         found, folder = _read(file, images), file.parent.name if file.parent != path else ""
         split = SPLITS.get(folder.lower())
@@ -129,10 +130,11 @@ def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool,
         if box is None or not label:
             troubles.append(("malformed annotation", f"line {line}: {', '.join(corners)[:60]}, {label or 'no label'}"))
             continue
+        left, top, right, bottom = box
         if size:
-            box = (box[0] * size[1], box[1] * size[0], box[2] * size[1], box[3] * size[0])
+            left, top, right, bottom = left * size[1], top * size[0], right * size[1], bottom * size[0]
         difficult, crowd = (row.get(key, "").lower() in ("1", "true", "yes") for key in ("difficult", "crowd"))
-        objects.append(Object(box, codes.get(label, label), difficult, crowd))
+        objects.append(Object((left, top, right, bottom), codes.get(label, label), difficult, crowd))
     splits = {row.get("split", "") for _, row in lines}
     if len(splits) > 1 or not {split.lower() for split in splits} <= {"", *SPLITS}:
         listed = ", ".join(sorted(SPLITS))

@@ -31,7 +31,7 @@ class Source(NamedTuple):
     """A JSON file: what it holds, and which of COCO's kinds that is, as `_kind` calls it."""
 
     file: Path
-    document: dict
+    document: dict[str, Any]
     kind: str
 
 
@@ -49,7 +49,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     found = [_read(source, images) for source in sources]
     names = [item.id for one in found for item in one.items]
     alike = len(set(names)) < len(names) and len(sources) > 1  # each split counts its pictures anew
-    items, first = [], {}
+    items = []
+    first: dict[Path, Path] = {}
     for source, one in zip(sources, found, strict=True):
         for item in one.items:
             if (
@@ -70,7 +71,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
     """`images/` and `annotations/instances_SPLIT.json`; category ids count from 1 in the order of `classes`."""
-    documents: dict[str, dict] = {}
+    documents: dict[str, dict[str, Any]] = {}
     for item in items:
         name = f"{item.split or 'all'}/{annotation.inner_name(item)}"
         size = annotation.save(item, folder / "images" / name)
@@ -88,7 +89,7 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         file.write_text(json.dumps(document), encoding="utf-8")
 
 
-def to_json(found: Object) -> dict:
+def to_json(found: Object) -> dict[str, Any]:
     """What COCO's files say of one object: bbox, area, iscrowd, its mask; `difficult` is an addition of ours."""
     left, top, right, bottom = found.box
     row = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
@@ -124,7 +125,7 @@ def _visible(path: Path, file: Path) -> bool:
     return not any(part.startswith(HIDDEN) for part in file.relative_to(path).parts)
 
 
-def _kind(document: dict) -> str:
+def _kind(document: dict[str, Any]) -> str:
     """What a file holds."""
     rows = document.get("annotations")
     rows = [row for row in rows[:100] if isinstance(row, dict)] if isinstance(rows, list) else []
@@ -200,7 +201,7 @@ def _read(source: Source, images: Path | None) -> Annotations:
     return Annotations(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
 
 
-def _item(name: str, path: Path, image: dict, rows: Sequence[dict], names: dict) -> Item:
+def _item(name: str, path: Path, image: dict[str, Any], rows: Sequence[dict[str, Any]], names: dict[str, Any]) -> Item:
     objects, troubles = [], []
     for row in rows:
         box = annotation.finite_numbers(row["bbox"]) if isinstance(row.get("bbox"), list) else None
@@ -224,13 +225,13 @@ def _is_key(value: Any) -> bool:
     return isinstance(value, str | int | float) and not isinstance(value, bool)
 
 
-def _key(value: str | int | float) -> str:
+def _key(value: Any) -> str:
     """An id as text: 1, 1.0 and "1" are one id, because tools write one of them here and another there."""
     whole = isinstance(value, float) and value.is_integer()
     return str(int(value) if whole else value).strip()
 
 
-def _is_named(row: dict, key: str) -> bool:
+def _is_named(row: dict[str, Any], key: str) -> bool:
     return _is_key(row.get("id")) and isinstance(row.get(key), str | int | float) and str(row[key]).strip() != ""
 
 

@@ -118,9 +118,14 @@ def _table(path: Path) -> Legend:
             re.fullmatch(rf"(.+?)\s*[:,;\t ]\s*{TRIPLE}\s*(?::.*)?", bare),
             re.fullmatch(rf"{TRIPLE}\s+(.+)", bare),
         )
-        if not bare or bare.startswith("#") or not (behind or before):
+        if not bare or bare.startswith("#"):
             continue
-        name, *levels = behind.groups() if behind else (before.group(4), *before.groups()[:3])
+        if behind:
+            name, *levels = behind.groups()
+        elif before:
+            *levels, name = before.groups()
+        else:
+            continue
         if all(int(level) < 256 for level in levels):
             pairs.append((name.strip(), color_number(*map(int, levels))))
     if not pairs:

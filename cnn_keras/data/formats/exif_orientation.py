@@ -1,12 +1,12 @@
 """Annotations of a picture as the camera stored it, turned with the picture when it is made upright."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from PIL.Image import Transpose
 
 from cnn_keras.data import annotation, run_length
-from cnn_keras.data.annotation import Object
+from cnn_keras.data.annotation import Landmark, Object
 
 # Where a point of a picture (height, width) comes to lie.
 POINTS: dict[Transpose, Callable[[float, float, int, int], tuple[float, float]]] = {
@@ -36,7 +36,7 @@ def transpose(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
         size: height and width of the picture before it is turned.
     """
 
-    def moved(points):
+    def moved(points: Sequence[float]) -> tuple[float, ...]:
         pairs = zip(points[0::2], points[1::2], strict=True)
         return tuple(edge for x, y in pairs for edge in POINTS[turn](x, y, *size))
 
@@ -45,7 +45,5 @@ def transpose(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
         mask = run_length.encode(PIXELS[turn](run_length.decode(mask)))
     elif isinstance(mask, tuple) and not isinstance(mask, run_length.Malformed):
         mask = tuple(moved(points) for points in mask)
-    marks = tuple(
-        mark._replace(**dict(zip("xy", POINTS[turn](mark.x, mark.y, *size), strict=True))) for mark in found.landmarks
-    )
+    marks = tuple(Landmark(mark.name, *POINTS[turn](mark.x, mark.y, *size), mark.visible) for mark in found.landmarks)
     return found._replace(box=annotation.enclosing_box(moved(found.box)), mask=mask, landmarks=marks)

@@ -68,7 +68,9 @@ def _name(task: Any) -> str | None:
     return None
 
 
-def _objects(task: dict, file: Path | None) -> tuple[list[Object], list[tuple[str, str]], tuple[int, int] | None]:
+def _objects(
+    task: dict[str, Any], file: Path | None
+) -> tuple[list[Object], list[tuple[str, str]], tuple[int, int] | None]:
     """What a task says is in its picture, what it says wrongly, and the size that it states."""
     given = task.get("annotations", task.get("completions"))
     kept = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
@@ -79,7 +81,7 @@ def _objects(task: dict, file: Path | None) -> tuple[list[Object], list[tuple[st
     if len(kept) > 1:
         troubles.append(("annotated more than once", f"{len(kept)} annotations, the first is taken"))
     for place, region in enumerate(kept[0]["result"], 1):
-        kind = region.get("type") if isinstance(region, dict) else None
+        kind: Any = region.get("type") if isinstance(region, dict) else None
         if kind in OF_THE_PICTURE:
             continue
         stated = isinstance(region, dict) and annotation.stated_size(
@@ -87,7 +89,8 @@ def _objects(task: dict, file: Path | None) -> tuple[list[Object], list[tuple[st
         )
         size = size or stated or None
         known = isinstance(kind, str) and kind in KINDS
-        one = _object(region, kind, stated or (file and annotation.image_size(file))) if known else None
+        given_size = stated or (annotation.image_size(file) if file else None)
+        one = _object(region, kind, given_size) if known else None
         if one is None:
             what = "malformed annotation" if known or not isinstance(kind, str) else "unknown shape"
             troubles.append((what, f"region {place}: {str(region)[:60]}"))
@@ -96,8 +99,8 @@ def _objects(task: dict, file: Path | None) -> tuple[list[Object], list[tuple[st
     return objects, troubles, size
 
 
-def _object(region: dict, kind: str, size: tuple[int, int] | None) -> Object | None:
-    value = region.get("value")
+def _object(region: dict[str, Any], kind: str, size: tuple[int, int] | None) -> Object | None:
+    value: Any = region.get("value")
     labels = value.get(kind) if isinstance(value, dict) else None
     if not isinstance(labels, list) or not labels or size is None:
         return None
@@ -109,11 +112,11 @@ def _object(region: dict, kind: str, size: tuple[int, int] | None) -> Object | N
     return Object(annotation.enclosing_box(points), str(labels[0]), mask=mask)
 
 
-def _points(kind: str, value: dict, size: tuple[int, int]) -> list[float] | None:
+def _points(kind: str, value: dict[str, Any], size: tuple[int, int]) -> list[float] | None:
     """The outline of a region in pixels, x, y, x, y, …; None where a number is none."""
     height, width = size
     if kind == "polygon":
-        given = value.get("points")
+        given: Any = value.get("points")
         try:
             flat = annotation.finite_numbers([edge for point in given for edge in point])
         except TypeError:

@@ -72,12 +72,12 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         if file.exists():
             raise Fault(f"pictures must differ in more than their suffix, got {image.name}: both are {file.name}")
         shapes = [shape for number, one in enumerate(item.objects, 1) for shape in _shapes(one, number)]
-        found = {"version": "5.5.0", "flags": {}, "shapes": shapes}
+        found: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
         found |= {"imagePath": image.name, "imageData": None, "imageHeight": height, "imageWidth": width}
         file.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
 
 
-def _shapes(found: Object, group: int) -> list[dict]:
+def _shapes(found: Object, group: int) -> list[dict[str, Any]]:
     """The shapes that an object is; those of one of several parts share a group."""
     flags = {key: True for key in ("difficult", "crowd") if getattr(found, key)}
     shape = {"label": found.name, "group_id": None, "flags": flags}
@@ -94,8 +94,7 @@ def _shapes(found: Object, group: int) -> list[dict]:
         several = {"group_id": group} if len(found.mask) > 1 else {}
         corners = [list(zip(points[0::2], points[1::2], strict=True)) for points in found.mask]
         return [shape | several | {"shape_type": "polygon", "points": points} for points in corners]
-    left, top, right, bottom = found.box
-    return [shape | {"shape_type": "rectangle", "points": [[left, top], [right, bottom]]}]
+    return [shape | {"shape_type": "rectangle", "points": [found.box[:2], found.box[2:]]}]
 
 
 def _is_rectangle(found: Object) -> bool:
@@ -119,7 +118,7 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
     stated = document.get("imagePath") if named else None
     image = _picture(file, stated if isinstance(stated, str) else "", roots, places)
     size = annotation.stated_size(document.get("imageHeight"), document.get("imageWidth"))
-    objects, troubles = _objects(shapes, size or (image and annotation.image_size(image)))
+    objects, troubles = _objects(shapes, size or (annotation.image_size(image) if image else None))
     called = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
     place = image or file.parent / called
     read = annotation.image_reader(place) if image else _inner_picture(place, document.get("imageData"))
@@ -142,7 +141,7 @@ def _objects(shapes: Sequence[Any], size: tuple[int, int] | None) -> tuple[list[
     return list(found.values()), troubles
 
 
-def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
+def _object(shape: dict[str, Any], size: tuple[int, int] | None) -> Object | str:
     """What a shape says, or the kind of trouble with it."""
     label, kind = shape.get("label"), shape.get("shape_type") or "polygon"
     label = str(label).strip() if isinstance(label, str | int | float) else ""
@@ -154,14 +153,17 @@ def _object(shape: dict, size: tuple[int, int] | None) -> Object | str:
         return "malformed annotation"
     if kind in NO_INSIDE:
         return "line or point, no thing"
-    flags = shape.get("flags") if isinstance(shape.get("flags"), dict) else {}
+    flags = shape.get("flags")
+    flags = flags if isinstance(flags, dict) else {}
     difficult = bool(flags.get("difficult") or shape.get("difficult"))  # in X-AnyLabeling's files beside the flags
     crowd = bool(flags.get("crowd"))
     inside = _inside(kind, points, shape, size)
     return inside if isinstance(inside, str) else Object(inside[0], label, difficult, crowd, inside[1])
 
 
-def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, int] | None) -> tuple[Box, Any] | str:
+def _inside(
+    kind: str, points: Sequence[float], shape: dict[str, Any], size: tuple[int, int] | None
+) -> tuple[Box, Any] | str:
     """The box and the mask of a shape, or the kind of trouble with it."""
     if kind in POLYGONS and len(points) >= 6:
         return annotation.enclosing_box(points), (tuple(points),)
@@ -177,11 +179,11 @@ def _inside(kind: str, points: Sequence[float], shape: dict, size: tuple[int, in
     if kind == "mask" and len(points) == 4:
         left, top, right, bottom = (round(edge) for edge in annotation.enclosing_box(points))
         box = (left, top, right + 1, bottom + 1)  # the second corner is the last pixel
-        return tuple(map(float, box)), _placed(shape.get("mask"), box, size)
+        return (float(left), float(top), right + 1.0, bottom + 1.0), _placed(shape.get("mask"), box, size)
     return "malformed annotation" if kind in (*POLYGONS, "rectangle", "circle", "mask") else "unknown shape"
 
 
-def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | None) -> dict | Malformed:
+def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | None) -> dict[str, Any] | Malformed:
     """The run lengths, in a picture of a size, of a mask that a shape holds as a PNG file of its box."""
     left, top, right, bottom = box
     if size is None or max(size[0] * size[1], (right - left) * (bottom - top)) > PIXEL_LIMIT:

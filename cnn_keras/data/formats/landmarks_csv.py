@@ -40,8 +40,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     rows = [(line, dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))) for line, cells in found]
     names = [name.removesuffix("_x") for name in columns if name.endswith("_x") and f"{name[:-2]}_y" in columns]
     if "path" not in columns or not names:
-        found = ", ".join(columns) or "nothing"
-        raise Fault(f"{path} must have the columns path, NAME_x and NAME_y, got {found}", code=Fault.DATA)
+        got = ", ".join(columns) or "nothing"
+        raise Fault(f"{path} must have the columns path, NAME_x and NAME_y, got {got}", code=Fault.DATA)
     rows = [(line, row) for line, row in rows if row["path"]]
     root = images or path.parent
     places = Places([root])
@@ -61,7 +61,8 @@ def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], nam
             f"{path}, line {line}: split must be one of {', '.join(sorted(SPLITS))}, got {row['split']}",
             code=Fault.DATA,
         )
-    objects, troubles = (), ()
+    objects: tuple[Object, ...] = ()
+    troubles: tuple[tuple[str, str], ...] = ()
     cells = [row.get(f"{name}_{axis}", "") for name in names for axis in ("x", "y")]
     if any(cells) or any(row.get(edge) for edge in BOX):
         found = _object(row, names)
@@ -87,10 +88,14 @@ def _object(row: dict[str, str], names: list[str]) -> Object | None:
         if numbers is None:
             return None
         seen = any(cells) and row.get(f"{name}_visible", "").lower() not in ("0", "false", "no")
-        landmarks.append(Landmark(name, *numbers, seen))
+        x, y = numbers
+        landmarks.append(Landmark(name, x, y, seen))
     known = [row.get(edge, "") for edge in BOX]
     given = [(one.x, one.y) for one, name in zip(landmarks, names, strict=True) if row.get(f"{name}_x")]
-    box = annotation.finite_numbers(known) if any(known) else None
-    if box is None and not any(known) and len(given) > 1:
-        box = annotation.enclosing_box([value for point in given for value in point])
-    return None if box is None else Object(box, row.get("label") or THING, landmarks=tuple(landmarks))
+    edges = annotation.finite_numbers(known) if any(known) else None
+    if edges is None and not any(known) and len(given) > 1:
+        edges = annotation.enclosing_box([value for point in given for value in point])
+    if edges is None:
+        return None
+    left, top, right, bottom = edges
+    return Object((left, top, right, bottom), row.get("label") or THING, landmarks=tuple(landmarks))

@@ -192,7 +192,8 @@ def read_mask(
     turn = _turn(files[0])
     notes = []
     if turn is not None and values.shape == _stored(size, turn) != tuple(size):
-        values, apart = (None if one is None else exif_orientation.PIXELS[turn](one) for one in (values, apart))
+        turned = exif_orientation.PIXELS[turn]
+        values, apart = turned(values), None if apart is None else turned(apart)
         notes = [("mask of the unrotated image, turned", f"upright it is {size[1]}x{size[0]}")]
     elif turn is not None and _stored(size, turn) == tuple(size):
         notes = [("mask of a rotated image, taken as upright", "its size does not say whether it is rotated, too")]

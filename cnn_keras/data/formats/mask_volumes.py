@@ -47,14 +47,16 @@ def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
 
 def _mask(headers: str | None, files: list[Path], path: Path, instances: Path | None, size: tuple[int, ...]) -> Mask:
     picture = nifti.opened(files[0])
-    found, notes = [], {}
+    found: list[np.ndarray] = []
+    notes: dict[str, str] = {}
     for file in (path, instances):
         if file is not None:
             values, note = _numbers(nifti.opened(file), picture, headers)
             check_size(values.shape, size)
             found.append(values)
             notes |= dict(note)
-    return Mask(*found, *([None] * (2 - len(found))), tuple(notes.items()))
+    values, *others = found
+    return Mask(values, others[0] if others else None, tuple(notes.items()))
 
 
 def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray, list[tuple[str, str]]]:
@@ -98,7 +100,7 @@ def _elsewhere(image: Any, picture: Any) -> str:
     codes = ["".join(nibabel.aff2axcodes(one.affine)) for one in (image, picture)]
     if codes[0] != codes[1]:
         return f"its axes point to {codes[0]}, the volume's to {codes[1]}"
-    if not np.allclose(*spacings, rtol=0.01):
+    if not np.allclose(spacings[0], spacings[1], rtol=0.01):
         return "voxels of {} and {} mm".format(*("×".join(f"{side:.3g}" for side in one) for one in spacings))
     return f"its corners are up to {np.linalg.norm(here - there, axis=1).max():.3g} mm from the volume's"
 

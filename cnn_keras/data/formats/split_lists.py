@@ -6,7 +6,7 @@ VOC's lists of a class say what is in it: `dog_train.txt`, each line a name and 
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,7 +31,7 @@ class Listed(NamedTuple):
     whole: bool
 
 
-def read(folders: Iterable[Path], pictures: dict[str, Sequence[str]]) -> Listed:
+def read(folders: Iterable[Path], pictures: Mapping[str, Sequence[str]]) -> Listed:
     """The splits that the lists in some folders prescribe.
 
     Args:

@@ -35,8 +35,8 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     if not is_regular(path):
         raise Fault(f"data.path must be a JSON or CSV file, got {describe_path(path)}")
     regions: dict[str, list[Any]] = {}
-    for name, found in _rows(path):
-        regions.setdefault(name, []).extend(found)
+    for name, given in _rows(path):
+        regions.setdefault(name, []).extend(given)
     root = images or path.parent
     places = Places([root, root / "images"])
     found = places.files(regions)
@@ -134,5 +134,5 @@ def _outline(kind: str, given: Sequence[Any], theta: Any) -> tuple[float, ...] |
     if kind == "rect":
         left, top, width, height, _ = numbers
         return left, top, left + width, top, left + width, top + height, left, top + height
-    *centre, turn = numbers
-    return annotation.ellipse(*centre, *centre[2:] * (kind == "circle"), turn=turn)
+    column, row, *radii, turn = numbers  # a circle has one radius
+    return annotation.ellipse(column, row, radii[0], radii[-1], turn)

@@ -43,7 +43,7 @@ class Meaning(NamedTuple):
     seen: bool = False
 
 
-def read(path: Path, described: Mapping, images: Path | None = None) -> Annotations:
+def read(path: Path, described: Mapping[str, Any], images: Path | None = None) -> Annotations:
     """The pictures of a data.yaml, a picture without a text file as background.
 
     Args:
@@ -59,8 +59,8 @@ def read(path: Path, described: Mapping, images: Path | None = None) -> Annotati
     keys = ("train", "val", "valid", "validation", "test", UNSPLIT)
     given = {key: lower[key] for key in keys if lower.get(key)}
     if not given:
-        found = ", ".join(map(str, described))
-        raise Fault(f"{path} must name a folder of pictures as train, val or test, got {found}", code=Fault.DATA)
+        got = ", ".join(map(str, described))
+        raise Fault(f"{path} must name a folder of pictures as train, val or test, got {got}", code=Fault.DATA)
     found: dict[Path, str | None] = {}
     notes: list[Note] = []
     twice: dict[str, list[Path]] = {}
@@ -136,7 +136,7 @@ def _shares(found: Object, height: int, width: int) -> tuple[float, ...]:
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
 
 
-def _meaning(path: Path, described: Mapping, places: Places) -> Meaning:
+def _meaning(path: Path, described: Mapping[str, Any], places: Places) -> Meaning:
     """What lines mean, as a data.yaml says."""
     names = _names(path, described.get("names"), places)
     shape = described.get("kpt_shape")
@@ -148,7 +148,7 @@ def _meaning(path: Path, described: Mapping, places: Places) -> Meaning:
     if not 0 < count <= 10_000 or fields not in (2, 3):
         raise Fault(f"{path} must hold kpt_shape as [landmarks, 2 or 3], got {shape!r}", code=Fault.DATA)
     given = described.get("kpt_names")
-    listed = next(iter(given.values()), None) if isinstance(given, Mapping) else given
+    listed: Any = next(iter(given.values()), None) if isinstance(given, Mapping) else given
     named = isinstance(listed, list | tuple) and len({str(name) for name in listed}) == count
     return Meaning(names, tuple(map(str, listed if named else range(count))), fields == 3)
 

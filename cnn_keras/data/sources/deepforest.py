@@ -31,7 +31,7 @@ def read() -> Annotations:
     folder = Path(found.submodule_search_locations[0]) / "data"
     items = [_item(folder, name)._replace(split="train") for name in TRAINING]
     whole = _item(folder, LARGEST)
-    height, width = whole.size
+    height, width = whole.size  # type: ignore[misc]  # `_item` has given it one
     line = round(CUT * height)
     for part, window, split in (
         ("north", (0, 0, width, line), "train"),
@@ -44,7 +44,7 @@ def read() -> Annotations:
 def _item(folder: Path, name: str) -> Item:
     root = ElementTree.parse(folder / f"{name}.xml").getroot()
     found, _ = voc.objects(root, first=0)  # these files count pixels from 0
-    size = (int(root.findtext("size/height")), int(root.findtext("size/width")))
+    size = (int(root.findtext("size/height", "")), int(root.findtext("size/width", "")))
     objects = tuple(Object(one.box, "tree") for one in found)
     return Item(f"{name}.png", (folder / f"{name}.png").read_bytes, objects, group=name, size=size)
 

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from cnn_keras import plugins
 from cnn_keras.data.annotation import Annotations, Item
@@ -34,7 +35,7 @@ SOURCES = {  # of annotated pictures: a function `read` in each file
 FORMATS = ("coco", "voc", "yolo", "csv", "labelme")  # those that can be written, too
 
 
-def load(source: str, *, group: str | None = None, crowd: str = "ignore", **arguments) -> Annotations:
+def load(source: str, *, group: str | None = None, crowd: str = "ignore", **arguments: Any) -> Annotations:
     """What `source` holds, one of SOURCES, or a function of the user's own that returns Annotations.
 
     Args:

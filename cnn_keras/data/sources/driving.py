@@ -37,7 +37,7 @@ def frames(source: str, **arguments: Any) -> list[Frame]:
     Raises:
         Fault: an unknown source, or an argument it needs or does not take.
     """
-    functions = {"road": road, "tub": tub, "csv": csv_file}
+    functions: dict[str, Callable[..., list[Frame]]] = {"road": road, "tub": tub, "csv": csv_file}
     if source not in functions:
         raise Fault(f"data.source must be {', '.join(functions)}, got {source!r}")
     return read.call_source(functions[source], source, arguments)

@@ -9,6 +9,7 @@ import unicodedata
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
@@ -25,7 +26,8 @@ def letters() -> list[str]:
     having = [_characters(file) for file in typefaces()]
     every = sorted(set().union(*having))
     common = [letter for letter in every if _is_plain(letter) and sum(letter in some for some in having) >= COMMON]
-    kept, seen = [], np.zeros((0, SIDE * SIDE))
+    kept: list[str] = []
+    seen = np.zeros((0, SIDE * SIDE))
     plain = next(file for file in typefaces() if file.name == PLAIN)
     for letter in common:
         if letter not in _characters(plain):
@@ -46,7 +48,8 @@ def examples() -> Iterator[tuple[str, Path]]:
 @cache
 def typefaces() -> tuple[Path, ...]:
     """The font files."""
-    (root,) = importlib.util.find_spec("matplotlib").submodule_search_locations
+    spec: Any = importlib.util.find_spec("matplotlib")
+    (root,) = spec.submodule_search_locations
     files = sorted(Path(root, "mpl-data", "fonts", "ttf").glob("*.ttf"))
     return tuple(file for file in files if file.stem.split("-")[0].startswith(FACES) and "Display" not in file.stem)
 
@@ -55,12 +58,12 @@ def draw(letter: str, typeface: Path) -> np.ndarray:
     """The letter, white on black, in the middle: uint8 (SIDE, SIDE, 1). Its longer side is INNER pixels."""
     font = _font(typeface, 4 * INNER)
     left, top, right, bottom = font.getbbox(letter)
-    canvas = Image.new("L", (right - left, bottom - top))
+    canvas = Image.new("L", (int(right - left), int(bottom - top)))
     ImageDraw.Draw(canvas).text((-left, -top), letter, fill=255, font=font)
     scale = INNER / max(canvas.size)
     small = canvas.resize([max(1, round(side * scale)) for side in canvas.size], Image.Resampling.LANCZOS)
     picture = Image.new("L", (SIDE, SIDE))
-    picture.paste(small, [(SIDE - side) // 2 for side in small.size])
+    picture.paste(small, ((SIDE - small.width) // 2, (SIDE - small.height) // 2))
     return np.asarray(picture)[..., None]
 
 

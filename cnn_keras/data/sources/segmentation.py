@@ -8,6 +8,7 @@ then; classes are known by name, and numbers mean something only inside a source
 from collections.abc import Sequence
 from functools import partial
 from importlib import import_module
+from typing import Any
 
 import numpy as np
 
@@ -37,7 +38,9 @@ PAINTED = ("coco", "labelme", "via", "dsb", "composites")
 UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
 
 
-def load(source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments):
+def load(
+    source: str, *, axes: int = 2, group: str | None = None, classes: Sequence[str] = (), **arguments: Any
+) -> LabelMaps:
     """What `source` holds: pictures (two axes) or volumes (three).
 
     Args:
@@ -53,7 +56,7 @@ def load(source: str, *, axes: int = 2, group: str | None = None, classes: Seque
         kind = "pictures" if axes == 2 else "volumes"
         raise Fault(f"data.source must be one of {', '.join(known)} for {kind}, got {source!r}")
     if source in PAINTED:
-        found = rasterize(detection.load(source, **arguments), classes)
+        found: LabelMaps = rasterize(detection.load(source, **arguments), classes)
     else:
         found = read.call_source(import_module(known[source]).read, source, arguments)
     if group is not None:
@@ -88,17 +91,18 @@ def rasterize(annotated: annotation.Annotations, classes: Sequence[str] = ()) ->
                 troubles.append(("box without a mask" if given.mask is None else "malformed mask", one.name))
         mask = partial(_painted, item, [one for one in objects if one.name in meant], meant)
         items.append(Item(item.id, item.read, mask, item.split, item.group, tuple(troubles), item.label))
-    names = {0: BACKGROUND, **{number: name for name, number in numbers.items()}}
-    return LabelMaps(items, names, notes=annotated.notes)
+    meanings = {0: BACKGROUND, **{number: name for name, number in numbers.items()}}
+    return LabelMaps(items, meanings, notes=annotated.notes)
 
 
 def _painted(item: annotation.Item, objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
     """The mask of a picture of a size; where the annotations are of the picture as it is stored, turned as it is."""
     if item.size is not None and tuple(item.size) != tuple(size):
         turn = Picture(item.read()).turn
-        if turn is None or tuple(item.size) != tuple(size)[::-1]:
+        if turn is not None and tuple(item.size) == tuple(size)[::-1]:
+            objects = [exif_orientation.transpose(one, turn, item.size) for one in objects]
+        else:
             check_size(item.size, size)
-        objects = [exif_orientation.transpose(one, turn, item.size) for one in objects]
     return _paint(objects, numbers, size)
 
 

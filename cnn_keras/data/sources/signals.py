@@ -97,7 +97,7 @@ def sktime(name: str) -> list[Item]:
 
     The package is not imported: only its files are read.
     """
-    package = importlib.util.find_spec("sktime")
+    package: Any = importlib.util.find_spec("sktime")
     if package is None:
         raise Fault("data.source sktime:NAME needs the package sktime; `make samples` installs it")
     root = Path(package.submodule_search_locations[0], "datasets", "data")
@@ -109,7 +109,7 @@ def sktime(name: str) -> list[Item]:
     return ts(root / name)
 
 
-def items(source: str, **arguments) -> list[Item]:
+def items(source: str, **arguments: Any) -> list[Item]:
     """The items of `source`: folder, ts or sktime:NAME; an item's `read` gives (signal, notes).
 
     Raises:
@@ -172,7 +172,7 @@ def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
 
 def _wave(path: Path) -> tuple[np.ndarray, list[Any]]:
     """A WAV file of whole numbers or floats, of one channel or several; float32 (length, channels) from −1 to 1."""
-    from scipy.io import wavfile  # type: ignore[import-untyped]
+    from scipy.io import wavfile
 
     data = input_file.read_bytes(path, limit=BYTES_LIMIT)
     if not data:

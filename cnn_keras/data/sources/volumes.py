@@ -6,8 +6,10 @@ used raises `Unreadable` when it is read, and says why.
 """
 
 import importlib.util
+from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -67,19 +69,19 @@ def tissue_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
     float32 (197, 233, 189, 1), (197, 233, 189) and (197, 233, 189).
     """
-    package = importlib.util.find_spec("nilearn")
+    package: Any = importlib.util.find_spec("nilearn")
     if package is None:
         raise Fault("data.source mni152 needs the packages nilearn and nibabel; `make samples` installs them")
     return _tissue_maps(Path(package.submodule_search_locations[0], "datasets", "data"))
 
 
-def items(source: str, **arguments) -> list[Item]:
+def items(source: str, **arguments: Any) -> list[Item]:
     """The items of `source`: folder or mni152; an item's `read` gives (volume, notes).
 
     Raises:
         Fault: an unknown source, or an argument it needs or does not take.
     """
-    functions = {"folder": folder, "mni152": mni152}
+    functions: dict[str, Callable[..., list[Item]]] = {"folder": folder, "mni152": mni152}
     if source not in functions:
         raise Fault(f"data.source must be folder or mni152, got {source!r}")
     if source == "folder":

@@ -14,6 +14,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -48,7 +49,7 @@ from cnn_keras.data.transforms.rand_augment import Policy, rand_augment
 from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Step
 from cnn_keras.errors import Fault, check_arguments
 
-Augmentation = Callable[[dict, tf.Tensor], dict]
+Augmentation = Callable[[dict[str, Any], tf.Tensor], dict[str, Any]]
 KINDS = (Geometry, Colour, Policy, Mixing)  # what a factory returns
 FITTED = {"pca_colour": fit_pca_colour}  # augmentations with arguments that are fitted on the training split
 
@@ -78,11 +79,11 @@ class Composed:
         self.mixes = bool(self.mixings)
         self.source = next((part.source for _, part in single if isinstance(part, Geometry) and part.source), None)
 
-    def __call__(self, example: dict, seed: tf.Tensor) -> dict:
+    def __call__(self, example: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         """Augment one example."""
         return self._chain(example, [tf.random.experimental.stateless_fold_in(seed, n) for n in self._numbers])
 
-    def mix(self, batch: dict, seed: tf.Tensor) -> dict:
+    def mix(self, batch: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         """Mix the examples of a batch, after each was augmented: see `cnn_keras.data.transforms.mixing`."""
         for number, step in self.mixings:
             batch = step(batch, tf.random.experimental.stateless_fold_in(seed, number))
@@ -90,10 +91,10 @@ class Composed:
 
 
 def compose(
-    recipe: Sequence[str | dict[str, dict]],
+    recipe: Sequence[str | dict[str, dict[str, Any]]],
     *,
     size: tuple[int, int] | None = None,
-    fitted: Mapping[str, Mapping] | None = None,
+    fitted: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Composed | None:
     """The augmentations that a recipe lists; None for an empty list.
 
@@ -110,15 +111,17 @@ def compose(
     parts = [_built(entry, size, fitted or {}) for entry in recipe]
     kinds = [isinstance(part, Mixing) for part in parts]
     if kinds != sorted(kinds):
-        late = parts[kinds.index(True)].name
-        raise Fault(f"augment.{late} must stand after all that are not of batches; move it to the end of the list")
-    sized = [part for part in parts if isinstance(part, Geometry) and part.size]
-    if size and sized and sized[-1].size != tuple(size):
-        raise Fault(f"augment.{sized[-1].name}.size must be data.size, {list(size)}, got {list(sized[-1].size)}")
+        late = next(part for part in parts if isinstance(part, Mixing))
+        raise Fault(f"augment.{late.name} must stand after all that are not of batches; move it to the end of the list")
+    sized = [(part.name, part.size) for part in parts if isinstance(part, Geometry) and part.size]
+    if size and sized and sized[-1][1] != tuple(size):
+        raise Fault(f"augment.{sized[-1][0]}.size must be data.size, {list(size)}, got {list(sized[-1][1])}")
     return Composed(parts) if parts else None
 
 
-def fit(recipe: Sequence[str | dict[str, dict]], images: Callable[[], Iterable[np.ndarray]]) -> dict[str, dict]:
+def fit(
+    recipe: Sequence[str | dict[str, dict[str, Any]]], images: Callable[[], Iterable[np.ndarray]]
+) -> dict[str, dict[str, Any]]:
     """What the augmentations of a recipe must know of the training split: JSON, `fitted` of `compose`.
 
     Args:
@@ -138,7 +141,7 @@ def catalogue() -> dict[str, Callable[..., Step | Policy | Mixing]]:
     }
 
 
-def _factories(module: ModuleType) -> list[tuple[str, Callable]]:
+def _factories(module: ModuleType) -> list[tuple[str, Callable[..., Any]]]:
     return [
         (name, function)
         for name, function in vars(module).items()
@@ -149,7 +152,7 @@ def _factories(module: ModuleType) -> list[tuple[str, Callable]]:
     ]
 
 
-def _entry(entry: str | dict[str, dict]) -> tuple[str, dict]:
+def _entry(entry: str | dict[str, dict[str, Any]]) -> tuple[str, dict[str, Any]]:
     if isinstance(entry, dict) and len(entry) != 1:
         raise Fault(f"augment must list one augmentation per entry, got {', '.join(entry) or 'an empty mapping'}")
     name, arguments = (entry, None) if isinstance(entry, str) else next(iter(entry.items()))
@@ -157,7 +160,7 @@ def _entry(entry: str | dict[str, dict]) -> tuple[str, dict]:
 
 
 def _built(
-    entry: str | dict[str, dict], size: tuple[int, int] | None, fitted: Mapping[str, Mapping]
+    entry: str | dict[str, dict[str, Any]], size: tuple[int, int] | None, fitted: Mapping[str, Mapping[str, Any]]
 ) -> Step | Policy | Mixing:
     name, arguments = _entry(entry)
     factory = _factory(name)
@@ -172,7 +175,7 @@ def _built(
     return made
 
 
-def _factory(name: str) -> Callable:
+def _factory(name: str) -> Callable[..., Any]:
     """The augmentation of this name, or of the user's own."""
     known = catalogue()
     if name in known:
@@ -187,7 +190,7 @@ def _factory(name: str) -> Callable:
     return own
 
 
-def _require_amount(name: str, function: Callable, given: Mapping) -> None:
+def _require_amount(name: str, function: Callable[..., Any], given: Mapping[str, Any]) -> None:
     """Refuse what would change nothing: all its amounts are 0 unless the recipe says more, or cuts to a size."""
     taken = inspect.signature(function).parameters.values()
     amounts = {one.name: one.default for one in taken if type(one.default) in (int, float)}

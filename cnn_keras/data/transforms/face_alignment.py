@@ -71,7 +71,7 @@ def cascades() -> Aligner:
     face, eyes = cascade("frontalface_alt2"), (cascade("eye_tree_eyeglasses"), cascade("eye"))
 
     def eye(grey: np.ndarray, width: int) -> tuple[float, float] | None:
-        sizes = {"minSize": (width // 8,) * 2, "maxSize": (width // 2,) * 2}
+        sizes: dict[str, Any] = {"minSize": (width // 8,) * 2, "maxSize": (width // 2,) * 2}
         for detector in eyes:
             boxes, _, scores = detector.detectMultiScale3(grey, 1.05, 1, outputRejectLevels=True, **sizes)
             if len(boxes):
@@ -113,7 +113,7 @@ class Landmarks:
         Fault: it finds no landmarks, or none whose name begins with left_eye or right_eye.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: Any) -> None:
         self.model = model
         self._answer = model.signatures["serving_tensor"]
         if "landmarks" not in self._answer.structured_outputs:
@@ -151,7 +151,7 @@ class Landmarks:
         return tf.where(found, eyes, NOWHERE), found
 
 
-def align_face(image, eyes, *, size: tuple[int, int], places: Eyes = PLACES) -> tf.Tensor:
+def align_face(image: tf.Tensor, eyes: tf.Tensor, *, size: tuple[int, ...], places: Eyes = PLACES) -> tf.Tensor:
     """Cut a face out so that its eyes stand at `places`: one rotation, scale and shift, bilinear; black beyond.
 
     Works inside a graph, with pictures of any size; a large one is averaged down first.
@@ -184,7 +184,7 @@ def align_face(image, eyes, *, size: tuple[int, int], places: Eyes = PLACES) -> 
     return tf.ensure_shape(found, (*size, image.shape[-1]))
 
 
-def _turn(eyes: tf.Tensor, size: tuple[int, int], places: Eyes = PLACES) -> tuple[tf.Tensor, tf.Tensor]:
+def _turn(eyes: tf.Tensor, size: tuple[int, ...], places: Eyes = PLACES) -> tuple[tf.Tensor, tf.Tensor]:
     """What takes places z of the result, x + iy, to turn · z + move of the picture: two complex numbers."""
     height, width = size
     left, right = (complex(x * width, y * height) for x, y in places)
@@ -207,7 +207,7 @@ def align_items(items: Iterable[Any], aligner: Aligner, *, size: tuple[int, int]
     return [item._replace(read=partial(_aligned, item, aligner, size, missed, known)) for item in items]
 
 
-def _aligned(item: Any, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict) -> bytes:
+def _aligned(item: Any, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict[str, Any]) -> bytes:
     data, _ = normalize(item.read())
     found = align_image(data, partial(_once, item.id, aligner, known), size=size)
     if found is None:
@@ -215,7 +215,7 @@ def _aligned(item: Any, aligner: Aligner, size: tuple[int, int], missed: list[st
     return found or data
 
 
-def _once(name: str, aligner: Aligner, known: dict, image: np.ndarray) -> Eyes | None:
+def _once(name: str, aligner: Aligner, known: dict[str, Any], image: np.ndarray) -> Eyes | None:
     if name not in known:
         known[name] = aligner(name, image)
     return known[name]

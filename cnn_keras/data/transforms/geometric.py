@@ -6,6 +6,7 @@ and a warp bends the result of its neighbours, wherever it is listed among them.
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -198,7 +199,9 @@ def elastic(*, amount: float = 0.06, cells: int = 3, fill: str = "reflect") -> G
     return Geometry("elastic", uniform(2 * count**2, -1.0, 1.0), place, fill=_fill("elastic", fill))
 
 
-def about_centre(*, angle, shear, scale, move, centre) -> tf.Tensor:
+def about_centre(
+    *, angle: tf.Tensor, shear: tf.Tensor, scale: tf.Tensor, move: tf.Tensor, centre: tf.Tensor
+) -> tf.Tensor:
     """The matrix that maps an output pixel (x, y) to the input pixel it is read from.
 
     Input = A (output − centre − move) + centre with A = shear · rotation / scale; `move` and `centre` are (y, x).
@@ -209,7 +212,7 @@ def about_centre(*, angle, shear, scale, move, centre) -> tf.Tensor:
     return _matrix([[a, b, centre[1] - a * x - b * y], [c, d, centre[0] - c * x - d * y]])
 
 
-def _matrix(rows: list[list]) -> tf.Tensor:
+def _matrix(rows: list[list[Any]]) -> tf.Tensor:
     return tf.stack([tf.stack([tf.cast(number, tf.float32) for number in row]) for row in [*rows, [0, 0, 1]]])
 
 
@@ -235,7 +238,8 @@ def _size(name: str, size: Sequence[int] | None) -> tuple[int, int] | None:
         return None
     if not isinstance(size, Sequence) or len(size) != 2 or not all(isinstance(s, int) and s > 0 for s in size):
         raise Fault(f"augment.{name} must be [height, width] in pixels, got {size!r}")
-    return tuple(size)
+    height, width = size
+    return height, width
 
 
 def _range(name: str, pair: Sequence[float], most: float = math.inf) -> tuple[float, float]:

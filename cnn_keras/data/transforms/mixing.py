@@ -7,6 +7,7 @@ the same batch, drawn from the seed.
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import tensorflow as tf
 
@@ -22,10 +23,10 @@ class Mixing:
 
     name: str
     moves: frozenset[str]  # what it knows of a batch
-    mix: Callable[[dict, tf.Tensor], dict]
+    mix: Callable[[dict[str, Any], tf.Tensor], dict[str, Any]]
 
     @tf.autograph.experimental.do_not_convert
-    def __call__(self, batch: dict, seed: tf.Tensor) -> dict:
+    def __call__(self, batch: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         if unknown := sorted(batch.keys() - self.moves - {"id"}):
             raise Fault(f"augment.{self.name} must be able to mix all that a batch holds, and cannot mix "
                         f"{', '.join(unknown)}; it knows {', '.join(sorted(self.moves))}")  # fmt: skip
@@ -43,7 +44,7 @@ def mixup(*, alpha: float = 0.2) -> Mixing:
     """
     check_amounts("mixup", alpha=alpha)
 
-    def mix(batch: dict, seed: tf.Tensor) -> dict:
+    def mix(batch: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         share, partner = _shares(batch, seed, alpha), _partners(batch, seed)
         image = tf.cast(batch["image"], tf.float32)
         blended = _blended(image, tf.gather(image, partner), share)
@@ -61,7 +62,7 @@ def cutmix(*, alpha: float = 1.0) -> Mixing:
     """
     check_amounts("cutmix", alpha=alpha)
 
-    def mix(batch: dict, seed: tf.Tensor) -> dict:
+    def mix(batch: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         partner, image = _partners(batch, seed), batch["image"]
         sides = tf.cast(tf.shape(image)[1:3], tf.float32)
         reach = tf.sqrt(1 - _shares(batch, seed, alpha))[:, None] * sides / 2
@@ -94,7 +95,7 @@ def mosaic(*, scale: Sequence[float] = (0.5, 1.0), middle: float = 0.25) -> Mixi
     if middle >= 0.5:
         raise Fault(f"augment.mosaic.middle must be below 0.5, got {middle!r}")
 
-    def mix(batch: dict, seed: tf.Tensor) -> dict:
+    def mix(batch: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         count = tf.shape(batch["image"])[0]
         point = 0.5 + middle * tf.random.stateless_uniform([count, 2], _seed(seed, 0), -1.0, 1.0)  # y, x in [0, 1]
         factors = tf.random.stateless_uniform([count, 4], _seed(seed, 1), scale[0], scale[1])
@@ -163,7 +164,7 @@ def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
     return tf.random.experimental.stateless_fold_in(seed, number)
 
 
-def _shares(batch: dict, seed: tf.Tensor, alpha: float) -> tf.Tensor:
+def _shares(batch: dict[str, Any], seed: tf.Tensor, alpha: float) -> tf.Tensor:
     """The share of each example in its mixture, from Beta(alpha, alpha): float32 (N,); all 1 where alpha is 0."""
     count = tf.shape(batch["image"])[0]
     if alpha == 0:
@@ -172,7 +173,7 @@ def _shares(batch: dict, seed: tf.Tensor, alpha: float) -> tf.Tensor:
     return tf.math.divide_no_nan(first, first + second) + tf.cast(first + second == 0, tf.float32)
 
 
-def _partners(batch: dict, seed: tf.Tensor, number: int = 1) -> tf.Tensor:
+def _partners(batch: dict[str, Any], seed: tf.Tensor, number: int = 1) -> tf.Tensor:
     """Another example of the batch for each, int32 (N,): a shuffled circle, `number` places on."""
     count = tf.shape(batch["image"])[0]
     order = tf.random.experimental.stateless_shuffle(tf.range(count), _seed(seed, 1000))

@@ -5,6 +5,7 @@ Neighbours in a recipe are one pass in floating point, rounded and cut to 0–25
 
 import math
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
@@ -65,7 +66,7 @@ def pca_colour(
         vectors: three eigenvectors, one per row. Both come from the prepared data, not from a recipe.
     """
     check_amounts("pca_colour", amount=amount)
-    if values is not None and (np.shape(values), np.shape(vectors)) != ((3,), (3, 3)):
+    if values is not None and (np.shape(values), np.asarray(vectors).shape) != ((3,), (3, 3)):
         raise Fault("augment.pca_colour.values and vectors must hold 3 and 3 × 3 numbers; leave both to the task")
 
     def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
@@ -77,7 +78,7 @@ def pca_colour(
     return Colour("pca_colour", lambda seed: tf.random.stateless_normal((3,), seed), change, channels=3)
 
 
-def fit_pca_colour(images: Iterable[np.ndarray]) -> dict[str, list]:
+def fit_pca_colour(images: Iterable[np.ndarray]) -> dict[str, list[Any]]:
     """The arguments `values` and `vectors` of `pca_colour`, in one pass over batches of uint8 (N, height, width, 3)."""
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for batch in images:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Callable
 from functools import cached_property
+from typing import Any
 
 import tensorflow as tf
 
@@ -34,7 +35,7 @@ class Policy:
     def _chain(self) -> Chain:
         return Chain(self.steps)
 
-    def __call__(self, example: dict, seed: tf.Tensor) -> dict:
+    def __call__(self, example: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         return self._chain(example, [seed, seed])
 
 

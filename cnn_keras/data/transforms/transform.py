@@ -49,7 +49,7 @@ class Step:
     def _chain(self) -> "Chain":
         return Chain([self])
 
-    def __call__(self, example: dict, seed: tf.Tensor) -> dict:
+    def __call__(self, example: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         return self._chain(example, [seed])
 
 
@@ -79,8 +79,8 @@ class Move(NamedTuple):
     """One reading of the picture: from pixels of a source of `extent` to a result of `size`, (height, width)."""
 
     placement: Placement
-    extent: tuple
-    size: tuple
+    extent: tuple[Any, ...]
+    size: tuple[Any, ...]
     steps: Sequence[Geometry]
 
 
@@ -97,21 +97,24 @@ class Chain:
     def __init__(self, steps: Sequence[Step], *, compiled: bool | None = None) -> None:
         self.steps = tuple(steps)
         self.compiled = compiled
-        self.groups = [tuple(group) for _, group in itertools.groupby(self.steps, _grouping())]
+        # Colours alone or geometry alone, which is what `_grouping` sorts by.
+        self.groups: list[tuple[Any, ...]] = [tuple(group) for _, group in itertools.groupby(self.steps, _grouping())]
         # A program for each group: in one for all, XLA would read the picture anew for every use of a colour.
         self._programs = [
             tf.function(partial(_passed, group), jit_compile=True, autograph=False) for group in self.groups
         ]
 
     @tf.autograph.experimental.do_not_convert
-    def __call__(self, example: dict, seeds: Sequence[tf.Tensor]) -> dict:
+    def __call__(self, example: dict[str, Any], seeds: Sequence[tf.Tensor]) -> dict[str, Any]:
         """Run every step with its seed, int32 (2,) each."""
         example = {**example, "image": tf.convert_to_tensor(example["image"])}
         _check(example, self.steps)
         drawn = iter([step.draw(seed) for step, seed in zip(self.steps, seeds, strict=True)])
         for group, program in zip(self.groups, self._programs, strict=True):
             numbers = list(itertools.islice(drawn, len(group)))
-            pixels = {key: tf.convert_to_tensor(example[key]) for key in ("image", "mask") if key in example}
+            pixels: dict[str, Any] = {
+                key: tf.convert_to_tensor(example[key]) for key in ("image", "mask") if key in example
+            }
             if self._pays(pixels["image"]):
                 found, placement = program(pixels, numbers)
             else:
@@ -129,7 +132,9 @@ class Chain:
         return static and self.compiled
 
 
-def _passed(group: Sequence[Step], pixels: dict, numbers: Sequence, own: bool = False) -> tuple[dict, Placement | None]:
+def _passed(
+    group: Sequence[Any], pixels: dict[str, Any], numbers: Sequence[Any], own: bool = False
+) -> tuple[dict[str, Any], Placement | None]:
     """One pass: the arrays of pixels after a group, and what its geometry drew."""
     if isinstance(group[0], Colour):
         return {**pixels, "image": _recoloured(pixels["image"], group, numbers)}, None
@@ -150,11 +155,11 @@ def check_amounts(name: str, **amounts: float) -> None:
             raise Fault(f"augment.{name}.{key} must be a number of at least 0, got {amount!r}")
 
 
-def _grouping() -> Callable[[Step], tuple]:
+def _grouping() -> Callable[[Step], tuple[Any, ...]]:
     """A key that neighbours share when one pass can do both: colours; geometry with one kind of border."""
     number, border = 0, None
 
-    def key(step: Step) -> tuple:
+    def key(step: Any) -> tuple[Any, ...]:
         nonlocal number, border
         if isinstance(step, Colour):
             border = None
@@ -167,7 +172,7 @@ def _grouping() -> Callable[[Step], tuple]:
     return key
 
 
-def _check(example: dict, steps: Sequence[Step]) -> None:
+def _check(example: dict[str, Any], steps: Sequence[Step]) -> None:
     channels = example["image"].shape[-1]
     geometry = [step for step in steps if isinstance(step, Geometry)]
     if geometry and (unknown := sorted(example.keys() - UNMOVED - MOVED)):
@@ -191,12 +196,12 @@ def _check(example: dict, steps: Sequence[Step]) -> None:
             )
 
 
-def _size(image: tf.Tensor) -> tuple:
+def _size(image: tf.Tensor) -> tuple[Any, ...]:
     """Height and width, as numbers where they are static."""
     return tuple(known or tf.shape(image)[axis] for axis, known in enumerate(image.shape[:2]))
 
 
-def _result(group: Sequence[Geometry], extent: tuple) -> tuple:
+def _result(group: Sequence[Geometry], extent: tuple[Any, ...]) -> tuple[Any, ...]:
     return next((step.size for step in reversed(group) if step.size), extent)
 
 
@@ -214,7 +219,7 @@ def _placed(group: Sequence[Geometry], numbers: Sequence[tf.Tensor], image: tf.T
     return Move(Placement(matrix, nodes), extent, _result(group, extent), group)
 
 
-def _floats(size: tuple) -> tf.Tensor:
+def _floats(size: tuple[Any, ...]) -> tf.Tensor:
     return tf.stack([tf.cast(side, tf.float32) for side in size])
 
 
@@ -244,9 +249,9 @@ def _recoloured(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[tf.
     return tf.ensure_shape(tf.saturate_cast(tf.round(found), tf.uint8), image.shape)
 
 
-def _followed(example: dict, move: Move) -> dict:
+def _followed(example: dict[str, Any], move: Move) -> dict[str, Any]:
     """Boxes, proposals and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
-    found = {
+    found: dict[str, Any] = {
         key: _moved_boxes(tf.convert_to_tensor(example[key], tf.float32), move)
         for key in ("boxes", "proposals")
         if key in example

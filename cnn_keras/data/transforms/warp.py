@@ -9,13 +9,15 @@ sizes are static they can be compiled by XLA, which makes one loop of each and i
 TensorFlow's own operation; with dynamic sizes they work as well.
 """
 
+from typing import Any
+
 import tensorflow as tf
 
 FILLS = ("constant", "nearest", "reflect", "wrap")  # what stands beyond the border; constant is black, and class 0
 ROUNDS = 16  # of the iteration that inverts a field, whose displacements change by less than a pixel per pixel
 
 
-def resample(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
+def resample(image: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill: str) -> tf.Tensor:
     """`image`, uint8, bilinear by TensorFlow's own operation: uint8 (*size, channels). Slow; needs no compiler."""
     moved = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
@@ -31,7 +33,7 @@ def resample(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> 
 def sample(
     image: tf.Tensor,
     matrix: tf.Tensor,
-    size: tuple,
+    size: tuple[Any, ...],
     *,
     fill: str,
     nodes: tf.Tensor | None = None,
@@ -60,7 +62,7 @@ def sample(
 
 
 def sample_nearest(
-    labels: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str, nodes: tf.Tensor | None = None
+    labels: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill: str, nodes: tf.Tensor | None = None
 ) -> tf.Tensor:
     """`labels`, integers (height, width, channels), read at the nearest pixel, never blended; their dtype stays."""
     height, width = _sides(labels)
@@ -70,7 +72,7 @@ def sample_nearest(
     return _or_black(found, y, x, (height, width), fill)
 
 
-def gather(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf.Tensor:
+def gather(image: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill: str) -> tf.Tensor:
     """`image` of any dtype under a matrix of flips and whole pixels: rows and columns change places."""
     height, width = _sides(image)
     columns = matrix[0, 0] * tf.range(tf.cast(size[1], tf.float32)) + matrix[0, 2]
@@ -80,7 +82,7 @@ def gather(image: tf.Tensor, matrix: tf.Tensor, size: tuple, *, fill: str) -> tf
 
 
 def source_points(
-    matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None, *, upright: bool = False
+    matrix: tf.Tensor, size: tuple[Any, ...], nodes: tf.Tensor | None = None, *, upright: bool = False
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Where the source is read for each pixel of the result: x and y, float32 (*size), in pixels of the source.
 
@@ -102,7 +104,7 @@ def source_points(
     )
 
 
-def displacements(points: tf.Tensor, size: tuple, nodes: tf.Tensor) -> tf.Tensor:
+def displacements(points: tf.Tensor, size: tuple[Any, ...], nodes: tf.Tensor) -> tf.Tensor:
     """The field at `points`, float32 (N, 2) of x and y in pixels of the result: displacements (N, 2).
 
     `nodes`, float32 (count, count, 2), are the coefficients of uniform cubic B-splines, rows first, in pixels.
@@ -112,7 +114,9 @@ def displacements(points: tf.Tensor, size: tuple, nodes: tf.Tensor) -> tf.Tensor
     return tf.einsum("nr,rcd,nc->nd", down, nodes, across)
 
 
-def transform_points(points: tf.Tensor, matrix: tf.Tensor, size: tuple, nodes: tf.Tensor | None = None) -> tf.Tensor:
+def transform_points(
+    points: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], nodes: tf.Tensor | None = None
+) -> tf.Tensor:
     """Where `points` of the source, float32 (N, 2) of x and y in its pixels, are in the result."""
     back = tf.linalg.inv(matrix)
     straight = tf.matmul(points, back[:2, :2], transpose_b=True) + back[:2, 2]
@@ -163,7 +167,7 @@ def _pair(place: tf.Tensor, side: int | tf.Tensor) -> tuple[tf.Tensor, list[tf.T
     return tf.cast(first, tf.int32), weights
 
 
-def _or_black(found: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple, fill: str) -> tf.Tensor:
+def _or_black(found: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple[Any, ...], fill: str) -> tf.Tensor:
     if fill != "constant":
         return found
     height, width = (tf.cast(side, tf.float32) for side in sides)
@@ -171,6 +175,6 @@ def _or_black(found: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple, fill: 
     return tf.where(seen[..., None], found, tf.zeros([], found.dtype))
 
 
-def _sides(image: tf.Tensor) -> tuple:
+def _sides(image: tf.Tensor) -> tuple[Any, ...]:
     """Height and width, as numbers where they are static."""
     return tuple(known or tf.shape(image)[axis] for axis, known in enumerate(image.shape[:2]))

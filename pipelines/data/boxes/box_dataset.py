@@ -199,9 +199,8 @@ def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str,
             parts = [one]
             if data.tile and split != "test":
                 overlap = data.tile.overlap if split == "train" else 0.0
-                settings = {"size": data.tile.size, "overlap": overlap, "keep": data.tile.keep}
-                cut = tiles.tile(one.item, one.size, **settings)
-                parts = [one] if cut == [one.item] else [Kept(tile, one.digest, tile.size) for tile in cut]
+                cut = tiles.tile(one.item, one.size, size=data.tile.size, overlap=overlap, keep=data.tile.keep)
+                parts = [one] if cut == [one.item] else [Kept(tile, one.digest, tile.size or one.size) for tile in cut]
             found.setdefault(split, []).extend(parts)
     return found
 

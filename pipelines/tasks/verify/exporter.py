@@ -46,7 +46,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     models, align = trained(run), recipe.data.align
     rates = rates_of(report)
-    landmarks = dataset.aligner_of(align) if align and align.by == "landmarks" else None
+    landmarks: Any = dataset.aligner_of(align) if align and align.by == "landmarks" else None
     write_embedder(*models, saved, shape=shape, rates=rates, landmarks=landmarks)
     pictures = input_pipeline.arrays(prepared, split, shape, limit=COMPARED)
     if landmarks:  # of the records the eyes have been aligned already

@@ -6,7 +6,9 @@ photographs its two. A picture is a function of the seed and its number; the spl
 a photograph.
 """
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 from PIL import Image
@@ -47,7 +49,7 @@ def read(
     if not 0 < scale[0] <= scale[1] <= 1:
         raise Fault(f"data.cards.scale must be [least, most], above 0 and at most 1, got {list(scale)}")
     digits, photographs = composites.cut_outs("digits", None, seed), composites.photographs_of("sklearn")
-    settings = {"side": side, "scale": tuple(scale), "tilt": tilt, "empty": empty}
+    settings: dict[str, Any] = {"side": side, "scale": tuple(scale), "tilt": tilt, "empty": empty}
     items = []
     for split, (low, high) in composites.SHARES.items():
         stock = composites.stock(digits, photographs, low, high, ink=True)
@@ -57,22 +59,24 @@ def read(
     return Annotations(items, tuple(digits))
 
 
-def _encoded(draw) -> bytes:
+def _encoded(draw: Callable[[], tuple[np.ndarray, Any]]) -> bytes:
     return encode_png(draw()[0])
 
 
-def _scene(stock, seed, *, side, scale, tilt, empty) -> tuple[np.ndarray, tuple[Object, ...]]:
+def _scene(
+    stock: composites.Stock, seed: np.ndarray, *, side: int, scale: tuple[float, float], tilt: float, empty: float
+) -> tuple[np.ndarray, tuple[Object, ...]]:
     """The pixels of a picture, uint8 (side, side, 3), and the card in it."""
     generator = np.random.default_rng(seed)
     canvas = composites.background(stock.photographs, side, generator)
     if generator.random() < empty:
         return canvas, ()
     name = str(generator.choice(list(stock.cutouts)))
-    digit = stock.cutouts[name][generator.integers(len(stock.cutouts[name]))]
+    digit = stock.cutouts[name][int(generator.integers(len(stock.cutouts[name])))]
     corners = _corners(generator, side, generator.uniform(*scale) * side, np.deg2rad(generator.uniform(-tilt, tilt)))
     laid = np.asarray(
         _card(digit, generator).transform(
-            (side, side), Image.Transform.PERSPECTIVE, _homography(corners), Image.BICUBIC
+            (side, side), Image.Transform.PERSPECTIVE, _homography(corners), Image.Resampling.BICUBIC
         )
     )
     alpha = laid[..., 3:].astype(np.float32) / 255
@@ -81,11 +85,11 @@ def _scene(stock, seed, *, side, scale, tilt, empty) -> tuple[np.ndarray, tuple[
     rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
     box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
     inside = ((corners >= 0) & (corners <= side)).all(axis=1)
-    landmarks = [Landmark(*one) for one in zip(CORNERS, *corners.T.tolist(), inside.tolist(), strict=True)]
+    landmarks = [Landmark(*one) for one in zip(CORNERS, *corners.T.tolist(), np.asarray(inside).tolist(), strict=True)]
     return pixels, (Object(box, name, landmarks=tuple(landmarks)),)
 
 
-def _corners(generator, side, height, angle) -> np.ndarray:
+def _corners(generator: np.random.Generator, side: int, height: float, angle: float) -> np.ndarray:
     """Where a card's corners lie, x and y in pixels of the picture: float64 (4, 2)."""
     half = np.array([CARD[1] / CARD[0], 1.0]) * height / 2
     corners = np.array([[-1, -1], [1, -1], [1, 1], [-1, 1]]) * half
@@ -94,7 +98,7 @@ def _corners(generator, side, height, angle) -> np.ndarray:
     return corners @ turn + side * (0.5 + generator.uniform(-INSIDE, INSIDE, 2))
 
 
-def _card(digit: np.ndarray, generator) -> Image.Image:
+def _card(digit: np.ndarray, generator: np.random.Generator) -> Image.Image:
     """A light card with a thin frame and the digit on it, in colours of its own."""
     height, width = CARD
     pixels = np.full((height, width, 4), 255, np.uint8)
@@ -102,7 +106,9 @@ def _card(digit: np.ndarray, generator) -> Image.Image:
     ink = generator.integers(0, 110, 3)
     pixels[4:-4, 4:-4, :3] = ink
     pixels[6:-6, 6:-6, :3] = pixels[0, 0, :3]
-    drawn = np.asarray(Image.fromarray(np.ascontiguousarray(digit[..., 3])).resize((DIGIT, DIGIT), Image.BILINEAR))
+    drawn = np.asarray(
+        Image.fromarray(np.ascontiguousarray(digit[..., 3])).resize((DIGIT, DIGIT), Image.Resampling.BILINEAR)
+    )
     top, left = (height - DIGIT) // 2, (width - DIGIT) // 2
     window, share = pixels[top : top + DIGIT, left : left + DIGIT, :3], drawn[..., None].astype(np.float32) / 255
     window[:] = np.round(window * (1 - share) + ink * share)

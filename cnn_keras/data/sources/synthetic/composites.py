@@ -11,7 +11,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from functools import cache, partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import Image
@@ -109,7 +109,7 @@ def _scene(stock: Stock, layout: Layout, seed: int, number: int) -> tuple[np.nda
     for _ in range(generator.integers(layout.things[0], layout.things[1] + 1)):
         name = str(generator.choice(list(stock.cutouts)))
         options = stock.cutouts[name]
-        thing = _resized(options[generator.integers(len(options))], layout, generator)
+        thing = _resized(options[int(generator.integers(len(options)))], layout, generator)
         place = _place(thing[..., 3] >= INK, owner, generator)
         if place is None:
             continue
@@ -163,7 +163,7 @@ def _resized(cutout: np.ndarray, layout: Layout, generator: np.random.Generator)
 
 def background(photographs: Sequence[np.ndarray], side: int, generator: np.random.Generator) -> np.ndarray:
     """A window of a photograph at a random scale, uint8 (side, side, 3)."""
-    photograph = photographs[generator.integers(len(photographs))]
+    photograph = photographs[int(generator.integers(len(photographs)))]
     window = int(generator.uniform(0.4, 1.0) * min(photograph.shape[:2]))
     top, left = (int(generator.integers(0, photograph.shape[axis] - window + 1)) for axis in (0, 1))
     found = Image.fromarray(photograph[top : top + window, left : left + window])
@@ -219,7 +219,7 @@ def _digits(kind: str, generator: np.random.Generator) -> dict[str, list[np.ndar
     return found
 
 
-def _stream(read: Callable[[], bytes]):
+def _stream(read: Callable[[], bytes]) -> io.BytesIO:
     return io.BytesIO(read())
 
 
@@ -263,5 +263,5 @@ def photographs_of(kind: str) -> list[np.ndarray]:
     return [np.asarray(_opened(folder / name).convert("RGB")) for name in SKIMAGE]
 
 
-def _encoded(draw: Callable[[int], tuple], number: int) -> bytes:
+def _encoded(draw: Callable[[int], tuple[Any, ...]], number: int) -> bytes:
     return encode_png(draw(number)[0])

@@ -12,7 +12,7 @@ place on it and the car's pose alone.
 import math
 from collections.abc import Callable, Iterator
 from functools import cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -172,7 +172,8 @@ def recording(
     """Frames, each a function that draws it, and the steering angles of one drive on a road of its own."""
     track = road(seed, frames * STRIDE + 10)
     for car, angle in drive(track, frames, wander=wander, hand=hand, seed=seed):
-        yield _Shot(track, car), angle
+        shot: Any = _Shot(track, car)
+        yield shot, angle
 
 
 class _Shot(NamedTuple):
