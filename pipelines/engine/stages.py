@@ -343,13 +343,19 @@ def damage(folder: Path, manifest: dict[str, Any]) -> str | None:
 
 
 def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """`key old → new` for every key whose value changed; digests are named without their digits, code by its files."""
+    """`key old → new` for every key whose value changed; digests are named without their digits, code by its files.
+
+    Where a setting chose other code, such as another builder, the setting is named and not the files.
+    """
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
-    files = [key.removeprefix("code.") for key in changed if key.startswith("code.")]
-    more = f" and {len(files) - NAMED} more files" if len(files) > NAMED else ""
-    code = [f"the code of {', '.join(files[:NAMED])}{more}"] if files else []
+    code_keys = [key for key in changed if key.startswith("code.")]
     # "code" is all of it in the manifests of earlier versions.
-    others = [key for key in changed if not key.startswith("code.") and not (files and key == "code")]
+    others = [key for key in changed if key not in code_keys and not (code_keys and key == "code")]
+    chosen = others and "code" not in old
+    files = [key.removeprefix("code.") for key in code_keys if not chosen or (key in old and key in new)]
+    left = len(files) - NAMED
+    more = f" and {left} more file{'s' if left > 1 else ''}" if left > 0 else ""
+    code = [f"the code of {', '.join(files[:NAMED])}{more}"] if files else []
     return code + [key if _is_digest(new.get(key)) else f"{key} {old.get(key)} → {new.get(key)}" for key in others]
 
 

@@ -239,6 +239,18 @@ def test_code_that_changed_is_told_by_its_files_and_briefly():
     ]
 
 
+def test_the_setting_that_chose_other_code_is_named_and_not_its_files():
+    old = {"code.lenet.py": "sha256:1", "code.trainer.py": "sha256:1", "model.builder": "lenet.lenet5"}
+    new = {"code.small.py": "sha256:2", "code.trainer.py": "sha256:1", "model.builder": "small.py:net"}
+    assert stages.differences(old, new) == ["model.builder lenet.lenet5 → small.py:net"]
+    edited = new | {"code.trainer.py": "sha256:2"}
+    assert stages.differences(old, edited) == [
+        "the code of trainer.py",
+        "model.builder lenet.lenet5 → small.py:net",
+    ]
+    assert stages.differences(new, new | {"code.parts.py": "sha256:3"}) == ["the code of parts.py"]
+
+
 @pytest.mark.parametrize("task", recipes.built_in())
 def test_every_section_of_a_recipe_is_an_input_of_some_stage(task):
     read = {section for stage in stages.STAGES.values() for section in stage.sections}
