@@ -40,11 +40,9 @@ def run(recipe: str | PathLike[str], *, runs: str | PathLike[str] = "runs", **se
     Raises:
         Fault: something that is the user's to fix; its `code` is the exit code of `cnn run`.
     """
-    from pathlib import Path
+    from pipelines.inference import finished_run  # start-up: the command line starts here, too
 
-    from pipelines.inference import finished_run
-
-    return finished_run.run(str(recipe), Path(runs), sections)
+    return finished_run.run(str(recipe), runs, sections)
 
 
 def load(run: str | PathLike[str], *, runs: str | PathLike[str] = "runs") -> FinishedRun:
@@ -53,8 +51,6 @@ def load(run: str | PathLike[str], *, runs: str | PathLike[str] = "runs") -> Fin
     Raises:
         Fault: there is no such run.
     """
-    from pathlib import Path
+    from pipelines.inference import finished_run  # start-up: the command line starts here, too
 
-    from pipelines.inference import finished_run
-
-    return finished_run.load(str(run), Path(runs))
+    return finished_run.load(str(run), runs)

@@ -8,6 +8,7 @@ it: COCO's own code takes what it is given for granted, and can end the process 
 from typing import Any, NamedTuple
 
 import numpy as np
+from pycocotools import mask as coco
 
 from cnn_keras.data.files.image_file import PIXEL_LIMIT, SIDE_LIMIT
 from cnn_keras.errors import Unreadable
@@ -81,8 +82,6 @@ def rasterize(mask: dict[str, Any] | tuple[Any, ...] | Malformed, size: tuple[in
         raise Unreadable("malformed mask", mask.reason)
     if not isinstance(mask, dict):
         _check_outline(mask, size)
-        from pycocotools import mask as coco
-
         return coco.decode(coco.merge(coco.frPyObjects([list(points) for points in mask], *size))).astype(bool)
     try:
         found = decode(mask)

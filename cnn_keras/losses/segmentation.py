@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import tensorflow as tf
+from scipy.ndimage import distance_transform_edt, find_objects
 
 REACH = 4.0  # standard deviations: farther than that from two things the weight is nothing
 
@@ -94,8 +95,6 @@ def border_weights(instances: np.ndarray, *, sigma: float = 5.0) -> np.ndarray:
     Returns:
         float32 (height, width), from 0 – on things, and where fewer than two are near – to almost 1.
     """
-    from scipy.ndimage import distance_transform_edt, find_objects
-
     instances = np.asarray(instances)
     reach = REACH * sigma
     first = np.full(instances.shape, np.inf)

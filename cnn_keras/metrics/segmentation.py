@@ -11,6 +11,7 @@ shape, the number of the class at each pixel; where the truth is below 0 nobody 
 from typing import NamedTuple
 
 import numpy as np
+from scipy.ndimage import distance_transform_edt
 
 from cnn_keras.errors import Fault
 
@@ -72,8 +73,6 @@ def border_counts(truth: np.ndarray, answer: np.ndarray, classes: int, *, tolera
     border of the class; true border pixels, those at most so far from one that is said. Add the counts of pictures,
     then see `border_f`.
     """
-    from scipy.ndimage import distance_transform_edt
-
     truth, answer = np.asarray(truth), np.asarray(answer)
     answer = np.where(truth < 0, -1, answer)
     found = np.zeros((classes, 4), np.int64)

@@ -108,7 +108,7 @@ def build(name: str, /, *, weights: str | Path | None = None, **arguments: Any) 
     Raises:
         Fault: see `check`; what the builder itself refuses; and weights that cannot be had or do not fit.
     """
-    import keras  # a start-up border
+    import keras  # start-up: names and arguments are checked without it
 
     check(name, weights=weights, **arguments)
     network = _builder(name)(**arguments)

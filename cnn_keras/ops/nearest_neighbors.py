@@ -128,7 +128,7 @@ class Neighbours:
 
     def _make(self, ids: list[int]) -> None:
         """Make an index of these numbers, and put it in place with what has come and gone meanwhile."""
-        from usearch.index import Index
+        from usearch.index import Index  # a native library, for more than EXACT embeddings
 
         settings = {"connectivity": 16, "expansion_add": 64, "expansion_search": 192}
         index = Index(ndim=self.dimension, metric="ip", dtype="i8", **settings)

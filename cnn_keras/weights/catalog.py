@@ -202,7 +202,7 @@ def _algorithm(source: Source) -> str:
 
 def _downloaded(source: Source) -> Path:
     """Download beside the cache's files, compare the checksum, rename: what bears the name is whole."""
-    import keras
+    import keras  # start-up: names of weights are checked without it
 
     folder = cache_folder()
     try:

@@ -76,9 +76,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
 
 def add_checksum(path: Path) -> None:
     """Write into a `.weights.h5` file the digest of its content, by which damage is found when it is read."""
-    import h5py
-
-    with h5py.File(path, "r+") as root:
+    with _hdf5(path, "r+") as root:
         root.attrs[CHECKSUM] = _digest(root)
 
 
@@ -105,7 +103,7 @@ def _recognised(file: IO[bytes], stack: ExitStack) -> Checkpoint:
     start = file.read(8)
     file.seek(0)
     if start == HDF5:
-        return Checkpoint(_keras_layers(_hdf5(file, stack)))
+        return Checkpoint(_keras_layers(stack.enter_context(_hdf5(file))))
     if start.startswith(PICKLE):
         return Checkpoint(_torch_layers(torch_tensors.read_legacy(file.read())))
     if not start.startswith(ZIP):
@@ -114,7 +112,9 @@ def _recognised(file: IO[bytes], stack: ExitStack) -> Checkpoint:
     names = archive.namelist()
     if "model.weights.h5" in names:
         config = json.loads(archive.read("config.json"))
-        return Checkpoint(_keras_layers(_hdf5(_unpacked(archive, "model.weights.h5", stack), stack)), _fixed(config))
+        return Checkpoint(
+            _keras_layers(stack.enter_context(_hdf5(_unpacked(archive, "model.weights.h5", stack)))), _fixed(config)
+        )
     if any(name.endswith("/data.pkl") for name in names):
         return Checkpoint(_torch_layers(torch_tensors.read_zip(archive)))
     raise ValueError("it is an archive of something else")
@@ -123,10 +123,10 @@ def _recognised(file: IO[bytes], stack: ExitStack) -> Checkpoint:
 # Keras
 
 
-def _hdf5(file: IO[bytes], stack: ExitStack) -> Any:
-    import h5py
+def _hdf5(file: IO[bytes] | Path, mode: str = "r") -> Any:
+    import h5py  # start-up: names of weights are checked without it
 
-    return stack.enter_context(h5py.File(file, "r"))
+    return h5py.File(file, mode)
 
 
 def _unpacked(archive: zipfile.ZipFile, name: str, stack: ExitStack) -> IO[bytes]:

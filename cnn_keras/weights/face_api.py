@@ -18,6 +18,7 @@ import keras
 import numpy as np
 
 from cnn_keras.errors import Fault
+from cnn_keras.models import faceapi
 
 DESCRIPTOR, LANDMARKS = "face_recognition_model", "face_landmark_68_model"
 STORED = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "uint16": "<u2"}
@@ -37,8 +38,6 @@ def load(path: Path) -> tuple[keras.Model, keras.Model, str]:
     Raises:
         Fault: nothing is there, or it is not the package, or damaged (code DATA).
     """
-    from cnn_keras.models import faceapi
-
     read = _opened(path)
     networks = faceapi.descriptor(), faceapi.landmarks()
     for network, name, weights in zip(networks, (DESCRIPTOR, LANDMARKS), (_residual, _separable), strict=True):

@@ -92,7 +92,7 @@ def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *,
     check(name, weights)
     path = _file(weights) or catalog.locate(name, kind=str(weights), head=_head_fits(network))
     if DARKNET.search(path.name):
-        from cnn_keras.weights import darknet_numbers  # needs Keras, which the names of weights do not
+        from cnn_keras.weights import darknet_numbers  # start-up: it needs Keras
 
         fresh = darknet_numbers.read(network, path)
     else:
@@ -121,7 +121,7 @@ def weighted(network: "keras.Model") -> list[Any]:
 
 def _dense(targets: list[Any]) -> int:
     """Where the dense layers begin that the network ends with."""
-    import keras
+    import keras  # start-up: names of weights are checked without it
 
     start = len(targets)
     while start and isinstance(targets[start - 1], keras.layers.Dense):

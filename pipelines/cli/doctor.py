@@ -45,7 +45,7 @@ def show(report: dict[str, Any], console: Console) -> None:
 
 
 def _devices() -> dict[str, Any]:
-    import tensorflow as tf
+    import tensorflow as tf  # start-up: what else is said comes before
 
     gpus = [device.name for device in tf.config.list_physical_devices("GPU")]
     if gpus:
@@ -75,7 +75,7 @@ def _writable(folder: Path) -> bool:
 
 def _store() -> tuple[str, str | None]:
     """Where tracking goes, and what is wrong with it."""
-    from pipelines.tracking import tracker
+    from pipelines.tracking import tracker  # start-up
 
     try:
         store = tracker.store_uri()

@@ -39,7 +39,7 @@ def load_tensorflow(console: Console) -> None:
     """Import TensorFlow and Keras; say so on a terminal."""
     if "keras" not in sys.modules:
         with console.status("loading TensorFlow"), silent_libraries():
-            import keras  # noqa: F401
+            import keras  # noqa: F401  # start-up: this is where it is loaded
         logging.getLogger("tensorflow").setLevel(logging.WARNING)  # in a notebook it would log each file it writes
 
 
@@ -50,8 +50,8 @@ def numerics() -> Iterator[dict[str, Any]]:
     Yields:
         What was computed with: filled in at the end, for a manifest.
     """
-    import keras
-    from tensorflow.python.framework import config
+    import keras  # start-up
+    from tensorflow.python.framework import config  # start-up
 
     policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
     used: dict[str, Any] = {}

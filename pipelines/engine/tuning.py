@@ -248,7 +248,7 @@ def _run_trial(
     metric: str,
 ) -> None:
     """Train with these settings and tell the study how it went."""
-    import keras  # loaded when the settings have been checked
+    import keras  # start-up: loaded when the settings have been checked
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
         asked.report(row[metric], epoch)

@@ -51,13 +51,19 @@ CREATE TABLE IF NOT EXISTS gallery_embeddings (
 SINCE = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"')"
 
 
+def _drivers() -> tuple[Any, Any]:
+    import pgvector.psycopg  # optional
+    import psycopg  # optional
+
+    return psycopg, pgvector.psycopg
+
+
 class PostgresGallery:
     """The gallery in the database at `location`; see `pipelines.faces.gallery.Gallery` for what it does."""
 
     def __init__(self, location: str) -> None:
         try:
-            import pgvector.psycopg  # noqa: F401
-            import psycopg
+            psycopg, _ = _drivers()
         except ImportError:
             raise Fault(
                 "gallery must be a file, or postgresql:// with the packages psycopg and pgvector, which are not "
@@ -201,14 +207,12 @@ class PostgresGallery:
     def _connected(self) -> Any:
         """The connection, made anew where the server has closed it."""
         if self._connection is None or self._connection.closed:
-            import pgvector.psycopg
-            import psycopg
-
+            psycopg, vectors = _drivers()
             settings = {"autocommit": True, "connect_timeout": 30, "prepare_threshold": None}  # poolers prepare nothing
             self._connection = psycopg.connect(self.location, **settings)
             self._connection.execute("SET default_transaction_isolation = 'repeatable read'")
             if self._connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone():
-                pgvector.psycopg.register_vector(self._connection)
+                vectors.register_vector(self._connection)
         return self._connection
 
     def _scrub(self) -> None:

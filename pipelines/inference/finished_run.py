@@ -95,16 +95,15 @@ class FinishedRun:
     def show(self) -> None:
         """Show the pictures in a notebook; elsewhere print where they are."""
         try:
-            from IPython import get_ipython
-            from IPython.display import Image as Shown
-            from IPython.display import Markdown, display
+            import IPython.display  # optional
         except ImportError:
             notebook = None
         else:
-            notebook = get_ipython()
+            notebook = IPython.get_ipython()
         for path in self.pictures:
             if notebook:
-                display(Markdown(f"**{path.relative_to(self.folder).with_suffix('')}**"), Shown(str(path)))
+                title = IPython.display.Markdown(f"**{path.relative_to(self.folder).with_suffix('')}**")
+                IPython.display.display(title, IPython.display.Image(str(path)))
             else:
                 print(path)
 
@@ -133,7 +132,7 @@ class FinishedRun:
         Args:
             images: as `predict` takes them, without videos; what cannot be read is left out.
         """
-        from pipelines.inference import predict as predicting
+        from pipelines.inference import predict as predicting  # start-up: TensorFlow
 
         with tempfile.TemporaryDirectory() as folder:
             predicting.draw(self._answers(images), Path(folder))
@@ -141,7 +140,7 @@ class FinishedRun:
 
     def _answers(self, images: Any, top: int = 1) -> "list[Prediction]":
         load_tensorflow(Console(quiet=True))
-        from pipelines.inference import predict as predicting
+        from pipelines.inference import predict as predicting  # TensorFlow, which is loaded now
 
         folder = exported_model.newest(exported_model.locate(str(self.folder), Path()))
         if folder not in self._exported:  # a version is loaded once
@@ -154,21 +153,21 @@ class FinishedRun:
         return dict(stages.finished(self.folder, stage)["facts"])
 
 
-def run(reference: str, runs: Path, sections: Mapping[str, Any]) -> FinishedRun:
+def run(reference: str, runs: str | PathLike[str], sections: Mapping[str, Any]) -> FinishedRun:
     """Bring the run of a recipe, changed by `sections`, up to date as far as export."""
     recipe = recipes.load(reference, sections=sections)
     quiet_environment()
     console = console_for()
-    opened = stages.Run(recipe, console, runs)
+    opened = stages.Run(recipe, console, Path(runs))
     console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{opened.folder}[/]")
     with stages.tracked(opened):
         stages.run_stages(opened, "export")
     return FinishedRun(opened.folder)
 
 
-def load(reference: str, runs: Path) -> FinishedRun:
+def load(reference: str, runs: str | PathLike[str]) -> FinishedRun:
     """The run of this name or of this recipe, at least prepared."""
-    folder = stages.run_folder(reference, runs)
+    folder = stages.run_folder(reference, Path(runs))
     if not (folder / "prepare" / run_files.MANIFEST).is_file():
         raise Fault(f"run must be one that was run, such as classify/photos, found nothing in {folder}; `cnn run` runs")
     quiet_environment()
@@ -189,7 +188,7 @@ def _each(images: Any, kind: str) -> Iterator[Any]:
 
 def _sources(image: Any, predictor: "Predictor") -> "Iterator[Source]":
     """What a predictor is asked about: the file or the files of a folder, an encoded image, or an array."""
-    from pipelines.inference import predict as predicting
+    from pipelines.inference import predict as predicting  # start-up: TensorFlow
 
     if isinstance(image, str | PathLike):
         yield from predicting.files_of([Path(image)], predictor)

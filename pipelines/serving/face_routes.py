@@ -28,6 +28,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
 from starlette.routing import Route
 
+from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
 from pipelines.faces import service
 from pipelines.faces.encoder import Recogniser
@@ -203,8 +204,6 @@ class FacesDesk:
 
 def warm(gallery: Gallery, recogniser: Recogniser) -> None:
     """Ask once, so that nobody waits for the model's first call or for the gallery to be read."""
-    from cnn_keras.data.files.image_file import encode_png
-
     grey = encode_png(np.full((*recogniser.facts["size"], 3), 128, np.uint8))
     vector = recogniser.embed([grey])[0]
     if gallery.settings() and not isinstance(vector, str):

@@ -31,8 +31,9 @@ class Model:
         """
         self.folder = version_folder(folder)
         import_without_keras()
-        import tensorflow as tf
+        import tensorflow as tf  # a native library; without Keras, which takes seconds
 
+        self._constant = tf.constant
         numbered = self.folder.name.isdecimal()
         self.name = self.folder.parent.name if numbered else self.folder.name
         self.version = int(self.folder.name) if numbered else 1
@@ -51,9 +52,8 @@ class Model:
 
     def __call__(self, signature: str, tensors: Tensors) -> Tensors:
         """Call one signature. `tensors` must have the dtypes and shapes that its inputs state."""
-        import tensorflow as tf
-
-        outputs = self._loaded.signatures[signature](**{name: tf.constant(tensor) for name, tensor in tensors.items()})
+        given = {name: self._constant(tensor) for name, tensor in tensors.items()}
+        outputs = self._loaded.signatures[signature](**given)
         return {name: np.asarray(output.numpy()) for name, output in outputs.items()}
 
 
@@ -90,6 +90,6 @@ def import_without_keras() -> None:
     sys.modules[KERAS_HOOK] = None  # type: ignore[assignment] # makes its import fail
     try:
         with silent_libraries():
-            import tensorflow  # noqa: F401
+            import tensorflow  # noqa: F401  # a native library
     finally:
         del sys.modules[KERAS_HOOK]

@@ -102,18 +102,14 @@ def serve_faces(
     Raises:
         Fault: what `ready` raises; no key where there must be one, or the address cannot be had.
     """
-    from pipelines.serving.face_routes import (
-        FacesDesk,
-        checked_key,
-        warm,
-    )  # and SciPy, which a model's server can do without
+    from pipelines.serving import face_routes  # start-up: SciPy, which a model's server can do without
 
-    limits, given, key = limits or Limits(), key, checked_key(key, loopback=is_loopback(host))
+    limits, given, key = limits or Limits(), key, face_routes.checked_key(key, loopback=is_loopback(host))
     with contextlib.closing(_bound(host, port)) as listener:
         gallery, recogniser = ready()
         with contextlib.closing(gallery):
-            warm(gallery, recogniser)
-            desk = FacesDesk(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
+            face_routes.warm(gallery, recogniser)
+            desk = face_routes.FacesDesk(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
             if not given:
                 say(f"clients must send the header Authorization: Bearer {key}")
                 say("it is another one next time; CNN_API_KEY in the environment sets one that stays")

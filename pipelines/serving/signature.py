@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 
 from cnn_keras.errors import Fault
@@ -77,8 +79,7 @@ def definitions(folder: Path) -> dict[str, Any]:
     Raises:
         Fault: `saved_model.pb` is something else, or has no signatures for serving.
     """
-    from google.protobuf.message import DecodeError
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel  # start-up: it is loaded with the model
 
     saved = SavedModel()
     try:
@@ -98,8 +99,6 @@ def signature(name: str, definition: Any) -> Signature:
 
 def printed(definition: Any) -> dict[str, Any]:
     """One SignatureDef as JSON, the way TensorFlow Serving's metadata answer prints it."""
-    from google.protobuf.json_format import MessageToDict
-
     content: dict[str, Any] = MessageToDict(
         definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
     )
@@ -107,7 +106,7 @@ def printed(definition: Any) -> dict[str, Any]:
 
 
 def _slots(tensors: Mapping[str, Any]) -> dict[str, Slot]:
-    import tensorflow as tf
+    import tensorflow as tf  # start-up: it is loaded with the model
 
     def slot(name: str, info: Any) -> Slot:
         shape = info.tensor_shape

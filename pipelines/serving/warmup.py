@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from cnn_keras.data.files.image_file import reason
 from pipelines.serving.model import Model
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
 
@@ -24,8 +25,6 @@ def warm_up(model: Model, rows: int) -> None:
 
     The requests packed with the model are replayed; a signature without one gets zeros, and may refuse them.
     """
-    from cnn_keras.data.files.image_file import reason
-
     packed = dict(packed_requests(model.folder / PACKED))
     for name, signature in model.signatures.items():
         tensors = packed.get(name) or zeros(signature)
@@ -41,8 +40,8 @@ def packed_requests(path: Path) -> Iterator[tuple[str, Tensors]]:
     """(signature, tensors) of the requests in `path`, a TFRecord of PredictionLog; none when it is not there."""
     if not path.is_file():
         return
-    import tensorflow as tf
-    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+    import tensorflow as tf  # start-up: it is loaded with the model
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog  # imports TensorFlow
 
     for record in tf.data.TFRecordDataset(str(path)):
         entry = PredictionLog.FromString(record.numpy())

@@ -14,7 +14,7 @@ class SavedModel:
     """The `serving_default` signature of the SavedModel in a folder."""
 
     def __init__(self, folder: str | Path) -> None:
-        import tensorflow as tf
+        import tensorflow as tf  # start-up
 
         self._constant = tf.constant
         self._model = tf.saved_model.load(str(folder))
@@ -26,7 +26,7 @@ class SavedModel:
         Returns a pandas.DataFrame with the same rows and one column per output, by name: scalars for outputs
         of shape [N], nested lists for [N, ...]; strings are str, except in columns named `..._bytes`.
         """
-        import pandas
+        import pandas  # where the model is loaded; training does without
 
         specs = self._function.structured_input_signature[1]
         feeds = {name: self._constant(model_input[name].tolist(), spec.dtype) for name, spec in specs.items()}
@@ -40,8 +40,8 @@ def signature(folder: str | Path) -> dict[str, dict[str, tuple[str, int]]]:
 
     {"inputs": {"image_bytes": ("string", 1)}, "outputs": {"class_id": ("int64", 1), ...}}
     """
-    import tensorflow as tf
-    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as Message
+    import tensorflow as tf  # start-up
+    from tensorflow.core.protobuf.saved_model_pb2 import SavedModel as Message  # start-up
 
     message = Message.FromString((Path(folder) / "saved_model.pb").read_bytes())
     served = message.meta_graphs[0].signature_def[SIGNATURE]

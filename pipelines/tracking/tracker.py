@@ -20,6 +20,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
@@ -122,7 +123,7 @@ class Tracker(Recorder):
     def _append(self, kind: str, **fields: Any) -> None:
         super()._append(kind, **fields)
         if self._courier is None:
-            _import_mlflow()
+            _mlflow()
             self._monitors = self._monitors or _monitors()
             self._courier = Courier(lambda: _deliver(self.journals, self.store))
             self._courier.start()
@@ -172,13 +173,11 @@ def _deliver(journals: Path, store: str) -> None:
 
 def _tell(client: Any, run: str | None, event: Event, *, folder: Path, store: str) -> str | None:
     """Tell one event; return the id of the run, which the first one opens."""
-    from mlflow.exceptions import MlflowException
-
     if event["kind"] == "start":
         return _open(client, event, store)
     try:
         _log(client, str(run), event, folder)
-    except MlflowException as error:
+    except _mlflow().exceptions.MlflowException as error:
         if error.error_code not in REFUSALS:
             raise
         log.warning("MLflow refused %s: %s", event["kind"], brief(error))
@@ -213,20 +212,20 @@ def _opened(client: Any, experiment: str, journal: str | None) -> str | None:
 
 def _log(client: Any, run: str, event: Event, folder: Path) -> None:
     """Tell an event of an open run. A joined run is ended by whoever began it."""
-    from mlflow.entities import Dataset, DatasetInput, InputTag, Metric, RunTag
-
+    entities = _mlflow().entities
     match event:
         case {"kind": "metrics", "values": values, "step": step, "time": time}:
-            metrics = [Metric(key, _drawable(value), time, step) for key, value in values.items()]
+            metrics = [entities.Metric(key, _drawable(value), time, step) for key, value in values.items()]
             for start in range(0, len(metrics), BATCH):
                 client.log_batch(run, metrics=metrics[start : start + BATCH])
         case {"kind": "params", "values": values}:
             _log_params(client, run, values)
         case {"kind": "tags", "values": values}:
-            client.log_batch(run, tags=[RunTag(key, value) for key, value in values.items()])
+            client.log_batch(run, tags=[entities.RunTag(key, value) for key, value in values.items()])
         case {"kind": "dataset", "name": name, "digest": digest, "context": context}:
-            data = Dataset(name, digest, source_type="local", source=json.dumps({"uri": event["source"]}))
-            client.log_inputs(run, [DatasetInput(data, [InputTag("mlflow.data.context", context)])])
+            data = entities.Dataset(name, digest, source_type="local", source=json.dumps({"uri": event["source"]}))
+            tags = [entities.InputTag("mlflow.data.context", context)]
+            client.log_inputs(run, [entities.DatasetInput(data, tags)])
         case {"path": path} if not (folder / path).exists():
             log.warning("%s is not logged: it is no longer there", folder / path)
         case {"kind": "artifact", "path": path, "folder": into}:
@@ -248,21 +247,17 @@ def _push(location: str, *inside: str) -> None:
 
 def _log_params(client: Any, run: str, values: dict[str, str]) -> None:
     """Add the parameters the run does not have; MLflow never changes one."""
-    from mlflow.entities import Param
-
     known = client.get_run(run).data.params
     if changed := [key for key, value in values.items() if known.get(key, value) != value]:
         log.warning("parameters of an MLflow run cannot change, it keeps the old %s", ", ".join(changed))
-    params = [Param(key, value) for key, value in values.items() if key not in known]
+    params = [_mlflow().entities.Param(key, value) for key, value in values.items() if key not in known]
     for start in range(0, len(params), BATCH):
         client.log_batch(run, params=params[start : start + BATCH])
 
 
 def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
     """Log the SavedModel as a pyfunc whose loader, `pipelines/tracking/pyfunc.py`, goes along: nothing is pickled."""
-    import mlflow
-    from mlflow.entities import LoggedModelOutput
-
+    mlflow = _mlflow()
     experiment = client.get_run(run).info.experiment_id
     with tempfile.TemporaryDirectory() as temporary:
         packed = Path(temporary) / "model"
@@ -279,23 +274,23 @@ def _log_model(client: Any, run: str, event: Event, folder: Path) -> Any:
         client.log_model_artifacts(model.model_id, str(packed))
         _push(model.artifact_location)
     client.finalize_logged_model(model.model_id, "READY")
-    client.log_outputs(run, [LoggedModelOutput(model.model_id, step=0)])
+    client.log_outputs(run, [mlflow.entities.LoggedModelOutput(model.model_id, step=0)])
     return model
 
 
 def _signature(sides: dict[str, dict[str, tuple[str, int]]]) -> Any:
     """MLflow's signature: a column for every tensor, whose first axis is the rows of the table."""
-    from mlflow.models import ModelSignature
-    from mlflow.types.schema import Array, ColSpec, DataType, Schema
+    mlflow = _mlflow()
+    schema = mlflow.types.schema
 
     def column(name: str, dtype: str, rank: int) -> Any:
-        kind: Any = DataType["binary" if name.endswith("_bytes") else COLUMNS.get(dtype, "integer")]
+        kind: Any = schema.DataType["binary" if name.endswith("_bytes") else COLUMNS.get(dtype, "integer")]
         for _ in range(rank - 1):
-            kind = Array(kind)
-        return ColSpec(kind, name)
+            kind = schema.Array(kind)
+        return schema.ColSpec(kind, name)
 
-    schemas = [Schema([column(name, *kind) for name, kind in side.items()]) for side in sides.values()]
-    return ModelSignature(*schemas)
+    schemas = [schema.Schema([column(name, *kind) for name, kind in side.items()]) for side in sides.values()]
+    return mlflow.models.ModelSignature(*schemas)
 
 
 def _own(client: Any, run: str) -> bool:
@@ -313,8 +308,8 @@ def _pending(journals: Path, store: str) -> int:
 
 def _monitors() -> list[Any]:
     """MLflow's own samplers, asked once: the CPU's answers are about the time since it was asked last."""
-    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor
-    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor
+    from mlflow.system_metrics.metrics.cpu_monitor import CPUMonitor  # start-up
+    from mlflow.system_metrics.metrics.gpu_monitor import GPUMonitor  # start-up
 
     monitors: list[Any] = [CPUMonitor()]
     try:
@@ -329,28 +324,24 @@ def _monitors() -> list[Any]:
 
 def _connect(store: str) -> Any:
     """A client of the store; a local one is created first."""
-    _import_mlflow()
-    from mlflow import MlflowClient
-
+    mlflow = _mlflow()
     create_store(store)
-    return MlflowClient(tracking_uri=store, registry_uri=store)
+    return mlflow.MlflowClient(tracking_uri=store, registry_uri=store)
 
 
 @contextmanager
 def reachable(store: str) -> Iterator[Any]:
     """A client for a command that needs the store; that it does not answer is for the user to mend."""
-    _import_mlflow()
-    from mlflow.exceptions import MlflowException
-
     try:
         yield _connect(store)
-    except (MlflowException, OSError) as error:
+    except (_mlflow().exceptions.MlflowException, OSError) as error:
         reason = f"MLFLOW_TRACKING_URI must be a store that answers, got {public(store)}: {brief(error)}"
         raise Fault(reason) from None
 
 
-def _import_mlflow() -> None:
-    """Import mlflow, quietly, in the main thread before the courier does.
+@cache
+def _mlflow() -> Any:
+    """MLflow, imported quietly and in the main thread, before the courier asks for it.
 
     Two threads that import large packages at the same time can each see the other's half-made.
     """
@@ -358,7 +349,8 @@ def _import_mlflow() -> None:
         os.environ.setdefault(key, value)
     warnings.filterwarnings("ignore", module=r"mlflow\.")  # its own deprecations, and advice on input examples
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook
-    import mlflow.pyfunc  # noqa: F401
+    import mlflow.pyfunc  # start-up: it takes seconds
 
     for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the courier
         logging.getLogger(name).setLevel(logging.CRITICAL)
+    return mlflow

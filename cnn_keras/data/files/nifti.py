@@ -149,7 +149,7 @@ def _said(error: Exception) -> str:
 
 def require_nibabel() -> Any:
     try:
-        import nibabel
+        import nibabel  # optional
 
         nibabel.imageglobals.logger.disabled = True  # what is odd about a header is told by its kind
     except ImportError:

@@ -88,8 +88,7 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
 
 def _elsewhere(image: Any, picture: Any) -> str:
     """How the grid of one file differs from another's: "" where their corners lie together."""
-    import nibabel
-
+    nibabel = nifti.require_nibabel()
     if image.shape[:3] != picture.shape[:3]:
         return "sizes {} and {}".format(*("×".join(map(str, one.shape[:3])) for one in (image, picture)))
     corners = np.array(np.meshgrid(*([0, side - 1] for side in picture.shape[:3]))).reshape(3, -1).T

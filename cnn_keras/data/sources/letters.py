@@ -73,7 +73,7 @@ def _is_plain(letter: str) -> bool:
 
 @cache
 def _characters(typeface: Path) -> frozenset[str]:
-    from matplotlib.ft2font import FT2Font
+    from matplotlib.ft2font import FT2Font  # start-up: for this source alone
 
     return frozenset(map(chr, FT2Font(str(typeface)).get_charmap()))
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from scipy.io import wavfile
 
 from cnn_keras.data.files import input_file
 from cnn_keras.data.files.file_tree import describe_path, refuse
@@ -172,8 +173,6 @@ def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
 
 def _wave(path: Path) -> tuple[np.ndarray, list[Any]]:
     """A WAV file of whole numbers or floats, of one channel or several; float32 (length, channels) from −1 to 1."""
-    from scipy.io import wavfile
-
     data = input_file.read_bytes(path, limit=BYTES_LIMIT)
     if not data:
         raise Unreadable("empty", "it holds no byte")

@@ -63,7 +63,7 @@ def cascades() -> Aligner:
     and others; the files come with OpenCV. Small pictures are enlarged and given a margin first, because the detectors
     want a face of a hundred pixels with something around it.
     """
-    import cv2
+    import cv2  # a native library, for this way of finding eyes alone
 
     def cascade(name: str) -> cv2.CascadeClassifier:
         return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")

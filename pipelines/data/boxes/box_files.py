@@ -1,10 +1,12 @@
-"""The files that a source of images with boxes is made of; but for YOLO's they are known without TensorFlow."""
+"""The files that a source of images with boxes is made of, known without TensorFlow."""
 
 from pathlib import Path
 from typing import Any
 
 from cnn_keras import plugins
 from cnn_keras.data.files import input_file
+from cnn_keras.data.files.file_tree import describe_path
+from cnn_keras.data.formats import yolo
 from cnn_keras.errors import Fault
 from pipelines.data import source_files, yaml_file
 from pipelines.data.boxes.box_config import Data
@@ -33,8 +35,6 @@ def files_digest(data: Data) -> str | None:
 
 def describing(path: Path) -> Path:
     """The file that describes a YOLO data set: `path`, or that of the folder: data.yaml, obj.data or one of names."""
-    from cnn_keras.data.formats import yolo  # imports TensorFlow
-
     if not input_file.is_folder(path):
         return path
     there = [
@@ -46,9 +46,6 @@ def describing(path: Path) -> Path:
 
 def described(path: Path) -> dict[str, Any]:
     """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
-    from cnn_keras.data.files.file_tree import describe_path
-    from cnn_keras.data.formats import yolo  # imports TensorFlow
-
     if not input_file.is_regular(path):
         raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")
     if path.suffix == ".data":

@@ -169,7 +169,7 @@ def _save(path: Path, values: Array) -> None:
 
 def _opencv() -> Any:
     try:
-        import cv2
+        import cv2  # a native library, for selective search alone
 
         cv2.ximgproc.segmentation  # noqa: B018 - only the contributed modules have it
     except (ImportError, AttributeError) as error:

@@ -1,5 +1,7 @@
 """Refusals: what a client did that cannot be answered, as an HTTP status and one clear sentence."""
 
+from cnn_keras.data.files.image_file import reason
+
 LONGEST = 300  # characters; a model's error may quote the whole request back
 
 # TensorFlow's error codes (https://grpc.io/docs/guides/status-codes) as TensorFlow Serving maps them to HTTP.
@@ -39,9 +41,7 @@ def from_tensorflow(error: Exception) -> Refusal | None:
 
     An error that quotes raw bytes of the request surfaces as a UnicodeDecodeError which carries the message.
     """
-    from tensorflow.errors import OpError
-
-    from cnn_keras.data.files.image_file import reason
+    from tensorflow.errors import OpError  # start-up: TensorFlow is loaded with the model
 
     if isinstance(error, UnicodeDecodeError):
         return Refusal(400, reason(error))

@@ -1,26 +1,21 @@
 """Encoded images of a request: within the limits and upright before the graph sees them."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
+from cnn_keras.data.files.image_file import OPENERS, Picture
 from cnn_keras.errors import Unreadable
 from pipelines.serving.http.errors import Refusal, of_row
 from pipelines.serving.http.limits import Limits
 
-if TYPE_CHECKING:
-    from cnn_keras.data.files.image_file import Picture
-
 ANEW = 4  # decoding, writing and decoding again costs as much as decoding so many pictures
 
 
-def checked(files: Sequence[bytes], limits: Limits) -> "list[Picture]":
+def checked(files: Sequence[bytes], limits: Limits) -> list[Picture]:
     """Each file with its header looked at, and no more; see `cnn_keras.data.files.image_file.Picture`.
 
     Raises:
         Refusal: no image, too many pixels, or too many in all; the row at fault is named.
     """
-    from cnn_keras.data.files.image_file import Picture
-
     pictures: list[Picture] = []
     for row, file in enumerate(files):
         try:
@@ -32,7 +27,7 @@ def checked(files: Sequence[bytes], limits: Limits) -> "list[Picture]":
     return pictures
 
 
-def upright(pictures: "Sequence[Picture]") -> list[bytes]:
+def upright(pictures: Sequence[Picture]) -> list[bytes]:
     """Each as a JPEG or PNG that stands the way a person sees it. Large ones take seconds.
 
     Raises:
@@ -48,13 +43,11 @@ def upright(pictures: "Sequence[Picture]") -> list[bytes]:
     return files
 
 
-def work(pictures: "Sequence[Picture]") -> int:
+def work(pictures: Sequence[Picture]) -> int:
     """What they cost, in pixels that are decoded once."""
     return sum(picture.area * (1 if picture.ready else ANEW) for picture in pictures)
 
 
 def looks_encoded(body: bytes) -> bool:
     """Whether a body starts like an image file: the client forgot to say so."""
-    from cnn_keras.data.files.image_file import OPENERS
-
     return body.startswith(tuple(OPENERS))

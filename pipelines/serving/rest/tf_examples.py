@@ -1,17 +1,15 @@
 """tf.Example from JSON, for classify and regress requests, under the rules of TensorFlow Serving."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from cnn_keras.data.files.image_file import Picture
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.rest.images import checked, upright
 from pipelines.serving.rest.tensors import encoded
 from pipelines.serving.signature import Tensors
-
-if TYPE_CHECKING:
-    from cnn_keras.data.files.image_file import Picture
 
 Features = dict[str, list[Any]]  # one example: bytes, int or float under each name
 INT64 = range(-(2**63), 2**63)
@@ -79,18 +77,18 @@ def _value(value: Any, name: str) -> bytes | int | float:
 
 
 def _example(features: Features) -> bytes:
-    from tensorflow.train import BytesList, Example, Feature, FloatList, Int64List
-    from tensorflow.train import Features as FeatureMap
+    from tensorflow import train  # start-up: TensorFlow is loaded with the model
 
     def feature(values: list[Any]) -> Any:
         if not values:
-            return Feature()
+            return train.Feature()
         if isinstance(values[0], bytes):
-            return Feature(bytes_list=BytesList(value=values))
+            return train.Feature(bytes_list=train.BytesList(value=values))
         if isinstance(values[0], float):
-            return Feature(float_list=FloatList(value=values))
-        return Feature(int64_list=Int64List(value=values))
+            return train.Feature(float_list=train.FloatList(value=values))
+        return train.Feature(int64_list=train.Int64List(value=values))
 
-    example = Example(features=FeatureMap(feature={name: feature(values) for name, values in features.items()}))
+    known = train.Features(feature={name: feature(values) for name, values in features.items()})
+    example = train.Example(features=known)
     serialized: bytes = example.SerializeToString()
     return serialized

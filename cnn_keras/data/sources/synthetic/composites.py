@@ -21,6 +21,7 @@ from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.files import image_file, input_file
 from cnn_keras.data.files.file_tree import describe_path, natural
 from cnn_keras.data.files.image_file import encode_png
+from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault, Unreadable
 
 SHARES = {"train": (0.0, 0.7), "validation": (0.7, 0.8), "test": (0.8, 1.0)}  # of cut-outs and photographs alike
@@ -199,14 +200,12 @@ def _part(options: Sequence[np.ndarray], low: float, high: float) -> Sequence[np
 def _digits(kind: str, generator: np.random.Generator) -> dict[str, list[np.ndarray]]:
     """Handwriting as cut-outs: its ink is the alpha; its colour is drawn, dark or light."""
     if kind == "digits":
-        from sklearn.datasets import load_digits
+        from sklearn.datasets import load_digits  # start-up: for these cut-outs alone
 
         images, labels = load_digits(return_X_y=True)
         images = np.round(images.reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)
     else:
-        from cnn_keras.data.sources.classification import mnist5k
-
-        items = mnist5k()
+        items = classification.mnist5k()
         images = np.stack([np.asarray(Image.open(_stream(item.read))) for item in items])
         labels = np.array([int(item.label) for item in items])
     found: dict[str, list[np.ndarray]] = {str(label): [] for label in range(10)}
@@ -251,7 +250,7 @@ def _opened(file: Path) -> Image.Image:
 @cache
 def photographs_of(kind: str) -> list[np.ndarray]:
     if kind == "sklearn":
-        from sklearn.datasets import load_sample_images
+        from sklearn.datasets import load_sample_images  # start-up: for these backgrounds alone
 
         return [np.asarray(image) for image in load_sample_images().images]
     if kind != "skimage":
