@@ -34,6 +34,9 @@ def resize(grids: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> 
 
     Returns:
         float32 (N, *size, channels).
+
+    Raises:
+        ValueError: an unknown `fit`.
     """
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")

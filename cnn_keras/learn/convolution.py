@@ -107,6 +107,9 @@ def transposed_convolution(
 
     Returns:
         (N, H, W, C).
+
+    Raises:
+        Fault: y has not the shape of the convolution's output.
     """
     (top, bottom), (left, right) = _pads(size, filters.shape[:2], strides, padding, dilation)
     tall, wide = (reach - 1 for reach in _reaches(filters.shape[:2], dilation))

@@ -317,6 +317,9 @@ def occlusion_map(
         fill: colour of the square, a number or one for each channel; None takes the image's mean.
         odds: whether the natural logarithm of the odds is asked for instead of the probability, which hardly moves
             where an answer is certain.
+
+    Raises:
+        Fault: `patch` does not fit into the images, or the model answers with probabilities.
     """
     _require_logits(model)
     logits, scale = _graph(_tapped(model), images.shape[1:]), _log_odds if odds else _probability

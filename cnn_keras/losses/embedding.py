@@ -41,6 +41,9 @@ def triplet_loss(
     Returns:
         A scalar, float32; 0, with a gradient of 0, for a batch without a triplet: no two pictures of one identity, or
         no second identity. `semi-hard` and `hard` are tensorflow-addons', which are NaN or made up there.
+
+    Raises:
+        Fault: an unknown `mining`.
     """
     if mining not in MININGS:
         raise Fault(f"mining must be one of {', '.join(MININGS)}, got {mining!r}")

@@ -44,7 +44,11 @@ class Ranking(NamedTuple):
 
 
 def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int = 1) -> float:
-    """Return the share of examples, in [0, 1], whose label is among the `k` most probable classes."""
+    """Return the share of examples, in [0, 1], whose label is among the `k` most probable classes.
+
+    Raises:
+        ValueError: `k` is below 1.
+    """
     probabilities, labels = _checked(probabilities, labels)
     if k < 1:
         raise ValueError(f"k must be at least 1, got {k}")
@@ -53,7 +57,11 @@ def top_accuracy(probabilities: np.ndarray, labels: np.ndarray, k: int = 1) -> f
 
 
 def reliability_bins(probabilities: np.ndarray, labels: np.ndarray, bins: int = 15) -> Reliability:
-    """Group the examples by confidence into `bins` intervals ((m-1)/bins, m/bins]; return `Reliability`."""
+    """Group the examples by confidence into `bins` intervals ((m-1)/bins, m/bins]; return `Reliability`.
+
+    Raises:
+        ValueError: `bins` is below 1.
+    """
     probabilities, labels = _checked(probabilities, labels)
     if bins < 1:
         raise ValueError(f"bins must be at least 1, got {bins}")
@@ -83,7 +91,11 @@ def confident_mistakes(probabilities: np.ndarray, labels: np.ndarray, limit: int
 
 
 def ranking(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
-    """Return the `Ranking` of examples of two classes, probabilities [N, 2]; both must be among the labels."""
+    """Return the `Ranking` of examples of two classes, probabilities [N, 2]; both must be among the labels.
+
+    Raises:
+        ValueError: one of the classes is not among the labels, or there are others.
+    """
     probabilities, labels = _checked(probabilities, labels)
     counts = tuple(np.bincount(labels, minlength=2).tolist())
     if len(counts) != 2 or 0 in counts:

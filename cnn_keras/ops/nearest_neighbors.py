@@ -53,6 +53,7 @@ class Neighbours:
 
     @property
     def approximate(self) -> bool:
+        """Whether an index answers."""
         return self._index is not None
 
     def add(self, ids: Sequence[int] | np.ndarray, vectors: np.ndarray) -> None:

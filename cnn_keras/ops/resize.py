@@ -16,6 +16,9 @@ def resize_image(image: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch
 
     Returns:
         uint8 (*size, channels), 0–255, rounded.
+
+    Raises:
+        ValueError: an unknown `fit`.
     """
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")

@@ -37,6 +37,7 @@ class Source(NamedTuple):
 
     @property
     def name(self) -> str:
+        """The file's name."""
         return self.place.rpartition("/")[2]
 
 
@@ -50,6 +51,7 @@ class Published(NamedTuple):
 
     @property
     def bgr(self) -> bool:
+        """Whether the network was trained on BGR."""
         return self.normalization is CAFFE
 
 

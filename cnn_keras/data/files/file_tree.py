@@ -113,6 +113,11 @@ def check_folder(path: Path) -> None:
 
 
 def group_in(pattern: str | None, name: str) -> str | None:
+    """What a regular expression finds in a name with its first parenthesis: the group; None without a pattern.
+
+    Raises:
+        Fault: it is no regular expression, or its first parenthesis matches nothing here.
+    """
     if pattern is None:
         return None
     try:
@@ -162,4 +167,5 @@ def _volumes(path: Path) -> str:
 
 
 def unlistable(error: OSError) -> NoReturn:
+    """Raise a Fault for a folder that cannot be listed: `onerror` of `os.walk`."""
     raise Fault(f"data.path must be readable, got {error.strerror} at {error.filename}", code=Fault.DATA)

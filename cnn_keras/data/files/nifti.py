@@ -81,6 +81,9 @@ def voxels(image: Any, *, affine: np.ndarray | None = None) -> tuple[np.ndarray,
 
     Args:
         affine: where its axes point, if its own header does not say so.
+
+    Raises:
+        Unreadable: its voxels are no real numbers, or larger than VALUE_LIMIT.
     """
     nibabel = require_nibabel()
     if image.get_data_dtype().kind not in "uif":
@@ -148,6 +151,11 @@ def _said(error: Exception) -> str:
 
 
 def require_nibabel() -> Any:
+    """The package nibabel, which is optional.
+
+    Raises:
+        Fault: it is not installed.
+    """
     try:
         import nibabel  # optional
 

@@ -35,6 +35,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     """A CSV file, or a folder with one in each split's folder, as Roboflow writes it.
 
     `images` is the folder that paths are relative to, if not the file's own.
+
+    Raises:
+        Fault: there is no CSV file, or there are several that no folder tells apart, or one cannot be read.
     """
     if not is_folder(path):
         return _read(path, images)

@@ -40,6 +40,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
     Of a folder, the files that hold boxes are taken – `instances_*.json` alone where there are some – and the others
     are left alone.
+
+    Raises:
+        Fault: there is no such file, a file is no annotation of COCO's, or a picture is listed in two.
     """
     if is_folder(path):
         sources, notes = _sources(path)

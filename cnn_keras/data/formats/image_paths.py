@@ -36,6 +36,7 @@ class Places:
         return self._found(name, is_regular, self.roots if roots is None else roots)
 
     def folder(self, name: str) -> Path | None:
+        """The folder that a name stands for, below the first of the roots that has it; None where none has."""
         return self._found(name, is_folder, self.roots)
 
     def files(self, names: Iterable[str]) -> dict[str, Path | None]:

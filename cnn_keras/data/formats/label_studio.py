@@ -25,7 +25,11 @@ KINDS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselab
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """A JSON file; pictures are looked for by the ends of their addresses in `images`, or else beside it."""
+    """A JSON file; pictures are looked for by the ends of their addresses in `images`, or else beside it.
+
+    Raises:
+        Fault: there is no such file, or it holds no tasks of Label Studio.
+    """
     if not is_regular(path):
         raise Fault(f"data.path must be a JSON file, got {describe_path(path)}")
     tasks = read_json(path)

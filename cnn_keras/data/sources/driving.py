@@ -85,6 +85,9 @@ def csv_file(path: Path, full: float | None = None) -> list[Frame]:
 
     Args:
         full: the angle, in the file's unit, that is full lock to the right; negative where angles grow to the left.
+
+    Raises:
+        Fault: there is no such file, a column is missing, or `full` is 0.
     """
     if full == 0:
         raise Fault("data.full must be the angle of full lock to the right, got 0")

@@ -58,7 +58,11 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def read_measured(path: Path) -> tuple[np.ndarray, list[Any]]:
-    """What `read` gives, with a note of kind and detail that says the sample rate, where a file states one."""
+    """What `read` gives, with a note of kind and detail that says the sample rate, where a file states one.
+
+    Raises:
+        Unreadable: the file is too large, or no signal.
+    """
     input_file.check_regular(path)
     if path.stat().st_size > BYTES_LIMIT:
         raise Unreadable("huge", f"a signal may have {BYTES_LIMIT:,} bytes, this file has {path.stat().st_size:,}")
@@ -75,6 +79,9 @@ def ts(path: Path) -> list[Item]:
 
     The halves prescribe the split; a file with another name is split like a folder. UCR's `.tsv` and `.txt` are read
     too: a line for each signal, its class first.
+
+    Raises:
+        Fault: there is no such file, or it is none of these.
     """
     if input_file.is_folder(path):
         halves = (sorted(inner for inner in path.glob(f"*{suffix}") if _half(inner)) for suffix in ARCHIVES)
@@ -97,6 +104,9 @@ def sktime(name: str) -> list[Item]:
     """A set of the UCR and UEA archives that comes with the package sktime, with its official training and test half.
 
     The package is not imported: only its files are read.
+
+    Raises:
+        Fault: the package is not installed, or has no such set.
     """
     package: Any = importlib.util.find_spec("sktime")
     if package is None:

@@ -37,6 +37,9 @@ def mni152(size: tuple[int, int, int]) -> list[Item]:
     or "white" where the tissue's share is at least 150/255 and the larger, "other" (mostly fluid) where both together
     are at most 100/255. The patches of a slab, 29 voxels from back to front, are in one split, and none reaches into
     the next. The brain is symmetric, so sides would leak.
+
+    Raises:
+        Fault: the packages are not installed, or `size` is larger than a slab.
     """
     if max(size) > SLAB:
         raise Fault(f"data.size must be at most {SLAB} voxels with source: mni152, got {list(size)}")
@@ -68,6 +71,9 @@ def tissue_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """The MNI152 brain and how much of each voxel is grey and white matter, all from 0 to 255.
 
     float32 (197, 233, 189, 1), (197, 233, 189) and (197, 233, 189).
+
+    Raises:
+        Fault: the packages are not installed.
     """
     package: Any = importlib.util.find_spec("nilearn")
     if package is None:

@@ -59,6 +59,9 @@ def crop(
         size: (height, width) of the cut; None is the recipe's data.size.
         source: (height, width) that pictures are read at; None is data.size, too.
         fill: what the padding is made of: "constant" (black), "nearest", "reflect" or "wrap".
+
+    Raises:
+        Fault: `padding` is no number of pixels, or a size or `fill` is none.
     """
     check_amounts("crop", padding=padding)
     whole, given = _size("crop.size", size), _size("crop.source", source)
@@ -119,6 +122,9 @@ def scale_jitter(
         shortest: least and largest length of the shorter side, in pixels.
         size: (height, width) of the cut; None is the recipe's data.size. No side may be longer than the least length.
         source: (height, width) that pictures are read at, larger so that the cut is sharp; None is data.size.
+
+    Raises:
+        Fault: `shortest` is no pair of lengths, or the cut is larger than the least of them.
     """
     low, high = _range("scale_jitter.shortest", shortest)
     whole, given = _size("scale_jitter.size", size), _size("scale_jitter.source", source)
@@ -185,6 +191,9 @@ def elastic(*, amount: float = 0.06, cells: int = 3, fill: str = "reflect") -> G
     Differs from the papers: coefficients of cubic B-splines are drawn evenly, so that no displacement is larger than
     `amount` and, with 4 × amount × cells below 1, the picture cannot fold and landmarks can follow. A field that
     stands beside other geometry bends the result of it all.
+
+    Raises:
+        Fault: `cells` is no whole number above 0, or `amount` so large that the picture could fold.
     """
     check_amounts("elastic", amount=amount, cells=cells)
     if not isinstance(cells, int) or cells < 1:

@@ -88,6 +88,9 @@ def mosaic(*, scale: Sequence[float] = (0.5, 1.0), middle: float = 0.25) -> Mixi
     A batch then has four times as many rows of boxes; those that keep less than KEPT of their area are all zeros.
 
     Differs from the paper: the canvas has the size of the pictures, so nothing is cut from it afterwards.
+
+    Raises:
+        Fault: `scale` or `middle` is out of range.
     """
     check_amounts("mosaic", middle=middle)
     if len(scale) != 2 or not 0 < scale[0] <= scale[1] <= 1:

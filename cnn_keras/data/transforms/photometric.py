@@ -64,6 +64,9 @@ def pca_colour(
         amount: standard deviation of the factors that the eigenvalues are multiplied by.
         values: three eigenvalues of the covariance of RGB in [0, 1]; `fit_pca_colour` finds them.
         vectors: three eigenvectors, one per row. Both come from the prepared data, not from a recipe.
+
+    Raises:
+        Fault: `values` and `vectors` are missing, or of other shapes.
     """
     check_amounts("pca_colour", amount=amount)
     if values is not None and (np.shape(values), np.asarray(vectors).shape) != ((3,), (3, 3)):
@@ -79,7 +82,11 @@ def pca_colour(
 
 
 def fit_pca_colour(images: Iterable[np.ndarray]) -> dict[str, list[Any]]:
-    """The arguments `values` and `vectors` of `pca_colour`, in one pass over batches of uint8 (N, height, width, 3)."""
+    """The arguments `values` and `vectors` of `pca_colour`, in one pass over batches of uint8 (N, height, width, 3).
+
+    Raises:
+        Fault: the images have not three channels.
+    """
     count, total, products = 0, np.zeros(3), np.zeros((3, 3))
     for batch in images:
         if np.shape(batch)[-1] != 3:
@@ -111,6 +118,9 @@ def cutout(*, size: float = 0.5, holes: int = 1, fill: float = 0.0) -> Colour:
         fill: the level inside, 0–255.
 
     Boxes, landmarks and masks still say what is there, not what can be seen.
+
+    Raises:
+        Fault: `holes` is no whole number above 0, or `size` no amount.
     """
     _check_share("cutout", size=size)
     check_amounts("cutout", fill=fill)

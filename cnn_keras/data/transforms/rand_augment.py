@@ -29,6 +29,7 @@ class Policy:
 
     @property
     def steps(self) -> tuple[Geometry, Colour]:
+        """The two steps that a `Chain` runs."""
         return self.geometry, self.colour
 
     @cached_property
@@ -50,6 +51,9 @@ def rand_augment(*, count: int = 2, magnitude: float = 9.0, fill: str = "constan
         fill: what stands beyond the border: "constant" (black), "nearest", "reflect" or "wrap".
 
     Differs from the paper: the geometry among those drawn is one resampling, and comes before the colours.
+
+    Raises:
+        Fault: `count`, `magnitude` or `fill` is none of these.
     """
     if not isinstance(count, int) or isinstance(count, bool) or count < 1:
         raise Fault(f"augment.rand_augment.count must be a whole number of at least 1, got {count!r}")

@@ -41,6 +41,9 @@ def read(
         tilt: degrees by which a card may be turned to either side.
         empty: share of pictures without a card.
         seed: of everything drawn.
+
+    Raises:
+        Fault: a count, side or scale out of range.
     """
     if count < 10:
         raise Fault(f"data.cards.count must be at least 10, so that each split has a picture, got {count}")

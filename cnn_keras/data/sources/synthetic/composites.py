@@ -172,7 +172,11 @@ def background(photographs: Sequence[np.ndarray], side: int, generator: np.rando
 
 
 def cut_outs(kind: str, path: Path | None, seed: int) -> dict[str, list[np.ndarray]]:
-    """Cut-outs by class, in an order that the seed shuffles."""
+    """Cut-outs by class, in an order that the seed shuffles.
+
+    Raises:
+        Fault: an unknown kind, a `path` with another kind than "folder", or fewer than three of a class.
+    """
     if kind == "folder":
         found = _folder(path)
     elif path is not None:
@@ -249,6 +253,11 @@ def _opened(file: Path) -> Image.Image:
 
 @cache
 def photographs_of(kind: str) -> list[np.ndarray]:
+    """Photographs for backgrounds, "sklearn" or "skimage": uint8 (height, width, 3), RGB.
+
+    Raises:
+        Fault: an unknown kind, or its package is not installed.
+    """
     if kind == "sklearn":
         from sklearn.datasets import load_sample_images  # start-up: for these backgrounds alone
 
