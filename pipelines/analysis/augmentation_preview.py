@@ -45,10 +45,10 @@ def sheet(recipe: Any, path: Path, *, every: bool = False, marks: bool = False) 
         Fault: nothing to draw, or pictures that cannot be read.
     """
     if not input_benchmark.has_pictures(recipe):
-        raise Fault(f"RECIPE must be of a task with pictures, got one of {recipe.task}")
+        raise Fault(f"RECIPE must be of a task with images, got one of {recipe.task}")
     entries = _every(recipe.data.channels) if every else list(recipe.augment)
     if not entries:
-        raise Fault("augment must list at least one augmentation, got none; --all draws every one there is")
+        raise Fault("augment must list at least one augmentation, got none; --all draws every available one")
     steps = augment.compose(entries)
     examples = _examples(recipe, (steps.source if steps else None) or recipe.data.size)
     examples = [{**example, **(_marks(example["image"]) if marks else {})} for example in examples]

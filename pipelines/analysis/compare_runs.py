@@ -127,7 +127,7 @@ def read(reference: str, runs: Path) -> Measured:
             f"recipe. There are: {there or 'no runs'}"
         )
     if not (evaluated / "predictions.csv").is_file():
-        raise Fault(f"RUNS must be of a task that classifies, got {folder.parent.name}/{folder.name}")
+        raise Fault(f"RUNS must be of a classification task, got {folder.parent.name}/{folder.name}")
     settings = yaml_file.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
@@ -198,8 +198,8 @@ def show(found: dict[str, Any], console: Console) -> None:
         console.print(f"[yellow]{what}[/]: only test examples that both have are compared below")
     if found["matched_by"] == "path":
         console.print(
-            "[yellow]test examples are matched by their paths[/]: a run was prepared before digests of content were "
-            "kept; `cnn prepare RECIPE --force` writes them"
+            "[yellow]test examples are matched by their paths[/]: a run was prepared by an older version, without "
+            "digests; `cnn prepare RECIPE --force` writes them"
         )
     for difference in found["differences"]:
         console.print(sentence(Difference(**difference)))
@@ -209,7 +209,7 @@ def sentence(difference: Difference) -> str:
     """The verdict about two runs in words, with rich's markup."""
     first, second = escape(difference.first), escape(difference.second)
     if not difference.shared:
-        return f"{first} and {second} share no test examples: nothing can be said"
+        return f"{first} and {second} share no test examples, so they cannot be compared"
     better = second if difference.only_second > difference.only_first else first
     verdict = f"[bold]{better} is better[/]" if difference.p < NOISE else "[bold]the difference may be noise[/]"
     return (

@@ -117,7 +117,7 @@ def load(reference: str, runs: Path) -> tuple[keras.Model, list[str]]:
         if not path.is_file():
             raise Fault(f"RUN must be a run whose training is finished, found no {path}; `cnn train RECIPE`")
     if "classes" not in (facts := run_files.read_json(data)):
-        raise Fault(f"RUN must be a classifier's, got one of the task {folder.parent.name}")
+        raise Fault(f"RUN must be a classifier, got one of the task {folder.parent.name}")
     return savedmodel.load_keras(saved), list(facts["classes"])
 
 
@@ -190,7 +190,7 @@ def _draw(
     many = sum(windows.boxes[..., 0].size for windows in seen)
     apart = "×".join(map(str, network.stride))
     heading = (
-        f"{many:,} windows of {'×'.join(map(str, network.window))}, {apart} pixels apart: how likely each class is"
+        f"{many:,} windows of {'×'.join(map(str, network.window))}, {apart} pixels apart: probability of each class"
     )
     image_grid.contact_sheet(tiles, titles, output, columns=4, heading=heading, size=SIDE)
 

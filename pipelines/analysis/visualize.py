@@ -98,8 +98,8 @@ def _found(reference: str, runs: Path) -> tuple[Path, Shape]:
     for given in (Path(reference), folder):
         if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
             raise Fault(
-                f"RUN must be a run such as classify/digits-lenet5, got the SavedModel {given}: it is a graph for "
-                "serving and cannot be taken apart; name the run that it was exported from"
+                f"RUN must be a run such as classify/digits-lenet5, got the SavedModel {given}, a graph for "
+                "serving without layers; name the run that it was exported from"
             )
     for stage, name in (("prepare", "data.json"), ("train", "model.keras")):
         if not (folder / stage / name).is_file():

@@ -1,4 +1,4 @@
-"""What this machine can do for a run: versions, devices and why not a GPU, disk, store."""
+"""Checks of this machine: versions, devices and why there is no GPU, disk, tracking store."""
 
 import os
 import shutil
@@ -17,7 +17,7 @@ DISK_GB = 2.0  # less free space than this is a failure waiting to happen
 
 
 def examine() -> dict[str, Any]:
-    """Every finding by its name; `failed` names those that will stop a run."""
+    """The results of all checks by name; `failed` names those that will stop a run."""
     report: dict[str, Any] = {"versions": versions(), "cores": os.cpu_count(), **_devices()}
     if units := precision.bfloat16_units():
         report["bfloat16"] = f"{', '.join(units)}; {precision.ADVICE}"
@@ -25,8 +25,8 @@ def examine() -> dict[str, Any]:
     report["writable"] = _writable(Path.cwd())
     report["store"], store_problem = _store()
     failed = {
-        "disk": report["disk_free_gb"] < DISK_GB and f"only {report['disk_free_gb']} GB free, {DISK_GB} GB wanted",
-        "writable": not report["writable"] and f"cannot write in {Path.cwd()}",
+        "disk": report["disk_free_gb"] < DISK_GB and f"only {report['disk_free_gb']} GB free, {DISK_GB} GB needed",
+        "writable": not report["writable"] and f"cannot write to {Path.cwd()}",
         "store": store_problem,
     }
     report["failed"] = {name: reason for name, reason in failed.items() if reason}
@@ -34,7 +34,7 @@ def examine() -> dict[str, Any]:
 
 
 def show(report: dict[str, Any], console: Console) -> None:
-    """The findings, one line each."""
+    """Print the results, one line each."""
     for name, value in report.items():
         if name == "failed":
             continue
@@ -55,7 +55,7 @@ def _devices() -> dict[str, Any]:
     if not Path("/proc/driver/nvidia/version").exists():
         return {
             "gpus": "none",
-            "why_no_gpu": "no NVIDIA driver is loaded (nvidia-smi would not answer either)",
+            "why_no_gpu": "no NVIDIA driver is loaded (nvidia-smi fails too)",
         }
     if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
         return {"gpus": "none", "why_no_gpu": "CUDA_VISIBLE_DEVICES hides them"}

@@ -1,6 +1,6 @@
 """The command line: `cnn VERB RECIPE --set KEY=VALUE`. The verbs are in `pipelines/cli/commands/`.
 
-Exit codes: 0 done, 2 something of the user's to fix, 3 the data, 4 a requirement did not hold, 5 training diverged,
+Exit codes: 0 done, 2 an error that the user can fix, 3 the data, 4 a requirement did not hold, 5 training diverged,
 6 the system refused to read or write a file, 130 interrupted.
 """
 
@@ -47,11 +47,11 @@ def options(
         bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """What is said to no command."""
+    """Options of `cnn` itself."""
 
 
 def main() -> NoReturn:
-    """Run a command; turn what the user can fix into one message and an exit code."""
+    """Run a command; report errors that the user can fix as one message and an exit code."""
     quiet_environment()
     warnings.filterwarnings("ignore", message="Image size .* exceeds limit")  # our own limit says it better
     try:

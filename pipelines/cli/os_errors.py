@@ -1,7 +1,7 @@
-"""What the system says when it does not read or write a file, in the words of somebody who can mend it.
+"""Errors of the operating system about files, as messages with a remedy.
 
-Every library that writes has its own exceptions: Python's OSError, TensorFlow's and SQLite's. Only what is the user's
-to mend is told; any other exception is a bug and keeps its traceback.
+Every library that writes has its own exceptions: Python's OSError, TensorFlow's and SQLite's. Only errors that
+the user can fix are reported; any other exception is a bug and keeps its traceback.
 """
 
 import errno
@@ -14,20 +14,20 @@ REMEDIES = {
     errno.ENOSPC: "free space there, or keep the runs elsewhere with --runs",
     errno.EDQUOT: "free space there, or keep the runs elsewhere with --runs",
     errno.EROFS: "keep the runs elsewhere with --runs",
-    errno.EACCES: "give yourself the permission, or take another place",
-    errno.EPERM: "give yourself the permission, or take another place",
-    errno.ENAMETOOLONG: "take a shorter name",
-    errno.ENOENT: "look at the path",
-    errno.ENOTDIR: "a part of the path is a file: look at the path",
-    errno.EEXIST: "something else has that name: take another",
-    errno.EISDIR: "it is a folder: look at the path",
-    errno.ELOOP: "links lead in a circle: look at the path",
+    errno.EACCES: "change the permissions, or use another folder",
+    errno.EPERM: "change the permissions, or use another folder",
+    errno.ENAMETOOLONG: "use a shorter name",
+    errno.ENOENT: "check the path",
+    errno.ENOTDIR: "a part of the path is a file: check the path",
+    errno.EEXIST: "the name is taken: use another",
+    errno.EISDIR: "it is a folder: check the path",
+    errno.ELOOP: "links lead in a circle: check the path",
     errno.EFBIG: "it is larger than the system allows",
-    errno.EIO: "look at the disk and at the system's log",
+    errno.EIO: "check the disk and the system log",
     errno.EMFILE: "close other programs, or raise the limit with `ulimit -n`",
     errno.ENFILE: "close other programs",
-    errno.EINVAL: "take a regular file",
-    errno.ENXIO: "take a regular file",
+    errno.EINVAL: "use a regular file",
+    errno.ENXIO: "use a regular file",
 }
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG)  # happen to files that are open
 SAID = {  # how libraries quote the system without its number
@@ -39,7 +39,7 @@ SAID = {  # how libraries quote the system without its number
 
 
 def fault(error: BaseException) -> Fault | None:
-    """The Fault to tell instead of an exception that comes from the system's storage; None for any other."""
+    """The Fault to report for an exception from the operating system or a storage library; None for any other."""
     for cause in _causes(error):
         if isinstance(cause, OSError) and cause.errno in REMEDIES and (cause.filename or cause.errno in FULL):
             place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, str | bytes) else ""

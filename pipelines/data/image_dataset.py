@@ -97,7 +97,9 @@ def class_names(labels: list[str], data: Data) -> list[str]:
     found = set(labels)
     names = [name for name in data.classes if name in found] if data.classes else sorted(found, key=file_tree.natural)
     if len(names) < 2:
-        raise Fault(f"{data.source} must hold at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA)
+        raise Fault(
+            f"{data.source} must contain at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA
+        )
     return names
 
 
@@ -115,14 +117,12 @@ def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: Co
         prescribed = {item.label for item, _ in kept if item.split == split}
         if strange := sorted(prescribed - learnt):
             raise Fault(
-                f"prescribed splits must hold the same classes, got {', '.join(strange[:8])} in {split} alone; the "
+                f"the given splits must contain the same classes, got {', '.join(strange[:8])} in {split} alone; the "
                 f"training split holds {', '.join(sorted(learnt)[:8]) or 'none'}",
                 code=Fault.DATA,
             )
     if (tested := found.get("test")) and (missing := sorted(learnt - tested)):
-        console.print(
-            f"          [yellow]nothing to test of {escape(', '.join(missing[:8]))}: not in the test split[/]"
-        )
+        console.print(f"          [yellow]no test images of {escape(', '.join(missing[:8]))}: not in the test split[/]")
 
 
 def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
@@ -141,7 +141,7 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
         splits[row] = str(name)
     if "train" not in splits:
         raise Fault(
-            f"{data.source} must hold something to train on, got {', '.join(sorted(set(splits)))} alone",
+            f"{data.source} must contain a training split, got only {', '.join(sorted(set(splits)))}",
             code=Fault.DATA,
         )
     return splits

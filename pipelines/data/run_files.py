@@ -43,7 +43,7 @@ def read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_bytes()))
     except (ValueError, TypeError) as error:
         raise Fault(
-            f"{path} must be as cnn wrote it, but is damaged ({error}); delete it and run its stage with --force",
+            f"{path} is damaged ({error}); delete it and run its stage with --force",
             code=Fault.DATA,
         ) from None
 
@@ -76,7 +76,7 @@ def is_whole(path: Path) -> bool:
 def set_aside(path: Path) -> None:
     """Rename a damaged file, so that what it was made by makes it again, and say so."""
     durable.rename(path, aside := path.with_name(f"{path.name}{DAMAGED}"))
-    log.warning("%s is damaged: it is set aside as %s, and what it came from is made again", path, aside.name)
+    log.warning("%s is damaged: it was renamed to %s, and will be recreated", path, aside.name)
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -161,7 +161,7 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
         write_text(kept, out.getvalue())
         raise Fault(
             f"data.max_bad must be at least the share of unusable files, got {max_bad:.0%} and {bad} of {total} "
-            f"unusable ({bad / total:.0%}). They are listed in {kept}; mend or remove them, or raise data.max_bad.",
+            f"unusable ({bad / total:.0%}). They are listed in {kept}; correct or remove them, or raise data.max_bad.",
             code=Fault.DATA,
         )
 
@@ -180,7 +180,7 @@ def sizes_told(sizes: Iterable[tuple[int, ...]], becoming: tuple[int, ...], fit:
     if set(counts) == {tuple(becoming)}:
         return f"{noun}s of {named[0]}"
     sides = "×".join(map(str, becoming))
-    seen = f"are seen in patches of {sides}" if fit == "patch" else f"become {sides} ({fit})"
+    seen = f"are read in patches of {sides}" if fit == "patch" else f"become {sides} ({fit})"
     return f"{noun}s of {named[0]} {seen}"
 
 

@@ -21,7 +21,7 @@ def read(path: Path) -> dict[str, Any]:
     """The mapping of sections in a YAML file, or a Fault that names the file."""
     document = parse(read_text(path), where=str(path))
     if not isinstance(document, dict):
-        raise Fault(f"{path} must hold a mapping of sections, got {shown(document)}")
+        raise Fault(f"{path} must contain a mapping of sections, got {shown(document)}")
     return document
 
 
@@ -64,7 +64,7 @@ def _check_bounds(text: str) -> None:
                 sizes[name] = count - before
         elif isinstance(event, AliasEvent):
             if event.anchor not in sizes:
-                raise ValueError(f"*{event.anchor} must refer to something that is complete before it")
+                raise ValueError(f"*{event.anchor} must refer to a complete value before it")
             count += sizes[event.anchor]
         elif isinstance(event, NodeEvent):
             if isinstance(event, CollectionStartEvent):
@@ -75,7 +75,7 @@ def _check_bounds(text: str) -> None:
         if len(opened) > DEPTH_LIMIT:
             raise ValueError(f"it must be at most {DEPTH_LIMIT} levels deep")
         if count > NODE_LIMIT:
-            raise ValueError(f"it must hold at most {NODE_LIMIT:,} values, with all references followed")
+            raise ValueError(f"it must contain at most {NODE_LIMIT:,} values, with all references followed")
 
 
 def dump(recipe: BaseModel) -> str:

@@ -168,8 +168,8 @@ def show_size(found: dict[str, Any], noun: str, console: Console) -> None:
     free = psutil.virtual_memory().available
     if found["memory"] > free and not tf.config.list_physical_devices("GPU"):
         console.print(
-            f"  [yellow]{_megabytes(free)} are free: a step may be killed; lower train.batch_size, or take a smaller "
-            "data.size and train.accumulate[/]"
+            f"  [yellow]{_megabytes(free)} are free: the process may be killed; lower train.batch_size, or "
+            "take a smaller data.size and train.accumulate[/]"
         )
 
 
@@ -178,7 +178,7 @@ def show(found: dict[str, Any], console: Console) -> None:
     each = f" × {found['trainings']} trainings" if found["trainings"] > 1 else ""
     noun = found["noun"]
     first = found["seconds_of_features"]
-    once = f"{_duration(first)} for the features, once, and " if first else ""
+    once = f"{_duration(first)} for the features (once) and " if first else ""
     lines = {
         "speed": f"{found['images_per_second']:,.0f} {noun}s/s; the input alone gives "
         f"{found['input_per_second']:,.0f}, waiting for it takes {found['input_share']:.0%} of the time",
@@ -193,7 +193,7 @@ def show(found: dict[str, Any], console: Console) -> None:
             "  [dim]measured with the classifier alone in training: the epochs after train.transfer.head_epochs are "
             "slower[/]"
         )
-    console.print("  [dim]nothing was kept; TensorFlow itself and the examples in memory come on top[/]")
+    console.print("  [dim]nothing was kept; the memory of TensorFlow itself and of the examples is not included[/]")
 
 
 def _say(lines: dict[str, str], console: Console) -> None:

@@ -83,7 +83,7 @@ def read_off(rates: Array, losses: Array) -> Climb:
     """
     if len(losses) < LEAST:
         raise Fault(
-            f"the loss must stay a number for {LEAST} batches, got {len(losses)}; take a lower --low or more --steps",
+            f"the loss must stay a number for {LEAST} batches, got {len(losses)}; use a lower --low or more --steps",
             code=Fault.DIVERGED,
         )
     width = max(1.0, WIDTH * len(losses))

@@ -101,9 +101,9 @@ class Transfer(Section):
     @model_validator(mode="after")
     def _mode_is_whole(self) -> Self:
         if (self.mode == "partial") != bool(self.blocks):
-            raise ValueError("blocks goes with mode: partial, and only with it")
+            raise ValueError("blocks is required with mode: partial and allowed only with it")
         if self.layer_decay and self.mode in ("head", "cached"):
-            raise ValueError(f"layer_decay does not go with mode: {self.mode}, which trains the classifier alone")
+            raise ValueError(f"layer_decay cannot be combined with mode: {self.mode}, which trains only the classifier")
         return self
 
 
@@ -136,12 +136,12 @@ class Train(Section):
     @model_validator(mode="after")
     def _schedule_is_whole(self) -> Self:
         if (self.schedule == "step") != bool(self.milestones):
-            raise ValueError("milestones go with schedule: step, and only with it")
+            raise ValueError("milestones are required with schedule: step and allowed only with it")
         if self.warmup_epochs >= self.epochs:
             raise ValueError(f"warmup_epochs must be below epochs ({self.epochs}), got {self.warmup_epochs}")
         check_xla(self.xla, self.deterministic)
         if self.schedule == "plateau" and self.warmup_epochs:
-            raise ValueError("warmup_epochs does not go with schedule: plateau")
+            raise ValueError("warmup_epochs cannot be combined with schedule: plateau")
         return self
 
 

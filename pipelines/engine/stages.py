@@ -139,7 +139,7 @@ def finished(run: Path, stage: str) -> dict[str, Any]:
     manifest = kept_json(folder / MANIFEST)
     found = "nothing" if manifest is None else damage(folder, manifest)
     if manifest is None or found:
-        raise Fault(f"{stage} must have been run before this, found {found} in {folder}; run `cnn {stage} RECIPE`")
+        raise Fault(f"{stage} must be run first, found {found} in {folder}; run `cnn {stage} RECIPE`")
     return manifest
 
 
@@ -156,7 +156,7 @@ def tracked(run: Run) -> Iterator[None]:
     finally:
         if pending := run.tracker.finish(status):
             push = f"cnn push {run.recipe.task}/{run.recipe.name}{run.where}"
-            run.console.print(f"{pending} tracking events wait in {run.folder}; `{push}` delivers them")
+            run.console.print(f"{pending} tracking events are pending in {run.folder}; `{push}` sends them")
 
 
 def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0) -> dict[str, Any]:
@@ -204,7 +204,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         return
     run.check()
     if extend and reason:
-        raise Fault(f"--extend must go on with a finished training of the same settings, but {stage.name} {reason}")
+        raise Fault(f"--extend requires a finished training with the same settings, but {stage.name} {reason}")
     said = "forced" if force else "extended" if extend else "was interrupted" if unfinished else reason
     run.console.print(f"[bold cyan]{stage.name:>8}[/]  {said}")
     started = time.time()
@@ -240,7 +240,7 @@ def _epochs(run: Run, stage: Stage) -> int:
     facts = run.facts(stage.name)
     if "epochs" not in facts:
         raise Fault(
-            f"--extend must go with a training of epochs, got {run.recipe.task}/{run.recipe.name}, which has none"
+            f"--extend requires a training with epochs, got {run.recipe.task}/{run.recipe.name}, which has none"
         )
     return int(facts["epochs"])
 
@@ -281,8 +281,8 @@ def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, f
             return True
         if begun and "extend_to" not in inputs:
             raise Fault(
-                f"{stage.name} was interrupted under other settings: {'; '.join(changes)}. "
-                "Give the old settings to resume it, or --force to start again."
+                f"{stage.name} was interrupted with other settings: {'; '.join(changes)}. "
+                "Use the old settings to resume, or --force to start again."
             )
     shutil.rmtree(partial, ignore_errors=True)
     if "extend_to" in inputs:
@@ -366,7 +366,7 @@ def locked(folder: Path) -> Iterator[None]:
         with FileLock(folder / ".lock", timeout=0):
             yield
     except Timeout:
-        raise Fault(f"{folder} must be used by one command at a time; another one holds it now") from None
+        raise Fault(f"{folder} is in use by another command; wait until that has finished") from None
 
 
 def run_folder(reference: str, runs: Path) -> Path:

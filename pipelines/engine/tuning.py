@@ -172,7 +172,7 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
     earlier = run_files.kept_json(begun)
     if earlier and (changes := stages.differences(earlier, inputs)):
         raise Fault(
-            f"the search was begun under other settings: {'; '.join(changes)}. Give the old settings to go on, "
+            f"the search was started with other settings: {'; '.join(changes)}. Use the old settings to continue, "
             "--force to start again, or another name with --set name=…"
         )
     durable.mkdir(folder)
@@ -213,7 +213,7 @@ def _try(run: stages.Run, space: Space, tune: Tune, study: optuna.Study, *, pare
         for number in range(done + 1, tune.trials + 1):
             proposal = _new(run, space, study, number)
             if proposal is None:
-                run.console.print(f"          none of {PROPOSALS} proposals is new: what there is has been tried")
+                run.console.print(f"          none of {PROPOSALS} proposals is new: the space is used up")
                 break
             asked, settings = proposal
             asked.set_user_attr("settings", settings)
@@ -339,7 +339,9 @@ def _report(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> d
     best = _best(outcomes, tune)
     if best is None:
         reasons = "; ".join(sorted({outcome.outcome for outcome in outcomes}))
-        raise Fault(f"tune.space must hold settings with which training ends, got {len(outcomes)} trials: {reasons}")
+        raise Fault(
+            f"tune.space must contain settings with which training finishes, got {len(outcomes)} trials: {reasons}"
+        )
     durable.write_text(folder / "trials.csv", _csv(outcomes, tune))
     durable.write_text(
         folder / "best.yaml", yaml_file.dump(space.recipe(best.settings, name=f"{run.recipe.name}-tuned"))

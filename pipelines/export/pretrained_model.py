@@ -66,10 +66,10 @@ def assemble(name: str, weights: str) -> keras.Model:
     models.check(name, weights=weights)
     figures = pretrained.normalization(name, weights)
     if figures is None:
-        raise Fault(f"--weights must say what images are normalised by, got {weights}; a .keras file does")
+        raise Fault(f"--weights must include the normalisation of images, got {weights}; use a .keras file")
     network = models.build(name, input_shape=(SIZE - 2 * BORDER, SIZE - 2 * BORDER, 3), classes=1000)
     if fresh := pretrained.load(network, name, weights):
-        raise Fault(f"--weights must fill all of {name}, got {weights}, which lacks {', '.join(fresh)}")
+        raise Fault(f"--weights must cover all layers of {name}, got {weights}, which lacks {', '.join(fresh)}")
     image = keras.Input((SIZE, SIZE, 3), dtype="uint8", name="image")
     middle = keras.layers.Cropping2D(BORDER, dtype="uint8", name="middle")(image)
     logits = network(keras.layers.Normalization(**figures, name="normalization")(middle))

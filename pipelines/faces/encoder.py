@@ -52,7 +52,7 @@ class Threshold(NamedTuple):
         }
 
     def __str__(self) -> str:
-        known = f"of somebody known, {self.frr:.2%} of the photographs are not recognised"
+        known = f"{self.frr:.2%} of the photographs of known people are not recognised"
         wrong = f"recognised up to {self.distance:.3f}: a stranger is taken for somebody at a rate of"
         if self.bound is None:
             return f"{wrong} {self.far:g}, a point estimate by {self.people} people, which strangers may pass; {known}"
@@ -141,7 +141,7 @@ class Recogniser:
         aligner, size = self._aligner, tuple(self.facts["size"])
         aligned: bytes | None = face_alignment.align_image(data, lambda image: aligner("", image), size=size)
         if aligned is None and faced:
-            return f"{NO_FACE}; it must show one, upright, eyes open, and large enough"
+            return f"{NO_FACE}; the photograph must show a face that is upright, large enough, with open eyes"
         return aligned or data
 
     def _vectors(self, files: Sequence[Any]) -> Sequence[Array | str]:
@@ -171,7 +171,7 @@ class Guard:
         self.model = model or graph_digest(_versions_of(self.folder)[0])
         if self.model not in versions:
             raise Fault(
-                f"--liveness must be the classifier that the gallery was made with, {model[:19]}, got {self.folder} "
+                f"--liveness must be the classifier that the gallery was created with, {model[:19]}, got {self.folder} "
                 f"with {', '.join(sorted(digest[:19] for digest in versions))}; give the folder where that one is"
             )
         self._loaded = tf.saved_model.load(str(versions[self.model]))
@@ -220,7 +220,7 @@ def version_of(folder: Path, model: str | None) -> Path:
     fitting = [version for version, found in known.items() if model in (None, found["model"])]
     if not fitting:
         raise Fault(
-            f"--model must be the one that the gallery was made with, {str(model)[:19]}, got {folder} with "
+            f"--model must be the one that the gallery was created with, {str(model)[:19]}, got {folder} with "
             f"{', '.join(sorted({found['model'][:19] for found in known.values()}))}: it has been trained again since, "
             "or is another. Give that one with --model, or enrol everybody's photographs again with --anew"
         )

@@ -131,14 +131,14 @@ def other_model(location: str, stored: Settings, wanted: str) -> Fault:
 
 def nobody(name: str, location: str) -> Fault:
     """What is said of a name that is not there."""
-    return Fault(f"NAME must be of somebody enrolled, got {name!r}, whom {location} does not know; `cnn faces list`")
+    return Fault(f"NAME must be an enrolled person, got {name!r}, who is not in {location}; see `cnn faces list`")
 
 
 def check_everybody(known: Sequence[str], photos: Sequence[Photo]) -> None:
     """Refuse to replace embeddings where somebody would be lost."""
     if missing := sorted(set(known) - {photo.name for photo in photos}):
         raise Fault(
-            f"--anew must be given a photograph of everybody enrolled; it lacks {', '.join(missing[:5])}"
+            f"--anew requires a photograph of every enrolled person; missing are {', '.join(missing[:5])}"
             + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
             + ". Add theirs, or `cnn faces forget` them first"
         )

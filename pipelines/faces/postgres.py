@@ -137,7 +137,7 @@ class PostgresGallery:
         with self._reading() as database:
             stored = _settings(database)
             if stored is None:
-                raise Fault(f"gallery must hold somebody, got {self.shown}, which is empty; `cnn faces enrol` first")
+                raise Fault(f"gallery must contain a person, got {self.shown}, which is empty; `cnn faces enrol` first")
             if stored.model != model:
                 raise other_model(self.shown, stored, model)
             database.execute(f"SET LOCAL hnsw.ef_search = {LOOKED_AT}")

@@ -72,19 +72,17 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
         inner = sorted(path.iterdir()) if path.is_dir() else []
         people = [one.name for one in inner if one.is_dir() and not one.name.startswith(file_tree.HIDDEN)]
         if name is None and not people:
-            raise Fault(
-                f"--name is required with {path}: whose photograph is it? Or give a folder with one for each person"
-            )
+            raise Fault(f"--name is required with {path}: who is it? Or give a folder with a folder for each person")
         if name is not None and people:
             raise Fault(f"--name must not be given with {path}, whose folders are names: {people[0]} …")
         if name is None:
             try:
                 found += [(item.label, item.read, str(path / item.id)) for item in classification.folder(path)]
             except Fault as fault:
-                raise Fault(f"PHOTOS must hold images: {fault}", code=fault.code) from None
+                raise Fault(f"PHOTOS must contain images: {fault}", code=fault.code) from None
         elif path.is_dir():
             if not any(_is_picture(file) for file in inner):
-                raise Fault(f"PHOTOS must hold images, found none in {path}", code=Fault.DATA)
+                raise Fault(f"PHOTOS must contain images, found none in {path}", code=Fault.DATA)
             found += [(name, partial(_own, file), str(file)) for file in inner]
         else:
             found.append((name, partial(_content, path), str(path)))
@@ -94,9 +92,9 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
 def _own(file: Path) -> bytes:
     """The content of one of the files of a person's folder."""
     if file.name.startswith(file_tree.HIDDEN):
-        file_tree.refuse("hidden", "a name like this is not looked at")
+        file_tree.refuse("hidden", "names like this are ignored")
     if not _is_picture(file):
-        file_tree.refuse("not an image", "its suffix is not that of an image")
+        file_tree.refuse("not an image", "its suffix is not an image's")
     return _content(file)
 
 
@@ -132,7 +130,7 @@ def enrol(gallery: Gallery, recogniser: Recogniser, photos: Iterable[Found], *, 
                 pixels.append(_pixels(data))
     others = _other_names(good, pixels, [] if anew else _nearest_of(gallery, recogniser, good))
     problems += [
-        Problem("of two names", photo.source, f"the same photograph is {other}: whose is it?")
+        Problem("of two names", photo.source, f"the same photograph is {other}: who is in it?")
         for photo, other in zip(good, others, strict=True)
         if other
     ]

@@ -221,7 +221,9 @@ class SqliteGallery:
         try:
             stored = self.settings()
             if stored is None:
-                raise Fault(f"gallery must hold somebody, got {self.location}, which is empty; `cnn faces enrol` first")
+                raise Fault(
+                    f"gallery must contain a person, got {self.location}, which is empty; `cnn faces enrol` first"
+                )
             if stored.model != model:
                 raise other_model(self.location, stored, model)
             if self._near is None or self._seen[2] != model:
@@ -304,4 +306,4 @@ def _prepared(database: sqlite3.Connection, path: Path) -> None:
 def _busy(location: str, error: Exception) -> Fault:
     if "locked" in str(error):
         return Fault(f"gallery must be free to write within {PATIENCE:g} s, got {location}, in use: {error}; try again")
-    return Fault(f"gallery must be a file that `cnn faces enrol` made, got {location}: {error}")
+    return Fault(f"gallery must be a file from `cnn faces enrol`, got {location}: {error}")

@@ -147,7 +147,7 @@ class Detector:
                     bar.advance(task, len(frames))
         except Unreadable as error:
             return [Prediction(source=file, problem=str(error))]
-        return found or [Prediction(source=file, problem="there are no frames in it")]
+        return found or [Prediction(source=file, problem="it has no frames")]
 
 
 def detects(loaded: Any) -> bool:

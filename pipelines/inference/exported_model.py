@@ -18,11 +18,11 @@ def locate(reference: str, runs: Path) -> Path:
     exported = run_folder(reference, runs) / "export"
     models = sorted({path.parent.parent for path in exported.glob("*/[0-9]*/saved_model.pb")})
     if not models and any(exported.glob("*/[0-9]*/card.md")):
-        raise Fault(f"MODEL must be a run that exports a network, got {reference}, whose paintings hang in {exported}")
+        raise Fault(f"MODEL must be a run that exports a network, got {reference}, whose paintings are in {exported}")
     if not models:
         raise Fault(
             f"MODEL must be a recipe whose run was exported or a SavedModel's folder, found nothing in {exported}; "
-            "`cnn run RECIPE` makes it"
+            "`cnn run RECIPE` exports it"
         )
     return max(models, key=lambda folder: newest(folder).stat().st_mtime)
 

@@ -81,7 +81,7 @@ class FinishedRun:
         self._facts("train")
         path = self.folder / "train" / "model.keras"
         if not path.is_file():
-            raise Fault(f"model must be of a run that trains one, got {self!r}, which has none")
+            raise Fault(f"model requires a run that trains one, got {self!r}, which has none")
         builder = yaml_file.read(self.folder / "recipe.yaml").get("model", {}).get("builder", "")
         if plugins.is_reference(builder):  # the user's own layers become known to Keras
             plugins.load(builder)

@@ -67,8 +67,8 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
     if "serving_classify" in model.signatures:
         return ImageClassifier(model, top)
     raise Fault(
-        "MODEL must be a classifier, a detector, a segmenter, or one that steers or paints, got an embedder; `cnn "
-        "faces` asks it who somebody is, its signature `verify` by `cnn serve` about pairs"
+        "MODEL must be a classifier, a detector, or a segmentation, steering or stylization network, got an embedder; "
+        "use `cnn faces`, or its signature `verify` with `cnn serve`"
     )
 
 
@@ -106,7 +106,7 @@ def write_masks(predictions: Sequence[Prediction], folder: Path) -> int:
     """
     found = [(one.path, one.segments) for one in predictions if isinstance(one, Segmentation) and one.path]
     if not found:
-        raise Fault("--masks goes with a segmenter, and with files that can be read; this model answers with no mask")
+        raise Fault("--masks requires a segmentation model and readable files; there is no mask to write")
     return mask_files.write([(path, one.mask) for path, one in found], found[0][1].names, folder)
 
 

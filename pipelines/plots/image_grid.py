@@ -203,12 +203,12 @@ def worst(
         fits(name, values, images)
     size = 1.5
     captions = [
-        [f"true {truth} · said {said} ({confidence:.2f})"]
+        [f"true {truth} · predicted {said} ({confidence:.2f})"]
         for truth, said, confidence in zip(truths, predictions, confidences, strict=True)
     ]
     if any(text_width(line) > size for (line,) in captions):
         captions = [
-            [f"true {truth}", _with_confidence(f"said {said}", confidence, size)]
+            [f"true {truth}", _with_confidence(f"predicted {said}", confidence, size)]
             for truth, said, confidence in zip(truths, predictions, confidences, strict=True)
         ]
     captions = [[*lines, identity] for lines, identity in zip(captions, ids, strict=True)]

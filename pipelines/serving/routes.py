@@ -144,7 +144,7 @@ class Desk:
             raise Refusal(400, f"Malformed request: {method} {path}")
         if allowed(request):
             return await not_routed(request, HTTPException(405))
-        raise Refusal(404, f"nothing is at {path}")
+        raise Refusal(404, f"there is nothing at {path}")
 
     async def _predict(self, request: Request, verb: str = "predict") -> Response:
         request.scope["verb"] = verb
@@ -211,7 +211,7 @@ def refused(status: int, message: str) -> Response:
 
 async def not_routed(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
-    response = refused(status, f"{request.method} is not for {request.url.path}")
+    response = refused(status, f"{request.method} is not allowed for {request.url.path}")
     if status == 405:
         response.headers["allow"] = ", ".join(allowed(request) or ANY_METHOD)
     return response

@@ -78,7 +78,7 @@ def serve(
     limits = limits or Limits()
     with contextlib.closing(_bound(host, port)) as listener:
         if not is_loopback(host):
-            say(f"warning: {host} lets other machines in and asks nobody for a password; 127.0.0.1 does not")
+            say(f"warning: {host} lets other machines connect, without a password; 127.0.0.1 does not")
         app = application(model_folder, limits=limits, visitors=Visitors(host, names))
         _run(app, listener, host=host, limits=limits, say=say)
 
@@ -112,7 +112,7 @@ def serve_faces(
             desk = face_routes.FacesDesk(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
             if not given:
                 say(f"clients must send the header Authorization: Bearer {key}")
-                say("it is another one next time; CNN_API_KEY in the environment sets one that stays")
+                say("it changes at every start; set CNN_API_KEY in the environment for a permanent one")
             _run(desk.application(), listener, host=host, limits=limits, say=say)
 
 
@@ -205,7 +205,7 @@ def _bound(host: str, port: int) -> socket.socket:
 def _unavailable(host: str, port: int, error: Exception) -> Fault:
     code = getattr(error, "errno", None)
     if code == errno.EADDRINUSE:
-        return Fault(f"port must be free, got {port}, where another program listens; choose another, or 0 for any")
+        return Fault(f"port must be free, got {port}, which another program uses; choose another, or 0 for any")
     if code == errno.EACCES or isinstance(error, OverflowError):
         return Fault(f"port must be 0 or between 1024 and 65535, got {port}: {error}")
     return Fault(f"host must be an address of this machine, got {host}: {error}; 127.0.0.1 always is")

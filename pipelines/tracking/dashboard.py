@@ -57,9 +57,9 @@ def dashboard(
         try:
             address = f"http://{'127.0.0.1' if host == '0.0.0.0' else host}:{port}"
             _wait(server, f"{address}/health", output)
-            say(f"MLflow shows {public(store)} at {address}{PAGE}; Ctrl-C ends it")
+            say(f"MLflow shows {public(store)} at {address}{PAGE}; Ctrl-C stops it")
             server.wait()
-            raise Fault(f"the dashboard must stay up, it ended: {_tail(output)}")
+            raise Fault(f"the dashboard has stopped unexpectedly: {_tail(output)}")
         except KeyboardInterrupt:
             say("the dashboard is closed")
         finally:
@@ -118,7 +118,7 @@ def _wait(server: "subprocess.Popen[bytes]", address: str, output: IO[str]) -> N
                 return
         except (urllib.error.URLError, OSError):
             time.sleep(0.2)
-    raise Fault(f"the dashboard must start within {PATIENCE} s, it did not: {_tail(output)}")
+    raise Fault(f"the dashboard did not start within {PATIENCE} s: {_tail(output)}")
 
 
 def _tail(output: IO[str]) -> str:

@@ -227,7 +227,7 @@ def _log(client: Any, run: str, event: Event, folder: Path) -> None:
             tags = [entities.InputTag("mlflow.data.context", context)]
             client.log_inputs(run, [entities.DatasetInput(data, tags)])
         case {"path": path} if not (folder / path).exists():
-            log.warning("%s is not logged: it is no longer there", folder / path)
+            log.warning("%s is not logged: the file no longer exists", folder / path)
         case {"kind": "artifact", "path": path, "folder": into}:
             client.log_artifact(run, str(folder / path), into or None)
             _push(client.get_run(run).info.artifact_uri, into, Path(path).name)
@@ -315,7 +315,7 @@ def _monitors() -> list[Any]:
     try:
         monitors.append(GPUMonitor())
     except (ImportError, RuntimeError) as reason:  # no pynvml, no NVIDIA driver
-        log.debug("no GPU is watched: %s", reason)
+        log.debug("GPU metrics are not recorded: %s", reason)
     for monitor in monitors:
         monitor.collect_metrics()
         monitor.clear_metrics()

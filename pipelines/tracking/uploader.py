@@ -40,7 +40,7 @@ class Courier(threading.Thread):
                 failures = 0
             except Exception as error:  # whatever it is, training goes on; `push` shows it in full
                 if failures == 0:
-                    log.warning("tracking events are kept, the store does not take them now: %s", brief(error))
+                    log.warning("tracking events are kept, because the store is unavailable: %s", brief(error))
                 failures += 1
             if last:
                 return

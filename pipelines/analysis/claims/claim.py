@@ -34,7 +34,7 @@ class Network(Model):
     @model_validator(mode="after")
     def _slides_over_something(self) -> Self:
         if bool(self.windows) != bool(self.picture):
-            raise ValueError("windows and picture go together")
+            raise ValueError("windows and picture require each other")
         return self
 
 
@@ -122,13 +122,13 @@ class Claim(Section):
         if bool(self.variants) == bool(self.networks) or bool(self.base) != bool(self.variants):
             raise ValueError("a claim must have variants of a base, or networks")
         if bool(self.sweep) != bool(self.choose):
-            raise ValueError("sweep and choose go together")
+            raise ValueError("sweep and choose require each other")
         known = [*self.variants, *self.networks]
         for term in (term for statement in self.expect for term in statement.terms if isinstance(term, str)):
             quantity, of, variant = term.partition(" of ")
             if not (quantity and of and variant in known):
                 near = difflib.get_close_matches(variant, known, n=1, cutoff=0.5) or known
-                raise ValueError(f"expect must speak of QUANTITY of VARIANT, got {term!r}; variants: {', '.join(near)}")
+                raise ValueError(f"expect must name QUANTITY of VARIANT, got {term!r}; variants: {', '.join(near)}")
         return self
 
     @property

@@ -32,7 +32,7 @@ def reach(
         Fault: anything wrong in the settings. That the claim does not hold is no Fault here.
     """
     if claim.networks and overrides:
-        raise Fault(f"--set must go with a claim that trains; {claim.name} only counts")
+        raise Fault(f"--set requires a claim that trains; {claim.name} only measures networks")
     folder = folder_of(claim.name, runs)
     folder.mkdir(parents=True, exist_ok=True)
     with stages.locked(folder), Tracker(folder, experiment=EXPERIMENT, name=claim.name) as tracker:

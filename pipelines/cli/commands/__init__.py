@@ -1,7 +1,7 @@
 """The commands: every file of these folders has an `app`, which `cnn` merges into one command line.
 
-Here are the arguments and options that several of them take. Imports are cheap; what takes seconds – TensorFlow,
-Keras, MLflow – loads inside the commands that need it.
+Here are the arguments and options that several of them take. Imports are cheap: what takes seconds to load
+(TensorFlow, Keras, MLflow) is imported inside the commands that need it.
 """
 
 from pathlib import Path
@@ -17,11 +17,13 @@ Overrides = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Change a setting: train.epochs=5. Repeatable."),
 ]
-Force = Annotated[bool, typer.Option("--force", help="Run it even if nothing changed; start training afresh.")]
+Force = Annotated[bool, typer.Option("--force", help="Run even if nothing has changed; training starts from scratch.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON; everything else goes to stderr.")]
 Root = Annotated[Path, typer.Option("--runs", help="The folder that holds the runs.")]
 RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run such as classify/digits-lenet5, or its recipe.")]
-Target = Annotated[str, typer.Argument(metavar="MODEL", help="A recipe whose run was exported, or a model's folder.")]
+Target = Annotated[
+    str, typer.Argument(metavar="MODEL", help="A recipe with an exported run, or the folder of a model.")
+]
 RUNS = Path("runs")
 
 

@@ -1,4 +1,4 @@
-"""What there is, and whether it works here."""
+"""`cnn recipes`, `cnn show` and `cnn doctor`."""
 
 import json
 
@@ -27,7 +27,7 @@ def recipes(as_json: AsJson = False) -> None:
 
 @app.command(rich_help_panel="Help")
 def show(recipe: RecipeName, overrides: Overrides = None, as_json: AsJson = False) -> None:
-    """Print a recipe with every default spelled out and what each key means; the output is itself a recipe.
+    """Print a recipe with all defaults and the meaning of each key; the output is itself a recipe.
 
     Example: cnn show classify/digits-lenet5 > mine.yaml
     """
@@ -42,7 +42,7 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: AsJson = Fals
 
 @app.command(rich_help_panel="Help")
 def doctor(as_json: AsJson = False) -> None:
-    """Say what is installed, which devices there are and why not a GPU, and whether the disk and the store answer.
+    """Check versions, devices (and why there is no GPU), the disk and the tracking store.
 
     Example: cnn doctor
     """

@@ -54,7 +54,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     crowds = box_validation.crowds(kept)
     if not any(box_records.learnt(one.item.objects) for one in splits.get("train", ())):
         said = f"; {crowds}" if crowds else ""
-        raise Fault(f"the training split must hold at least one box, got none{said}", code=Fault.DATA)
+        raise Fault(f"the training split must contain at least one box, got none{said}", code=Fault.DATA)
     if crowds:
         run.console.print(f"          [yellow]{crowds}[/]")
     if len(splits["train"]) > 1:
@@ -108,7 +108,7 @@ def annotated(data: Data, seed: int) -> annotation.Annotations:
         if data.source == source:
             given |= {**(settings or defaults()).model_dump(), "seed": seed}
         elif settings is not None:
-            raise Fault(f"data.{source} goes with source: {source}, got source: {data.source}")
+            raise Fault(f"data.{source} requires source: {source}, got source: {data.source}")
     return detection.load(data.source, group=data.group, crowd=data.crowd, **given)
 
 
@@ -120,7 +120,7 @@ def class_names(kept: Sequence[Kept], declared: Sequence[str], data: Data) -> li
     order = {name: place for place, name in enumerate(declared)}
     names = sorted(found, key=lambda name: (order.get(name, len(order)), file_tree.natural(name)))
     if not names:
-        raise Fault(f"{data.source} must hold at least one usable box, got none", code=Fault.DATA)
+        raise Fault(f"{data.source} must contain at least one usable box, got none", code=Fault.DATA)
     return names
 
 
@@ -186,7 +186,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         if len(found) == count:
             break
     if not found:
-        raise Fault(f"{data.source} must hold at least one readable image with a box, got none", code=Fault.DATA)
+        raise Fault(f"{data.source} must contain at least one readable image with a box, got none", code=Fault.DATA)
     most = max(len(one["boxes"]) for one in found)
     return [{**one, "boxes": np.pad(one["boxes"], ((0, most - len(one["boxes"])), (0, 0)))} for one in found]
 

@@ -54,5 +54,5 @@ def described(path: Path) -> dict[str, Any]:
         return {yolo.UNSPLIT: ".", "names": path.name}
     found = yaml_file.parse(input_file.read_text(path), where=str(path))
     if not isinstance(found, dict):
-        raise Fault(f"{path} must hold a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
+        raise Fault(f"{path} must contain a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
     return found

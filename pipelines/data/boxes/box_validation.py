@@ -153,6 +153,6 @@ def refuse_dropped(items: Sequence[Item], problems: Sequence[Problem], data: Dat
         kinds = ", ".join(f"{count} {kind}" for kind, count in dropped.most_common())
         raise Fault(
             f"data.max_bad must be at least the share of boxes dropped, got {data.max_bad:.0%} and {bad} of {total} "
-            f"({bad / total:.0%}): {kinds}. problems.csv lists them; mend them, or raise data.max_bad.",
+            f"({bad / total:.0%}): {kinds}. problems.csv lists them; correct them, or raise data.max_bad.",
             code=Fault.DATA,
         )

@@ -46,8 +46,8 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
             (said[0] for said in left_out.values()), f"{outer.file} is outside {roots[0]}" if outer else "none"
         )
         raise Fault(
-            f"PATH must hold an image that can be copied, got {first}, and {len(items) - 1} more; images elsewhere are "
-            "named by --images",
+            f"PATH must contain an image that can be copied, got {first}, and {len(items) - 1} more; --images names "
+            "another folder",
             code=Fault.DATA,
         )
     found = {one.name for item in usable for one in item.objects}
@@ -70,7 +70,7 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
     for key in LOST[to]:
         there = (getattr(one, key) for one in objects if key != "mask" or one.mask != run_length.rectangle(one.box))
         if count := sum(map(bool, there)):
-            yield f"{to} cannot say {key}: lost for {count:,} objects"
+            yield f"{to} cannot express {key}: lost for {count:,} objects"
 
 
 def _troubles(items: Sequence[Item]) -> Iterator[str]:
@@ -98,4 +98,4 @@ def _unusable(item: Item) -> tuple[str, str]:
     kind, detail = annotation.reason_of(item)
     if kind or item.file is None:
         return kind, detail
-    return ("", "") if annotation.image_size(item.file) else ("undecodable", "it has no header of an image")
+    return ("", "") if annotation.image_size(item.file) else ("undecodable", "it has no image header")

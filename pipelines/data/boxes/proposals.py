@@ -174,7 +174,7 @@ def _opencv() -> Any:
         cv2.ximgproc.segmentation  # noqa: B018 - only the contributed modules have it
     except (ImportError, AttributeError) as error:
         raise Fault(
-            "selective search must have OpenCV with its contributed modules, which is missing; "
+            "selective search requires OpenCV with its contributed modules, which are missing; "
             "pip install opencv-contrib-python-headless, and uninstall any other opencv-python"
         ) from error
     return cv2

@@ -175,7 +175,7 @@ def _write_anatomy(model: keras.Model, path: Path) -> None:
 def check_task(run: Run) -> None:
     """Raise a Fault unless the run's task can tell what a training needs."""
     if not hasattr(run.task, "training_inputs"):
-        raise Fault(f"RECIPE must be of a task that classifies, got one of {run.recipe.task}")
+        raise Fault(f"RECIPE must be of a classification task, got one of {run.recipe.task}")
 
 
 def training_of(run: Run) -> Training:

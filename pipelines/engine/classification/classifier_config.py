@@ -47,17 +47,15 @@ class Train(recipes.TransferTrain):
         if self.ensemble is None or self.ensemble.kind == "seeds":
             return self
         if self.epochs % self.ensemble.members:
-            raise ValueError(
-                f"epochs must be a multiple of ensemble.members ({self.ensemble.members}), a cycle for each"
-            )
+            raise ValueError(f"epochs must be a multiple of ensemble.members ({self.ensemble.members}), one cycle each")
         if self.schedule != "cosine" or self.warmup_epochs:
-            raise ValueError("snapshots go with schedule: cosine, begun again in every cycle, and no warmup_epochs")
+            raise ValueError("snapshots require schedule: cosine, restarted in every cycle, and no warmup_epochs")
         if self.ema is not None or self.patience:
             raise ValueError(
                 "snapshots are the weights at the end of each cycle: they go with neither ema nor patience"
             )
         if self.transfer and self.transfer.mode in ("cached", "staged"):
-            raise ValueError(f"snapshots do not go with transfer.mode: {self.transfer.mode}")
+            raise ValueError(f"snapshots cannot be combined with transfer.mode: {self.transfer.mode}")
         return self
 
 

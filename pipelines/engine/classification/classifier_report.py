@@ -23,8 +23,8 @@ from pipelines.engine.stages import Run
 from pipelines.plots import charts, image_grid
 
 MEASURED = {  # where a metric is, that is not everywhere
-    "top_5_accuracy": "it is measured from 11 classes on",
-    **dict.fromkeys(("auc", "average_precision"), "it is measured of two classes, both of them in the split"),
+    "top_5_accuracy": "it is measured for 11 classes or more",
+    **dict.fromkeys(("auc", "average_precision"), "it is measured for two classes that are both in the split"),
 }
 
 

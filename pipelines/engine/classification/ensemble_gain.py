@@ -20,7 +20,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 DRAWS = 10_000  # test sets that are drawn from the one there is
 TIMED, TIMES = 32, 5  # examples, at most, in a call whose seconds are taken, and calls of which the median counts
-PARTS = {"ensemble": ("ensemble", "a member on average"), "crops": ("many crops", "the whole image")}  # of a report
+PARTS = {"ensemble": ("ensemble", "the average member"), "crops": ("many crops", "the whole image")}  # of a report
 
 
 class Combined(NamedTuple):

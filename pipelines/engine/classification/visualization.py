@@ -110,8 +110,8 @@ def feature_maps(trained: Trained, shown: Asked, layers: Sequence[str], unit: in
         low, high = float(maps.min()), float(np.percentile(maps, 99.8))
         drawn = [coloured((maps[..., k] - low) / max(high - low, 1e-12), "viridis") for k in chosen]
         rows.append(image_grid.Strip(layer, f"{height} × {width} × {units}", drawn))
-    which = f"the {MAPS} of each layer that vary most" if unit is None else f"unit {unit}"
-    scale = image_grid.Scale("a layer's least to its largest answer", _colours("viridis"))
+    which = f"the {MAPS} most variable of each layer" if unit is None else f"unit {unit}"
+    scale = image_grid.Scale("the layer's minimum to its maximum", _colours("viridis"))
     return image_grid.strips(rows, path, heading=f"Feature maps: {which}", scales=[scale])
 
 
@@ -149,7 +149,7 @@ def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, pat
     names = [trained.names[k] if classes else f"unit {k}" for k in units]
     titles = [f"{name} · {activation:.1f}" for name, activation in zip(names, made.activations, strict=True)]
     one = "class" if classes else "unit"
-    heading = f"{layer}: images made to excite one {one} each, by gradient ascent, drawn at full contrast"
+    heading = f"{layer}: images that maximise one {one} each, by gradient ascent, drawn at full contrast"
     return image_grid.contact_sheet(drawn, titles, path, heading=heading, size=1.0)
 
 
@@ -168,15 +168,15 @@ def attention(trained: Trained, shown: Asked, layer: str | None, path: Path, *, 
     for number, image in enumerate(shown.images):
         answer, probability = shown.row(number)
         truth = shown.ids[number] if shown.labels is None else f"true {trained.names[truths[number]]}"
-        said = f"said {trained.names[answer]} ({probability:.2f})"
-        rows.append(image_grid.Strip(str(truth), said, [image, *overlays[number], *further.get(number, [])]))
+        predicted = f"predicted {trained.names[answer]} ({probability:.2f})"
+        rows.append(image_grid.Strip(str(truth), predicted, [image, *overlays[number], *further.get(number, [])]))
     columns = ["image", "Grad-CAM", "occlusion", *(["Grad-CAM, truth", "occlusion, truth"] if further else [])]
     scales = [
         image_grid.Scale("evidence, up to the most of this image", _colours(HEAT)),
-        image_grid.Scale("the odds when this is hidden: rise (blue), fall (orange)", _hidden_colours()),
+        image_grid.Scale("odds when this is occluded: higher (blue), lower (orange)", _hidden_colours()),
     ]
     layer = layer or seeing.grad_cam_layer(trained.model)
-    heading = f"What the answers were made of; Grad-CAM at {layer}"
+    heading = f"What the predictions depend on; Grad-CAM at {layer}"
     return image_grid.strips(rows, path, heading=heading, columns=columns, scales=scales, size=1.1)
 
 

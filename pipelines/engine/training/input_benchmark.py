@@ -48,7 +48,7 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
         Fault: no task with pictures, or no picture that can be read.
     """
     if not has_pictures(recipe) or not hasattr(recipe.data, "classes"):
-        raise Fault(f"RECIPE must be of a task with pictures of classes, got one of {recipe.task}")
+        raise Fault(f"RECIPE must be of an image classification task, got one of {recipe.task}")
     fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)])
     steps = augment.compose(recipe.augment, size=recipe.data.size, fitted=fitted)
     shape = input_pipeline.Shape(

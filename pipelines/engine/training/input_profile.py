@@ -98,7 +98,7 @@ class Probe:
         )
         if clock.share > MUCH:
             say(
-                f"          [yellow]training waits for its input[/], most of all for {self._slowest()}; "
+                f"          [yellow]training is limited by its input[/], mostly by {self._slowest()}; "
                 f"`cnn bench input RECIPE` measures each step"
             )
         self.whole = None

@@ -313,8 +313,8 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
             if not best:
                 raise Fault(
                     f"training must give a {settings.monitor} that is a number, got none in {len(self.history)} "
-                    f"epochs; lower train.learning_rate (now {settings.learning_rate}), or look for examples of the "
-                    f"validation split whose loss is not a number",
+                    f"epochs; lower train.learning_rate (now {settings.learning_rate}), or check the validation "
+                    "split for examples whose loss is not a number",
                     code=Fault.DIVERGED,
                 )
             load_best(model, folder, best)
@@ -368,7 +368,9 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
                 told["console"].print(f"          [yellow]{said}[/]")
             told["on_epoch"](epoch + 1, row)
             if patience_is_over(self.history, settings) and not self.patient:
-                told["console"].print(f"          stopped: no better {settings.monitor} for {settings.patience} epochs")
+                told["console"].print(
+                    f"          stopped: no improvement of {settings.monitor} for {settings.patience} epochs"
+                )
                 model.stop_training = True
 
         def _set_plateau_rate(self) -> None:
@@ -434,7 +436,7 @@ def _save_weights(model: keras.Model, path: Path) -> None:
 def _diverged(settings: Train, epoch: int) -> Fault:
     return Fault(
         f"training diverged: the loss is not a number in epoch {epoch}. Lower train.learning_rate (now "
-        f"{settings.learning_rate}), warm up with train.warmup_epochs, or look for broken labels.",
+        f"{settings.learning_rate}), warm up with train.warmup_epochs, or check the labels.",
         code=Fault.DIVERGED,
     )
 

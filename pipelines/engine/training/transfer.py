@@ -51,10 +51,10 @@ def check(recipe: Any, network: keras.Model, *, cacheable: bool) -> None:
     if plan is None:
         return
     if recipe.model.weights is None:
-        raise Fault("train.transfer must have weights to start from, got none; set model.weights to imagenet or a file")
+        raise Fault("train.transfer requires model.weights, got none; set it to imagenet or a file")
     if isinstance(network.output, dict):
         heads = ", ".join(network.output)
-        raise Fault(f"train.transfer must have a network with one head, got {heads}; set model.auxiliary to false")
+        raise Fault(f"train.transfer requires a network with one head, got {heads}; set model.auxiliary to false")
     if plan.mode == "cached" and recipe.augment:
         raise Fault(
             "augment must be empty with train.transfer.mode cached, which sees every example once, got "
@@ -230,7 +230,7 @@ def store(trunk: keras.Model, examples: tf.data.Dataset, folder: Path, *, split:
     files = math.ceil(count / ROWS)
     done = next((number for number in range(files) if not _file(folder, split, number).is_file()), files)
     if done == files:
-        run.console.print(f"          features of {count:,} {split} examples are there")
+        run.console.print(f"          features of {count:,} {split} examples exist already")
         return
     answer = inference.predictor(trunk, lambda batch: tf.cast(trunk(batch, training=False), tf.float32))
     batches = iter(examples.rebatch(BATCH).skip(done * ROWS // BATCH))

@@ -41,7 +41,7 @@ class Visitors:
             raise Refusal(421, f"Host must be a name of this server, got {name[:100]}; --allow-host adds one")
         foreign = any(not _is_same(origin, hosts[0]) for origin in headers.getlist("origin"))
         if foreign or (headers.get("sec-fetch-site", "none") not in OWN and not _is_visit(request)):
-            raise Refusal(403, "pages of another site must not ask this server")
+            raise Refusal(403, "pages of other sites must not send requests to this server")
 
     def _is_own(self, name: str) -> bool:
         if name in self._names:

@@ -58,7 +58,7 @@ class Intake:
         except TimeoutError:
             raise Refusal(408, f"the body must arrive within {self._limits.read_seconds:g} seconds") from None
         except ClientDisconnect:
-            raise Refusal(499, "the client went away") from None
+            raise Refusal(499, "the client disconnected") from None
 
 
 def files(request: Request, body: bytes, limits: Limits) -> list[bytes]:
@@ -102,7 +102,7 @@ def _check_charset(request: Request) -> None:
     try:
         b"".decode(name)
     except (LookupError, ValueError):
-        raise Refusal(400, f"charset must be one that is known, for example utf-8, got {name!r:.60}") from None
+        raise Refusal(400, f"charset must be a known one, for example utf-8, got {name!r:.60}") from None
 
 
 def media_type(request: Request) -> str:
@@ -135,7 +135,7 @@ async def _inflated(request: Request) -> AsyncIterator[bytes]:
     except zlib.error as error:
         raise Refusal(400, f"the gzip body must be well-formed: {error}") from None
     if not inflate.eof or inflate.unused_data:
-        raise Refusal(400, "the gzip body must be whole and nothing else")
+        raise Refusal(400, "the gzip body must be one complete stream")
 
 
 def _too_long(limit: int) -> str:

@@ -48,5 +48,5 @@ class Recipe(recipes.Recipe):
     @model_validator(mode="after")
     def _crops_are_measured(self) -> Self:
         if self.export.crops and self.evaluate.crops is None:
-            raise ValueError("export.crops needs evaluate.crops, which says which; set it to ten or multiscale")
+            raise ValueError("export.crops requires evaluate.crops: ten or multiscale")
         return self

@@ -23,7 +23,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     if recipe.export.crops:
         shape, answer = crops.cropped(recipe)
         looks = crops.count(recipe)
-        takes += f" The graph averages its answers to {looks} crops of images of {shape.size}."
+        takes += f" The graph averages its predictions for {looks} crops of images of {shape.size}."
 
     def written(model: keras.Model, saved: Path) -> dict[str, Any]:
         savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"], answer=answer)

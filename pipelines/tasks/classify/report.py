@@ -37,7 +37,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         return facts
     model, names = classifier.trained(run), run.facts("prepare")["classes"]
     if found := ensemble.members(model):
-        run.console.print("          the pictures of what units have learnt are those of the first member")
+        run.console.print("          the visualizations are those of the first member")
         model = found[0]
     visualization.draw(model, prepared, split=split, shape=shape, names=names, folder=folder, console=run.console)
     return facts

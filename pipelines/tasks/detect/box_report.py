@@ -118,7 +118,7 @@ def say(console: Console, report: Mapping[str, Any]) -> None:
         f"{report['images']:,} images"
     )
     console.print(
-        f"          at {_condition(report)}: precision {report['precision']:.3f}, recall {report['recall']:.3f}"
+        f"          with {_condition(report)}: precision {report['precision']:.3f}, recall {report['recall']:.3f}"
     )
     rows = sorted((row for row in report["classes"] if row["objects"]), key=lambda row: float(row["ap50"]))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))

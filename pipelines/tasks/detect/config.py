@@ -96,7 +96,7 @@ class Recipe(recipes.Recipe):
     def _fits_detection(self) -> Self:
         settings = self.train
         if settings.transfer and (settings.transfer.mode == "cached" or self.model.weights is None):
-            raise ValueError("train.transfer must have model.weights to start from, and any mode but cached")
+            raise ValueError("train.transfer requires model.weights and any mode but cached")
         if self.data.proposals and self.data.tile:
             raise ValueError("data.proposals must be null with data.tile: photographs are read in tiles, not regions")
         if settings.regions and not self.data.proposals:

@@ -31,7 +31,7 @@ def family(builder: str) -> ModuleType:
     """The file of a detector, which has `encode`, `loss` and `decode` beside its builders."""
     found: ModuleType = models.family(builder)
     if missing := [name for name in ("loss", "decode") if not hasattr(found, name)]:
-        raise Fault(f"model.builder must be a detector's, such as yolo.yolov3_tiny, got {builder}: no {missing[0]}")
+        raise Fault(f"model.builder must be a detector, such as yolo.yolov3_tiny, got {builder}: no {missing[0]}")
     return found
 
 
@@ -59,7 +59,7 @@ def check_masks(recipe: Any) -> None:
     """Raise a Fault unless masks are recorded for a detector that learns them, and for no other."""
     knows, builder = knows_masks(recipe.model.builder), recipe.model.builder
     if knows != recipe.data.masks:
-        wanted = "true for one that learns masks" if knows else "false for one that does not learn masks"
+        wanted = "true for a network with masks" if knows else "false for a network without masks"
         raise Fault(f"data.masks must be {wanted}, got {recipe.data.masks} with {builder}")
     if knows and (recipe.data.tile or recipe.train.sides):
         raise Fault(f"data.tile and train.sides must be left out with {builder}, whose masks are of whole pictures")

@@ -65,5 +65,5 @@ class Recipe(recipes.Recipe):
     @model_validator(mode="after")
     def _fits_localization(self) -> Self:
         if self.data.tile:
-            raise ValueError("data.tile is for detection; here a whole picture shows one thing")
+            raise ValueError("data.tile is for detection; a localizer needs the whole image, which shows one object")
         return self

@@ -15,7 +15,7 @@ def check(recipe: Any) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
     composed = augment.compose(recipe.augment, size=recipe.data.size)
     if composed is not None and composed.mixes:
-        raise Fault("augment must not mix pictures, of which each shows one thing; leave out mixup, cutmix and mosaic")
+        raise Fault("augment must not mix images, because each shows one object; leave out mixup, cutmix and mosaic")
     shape = (*recipe.data.size, recipe.data.channels)
     arguments = {"input_shape": shape, "classes": recipe.head.hidden, **recipe.model.arguments}
     models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)

@@ -146,7 +146,7 @@ def say(run: Run, report: dict[str, Any]) -> None:
     """The figures, for people."""
     low, high = report["accuracy_interval"]
     line = (
-        f"          {report['split']}: something or nothing [bold]{report['presence_accuracy']:.2%}[/] right at p_c "
+        f"          {report['split']}: object or none [bold]{report['presence_accuracy']:.2%}[/] right at p_c "
         f"{report['threshold']:g} ({report['images']:,} images); mean IoU {report['mean_iou']:.3f}; class, box and "
         f"presence [bold]{report['accuracy']:.2%}[/] right at IoU {OVERLAP:g} (95 % interval {low:.2%} to {high:.2%}, "
         f"{report['things']:,} things)"
@@ -158,7 +158,7 @@ def say(run: Run, report: dict[str, Any]) -> None:
             f"{report['nme']:.2%} of √(width · height) (NME)"
         )
     same = report["baseline"]
-    line = f"always the mean box and the usual class: mean IoU {same['mean_iou']:.3f}, right {same['accuracy']:.2%}"
+    line = f"always the mean box and most frequent class: mean IoU {same['mean_iou']:.3f}, right {same['accuracy']:.2%}"
     line += f", PCK@{ALPHA:g} {same['pck']:.2%}" if "pck" in same else ""
     run.console.print(f"          [dim]{line}[/]")
 
@@ -235,8 +235,8 @@ def _draw(run: Run, folder: Path, answers: Answers, split: str) -> None:
     rows = [*first, *worst]
     images = dict(zip(rows, box_batches.pictured(run, split, rows), strict=True))
     headings = {
-        "predictions": (first, f"What was said from p_c {settings.threshold:g} on; white and dashed what is true"),
-        "worst": (worst, f"The {len(worst)} worst answers; white and dashed what is true" if worst else "No mistakes"),
+        "predictions": (first, f"Predictions with p_c ≥ {settings.threshold:g}; white and dashed: truth"),
+        "worst": (worst, f"The {len(worst)} worst predictions; white and dashed: truth" if worst else "No mistakes"),
     }
     for name, (rows, heading) in headings.items():
         pictures = [draw_answer(images[row], answers, row, names, settings.threshold) for row in rows]

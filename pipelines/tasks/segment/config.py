@@ -61,15 +61,15 @@ class Data(Section):
     def _fits_its_axes(self) -> Self:
         if len(self.size) == 3:
             if self.fit != "patch":
-                raise ValueError("fit must be patch for volumes, which a network sees part by part")
+                raise ValueError("fit must be patch for volumes")
             if self.normalize == "rescale":
-                raise ValueError("normalize must be standardise or each for volumes, whose values may be anything")
+                raise ValueError("normalize must be standardise or each for volumes, whose values have no fixed range")
         elif self.channels not in (1, 3):
             raise ValueError(f"channels must be 1 or 3 for pictures, got {self.channels}")
         elif self.normalize == "each":
             raise ValueError("normalize must be standardise or rescale for pictures")
         if self.fit != "patch" and (self.patches or self.balance):
-            raise ValueError("patches and balance go with fit: patch")
+            raise ValueError("patches and balance require fit: patch")
         return self
 
     @property

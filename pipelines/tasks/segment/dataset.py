@@ -94,10 +94,10 @@ def labelled(data: Data, seed: int) -> LabelMaps:
     if data.source == "composites":
         given |= {**(data.composites or Composites()).model_dump(), "seed": seed}
     elif data.composites is not None:
-        raise Fault(f"data.composites goes with source: composites, got source: {data.source}")
+        raise Fault(f"data.composites requires source: composites, got source: {data.source}")
     painted = data.source in segmentation.PAINTED
     if isinstance(data.classes, dict) and data.source != "folder":
-        raise Fault(f"data.classes by number goes with source: folder, got source: {data.source}")
+        raise Fault(f"data.classes by number requires source: folder, got source: {data.source}")
     if data.classes and not painted and data.source != "folder":
         raise Fault(f"data.classes goes with masks in a folder or painted things, got source: {data.source}")
     if painted:
@@ -111,7 +111,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     With `fit: patch` it is the upper left patch of each.
     """
     if data.axes == 3:
-        raise Fault("RECIPE must be of a task with pictures, got one with volumes")
+        raise Fault("RECIPE must be of a task with images, got one with volumes")
     found: list[dict[str, Any]] = []
     for item in labelled(data, seed).items:
         try:
@@ -128,7 +128,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         if len(found) == count:
             return found
     if not found:
-        raise Fault(f"{data.source} must hold at least one readable picture with a mask, got none", code=Fault.DATA)
+        raise Fault(f"{data.source} must contain at least one readable image with a mask, got none", code=Fault.DATA)
     return found
 
 
@@ -189,13 +189,13 @@ def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[Kept]], numbers
     if numbers.remark:
         run.console.print(f"          {escape(numbers.remark)}")
     if ignored := label_mapping.ignored_told(members, numbers):
-        run.console.print(f"          of no class, and not judged: {ignored}")
+        run.console.print(f"          of no class, and not evaluated: {ignored}")
     pixels = ", ".join(
         f"{name} {count / max(total, 1):.1%}" for name, count in facts["pixels"]["train"].items() if count
     )
-    run.console.print(f"          of what trains: {pixels}")
+    run.console.print(f"          of the training split: {pixels}")
     if absent := [name for name in facts["classes"] if not facts["pixels"]["train"][name]]:
-        run.console.print(f"          [yellow]nothing to learn of {', '.join(absent)}: not in the training split[/]")
+        run.console.print(f"          [yellow]no training pixels of {', '.join(absent)}: not in the training split[/]")
 
 
 def noun(data: Data, count: int = 1) -> str:

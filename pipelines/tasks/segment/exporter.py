@@ -27,8 +27,8 @@ TAKES = {
     "numbers, 0 for the first of `classes`. An EXIF orientation is not applied by the graph: send pictures upright, or "
     "through `cnn serve`.",
     3: "`volume` is float32 (N, depth, height, width, channels) of any sizes, its axes pointing right, anterior and "
-    "superior; `mask` has the same sizes, its numbers those of `classes`. Voxels are taken to have the size of those "
-    "that were trained on.",
+    "superior; `mask` has the same sizes, its numbers those of `classes`. Voxels are assumed to have the size of those "
+    "in the training data.",
 }
 
 
@@ -52,8 +52,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     told = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
     write_card(saved / "card.md", asking.model, **told)
     run.console.print(
-        f"          {name} version {version}: of {agreement['pixels']:,} pixels {agreement['changed']:,} are called "
-        f"otherwise than by the trained model"
+        f"          {name} version {version}: of {agreement['pixels']:,} pixels {agreement['changed']:,} have another "
+        f"class than with the trained model"
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:

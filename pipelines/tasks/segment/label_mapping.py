@@ -106,7 +106,7 @@ def numbered(found: LabelMaps, kept: Sequence[Kept], data: Data) -> tuple[Number
     classes = list(dict.fromkeys(names.values()))  # numbers of one name are one class
     if not 2 <= len(classes) <= MOST:
         raise Fault(
-            f"{data.source} must hold masks of 2 to {MOST} classes, got {len(classes)}: "
+            f"{data.source} must contain masks of 2 to {MOST} classes, got {len(classes)}: "
             f"{', '.join(classes[:8]) or 'no number'}; data.classes names the numbers, data.ignore ({data.ignore}) is "
             f"none of them",
             code=Fault.DATA,
@@ -127,8 +127,8 @@ def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Data) -> None
     bad = numbers.strange(counts) | {number: counts[number] for number in numbers.doubtful if counts[number]}
     if sum(bad.values()) > data.max_bad * counts.total():
         raise Fault(
-            f"data.max_bad must be at least the share of pixels whose number is of no class, got {data.max_bad:.0%} "
-            f"and {sum(bad.values()) / counts.total():.0%}: {shares(bad, counts.total())}; masks hold "
+            f"data.max_bad must be at least the share of pixels whose number has no class, got {data.max_bad:.0%}"
+            f" and {sum(bad.values()) / counts.total():.0%}: {shares(bad, counts.total())}; masks hold "
             f"{shares(counts, counts.total())}. problems.csv lists the masks. Mend them, name them in data.classes, "
             f"such as {{{_example(counts)}}}, or set data.ignore or data.max_bad.",
             code=Fault.DATA,
@@ -205,7 +205,7 @@ def _count(item: Item, found: Examined) -> tuple[Counter[int], tuple[tuple[str, 
     except Unreadable as error:
         return Problem(error.kind, item.id, str(error), DROPPED)
     if len(values) > DIFFERENT:
-        said = f"{len(values):,} different numbers: it is a picture, or tells things apart instead of classes"
+        said = f"{len(values):,} different numbers: it is an image, or distinguishes objects instead of classes"
         return Problem("unreadable mask", item.id, said, DROPPED)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), mask.notes
 

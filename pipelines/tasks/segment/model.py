@@ -42,7 +42,7 @@ def check(recipe: Any) -> None:
         last = str(error).strip().splitlines()[-1]
         raise Fault(f"model: {builder} must be buildable with {recipe.model.arguments}, got: {last}") from None
     if isinstance(network.output, dict | list) or len(network.output.shape) != data.axes + 2:
-        raise Fault(f"model.builder must be a segmenter's, such as unet.unet_small, got {builder}")
+        raise Fault(f"model.builder must be a segmentation network, such as unet.unet_small, got {builder}")
     if network.output.shape[1:-1] != data.size and data.fit != "patch":
         answered = "×".join(map(str, network.output.shape[1:-1]))
         raise Fault(f"data.fit must be patch with {builder}, which answers for {answered} in the middle of a picture")

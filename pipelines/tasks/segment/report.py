@@ -207,7 +207,7 @@ def say(console: Console, found: Mapping[str, Any]) -> None:
     )
     simple = found["baseline"]
     told = f"mean IoU {simple['mean_iou']:.3f}, Dice {simple['mean_dice']:.3f}"
-    console.print(f"          [dim]what a pixel's own value tells: {told}[/]")
+    console.print(f"          [dim]baseline from a pixel's own value: {told}[/]")
     for name, one in found["before"].items():
         console.print(f"          trained before, {name}: mean IoU {one['mean_iou']:.3f}, Dice {one['mean_dice']:.3f}")
     if "crops" in found:

@@ -60,7 +60,9 @@ def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
     if recipe.data.axes == 2:
         composed = augment.compose(recipe.augment, size=recipe.data.size, fitted=augment.fit(recipe.augment, images))
         if composed is not None and composed.mixes:
-            raise Fault("augment must not mix pictures, whose masks cannot follow; leave out mixup, cutmix and mosaic")
+            raise Fault(
+                "augment must not mix images, because masks cannot be mixed; leave out mixup, cutmix and mosaic"
+            )
         return composed
     steps = []
     for entry in recipe.augment:

@@ -87,10 +87,10 @@ def drives(data: Data, seed: int) -> list[Frame]:
     if data.source == "road":
         given |= {**(data.road or Road()).model_dump(), "seed": seed}
     elif data.road is not None:
-        raise Fault(f"data.road goes with source: road, got source: {data.source}")
+        raise Fault(f"data.road requires source: road, got source: {data.source}")
     found: list[Frame] = driving.frames(data.source, **given)
     if not found:
-        raise Fault(f"data.path must hold at least one frame, got none in {data.path}", code=Fault.DATA)
+        raise Fault(f"data.path must contain at least one frame, got none in {data.path}", code=Fault.DATA)
     return found
 
 

@@ -106,7 +106,7 @@ def write_card(
         told = ", ".join(f"{row['steps']} of {row['of']}" for row in loop)
         measured += [
             "",
-            f"Steering by itself on roads of other seeds it stayed in its lane for {told} steps of a metre.",
+            f"In a closed loop on roads of other seeds it stayed in its lane for {told} steps of a metre.",
         ]
     what = (
         f"`{recipe.model.builder}` with the head `{recipe.head.kind}`, {model.count_params():,} parameters, on "

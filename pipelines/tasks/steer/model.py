@@ -29,11 +29,9 @@ def check(recipe: Recipe) -> None:
     names = {entry if isinstance(entry, str) else next(iter(entry), "") for entry in recipe.augment}
     composed = augment.compose(recipe.augment, size=recipe.data.size)
     if composed is not None and composed.mixes:
-        raise Fault("augment must not mix pictures, of which each has one angle; leave out mixup, cutmix and mosaic")
+        raise Fault("augment must not mix images, because each has one angle; leave out mixup, cutmix and mosaic")
     if wrong := sorted(names & TURNED):
-        raise Fault(
-            f"augment must not list {wrong[0]}, after which the road hangs from the sky; mirror is what is meant"
-        )
+        raise Fault(f"augment must not list {wrong[0]}, which turns the road upside down; use mirror")
     shape = (*recipe.data.size, recipe.data.channels)
     arguments = {"input_shape": shape, "classes": outputs(recipe.head), **recipe.model.arguments}
     models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)
@@ -55,7 +53,7 @@ def assemble(recipe: Recipe) -> keras.Model:
     builder, weights, (top, bottom) = recipe.model.builder, recipe.model.weights, recipe.model.crop
     height, width = recipe.data.size
     if top + bottom >= height:
-        raise Fault(f"model.crop must leave some of the {height} rows of data.size, got {top} and {bottom}")
+        raise Fault(f"model.crop must keep some of the {height} rows of data.size, got {top} and {bottom}")
     seen = (height - top - bottom, width, recipe.data.channels)
     network = models.build(builder, input_shape=seen, classes=outputs(recipe.head), **recipe.model.arguments)
     if weights:

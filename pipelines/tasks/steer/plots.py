@@ -49,7 +49,10 @@ def calibration(report: dict[str, Any], path: Path) -> Path:
         axes.plot([report["interval"]] * 2, [low, high], "_-", color=ORANGE, markersize=8)
         axes.plot(report["interval"], report["coverage"], "*", color=ORANGE, markersize=13, label=told)
         axes.set(
-            xlabel="share an interval is to hold", ylabel="share of true angles it holds", xlim=(0, 1), ylim=(0, 1)
+            xlabel="nominal coverage of the interval",
+            ylabel="observed coverage of true angles",
+            xlim=(0, 1),
+            ylim=(0, 1),
         )
         axes.grid()
         axes.legend(loc="upper left")

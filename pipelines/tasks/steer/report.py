@@ -162,7 +162,7 @@ def say(run: Run, report: dict[str, Any]) -> None:
         run.console.print(f"          [dim]{name:<15} {figures}[/]")
     for row in report.get("loop", ()):
         run.console.print(
-            f"          at the wheel, road {row['seed']}: [bold]{row['steps']}[/] of {row['of']} steps in the lane, "
+            f"          closed loop, road {row['seed']}: [bold]{row['steps']}[/] of {row['of']} steps in the lane, "
             f"{row['distance']:,.0f} m, on average {row['offset']:.2f} m off its middle; "
             f"[dim]without steering {row['straight']:,.0f} m[/]"
         )
@@ -175,10 +175,10 @@ def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], s
     evenly = np.linspace(0, len(error) - 1, min(shown, len(error))).astype(int)
     worst = np.argsort(-error, kind="stable")[:shown]
     images = _images(run, report["split"], {*evenly.tolist(), *worst.tolist()})
-    said = "orange is said, with its interval; white is true"
+    said = "orange: predicted, with its interval; white: true"
     for name, rows, heading in (
         ("strip", evenly, f"{len(evenly)} frames in the order of time: {said}"),
-        ("worst", worst, f"The {len(worst)} frames answered worst: {said}"),
+        ("worst", worst, f"The {len(worst)} worst frames: {said}"),
     ):
         drawn = [_drawn(images[row], answers, row) for row in rows.tolist()]
         titles = [f"{answers.angle[row]:+.2f}, true {answers.truth[row]:+.2f}" for row in rows]
@@ -189,7 +189,7 @@ def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], s
     heat = seeing.visual_backprop(steerer.model, np.stack(few))
     heated = [overlays.heated(image, one) for image, one in zip(few, heat, strict=True)]
     titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
-    heading = "Where the network looks (VisualBackProp), and the angle it says"
+    heading = "Where the network looks (VisualBackProp), and its predicted angle"
     image_grid.contact_sheet(heated, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
 
 

@@ -44,7 +44,7 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
     facts = trainer.concluded(model, history, settings, folder, console=run.console, metric="mae")
     said, angles = steer_model.numbers(model, dataset.decoded(run, validation).batch(settings.batch_size))
     spread, _ = mixture_density.fit_spread(said, angles, unit=unit)
-    run.console.print(f"          on the {validation} split its deviations are likeliest times {spread:.2f}")
+    run.console.print(f"          on the {validation} split: predicted σ scaled by {spread:.2f}")
     return {**facts, "unit": unit, "spread": spread}
 
 

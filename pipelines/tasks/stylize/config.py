@@ -22,7 +22,7 @@ class Picture(Section):
     @model_validator(mode="after")
     def _is_one(self) -> Self:
         if self.name is not None and self.path is not None:
-            raise ValueError("name a picture or give its path, not both")
+            raise ValueError("give a name or a path, not both")
         return self
 
 
@@ -56,7 +56,7 @@ class Data(Section):
     def _masks_are_whole(self) -> Self:
         masked = sum(style.mask is not None for style in self.styles)
         if masked not in (0, len(self.styles)):
-            raise ValueError("styles must all have a mask, or none")
+            raise ValueError("either all styles or none must have a mask")
         return self
 
 
@@ -149,12 +149,14 @@ class Recipe(recipes.Recipe):
     def _is_one_way(self) -> Self:
         if isinstance(self.train, Paint):
             if self.model or self.augment:
-                raise ValueError("model and augment go with train.method: network, and only with it")
+                raise ValueError("model and augment require train.method: network")
             return self
         if self.model is None:
             raise ValueError("model is required with train.method: network, such as {builder: stylize.transformer}")
         if any(style.mask or style.weight != 1 for style in self.data.styles):
-            raise ValueError("data.styles must have neither masks nor weights for a network, which learns each")
+            raise ValueError(
+                "data.styles must have neither masks nor weights for a network, which learns each style separately"
+            )
         return self
 
 

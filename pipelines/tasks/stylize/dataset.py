@@ -47,7 +47,7 @@ def prepare(data: Data, folder: Path, *, learns: bool, seed: int, console: Conso
     names = _write_styles(data, folder)
     video = is_video(data.content)
     if video and learns:
-        raise Fault("data.content must be a folder of pictures for a network to learn from, got a video")
+        raise Fault("data.content must be a folder of pictures to train a network, got a video")
     facts: dict[str, Any] = {"kind": "video" if video else "pictures", "styles": names, "problems": {}}
     if video:
         facts |= _write_frames(data, folder / "content", console)
@@ -148,7 +148,7 @@ def items(content: Picture) -> list[Item]:
         return [Item(content.name or path.stem, "", path.read_bytes)]
     found = [file for file in path.rglob("*") if file.name.lower().endswith(tuple(IMAGE_SUFFIXES))]
     if not found:
-        raise Fault(f"data.content must hold pictures, got {describe_path(path)}", code=Fault.DATA)
+        raise Fault(f"data.content must contain images, got {describe_path(path)}", code=Fault.DATA)
     names = {file.relative_to(path).as_posix(): file for file in found if file.is_file()}
     return [Item(name, "", names[name].read_bytes) for name in sorted(names, key=natural)]
 
@@ -164,7 +164,7 @@ def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console
     copies = {problem.id for problem in problems if problem.kind.startswith("duplicate")}
     kept = [item for item, one in zip(found, examined, strict=True) if one.digest and item.id not in copies]
     if not kept:
-        raise Fault(f"data.content must hold a readable picture, got none of {len(found)}", code=Fault.DATA)
+        raise Fault(f"data.content must contain a readable image, got none of {len(found)}", code=Fault.DATA)
     kinds = {kind: len(group) for kind, group in data_validation.grouped(problems).items()}
     parts = {"test": kept} if seed is None else _split(kept, data, seed)
     for number, item in enumerate(parts["test"]):
@@ -177,7 +177,7 @@ def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console
 def _large_enough(item: Item, found: data_validation.Examined) -> data_validation.Examined:
     if found.digest is None or min(found.size) >= SMALLEST:
         return found
-    said = f"a side of {min(found.size)} pixels; {SMALLEST} are the least"
+    said = f"a side of {min(found.size)} pixels; the minimum is {SMALLEST}"
     return found._replace(
         digest=None, problems=[*found.problems, data_validation.Problem("small", item.id, said, "dropped")]
     )
@@ -186,7 +186,7 @@ def _large_enough(item: Item, found: data_validation.Examined) -> data_validatio
 def _split(kept: list[Item], data: Data, seed: int) -> dict[str, list[Item]]:
     """Which pictures are learnt from, which choose the epoch, and which are painted at the end."""
     if len(kept) < 3:
-        raise Fault(f"data.content must hold at least three pictures to learn from, got {len(kept)}", code=Fault.DATA)
+        raise Fault(f"data.content must contain at least three training images, got {len(kept)}", code=Fault.DATA)
     order = [kept[row] for row in np.random.default_rng(seed).permutation(len(kept))]
     test, validation = (max(1, round(share * len(kept))) for share in (data.test, data.validation))
     return {"train": order[test + validation :], "validation": order[test : test + validation], "test": order[:test]}

@@ -57,7 +57,7 @@ def judges(recipe: Recipe, prepared: Path, own: Extractor, console: Console) -> 
     """The extractor of the loss, and one of another family, where there is one."""
     other = extractor_choice.independent(own)
     if other is None:
-        console.print("          [yellow]no independent extractor is at hand[/]; `make samples` installs one")
+        console.print("          [yellow]no independent extractor is available[/]; `make samples` installs one")
     reference = [style.pixels for style in dataset.styles(prepared)]
     found = []
     for name, extractor in (("own", own), ("independent", other)):

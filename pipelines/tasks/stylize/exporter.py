@@ -171,8 +171,8 @@ def write_card(
     """The card of a network that paints."""
     assert recipe.model is not None  # the recipe of a network has one
     measured = [
-        f"{distances.headline(report)}, on {report['pictures']} pictures that it never saw. The exported model's "
-        f"paintings differ from the trained network's by at most {agreement['difference']:g} grey levels.",
+        f"{distances.headline(report)}, on {report['pictures']} images that were not used for training. The exported "
+        f"model's paintings differ from the trained network's by at most {agreement['difference']:g} grey levels.",
         "",
         *distances.table(report),
     ]
@@ -200,7 +200,7 @@ def write_paintings_card(path: Path, recipe: Recipe, data: dict[str, Any], repor
         f"# {recipe.name}",
         "",
         f"{report['pictures']} painted in the style of {', '.join(data['styles'])}. Style and content are distances in "
-        "the features of the judge; the independent one had no say in the painting.",
+        "the features of the judge; the independent one is not part of the loss.",
         "",
         *distances.table(report),
         "",

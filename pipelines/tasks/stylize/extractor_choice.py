@@ -17,8 +17,8 @@ from pipelines.tasks.stylize.config import Loss
 RANDOM = "random"
 CHOICES = (  # the best first: builder, kind of weights, and what they are
     ("vgg.vgg19", "imagenet", "the network of the paper"),
-    ("vgg.vgg16", "edges", "VGG-16 taught to find edges after ImageNet"),
-    ("efficientnet.efficientnet_lite0", "imagenet", "small, and gentler with the strokes"),
+    ("vgg.vgg16", "edges", "VGG-16 fine-tuned to detect edges"),
+    ("efficientnet.efficientnet_lite0", "imagenet", "small, with softer strokes"),
 )
 
 
@@ -42,16 +42,16 @@ def chosen(loss: Loss) -> Extractor:
         usual = next((kind for name, kind, _ in CHOICES if name == loss.extractor), "imagenet")
         weights = RANDOM if loss.untrained else loss.weights or usual
         models.check(loss.extractor, weights=None if loss.untrained else weights)
-        return Extractor(loss.extractor, weights, "as the recipe says")
+        return Extractor(loss.extractor, weights, "set in the recipe")
     missing = []
     for builder, weights, what in CHOICES:
         if not catalog.is_cached(builder, weights):
             missing.append(f"{builder} ({weights})")
             continue
-        why = f"{what}; {', '.join(missing)} not at hand" if missing else what
+        why = f"{what}; {', '.join(missing)} not available" if missing else what
         return Extractor(builder, RANDOM if loss.untrained else weights, why)
     raise Fault(
-        f"train.loss.extractor needs a trained network, and none is at hand: neither {', nor '.join(missing)}. `make "
+        f"train.loss.extractor needs a trained network, and none is available: neither {', nor '.join(missing)}. `make "
         f"samples` installs two; VGG-19's file goes into {catalog.cache_folder()}"
     )
 
@@ -68,6 +68,4 @@ def say(extractor: Extractor, console: Console) -> None:
     name = f"{extractor.builder} ({extractor.weights})"
     console.print(f"          extractor [bold]{name}[/]: {extractor.said}")
     if extractor.weights == RANDOM:
-        console.print(
-            "          [red]random weights[/], as asked for: a control, from which no style is to be expected"
-        )
+        console.print("          [red]random weights[/], as requested: a control that cannot transfer style")

@@ -32,11 +32,11 @@ def check(recipe: Recipe) -> None:
         return
     composed = augment.compose(recipe.augment, size=(recipe.data.window, recipe.data.window))
     if composed is not None and composed.mixes:
-        raise Fault("augment must not mix pictures for style transfer")
+        raise Fault("augment must not mix images for style transfer")
     taken = models.signature(recipe.model.builder).parameters
     if "styles" not in taken:
         raise Fault(
-            f"model.builder must be a network that paints, such as stylize.transformer, got {recipe.model.builder}"
+            f"model.builder must be a transformation network, such as stylize.transformer, got {recipe.model.builder}"
         )
     arguments = {"input_shape": (64, 64, 3), "styles": len(recipe.data.styles), **recipe.model.arguments}
     models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)

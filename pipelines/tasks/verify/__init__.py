@@ -16,9 +16,9 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     if stage != "prepare":
         return {}
     if recipe.train.loss == "none" and not recipe.model.weights:  # here, so that such a recipe can still be shown
-        raise Fault("model.weights is required with train.loss: none, which trains nothing; --set model.weights=FILE")
+        raise Fault("model.weights is required with train.loss: none, which does not train; --set model.weights=FILE")
     if recipe.data.align and recipe.data.align.by != "opencv" and not recipe.data.align.found.exists():
-        raise Fault(f"data.align.path must be there, got {recipe.data.align.path}")
+        raise Fault(f"data.align.path must exist, got {recipe.data.align.path}")
     return {"files": files_digest(recipe.data)}
 
 

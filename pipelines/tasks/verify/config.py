@@ -32,16 +32,14 @@ class Align(Section):
     @model_validator(mode="after")
     def _is_whole(self) -> Self:
         if self.by == "opencv" and self.path:
-            raise ValueError("path does not go with by: opencv, whose detectors come with it")
+            raise ValueError("path cannot be combined with by: opencv, which includes its detectors")
         return self
 
     @property
     def found(self) -> Path:
         """The path, or a Fault: here, not in the section, so that a recipe that wants one can still be shown."""
         if self.path is None:
-            what = (
-                "a CSV file of eyes" if self.by == "annotated" else "a model that finds landmarks, face-api/landmarks"
-            )
+            what = "a CSV file of eyes" if self.by == "annotated" else "a landmark model such as face-api/landmarks"
             raise Fault(f"data.align.path is required with by: {self.by}: {what}; --set data.align.path=PATH")
         return self.path
 

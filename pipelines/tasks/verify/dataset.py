@@ -41,7 +41,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     durable.write_text(folder / "unaligned.csv", "".join(f"{name}\n" for name in ["id", *unaligned]))
     count = sum(facts["splits"].values())
     run.console.print(
-        f"          {count - len(unaligned):,} of {count:,} pictures aligned by their eyes; others are used as they are"
+        f"          {count - len(unaligned):,} of {count:,} images aligned by their eyes; the others are used unaligned"
     )
     return {**facts, "unaligned": unaligned}
 

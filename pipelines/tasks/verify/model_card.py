@@ -15,8 +15,8 @@ PICTURES = (
 )
 ALIGNED = {
     "landmarks": "Faces are aligned by their eyes inside the graph; send pictures of one face each.",
-    "opencv": "It was trained on faces aligned by OpenCV's detectors, as `cnn faces` does before it asks; so must you.",
-    "annotated": "It was trained on faces aligned by the eyes in a list; align what you send likewise.",
+    "opencv": "It was trained on faces aligned by OpenCV's detectors, as `cnn faces` does; align your images likewise.",
+    "annotated": "It was trained on faces aligned by the eyes in a list; align your images in the same way.",
 }
 
 
@@ -80,5 +80,5 @@ def _threshold(report: Mapping[str, Any]) -> list[str]:
         f"{report['split']} people it accepts {calibration['false_accept_rate']:.2%} of the pairs of two people and "
         f"rejects {calibration['false_reject_rate']:.2%} of the pairs of one. Other cameras, light and people need a "
         "calibration of their own.",
-        *(f"\n**Beware:** {warning}." for warning in warnings_of(report)),
+        *(f"\n**Warning:** {warning}." for warning in warnings_of(report)),
     ]

@@ -167,7 +167,7 @@ def embedding_map(found: Embeddings, path: Path) -> Path:
         _scatter(left, fitted.transform(vectors), labels)
         left.set_title(explained)
         _scatter(right, _neighbours(vectors), labels)
-        right.set_title("t-SNE: neighbours are near, distances mean nothing")
+        right.set_title("t-SNE: neighbours are near; distances have no meaning")
         people = len(np.unique(labels))
         figure.suptitle(f"{len(labels):,} pictures of {people} people", x=0.02, ha="left", size=10)
     return path

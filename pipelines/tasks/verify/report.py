@@ -290,8 +290,8 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
     if calibration["least_far"] > report["far"]:
         found.append(
             f"{calibration['calibration_people']} people cannot show a FAR of {report['far']:g}, only one of at most "
-            f"{calibration['least_far']:.2g}: the threshold is extrapolated from what they show, and nothing better is "
-            "sure. Calibrate on more people, data.calibration, or ask less of it, evaluate.far"
+            f"{calibration['least_far']:.2g}: the threshold is extrapolated, and a lower rate is not "
+            "certain. Calibrate on more people (data.calibration), or raise evaluate.far"
         )
     if not calibration["chose_nothing"]:
         found.append(

@@ -35,7 +35,7 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
     if settings.loss == "none":
         savedmodel.save_keras(embedding, folder / "model.keras")
         savedmodel.save_keras(siamese.matcher(recipe.model.dimension), folder / "matcher.keras")
-        run.console.print(f"          {recipe.model.builder}: weights as given, nothing is trained")
+        run.console.print(f"          {recipe.model.builder}: given weights, no training")
         digest = trainer.weights_digest(network)
         return {"digest": digest, "epochs": 0, "best_epoch": 0, "parameters": network.count_params(), "metrics": {}}
     model = trainable(network, settings, len(data["classes"]))
@@ -95,7 +95,7 @@ def watching(run: Run) -> Callable[[int, Row], None]:
 
 def explained(row: Row, settings: Train) -> str:
     """Why a training whose embeddings are all the same does not move, and what to do."""
-    stands = f", and the loss stands at the margin, {settings.kept_margin:g}" if settings.loss == "triplet" else ""
+    stands = f", and the loss stays at the margin, {settings.kept_margin:g}" if settings.loss == "triplet" else ""
     hard = settings.loss == "triplet" and settings.mining == "hard"
     other = "train.mining: semi-hard or random" if hard else "train.loss: arcface"
     return (

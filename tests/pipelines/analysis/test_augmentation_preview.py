@@ -90,7 +90,7 @@ def test_marks_are_drawn_where_they_are():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--set", "augment=[]"], "augment must list at least one augmentation, got none; --all draws every one"),
+        (["--set", "augment=[]"], "augment must list at least one augmentation, got none"),
         (["--output", "sheet.jpg"], "--output must end in .png, got sheet.jpg"),
         (["--set", "augment=[miror]"], "augment.miror: unknown augmentation; did you mean mirror?"),
         (["--output", "no.yaml/sheet.png"], "--output must be a file that can be written, got no.yaml/sheet.png"),

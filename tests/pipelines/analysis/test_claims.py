@@ -162,7 +162,7 @@ def test_an_interrupted_claim_says_how_to_go_on_and_its_runs_are_ended(rates, st
 
     monkeypatch.setattr("pipelines.engine.stages.run_stages", interrupted)
     assert cnn("claim", rates, "--runs", tmp_path) == 130
-    assert "run the same command" in capsys.readouterr().out
+    assert "same command" in capsys.readouterr().out
     folder = tmp_path / "claims" / "rates"
     assert run_of(store, folder).info.status == "KILLED"
     assert run_of(store, folder / "classify" / "relu-0.01").info.status == "KILLED"
@@ -247,7 +247,7 @@ def test_a_quantity_that_was_not_measured_is_named():
     ("old", "new", "message"),
     [
         ("error of relu", "error of relo", "error of relo.*variants: relu"),
-        ("choose: {lowest: learning_rate}\n", "", "sweep and choose go together"),
+        ("choose: {lowest: learning_rate}\n", "", "sweep and choose"),
         ("{lowest: learning_rate}", "{highest: a, lowest: b}", "lowest or highest, one of the two"),
         ("at_most:", "atmost:", "atmost: unknown key; did you mean at_most"),
         ("base: base.yaml\n", "", "variants of a base, or networks"),
@@ -262,7 +262,7 @@ def test_a_mistake_in_a_claim_is_named_before_anything_runs(rates, old, new, mes
 
 def test_a_counting_claim_takes_no_settings_and_needs_layers_that_are_there(tmp_path, capsys):
     assert cnn("claim", "three-3x3", "--set", "train.epochs=1", "--runs", tmp_path) == Fault.INPUT
-    assert "only counts" in capsys.readouterr().err
+    assert "--set requires" in capsys.readouterr().err
     path = tmp_path / "none.yaml"
     path.write_text(claims_claim.locate("three-3x3").read_text().replace("conv*", "dense*"))
     assert cnn("claim", path, "--runs", tmp_path) == Fault.INPUT

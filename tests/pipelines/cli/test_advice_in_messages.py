@@ -69,5 +69,5 @@ def test_what_cnn_tune_advises_is_a_recipe_of_the_task(task, tmp_path, capsys):
 def test_what_is_for_classifiers_is_refused_at_once_for_other_tasks(command, task, tmp_path, capsys):
     reference = next(name for name in recipes.shipped() if name.startswith(f"{task}/"))
     assert cnn(command[0], reference, *command[1:], "--runs", tmp_path) == 2
-    assert f"RECIPE must be of a task that classifies, got one of {task}" in capsys.readouterr().err
+    assert f"RECIPE must be of a classification task, got one of {task}" in capsys.readouterr().err
     assert not list(tmp_path.rglob("prepare"))

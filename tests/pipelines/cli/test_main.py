@@ -114,7 +114,7 @@ def test_an_interrupt_exits_130_and_says_how_to_go_on(exported, tmp_path, monkey
 
     monkeypatch.setattr("pipelines.engine.stages.run_stages", interrupted)
     assert cnn("train", exported.recipe, "--runs", tmp_path) == 130
-    assert "To resume, run the same command" in capsys.readouterr().out
+    assert "same command" in capsys.readouterr().out
 
 
 def test_every_make_target_of_the_documentation_exists():

@@ -267,5 +267,5 @@ def test_the_sizes_that_came_in_and_what_they_become_are_one_line():
     many = [(1, 1), (2, 2), (2, 2), (3, 3), (9, 9), (5, 4)]
     told = validation.sizes_told(many, (4, 4), "patch", "picture")
     assert told == (
-        "pictures of 2×2 (2), 1×1 (1), 3×3 (1) and 2 other sizes from 1×1 to 9×9 are seen in patches of 4×4"
+        "pictures of 2×2 (2), 1×1 (1), 3×3 (1) and 2 other sizes from 1×1 to 9×9 are read in patches of 4×4"
     )

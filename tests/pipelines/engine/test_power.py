@@ -153,7 +153,7 @@ def test_a_damaged_manifest_is_set_aside_and_its_stage_runs_again(tmp_path, stag
     folder, _ = run_whole(tmp_path)
     (folder / stage / run_files.MANIFEST).write_bytes(content)
     run_whole(tmp_path)
-    assert f"{stage}/manifest.json is damaged: it is set aside as manifest.json.damaged" in caplog.text
+    assert f"{stage}/manifest.json is damaged: it was renamed to manifest.json.damaged" in caplog.text
     assert run_files.read_json(folder / stage / run_files.MANIFEST)["stage"] == stage
 
 
@@ -202,7 +202,7 @@ def test_a_journal_whose_beginning_is_damaged_is_set_aside_and_all_of_it_told_an
     journal = folder / "tracking" / "1.jsonl"
     journal.write_bytes(b"")
     run_whole(tmp_path)
-    assert "1.jsonl is damaged: it is set aside as 1.jsonl.damaged" in caplog.text
+    assert "1.jsonl is damaged: it was renamed to 1.jsonl.damaged" in caplog.text
 
 
 def test_a_bookmark_that_is_damaged_or_behind_the_journals_end_tells_again(tmp_path):

@@ -1,4 +1,4 @@
-"""Stages: skipped when fresh, run with the reason when not, published whole or not at all, one command at a time."""
+"""Stages: skipped when fresh, run with the reason when not, published whole or not at all, by one command at a time."""
 
 import json
 import types
@@ -166,7 +166,7 @@ def test_a_training_that_was_stopped_before_its_first_epoch_was_over_starts_agai
 
 
 def test_extending_needs_a_finished_training_of_the_same_settings(opened):
-    with pytest.raises(Fault, match="--extend must go on with a finished training"):
+    with pytest.raises(Fault, match="--extend requires"):
         stages.run_stages(opened(), "train", extend=2)
 
 
@@ -213,7 +213,7 @@ def test_a_manifest_says_what_went_in_and_came_out(opened):
 
 def test_a_run_is_used_by_one_command_at_a_time(opened):
     run = opened()
-    with stages.locked(run.folder), pytest.raises(Fault, match="one command at a time"):
+    with stages.locked(run.folder), pytest.raises(Fault, match="in use by another command"):
         stages.run_stages(opened(), "prepare")
 
 

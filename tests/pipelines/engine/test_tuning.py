@@ -109,7 +109,7 @@ def test_a_killed_search_goes_on_and_gives_the_same_trials(exported, whole, monk
 
 
 def test_a_search_under_other_settings_is_refused(exported, whole):
-    with pytest.raises(Fault, match=r"begun under other settings: .*tune.metric val_loss → val_accuracy"):
+    with pytest.raises(Fault, match=r"other settings: .*tune.metric val_loss → val_accuracy"):
         searched(exported, "whole", metric="val_accuracy")
 
 

@@ -93,7 +93,7 @@ def test_a_gallery_is_embedded_anew_by_another_model_with_everybody_in_it(opened
     opened.enrol(SETTINGS, photos(3))
     opened.nearest("sha256:one", directions(1), 1)
     other = Settings("sha256:two", 16, "/models/two")
-    with pytest.raises(Fault, match="it lacks p2"):
+    with pytest.raises(Fault, match="p2"):
         opened.enrol(other, photos(2, dimension=16), anew=True)
     assert opened.settings() == SETTINGS
     assert opened.enrol(other, photos(4, dimension=16), anew=True) == 4
@@ -104,12 +104,12 @@ def test_a_gallery_is_embedded_anew_by_another_model_with_everybody_in_it(opened
 def test_who_is_unknown_is_refused_by_name(opened):
     opened.enrol(SETTINGS, photos(1))
     for ask in (opened.vectors, opened.forget):
-        with pytest.raises(Fault, match="got 'ghost', whom"):
+        with pytest.raises(Fault, match="got 'ghost'"):
             ask("ghost")
 
 
 def test_an_empty_gallery_recognises_nobody(opened):
-    with pytest.raises(Fault, match="must hold somebody"):
+    with pytest.raises(Fault, match="gallery must contain"):
         opened.nearest("sha256:one", directions(1), 1)
 
 
@@ -295,7 +295,7 @@ def test_a_gallery_is_for_its_owners_eyes_only(path):
 def test_a_file_that_is_something_else_is_refused_and_left_alone(path):
     path.write_bytes(b"a letter to a friend, long enough to be taken for a header of a hundred bytes" * 9)
     before = path.read_bytes()
-    with pytest.raises(Fault, match="must be a file that `cnn faces enrol` made"):
+    with pytest.raises(Fault, match="gallery must be a file"):
         store.opened(str(path))
     assert path.read_bytes() == before
     path.unlink()

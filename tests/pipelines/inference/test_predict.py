@@ -79,4 +79,4 @@ def test_a_path_that_is_not_there_exits_2(exported, tmp_path, capsys):
 
 def test_a_run_that_was_never_exported_says_how_to_export_it(tmp_path, capsys):
     assert cnn("predict", "classify/never", tmp_path, "--runs", tmp_path) == Fault.INPUT
-    assert "`cnn run RECIPE` makes it" in capsys.readouterr().err
+    assert "`cnn run RECIPE`" in capsys.readouterr().err

@@ -123,8 +123,8 @@ def test_prescribed_splits_with_other_classes_are_refused_and_what_is_not_tested
         image_dataset.check_classes(kept, splits, console=console)
     assert fault.value.code == Fault.DATA
     image_dataset.check_classes(kept[:4], splits[:4], console=console)
-    assert "nothing to test of dog: not in the test split" in console.file.getvalue()
-    with pytest.raises(Fault, match="something to train on, got test, validation alone"):
+    assert "dog: not in the test split" in console.file.getvalue()
+    with pytest.raises(Fault, match="got only test, validation"):
         image_dataset.splits_of(labels(("cat", "test"), ("cat", "validation")), data, seed=0)
 
 

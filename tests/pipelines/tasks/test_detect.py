@@ -171,7 +171,7 @@ def test_the_sheet_of_augmentations_has_boxes(folder, tmp_path):
     ("setting", "told"),
     [
         ("evaluate.require={ap51: 0.5}", "evaluate.require"),
-        ("train.transfer={mode: head}", "train.transfer must have model.weights"),
+        ("train.transfer={mode: head}", "train.transfer requires model.weights"),
         ("train.regions=8", "train.regions must be null without data.proposals"),
         ("data={source: csv, path: boxes.csv, proposals: {}, tile: {}}", "data.proposals must be null with data.tile"),
     ],
@@ -184,7 +184,7 @@ def test_settings_that_do_not_fit_are_refused(folder, setting, told):
 def test_a_classifier_is_no_detector(folder):
     from pipelines.tasks import detect
 
-    with pytest.raises(Fault, match=r"model.builder must be a detector's"):
+    with pytest.raises(Fault, match=r"model.builder must be"):
         detect.check(recipes.load(str(folder / "squares.yaml"), ["model={builder: lenet.lenet5_modern}"]))
 
 

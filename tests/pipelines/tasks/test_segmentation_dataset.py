@@ -219,7 +219,7 @@ def test_groups_stay_in_one_split(tmp_path):
         ({"size": (8, 8, 8), "fit": "patch", "normalize": "rescale"}, "normalize must be standardise or each"),
         ({"channels": 2}, "channels must be 1 or 3"),
         ({"normalize": "each"}, "must be standardise or rescale for pictures"),
-        ({"balance": 0.5}, "go with fit: patch"),
+        ({"balance": 0.5}, "require fit: patch"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(data, told):
@@ -230,7 +230,7 @@ def test_settings_that_do_not_fit_are_refused(data, told):
 def test_names_that_go_with_nothing_are_refused():
     with pytest.raises(Fault, match=r"data\.classes goes with masks in a folder or painted things"):
         dataset.labelled(Data(source="nuclei", classes=("a", "b")), 0)
-    with pytest.raises(Fault, match=r"data\.composites goes with source: composites"):
+    with pytest.raises(Fault, match=r"data\.composites .*source: composites"):
         dataset.labelled(Data(source="nuclei", composites=Composites()), 0)
     with pytest.raises(Fault, match=r"data.path is required with source: folder"):
         files_digest(Data(source="folder"))
@@ -247,7 +247,7 @@ def test_volumes_are_written_whole_and_read_again(tmp_path):
         tmp_path, size=(4, 4, 4), channels=1, fit="patch", normalize="each", validation=0.2, classes=("low", "high")
     )
     assert facts["normalization"] is None
-    assert "and 2 other sizes from 6×5×4 to 6×9×4 are seen in patches of 4×4×4" in said
+    assert "and 2 other sizes from 6×5×4 to 6×9×4 are read in patches of 4×4×4" in said
     first = next(records.examples(run.recipe, tmp_path / "prepare", "train"))
     np.testing.assert_array_equal(first.truth, first.image[..., 0] > 0)
     held = records.store(run, "train")
@@ -279,7 +279,7 @@ def test_masks_of_0_and_255_are_the_two_classes_of_a_list(tmp_path, given):
 def test_pixels_that_are_ignored_are_told_by_number_and_count(tmp_path):
     write_scenes(tmp_path / "source", values=(0, 1, 255))
     _, _, said = prepared(tmp_path, classes=("ground", "square"))
-    assert "of no class, and not judged: 255 7.0%" in said
+    assert "of no class, and not evaluated: 255 7.0%" in said
     with pytest.raises(Fault, match=r"got 5% and 7%: 255 7\.0%; masks hold 0 82\.8%.*\{0: background, 1: object\}"):
         prepared(tmp_path / "again", path=tmp_path / "source", classes=("ground", "square"), max_bad=0.05)
 
@@ -302,7 +302,7 @@ def test_shades_between_0_and_255_are_no_classes(tmp_path):
         prepared(tmp_path)
     _, facts, said = prepared(tmp_path / "named", path=tmp_path / "source", classes={0: "ground", 255: "thing"})
     assert facts["problems"] == {"unknown number": 12}
-    assert "of no class, and not judged: 37 0.4%, 100 0.4%" in said
+    assert "of no class, and not evaluated: 37 0.4%, 100 0.4%" in said
 
 
 def test_colours_are_named_by_the_recipe(tmp_path):

@@ -133,7 +133,7 @@ def test_a_backbone_brings_its_weights_and_its_normalisation(tmp_path):
 @pytest.mark.parametrize(
     ("model", "data", "told"),
     [
-        ({"builder": "lenet.lenet5_modern"}, {}, "must be a segmenter's, such as unet.unet_small"),
+        ({"builder": "lenet.lenet5_modern"}, {}, "model.builder must be"),
         (
             {"builder": "unet.unet", "filters": 2, "depth": 1},
             {"size": (32, 32)},
@@ -152,7 +152,7 @@ def test_a_network_that_cannot_answer_is_refused_before_any_data_is_read(model, 
 @pytest.mark.parametrize(
     ("augment", "data", "told"),
     [
-        (("mixup",), {}, "augment must not mix pictures"),
+        (("mixup",), {}, "augment must not mix"),
         (("mirror",), {"size": (8, 8, 8), "fit": "patch"}, r"augment.mirror is for pictures; of volumes there is move"),
         (({"move": {"turn": [0]}},), {"size": (8, 8, 8), "fit": "patch"}, "augment.move.turn: unknown argument"),
     ],

@@ -136,7 +136,7 @@ def test_an_artifact_that_is_gone_holds_nothing_up(store, tmp_path, caplog):
         told.artifact(tmp_path / "gone.png")
         told.metrics({"loss": 1.0})
     assert run_of(store, tmp_path).data.metrics == {"loss": 1.0}
-    assert "gone.png is not logged: it is no longer there" in caplog.text
+    assert "gone.png is not logged" in caplog.text
 
 
 def test_a_folder_is_an_artifact_too(store, tmp_path):
@@ -194,7 +194,7 @@ def test_a_dead_server_holds_nothing_up_and_what_it_missed_is_pushed(dead, tmp_p
     for epoch in range(100):
         told.metrics({"loss": 1 / (epoch + 1)}, step=epoch)
     assert told.finish("FINISHED") == 102
-    assert caplog.text.count("the store does not take them now") == 1
+    assert caplog.text.count("tracking events are kept") == 1
     (tmp_path / "before").rename(tmp_path / "after")
     monkeypatch.setenv("MLFLOW_TRACKING_URI", database)
     assert push(tmp_path / "after") == (102, 0)

@@ -1,4 +1,4 @@
-"""`cnn augment`: what training will see."""
+"""`cnn augment`: the augmented images that training will see."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,15 +15,17 @@ app = typer.Typer()
 def augment(
     recipe: RecipeName,
     overrides: Overrides = None,
-    every: Annotated[bool, typer.Option("--all", help="Every augmentation there is, not only the recipe's.")] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Show every available augmentation, not only the recipe's.")
+    ] = False,
     marks: Annotated[
-        bool, typer.Option("--marks", help="Add a box, landmarks and a mask to each picture, to see them move.")
+        bool, typer.Option("--marks", help="Add a box, landmarks and a mask to each image, to show how they move.")
     ] = False,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The PNG file to write; else <recipe's name>-augmented.png.")
+        Path | None, typer.Option("-o", "--output", help="The PNG file to write; the default is NAME-augmented.png.")
     ] = None,
 ) -> None:
-    """Draw what a recipe's augmentations make of its pictures: a row for each, boxes and masks drawn.
+    """Draw a recipe's augmentations, one row each, on its images with their boxes and masks.
 
     Example: cnn augment classify/digits-lenet5 --all
     """

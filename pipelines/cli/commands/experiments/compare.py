@@ -16,7 +16,7 @@ def compare(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Put runs side by side: settings that differ, metrics with intervals, McNemar's test on the shared test set.
+    """Compare runs: settings that differ, metrics with intervals, McNemar's test on the shared test set.
 
     Example: cnn compare classify/digits-lenet5 classify/digits-resnet20
     """

@@ -1,4 +1,4 @@
-"""`cnn insight`: what the units of a trained network have learnt to see."""
+"""`cnn insight`: visualization of a trained network."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,16 +14,17 @@ app = typer.Typer()
 def insight(
     run: RunName,
     image: Annotated[
-        list[Path] | None, typer.Option(help="An image to explain, instead of some of the test split. Repeatable.")
+        list[Path] | None, typer.Option(help="An image to explain, instead of samples of the test split. Repeatable.")
     ] = None,
-    layer: Annotated[str | None, typer.Option(help="The layer to look into; else the first, middle and last.")] = None,
-    unit: Annotated[int | None, typer.Option(min=0, help="The unit of that layer; else some of them.")] = None,
+    layer: Annotated[str | None, typer.Option(help="The layer; by default the first, a middle and the last.")] = None,
+    unit: Annotated[int | None, typer.Option(min=0, help="The unit of that layer; by default several.")] = None,
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder to write; else insight/ in the run's.")
+        Path | None,
+        typer.Option("-o", "--output", help="The folder to write; the default is insight/ in the run's folder."),
     ] = None,
     runs: Root = RUNS,
 ) -> None:
-    """Draw what a trained network's units have learnt to see, and what its answers were made of.
+    """Visualize what a trained network has learned, and what its predictions depend on.
 
     Filters of the first layer, feature maps, the image patches that excite a unit most, images made to excite it,
     Grad-CAM and occlusion maps.

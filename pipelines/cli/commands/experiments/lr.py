@@ -1,4 +1,4 @@
-"""`cnn lr`: which learning rate?"""
+"""`cnn lr`: a learning-rate range test."""
 
 import json
 from typing import Annotated
@@ -14,13 +14,13 @@ app = typer.Typer()
 def lr(
     recipe: RecipeName,
     overrides: Overrides = None,
-    low: Annotated[float, typer.Option(help="The rate to begin with.")] = 1e-7,
-    high: Annotated[float, typer.Option(help="The rate to end with, if the loss does not diverge before.")] = 10.0,
-    steps: Annotated[int, typer.Option(min=20, help="How many batches.")] = 300,
+    low: Annotated[float, typer.Option(help="The first learning rate.")] = 1e-7,
+    high: Annotated[float, typer.Option(help="The last learning rate, if the loss does not diverge before.")] = 10.0,
+    steps: Annotated[int, typer.Option(min=20, help="Number of batches.")] = 300,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Suggest a learning rate: raise it from batch to batch on a model that is thrown away, and watch the loss.
+    """Suggest a learning rate: raise it from batch to batch on a copy of the model, and record the loss.
 
     Example: cnn lr classify/digits-lenet5
     """
@@ -45,5 +45,5 @@ def lr(
         f"the loss falls most steeply at [bold]{climb.steepest:.1e}[/]; a tenth of the rate at its minimum is "
         f"[bold]{climb.tenth:.1e}[/]; the recipe has {run.recipe.train.learning_rate:.1e}"
     )
-    console.print(f"try  --set train.learning_rate={climb.tenth:.1e}, or less if it is restless")
+    console.print(f"try  --set train.learning_rate={climb.tenth:.1e}, or less if the loss fluctuates")
     console.print(f"[dim]wrote {folder / 'lr.png'} and lr.csv[/]")

@@ -1,4 +1,4 @@
-"""What is done with an exported model: serve it, ask it, promote it."""
+"""Commands for exported models: serve, predict and promote."""
 
 import json
 import os
@@ -18,14 +18,14 @@ app = typer.Typer()
 @app.command(rich_help_panel="Models")
 def serve(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A recipe whose run was exported, a model's folder, or `faces`.")
+        str, typer.Argument(metavar="MODEL", help="A recipe with an exported run, the folder of a model, or `faces`.")
     ],
-    host: Annotated[str, typer.Option(help="Address to bind; loopback unless you say otherwise.")] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="Address to bind; the default is loopback.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 8501,
     allow_host: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Another name that this server is reached by.")
+        list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
-    gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="Of `faces`: see `cnn faces`.")] = GALLERY,
+    gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="For `faces`: see `cnn faces`.")] = GALLERY,
     embedder: Embedder = None,
     liveness: Liveness = "",
     runs: Root = RUNS,
@@ -34,9 +34,8 @@ def serve(
 
     Example: cnn serve classify/digits-lenet5 --port 8501
 
-    `cnn serve faces` serves a gallery of faces; CNN_API_KEY in the environment is the key that clients must have, and
-    where there is none one is made up and printed. Requests of other sites' pages, and those for names that the server
-    does not know, are refused.
+    `cnn serve faces` serves a gallery of faces. Clients need the key in the environment variable CNN_API_KEY; if it is
+    not set, a key is generated and printed. Requests from pages of other sites or for unknown host names are refused.
     """
     from pipelines.engine.startup import load_tensorflow
     from pipelines.inference import exported_model
@@ -57,17 +56,23 @@ def serve(
 def predict(
     model: Target,
     images: Annotated[
-        list[Path], typer.Argument(help="Images, videos, CSV or NIfTI files, as the model wants, or folders.")
+        list[Path], typer.Argument(help="Images, videos, CSV or NIfTI files, depending on the model, or folders.")
     ],
-    top: Annotated[int, typer.Option(min=1, help="How many classes to show.")] = 3,
-    csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file.")] = None,
-    pictures: Annotated[Path | None, typer.Option(help="Write each picture with its answer into this folder.")] = None,
-    masks: Annotated[Path | None, typer.Option(help="Write a segmenter's masks, PNG or NIfTI, here.")] = None,
-    signature: Annotated[str, typer.Option(help="Of a model that paints: the style.")] = "serving_default",
+    top: Annotated[int, typer.Option(min=1, help="Number of classes to show.")] = 3,
+    csv: Annotated[Path | None, typer.Option(help="Write the predictions to this CSV file.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(help="Write each image with its prediction into this folder.")
+    ] = None,
+    masks: Annotated[
+        Path | None, typer.Option(help="Write the masks of a segmentation model, PNG or NIfTI, into this folder.")
+    ] = None,
+    signature: Annotated[
+        str, typer.Option(help="The style, for a stylization network with several.")
+    ] = "serving_default",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Ask an exported model about images, signals or volumes; a file that cannot be read gets its reason.
+    """Predict with an exported model for images, signals or volumes. Files that cannot be read are reported.
 
     Example: cnn predict classify/digits-lenet5 photos/ --csv answers.csv
     """
@@ -90,22 +95,22 @@ def predict(
     if pictures:
         console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
     elif any(isinstance(answer, Painting) for answer in answers):
-        console.print("--pictures FOLDER keeps the paintings")
+        console.print("use --pictures FOLDER to save the paintings")
     if masks:
         console.print(f"wrote {predicting.write_masks(answers, masks)} masks and their legend to {masks}")
     if as_json:
         print(json.dumps([answer.as_dict() for answer in answers], indent=1))
     if all(answer.problem for answer in answers):
-        raise Fault("IMAGES must hold at least one readable image", code=Fault.DATA)
+        raise Fault("IMAGES must contain at least one readable image", code=Fault.DATA)
 
 
 @app.command(rich_help_panel="Models")
 def promote(
     name: Annotated[str, typer.Argument(help="The registered model, for example digits-lenet5.")],
-    require: Annotated[str | None, typer.Option(help="What must hold, for example 'test_accuracy >= 0.98'.")] = None,
+    require: Annotated[str | None, typer.Option(help="A requirement, for example 'test_accuracy >= 0.98'.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Make the candidate champion if it meets the requirement and beats the present champion.
+    """Make the candidate the champion if it meets the requirement and beats the present champion.
 
     Example: cnn promote digits-lenet5 --require 'test_accuracy >= 0.98'
     """

@@ -14,12 +14,12 @@ if TYPE_CHECKING:
 app = typer.Typer()
 
 EXTEND = (
-    "Train a finished run for so many epochs more. Their rate: constant – the same; step – the last one; plateau – as "
-    "the whole history makes it; cosine – from learning_rate to zero once more."
+    "Train a finished run for this many more epochs. Their learning rate: constant – the same; step – the last one; "
+    "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
 DryRun = Annotated[
     bool,
-    typer.Option("--dry-run", help="Train only a few steps, keep nothing, and tell size, memory, speed and time."),
+    typer.Option("--dry-run", help="Train only a few steps, keep nothing, and report size, memory, speed and time."),
 ]
 
 
@@ -31,7 +31,7 @@ def prepare(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Validate, split and record the images.
+    """Validate and split the data, and write them as records.
 
     Example: cnn prepare classify/folder-lenet5 --set data.path=photos
     """
@@ -48,7 +48,7 @@ def train(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Find the weights; an interrupted training is resumed exactly.
+    """Train the network; an interrupted training is resumed exactly.
 
     Example: cnn train classify/digits-lenet5 --set train.epochs=5
     """
@@ -73,7 +73,7 @@ def evaluate(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Measure the model on the test split, beside baselines.
+    """Evaluate the model on the test split, beside baselines.
 
     Example: cnn evaluate classify/digits-lenet5 --json
     """
@@ -88,7 +88,7 @@ def export(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Write a new version of the SavedModel and register it as candidate.
+    """Write a new version of the SavedModel and register it as the candidate.
 
     Example: cnn export classify/digits-lenet5
     """
@@ -104,7 +104,7 @@ def run(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Prepare, train, evaluate and export; what has not changed is skipped.
+    """Prepare, train, evaluate and export; stages that are up to date are skipped.
 
     Example: cnn run classify/digits-lenet5
     """
@@ -124,7 +124,7 @@ def _stages(
     runs: Path,
     extend: int = 0,
 ) -> None:
-    """Load the recipe, run its stages as far as `last`, close the tracking, show what comes next."""
+    """Load the recipe, run its stages up to `last`, close the tracking, and suggest the next commands."""
     from pipelines.engine import recipe as recipes
 
     recipe = recipes.load(reference, overrides or ())
@@ -138,7 +138,7 @@ def _stages(
         with stages.tracked(opened):
             facts = stages.run_stages(opened, last, force=force, extend=extend)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; the state after the last whole epoch is saved. To resume, run the same command.")
+        console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(facts, indent=1))
@@ -147,7 +147,7 @@ def _stages(
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
-    """What the training would take; only prepare is run, if it has to be."""
+    """Estimate the cost of the training; runs only prepare, if necessary."""
     from pipelines.engine import recipe as recipes
     from pipelines.engine.startup import load_tensorflow
 
@@ -158,32 +158,34 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
 
     run = stages.Run(recipe, console, runs)
     console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run.folder}[/]")
-    found = dry_run.measure(run)
+    measured = dry_run.measure(run)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(measured, indent=1))
     else:
-        dry_run.show(found, console)
+        dry_run.show(measured, console)
 
 
 def _say_next(name: str, facts: dict[str, Any], console: "Console", where: str) -> None:
     import shutil
 
     if "pictures" in facts:
-        console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} hangs in {facts['pictures']}")
+        console.print(
+            f"\n[bold green]done[/]  {facts['name']} version {facts['version']} written to {facts['pictures']}"
+        )
         return
-    ask = {f"cnn predict {name} FILES{where}": "answers about your own files"}
-    if name.startswith("verify/"):  # of one picture an embedder says nothing
+    ask = {f"cnn predict {name} FILES{where}": "predictions for your own files"}
+    if name.startswith("verify/"):  # an embedder compares images; one alone has no prediction
         ask = {
             f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`"
         }
     commands = {
-        f"cnn serve {name}{where}": "an HTTP server, and a page to try it",
+        f"cnn serve {name}{where}": "an HTTP server with a page to try it",
         **ask,
-        "cnn dashboard": "every run, with its curves and pictures",
+        "cnn dashboard": "all runs, with curves and pictures",
     }
     width = max(map(len, commands))
     console.print(f"\n[bold green]done[/]  {facts['name']} version {facts['version']} is ready. Next:")
     for command, purpose in commands.items():
         console.print(f"  {command:<{width}}  [dim]{purpose}[/]")
     if shutil.which("cnn") is None:
-        console.print("  [dim](first: source .venv/bin/activate, or type .venv/bin/cnn)[/]")
+        console.print("  [dim](first run: source .venv/bin/activate; or use .venv/bin/cnn)[/]")

@@ -1,4 +1,4 @@
-"""MLflow on the runs of this folder."""
+"""`cnn dashboard` and `cnn push`: MLflow."""
 
 from typing import Annotated
 
@@ -14,7 +14,7 @@ def dashboard(
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535)] = 5000,
 ) -> None:
-    """Open MLflow on the runs of this folder; Ctrl-C ends it.
+    """Open MLflow for the runs of this folder; Ctrl-C stops it.
 
     Example: cnn dashboard --port 5000
     """
@@ -26,7 +26,7 @@ def dashboard(
 
 @app.command(rich_help_panel="Tracking")
 def push(run: RunName, runs: Root = RUNS) -> None:
-    """Deliver to MLflow what a dead or slow tracking server has missed.
+    """Send MLflow the events that an unreachable tracking server has missed.
 
     Example: cnn push classify/digits-lenet5
     """

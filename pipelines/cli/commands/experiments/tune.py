@@ -1,4 +1,4 @@
-"""`cnn tune`: which settings?"""
+"""`cnn tune`: hyperparameter search."""
 
 import json
 from typing import TYPE_CHECKING, Any
@@ -23,9 +23,9 @@ def tune(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Search the space that a recipe's section `tune` names for the settings that do best on the validation split.
+    """Search the space in a recipe's section `tune` for the best settings on the validation split.
 
-    Interrupted, it goes on where it was when the same command is given again.
+    After an interruption, the same command continues.
 
     Example: cnn tune classify/digits-lenet5 --set 'tune={trials: 10, space: {train.batch_size: [16, 32, 64]}}'
     """
@@ -42,7 +42,7 @@ def tune(
     try:
         found = tuning.search(recipe, run, overrides=overrides or (), force=force)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
+        console.print("\ninterrupted; finished trials are kept. Run the same command to continue.")
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(found, indent=1))
@@ -53,7 +53,7 @@ def tune(
 
 
 def _show(found: dict[str, Any], console: "Console") -> None:
-    """The best trials, and which settings mattered."""
+    """The best trials, and the importance of the settings."""
     from rich.table import Table
 
     sign = 1 if found["metric"].endswith("loss") else -1
@@ -71,5 +71,5 @@ def _show(found: dict[str, Any], console: "Console") -> None:
             console.print(f"[dim]{number} {word}[/]")
     if found["importance"]:
         shares = ", ".join(f"{key} {share:.0%}" for key, share in found["importance"].items())
-        console.print(f"[dim]what explains the differences: {shares}[/]")
+        console.print(f"[dim]importance: {shares}[/]")
     console.print()

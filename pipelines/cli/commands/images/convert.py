@@ -1,4 +1,4 @@
-"""`cnn convert`: annotations of boxes from one format to another."""
+"""`cnn convert`: box annotations from one format to another."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,16 +15,15 @@ def convert(
     source: Annotated[
         str, typer.Argument(help="coco, voc, yolo, csv, labelme, labelstudio, via or dsb; or deepforest, composites.")
     ],
-    path: Annotated[
-        Path | None, typer.Argument(help="The file or folder that the source reads, as data.path of a recipe.")
-    ] = None,
+    path: Annotated[Path | None, typer.Argument(help="The file or folder to read, as data.path in a recipe.")] = None,
     to: Annotated[str, typer.Option("--to", help="coco, voc, yolo, csv or labelme.")] = "coco",
-    out: Annotated[Path, typer.Option("--out", help="The folder to write: new or empty.")] = Path("converted"),
+    out: Annotated[Path, typer.Option("--out", help="The folder to write, new or empty.")] = Path("converted"),
     images: Annotated[
-        Path | None, typer.Option("--images", help="The folder of the images, if not where the annotations say.")
+        Path | None,
+        typer.Option("--images", help="The folder of the images, if the annotations do not say where they are."),
     ] = None,
 ) -> None:
-    """Copy annotated images into another format. Classes go by their names; what the format cannot say is told.
+    """Copy annotated images into another format. Reports what that format cannot express.
 
     Example: cnn convert voc VOC2012 --to yolo --out voc-yolo
     """

@@ -1,4 +1,4 @@
-"""`cnn edges`: the fixed filters of the introductions."""
+"""`cnn edges`: fixed edge filters."""
 
 from pathlib import Path
 from typing import Annotated
@@ -15,10 +15,11 @@ def edges(
     image: Annotated[Path, typer.Argument(help="An image file.")],
     kind: Annotated[str, typer.Option("--filter", help="simple (1 0 −1), sobel or scharr.")] = "sobel",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The PNG file to write; else <stem>-edges.png, here.")
+        Path | None,
+        typer.Option("-o", "--output", help="The PNG file to write; the default is STEM-edges.png in this folder."),
     ] = None,
 ) -> None:
-    """Draw what fixed edge filters see in an image: vertical, horizontal, and the magnitude of both.
+    """Apply fixed edge filters to an image and draw the vertical and horizontal response and their magnitude.
 
     Example: cnn edges photo.jpg
     """

@@ -1,4 +1,4 @@
-"""`cnn faces`: a gallery of people, and who is on a photograph."""
+"""`cnn faces`: a gallery of people, and recognition of faces in photographs."""
 
 import json
 import os
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cnn_keras.data.files import durable
+from cnn_keras.data.files import durable, input_file
 from cnn_keras.errors import Fault
 from pipelines.cli.commands import RUNS, AsJson, Root, console_for, escaped
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from pipelines.faces.service import Answer
 
 app = typer.Typer()
-faces = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="A gallery of people: who is this?")
+faces = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="A gallery of people, to recognise faces.")
 app.add_typer(faces, name="faces", rich_help_panel="Models")
 
 Location = Annotated[
@@ -27,29 +27,31 @@ Location = Annotated[
     typer.Option("--gallery", envvar="CNN_GALLERY", help="The gallery: a file, or postgresql://user@host/database."),
 ]
 Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Photographs of one face each.")]
-Far = Annotated[float | None, typer.Option(help="Rate of strangers taken for somebody; the export's if not given.")]
+Far = Annotated[float | None, typer.Option(help="False-accept rate; the default is the exported model's.")]
 Embedder = Annotated[
-    str | None, typer.Option("--model", help="The gallery's embedder, a recipe or folder, where it has been moved.")
+    str | None, typer.Option("--model", help="The gallery's embedder (a recipe or folder), if it has been moved.")
 ]
-Liveness = Annotated[str, typer.Option(help="A classifier with a class `live`, to be asked too.")]
+Liveness = Annotated[str, typer.Option(help="A classifier with a class `live`, as a liveness check.")]
 GALLERY = "faces.db"
 
 
 @faces.command(rich_help_panel="Gallery")
 def enrol(
-    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="A folder of people's folders, or files.")],
-    name: Annotated[str | None, typer.Option(help="Whose photographs they are, where no folder says so.")] = None,
+    photos: Annotated[
+        list[Path], typer.Argument(metavar="PHOTOS", help="A folder with one sub-folder per person, or files.")
+    ],
+    name: Annotated[str | None, typer.Option(help="The person, if PHOTOS are files.")] = None,
     model: Annotated[str | None, typer.Option(help="The embedder of a new gallery: a recipe or folder.")] = None,
     liveness: Liveness = "",
-    anew: Annotated[bool, typer.Option("--anew", help="Replace all embeddings, for another model.")] = False,
+    anew: Annotated[bool, typer.Option("--anew", help="Replace all embeddings, to change the model.")] = False,
     gallery: Location = GALLERY,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
     """Add people by their photographs; one of each is enough, and nothing is trained.
 
-    Every file that is not taken is told, with the reason: what is no image or cannot be read, what shows no face, where
-    the model has faces aligned, and a photograph that two people are said to be on. Exits with 3 where none was taken.
+    Each file that is not enrolled is reported with the reason: it is not a readable image, it shows no face (if the
+    model aligns faces), or two people are named for it. Exits with 3 if no file was enrolled.
 
     Example: cnn faces enrol people/ --model verify/orl-triplet
     """
@@ -69,19 +71,19 @@ def enrol(
         console.print(f"[yellow]{len(group)} {escaped(kind)}[/], not enrolled:")
         for problem in group:
             console.print(f"  {escaped(problem.id)}  [dim]{escaped(problem.detail)}[/]")
-    again = f", {known} were there already" if known else ""
+    again = f", {known} were enrolled already" if known else ""
     people = len({person for person, _, _ in chosen if person})
     console.print(f"{added} of {len(chosen)} files of {people} people enrolled in {escaped(gallery)}{again}")
     if as_json:
-        told = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
-        print(json.dumps({"enrolled": added, "known": known, "problems": told}, indent=1))
+        reasons = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
+        print(json.dumps({"enrolled": added, "known": known, "problems": reasons}, indent=1))
     if not added and not known:
-        raise Fault("PHOTOS must hold a photograph that can be enrolled, found none", code=Fault.DATA)
+        raise Fault("PHOTOS must contain a photograph that can be enrolled, found none", code=Fault.DATA)
 
 
 @faces.command(rich_help_panel="Gallery")
 def verify(
-    name: Annotated[str, typer.Argument(help="Who it is said to be.")],
+    name: Annotated[str, typer.Argument(help="The claimed identity.")],
     photos: Photos,
     far: Far = None,
     model: Embedder = None,
@@ -90,7 +92,7 @@ def verify(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Is it who it is said to be? Exits with 4 where a photograph is not.
+    """Check whether photographs show the person NAME. Exits with 4 if one does not.
 
     Example: cnn faces verify ada photo.jpg --far 0.001
     """
@@ -101,7 +103,7 @@ def verify(
     answers = recognising.verify(opened, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
-        raise Fault(f"NAME must be who is on the photographs, got others than {name}", code=Fault.GATE)
+        raise Fault(f"the photographs must show {name}, but at least one does not", code=Fault.GATE)
 
 
 @faces.command(rich_help_panel="Gallery")
@@ -114,7 +116,7 @@ def identify(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Who is it, of everybody enrolled, if anybody?
+    """Find who of the enrolled people is in each photograph, if anybody.
 
     Example: cnn faces identify photo.jpg
     """
@@ -128,7 +130,7 @@ def identify(
 
 @faces.command("list", rich_help_panel="Gallery")
 def list_people(gallery: Location = GALLERY, as_json: AsJson = False) -> None:
-    """Everybody who is enrolled.
+    """List the enrolled people.
 
     Example: cnn faces list
     """
@@ -146,27 +148,27 @@ def list_people(gallery: Location = GALLERY, as_json: AsJson = False) -> None:
 
 @faces.command(rich_help_panel="Gallery")
 def forget(
-    name: Annotated[str, typer.Argument(help="Who is to be forgotten.")],
+    name: Annotated[str, typer.Argument(help="The person to delete.")],
     gallery: Location = GALLERY,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a person; nothing of the embeddings is left in the gallery.
+    """Delete a person and all of their embeddings.
 
     Example: cnn faces forget ada
     """
     count = _opened(gallery).forget(name)
-    console_for(as_json).print(f"{escaped(name)} is forgotten: {count} embeddings deleted from {escaped(gallery)}")
+    console_for(as_json).print(f"deleted {escaped(name)}: {count} embeddings from {escaped(gallery)}")
     if as_json:
         print(json.dumps({"name": name, "forgotten": count}))
 
 
 @faces.command(rich_help_panel="Gallery")
 def export(
-    output: Annotated[Path, typer.Argument(metavar="FILE", help="Lines of JSON, one for each photograph.")],
-    name: Annotated[str | None, typer.Option(help="This person alone.")] = None,
+    output: Annotated[Path, typer.Argument(metavar="FILE", help="The file to write: JSON lines, one per photograph.")],
+    name: Annotated[str | None, typer.Option(help="Only this person.")] = None,
     gallery: Location = GALLERY,
 ) -> None:
-    """Write down what the gallery knows: names, photographs' names, dates, embeddings and their model.
+    """Export the gallery: names, file names of photographs, dates, embeddings and their model.
 
     Example: cnn faces export ada.jsonl --name ada
     """
@@ -196,12 +198,12 @@ def export(
 
 
 def _opened(location: str) -> "Gallery":
-    """A gallery that is there."""
+    """An existing gallery."""
     from pipelines.faces import store
 
     if not location.startswith(store.POSTGRES) and not Path(location).is_file():
         raise Fault(
-            f"--gallery must be a gallery that is there, got {location}; `cnn faces enrol` with --model makes one"
+            f"--gallery must be an existing gallery, got {location}; `cnn faces enrol` with --model creates one"
         )
     return store.opened(location)
 
@@ -218,8 +220,8 @@ def ready(
 ) -> "tuple[Gallery, Recogniser]":
     """The gallery and its embedder, with its liveness classifier if it has one.
 
-    `model` and `liveness` say where these are, if not where the gallery knows them to be; with `new` they may be those
-    of a gallery that is not there yet, with `anew` others than it had.
+    `model` and `liveness` override the paths that the gallery has stored. With `new` the gallery may be created, with
+    `anew` its models may change.
     """
     from pipelines.engine.startup import load_tensorflow
     from pipelines.faces import store
@@ -227,9 +229,9 @@ def ready(
     opened = store.opened(location) if model and new else _opened(location)
     stored = opened.settings()
     if stored is None and model is None:
-        raise Fault(f"--model is required with a new gallery, {location}; for example --model verify/orl-triplet")
+        raise Fault(f"--model is required for the new gallery {location}; for example --model verify/orl-triplet")
     if stored and liveness and not stored.liveness and not anew:
-        raise Fault(f"--liveness must be given when a gallery is made or --anew, got {location}, which is there")
+        raise Fault(f"--liveness requires a new gallery or --anew, but {location} exists")
     if stored:
         model = model or store.moved(stored.reference, location, "--model")
         if stored.liveness and not liveness:
@@ -244,22 +246,20 @@ def ready(
         wanted = Recogniser(str(model), runs, liveness=liveness, **known)
     if "false_accept_bounds" not in wanted.facts:
         console.print(
-            f"[yellow]{escaped(str(wanted.folder))} was exported before false-accept rates had bounds: they are point "
-            "estimates, which strangers exceed half the time; `cnn run` its recipe again[/]"
+            f"[yellow]{escaped(str(wanted.folder))} was exported by an older version: its false-accept rates are point "
+            "estimates, which are exceeded about half of the time; `cnn run` its recipe again[/]"
         )
     return opened, wanted
 
 
 def _contents(photos: list[Path]) -> list[bytes]:
-    from cnn_keras.data.files import input_file
-
     if missing := [photo for photo in photos if not input_file.is_regular(photo)]:
-        raise Fault(f"PHOTOS must be files, found none at {missing[0]}")
+        raise Fault(f"PHOTOS must be files, got {missing[0]}")
     return [input_file.read_bytes(photo) for photo in photos]
 
 
 def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_json: bool) -> None:
-    """A line for each photograph, and by which threshold."""
+    """One line per photograph, and the threshold."""
     from rich.table import Table
 
     if as_json:

@@ -1,4 +1,4 @@
-"""`cnn slide`: a classifier as a detector, window by window."""
+"""`cnn slide`: a classifier as a detector, by sliding windows."""
 
 from pathlib import Path
 from typing import Annotated
@@ -13,25 +13,26 @@ app = typer.Typer()
 @app.command(rich_help_panel="Learn")
 def slide(
     run: RunName,
-    image: Annotated[Path, typer.Argument(help="A picture, larger than what the classifier takes.")],
+    image: Annotated[Path, typer.Argument(help="An image larger than the classifier's input.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The PNG file to write; else <stem>-windows.png, here.")
+        Path | None,
+        typer.Option("-o", "--output", help="The PNG file to write; the default is STEM-windows.png in this folder."),
     ] = None,
     scale: Annotated[
         list[float] | None,
-        typer.Option(min=0.01, help="Resize the picture by this factor; below 1 finds larger things. Repeatable."),
+        typer.Option(min=0.01, help="Resize the image by this factor; below 1 finds larger objects. Repeatable."),
     ] = None,
-    background: Annotated[str | None, typer.Option(help="The class that stands for nothing.")] = None,
-    threshold: Annotated[float, typer.Option(min=0, max=1, help="The least probability of what is found.")] = 0.9,
-    overlap: Annotated[float, typer.Option(min=0, max=1, help="Of two windows above this IoU one is kept.")] = 0.3,
+    background: Annotated[str | None, typer.Option(help="The background class.")] = None,
+    threshold: Annotated[float, typer.Option(min=0, max=1, help="Minimum probability of a detection.")] = 0.9,
+    overlap: Annotated[float, typer.Option(min=0, max=1, help="IoU threshold of non-maximum suppression.")] = 0.3,
     compare: Annotated[
-        bool, typer.Option("--compare", help="Ask window by window too, and tell what it costs.")
+        bool, typer.Option("--compare", help="Also classify window by window, and compare the cost.")
     ] = False,
     runs: Root = RUNS,
 ) -> None:
-    """Ask a trained classifier about every window of a larger picture, all in one pass, and draw where it sees what.
+    """Classify every window of a larger image in one pass, and draw the detections.
 
-    Its dense layers become convolutions, so that what neighbouring windows share is computed once.
+    Dense layers become convolutions, so that overlapping windows share their computation.
 
     Example: cnn slide classify/digits-lenet5 page.png --scale 1 --scale 0.7
     """
@@ -59,8 +60,8 @@ def slide(
     )
     if sheet.network.padded:
         console.print(
-            f"[dim]{len(sheet.network.padded)} layers pad, so that windows at a border of the picture are seen as in "
-            "training, and others with their neighbours[/]"
+            f"[dim]{len(sheet.network.padded)} layers pad: only windows at a border of the image are padded as in "
+            "training; others see their neighbours[/]"
         )
     if compare:
         found = sliding.cost(model, picture)

@@ -12,31 +12,43 @@ app = typer.Typer()
 
 @app.command(rich_help_panel="Pictures")
 def stylize(
-    content: Annotated[str, typer.Argument(help="A picture, a folder of them, a video, or a name such as astronaut.")],
+    content: Annotated[str, typer.Argument(help="An image, a folder of images, a video, or a name such as astronaut.")],
     style: Annotated[
         list[str],
-        typer.Argument(help="Pictures, or starry_night or scream; several are blended. Or a run whose network paints."),
+        typer.Argument(
+            help="Images, or starry_night or scream; several are blended. Or the run of a stylization network."
+        ),
     ],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="A .png, a folder, or an .mp4; else beside you, by the names.")
+        Path | None,
+        typer.Option(
+            "-o", "--output", help="A .png or .mp4 file or a folder; by default in this folder, named after both."
+        ),
     ] = None,
-    size: Annotated[int | None, typer.Option(min=32, help="Pixels of the longer side; else 384, or as it is.")] = None,
+    size: Annotated[
+        int | None,
+        typer.Option(min=32, help="Longer side in pixels; the default is 384, or the image's own for a network."),
+    ] = None,
     scale: Annotated[
-        float, typer.Option(min=0.1, help="Size of the strokes: of the style picture against size.")
+        float, typer.Option(min=0.1, help="Scale of the strokes: size of the style image relative to --size.")
     ] = 1.0,
-    strength: Annotated[float, typer.Option(min=0.01, help="Of the style against the content.")] = 1.0,
-    colour: Annotated[str, typer.Option(help="style, keep (the content's) or match (styles recoloured).")] = "style",
-    init: Annotated[str, typer.Option(help="Begin with content, noise or blend.")] = "content",
-    steps: Annotated[int, typer.Option(min=1, help="At each of two scales.")] = 100,
-    extractor: Annotated[str, typer.Option(help="The network that judges; auto takes the best at hand.")] = "auto",
-    signature: Annotated[str, typer.Option(help="Of a network that paints: the style.")] = "serving_default",
+    strength: Annotated[float, typer.Option(min=0.01, help="Weight of the style relative to the content.")] = 1.0,
+    colour: Annotated[
+        str, typer.Option(help="style, keep (the content's colours) or match (styles recoloured to the content).")
+    ] = "style",
+    init: Annotated[str, typer.Option(help="Initial image: content, noise or blend.")] = "content",
+    steps: Annotated[int, typer.Option(min=1, help="Optimization steps at each of two scales.")] = 100,
+    extractor: Annotated[
+        str, typer.Option(help="The network that computes the loss; auto takes the best available.")
+    ] = "auto",
+    signature: Annotated[str, typer.Option(help="The style, for a network with several.")] = "serving_default",
     seed: int = 0,
     runs: Root = RUNS,
 ) -> None:
-    """Paint a picture, a folder of pictures or a video in the style of others.
+    """Paint an image, a folder of images or a video in the style of others.
 
-    Pixels are optimised, which takes minutes, unless STYLE is a trained network: that takes moments. Interrupted, the
-    same command goes on.
+    The pixels are optimised, which takes minutes, unless STYLE is the run of a trained network, which takes seconds.
+    After an interruption, the same command continues.
 
     Example: cnn stylize photo.jpg starry_night -o painted.png
     """

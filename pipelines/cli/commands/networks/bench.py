@@ -1,4 +1,4 @@
-"""`cnn bench`: how fast things are here."""
+"""`cnn bench`: benchmarks of this machine."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import typer
 from pipelines.cli.commands import AsJson, Overrides, RecipeName, console_for
 
 app = typer.Typer()
-benches = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="How fast things are on this machine.")
+benches = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Benchmarks of this machine.")
 app.add_typer(benches, name="bench", rich_help_panel="Learn")
 
 
@@ -17,10 +17,10 @@ app.add_typer(benches, name="bench", rich_help_panel="Learn")
 def bench_input(
     recipe: RecipeName,
     overrides: Overrides = None,
-    seconds: Annotated[float, typer.Option(min=0.05, help="How long each step is measured.")] = 2.0,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Seconds to measure each step.")] = 2.0,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast pictures reach the network: reading, decoding, each augmentation, all; name the slowest.
+    """Measure the input pipeline: reading, decoding, each augmentation, and all together. Names the slowest step.
 
     Example: cnn bench input classify/digits-lenet5
     """
@@ -43,15 +43,17 @@ def bench_input(
 @benches.command("detectors")
 def bench_detectors(
     images: Annotated[
-        list[Path] | None, typer.Argument(help="Pictures; a photograph that scikit-learn brings unless given.")
+        list[Path] | None, typer.Argument(help="Image files; the default is a photograph from scikit-learn.")
     ] = None,
-    side: Annotated[int, typer.Option(min=32, help="Pixels of their sides, a multiple of 32.")] = 416,
-    proposals: Annotated[int, typer.Option(min=1, help="The most regions that selective search may give.")] = 2000,
-    backbone: Annotated[str, typer.Option(help="The builder that all four stand on.")] = "resnet.resnet18",
-    rounds: Annotated[int, typer.Option(min=1, help="How often the fast ones are measured.")] = 3,
+    side: Annotated[int, typer.Option(min=32, help="Side length of the images in pixels, a multiple of 32.")] = 416,
+    proposals: Annotated[int, typer.Option(min=1, help="Maximum number of regions from selective search.")] = 2000,
+    backbone: Annotated[
+        str, typer.Option(help="The builder of the backbone of all four detectors.")
+    ] = "resnet.resnet18",
+    rounds: Annotated[int, typer.Option(min=1, help="Repetitions of the fast measurements.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Measure R-CNN, Fast R-CNN, Faster R-CNN and YOLO on the same pictures and backbone, and sliding windows.
+    """Time R-CNN, Fast R-CNN, Faster R-CNN, YOLO and sliding windows on the same images and backbone.
 
     Example: cnn bench detectors --proposals 500
     """

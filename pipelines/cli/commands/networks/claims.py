@@ -1,4 +1,4 @@
-"""The field's folklore, tried here and now."""
+"""`cnn claim`: well-known claims of the field, tested by small experiments."""
 
 import json
 from pathlib import Path
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 
-STATES = {None: "[dim]not tried[/]", True: "[green]holds[/]", False: "[red]does not hold[/]"}
+STATES = {None: "[dim]not tested[/]", True: "[green]holds[/]", False: "[red]does not hold[/]"}
 
 
 @app.command(rich_help_panel="Learn")
@@ -27,7 +27,7 @@ def claim(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Try a claim of the field: train or count its variants, print the table and the verdict. Without NAME, list them.
+    """Test a claim: train or measure its variants, print the table and the verdict. Without NAME, list the claims.
 
     Example: cnn claim three-3x3
     """
@@ -46,7 +46,7 @@ def claim(
     try:
         found = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
+        console.print("\ninterrupted; finished variants are kept. Run the same command to continue.")
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(found, indent=1))

@@ -1,4 +1,4 @@
-"""`cnn models`: the networks, and what they are made of."""
+"""`cnn models`: the catalogue of networks, and their layers."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,9 @@ import typer
 from pipelines.cli.commands import AsJson, console_for, escaped
 
 app = typer.Typer()
-networks = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="The networks, and what they are made of.")
+networks = typer.Typer(
+    no_args_is_help=True, rich_markup_mode="rich", help="The catalogue of networks, and their layers."
+)
 app.add_typer(networks, name="models", rich_help_panel="Learn")
 
 
@@ -18,7 +20,7 @@ def list_models(
     pattern: Annotated[str, typer.Argument(help="Names with wildcards, for example 'resnet*'.")] = "*",
     as_json: AsJson = False,
 ) -> None:
-    """List the networks that recipes can name as builders, with the literature's figures.
+    """List the networks that recipes can use as builders, with published figures.
 
     Example: cnn models list 'resnet*'
     """
@@ -38,15 +40,21 @@ def list_models(
 @networks.command("show")
 def show_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A builder, for example vgg16 or vgg.vgg16.")],
-    shape: Annotated[str | None, typer.Option("--input", metavar="HxWxC", help="Another size of input.")] = None,
-    classes: Annotated[int | None, typer.Option(min=1, help="Another number of classes.")] = None,
-    batch: Annotated[int, typer.Option(min=1, help="Examples whose activations are counted.")] = 1,
-    layers: Annotated[bool, typer.Option("--layers", help="Every layer of a long network, not its blocks.")] = False,
+    shape: Annotated[
+        str | None, typer.Option("--input", metavar="HxWxC", help="Input shape, if not the default.")
+    ] = None,
+    classes: Annotated[int | None, typer.Option(min=1, help="Number of classes, if not the default.")] = None,
+    batch: Annotated[int, typer.Option(min=1, help="Batch size for the memory of activations.")] = 1,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="List every layer of a long network instead of its blocks.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every layer to this CSV file.")] = None,
-    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Draw its architecture.")] = None,
+    picture: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="Draw the architecture to this file.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Take a network apart: sizes, parameters, multiply-adds, memory, receptive fields; ours against the paper's.
+    """Summarize a network: sizes, parameters, multiply-adds, memory and receptive fields, beside published figures.
 
     Example: cnn models show vgg16
     """

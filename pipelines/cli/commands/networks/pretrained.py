@@ -1,4 +1,4 @@
-"""`cnn models export`: a network as others have trained it."""
+"""`cnn models export`: a network with published weights."""
 
 from pathlib import Path
 from typing import Annotated
@@ -14,13 +14,14 @@ app = typer.Typer()
 @networks.command("export")
 def export_model(
     name: Annotated[str, typer.Argument(metavar="NAME", help="A builder, for example vgg16 or vgg.vgg16.")],
-    weights: Annotated[str, typer.Option(help="imagenet, or a file of weights for its classes.")] = "imagenet",
+    weights: Annotated[str, typer.Option(help="imagenet, or a file of weights for ImageNet's classes.")] = "imagenet",
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", help="The folder of the versions; else runs/pretrained/NAME.")
+        Path | None,
+        typer.Option("-o", "--output", help="The folder for the versions; the default is runs/pretrained/NAME."),
     ] = None,
     runs: Root = RUNS,
 ) -> None:
-    """Export a network with published weights, to serve it or to ask it at once.
+    """Export a network with published weights for `cnn serve` and `cnn predict`.
 
     Example: cnn models export efficientnet_lite0 --weights imagenet
     """

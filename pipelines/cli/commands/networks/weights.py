@@ -1,4 +1,4 @@
-"""`cnn import-weights`: networks that another framework trained, as ours."""
+"""`cnn import-weights`: networks of other frameworks as Keras models."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,17 +8,17 @@ import typer
 from pipelines.cli.commands import console_for, escaped
 
 app = typer.Typer()
-imports = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Networks of other frameworks, as ours.")
+imports = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Convert networks of other frameworks.")
 app.add_typer(imports, name="import-weights", rich_help_panel="Models")
 
 
 @imports.command("darknet")
 def import_darknet(
-    cfg: Annotated[Path, typer.Argument(metavar="CFG", help="The network's description.")],
+    cfg: Annotated[Path, typer.Argument(metavar="CFG", help="The network's .cfg file.")],
     weights: Annotated[Path, typer.Argument(metavar="WEIGHTS", help="Its numbers.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The .keras file to write.")] = Path("model.keras"),
 ) -> None:
-    """Turn a Darknet network into a .keras file: Darknet-19 and -53, YOLOv2, YOLOv3, their tiny forms.
+    """Convert a Darknet network to a .keras file: Darknet-19, Darknet-53, YOLOv2, YOLOv3 and the tiny variants.
 
     Example: cnn import-weights darknet yolov3.cfg yolov3.weights -o yolov3.keras
     """
@@ -33,14 +33,14 @@ def import_darknet(
 
 @imports.command("face-api")
 def import_face_api(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="What `npm pack` fetched, or the folder in it.")],
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The archive from `npm pack`, or its extracted folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")] = Path("face-api"),
 ) -> None:
-    """Turn the face networks of the npm package @vladmandic/face-api into models: descriptor and landmarks.
+    """Convert the face networks of the npm package @vladmandic/face-api: descriptor and landmarks.
 
     Example: cnn import-weights face-api vladmandic-face-api-1.7.15.tgz
 
-    `npm pack @vladmandic/face-api` fetches that file.
+    `npm pack @vladmandic/face-api` downloads that file.
     """
     from pipelines.engine.startup import load_tensorflow
 

@@ -94,7 +94,7 @@ def network(model: Path, *, signature: str = "serving_default", colour: str = "s
     """
     loaded = tf.saved_model.load(str(exported_model.newest(model)))
     if not painting.paints(loaded):
-        raise Fault(f"STYLE must be a picture or a network that paints, got {model}")
+        raise Fault(f"STYLE must be an image or a transformation network, got {model}")
     painter = painting.Painter(loaded, signature)
 
     def paint(pixels: Array) -> Array:
@@ -140,4 +140,4 @@ def _readable(content: Picture, console: Console) -> Iterator[tuple[str, Array]]
             read += 1
             yield dataset.stem(item.id), dataset.pixels(item)
     if not read:
-        raise Fault(f"CONTENT must hold a readable picture, got none of {len(items)}", code=Fault.DATA)
+        raise Fault(f"CONTENT must contain a readable image, got none of {len(items)}", code=Fault.DATA)

@@ -180,6 +180,6 @@ def test_faces_are_aligned_in_the_exported_graph_as_they_were_in_training(faces,
 
 
 def test_what_is_to_align_must_be_there():
-    for by, what in (("annotated", "a CSV file of eyes"), ("landmarks", "a model that finds landmarks")):
+    for by, what in (("annotated", "a CSV file of eyes"), ("landmarks", "a landmark model")):
         with pytest.raises(Fault, match=f"data.align.path is required with by: {by}: {what}"):
             dataset.aligner_of(Align(by=by))

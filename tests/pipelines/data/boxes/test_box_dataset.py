@@ -241,7 +241,7 @@ def test_settings_are_checked():
     for wrong in ({"source": "kitti"}, {"source": "coco", "fit": "crop"}, {"source": "coco", "tile": {"sise": 3}}):
         with pytest.raises(ValidationError):
             box_config.Data.model_validate(wrong)
-    with pytest.raises(Fault, match="composites goes with source: composites"):
+    with pytest.raises(Fault, match="composites requires source: composites"):
         box_dataset.annotated(box_config.Data(source="coco", composites=box_config.Composites()), 0)
 
 

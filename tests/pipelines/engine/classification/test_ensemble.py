@@ -233,10 +233,10 @@ def test_snapshots_are_one_training_whose_rate_starts_again(work):
         ("train.ensemble=1", "ensemble.members: must be greater than or equal to 2"),
         ("train.ensemble={member: 3}", "did you mean members"),
         ("train={epochs: 5, schedule: cosine, ensemble: {members: 2, kind: snapshots}}", "must be a multiple of"),
-        ("train={epochs: 4, ensemble: {members: 2, kind: snapshots}}", "snapshots go with schedule: cosine"),
+        ("train={epochs: 4, ensemble: {members: 2, kind: snapshots}}", "snapshots require schedule: cosine"),
         ("train={epochs: 4, schedule: cosine, ema: 0.9, ensemble: {members: 2, kind: snapshots}}", "neither ema"),
         ("evaluate.crops=nine", "evaluate.crops.kind"),
-        ("evaluate.crops=null", "export.crops needs evaluate.crops"),
+        ("evaluate.crops=null", "export.crops requires evaluate.crops"),
     ],
 )
 def test_what_does_not_go_together_is_refused(work, setting, said):

@@ -110,7 +110,7 @@ def test_a_dry_run_of_cached_features_times_the_classifier_and_counts_the_featur
     assert found["seconds"] == pytest.approx(wanted, abs=0.2)
     assert not (trials.run / "features").exists()
     dry_run.show(found, Console())
-    assert "for the features, once, and 7 epochs of" in capsys.readouterr().out
+    assert "for the features (once) and 7 epochs of" in capsys.readouterr().out
 
 
 @pytest.mark.slow
@@ -272,7 +272,7 @@ def test_dense_layers_that_weights_could_not_fill_belong_to_the_classifier():
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["train.transfer={mode: head}"], "must have weights to start from"),
+        (["train.transfer={mode: head}"], "requires model.weights"),
         (["train.transfer={mode: cached}", "augment=[mirror]", "model.weights=W"], "augment must be empty"),
         (
             ["train.transfer={mode: partial, blocks: 9}", "model.weights=W"],
@@ -292,8 +292,8 @@ def test_what_cannot_be_trained_so_is_refused_before_any_data_is_read(trials, se
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        (["train.transfer={mode: partial}"], "blocks goes with mode: partial"),
-        (["train.transfer={mode: head, layer_decay: 0.5}"], "layer_decay does not go with mode: head"),
+        (["train.transfer={mode: partial}"], "mode: partial"),
+        (["train.transfer={mode: head, layer_decay: 0.5}"], "layer_decay .*mode: head"),
         (["train.transfer={mode: staged}", "train.epochs=5"], "epochs must be above"),
     ],
 )

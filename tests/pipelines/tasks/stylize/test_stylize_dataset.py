@@ -80,7 +80,7 @@ def test_bad_files_of_a_folder_are_reported_and_left_out(tmp_path):
 
 def test_a_folder_without_pictures_and_a_file_that_is_none_are_refused(tmp_path):
     (tmp_path / "empty").mkdir()
-    with pytest.raises(Fault, match="must hold pictures, got") as fault:
+    with pytest.raises(Fault, match=r"data\.content must") as fault:
         prepared(data(tmp_path, content={"path": "empty"}), tmp_path)
     assert fault.value.code == Fault.DATA
     with pytest.raises(Fault, match=r"data\.styles\.0 .*none\.png"):
@@ -90,9 +90,9 @@ def test_a_folder_without_pictures_and_a_file_that_is_none_are_refused(tmp_path)
 def test_content_must_be_given_and_masks_are_all_or_none(tmp_path):
     with pytest.raises(Fault, match=r"data\.content is required"):
         config.files_digest(data(tmp_path))
-    with pytest.raises(Fault, match="styles must all have a mask, or none"):
+    with pytest.raises(Fault, match="must have a mask"):
         data(tmp_path, styles=[{"name": "scream", "mask": {"path": "m.png"}}, {"name": "starry_night"}])
-    with pytest.raises(Fault, match="name a picture or give its path, not both"):
+    with pytest.raises(Fault, match="a name or a path"):
         data(tmp_path, content={"name": "china", "path": "x.png"})
 
 
@@ -121,7 +121,7 @@ def test_windows_to_learn_from_are_of_other_pictures_than_those_that_test(tmp_pa
 
 def test_too_few_pictures_to_learn_from_are_refused(tmp_path):
     write(picture(80, 90), tmp_path / "in" / "one.png")
-    with pytest.raises(Fault, match="at least three pictures to learn from, got 1"):
+    with pytest.raises(Fault, match="at least three training images, got 1"):
         prepared(data(tmp_path, content={"path": "in"}), tmp_path, learns=True)
 
 
