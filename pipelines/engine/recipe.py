@@ -132,6 +132,10 @@ class Train(Section):
     steps_per_execution: Positive = 1  # steps of one call of the graph: less overhead for small networks
     # the same weights twice, which costs some speed on a GPU; auto: on a CPU, unless XLA compiles the step
     deterministic: bool | Literal["auto"] = "auto"
+    devices: Literal["auto", "cpu"] | Positive = (
+        "auto"  # that share each batch; auto: every GPU, or the CPU without one
+    )
+    synchronize_batch_norm: bool = False  # statistics of the whole batch, not of each device's part of it
 
     @model_validator(mode="after")
     def _schedule_is_whole(self) -> Self:

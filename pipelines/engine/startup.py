@@ -11,8 +11,9 @@ from rich.console import Console
 
 
 def quiet_environment() -> None:
-    """Keep TensorFlow's logs and MLflow's telemetry off, unless the environment says otherwise; before either loads."""
+    """Keep logs and telemetry off and leave others some of a GPU's memory, unless the environment says otherwise."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")  # memory as it is needed, not all there is
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
 
 
@@ -45,23 +46,15 @@ def load_tensorflow(console: Console) -> None:
 
 @contextmanager
 def numerics() -> Iterator[dict[str, Any]]:
-    """Put back Keras's number format and TensorFlow's determinism, which are the process's: a training sets its own.
+    """Put back number format, determinism and devices, which are the process's: a training sets its own.
 
     Yields:
         What was computed with: filled in at the end, for a manifest.
     """
-    import keras  # start-up
-    from tensorflow.python.framework import config  # start-up
+    from pipelines.engine import devices  # start-up
 
-    policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
-    used: dict[str, Any] = {}
-    try:
+    with devices.numerics() as used:
         yield used
-    finally:
-        precision = keras.config.dtype_policy().name.removeprefix("mixed_")
-        used |= {"precision": precision, "deterministic": config.is_op_determinism_enabled(), "cores": os.cpu_count()}
-        keras.config.set_dtype_policy(policy)
-        (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""Optimizers of Keras, changed: rates of their own for variables, and a moving average over steps."""
+"""Optimizers of Keras, changed: rates of their own for variables, a moving average over steps, gradients of devices."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -40,3 +40,28 @@ def averaging(optimizer: Any) -> Any:
     # In the file of a model its optimiser goes by the class that everybody has.
     Averaging.__name__, Averaging.__module__ = optimizer.__name__, optimizer.__module__
     return Averaging
+
+
+def of_all_devices(optimizer: Any) -> Any:
+    """The class `optimizer` of Keras for several devices, which are given the sum of all gradients.
+
+    Each device then updates its own copy of the variables. Keras's clips before it sums, and cannot accumulate.
+    """
+
+    class OfAllDevices(optimizer):
+        def _backend_update_step(self, gradients: Any, variables: Any, learning_rate: Any) -> None:
+            for gradient, variable in zip(gradients, variables, strict=True):
+                self.update_step(gradient, variable, learning_rate)
+
+        def _backend_increment_gradient_accumulators(self, gradients: Any, accumulators: Any) -> None:
+            for gradient, accumulator in zip(gradients, accumulators, strict=True):
+                accumulator.assign(accumulator + gradient)
+
+        def _apply_weight_decay(self, variables: Any) -> None:
+            for variable in variables if self.weight_decay else ():
+                if self._use_weight_decay(variable):
+                    self.assign_sub(variable, variable * self.weight_decay * self.learning_rate)
+
+    # In the file of a model its optimiser goes by the class that everybody has.
+    OfAllDevices.__name__, OfAllDevices.__module__ = optimizer.__name__, optimizer.__module__
+    return OfAllDevices

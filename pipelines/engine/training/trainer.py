@@ -35,7 +35,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.schedules import Delayed, WarmUp
 from cnn_keras.weights import checkpoints
 from pipelines.data.run_files import STATE, is_whole, set_aside
-from pipelines.engine import requirement
+from pipelines.engine import devices, requirement
 from pipelines.engine.recipe import Train
 from pipelines.engine.training import batch_norm_statistics, optimizers
 from pipelines.engine.training.input_profile import Clock, Probe
@@ -63,11 +63,17 @@ class Numerics(Protocol):
 
 
 def set_up(seed: int, settings: Numerics) -> None:
-    """Make the process ready for a training: generators from one seed, determinism and number format as it wants them.
+    """Make the process ready for a training: devices, generators from one seed, determinism, number format.
 
     All of them are the process's; `startup.numerics` puts back what was there before.
+
+    Raises:
+        Fault: fewer devices than the recipe wants, or several with XLA.
     """
-    precision, gpus = settings.precision, tf.config.list_physical_devices("GPU")
+    used = devices.use(settings.devices if isinstance(settings, Train) else 1)  # what is painted is no batch
+    if settings.xla and devices.count() > 1:
+        raise Fault(f"train.xla must be false with several devices, got {devices.count()}; or set train.devices to 1")
+    precision, gpus = settings.precision, [name for name in used if "GPU" in name]
     deterministic = settings.deterministic
     if deterministic == "auto":
         deterministic = not (settings.xla or gpus)
@@ -120,6 +126,9 @@ def fit(
     keeper = _keeper(model, settings, folder, **told)
     keeper.restore()
     done = len(keeper.history)
+    if devices.count() > 1:
+        told_of = devices.explained(settings.batch_size, synchronized=settings.synchronize_batch_norm)
+        console.print(f"          {told_of}")
     for number, row in enumerate(keeper.history, 1):
         on_epoch(number, row)
     epochs, steps = extend_to or settings.epochs, math.ceil(images / settings.batch_size)
@@ -165,29 +174,33 @@ def compile_model(
     """
     optimizer = {"sgd": keras.optimizers.SGD, "adam": keras.optimizers.Adam, "adamw": keras.optimizers.AdamW}
     kind = optimizer[settings.optimizer]
+    if devices.count() > 1:
+        kind = optimizers.of_all_devices(kind)
     if settings.ema is not None and settings.accumulate > 1:
         kind = optimizers.averaging(kind)
-    chosen = (optimizers.layerwise(kind, shares) if shares else kind)(
-        schedule(settings, steps),
-        **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
-        weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),
-        global_clipnorm=settings.clip_norm,
-        gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
-        use_ema=settings.ema is not None,
-        ema_momentum=settings.ema or 0.0,
-    )
-    if settings.weight_decay:  # biases and normalisation are not decayed
-        chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
-    if settings.precision == "float16":  # whose small gradients would be 0; bfloat16 has the range of float32
-        chosen = keras.optimizers.LossScaleOptimizer(chosen)
-    model.compile(
-        chosen,
-        loss=loss,
-        loss_weights=loss_weights,
-        metrics=metrics,
-        jit_compile=settings.xla,
-        steps_per_execution=settings.steps_per_execution,
-    )
+    with devices.scope():
+        chosen = (optimizers.layerwise(kind, shares) if shares else kind)(
+            schedule(settings, steps),
+            **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
+            weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),
+            global_clipnorm=settings.clip_norm,
+            gradient_accumulation_steps=settings.accumulate if settings.accumulate > 1 else None,
+            use_ema=settings.ema is not None,
+            ema_momentum=settings.ema or 0.0,
+        )
+        if settings.weight_decay:  # biases and normalisation are not decayed
+            chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
+        if settings.precision == "float16":  # whose small gradients would be 0; bfloat16 has the range of float32
+            chosen = keras.optimizers.LossScaleOptimizer(chosen)
+        model.compile(
+            chosen,
+            loss=loss,
+            loss_weights=loss_weights,
+            metrics=metrics,
+            jit_compile=settings.xla,
+            steps_per_execution=settings.steps_per_execution if devices.count() == 1 else 1,
+        )
+    devices.distribute(model, synchronized=settings.synchronize_batch_norm)
 
 
 def schedule(settings: Train, steps: int) -> Any:
@@ -295,10 +308,21 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
                     return
                 self.history = history
                 self.extended = json.loads(str(state["extended"])) if "extended" in state else self.extended
+                self._compare(json.loads(str(state["machine"])) if "machine" in state else devices.machine())
                 for number, variable in enumerate(self.variables):
                     variable.assign(state[str(number)])
             self._set_plateau_rate()
             write_history(self.history, folder)
+
+        def _compare(self, before: dict[str, int]) -> None:
+            """Tell what keeps the training from ending as one that was not interrupted, to the bit."""
+            changed = [
+                f"{before[key]} {key}, now {now}" for key, now in devices.machine().items() if before[key] != now
+            ]
+            if changed:
+                told["console"].print(
+                    f"          [yellow]begun on {' and '.join(changed)}[/]: the last bits will differ"
+                )
 
         def extend(self, epochs: int, steps: int) -> None:
             """Set the rate for the way to `epochs`, unless that was begun before it was interrupted."""
@@ -338,12 +362,13 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
                     probe.tell(clock)
 
         def on_test_begin(self, logs: Any = None) -> None:
+            devices.merge_statistics(model)
             _swap_average(model, settings)
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             seconds, training = time.perf_counter() - self.started, self.trained - self.started
             row = _figures(logs)
-            row["learning_rate"] = float(model.optimizer.learning_rate)
+            row["learning_rate"] = float(tf.convert_to_tensor(model.optimizer.learning_rate))
             row |= {"seconds": round(seconds, 3), "images_per_second": round(told["images"] / training, 1)}
             if clock:
                 row["input_share"] = round(clock.share, 4)
@@ -379,6 +404,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
 
         def _write(self) -> None:
             values: dict[str, Any] = {"history": json.dumps(self.history), "extended": json.dumps(self.extended)}
+            values["machine"] = json.dumps(devices.machine())
             values |= {str(number): variable.numpy() for number, variable in enumerate(self.variables)}
             with durable.atomic_write(folder / STATE) as temporary, temporary.open("wb") as file:
                 np.savez(file, **values)

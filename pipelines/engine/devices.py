@@ -1,0 +1,226 @@
+"""Where a training runs: on one device, or on several that share each batch.
+
+With several devices every variable is made once on each of them (TensorFlow's MirroredStrategy), and a step is run by
+all of them on their part of the batch, the gradients summed before the optimiser sees them. A batch is the recipe's,
+whatever the number of devices: its examples, their order and their augmentation are the same, the loss is the mean over
+all of it, and clipping, accumulation and the learning rate see the whole gradient. With one device there is no strategy
+at all.
+
+Differs from what Keras does by itself under a strategy: an uneven batch is shared as evenly as can be and each part
+counts by its examples, the gradients are summed before they are clipped, and a dropout mask is drawn for the whole
+batch. What cannot be the same is batch normalisation, unless it is synchronised: each device then goes by the
+statistics of its own part, and the moving ones are averaged after each epoch; and a loss that compares the examples of
+a batch, such as of triplets, which sees the parts one by one.
+"""
+
+import contextlib
+import functools
+import os
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
+from typing import Any
+
+import keras
+import tensorflow as tf
+from tensorflow.python.framework import config
+
+from cnn_keras.errors import Fault
+
+# first and last row of a device's part, and the rows of the batch
+_PART: ContextVar[tuple[Any, Any, Any] | None] = ContextVar("part", default=None)
+_strategy: tf.distribute.Strategy | None = None
+_scope = contextlib.ExitStack()  # in which variables are made for the strategy
+
+
+@contextlib.contextmanager
+def numerics() -> Iterator[dict[str, Any]]:
+    """Put back what a training sets in the process: see `startup.numerics`."""
+    policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
+    used: dict[str, Any] = {}
+    try:
+        yield used
+    finally:
+        used["precision"] = keras.config.dtype_policy().name.removeprefix("mixed_")
+        used |= {"deterministic": config.is_op_determinism_enabled(), **machine()}
+        release()
+        keras.config.set_dtype_policy(policy)
+        (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
+
+
+def named(wanted: int | str) -> list[str]:
+    """The devices that `train.devices` means: `auto` is every GPU, or the CPU where there is none.
+
+    Raises:
+        Fault: there are fewer.
+    """
+    gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
+    found = [device.name for device in (gpus if gpus and wanted != "cpu" else cpus)]
+    if not isinstance(wanted, int):
+        return found
+    if wanted > len(found):
+        raise Fault(f"train.devices must be at most {len(found)}, the devices of this machine, got {wanted}")
+    return found[:wanted]
+
+
+def use(wanted: int | str) -> list[str]:
+    """Let what is built from here on live on these devices, until `release`; return their names."""
+    global _strategy
+    release()
+    names = named(wanted)
+    unwanted_gpu = wanted == "cpu" and tf.config.list_logical_devices("GPU")
+    if len(names) > 1 or unwanted_gpu:
+        _strategy = _mirrored(tuple(names))
+        _scope.enter_context(tf.variable_creator_scope(functools.partial(_create, _strategy)))
+    return names
+
+
+def release() -> None:
+    """Build on one device again."""
+    global _strategy
+    _scope.close()
+    _strategy = None
+
+
+def count() -> int:
+    """How many devices share a batch."""
+    return _strategy.num_replicas_in_sync if _strategy else 1
+
+
+def machine() -> dict[str, int]:
+    """What the last bits of a training depend on: its devices and the cores of the processor."""
+    return {"devices": count(), "cores": os.cpu_count() or 1}
+
+
+def scope() -> Any:
+    """What an optimiser is made in."""
+    return _strategy.scope() if _strategy else contextlib.nullcontext()
+
+
+def distribute(model: keras.Model, *, synchronized: bool) -> None:
+    """Have a compiled model's steps run on the devices in use; on one device nothing changes.
+
+    Args:
+        synchronized: whether batch normalisation goes by the statistics of the whole batch.
+    """
+    if _strategy is None:
+        return
+    with _strategy.scope():
+        model.optimizer.build(model.trainable_variables)
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.BatchNormalization):
+            layer.synchronized = synchronized
+        if isinstance(layer, keras.layers.Dropout):
+            layer.call = functools.partial(_dropped, layer)
+    model.train_function = _shared(model, _strategy, _train)
+    model.test_function = _shared(model, _strategy, _test)
+
+
+def merge_statistics(model: keras.Model) -> None:
+    """Give every device the mean of what they have in variables that are not trained, such as moving averages."""
+    for variable in model.non_trainable_variables if _strategy else ():
+        values = [value.numpy() for value in _strategy.experimental_local_results(variable.value)]  # type: ignore[union-attr]
+        if values[0].dtype.kind == "f" and any((value != values[0]).any() for value in values):
+            variable.assign(sum(values) / len(values))
+
+
+def explained(batch: int, *, synchronized: bool) -> str:
+    """What several devices mean for a training, in a line."""
+    statistics = "the whole batch" if synchronized else "each device's part"
+    return (
+        f"{count()} devices share each batch of {batch}, {-(-batch // count())} examples each; learning rate and loss "
+        f"are those of the whole batch, batch normalisation is that of {statistics}"
+    )
+
+
+@functools.lru_cache
+def _mirrored(names: tuple[str, ...]) -> tf.distribute.Strategy:
+    """One for a process: two of them get in each other's way."""
+    return tf.distribute.MirroredStrategy(list(names))
+
+
+def _create(strategy: tf.distribute.Strategy, create: Callable[..., Any], **arguments: Any) -> Any:
+    """A variable on each device of the strategy."""
+    if tf.distribute.has_strategy():
+        return create(**arguments)
+    with strategy.scope():
+        return tf.Variable(**arguments)
+
+
+def _shared(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable[..., Any]) -> Callable[[Any], Any]:
+    """What Keras's `fit` calls for a batch: the step on each device, and the mean of what they answer."""
+
+    def mean(values: Any) -> Any:
+        return tf.reduce_mean(tf.stack(strategy.experimental_local_results(values)), axis=0)
+
+    @tf.function(reduce_retracing=True, autograph=False)
+    def run(batch: Any) -> Any:
+        return tf.nest.map_structure(mean, strategy.run(step, args=(model, batch)))
+
+    def function(batches: Any) -> Any:
+        model._symbolic_build(data_batch=batches.element_spec)  # metrics, before a device wants them
+        return run(next(batches))
+
+    return function
+
+
+def _train(model: keras.Model, batch: Any) -> Any:
+    """Keras's `train_step` on a device's part of the batch."""
+    part, rows, share = _part(batch)
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(part)
+    with tf.GradientTape() as tape:
+        token = _PART.set(rows)
+        answer = model(x, training=True)
+        _PART.reset(token)
+        loss = _loss(model, x, y, answer, weights, training=True)
+        model._loss_tracker.update_state(loss, sample_weight=share * tf.cast(rows[2], "float32"))
+        scaled = model.optimizer.scale_loss(loss * tf.cast(share, loss.dtype))
+    variables = model.trainable_variables
+    gradients = tape.gradient(scaled, variables)
+    known = [gradient for gradient in gradients if gradient is not None]
+    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))
+    model.optimizer.apply([None if gradient is None else next(summed) for gradient in gradients], variables)
+    return model.compute_metrics(x, y, answer, sample_weight=weights)
+
+
+def _test(model: keras.Model, batch: Any) -> Any:
+    """Keras's `test_step` on a device's part of the batch, where there is one."""
+    part, rows, share = _part(batch)
+
+    def measured() -> Any:
+        x, y, weights = keras.utils.unpack_x_y_sample_weight(part)
+        answer = model(x, training=False)
+        loss = _loss(model, x, y, answer, weights, training=False)
+        model._loss_tracker.update_state(loss, sample_weight=share * tf.cast(rows[2], "float32"))
+        return model.compute_metrics(x, y, answer, sample_weight=weights)
+
+    return tf.cond(share > 0, measured, model.get_metrics_result)
+
+
+def _part(batch: Any) -> tuple[Any, tuple[Any, Any, Any], Any]:
+    """A device's part of the batch, its rows, its share of them all. Where it has none it gets one, and the share 0."""
+    replica = tf.distribute.get_replica_context()
+    rows, parts = tf.shape(tf.nest.flatten(batch)[0])[0], replica.num_replicas_in_sync
+    number = tf.cast(replica.replica_id_in_sync_group, tf.int32)
+    first, last = number * rows // parts, (number + 1) * rows // parts
+    end = tf.maximum(last, first + 1)
+    with tf.device("/CPU:0"):  # a device is sent its part alone
+        part = tf.nest.map_structure(lambda values: values[first:end], batch)
+    return part, (first, end, rows), tf.cast(last - first, "float32") / tf.cast(rows, "float32")
+
+
+def _loss(model: keras.Model, x: Any, y: Any, answer: Any, weights: Any, *, training: bool) -> Any:
+    """The mean loss of a part; Keras's own divides by the number of devices, a model's that has its own does not."""
+    loss = model.compute_loss(x=x, y=y, y_pred=answer, sample_weight=weights, training=training)
+    divided = type(model).compute_loss is keras.Model.compute_loss
+    return loss * tf.cast(count(), loss.dtype) if divided else loss
+
+
+def _dropped(layer: Any, inputs: Any, training: bool = False) -> Any:
+    """Dropout, its mask that of these rows among those of the batch."""
+    part = _PART.get()
+    if part is None or not training or not layer.rate:
+        return type(layer).call(layer, inputs, training=training)
+    first, end, rows = part
+    whole = tf.ones(tf.concat([[rows], tf.shape(inputs)[1:]], axis=0), inputs.dtype)
+    mask = type(layer).call(layer, tf.ensure_shape(whole, (None, *inputs.shape[1:])), training=True)
+    return inputs * mask[first:end]
