@@ -14,13 +14,11 @@ evaluate: {far: 0.1, draws: 20, worst: 4}
 """
 
 
-@pytest.fixture(scope="session", params=WHOLE)
-def faces(tmp_path_factory):
+def write(root):
     """Twelve people of scikit-learn's digits: every one a digit, or its negative, in six photographs."""
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    root = tmp_path_factory.mktemp("faces")
     images, labels = load_digits(return_X_y=True)
     for person in range(12):
         (root / "people" / f"p{person}").mkdir(parents=True)
@@ -29,5 +27,11 @@ def faces(tmp_path_factory):
             pixels = pixels if person < 10 else 255 - pixels
             Image.fromarray(pixels).resize((20, 24)).save(root / "people" / f"p{person}" / f"{row}.png")
     (root / "small.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="session", params=WHOLE)
+def faces(tmp_path_factory):
+    root = tmp_path_factory.mktemp("faces")
+    write(root)
     assert cnn("run", root / "small.yaml", "--runs", root / "runs") == 0
     return root

@@ -2,8 +2,6 @@
 
 import math
 import time
-from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 import keras
@@ -15,11 +13,10 @@ from rich.console import Console
 from cnn_keras.learn import model_profile
 from pipelines.data import image_dataset
 from pipelines.engine import precision, stages
-from pipelines.engine.classification import classifier
-from pipelines.engine.classification.classifier import Training
 from pipelines.engine.stages import Run
-from pipelines.engine.training import transfer
+from pipelines.engine.training import task_training, transfer
 from pipelines.engine.training.input_profile import Clock, speed
+from pipelines.engine.training.task_training import Training
 
 SECONDS = 3.0  # of training steps that are timed
 LEAST = 3  # steps that are timed in any case, after the first, which compiles
@@ -37,45 +34,51 @@ def measure(run: Run) -> dict[str, Any]:
     Raises:
         Fault: a task that does not train like this.
     """
-    classifier.check_task(run)
+    task_training.check(run)
     with stages.prepared(run):
-        settings, sizes = run.recipe.train, run.facts("prepare")["splits"]
-        training = classifier.training_of(run)
-        model = classifier.begun(run, training)
-        classifier.compiled(model, run, settings.model_copy(update={"steps_per_execution": 1}))
-        found, before = _size(model, settings.batch_size), 0.0
-        show_size(found, training.noun, run.console)  # before a step that may be too much for the machine
-        if training.ordered and settings.transfer and settings.transfer.mode == "cached":
-            model, training, before = _from_features(run, model, training, training.ordered)
-        batches, validation = classifier.feeds(model, run, training.batches, training.validation)
-        steps = -(-sizes["train"] // settings.batch_size)
-        stream = batches(range(math.ceil((LEAST + 1) / steps) + 1))  # more than one of a tiny split
+        given, settings = task_training.inputs(run), run.recipe.train.model_copy(update={"steps_per_execution": 1})
+        plan, ensemble = getattr(settings, "transfer", None), getattr(settings, "ensemble", None)
+        kept = task_training.begun(run, given)
+        model, first = given.compiled(kept, settings), 0.0
+        steps = math.ceil(given.examples / settings.batch_size)
+        some = range(math.ceil((LEAST + 1) / steps) + 1)  # more than one epoch of a tiny split
+        found = _size(kept, model, settings.batch_size, shape=_seen(given.batches(model, some)))
+        show_size(found, given.noun, run.console)  # before a step that may be too much for the machine
+        if plan and plan.mode == "cached":
+            kept, given, first = _on_features(run, kept, given)
+            model = given.compiled(kept, settings)
+        stream = given.batches(model, some)
         found["input_per_second"] = round(speed(stream, steps), 1)
         found |= _timed(model, stream, most=steps)
-        seconds = sizes["train"] / found["images_per_second"] + _validated(model, validation)
+        seconds = given.examples / found["images_per_second"] + _validated(model, given.validation(model))
         if settings.precision == "float32" and precision.bfloat16_units() and not precision.is_depthwise(model):
             found["advice"] = precision.ADVICE
-    trainings = settings.ensemble.members if settings.ensemble and settings.ensemble.kind == "seeds" else 1
+    epochs = given.before + settings.epochs
+    trainings = ensemble.members if ensemble and ensemble.kind == "seeds" else 1
     return found | {
-        "transfer": settings.transfer and settings.transfer.mode,
-        "noun": training.noun,
-        "images": sizes["train"],
-        "epochs": settings.epochs,
+        "transfer": plan and plan.mode,
+        "noun": given.noun,
+        "images": given.examples,
+        "epochs": epochs,
         "trainings": trainings,
-        "seconds_of_features": round(before, 3),
+        "seconds_of_features": round(first, 3),
         "seconds_per_epoch": round(seconds, 3),
-        "seconds": round(before + seconds * settings.epochs * trainings, 1),
+        "seconds": round(first + seconds * epochs * trainings, 1),
     }
 
 
-def _from_features(
-    run: Run, model: keras.Model, training: Training, ordered: Callable[[str], tf.data.Dataset]
-) -> tuple[keras.Model, Training, float]:
+def _seen(batches: tf.data.Dataset) -> tuple[int, ...]:
+    """The shape of the first input of an example, the image's or the volume's, as the first batch has it."""
+    shown = max(tf.nest.flatten(next(iter(batches))[0]), key=lambda tensor: tensor.shape.rank)
+    return tuple(shown.shape[1:])
+
+
+def _on_features(run: Run, model: keras.Model, given: Training) -> tuple[keras.Model, Training, float]:
     """What a training on cached features trains, on what – some features again and again –, and their seconds, once."""
+    assert given.ordered  # the recipe has been checked
     settings, data = run.recipe.train, run.facts("prepare")
     trunk, head = transfer.divided(model)
-    classifier.compiled(head, run, settings.model_copy(update={"steps_per_execution": 1}))
-    examples = ordered("train").rebatch(transfer.BATCH)
+    examples = given.ordered("train").rebatch(transfer.BATCH)
     trunk.predict_on_batch(next(iter(examples))[0])  # compiles
     features, labels, started = [], [], time.perf_counter()
     for batch, numbers in examples:
@@ -91,17 +94,23 @@ def _from_features(
 
     sizes = {split: data["splits"][split] for split in ("train", image_dataset.validation_split(data))}
     *_, validating = sizes.values()
-    endless = replace(
-        training, batches=lambda epochs: batches(len(epochs) * sizes["train"]), validation=batches(validating)
+    endless = transfer.on_features(
+        given, lambda epochs: batches(len(epochs) * sizes["train"]), lambda: batches(validating)
     )
     return head, endless, each * sum(sizes.values())
 
 
-def _size(model: keras.Model, batch: int) -> dict[str, Any]:
-    """Parameters, multiply-adds and bytes. Gradients are as large as what is trained, for as long as a step takes."""
+def _size(kept: keras.Model, model: keras.Model, batch: int, *, shape: tuple[int, ...]) -> dict[str, Any]:
+    """Parameters, multiply-adds and bytes. Gradients are as large as what is trained, for as long as a step takes.
+
+    Args:
+        kept: the model of the recipe.
+        model: what is fit of it, compiled.
+        batch: how many examples are in a step.
+        shape: of an image or a volume.
+    """
     model.optimizer.build(model.trainable_variables)
-    total = model_profile.totals(model_profile.rows(model, batch=batch))
-    trained = sum(math.prod(weight.shape) for weight in model.trainable_variables)
+    total = model_profile.totals(model_profile.rows(kept, batch=batch, input_shape=shape))
     memory = {
         "weights": _bytes(model.weights),
         "gradients": _bytes(model.trainable_variables),
@@ -109,8 +118,8 @@ def _size(model: keras.Model, batch: int) -> dict[str, Any]:
         "activations": total.activation_bytes,
     }
     return {
-        "parameters": model.count_params(),
-        "trained": trained,
+        "parameters": kept.count_params(),
+        "trained": task_training.trained_parameters(kept),
         "multiply_adds": total.multiply_adds,
         "batch_size": batch,
         "bytes": memory,
@@ -193,7 +202,9 @@ def show(found: dict[str, Any], console: Console) -> None:
             "  [dim]measured with the classifier alone in training: the epochs after train.transfer.head_epochs are "
             "slower[/]"
         )
-    console.print("  [dim]nothing was kept; the memory of TensorFlow itself and of the examples is not included[/]")
+    console.print(
+        "  [dim]nothing was kept; the memory of TensorFlow itself, the examples and the loss is not included[/]"
+    )
 
 
 def _say(lines: dict[str, str], console: Console) -> None:

@@ -20,8 +20,8 @@ import numpy as np
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import validation
-from pipelines.engine.classification import classifier
 from pipelines.engine.stages import Run
+from pipelines.engine.training import task_training
 from pipelines.plots import charts
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -44,11 +44,6 @@ class Climb:
     tenth: float  # of the rate at the minimum
 
 
-def check_task(run: Run) -> None:
-    """Raise a Fault unless the run is of a task that classifies."""
-    classifier.check_task(run)
-
-
 def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) -> Climb:
     """Prepare the data if need be, then train a fresh model of the run for at most `steps` batches, and forget it.
 
@@ -59,14 +54,11 @@ def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) 
     """
     if not 0 < low < high:
         raise Fault(f"--low must be above 0 and below --high, got {low:g} and {high:g}")
-
-    training = classifier.training_of(run)
-    model = classifier.begun(run, training)
+    given = task_training.inputs(run)
     constant = {"schedule": "constant", "milestones": (), "warmup_epochs": 0, "steps_per_execution": 1}
-    classifier.compiled(model, run, run.recipe.train.model_copy(update=constant))
-    batches, _ = classifier.feeds(model, run, training.batches, training.validation)
-    epochs = math.ceil(steps * run.recipe.train.batch_size / run.facts("prepare")["splits"]["train"])
-    losses = _climbed(run, model, batches(range(epochs)), np.geomspace(low, high, steps))
+    model = given.compiled(task_training.begun(run, given), run.recipe.train.model_copy(update=constant))
+    epochs = math.ceil(steps / math.ceil(given.examples / run.recipe.train.batch_size))
+    losses = _climbed(run, model, given.batches(model, range(epochs)), np.geomspace(low, high, steps))
     climb = read_off(np.geomspace(low, high, steps)[: len(losses)], losses)
     folder = run.folder / "lr"
     folder.mkdir(exist_ok=True)

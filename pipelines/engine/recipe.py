@@ -197,7 +197,7 @@ class Tune(Section):
 
     space: Annotated[dict[str, Candidates], Field(min_length=1)]  # by key, dotted as in --set
     trials: Positive = 20  # that are finished, stopped or diverged when the search is over
-    metric: Literal["val_loss", "val_accuracy"] = "val_accuracy"  # of each trial's best epoch
+    metric: Literal["val_loss"] = "val_loss"  # of each trial's best epoch
     prune: Positive | None = None  # epochs after which a trial worse than the median of the others is stopped
 
 
@@ -208,6 +208,12 @@ class Recipe(Section):
     task: Name
     name: Name  # of the run's folder; the file's name unless given
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation
+    tune: Tune | None = None  # what `cnn tune` tries
+
+    @property
+    def untrained(self) -> str | None:
+        """Why no network is trained by minibatches; None where one is."""
+        return None
 
 
 def load(reference: str, overrides: Sequence[str] = (), sections: Mapping[str, Any] | None = None) -> Recipe:

@@ -32,12 +32,13 @@ from pipelines.data.schema import flatten
 from pipelines.engine import recipe as recipes
 from pipelines.engine import requirement, stages
 from pipelines.engine.recipe import Range, Tune
+from pipelines.engine.training import task_training
 from pipelines.plots import charts
 from pipelines.tracking.tracker import PARENT_TAG, Tracker
 
 FOLDER = "tune"
-SECTIONS = ("augment", "model", "train")  # whose settings a trial may change: prepared data is shared
-BUILT = ("augment", "model", "train.transfer")  # settings that only the library can check
+SECTIONS = ("augment", "model", "head", "train")  # whose settings a trial may change: prepared data is shared
+BUILT = ("augment", "model", "head", "train.transfer")  # settings that only the library can check
 WEIGHTS = ("*.keras", "*.npz", "*.h5")
 PROPOSALS = 50  # in a row that have been tried before: the search ends
 # Outcomes of what is no trial: one that did not end, whose settings are tried again, and settings of one before.
@@ -80,19 +81,21 @@ class Space:
 
     def __init__(self, reference: str, overrides: Sequence[str]) -> None:
         self.reference, self.overrides = reference, list(overrides)
-        self.tune: Tune | None = getattr(recipes.load(reference, overrides), "tune", None)
+        recipe: Any = recipes.load(reference, overrides)
+        self.tune: Tune | None = recipe.tune
+        self.single = (
+            {"train.ensemble": None} if hasattr(getattr(recipe, "train", None), "ensemble") else {}
+        )  # a trial is one network
 
     def recipe(self, settings: dict[str, Any], **changes: Any) -> Any:
         """The recipe with these settings, by key, and other changes."""
-        given = [f"{key}={json.dumps(value)}" for key, value in (settings | changes | {"tune": None}).items()]
+        changed = settings | changes | {"tune": None}
+        given = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
         return recipes.load(self.reference, [*self.overrides, *given])
 
     def check(self, run: stages.Run) -> Tune:
         """Raise a Fault for every key that is none, and every end of a range and choice that its setting refuses."""
-        if FOLDER not in type(run.recipe).model_fields:
-            raise Fault(
-                f"RECIPE must be of a task that can be tuned ({', '.join(tunable())}), got one of {run.recipe.task}"
-            )
+        task_training.check(run)
         if self.tune is None:
             raise Fault(
                 "tune is required for a search; write it into the recipe, such as "
@@ -127,11 +130,6 @@ class Space:
                 drawn = trial.suggest_float(key, candidates.low, candidates.high, log=candidates.log)
                 settings[key] = min(max(float(f"{drawn:.3g}"), candidates.low), candidates.high)
         return settings
-
-
-def tunable() -> list[str]:
-    """The tasks whose recipes may have a section `tune`."""
-    return [name for name in recipes.tasks() if FOLDER in recipes.schema_of(name).model_fields]
 
 
 def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), force: bool = False) -> dict[str, Any]:
@@ -258,7 +256,7 @@ def _run_trial(
 
     name, status, value = f"trial-{number:03d}", "FAILED", math.nan
     try:
-        trial = Trial(space.recipe(settings, name=name, **{"train.ensemble": None}), run, after_epoch)
+        trial = Trial(space.recipe(settings, name=name, **space.single), run, after_epoch)
     except Fault as fault:  # settings that are fine alone but not together
         return _tell(asked, TrialState.FAIL, f"refused: {fault}")
     trial.tracker = Tracker(trial.folder, experiment=run.recipe.task, name=name, tags={PARENT_TAG: parent})

@@ -13,6 +13,7 @@ from pipelines.data.array_dataset import Array, pictured
 from pipelines.engine import baselines
 from pipelines.engine.classification import classifier, classifier_export, classifier_report, ensemble
 from pipelines.engine.stages import Run
+from pipelines.engine.training.task_training import Training
 from pipelines.export import savedmodel
 
 PLAIN = 8  # batches that are timed without augmentation
@@ -24,7 +25,7 @@ def train(run: Run, folder: Path, *, noun: str, extend_to: int | None = None) ->
     return ensemble.train(run, folder, training(run, noun=noun), extend_to=extend_to)
 
 
-def training(run: Run, *, noun: str) -> classifier.Training:
+def training(run: Run, *, noun: str) -> Training:
     """What a training of the run needs."""
 
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
@@ -42,7 +43,8 @@ def training(run: Run, *, noun: str) -> classifier.Training:
     def batches(epochs: range) -> Any:
         return array_dataset.training(examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
 
-    return classifier.Training(
+    return classifier.training(
+        run,
         assembled=assembled,
         batches=batches,
         validation=array_dataset.batches(validation, size),

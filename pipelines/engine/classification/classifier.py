@@ -6,7 +6,6 @@ the card are the same: see `classifier_report` and `classifier_export` too.
 
 import csv
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,32 +22,10 @@ from cnn_keras.weights import pretrained
 from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
-from pipelines.engine.training.input_profile import Probe
-from pipelines.engine.training.trainer import Row
+from pipelines.engine.training.task_training import Training, announce, begun
 from pipelines.export import savedmodel
 
 MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes
-
-
-@dataclass(frozen=True)
-class Training:
-    """What a training needs of its task: `cnn train`, `cnn lr` and a dry run all start from here.
-
-    Attributes:
-        assembled: makes the model, from an example to logits; called when the seeds are set.
-        batches: the training batches of the epochs in a range, as `trainer.fit` wants them.
-        validation: what chooses the best epoch.
-        plain: endless batches of a few examples without augmentation, whose speed is compared.
-        noun: what an example is called.
-        ordered: the examples of a split in their order and as they are, in batches, where features may be cached.
-    """
-
-    assembled: Callable[[], keras.Model]
-    batches: Callable[[range], tf.data.Dataset]
-    validation: tf.data.Dataset
-    plain: Callable[[], tf.data.Dataset]
-    noun: str = "image"
-    ordered: Callable[[str], tf.data.Dataset] | None = None
 
 
 def check(recipe: Any, input_shape: tuple[int, ...], *, cacheable: bool = False) -> None:
@@ -172,85 +149,49 @@ def _write_anatomy(model: keras.Model, path: Path) -> None:
     durable.write_text(path, model_profile.as_csv(model_profile.rows(network)))
 
 
-def check_task(run: Run) -> None:
-    """Raise a Fault unless the run's task can tell what a training needs."""
-    if not hasattr(run.task, "training_inputs"):
-        raise Fault(f"RECIPE must be of a classification task, got one of {run.recipe.task}")
+def training(
+    run: Run,
+    *,
+    assembled: Callable[[], keras.Model],
+    batches: Callable[[range], tf.data.Dataset],
+    validation: tf.data.Dataset,
+    plain: Callable[[], tf.data.Dataset],
+    noun: str = "image",
+    ordered: Callable[[str], tf.data.Dataset] | None = None,
+) -> Training:
+    """The training of a classifier; see `Training`. Batches are (examples, labels)."""
+    recipe, data = run.recipe, run.facts("prepare")
+    names, count = data["classes"], data["splits"]["train"]
+    weights = class_weights(run.finished("prepare"), names) if recipe.train.class_weights else None
 
+    def compiled(model: keras.Model, settings: Train) -> keras.Model:
+        steps, shares = -(-count // settings.batch_size), transfer.shares(model, settings.transfer)
+        trainer.compile_model(model, settings, steps=steps, shares=shares, **objective(model, recipe))
+        return model
 
-def training_of(run: Run) -> Training:
-    """What a training of the run needs; its task has been checked, its data prepared."""
-    return run.task.training_inputs(run)  # type: ignore[no-any-return]
+    def wanted(model: keras.Model, *, weighted: bool) -> Callable[..., Any]:
+        return targets(model, recipe, len(names), weights if weighted else None)
 
-
-def begun(run: Run, training: Training) -> keras.Model:
-    """The model at the start of a training: seeds and number format are set as the recipe says."""
-    trainer.set_up(run.recipe.seed, run.recipe.train)
-    return training.assembled()
+    return Training(
+        assembled=assembled,
+        compiled=compiled,
+        batches=lambda model, epochs: batches(epochs).map(wanted(model, weighted=True)),
+        validation=lambda model: validation.map(wanted(model, weighted=False)),
+        examples=count,
+        noun=noun,
+        plain=plain,
+        ordered=ordered,
+        targets=wanted,
+    )
 
 
 def train(run: Run, folder: Path, training: Training, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
-    recipe, data = run.recipe, run.facts("prepare")
-    settings: Train = recipe.train
     model = begun(run, training)
-    parameters = f"{model.count_params():,} parameters"
-    if settings.transfer:
-        parameters += f", {transfer.trained_parameters(model):,} of them trained ({settings.transfer.mode})"
-    run.console.print(f"          {recipe.model.builder}: {parameters}, {data['splits']['train']:,} {training.noun}s")
+    announce(run, training, model)
     _write_anatomy(model, folder / "anatomy.csv")
-    fitted = _fitting(run, training)
-    history = transfer.train(model, run, folder, fitted=fitted, ordered=training.ordered, extend_to=extend_to)
-    return trainer.concluded(headless(model), history, settings, folder, console=run.console)
-
-
-def _fitting(run: Run, training: Training) -> Callable[..., list[Row]]:
-    """What compiles a model and trains it on these batches, or on others; see `transfer.train`."""
-
-    def fitted(
-        model: keras.Model,
-        settings: Train,
-        folder: Path,
-        *,
-        batches: Callable[[range], tf.data.Dataset] | None = None,
-        validation: tf.data.Dataset | None = None,
-        done: int = 0,
-        extend_to: int | None = None,
-    ) -> list[Row]:
-        compiled(model, run, settings)
-        probe = None if batches else Probe(run, training.plain, training.noun)
-        fed, measured = feeds(model, run, batches or training.batches, validation or training.validation)
-        return trainer.fit(
-            model,
-            settings,
-            folder,
-            batches=lambda epochs: fed(range(done + epochs.start, done + epochs.stop)),
-            validation=measured,
-            images=run.facts("prepare")["splits"]["train"],
-            console=run.console,
-            on_epoch=lambda number, row: run.on_epoch(done + number, row),
-            extend_to=extend_to,
-            probe=probe,
-        )
-
-    return fitted
-
-
-def compiled(model: keras.Model, run: Run, settings: Train) -> None:
-    """Compile the model with the recipe's objective and these settings, the run's own or like them."""
-    steps = -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
-    shares = transfer.shares(model, settings.transfer)
-    trainer.compile_model(model, settings, steps=steps, shares=shares, **objective(model, run.recipe))
-
-
-def feeds(
-    model: keras.Model, run: Run, batches: Callable[[range], tf.data.Dataset], validation: tf.data.Dataset
-) -> tuple[Callable[[range], tf.data.Dataset], tf.data.Dataset]:
-    """Batches for training and for validation with the targets that the model's objective wants, and class weights."""
-    recipe, classes = run.recipe, run.facts("prepare")["classes"]
-    weights = class_weights(run.finished("prepare"), classes) if recipe.train.class_weights else None
-    weighted = targets(model, recipe, len(classes), weights)
-    return lambda epochs: batches(epochs).map(weighted), validation.map(targets(model, recipe, len(classes)))
+    history = transfer.train(run, training, model, folder, extend_to=extend_to)
+    return trainer.concluded(headless(model), history, run.recipe.train, folder, console=run.console)
 
 
 def trained(run: Run) -> keras.Model:

@@ -59,6 +59,12 @@ class Train(recipes.TransferTrain):
         return self
 
 
+class Tune(recipes.Tune):
+    """A search for settings; see `pipelines.engine.tuning`."""
+
+    metric: Literal["val_loss", "val_accuracy"] = "val_accuracy"  # type: ignore[assignment]  # of each trial's best epoch
+
+
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 

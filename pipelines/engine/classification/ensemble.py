@@ -30,10 +30,10 @@ from pipelines.data import run_files
 from pipelines.data.run_files import STATE
 from pipelines.engine import stages
 from pipelines.engine.classification import classifier, ensemble_gain
-from pipelines.engine.classification.classifier import Training
 from pipelines.engine.classification.ensemble_gain import Array
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
+from pipelines.engine.training.task_training import Training, inputs
 from pipelines.export import savedmodel
 
 MEMBER = re.compile(r"member\d+")
@@ -135,7 +135,7 @@ def _member(run: Run, place: Path, number: int, *, extend_to: int | None) -> dic
     changes = {"name": f"{recipe.name}-member{number}", "seed": seed, "train": settings}
     member = copy.copy(run)
     member.recipe = recipe.model_copy(update=changes)
-    training = classifier.training_of(member)
+    training = inputs(member)
     if plan.kind == "snapshots":
         training = _cycle(training, number * settings.epochs, place.with_name(f"member-{number - 1}") / STATE)
     with run.tracker.below(run.folder / "members" / str(number), name=member.recipe.name) as member.tracker:
@@ -161,7 +161,7 @@ def _cycle(training: Training, done: int, before: Path) -> Training:
     return replace(
         training,
         assembled=first,
-        batches=lambda epochs: training.batches(range(done + epochs.start, done + epochs.stop)),
+        batches=lambda model, epochs: training.batches(model, range(done + epochs.start, done + epochs.stop)),
     )
 
 

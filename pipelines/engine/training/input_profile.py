@@ -121,7 +121,7 @@ def speed(batches: tf.data.Dataset, most: int, *, seconds: float = SECONDS) -> f
     next(stream, None)  # threads start, buffers fill
     examples, started = 0, time.perf_counter()
     for batch in itertools.islice(stream, most):
-        examples += len(batch[0])
+        examples += len(tf.nest.flatten(batch)[0])
         if time.perf_counter() - started > seconds:
             break
     return examples / (time.perf_counter() - started)

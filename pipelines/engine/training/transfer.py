@@ -18,6 +18,7 @@ import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
 from collections.abc import Set as AbstractSet
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -34,6 +35,7 @@ from pipelines.data import validation as data_validation
 from pipelines.engine.recipe import Transfer, TransferTrain
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
+from pipelines.engine.training.task_training import Training, fit, trained_parameters
 from pipelines.engine.training.trainer import Row
 
 BLOCK = re.compile(r"mlp\d+|[a-z]+\d*[a-z]?(?:_(?:unit)?\d+)?(?=_|$)")
@@ -97,10 +99,6 @@ def freeze(network: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] 
         layer.trainable = layer.name in kept
 
 
-def trained_parameters(model: keras.Model) -> int:
-    return sum(math.prod(weight.shape) for weight in model.trainable_variables)
-
-
 def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
     """What each trainable variable's learning rate is multiplied by: `layer_decay` to the power of its block's
     distance from the classifier, which has 1 itself, and so have `fresh` layers; None when all have the same.
@@ -118,37 +116,19 @@ def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = 
     return [powers[id(weight)] for weight in model.trainable_variables]
 
 
-def train(
-    model: keras.Model,
-    run: Run,
-    folder: Path,
-    *,
-    fitted: Callable[..., list[Row]],
-    ordered: Callable[[str], tf.data.Dataset] | None = None,
-    extend_to: int | None,
-) -> list[Row]:
-    """Train an assembled model as the recipe says; leave it with its best weights and return the history.
-
-    Args:
-        fitted: compiles a model and trains it: (model, settings, folder), and by name `extend_to`, `done` – how many
-            epochs are behind it – and where they are others than the run's, `batches` and `validation`.
-        ordered: the examples of a split in order, as (examples, labels) in batches: for `cached`.
-    """
+def train(run: Run, training: Training, model: keras.Model, folder: Path, *, extend_to: int | None = None) -> list[Row]:
+    """Train an assembled model as the recipe says; leave it with its best weights and return the history."""
     settings: TransferTrain = run.recipe.train
     match settings.transfer and settings.transfer.mode:
         case "staged":
-            return _staged(model, run, folder, fitted=fitted, extend_to=extend_to)
-        case "cached" if ordered:
-            trunk, head = divided(model)
-            training, validation = _cached(run, trunk, ordered)
-            return fitted(head, settings, folder, batches=training, validation=validation, extend_to=extend_to)
-        case _:
-            return fitted(model, settings, folder, extend_to=extend_to)
+            return _staged(run, training, model, folder, extend_to=extend_to)
+        case "cached":
+            trunk, model = divided(model)
+            training = _cached(run, training, trunk)
+    return fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
 
 
-def _staged(
-    model: keras.Model, run: Run, folder: Path, *, fitted: Callable[..., list[Row]], extend_to: int | None
-) -> list[Row]:
+def _staged(run: Run, training: Training, model: keras.Model, folder: Path, *, extend_to: int | None) -> list[Row]:
     """The classifier in `folder/head`, at a constant rate; then everything, by the recipe's schedule, in `folder`.
 
     Each part is a training of its own, so that either goes on where it was interrupted.
@@ -156,14 +136,16 @@ def _staged(
     settings: TransferTrain = run.recipe.train
     plan: Transfer = settings.transfer  # type: ignore[assignment]  # its mode has been looked at
     done, slow = plan.head_epochs, settings.learning_rate * plan.unfrozen_rate
-    constant = {"epochs": done, "schedule": "constant", "milestones": (), "warmup_epochs": 0, "patience": None}
     durable.mkdir(folder / "head")
-    first = fitted(model, settings.model_copy(update=constant), folder / "head")
+    constant = {"epochs": done, "schedule": "constant", "milestones": (), "warmup_epochs": 0, "patience": None}
+    head = settings.model_copy(update=constant)
+    first = fit(run, training, training.compiled(model, head), head, folder / "head")
     for layer in _network(model).layers:
         layer.trainable = True
     run.console.print(f"          everything unfrozen: {trained_parameters(model):,} parameters at the rate {slow:g}")
     rest = settings.model_copy(update={"epochs": settings.epochs - done, "learning_rate": slow})
-    second = fitted(model, rest, folder, done=done, extend_to=extend_to and extend_to - done)
+    whole = training.compiled(model, rest)
+    second = fit(run, training, whole, rest, folder, done=done, extend_to=extend_to and extend_to - done)
     best = trainer.best_epoch(first + second, settings.monitor)
     if best <= done:
         trainer.load_best(model, folder / "head", best)
@@ -194,10 +176,9 @@ def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     return trunk, keras.Model(features, x, name="head")
 
 
-def _cached(
-    run: Run, trunk: keras.Model, ordered: Callable[[str], tf.data.Dataset]
-) -> tuple[Callable[[range], tf.data.Dataset], tf.data.Dataset]:
-    """Batches of features in the place of batches of examples, for training and for validation."""
+def _cached(run: Run, training: Training, trunk: keras.Model) -> Training:
+    """The same training on features, which are written to the disk first unless they are there."""
+    assert training.ordered  # the recipe has been checked
     data, size = run.facts("prepare"), run.recipe.train.batch_size
     folder = run.folder / "features" / _key(run, trunk)
     for other in folder.parent.glob("*"):
@@ -206,9 +187,25 @@ def _cached(
     durable.mkdir(folder)
     validating = image_dataset.validation_split(data)
     for split in dict.fromkeys(("train", validating)):
-        store(trunk, ordered(split), folder, split=split, count=data["splits"][split], run=run)
-    training, validation = Features(folder, "train"), Features(folder, validating)
-    return (lambda epochs: training.epochs(epochs, size, run.recipe.seed)), validation.batches(size)
+        store(trunk, training.ordered(split), folder, split=split, count=data["splits"][split], run=run)
+    train, validation = Features(folder, "train"), Features(folder, validating)
+    return on_features(
+        training, lambda epochs: train.epochs(epochs, size, run.recipe.seed), lambda: validation.batches(size)
+    )
+
+
+def on_features(
+    training: Training, batches: Callable[[range], tf.data.Dataset], validation: Callable[[], tf.data.Dataset]
+) -> Training:
+    """The same training on batches of (features, labels) in the place of (examples, labels)."""
+    assert training.targets  # where there are features, there are targets for them
+    targets = training.targets
+    return replace(
+        training,
+        batches=lambda model, epochs: batches(epochs).map(targets(model, weighted=True)),
+        validation=lambda model: validation().map(targets(model, weighted=False)),
+        plain=None,
+    )
 
 
 def _key(run: Run, trunk: keras.Model) -> str:

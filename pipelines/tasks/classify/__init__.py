@@ -35,7 +35,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def training_inputs(run: Run) -> Any:
-    """What a training of the run needs: a `classifier.Training`."""
+    """What a training of the run needs: see `pipelines.engine.training.task_training`."""
     from pipelines.tasks.classify import training
 
     return training.inputs(run)

@@ -8,8 +8,8 @@ from pipelines.data.image_config import Data
 from pipelines.data.schema import Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import classifier_config
-from pipelines.engine.classification.classifier_config import Train
-from pipelines.engine.recipe import Model, Tune
+from pipelines.engine.classification.classifier_config import Train, Tune
+from pipelines.engine.recipe import Model
 
 
 class Crops(Section):
@@ -43,7 +43,7 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
-    tune: Tune | None = None
+    tune: Tune | None = None  # what `cnn tune` tries
 
     @model_validator(mode="after")
     def _crops_are_measured(self) -> Self:

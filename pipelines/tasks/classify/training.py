@@ -11,9 +11,9 @@ from cnn_keras.data import input_pipeline
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset
-from pipelines.engine.classification import ensemble
-from pipelines.engine.classification.classifier import Training
+from pipelines.engine.classification import classifier, ensemble
 from pipelines.engine.stages import Run
+from pipelines.engine.training.task_training import Training
 from pipelines.plots import image_grid
 from pipelines.tasks.classify.dataset import ordered
 from pipelines.tasks.classify.model import assemble
@@ -63,7 +63,8 @@ def _inputs(run: Run, augmented: Any) -> Training:
             lambda images, labels: (tf.reverse(images, [0]), labels)
         )  # copied, as `input_pipeline.training` does
 
-    return Training(
+    return classifier.training(
+        run,
         assembled=lambda: assemble(recipe, data),
         batches=batches,
         validation=ordered(run, image_dataset.validation_split(data)),

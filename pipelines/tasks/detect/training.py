@@ -14,56 +14,52 @@ from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
-from pipelines.engine.training.trainer import Row
+from pipelines.engine.training.task_training import Training, announce, begun
 from pipelines.tasks.detect.config import Train
 from pipelines.tasks.detect.model import assemble, family, inputs_for, knows_masks, network_of, shares
 
 
 def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
-    recipe, data = run.recipe, run.facts("prepare")
-    settings: Train = recipe.train
-    trainer.set_up(recipe.seed, settings)
-    model = assemble(recipe, data, sides=(None, None) if settings.sides else recipe.data.size)
-    parameters = f"{model.count_params():,} parameters"
-    if settings.transfer:
-        parameters += f", {transfer.trained_parameters(model):,} of them trained ({settings.transfer.mode})"
-    run.console.print(f"          {recipe.model.builder}: {parameters}, {data['splits']['train']:,} images")
-    augmentation = augment.compose(recipe.augment, size=recipe.data.size, fitted=box_batches.fitted(run))
+    augmentation = _augmentation(run)
+    training = _inputs(run, augmentation)
+    model = begun(run, training)
+    announce(run, training, model)
     if augmentation is not None:
         box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
-    history = transfer.train(model, run, folder, fitted=partial(fit, run, augmentation), extend_to=extend_to)
-    return trainer.concluded(model, history, settings, folder, console=run.console)
+    history = transfer.train(run, training, model, folder, extend_to=extend_to)
+    return trainer.concluded(model, history, run.recipe.train, folder, console=run.console)
 
 
-def fit(
-    run: Run,
-    augmentation: Any,
-    model: keras.Model,
-    settings: Train,
-    folder: Path,
-    *,
-    done: int = 0,
-    extend_to: int | None = None,
-) -> list[Row]:
-    """Compile a detector and train it in `folder`; `done` epochs of the run are behind it. Returns the history."""
+def inputs(run: Run) -> Training:
+    """What a training of the run needs."""
+    return _inputs(run, _augmentation(run))
+
+
+def _inputs(run: Run, augmentation: Any) -> Training:
     recipe, data = run.recipe, run.facts("prepare")
-    count = data["splits"]["train"]
-    detector = trainable(model, recipe.model.builder, size=recipe.data.size, own_loss=settings.loss)
-    steps = -(-count // settings.batch_size)
-    trainer.compile_model(detector, settings, loss=None, metrics=None, steps=steps, shares=shares(recipe, model))
-    to_fit = inputs_and_truth(model)
-    return trainer.fit(
-        detector,
-        settings,
-        folder,
-        batches=lambda epochs: batches(run, range(done + epochs.start, done + epochs.stop), augmentation).map(to_fit),
-        validation=box_batches.ordered(run, image_dataset.validation_split(data)).map(to_fit),
-        images=count,
-        console=run.console,
-        on_epoch=lambda number, row: run.on_epoch(done + number, row),
-        extend_to=extend_to,
+    count, sides = data["splits"]["train"], (None, None) if recipe.train.sides else recipe.data.size
+
+    def compiled(model: keras.Model, settings: Train) -> keras.Model:
+        detector = trainable(model, recipe.model.builder, size=recipe.data.size, own_loss=settings.loss)
+        steps = -(-count // settings.batch_size)
+        trainer.compile_model(detector, settings, loss=None, metrics=None, steps=steps, shares=shares(recipe, model))
+        return detector
+
+    def validation(model: keras.Model) -> tf.data.Dataset:
+        return box_batches.ordered(run, image_dataset.validation_split(data)).map(inputs_and_truth(model))
+
+    return Training(
+        assembled=lambda: assemble(recipe, data, sides=sides),
+        compiled=compiled,
+        batches=lambda model, epochs: batches(run, epochs, augmentation).map(inputs_and_truth(model)),
+        validation=validation,
+        examples=count,
     )
+
+
+def _augmentation(run: Run) -> Any:
+    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted(run))
 
 
 def batches(run: Run, epochs: range, augmentation: Any) -> tf.data.Dataset:

@@ -34,6 +34,13 @@ def prepare(run: Any, folder: Path) -> dict[str, Any]:
     return box_dataset.prepare(run, folder)
 
 
+def training_inputs(run: Any) -> Any:
+    """What a training of the run needs; see `pipelines.engine.training.task_training`."""
+    from pipelines.tasks.localize import training
+
+    return training.inputs(run)
+
+
 def train(run: Any, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
     from pipelines.tasks.localize import training

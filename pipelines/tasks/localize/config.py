@@ -33,6 +33,12 @@ class Head(Section):
     landmark_weight: Weight = 5.0  # what landmarks count beside p_c
 
 
+class Tune(recipes.Tune):
+    """A search for settings; see `pipelines.engine.tuning`."""
+
+    metric: Literal["val_loss", "val_mean_iou"] = "val_loss"  # type: ignore[assignment]  # of each trial's best epoch
+
+
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
@@ -61,6 +67,7 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    tune: Tune | None = None  # what `cnn tune` tries
 
     @model_validator(mode="after")
     def _fits_localization(self) -> Self:

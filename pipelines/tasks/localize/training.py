@@ -14,35 +14,47 @@ from pipelines.data.boxes import box_batches
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
+from pipelines.engine.training.task_training import Training, announce, begun, fit
 from pipelines.tasks.localize.model import assemble
 
 
 def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
-    recipe, data = run.recipe, run.facts("prepare")
-    settings: Train = recipe.train
-    trainer.set_up(recipe.seed, settings)
-    model = assemble(recipe, data)
-    count = data["splits"]["train"]
-    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
-    augmentation = augment.compose(recipe.augment, size=recipe.data.size, fitted=box_batches.fitted(run))
+    augmentation, settings = _augmentation(run), run.recipe.train
+    training = _inputs(run, augmentation)
+    model = begun(run, training)
+    announce(run, training, model)
     if augmentation is not None:
         box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
-    trainer.compile_model(model, settings, steps=-(-count // settings.batch_size), **objective(recipe, data))
-    to_fit = inputs_and_targets(run)
-    validation = box_batches.ordered(run, image_dataset.validation_split(data))
-    history = trainer.fit(
-        model,
-        settings,
-        folder,
-        batches=lambda epochs: box_batches.training(run, epochs, augmentation).map(to_fit),
-        validation=validation.map(to_fit),
-        images=count,
-        console=run.console,
-        on_epoch=run.on_epoch,
-        extend_to=extend_to,
-    )
+    history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
     return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
+
+
+def inputs(run: Run) -> Training:
+    """What a training of the run needs."""
+    return _inputs(run, _augmentation(run))
+
+
+def _inputs(run: Run, augmentation: Any) -> Training:
+    recipe, data = run.recipe, run.facts("prepare")
+    count, to_fit = data["splits"]["train"], inputs_and_targets(run)
+
+    def compiled(model: keras.Model, settings: Train) -> keras.Model:
+        steps = -(-count // settings.batch_size)
+        trainer.compile_model(model, settings, steps=steps, **objective(recipe, data))
+        return model
+
+    return Training(
+        assembled=lambda: assemble(recipe, data),
+        compiled=compiled,
+        batches=lambda model, epochs: box_batches.training(run, epochs, augmentation).map(to_fit),
+        validation=lambda model: box_batches.ordered(run, image_dataset.validation_split(data)).map(to_fit),
+        examples=count,
+    )
+
+
+def _augmentation(run: Run) -> Any:
+    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted(run))
 
 
 def targets_of(run: Run) -> Callable[[dict[str, Any]], tf.Tensor]:

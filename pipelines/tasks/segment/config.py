@@ -129,6 +129,12 @@ class Crops(Section):
     kind: Literal["flip"]  # as it is and mirrored, along the last of its axes
 
 
+class Tune(recipes.Tune):
+    """A search for settings; see `pipelines.engine.tuning`."""
+
+    metric: Literal["val_loss", "val_mean_iou"] = "val_loss"  # type: ignore[assignment]  # of each trial's best epoch
+
+
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
@@ -157,6 +163,7 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    tune: Tune | None = None  # what `cnn tune` tries
 
     @model_validator(mode="after")
     def _fits_segmentation(self) -> Self:

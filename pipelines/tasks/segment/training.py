@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import keras
+import tensorflow as tf
 
 from cnn_keras.data import array_dataset
 from cnn_keras.data.patches import Store
@@ -17,7 +18,7 @@ from cnn_keras.errors import Fault, check_arguments
 from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
-from pipelines.engine.training.trainer import Row
+from pipelines.engine.training.task_training import Training, fit
 from pipelines.plots import overlays
 from pipelines.tasks.segment import dataset, records
 from pipelines.tasks.segment import model as segment_model
@@ -28,24 +29,65 @@ DRAWN = 12  # augmented pictures on the sheet
 
 def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Train what is to be trained before, and then the network of the recipe; leave `model.keras` of each."""
-    recipe = run.recipe
-    settings: Train = recipe.train
-    trainer.set_up(recipe.seed, settings)
-    held = records.store(run, "train") if recipe.data.fit == "patch" else None
-    augmented = augmentation(recipe, lambda: (one.image[None] for one in records.of_run(run, "train")))
-    model, done = None, 0
+    settings: Train = run.recipe.train
+    trainer.set_up(run.recipe.seed, settings)
+    held, augmented = _held(run), _augmented(run)
+    training, model, done = _inputs(run, held, augmented), None, 0
     for before in settings.before:
         place = folder / before.builder
         place.mkdir(exist_ok=True)
         part = settings.model_copy(update={"epochs": before.epochs, "patience": None})
         model = _begun(run, before.builder, model)
-        history = _fitted(run, model, part, place, held=held, augmented=augmented, done=done)
+        history = fit(run, training, training.compiled(model, part), part, place, done=done)
         trainer.concluded(model, history, part, place, console=run.console, metric="mean_iou")
         done += before.epochs
-    model = _begun(run, recipe.model.builder, model)
+    model = _begun(run, run.recipe.model.builder, model)
     _draw_augmented(run, model, folder / "augmented.png", held=held, augmented=augmented)
-    history = _fitted(run, model, settings, folder, held=held, augmented=augmented, done=done, extend_to=extend_to)
+    history = fit(run, training, training.compiled(model, settings), settings, folder, done=done, extend_to=extend_to)
     return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
+
+
+def inputs(run: Run) -> Training:
+    """What the training of the recipe's network needs, from fresh weights."""
+    return _inputs(run, _held(run), _augmented(run))
+
+
+def _inputs(run: Run, held: Store | None, augmented: Any) -> Training:
+    """What the training of any network of the recipe needs."""
+    recipe, data = run.recipe, run.facts("prepare")
+    count = data["splits"]["train"] if held is None else records.per_epoch(recipe, held)
+
+    def compiled(model: keras.Model, settings: Train) -> keras.Model:
+        trained = segment_model.trainable(model, settings.loss, pixels=data["pixels"]["train"])
+        trainer.compile_model(trained, settings, loss=None, metrics=None, steps=-(-count // settings.batch_size))
+        return trained
+
+    def batches(model: keras.Model, epochs: range) -> tf.data.Dataset:
+        patches = segment_model.patches_of(model, recipe.data)
+        return records.training(run, epochs, augmented, patches=patches, held=held).map(segment_model.given)
+
+    def validation(model: keras.Model) -> tf.data.Dataset:
+        split, patches = image_dataset.validation_split(data), segment_model.patches_of(model, recipe.data)
+        return records.ordered(run, split, patches=patches).map(segment_model.given)
+
+    return Training(
+        assembled=lambda: segment_model.assemble(recipe, data, builder=recipe.model.builder),
+        compiled=compiled,
+        batches=batches,
+        validation=validation,
+        examples=count,
+        noun="window" if held is not None else dataset.noun(recipe.data),
+        before=recipe.train.before_epochs,
+    )
+
+
+def _held(run: Run) -> Store | None:
+    """The training split in memory where patches are drawn from it."""
+    return records.store(run, "train") if run.recipe.data.fit == "patch" else None
+
+
+def _augmented(run: Run) -> Any:
+    return augmentation(run.recipe, lambda: (one.image[None] for one in records.of_run(run, "train")))
 
 
 def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
@@ -86,41 +128,6 @@ def _begun(run: Run, builder: str, earlier: keras.Model | None) -> keras.Model:
     noun = dataset.noun(recipe.data, count)
     run.console.print(f"          {builder}: {model.count_params():,} parameters, {count:,} {noun}{started}")
     return model
-
-
-def _fitted(
-    run: Run,
-    model: keras.Model,
-    settings: Train,
-    folder: Path,
-    *,
-    held: Store | None,
-    augmented: Any,
-    done: int,
-    extend_to: int | None = None,
-) -> list[Row]:
-    """Train one of the networks; `done` epochs are behind it."""
-    recipe, data = run.recipe, run.facts("prepare")
-    patches = segment_model.patches_of(model, recipe.data)
-    count = data["splits"]["train"] if held is None else records.per_epoch(recipe, held)
-    trained = segment_model.trainable(model, recipe.train.loss, pixels=data["pixels"]["train"])
-    trainer.compile_model(trained, settings, loss=None, metrics=None, steps=-(-count // settings.batch_size))
-
-    def batches(epochs: range) -> Any:
-        whole = range(done + epochs.start, done + epochs.stop)
-        return records.training(run, whole, augmented, patches=patches, held=held).map(segment_model.given)
-
-    return trainer.fit(
-        trained,
-        settings,
-        folder,
-        batches=batches,
-        validation=records.ordered(run, image_dataset.validation_split(data), patches=patches).map(segment_model.given),
-        images=count,
-        console=run.console,
-        on_epoch=lambda number, row: run.on_epoch(done + number, row),
-        extend_to=extend_to,
-    )
 
 
 def _draw_augmented(run: Run, model: keras.Model, path: Path, *, held: Store | None, augmented: Any) -> None:

@@ -35,6 +35,13 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     return dataset.prepare(run, folder)
 
 
+def training_inputs(run: Run) -> Any:
+    """What a training of the run needs; see `pipelines.engine.training.task_training`."""
+    from pipelines.tasks.steer import training
+
+    return training.inputs(run)
+
+
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, and how sure it may be of its answers."""
     from pipelines.tasks.steer import training

@@ -3,13 +3,16 @@
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 
 from cnn_keras.data import input_pipeline
 from cnn_keras.data.transforms import augment
 from cnn_keras.losses import mixture_density
+from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
+from pipelines.engine.training.task_training import Training, announce, begun, fit
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.steer import dataset
 from pipelines.tasks.steer import model as steer_model
@@ -19,33 +22,48 @@ DRAWN = 16  # augmented pictures on the sheet
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, and how sure it may be of its answers."""
-    recipe, data = run.recipe, run.facts("prepare")
-    settings = recipe.train
-    trainer.set_up(recipe.seed, settings)
-    model, unit = steer_model.assemble(recipe), steer_model.unit(data)
-    count = data["splits"]["train"]
-    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} images")
-    augmented = augment.compose(recipe.augment, size=recipe.data.size, fitted=_fitted(run))
+    data, settings = run.facts("prepare"), run.recipe.train
+    augmented, unit = _augmented(run), steer_model.unit(data)
+    training = _inputs(run, augmented)
+    model = begun(run, training)
+    announce(run, training, model)
     if augmented is not None:
         _draw_augmented(run, augmented, folder / "augmented.png")
-    trainer.compile_model(model, settings, steps=-(-count // settings.batch_size), **steer_model.objective(unit))
-    validation = dataset.validation_split(data)
-    history = trainer.fit(
-        model,
-        settings,
-        folder,
-        batches=lambda epochs: _training(run, epochs, augmented),
-        validation=_ordered(run, validation),
-        images=count,
-        console=run.console,
-        on_epoch=run.on_epoch,
-        extend_to=extend_to,
-    )
+    history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
     facts = trainer.concluded(model, history, settings, folder, console=run.console, metric="mae")
+    validation = dataset.validation_split(data)
     said, angles = steer_model.numbers(model, dataset.decoded(run, validation).batch(settings.batch_size))
     spread, _ = mixture_density.fit_spread(said, angles, unit=unit)
     run.console.print(f"          on the {validation} split: predicted σ scaled by {spread:.2f}")
     return {**facts, "unit": unit, "spread": spread}
+
+
+def inputs(run: Run) -> Training:
+    """What a training of the run needs."""
+    return _inputs(run, _augmented(run))
+
+
+def _inputs(run: Run, augmented: Any) -> Training:
+    data = run.facts("prepare")
+    count, unit = data["splits"]["train"], steer_model.unit(data)
+
+    def compiled(model: keras.Model, settings: Train) -> keras.Model:
+        steps = -(-count // settings.batch_size)
+        trainer.compile_model(model, settings, steps=steps, **steer_model.objective(unit))
+        return model
+
+    return Training(
+        assembled=lambda: steer_model.assemble(run.recipe),
+        compiled=compiled,
+        batches=lambda model, epochs: _training(run, epochs, augmented),
+        validation=lambda model: _ordered(run, dataset.validation_split(data)),
+        examples=count,
+    )
+
+
+def _augmented(run: Run) -> Any:
+    """The augmentation of the recipe, with what it takes from the training split."""
+    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=_fitted(run))
 
 
 def _training(run: Run, epochs: range, augmented: Any) -> Any:

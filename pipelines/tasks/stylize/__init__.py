@@ -45,6 +45,13 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     return dataset.prepare(recipe.data, folder, learns=recipe.learns, seed=recipe.seed, console=run.console)
 
 
+def training_inputs(run: Run) -> Any:
+    """What a training of the run needs; see `pipelines.engine.training.task_training`."""
+    from pipelines.tasks.stylize import training
+
+    return training.inputs(run)
+
+
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Paint the pictures, or train the network that will."""
     from pipelines.tasks.stylize import training

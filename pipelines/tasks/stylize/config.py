@@ -145,6 +145,10 @@ class Recipe(recipes.Recipe):
         """Whether a network is trained; otherwise pixels are optimised."""
         return isinstance(self.train, Train)
 
+    @property
+    def untrained(self) -> str | None:
+        return None if self.learns else "train.method: picture optimises the pixels of one picture; network trains one"
+
     @model_validator(mode="after")
     def _is_one_way(self) -> Self:
         if isinstance(self.train, Paint):

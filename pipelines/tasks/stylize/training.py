@@ -1,8 +1,10 @@
 """Training: pictures painted one by one, or the network that paints in one pass trained."""
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from cnn_keras.data import input_pipeline, records
@@ -11,21 +13,21 @@ from cnn_keras.data.transforms import augment
 from pipelines.data import run_files
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
+from pipelines.engine.training.task_training import Training, announce, begun, fit
 from pipelines.tasks.stylize import dataset, feature_extractor
-from pipelines.tasks.stylize.config import Recipe
+from pipelines.tasks.stylize.config import Recipe, Train
 from pipelines.tasks.stylize.model import assemble, styles_of, trainable
 from pipelines.tasks.stylize.optimization import runner
 
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Paint the pictures, or train the network that will."""
-    recipe = run.recipe
-    trainer.set_up(recipe.seed, recipe.train)
-    return _learn(run, folder, extend_to) if recipe.learns else _paint(run, folder)
+    return _learn(run, folder, extend_to) if run.recipe.learns else _paint(run, folder)
 
 
 def _paint(run: Run, folder: Path) -> dict[str, Any]:
     recipe, prepared = run.recipe, run.finished("prepare")
+    trainer.set_up(recipe.seed, recipe.train)
     objective, _ = feature_extractor.objective_of(recipe.train.loss, prepared, console=run.console)
     painter = runner.painter_of(recipe.data, prepared, recipe.train, objective, seed=recipe.seed)
     pictures = dataset.contents(prepared)
@@ -38,25 +40,40 @@ def _paint(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _learn(run: Run, folder: Path, extend_to: int | None) -> dict[str, Any]:
+    settings, training = run.recipe.train, inputs(run)
+    model = begun(run, training)
+    announce(run, training, model)
+    history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
+    return trainer.concluded(model, history, settings, folder, console=run.console, metric="style")
+
+
+def inputs(run: Run) -> Training:
+    """What the training of a network needs."""
     recipe, prepared, count = run.recipe, run.finished("prepare"), run.facts("prepare")["splits"]["train"]
-    objective, _ = feature_extractor.objective_of(recipe.train.loss, prepared, console=run.console)
-    model = assemble(recipe)
-    run.console.print(f"          {recipe.model.builder}: {model.count_params():,} parameters, {count:,} windows")
-    network = trainable(model, objective, styles_of(objective, prepared))
-    trainer.compile_model(network, recipe.train, loss=None, metrics=None, steps=-(-count // recipe.train.batch_size))
     augmented = augment.compose(recipe.augment, size=(recipe.data.window, recipe.data.window))
-    history = trainer.fit(
-        network,
-        recipe.train,
-        folder,
-        batches=lambda epochs: _batches(run, epochs, augmented),
-        validation=_validation(run),
-        images=count,
-        console=run.console,
-        on_epoch=run.on_epoch,
-        extend_to=extend_to,
+
+    @cache
+    def objective() -> Any:
+        return feature_extractor.objective_of(recipe.train.loss, prepared, console=run.console)[0]
+
+    def assembled() -> keras.Model:
+        objective()  # first: its extractor may be drawn from the same seed
+        return assemble(recipe)
+
+    def compiled(model: keras.Model, settings: Train) -> keras.Model:
+        network = trainable(model, objective(), styles_of(objective(), prepared))
+        steps = -(-count // settings.batch_size)
+        trainer.compile_model(network, settings, loss=None, metrics=None, steps=steps)
+        return network
+
+    return Training(
+        assembled=assembled,
+        compiled=compiled,
+        batches=lambda model, epochs: _batches(run, epochs, augmented),
+        validation=lambda model: _validation(run),
+        examples=count,
+        noun="window",
     )
-    return trainer.concluded(model, history, recipe.train, folder, console=run.console, metric="style")
 
 
 def _batches(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:

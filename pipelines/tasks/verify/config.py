@@ -115,6 +115,12 @@ class Train(recipes.Train):
         return self.margin or {"contrastive": 1.0, "arcface": 0.3}.get(self.loss, 0.2)
 
 
+class Tune(recipes.Tune):
+    """A search for settings; see `pipelines.engine.tuning`."""
+
+    metric: Literal["val_loss", "val_auc"] = "val_auc"  # type: ignore[assignment]  # of each trial's best epoch
+
+
 class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
@@ -144,3 +150,8 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+    tune: Tune | None = None  # what `cnn tune` tries
+
+    @property
+    def untrained(self) -> str | None:
+        return "train.loss: none takes the weights as given" if self.train.loss == "none" else None

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 from cnn_keras.data import input_pipeline, pk_sampler
@@ -13,6 +14,7 @@ from cnn_keras.models import siamese
 from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
+from pipelines.engine.training.task_training import Training, announce, begun, fit
 from pipelines.engine.training.trainer import Row
 from pipelines.export import savedmodel
 from pipelines.plots import image_grid
@@ -27,33 +29,22 @@ PATIENCE = 5  # and after so many epochs of it in a row the training is stopped
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras`, pictures to embeddings, and `matcher.keras`, which compares two."""
-    recipe, data = run.recipe, run.facts("prepare")
-    settings: Train = recipe.train
-    trainer.set_up(recipe.seed, settings)
-    network = assemble(recipe, data)
+    recipe, settings = run.recipe, run.recipe.train
+    augmented = augment.compose(recipe.augment, size=recipe.data.size)
+    training = _inputs(run, augmented)
+    network = begun(run, training)
     embedding = siamese.embedding(network, mirrored=recipe.model.mirrored)
-    if settings.loss == "none":
+    if recipe.untrained:
         savedmodel.save_keras(embedding, folder / "model.keras")
         savedmodel.save_keras(siamese.matcher(recipe.model.dimension), folder / "matcher.keras")
         run.console.print(f"          {recipe.model.builder}: given weights, no training")
         digest = trainer.weights_digest(network)
         return {"digest": digest, "epochs": 0, "best_epoch": 0, "parameters": network.count_params(), "metrics": {}}
-    model = trainable(network, settings, len(data["classes"]))
-    examples = data["splits"]["train"]
-    steps = settings.steps or -(-examples // settings.batch_size)
-    run.console.print(f"          {recipe.model.builder}: {network.count_params():,} parameters, {examples:,} pictures")
-    trainer.compile_model(model, settings, loss=None, metrics=None, steps=steps)
-    history = trainer.fit(
-        model,
-        settings,
-        folder,
-        batches=_batches(run, folder, steps),
-        validation=_validation(run),
-        images=steps * settings.batch_size,
-        console=run.console,
-        on_epoch=watching(run),
-        extend_to=extend_to,
-    )
+    announce(run, training, network)
+    model = training.compiled(network, settings)
+    if augmented is not None:
+        _draw_augmented(run, augmented, folder / "augmented.png")
+    history = fit(run, training, model, settings, folder, extend_to=extend_to, on_epoch=watching(run))
     savedmodel.save_keras(embedding, folder / "model.keras")
     head = model.head if settings.loss == "siamese" else None
     savedmodel.save_keras(siamese.matcher(recipe.model.dimension, head), folder / "matcher.keras")
@@ -67,6 +58,31 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
         "parameters": network.count_params(),
         "metrics": {f"best_{key}": value for key, value in history[best - 1].items() if key.startswith("val_")},
     }
+
+
+def inputs(run: Run) -> Training:
+    """What a training of the run needs."""
+    return _inputs(run, augment.compose(run.recipe.augment, size=run.recipe.data.size))
+
+
+def _inputs(run: Run, augmented: Any) -> Training:
+    recipe, data = run.recipe, run.facts("prepare")
+    size = recipe.train.batch_size
+    steps = recipe.train.steps or -(-data["splits"]["train"] // size)
+
+    def compiled(network: keras.Model, settings: Train) -> keras.Model:
+        model = trainable(network, settings, len(data["classes"]))
+        trainer.compile_model(model, settings, loss=None, metrics=None, steps=steps)
+        return model
+
+    return Training(
+        assembled=lambda: assemble(recipe, data),
+        compiled=compiled,
+        batches=lambda model, epochs: _batches(run, epochs, augmented, steps=steps),
+        validation=lambda model: _validation(run),
+        examples=steps * size,
+        noun="picture",
+    )
 
 
 def watching(run: Run) -> Callable[[int, Row], None]:
@@ -104,33 +120,32 @@ def explained(row: Row, settings: Train) -> str:
     )
 
 
-def _batches(run: Run, folder: Path, steps: int) -> Any:
-    """The training batches of the epochs in a range; a sheet of augmented samples is left in the folder."""
-    recipe, prepared = run.recipe, run.finished("prepare")
-    shape, settings = image_dataset.shape_of(recipe.data), recipe.train
-    augmented = augment.compose(recipe.augment, size=recipe.data.size)
-    if augmented is not None:
-        sample = input_pipeline.arrays(prepared, "train", shape._replace(size=augmented.source or shape.size), limit=6)
-        rows = [
-            (str(name), [augmented({"image": image}, [row, number])["image"].numpy() for number in range(9)])
-            for row, (image, name) in enumerate(zip(sample.images, sample.ids, strict=True))
-        ]
-        image_grid.augmentation_sheet(rows, folder / "augmented.png")
+def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
+    """A sheet with one picture per row, as training may see it."""
+    shape = image_dataset.shape_of(run.recipe.data)
+    seen = shape._replace(size=augmented.source or shape.size)
+    sample = input_pipeline.arrays(run.finished("prepare"), "train", seen, limit=6)
+    rows = [
+        (str(name), [augmented({"image": image}, [row, number])["image"].numpy() for number in range(9)])
+        for row, (image, name) in enumerate(zip(sample.images, sample.ids, strict=True))
+    ]
+    image_grid.augmentation_sheet(rows, path)
 
-    def batches(epochs: range) -> tf.data.Dataset:
-        return pk_sampler.training(
-            prepared,
-            "train",
-            shape,
-            layout=pk_sampler.Layout(settings.batch_size // settings.each, settings.each),
-            steps=steps,
-            epochs=epochs,
-            seed=recipe.seed,
-            augment=augmented,
-            memory=int(recipe.data.memory_gb * 2**30),
-        )
 
-    return batches
+def _batches(run: Run, epochs: range, augmented: Any, *, steps: int) -> tf.data.Dataset:
+    """The training batches of these epochs, so many in each."""
+    recipe, settings = run.recipe, run.recipe.train
+    return pk_sampler.training(
+        run.finished("prepare"),
+        "train",
+        image_dataset.shape_of(recipe.data),
+        layout=pk_sampler.Layout(settings.batch_size // settings.each, settings.each),
+        steps=steps,
+        epochs=epochs,
+        seed=recipe.seed,
+        augment=augmented,
+        memory=int(recipe.data.memory_gb * 2**30),
+    )
 
 
 def _validation(run: Run) -> tf.data.Dataset:

@@ -26,7 +26,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def training_inputs(run: Run) -> Any:
-    """What a training of the run needs: a `classifier.Training`."""
+    """What a training of the run needs: see `pipelines.engine.training.task_training`."""
     from pipelines.engine.classification import array_classifier
 
     return array_classifier.training(run, noun=NOUN)

@@ -3,8 +3,8 @@
 from pipelines.data import array_config
 from pipelines.data.schema import Positive
 from pipelines.engine import recipe as recipes
-from pipelines.engine.classification.classifier_config import Evaluate, Export, Train
-from pipelines.engine.recipe import Model, Tune
+from pipelines.engine.classification.classifier_config import Evaluate, Export, Train, Tune
+from pipelines.engine.recipe import Model
 
 
 class Data(array_config.Data):
@@ -23,4 +23,4 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
-    tune: Tune | None = None
+    tune: Tune | None = None  # what `cnn tune` tries

@@ -11,6 +11,7 @@ from rich.console import Console
 from cnn_keras.errors import Fault
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages, tuning
+from pipelines.engine.classification import classifier_config
 from pipelines.tracking.journal import Journal
 from tests.conftest import WHOLE
 
@@ -118,7 +119,7 @@ def test_a_search_under_other_settings_is_refused(exported, whole):
     [
         ("train.learning_rat", {"low": 1, "high": 2}, "did you mean learning_rate"),
         ("trian.epochs", [1, 2], "did you mean train"),
-        ("data.size", [[8, 8], [9, 9]], "must be a setting of augment, model, train"),
+        ("data.size", [[8, 8], [9, 9]], "must be a setting of augment, model, head, train"),
         ("train.batch_size", [16, 0], "train.batch_size: must be greater than or equal to 1, got 0"),
         ("model.dropot", [0.1, 0.2], "dropot"),
         ("model.builder", ["lenet.lenet5", "lenet.lenet6"], "lenet6"),
@@ -170,7 +171,7 @@ def test_the_best_is_the_first_of_equals_and_never_a_number_that_is_none():
         tuning.Outcome(number, {}, value, 1, "finished") for number, value in enumerate((math.nan, 0.5, 0.9, 0.9))
     ]
     space = {"train.epochs": {"low": 1, "high": 2}}
-    highest = recipes.Tune.model_validate_json(json.dumps({"space": space}))
+    highest = classifier_config.Tune.model_validate_json(json.dumps({"space": space}))
     lowest = highest.model_copy(update={"metric": "val_loss"})
     assert tuning._best(outcomes, highest).number == 2
     assert tuning._best(outcomes, lowest).number == 1

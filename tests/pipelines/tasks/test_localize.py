@@ -187,10 +187,9 @@ evaluate: {shown: 4, require: {presence_accuracy: 0.1}}
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def write_corners(root):
     """Pictures of three odd sizes, each with a bright square on noise, its corners, or nothing; a recipe for them."""
-    root, generator = tmp_path_factory.mktemp("localize"), np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     with (root / "points.csv").open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["path", "label", "first_x", "first_y", "last_x", "last_y"])
@@ -205,6 +204,12 @@ def folder(tmp_path_factory):
             Image.fromarray(picture).save(root / f"{row}.png")
             writer.writerow([f"{row}.png", *cells])
     (root / "squares.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("localize")
+    write_corners(root)
     return root
 
 

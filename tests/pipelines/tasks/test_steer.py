@@ -43,10 +43,9 @@ evaluate: {shown: 4, beat: [mean angle]}
 """
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def write_drive(root):
     """A tub of 60 noisy pictures of three sizes whose brighter side is where the wheel turns, and a recipe for it."""
-    root, generator = tmp_path_factory.mktemp("steer"), np.random.default_rng(0)
+    generator = np.random.default_rng(0)
     angles = np.clip(np.cumsum(generator.normal(0, 0.25, 60)) % 1.6 - 0.8, -1, 1).tolist()
     write_tub(root / "tub", angles, deleted=[5])
     for number, angle in enumerate(angles):
@@ -58,6 +57,12 @@ def folder(tmp_path_factory):
         path = root / "tub" / "images" / f"{number}_cam_image_array_.jpg"
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=95)
     (root / "short.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("steer")
+    write_drive(root)
     return root
 
 

@@ -31,9 +31,10 @@ def lr(
     console = console_for(as_json)
     load_tensorflow(console)
     from pipelines.engine import lr_finder, stages
+    from pipelines.engine.training import task_training
 
     run = stages.Run(loaded, console, runs)
-    lr_finder.check_task(run)
+    task_training.check(run)
     with stages.prepared(run):
         climb = lr_finder.find(run, low=low, high=high, steps=steps)
     if as_json:

@@ -166,10 +166,8 @@ evaluate: {require: {accuracy: 0.8}}
 """
 
 
-@pytest.fixture(scope="module", params=WHOLE)
-def root(tmp_path_factory):
-    """A run on 40 waves and 40 steps of differing lengths, with four files of no use and a copy."""
-    root = tmp_path_factory.mktemp("signals")
+def write_signals(root):
+    """40 waves and 40 steps of differing lengths, with four files of no use and a copy, and their recipe."""
     generator = np.random.default_rng(0)
     for label in ("wave", "step"):
         (root / "signals" / label).mkdir(parents=True)
@@ -185,6 +183,12 @@ def root(tmp_path_factory):
     (wave / "three.csv").write_text("1,2,3\n4,5,6\n")
     (wave / "notes.doc").touch()
     (root / "waves.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="module", params=WHOLE)
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("signals")
+    write_signals(root)
     assert cnn("run", root / "waves.yaml", "--runs", root / "runs") == 0
     return root
 

@@ -163,10 +163,8 @@ evaluate: {require: {accuracy: 0.7}}
 """
 
 
-@pytest.fixture(scope="module", params=WHOLE)
-def root(tmp_path_factory):
-    """A run on 30 balls and 30 bars of differing sizes and brightness, with a file of no use."""
-    root = tmp_path_factory.mktemp("volumes")
+def write_volumes(root):
+    """30 balls and 30 bars of differing sizes and brightness, with a file of no use, and their recipe."""
     generator = np.random.default_rng(0)
     for number in range(30):
         side = 12 + number % 4
@@ -176,6 +174,12 @@ def root(tmp_path_factory):
             write(root / "scans" / label / f"{number:02d}.nii.gz", values)
     (root / "scans" / "ball" / "broken.nii").write_text("no volume")
     (root / "shapes.yaml").write_text(RECIPE)
+
+
+@pytest.fixture(scope="module", params=WHOLE)
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("volumes")
+    write_volumes(root)
     assert cnn("run", root / "shapes.yaml", "--runs", root / "runs") == 0
     return root
 

@@ -17,7 +17,8 @@ from pipelines.data import run_files
 from pipelines.data.run_files import STATE
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
-from pipelines.engine.classification import classifier, ensemble, ensemble_gain
+from pipelines.engine.classification import ensemble, ensemble_gain
+from pipelines.engine.training.task_training import Training
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.tracker import PARENT_TAG
 from tests.conftest import WHOLE, write_digits
@@ -103,12 +104,14 @@ def test_a_single_network_has_no_members_and_says_only_its_own():
 
 def test_a_cycle_goes_on_with_the_batches_and_the_last_weights_of_the_one_before(tmp_path):
     asked = []
-    training = classifier.Training(lambda: networks(np.zeros((2, 3)))[0], asked.append, None, None)
+    training = Training(
+        lambda: networks(np.zeros((2, 3)))[0], None, lambda model, epochs: asked.append(epochs), None, 1
+    )
     np.savez(tmp_path / STATE, **{"0": np.full((2, 3), 7.0), "1": 3})
     first = ensemble._cycle(training, 0, tmp_path / "none")
     second = ensemble._cycle(training, 4, tmp_path / STATE)
-    first.batches(range(0, 4))
-    second.batches(range(1, 4))
+    first.batches(None, range(0, 4))
+    second.batches(None, range(1, 4))
     assert asked == [range(0, 4), range(5, 8)]
     assert first.assembled().get_weights()[0].max() == 0
     np.testing.assert_array_equal(second.assembled().get_weights()[0], np.full((2, 3), 7.0))

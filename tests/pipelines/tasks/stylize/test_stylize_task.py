@@ -51,9 +51,9 @@ def alone():
         yield
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    folder, draw = tmp_path_factory.mktemp("stylize"), np.random.default_rng(0)
+def write_pictures(folder):
+    """Six photographs, a picture and a style, and recipes of both methods."""
+    draw = np.random.default_rng(0)
     (folder / "photos").mkdir()
     for number in range(6):
         pixels = np.kron(draw.integers(0, 256, (7, 8, 3)), np.ones((8, 8, 1))).astype("uint8")
@@ -64,6 +64,12 @@ def folder(tmp_path_factory):
     Image.fromarray(stripes).save(folder / "stripes.png")
     (folder / "picture.yaml").write_text(PICTURE)
     (folder / "network.yaml").write_text(NETWORK)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("stylize")
+    write_pictures(folder)
     return folder
 
 
