@@ -42,7 +42,7 @@ def chosen(distances, labels, people):
 def point_estimate(pairs, labels):
     """The rule that takes the rates of the pairs for those of everybody: a FAR to a threshold."""
     found = verification.rates(pairs.distance, pairs.same)
-    return lambda far: verification.threshold_at_far(found, far)
+    return lambda far: float(found.threshold[found.far <= far][-1])
 
 
 def upper_bound(pairs, labels):

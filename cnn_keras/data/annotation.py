@@ -108,7 +108,7 @@ def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> N
     if not any(path is not None and input_file.is_regular(path) for path in paths):
         raise Fault(
             f"{where} must name pictures that are there, relative to itself, got "
-            f"{file_tree.describe_path(where.parent / example)}; "
+            f"{file_tree.describe_path(where.parent / example.lstrip('/'))}; "
             "put them there, or say where they are with data.images",
             code=Fault.DATA,
         )

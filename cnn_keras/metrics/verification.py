@@ -75,11 +75,6 @@ def true_accept_rate(found: Rates, far: float) -> float:
     return float(found.tar[found.far <= far][-1])
 
 
-def threshold_at_far(found: Rates, far: float) -> float:
-    """The largest threshold whose FAR is at most `far`; it accepts nothing where the very first pair is false."""
-    return float(found.threshold[found.far <= far][-1])
-
-
 def false_accept_bounds(pairs: Pairs, labels: np.ndarray, points: int = 100) -> np.ndarray:
     """A short table of what the FAR is at most at rising thresholds, for `threshold_for`: float64 (K, 2), both rising.
 

@@ -53,7 +53,7 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
     """
     outputs = model.signatures[DEFAULT].structured_outputs
     if "mask" in outputs:
-        return VolumeSegmenter(model)
+        return VolumeSegmenter(model, folder)
     if "serving_ranked" in model.signatures:
         return ArrayClassifier(model, top)
     if painting.paints(model):

@@ -103,17 +103,24 @@ def _ask_batch(ask: Asking, sources: Sequence[Source]) -> list[Prediction]:
 
 
 def ask_array(
-    source: Source, signature: Any, noun: str, read: Callable[[Source, dict[str, Any]], Prediction]
+    source: Source,
+    signature: Any,
+    noun: str,
+    read: Callable[[Source, dict[str, Any]], Prediction],
+    *,
+    load: Callable[[Path], Array] | None = None,
 ) -> Prediction:
     """Ask about one signal or volume, of any size: the graph gives it the network's, or sees it part by part.
 
     Args:
         noun: "signal" or "volume".
         read: the source and one row of the answer, NumPy arrays by name, to the prediction.
+        load: a file to its values, if not as the library reads this kind.
     """
     channels = signature.structured_input_signature[1][noun].shape[-1]
+    load = load or (lambda file: array_dataset.library(noun).read(file)[0])
     try:
-        values = np.asarray(array_dataset.library(noun).read(source)[0] if isinstance(source, Path) else source)
+        values = np.asarray(load(source) if isinstance(source, Path) else source)
         if values.shape[-1] != channels:
             return Prediction(source=source, problem=f"it must have {channels} channels, got {values.shape[-1]}")
         answered = signature(**{noun: tf.constant(values[None])})

@@ -1,5 +1,6 @@
 """Segmenters of images and volumes: the class of each pixel or voxel, as a mask."""
 
+import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,16 @@ from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
-from cnn_keras.data import run_length
+from cnn_keras.data import resampling, run_length
+from cnn_keras.data.files import nifti
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
-from pipelines.data import array_dataset
+from cnn_keras.data.files.input_file import is_regular
+from pipelines.data import array_dataset, run_files
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import overlays
 from pipelines.plots.image_grid import Array
+
+SPACING = Path("assets.extra") / "volumes.json"  # beside an exported model: the voxels that volumes are resampled to
 
 
 class Segments(NamedTuple):
@@ -106,16 +111,39 @@ class ImageSegmenter:
 
 
 class VolumeSegmenter:
-    """Asks a segmenter of volumes."""
+    """Asks a segmenter of volumes.
+
+    Where it was trained on volumes at another spacing, it sees a file's at that one, and its mask is given as the
+    file's own voxels are.
+    """
 
     input = "volume"
 
-    def __init__(self, loaded: Any) -> None:
+    def __init__(self, loaded: Any, folder: Path) -> None:
         self.segment = loaded.signatures[DEFAULT]
-        self.suffixes = array_dataset.library("volume").SUFFIXES
+        self.suffixes: tuple[str, ...] = nifti.SUFFIXES
+        facts = run_files.read_json(folder / SPACING) if is_regular(folder / SPACING) else {}
+        self.spacing: list[float] | None = facts.get("spacing")
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
-        return [ask_array(source, self.segment, "volume", _read) for source in sources]
+        return [ask_array(source, self.segment, "volume", self._read, load=self._load) for source in sources]
+
+    def _load(self, file: Path) -> Array:
+        if self.spacing is None:
+            values: Array = nifti.read(file)[0]
+            return values
+        image = nifti.opened(file)
+        nifti.check_resampled(image, self.spacing)
+        return resampling.resample(nifti.voxels(image)[0], nifti.spacing(image), self.spacing)
+
+    def _read(self, source: Source, row: Mapping[str, Any]) -> Segmentation:
+        found = _read(source, row)
+        if self.spacing is None or not isinstance(source, Path):  # an array is at the spacing already
+            return found
+        image = nifti.opened(source)
+        own, shape = nifti.spacing(image), nifti.upright_shape(image)
+        mask = resampling.resample_labels(found.segments.mask, self.spacing, own, shape)
+        return dataclasses.replace(found, segments=found.segments._replace(mask=mask))
 
 
 def _read(source: Source, row: Mapping[str, Any]) -> Segmentation:

@@ -24,6 +24,7 @@ KINDS = {
     stat.S_IFCHR: "a device",
     stat.S_IFBLK: "a device",
 }
+PACKED = {b"\x1f\x8b": "a gzip file", b"PK\3\4": "a ZIP archive", b"7z\xbc\xaf": "a 7z archive"}  # by their first bytes
 MARKS = {  # UTF-32's begins with that of UTF-16
     codecs.BOM_UTF8: "utf-8-sig",
     codecs.BOM_UTF32_LE: "utf-32",
@@ -104,6 +105,8 @@ def read_text(path: Path, *, limit: int = TEXT_LIMIT) -> str:
         data = read_bytes(path, limit=limit)
     except OSError as error:
         raise Fault(f"{path} must be readable: {error.strerror or error}", code=Fault.DATA) from None
+    if kind := next((kind for mark, kind in PACKED.items() if data.startswith(mark)), None):
+        raise Fault(f"{path} must be text, got {kind}; unpack it first", code=Fault.DATA)
     encoding = next((name for mark, name in MARKS.items() if data.startswith(mark)), "utf-8")
     try:
         text = data.decode(encoding)

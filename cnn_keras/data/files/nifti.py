@@ -2,11 +2,13 @@
 
 import math
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from cnn_keras.data import resampling
 from cnn_keras.data.files import durable, input_file
 from cnn_keras.data.files.input_file import VALUE_LIMIT
 from cnn_keras.errors import Fault, Unreadable
@@ -37,8 +39,25 @@ def read_measured(path: Path) -> tuple[np.ndarray, list[Any]]:
 
 def measured(image: Any) -> tuple[str, str]:
     """The size of a voxel as a note, along the axes as `voxels` turns them."""
+    return "voxel size", "×".join(f"{side:.3g}" for side in spacing(image)) + " mm"
+
+
+def spacing(image: Any) -> tuple[float, ...]:
+    """The sides of a voxel along the axes as `voxels` turns them, in the file's unit, which is the millimetre."""
     nibabel = require_nibabel()
-    return "voxel size", "×".join(f"{side:.3g}" for side in nibabel.affines.voxel_sizes(_upright(image).affine)) + " mm"
+    return tuple(float(side) for side in nibabel.affines.voxel_sizes(_upright(image).affine))
+
+
+def upright_shape(image: Any) -> tuple[int, ...]:
+    """Depth, height and width of a file as `voxels` turns it."""
+    return tuple(_upright(image).shape[:3])
+
+
+def check_resampled(image: Any, wanted: Sequence[float]) -> None:
+    """Raise `Unreadable` where a file would have too many voxels at the spacing `wanted`."""
+    count = math.prod(resampling.shape_at(upright_shape(image), spacing(image), wanted))
+    if count * math.prod(image.shape[3:]) > VOXEL_LIMIT:
+        raise Unreadable("huge", f"a volume may have {VOXEL_LIMIT:,} voxels, at this spacing it would have {count:,}")
 
 
 def opened(path: Path) -> Any:

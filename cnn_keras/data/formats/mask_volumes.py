@@ -5,12 +5,14 @@ Also as nnU-Net wants them: `imagesTr/` beside `labelsTr/`, the channels of a vo
 where their headers disagree nobody knows which one is right, and `headers` says.
 """
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from cnn_keras.data import resampling
 from cnn_keras.data.files import nifti
 from cnn_keras.data.formats import color_tables, mask_folders
 from cnn_keras.data.label_map import LabelMaps, Mask, check_size
@@ -20,20 +22,23 @@ APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may 
 NEAR = 0.1  # how far a factor of all labels may be from 1
 
 
-def read(path: Path, headers: Literal["trust", "picture"] | None = None) -> LabelMaps:
+def read(
+    path: Path, headers: Literal["trust", "picture"] | None = None, spacing: tuple[float, float, float] | None = None
+) -> LabelMaps:
     """Every volume below `path` that has a folder of masks, and what files beside them say of the numbers.
 
     Args:
+        spacing: in millimetres, to the right, to the front and up, to which volumes and masks are resampled.
         headers: of a mask whose header places it elsewhere than its volume: "trust" turns each by its own header,
             "picture" takes the volume's for both, voxel by voxel. None refuses the mask. One whose header does not say
             where its axes point always lies as its volume does.
     """
     legend = color_tables.read_legend(path)
-    kind = VOLUMES._replace(read=partial(_mask, headers))
+    kind = VOLUMES._replace(load=partial(_load, spacing), read=partial(_mask, headers, spacing))
     return LabelMaps(mask_folders.pair_items(path, kind), legend.names, legend.ignored)
 
 
-def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
+def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarray, list[Any]]:
     """A volume of one or several files, whose channels stand behind each other, and notes on it."""
     first, *others = (nifti.opened(file) for file in files)
     parts = [nifti.voxels(first)]
@@ -42,16 +47,29 @@ def _load(files: list[Path]) -> tuple[np.ndarray, list[Any]]:
             raise Unreadable("unsupported", f"its files must have one grid, {file.name}'s differs: {trouble}")
         parts.append(nifti.voxels(image, affine=first.affine))
     notes = sorted({note for _, found in parts for note in found})
-    return np.concatenate([values for values, _ in parts], axis=-1), [*notes, nifti.measured(first)]
+    volume = np.concatenate([values for values, _ in parts], axis=-1)
+    if spacing is not None:
+        nifti.check_resampled(first, spacing)
+        volume = resampling.resample(volume, nifti.spacing(first), spacing)
+    return volume, [*notes, nifti.measured(first)]
 
 
-def _mask(headers: str | None, files: list[Path], path: Path, instances: Path | None, size: tuple[int, ...]) -> Mask:
+def _mask(
+    headers: str | None,
+    spacing: Sequence[float] | None,
+    files: list[Path],
+    path: Path,
+    instances: Path | None,
+    size: tuple[int, ...],
+) -> Mask:
     picture = nifti.opened(files[0])
     found: list[np.ndarray] = []
     notes: dict[str, str] = {}
     for file in (path, instances):
         if file is not None:
             values, note = _numbers(nifti.opened(file), picture, headers)
+            if spacing is not None:
+                values = resampling.resample_labels(values, nifti.spacing(picture), spacing)
             check_size(values.shape, size)
             found.append(values)
             notes |= dict(note)
@@ -114,4 +132,6 @@ def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
     return values / least, least
 
 
-VOLUMES = mask_folders.Kind(nifti.SUFFIXES, nifti.SUFFIXES, _load, partial(_mask, None), ending=r"_\d{4}")
+VOLUMES = mask_folders.Kind(
+    nifti.SUFFIXES, nifti.SUFFIXES, partial(_load, None), partial(_mask, None, None), ending=r"_\d{4}"
+)

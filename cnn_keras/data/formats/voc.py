@@ -4,6 +4,7 @@ Everingham et al., "The Pascal visual object classes challenge", 2010. A box fro
 and is 0 to 10 here. `difficult` is kept.
 """
 
+import contextlib
 import re
 from collections.abc import Iterable, Sequence
 from functools import partial
@@ -38,6 +39,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     files = annotation.files_below(path, [".xml"])
     if not files:
         raise Fault(f"data.path must hold XML files, got {describe_path(path)}", code=Fault.DATA)
+    _refuse_cvat(files)
     places = Places([])
 
     def one(file: Path, named: bool = True) -> Item:
@@ -125,6 +127,19 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
     place = image or roots[0] / (name.replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg")
     read = annotation.image_reader(place)
     return Item(_id(path, place), read, tuple(found), size=size, troubles=tuple(troubles), file=image)
+
+
+def _refuse_cvat(files: Sequence[Path]) -> None:
+    """Raise a Fault where all there is is one file of CVAT's own, with all pictures in it."""
+    tag = ""
+    with contextlib.suppress(ElementTree.ParseError, ValueError, LookupError, OSError):  # told as a broken annotation
+        tag = _parsed(files[0]).tag if len(files) == 1 else ""
+    if tag == "annotations":
+        raise Fault(
+            f"{files[0]} must be Pascal VOC's XML, got CVAT's own; in CVAT export “Pascal VOC 1.1” (source voc) or "
+            "“COCO 1.0” (source coco)",
+            code=Fault.DATA,
+        )
 
 
 def _parsed(file: Path) -> ElementTree.Element:

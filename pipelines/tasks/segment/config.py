@@ -17,6 +17,7 @@ from pipelines.engine.recipe import Model
 COLOUR = re.compile("#[0-9a-fA-F]{6}")
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
+Millimetres = Annotated[float, Field(gt=0)]
 
 
 def _number(value: Any) -> Any:
@@ -40,6 +41,8 @@ class Data(Section):
     classes: tuple[str, ...] | dict[Number, str] | None = None
     ignore: Annotated[int, Field(ge=0)] | None = 255  # the number in a mask that means that nobody knows
     headers: Literal["trust", "picture"] | None = None  # of NIfTI masks that lie elsewhere than their volumes
+    # Millimetres of a voxel to the right, to the front and up, to which NIfTI volumes and masks are resampled.
+    spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: nobody knows, or one object
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     # What the network sees at once: height, width; of volumes depth, height, width.
@@ -68,6 +71,8 @@ class Data(Section):
             raise ValueError(f"channels must be 1 or 3 for pictures, got {self.channels}")
         elif self.normalize == "each":
             raise ValueError("normalize must be standardise or rescale for pictures")
+        if self.spacing and (len(self.size) != 3 or self.source != "folder"):
+            raise ValueError("spacing goes with volumes of source: folder, whose files say how large a voxel is")
         if self.fit != "patch" and (self.patches or self.balance):
             raise ValueError("patches and balance require fit: patch")
         return self

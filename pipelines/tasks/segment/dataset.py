@@ -80,6 +80,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         facts["normalization"],
         run_files.file_digest(folder / "split.csv"),
         data.borders,
+        *([data.spacing] if data.spacing else []),
     ]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
     run_files.write_json(folder / "data.json", facts)
@@ -90,7 +91,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 def labelled(data: Data, seed: int) -> LabelMaps:
     """What the recipe's source holds, unread."""
-    given: dict[str, Any] = {"path": data.path, "images": data.images, "headers": data.headers}
+    given: dict[str, Any] = {"path": data.path, "images": data.images, "headers": data.headers, "spacing": data.spacing}
     if data.source == "composites":
         given |= {**(data.composites or Composites()).model_dump(), "seed": seed}
     elif data.composites is not None:
@@ -186,6 +187,8 @@ def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[Kept]], numbers
     run.console.print(f"          {len(facts['classes'])} classes: {shares}")
     told = data_validation.sizes_told([one.size for one in members], data.size, data.fit, noun(data))
     run.console.print(f"          {told}")
+    if data.spacing:
+        run.console.print(f"          resampled to voxels of {'×'.join(f'{side:g}' for side in data.spacing)} mm")
     if numbers.remark:
         run.console.print(f"          {escape(numbers.remark)}")
     if ignored := label_mapping.ignored_told(members, numbers):

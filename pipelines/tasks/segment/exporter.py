@@ -13,7 +13,7 @@ from cnn_keras.ops.sliding_window import Prediction
 from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
-from pipelines.inference.segmentation import mask_of
+from pipelines.inference.segmentation import SPACING, mask_of
 from pipelines.tasks.segment import records
 from pipelines.tasks.segment.config import Export
 from pipelines.tasks.segment.model import Segmenter, trained
@@ -28,7 +28,7 @@ TAKES = {
     "through `cnn serve`.",
     3: "`volume` is float32 (N, depth, height, width, channels) of any sizes, its axes pointing right, anterior and "
     "superior; `mask` has the same sizes, its numbers those of `classes`. Voxels are assumed to have the size of those "
-    "in the training data.",
+    "in the training data: where `data.spacing` is set, resample to it first, as `cnn predict` does.",
 }
 
 
@@ -48,6 +48,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     else:
         requests = {"serving_default": ("volume", [sent[None] for _, sent in pairs])}
     savedmodel.record_requests(saved, requests)
+    if recipe.data.spacing:
+        run_files.write_json(saved / SPACING, {"spacing": recipe.data.spacing})
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     told = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
     write_card(saved / "card.md", asking.model, **told)

@@ -215,7 +215,8 @@ def test_networks_are_trained_one_after_the_other_in_patches_and_resumed(folder,
 
 
 @pytest.mark.slow
-def test_volumes_go_from_nifti_to_nifti(tmp_path):
+@pytest.mark.parametrize("spacing", ["", "spacing: [1.5, 1.5, 1.5], "])
+def test_volumes_go_from_nifti_to_nifti(tmp_path, spacing):
     """A volume that lies another way is answered with a mask that lies on it, and has its affine."""
     nibabel = pytest.importorskip("nibabel", reason="`make samples` installs nibabel")
     drawn = np.random.default_rng(0)
@@ -228,7 +229,8 @@ def test_volumes_go_from_nifti_to_nifti(tmp_path):
             nibabel.Nifti1Image(data, turned).to_filename(tmp_path / "scans" / name / f"{number}.nii.gz")
     (tmp_path / "cubes.yaml").write_text(
         "task: segment\n"
-        "data: {source: folder, path: scans, size: [8, 8, 8], channels: 1, fit: patch, patches: 64, normalize: each}\n"
+        f"data: {{source: folder, path: scans, {spacing}size: [8, 8, 8], channels: 1, fit: patch, patches: 64, "
+        "normalize: each}\n"
         "augment: [{move: {flip: [0]}}]\n"
         "model: {builder: unet.unet3d_small, filters: 4}\n"
         "train: {epochs: 6, batch_size: 8, learning_rate: 1e-2}\n"

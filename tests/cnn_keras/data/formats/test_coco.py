@@ -1,5 +1,6 @@
 """COCO's JSON as tools write it: odd rows are troubles of their own, files of other kinds are left alone."""
 
+import gzip
 import json
 
 import numpy as np
@@ -211,3 +212,21 @@ def test_files_of_other_tools_are_refused_with_what_they_are(tmp_path):
         with pytest.raises(Fault, match=said) as caught:
             read("coco", path)
         assert caught.value.code == Fault.DATA
+
+
+@pytest.mark.parametrize(
+    "pack", [gzip.compress, lambda data: b"PK\3\4" + data, lambda data: b"7z\xbc\xaf\x27\x1c" + data]
+)
+def test_a_packed_file_is_to_be_unpacked_and_not_to_be_decoded(tmp_path, pack):
+    put(tmp_path / "a.json.gz", pack(b"{}"))
+    with pytest.raises(Fault, match="unpack it first") as fault:
+        read("coco", tmp_path / "a.json.gz")
+    assert fault.value.code == Fault.DATA
+
+
+def test_cvats_own_xml_is_refused_with_what_to_export(tmp_path):
+    put(tmp_path / "images/1.png", picture())
+    put(tmp_path / "annotations.xml", '<?xml version="1.0"?><annotations><image id="0" name="1.png"/></annotations>')
+    with pytest.raises(Fault, match=r"Pascal VOC 1\.1") as fault:
+        read("voc", tmp_path)
+    assert fault.value.code == Fault.DATA

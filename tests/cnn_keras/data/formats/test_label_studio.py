@@ -1,6 +1,7 @@
 """Label Studio's own JSON: rectangles turn about their upper left corner."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -75,3 +76,10 @@ def test_an_export_whose_boxes_leave_their_pictures_names_the_format_that_keeps_
         assert [note.taken for note in found.notes if "leave" in note.kind] == [
             "export its own JSON and read it with source labelstudio"
         ]
+
+
+def test_a_picture_of_another_machine_is_missed_beside_the_file_and_no_other_folder_is_listed(tmp_path):
+    put(tmp_path / "export.json", json.dumps(tasks(image="/data/upload/1/b.png")))
+    with pytest.raises(Fault, match=re.escape(f"{tmp_path} holds export.json")) as fault:
+        read("labelstudio", tmp_path / "export.json")
+    assert "; / holds" not in str(fault.value)
