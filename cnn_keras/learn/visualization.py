@@ -104,11 +104,14 @@ def grad_cam_layer(model: keras.Model, *, input_shape: Sequence[int] | None = No
     return list(_unpooled(model, input_shape))[-1]
 
 
-def bottleneck_layer(model: keras.Model, *, input_shape: Sequence[int] | None = None) -> str:
+def bottleneck_layer(model: keras.Model, *, input_shape: Sequence[int] | None = None, positions: int = 1) -> str:
     """The name of the layer that everything the model says of an image passes through, and that is the coarsest.
 
     It is the last non-linearity of the coarsest map with several positions on which all outputs depend, as far as they
     depend on the image: the bottom of a U-Net, which Seg-Grad-CAM looks at, or the map that a detector's heads read.
+
+    Args:
+        positions: along the longer side, that the map has at least, where any has so many.
 
     Raises:
         Fault: when no layer has several positions and is before all outputs.
@@ -119,6 +122,7 @@ def bottleneck_layer(model: keras.Model, *, input_shape: Sequence[int] | None = 
         raise Fault(f"model must have a map that all its outputs depend on, got none in {model.name}")
     known = _operations(model)
     bent = {name: row for name, row in rows.items() if _is_non_linear(known[row.name])} or rows
+    bent = {name: row for name, row in bent.items() if max(row.output_shape[:-1]) >= positions} or bent
     least = min(math.prod(row.output_shape[:-1]) for row in bent.values())
     return [name for name, row in bent.items() if math.prod(row.output_shape[:-1]) == least][-1]
 
@@ -350,6 +354,21 @@ def class_logit(outputs: Any, classes: tf.Tensor) -> tf.Tensor:
     """A target of `grad_cam`: the logit, float32 (batch,), of the class of each image, integers (batch,)."""
     logits = outputs["logits"] if isinstance(outputs, dict) else tf.nest.flatten(outputs)[0]
     return tf.gather(logits, tf.cast(classes, tf.int32), axis=1, batch_dims=1)
+
+
+def mask_logits(outputs: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
+    """A target of `grad_cam`, Seg-Grad-CAM's: the logits of a class, summed over the places where it is the likeliest.
+
+    Args:
+        outputs: logits (batch, *sizes, classes).
+        classes: integers (batch,).
+    """
+    classes = tf.cast(classes, tf.int32)
+    there = tf.argmax(outputs, axis=-1, output_type=tf.int32) == tf.reshape(
+        classes, [-1, *[1] * (len(outputs.shape) - 2)]
+    )
+    own = tf.gather(outputs, classes, axis=-1, batch_dims=1)
+    return tf.reduce_sum(tf.where(there, own, 0), axis=range(1, len(outputs.shape) - 1))
 
 
 def grad_cam(

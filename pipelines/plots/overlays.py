@@ -123,6 +123,16 @@ def heated(image: Array, heat: Array) -> Array:
     return mixed
 
 
+def heated_planes(volume: Array, heat: Array) -> tuple[Array, Array]:
+    """Pictures of the planes through the hottest voxel of a volume [D, H, W, C], plain and under its heat [D, H, W]."""
+    hottest = np.unravel_index(int(heat.argmax()), heat.shape)
+    pairs = [
+        [np.rot90(values.take(int(place), axis=axis)) for values in (_grey(volume), heat)]
+        for axis, place in enumerate(hottest)
+    ]
+    return _shown_planes([grey for grey, _ in pairs]), _joined([heated(grey[..., None], own) for grey, own in pairs])
+
+
 def coloured(values: Array, colours: str) -> Array:
     """Values in [0, 1] in a colour map of matplotlib: uint8 (…, 3)."""
     coloured: Array = matplotlib.colormaps[colours](values, bytes=True)[..., :3]
@@ -150,7 +160,11 @@ def _edged(colours: Array, labels: Array) -> Array:
 
 
 def _shown(image: Array) -> Array:
-    return _joined([np.round(_rgb(plane)).astype(np.uint8) for plane in _planes(_grey(image))])
+    return _shown_planes(_planes(_grey(image)))
+
+
+def _shown_planes(planes: Sequence[Array]) -> Array:
+    return _joined([np.round(_rgb(plane)).astype(np.uint8) for plane in planes])
 
 
 def _over(image: Array, labels: Array, names: Sequence[str]) -> Array:

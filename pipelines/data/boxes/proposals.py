@@ -70,10 +70,14 @@ def proposals(image: Array, *, most: int = 2000, mode: Mode = "fast", side: int 
 
 def asked(folder: Path, images: Sequence[Array]) -> dict[str, Array]:
     """Return what an exported model in `folder` must be given besides these images, [H, W, 3]: its `proposals`."""
-    settings = run_files.read_json(folder / "assets.extra" / SETTINGS)
+    return {"proposals": of_images(images, **run_files.read_json(folder / "assets.extra" / SETTINGS))}
+
+
+def of_images(images: Sequence[Array], **settings: Any) -> Array:
+    """Return the proposals of images, float32 [N, P, 4], padded with zeros, P at least 1; `settings` of `proposals`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = _padded(list(pool.map(partial(proposals, **settings), images)))
-    return {"proposals": found if found.shape[1] else np.zeros((len(images), 1, 4), np.float32)}
+    return found if found.shape[1] else np.zeros((len(images), 1, 4), np.float32)
 
 
 def searched(

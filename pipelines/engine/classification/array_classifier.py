@@ -10,7 +10,7 @@ import numpy as np
 from cnn_keras.data import array_dataset
 from pipelines.data import image_dataset
 from pipelines.data.array_dataset import Array, pictured
-from pipelines.engine import baselines
+from pipelines.engine import baselines, heat_maps
 from pipelines.engine.classification import classifier, classifier_export, classifier_report, ensemble
 from pipelines.engine.stages import Run
 from pipelines.engine.training.task_training import Training
@@ -65,7 +65,7 @@ def evaluate(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
             rows = slice(start, start + 128)
             yield test.values[rows], test.labels[rows], test.ids[rows].tolist()
 
-    return classifier_report.evaluate(
+    facts = classifier_report.evaluate(
         run,
         folder,
         batches=batches(),
@@ -73,6 +73,21 @@ def evaluate(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
         pictured=lambda rows: [pictured(test.values[row]) for row in rows],
         noun=noun,
     )
+    if run.recipe.evaluate.insight:
+        _, first = np.unique(test.labels, return_index=True)  # of each class
+        examples = ((test.values[row], str(test.ids[row])) for row in sorted(first.tolist()))
+        heat_maps.report(explainer(run), examples, folder, heading=f"What the answers rest on: Grad-CAM of {noun}s")
+    return facts
+
+
+def explainer(run: Run) -> heat_maps.Explainer:
+    """What explains the answers of the run's model by heat maps."""
+    data, fit = run.facts("prepare"), run.recipe.data.fit
+
+    def frame(values: Array) -> Array:
+        return np.asarray(array_dataset.resize(values[None].astype(np.float32), tuple(data["shape"][:-1]), fit=fit)[0])
+
+    return heat_maps.classifier(classifier.trained(run), data["classes"], frame)
 
 
 def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:

@@ -69,6 +69,7 @@ class Evaluate(Section):
     """What is measured, and what must hold before the model is exported."""
 
     baselines: bool = True  # measure what needs no network on the same split
+    insight: bool = True  # draw what some answers rest on; of images, what the units have learnt to see too
     worst: Positive = 24  # the most confident mistakes that are drawn
     # of your own: labels (N,) and probabilities (N, classes), arrays of NumPy, to a number
     metrics: tuple[Own, ...] = ()

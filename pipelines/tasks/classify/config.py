@@ -23,7 +23,6 @@ class Evaluate(classifier_config.Evaluate):
     """What is measured of images."""
 
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
-    insight: bool = True  # draw what the units have learnt to see, and what some answers were made of
     gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
 
 

@@ -65,6 +65,7 @@ class Evaluate(Section):
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
     worst: Positive = 12  # the worst pictures that are drawn
+    insight: bool = True  # draw what some answers rest on
     # of your own: the truth and the results in COCO's formats to a number
     metrics: tuple[Own, ...] = ()
     require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(

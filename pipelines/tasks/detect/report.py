@@ -1,6 +1,6 @@
 """What `evaluate` measures of a detector: its boxes and, where it knows them, its masks."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,9 +11,10 @@ from cnn_keras import inference, plugins
 from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
-from pipelines.engine import requirement
+from pipelines.engine import heat_maps, requirement
 from pipelines.engine.stages import Run
-from pipelines.tasks.detect import box_report, decode, instance_report
+from pipelines.plots.image_grid import Array
+from pipelines.tasks.detect import box_report, decode, explanation, instance_report
 from pipelines.tasks.detect import masks as detect_masks
 from pipelines.tasks.detect.config import Evaluate
 from pipelines.tasks.detect.error_types import Detected
@@ -51,6 +52,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
             folder, truth, answers, masks, threshold=threshold, pictured=pictured, shown=shown
         )
         instance_report.say(run.console, report["masks"])
+    if settings.insight:
+        _explain(run, folder, truth, pictured)
     if settings.crops:
         report["crops"] = _crops(run, model, split, truth)
         _say_crops(run, report)
@@ -61,6 +64,16 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     found = report.get("crops", {})
     measured |= {f"test_crops_{key}": found[key] for key in OF_CROPS if found.get(key) is not None}
     return {"metrics": measured, "failed": failed(settings, report)}
+
+
+def _explain(
+    run: Run, folder: Path, truth: Mapping[str, Any], pictured: Callable[[list[int]], Sequence[Array]]
+) -> None:
+    """Draw what the likeliest objects of the first pictures rest on."""
+    names = [str(image["file_name"]) for image in truth["images"]][: heat_maps.SHOWN]
+    examples = zip(pictured(list(range(len(names)))), names, strict=True)
+    heading = "What objects rest on: LayerCAM of the score of each"
+    heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
 
 
 def _own(settings: Evaluate, truth: Mapping[str, Any], answers: list[Detected]) -> dict[str, float]:

@@ -44,6 +44,7 @@ class Evaluate(Section):
 
     threshold: Share = 0.5  # of p_c, from which there is something
     shown: Positive = 12  # pictures drawn, and as many of the worst
+    insight: bool = True  # draw what some answers rest on
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
 
 

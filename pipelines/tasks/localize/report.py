@@ -18,9 +18,10 @@ from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
-from pipelines.engine import requirement
+from pipelines.engine import heat_maps, requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid
+from pipelines.tasks.localize import explanation
 from pipelines.tasks.localize.config import Evaluate
 from pipelines.tasks.localize.decode import Locator, trained
 from pipelines.tasks.localize.training import targets_of
@@ -45,6 +46,10 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     run_files.write_json(folder / "report.json", report)
     durable.write_text(folder / "predictions.csv", predictions_csv(answers, names, landmarks))
     _draw(run, folder, answers, split)
+    if settings.insight:
+        few = box_batches.pictured(run, split, range(min(heat_maps.SHOWN, len(answers.ids))))
+        heading = "What the answers rest on: Grad-CAM of the presence and the class"
+        heat_maps.report(explanation.explainer(run), zip(few, answers.ids, strict=False), folder, heading=heading)
     say(run, report)
     metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float) and key != "alpha"}
     return {"metrics": metrics, "failed": failed(settings, report)}

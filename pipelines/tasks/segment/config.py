@@ -146,6 +146,7 @@ class Evaluate(Section):
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
     worst: Positive = 6  # the worst pictures that are drawn
+    insight: bool = True  # draw what some answers rest on
     # metric: the least it must be
     require: dict[Literal["pixel_accuracy", "mean_iou", "mean_dice", "boundary_f"], Share] = Field(default_factory=dict)
     require_dice: dict[str, Share] = Field(default_factory=dict)  # class: the least its Dice must be

@@ -21,10 +21,10 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import segmentation
 from pipelines.data import image_dataset, run_files, validation
-from pipelines.engine import requirement
+from pipelines.engine import heat_maps, requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
-from pipelines.tasks.segment import records
+from pipelines.tasks.segment import explanation, records
 from pipelines.tasks.segment.config import Evaluate
 from pipelines.tasks.segment.model import Segmenter, trained
 
@@ -86,6 +86,10 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         return [(wanted[row].image, wanted[row].truth, asked(wanted[row].image).labels.numpy()) for row in rows]
 
     draw(folder, counted, names, shown=settings.worst, pictured=pictured)
+    if settings.insight:
+        examples = ((one.image, one.id) for one in records.of_run(run, split))
+        heading = "What the pixels of a class rest on: Seg-Grad-CAM at the network's coarsest map"
+        heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
     say(run.console, found)
     metrics = {f"test_{key}": found[key] for key in MEASURED if found[key] is not None}
     told = [row for row in found["classes"] if row["dice"] is not None]

@@ -70,6 +70,7 @@ class Evaluate(Section):
     interval: Share = 0.8  # that the predicted interval is to hold
     loop: Loop = Loop()
     shown: Positive = 16  # frames of the strips
+    insight: bool = True  # draw where the network looks
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
     at_most: dict[Metric, float] = Field(default_factory=dict)  # metric: the most it may be
     beat: tuple[Baseline, ...] = ()  # baselines whose mean absolute error it must stay below

@@ -185,6 +185,8 @@ def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], s
         image_grid.contact_sheet(drawn, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
     plots.course(answers, folder / "angles.png", interval=report["interval"])
     plots.calibration(report, folder / "calibration.png")
+    if not run.recipe.evaluate.insight:
+        return
     few = [images[row] for row in evenly.tolist()]
     heat = seeing.visual_backprop(steerer.model, np.stack(few))
     heated = [overlays.heated(image, one) for image, one in zip(few, heat, strict=True)]

@@ -128,6 +128,7 @@ class Evaluate(Section):
     draws: Positive = 500  # of the bootstrap over identities
     pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, drawn at random from people drawn
     worst: Positive = 12  # the hardest pairs that are drawn, of each kind
+    insight: bool = True  # draw what makes some pairs alike
     baselines: bool = True  # measure raw pixels and eigenfaces on the same pictures
     require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
     error_below: Share | None = None  # what the equal error rate may be at most

@@ -15,10 +15,10 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import image_dataset, run_files, validation
-from pipelines.engine import requirement
+from pipelines.engine import heat_maps, requirement
 from pipelines.engine.baselines import shrink
 from pipelines.engine.stages import Run
-from pipelines.tasks.verify import dataset, embeddings, model, plots
+from pipelines.tasks.verify import dataset, embeddings, explanation, model, plots
 from pipelines.tasks.verify.config import Evaluate
 from pipelines.tasks.verify.embeddings import Embeddings
 
@@ -63,6 +63,11 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     run_files.write_json(folder / "report.json", report)
     durable.write_text(folder / "roc.csv", _roc_csv(found))
     plots.draw(found, report, folder, worst=settings.worst)
+    if settings.insight:
+        heading = (
+            "What makes pictures alike: Grad-CAM of their similarity; typical pairs of one person, the closest of two"
+        )
+        heat_maps.draw(explanation.strips(models, found), folder / heat_maps.FILE, heading=heading)
     _say(run, report)
     if listed:
         lacking = f", {listed.absent:,} others lack a picture" if listed.absent else ""

@@ -512,6 +512,8 @@ def test_the_bottleneck_is_the_coarsest_map_that_all_outputs_depend_on():
         name = visualization.bottleneck_layer(model)
         sizes[model.name] = visualization.layer_row(model, name).output_shape[:2]
     assert sizes.pop(unet.name) == min(row.output_shape[:2] for row in visualization.spatial_layers(unet).values())
+    finer = visualization.bottleneck_layer(detector, positions=8)
+    assert visualization.layer_row(detector, finer).output_shape[:2] == (8, 8)
     assert sizes == {"yolo_small": (2, 2), "faster_rcnn_small": (4, 4), "resnet20": (4, 4)}
 
 

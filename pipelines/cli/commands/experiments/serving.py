@@ -66,6 +66,9 @@ def predict(
     masks: Annotated[
         Path | None, typer.Option(help="Write the masks of a segmentation model, PNG or NIfTI, into this folder.")
     ] = None,
+    why: Annotated[
+        Path | None, typer.Option(help="Draw what each answer is based on into this folder; MODEL must be a run.")
+    ] = None,
     signature: Annotated[
         str, typer.Option(help="The style, for a stylization network with several.")
     ] = "serving_default",
@@ -81,23 +84,25 @@ def predict(
 
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.inference import predict as predicting
-    from pipelines.inference.painting import Painting
-    from pipelines.inference.tables import print_predictions
+    from pipelines.inference import painting, predict, tables
 
-    answers = predicting.predict(
-        exported_model.locate(model, runs), images, top=top, console=console, signature=signature
-    )
-    print_predictions(answers, console)
+    answers = predict.predict(exported_model.locate(model, runs), images, top=top, console=console, signature=signature)
+    tables.print_predictions(answers, console)
     if csv:
-        predicting.write_csv(answers, csv)
+        predict.write_csv(answers, csv)
         console.print(f"wrote {csv}")
     if pictures:
-        console.print(f"wrote {predicting.draw(answers, pictures)} pictures to {pictures}")
-    elif any(isinstance(answer, Painting) for answer in answers):
+        console.print(f"wrote {predict.draw(answers, pictures)} pictures to {pictures}")
+    elif any(isinstance(answer, painting.Painting) for answer in answers):
         console.print("use --pictures FOLDER to save the paintings")
     if masks:
-        console.print(f"wrote {predicting.write_masks(answers, masks)} masks and their legend to {masks}")
+        console.print(f"wrote {predict.write_masks(answers, masks)} masks and their legend to {masks}")
+    if why:
+        from pipelines.analysis import why as explaining
+
+        readable = [answer.path for answer in answers if answer.path and not answer.problem]
+        count = explaining.draw(model, readable, why, runs=runs, console=console)
+        console.print(f"wrote heat maps of {count} files to {why}")
     if as_json:
         print(json.dumps([answer.as_dict() for answer in answers], indent=1))
     if all(answer.problem for answer in answers):

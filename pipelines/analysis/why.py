@@ -1,0 +1,74 @@
+"""`cnn predict --why`: which parts of files the answers of a run's model rest on."""
+
+import importlib
+import importlib.util
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from cnn_keras.errors import Fault
+from pipelines.data import array_dataset, image_io, run_files, video_io
+from pipelines.engine import heat_maps, stages
+from pipelines.engine import recipe as recipes
+from pipelines.plots.image_grid import Array
+
+AT_ONCE = 16  # files
+
+
+def draw(reference: str, files: Sequence[Path], folder: Path, *, runs: Path, console: Console) -> int:
+    """Write a picture of each answer to files of images, signals or volumes into a folder; return of how many files.
+
+    The trained model is asked, not the exported graph, which has no layers to look into.
+
+    Args:
+        reference: a run, `classify/digits-lenet5`, or its recipe.
+        files: readable ones; videos are left out.
+
+    Raises:
+        Fault: no such run, or of a task whose answers have no heat maps.
+    """
+    run = _opened(reference, runs, console)
+    explain = _explainer(run)
+    stills = [file for file in dict.fromkeys(files) if not file.name.lower().endswith(video_io.SUFFIXES)]
+    drawn = 0
+    for start in range(0, len(stills), AT_ONCE):
+        few = stills[start : start + AT_ONCE]
+        for file, strips in zip(few, explain(list(_read(few, run.recipe.data))), strict=True):
+            if strips:
+                named = [strip._replace(detail=file.name) for strip in strips]
+                target = folder / f"{stills.index(file):04d}-{file.stem}.png"
+                heat_maps.draw(named, target, heading=f"What the answer to {file.name} rests on")
+                drawn += 1
+    return drawn
+
+
+def _opened(reference: str, runs: Path, console: Console) -> stages.Run:
+    folder = stages.run_folder(reference, runs)
+    if not (folder / "train" / run_files.MANIFEST).is_file():
+        raise Fault(f"--why must go with a run, whose model can be looked into, found none in {folder}")
+    return stages.Run(recipes.load(str(folder / "recipe.yaml")), console, folder.parents[1])
+
+
+def _explainer(run: stages.Run) -> heat_maps.Explainer:
+    """That of the file `explanation.py` of the run's task."""
+    module = f"{run.task.__name__}.explanation"
+    found: Any = importlib.import_module(module) if importlib.util.find_spec(module) else None
+    if not hasattr(found, "explainer"):
+        raise Fault(f"--why must go with a task that explains the answer to one file, got {run.recipe.task}")
+    explain: heat_maps.Explainer = found.explainer(run)
+    return explain
+
+
+def _read(files: Sequence[Path], data: Any) -> Iterator[Array]:
+    for file in files:
+        noun = next((one for one in array_dataset.LIBRARIES if _is_of(file, one)), None)
+        if noun:
+            yield array_dataset.library(noun).read(file)[0]
+        else:
+            yield image_io.read(file, channels=getattr(data, "channels", 3))
+
+
+def _is_of(file: Path, noun: str) -> bool:
+    return file.name.lower().endswith(array_dataset.library(noun).SUFFIXES)
