@@ -11,7 +11,14 @@ from cnn_keras.errors import Fault
 T = TypeVar("T")
 
 
-def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[str, float], seed: int) -> np.ndarray:
+def stratified(
+    labels: Sequence[str],
+    groups: Sequence[str],
+    *,
+    fractions: dict[str, float],
+    seed: int,
+    fold: tuple[int, int] | None = None,
+) -> np.ndarray:
     """Give every example a split: each class in its share, and all examples of one group in the same split.
 
     The result does not depend on the order of the examples.
@@ -24,6 +31,7 @@ def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[
         fractions: the share of each split besides "train", which takes the rest: {"validation": 0.1, "test": 0.2}.
             A share above 0 gets at least one group of every class, and so does what is left for "train".
         seed: of the shuffle.
+        fold: (number from 1, folds) of a cross-validation: each group is in "test" in one fold, whatever its fraction.
 
     Returns:
         The name of each example's split.
@@ -31,7 +39,9 @@ def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[
     Raises:
         Fault: fractions that leave nothing for "train", or a class with too few groups to be in every split.
     """
-    wanted = {split: fraction for split, fraction in fractions.items() if fraction > 0}
+    wanted = {
+        split: fraction for split, fraction in fractions.items() if fraction > 0 and not (fold and split == "test")
+    }
     if sum(wanted.values()) >= 1:
         shares = " and ".join(f"data.{split}" for split in wanted)
         raise Fault(
@@ -49,6 +59,10 @@ def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[
     splits = np.full(len(labels), "train", dtype=object)
     for label in sorted(classes):
         shuffled = generator.permutation(len(classes[label]))
+        if fold:
+            tested, shuffled = _divided(label, shuffled, fold)
+            for index in tested:
+                splits[members[classes[label][index]]] = "test"
         start = 0
         for split, count in _counts(label, len(shuffled), wanted).items():
             for index in shuffled[start : start + count]:
@@ -57,7 +71,9 @@ def stratified(labels: Sequence[str], groups: Sequence[str], *, fractions: dict[
     return splits
 
 
-def by_time(drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0) -> list[str | None]:
+def by_time(
+    drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0, fold: tuple[int, int] | None = None
+) -> list[str | None]:
     """Give every moment of a recording a split by blocks of time: each drive's end is kept for what measures.
 
     Neighbouring moments are almost the same, so that a random split would test on what was trained on.
@@ -65,7 +81,9 @@ def by_time(drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0)
     Args:
         drives: the drive of each moment; those of one drive stand in the order of time.
         fractions: the share of each split behind "train", in the order of time: {"validation": 0.1, "test": 0.2}.
-        gap: moments that are left out, None, before each block but the first.
+        gap: moments that are left out, None, between the blocks.
+        fold: (number from 1, folds) of a cross-validation: of so many blocks of each drive, the one of this number is
+            "test", whatever its fraction, and the last of the others validate.
 
     Raises:
         Fault: a drive that is too short to be in every split.
@@ -74,6 +92,9 @@ def by_time(drives: Sequence[str], *, fractions: dict[str, float], gap: int = 0)
     lengths = Counter(drives)
     found: dict[str, list[str | None]] = {}
     for drive, length in lengths.items():
+        if fold:
+            found[drive] = _blocks(drive, length, fold, share=wanted.get("validation", 0.0), gap=gap)
+            continue
         sizes = {split: max(1, round(share * length)) for split, share in wanted.items()}
         first = length - sum(sizes.values()) - gap * len(sizes)
         if first < 1:
@@ -135,6 +156,42 @@ def connected_groups(*keys: Sequence[str | None]) -> list[str]:
             low, high = sorted((root(first), root(other)))
             parent[high] = low
     return [root(example[0]) for example in examples]
+
+
+def _divided(label: str, groups: np.ndarray, fold: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """The groups that a fold tests, and the others."""
+    number, folds = fold
+    if len(groups) < folds:
+        what = f"class {label!r}" if label else "data"
+        raise Fault(
+            f"{what} must have at least {folds} images or groups that differ, one for each fold, got {len(groups)}; "
+            "add images or lower --folds",
+            code=Fault.DATA,
+        )
+    tested = np.arange(len(groups)) % folds == number - 1
+    return groups[tested], groups[~tested]
+
+
+def _blocks(drive: str, length: int, fold: tuple[int, int], *, share: float, gap: int) -> list[str | None]:
+    """The split of each moment of a drive in a fold of a cross-validation."""
+    number, folds = fold
+    start, end = (number - 1) * length // folds, number * length // folds
+    blocks: list[str | None] = ["train"] * length
+    blocks[max(start - gap, 0) : end + gap] = [None] * len(blocks[max(start - gap, 0) : end + gap])
+    blocks[start:end] = ["test"] * (end - start)
+    free = [row for row, name in enumerate(blocks) if name == "train"]
+    held = free[-max(1, round(share * length)) :] if share else []
+    for row in held:
+        blocks[row] = "validation"
+    for row in range(max(held[0] - gap, 0), held[0]) if held else ():
+        blocks[row] = None if blocks[row] == "train" else blocks[row]
+    if "train" not in blocks or start == end:
+        raise Fault(
+            f"a drive must be long enough for {folds} folds, got {length} frames in {drive or 'the recording'}; record "
+            "more, or lower data.gap or --folds",
+            code=Fault.DATA,
+        )
+    return blocks
 
 
 def _counts(label: str, groups: int, fractions: dict[str, float]) -> dict[str, int]:

@@ -59,7 +59,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
     data_validation.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
     classes = image_dataset.class_names([item.label for item, _ in kept], data)
-    splits = image_dataset.splits_of(kept, data, run.recipe.seed)
+    splits = image_dataset.splits_of(kept, data, run.recipe.seed, run.recipe.fold)
     image_dataset.check_classes(kept, splits, console=console)
     durable.write_text(folder / "split.csv", image_dataset.split_csv(kept, splits))
     used = [shape for shape, found in zip(shapes, examined, strict=True) if found.digest]

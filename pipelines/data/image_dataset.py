@@ -25,9 +25,11 @@ from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
 from pipelines.data.run import Run
+from pipelines.data.schema import Fold
 from pipelines.plots import charts, image_grid
 
-Divided = Callable[[list[tuple[Any, str]], Any, int], list[str]]  # of (item, digest), the data section and a seed
+# Of (item, digest), the data section, a seed and a fold of a cross-validation.
+Divided = Callable[[list[tuple[Any, str]], Any, int, Fold | None], list[str]]
 
 SAMPLES = 60  # pictures on the contact sheet
 
@@ -52,7 +54,7 @@ def prepare(
     )
     kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
     classes = class_names([item.label for item, _ in kept], data)
-    splits = (divided or splits_of)(kept, data, run.recipe.seed)
+    splits = (divided or splits_of)(kept, data, run.recipe.seed, run.recipe.fold)
     if divided is None:
         check_classes(kept, splits, console=run.console)
     durable.write_text(folder / "split.csv", split_csv(kept, splits))
@@ -125,9 +127,12 @@ def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: Co
         console.print(f"          [yellow]no test images of {escape(', '.join(missing[:8]))}: not in the test split[/]")
 
 
-def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
-    """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole."""
-    prescribed = [item.split for item, _ in kept]
+def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+    """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole.
+
+    A fold is of all items, whatever the source prescribes.
+    """
+    prescribed = [item.split if fold is None else None for item, _ in kept]
     fractions = {"validation": data.validation, "test": data.test}
     fractions = {name: share for name, share in fractions.items() if name not in prescribed}
     free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
@@ -135,7 +140,7 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     labels = [kept[row][0].label for row in free]
     groups = connected_groups([kept[row][0].group for row in free], [kept[row][1] for row in free])
-    drawn = stratified(labels, groups, fractions=fractions, seed=seed)
+    drawn = stratified(labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None)
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, drawn, strict=True):
         splits[row] = str(name)

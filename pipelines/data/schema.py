@@ -4,9 +4,9 @@ import difflib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeVar, get_args
+from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
@@ -59,6 +59,23 @@ class Section(BaseModel):
     """A part of a recipe: unknown keys are errors, values keep the type they were written in, nothing changes."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, strict=True, allow_inf_nan=False)
+
+
+class Fold(Section):
+    """A part of all the data that tests, while the others train and validate."""
+
+    number: Positive  # of this part, from 1
+    of: Annotated[int, Field(ge=2)]  # how many parts there are
+
+    @model_validator(mode="after")
+    def _is_one_of_them(self) -> Self:
+        if self.number > self.of:
+            raise ValueError(f"number must be at most {self.of}, got {self.number}")
+        return self
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.number, self.of
 
 
 def checked(schema: type[Checked], document: dict[str, Any], *, folder: Path) -> Checked:

@@ -30,6 +30,7 @@ from cnn_keras.weights import catalog
 from pipelines.data import yaml_file
 from pipelines.data.schema import (
     SHOWN,
+    Fold,
     Fraction,
     GivenWeights,
     Name,
@@ -208,11 +209,17 @@ class Recipe(Section):
     task: Name
     name: Name  # of the run's folder; the file's name unless given
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation
+    fold: Fold | None = None  # which part of the data is tested; `cnn cross-validate` goes through all
     tune: Tune | None = None  # what `cnn tune` tries
 
     @property
     def untrained(self) -> str | None:
         """Why no network is trained by minibatches; None where one is."""
+        return None
+
+    @property
+    def undivided(self) -> str | None:
+        """Why the data is not divided into folds; None where it can be."""
         return None
 
 

@@ -61,7 +61,7 @@ class Stage:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", ("seed", "data")),
+        Stage("prepare", ("seed", "fold", "data")),
         Stage("train", ("seed", "augment", "model", "head", "train"), after="prepare", resumes=True),
         Stage("evaluate", ("evaluate",), after="train"),
         Stage("export", ("export",), after="train", keeps=True),

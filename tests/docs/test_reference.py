@@ -68,3 +68,14 @@ def test_the_navigation_has_every_page():
     pages |= {path for path in generated() if path.endswith(".md")}
     listed = list(entries(YAML(typ="safe").load(Path(ROOT / "mkdocs.yml"))["nav"]))
     assert sorted(listed) == sorted(pages)
+
+
+def test_the_table_of_what_helps_to_train_is_what_the_tasks_have():
+    page = (ROOT / "docs/how-to/transfer-and-tuning.md").read_text()
+    rows = dict(re.findall(r"^\| (\w+) \|((?: (?:yes|no) \|){4})$", page, re.MULTILINE))
+    for task in recipes.built_in():
+        known = [recipes.load(name) for name in recipes.shipped() if name.startswith(f"{task}/")]
+        trained = hasattr(recipes.module_of(task), "training_inputs") and any(not one.untrained for one in known)
+        divided = trained and any(not one.undivided for one in known if not one.untrained)
+        assert rows[task].replace("|", "").split() == [("no", "yes")[has] for has in (*[trained] * 3, divided)]
+    assert sorted(rows) == recipes.built_in()

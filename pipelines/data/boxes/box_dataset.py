@@ -33,6 +33,7 @@ from pipelines.data.boxes.box_config import Cards, Composites, Data
 from pipelines.data.boxes.box_records import Columns
 from pipelines.data.boxes.box_validation import Kept
 from pipelines.data.run import Run
+from pipelines.data.schema import Fold
 
 
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     box_validation.refuse_dropped(items, boxes, data)
     classes = class_names(kept, declared, data)
-    splits = _tiled(kept, splits_of(kept, data, run.recipe.seed), data)
+    splits = _tiled(kept, splits_of(kept, data, run.recipe.seed, run.recipe.fold), data)
     crowds = box_validation.crowds(kept)
     if not any(box_records.learnt(one.item.objects) for one in splits.get("train", ())):
         said = f"; {crowds}" if crowds else ""
@@ -129,12 +130,13 @@ def landmark_names(kept: Sequence[Kept]) -> list[str]:
     return list(dict.fromkeys(mark.name for one in kept for found in one.item.objects for mark in found.landmarks))
 
 
-def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
+def splits_of(kept: Sequence[Kept], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each image: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's images are spread over the splits as far as it has enough of them; an image counts for its rarest class.
+    A fold is of all images, whatever the source prescribes.
     """
-    prescribed = [one.item.split for one in kept]
+    prescribed = [one.item.split if fold is None else None for one in kept]
     fractions = {"validation": data.validation, "test": data.test}
     fractions = {name: share for name, share in fractions.items() if name not in prescribed and share > 0}
     free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
@@ -150,9 +152,11 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int) -> list[str]:
             code=Fault.DATA,
         )
     present = [{found.name for found in kept[row].item.objects} for row in free]
-    labels = splitting.rarest_class(present, groups, least=2 * (len(fractions) + 1))
+    least = max(2 * (len(fractions) + 1), fold.of + 1 if fold else 0)
+    labels = splitting.rarest_class(present, groups, least=least)
+    drawn = splitting.stratified(labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None)
     splits = [name or "train" for name in prescribed]
-    for row, name in zip(free, splitting.stratified(labels, groups, fractions=fractions, seed=seed), strict=True):
+    for row, name in zip(free, drawn, strict=True):
         splits[row] = str(name)
     return splits
 

@@ -29,6 +29,7 @@ from cnn_keras.ops.resize import resize_image, resize_labels
 from pipelines.data import array_dataset, image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes.box_config import Composites
+from pipelines.data.schema import Fold
 from pipelines.data.validation import Examined
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
@@ -60,7 +61,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     problems += [*strange, *(data_validation.Problem(*note) for note in found.notes)]
     tell(problems)
     label_mapping.refuse_unknown(kept, numbers, data)
-    splits = _splits(kept, numbers, data, run.recipe.seed)
+    splits = _splits(kept, numbers, data, run.recipe.seed, run.recipe.fold)
     label_mapping.refuse_a_single_class(splits["train"], numbers)
     durable.write_text(folder / "split.csv", _split_csv(splits))
     for split, members in splits.items():
@@ -143,16 +144,19 @@ def _examined(run: Run, items: Sequence[Item]) -> list[Examined]:
     return [one._replace(size=tuple(shape[:-1])) for one, shape in sized]  # type: ignore[arg-type]  # three sizes
 
 
-def _splits(kept: Sequence[Kept], numbers: Numbering, data: Data, seed: int) -> dict[str, list[Kept]]:
+def _splits(
+    kept: Sequence[Kept], numbers: Numbering, data: Data, seed: int, fold: Fold | None = None
+) -> dict[str, list[Kept]]:
     """The pictures of each split: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's pictures are spread over the splits as far as it is in enough of them.
     """
     there = [{numbers.numbers[value] for value in one.counts if value in numbers.numbers} for one in kept]
     groups = splitting.connected_groups([one.item.group for one in kept], [one.digest for one in kept])
-    labels = splitting.rarest_class(there, groups, least=2 * (1 + (data.validation > 0) + (data.test > 0)))
+    least = max(2 * (1 + (data.validation > 0) + (data.test > 0)), fold.of + 1 if fold else 0)
+    labels = splitting.rarest_class(there, groups, least=least)
     marked = [(one.item._replace(label=label), one.digest) for one, label in zip(kept, labels, strict=True)]
-    named = image_dataset.splits_of(marked, data, seed)  # type: ignore[arg-type]  # it has the fields that are looked at
+    named = image_dataset.splits_of(marked, data, seed, fold)  # type: ignore[arg-type]  # it has the fields that are looked at
     found = {name: [one for one, of in zip(kept, named, strict=True) if of == name] for name in ORDER}
     return {name: members for name, members in found.items() if members}
 

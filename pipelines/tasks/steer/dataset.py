@@ -27,6 +27,7 @@ from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
+from pipelines.data.schema import Fold
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, charts, image_grid
 from pipelines.tasks.steer.config import Data, Road
@@ -50,7 +51,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     frames = drives(data, run.recipe.seed)
     examined = data_validation.examine(frames, console=run.console)
     usable = [(frame, found.digest) for frame, found in zip(frames, examined, strict=True) if found.digest]
-    kept, copies = _divided(usable, data)
+    kept, copies = _divided(usable, data, run.recipe.fold)
     problems = [problem for found in examined for problem in found.problems] + copies + _beyond(frames)
     data_validation.report(
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
@@ -130,10 +131,13 @@ def _features() -> dict[str, Any]:
     return {name: tf.io.FixedLenFeature((), kind) for name, kind in kinds.items()}
 
 
-def _divided(usable: Sequence[tuple[Frame, str]], data: Data) -> tuple[list[Kept], list[data_validation.Problem]]:
+def _divided(
+    usable: Sequence[tuple[Frame, str]], data: Data, fold: Fold | None = None
+) -> tuple[list[Kept], list[data_validation.Problem]]:
     """The split of each frame; one whose picture an earlier split has, as when the car stands, is left out."""
     fractions = {"validation": data.validation, "test": data.test}
-    names = split.by_time([frame.drive for frame, _ in usable], fractions=fractions, gap=data.gap)
+    drives = [frame.drive for frame, _ in usable]
+    names = split.by_time(drives, fractions=fractions, gap=data.gap, fold=fold.place if fold else None)
     first: dict[str, Kept] = {}
     kept, problems = [], []
     for (frame, digest), name in zip(usable, names, strict=True):

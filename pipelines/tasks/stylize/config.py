@@ -149,8 +149,14 @@ class Recipe(recipes.Recipe):
     def untrained(self) -> str | None:
         return None if self.learns else "train.method: picture optimises the pixels of one picture; network trains one"
 
+    @property
+    def undivided(self) -> str | None:
+        return "a painting is measured by its own content and style, of which nothing is held out"
+
     @model_validator(mode="after")
     def _is_one_way(self) -> Self:
+        if self.fold:
+            raise ValueError(f"fold must be null: {self.undivided}")
         if isinstance(self.train, Paint):
             if self.model or self.augment:
                 raise ValueError("model and augment require train.method: network")

@@ -156,3 +156,7 @@ class Recipe(recipes.Recipe):
     @property
     def untrained(self) -> str | None:
         return "train.loss: none takes the weights as given" if self.train.loss == "none" else None
+
+    @property
+    def undivided(self) -> str | None:
+        return "data.pairs says who is tested" if self.data.pairs else None

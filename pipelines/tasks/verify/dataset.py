@@ -18,6 +18,7 @@ from cnn_keras.data.transforms import face_alignment
 from cnn_keras.data.transforms.face_alignment import Aligner
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset
+from pipelines.data.schema import Fold
 from pipelines.engine.stages import Run
 from pipelines.inference import exported_model
 from pipelines.tasks.verify.config import Align, Data
@@ -78,10 +79,11 @@ def originals(data: Data, ids: Any) -> list[bytes]:
     return [normalize(known[name].read())[0] for name in map(str, ids)]
 
 
-def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
+def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each kept item, the same for all items of one person.
 
-    A source that prescribes splits, or a list of pairs, decides who is tested; the others are drawn.
+    A source that prescribes splits, or a list of pairs, decides who is tested; the others are drawn. A fold is of all
+    people, whatever the source prescribes.
 
     Raises:
         Fault: a person in two prescribed splits, a list of pairs that names strangers, or too few people (code DATA).
@@ -94,17 +96,25 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int) -> list[str]:
                 "put all pictures of a person into one",
                 code=Fault.DATA,
             )
+    if fold:
+        given = dict.fromkeys(given)
     if data.pairs:
         given |= dict.fromkeys(_listed(data.pairs.path, given), "test")
     free = [name for name in sorted(given, key=file_tree.natural) if given[name] in (None, "train")]
-    drawn = _drawn(free, data, seed, prescribed=set(given.values()))
+    drawn = _drawn(free, data, seed, prescribed=set(given.values()), fold=fold)
     return [drawn.get(item.label) or str(given[item.label]) for item, _ in kept]
 
 
-def _drawn(people: list[str], data: Data, seed: int, *, prescribed: set[str | None]) -> dict[str, str]:
+def _drawn(
+    people: list[str], data: Data, seed: int, *, prescribed: set[str | None], fold: Fold | None = None
+) -> dict[str, str]:
     """A split for each of the people that no one else has decided on."""
     shuffled = [people[row] for row in np.random.default_rng(seed).permutation(len(people))]
     shares = {"test": data.test if not prescribed & {"train", "test"} else 0.0}
+    if fold:  # its people first, who are tested
+        tested = shuffled[fold.number - 1 :: fold.of]
+        shuffled = tested + [name for name in shuffled if name not in tested]
+        shares["test"] = len(tested) / len(people)
     shares["validation"] = data.validation if "validation" not in prescribed else 0.0
     shares["calibration"] = data.calibration
     found: dict[str, str] = {}

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cnn_keras.data.split import connected_groups, stratified
+from cnn_keras.data.split import by_time, connected_groups, stratified
 from cnn_keras.errors import Fault
 
 FRACTIONS = {"validation": 0.1, "test": 0.2}
@@ -113,3 +113,43 @@ def test_linked_groups_are_the_connected_components_in_any_order(keys, random):
         same = {pair for pair, other in found.items() if other == group}
         touching = {pair for pair in found if pair[0] == first or pair[1] == second}
         assert touching <= same
+
+
+@pytest.mark.parametrize("folds", [2, 3, 5])
+def test_folds_test_every_group_once_and_each_class_in_every_fold(folds):
+    labels, groups = ["a"] * 12 + ["b"] * 7, [str(row // 2) for row in range(12)] + [f"b{row}" for row in range(7)]
+    found = [
+        stratified(labels, groups, fractions={"validation": 0.2, "test": 0.9}, seed=3, fold=(number, folds))
+        for number in range(1, folds + 1)
+    ]
+    assert [sum(splits[row] == "test" for splits in found) for row in range(len(labels))] == [1] * len(labels)
+    for splits in found:
+        assert {(label, str(split)) for label, split in zip(labels, splits, strict=True)} == {
+            (label, split) for label in "ab" for split in ("train", "validation", "test")
+        }
+        assert all(
+            len({splits[row] for row in pair}) == 1 for pair in zip(range(0, 12, 2), range(1, 12, 2), strict=True)
+        )
+
+
+def test_a_class_of_fewer_groups_than_folds_is_refused():
+    with pytest.raises(Fault, match="class 'b' must have at least 3"):
+        stratified(["a"] * 9 + ["b"] * 2, list("123456789ab"), fractions={}, seed=0, fold=(1, 3))
+
+
+def test_folds_of_drives_are_blocks_of_time_apart_from_what_trains():
+    drives = ["a"] * 40 + ["b"] * 25
+    found = [
+        by_time(drives, fractions={"validation": 0.1, "test": 0.9}, gap=2, fold=(number, 4)) for number in (1, 2, 3, 4)
+    ]
+    assert [sum(splits[row] == "test" for splits in found) for row in range(len(drives))] == [1] * len(drives)
+    for splits in found:
+        assert {"train", "validation", "test"} <= set(splits[:40])
+        for row in range(39):
+            near = set(splits[max(row - 1, 0) : row + 2]) - {None}
+            assert len(near) < 2 or splits[row] is None, splits
+
+
+def test_a_drive_too_short_for_its_folds_is_refused():
+    with pytest.raises(Fault, match="long enough for 5 folds"):
+        by_time(["a"] * 6, fractions={"validation": 0.2}, gap=3, fold=(1, 5))

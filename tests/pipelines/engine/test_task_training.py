@@ -1,12 +1,13 @@
 """What every task's training can do: be measured without being done, be given a learning rate."""
 
+import csv
 import json
 
 import pytest
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from pipelines.engine import dry_run, lr_finder, stages, tuning
+from pipelines.engine import cross_validation, dry_run, lr_finder, stages, tuning
 from pipelines.engine import recipe as recipes
 from pipelines.engine.training import task_training
 from tests import tiny_tasks
@@ -14,6 +15,7 @@ from tests.pipelines.tasks.stylize.test_stylize_task import write_pictures
 
 
 def opened(task, folder, *overrides):
+    folder.mkdir(exist_ok=True)
     return stages.Run(
         recipes.load(str(tiny_tasks.write(task, folder)), overrides), Console(quiet=True), folder / "runs"
     )
@@ -59,6 +61,40 @@ def test_a_search_of_two_trials_ends_with_the_best_of_them(task, tmp_path):
     best = recipes.load(str(run.folder / "tune" / "best.yaml"))
     assert best.train.learning_rate == found["best"]["train.learning_rate"]
     assert not (run.folder / "train").exists()
+
+
+def tested(folder):
+    """The ids that a fold tests."""
+    with (folder / "prepare" / "split.csv").open(encoding="utf-8", newline="") as file:
+        return {row["id"] for row in csv.DictReader(file) if row["split"] == "test"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [task for task in tiny_tasks.WRITERS if task != "stylize"])
+def test_two_folds_test_every_example_once_and_are_summarized(task, tmp_path):
+    run = opened(task, tmp_path, "train.epochs=1")
+    found = cross_validation.cross_validate(run, 2)
+    first, second = (tested(run.folder / "folds" / task / f"fold-{number}") for number in (1, 2))
+    assert first
+    assert second
+    assert not first & second
+    assert found["metrics"]
+    for one in found["metrics"].values():
+        assert one["mean"] == pytest.approx(sum(one["values"]) / 2, nan_ok=True)
+    assert (run.folder / "folds" / "folds.csv").is_file()
+    assert not (run.folder / "train").exists()
+
+
+def test_a_painting_has_nothing_to_hold_out(tmp_path):
+    with pytest.raises(Fault, match="held out"):
+        cross_validation.check(opened("stylize", tmp_path))
+    with pytest.raises(Fault, match="fold must be null"):
+        opened("stylize", tmp_path / "again", "fold={number: 1, of: 2}")
+
+
+def test_a_summary_is_of_the_metrics_that_all_folds_have():
+    found = cross_validation.summarize([{"accuracy": 0.5, "auc": 1.0}, {"accuracy": 1.0}])
+    assert found == {"accuracy": {"mean": 0.75, "deviation": 0.5**1.5, "least": 0.5, "most": 1.0, "values": [0.5, 1.0]}}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,61 @@
+"""`cnn cross-validate`: how much does a figure depend on which examples are tested?"""
+
+import json
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer()
+
+
+@app.command(rich_help_panel="Learn")
+def cross_validate(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    folds: Annotated[int, typer.Option(min=2, help="How many parts: each is tested once, the others train.")] = 5,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Divide the data into folds, train and measure a network for each, and tell mean and standard deviation.
+
+    Interrupted, it goes on where it was when the same command is given again.
+
+    Example: cnn cross-validate classify/digits-lenet5 --folds 5
+    """
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine.startup import load_tensorflow
+
+    loaded = recipes.load(recipe, overrides or ())
+    console = console_for(as_json)
+    load_tensorflow(console)
+    from pipelines.engine import cross_validation, stages
+
+    run = stages.Run(loaded, console, runs)
+    console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")
+    try:
+        found = cross_validation.cross_validate(run, folds)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
+        raise typer.Exit(130) from None
+    if as_json:
+        print(json.dumps(found, indent=1))
+    else:
+        _show(found, console)
+        console.print(f"[dim]wrote {run.folder / cross_validation.FOLDER}: folds.csv and a run for each fold[/]")
+
+
+def _show(found: dict[str, Any], console: "Console") -> None:
+    from rich.table import Table
+
+    table = Table("metric", "mean", "deviation", "least", "most", box=None, header_style="bold", pad_edge=False)
+    for column in table.columns[1:]:
+        column.justify = "right"
+    for name, one in found["metrics"].items():
+        table.add_row(name, *(f"{one[key]:.4f}" for key in ("mean", "deviation", "least", "most")))
+    console.print()
+    console.print(table, soft_wrap=False)
