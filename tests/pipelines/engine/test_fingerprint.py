@@ -2,7 +2,6 @@
 
 import re
 import shutil
-import time
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -143,12 +142,3 @@ def test_another_tensorflow_makes_all_stages_stale_and_is_named(monkeypatch):
     assert list(found) == list(stages.STAGES)
     assert all(re.fullmatch(r"library\.tensorflow \S+ → 3\.0\.0", reason) for reason in found.values())
     forget()
-
-
-def test_fingerprints_of_a_run_take_less_than_half_a_second():
-    def seconds():
-        begun = time.process_time()
-        code("classify")
-        return time.process_time() - begun
-
-    assert min(seconds() for _ in range(3)) < 0.5

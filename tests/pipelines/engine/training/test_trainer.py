@@ -18,6 +18,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.layers import BatchNormalization
 from pipelines.data import run_files
 from pipelines.engine import startup
+from pipelines.engine.classification.classifier_config import Train as ClassifierTrain
 from pipelines.engine.recipe import Train
 from pipelines.engine.training import trainer
 from pipelines.tasks.stylize.config import Paint
@@ -153,7 +154,7 @@ def test_the_model_is_left_with_the_weights_of_the_best_epoch(tmp_path, prepared
 
 
 def test_patience_stops_a_training_that_no_longer_improves(tmp_path, prepared):
-    settings = Train(epochs=50, batch_size=16, learning_rate=1e-12, monitor="val_accuracy", patience=3)
+    settings = ClassifierTrain(epochs=50, batch_size=16, learning_rate=1e-12, monitor="val_accuracy", patience=3)
     _, history = trained(tmp_path, prepared, settings)
     assert len(history) == trainer.best_epoch(history, "val_accuracy") + 3 < 50
 
