@@ -20,7 +20,8 @@ ROOT = Path(__file__).parents[3]
 
 def commands(typed, above=""):
     """Every command of the command line by what people type, `models show` among them."""
-    found = {f"{above}{command.name or command.callback.__name__}": command for command in typed.registered_commands}
+    named = {one.name or one.callback.__name__.replace("_", "-"): one for one in typed.registered_commands}
+    found = {f"{above}{name}": command for name, command in named.items()}
     for group in typed.registered_groups:
         found |= commands(group.typer_instance, f"{above}{group.name} " if isinstance(group.name, str) else above)
     return found

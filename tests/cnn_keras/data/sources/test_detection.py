@@ -224,7 +224,7 @@ def test_one_picture_that_is_missing_is_a_trouble_and_all_of_them_are_a_fault(tm
 @pytest.mark.parametrize(
     ("source", "name", "content", "message"),
     [
-        ("coco", "a.json", "[]", "must hold a mapping"),
+        ("coco", "a.json", "[]", "a mapping"),
         ("coco", "a.json", "{", "must be JSON"),
         ("coco", "a.json", '{"images": []}', "images, annotations and categories"),
         ("coco", "a.json", '{"images": [{"id": 1}], "annotations": [], "categories": []}', "file_name"),
@@ -232,7 +232,7 @@ def test_one_picture_that_is_missing_is_a_trouble_and_all_of_them_are_a_fault(tm
         ("yolo", "a.yaml", "train: gone\nnames: [a]\n", "'gone'"),
         ("yolo", "a.yaml", "train: .\n", "must hold names"),
         ("yolo", "a.yaml", "names: [a]\n", "train, val or test"),
-        ("yolo", "a.yaml", "- 1\n", "must hold a mapping"),
+        ("yolo", "a.yaml", "- 1\n", "a mapping"),
     ],
 )
 def test_files_that_are_something_else_are_faults(tmp_path, source, name, content, message):
@@ -266,7 +266,7 @@ def test_the_command_converts_by_name_and_tells_what_gets_lost(tmp_path, capsys,
     assert cnn("convert", "labelme", "one", "--to", "yolo", "--out", "two") == 0
     told = capsys.readouterr().out
     assert "4 images, 4 objects of 3 classes as yolo" in told
-    assert "yolo cannot say difficult: lost for 1 objects" in told
+    assert "difficult: lost for 1 objects" in told
     found = said(read("yolo", tmp_path / "two/data.yaml"), flags=False)
     assert found == said(annotation.Annotations(ITEMS), flags=False)
     assert cnn("convert", "labelme", "one", "--to", "kitti") == Fault.INPUT
