@@ -6,6 +6,7 @@ power cut the new name is there, and the file is empty.
 
 import errno
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -28,6 +29,19 @@ def atomic_write(path: Path, *, suffix: str = "") -> Iterator[Path]:
     finally:
         with suppress(OSError):  # what went wrong before is what is to be told
             temporary.unlink(missing_ok=True)
+
+
+def require_space(folder: Path, size: int) -> None:
+    """Refuse a file that has no room before it is begun: HDF5 ends the process if the disk is full midway.
+
+    Args:
+        size: of the file, in bytes.
+
+    Raises:
+        OSError: ENOSPC, if fewer bytes than that are free where the folder is.
+    """
+    if shutil.disk_usage(folder).free < size:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 
 Row = dict[str, float]
 TIMINGS = ("seconds", "images_per_second", "input_share")
+HDF5_OVERHEAD = 4096  # bytes, the most that a variable takes in a file besides its values
 UNMEASURED = ("learning_rate", *TIMINGS)  # what a row of the history holds besides losses and metrics
 
 
@@ -454,6 +455,9 @@ def _swap_average(model: keras.Model, settings: Train) -> None:
 
 
 def _save_weights(model: keras.Model, path: Path) -> None:
+    variables = [*model.weights, *(model.optimizer.variables if model.optimizer else ())]  # Keras writes them all
+    sizes = (math.prod(variable.shape) * tf.as_dtype(variable.dtype).size + HDF5_OVERHEAD for variable in variables)
+    durable.require_space(path.parent, sum(sizes))
     with durable.atomic_write(path, suffix=".weights.h5") as temporary:
         model.save_weights(temporary)
         checkpoints.add_checksum(temporary)

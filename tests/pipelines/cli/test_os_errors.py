@@ -3,6 +3,9 @@
 import errno
 import os
 import sqlite3
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
@@ -10,7 +13,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.cli import os_errors
 from pipelines.engine import recipe as recipes
-from tests.conftest import cnn
+from tests.conftest import RECIPE, cnn, write_digits
 
 CODES = [errno.ENOSPC, errno.EROFS, errno.EACCES, errno.ENAMETOOLONG, errno.EDQUOT, errno.EIO, errno.EMFILE]
 
@@ -88,3 +91,52 @@ def test_an_error_of_an_open_file_names_it_and_leaves_the_old_one(tmp_path, monk
     assert str(error.value.filename).startswith(str(tmp_path))
     assert path.read_text() == "old"
     assert [inner.name for inner in tmp_path.iterdir()] == ["state"]
+
+
+class Tmpfs:
+    """A file system in memory, of a size in kilobytes that can change, and that can become read-only."""
+
+    def __init__(self, place: Path) -> None:
+        self.place = place
+        place.mkdir()
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4k", "none", place], check=True)
+
+    def remount(self, options: str) -> None:
+        subprocess.run(["mount", "-o", f"remount,{options}", self.place], check=True)
+
+    def close(self) -> None:
+        subprocess.run(["umount", "--lazy", self.place], check=True)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    if os.geteuid():
+        pytest.skip("only root mounts file systems")
+    mounted = Tmpfs(tmp_path / "disk")
+    yield mounted
+    mounted.close()
+
+
+@pytest.mark.slow
+def test_a_run_on_a_disk_that_is_full_or_read_only_goes_on_when_there_is_room(tmp_path, disk, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_digits(tmp_path / "photos", each=12)
+    recipe = tmp_path / "small.yaml"
+    recipe.write_text(RECIPE)
+
+    def run() -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "pipelines", "run", recipe, "--runs", disk.place / "runs"]
+        return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False)
+
+    for size in (16, 128, 512, 1024):
+        disk.remount(f"size={size}k")
+        full = run()
+        assert (full.returncode, "Traceback" in full.stderr) == (Fault.STORAGE, False), full.stderr
+        assert str(disk.place) in full.stderr
+    disk.remount("size=200m")
+    disk.remount("ro")
+    assert run().returncode == Fault.STORAGE
+    disk.remount("rw")
+    whole = run()
+    assert whole.returncode == 0, whole.stderr
+    assert "skipped" in whole.stderr + whole.stdout  # what was finished before the disk was full
