@@ -27,7 +27,7 @@ RECIPES = {
     "steer/road-pilotnet": (*UNGATED, "evaluate.beat=[]", "data.road={drives: 4, frames: 40}"),
     "stylize/feedforward-starry_night": ("train.epochs=1", "data.size=64", "data.windows=2", "evaluate.steps=2"),
     "verify/orl-triplet": (*UNGATED, "train.warmup_epochs=0", "evaluate.error_below=null"),
-    "volumes/mni152-twoconv": (*UNGATED, "evaluate.beat=[]"),
+    "volumes/mni152-twoconv": (*UNGATED, "evaluate.beat=[]", "data.size=[10, 10, 10]"),
 }
 PAINTING = ("evaluate.require={}", "train.steps=2", "data.size=64")
 
