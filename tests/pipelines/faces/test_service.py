@@ -274,7 +274,7 @@ def test_a_classifier_of_live_and_spoof_guards_a_gallery(exported, tmp_path):
     exports = tmp_path / "runs/classify/liveness/export/liveness"
     guard = Guard(str(exports), tmp_path)
     assert Guard(str(exports), tmp_path, model=guard.model).model == guard.model
-    with pytest.raises(Fault, match="--liveness must be the classifier that the gallery was made with, sha256:gone"):
+    with pytest.raises(Fault, match=r"--liveness must be the classifier .*sha256:gone"):
         Guard(str(exports), tmp_path, model="sha256:gone")
     live, spoof = (
         np.mean([guard(file.read_bytes()) > faces.SURE for file in sorted((photos / kind).iterdir())])

@@ -326,7 +326,6 @@ def test_a_road_is_not_for_other_sources():
         ("slide", "steer/short", "tub/images/1_cam_image_array_.jpg"),
         ("compare", "steer/short", "steer/again"),
         ("insight", "steer/short"),
-        ("lr", "short.yaml"),
         ("bench", "input", "short.yaml"),
     ],
 )

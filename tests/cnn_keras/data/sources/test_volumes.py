@@ -253,7 +253,7 @@ def test_predict_answers_for_files_of_any_size(root, tmp_path, capsys):
 
 def test_predict_says_what_files_it_wants(root, tmp_path, capsys):
     assert cnn("predict", "volumes/shapes", tmp_path, "--runs", root / "runs") == Fault.DATA
-    assert "IMAGES must be volumes or folders of them" in capsys.readouterr().err
+    assert "IMAGES must be volume files" in capsys.readouterr().err
     (tmp_path / "a.nii").write_text("no volume")
     assert cnn("predict", "volumes/shapes", tmp_path / "a.nii", "--runs", root / "runs") == Fault.DATA
 

@@ -131,13 +131,13 @@ def test_features_are_written_once_and_anew_for_other_weights(trials, capsys):
     (folder,) = (trials.run / "features").iterdir()
     capsys.readouterr()
     trials.trained("train.transfer={mode: cached}", "train.epochs=1")
-    assert "are there" in capsys.readouterr().out
+    assert "exist already" in capsys.readouterr().out
     other = start_network()
     other.get_layer("c1").kernel.assign(other.get_layer("c1").kernel + 0.1)
     other.save(trials.root / "other.keras")
     trials.trained("train.transfer={mode: cached}", f"model.weights={trials.root / 'other.keras'}")
     said = capsys.readouterr().out
-    assert "are there" not in said
+    assert "exist already" not in said
     assert [path.name for path in (trials.run / "features").iterdir()] != [folder.name]
 
 
