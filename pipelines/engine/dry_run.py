@@ -14,7 +14,7 @@ from cnn_keras.learn import model_profile
 from pipelines.data import image_dataset
 from pipelines.engine import precision, stages
 from pipelines.engine.stages import Run
-from pipelines.engine.training import task_training, transfer
+from pipelines.engine.training import task_training, trainer, transfer
 from pipelines.engine.training.input_profile import Clock, speed
 from pipelines.engine.training.task_training import Training
 
@@ -112,9 +112,9 @@ def _size(kept: keras.Model, model: keras.Model, batch: int, *, shape: tuple[int
     model.optimizer.build(model.trainable_variables)
     total = model_profile.totals(model_profile.rows(kept, batch=batch, input_shape=shape))
     memory = {
-        "weights": _bytes(model.weights),
-        "gradients": _bytes(model.trainable_variables),
-        "optimizer": _bytes(model.optimizer.variables),
+        "weights": trainer.size_in_bytes(model.weights),
+        "gradients": trainer.size_in_bytes(model.trainable_variables),
+        "optimizer": trainer.size_in_bytes(model.optimizer.variables),
         "activations": total.activation_bytes,
     }
     return {
@@ -125,10 +125,6 @@ def _size(kept: keras.Model, model: keras.Model, batch: int, *, shape: tuple[int
         "bytes": memory,
         "memory": sum(memory.values()),
     }
-
-
-def _bytes(variables: Any) -> int:
-    return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
 
 
 def _timed(model: keras.Model, stream: Any, *, most: int) -> dict[str, Any]:

@@ -454,10 +454,14 @@ def _swap_average(model: keras.Model, settings: Train) -> None:
         average.assign(value)
 
 
+def size_in_bytes(variables: Sequence[Any]) -> int:
+    """What the values of variables take."""
+    return sum(math.prod(variable.shape) * tf.as_dtype(variable.dtype).size for variable in variables)
+
+
 def _save_weights(model: keras.Model, path: Path) -> None:
     variables = [*model.weights, *(model.optimizer.variables if model.optimizer else ())]  # Keras writes them all
-    sizes = (math.prod(variable.shape) * tf.as_dtype(variable.dtype).size + HDF5_OVERHEAD for variable in variables)
-    durable.require_space(path.parent, sum(sizes))
+    durable.require_space(path.parent, size_in_bytes(variables) + HDF5_OVERHEAD * len(variables))
     with durable.atomic_write(path, suffix=".weights.h5") as temporary:
         model.save_weights(temporary)
         checkpoints.add_checksum(temporary)
