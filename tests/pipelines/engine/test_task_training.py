@@ -63,7 +63,7 @@ def test_a_search_of_two_trials_ends_with_the_best_of_them(task, tmp_path):
     assert not (run.folder / "train").exists()
 
 
-def tested(folder):
+def ids_held_out(folder):
     """The ids that a fold tests."""
     with (folder / "prepare" / "split.csv").open(encoding="utf-8", newline="") as file:
         return {row["id"] for row in csv.DictReader(file) if row["split"] == "test"}
@@ -74,7 +74,7 @@ def tested(folder):
 def test_two_folds_test_every_example_once_and_are_summarized(task, tmp_path):
     run = opened(task, tmp_path, "train.epochs=1")
     found = cross_validation.cross_validate(run, 2)
-    first, second = (tested(run.folder / "folds" / task / f"fold-{number}") for number in (1, 2))
+    first, second = (ids_held_out(run.folder / "folds" / task / f"fold-{number}") for number in (1, 2))
     assert first
     assert second
     assert not first & second
