@@ -35,8 +35,8 @@ LIBRARY = (
     "errors",
     "package_files",
 )  # in no folder
-FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/files", "data/formats", "data/sources")
-FOLDERS += ("data/sources/synthetic", "data/transforms", "weights", "learn")
+FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/files", "data/formats", "data/formats/masks")
+FOLDERS += ("data/sources", "data/sources/samples", "data/sources/synthetic", "data/transforms", "weights", "learn")
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -22,7 +22,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.data.run import Run
+from pipelines.data.run_files import Run
 from pipelines.plots import charts, image_grid
 
 Array = np.ndarray[Any, np.dtype[Any]]

@@ -24,7 +24,7 @@ from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
-from pipelines.data.run import Run
+from pipelines.data.run_files import Run
 from pipelines.data.schema import Fold
 from pipelines.plots import charts, image_grid
 

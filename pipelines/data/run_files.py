@@ -1,4 +1,4 @@
-"""The files in a run's folder: JSON written whole, digests, and what becomes of a damaged one."""
+"""A run, as preparing data sees it, and the files in its folder: JSON written whole, digests, damaged files."""
 
 import hashlib
 import importlib.metadata
@@ -10,7 +10,9 @@ import struct
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
+
+from rich.console import Console
 
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
@@ -21,6 +23,22 @@ VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
 DAMAGED = ".damaged"  # how a file ends that was set aside
 
 log = logging.getLogger(__name__)
+
+
+class Run(Protocol):
+    """One run, as `pipelines.engine.stages.Run` is: its recipe, its folder, and what its stages have written."""
+
+    recipe: Any
+    console: Console
+    folder: Path
+
+    def finished(self, stage: str) -> Path:
+        """The folder of a stage that has been run, or a Fault that says how to run it."""
+        ...
+
+    def facts(self, stage: str) -> dict[str, Any]:
+        """What a finished stage returned."""
+        ...
 
 
 def digest(value: Any) -> str:

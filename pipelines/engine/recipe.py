@@ -194,7 +194,7 @@ Candidates = Annotated[
 
 
 class Tune(Section):
-    """A search for settings; see `pipelines.engine.tuning`."""
+    """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
     space: Annotated[dict[str, Candidates], Field(min_length=1)]  # by key, dotted as in --set
     trials: Positive = 20  # that are finished, stopped or diverged when the search is over

@@ -26,8 +26,7 @@ from cnn_keras.learn import model_profile
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
 from pipelines.data import yaml_file
-from pipelines.data.run import Run
-from pipelines.data.run_files import versions
+from pipelines.data.run_files import Run, versions
 
 Signatures = Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]  # functions, and what they take, by name
 Answer = Callable[[keras.Model, Any], Any]  # images, uint8 (N, height, width, channels), to probabilities

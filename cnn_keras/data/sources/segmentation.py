@@ -23,17 +23,17 @@ from cnn_keras.data.sources import detection
 from cnn_keras.errors import Fault
 
 PICTURES = {  # a function `read` in each file; the others' objects are painted
-    "folder": "cnn_keras.data.formats.mask_folders",
-    "voc": "cnn_keras.data.formats.voc_masks",
+    "folder": "cnn_keras.data.formats.masks.mask_folders",
+    "voc": "cnn_keras.data.formats.masks.voc_masks",
     "coco": "cnn_keras.data.formats.coco",
     "labelme": "cnn_keras.data.formats.labelme",
     "via": "cnn_keras.data.formats.via",
-    "dsb": "cnn_keras.data.formats.data_science_bowl",
+    "dsb": "cnn_keras.data.formats.masks.data_science_bowl",
     "composites": "cnn_keras.data.sources.synthetic.composites",
-    "nuclei": "cnn_keras.data.sources.nuclei",
-    "mni152": "cnn_keras.data.sources.mni_slices",
+    "nuclei": "cnn_keras.data.sources.samples.nuclei",
+    "mni152": "cnn_keras.data.sources.samples.mni_slices",
 }
-VOLUMES = {"folder": "cnn_keras.data.formats.mask_volumes", "mni152": "cnn_keras.data.sources.mni_slabs"}
+VOLUMES = {"folder": "cnn_keras.data.formats.masks.mask_volumes", "mni152": "cnn_keras.data.sources.samples.mni_slabs"}
 PAINTED = ("coco", "labelme", "via", "dsb", "composites")
 UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
 

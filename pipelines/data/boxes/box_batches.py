@@ -11,7 +11,7 @@ from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.transforms import augment
 from pipelines.data.boxes import box_dataset, box_records
-from pipelines.data.run import Run
+from pipelines.data.run_files import Run
 from pipelines.plots import annotate, image_grid, overlays
 
 DRAWN = 16  # augmented pictures on the sheet

@@ -32,7 +32,7 @@ from pipelines.data.boxes import box_files, box_records, box_validation
 from pipelines.data.boxes.box_config import Cards, Composites, Data
 from pipelines.data.boxes.box_records import Columns
 from pipelines.data.boxes.box_validation import Kept
-from pipelines.data.run import Run
+from pipelines.data.run_files import Run
 from pipelines.data.schema import Fold
 
 

@@ -18,7 +18,7 @@ from pipelines.data import run_files, validation
 from pipelines.data.boxes import box_sizes, proposals
 from pipelines.data.boxes.box_config import Data, Proposals
 from pipelines.data.boxes.box_validation import Kept
-from pipelines.data.run import Run
+from pipelines.data.run_files import Run
 from pipelines.plots import annotate, charts, image_grid, overlays
 
 SAMPLES = 30  # pictures on the contact sheet

@@ -60,7 +60,7 @@ class Train(recipes.TransferTrain):
 
 
 class Tune(recipes.Tune):
-    """A search for settings; see `pipelines.engine.tuning`."""
+    """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
     metric: Literal["val_loss", "val_accuracy"] = "val_accuracy"  # type: ignore[assignment]  # of each trial's best epoch
 

@@ -34,7 +34,7 @@ class Head(Section):
 
 
 class Tune(recipes.Tune):
-    """A search for settings; see `pipelines.engine.tuning`."""
+    """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
     metric: Literal["val_loss", "val_mean_iou"] = "val_loss"  # type: ignore[assignment]  # of each trial's best epoch
 

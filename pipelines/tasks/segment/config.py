@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from cnn_keras.data.files import input_file
-from cnn_keras.data.formats import color_tables
+from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.boxes.box_config import Composites
@@ -135,7 +135,7 @@ class Crops(Section):
 
 
 class Tune(recipes.Tune):
-    """A search for settings; see `pipelines.engine.tuning`."""
+    """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
     metric: Literal["val_loss", "val_mean_iou"] = "val_loss"  # type: ignore[assignment]  # of each trial's best epoch
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
-from cnn_keras.data.formats import color_tables
+from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.data.label_map import UNKNOWN, Item, LabelMaps
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation

@@ -21,8 +21,8 @@ from cnn_keras.data.files import durable
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, describe_path, natural
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.sources import artworks
 from cnn_keras.data.sources.classification import Item
+from cnn_keras.data.sources.samples import artworks
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import image_io, run_files, video_io
 from pipelines.data import validation as data_validation

@@ -116,7 +116,7 @@ class Train(recipes.Train):
 
 
 class Tune(recipes.Tune):
-    """A search for settings; see `pipelines.engine.tuning`."""
+    """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
     metric: Literal["val_loss", "val_auc"] = "val_auc"  # type: ignore[assignment]  # of each trial's best epoch
 

@@ -7,8 +7,9 @@ import pytest
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from pipelines.engine import cross_validation, dry_run, lr_finder, stages, tuning
 from pipelines.engine import recipe as recipes
+from pipelines.engine import stages
+from pipelines.engine.experiments import cross_validation, dry_run, lr_finder, tuning
 from pipelines.engine.training import task_training
 from tests import tiny_tasks
 from tests.pipelines.tasks.stylize.test_stylize_task import write_pictures

@@ -33,7 +33,8 @@ def cross_validate(
     loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.engine import cross_validation, stages
+    from pipelines.engine import stages
+    from pipelines.engine.experiments import cross_validation
 
     run = stages.Run(loaded, console, runs)
     console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")

@@ -30,7 +30,8 @@ def lr(
     loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.engine import lr_finder, stages
+    from pipelines.engine import stages
+    from pipelines.engine.experiments import lr_finder
     from pipelines.engine.training import task_training
 
     run = stages.Run(loaded, console, runs)

@@ -154,7 +154,8 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
     recipe = recipes.load(reference, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.engine import dry_run, stages
+    from pipelines.engine import stages
+    from pipelines.engine.experiments import dry_run
 
     run = stages.Run(recipe, console, runs)
     console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run.folder}[/]")

@@ -35,7 +35,8 @@ def tune(
     loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.engine import stages, tuning
+    from pipelines.engine import stages
+    from pipelines.engine.experiments import tuning
 
     run = stages.Run(loaded, console, runs)
     console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")

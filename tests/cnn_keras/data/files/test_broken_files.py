@@ -14,7 +14,7 @@ from scipy.io import wavfile
 from cnn_keras.data import pk_sampler
 from cnn_keras.data.files import nifti
 from cnn_keras.data.files.image_file import normalize
-from cnn_keras.data.formats import color_tables, mask_folders
+from cnn_keras.data.formats.masks import color_tables, mask_folders
 from cnn_keras.data.sources import classification, driving, segmentation, signals
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault, Unreadable

@@ -11,7 +11,7 @@ from PIL import Image, ImageOps
 
 from cnn_keras.data import run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
-from cnn_keras.data.formats import mask_folders
+from cnn_keras.data.formats.masks import mask_folders
 from cnn_keras.data.label_map import UNKNOWN
 from cnn_keras.data.sources import detection, segmentation
 from cnn_keras.errors import Fault, Unreadable

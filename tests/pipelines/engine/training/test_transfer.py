@@ -10,9 +10,9 @@ from rich.console import Console
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
-from pipelines.engine import dry_run
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import classifier
+from pipelines.engine.experiments import dry_run
 from pipelines.engine.recipe import Train, Transfer
 from pipelines.engine.training import optimizers, trainer, transfer
 from pipelines.tracking.tracker import Tracker

@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.data import records
-from cnn_keras.data.sources import artworks
+from cnn_keras.data.sources.samples import artworks
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
 from pipelines.data.schema import checked

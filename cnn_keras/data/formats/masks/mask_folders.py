@@ -23,8 +23,9 @@ from cnn_keras.data import annotation
 from cnn_keras.data.files import file_tree, input_file
 from cnn_keras.data.files.file_tree import SPLITS, describe_path, refuse
 from cnn_keras.data.files.image_file import BROKEN, PIXEL_LIMIT, Picture, open_image
-from cnn_keras.data.formats import color_tables, exif_orientation, split_lists
-from cnn_keras.data.formats.color_tables import Legend
+from cnn_keras.data.formats import exif_orientation, split_lists
+from cnn_keras.data.formats.masks import color_tables
+from cnn_keras.data.formats.masks.color_tables import Legend
 from cnn_keras.data.label_map import Item, LabelMaps, Mask, check_size
 from cnn_keras.errors import Fault, Unreadable
 

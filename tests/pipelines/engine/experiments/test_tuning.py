@@ -10,8 +10,9 @@ from rich.console import Console
 
 from cnn_keras.errors import Fault
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages, tuning
+from pipelines.engine import stages
 from pipelines.engine.classification import classifier_config
+from pipelines.engine.experiments import tuning
 from pipelines.tracking.journal import Journal
 from tests.conftest import WHOLE
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from cnn_keras.data.label_map import Item, LabelMaps, Mask
 from cnn_keras.data.sources import volumes
-from cnn_keras.data.sources.mni_slices import NAMES, tissues
+from cnn_keras.data.sources.samples.mni_slices import NAMES, tissues
 
 
 def read() -> LabelMaps:

@@ -13,7 +13,7 @@ from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.files import file_tree
 from cnn_keras.data.files.input_file import is_folder
-from cnn_keras.data.formats import mask_folders
+from cnn_keras.data.formats.masks import mask_folders
 from cnn_keras.errors import Fault, Unreadable
 
 CLASS = "nucleus"

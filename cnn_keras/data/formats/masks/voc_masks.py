@@ -8,8 +8,8 @@ or, as some tools write them, in the colours of VOC's palette.
 from functools import partial
 from pathlib import Path
 
-from cnn_keras.data.formats import color_tables, mask_folders
-from cnn_keras.data.formats.color_tables import Legend
+from cnn_keras.data.formats.masks import color_tables, mask_folders
+from cnn_keras.data.formats.masks.color_tables import Legend
 from cnn_keras.data.label_map import BACKGROUND, LabelMaps
 
 CLASSES = ("aeroplane", "bicycle", "bird", "boat", "bottle", "bus", "car", "cat", "chair", "cow", "diningtable", "dog",

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 from rich.console import Console
 
-from pipelines.engine import dry_run
+from pipelines.engine.experiments import dry_run
 
 
 @pytest.fixture(scope="module")

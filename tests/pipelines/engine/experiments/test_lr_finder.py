@@ -8,7 +8,7 @@ import pytest
 from scipy.ndimage import gaussian_filter1d
 
 from cnn_keras.errors import Fault
-from pipelines.engine import lr_finder
+from pipelines.engine.experiments import lr_finder
 
 RATES = np.geomspace(1e-6, 1, 301)
 

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from cnn_keras.data.formats import color_tables
-from cnn_keras.data.formats.color_tables import COLOURED
+from cnn_keras.data.formats.masks import color_tables
+from cnn_keras.data.formats.masks.color_tables import COLOURED
 from cnn_keras.errors import Fault
 
 CAR, ROAD = COLOURED + 0x400080, COLOURED + 0x804080

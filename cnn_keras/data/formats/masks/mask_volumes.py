@@ -14,7 +14,7 @@ import numpy as np
 
 from cnn_keras.data import resampling
 from cnn_keras.data.files import nifti
-from cnn_keras.data.formats import color_tables, mask_folders
+from cnn_keras.data.formats.masks import color_tables, mask_folders
 from cnn_keras.data.label_map import LabelMaps, Mask, check_size
 from cnn_keras.errors import Unreadable
 
