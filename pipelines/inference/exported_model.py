@@ -28,7 +28,22 @@ def locate(reference: str, runs: Path) -> Path:
 
 
 def newest(folder: Path) -> Path:
-    """The highest version below `folder`, or `folder` itself when it is a version."""
+    """`folder` itself when it holds a SavedModel, otherwise its sub-folder with the highest number.
+
+    Raises:
+        Fault: neither is there.
+    """
+    folder = folder.absolute()
     if (folder / "saved_model.pb").is_file():
         return folder
-    return folder / str(max((int(inner.name) for inner in folder.glob("*") if inner.name.isdigit()), default=0))
+    saved = [child for child in folder.glob("*/") if (child / "saved_model.pb").is_file()]
+    numbered = [child for child in saved if child.name.isdecimal()]
+    if numbered:
+        return max(numbered, key=lambda child: int(child.name))
+    found = "no such folder"
+    if folder.is_dir():
+        found = f"which holds {', '.join(sorted(child.name for child in folder.iterdir())[:8]) or 'nothing'}"
+    raise Fault(
+        "model folder must be a SavedModel or hold numbered ones (<name>/1/saved_model.pb), "
+        f"got {folder}, {found}; `cnn export RECIPE` writes one"
+    )

@@ -7,6 +7,7 @@ import numpy as np
 
 from cnn_keras.errors import Fault
 from pipelines.engine.startup import silent_libraries
+from pipelines.inference import exported_model
 from pipelines.serving.signature import Tensors, definitions, printed, signature
 
 INTERNAL_PREFIX = "__"  # TensorFlow's own entries, like __saved_model_init_op
@@ -29,7 +30,7 @@ class Model:
         Raises:
             Fault: the folder holds no SavedModel, or TensorFlow cannot load it.
         """
-        self.folder = version_folder(folder)
+        self.folder = exported_model.newest(folder)
         import_without_keras()
         import tensorflow as tf  # a native library; without Keras, which takes seconds
 
@@ -55,28 +56,6 @@ class Model:
         given = {name: self._constant(tensor) for name, tensor in tensors.items()}
         outputs = self._loaded.signatures[signature](**given)
         return {name: np.asarray(output.numpy()) for name, output in outputs.items()}
-
-
-def version_folder(folder: Path) -> Path:
-    """`folder` itself when it holds a SavedModel, otherwise its sub-folder with the highest number.
-
-    Raises:
-        Fault: neither is there.
-    """
-    folder = folder.absolute()
-    if (folder / "saved_model.pb").is_file():
-        return folder
-    saved = [child for child in folder.glob("*/") if (child / "saved_model.pb").is_file()]
-    numbered = [child for child in saved if child.name.isdecimal()]
-    if numbered:
-        return max(numbered, key=lambda child: int(child.name))
-    found = "no such folder"
-    if folder.is_dir():
-        found = f"which holds {', '.join(sorted(child.name for child in folder.iterdir())[:8]) or 'nothing'}"
-    raise Fault(
-        "model folder must be a SavedModel or hold numbered ones (<name>/1/saved_model.pb), "
-        f"got {folder}, {found}; `cnn export RECIPE` writes one"
-    )
 
 
 def import_without_keras() -> None:

@@ -12,6 +12,8 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.engine.stages import Run
+
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a .yaml file.")]
 Overrides = Annotated[
     list[str] | None,
@@ -32,6 +34,20 @@ def console_for(as_json: bool) -> "Console":
     from pipelines.engine import startup
 
     return startup.console_for(stderr=as_json)
+
+
+def open_run(
+    reference: str, overrides: list[str] | None, console: "Console", runs: Path, *, trains: bool = True
+) -> "Run":
+    """The run of a recipe, which the console names; TensorFlow is loaded, unless what follows may need no training."""
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine import stages, startup
+
+    run = stages.Run(recipes.load(reference, overrides or ()), console, runs)
+    console.print(f"[bold]{run.recipe.task}/{run.recipe.name}[/]  [dim]{run.folder}[/]")
+    if trains:
+        startup.load_tensorflow(console)
+    return run
 
 
 def escaped(text: str) -> str:

@@ -14,10 +14,11 @@ from PIL import Image
 from starlette.requests import Request
 
 from cnn_keras.errors import Fault
+from pipelines.inference.exported_model import newest
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.request_body import Intake
-from pipelines.serving.model import Model, version_folder
+from pipelines.serving.model import Model
 from pipelines.serving.rest import tensors
 from pipelines.serving.server import application
 from tests.toy_model import LABELS, export
@@ -298,8 +299,8 @@ def test_the_highest_version_is_served(folder):
     (other).mkdir()
     (other / "saved_model.pb").touch()
     (folder.parent / "99").mkdir()  # a folder without a model is no version
-    assert version_folder(folder.parent) == other
-    assert version_folder(folder) == folder
+    assert newest(folder.parent) == other
+    assert newest(folder) == folder
     (other / "saved_model.pb").unlink()
 
 

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for
+from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for, open_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -27,17 +27,10 @@ def cross_validate(
 
     Example: cnn cross-validate classify/digits-lenet5 --folds 5
     """
-    from pipelines.engine import recipe as recipes
-    from pipelines.engine.startup import load_tensorflow
-
-    loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
-    load_tensorflow(console)
-    from pipelines.engine import stages
+    run = open_run(recipe, overrides, console, runs)
     from pipelines.engine.experiments import cross_validation
 
-    run = stages.Run(loaded, console, runs)
-    console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")
     try:
         found = cross_validation.cross_validate(run, folds)
     except KeyboardInterrupt:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for
+from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for, open_run
 
 app = typer.Typer()
 
@@ -24,17 +24,12 @@ def lr(
 
     Example: cnn lr classify/digits-lenet5
     """
-    from pipelines.engine import recipe as recipes
-    from pipelines.engine.startup import load_tensorflow
-
-    loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
-    load_tensorflow(console)
+    run = open_run(recipe, overrides, console, runs)
     from pipelines.engine import stages
     from pipelines.engine.experiments import lr_finder
     from pipelines.engine.training import task_training
 
-    run = stages.Run(loaded, console, runs)
     task_training.check(run)
     with stages.prepared(run):
         climb = lr_finder.find(run, low=low, high=high, steps=steps)

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for
+from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, open_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -125,40 +125,28 @@ def _stages(
     extend: int = 0,
 ) -> None:
     """Load the recipe, run its stages up to `last`, close the tracking, and suggest the next commands."""
-    from pipelines.engine import recipe as recipes
-
-    recipe = recipes.load(reference, overrides or ())
     from pipelines.engine import stages
 
     console = console_for(as_json)
-    opened = stages.Run(recipe, console, runs)
-    name = f"{recipe.task}/{recipe.name}"
-    console.print(f"[bold]{name}[/]  [dim]{opened.folder}[/]")
+    run = open_run(reference, overrides, console, runs, trains=False)
     try:
-        with stages.tracked(opened):
-            facts = stages.run_stages(opened, last, force=force, extend=extend)
+        with stages.tracked(run):
+            facts = stages.run_stages(run, last, force=force, extend=extend)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(facts, indent=1))
     elif last == "export":
-        _say_next(name, facts, console, opened.where)
+        _print_next(f"{run.recipe.task}/{run.recipe.name}", facts, console, run.where)
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
     """Estimate the cost of the training; runs only prepare, if necessary."""
-    from pipelines.engine import recipe as recipes
-    from pipelines.engine.startup import load_tensorflow
-
-    recipe = recipes.load(reference, overrides or ())
     console = console_for(as_json)
-    load_tensorflow(console)
-    from pipelines.engine import stages
+    run = open_run(reference, overrides, console, runs)
     from pipelines.engine.experiments import dry_run
 
-    run = stages.Run(recipe, console, runs)
-    console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run.folder}[/]")
     measured = dry_run.measure(run)
     if as_json:
         print(json.dumps(measured, indent=1))
@@ -166,7 +154,7 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
         dry_run.show(measured, console)
 
 
-def _say_next(name: str, facts: dict[str, Any], console: "Console", where: str) -> None:
+def _print_next(name: str, facts: dict[str, Any], console: "Console", where: str) -> None:
     import shutil
 
     if "pictures" in facts:

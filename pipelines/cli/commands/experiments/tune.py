@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, escaped
+from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, escaped, open_run
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -29,17 +29,10 @@ def tune(
 
     Example: cnn tune classify/digits-lenet5 --set 'tune={trials: 10, space: {train.batch_size: [16, 32, 64]}}'
     """
-    from pipelines.engine import recipe as recipes
-    from pipelines.engine.startup import load_tensorflow
-
-    loaded = recipes.load(recipe, overrides or ())
     console = console_for(as_json)
-    load_tensorflow(console)
-    from pipelines.engine import stages
+    run = open_run(recipe, overrides, console, runs)
     from pipelines.engine.experiments import tuning
 
-    run = stages.Run(loaded, console, runs)
-    console.print(f"[bold]{loaded.task}/{loaded.name}[/]  [dim]{run.folder}[/]")
     try:
         found = tuning.search(recipe, run, overrides=overrides or (), force=force)
     except KeyboardInterrupt:
