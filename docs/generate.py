@@ -37,6 +37,7 @@ LIBRARY = (
 )  # in no folder
 FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/files", "data/formats", "data/formats/masks")
 FOLDERS += ("data/sources", "data/sources/samples", "data/sources/synthetic", "data/transforms", "weights", "learn")
+FOLDERS += ("learn/visualization",)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
