@@ -1,9 +1,9 @@
 """Boxes as a table: a CSV file with a row for each object, `path,left,top,right,bottom,label`, in pixels.
 
 `image_path,xmin,ymin,xmax,ymax,label` – the columns of DeepForest and others –, TensorFlow's and Roboflow's
-`filename,width,height,class,xmin,…`, VoTT's `image,…` and Open Images' `ImageID,LabelName,XMin,XMax,…` in shares of the
-picture are read as well; `split`, `group`, `difficult` and `crowd` may follow. A row with a path and nothing else is a
-picture without objects. Paths are relative to the file.
+`filename,width,height,class,xmin,…`, VoTT's `image,…`, makesense.ai's `label_name,bbox_x,bbox_y,bbox_width,…` and Open
+Images' `ImageID,LabelName,XMin,XMax,…` in shares of the picture are read as well; `split`, `group`, `difficult` and
+`crowd` may follow. A row with a path and nothing else is a picture without objects. Paths are relative to the file.
 """
 
 import csv
@@ -23,6 +23,8 @@ from cnn_keras.errors import Fault
 COLUMNS = ("path", "left", "top", "right", "bottom", "label")
 ALIASES = {"image_path": "path", "filename": "path", "image": "path", "xmin": "left", "ymin": "top", "xmax": "right"}
 ALIASES |= {"ymax": "bottom", "class": "label", "name": "label", "label_name": "label"}
+MAKESENSE = ("label_name", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "image_name", "image_width", "image_height")
+ALIASES |= dict(zip(MAKESENSE, ("label", "left", "top", "right", "bottom", "path", "width", "height"), strict=True))
 OPEN_IMAGES = {"ImageID": "path", "LabelName": "label", "XMin": "left", "YMin": "top", "XMax": "right"}
 OPEN_IMAGES |= {"YMax": "bottom", "IsGroupOf": "crowd"}
 CODES = "*class-descriptions*.csv"  # beside a table of Open Images: what its codes mean
@@ -86,7 +88,11 @@ def _read(path: Path, images: Path | None) -> Annotations:
     annotation.check_pictures(found.values(), path, next(iter(rows), ""))
     ids = image_paths.ids(root, found)
     codes = _codes(path.parent) if shares else {}
-    items = [_item(path, found[name] or root / name, ids[name], lines, shares, codes) for name, lines in rows.items()]
+    sides = {"bbox_width", "bbox_height"} <= set(given)
+    items = [
+        _item(path, found[name] or root / name, ids[name], lines, shares=shares, sides=sides, codes=codes)
+        for name, lines in rows.items()
+    ]
     _refuse_shares(path, items)
     return Annotations(items, notes=places.notes(path), roots=(path.parent, root))
 
@@ -115,13 +121,16 @@ def _meant(given: Sequence[str]) -> str:
     if len(given) == 1 and (sign := next((sign for sign in (";", "\t") if sign in given[0]), None)):
         return f"; its columns are parted by {sign!r}: save it with commas"
     if len(given) == 8 and annotation.finite_numbers(given[1:5]):
-        return "; it looks like makesense.ai's: put label,left,top,width,height,path in its place, or export VOC's XML"
+        return f"; it looks like makesense.ai's: put the row {','.join(MAKESENSE)} before it"
     if len(given) == 6 and annotation.finite_numbers(given[1:5]):
         return "; the first row looks like data: put a row with these names before it"
     return ""
 
 
-def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool, codes: dict[str, str]) -> Item:
+def _item(
+    path: Path, file: Path, name: str, lines: Sequence[Row], *, shares: bool, sides: bool, codes: dict[str, str]
+) -> Item:
+    """A picture with the objects of its rows, whose boxes are `shares` of it, or end in their `sides`."""
     objects, troubles = [], []
     size = annotation.image_size(file) if shares else None
     for line, row in lines:
@@ -134,6 +143,8 @@ def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool,
             troubles.append(("malformed annotation", f"line {line}: {', '.join(corners)[:60]}, {label or 'no label'}"))
             continue
         left, top, right, bottom = box
+        if sides:
+            right, bottom = left + right, top + bottom
         if size:
             left, top, right, bottom = left * size[1], top * size[0], right * size[1], bottom * size[0]
         difficult, crowd = (row.get(key, "").lower() in ("1", "true", "yes") for key in ("difficult", "crowd"))

@@ -24,7 +24,7 @@ from cnn_keras.errors import Fault
 ROBOFLOW = "_annotations.coco.json"
 FILES = ("*.json", "annotations/*.json", f"*/{ROBOFLOW}", "*/*.json", "*/annotations/*.json")
 KEYS = ("images", "annotations", "categories")
-BOXES = "boxes"
+BOXES, UNKNOWN = "boxes", "no annotations of COCO's"
 
 
 class Source(NamedTuple):
@@ -140,16 +140,15 @@ def _kind(document: dict[str, Any]) -> str:
         return BOXES
     if isinstance(document.get("images"), list) and "annotations" not in document:
         return "images without annotations"
-    return "no annotations of COCO's"
+    return UNKNOWN
 
 
 def _refuse(source: Source) -> NoReturn:
+    wanted = f"{source.file} must hold the lists images, annotations and categories"
+    if source.kind != UNKNOWN:
+        raise Fault(f"{wanted}, with a box in each annotation, got {source.kind}", code=Fault.DATA)
     found = ", ".join(map(str, source.document)) or "nothing"
-    kind = f": {source.kind}" if "images" in source.document else annotation.tool_of(source.document)
-    raise Fault(
-        f"{source.file} must hold the lists images, annotations and categories, got {found[:200]}{kind}",
-        code=Fault.DATA,
-    )
+    raise Fault(f"{wanted}, got {found[:200]}{annotation.tool_of(source.document)}", code=Fault.DATA)
 
 
 def _read(source: Source, images: Path | None) -> Annotations:
