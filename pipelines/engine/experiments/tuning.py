@@ -168,11 +168,13 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
     inputs |= flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
     begun = folder / "inputs.json"
     earlier = run_files.kept_json(begun)
-    if earlier and (changes := stages.differences(earlier, inputs)):
+    if earlier and (changes := stages.differences(earlier, inputs, libraries=False)):
         raise Fault(
-            f"the search was started with other settings: {'; '.join(changes)}. Use the old settings to continue, "
-            "--force to start again, or another name with --set name=…"
+            f"the search was started with other settings: {'; '.join(changes)}. Go back to the old ones to continue, "
+            "use --force to start again, or another name with --set name=…"
         )
+    if updates := stages.updates(earlier or {}, inputs):
+        run.console.print(f"          since the search was started: {'; '.join(updates)}")
     durable.mkdir(folder)
     run_files.write_json(begun, inputs)
 

@@ -17,6 +17,10 @@ EXTEND = (
     "Train a finished run for this many more epochs. Their learning rate: constant – the same; step – the last one; "
     "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
+Only = Annotated[
+    bool,
+    typer.Option("--only", help="Keep the results of the stages before, even if something they depend on changed."),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Train only a few steps, keep nothing, and report size, memory, speed and time."),
@@ -43,6 +47,7 @@ def train(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    only: Only = False,
     extend: Annotated[int, typer.Option(min=0, help=EXTEND)] = 0,
     dry_run: DryRun = False,
     as_json: AsJson = False,
@@ -59,6 +64,7 @@ def train(
         "train",
         overrides,
         force=["train"] if force else [],
+        only=only,
         extend=extend,
         as_json=as_json,
         runs=runs,
@@ -70,6 +76,7 @@ def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -77,7 +84,7 @@ def evaluate(
 
     Example: cnn evaluate classify/digits-lenet5 --json
     """
-    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], as_json=as_json, runs=runs)
+    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], only=only, as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -85,6 +92,7 @@ def export(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -92,7 +100,7 @@ def export(
 
     Example: cnn export classify/digits-lenet5
     """
-    _stages(recipe, "export", overrides, force=["export"] if force else [], as_json=as_json, runs=runs)
+    _stages(recipe, "export", overrides, force=["export"] if force else [], only=only, as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -122,6 +130,7 @@ def _stages(
     force: list[str],
     as_json: bool,
     runs: Path,
+    only: bool = False,
     extend: int = 0,
 ) -> None:
     """Load the recipe, run its stages up to `last`, close the tracking, and suggest the next commands."""
@@ -131,7 +140,7 @@ def _stages(
     run = open_run(reference, overrides, console, runs, trains=False)
     try:
         with stages.tracked(run):
-            facts = stages.run_stages(run, last, force=force, extend=extend)
+            facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None
