@@ -109,7 +109,7 @@ def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> N
         raise Fault(
             f"{where} must name pictures that are there, relative to itself, got "
             f"{file_tree.describe_path(where.parent / example.lstrip('/'))}; "
-            "put them there, or say where they are with data.images",
+            "put them there, or name their folder with data.images, in cnn convert with --images",
             code=Fault.DATA,
         )
 
@@ -201,6 +201,7 @@ def tool_of(found: Any) -> str:
          "read it with source via"),
         ("Supervisely's", {"objects", "size"} <= first.keys() or {"classes", "projectType"} <= first.keys(),
          "in Supervisely run “Export to COCO” (source coco) or “Export to Pascal VOC” (source voc)"),
+        ("VoTT's", {"assets", "tags"} <= first.keys(), "export CSV (source csv) or Pascal VOC (source voc) instead"),
         ("Datumaro's", {"items", "categories"} <= first.keys(),
          "run `datum convert -f coco` and read that with source coco"),
         ("LabelMe's", {"shapes", "imagePath"} <= first.keys(), "give its folder and read it with source labelme"),

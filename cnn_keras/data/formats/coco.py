@@ -23,6 +23,7 @@ from cnn_keras.errors import Fault
 # Where JSON files are below a folder; Roboflow has one in each split's folder.
 ROBOFLOW = "_annotations.coco.json"
 FILES = ("*.json", "annotations/*.json", f"*/{ROBOFLOW}", "*/*.json", "*/annotations/*.json")
+PICTURES = ("images", "JPEGImages", "data")  # folders, in any capitals; FiftyOne has data/ beside labels.json
 KEYS = ("images", "annotations", "categories")
 BOXES, UNKNOWN = "boxes", "no annotations of COCO's"
 
@@ -246,8 +247,8 @@ def _root(file: Path, names: Sequence[str]) -> Path:
     """The folder that the names of pictures are relative to: the first of the usual ones that holds any of them."""
     above, end = file.parent.parent, file.stem.rpartition("_")[2]
     looked = Places([])
-    usual = [file.parent, *(looked.within(place, inner) for place, inner in (
-        (file.parent, "images"), (file.parent, "JPEGImages"), (above, "images"), (above, "JPEGImages")))]  # fmt: skip
+    folders = ((place, inner) for place in (file.parent, above) for inner in PICTURES)
+    usual = [file.parent, *(looked.within(place, inner) for place, inner in folders)]
     usual += [above, looked.within(above, end), looked.within(above, f"images/{end}")]
     roots = [root for root in usual if root is not None]
     some = names[:20]

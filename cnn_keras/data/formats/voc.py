@@ -20,13 +20,13 @@ from cnn_keras.data.formats import split_lists
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.errors import Fault
 
-PICTURES = ("JPEGImages", "images")  # folders, in any capitals
+PICTURES = ("JPEGImages", "images", "data")  # folders, in any capitals; FiftyOne has data/ beside labels/
 ANNOTATIONS = "annotations"
 LISTS = ("ImageSets/Main", "ImageSets", "splits", "lists")  # folders, in any capitals
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """A folder with XML files below it; pictures are beside them, in `JPEGImages/` or in `images`.
+    """A folder with XML files below it; pictures lie beside them, in `JPEGImages/`, `images/`, `data/`, or in `images`.
 
     `ImageSets/Main/train.txt`, `val.txt` and `test.txt` prescribe the split, and so do folders of these names. A
     picture beside them without an XML file is background.
@@ -47,7 +47,7 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
     found = {file: one(file) for file in files}
     found = dict(zip(files, annotation.resolve_shared(found, partial(one, named=False)), strict=True))
-    annotation.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
+    annotation.check_pictures([item.file for item in found.values()], files[0], files[0].stem)
     used = {annotation.normalized_path(item.file) for item in found.values() if item.file}
     names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
     items = list(found.values())

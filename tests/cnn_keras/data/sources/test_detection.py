@@ -378,6 +378,21 @@ def test_hidden_folders_are_never_data(tmp_path):
         assert said(read(source, tmp_path / where), flags=False) == once
 
 
+@pytest.mark.parametrize("pictures", ["data", "images", "JPEGImages"])
+def test_pictures_are_found_beside_the_folder_or_the_file_of_labels(tmp_path, pictures):
+    put(tmp_path / pictures / "a.png", picture())
+    row = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [2, 4, 8, 12]}
+    listed = {"images": [{"id": 0, "file_name": "a.png"}], "annotations": [row]}
+    path = put(tmp_path / "labels.json", json.dumps({**listed, "categories": [{"id": 0, "name": "bolt"}]}))
+    box = "<xmin>3</xmin><ymin>5</ymin><xmax>10</xmax><ymax>16</ymax>"
+    body = f"<object><name>bolt</name><bndbox>{box}</bndbox></object>"
+    put(tmp_path / "labels/a.xml", f"<annotation><filename>a.png</filename>{body}</annotation>")
+    for source, where in (("coco", path), ("voc", tmp_path)):
+        (item,) = read(source, where).items
+        assert item.read() == picture()
+        assert [(one.name, one.box) for one in item.objects] == [("bolt", (2, 4, 10, 16))]
+
+
 @pytest.mark.parametrize("pictures", ["images", "JPEGImages", "Images", "imgs"])
 def test_labels_lie_beside_the_folder_of_pictures_whatever_it_is_called(tmp_path, pictures):
     put(tmp_path / "train" / pictures / "A.PNG", picture())
