@@ -199,7 +199,7 @@ def tool_of(document: Any) -> str:
          "read it with source labelstudio"),
         ("CreateML's", isinstance(document, list) and {"image", "annotations"} <= first.keys(),
          "export COCO's JSON (source coco) instead"),
-        ("Label Studio's JSON-MIN", isinstance(document, list) and not first.keys().isdisjoint(("lead_time", "annotator")),
+        ("Label Studio's JSON-MIN", isinstance(document, list) and bool(first.keys() & {"lead_time", "annotator"}),
          "export its JSON instead and read it with source labelstudio"),
         ("VIA's", "_via_img_metadata" in first or any({"filename", "regions"} <= value.keys() for value in values),
          "read it with source via"),

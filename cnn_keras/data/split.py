@@ -128,8 +128,8 @@ def rarest_class(present: Sequence[Collection[T]], groups: Sequence[str], *, lea
     for label, group in zip(labels, groups, strict=True):
         members.setdefault(label, set()).add(group)
     labels = [label if len(members[label]) >= least else "" for label in labels]
-    mixed = {group for label, group in zip(labels, groups, strict=True) if label == ""}
-    return [""] * len(labels) if mixed and len(mixed) < least else labels
+    mixed_groups = {group for label, group in zip(labels, groups, strict=True) if label == ""}
+    return [""] * len(labels) if mixed_groups and len(mixed_groups) < least else labels
 
 
 def connected_groups(*keys: Sequence[str | None]) -> list[str]:

@@ -216,15 +216,15 @@ def match_colors(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     """
     pixels, target = (part.reshape(-1, 3).astype(np.float64) for part in (image, like))
     from_, to = (_root(np.cov(part.T) + 1e-3 * np.eye(3)) for part in (pixels, target))
-    mapped = (pixels - pixels.mean(axis=0)) @ np.linalg.inv(from_) @ to + target.mean(axis=0)
-    return np.clip(np.round(mapped), 0, 255).astype(np.uint8).reshape(image.shape)
+    result = (pixels - pixels.mean(axis=0)) @ np.linalg.inv(from_) @ to + target.mean(axis=0)
+    return np.clip(np.round(result), 0, 255).astype(np.uint8).reshape(image.shape)
 
 
 def with_colors_of(image: np.ndarray, content: np.ndarray) -> np.ndarray:
     """The luminance of the image with the colours of another of the same size: uint8 (height, width, 3) all."""
-    mixed = content.astype(np.float64) @ LUMA.T
-    mixed[..., 0] = image.astype(np.float64) @ LUMA[0]
-    return np.clip(np.round(mixed @ np.linalg.inv(LUMA).T), 0, 255).astype(np.uint8)
+    luminance = content.astype(np.float64) @ LUMA.T
+    luminance[..., 0] = image.astype(np.float64) @ LUMA[0]
+    return np.clip(np.round(luminance @ np.linalg.inv(LUMA).T), 0, 255).astype(np.uint8)
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:

@@ -113,8 +113,8 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, *, points: int 
     best = np.maximum.accumulate(precision[::-1])[::-1]
     if points is None:
         return float(np.diff(recall, prepend=0.0) @ best)
-    reached = np.searchsorted(recall, np.linspace(0, 1, points))
-    return float(np.append(best, 0.0)[reached].mean())
+    positions = np.searchsorted(recall, np.linspace(0, 1, points))
+    return float(np.append(best, 0.0)[positions].mean())
 
 
 def best_point(curve: Curve) -> OperatingPoint | None:

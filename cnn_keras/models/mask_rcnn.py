@@ -123,9 +123,9 @@ class First(layers.Layer):
     def call(self, regions: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
         return regions[:, : tf.shape(boxes)[1] + self.count]
 
-    def compute_output_shape(self, regions_shape: tuple[Any, ...], given_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        (batch, count, _), count_given = regions_shape, given_shape[1]
-        return batch, None if None in (count, count_given) else min(count, count_given + self.count), 4
+    def compute_output_shape(self, regions_shape: tuple[Any, ...], boxes_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        (batch, count, _), box_count = regions_shape, boxes_shape[1]
+        return batch, None if None in (count, box_count) else min(count, box_count + self.count), 4
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count}

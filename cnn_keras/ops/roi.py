@@ -67,7 +67,7 @@ class Proposals(keras.layers.Layer):
         objectness: float (batch, A), logits.
         offsets: float (batch, A, 4), as of `boxes.encode` with VARIANCES.
         anchors: float (batch, A, 4).
-        boxes_: float (batch, M, 4), boxes in [0, 1]: in training the true ones, at other times padding.
+        true_boxes: float (batch, M, 4), boxes in [0, 1]: in training the true ones, at other times padding.
 
     Returns:
         float32 (batch, M + limit, 4), in [0, 1]: the given ones, then the others, the likeliest first, then zeros.
@@ -85,7 +85,7 @@ class Proposals(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.limit, self.before, self.overlap, self.least = limit, before, overlap, least
 
-    def call(self, objectness: tf.Tensor, offsets: tf.Tensor, anchors: tf.Tensor, boxes_: tf.Tensor) -> tf.Tensor:
+    def call(self, objectness: tf.Tensor, offsets: tf.Tensor, anchors: tf.Tensor, true_boxes: tf.Tensor) -> tf.Tensor:
         objectness, offsets = tf.stop_gradient(objectness), tf.stop_gradient(offsets)
         best, place = tf.math.top_k(objectness, tf.minimum(self.before, tf.shape(objectness)[1]))
         offsets, anchors = (tf.gather(values, place, batch_dims=1) for values in (offsets, anchors))
@@ -95,16 +95,16 @@ class Proposals(keras.layers.Layer):
         detections = boxes.non_max_suppression(
             candidates, scores, threshold=0.0, overlap=self.overlap, limit=self.limit
         )
-        return tf.concat([boxes_, detections.boxes], axis=1)
+        return tf.concat([true_boxes, detections.boxes], axis=1)
 
     def compute_output_shape(
         self,
         objectness_shape: tuple[Any, ...],
         offsets_shape: tuple[Any, ...],
         anchors_shape: tuple[Any, ...],
-        given_shape: tuple[Any, ...],
+        true_boxes_shape: tuple[Any, ...],
     ) -> tuple[Any, ...]:
-        batch, count, _ = given_shape
+        batch, count, _ = true_boxes_shape
         return batch, None if count is None else count + self.limit, 4
 
     def get_config(self) -> dict[str, Any]:

@@ -199,8 +199,8 @@ def _read(source: Source, images: Path | None) -> Annotations:
     split = file_tree.split_in(_stem(file))
     items = [item._replace(split=split) for item in items]
     info = document.get("info")
-    exported = isinstance(info, dict) and info.get("contributor") == "Label Studio"
-    notes += annotation.out_of_bounds_notes(items, file) if exported else ()
+    is_label_studio = isinstance(info, dict) and info.get("contributor") == "Label Studio"
+    notes += annotation.out_of_bounds_notes(items, file) if is_label_studio else ()
     return Annotations(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
 
 

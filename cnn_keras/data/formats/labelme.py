@@ -55,9 +55,9 @@ def read(path: Path, images: Path | None = None) -> Annotations:
 
     contents = annotation.resolve_shared({file: item_of(file) for file in files}, partial(item_of, named=False))
     _refuse_others(path, files, contents)
-    used = {annotation.normalized_path(item.file) for item in contents if item.file}
+    used_pictures = {annotation.normalized_path(item.file) for item in contents if item.file}
     for file in annotation.pictures_below(path):
-        if annotation.normalized_path(file) not in used:
+        if annotation.normalized_path(file) not in used_pictures:
             trouble = ("without annotation", "no JSON file names it")
             name = annotation.relative_id(path, file)
             contents.append(Item(name, annotation.image_reader(file), troubles=(trouble,), file=file))

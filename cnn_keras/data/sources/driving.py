@@ -126,8 +126,8 @@ def _records(folder: Path, prefix: str) -> list[Frame]:
             code=Fault.DATA,
         ) from None
     if not isinstance(inputs, list) or (missing := {PICTURE, ANGLE} - set(map(str, inputs))):
-        lacking = " and ".join(sorted(missing)) if isinstance(inputs, list) else "a list of inputs"
-        raise Fault(f"{folder} must record {lacking}, got {str(inputs)[:200]}", code=Fault.DATA)
+        missing_keys = " and ".join(sorted(missing)) if isinstance(inputs, list) else "a list of inputs"
+        raise Fault(f"{folder} must record {missing_keys}, got {str(inputs)[:200]}", code=Fault.DATA)
     records = []
     for name in names:
         catalog = folder / name

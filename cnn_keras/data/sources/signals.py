@@ -148,11 +148,11 @@ def _text(path: Path) -> str:
 
 
 def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
-    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
-    if not numbered:
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
+    if not lines:
         raise Unreadable("empty", "it holds no line")
-    mark = next((mark for mark in ";\t," if mark in numbered[0][1]), None)
-    rows = [(number, _cells(line, mark)) for number, line in numbered]
+    mark = next((mark for mark in ";\t," if mark in lines[0][1]), None)
+    rows = [(number, _cells(line, mark)) for number, line in lines]
     if len(rows[0][1]) > 1 and all(not cells[-1] for _, cells in rows):  # each line ends in a separator
         rows = [(number, cells[:-1]) for number, cells in rows]
     names: list[str] = []

@@ -301,9 +301,9 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
     )
     masks = [(name, file) for name, file in _files(pair.masks, kind.masks) if together is None or file in together]
     images = [(name, file) for name, file in _files(pair.images, kind.suffixes) if file not in (together or ())]
-    numbered = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
+    number_pattern = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
     forms = _forms(masks)
-    if not any(option in forms for name, file in images for option in _options(name, file, numbered)):
+    if not any(option in forms for name, file in images for option in _options(name, file, number_pattern)):
         masks, images = _bare_names(masks), _bare_names(images)  # masks in folders of their own, such as trimaps/
         forms = _forms(masks)
     things = {
@@ -314,8 +314,8 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
     }
     pictures: dict[str, list[Path]] = {}
     for name, file in images:
-        options = _options(name, file, numbered)
-        key = next((option for option in options if option in forms), options[numbered != kind.ending])
+        options = _options(name, file, number_pattern)
+        key = next((option for option in options if option in forms), options[number_pattern != kind.ending])
         pictures.setdefault(key, []).append(file)
     for key, files in pictures.items():
         item = Item(
@@ -336,9 +336,9 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
             f"{annotation.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files
         ]
         yield item, [key, *stems, *(file.name for file in matches)]
-    matched = {file for key in pictures for file in forms.get(key, [])}
+    used_files = {file for key in pictures for file in forms.get(key, [])}
     for name, file in masks:
-        if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
+        if file not in used_files and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
             reading = partial(refuse, "missing image", "a mask without a picture")
             yield Item(annotation.relative_id(path, file), reading, partial(_none, pair.masks)), []
 
