@@ -112,9 +112,9 @@ class Run:
         inputs = flatten({section: resolved[section] for section in stage.sections if section in resolved})
         if stage.after:
             inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
-        given = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
-        if stage.name == "train" and given.is_file():
-            inputs["weights"] = file_digest(given)
+        weights = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
+        if stage.name == "train" and weights.is_file():
+            inputs["weights"] = file_digest(weights)
         return {**inputs, **self.task.depends(stage.name, self.recipe), **self.code(stage.name)}
 
     def code(self, stage: str) -> dict[str, str]:
@@ -137,9 +137,9 @@ def finished(run: Path, stage: str) -> dict[str, Any]:
     """
     folder = run / stage
     manifest = kept_json(folder / MANIFEST)
-    found = "nothing" if manifest is None else damage(folder, manifest)
-    if manifest is None or found:
-        raise Fault(f"{stage} must be run first, found {found} in {folder}; run `cnn {stage} RECIPE`")
+    problem = "nothing" if manifest is None else damage(folder, manifest)
+    if manifest is None or problem:
+        raise Fault(f"{stage} must be run first, found {problem} in {folder}; run `cnn {stage} RECIPE`")
     return manifest
 
 
@@ -212,15 +212,15 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     if extend and (changed := stale(final, inputs, libraries=False)):
         raise Fault(f"--extend requires a finished training with the same settings, but {stage.name} {changed}")
     paused = "; ".join(["was interrupted", *updates(interrupted or {}, inputs)])
-    said = "forced" if force else "extended" if extend else paused if interrupted else reason
-    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {said}")
+    reason_text = "forced" if force else "extended" if extend else paused if interrupted else reason
+    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {reason_text}")
     started = time.time()
     target = {"extend_to": _epochs(run, stage) + extend} if extend else {}
     resumed = _open(partial, final, stage, inputs | target, force=force)
     if stage.name == "train":
         begin_tracking(run, resumed=resumed)
     write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
-    with numerics() as used:
+    with numerics() as environment:
         facts = getattr(run.task, stage.name)(run, partial, **target)
     manifest = {
         "stage": stage.name,
@@ -232,7 +232,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "seconds": round(time.time() - started, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.recipe.seed,
-        "numerics": used,
+        "numerics": environment,
         "resumed": resumed,
         "versions": versions(),
         "commit": commit(),
@@ -286,13 +286,13 @@ def _mark(stage: str, manifest: dict[str, Any]) -> str:
 def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
     """Make the partial folder ready; True when it holds work to go on with."""
     earlier = kept_json(partial / "inputs.json") if stage.resumes and not force else None
-    begun = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
+    has_state = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
     if earlier is not None:
         changes = differences(earlier, inputs, libraries=False)
         if not changes:
             durable.remove_leftovers(partial)
             return True
-        if begun and "extend_to" not in inputs:
+        if has_state and "extend_to" not in inputs:
             raise Fault(
                 f"{stage.name} was interrupted with other settings: {'; '.join(changes)}. "
                 "Go back to the old ones to resume, or use --force to start again."
@@ -336,8 +336,8 @@ def stale(final: Path, inputs: dict[str, Any], *, libraries: bool = True) -> str
     manifest = kept_json(final / MANIFEST)
     if manifest is None:
         return "has not been run"
-    if found := damage(final, manifest):
-        return found
+    if problem := damage(final, manifest):
+        return problem
     changes = differences(manifest["inputs"], inputs, libraries=libraries)
     return f"changed: {'; '.join(changes)}" if changes else None
 
@@ -347,11 +347,11 @@ def damage(folder: Path, manifest: dict[str, Any]) -> str | None:
     sizes = manifest.get("sizes", dict.fromkeys(manifest["outputs"]))  # older versions did not write them down
     for name, size in sizes.items():
         try:
-            found = (folder / name).stat().st_size
+            actual = (folder / name).stat().st_size
         except OSError:
             return f"{name} is missing"
-        if size not in (None, found):
-            return f"{name} is damaged: {found:,} bytes instead of {size:,}"
+        if size not in (None, actual):
+            return f"{name} is damaged: {actual:,} bytes instead of {size:,}"
     return None
 
 
@@ -372,8 +372,8 @@ def differences(old: dict[str, Any], new: dict[str, Any], *, libraries: bool = T
     code_keys = [key for key in changed if key.startswith("code.")]
     # "code" is all of it in the manifests of earlier versions.
     others = [key for key in changed if key not in code_keys and not (code_keys and key == "code")]
-    chosen = others and "code" not in old
-    files = [key.removeprefix("code.") for key in code_keys if not chosen or (key in old and key in new)]
+    other_choice = others and "code" not in old
+    files = [key.removeprefix("code.") for key in code_keys if not other_choice or (key in old and key in new)]
     left = len(files) - NAMED
     more = f" and {left} more file{'s' if left > 1 else ''}" if left > 0 else ""
     code = [f"the code of {', '.join(files[:NAMED])}{more}"] if files else []
