@@ -104,7 +104,7 @@ def _size(reference: keras.Model, model: keras.Model, batch: int, *, shape: tupl
     """Parameters, multiply-adds and bytes. Gradients are as large as what is trained, for as long as a step takes.
 
     Args:
-        kept: the model of the recipe.
+        reference: the model of the recipe.
         model: what is fit of it, compiled.
         batch: how many examples are in a step.
         shape: of an image or a volume.
