@@ -61,13 +61,13 @@ def sheet(recipe: Any, path: Path, *, every: bool = False, marks: bool = False) 
 
 def _every(channels: int) -> list[Any]:
     """One entry for each augmentation, those left out that need colours where there are none."""
-    found = []
+    rows = []
     for name, factory in augment.catalogue().items():
         step = factory(**SHOWN.get(name, {}))
         needed = getattr(getattr(step, "colour", step), "channels", None)
         if needed in (None, channels):
-            found.append({name: SHOWN[name]} if name in SHOWN else name)
-    return found
+            rows.append({name: SHOWN[name]} if name in SHOWN else name)
+    return rows
 
 
 def _title(entry: str | dict[str, dict[str, Any]]) -> str:
@@ -86,10 +86,10 @@ def _row(entries: Sequence[Any], fitted: dict[str, Any], examples: list[dict[str
     first = examples[number % len(examples)]
     count = DRAWN if not steps.mixes else len(examples)
     sources = [first] * count if not steps.mixes else examples
-    drawn = [steps(source, np.array([number, n], np.int32)) for n, source in enumerate(sources)]
+    samples = [steps(source, np.array([number, n], np.int32)) for n, source in enumerate(sources)]
     if steps.mixes:
-        drawn = _mixed(steps, drawn, number)
-    return [_marked(first), *(_marked(example) for example in drawn[:DRAWN])]
+        samples = _mixed(steps, samples, number)
+    return [_marked(first), *(_marked(example) for example in samples[:DRAWN])]
 
 
 def _without_landmark_pairs(entries: Sequence[Any], examples: list[dict[str, Any]]) -> list[Any]:
@@ -100,18 +100,18 @@ def _without_landmark_pairs(entries: Sequence[Any], examples: list[dict[str, Any
     return [{entry: mirrors[entry]} if isinstance(entry, str) and entry in mirrors else entry for entry in entries]
 
 
-def _mixed(steps: Any, drawn: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
+def _mixed(steps: Any, samples: list[dict[str, Any]], number: int) -> list[dict[str, Any]]:
     """The examples as a batch, mixed, and apart again. Mixed pictures have no one box or mask: these are left out."""
-    batch = {"image": np.stack([example["image"] for example in drawn])}
+    batch = {"image": np.stack([example["image"] for example in samples])}
     knows = frozenset.intersection(*(step.moves for _, step in steps.mixings))
     if "label" in knows:
-        batch["label"] = np.eye(len(drawn), dtype=np.float32)
-    if "boxes" in knows and all("boxes" in example for example in drawn):
-        batch["boxes"] = np.stack([example["boxes"] for example in drawn])
+        batch["label"] = np.eye(len(samples), dtype=np.float32)
+    if "boxes" in knows and all("boxes" in example for example in samples):
+        batch["boxes"] = np.stack([example["boxes"] for example in samples])
         batch["classes"] = np.zeros(batch["boxes"].shape[:2], np.int64)
     mixed = {key: values.numpy() for key, values in steps.mix(batch, np.array([number, 0], np.int32)).items()}
     return [
-        {key: values[row] for key, values in mixed.items() if key in ("image", "boxes")} for row in range(len(drawn))
+        {key: values[row] for key, values in mixed.items() if key in ("image", "boxes")} for row in range(len(samples))
     ]
 
 
@@ -124,18 +124,18 @@ def _examples(recipe: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
     if hasattr(task, "samples"):
         return list(task.samples(recipe, DRAWN))
     data = recipe.data
-    found: list[dict[str, Any]] = []
+    examples: list[dict[str, Any]] = []
     for item in _spread(classification.items(data.source, path=data.path, classes=data.classes, group=data.group)):
         try:
             image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
-        found.append({"image": resize_image(image, size, fit=data.fit).numpy()})
-        if len(found) == DRAWN:
+        examples.append({"image": resize_image(image, size, fit=data.fit).numpy()})
+        if len(examples) == DRAWN:
             break
-    if not found:
+    if not examples:
         raise Fault(f"data.path must hold at least one readable image, got none in {data.path or data.source}")
-    return found
+    return examples
 
 
 def _spread(items: Sequence[Any]) -> list[Any]:
@@ -178,7 +178,7 @@ def _marked(example: dict[str, Any]) -> Any:
     for left, top, right, bottom in np.asarray(example.get("boxes", np.zeros((0, 4)))).reshape(-1, 4):
         if right > left and bottom > top:
             pen.rectangle([left * width, top * height, right * width - 1, bottom * height - 1], outline=BOX, width=2)
-    for number, (x, y, seen) in enumerate(np.asarray(example.get("landmarks", np.zeros((0, 3)))).reshape(-1, 3)):
-        if seen:
+    for number, (x, y, visible) in enumerate(np.asarray(example.get("landmarks", np.zeros((0, 3)))).reshape(-1, 3)):
+        if visible:
             pen.text((x * width, y * height), str(number), fill=LANDMARK, anchor="mm", font_size=max(height / 11, 9))
     return np.asarray(canvas)

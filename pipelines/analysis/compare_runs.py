@@ -86,27 +86,27 @@ def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
     """
     if len(set(references)) < 2:
         raise Fault(f"RUNS must name at least two different runs, got {', '.join(references)}")
-    measured = [read(reference, runs) for reference in references]
-    if names := sorted({run.name for run in measured if [m.name for m in measured].count(run.name) > 1}):
+    runs_read = [read(reference, runs) for reference in references]
+    if names := sorted({run.name for run in runs_read if [m.name for m in runs_read].count(run.name) > 1}):
         raise Fault(f"RUNS must be different runs, got {', '.join(names)} twice")
-    keys = sorted(set().union(*(run.settings for run in measured)))
-    differing = [key for key in keys if len({str(run.settings.get(key)) for run in measured}) > 1]
-    first, *others = measured
-    by_content = all(run.known_by_content for run in measured)
-    tested = [run.answered(by_content=by_content) for run in measured]
+    keys = sorted(set().union(*(run.settings for run in runs_read)))
+    differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs_read}) > 1]
+    first, *others = runs_read
+    by_content = all(run.known_by_content for run in runs_read)
+    tested = [run.answered(by_content=by_content) for run in runs_read]
     return {
-        "runs": [run.name for run in measured],
-        "settings": {key: [run.settings.get(key) for run in measured] for key in differing},
+        "runs": [run.name for run in runs_read],
+        "settings": {key: [run.settings.get(key) for run in runs_read] for key in differing},
         "same_data": all(run.data(by_content=by_content) == first.data(by_content=by_content) for run in others),
         "same_test": all(keys.keys() == tested[0].keys() for keys in tested),
         "matched_by": "content" if by_content else "path",
         "metrics": {
-            key: [run.report.get(key) for run in measured]
+            key: [run.report.get(key) for run in runs_read]
             for key in first.report
             if isinstance(first.report[key], float)
         },
-        "accuracy_interval": [run.report["accuracy_interval"] for run in measured],
-        "training_seconds": [run.seconds for run in measured],
+        "accuracy_interval": [run.report["accuracy_interval"] for run in runs_read],
+        "training_seconds": [run.seconds for run in runs_read],
         "differences": [asdict(mcnemar(first, other, by_content=by_content)) for other in others],
     }
 
@@ -151,20 +151,20 @@ def _rows(path: Path) -> list[dict[str, str]]:
 
 def _numbered(names: Iterable[str]) -> list[Key]:
     """Each name with its number among those that are the same: copies stay examples of their own."""
-    seen: Counter[str] = Counter()
+    counts: Counter[str] = Counter()
     keys = []
     for name in names:
-        keys.append((name, seen[name]))
-        seen[name] += 1
+        keys.append((name, counts[name]))
+        counts[name] += 1
     return keys
 
 
 def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Difference:
     """The exact test on the examples that are the same, and have the same truth, in both."""
-    one, other = (run.answered(by_content=by_content) for run in (first, second))
+    first_answers, other = (run.answered(by_content=by_content) for run in (first, second))
     shared = [
         (truth == answer, truth == other[key][1])
-        for key, (truth, answer) in one.items()
+        for key, (truth, answer) in first_answers.items()
         if key in other and other[key][0] == truth
     ]
     only_first = sum(right and not also for right, also in shared)
@@ -174,34 +174,34 @@ def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Di
     return Difference(first.name, second.name, len(shared), only_first, only_second, p)
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(comparison: dict[str, Any], console: Console) -> None:
     """Tables for people, and a sentence for each pair."""
     table = Table(box=None, header_style="bold")
     table.add_column("")
-    for name in found["runs"]:
+    for name in comparison["runs"]:
         table.add_column(escape(name), overflow="fold")
-    for key, values in found["settings"].items():
+    for key, values in comparison["settings"].items():
         table.add_row(f"[dim]{escape(key)}[/]", *("–" if value is None else escape(str(value)) for value in values))
     table.add_section()
-    for key, values in found["metrics"].items():
+    for key, values in comparison["metrics"].items():
         first = best(values, lowest=key in ("log_loss", "calibration_error"))
         figures = ("–" if value is None else f"{value:.4f}" for value in values)
         top = None if first is None else values[first]
         table.add_row(key, *(f"[bold]{f}[/]" if v == top else f for v, f in zip(values, figures, strict=True)))
         if key == "accuracy":
-            intervals = (f"[dim]{low:.4f} to {high:.4f}[/]" for low, high in found["accuracy_interval"])
+            intervals = (f"[dim]{low:.4f} to {high:.4f}[/]" for low, high in comparison["accuracy_interval"])
             table.add_row("[dim]95 % interval[/]", *intervals)
-    table.add_row("training", *(f"{seconds:,.0f} s" for seconds in found["training_seconds"]))
+    table.add_row("training", *(f"{seconds:,.0f} s" for seconds in comparison["training_seconds"]))
     console.print(table)
-    if not found["same_test"]:
-        what = "not the same split of the same data" if found["same_data"] else "not the same data"
+    if not comparison["same_test"]:
+        what = "not the same split of the same data" if comparison["same_data"] else "not the same data"
         console.print(f"[yellow]{what}[/]: only test examples that both have are compared below")
-    if found["matched_by"] == "path":
+    if comparison["matched_by"] == "path":
         console.print(
             "[yellow]test examples are matched by their paths[/]: a run was prepared by an older version, without "
             "digests; `cnn prepare RECIPE --force` writes them"
         )
-    for difference in found["differences"]:
+    for difference in comparison["differences"]:
         console.print(sentence(Difference(**difference)))
 
 

@@ -67,8 +67,8 @@ def photographs(paths: Sequence[Path], *, side: int) -> list[Array]:
     Raises:
         Fault: a file cannot be read as a picture.
     """
-    found = [image_io.read(path) for path in paths] if paths else [load_sample_image("china.jpg")]
-    return [resize_image(tf.constant(picture), (side, side), fit="crop").numpy() for picture in found]
+    images = [image_io.read(path) for path in paths] if paths else [load_sample_image("china.jpg")]
+    return [resize_image(tf.constant(picture), (side, side), fit="crop").numpy() for picture in images]
 
 
 def measure(
@@ -94,19 +94,19 @@ def measure(
     shape = pictures[0].shape
     if shape[0] % 32:
         raise Fault(f"side must be a multiple of 32, got {shape[0]}")
-    given, search = _searched(pictures, proposals)
+    region_inputs, search = _searched(pictures, proposals)
     done("selective search")
     common = {"input_shape": shape, "classes": CLASSES, "backbone": backbone}
-    regions = round(statistics.mean(len(boxes) for boxes in given))
+    regions = round(statistics.mean(len(boxes) for boxes in region_inputs))
     steps = []
     for name, builder, at_once in (("R-CNN", "rcnn.rcnn", AT_ONCE), ("Fast R-CNN", "rcnn.fast_rcnn", None)):
         detect = _by_proposals(models.build(builder, **common), at_once)
-        steps.append(Step(name, regions, _seconds(detect, pictures, given, rounds), search))
+        steps.append(Step(name, regions, _seconds(detect, pictures, region_inputs, rounds), search))
         done(name)
     for name, builder in (("Faster R-CNN", "rcnn.faster_rcnn"), ("YOLO", "yolo.yolo")):
         network = models.build(builder, **common)
         own = sum(layer.limit for layer in network.layers if isinstance(layer, Proposals))
-        steps.append(Step(name, own, _seconds(_alone(network, builder), pictures, given, rounds)))
+        steps.append(Step(name, own, _seconds(_alone(network, builder), pictures, region_inputs, rounds)))
         done(name)
     classifier = models.build(CLASSIFIER, input_shape=WINDOW, classes=10)
     windows = sliding_window.cost(classifier, pictures[0].astype("float32") / 255, repeats=1)
@@ -141,10 +141,10 @@ def plain(ladder: Ladder) -> dict[str, Any]:
 
 def _searched(pictures: Sequence[Array], most: int) -> tuple[list[Any], float]:
     """The proposals of each picture, and the seconds that the search took for one."""
-    found, started = [], time.perf_counter()
+    boxes, started = [], time.perf_counter()
     for picture in pictures:
-        found.append(selective_search.proposals(picture, most=most))
-    return found, (time.perf_counter() - started) / len(pictures)
+        boxes.append(selective_search.proposals(picture, most=most))
+    return boxes, (time.perf_counter() - started) / len(pictures)
 
 
 def _by_proposals(network: Any, at_once: int | None) -> Callable[[Any, Any], Any]:
@@ -153,8 +153,8 @@ def _by_proposals(network: Any, at_once: int | None) -> Callable[[Any, Any], Any
     def outputs(image: Any, regions: Any) -> Any:
         return network({"image": image, "proposals": regions}, training=False)
 
-    def detections(found: Any) -> Any:
-        return boxes.non_max_suppression(*rcnn.decode(network, found))
+    def detections(regions: Any) -> Any:
+        return boxes.non_max_suppression(*rcnn.decode(network, regions))
 
     ask, read = (tf.function(part, autograph=False, reduce_retracing=True) for part in (outputs, detections))
 
@@ -180,18 +180,18 @@ def _alone(network: Any, builder: str) -> Callable[[Any, Any], Any]:
     return lambda image, regions: ask(image)
 
 
-def _seconds(detect: Callable[[Any, Any], Any], pictures: Any, given: Any, rounds: int) -> float:
+def _seconds(detect: Callable[[Any, Any], Any], pictures: Any, inputs: Any, rounds: int) -> float:
     """Seconds for one picture: the median of the rounds, of which slow detectors have only one."""
     pairs = [
         (tf.constant(picture[None] / 255, tf.float32), tf.constant(regions))
-        for picture, regions in zip(pictures, given, strict=True)
+        for picture, regions in zip(pictures, inputs, strict=True)
     ]
     for count in (AT_ONCE, AT_ONCE + 1):  # compiled, for any number
         detect(pairs[0][0], pairs[0][1][:count])
-    taken: list[float] = []
-    while len(taken) < rounds and not (taken and taken[0] > SLOW):
+    durations: list[float] = []
+    while len(durations) < rounds and not (durations and durations[0] > SLOW):
         started = time.perf_counter()
         for image, regions in pairs:
             detect(image, regions)
-        taken.append((time.perf_counter() - started) / len(pairs))
-    return statistics.median(taken)
+        durations.append((time.perf_counter() - started) / len(pairs))
+    return statistics.median(durations)

@@ -33,9 +33,9 @@ def edges(image: Path, *, kind: str = "sobel", output: Path | None = None) -> Pa
     output = _checked(output or Path(f"{image.stem}-edges.png"), image)
     photo = Image.fromarray(image_io.read(image))
     photo.thumbnail((LONGEST, LONGEST))
-    found = filters.edges(np.asarray(photo), kind)
-    white = max(float(np.percentile(found.magnitude, 99)), 1.0)  # one for all three, so that they compare
-    shown = [(np.minimum(response / white, 1) * 255).astype(np.uint8) for response in found]
+    responses = filters.edges(np.asarray(photo), kind)
+    white = max(float(np.percentile(responses.magnitude, 99)), 1.0)  # one for all three, so that they compare
+    pictures = [(np.minimum(response / white, 1) * 255).astype(np.uint8) for response in responses]
     titles = [
         image.name,
         f"vertical: {_written(filters.VERTICAL[kind])}",
@@ -45,7 +45,7 @@ def edges(image: Path, *, kind: str = "sobel", output: Path | None = None) -> Pa
     heading = f"Edges ({kind}), {photo.width} × {photo.height} pixels; white is a step of {white:.0f} of 255 or more"
     side = LONGEST / image_grid.DOTS
     try:
-        return image_grid.contact_sheet([np.asarray(photo), *shown], titles, output, heading=heading, size=side)
+        return image_grid.contact_sheet([np.asarray(photo), *pictures], titles, output, heading=heading, size=side)
     except OSError as error:
         raise Fault(f"--output must be a file that can be written, got {output}: {error.strerror}") from error
 

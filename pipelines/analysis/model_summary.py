@@ -33,7 +33,7 @@ def catalogue(pattern: str = "*") -> list[dict[str, Any]]:
     Raises:
         Fault: when none does.
     """
-    found = [
+    rows = [
         {
             "name": name,
             "input_shape": inspect.signature(builder).parameters["input_shape"].default,
@@ -44,9 +44,9 @@ def catalogue(pattern: str = "*") -> list[dict[str, Any]]:
         for name, (builder, origin) in _known().items()
         if fnmatch(name, pattern) or fnmatch(name.partition(".")[2], pattern)
     ]
-    if not found:
+    if not rows:
         raise Fault(f"PATTERN must fit a builder, such as 'resnet*', got {pattern!r}; see `cnn models list`")
-    return found
+    return rows
 
 
 def _known() -> dict[str, tuple[Any, str | None]]:
@@ -64,20 +64,20 @@ def _first_figures(name: str) -> dict[str, str | None]:
     return {"parameters": next(iter(parameters), None), "multiply_adds": next(iter(multiply_adds), None)}
 
 
-def show_catalogue(found: list[dict[str, Any]], console: Console) -> None:
+def show_catalogue(rows: list[dict[str, Any]], console: Console) -> None:
     """One line per builder, cut off at the edge of the terminal."""
     table = Table(box=None, header_style="bold", pad_edge=False)
     for name in ("name", "input", "parameters", "mult-adds"):
         table.add_column(name, no_wrap=True, justify="right" if name in ("parameters", "mult-adds") else "left")
-    if any(row["origin"] for row in found):
+    if any(row["origin"] for row in rows):
         table.add_column("from", no_wrap=True)
     wide = console.width >= WIDE
     if wide:
         table.add_column("about")
-    for row in found:
+    for row in rows:
         about = [Text(row["about"], no_wrap=True, overflow="ellipsis")] if wide else []
         figures = (row["parameters"] or "–", row["multiply_adds"] or "–")
-        origin = [row["origin"] or "cnn-keras"] if any(other["origin"] for other in found) else []
+        origin = [row["origin"] or "cnn-keras"] if any(other["origin"] for other in rows) else []
         table.add_row(row["name"], times(row["input_shape"]), *figures, *origin, *about)
     console.print(table, soft_wrap=False)
     console.print("[dim]figures as the literature prints them; `cnn models show NAME` names it[/]")
@@ -101,8 +101,8 @@ def examine(name: str, *, shape: str | None = None, classes: int | None = None, 
         Fault: when there is no such builder, or none for such an input.
     """
     name = resolve(name)
-    taken = models.signature(name).parameters
-    default = {key: taken[key].default for key in ("input_shape", "classes", "styles") if key in taken}
+    parameters = models.signature(name).parameters
+    default = {key: parameters[key].default for key in ("input_shape", "classes", "styles") if key in parameters}
     arguments = dict(default)
     if shape is not None:
         arguments["input_shape"] = sizes(shape, like=default["input_shape"])

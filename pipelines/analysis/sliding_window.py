@@ -73,7 +73,7 @@ def cost(model: keras.Model, image: Any, *, repeats: int = 3) -> Cost:
     network = dense_classifier.to_fully_convolutional(model)
     one_by_one, first = _timed(lambda: dense_classifier.naive(model, image, stride=network.stride), repeats)
     at_once, second = _timed(lambda: dense_classifier.convolutional(network, image), repeats)
-    said = [tf.nn.softmax(windows.logits).numpy() for windows in (one_by_one, at_once)]
+    probabilities = [tf.nn.softmax(windows.logits).numpy() for windows in (one_by_one, at_once)]
     counted = dense_classifier.multiply_adds(model, network, image.shape[:2])
     return Cost(
         windows=int(np.prod(one_by_one.logits.shape[:2])),
@@ -82,8 +82,8 @@ def cost(model: keras.Model, image: Any, *, repeats: int = 3) -> Cost:
         convolutional_multiply_adds=counted[1],
         naive_seconds=first,
         convolutional_seconds=second,
-        difference=float(np.abs(said[0] - said[1]).max()),
-        changed=int((said[0].argmax(-1) != said[1].argmax(-1)).sum()),
+        difference=float(np.abs(probabilities[0] - probabilities[1]).max()),
+        changed=int((probabilities[0].argmax(-1) != probabilities[1].argmax(-1)).sum()),
         padded=len(network.padded),
     )
 
@@ -91,22 +91,22 @@ def cost(model: keras.Model, image: Any, *, repeats: int = 3) -> Cost:
 def figures(model: keras.Model, way: str, size: tuple[int, int]) -> dict[str, float]:
     """What one way, `naive` or `convolutional`, costs on a picture of noise of this (height, width), for a claim."""
     image = np.random.default_rng(0).normal(size=(*size, model.input_shape[-1])).astype(np.float32)
-    found = cost(model, image)
+    costs = cost(model, image)
     return {
-        "windows": found.windows,
-        "multiply_adds": getattr(found, f"{way}_multiply_adds"),
-        "seconds": round(getattr(found, f"{way}_seconds"), 6),
-        "difference": found.difference,
+        "windows": costs.windows,
+        "multiply_adds": getattr(costs, f"{way}_multiply_adds"),
+        "seconds": round(getattr(costs, f"{way}_seconds"), 6),
+        "difference": costs.difference,
     }
 
 
 def _timed(look: Callable[[], Windows], repeats: int) -> tuple[Windows, float]:
-    found, seconds = look(), []
+    result, seconds = look(), []
     for _ in range(repeats):
         start = time.perf_counter()
         look()
         seconds.append(time.perf_counter() - start)
-    return found, sorted(seconds)[len(seconds) // 2]
+    return result, sorted(seconds)[len(seconds) // 2]
 
 
 def load(reference: str, runs: Path) -> tuple[keras.Model, list[str]]:
@@ -150,44 +150,44 @@ def slide(
         raise Fault(f"--background must be one of {', '.join(names)}, got {background}")
     if output.suffix.lower() != ".png":
         raise Fault(f"--output must end in .png, got {output}")
-    network, seen = dense_classifier.to_fully_convolutional(model), []
+    network, passes = dense_classifier.to_fully_convolutional(model), []
 
     def look(resized: Array) -> Windows:
-        seen.append(dense_classifier.convolutional(network, resized))
-        return seen[-1]
+        passes.append(dense_classifier.convolutional(network, resized))
+        return passes[-1]
 
-    nothing = None if background is None else names.index(background)
-    found = dense_classifier.detect(
-        look, image, scales=tuple(scales), background=nothing, threshold=threshold, overlap=overlap
+    background_class = None if background is None else names.index(background)
+    detections = dense_classifier.detect(
+        look, image, scales=tuple(scales), background=background_class, threshold=threshold, overlap=overlap
     )
-    _draw(image, seen, network, found, names, nothing, output)
-    return Sheet(output, network, sum(len(windows.boxes.reshape(-1, 4)) for windows in seen), found, names)
+    _draw(image, passes, network, detections, names, background_class, output)
+    return Sheet(output, network, sum(len(windows.boxes.reshape(-1, 4)) for windows in passes), detections, names)
 
 
 def _draw(
     image: Array,
-    seen: Sequence[Windows],
+    passes: Sequence[Windows],
     network: FullyConvolutional,
-    found: Detections,
+    detections: Detections,
     names: Sequence[str],
-    nothing: int | None,
+    background_class: int | None,
     output: Path,
 ) -> None:
-    count = int(found.count[0])
-    places = found.boxes[0, :count].numpy() * np.tile(image.shape[1::-1], 2)
-    classes, scores = found.classes[0, :count].numpy(), found.scores[0, :count].numpy()
+    count = int(detections.count[0])
+    places = detections.boxes[0, :count].numpy() * np.tile(image.shape[1::-1], 2)
+    classes, scores = detections.classes[0, :count].numpy(), detections.scores[0, :count].numpy()
     labels = [names[number] for number in classes]
-    heat = np.max([_heat(windows, network, image.shape[:2]) for windows in seen], axis=0)
-    if nothing is not None:
-        heat[..., nothing] = 0
+    heat = np.max([_heat(windows, network, image.shape[:2]) for windows in passes], axis=0)
+    if background_class is not None:
+        heat[..., background_class] = 0
     order = sorted(np.argsort(-heat.max(axis=(0, 1)), kind="stable")[:SHOWN].tolist())
     tiles = [
         annotate.boxed(image, places, labels, scores.tolist(), classes=classes.tolist()),
         _heated(image, heat.max(axis=-1)),
-        *(_heated(image, heat[..., number]) for number in order if number != nothing),
+        *(_heated(image, heat[..., number]) for number in order if number != background_class),
     ]
-    titles = [f"{count} found", "any class", *(names[number] for number in order if number != nothing)]
-    many = sum(windows.boxes[..., 0].size for windows in seen)
+    titles = [f"{count} found", "any class", *(names[number] for number in order if number != background_class)]
+    many = sum(windows.boxes[..., 0].size for windows in passes)
     apart = "×".join(map(str, network.stride))
     heading = (
         f"{many:,} windows of {'×'.join(map(str, network.window))}, {apart} pixels apart: probability of each class"

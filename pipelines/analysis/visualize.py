@@ -58,15 +58,15 @@ def insight(
     if layer is not None:
         layer = _checked(trained, layer, unit)
     tested = visualization.ask(trained, folder / "prepare", image_dataset.test_split(data), shape, IMAGES)
-    shown = _given(trained, images, shape) if images else visualization.representative(tested)
-    drawings = _drawings(trained, tested, shown, layer=layer, unit=unit)
+    examples = _given(trained, images, shape) if images else visualization.representative(tested)
+    drawings = _drawings(trained, tested, examples, layer=layer, unit=unit)
     return visualization.draw_all(drawings, output or folder / ("insight-images" if images else "insight"), console)
 
 
 def _drawings(
     trained: Trained,
     tested: Asked,
-    shown: Asked,
+    examples: Asked,
     *,
     layer: str | None,
     unit: int | None,
@@ -78,27 +78,30 @@ def _drawings(
     mapped = [name for name in wide if name in features]
     if len(mapped) < LAYERS:
         mapped = [name for name in wide if name in features or "Pooling" in rows[name].type]
-    mapped, looked = (_some(mapped, LAYERS), _some(features, 3)) if layer is None else ([layer], [layer])
+    mapped, examined_layers = (_some(mapped, LAYERS), _some(features, 3)) if layer is None else ([layer], [layer])
     mapped = [name for name in mapped if name in wide]
     drawings: dict[str, Drawing] = {"filters": partial(visualization.filters, trained)}
     if mapped:
-        drawings["feature_maps"] = partial(visualization.feature_maps, trained, shown, mapped, unit)
-    for name in looked:
+        drawings["feature_maps"] = partial(visualization.feature_maps, trained, examples, mapped, unit)
+    for name in examined_layers:
         if name in rows:
             drawings[f"patches-{file_stem(name)}"] = partial(visualization.patches, trained, tested, name, unit)
         drawings[f"maximised-{file_stem(name)}"] = partial(visualization.maximised, trained, tested, name, unit)
     if layer is None:
         drawings[f"maximised-{file_stem(answer)}"] = partial(visualization.maximised, trained, tested, answer, None)
-    return {**drawings, "attention": partial(visualization.attention, trained, shown, layer if layer in wide else None)}
+    return {
+        **drawings,
+        "attention": partial(visualization.attention, trained, examples, layer if layer in wide else None),
+    }
 
 
 def _found(reference: str, runs: Path) -> tuple[Path, Shape]:
     """The folder of a run whose training is finished, and the shape of its images."""
     folder = stages.run_folder(reference, runs)
-    for given in (Path(reference), folder):
-        if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
+    for candidate in (Path(reference), folder):
+        if (candidate / "saved_model.pb").is_file() or any(candidate.glob("[0-9]*/saved_model.pb")):
             raise Fault(
-                f"RUN must be a run such as classify/digits-lenet5, got the SavedModel {given}, a graph for "
+                f"RUN must be a run such as classify/digits-lenet5, got the SavedModel {candidate}, a graph for "
                 "serving without layers; name the run that it was exported from"
             )
     for stage, name in (("prepare", "data.json"), ("train", "model.keras")):
@@ -118,8 +121,8 @@ def _given(trained: Trained, files: Sequence[Path], shape: Shape) -> Asked:
 
 def _framed(file: Path, shape: Shape) -> Array:
     pixels = image_io.read(file, what="--image", channels=shape.channels)
-    framed: Array = resize_image(pixels, shape.size, fit=shape.fit).numpy()
-    return framed
+    resized: Array = resize_image(pixels, shape.size, fit=shape.fit).numpy()
+    return resized
 
 
 def _some(names: list[str], most: int) -> list[str]:

@@ -32,16 +32,16 @@ def draw(reference: str, files: Sequence[Path], folder: Path, *, runs: Path, con
     run = _opened(reference, runs, console)
     explain = _explainer(run)
     stills = [file for file in dict.fromkeys(files) if not file.name.lower().endswith(video_io.SUFFIXES)]
-    drawn = 0
+    count = 0
     for start in range(0, len(stills), AT_ONCE):
-        few = stills[start : start + AT_ONCE]
-        for file, strips in zip(few, explain(list(_read(few, run.recipe.data))), strict=True):
+        batch = stills[start : start + AT_ONCE]
+        for file, strips in zip(batch, explain(list(_read(batch, run.recipe.data))), strict=True):
             if strips:
                 named = [strip._replace(detail=file.name) for strip in strips]
                 target = folder / f"{stills.index(file):04d}-{file.stem}.png"
                 heat_maps.draw(named, target, heading=f"What the answer to {file.name} rests on")
-                drawn += 1
-    return drawn
+                count += 1
+    return count
 
 
 def _opened(reference: str, runs: Path, console: Console) -> stages.Run:
@@ -54,16 +54,16 @@ def _opened(reference: str, runs: Path, console: Console) -> stages.Run:
 def _explainer(run: stages.Run) -> heat_maps.Explainer:
     """That of the file `explanation.py` of the run's task."""
     module = f"{run.task.__name__}.explanation"
-    found: Any = importlib.import_module(module) if importlib.util.find_spec(module) else None
-    if not hasattr(found, "explainer"):
+    explanation: Any = importlib.import_module(module) if importlib.util.find_spec(module) else None
+    if not hasattr(explanation, "explainer"):
         raise Fault(f"--why must go with a task that explains the answer to one file, got {run.recipe.task}")
-    explain: heat_maps.Explainer = found.explainer(run)
+    explain: heat_maps.Explainer = explanation.explainer(run)
     return explain
 
 
 def _read(files: Sequence[Path], data: Any) -> Iterator[Array]:
     for file in files:
-        noun = next((one for one in array_dataset.LIBRARIES if _is_of(file, one)), None)
+        noun = next((kind for kind in array_dataset.LIBRARIES if _is_of(file, kind)), None)
         if noun:
             yield array_dataset.library(noun).read(file)[0]
         else:

@@ -35,8 +35,8 @@ for name in sorted(names, key=lambda name: (-FIRST.index(name) if name in FIRST 
     app.add_typer(importlib.import_module(names[name]).app)
 
 
-def _print_version(wanted: bool) -> None:
-    if wanted:
+def _print_version(is_requested: bool) -> None:
+    if is_requested:
         print(f"cnn {importlib.metadata.version('cnn-keras')}")
         raise typer.Exit
 

@@ -44,9 +44,9 @@ def fault(error: BaseException) -> Fault | None:
         if isinstance(cause, OSError) and cause.errno in REMEDIES and (cause.filename or cause.errno in FULL):
             place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, str | bytes) else ""
             return _fault(f"{place}{cause.strerror}", cause.errno)
-        said = next((words for words in SAID if words in str(cause)), None)
-        if said:
-            return _fault(" ".join(str(cause).split())[:300], SAID[said])
+        explanation = next((words for words in SAID if words in str(cause)), None)
+        if explanation:
+            return _fault(" ".join(str(cause).split())[:300], SAID[explanation])
     return None
 
 

@@ -60,8 +60,8 @@ class Threshold(NamedTuple):
             return (
                 f"{wrong} at most {self.far:g}, sure to {verification.CONFIDENCE:.0%} by {self.people} people; {known}"
             )
-        shown = f"which is extrapolated: {self.people} people can show no rate below {self.bound:.2g}"
-        return f"{wrong} {self.far:g}, {shown}; {known}"
+        origin = f"which is extrapolated: {self.people} people can show no rate below {self.bound:.2g}"
+        return f"{wrong} {self.far:g}, {origin}; {known}"
 
 
 class Recogniser:
@@ -110,12 +110,12 @@ class Recogniser:
         """
         ready = [self._plain(file, faced=faced) for file in files]
         good = [row for row, data in enumerate(ready) if isinstance(data, bytes)]
-        found: list[Array | str] = [data if isinstance(data, str) else "" for data in ready]
+        embeddings: list[Array | str] = [data if isinstance(data, str) else "" for data in ready]
         for start in range(0, len(good), BATCH):
             rows = good[start : start + BATCH]
             for row, vector in zip(rows, self._vectors([ready[row] for row in rows]), strict=True):
-                found[row] = vector
-        return found
+                embeddings[row] = vector
+        return embeddings
 
     def compare(self, vector: Array, others: Array) -> Array:
         """The distance of an embedding, float32 (dimension,), to each of others, (N, dimension): float32 (N,)."""
@@ -184,11 +184,11 @@ class Guard:
         data = _upright(file)
         if isinstance(data, str):
             return 0.0
-        found = self._classify(inputs=tf.constant([savedmodel.as_example(data)], tf.string))
-        names = [name.decode() for name in found["classes"][0].numpy()]
+        outputs = self._classify(inputs=tf.constant([savedmodel.as_example(data)], tf.string))
+        names = [name.decode() for name in outputs["classes"][0].numpy()]
         if LIVE not in names:
             raise Fault(f"liveness must have a class {LIVE}, got {self.folder} with {', '.join(sorted(names))}")
-        return float(found["scores"][0, names.index(LIVE)])
+        return float(outputs["scores"][0, names.index(LIVE)])
 
 
 def _upright(file: bytes) -> bytes | str:
@@ -209,20 +209,20 @@ def version_of(folder: Path, model: str | None) -> Path:
     versions = _versions_of(folder)
     facts = {version: version / FACTS for version in versions}
     known = {
-        version: found
+        version: report
         for version, path in facts.items()
-        if path.is_file() and "false_rejects" in (found := run_files.read_json(path))
+        if path.is_file() and "false_rejects" in (report := run_files.read_json(path))
     }
     if not known:
         raise Fault(
             f"MODEL must be an embedder that the task verify exported, got {folder}; `cnn export` an older one again"
         )
-    fitting = [version for version, found in known.items() if model in (None, found["model"])]
+    fitting = [version for version, report in known.items() if model in (None, report["model"])]
     if not fitting:
         raise Fault(
             f"--model must be the one that the gallery was created with, {str(model)[:19]}, got {folder} with "
-            f"{', '.join(sorted({found['model'][:19] for found in known.values()}))}: it has been trained again since, "
-            "or is another. Give that one with --model, or enrol everybody's photographs again with --anew"
+            f"{', '.join(sorted({report['model'][:19] for report in known.values()}))}: it has been trained again "
+            "since, or is another. Give that one with --model, or enrol everybody's photographs again with --anew"
         )
     return fitting[0]
 
@@ -231,8 +231,8 @@ def _versions_of(folder: Path) -> list[Path]:
     """Version folders, the highest number first; or the folder itself, if it is one."""
     if (folder / "saved_model.pb").is_file():
         return [folder]
-    found = [path.parent for path in folder.glob("[0-9]*/saved_model.pb") if path.parent.name.isdigit()]
-    return sorted(found, key=lambda path: -int(path.name))
+    folders = [path.parent for path in folder.glob("[0-9]*/saved_model.pb") if path.parent.name.isdigit()]
+    return sorted(folders, key=lambda path: -int(path.name))
 
 
 def graph_digest(version: Path) -> str:

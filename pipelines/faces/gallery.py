@@ -120,10 +120,10 @@ def checked_name(name: str) -> str:
     return name.strip()
 
 
-def other_model(location: str, stored: Settings, wanted: str) -> Fault:
+def other_model(location: str, stored: Settings, model: str) -> Fault:
     """What is said where embeddings of two models meet."""
     return Fault(
-        f"gallery must be of the model {wanted[:19]}, got {location} with embeddings of {stored.model[:19]}, "
+        f"gallery must be of the model {model[:19]}, got {location} with embeddings of {stored.model[:19]}, "
         f"{stored.reference}: two models' embeddings cannot be compared. Ask with that model, or enrol everybody's "
         "photographs again with --anew"
     )

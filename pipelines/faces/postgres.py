@@ -128,7 +128,7 @@ class PostgresGallery:
             return [Person(*row) for row in rows]
 
     def vectors(self, name: str) -> Array:
-        rows = [found.vector for found in self.enrolled(name)]
+        rows = [embedding.vector for embedding in self.enrolled(name)]
         if not rows:
             raise nobody(name, self.shown)
         return np.stack(rows)
@@ -167,12 +167,12 @@ class PostgresGallery:
         return int(count)
 
     def enrolled(self, name: str | None = None) -> Iterator[Enrolled]:
-        chosen, given = ("WHERE name = %s", (name,)) if name is not None else ("", ())
+        condition, parameters = ("WHERE name = %s", (name,)) if name is not None else ("", ())
         with self._reading() as database:
             rows = database.execute(
                 f"SELECT name, source, {SINCE.format('since')}, vector FROM gallery_people p "
-                f"JOIN gallery_embeddings e ON e.person = p.id {chosen} ORDER BY name, e.id",
-                given,
+                f"JOIN gallery_embeddings e ON e.person = p.id {condition} ORDER BY name, e.id",
+                parameters,
             ).fetchall()
         for person, source, since, vector in rows:
             yield Enrolled(person, source, since, _array(vector))

@@ -44,9 +44,9 @@ class Answer(NamedTuple):
     problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        told = self.threshold.as_dict() if self.threshold else {}
+        threshold = self.threshold.as_dict() if self.threshold else {}
         live = {} if self.alive is None else {"alive": self.alive}
-        return {"name": self.name, "distance": self.distance, **told, **live, "problem": self.problem}
+        return {"name": self.name, "distance": self.distance, **threshold, **live, "problem": self.problem}
 
 
 class Enrolment(NamedTuple):
@@ -65,28 +65,28 @@ def photographs(paths: Sequence[Path], name: str | None) -> list[Found]:
     Raises:
         Fault: nothing is there, or files without a name.
     """
-    found: list[Found] = []
+    photos: list[Found] = []
     for path in paths:
         if not path.exists():
             raise Fault(f"PHOTOS must be files or folders, found nothing at {path}")
         inner = sorted(path.iterdir()) if path.is_dir() else []
-        people = [one.name for one in inner if one.is_dir() and not one.name.startswith(file_tree.HIDDEN)]
+        people = [folder.name for folder in inner if folder.is_dir() and not folder.name.startswith(file_tree.HIDDEN)]
         if name is None and not people:
             raise Fault(f"--name is required with {path}: who is it? Or give a folder with a folder for each person")
         if name is not None and people:
             raise Fault(f"--name must not be given with {path}, whose folders are names: {people[0]} …")
         if name is None:
             try:
-                found += [(item.label, item.read, str(path / item.id)) for item in classification.folder(path)]
+                photos += [(item.label, item.read, str(path / item.id)) for item in classification.folder(path)]
             except Fault as fault:
                 raise Fault(f"PHOTOS must contain images: {fault}", code=fault.code) from None
         elif path.is_dir():
             if not any(_is_picture(file) for file in inner):
                 raise Fault(f"PHOTOS must contain images, found none in {path}", code=Fault.DATA)
-            found += [(name, partial(_own, file), str(file)) for file in inner]
+            photos += [(name, partial(_own, file), str(file)) for file in inner]
         else:
-            found.append((name, partial(_content, path), str(path)))
-    return found
+            photos.append((name, partial(_content, path), str(path)))
+    return photos
 
 
 def _own(file: Path) -> bytes:
@@ -163,11 +163,11 @@ def _other_names(photos: list[Photo], pixels: list[str], near: Sequence[list[Nea
         named[own].setdefault(photo.name, photo.source)
     others = []
     for row, (photo, own) in enumerate(zip(photos, pixels, strict=True)):
-        said = [f"{name}'s, {source}" for name, source in named[own].items() if name != photo.name]
-        for one in near[row] if near else ():
-            if one.name != photo.name and np.square(photo.vector.astype(float) - one.vector).sum() < EQUAL:
-                said.append(f"{one.name}'s, who is enrolled")
-        others.append(said[0] if said else "")
+        duplicates = [f"{name}'s, {source}" for name, source in named[own].items() if name != photo.name]
+        for neighbour in near[row] if near else ():
+            if neighbour.name != photo.name and np.square(photo.vector.astype(float) - neighbour.vector).sum() < EQUAL:
+                duplicates.append(f"{neighbour.name}'s, who is enrolled")
+        others.append(duplicates[0] if duplicates else "")
     return others
 
 
@@ -206,8 +206,8 @@ def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], f
     """Who of the gallery is it? The answer's name is None for a stranger."""
     enrolled = gallery.count()
     threshold = recogniser.threshold(far, enrolled)
-    found, lives = recogniser.embed(files), recogniser.alive(files)
-    vectors = [vector for vector in found if not isinstance(vector, str)]
+    embeddings, lives = recogniser.embed(files), recogniser.alive(files)
+    vectors = [vector for vector in embeddings if not isinstance(vector, str)]
     near: Iterator[list[Near]] = iter([[]] * len(vectors))
     if vectors and enrolled:
         count = NEAREST if recogniser.facts["head"] else 1
@@ -216,7 +216,7 @@ def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], f
         Answer(None, None, threshold, problem=vector)
         if isinstance(vector, str)
         else _nearest(recogniser, vector, next(near), threshold, alive)
-        for vector, alive in zip(found, lives, strict=True)
+        for vector, alive in zip(embeddings, lives, strict=True)
     ]
 
 
@@ -226,7 +226,7 @@ def _nearest(
     """The answer about one picture, of the enrolled embeddings near to it."""
     if not candidates:
         return Answer(None, None, threshold, alive)
-    distances = recogniser.compare(vector, np.stack([one.vector for one in candidates]))
+    distances = recogniser.compare(vector, np.stack([candidate.vector for candidate in candidates]))
     best = int(np.argmin(distances))
     known = float(distances[best]) <= threshold.distance and _lives(alive)
     return Answer(candidates[best].name if known else None, float(distances[best]), threshold, alive)

@@ -77,8 +77,10 @@ class SqliteGallery:
             row = self._database.execute(f"SELECT {', '.join(Settings._fields)} FROM settings").fetchone()
         if not row:
             return None
-        found = Settings(*row)
-        return found._replace(reference=self._absolute(found.reference), liveness=self._absolute(found.liveness))
+        settings = Settings(*row)
+        return settings._replace(
+            reference=self._absolute(settings.reference), liveness=self._absolute(settings.liveness)
+        )
 
     def enrol(self, settings: Settings, photos: Sequence[Photo], *, anew: bool = False) -> int:
         with self._writing() as database:
@@ -90,8 +92,8 @@ class SqliteGallery:
                 stored = None
             if stored is None:
                 folders = self._relative(settings.reference), self._relative(settings.liveness)
-                kept = settings._replace(reference=folders[0], liveness=folders[1])
-                database.execute("INSERT INTO settings VALUES (?, ?, ?, ?, ?)", kept)
+                relative = settings._replace(reference=folders[0], liveness=folders[1])
+                database.execute("INSERT INTO settings VALUES (?, ?, ?, ?, ?)", relative)
             elif stored.model != settings.model:
                 raise other_model(self.location, stored, settings.model)
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -122,7 +124,7 @@ class SqliteGallery:
         return [Person(*row) for row in rows]
 
     def vectors(self, name: str) -> Array:
-        rows = [found.vector for found in self.enrolled(name)]
+        rows = [embedding.vector for embedding in self.enrolled(name)]
         if not rows:
             raise nobody(name, self.location)
         return np.stack(rows)
@@ -140,10 +142,10 @@ class SqliteGallery:
             ]
 
     def forget(self, name: str) -> int:
-        chosen = "SELECT embeddings.id FROM embeddings JOIN people ON person = people.id WHERE name = ?"
+        selection = "SELECT embeddings.id FROM embeddings JOIN people ON person = people.id WHERE name = ?"
         try:
             with self._writing() as database:
-                count = self._delete(chosen, name)
+                count = self._delete(selection, name)
                 if not count:
                     raise nobody(name, self.location)
                 database.execute("DELETE FROM people WHERE name = ?", (name,))
@@ -152,12 +154,12 @@ class SqliteGallery:
         return count
 
     def enrolled(self, name: str | None = None) -> Iterator[Enrolled]:
-        chosen, given = ("WHERE name = ?", (name,)) if name is not None else ("", ())
+        condition, parameters = ("WHERE name = ?", (name,)) if name is not None else ("", ())
         with self._lock:
             rows = self._database.execute(
-                f"SELECT name, source, since, vector FROM people JOIN embeddings ON person = people.id {chosen} "
+                f"SELECT name, source, since, vector FROM people JOIN embeddings ON person = people.id {condition} "
                 "ORDER BY name, embeddings.id",
-                given,
+                parameters,
             ).fetchall()
         for person, source, since, vector in rows:
             yield Enrolled(person, source, since, np.frombuffer(vector, "<f4"))
@@ -189,10 +191,10 @@ class SqliteGallery:
                 raise
             self._database.execute("COMMIT")
 
-    def _delete(self, chosen: str, *given: str) -> int:
+    def _delete(self, selection: str, *name: str) -> int:
         """Delete embeddings and write down their numbers, so that other processes' searches lose them too."""
-        self._database.execute(f"INSERT INTO forgotten (embedding) {chosen}", given)
-        return self._database.execute(f"DELETE FROM embeddings WHERE id IN ({chosen})", given).rowcount
+        self._database.execute(f"INSERT INTO forgotten (embedding) {selection}", name)
+        return self._database.execute(f"DELETE FROM embeddings WHERE id IN ({selection})", name).rowcount
 
     def _scrub(self) -> None:
         """Where somebody was forgotten, write the file anew and cut the log off: both may hold copies."""

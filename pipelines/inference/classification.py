@@ -39,17 +39,17 @@ class Classification(Prediction):
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
         """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of each class in its order."""
-        readable = [one for one in predictions if isinstance(one, Classification)]
-        top = max(len(one.classes) for one in readable)
-        names = sorted({name for one in readable for name in one.every}, key=natural)
+        readable = [prediction for prediction in predictions if isinstance(prediction, Classification)]
+        top = max(len(prediction.classes) for prediction in readable)
+        names = sorted({name for prediction in readable for name in prediction.every}, key=natural)
         columns = [f"{name}{rank}" for rank in ("", *(f"_{place}" for place in range(2, top + 1))) for name in RANKED]
         yield ["path", *columns, "problem", *(f"p({name})" for name in names)]
-        for one in predictions:
+        for prediction in predictions:
             ranked, every = [""] * len(columns), [""] * len(names)
-            if isinstance(one, Classification):
-                ranked = [cell for label, probability in one.classes for cell in (label, f"{probability:.6f}")]
-                every = [f"{one.every[name]:.6f}" for name in names]
-            yield [one.path, *ranked, one.problem or "", *every]
+            if isinstance(prediction, Classification):
+                ranked = [cell for label, probability in prediction.classes for cell in (label, f"{probability:.6f}")]
+                every = [f"{prediction.every[name]:.6f}" for name in names]
+            yield [prediction.path, *ranked, prediction.problem or "", *every]
 
 
 class ImageClassifier:
@@ -64,8 +64,8 @@ class ImageClassifier:
         return ask_images(self._ask, sources)
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Classification]:
-        answered = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
-        rows = zip(sources, answered["classes"].numpy().tolist(), answered["scores"].numpy().tolist(), strict=True)
+        outputs = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
+        rows = zip(sources, outputs["classes"].numpy().tolist(), outputs["scores"].numpy().tolist(), strict=True)
         return [_ranked(source, labels, scores, self.top) for source, labels, scores in rows]
 
 

@@ -46,22 +46,22 @@ class Detections(Prediction):
 
     def _values(self) -> dict[str, Any]:
         """As JSON; masks are COCO's run lengths."""
-        found: list[dict[str, Any]] = [
+        rows: list[dict[str, Any]] = [
             {"label": label, "probability": round(score, 6), "box": box}
             for (label, score), box in zip(self.classes, self.boxes, strict=True)
         ]
         if self.landmarks is not None:
-            found = [{**row, "landmarks": marks} for row, marks in zip(found, self.landmarks, strict=True)]
+            rows = [{**row, "landmarks": marks} for row, marks in zip(rows, self.landmarks, strict=True)]
         if self.instances is not None:
-            masks = (run_length.encode(self.instances == number) for number in range(1, len(found) + 1))
-            found = [{**row, "mask": mask} for row, mask in zip(found, masks, strict=True)]
-        return {**({} if self.frame is None else {"frame": self.frame}), "detections": found}
+            masks = (run_length.encode(self.instances == number) for number in range(1, len(rows) + 1))
+            rows = [{**row, "mask": mask} for row, mask in zip(rows, masks, strict=True)]
+        return {**({} if self.frame is None else {"frame": self.frame}), "detections": rows}
 
     def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
         """What was found, such as "3 cat, 1 dog", the best score, and the number of frames."""
-        counts = Counter(label for one in (self, *later) for label, _ in one.classes)
+        counts = Counter(label for frame in (self, *later) for label, _ in frame.classes)
         counted = ", ".join(f"{count} [bold]{escape(label)}[/]" for label, count in counts.most_common()) or "nothing"
-        best = max((score for one in (self, *later) for _, score in one.classes), default=None)
+        best = max((score for frame in (self, *later) for _, score in frame.classes), default=None)
         frames = "" if self.frame is None else f"{1 + len(later)} frames"
         return counted, "" if best is None else f"{best:.1%}", frames
 
@@ -70,9 +70,11 @@ class Detections(Prediction):
         if self.frame is None or video is None:
             Image.fromarray(self.drawn(pixels(self.source))).save(path)
             return
-        drawn = (one.drawn(frame) for frame, one in zip(video_io.frames(video), (self, *later), strict=False))
+        pictures = (
+            detections.drawn(frame) for frame, detections in zip(video_io.frames(video), (self, *later), strict=False)
+        )
         # players want even sides
-        even = (picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in drawn)
+        even = (picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in pictures)
         video_io.write(path.with_suffix(".mp4"), even, rate=video_io.facts(video).rate)
 
     def drawn(self, image: Array) -> Array:
@@ -87,20 +89,20 @@ class Detections(Prediction):
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
         """A row for each thing; one without any for a picture or frame where nothing was found."""
-        readable = [one for one in predictions if isinstance(one, Detections)]
-        parts = next((list(one.landmarks[0]) for one in readable if one.landmarks), [])
+        readable = [prediction for prediction in predictions if isinstance(prediction, Detections)]
+        parts = next((list(prediction.landmarks[0]) for prediction in readable if prediction.landmarks), [])
         edges = ["left", "top", "right", "bottom", *(f"{part}_{axis}" for part in parts for axis in ("x", "y"))]
-        framed = any(one.frame is not None for one in readable)
-        yield ["path", *(["frame"] if framed else []), "label", "probability", *edges, "problem"]
-        for one in predictions:
-            where = [one.path, *([getattr(one, "frame", None)] if framed else [])]
-            rows = one._rows() if isinstance(one, Detections) else []
+        has_frames = any(prediction.frame is not None for prediction in readable)
+        yield ["path", *(["frame"] if has_frames else []), "label", "probability", *edges, "problem"]
+        for prediction in predictions:
+            where = [prediction.path, *([getattr(prediction, "frame", None)] if has_frames else [])]
+            rows = prediction._rows() if isinstance(prediction, Detections) else []
             for row in rows or [["", "", *[""] * len(edges)]]:
-                yield [*where, *row, one.problem or ""]
+                yield [*where, *row, prediction.problem or ""]
 
     def _rows(self) -> list[list[str]]:
         """Label, score, edges and landmarks of each thing."""
-        marks = [[value for point in one.values() for value in point] for one in self.landmarks or ()]
+        marks = [[value for point in points.values() for value in point] for points in self.landmarks or ()]
         places = zip(self.classes, self.boxes, marks or [[]] * len(self.boxes), strict=True)
         return [
             [label, f"{score:.6f}", *(f"{edge:.1f}" for edge in (*box, *mark))] for (label, score), box, mark in places
@@ -120,34 +122,34 @@ class Detector:
         self.signatures, self.folder = loaded.signatures, folder
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         for video, group in groupby(sources, _video):
-            found += self._watch(video, console) if video else ask_images(self._ask, group)
-        return found
+            predictions += self._watch(video, console) if video else ask_images(self._ask, group)
+        return predictions
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Detections]:
         detect, regions = self.signatures[DEFAULT], {}
         if _takes_regions(detect):
             images = [decode(tf.constant(data), channels=3).numpy() for data in encoded]
             regions = proposals.asked(self.folder, images)
-        answered = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
-        return [Detections(source=source, **row) for source, row in zip(sources, _rows(answered), strict=True)]
+        outputs = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
+        return [Detections(source=source, **row) for source, row in zip(sources, _rows(outputs), strict=True)]
 
     def _watch(self, file: Path, console: Console) -> list[Prediction]:
         """A prediction of each frame of a video, which is read as it is asked about."""
         detect = self.signatures["serving_tensor"]
-        found: list[Prediction] = []
+        predictions: list[Prediction] = []
         try:
             with validation.progress(console) as bar:
                 task = bar.add_task(file.name, total=video_io.facts(file).frames or None)
                 for frames in batched(video_io.frames(file), FRAMES):
                     regions = proposals.asked(self.folder, frames) if _takes_regions(detect) else {}
                     for row in _rows(detect(image=tf.constant(np.stack(frames)), **regions)):
-                        found.append(Detections(source=file, frame=len(found), **row))
+                        predictions.append(Detections(source=file, frame=len(predictions), **row))
                     bar.advance(task, len(frames))
         except Unreadable as error:
             return [Prediction(source=file, problem=str(error))]
-        return found or [Prediction(source=file, problem="it has no frames")]
+        return predictions or [Prediction(source=file, problem="it has no frames")]
 
 
 def detects(loaded: Any) -> bool:
@@ -165,9 +167,9 @@ def _takes_regions(signature: Any) -> bool:
     return "proposals" in signature.structured_input_signature[1]
 
 
-def _rows(answered: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _rows(outputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Of each picture what `Detections` holds."""
-    values = {key: value.numpy() for key, value in answered.items()}
+    values = {key: value.numpy() for key, value in outputs.items()}
     for row, count in enumerate(values["count"].tolist()):
         names = [label.decode() for label in values["label"][row, :count]]
         marks = numbers = None

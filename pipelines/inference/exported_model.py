@@ -12,9 +12,9 @@ def locate(reference: str, runs: Path) -> Path:
     Raises:
         Fault: nothing has been exported there; the message says how to.
     """
-    given = Path(reference)
-    if (given / "saved_model.pb").is_file() or any(given.glob("[0-9]*/saved_model.pb")):
-        return given
+    named = Path(reference)
+    if (named / "saved_model.pb").is_file() or any(named.glob("[0-9]*/saved_model.pb")):
+        return named
     exported = run_folder(reference, runs) / "export"
     models = sorted({path.parent.parent for path in exported.glob("*/[0-9]*/saved_model.pb")})
     if not models and any(exported.glob("*/[0-9]*/card.md")):
@@ -40,10 +40,10 @@ def newest(folder: Path) -> Path:
     numbered = [child for child in saved if child.name.isdecimal()]
     if numbered:
         return max(numbered, key=lambda child: int(child.name))
-    found = "no such folder"
+    contents = "no such folder"
     if folder.is_dir():
-        found = f"which holds {', '.join(sorted(child.name for child in folder.iterdir())[:8]) or 'nothing'}"
+        contents = f"which holds {', '.join(sorted(child.name for child in folder.iterdir())[:8]) or 'nothing'}"
     raise Fault(
         "model folder must be a SavedModel or hold numbered ones (<name>/1/saved_model.pb), "
-        f"got {folder}, {found}; `cnn export RECIPE` writes one"
+        f"got {folder}, {contents}; `cnn export RECIPE` writes one"
     )

@@ -146,7 +146,7 @@ class FinishedRun:
         if folder not in self._exported:  # a version is loaded once
             self._exported = {folder: predicting.load(folder)}
         predictor = predicting.predictor_of(self._exported[folder], folder, top=top)
-        sources = [source for one in _each(images, predictor.input) for source in _sources(one, predictor)]
+        sources = [source for image in _each(images, predictor.input) for source in _sources(image, predictor)]
         return predictor.predict(sources, Console(quiet=True))
 
     def _facts(self, stage: str) -> dict[str, Any]:
@@ -158,11 +158,11 @@ def run(reference: str, runs: str | PathLike[str], sections: Mapping[str, Any]) 
     recipe = recipes.load(reference, sections=sections)
     quiet_environment()
     console = console_for()
-    opened = stages.Run(recipe, console, Path(runs))
-    console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{opened.folder}[/]")
-    with stages.tracked(opened):
-        stages.run_stages(opened, "export")
-    return FinishedRun(opened.folder)
+    run_ = stages.Run(recipe, console, Path(runs))
+    console.print(f"[bold]{recipe.task}/{recipe.name}[/]  [dim]{run_.folder}[/]")
+    with stages.tracked(run_):
+        stages.run_stages(run_, "export")
+    return FinishedRun(run_.folder)
 
 
 def load(reference: str, runs: str | PathLike[str]) -> FinishedRun:

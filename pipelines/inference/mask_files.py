@@ -20,12 +20,14 @@ def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Pat
     A mask has the name of its file; of a second one of the same name, its number is put before it.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    taken: set[str] = set()
+    names_used: set[str] = set()
     for number, (source, mask) in enumerate(masks):
-        suffix = next((one for one in reversed(nifti.SUFFIXES) if source.name.lower().endswith(one)), source.suffix)
+        suffix = next(
+            (ending for ending in reversed(nifti.SUFFIXES) if source.name.lower().endswith(ending)), source.suffix
+        )
         stem = source.name[: -len(suffix)]
-        name = stem if stem not in taken else f"{number:04d}-{stem}"
-        taken.add(name)
+        name = stem if stem not in names_used else f"{number:04d}-{stem}"
+        names_used.add(name)
         if mask.ndim == 3:
             nifti.write_like(source, mask, folder / f"{name}.nii.gz")
         else:

@@ -50,7 +50,7 @@ class Painter:
     input, suffixes = "image", tuple(IMAGE_SUFFIXES)
 
     def __init__(self, loaded: Any, signature: str = DEFAULT) -> None:
-        inputs = {key: set(one.structured_input_signature[1]) for key, one in loaded.signatures.items()}
+        inputs = {key: set(signature.structured_input_signature[1]) for key, signature in loaded.signatures.items()}
         fitting = sorted(key for key in inputs if inputs[key] == {"image_bytes"})
         if signature not in fitting:
             raise Fault(f"--signature must be one of {', '.join(fitting)}, got {signature!r}")
@@ -61,12 +61,12 @@ class Painter:
 
     def paint(self, encoded: list[bytes]) -> list[bytes]:
         """Encoded images to PNG files of the same sizes."""
-        painted: list[bytes] = self.signature(image_bytes=tf.constant(encoded, tf.string))[OUTPUT].numpy().tolist()
-        return painted
+        pngs: list[bytes] = self.signature(image_bytes=tf.constant(encoded, tf.string))[OUTPUT].numpy().tolist()
+        return pngs
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Painting]:
-        painted = zip(sources, self.paint(encoded), strict=True)
-        return [Painting(source=source, painting=data) for source, data in painted]
+        paintings = zip(sources, self.paint(encoded), strict=True)
+        return [Painting(source=source, painting=data) for source, data in paintings]
 
 
 def paints(loaded: Any) -> bool:

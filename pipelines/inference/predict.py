@@ -79,7 +79,7 @@ def by_source(predictions: Sequence[Prediction]) -> list[list[Prediction]]:
 
 def kind_of(predictions: Sequence[Prediction]) -> type[Prediction]:
     """The class of those that are of readable files."""
-    return next((type(one) for one in predictions if not one.problem), Prediction)
+    return next((type(prediction) for prediction in predictions if not prediction.problem), Prediction)
 
 
 def write_csv(predictions: Sequence[Prediction], path: Path) -> None:
@@ -104,10 +104,14 @@ def write_masks(predictions: Sequence[Prediction], folder: Path) -> int:
     Raises:
         Fault: the model is no segmenter.
     """
-    found = [(one.path, one.segments) for one in predictions if isinstance(one, Segmentation) and one.path]
-    if not found:
+    segmented = [
+        (prediction.path, prediction.segments)
+        for prediction in predictions
+        if isinstance(prediction, Segmentation) and prediction.path
+    ]
+    if not segmented:
         raise Fault("--masks requires a segmentation model and readable files; there is no mask to write")
-    return mask_files.write([(path, one.mask) for path, one in found], found[0][1].names, folder)
+    return mask_files.write([(path, segments.mask) for path, segments in segmented], segmented[0][1].names, folder)
 
 
 def files_of(paths: Iterable[Path], predictor: Predictor) -> Iterator[Path]:
@@ -119,11 +123,11 @@ def files_of(paths: Iterable[Path], predictor: Predictor) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             below = (file for _, files in tree(path) for file in files)
-            found = sorted(file for file in below if file.name.lower().endswith(predictor.suffixes))
-            if not found:
+            matching = sorted(file for file in below if file.name.lower().endswith(predictor.suffixes))
+            if not matching:
                 noun = f"{predictor.input} files"
                 raise Fault(f"IMAGES must be {noun} or folders of them, found none in {path}", code=Fault.DATA)
-            yield from found
+            yield from matching
         elif path.is_file():
             yield path
         else:

@@ -60,7 +60,7 @@ class Prediction:
     def table(cls, predictions: "Sequence[Prediction]") -> Iterator[Sequence[Any]]:
         """The rows of a CSV file, its header first."""
         yield ["path", "label", "probability", "problem"]
-        yield from ([one.path, "", "", one.problem or ""] for one in predictions)
+        yield from ([prediction.path, "", "", prediction.problem or ""] for prediction in predictions)
 
 
 class Predictor(Protocol):
@@ -93,12 +93,12 @@ def _ask_batch(ask: Asking, sources: Sequence[Source]) -> list[Prediction]:
         except (Unreadable, OSError) as error:
             predictions[row] = Prediction(source=source, problem=reason(error))
     try:
-        answered = ask([sources[row] for row in encoded], list(encoded.values())) if encoded else []
+        answers = ask([sources[row] for row in encoded], list(encoded.values())) if encoded else []
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         if len(sources) > 1:
             return [prediction for source in sources for prediction in _ask_batch(ask, [source])]
         return [Prediction(source=sources[0], problem=reason(error))]
-    predictions |= dict(zip(encoded, answered, strict=True))
+    predictions |= dict(zip(encoded, answers, strict=True))
     return [predictions[row] for row in range(len(sources))]
 
 
@@ -123,10 +123,10 @@ def ask_array(
         values = np.asarray(load(source) if isinstance(source, Path) else source)
         if values.shape[-1] != channels:
             return Prediction(source=source, problem=f"it must have {channels} channels, got {values.shape[-1]}")
-        answered = signature(**{noun: tf.constant(values[None])})
+        outputs = signature(**{noun: tf.constant(values[None])})
     except (Unreadable, OSError, tf.errors.InvalidArgumentError) as error:
         return Prediction(source=source, problem=reason(error))
-    return read(source, {key: value.numpy()[0] for key, value in answered.items()})
+    return read(source, {key: value.numpy()[0] for key, value in outputs.items()})
 
 
 def batched(values: Iterable[Any], size: int) -> Iterator[list[Any]]:
@@ -143,7 +143,7 @@ def pixels(source: Source) -> Array:
         if isinstance(source, Path) and source.name.lower().endswith(library.SUFFIXES):
             source = library.read(source)[0]
     if isinstance(source, np.ndarray):
-        pictured: Array = array_dataset.pictured(source)
-        return pictured
+        picture: Array = array_dataset.pictured(source)
+        return picture
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -35,8 +35,8 @@ class Segments(NamedTuple):
     @property
     def there(self) -> list[tuple[str, float]]:
         """The classes that are there with their shares, the largest first."""
-        found = [pair for pair in zip(self.names, self.shares, strict=True) if pair[1]]
-        return sorted(found, key=lambda pair: -pair[1])
+        present = [pair for pair in zip(self.names, self.shares, strict=True) if pair[1]]
+        return sorted(present, key=lambda pair: -pair[1])
 
     @property
     def sureness(self) -> float:
@@ -50,20 +50,20 @@ class Segments(NamedTuple):
 
     def as_dict(self) -> dict[str, Any]:
         """Of each class the share, the mean confidence and, of a picture, COCO's run lengths."""
-        found: list[dict[str, Any]] = []
+        rows: list[dict[str, Any]] = []
         for number, (name, share, sure) in enumerate(zip(self.names, self.shares, self.confidence, strict=True)):
-            found.append({"label": name, "share": round(share, 6), "confidence": round(sure, 6)})
+            rows.append({"label": name, "share": round(share, 6), "confidence": round(sure, 6)})
             if self.mask.ndim == 2:
-                found[-1]["rle"] = run_length.encode(self.mask == number)
-        return {"size": list(self.mask.shape), "segments": found}
+                rows[-1]["rle"] = run_length.encode(self.mask == number)
+        return {"size": list(self.mask.shape), "segments": rows}
 
 
 def mask_of(answer: Mapping[str, Any]) -> Array:
     """The numbers of the classes that one row of an exported model's answer says: uint8 (*sizes)."""
     if "mask" in answer:
         return np.asarray(answer["mask"])
-    found: Array = tf.io.decode_png(answer["mask_bytes"], channels=1).numpy()[..., 0]
-    return found
+    mask: Array = tf.io.decode_png(answer["mask_bytes"], channels=1).numpy()[..., 0]
+    return mask
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,9 +88,9 @@ class Segmentation(Prediction):
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
         """A row for each class of each file."""
         yield ["path", "label", "share", "confidence", "problem"]
-        for one in predictions:
-            rows = one.segments.rows() if isinstance(one, Segmentation) else [["", "", ""]]
-            yield from ([one.path, *row, one.problem or ""] for row in rows)
+        for prediction in predictions:
+            rows = prediction.segments.rows() if isinstance(prediction, Segmentation) else [["", "", ""]]
+            yield from ([prediction.path, *row, prediction.problem or ""] for row in rows)
 
 
 class ImageSegmenter:
@@ -105,8 +105,8 @@ class ImageSegmenter:
         return ask_images(self._ask, sources)
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Segmentation]:
-        answered = self.segment(image_bytes=tf.constant(encoded, tf.string))
-        rows = {key: value.numpy() for key, value in answered.items()}
+        outputs = self.segment(image_bytes=tf.constant(encoded, tf.string))
+        rows = {key: value.numpy() for key, value in outputs.items()}
         return [_read(source, {key: values[row] for key, values in rows.items()}) for row, source in enumerate(sources)]
 
 
@@ -137,13 +137,13 @@ class VolumeSegmenter:
         return resampling.resample(nifti.voxels(image)[0], nifti.spacing(image), self.spacing)
 
     def _read(self, source: Source, row: Mapping[str, Any]) -> Segmentation:
-        found = _read(source, row)
+        volume = _read(source, row)
         if self.spacing is None or not isinstance(source, Path):  # an array is at the spacing already
-            return found
+            return volume
         image = nifti.opened(source)
         own, shape = nifti.spacing(image), nifti.upright_shape(image)
-        mask = resampling.resample_labels(found.segments.mask, self.spacing, own, shape)
-        return dataclasses.replace(found, segments=found.segments._replace(mask=mask))
+        mask = resampling.resample_labels(volume.segments.mask, self.spacing, own, shape)
+        return dataclasses.replace(volume, segments=volume.segments._replace(mask=mask))
 
 
 def _read(source: Source, row: Mapping[str, Any]) -> Segmentation:

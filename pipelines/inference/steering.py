@@ -33,18 +33,18 @@ class Steering(Prediction):
         return tuple(f"{value:+.3f}" for value in self._values().values())
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        drawn = annotate.steered(pixels(self.source), angle=self.angle, interval=(self.low, self.high))
-        Image.fromarray(drawn).save(path)
+        picture = annotate.steered(pixels(self.source), angle=self.angle, interval=(self.low, self.high))
+        Image.fromarray(picture).save(path)
 
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
         """A row for each file."""
         yield ["path", *ANGLES, "problem"]
-        for one in predictions:
+        for prediction in predictions:
             figures = [""] * len(ANGLES)
-            if isinstance(one, Steering):
-                figures = [f"{value:.6f}" for value in one._values().values()]
-            yield [one.path, *figures, one.problem or ""]
+            if isinstance(prediction, Steering):
+                figures = [f"{value:.6f}" for value in prediction._values().values()]
+            yield [prediction.path, *figures, prediction.problem or ""]
 
 
 class Steerer:
@@ -59,6 +59,6 @@ class Steerer:
         return ask_images(self._ask, sources)
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Steering]:
-        answered = self.steer(image_bytes=tf.constant(encoded, tf.string))
-        rows = zip(sources, *(answered[name].numpy().tolist() for name in ANGLES), strict=True)
+        outputs = self.steer(image_bytes=tf.constant(encoded, tf.string))
+        rows = zip(sources, *(outputs[name].numpy().tolist() for name in ANGLES), strict=True)
         return [Steering(source=source, angle=angle, low=low, high=high) for source, angle, low, high in rows]

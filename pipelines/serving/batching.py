@@ -203,5 +203,5 @@ def _split(outputs: Tensors, rows: list[int]) -> list[Tensors]:
     ends = np.cumsum(rows)
     if any(len(output) != ends[-1] for output in outputs.values()):
         raise ValueError("an output's first axis is not the batch")
-    cut: dict[str, list[Any]] = {name: np.split(output, ends[:-1]) for name, output in outputs.items()}
-    return [{name: shares[index] for name, shares in cut.items()} for index in range(len(rows))]
+    parts: dict[str, list[Any]] = {name: np.split(output, ends[:-1]) for name, output in outputs.items()}
+    return [{name: shares[index] for name, shares in parts.items()} for index in range(len(rows))]

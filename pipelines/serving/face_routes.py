@@ -111,8 +111,8 @@ class FacesDesk:
         return endpoint
 
     def _check_key(self, request: Request) -> None:
-        given = request.headers.get("authorization", "")
-        if self._key and not hmac.compare_digest(given.encode(), f"Bearer {self._key}".encode()):
+        header = request.headers.get("authorization", "")
+        if self._key and not hmac.compare_digest(header.encode(), f"Bearer {self._key}".encode()):
             raise Refusal(401, "the header Authorization must be `Bearer` and the server's API key")
 
     async def _health(self, request: Request) -> Response:
@@ -150,10 +150,10 @@ class FacesDesk:
         def enrol(files: Sequence[bytes]) -> dict[str, Any]:
             photos = [(name, partial(bytes, file), f"upload {number + 1}") for number, file in enumerate(files)]
             added, known, problems = service.enrol(self._gallery, self._recogniser, photos)
-            told = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
+            problem_texts = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
             if not added and not known:
-                raise Refusal(400, "; ".join(f"{upload}: {reason}" for upload, reason in told.items()))
-            return {"name": name, "enrolled": added, "known": known, "problems": told}
+                raise Refusal(400, "; ".join(f"{upload}: {reason}" for upload, reason in problem_texts.items()))
+            return {"name": name, "enrolled": added, "known": known, "problems": problem_texts}
 
         return answered(await self._of_photographs(request, enrol))
 

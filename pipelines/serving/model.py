@@ -38,11 +38,11 @@ class Model:
         numbered = self.folder.name.isdecimal()
         self.name = self.folder.parent.name if numbered else self.folder.name
         self.version = int(self.folder.name) if numbered else 1
-        found = definitions(self.folder)
-        self.signature_def = {name: printed(definition) for name, definition in found.items()}
+        signature_defs = definitions(self.folder)
+        self.signature_def = {name: printed(definition) for name, definition in signature_defs.items()}
         self.signatures = {
             name: signature(name, definition)
-            for name, definition in found.items()
+            for name, definition in signature_defs.items()
             if not name.startswith(INTERNAL_PREFIX)
         }
         try:
@@ -53,8 +53,8 @@ class Model:
 
     def __call__(self, signature: str, tensors: Tensors) -> Tensors:
         """Call one signature. `tensors` must have the dtypes and shapes that its inputs state."""
-        given = {name: self._constant(tensor) for name, tensor in tensors.items()}
-        outputs = self._loaded.signatures[signature](**given)
+        constants = {name: self._constant(tensor) for name, tensor in tensors.items()}
+        outputs = self._loaded.signatures[signature](**constants)
         return {name: np.asarray(output.numpy()) for name, output in outputs.items()}
 
 

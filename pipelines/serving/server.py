@@ -104,13 +104,13 @@ def serve_faces(
     """
     from pipelines.serving import face_routes  # start-up: SciPy, which a model's server can do without
 
-    limits, given, key = limits or Limits(), key, face_routes.checked_key(key, loopback=is_loopback(host))
+    limits, key_given, key = limits or Limits(), key, face_routes.checked_key(key, loopback=is_loopback(host))
     with contextlib.closing(_bound(host, port)) as listener:
         gallery, recogniser = ready()
         with contextlib.closing(gallery):
             face_routes.warm(gallery, recogniser)
             desk = face_routes.FacesDesk(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
-            if not given:
+            if not key_given:
                 say(f"clients must send the header Authorization: Bearer {key}")
                 say("it changes at every start; set CNN_API_KEY in the environment for a permanent one")
             _run(desk.application(), listener, host=host, limits=limits, say=say)
@@ -124,7 +124,7 @@ def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, 
     gc.collect()
     gc.set_threshold(50_000, 20, 100)  # a large JSON body has a million lists, and none of them is a cycle
     gc.freeze()  # a full collection would walk TensorFlow's million objects, 0.2 s in which nobody is answered
-    shown, port = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
+    host_text, port = f"[{host}]" if ":" in host else host, listener.getsockname()[1]
     config = uvicorn.Config(
         app,
         http=partial(Connection, limits=_within_files(limits)),  # type: ignore[arg-type]
@@ -136,7 +136,7 @@ def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, 
         ws="none",
         timeout_graceful_shutdown=int(limits.read_seconds + limits.answer_seconds) + 1,
     )
-    server = Server(config, desk, lambda: say(f"{desk.name} is ready at http://{shown}:{port}"))
+    server = Server(config, desk, lambda: say(f"{desk.name} is ready at http://{host_text}:{port}"))
     with _surviving_sigterm(), contextlib.suppress(KeyboardInterrupt):
         try:
             server.run(sockets=[listener])
@@ -181,9 +181,9 @@ async def _read_what_was_sent() -> None:
 def _within_files(limits: Limits) -> Limits:
     """As many connections as the process may open files."""
     files, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = limits.connections + OTHER_FILES
-    if files < wanted:
-        files = wanted if most == resource.RLIM_INFINITY else min(wanted, most)
+    files_needed = limits.connections + OTHER_FILES
+    if files < files_needed:
+        files = files_needed if most == resource.RLIM_INFINITY else min(files_needed, most)
         resource.setrlimit(resource.RLIMIT_NOFILE, (files, most))
     return replace(limits, connections=min(limits.connections, files - OTHER_FILES))
 

@@ -149,8 +149,8 @@ def locate(reference: str) -> Path:
         if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
             return path.resolve()
     near = difflib.get_close_matches(name[:SHOWN], shipped(), n=3, cutoff=0.4)
-    meant = f"did you mean {' or '.join(near)}?" if near else "`cnn claim` lists them."
-    raise Fault(f"NAME must be a shipped claim or a .yaml file, {recipes.unfound(reference)}; {meant}")
+    suggestion = f"did you mean {' or '.join(near)}?" if near else "`cnn claim` lists them."
+    raise Fault(f"NAME must be a shipped claim or a .yaml file, {recipes.unfound(reference)}; {suggestion}")
 
 
 def load(reference: str) -> Claim:

@@ -91,9 +91,9 @@ def planned(claim: Claim, overrides: Sequence[str]) -> Iterator[tuple[str, Any, 
         for setting in swept:
             name = "-".join([variant, *(f"{value:g}".replace("+", "") for value in setting.values())])
             changes = claim.set | settings | setting | {"name": name}
-            written = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
+            set_texts = [f"{key}={json.dumps(value)}" for key, value in changes.items()]
             short = {key.rpartition(".")[2]: value for key, value in setting.items()}
-            yield variant, recipes.load(str(claim.base), [*written, *overrides]), short
+            yield variant, recipes.load(str(claim.base), [*set_texts, *overrides]), short
 
 
 def _run(run: stages.Run, last: str, *, force: bool) -> bool:

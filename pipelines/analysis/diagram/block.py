@@ -133,7 +133,7 @@ def _lanes(inside: Sequence[Part]) -> dict[str, float]:
     """The branch of each: the first to read a layer stays on its branch, the others open new ones."""
     lanes: dict[str, float] = {"": 0.0}
     continued: set[str] = set()
-    opened = 0
+    open_lanes = 0
     for part in inside:
         sources = [source for source in part.inputs if source or len(part.inputs) == 1]
         free = [source for source in sources if source not in continued]
@@ -142,8 +142,8 @@ def _lanes(inside: Sequence[Part]) -> dict[str, float]:
         elif free:
             lanes[part.name] = lanes[free[0]]
         else:
-            opened += 1
-            lanes[part.name] = float(opened)
+            open_lanes += 1
+            lanes[part.name] = float(open_lanes)
         continued |= set(sources)
     first = [lanes[part.name] for part in inside if part.inputs == ("",)]
     lanes[""] = sum(first) / len(first) if len(first) > 2 else 0.0

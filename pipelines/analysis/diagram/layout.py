@@ -66,49 +66,49 @@ class Box:
 def parts(model: keras.Model) -> list[Part]:
     """Every layer of a functional model, in the graph's order."""
     read = {layer["name"]: _read(layer["inbound_nodes"]) for layer in model.get_config()["layers"]}
-    found = []
+    parts_ = []
     for layer in model.operations:
         inputs = tuple(dict.fromkeys(read[layer.name]))
         shape = tuple(_first(layer.output).shape[1:])
-        found.append(Part(layer.name, _kind(layer, inputs), shape, _text(layer, shape), inputs))
-    return found
+        parts_.append(Part(layer.name, _kind(layer, inputs), shape, _text(layer, shape), inputs))
+    return parts_
 
 
-def boxes(found: list[Part]) -> list[Box]:
+def boxes(parts_: list[Part]) -> list[Box]:
     """The row of a network, from its input to its output."""
-    row = seen(found, _works)
+    row = seen(parts_, _works)
     if len(row) <= MOST and not any(part.kind == "merge" for part in row):
         return [_single(part) for part in row]
     letters: dict[Any, str] = {}
     groups: dict[str, list[Part]] = {}
-    for part in found:
+    for part in parts_:
         groups.setdefault(BLOCK.match(part.name)[0], []).append(part)  # type: ignore[index]
-    drawn: list[Box] = []
+    boxes_: list[Box] = []
     owner: dict[str, str] = {}
     inner = {part.name: part for part in row}
     for name, members in groups.items():
         working = [inner[part.name] for part in members if part.name in inner]
         if _is_block(name, members, working):
-            drawn.append(_block(name, members, working, letters))
+            boxes_.append(_block(name, members, working, letters))
             owner |= {part.name: name for part in working}
         else:
-            drawn += [_single(part) for part in working]
+            boxes_ += [_single(part) for part in working]
             owner |= {part.name: part.name for part in working}
-    drawn = [replace(box, inputs=tuple(dict.fromkeys(owner[name] for name in box.inputs))) for box in drawn]
-    return _counted(drawn) if len(drawn) > MOST else drawn
+    boxes_ = [replace(box, inputs=tuple(dict.fromkeys(owner[name] for name in box.inputs))) for box in boxes_]
+    return _counted(boxes_) if len(boxes_) > MOST else boxes_
 
 
-def seen(found: Iterable[Part], shown: Callable[[Part], bool]) -> list[Part]:
+def seen(parts_: Iterable[Part], is_shown: Callable[[Part], bool]) -> list[Part]:
     """The parts that are shown, each reading those that reach it through the others; "" is what lies before."""
     sources: dict[str, tuple[str, ...]] = {}
-    kept = []
-    for part in found:
+    visible = []
+    for part in parts_:
         inputs = tuple(dict.fromkeys(source for name in part.inputs for source in sources.get(name, ("",))))
-        if shown(part):
-            kept.append(replace(part, inputs=inputs))
+        if is_shown(part):
+            visible.append(replace(part, inputs=inputs))
             inputs = (part.name,)
         sources[part.name] = inputs
-    return kept
+    return visible
 
 
 def _works(part: Part) -> bool:
@@ -139,11 +139,11 @@ def _block(name: str, members: list[Part], working: list[Part], letters: dict[An
     return Box(name, "block", working[-1].shape, name, before, tuple(inside), letter, shortcut)
 
 
-def _counted(drawn: list[Box]) -> list[Box]:
+def _counted(boxes_: list[Box]) -> list[Box]:
     """Neighbouring blocks of one letter and one size of maps as the first of them, with their count."""
     merged: list[Box] = []
     renamed: dict[str, str] = {}
-    for _, group in itertools.groupby(drawn, key=lambda box: (box.letter or box.name, box.shape[:-1])):
+    for _, group in itertools.groupby(boxes_, key=lambda box: (box.letter or box.name, box.shape[:-1])):
         members = list(group)
         renamed |= {box.name: members[0].name for box in members}
         merged.append(replace(members[0], shape=members[-1].shape, count=len(members)))

@@ -58,10 +58,10 @@ def picture(network: dict[str, Any], path: Path) -> Path:
     if path.suffix.lower() != ".png":
         raise Fault(f"--picture must be a file whose name ends in .png, got {str(path)!r}")
     arguments = {key: network[key] for key in ("input_shape", "classes")}
-    found = boxes(parts(models.build(network["name"], **arguments)))
+    layout = boxes(parts(models.build(network["name"], **arguments)))
     totals = network["totals"]
     counts = f"{totals['parameters']:,} parameters, {short(totals['multiply_adds'])} multiply-adds"
-    return draw(found, path, heading=f"{network['name']}: {counts}")
+    return draw(layout, path, heading=f"{network['name']}: {counts}")
 
 
 def draw(row: Sequence[Box], path: Path, *, heading: str = "") -> Path:
@@ -104,12 +104,12 @@ def _slabs(row: Sequence[Box]) -> list[Slab]:
     largest = max((max(shape[:-1]) for shape in maps), default=1)
     most = max((shape[-1] for shape in maps), default=1)
     broadest = min(max(5.5 / len(row), 0.2), 0.5)
-    measured = [_measure(box, largest, most, broadest) for box in row]
+    sizes = [_measure(box, largest, most, broadest) for box in row]
     copies = [0.14 if box.count > 1 else 0 for box in row]
-    room = (WIDEST - sum(width for width, *_ in measured) - sum(copies)) / len(row)
+    room = (WIDEST - sum(width for width, *_ in sizes) - sum(copies)) / len(row)
     gap = min(max(room, 0.14), 0.42)
     slabs, left = [], EDGE + text_width(times(row[0].shape), POINTS) / 2
-    for box, (width, height, shift), copy in zip(row, measured, copies, strict=True):
+    for box, (width, height, shift), copy in zip(row, sizes, copies, strict=True):
         slabs.append(Slab(box, left, width, height, shift))
         left += width + copy + gap + 0.45 * shift
     return slabs
@@ -140,14 +140,14 @@ def _levels(slabs: Sequence[Slab]) -> list[tuple[str, float, float, int]]:
         else:
             runs.append([slab])
     ends: list[float] = []
-    found = []
+    levels = []
     for run in runs:
         text = times(run[0].box.shape)
         middle, half = (run[0].middle + run[-1].middle) / 2, text_width(text, POINTS) / 2
         level = next((level for level, end in enumerate(ends) if end < middle - half - 0.06), len(ends))
         ends[level : level + 1] = [middle + half]
-        found.append((text, run[0].middle, run[-1].middle, level))
-    return found
+        levels.append((text, run[0].middle, run[-1].middle, level))
+    return levels
 
 
 def _sizes(paper: Axes, text: str, left: float, right: float, y: float, level: int) -> None:

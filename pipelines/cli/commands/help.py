@@ -17,11 +17,11 @@ def recipes(as_json: AsJson = False) -> None:
     """
     from pipelines.engine import recipe as recipes
 
-    found = {name: recipes.header(name) for name in recipes.shipped()}
+    headers = {name: recipes.header(name) for name in recipes.shipped()}
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(headers, indent=1))
         return
-    for name, text in found.items():
+    for name, text in headers.items():
         console_for(False).print(f"[bold cyan]{name}[/]\n  {escaped(text.splitlines()[0])}", soft_wrap=True)
 
 

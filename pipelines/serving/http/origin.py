@@ -63,8 +63,8 @@ def is_loopback(host: str) -> bool:
 def _is_visit(request: Request) -> bool:
     """Whether somebody followed a link to the page: it is shown, but the other site cannot read it or frame it."""
     headers = request.headers
-    asked = (request.method, request.url.path, headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
-    return asked == ("GET", "/", "navigate", "document")
+    request_kind = (request.method, request.url.path, headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest"))
+    return request_kind == ("GET", "/", "navigate", "document")
 
 
 def _is_same(origin: str, host: str) -> bool:

@@ -68,7 +68,7 @@ def files(request: Request, body: bytes, limits: Limits) -> list[bytes]:
     async def stream() -> AsyncIterator[bytes]:
         yield body
 
-    async def found() -> list[bytes]:
+    async def read_files() -> list[bytes]:
         parser = MultiPartParser(request.headers, stream(), max_files=limits.rows)  # type: ignore[arg-type]
         parser.spool_max_size = 2 * limits.body  # never a file on disk
         form = await parser.parse()
@@ -78,7 +78,7 @@ def files(request: Request, body: bytes, limits: Limits) -> list[bytes]:
             await form.close()
 
     try:
-        uploaded = _at_once(found())
+        uploaded = _at_once(read_files())
     except MultiPartException as error:
         raise Refusal(400, f"multipart form must be well-formed: {error.message}") from None
     if not uploaded:
@@ -91,8 +91,8 @@ def _at_once(coroutine: Coroutine[Any, Any, list[bytes]]) -> list[bytes]:
     try:
         coroutine.send(None)
     except StopIteration as done:
-        found: list[bytes] = done.value
-        return found
+        files_read: list[bytes] = done.value
+        return files_read
     raise RuntimeError("a form in memory must be read without waiting")
 
 

@@ -194,8 +194,8 @@ def _check_rows(rows: int, limits: Limits) -> None:
 
 
 def _upright(inputs: Tensors, pictures: "dict[str, list[Picture]]") -> Tensors:
-    turned = {name: strings(upright(found)).reshape(inputs[name].shape) for name, found in pictures.items()}
-    return {**inputs, **turned}
+    upright_inputs = {name: strings(upright(images)).reshape(inputs[name].shape) for name, images in pictures.items()}
+    return {**inputs, **upright_inputs}
 
 
 def _examples(model: Model, body: bytes, limits: Limits, verb: str, outputs: set[str]) -> Job:
@@ -205,12 +205,12 @@ def _examples(model: Model, body: bytes, limits: Limits, verb: str, outputs: set
     if signature.name not in fitting:
         advice = f"set 'signature_name' to {' or '.join(fitting)}" if fitting else "this model has none that does"
         raise Refusal(400, f"signature {signature.name} must fit {verb}; {advice}")
-    given = document.get("examples")
-    if not isinstance(given, list) or not given:
+    examples = document.get("examples")
+    if not isinstance(examples, list) or not examples:
         raise Refusal(400, f"When method is {verb}, key 'examples' must be a list with at least one example")
-    _check_rows(len(given), limits)
+    _check_rows(len(examples), limits)
     context = tf_examples.features(document.get("context", {}))
-    rows = [context | tf_examples.features(example) for example in given]
+    rows = [context | tf_examples.features(example) for example in examples]
     pictures = tf_examples.pictures(rows, limits)
     ready, pixels = partial(tf_examples.serialized, rows, pictures), sum(map(work, pictures.values()))
     return Job(signature.name, ready, len(rows), shape=(), pixels=pixels)

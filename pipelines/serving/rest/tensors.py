@@ -81,9 +81,9 @@ def values(tensor: NDArray[Any], name: str) -> Any:
         write = _nine_digits
     else:
         return tensor.tolist()
-    written = np.empty(tensor.size, dtype=object)
-    written[:] = [write(item) for item in tensor.ravel().tolist()]
-    return written.reshape(tensor.shape).tolist()
+    array = np.empty(tensor.size, dtype=object)
+    array[:] = [write(item) for item in tensor.ravel().tolist()]
+    return array.reshape(tensor.shape).tolist()
 
 
 def _flattened(value: Any, name: str) -> tuple[tuple[int, ...], list[Any]]:
@@ -114,10 +114,12 @@ def _numbers(leaves: list[Any], slot: Slot) -> NDArray[Any]:
     return array
 
 
-def _fits(shape: tuple[int, ...], stated: tuple[int | None, ...] | None) -> bool:
-    if stated is None:
+def _fits(shape: tuple[int, ...], declared_shape: tuple[int | None, ...] | None) -> bool:
+    if declared_shape is None:
         return True
-    return len(shape) == len(stated) and all(want in (None, size) for size, want in zip(shape, stated, strict=True))
+    return len(shape) == len(declared_shape) and all(
+        want in (None, size) for size, want in zip(shape, declared_shape, strict=True)
+    )
 
 
 def _written(shape: tuple[int | None, ...] | None) -> str:
@@ -128,9 +130,9 @@ def _shown(value: Any) -> str:
     """The beginning of a value, for an error text."""
     if isinstance(value, dict):
         return f"an object with the keys {sorted(value)[:4]}"
-    shown = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
-    shown = "null" if value is None else shown
-    return shown if len(shown) <= 40 else shown[:39] + "…"
+    text = repr(value) if isinstance(value, str) else str(value).lower() if isinstance(value, bool) else str(value)
+    text = "null" if value is None else text
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def _base64(data: bytes) -> dict[str, str]:

@@ -34,13 +34,13 @@ def pictures(examples: list[Features], limits: Limits) -> "dict[str, list[Pictur
     Raises:
         Refusal: no image, or too large.
     """
-    found = {}
+    pictures_ = {}
     for name in {name for example in examples for name in example if name.endswith("image_bytes")}:
         files = [file for example in examples for file in example.get(name, [])]
         if not all(isinstance(file, bytes) for file in files):
             raise Refusal(400, f'{name} must be an image file as {{"b64": "..."}}')
-        found[name] = checked(files, limits)
-    return found
+        pictures_[name] = checked(files, limits)
+    return pictures_
 
 
 def serialized(examples: list[Features], pictures: "dict[str, list[Picture]]") -> Tensors:
@@ -48,10 +48,10 @@ def serialized(examples: list[Features], pictures: "dict[str, list[Picture]]") -
 
     `pictures` are those of the examples, turned upright here like those of a predict request.
     """
-    for name, found in pictures.items():
-        turned = iter(upright(found))
+    for name, images in pictures.items():
+        upright_images = iter(upright(images))
         examples = [
-            {**example, name: [next(turned) for _ in example[name]]} if name in example else example
+            {**example, name: [next(upright_images) for _ in example[name]]} if name in example else example
             for example in examples
         ]
     strings = np.empty(len(examples), dtype=object)

@@ -28,5 +28,5 @@ def batches(prepared: Path, split: str, shape: Shape) -> Iterator[tuple[Any, Any
 def pictured(prepared: Path, split: str, shape: Shape, rows: list[int]) -> list[Any]:
     """The images of these rows of a split, read again."""
     examples = enumerate(input_pipeline.decoded_examples(prepared, split, shape).take(max(rows, default=0) + 1))
-    wanted = {row: example["image"].numpy() for row, example in examples if row in rows}
-    return [wanted[row] for row in rows]
+    images = {row: example["image"].numpy() for row, example in examples if row in rows}
+    return [images[row] for row in rows]

@@ -25,7 +25,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
         looks = crops.count(recipe)
         takes += f" The graph averages its predictions for {looks} crops of images of {shape.size}."
 
-    def written(model: keras.Model, saved: Path) -> dict[str, Any]:
+    def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"], answer=answer)
         tolerance = recipe.export.tolerance
         agreement = savedmodel.compare_classifier(
@@ -34,7 +34,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
         savedmodel.write_warmup(saved, prepared, split, shape)
         return agreement
 
-    facts = classifier_export.export(run, folder, written=written, takes=takes)
+    facts = classifier_export.export(run, folder, written=write, takes=takes)
     if recipe.export.crops and "register" in facts:
         facts["register"]["metrics"]["test_accuracy"] = run.facts("evaluate")["metrics"]["test_crops_accuracy"]
     return facts

@@ -36,9 +36,9 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     if not run.recipe.evaluate.insight:
         return facts
     model, names = classifier.trained(run), run.facts("prepare")["classes"]
-    if found := ensemble.members(model):
+    if members := ensemble.members(model):
         run.console.print("          the visualizations are those of the first member")
-        model = found[0]
+        model = members[0]
     visualization.draw(model, prepared, split=split, shape=shape, names=names, folder=folder, console=run.console)
     return facts
 
@@ -46,15 +46,15 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 def _further(run: Run, model: keras.Model, right: Any) -> dict[str, Any]:
     """What the recipe wants to know besides: of many crops, of the training split."""
     settings: Evaluate = run.recipe.evaluate
-    found: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
     if settings.crops:
-        found["crops"] = _measure_crops(run, model, right)
+        figures["crops"] = _measure_crops(run, model, right)
     if settings.gap:
         training = batches(run.finished("prepare"), "train", image_dataset.shape_of(run.recipe.data))
         answer = inference.predictor(model, partial(savedmodel.probabilities, model))
         accuracy = classifier_report.correct(run, answer, training, "train").mean()
-        found |= {"train": {"accuracy": float(accuracy)}, "gap": float(accuracy - right.mean())}
-    return found
+        figures |= {"train": {"accuracy": float(accuracy)}, "gap": float(accuracy - right.mean())}
+    return figures
 
 
 def _measure_crops(run: Run, model: keras.Model, right: Any) -> dict[str, Any]:
@@ -69,20 +69,20 @@ def _measure_crops(run: Run, model: keras.Model, right: Any) -> dict[str, Any]:
     looks = crops.count(recipe)
 
     def mean_and_centre(frames: Any) -> Any:
-        found = test_time_augmentation.view_probabilities(model, frames, size, **plan)
+        probabilities = test_time_augmentation.view_probabilities(model, frames, size, **plan)
         centre = test_time_augmentation.center_view(mirror=plan["mirror"])
-        return tf.stack([tf.reduce_mean(found, axis=1), found[:, centre]], axis=1)
+        return tf.stack([tf.reduce_mean(probabilities, axis=1), probabilities[:, centre]], axis=1)
 
-    asked = inference.predictor(model, mean_and_centre, looks=looks)
-    cropped = classifier_report.correct(run, asked, batches(prepared, split, shape), split)
+    predict = inference.predictor(model, mean_and_centre, looks=looks)
+    cropped = classifier_report.correct(run, predict, batches(prepared, split, shape), split)
     whole = ensemble_gain.Combined(model, partial(answer, model), (None, *shape.size, shape.channels), looks)
-    found = {**plan, "count": whole.looks, "centre_accuracy": float(cropped[:, 1].mean())}
-    return {**found, **ensemble_gain.gain(right, cropped[:, 0]), "cost": ensemble_gain.cost(model, whole)}
+    figures = {**plan, "count": whole.looks, "centre_accuracy": float(cropped[:, 1].mean())}
+    return {**figures, **ensemble_gain.gain(right, cropped[:, 0]), "cost": ensemble_gain.cost(model, whole)}
 
 
 def _baselines(run: Run, prepared: Path, split: str, shape: Shape) -> dict[str, Any]:
     budget = int(run.recipe.data.memory_gb * 2**30 / (shape.size[0] * shape.size[1] * shape.channels))
     train, test = (input_pipeline.arrays(prepared, name, shape, limit=budget) for name in ("train", split))
-    found = baselines.baselines(train.images, train.labels, test.images, test.labels, seed=run.recipe.seed)
-    note = found.note + (f", tested on {len(test.labels):,} images" if len(test.labels) == budget else "")
-    return {"accuracy": found.accuracy, "note": note}
+    figures = baselines.baselines(train.images, train.labels, test.images, test.labels, seed=run.recipe.seed)
+    note = figures.note + (f", tested on {len(test.labels):,} images" if len(test.labels) == budget else "")
+    return {"accuracy": figures.accuracy, "note": note}

@@ -58,8 +58,8 @@ def _inputs(run: Run, augmented: Any) -> Training:
         streamed = data["splits"]["train"] * math.prod((*shape.size, shape.channels)) > memory
         if streamed:
             return ordered(run, "train").repeat()
-        few = ordered(run, "train").take(PLAIN).cache().repeat()
-        return few.map(
+        plain_batches = ordered(run, "train").take(PLAIN).cache().repeat()
+        return plain_batches.map(
             lambda images, labels: (tf.reverse(images, [0]), labels)
         )  # copied, as `input_pipeline.training` does
 
@@ -81,10 +81,10 @@ def _augmented(run: Run) -> Any:
 
 def _draw_augmented(folder: Path, prepared: Path, shape: Shape, augmented: Any, seed: int) -> None:
     """A sheet with one picture per row: as it is, then as training may see it."""
-    seen = shape._replace(size=augmented.source or shape.size)
-    sample = input_pipeline.arrays(prepared, "train", seen, limit=6)
+    augmented_shape = shape._replace(size=augmented.source or shape.size)
+    sample = input_pipeline.arrays(prepared, "train", augmented_shape, limit=6)
     rows = []
     for row, (image, name) in enumerate(zip(sample.images, sample.ids, strict=True)):
-        drawn = [augmented({"image": image}, [seed + row, number])["image"].numpy() for number in range(9)]
-        rows.append((str(name), [image, *drawn]))
+        samples = [augmented({"image": image}, [seed + row, number])["image"].numpy() for number in range(9)]
+        rows.append((str(name), [image, *samples]))
     image_grid.augmentation_sheet(rows, folder / "augmented.png")

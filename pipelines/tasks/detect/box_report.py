@@ -74,27 +74,27 @@ def detection_report(
     classes = [category["name"] for category in truth["categories"]]
     objects = _objects(truth)
     scenes = [error_types.scene(*pair) for pair in zip(objects, detections, strict=True)]
-    kept = [error_types.scene(*pair, threshold=threshold) for pair in zip(objects, detections, strict=True)]
-    said = results(truth, [one.found for one in scenes])
+    shown_scenes = [error_types.scene(*pair, threshold=threshold) for pair in zip(objects, detections, strict=True)]
+    results_ = results(truth, [scene.found for scene in scenes])
     table = error_types.table(scenes, len(classes))
-    limit = max(LIMIT, *(len(one.found.scores) for one in scenes), 0)
+    limit = max(LIMIT, *(len(scene.found.scores) for scene in scenes), 0)
     report: dict[str, Any] = {
         "images": len(scenes),
         "objects": int(table.positives.sum()),
-        "difficult": int(sum(one.truth.difficult.sum() for one in scenes)),
-        "detections": len(said),
+        "difficult": int(sum(scene.truth.difficult.sum() for scene in scenes)),
+        "detections": len(results_),
         "settings": {"threshold": threshold, "overlap": OVERLAP, "limit": limit, "decoding": decoding},
     }
-    measured, by_class = _coco(truth, said, limit)
-    report |= measured | _voc(scenes, len(classes)) | _counted(kept)
-    parts, shown_parts = (_parts(truth, found, square) for found in (scenes, kept))
+    metrics, by_class = _coco(truth, results_, limit)
+    report |= metrics | _voc(scenes, len(classes)) | _counted(shown_scenes)
+    parts, shown_parts = (_parts(truth, some_scenes, square) for some_scenes in (scenes, shown_scenes))
     report["ap50_interval"] = _interval(error_types.table([part.scene for part in parts], len(classes)))
     report["classes"] = _rows(table, by_class, classes, threshold)
-    report["errors"] = _errors(scenes, kept, len(classes))
-    report["confusion"] = error_types.confusion(kept, len(classes)).tolist()
+    report["errors"] = _errors(scenes, shown_scenes, len(classes))
+    report["confusion"] = error_types.confusion(shown_scenes, len(classes)).tolist()
     run_files.write_json(folder / "report.json", report)
-    run_files.write_json(folder / "detections.json", said)
-    durable.write_text(folder / "predictions.csv", _predictions_csv(truth, kept, classes))
+    run_files.write_json(folder / "detections.json", results_)
+    durable.write_text(folder / "predictions.csv", _predictions_csv(truth, shown_scenes, classes))
     _draw_figures(folder, report, table)
     _draw_images(folder, truth, shown_parts, report, pictured=pictured, shown=shown)
     return report
@@ -103,9 +103,9 @@ def detection_report(
 def figures(truth: Mapping[str, Any], detections: Sequence[Detected]) -> dict[str, float | None]:
     """The figures of COCO and of VOC alone, of detections as of `detection_report`; nothing is written."""
     scenes = [error_types.scene(*pair) for pair in zip(_objects(truth), detections, strict=True)]
-    limit = max(LIMIT, *(len(one.found.scores) for one in scenes), 0)
-    measured, _ = _coco(truth, results(truth, [one.found for one in scenes]), limit)
-    return measured | _voc(scenes, len(truth["categories"]))
+    limit = max(LIMIT, *(len(scene.found.scores) for scene in scenes), 0)
+    metrics, _ = _coco(truth, results(truth, [scene.found for scene in scenes]), limit)
+    return metrics | _voc(scenes, len(truth["categories"]))
 
 
 def say(console: Console, report: Mapping[str, Any]) -> None:
@@ -148,13 +148,13 @@ def _objects(truth: Mapping[str, Any]) -> list[Objects]:
     notes: dict[Any, list[Any]] = {image["id"]: [] for image in truth["images"]}
     for note in truth["annotations"]:
         notes[note["image_id"]].append(note)
-    found = []
+    objects = []
     for rows in notes.values():
         boxes = np.array([note["bbox"] for note in rows], float).reshape(-1, 4)
         boxes[:, 2:] += boxes[:, :2]
         numbers = np.array([number[note["category_id"]] for note in rows], int)
-        found.append(Objects(boxes, numbers, np.array([_difficult(note) for note in rows], bool)))
-    return found
+        objects.append(Objects(boxes, numbers, np.array([_difficult(note) for note in rows], bool)))
+    return objects
 
 
 def _difficult(note: Mapping[str, Any]) -> bool:
@@ -170,8 +170,8 @@ def results(truth: Mapping[str, Any], detections: Sequence[Detected]) -> list[di
             "bbox": [box[0], box[1], box[2] - box[0], box[3] - box[1]],
             "score": score,
         }
-        for image, found in zip(truth["images"], detections, strict=True)
-        for box, score, number in zip(*(column.tolist() for column in found), strict=True)
+        for image, detected in zip(truth["images"], detections, strict=True)
+        for box, score, number in zip(*(column.tolist() for column in detected), strict=True)
     ]
 
 
@@ -197,12 +197,12 @@ def evaluated(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], li
         {"area": note["bbox"][2] * note["bbox"][3], **note, "id": number, "iscrowd": int(_difficult(note))}
         for number, note in enumerate(truth["annotations"], 1)  # an id of 0 counts as not found
     ]
-    said = [
+    messages = [
         {"area": result["bbox"][2] * result["bbox"][3], **result, "id": number, "iscrowd": 0}
         for number, result in enumerate(results, 1)
     ]
     with contextlib.redirect_stdout(io.StringIO()):
-        evaluation = COCOeval(_indexed(truth, notes), _indexed(truth, said), kind)
+        evaluation = COCOeval(_indexed(truth, notes), _indexed(truth, messages), kind)
         evaluation.params.maxDets = [1, 10, limit]
         evaluation.evaluate()
         evaluation.accumulate()
@@ -227,13 +227,13 @@ def _voc(scenes: Sequence[Scene], classes: int) -> dict[str, float | None]:
     exact, eleven = [], []
     for number in range(classes):
         scores, outcomes, positives = [np.zeros(0)], [np.zeros(0, np.int8)], 0
-        for one in scenes:
-            mine, theirs = one.found.classes == number, one.truth.classes == number
-            difficult = one.truth.difficult[theirs]
+        for scene in scenes:
+            mine, theirs = scene.found.classes == number, scene.truth.classes == number
+            difficult = scene.truth.difficult[theirs]
             matched = voc.match(
-                one.found.boxes[mine], one.found.scores[mine], one.truth.boxes[theirs], difficult=difficult
+                scene.found.boxes[mine], scene.found.scores[mine], scene.truth.boxes[theirs], difficult=difficult
             )
-            scores.append(one.found.scores[mine])
+            scores.append(scene.found.scores[mine])
             outcomes.append(matched.outcomes)
             positives += int((~difficult).sum())
         if positives:
@@ -246,20 +246,22 @@ def _voc(scenes: Sequence[Scene], classes: int) -> dict[str, float | None]:
     }
 
 
-def _counted(kept: Sequence[Scene]) -> dict[str, float]:
+def _counted(scenes: Sequence[Scene]) -> dict[str, float]:
     """Precision, recall and F1 of all detections together."""
-    right, wrong, wanted = (sum(getattr(one, name) for one in kept) for name in ("right", "wrong", "wanted"))
+    right, wrong, missed_objects = (
+        sum(getattr(scene, name) for scene in scenes) for name in ("right", "wrong", "wanted")
+    )
     return {
         "precision": right / max(right + wrong, 1),
-        "recall": right / max(wanted, 1),
-        "f1": 2 * right / max(right + wrong + wanted, 1),
+        "recall": right / max(missed_objects, 1),
+        "f1": 2 * right / max(right + wrong + missed_objects, 1),
     }
 
 
 def _parts(truth: Mapping[str, Any], scenes: Sequence[Scene], square: int | None) -> list[Square]:
     """The images, or squares of them of about so many pixels a side."""
     if square is None:
-        return [Square(row, None, one) for row, one in enumerate(scenes)]
+        return [Square(row, None, scene) for row, scene in enumerate(scenes)]
     extents = [(image["height"], image["width"]) for image in truth["images"]]
     pairs = enumerate(zip(scenes, extents, strict=True))
     return [part for row, pair in pairs for part in error_types.squares(row, *pair, side=square)]
@@ -267,21 +269,21 @@ def _parts(truth: Mapping[str, Any], scenes: Sequence[Scene], square: int | None
 
 def _interval(table: error_types.Table) -> list[float] | None:
     """The 95 % interval of AP50 by the bootstrap over images, or parts; None of a single one or without objects."""
-    images, looked = len(table.positives), np.flatnonzero(table.positives.sum(axis=0))
-    if images < 2 or not len(looked):
+    images, present = len(table.positives), np.flatnonzero(table.positives.sum(axis=0))
+    if images < 2 or not len(present):
         return None
-    drawn = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    found = np.full((RESAMPLES, len(looked)), np.nan)
-    for column, number in enumerate(looked):
-        chosen = (table.classes == number) & (table.outcomes >= 0)
-        order = np.argsort(-table.scores[chosen], kind="stable")
-        of, right = table.images[chosen][order], table.outcomes[chosen][order] == 1
-        for row, times in enumerate(drawn):
+    weights = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), RESAMPLES)
+    values = np.full((RESAMPLES, len(present)), np.nan)
+    for column, number in enumerate(present):
+        rows = (table.classes == number) & (table.outcomes >= 0)
+        order = np.argsort(-table.scores[rows], kind="stable")
+        of, right = table.images[rows][order], table.outcomes[rows][order] == 1
+        for row, times in enumerate(weights):
             if positives := times @ table.positives[:, number]:
                 right_so_far, so_far = np.cumsum(times[of] * right), np.cumsum(times[of])
                 precision = right_so_far / np.maximum(so_far, 1)
-                found[row, column] = voc.average_precision(right_so_far / positives, precision, points=RECALLS)
-    known = found[~np.isnan(found).all(axis=1)]
+                values[row, column] = voc.average_precision(right_so_far / positives, precision, points=RECALLS)
+    known = values[~np.isnan(values).all(axis=1)]
     return [float(value) for value in np.percentile(np.nanmean(known, axis=1), (2.5, 97.5))]
 
 
@@ -310,26 +312,26 @@ def _rows(
     return rows
 
 
-def _errors(scenes: Sequence[Scene], kept: Sequence[Scene], classes: int) -> dict[str, dict[str, float]]:
+def _errors(scenes: Sequence[Scene], shown_scenes: Sequence[Scene], classes: int) -> dict[str, dict[str, float]]:
     """How many errors of each kind there are from the threshold on, and what each kind costs AP50 over all scores."""
-    counts, gains = error_types.counts(kept), error_types.gains(scenes, classes)
+    counts, gains = error_types.counts(shown_scenes), error_types.gains(scenes, classes)
     return {kind: {"count": counts[kind], "ap50_gain": round(gains[kind], 6)} for kind in KINDS}
 
 
-def _predictions_csv(truth: Mapping[str, Any], kept: Sequence[Scene], classes: Sequence[str]) -> str:
+def _predictions_csv(truth: Mapping[str, Any], scenes: Sequence[Scene], classes: Sequence[str]) -> str:
     """A row for each detection from the threshold on and, without a score, for each missed object."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["image", "class", "score", "left", "top", "right", "bottom", "outcome"])
-    for image, one in zip(truth["images"], kept, strict=True):
+    for image, scene in zip(truth["images"], scenes, strict=True):
         name = image.get("file_name", image["id"])
-        for row in np.argsort(-one.found.scores, kind="stable"):
-            outcome = {1: "right", -1: "difficult"}.get(int(one.outcomes[row])) or KINDS[one.kinds[row]]
-            box = [f"{side:.2f}" for side in one.found.boxes[row]]
-            writer.writerow([name, classes[one.found.classes[row]], f"{one.found.scores[row]:.6f}", *box, outcome])
-        for row in np.flatnonzero(one.missed):
-            box = [f"{side:.2f}" for side in one.truth.boxes[row]]
-            writer.writerow([name, classes[one.truth.classes[row]], "", *box, "missed"])
+        for row in np.argsort(-scene.found.scores, kind="stable"):
+            outcome = {1: "right", -1: "difficult"}.get(int(scene.outcomes[row])) or KINDS[scene.kinds[row]]
+            box = [f"{side:.2f}" for side in scene.found.boxes[row]]
+            writer.writerow([name, classes[scene.found.classes[row]], f"{scene.found.scores[row]:.6f}", *box, outcome])
+        for row in np.flatnonzero(scene.missed):
+            box = [f"{side:.2f}" for side in scene.truth.boxes[row]]
+            writer.writerow([name, classes[scene.truth.classes[row]], "", *box, "missed"])
     return out.getvalue()
 
 
@@ -371,31 +373,31 @@ def _draw_images(
     shown: int,
 ) -> None:
     """Draw the images, or parts, with the highest and the lowest F1; more objects or more mistakes come first."""
-    told = [part for part in parts if part.scene.wanted or part.scene.right or part.scene.wrong]
+    informative = [part for part in parts if part.scene.wanted or part.scene.right or part.scene.wrong]
     names = [row["name"] for row in report["classes"]]
-    shown = min(shown, -(-len(told) // 2))  # no image is among both, but of an odd number the middle one
-    for which, chosen in (
-        ("best", sorted(told, key=lambda part: (-part.scene.f1, -part.scene.wanted))),
-        ("worst", sorted(told, key=lambda part: (part.scene.f1, -part.scene.mistakes))),
+    shown = min(shown, -(-len(informative) // 2))  # no image is among both, but of an odd number the middle one
+    for which, selection in (
+        ("best", sorted(informative, key=lambda part: (-part.scene.f1, -part.scene.wanted))),
+        ("worst", sorted(informative, key=lambda part: (part.scene.f1, -part.scene.mistakes))),
     ):
-        chosen = chosen[:shown]
-        images = sorted({part.image for part in chosen})
+        selection = selection[:shown]
+        images = sorted({part.image for part in selection})
         pixels = dict(zip(images, pictured(images) if images else [], strict=True))
-        drawn, captions = [], []
-        for part in chosen:
-            one, facts = part.scene, truth["images"][part.image]
-            drawn.append(_drawn(pixels[part.image], facts, part, names))
+        pictures, captions = [], []
+        for part in selection:
+            scene, facts = part.scene, truth["images"][part.image]
+            pictures.append(_drawn(pixels[part.image], facts, part, names))
             where = f" at {part.window[0]}, {part.window[1]}" if part.window else ""
             captions.append(
                 [
-                    f"{one.right} of {one.wanted} found, {one.wrong} wrong",
+                    f"{scene.right} of {scene.wanted} found, {scene.wrong} wrong",
                     f"{facts.get('file_name', facts['id'])}{where}",
                 ]
             )
         what = f"{len(parts)} {'parts' if parts and parts[0].window else 'images'}"
-        heading = f"The {which} {len(chosen)} of {what}, {_condition(report)}" if chosen else "Nothing to show"
+        heading = f"The {which} {len(selection)} of {what}, {_condition(report)}" if selection else "Nothing to show"
         legend = "blue: right · orange: wrong · dashed: truth" + " · light blue: difficult" * bool(report["difficult"])
-        image_grid.detections(drawn, captions, folder / f"{which}.png", heading=f"{heading} · {legend}", size=SIDE)
+        image_grid.detections(pictures, captions, folder / f"{which}.png", heading=f"{heading} · {legend}", size=SIDE)
 
 
 def _drawn(image: Array, facts: Mapping[str, Any], part: Square, names: Sequence[str]) -> Array:
@@ -403,16 +405,18 @@ def _drawn(image: Array, facts: Mapping[str, Any], part: Square, names: Sequence
     height, width = facts.get("height", image.shape[0]), facts.get("width", image.shape[1])
     scale = np.tile([image.shape[1] / width, image.shape[0] / height], 2)
     left, top, right, bottom = np.round(np.array(part.window or (0, 0, width, height)) * scale).astype(int)
-    move, one = np.array([left, top, left, top]), part.scene
+    move, scene = np.array([left, top, left, top]), part.scene
     shades = {1: RIGHT, 0: WRONG, -1: NEITHER}
     names = names if len(names) > 1 else [""]
-    missed = [names[number] if lost else "" for number, lost in zip(one.truth.classes, one.missed, strict=True)]
+    missed_names = [
+        names[number] if lost else "" for number, lost in zip(scene.truth.classes, scene.missed, strict=True)
+    ]
     return annotate.boxed(
         image[top:bottom, left:right],
-        one.found.boxes * scale - move,
-        [names[number] for number in one.found.classes],
-        one.found.scores.tolist(),
-        classes=[shades[int(outcome)] for outcome in one.outcomes],
-        truth=annotate.Truth(one.truth.boxes * scale - move, missed),
+        scene.found.boxes * scale - move,
+        [names[number] for number in scene.found.classes],
+        scene.found.scores.tolist(),
+        classes=[shades[int(outcome)] for outcome in scene.outcomes],
+        truth=annotate.Truth(scene.truth.boxes * scale - move, missed_names),
         side=round(SIDE * image_grid.DOTS),
     )

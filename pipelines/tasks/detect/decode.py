@@ -62,10 +62,10 @@ class Reader:
         """
         frame = images.shape[1:3]
         regions = [None if proposals is None else view.boxes(proposals, frame) for view in self.views]
-        found = [self.candidates(view.picture(images), own) for view, own in zip(self.views, regions, strict=True)]
-        candidates, scores = test_time_augmentation.candidates_back(found, self.views, frame)
-        kept: Detections = self.told(candidates, scores, images, sizes)
-        return kept
+        answers = [self.candidates(view.picture(images), own) for view, own in zip(self.views, regions, strict=True)]
+        candidates, scores = test_time_augmentation.candidates_back(answers, self.views, frame)
+        detections: Detections = self.told(candidates, scores, images, sizes)
+        return detections
 
     def answer(
         self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None
@@ -75,10 +75,10 @@ class Reader:
 
     def told(self, candidates: tf.Tensor, scores: tf.Tensor, images: tf.Tensor, sizes: tf.Tensor) -> Any:
         """What is left of candidates (batch, N, 4) in [0, 1] of the frame and their scores (batch, N, classes)."""
-        found = suppress(candidates, scores, self.settings)
+        detections = suppress(candidates, scores, self.settings)
         sizes = tf.cast(sizes, tf.float32)
-        given = boxes.clip(boxes.unletterbox(found.boxes, sizes, tf.shape(images)[1:3], fit=self.shape.fit))
-        return found._replace(boxes=given * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
+        corners = boxes.clip(boxes.unletterbox(detections.boxes, sizes, tf.shape(images)[1:3], fit=self.shape.fit))
+        return detections._replace(boxes=corners * tf.tile(sizes[:, ::-1], [1, 2])[:, None])
 
 
 class TiledReader(Reader):
@@ -107,12 +107,12 @@ class TiledReader(Reader):
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None) -> Detections:
         """As of Reader, for a batch of one: a photograph that has not been framed; there are no proposals."""
         place = tiles.windows(sizes[0], size=self.size, overlap=self.overlap)
-        found = self._found(images[0], place)
-        moved = found.boxes + tf.cast(tf.tile(place.corners[:, ::-1], [1, 2]), tf.float32)[:, None]
-        middle, own = boxes.xyxy_to_cxcywh(moved)[..., :2], place.own[:, None]
+        detections = self._found(images[0], place)
+        corners = detections.boxes + tf.cast(tf.tile(place.corners[:, ::-1], [1, 2]), tf.float32)[:, None]
+        middle, own = boxes.xyxy_to_cxcywh(corners)[..., :2], place.own[:, None]
         mine = tf.reduce_all((middle >= own[..., :2]) & (middle < own[..., 2:]), axis=-1)
-        scores = tf.one_hot(found.classes, self.classes) * tf.where(mine, found.scores, 0)[..., None]
-        together = tf.reshape(moved, [1, -1, 4]), tf.reshape(scores, [1, -1, self.classes])
+        scores = tf.one_hot(detections.classes, self.classes) * tf.where(mine, detections.scores, 0)[..., None]
+        together = tf.reshape(corners, [1, -1, 4]), tf.reshape(scores, [1, -1, self.classes])
         return suppress(*together, self.settings)
 
     def _found(self, photograph: tf.Tensor, place: Windows) -> Detections:
@@ -127,19 +127,19 @@ class TiledReader(Reader):
             tf.TensorSpec((None,), tf.int32),
         )
 
-        def cut(corner: Any) -> Any:
+        def crop(corner: Any) -> Any:
             part = tf.slice(photograph, tf.pad(corner, [[0, 1]]), tf.concat([place.size, [tile.shape[-1]]], axis=0))
             return resize_image(
                 tf.ensure_shape(part, (None, None, tile.shape[-1])), self.shape.size, fit=self.shape.fit
             )
 
-        def some(corners: Any) -> Any:
-            images = tf.map_fn(cut, corners, fn_output_signature=tile)
+        def read_group(corners: Any) -> Any:
+            images = tf.map_fn(crop, corners, fn_output_signature=tile)
             return Reader.__call__(self, images, tf.tile(place.size[None], [at_once, 1]))
 
         groups = tf.reshape(tf.pad(place.corners, [[0, -count % at_once], [0, 0]]), [-1, at_once, 2])
-        found = tf.map_fn(some, groups, fn_output_signature=kinds)
-        return Detections(*(tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))[:count] for part in found))
+        groups_read = tf.map_fn(read_group, groups, fn_output_signature=kinds)
+        return Detections(*(tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))[:count] for part in groups_read))
 
 
 def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> list[Detected]:

@@ -69,46 +69,46 @@ class Scene(NamedTuple):
         return 2 * self.right / max(self.right + self.wrong + self.wanted, 1)
 
 
-def scene(truth: Objects, found: Detected, *, threshold: float = 0.0) -> Scene:
+def scene(truth: Objects, detected: Detected, *, threshold: float = 0.0) -> Scene:
     """Match the detections from a score on within each class; say of every wrong one what is wrong with it."""
-    boxes, scores, classes = (np.asarray(column) for column in found)
-    kept = scores >= threshold
-    found = Detected(boxes.reshape(-1, 4)[kept], scores[kept], classes[kept])
-    outcomes, about = np.zeros(len(found.scores), np.int8), np.full(len(found.scores), NONE)
-    for number in np.unique(found.classes):
-        mine, theirs = np.flatnonzero(found.classes == number), np.flatnonzero(truth.classes == number)
+    boxes, scores, classes = (np.asarray(column) for column in detected)
+    is_shown = scores >= threshold
+    detected = Detected(boxes.reshape(-1, 4)[is_shown], scores[is_shown], classes[is_shown])
+    outcomes, about = np.zeros(len(detected.scores), np.int8), np.full(len(detected.scores), NONE)
+    for number in np.unique(detected.classes):
+        mine, theirs = np.flatnonzero(detected.classes == number), np.flatnonzero(truth.classes == number)
         matches = voc.match(
-            found.boxes[mine],
-            found.scores[mine],
+            detected.boxes[mine],
+            detected.scores[mine],
             truth.boxes[theirs],
             difficult=truth.difficult[theirs],
             overlap=OVERLAP,
             coco=True,
         )
         outcomes[mine], about[mine] = matches.outcomes, np.append(theirs, NONE)[matches.found]
-    kinds = _explain(truth, found, outcomes, about)
+    kinds = _explain(truth, detected, outcomes, about)
     noticed = about[(outcomes == 1) | np.isin(kinds, (CLASSIFICATION, LOCALISATION))]
-    missed = ~truth.difficult & ~np.isin(np.arange(len(truth.classes)), noticed)
-    return Scene(truth, found, outcomes, about, kinds, missed)
+    is_missed = ~truth.difficult & ~np.isin(np.arange(len(truth.classes)), noticed)
+    return Scene(truth, detected, outcomes, about, kinds, is_missed)
 
 
-def _explain(truth: Objects, found: Detected, outcomes: Array, about: Array) -> Array:
+def _explain(truth: Objects, detected: Detected, outcomes: Array, about: Array) -> Array:
     """Return the kind of each error, the first that fits in TIDE's order; fill in which object it is about."""
-    shared = voc.pairwise_iou(found.boxes, truth.boxes)
-    same = found.classes[:, None] == truth.classes[None]
-    (right, by), (wrong, off) = (_best(np.where(chosen, shared, 0.0)) for chosen in (same, ~same))
-    nothing = np.full(len(shared), NONE)
-    asked = (
+    shared = voc.pairwise_iou(detected.boxes, truth.boxes)
+    same = detected.classes[:, None] == truth.classes[None]
+    (right, by), (wrong, off) = (_best(np.where(mask, shared, 0.0)) for mask in (same, ~same))
+    none = np.full(len(shared), NONE)
+    classes_compared = (
         (LOCALISATION, (by >= TOUCHING) & (by < OVERLAP), right),
         (CLASSIFICATION, off >= OVERLAP, wrong),
         (DUPLICATE, by >= OVERLAP, right),
         (BOTH, off >= TOUCHING, wrong),
-        (BACKGROUND, np.ones(len(shared), bool), nothing),
+        (BACKGROUND, np.ones(len(shared), bool), none),
     )
-    kinds = nothing.copy()
-    for kind, fits, row in asked:
-        chosen = (outcomes == 0) & (kinds == NONE) & fits
-        kinds[chosen], about[chosen] = kind, row[chosen]
+    kinds = none.copy()
+    for kind, fits, row in classes_compared:
+        is_explained = (outcomes == 0) & (kinds == NONE) & fits
+        kinds[is_explained], about[is_explained] = kind, row[is_explained]
     return kinds
 
 
@@ -127,7 +127,7 @@ class Square(NamedTuple):
     scene: Scene  # boxes in pixels of the picture
 
 
-def squares(image: int, one: Scene, extent: tuple[int, int], *, side: int) -> list[Square]:
+def squares(image: int, scene: Scene, extent: tuple[int, int], *, side: int) -> list[Square]:
     """A picture of this height and width in squares of about `side` pixels, row by row.
 
     An object is in the square of its midpoint, a detection in that of the object that it is about, or of its own.
@@ -135,27 +135,27 @@ def squares(image: int, one: Scene, extent: tuple[int, int], *, side: int) -> li
     height, width = extent
     rows, columns = (max(1, round(length / side)) for length in extent)
     lines = [np.linspace(0, *ends).round().astype(int) for ends in ((width, columns + 1), (height, rows + 1))]
-    cells = [_cell(boxes, lines) for boxes in (one.truth.boxes, one.found.boxes)]
-    cells[1] = np.where(one.about == NONE, cells[1], np.append(cells[0], NONE)[one.about])
-    found = []
+    cells = [_cell(boxes, lines) for boxes in (scene.truth.boxes, scene.found.boxes)]
+    cells[1] = np.where(scene.about == NONE, cells[1], np.append(cells[0], NONE)[scene.about])
+    squares_ = []
     for number in range(rows * columns):
         row, column = divmod(number, columns)
         window: Any = tuple(
             int(line[place + end]) for end in (0, 1) for line, place in zip(lines, (column, row), strict=True)
         )
         mine, theirs = (np.flatnonzero(cell == number) for cell in cells)
-        place = np.full(len(one.missed) + 1, NONE)
+        place = np.full(len(scene.missed) + 1, NONE)
         place[mine] = np.arange(len(mine))
         part = Scene(
-            Objects(*(values[mine] for values in one.truth)),
-            Detected(*(values[theirs] for values in one.found)),
-            one.outcomes[theirs],
-            place[one.about[theirs]],
-            one.kinds[theirs],
-            one.missed[mine],
+            Objects(*(values[mine] for values in scene.truth)),
+            Detected(*(values[theirs] for values in scene.found)),
+            scene.outcomes[theirs],
+            place[scene.about[theirs]],
+            scene.kinds[theirs],
+            scene.missed[mine],
         )
-        found.append(Square(image, window, part))
-    return found
+        squares_.append(Square(image, window, part))
+    return squares_
 
 
 def _cell(boxes: Array, lines: Sequence[Array]) -> Array:
@@ -175,17 +175,17 @@ def confusion(scenes: Sequence[Scene], classes: int) -> Array:
     An object is in its row once: found, taken for another class by the most confident of such detections, or missed.
     """
     counts = np.zeros((classes + 1, classes + 1), int)
-    for truth, found, outcomes, about, kinds, _ in scenes:
-        said = np.where(truth.difficult, NONE, classes)
-        said[about[outcomes == 1]] = found.classes[outcomes == 1]
-        for row in np.argsort(-found.scores, kind="stable"):
+    for truth, detected, outcomes, about, kinds, _ in scenes:
+        true_classes = np.where(truth.difficult, NONE, classes)
+        true_classes[about[outcomes == 1]] = detected.classes[outcomes == 1]
+        for row in np.argsort(-detected.scores, kind="stable"):
             if outcomes[row] != 0:
                 continue
-            if kinds[row] == CLASSIFICATION and said[about[row]] == classes:
-                said[about[row]] = found.classes[row]
+            if kinds[row] == CLASSIFICATION and true_classes[about[row]] == classes:
+                true_classes[about[row]] = detected.classes[row]
             else:
-                counts[classes, found.classes[row]] += 1
-        np.add.at(counts, (truth.classes[said != NONE], said[said != NONE]), 1)
+                counts[classes, detected.classes[row]] += 1
+        np.add.at(counts, (truth.classes[true_classes != NONE], true_classes[true_classes != NONE]), 1)
     return counts
 
 
@@ -202,33 +202,35 @@ class Table(NamedTuple):
 
     def curve(self, number: int) -> voc.Curve:
         """Precision and recall of one class."""
-        chosen = self.classes == number
-        return voc.precision_recall(self.scores[chosen], self.outcomes[chosen], int(self.positives[:, number].sum()))
+        rows = self.classes == number
+        return voc.precision_recall(self.scores[rows], self.outcomes[rows], int(self.positives[:, number].sum()))
 
     def ap50(self) -> float | None:
         """The mean over the classes that have objects, read as COCO reads it; None without any."""
-        found = [
+        precisions = [
             voc.average_precision(curve.recall, curve.precision, points=RECALLS)
             for number in np.flatnonzero(self.positives.sum(axis=0))
             for curve in [self.curve(int(number))]
         ]
-        return float(np.mean(found)) if found else None
+        return float(np.mean(precisions)) if precisions else None
 
 
 def table(scenes: Sequence[Scene], classes: int) -> Table:
     """Put the scenes end to end."""
-    starts = np.cumsum([0, *(len(one.truth.classes) for one in scenes)])
+    starts = np.cumsum([0, *(len(scene.truth.classes) for scene in scenes)])
     empty = np.zeros(0, int)
-    objects = [np.where(one.about < 0, NONE, one.about + start) for one, start in zip(scenes, starts, strict=False)]
-    wanted = [np.bincount(one.truth.classes[~one.truth.difficult], minlength=classes) for one in scenes]
+    objects = [
+        np.where(scene.about < 0, NONE, scene.about + start) for scene, start in zip(scenes, starts, strict=False)
+    ]
+    positives = [np.bincount(scene.truth.classes[~scene.truth.difficult], minlength=classes) for scene in scenes]
     return Table(
-        np.repeat(np.arange(len(scenes)), [len(one.found.scores) for one in scenes]),
-        np.concatenate([empty, *(one.found.classes for one in scenes)]),
-        np.concatenate([empty, *(one.found.scores for one in scenes)]),
-        np.concatenate([empty, *(one.outcomes for one in scenes)]),
-        np.concatenate([empty, *(one.kinds for one in scenes)]),
+        np.repeat(np.arange(len(scenes)), [len(scene.found.scores) for scene in scenes]),
+        np.concatenate([empty, *(scene.found.classes for scene in scenes)]),
+        np.concatenate([empty, *(scene.found.scores for scene in scenes)]),
+        np.concatenate([empty, *(scene.outcomes for scene in scenes)]),
+        np.concatenate([empty, *(scene.kinds for scene in scenes)]),
         np.concatenate([empty, *objects]),
-        np.array(wanted, int).reshape(len(scenes), classes),
+        np.array(positives, int).reshape(len(scenes), classes),
     )
 
 
@@ -242,19 +244,19 @@ def gains(scenes: Sequence[Scene], classes: int) -> dict[str, float]:
     before = whole.ap50()
     if before is None:
         return dict.fromkeys(KINDS, 0.0)
-    truth = np.concatenate([one.truth.classes for one in scenes])
-    difficult = np.concatenate([one.truth.difficult for one in scenes])
-    found = set(whole.objects[whole.outcomes == 1].tolist()) | set(np.flatnonzero(difficult).tolist())
+    truth = np.concatenate([scene.truth.classes for scene in scenes])
+    difficult = np.concatenate([scene.truth.difficult for scene in scenes])
+    matched = set(whole.objects[whole.outcomes == 1].tolist()) | set(np.flatnonzero(difficult).tolist())
     put_right = {}
     for kind in (CLASSIFICATION, LOCALISATION, BOTH, DUPLICATE, BACKGROUND):
-        outcomes, labels, taken = whole.outcomes.copy(), whole.classes.copy(), set(found)
+        outcomes, labels, claimed = whole.outcomes.copy(), whole.classes.copy(), set(matched)
         rows = np.flatnonzero(whole.kinds == kind)
         outcomes[rows] = -1
         for row in (
             rows[np.argsort(-whole.scores[rows], kind="stable")] if kind in (CLASSIFICATION, LOCALISATION) else ()
         ):
-            if (number := int(whole.objects[row])) not in taken:
-                taken.add(number)
+            if (number := int(whole.objects[row])) not in claimed:
+                claimed.add(number)
                 outcomes[row], labels[row] = 1, truth[number]
         put_right[KINDS[kind]] = whole._replace(outcomes=outcomes, classes=labels).ap50()
     put_right[KINDS[MISSED]] = _without_missed(whole, scenes, classes)
@@ -263,14 +265,17 @@ def gains(scenes: Sequence[Scene], classes: int) -> dict[str, float]:
 
 def _without_missed(whole: Table, scenes: Sequence[Scene], classes: int) -> float:
     """AP50 when what was missed is not looked for; a class that was missed altogether then has nothing wrong."""
-    missed = np.array([np.bincount(one.truth.classes[one.missed], minlength=classes) for one in scenes])
-    left, looked = whole._replace(positives=whole.positives - missed), int(np.any(whole.positives, axis=0).sum())
-    kept = int(np.any(left.positives, axis=0).sum())
-    return ((left.ap50() or 0.0) * kept + looked - kept) / looked
+    missed_counts = np.array([np.bincount(scene.truth.classes[scene.missed], minlength=classes) for scene in scenes])
+    left, classes_before = (
+        whole._replace(positives=whole.positives - missed_counts),
+        int(np.any(whole.positives, axis=0).sum()),
+    )
+    classes_after = int(np.any(left.positives, axis=0).sum())
+    return ((left.ap50() or 0.0) * classes_after + classes_before - classes_after) / classes_before
 
 
 def counts(scenes: Sequence[Scene]) -> Mapping[str, int]:
     """Return how many errors there are of each kind."""
-    kinds = np.concatenate([np.zeros(0, int), *(one.kinds for one in scenes)])
-    found = {kind: int((kinds == number).sum()) for number, kind in enumerate(KINDS)}
-    return found | {KINDS[MISSED]: int(sum(one.missed.sum() for one in scenes))}
+    kinds = np.concatenate([np.zeros(0, int), *(scene.kinds for scene in scenes)])
+    by_kind = {kind: int((kinds == number).sum()) for number, kind in enumerate(KINDS)}
+    return by_kind | {KINDS[MISSED]: int(sum(scene.missed.sum() for scene in scenes))}

@@ -33,10 +33,10 @@ def score_of_object(decode: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any, 
         decode: the network's outputs to candidates, (batch, N, 4), and their scores, (batch, N, classes).
     """
 
-    def target(outputs: Any, wanted: Any, classes: Any) -> Any:
+    def target(outputs: Any, target_boxes: Any, classes: Any) -> Any:
         candidates, scores = decode(outputs)
         own = tf.gather(scores, tf.cast(classes, tf.int32), axis=-1, batch_dims=1)
-        near = boxes.iou(candidates, wanted[:, None]) + 1e-3 * own  # of candidates in one place, the likeliest
+        near = boxes.iou(candidates, target_boxes[:, None]) + 1e-3 * own  # of candidates in one place, the likeliest
         score = tf.gather(own, tf.argmax(near, axis=-1), axis=1, batch_dims=1)
         return tf.math.log(score + NEARLY) - tf.math.log(1 - score + NEARLY)
 
@@ -62,24 +62,24 @@ def explainer(run: Run) -> heat_maps.Explainer:
     photographs = make_reader(run, model, settings) if data.tile else None
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
-        pictures = [_tile(one, photographs, data.tile.size) for one in examples] if photographs else examples
-        framed = np.stack([resize_image(one, data.size, fit=data.fit).numpy() for one in pictures])
-        regions = proposals.of_images(list(framed), **data.proposals.model_dump()) if data.proposals else None
-        found = reader(tf.constant(framed), tf.tile([data.size], [len(framed), 1]), regions)
-        rows, places = np.nonzero(np.arange(OBJECTS) < found.count.numpy()[:, None])
+        pictures = [_tile(example, photographs, data.tile.size) for example in examples] if photographs else examples
+        images = np.stack([resize_image(picture, data.size, fit=data.fit).numpy() for picture in pictures])
+        regions = proposals.of_images(list(images), **data.proposals.model_dump()) if data.proposals else None
+        detections = reader(tf.constant(images), tf.tile([data.size], [len(images), 1]), regions)
+        rows, places = np.nonzero(np.arange(OBJECTS) < detections.count.numpy()[:, None])
         strips: list[list[Strip]] = [[] for _ in examples]
         if not len(rows):
             return strips
-        seen, chosen = found.boxes.numpy()[rows, places], found.classes.numpy()[rows, places]
-        scores, own_regions = found.scores.numpy()[rows, places], None if regions is None else regions[rows]
-        inputs = inputs_for(model, framed[rows], proposals=own_regions)
-        shares = (seen / np.tile(data.size[::-1], 2)).astype(np.float32)
-        heat = visualization.grad_cam(model, inputs, target, shares, chosen, layer=layer, pooled=False)
-        for row, box, number, score, own in zip(rows, seen, chosen, scores, heat, strict=True):
-            plain, heated = heat_maps.pictured(framed[row], own)
+        corners, numbers = detections.boxes.numpy()[rows, places], detections.classes.numpy()[rows, places]
+        scores, own_regions = detections.scores.numpy()[rows, places], None if regions is None else regions[rows]
+        inputs = inputs_for(model, images[rows], proposals=own_regions)
+        shares = (corners / np.tile(data.size[::-1], 2)).astype(np.float32)
+        heat = visualization.grad_cam(model, inputs, target, shares, numbers, layer=layer, pooled=False)
+        for row, box, number, score, own in zip(rows, corners, numbers, scores, heat, strict=True):
+            plain, heat_picture = heat_maps.pictured(images[row], own)
             answer = annotate.boxed(plain, box[None], [names[number]], [float(score)], classes=[int(number)])
-            drawn = [plain, answer, annotate.boxed(heated, box[None], [""], classes=[int(number)])]
-            strips[row].append(Strip(f"{names[number]} ({score:.2f})", "", drawn))
+            strip = [plain, answer, annotate.boxed(heat_picture, box[None], [""], classes=[int(number)])]
+            strips[row].append(Strip(f"{names[number]} ({score:.2f})", "", strip))
         return strips
 
     return explain
@@ -88,8 +88,8 @@ def explainer(run: Run) -> heat_maps.Explainer:
 def _tile(photograph: Array, reader: Reader, size: int) -> Array:
     """The part of a photograph, at most `size` pixels a side, around the likeliest object, or its middle."""
     extent = np.array(photograph.shape[:2])
-    found = reader(tf.constant(photograph[None]), tf.constant(extent[None], tf.int32))
-    left, top, right, bottom = found.boxes[0, 0].numpy() if found.count[0] else [0, 0, *extent[::-1]]
+    detections = reader(tf.constant(photograph[None]), tf.constant(extent[None], tf.int32))
+    left, top, right, bottom = detections.boxes[0, 0].numpy() if detections.count[0] else [0, 0, *extent[::-1]]
     middle = np.array([top + bottom, left + right]) / 2
     start = np.clip(np.round(middle - size / 2), 0, np.maximum(extent - size, 0)).astype(int)
     return photograph[start[0] : start[0] + size, start[1] : start[1] + size]

@@ -81,8 +81,10 @@ def write_detector(model: keras.Model, reader: Reader, folder: Path, *, names: l
         label = tf.where(real, tf.gather(labels, classes), "")
         return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count, **more}
 
-    asked = any(tensor.name == "proposals" for tensor in model.inputs)
-    savedmodel.write_seer(model, folder, shape=reader.shape, answer=answer, whole=reader.whole, proposals=asked)
+    takes_proposals = any(tensor.name == "proposals" for tensor in model.inputs)
+    savedmodel.write_seer(
+        model, folder, shape=reader.shape, answer=answer, whole=reader.whole, proposals=takes_proposals
+    )
 
 
 def compare_detector(
@@ -101,16 +103,19 @@ def compare_detector(
     ask = tf.function(reader.answer, autograph=False, reduce_retracing=True)
     difference, changed, pictures, compared = 0.0, 0, 0, 0
     for example, request in zip(examples, requests, strict=True):
-        wanted, more = ask(example["image"], example["extent"], example.get("proposals"))
-        got = exported(**{name: tf.constant(value) for name, value in request.items()})
+        expected, more = ask(example["image"], example["extent"], example.get("proposals"))
+        actual = exported(**{name: tf.constant(value) for name, value in request.items()})
         pictures += 1
-        if int(wanted.count[0]) != int(got["count"][0]) or (wanted.classes.numpy() != got["class_id"].numpy()).any():
+        if (
+            int(expected.count[0]) != int(actual["count"][0])
+            or (expected.classes.numpy() != actual["class_id"].numpy()).any()
+        ):
             changed += 1
             continue
-        maps = [differing(value[0].numpy(), got[name][0].numpy()) for name, value in more.items()]
+        maps = [differing(value[0].numpy(), actual[name][0].numpy()) for name, value in more.items()]
         changed += int(max(maps, default=0.0) > MAPPED)
-        compared += int(wanted.count[0])
-        difference = max(difference, float(np.abs(wanted.boxes.numpy() - got["boxes"].numpy()).max(initial=0.0)))
+        compared += int(expected.count[0])
+        difference = max(difference, float(np.abs(expected.boxes.numpy() - actual["boxes"].numpy()).max(initial=0.0)))
     if difference > tolerance or changed:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance} pixels, got a largest "
@@ -126,7 +131,7 @@ def write_card(
     """The card of a detector."""
     masks = report.get("masks")
     masked = ["", f"Its masks: AP {figure(masks['ap'])}, AP50 **{figure(masks['ap50'])}**."] if masks else []
-    measured = [
+    metric_lines = [
         f"AP **{figure(report['ap'])}**, AP50 **{figure(report['ap50'])}**, AP75 {figure(report['ap75'])} on "
         f"{report['objects']:,} objects in {report['images']:,} images ({report['settings']['decoding']}). It answers "
         f"with {recipe.export.suppress.description}. The exported model's boxes differ from the trained one's by at "
@@ -150,7 +155,7 @@ def write_card(
         recipe=recipe,
         data=data,
         what=what,
-        measured=measured,
+        measured=metric_lines,
         takes=TAKES + (REGIONS if recipe.data.proposals else "") + (MAPS if recipe.data.masks else ""),
         input_shape=(*recipe.data.size, 3) if recipe.train.sides else None,
     )

@@ -56,14 +56,14 @@ def measured(
     truth: Mapping[str, Any], detections: Sequence[Detected], masks: Sequence[Sequence[Runs]]
 ) -> dict[str, Any]:
     """AP, AP50 and AP75 of masks, the interval of AP50, and AP and AP50 of each class."""
-    asked = {**truth, "annotations": [note for note in truth["annotations"] if note.get("segmentation")]}
-    boxes, runs = box_report.results(truth, detections), [one for rows in masks for one in rows]
-    said = [{**result, "segmentation": one} for result, one in zip(boxes, runs, strict=True)]
-    evaluation = box_report.evaluated(asked, said, LIMIT, kind="segm")
+    with_masks = {**truth, "annotations": [note for note in truth["annotations"] if note.get("segmentation")]}
+    boxes, runs = box_report.results(truth, detections), [run for rows in masks for run in rows]
+    results = [{**result, "segmentation": run} for result, run in zip(boxes, runs, strict=True)]
+    evaluation = box_report.evaluated(with_masks, results, LIMIT, kind="segm")
     precision, mean = evaluation.eval["precision"][..., 0, -1], box_report.mean
     columns = [evaluation.params.catIds.index(category["id"]) for category in truth["categories"]]
     return {
-        "objects": len(asked["annotations"]),
+        "objects": len(with_masks["annotations"]),
         **{name: mean(values) for name, values in zip(FIGURES, (precision, precision[0], precision[5]), strict=True)},
         "ap50_interval": interval(evaluation),
         "classes": [
@@ -79,14 +79,14 @@ def interval(evaluation: Any) -> list[float] | None:
     if images < 2:
         return None
     matches = np.arange(len(evaluation.evalImgs)).reshape(-1, len(evaluation.params.areaRng), images)
-    every, generator, found = list(evaluation.evalImgs), np.random.default_rng(0), []
+    every, generator, values = list(evaluation.evalImgs), np.random.default_rng(0), []
     with contextlib.redirect_stdout(io.StringIO()):
         for _ in range(RESAMPLES):
-            drawn = matches[..., generator.integers(0, images, images)]
-            evaluation.evalImgs = [every[row] for row in drawn.ravel()]
+            sample = matches[..., generator.integers(0, images, images)]
+            evaluation.evalImgs = [every[row] for row in sample.ravel()]
             evaluation.accumulate()
-            found.append(box_report.mean(evaluation.eval["precision"][0, ..., 0, -1]))
-    known = [value for value in found if value is not None]
+            values.append(box_report.mean(evaluation.eval["precision"][0, ..., 0, -1]))
+    known = [value for value in values if value is not None]
     return [float(value) for value in np.percentile(known, (2.5, 97.5))] if known else None
 
 
@@ -114,18 +114,18 @@ def draw(
     strips = []
     for row, image in zip(rows, pictured(rows), strict=True):
         size = image.shape[:2]
-        kept = np.flatnonzero(detections[row].scores >= threshold).tolist()  # the likeliest first
+        rows_shown = np.flatnonzero(detections[row].scores >= threshold).tolist()  # the likeliest first
         notes = [
             note
             for note in truth["annotations"]
             if note["image_id"] == truth["images"][row]["id"] and note.get("segmentation")
         ]
         things = (
-            [run_length.decode(masks[row][one]) for one in kept],
+            [run_length.decode(masks[row][number]) for number in rows_shown],
             [run_length.rasterize(n["segmentation"], size) for n in notes],
         )
-        drawn = [overlays.numbered(image, instance_masks.label_map(of, size)) for of in things]
-        said = ", ".join(names[detections[row].classes[one]] for one in kept) or "nothing"
-        strips.append(image_grid.Strip(said, str(truth["images"][row].get("file_name", row)), [image, *drawn]))
+        pictures = [overlays.numbered(image, instance_masks.label_map(of, size)) for of in things]
+        labels = ", ".join(names[detections[row].classes[number]] for number in rows_shown) or "nothing"
+        strips.append(image_grid.Strip(labels, str(truth["images"][row].get("file_name", row)), [image, *pictures]))
     heading = f"Masks from a score of {threshold:g} on, and the true ones"
     return image_grid.strips(strips, path, heading=heading, columns=("picture", "said", "true"), size=SIDE)

@@ -51,16 +51,16 @@ class MaskReader(Reader):
         """
         frame = images.shape[1:3]
         outputs = [self.outputs(view.picture(images)) for view in self.views]
-        each = [self.read(one) for one in outputs]
+        each = [self.read(output) for output in outputs]
         candidates, scores = test_time_augmentation.candidates_back(each, self.views, frame)
-        found = self.told(candidates, scores, images, sizes)
+        detections = self.told(candidates, scores, images, sizes)
         scale = tf.tile(tf.cast(sizes, tf.float32)[:, ::-1], [1, 2])[:, None]
-        framed = boxes.letterbox(found.boxes / scale, sizes, tf.shape(images)[1:3], fit=self.shape.fit)
+        framed_boxes = boxes.letterbox(detections.boxes / scale, sizes, tf.shape(images)[1:3], fit=self.shape.fit)
         masks = [
-            view.masks_back(self.masks(one, view.boxes(framed, frame), found.classes))
-            for view, one in zip(self.views, outputs, strict=True)
+            view.masks_back(self.masks(output, view.boxes(framed_boxes, frame), detections.classes))
+            for view, output in zip(self.views, outputs, strict=True)
         ]
-        return found, tf.add_n(masks) / len(masks)
+        return detections, tf.add_n(masks) / len(masks)
 
     def answer(
         self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None
@@ -70,19 +70,19 @@ class MaskReader(Reader):
         Its pixels are 0 where nothing is, else the number of a detection, from 1; where things overlap, the likelier
         is in front.
         """
-        found, masks = self.masked(images, sizes)
+        detections, masks = self.masked(images, sizes)
 
-        def png(one: Any) -> Any:
-            small, placed, count, size = one
-            return tf.io.encode_png(instance_masks.paste_masks(small, placed, count, size)[..., None])
+        def png(example: Any) -> Any:
+            small, box_masks, count, size = example
+            return tf.io.encode_png(instance_masks.paste_masks(small, box_masks, count, size)[..., None])
 
-        parts = (masks, found.boxes, tf.minimum(found.count, instance_masks.MOST), sizes)
-        return found, {"instances_bytes": tf.map_fn(png, parts, fn_output_signature=tf.string)}
+        parts = (masks, detections.boxes, tf.minimum(detections.count, instance_masks.MOST), sizes)
+        return detections, {"instances_bytes": tf.map_fn(png, parts, fn_output_signature=tf.string)}
 
 
-def differing(one: bytes, other: bytes) -> float:
+def differing(ours: bytes, other: bytes) -> float:
     """The share of pixels in which two maps of instances, PNGs, differ."""
-    first, second = (tf.io.decode_png(data, channels=1) for data in (one, other))
+    first, second = (tf.io.decode_png(data, channels=1) for data in (ours, other))
     return float(tf.reduce_mean(tf.cast(first != second, tf.float32)))
 
 
@@ -93,7 +93,9 @@ def found(
     ask = tf.function(reader.masked, autograph=False, reduce_retracing=True)
     spread = tf.function(
         lambda small, box, size: tf.map_fn(
-            lambda one: instance_masks.paste_mask(one[0], one[1], size), (small, box), fn_output_signature=tf.bool
+            lambda mask_and_box: instance_masks.paste_mask(mask_and_box[0], mask_and_box[1], size),
+            (small, box),
+            fn_output_signature=tf.bool,
         ),
         autograph=False,
         reduce_retracing=True,
@@ -104,6 +106,6 @@ def found(
         for row, count in enumerate(detections.count.numpy()):
             answers.append(Detected(*(column[row, :count].numpy() for column in detections[:3])))
             whole = spread(small[row, :count], detections.boxes[row, :count], batch["extent"][row])
-            covered.append([run_length.encode(one) for one in whole.numpy()])
+            covered.append([run_length.encode(mask) for mask in whole.numpy()])
         advance(len(detections.count))
     return answers, covered

@@ -29,10 +29,10 @@ from pipelines.tasks.detect.masks import MaskReader
 
 def family(builder: str) -> ModuleType:
     """The file of a detector, which has `encode`, `loss` and `decode` beside its builders."""
-    found: ModuleType = models.family(builder)
-    if missing := [name for name in ("loss", "decode") if not hasattr(found, name)]:
+    module: ModuleType = models.family(builder)
+    if missing := [name for name in ("loss", "decode") if not hasattr(module, name)]:
         raise Fault(f"model.builder must be a detector, such as yolo.yolov3_tiny, got {builder}: no {missing[0]}")
-    return found
+    return module
 
 
 def knows_masks(builder: str) -> bool:
@@ -51,16 +51,16 @@ def check(recipe: Any) -> None:
     check_masks(recipe)
     inputs = {tensor.name for tensor in models.build(builder, **arguments).inputs}
     if ("proposals" in inputs) != (recipe.data.proposals is not None):
-        wanted = "say how regions are searched for, as in {}," if "proposals" in inputs else "be null"
-        raise Fault(f"data.proposals must {wanted} with model.builder {builder}, got {recipe.data.proposals}")
+        expectation = "say how regions are searched for, as in {}," if "proposals" in inputs else "be null"
+        raise Fault(f"data.proposals must {expectation} with model.builder {builder}, got {recipe.data.proposals}")
 
 
 def check_masks(recipe: Any) -> None:
     """Raise a Fault unless masks are recorded for a detector that learns them, and for no other."""
     knows, builder = knows_masks(recipe.model.builder), recipe.model.builder
     if knows != recipe.data.masks:
-        wanted = "true for a network with masks" if knows else "false for a network without masks"
-        raise Fault(f"data.masks must be {wanted}, got {recipe.data.masks} with {builder}")
+        expectation = "true for a network with masks" if knows else "false for a network without masks"
+        raise Fault(f"data.masks must be {expectation}, got {recipe.data.masks} with {builder}")
     if knows and (recipe.data.tile or recipe.train.sides):
         raise Fault(f"data.tile and train.sides must be left out with {builder}, whose masks are of whole pictures")
 
@@ -78,8 +78,8 @@ def assemble(recipe: Any, data: dict[str, Any], *, sides: tuple[int | None, int 
     }
     entries["image"] = keras.Input((*sides, 3), dtype="uint8", name="image")
     rescaled = keras.layers.Normalization(**normalization, name="normalization")
-    taken = {**entries, "image": rescaled(entries["image"])}
-    outputs = network(taken if len(entries) > 1 else taken["image"])
+    inputs = {**entries, "image": rescaled(entries["image"])}
+    outputs = network(inputs if len(entries) > 1 else inputs["image"])
     return keras.Model(entries if len(entries) > 1 else entries["image"], outputs, name=recipe.name)
 
 
@@ -119,23 +119,23 @@ def backbone(recipe: Any) -> str:
     Raises:
         Fault: it stands on none of the catalogue.
     """
-    builder, taken = recipe.model.builder, models.signature(recipe.model.builder).parameters
-    if "backbone" not in taken:
+    builder, parameters = recipe.model.builder, models.signature(recipe.model.builder).parameters
+    if "backbone" not in parameters:
         raise Fault(
             f"model.weights must be a file for {builder}, got imagenet, which is for detectors with a backbone of the "
             f"catalogue: yolo.yolo, rcnn.faster_rcnn"
         )
-    return str(recipe.model.arguments.get("backbone", taken["backbone"].default))
+    return str(recipe.model.arguments.get("backbone", parameters["backbone"].default))
 
 
 def arguments_of(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
     """What the builder is given: the recipe's arguments, and the anchors of the data where it takes some."""
-    given, taken = dict(recipe.model.arguments), models.signature(recipe.model.builder).parameters
-    if "anchors" in taken and data.get("anchors"):
-        given.setdefault("anchors", data["anchors"])
-    if "anchors_of" in taken and recipe.train.sides:
-        given.setdefault("anchors_of", recipe.data.size)
-    return given
+    arguments, parameters = dict(recipe.model.arguments), models.signature(recipe.model.builder).parameters
+    if "anchors" in parameters and data.get("anchors"):
+        arguments.setdefault("anchors", data["anchors"])
+    if "anchors_of" in parameters and recipe.train.sides:
+        arguments.setdefault("anchors_of", recipe.data.size)
+    return arguments
 
 
 def network_of(model: keras.Model) -> keras.Model:

@@ -32,7 +32,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     settings: Evaluate = recipe.evaluate
     split = image_dataset.test_split(data)
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
-    model, pictured = trained(run), partial(box_batches.pictured, run, split)
+    model, pictures_of = trained(run), partial(box_batches.pictured, run, split)
     reader = make_reader(run, model, settings.suppress)
     answers, masks = _answers(run, model, reader, split)
     report = box_report.detection_report(
@@ -40,30 +40,30 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         truth,
         detections=answers,
         threshold=settings.shown,
-        pictured=pictured,
+        pictured=pictures_of,
         decoding=settings.suppress.description,
         shown=settings.worst,
         square=recipe.data.tile and recipe.data.tile.size,
     )
     box_report.say(run.console, report)
     if masks:
-        shown, threshold = settings.worst, settings.shown
+        count_shown, threshold = settings.worst, settings.shown
         report |= instance_report.instance_report(
-            folder, truth, answers, masks, threshold=threshold, pictured=pictured, shown=shown
+            folder, truth, answers, masks, threshold=threshold, pictured=pictures_of, shown=count_shown
         )
         instance_report.say(run.console, report["masks"])
     if settings.insight:
-        _explain(run, folder, truth, pictured)
+        _explain(run, folder, truth, pictures_of)
     if settings.crops:
         report["crops"] = _crops(run, model, split, truth)
         _say_crops(run, report)
     report |= _own(settings, truth, answers)
     run_files.write_json(folder / "report.json", report)
     names = (*MEASURED, *map(_short, settings.metrics))
-    measured = {f"test_{key}": report[key] for key in names if report.get(key) is not None}
-    found = report.get("crops", {})
-    measured |= {f"test_crops_{key}": found[key] for key in OF_CROPS if found.get(key) is not None}
-    return {"metrics": measured, "failed": failed(settings, report)}
+    test_metrics = {f"test_{key}": report[key] for key in names if report.get(key) is not None}
+    crop_report = report.get("crops", {})
+    test_metrics |= {f"test_crops_{key}": crop_report[key] for key in OF_CROPS if crop_report.get(key) is not None}
+    return {"metrics": test_metrics, "failed": failed(settings, report)}
 
 
 def _explain(
@@ -80,8 +80,8 @@ def _own(settings: Evaluate, truth: Mapping[str, Any], answers: list[Detected]) 
     """The user's own metrics, of the truth and the results in COCO's formats."""
     if not settings.metrics:
         return {}
-    found = box_report.results(truth, answers)
-    return {_short(name): float(plugins.load(name)(truth, found)) for name in settings.metrics}
+    results = box_report.results(truth, answers)
+    return {_short(name): float(plugins.load(name)(truth, results)) for name in settings.metrics}
 
 
 def _short(name: str) -> str:
@@ -95,21 +95,21 @@ def _crops(run: Run, model: keras.Model, split: str, truth: Mapping[str, Any]) -
     # What is found twice is one thing: the soft penalty would leave both.
     reader = make_reader(run, model, suppress.model_copy(update={"soft": None}), views=views)
     answers, masks = _answers(run, model, reader, split)
-    measured = box_report.figures(truth, answers)
+    metrics = box_report.figures(truth, answers)
     if masks:
-        found = instance_report.measured(truth, answers, masks)
-        measured |= {"mask_ap": found["ap"], "mask_ap50": found["ap50"]}
-    return {**plan, "count": len(views), **{key: measured[key] for key in OF_CROPS if key in measured}}
+        mask_metrics = instance_report.measured(truth, answers, masks)
+        metrics |= {"mask_ap": mask_metrics["ap"], "mask_ap50": mask_metrics["ap50"]}
+    return {**plan, "count": len(views), **{key: metrics[key] for key in OF_CROPS if key in metrics}}
 
 
 def _say_crops(run: Run, report: Mapping[str, Any]) -> None:
-    found = report["crops"]
+    crops = report["crops"]
     figures = ", ".join(
-        f"{name} {box_report.figure(found[key])} instead of {box_report.figure(report[key])}"
+        f"{name} {box_report.figure(crops[key])} instead of {box_report.figure(report[key])}"
         for key, name in (("ap", "AP"), ("ap50", "AP50"), ("mask_ap", "AP of masks"))
-        if key in found
+        if key in crops
     )
-    run.console.print(f"          {found['count']} views of each picture: {figures}")
+    run.console.print(f"          {crops['count']} views of each picture: {figures}")
 
 
 def _answers(
@@ -117,8 +117,8 @@ def _answers(
 ) -> tuple[list[Detected], list[list[detect_masks.Runs]]]:
     """One pass over a split: what is found, and its masks where the detector knows them."""
     limit = inference.batch_limit(model, looks=len(reader.views), input_shape=(*run.recipe.data.size, 3))
-    few = 1 if reader.whole else min(BATCH, limit)
-    examples = box_batches.examples(run, split, whole=reader.whole).batch(few)
+    batch_size = 1 if reader.whole else min(BATCH, limit)
+    examples = box_batches.examples(run, split, whole=reader.whole).batch(batch_size)
     with validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=run.facts("prepare")["splits"][split])
         return _found(reader, examples, lambda done: bar.advance(task, done))

@@ -96,8 +96,8 @@ def fewer(place: Any, batch: dict[str, Any], *, regions: int, seed: int) -> dict
     key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 2], tf.int32), tf.cast(place, tf.int32))
     chance = tf.random.stateless_uniform(tf.shape(batch["proposals"])[:2], key)
     real = tf.reduce_any(batch["proposals"] != 0, axis=-1)  # padding comes last
-    _, chosen = tf.math.top_k(chance + tf.cast(real, tf.float32), tf.minimum(regions, tf.shape(chance)[1]))
-    return {**batch, "proposals": tf.gather(batch["proposals"], chosen, batch_dims=1)}
+    _, rows = tf.math.top_k(chance + tf.cast(real, tf.float32), tf.minimum(regions, tf.shape(chance)[1]))
+    return {**batch, "proposals": tf.gather(batch["proposals"], rows, batch_dims=1)}
 
 
 def trainable(model: keras.Model, builder: str, *, size: tuple[int, int], own_loss: str | None = None) -> keras.Model:
@@ -106,8 +106,8 @@ def trainable(model: keras.Model, builder: str, *, size: tuple[int, int], own_lo
     `size` is that of an image on which the names of the terms are found out.
     """
     loss, network = plugins.load(own_loss) if own_loss else family(builder).loss, network_of(model)
-    nothing, black = tf.zeros([1, 1, 4]), tf.zeros([1, *size, 3], tf.uint8)
-    truth = {"boxes": nothing, "classes": tf.zeros([1, 1], tf.int64)}
+    no_boxes, black = tf.zeros([1, 1, 4]), tf.zeros([1, *size, 3], tf.uint8)
+    truth = {"boxes": no_boxes, "classes": tf.zeros([1, 1], tf.int64)}
     truth |= {"mask": tf.zeros([1, *size, 1], tf.uint8)} if knows_masks(builder) else {}
     names = list(loss(network, model(inputs_for(model, black)), **truth))
 

@@ -25,22 +25,22 @@ class Locator:
 
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> Localization:
         """What is said of framed pictures, uint8 (batch, height, width, 3), of `sizes`, int32 (batch, 2), before."""
-        found = localize.decode(self.model(images, training=False), classes=len(self.names))
-        found = self.pixels(found, sizes, tf.shape(images)[1:3])
+        answer = localize.decode(self.model(images, training=False), classes=len(self.names))
+        answer = self.pixels(answer, sizes, tf.shape(images)[1:3])
         limits = self._scale(sizes)
-        return found._replace(boxes=boxes.clip(found.boxes / limits) * limits)
+        return answer._replace(boxes=boxes.clip(answer.boxes / limits) * limits)
 
     def truth(self, target: tf.Tensor, sizes: tf.Tensor, frame: Any) -> Localization:
         """What is true of them: of targets that `localize.encode` made."""
         return self.pixels(localize.decode_target(target, classes=len(self.names)), sizes, frame)
 
-    def pixels(self, found: Localization, sizes: tf.Tensor, frame: Any) -> Localization:
+    def pixels(self, answer: Localization, sizes: tf.Tensor, frame: Any) -> Localization:
         """Coordinates in [0, 1] of the frame, in pixels of the pictures."""
         scale = self._scale(sizes)
-        corners = boxes.unletterbox(found.boxes[:, None], sizes, frame, fit=self.fit)[:, 0]
-        marks = landmarks.unletterbox(found.landmarks, sizes, frame, fit=self.fit)
-        placed = tf.concat([marks[..., :2] * scale[:, None, :2], marks[..., 2:]], axis=-1)
-        return found._replace(boxes=corners * scale, landmarks=placed)
+        corners = boxes.unletterbox(answer.boxes[:, None], sizes, frame, fit=self.fit)[:, 0]
+        marks = landmarks.unletterbox(answer.landmarks, sizes, frame, fit=self.fit)
+        marks_placed = tf.concat([marks[..., :2] * scale[:, None, :2], marks[..., 2:]], axis=-1)
+        return answer._replace(boxes=corners * scale, landmarks=marks_placed)
 
     @staticmethod
     def _scale(sizes: tf.Tensor) -> tf.Tensor:

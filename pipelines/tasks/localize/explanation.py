@@ -26,17 +26,19 @@ def explainer(run: Run) -> heat_maps.Explainer:
     ask = inference.predictor(locator.model, locator)
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
-        framed = np.stack([resize_image(one, data.size, fit=data.fit).numpy() for one in examples])
-        found = ask(framed, np.tile(np.array([data.size], np.int32), (len(framed), 1)))
-        numbers = found.classes.argmax(axis=-1)
-        heat = visualization.grad_cam(locator.model, framed, presence_and_class, numbers)
+        images = np.stack([resize_image(example, data.size, fit=data.fit).numpy() for example in examples])
+        answers = ask(images, np.tile(np.array([data.size], np.int32), (len(images), 1)))
+        numbers = answers.classes.argmax(axis=-1)
+        heat = visualization.grad_cam(locator.model, images, presence_and_class, numbers)
         strips = []
-        for image, own, box, number, presence in zip(framed, heat, found.boxes, numbers, found.presence, strict=True):
+        for image, own, box, number, presence in zip(
+            images, heat, answers.boxes, numbers, answers.presence, strict=True
+        ):
             name, score = locator.names[number], float(presence)
-            plain, heated = heat_maps.pictured(image, own)
+            plain, heat_picture = heat_maps.pictured(image, own)
             answer = annotate.boxed(plain, box[None], [name], [score])
             strips.append(
-                [Strip(f"{name} ({score:.2f})", "", [plain, answer, annotate.boxed(heated, box[None], [""])])]
+                [Strip(f"{name} ({score:.2f})", "", [plain, answer, annotate.boxed(heat_picture, box[None], [""])])]
             )
         return strips
 

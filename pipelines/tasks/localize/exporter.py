@@ -39,7 +39,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     encoded = box_batches.encoded(run, split, COMPARED)
     examples = box_batches.examples(run, split).take(len(encoded)).batch(1)
     agreement = compare_localizer(locator, saved, examples, encoded, tolerance=settings.tolerance)
-    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
+    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(saved / "card.md", locator.model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -64,20 +64,20 @@ def write_localizer(locator: Locator, folder: Path, *, shape: Any, threshold: fl
     labels, names = tf.constant(locator.names), tf.constant(locator.landmarks, tf.string)
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
-        found = locator(images, sizes)
-        real = found.presence >= threshold
-        best = tf.where(real, tf.argmax(found.classes, axis=-1), 0)
+        answer = locator(images, sizes)
+        real = answer.presence >= threshold
+        best = tf.where(real, tf.argmax(answer.classes, axis=-1), 0)
         outputs = {
-            "boxes": tf.where(real[:, None], found.boxes, 0.0)[:, None],
-            "scores": tf.where(real, found.presence, 0.0)[:, None],
+            "boxes": tf.where(real[:, None], answer.boxes, 0.0)[:, None],
+            "scores": tf.where(real, answer.presence, 0.0)[:, None],
             "class_id": best[:, None],
             "label": tf.where(real, tf.gather(labels, best), "")[:, None],
             "count": tf.cast(real, tf.int32),
-            "presence": found.presence,
-            "probabilities": found.classes,
+            "presence": answer.presence,
+            "probabilities": answer.classes,
         }
         if locator.landmarks:
-            outputs["landmarks"] = tf.where(real[:, None, None], found.landmarks, 0.0)[:, None]
+            outputs["landmarks"] = tf.where(real[:, None, None], answer.landmarks, 0.0)[:, None]
             outputs["landmark_names"] = tf.tile(names[None], [tf.shape(images)[0], 1])
         return outputs
 
@@ -95,14 +95,14 @@ def compare_localizer(
     ask = inference.predictor(locator.model, locator)
     difference, changed = 0.0, 0
     for example, data in zip(examples, encoded, strict=True):
-        wanted = ask(example["image"], example["extent"])
-        got = exported(image_bytes=tf.constant([data]))
-        changed += int(np.argmax(wanted.classes[0]) != np.argmax(got["probabilities"][0]))
-        changed += int(abs(float(wanted.presence[0] - got["presence"][0])) > 1e-3)
-        if got["count"][0]:
-            pairs = [(wanted.boxes, got["boxes"][:, 0])]
-            pairs += [(wanted.landmarks, got["landmarks"][:, 0])] if locator.landmarks else []
-            far = [float(np.abs(one - other.numpy()).max()) for one, other in pairs]
+        expected = ask(example["image"], example["extent"])
+        actual = exported(image_bytes=tf.constant([data]))
+        changed += int(np.argmax(expected.classes[0]) != np.argmax(actual["probabilities"][0]))
+        changed += int(abs(float(expected.presence[0] - actual["presence"][0])) > 1e-3)
+        if actual["count"][0]:
+            pairs = [(expected.boxes, actual["boxes"][:, 0])]
+            pairs += [(expected.landmarks, actual["landmarks"][:, 0])] if locator.landmarks else []
+            far = [float(np.abs(ours - other.numpy()).max()) for ours, other in pairs]
             difference = max(difference, *far)
     if difference > tolerance or changed:
         raise Fault(
@@ -125,7 +125,7 @@ def write_card(
     ]
     if marks:
         marks = ["", f"| landmark | seen | PCK@{ALPHA:g} | NME |", "|---|---|---|---|", *marks]
-    measured = [
+    metric_lines = [
         f"On the {report['split']} split, {report['images']:,} images with {report['things']:,} things: whether there "
         f"is one {report['presence_accuracy']:.2%} right at p_c {report['threshold']:g}; mean IoU "
         f"{report['mean_iou']:.3f}; class, box and presence **{report['accuracy']:.2%}** right at IoU {OVERLAP:g} "
@@ -142,7 +142,7 @@ def write_card(
         f"`{recipe.model.builder}` with a head for one thing in a picture, {model.count_params():,} parameters, on "
         f"`{data['source']}`; the classes are {', '.join(data['classes'])}."
     )
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=TAKES)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=TAKES)
 
 
 def _figure(value: float | None) -> str:

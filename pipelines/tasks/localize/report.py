@@ -47,9 +47,9 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     durable.write_text(folder / "predictions.csv", predictions_csv(answers, names, landmarks))
     _draw(run, folder, answers, split)
     if settings.insight:
-        few = box_batches.pictured(run, split, range(min(heat_maps.SHOWN, len(answers.ids))))
+        pictures = box_batches.pictured(run, split, range(min(heat_maps.SHOWN, len(answers.ids))))
         heading = "What the answers rest on: Grad-CAM of the presence and the class"
-        heat_maps.report(explanation.explainer(run), zip(few, answers.ids, strict=False), folder, heading=heading)
+        heat_maps.report(explanation.explainer(run), zip(pictures, answers.ids, strict=False), folder, heading=heading)
     say(run, report)
     metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float) and key != "alpha"}
     return {"metrics": metrics, "failed": failed(settings, report)}
@@ -86,15 +86,15 @@ def measure(answers: Answers, names: Sequence[str], landmarks: Sequence[str], th
     OVERLAP. `mean_iou` and `class_accuracy` are over all things, whatever p_c is.
     """
     truth, predicted = answers.truth, answers.predicted
-    here, found = truth.presence > 0, predicted.presence >= threshold
+    here, is_found = truth.presence > 0, predicted.presence >= threshold
     overlap = np.asarray(boxes.iou(truth.boxes, predicted.boxes))[here]
     named = (truth.classes.argmax(-1) == predicted.classes.argmax(-1))[here]
-    right = named & found[here] & (overlap >= OVERLAP)
+    right = named & is_found[here] & (overlap >= OVERLAP)
     report: dict[str, Any] = {
         "images": len(here),
         "things": int(here.sum()),
         "threshold": threshold,
-        "presence_accuracy": float((here == found).mean()),
+        "presence_accuracy": float((here == is_found).mean()),
         "class_accuracy": float(named.mean()),
         "mean_iou": float(overlap.mean()),
         "accuracy": float(right.mean()),
@@ -130,8 +130,8 @@ def constant_answer(target: np.ndarray[Any, Any], classes: int) -> np.ndarray[An
     """
     here = target[target[:, 0] > 0]
     marks = here[:, 5 + classes :].reshape(len(here), -1, 3)
-    seen = marks[..., 2:]
-    middle = (marks[..., :2] * seen).sum(axis=0) / np.maximum(seen.sum(axis=0), 1)
+    visible = marks[..., 2:]
+    middle = (marks[..., :2] * visible).sum(axis=0) / np.maximum(visible.sum(axis=0), 1)
     places = np.clip(np.concatenate([here[:, 1:5].mean(axis=0), middle.ravel()]), 1e-6, 1 - 1e-6)
     logits = np.log(places / (1 - places))
     presence = [20.0 if 2 * len(here) >= len(target) else -20.0]
@@ -187,9 +187,11 @@ def predictions_csv(answers: Answers, names: Sequence[str], landmarks: Sequence[
 
 def worst_rows(answers: Answers, threshold: float, count: int) -> list[int]:
     """Rows of the pictures that were answered worst: wrong about whether anything is there, then by IoU."""
-    here, found = answers.truth.presence > 0, answers.predicted.presence >= threshold
+    here, is_found = answers.truth.presence > 0, answers.predicted.presence >= threshold
     overlap = np.asarray(boxes.iou(answers.truth.boxes, answers.predicted.boxes))
-    badness = np.where(here != found, 2 + np.abs(answers.predicted.presence - 0.5), np.where(here, 1 - overlap, -1.0))
+    badness = np.where(
+        here != is_found, 2 + np.abs(answers.predicted.presence - 0.5), np.where(here, 1 - overlap, -1.0)
+    )
     order = np.argsort(-badness, kind="stable")[:count]
     return [int(row) for row in order if badness[row] > 0]
 
@@ -197,18 +199,18 @@ def worst_rows(answers: Answers, threshold: float, count: int) -> list[int]:
 def draw_answer(image: Any, answers: Answers, row: int, names: Sequence[str], threshold: float) -> Any:
     """A picture, uint8 (height, width, 3), with what was predicted of it and, white and dashed, what is true."""
     truth, predicted = answers.truth, answers.predicted
-    here, found = truth.presence[row] > 0, predicted.presence[row] >= threshold
+    here, is_found = truth.presence[row] > 0, predicted.presence[row] >= threshold
     number = int(predicted.classes[row].argmax())
     real = truth.boxes[row : row + 1] if here else np.zeros((0, 4))
-    shown = predicted.boxes[row : row + 1] if found else np.zeros((0, 4))
-    label, scores = ([names[number]], [float(predicted.presence[row])]) if found else ([], [])
+    boxes = predicted.boxes[row : row + 1] if is_found else np.zeros((0, 4))
+    label, scores = ([names[number]], [float(predicted.presence[row])]) if is_found else ([], [])
     true = annotate.Truth(real, [names[int(truth.classes[row].argmax())]] if here else [])
-    picture = annotate.boxed(image, shown, label, scores, classes=[number] if found else [], truth=true, side=320)
+    picture = annotate.boxed(image, boxes, label, scores, classes=[number] if is_found else [], truth=true, side=320)
     scale = picture.shape[0] / image.shape[0]
     if here:
         marks = truth.landmarks[row]
         picture = annotate.dotted(picture, marks[:, :2] * scale, seen=marks[:, 2] > 0, ring=True)
-    return annotate.dotted(picture, predicted.landmarks[row] * scale) if found else picture
+    return annotate.dotted(picture, predicted.landmarks[row] * scale) if is_found else picture
 
 
 def _baseline(run: Run, locator: Locator, answers: Answers) -> dict[str, Any]:
@@ -220,8 +222,8 @@ def _baseline(run: Run, locator: Locator, answers: Answers) -> dict[str, Any]:
     vector = tf.constant(constant_answer(targets, len(names)))
     sizes = tf.constant(_extents(run, image_dataset.test_split(data)))
     same = localize.decode(tf.tile(vector[None], [len(sizes), 1]), classes=len(names))
-    placed = locator.pixels(same, sizes, recipe.data.size)
-    constant = answers._replace(predicted=type(placed)(*(part.numpy() for part in placed)))
+    mean_boxes = locator.pixels(same, sizes, recipe.data.size)
+    constant = answers._replace(predicted=type(mean_boxes)(*(part.numpy() for part in mean_boxes)))
     return measure(constant, names, landmarks, threshold=0.5)
 
 

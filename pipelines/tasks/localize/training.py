@@ -81,8 +81,8 @@ def objective(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
         return tf.cast((y[:, 0] > 0) == (target[:, 0] > 0), tf.float32)
 
     def named(target: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        asked, said = (tf.argmax(values[:, 5 : 5 + classes], axis=-1) for values in (target, y))
-        return tf.cast(asked == said, tf.float32)
+        true_classes, predicted_classes = (tf.argmax(values[:, 5 : 5 + classes], axis=-1) for values in (target, y))
+        return tf.cast(true_classes == predicted_classes, tf.float32)
 
     metrics = [_mean("presence_accuracy", presence, everywhere=True), _mean("mean_iou", localize.iou)]
     if classes > 1:

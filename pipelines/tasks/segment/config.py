@@ -125,7 +125,7 @@ class Train(recipes.Train):
 
     @property
     def before_epochs(self) -> int:
-        return sum(one.epochs for one in self.before)
+        return sum(network.epochs for network in self.before)
 
 
 class Crops(Section):

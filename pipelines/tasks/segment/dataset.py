@@ -44,24 +44,24 @@ ORDER = ("train", "validation", "test")
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split and write the pictures or volumes of `run.recipe.data` and their masks; fit the normalisation."""
     data: Data = run.recipe.data
-    found = labelled(data, run.recipe.seed)
-    examined = _examined(run, found.items)
-    kept, problems = label_mapping.counted(found.items, examined, console=run.console)
-    problems += data_validation.duplicates(found.items, examined)
+    maps = labelled(data, run.recipe.seed)
+    examined = _examined(run, maps.items)
+    usable, problems = label_mapping.counted(maps.items, examined, console=run.console)
+    problems += data_validation.duplicates(maps.items, examined)
     tell = partial(
         data_validation.report,
-        total=len(found.items),
+        total=len(maps.items),
         path=folder / "problems.csv",
         max_bad=data.max_bad,
         console=run.console,
     )
-    if not kept:
+    if not usable:
         tell(problems)  # refuses
-    numbers, strange = label_mapping.numbered(found, kept, data)
-    problems += [*strange, *(data_validation.Problem(*note) for note in found.notes)]
+    numbers, strange = label_mapping.numbered(maps, usable, data)
+    problems += [*strange, *(data_validation.Problem(*note) for note in maps.notes)]
     tell(problems)
-    label_mapping.refuse_unknown(kept, numbers, data)
-    splits = _splits(kept, numbers, data, run.recipe.seed, run.recipe.fold)
+    label_mapping.refuse_unknown(usable, numbers, data)
+    splits = _splits(usable, numbers, data, run.recipe.seed, run.recipe.fold)
     label_mapping.refuse_a_single_class(splits["train"], numbers)
     durable.write_text(folder / "split.csv", _split_csv(splits))
     for split, members in splits.items():
@@ -92,19 +92,24 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 def labelled(data: Data, seed: int) -> LabelMaps:
     """What the recipe's source holds, unread."""
-    given: dict[str, Any] = {"path": data.path, "images": data.images, "headers": data.headers, "spacing": data.spacing}
+    arguments: dict[str, Any] = {
+        "path": data.path,
+        "images": data.images,
+        "headers": data.headers,
+        "spacing": data.spacing,
+    }
     if data.source == "composites":
-        given |= {**(data.composites or Composites()).model_dump(), "seed": seed}
+        arguments |= {**(data.composites or Composites()).model_dump(), "seed": seed}
     elif data.composites is not None:
         raise Fault(f"data.composites requires source: composites, got source: {data.source}")
-    painted = data.source in segmentation.PAINTED
+    is_painted = data.source in segmentation.PAINTED
     if isinstance(data.classes, dict) and data.source != "folder":
         raise Fault(f"data.classes by number requires source: folder, got source: {data.source}")
-    if data.classes and not painted and data.source != "folder":
+    if data.classes and not is_painted and data.source != "folder":
         raise Fault(f"data.classes goes with masks in a folder or painted things, got source: {data.source}")
-    if painted:
-        given |= {"classes": tuple(data.classes or ()), "crowd": data.crowd}
-    return segmentation.load(data.source, axes=data.axes, group=data.group, **given)
+    if is_painted:
+        arguments |= {"classes": tuple(data.classes or ()), "crowd": data.crowd}
+    return segmentation.load(data.source, axes=data.axes, group=data.group, **arguments)
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -114,7 +119,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """
     if data.axes == 3:
         raise Fault("RECIPE must be of a task with images, got one with volumes")
-    found: list[dict[str, Any]] = []
+    samples_: list[dict[str, Any]] = []
     for item in labelled(data, seed).items:
         try:
             image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
@@ -125,13 +130,13 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         fit = data.fit
         if fit == "patch":
             image, things, fit = image[: data.size[0], : data.size[1]], things[: data.size[0], : data.size[1]], "pad"
-        framed = (resize_image(image, data.size, fit=fit), resize_labels(tf.constant(things), data.size, fit=fit))
-        found.append(dict(zip(("image", "mask"), (part.numpy() for part in framed), strict=True)))
-        if len(found) == count:
-            return found
-    if not found:
+        pair = (resize_image(image, data.size, fit=fit), resize_labels(tf.constant(things), data.size, fit=fit))
+        samples_.append(dict(zip(("image", "mask"), (part.numpy() for part in pair), strict=True)))
+        if len(samples_) == count:
+            return samples_
+    if not samples_:
         raise Fault(f"{data.source} must contain at least one readable image with a mask, got none", code=Fault.DATA)
-    return found
+    return samples_
 
 
 def _examined(run: Run, items: Sequence[Item]) -> list[Examined]:
@@ -139,26 +144,30 @@ def _examined(run: Run, items: Sequence[Item]) -> list[Examined]:
     data: Data = run.recipe.data
     if data.axes == 2:
         return data_validation.examine(items, console=run.console)
-    found, shapes = array_dataset.examine(items, "volume", data.channels, run)
-    sized = zip(found, shapes, strict=True)
-    return [one._replace(size=tuple(shape[:-1])) for one, shape in sized]  # type: ignore[arg-type]  # three sizes
+    results, shapes = array_dataset.examine(items, "volume", data.channels, run)
+    sized = zip(results, shapes, strict=True)
+    return [result._replace(size=tuple(shape[:-1])) for result, shape in sized]  # type: ignore[arg-type]  # three sizes
 
 
 def _splits(
-    kept: Sequence[Kept], numbers: Numbering, data: Data, seed: int, fold: Fold | None = None
+    usable: Sequence[Kept], numbers: Numbering, data: Data, seed: int, fold: Fold | None = None
 ) -> dict[str, list[Kept]]:
     """The pictures of each split: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's pictures are spread over the splits as far as it is in enough of them.
     """
-    there = [{numbers.numbers[value] for value in one.counts if value in numbers.numbers} for one in kept]
-    groups = splitting.connected_groups([one.item.group for one in kept], [one.digest for one in kept])
+    there = [{numbers.numbers[value] for value in picture.counts if value in numbers.numbers} for picture in usable]
+    groups = splitting.connected_groups(
+        [picture.item.group for picture in usable], [picture.digest for picture in usable]
+    )
     least = max(2 * (1 + (data.validation > 0) + (data.test > 0)), fold.of + 1 if fold else 0)
     labels = splitting.rarest_class(there, groups, least=least)
-    marked = [(one.item._replace(label=label), one.digest) for one, label in zip(kept, labels, strict=True)]
+    marked = [
+        (picture.item._replace(label=label), picture.digest) for picture, label in zip(usable, labels, strict=True)
+    ]
     named = image_dataset.splits_of(marked, data, seed, fold)  # type: ignore[arg-type]  # it has the fields that are looked at
-    found = {name: [one for one, of in zip(kept, named, strict=True) if of == name] for name in ORDER}
-    return {name: members for name, members in found.items() if members}
+    splits = {name: [picture for picture, of in zip(usable, named, strict=True) if of == name] for name in ORDER}
+    return {name: members for name, members in splits.items() if members}
 
 
 def _split_csv(splits: dict[str, list[Kept]]) -> str:
@@ -166,31 +175,32 @@ def _split_csv(splits: dict[str, list[Kept]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "split", "group", "size", "sha256"])
     for split, members in splits.items():
-        for one in members:
-            writer.writerow([one.item.id, split, one.item.group or "", "x".join(map(str, one.size)), one.digest])
+        for picture in members:
+            writer.writerow(
+                [picture.item.id, split, picture.item.group or "", "x".join(map(str, picture.size)), picture.digest]
+            )
     return out.getvalue()
 
 
 def _draw(run: Run, folder: Path, facts: dict[str, Any]) -> None:
     counts = {split: {name: counts[name] for name in facts["classes"]} for split, counts in facts["pixels"].items()}
     charts.class_balance(counts, folder / "class_balance.png", unit="pixels" if run.recipe.data.axes == 2 else "voxels")
-    few = list(islice(records.examples(run.recipe, folder, "train"), SAMPLES))
-    heading = (
-        f"{len(few)} of {facts['splits']['train']:,} training {noun(run.recipe.data, 2)}, masks as they are recorded"
-    )
-    rows = [(one.image, one.truth) for one in few]
-    titles = [Path(one.id).name for one in few]
+    examples = list(islice(records.examples(run.recipe, folder, "train"), SAMPLES))
+    nouns = noun(run.recipe.data, 2)
+    heading = f"{len(examples)} of {facts['splits']['train']:,} training {nouns}, masks as they are recorded"
+    rows = [(example.image, example.truth) for example in examples]
+    titles = [Path(example.id).name for example in examples]
     overlays.sheet(rows, titles, folder / "contact_sheet.png", names=facts["classes"], heading=heading)
 
 
 def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[Kept]], numbers: Numbering) -> None:
     data: Data = run.recipe.data
     total = sum(facts["pixels"]["train"].values())
-    members = [one for found in splits.values() for one in found]
+    members = [picture for split_members in splits.values() for picture in split_members]
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     run.console.print(f"          {len(facts['classes'])} classes: {shares}")
-    told = data_validation.sizes_told([one.size for one in members], data.size, data.fit, noun(data))
-    run.console.print(f"          {told}")
+    sizes = data_validation.sizes_told([picture.size for picture in members], data.size, data.fit, noun(data))
+    run.console.print(f"          {sizes}")
     if data.spacing:
         run.console.print(f"          resampled to voxels of {'×'.join(f'{side:g}' for side in data.spacing)} mm")
     if numbers.remark:

@@ -27,18 +27,18 @@ def explainer(run: Run) -> heat_maps.Explainer:
     ask, layer = inference.predictor(model), visualization.bottleneck_layer(model)
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
-        seen = np.stack([framed(one, data) for one in examples])
-        labels = ask(seen).argmax(axis=-1)
-        asked = [(row, number) for row, own in enumerate(labels) for number in largest(own, names)]
-        found: list[list[Strip]] = [[] for _ in examples]
-        if asked:
-            rows, numbers = np.array(asked).T
-            heat = visualization.grad_cam(model, seen[rows], visualization.mask_logits, numbers, layer=layer)
+        images = np.stack([framed(example, data) for example in examples])
+        labels = ask(images).argmax(axis=-1)
+        classes_asked = [(row, number) for row, own in enumerate(labels) for number in largest(own, names)]
+        strips: list[list[Strip]] = [[] for _ in examples]
+        if classes_asked:
+            rows, numbers = np.array(classes_asked).T
+            heat = visualization.grad_cam(model, images[rows], visualization.mask_logits, numbers, layer=layer)
             for row, number, own in zip(rows, numbers, heat, strict=True):
                 share = (labels[row] == number).mean()
-                pictures = _pictured(seen[row], labels[row], own, names)
-                found[row].append(Strip(f"{names[number]} ({share:.0%})", "", pictures))
-        return found
+                pictures = _pictured(images[row], labels[row], own, names)
+                strips[row].append(Strip(f"{names[number]} ({share:.0%})", "", pictures))
+        return strips
 
     return explain
 
@@ -60,9 +60,9 @@ def largest(labels: Array, names: Sequence[str]) -> list[int]:
     return [int(number) for number in order if counts[number]]
 
 
-def _pictured(seen: Array, labels: Array, heat: Array, names: Sequence[str]) -> list[Array]:
+def _pictured(image: Array, labels: Array, heat: Array, names: Sequence[str]) -> list[Array]:
     """The picture, the answer over what it is of, and the heat map; of a volume planes without the answer."""
-    plain, heated = heat_maps.pictured(seen, heat)
-    if seen.ndim > 3:
-        return [plain, heated]
-    return [plain, overlays.painted(heat_maps.windowed(seen, labels.shape), labels, names), heated]
+    plain, heat_picture = heat_maps.pictured(image, heat)
+    if image.ndim > 3:
+        return [plain, heat_picture]
+    return [plain, overlays.painted(heat_maps.windowed(image, labels.shape), labels, names), heat_picture]

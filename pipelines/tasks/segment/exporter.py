@@ -44,15 +44,15 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     pairs = list(_compared(run, split))
     agreement = compare(asking, saved, pairs, tolerance=settings.tolerance)
     if recipe.data.axes == 2:
-        requests = {"serving_default": ("image_bytes", [[sent] for _, sent in pairs[:WARMUP]])}
+        requests = {"serving_default": ("image_bytes", [[encoded] for _, encoded in pairs[:WARMUP]])}
     else:
-        requests = {"serving_default": ("volume", [sent[None] for _, sent in pairs])}
+        requests = {"serving_default": ("volume", [encoded[None] for _, encoded in pairs])}
     savedmodel.record_requests(saved, requests)
     if recipe.data.spacing:
         run_files.write_json(saved / SPACING, {"spacing": recipe.data.spacing})
     report = run_files.read_json(run.finished("evaluate") / "report.json")
-    told = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
-    write_card(saved / "card.md", asking.model, **told)
+    card = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
+    write_card(saved / "card.md", asking.model, **card)
     run.console.print(
         f"          {name} version {version}: of {agreement['pixels']:,} pixels {agreement['changed']:,} have another "
         f"class than with the trained model"
@@ -67,7 +67,7 @@ def _compared(run: Run, split: str) -> Iterator[tuple[Any, Any]]:
     """Pictures as the trained model takes them and as they are sent; of the first volume the middle."""
     if run.recipe.data.axes == 2:
         encoded = records.encoded(run.recipe, run.finished("prepare"), split, COMPARED)
-        yield from ((one.image, sent) for one, sent in zip(records.of_run(run, split), encoded, strict=False))
+        yield from ((example.image, data) for example, data in zip(records.of_run(run, split), encoded, strict=False))
         return
     first = next(records.of_run(run, split)).image
     edges = [max(0, length - SIDE) // 2 for length in first.shape[:3]]
@@ -97,15 +97,15 @@ def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signa
         "confidence": tf.TensorSpec((count,), tf.float32),
     }
 
-    def one(image: Any) -> dict[str, Any]:
-        said = segmenter(image)
-        return {"mask_bytes": tf.io.encode_png(said.labels[..., None]), **_summed(said, count)}
+    def answer_one(image: Any) -> dict[str, Any]:
+        prediction = segmenter(image)
+        return {"mask_bytes": tf.io.encode_png(prediction.labels[..., None]), **_summed(prediction, count)}
 
     def from_tensor(image: Any) -> dict[str, Any]:
-        return _with_legend(tf.map_fn(one, image, fn_output_signature=kinds), names)
+        return _with_legend(tf.map_fn(answer_one, image, fn_output_signature=kinds), names)
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        read = lambda encoded: one(decode(encoded, channels=channels))  # noqa: E731
+        read = lambda encoded: answer_one(decode(encoded, channels=channels))  # noqa: E731
         return _with_legend(tf.map_fn(read, image_bytes, fn_output_signature=kinds), names)
 
     strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
@@ -121,27 +121,27 @@ def _of_volumes(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signat
         "confidence": tf.TensorSpec((count,), tf.float32),
     }
 
-    def one(volume: Any) -> dict[str, Any]:
-        said = segmenter(volume)
-        return {"mask": said.labels, **_summed(said, count)}
+    def answer_one(volume: Any) -> dict[str, Any]:
+        prediction = segmenter(volume)
+        return {"mask": prediction.labels, **_summed(prediction, count)}
 
     def from_tensor(volume: Any) -> dict[str, Any]:
-        return _with_legend(tf.map_fn(one, volume, fn_output_signature=kinds), names)
+        return _with_legend(tf.map_fn(answer_one, volume, fn_output_signature=kinds), names)
 
     spec = [tf.TensorSpec((None, None, None, None, channels), tf.float32, name="volume")]
     return {"serving_default": (from_tensor, spec)}
 
 
-def _summed(said: Prediction, count: int) -> dict[str, Any]:
+def _summed(prediction: Prediction, count: int) -> dict[str, Any]:
     """The share of the pixels of each class, and the mean confidence where it was said, 0 where it was not."""
-    labels = tf.cast(tf.reshape(said.labels, [-1]), tf.int32)
+    labels = tf.cast(tf.reshape(prediction.labels, [-1]), tf.int32)
     pixels = tf.cast(tf.math.bincount(labels, minlength=count, maxlength=count), tf.float32)
-    sure = tf.math.unsorted_segment_sum(tf.reshape(said.confidence, [-1]), labels, count)
+    sure = tf.math.unsorted_segment_sum(tf.reshape(prediction.confidence, [-1]), labels, count)
     return {"shares": pixels / tf.cast(tf.size(labels), tf.float32), "confidence": tf.math.divide_no_nan(sure, pixels)}
 
 
-def _with_legend(found: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
-    return {**found, "classes": tf.tile(tf.constant(names)[None], [tf.shape(found["shares"])[0], 1])}
+def _with_legend(outputs: dict[str, Any], names: Sequence[str]) -> dict[str, Any]:
+    return {**outputs, "classes": tf.tile(tf.constant(names)[None], [tf.shape(outputs["shares"])[0], 1])}
 
 
 def compare(
@@ -156,10 +156,10 @@ def compare(
     exported, ask = tf.saved_model.load(str(folder)).signatures["serving_default"], segmenter.asked()
     name = next(iter(exported.structured_input_signature[1]))
     changed, pixels, count = 0, 0, 0
-    for image, sent in examples:
-        wanted, got = ask(image).labels.numpy(), exported(**{name: tf.constant(sent)[None]})
-        changed += int((wanted != mask_of({key: value.numpy()[0] for key, value in got.items()})).sum())
-        pixels, count = pixels + wanted.size, count + 1
+    for image, encoded in examples:
+        expected, actual = ask(image).labels.numpy(), exported(**{name: tf.constant(encoded)[None]})
+        changed += int((expected != mask_of({key: value.numpy()[0] for key, value in actual.items()})).sum())
+        pixels, count = pixels + expected.size, count + 1
     if changed > tolerance * pixels:
         raise Fault(
             f"the exported model must agree with the trained one but for export.tolerance {tolerance} of the pixels, "
@@ -174,7 +174,7 @@ def write_card(
 ) -> None:
     """The card of a segmenter."""
     low, high = report["mean_iou_interval"]
-    measured = [
+    metric_lines = [
         f"Mean IoU **{report['mean_iou']:.3f}** (95 % interval {low:.3f} to {high:.3f} {report['interval']}), mean "
         f"Dice {report['mean_dice']:.3f}, pixel accuracy {report['pixel_accuracy']:.2%} on {report['pixels']:,} pixels "
         f"of {report['pictures']}; a pixel's own value alone gives a mean Dice of "
@@ -190,7 +190,7 @@ def write_card(
         f"numbers in a mask, are {', '.join(f'{number} {name}' for number, name in enumerate(data['classes']))}."
     )
     takes = TAKES[recipe.data.axes]
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=takes)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=takes)
 
 
 def _row(row: Mapping[str, Any]) -> str:

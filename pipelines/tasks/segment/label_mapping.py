@@ -52,9 +52,9 @@ class Numbering(NamedTuple):
 
     def written(self, values: Array) -> Array:
         """The numbers of a mask as they are recorded, uint8: that of the class + 1, or 0."""
-        found, places = np.unique(values, return_inverse=True)
-        meant = [self.numbers.get(int(value), -1) + 1 for value in found]
-        recorded: Array = np.array(meant, np.uint8)[places].reshape(values.shape)
+        distinct, places = np.unique(values, return_inverse=True)
+        positions = [self.numbers.get(int(value), -1) + 1 for value in distinct]
+        recorded: Array = np.array(positions, np.uint8)[places].reshape(values.shape)
         return recorded
 
 
@@ -62,45 +62,47 @@ def counted(
     items: Sequence[Item], examined: Sequence[Examined], *, console: Console
 ) -> tuple[list[Kept], list[Problem]]:
     """Read the mask of every picture that can be used; a picture whose mask cannot is dropped."""
-    kept, problems = [], [problem for found in examined for problem in found.problems]
+    usable, problems = [], [problem for result in examined for problem in result.problems]
     with ThreadPoolExecutor(os.cpu_count()) as pool, validation.progress(console) as bar:
         task = bar.add_task("reading masks", total=len(items))
-        for item, found, counts in zip(items, examined, pool.map(_count, items, examined), strict=True):
+        for item, result, counts in zip(items, examined, pool.map(_count, items, examined), strict=True):
             problems += [Problem(kind, item.id, detail, _action(kind)) for kind, detail in item.troubles]
             if isinstance(counts, Problem):
                 problems.append(counts)
-            elif found.digest is not None:
-                kept.append(Kept(item, found.digest, found.size, *counts))
-                problems += [Problem(kind, item.id, detail) for kind, detail in kept[-1].notes]
+            elif result.digest is not None:
+                usable.append(Kept(item, result.digest, result.size, *counts))
+                problems += [Problem(kind, item.id, detail) for kind, detail in usable[-1].notes]
             bar.advance(task)
-    return kept, problems
+    return usable, problems
 
 
-def numbered(found: LabelMaps, kept: Sequence[Kept], data: Data) -> tuple[Numbering, list[Problem]]:
+def numbered(maps: LabelMaps, pictures: Sequence[Kept], data: Data) -> tuple[Numbering, list[Problem]]:
     """What the numbers mean; and a problem for every picture with numbers that mean nothing.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
     name. Numbers of one name are one class. Where masks hold two numbers and a list names two classes, such as 0 and
     255, they are those classes.
     """
-    names = dict(found.names)
+    names = dict(maps.names)
     if data.classes and data.source == "folder":
         names = data.classes if isinstance(data.classes, dict) else dict(enumerate(data.classes))
-    counts = sum((one.counts for one in kept), Counter[int]())
-    if found.assumed and not data.classes:
+    counts = sum((picture.counts for picture in pictures), Counter[int]())
+    if maps.assumed and not data.classes:
         names = {number: name for number, name in names.items() if number in counts}
-    there = sorted(counts.keys() - {UNKNOWN, *found.ignored})
+    there = sorted(counts.keys() - {UNKNOWN, *maps.ignored})
     remark = ""
     if sorted(names) == [0, 1] and not isinstance(data.classes, dict) and len(there) == 2 and set(there) != {0, 1}:
         names = dict(zip(there, names.values(), strict=True))
         remark = "masks hold two numbers: " + ", ".join(
             f"{written(number)} is {name}" for number, name in names.items()
         )
-    doubtful = (set() if data.ignore is None else {data.ignore}) - {*names, *found.ignored}
-    ignored = {UNKNOWN, *found.ignored, *doubtful} - names.keys()
+    doubtful = (set() if data.ignore is None else {data.ignore}) - {*names, *maps.ignored}
+    ignored = {UNKNOWN, *maps.ignored, *doubtful} - names.keys()
     if not names:
-        meant = [number for number in there if number not in ignored]
-        names = {number: written(number) for number in (meant if len(meant) > 1 else there)}  # 0 and 255 alone: both
+        class_numbers = [number for number in there if number not in ignored]
+        names = {
+            number: written(number) for number in (class_numbers if len(class_numbers) > 1 else there)
+        }  # 0 and 255 alone: both
         doubtful -= names.keys()
         _refuse_shades(counts, doubtful, names)
     classes = list(dict.fromkeys(names.values()))  # numbers of one name are one class
@@ -112,18 +114,20 @@ def numbered(found: LabelMaps, kept: Sequence[Kept], data: Data) -> tuple[Number
             code=Fault.DATA,
         )
     order = {value: classes.index(name) for value, name in names.items()}
-    meaning = Numbering(classes, order, tuple(sorted(ignored - names.keys())), tuple(doubtful), remark)
+    numbering = Numbering(classes, order, tuple(sorted(ignored - names.keys())), tuple(doubtful), remark)
     problems = []
-    for one in kept:
-        if strange := meaning.strange(one.counts):
-            said = ", ".join(f"{written(number)} ({count:,} pixels)" for number, count in sorted(strange.items())[:5])
-            problems.append(Problem("unknown number", one.item.id, said, IGNORED))
-    return meaning, problems
+    for picture in pictures:
+        if strange := numbering.strange(picture.counts):
+            strange_text = ", ".join(
+                f"{written(number)} ({count:,} pixels)" for number, count in sorted(strange.items())[:5]
+            )
+            problems.append(Problem("unknown number", picture.item.id, strange_text, IGNORED))
+    return numbering, problems
 
 
-def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Data) -> None:
+def refuse_unknown(pictures: Sequence[Kept], numbers: Numbering, data: Data) -> None:
     """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing, or that of `data.ignore`."""
-    counts = sum((one.counts for one in kept), Counter[int]())
+    counts = sum((picture.counts for picture in pictures), Counter[int]())
     bad = numbers.strange(counts) | {number: counts[number] for number in numbers.doubtful if counts[number]}
     if sum(bad.values()) > data.max_bad * counts.total():
         raise Fault(
@@ -137,28 +141,28 @@ def refuse_unknown(kept: Sequence[Kept], numbers: Numbering, data: Data) -> None
 
 def refuse_a_single_class(members: Sequence[Kept], numbers: Numbering) -> None:
     """Raise a Fault if what trains shows one class alone: a model of it would never have seen the others."""
-    counts = sum((one.counts for one in members), Counter[int]())
-    seen = [name for name, count in pixels(members, numbers).items() if count]
-    if len(seen) < 2:
+    counts = sum((picture.counts for picture in members), Counter[int]())
+    classes_there = [name for name, count in pixels(members, numbers).items() if count]
+    if len(classes_there) < 2:
         raise Fault(
             f"masks that train must show two classes or more of {', '.join(numbers.classes[:8])}, got "
-            f"{', '.join(seen) or 'none'} alone; they hold {shares(counts, counts.total())}. Name these numbers in "
-            f"data.classes, such as {{{_example(counts)}}}",
+            f"{', '.join(classes_there) or 'none'} alone; they hold {shares(counts, counts.total())}. Name these numbers "
+            f"in data.classes, such as {{{_example(counts)}}}",
             code=Fault.DATA,
         )
 
 
 def ignored_told(members: Sequence[Kept], numbers: Numbering) -> str:
     """The shares of pixels that nobody judges, by number; "" where there are none."""
-    counts = sum((one.counts for one in members), Counter[int]())
+    counts = sum((picture.counts for picture in members), Counter[int]())
     return shares({number: counts[number] for number in counts if number not in numbers.numbers}, counts.total())
 
 
 def shares(counts: Mapping[int, int], total: int) -> str:
     """Numbers and the shares of pixels that have them, the commonest first: "0 81.2%, 255 18.8%"."""
     common = sorted(counts, key=lambda number: -counts[number])
-    said = ", ".join(f"{written(number)} {counts[number] / max(total, 1):.1%}" for number in common[:SHOWN])
-    return said + (f" and {len(common) - SHOWN} more numbers" if len(common) > SHOWN else "")
+    common_text = ", ".join(f"{written(number)} {counts[number] / max(total, 1):.1%}" for number in common[:SHOWN])
+    return common_text + (f" and {len(common) - SHOWN} more numbers" if len(common) > SHOWN else "")
 
 
 def written(number: int) -> str:
@@ -168,7 +172,7 @@ def written(number: int) -> str:
 
 def _example(counts: Counter[int]) -> str:
     first, second, *_ = [*sorted(number for number, _ in counts.most_common(2) if number >= 0), 0, 1]
-    quoted = [f"'{found}'" if (found := written(number)).startswith("#") else found for number in (first, second)]
+    quoted = [f"'{name}'" if (name := written(number)).startswith("#") else name for number in (first, second)]
     return f"{quoted[0]}: background, {quoted[1]}: object"
 
 
@@ -187,26 +191,26 @@ def _refuse_shades(counts: Counter[int], doubtful: set[int], names: dict[int, st
 
 def pixels(members: Sequence[Kept], numbers: Numbering) -> dict[str, int]:
     """How many pixels of each class, by its name, there are."""
-    found = Counter[str]()
-    for one in members:
+    totals = Counter[str]()
+    for picture in members:
         for value, number in numbers.numbers.items():
-            found[numbers.classes[number]] += one.counts[value]
-    return {name: found[name] for name in numbers.classes}
+            totals[numbers.classes[number]] += picture.counts[value]
+    return {name: totals[name] for name in numbers.classes}
 
 
-def _count(item: Item, found: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
-    if found.digest is None:
+def _count(item: Item, result: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
+    if result.digest is None:
         return Counter(), ()
     try:
-        mask = item.mask(found.size)
+        mask = item.mask(result.size)
         values, counts = np.unique(mask.values, return_counts=True)
     except OSError as error:
         return Problem("unreadable mask", item.id, validation.said(error), DROPPED)
     except Unreadable as error:
         return Problem(error.kind, item.id, str(error), DROPPED)
     if len(values) > DIFFERENT:
-        said = f"{len(values):,} different numbers: it is an image, or distinguishes objects instead of classes"
-        return Problem("unreadable mask", item.id, said, DROPPED)
+        problem = f"{len(values):,} different numbers: it is an image, or distinguishes objects instead of classes"
+        return Problem("unreadable mask", item.id, problem, DROPPED)
     return Counter(dict(zip(values.tolist(), counts.tolist(), strict=True))), mask.notes
 
 

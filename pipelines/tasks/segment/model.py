@@ -28,14 +28,14 @@ LEAST = {"hidden": 1}  # arguments that make a network small enough to be built 
 def check(recipe: Any) -> None:
     """Raise a Fault unless the networks of the recipe can be built and answer for pixels, before any data is read."""
     data: Data = recipe.data
-    given = {"input_shape": (*data.size, data.channels), "classes": 2, **recipe.model.arguments}
+    arguments = {"input_shape": (*data.size, data.channels), "classes": 2, **recipe.model.arguments}
     builder = recipe.model.builder
-    for name in (*(one.builder for one in recipe.train.before), builder):
-        models.check(name, **given)
-    least = {key: value for key, value in LEAST.items() if given.get(key, value)}
+    for name in (*(network_before.builder for network_before in recipe.train.before), builder):
+        models.check(name, **arguments)
+    least = {key: value for key, value in LEAST.items() if arguments.get(key, value)}
     least = {key: value for key, value in least.items() if key in models.signature(builder).parameters}
     try:
-        network = models.build(builder, **{**given, **least})
+        network = models.build(builder, **{**arguments, **least})
     except Fault:
         raise
     except (TypeError, ValueError) as error:  # what Keras makes of an argument of the wrong kind
@@ -44,8 +44,10 @@ def check(recipe: Any) -> None:
     if isinstance(network.output, dict | list) or len(network.output.shape) != data.axes + 2:
         raise Fault(f"model.builder must be a segmentation network, such as unet.unet_small, got {builder}")
     if network.output.shape[1:-1] != data.size and data.fit != "patch":
-        answered = "×".join(map(str, network.output.shape[1:-1]))
-        raise Fault(f"data.fit must be patch with {builder}, which answers for {answered} in the middle of a picture")
+        output_size = "×".join(map(str, network.output.shape[1:-1]))
+        raise Fault(
+            f"data.fit must be patch with {builder}, which answers for {output_size} in the middle of a picture"
+        )
     keras.utils.clear_session()
     if recipe.model.weights:
         models.check(_weighted(recipe), weights=recipe.model.weights)
@@ -81,12 +83,14 @@ def hand_over(source: keras.Model, target: keras.Model) -> list[str]:
     known = {layer.name: layer for layer in source.layers if layer.weights}
     fresh = []
     for layer in (layer for layer in target.layers if layer.weights):
-        given = known[layer.name].get_weights() if layer.name in known else []
+        weights = known[layer.name].get_weights() if layer.name in known else []
         dense = isinstance(known.get(layer.name), keras.layers.Dense) and hasattr(layer, "kernel_size")
-        if dense and given[0].size == math.prod(layer.kernel.shape):
-            given[0] = given[0].reshape(layer.kernel.shape)  # what was dense over a map, is a convolution of its size
-        if [values.shape for values in given] == [tuple(weight.shape) for weight in layer.weights]:
-            layer.set_weights(given)
+        if dense and weights[0].size == math.prod(layer.kernel.shape):
+            weights[0] = weights[0].reshape(
+                layer.kernel.shape
+            )  # what was dense over a map, is a convolution of its size
+        if [values.shape for values in weights] == [tuple(weight.shape) for weight in layer.weights]:
+            layer.set_weights(weights)
         else:
             fresh.append(layer.name)
     return fresh
@@ -105,14 +109,14 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
     balance = {"class_weights": None if weights is None else np.asarray(weights, np.float32)}
 
     def terms(labels: Any, logits: Any, ground: Any) -> dict[str, Any]:
-        counted, found = {**balance, "pixel_weights": ground}, {}
+        counted, losses = {**balance, "pixel_weights": ground}, {}
         if settings.cross_entropy:
-            found["cross_entropy"] = segmentation.cross_entropy(labels, logits, **counted)
+            losses["cross_entropy"] = segmentation.cross_entropy(labels, logits, **counted)
         if settings.dice:
-            found["dice"] = segmentation.dice(labels, logits)
+            losses["dice"] = segmentation.dice(labels, logits)
         if settings.focal:
-            found["focal"] = segmentation.focal(labels, logits, gamma=settings.gamma, **counted)
-        return found
+            losses["focal"] = segmentation.focal(labels, logits, gamma=settings.gamma, **counted)
+        return losses
 
     class Training(keras.Model):
         """Inputs and outputs of the segmenter; the truth is a mask as it is recorded."""
@@ -133,11 +137,11 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
             ground = None
             if mask.shape[-1] > 1:
                 ground = 1 + settings.borders / 255 * tf.cast(mask[..., 1], tf.float32)
-            found = terms(labels, y_pred, ground)
-            for name, term in found.items():
+            losses = terms(labels, y_pred, ground)
+            for name, term in losses.items():
                 self.terms[name].update_state(term)
             self.overlap.update_state(labels, y_pred)
-            return tf.add_n([getattr(settings, name) * term for name, term in found.items()])
+            return tf.add_n([getattr(settings, name) * term for name, term in losses.items()])
 
     return Training()
 
@@ -199,8 +203,10 @@ class Segmenter:
 
 def _weighted(recipe: Any) -> str:
     """The builder that given weights are for: the backbone, or where there is none the network itself."""
-    taken = models.signature(recipe.model.builder).parameters
-    backbone = recipe.model.arguments.get("backbone", taken["backbone"].default if "backbone" in taken else None)
+    parameters = models.signature(recipe.model.builder).parameters
+    backbone = recipe.model.arguments.get(
+        "backbone", parameters["backbone"].default if "backbone" in parameters else None
+    )
     return str(backbone or recipe.model.builder)
 
 
@@ -210,8 +216,8 @@ def _start(network: keras.Model, recipe: Any) -> None:
     if builder == recipe.model.builder:
         pretrained.load(network, builder, recipe.model.weights)
         return
-    taken = models.signature(builder).parameters
-    sized = {"hidden": recipe.model.arguments.get("hidden") or 1} if "hidden" in taken else {}
+    parameters = models.signature(builder).parameters
+    sized = {"hidden": recipe.model.arguments.get("hidden") or 1} if "hidden" in parameters else {}
     hand_over(models.build(builder, weights=recipe.model.weights, **sized), network)
 
 

@@ -53,15 +53,15 @@ def write(run: Run, folder: Path, split: str, members: Sequence[Kept], numbers: 
         order = np.random.default_rng(run.recipe.seed).permutation(len(members))
         members = [members[row] for row in order]
     with validation.progress(run.console) as bar:
-        told = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
+        progress = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
         if data.axes == 2:
-            rows = _rows(members, numbers, data, told=told)
+            rows = _rows(members, numbers, data, told=progress)
             tfrecords.write(folder, split, rows, features=tfrecords.mask_features(data.borders is not None))
             return
-        for row, one in enumerate(members):
+        for row, picture in enumerate(members):
             with (folder / f"{split}-{row:04d}.npz").open("wb") as file:
-                np.savez(file, image=one.item.read()[0], mask=_mask(one, numbers, data), id=one.item.id)
-            told()
+                np.savez(file, image=picture.item.read()[0], mask=_mask(picture, numbers, data), id=picture.item.id)
+            progress()
 
 
 def examples(recipe: Any, folder: Path, split: str) -> Iterator[Example]:
@@ -128,15 +128,15 @@ def store(run: Run, split: str) -> Store:
     standardised = data.normalize == "each"
 
     def each() -> Iterator[tuple[Array, Array]]:
-        taken = 0
-        for one in examples(run.recipe, run.finished("prepare"), split):
-            taken += one.image.nbytes + one.mask.nbytes
-            if taken > data.memory_gb * 2**30:
+        memory = 0
+        for example in examples(run.recipe, run.finished("prepare"), split):
+            memory += example.image.nbytes + example.mask.nbytes
+            if memory > data.memory_gb * 2**30:
                 raise Fault(
                     f"data.memory_gb must be at least what the {split} split takes in memory, got {data.memory_gb}, "
                     f"which is less; raise it, or with pictures take fit: pad, which streams"
                 )
-            yield (standard(one.image) if standardised else one.image), one.mask
+            yield (standard(example.image) if standardised else example.image), example.mask
 
     return drawing.store(each(), seed=run.recipe.seed)
 
@@ -153,8 +153,8 @@ def standard(volume: Array) -> Array:
     """A volume with the mean 0 and the variance 1 in each channel."""
     axes = tuple(range(volume.ndim - 1))
     mean, deviation = volume.mean(axis=axes, dtype=np.float64), volume.std(axis=axes, dtype=np.float64)
-    found: Array = ((volume - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
-    return found
+    normalized: Array = ((volume - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32)
+    return normalized
 
 
 def fit_normalization(run: Run, folder: Path) -> dict[str, Any] | None:
@@ -165,8 +165,8 @@ def fit_normalization(run: Run, folder: Path) -> dict[str, Any] | None:
     if data.normalize == "rescale":
         return {"axis": None, "mean": 0.0, "variance": 255.0**2}
     count, total, squares = 0, np.zeros(data.channels), np.zeros(data.channels)
-    for one in examples(run.recipe, folder, "train"):
-        values = one.image.reshape(-1, data.channels).astype(np.float64)
+    for example in examples(run.recipe, folder, "train"):
+        values = example.image.reshape(-1, data.channels).astype(np.float64)
         count += len(values)
         total += values.sum(axis=0)
         squares += (values**2).sum(axis=0)
@@ -184,31 +184,31 @@ def _pictures(data: Data, folder: Path, split: str) -> Iterator[Example]:
 def _rows(
     members: Sequence[Kept], numbers: Numbering, data: Data, *, told: Callable[[], None]
 ) -> Iterator[tuple[Any, ...]]:
-    for one in members:
-        mask = _mask(one, numbers, data)
+    for picture in members:
+        mask = _mask(picture, numbers, data)
         yield (
-            one.item.id,
-            normalize(one.item.read())[0],
+            picture.item.id,
+            normalize(picture.item.read())[0],
             *(encode_png(mask[..., [layer]]) for layer in range(mask.shape[-1])),
         )
         told()
 
 
-def _mask(one: Kept, numbers: Numbering, data: Data) -> Array:
+def _mask(picture: Kept, numbers: Numbering, data: Data) -> Array:
     """The mask as it is recorded: uint8 (*sizes, 1), or 2 with the weights of borders."""
-    found = one.item.mask(one.size)
-    recorded = numbers.written(found.values)
+    mask = picture.item.mask(picture.size)
+    recorded = numbers.written(mask.values)
     if data.borders is None:
         return recorded[..., None]
-    instances = found.instances if found.instances is not None else _apart(recorded)
+    instances = mask.instances if mask.instances is not None else _apart(recorded)
     weights = segmentation.border_weights(instances, sigma=data.borders)
     return np.stack([recorded, np.round(255 * weights).astype(np.uint8)], axis=-1)
 
 
 def _apart(recorded: Array) -> Array:
     """Things that touch no other of their class, by a number each; the first class is the ground."""
-    found = np.zeros(recorded.shape, np.int32)
+    labels = np.zeros(recorded.shape, np.int32)
     for number in range(2, int(recorded.max(initial=0)) + 1):
         parts, _ = label(recorded == number)
-        found = np.where(parts > 0, parts + found.max(), found)
-    return found
+        labels = np.where(parts > 0, parts + labels.max(), labels)
+    return labels

@@ -64,14 +64,14 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     settings: Evaluate = recipe.evaluate
     split, names = image_dataset.test_split(data), data["classes"]
     model = trained(run)
-    asked = Segmenter(model, recipe.data).asked()
-    counted = tally(_answers(run, split, asked), len(names), tolerance=settings.tolerance)
+    predict = Segmenter(model, recipe.data).asked()
+    counted = tally(_answers(run, split, predict), len(names), tolerance=settings.tolerance)
     before = {
-        one.builder: _confusion(run, split, Segmenter(trained(run, f"{one.builder}/model.keras"), recipe.data))
-        for one in recipe.train.before
+        network.builder: _confusion(run, split, Segmenter(trained(run, f"{network.builder}/model.keras"), recipe.data))
+        for network in recipe.train.before
     }
     crops = _confusion(run, split, Segmenter(model, recipe.data, flip=True)) if settings.crops else None
-    found = report(
+    figures = report(
         folder,
         counted,
         names,
@@ -81,37 +81,40 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         tolerance=settings.tolerance,
     )
 
-    def pictured(rows: list[int]) -> list[tuple[Array, Array, Array]]:
-        wanted = {row: one for row, one in enumerate(records.of_run(run, split)) if row in rows}
-        return [(wanted[row].image, wanted[row].truth, asked(wanted[row].image).labels.numpy()) for row in rows]
+    def pictures_of(rows: list[int]) -> list[tuple[Array, Array, Array]]:
+        examples_of = {row: example for row, example in enumerate(records.of_run(run, split)) if row in rows}
+        return [
+            (examples_of[row].image, examples_of[row].truth, predict(examples_of[row].image).labels.numpy())
+            for row in rows
+        ]
 
-    draw(folder, counted, names, shown=settings.worst, pictured=pictured)
+    draw(folder, counted, names, shown=settings.worst, pictured=pictures_of)
     if settings.insight:
-        examples = ((one.image, one.id) for one in records.of_run(run, split))
+        examples = ((example.image, example.id) for example in records.of_run(run, split))
         heading = "What the pixels of a class rest on: Seg-Grad-CAM at the network's coarsest map"
         heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
-    say(run.console, found)
-    metrics = {f"test_{key}": found[key] for key in MEASURED if found[key] is not None}
-    told = [row for row in found["classes"] if row["dice"] is not None]
-    metrics |= {f"test_dice_{row['name']}": row["dice"] for row in told[:LISTED]}
-    metrics |= {f"baseline_{key}": value for key, value in found["baseline"].items()}
-    metrics |= {f"test_crops_{key}": value for key, value in found.get("crops", {}).items()}
-    return {"metrics": metrics, "failed": failed(settings, found)}
+    say(run.console, figures)
+    metrics = {f"test_{key}": figures[key] for key in MEASURED if figures[key] is not None}
+    rows_with_dice = [row for row in figures["classes"] if row["dice"] is not None]
+    metrics |= {f"test_dice_{row['name']}": row["dice"] for row in rows_with_dice[:LISTED]}
+    metrics |= {f"baseline_{key}": value for key, value in figures["baseline"].items()}
+    metrics |= {f"test_crops_{key}": value for key, value in figures.get("crops", {}).items()}
+    return {"metrics": metrics, "failed": failed(settings, figures)}
 
 
 def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -> Tally:
     """Count the answers to a split, one by one."""
     pictures, blocks, rows, axes = [], [], [], 2
     borders = np.zeros((classes, 4), np.int64)
-    for one in answers:
-        axes = one.truth.ndim
-        pictures.append(segmentation.confusion(one.truth, one.labels, classes))
-        blocks += list(_blocks(one, classes))
-        reach = DIAGONAL * math.hypot(*one.truth.shape) if tolerance is None else tolerance
-        borders += segmentation.border_counts(one.truth, one.labels, classes, tolerance=reach)
+    for answer in answers:
+        axes = answer.truth.ndim
+        pictures.append(segmentation.confusion(answer.truth, answer.labels, classes))
+        blocks += list(_blocks(answer, classes))
+        reach = DIAGONAL * math.hypot(*answer.truth.shape) if tolerance is None else tolerance
+        borders += segmentation.border_counts(answer.truth, answer.labels, classes, tolerance=reach)
         figures = segmentation.scores(pictures[-1])
         named = {"pixel_accuracy": figures.pixel_accuracy, "mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
-        rows.append({"id": one.id, **named, "confidence": one.confidence})
+        rows.append({"id": answer.id, **named, "confidence": answer.confidence})
     return Tally(pictures, blocks, borders, rows, axes)
 
 
@@ -133,11 +136,11 @@ def report(
         crops: the confusion of the answers to several views.
     """
     units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
-    drawn = _resampled(np.array(units))
+    samples = _resampled(np.array(units))
     total: Array = np.sum(counted.pictures, axis=0)
     figures, scores = segmentation.scores(total), segmentation.border_f(counted.borders)
     simple = segmentation.scores(baseline)
-    found: dict[str, Any] = {
+    summary: dict[str, Any] = {
         "pictures": len(counted.pictures),
         "pixels": int(total.sum()),
         "interval": _units(counted),
@@ -145,24 +148,24 @@ def report(
         "pixel_accuracy": figures.pixel_accuracy,
         "mean_accuracy": figures.mean_accuracy,
         "mean_iou": figures.mean_iou,
-        "mean_iou_interval": _interval([one.mean_iou for one in drawn]),
+        "mean_iou_interval": _interval([sample.mean_iou for sample in samples]),
         "mean_dice": figures.mean_dice,
-        "mean_dice_interval": _interval([one.mean_dice for one in drawn]),
+        "mean_dice_interval": _interval([sample.mean_dice for sample in samples]),
         "frequency_weighted_iou": figures.frequency_weighted_iou,
         "boundary_f": float(np.nanmean(scores)) if np.isfinite(scores).any() else None,
         "baseline": {"mean_iou": simple.mean_iou, "mean_dice": simple.mean_dice},
-        "before": {name: _overlaps(one) for name, one in before.items()},
+        "before": {name: _overlaps(before_counts) for name, before_counts in before.items()},
         **({} if crops is None else {"crops": _overlaps(crops)}),
         "confusion": total.tolist(),
     }
-    found["classes"] = [
+    summary["classes"] = [
         {
             "name": name,
             "pixels": int(total[number].sum()),
             "iou": _number(figures.iou[number]),
-            "iou_interval": _interval([one.iou[number] for one in drawn]),
+            "iou_interval": _interval([sample.iou[number] for sample in samples]),
             "dice": _number(figures.dice[number]),
-            "dice_interval": _interval([one.dice[number] for one in drawn]),
+            "dice_interval": _interval([sample.dice[number] for sample in samples]),
             "precision": _number(figures.precision[number]),
             "recall": _number(figures.accuracy[number]),
             "boundary_f": _number(scores[number]),
@@ -170,12 +173,12 @@ def report(
         }
         for number, name in enumerate(names)
     ]
-    run_files.write_json(folder / "report.json", found)
+    run_files.write_json(folder / "report.json", summary)
     durable.write_text(folder / "pictures.csv", _csv(counted.rows))
-    heading = f"{found['pixels']:,} pixels, {figures.pixel_accuracy:.1%} right, mean IoU {figures.mean_iou:.3f}"
+    heading = f"{summary['pixels']:,} pixels, {figures.pixel_accuracy:.1%} right, mean IoU {figures.mean_iou:.3f}"
     charts.confusion_matrix(total, names, folder / "confusion_matrix.png", heading=heading)
-    _draw_classes(folder, found)
-    return found
+    _draw_classes(folder, summary)
+    return summary
 
 
 def draw(
@@ -190,8 +193,8 @@ def draw(
 
     `pictured` gives image, truth and labels of the pictures with these numbers.
     """
-    told = [row for row, one in enumerate(counted.rows) if np.isfinite(one["mean_iou"])]
-    order = sorted(told, key=lambda row: -counted.rows[row]["mean_iou"])
+    rows_with_iou = [row for row, row_scores in enumerate(counted.rows) if np.isfinite(row_scores["mean_iou"])]
+    order = sorted(rows_with_iou, key=lambda row: -counted.rows[row]["mean_iou"])
     half = len(order) // 2  # no picture is among both
     for which, rows in (("best", order[: min(shown, len(order) - half)]), ("worst", order[::-1][: min(shown, half)])):
         if not rows:
@@ -201,23 +204,27 @@ def draw(
         overlays.compared(pictured(rows), captions, folder / f"{which}.png", names=names, heading=heading)
 
 
-def say(console: Console, found: Mapping[str, Any]) -> None:
+def say(console: Console, summary: Mapping[str, Any]) -> None:
     """Print the figures, and the classes from the worst on."""
-    low, high = found["mean_iou_interval"]
+    low, high = summary["mean_iou_interval"]
     console.print(
-        f"          mean IoU [bold]{found['mean_iou']:.3f}[/] (95 % interval {low:.3f} to {high:.3f} "
-        f"{found['interval']}), mean Dice {found['mean_dice']:.3f}, pixel accuracy {found['pixel_accuracy']:.2%}, "
-        f"borders {_figure(found['boundary_f'])}"
+        f"          mean IoU [bold]{summary['mean_iou']:.3f}[/] (95 % interval {low:.3f} to {high:.3f} "
+        f"{summary['interval']}), mean Dice {summary['mean_dice']:.3f}, pixel accuracy {summary['pixel_accuracy']:.2%}, "
+        f"borders {_figure(summary['boundary_f'])}"
     )
-    simple = found["baseline"]
-    told = f"mean IoU {simple['mean_iou']:.3f}, Dice {simple['mean_dice']:.3f}"
-    console.print(f"          [dim]baseline from a pixel's own value: {told}[/]")
-    for name, one in found["before"].items():
-        console.print(f"          trained before, {name}: mean IoU {one['mean_iou']:.3f}, Dice {one['mean_dice']:.3f}")
-    if "crops" in found:
-        one = found["crops"]
-        console.print(f"          with its mirror image: mean IoU {one['mean_iou']:.3f}, Dice {one['mean_dice']:.3f}")
-    rows = sorted((row for row in found["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
+    simple = summary["baseline"]
+    scores_text = f"mean IoU {simple['mean_iou']:.3f}, Dice {simple['mean_dice']:.3f}"
+    console.print(f"          [dim]baseline from a pixel's own value: {scores_text}[/]")
+    for name, scores in summary["before"].items():
+        console.print(
+            f"          trained before, {name}: mean IoU {scores['mean_iou']:.3f}, Dice {scores['mean_dice']:.3f}"
+        )
+    if "crops" in summary:
+        scores = summary["crops"]
+        console.print(
+            f"          with its mirror image: mean IoU {scores['mean_iou']:.3f}, Dice {scores['mean_dice']:.3f}"
+        )
+    rows = sorted((row for row in summary["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
     for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", "value alone"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
@@ -236,22 +243,26 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     dice = {row["name"]: row["dice"] for row in report["classes"]}
     if unknown := settings.require_dice.keys() - dice.keys():
         raise Fault(f"evaluate.require_dice must name classes, {', '.join(dice)}, got {', '.join(sorted(unknown))}")
-    wanted = {f"evaluate.require: {key}": (least, report[key]) for key, least in settings.require.items()}
-    wanted |= {f"evaluate.require_dice: {key}": (least, dice[key]) for key, least in settings.require_dice.items()}
+    requirements = {f"evaluate.require: {key}": (least, report[key]) for key, least in settings.require.items()}
+    requirements |= {
+        f"evaluate.require_dice: {key}": (least, dice[key]) for key, least in settings.require_dice.items()
+    }
     return [
-        f"{what} must be at least {least}, got {'nothing' if got is None else f'{got:.4f}'}"
-        for what, (least, got) in wanted.items()
-        if not requirement.reaches(got, least)
+        f"{what} must be at least {least}, got {'nothing' if value is None else f'{value:.4f}'}"
+        for what, (least, value) in requirements.items()
+        if not requirement.reaches(value, least)
     ]
 
 
-def _answers(run: Run, split: str, asked: Any) -> Iterator[Answer]:
+def _answers(run: Run, split: str, predict: Any) -> Iterator[Answer]:
     """What is said of each picture or volume of a split, as it came."""
     with validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=run.facts("prepare")["splits"][split])
-        for one in records.of_run(run, split):
-            said = asked(one.image)
-            yield Answer(one.id, one.truth, said.labels.numpy(), float(said.confidence.numpy().mean()))
+        for example in records.of_run(run, split):
+            prediction = predict(example.image)
+            yield Answer(
+                example.id, example.truth, prediction.labels.numpy(), float(prediction.confidence.numpy().mean())
+            )
             bar.advance(task)
 
 
@@ -259,35 +270,35 @@ def _confusion(run: Run, split: str, segmenter: Segmenter) -> Array:
     """The confusion of another segmenter than the one that is reported."""
     classes = len(run.facts("prepare")["classes"])
     answers = _answers(run, split, segmenter.asked())
-    total: Array = np.sum([segmentation.confusion(one.truth, one.labels, classes) for one in answers], axis=0)
+    total: Array = np.sum([segmentation.confusion(answer.truth, answer.labels, classes) for answer in answers], axis=0)
     return total
 
 
 def _baseline(run: Run, split: str) -> Array:
     """The confusion of a small tree of decisions on the values of each pixel alone, learnt on the training split."""
-    data, drawn = run.facts("prepare"), np.random.default_rng(run.recipe.seed)
+    data, generator = run.facts("prepare"), np.random.default_rng(run.recipe.seed)
     each = max(1, SAMPLED // data["splits"]["train"])
     values, labels = [], []
-    for one in records.of_run(run, "train"):
-        known = np.flatnonzero(one.truth >= 0)
-        chosen = drawn.choice(known, min(each, len(known)), replace=False)
-        values.append(one.image.reshape(-1, one.image.shape[-1])[chosen])
-        labels.append(one.truth.ravel()[chosen])
+    for example in records.of_run(run, "train"):
+        known = np.flatnonzero(example.truth >= 0)
+        sample = generator.choice(known, min(each, len(known)), replace=False)
+        values.append(example.image.reshape(-1, example.image.shape[-1])[sample])
+        labels.append(example.truth.ravel()[sample])
     tree = DecisionTreeClassifier(max_leaf_nodes=32, random_state=0)
     tree.fit(np.concatenate(values), np.concatenate(labels))
     total = np.zeros((len(data["classes"]),) * 2, np.int64)
-    for one in records.of_run(run, split):
-        said = tree.predict(one.image.reshape(-1, one.image.shape[-1])).reshape(one.truth.shape)
-        total += segmentation.confusion(one.truth, said, len(total))
+    for example in records.of_run(run, split):
+        predicted = tree.predict(example.image.reshape(-1, example.image.shape[-1])).reshape(example.truth.shape)
+        total += segmentation.confusion(example.truth, predicted, len(total))
     return total
 
 
-def _blocks(one: Answer, classes: int) -> Iterable[Array]:
+def _blocks(answer: Answer, classes: int) -> Iterable[Array]:
     """The confusion of each block of a picture in which something is known."""
-    side = BLOCK[one.truth.ndim]
-    for corner in np.ndindex(*(-(-length // side) for length in one.truth.shape)):
+    side = BLOCK[answer.truth.ndim]
+    for corner in np.ndindex(*(-(-length // side) for length in answer.truth.shape)):
         window = tuple(slice(side * place, side * (place + 1)) for place in corner)
-        counts = segmentation.confusion(one.truth[window], one.labels[window], classes)
+        counts = segmentation.confusion(answer.truth[window], answer.labels[window], classes)
         if counts.any():
             yield counts
 
@@ -302,9 +313,9 @@ def _units(counted: Tally) -> str:
 def _resampled(units: Array) -> list[segmentation.Scores]:
     """The figures of RESAMPLES splits that might have been: units (N, classes, classes), drawn with replacement."""
     count = len(units)
-    drawn = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    totals = np.tensordot(drawn, units, axes=1)
-    return [segmentation.scores(one) for one in totals]
+    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
+    totals = np.tensordot(weights, units, axes=1)
+    return [segmentation.scores(total) for total in totals]
 
 
 def _interval(values: Sequence[float]) -> list[float]:
@@ -337,11 +348,11 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     return out.getvalue()
 
 
-def _draw_classes(folder: Path, found: Mapping[str, Any]) -> None:
-    rows = [row for row in found["classes"] if row["iou"] is not None][: charts.NAMED]
+def _draw_classes(folder: Path, figures: Mapping[str, Any]) -> None:
+    rows = [row for row in figures["classes"] if row["iou"] is not None][: charts.NAMED]
     panels = [
         charts.Panel("IoU", bars={row["name"]: row["iou"] for row in rows}),
         charts.Panel("F-score of borders", bars={row["name"]: row["boundary_f"] or 0.0 for row in rows}),
     ]
-    heading = f"Mean IoU {found['mean_iou']:.3f}, {found['interval']}; borders within {found['tolerance']}"
+    heading = f"Mean IoU {figures['mean_iou']:.3f}, {figures['interval']}; borders within {figures['tolerance']}"
     charts.panels(panels, folder / "classes.png", heading=heading)

@@ -31,8 +31,8 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
     """Train what is to be trained before, and then the network of the recipe; leave `model.keras` of each."""
     settings: Train = run.recipe.train
     trainer.set_up(run.recipe.seed, settings)
-    held, augmented = _held(run), _augmented(run)
-    training, model, done = _inputs(run, held, augmented), None, 0
+    store, augmented = _held(run), _augmented(run)
+    training, model, done = _inputs(run, store, augmented), None, 0
     for before in settings.before:
         place = folder / before.builder
         place.mkdir(exist_ok=True)
@@ -42,7 +42,7 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
         trainer.concluded(model, history, part, place, console=run.console, metric="mean_iou")
         done += before.epochs
     model = _begun(run, run.recipe.model.builder, model)
-    _draw_augmented(run, model, folder / "augmented.png", held=held, augmented=augmented)
+    _draw_augmented(run, model, folder / "augmented.png", held=store, augmented=augmented)
     history = fit(run, training, training.compiled(model, settings), settings, folder, done=done, extend_to=extend_to)
     return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
 
@@ -52,10 +52,10 @@ def inputs(run: Run) -> Training:
     return _inputs(run, _held(run), _augmented(run))
 
 
-def _inputs(run: Run, held: Store | None, augmented: Any) -> Training:
+def _inputs(run: Run, store: Store | None, augmented: Any) -> Training:
     """What the training of any network of the recipe needs."""
     recipe, data = run.recipe, run.facts("prepare")
-    count = data["splits"]["train"] if held is None else records.per_epoch(recipe, held)
+    count = data["splits"]["train"] if store is None else records.per_epoch(recipe, store)
 
     def compiled(model: keras.Model, settings: Train) -> keras.Model:
         trained = segment_model.trainable(model, settings.loss, pixels=data["pixels"]["train"])
@@ -64,7 +64,7 @@ def _inputs(run: Run, held: Store | None, augmented: Any) -> Training:
 
     def batches(model: keras.Model, epochs: range) -> tf.data.Dataset:
         patches = segment_model.patches_of(model, recipe.data)
-        return records.training(run, epochs, augmented, patches=patches, held=held).map(segment_model.given)
+        return records.training(run, epochs, augmented, patches=patches, held=store).map(segment_model.given)
 
     def validation(model: keras.Model) -> tf.data.Dataset:
         split, patches = image_dataset.validation_split(data), segment_model.patches_of(model, recipe.data)
@@ -76,7 +76,7 @@ def _inputs(run: Run, held: Store | None, augmented: Any) -> Training:
         batches=batches,
         validation=validation,
         examples=count,
-        noun="window" if held is not None else dataset.noun(recipe.data),
+        noun="window" if store is not None else dataset.noun(recipe.data),
         before=recipe.train.before_epochs,
     )
 
@@ -87,7 +87,7 @@ def _held(run: Run) -> Store | None:
 
 
 def _augmented(run: Run) -> Any:
-    return augmentation(run.recipe, lambda: (one.image[None] for one in records.of_run(run, "train")))
+    return augmentation(run.recipe, lambda: (example.image[None] for example in records.of_run(run, "train")))
 
 
 def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
@@ -134,7 +134,7 @@ def _draw_augmented(run: Run, model: keras.Model, path: Path, *, held: Store | N
     """The first pictures or patches of the first epoch as training sees them, with their masks."""
     patches = segment_model.patches_of(model, run.recipe.data)
     stream = records.training(run, range(1), augmented, patches=patches, held=held).unbatch().take(DRAWN)
-    rows = [(one["image"], one["mask"][..., 0].astype("int16") - 1) for one in stream.as_numpy_iterator()]
+    rows = [(sample["image"], sample["mask"][..., 0].astype("int16") - 1) for sample in stream.as_numpy_iterator()]
     names = run.facts("prepare")["classes"]
     heading = f"What training sees: {'pictures' if held is None else 'patches'} with their masks"
     overlays.sheet(rows, [""] * len(rows), path, names=names, heading=heading)

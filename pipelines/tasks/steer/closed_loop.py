@@ -59,10 +59,10 @@ def drive(wheel: Wheel, tracks: Sequence[Road], steps: int) -> list[Driven]:
                 driving.remove(number)
         if not driving:
             break
-    found = zip(tracks, paths, offsets, strict=True)
+    drives = zip(tracks, paths, offsets, strict=True)
     return [
         Driven(track, np.array(path), np.array(away), number not in driving)
-        for number, (track, path, away) in enumerate(found)
+        for number, (track, path, away) in enumerate(drives)
     ]
 
 
@@ -71,9 +71,11 @@ def steered_by(steerer: Steerer, data: Data) -> Wheel:
 
     @tf.function(autograph=False)
     def angles(views: tf.Tensor) -> tf.Tensor:
-        given = views if data.channels == 3 else tf.cast(tf.image.rgb_to_grayscale(views), tf.uint8)
+        pictures = views if data.channels == 3 else tf.cast(tf.image.rgb_to_grayscale(views), tf.uint8)
         spec = tf.TensorSpec((*data.size, data.channels), tf.uint8)
-        framed = tf.map_fn(lambda view: resize_image(view, data.size, fit=data.fit), given, fn_output_signature=spec)
-        return mixture_density.quantile(steerer.mixture(framed), 0.5)
+        resized = tf.map_fn(
+            lambda view: resize_image(view, data.size, fit=data.fit), pictures, fn_output_signature=spec
+        )
+        return mixture_density.quantile(steerer.mixture(resized), 0.5)
 
     return lambda views: np.asarray(angles(tf.constant(views)))

@@ -50,31 +50,31 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     data: Data = run.recipe.data
     frames = drives(data, run.recipe.seed)
     examined = data_validation.examine(frames, console=run.console)
-    usable = [(frame, found.digest) for frame, found in zip(frames, examined, strict=True) if found.digest]
-    kept, copies = _divided(usable, data, run.recipe.fold)
-    problems = [problem for found in examined for problem in found.problems] + copies + _beyond(frames)
+    usable = [(frame, result.digest) for frame, result in zip(frames, examined, strict=True) if result.digest]
+    frames_kept, copies = _divided(usable, data, run.recipe.fold)
+    problems = [problem for result in examined for problem in result.problems] + copies + _beyond(frames)
     data_validation.report(
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
-    durable.write_text(folder / "split.csv", _split_csv(kept))
-    _write_records(run, folder, kept)
-    angles = {split: [one.frame.angle for one in kept if one.split == split] for split in SPLITS}
+    durable.write_text(folder / "split.csv", _split_csv(frames_kept))
+    _write_records(run, folder, frames_kept)
+    angles = {split: [frame.frame.angle for frame in frames_kept if frame.split == split] for split in SPLITS}
     facts: dict[str, Any] = {
         "source": data.source,
         "location": str(data.path or data.source),
-        "drives": len({one.frame.drive for one in kept}),
+        "drives": len({frame.frame.drive for frame in frames_kept}),
         "splits": {split: len(inner) for split, inner in angles.items() if inner},
         "angles": {split: _measured(inner) for split, inner in angles.items() if inner},
         "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
     }
     facts["digest"] = run_files.digest([run_files.file_digest(folder / "split.csv"), *shape_of(data)])
     run_files.write_json(folder / "data.json", facts)
-    _draw_data(folder, kept, facts)
+    _draw_data(folder, frames_kept, facts)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
-    left = sum(one.split is None for one in kept)
+    left = sum(frame.split is None for frame in frames_kept)
     run.console.print(f"          {facts['drives']} drives: {shares} frames, {left} between them left out")
-    seen = [found.size for found in examined if found.digest]
-    run.console.print(f"          {data_validation.sizes_told(seen, data.size, data.fit, 'frame')}")
+    sizes = [result.size for result in examined if result.digest]
+    run.console.print(f"          {data_validation.sizes_told(sizes, data.size, data.fit, 'frame')}")
     return facts
 
 
@@ -84,20 +84,20 @@ def shape_of(data: Data) -> Shape:
 
 def drives(data: Data, seed: int) -> list[Frame]:
     """The frames of the recipe's source, unread."""
-    given: dict[str, Any] = {"path": data.path, "full": data.full}
+    arguments: dict[str, Any] = {"path": data.path, "full": data.full}
     if data.source == "road":
-        given |= {**(data.road or Road()).model_dump(), "seed": seed}
+        arguments |= {**(data.road or Road()).model_dump(), "seed": seed}
     elif data.road is not None:
         raise Fault(f"data.road requires source: road, got source: {data.source}")
-    found: list[Frame] = driving.frames(data.source, **given)
-    if not found:
+    frames: list[Frame] = driving.frames(data.source, **arguments)
+    if not frames:
         raise Fault(f"data.path must contain at least one frame, got none in {data.path}", code=Fault.DATA)
-    return found
+    return frames
 
 
 def example() -> Example:
     """What a record holds: batches are (images, angles float32 (batch,))."""
-    return input_pipeline.Example(_features(), ("image", "angle"), lambda found: (found["image"], found["angle"]))
+    return input_pipeline.Example(_features(), ("image", "angle"), lambda record: (record["image"], record["angle"]))
 
 
 def encoded(folder: Path, split: str, count: int) -> list[bytes]:
@@ -113,17 +113,17 @@ def decoded(run: Run, split: str) -> tf.data.Dataset:
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """Some frames of the first drive, framed, for `cnn augment`: dicts of image and angle."""
-    frames, found = drives(data, seed), []
+    frames, samples_ = drives(data, seed), []
     for row in np.linspace(0, len(frames) - 1, min(4 * count, len(frames))).astype(int):
         try:
             image = decode(tf.constant(normalize(frames[row].read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
             continue  # `cnn prepare` reports what cannot be read
-        framed = resize.resize_image(image, data.size, fit=data.fit).numpy()
-        found.append({"image": framed, "angle": np.float32(frames[row].angle)})
-    if not found:
+        resized = resize.resize_image(image, data.size, fit=data.fit).numpy()
+        samples_.append({"image": resized, "angle": np.float32(frames[row].angle)})
+    if not samples_:
         raise Fault(f"{data.source} must hold at least one readable frame, got none", code=Fault.DATA)
-    return found[:: max(1, len(found) // count)][:count]
+    return samples_[:: max(1, len(samples_) // count)][:count]
 
 
 def _features() -> dict[str, Any]:
@@ -139,17 +139,17 @@ def _divided(
     drives = [frame.drive for frame, _ in usable]
     names = split.by_time(drives, fractions=fractions, gap=data.gap, fold=fold.place if fold else None)
     first: dict[str, Kept] = {}
-    kept, problems = [], []
+    members, problems = [], []
     for (frame, digest), name in zip(usable, names, strict=True):
-        one = Kept(frame, digest, name)
-        earlier = first.setdefault(digest, one)
-        if earlier is not one:
+        member = Kept(frame, digest, name)
+        earlier = first.setdefault(digest, member)
+        if earlier is not member:
             across = None not in (name, earlier.split) and name != earlier.split
-            kind, taken = ("duplicate across splits", "left out") if across else ("duplicate", "")
-            problems.append(data_validation.Problem(kind, frame.id, f"same content as {earlier.frame.id}", taken))
-            one = one._replace(split=None) if across else one
-        kept.append(one)
-    return kept, problems
+            kind, effect = ("duplicate across splits", "left out") if across else ("duplicate", "")
+            problems.append(data_validation.Problem(kind, frame.id, f"same content as {earlier.frame.id}", effect))
+            member = member._replace(split=None) if across else member
+        members.append(member)
+    return members, problems
 
 
 def _beyond(frames: Sequence[Frame]) -> list[data_validation.Problem]:
@@ -162,25 +162,28 @@ def _beyond(frames: Sequence[Frame]) -> list[data_validation.Problem]:
     ]
 
 
-def _split_csv(kept: Sequence[Kept]) -> str:
+def _split_csv(members: Sequence[Kept]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "drive", "split", "angle", "sha256"])
-    writer.writerows([one.frame.id, one.frame.drive, one.split or "gap", one.frame.angle, one.digest] for one in kept)
+    writer.writerows(
+        [member.frame.id, member.frame.drive, member.split or "gap", member.frame.angle, member.digest]
+        for member in members
+    )
     return out.getvalue()
 
 
-def _write_records(run: Run, folder: Path, kept: Sequence[Kept]) -> None:
+def _write_records(run: Run, folder: Path, members_of_run: Sequence[Kept]) -> None:
     with data_validation.progress(run.console) as bar:
-        task = bar.add_task("writing records", total=sum(one.split is not None for one in kept))
+        task = bar.add_task("writing records", total=sum(member.split is not None for member in members_of_run))
 
         def rows(members: Sequence[Kept]) -> Any:
-            for one in members:
-                yield one.frame.id, normalize(one.frame.read())[0], one.frame.angle
+            for member in members:
+                yield member.frame.id, normalize(member.frame.read())[0], member.frame.angle
                 bar.advance(task)
 
         for split in SPLITS:
-            members = [one for one in kept if one.split == split]
+            members = [member for member in members_of_run if member.split == split]
             if split == "train":
                 order = np.random.default_rng(run.recipe.seed).permutation(len(members))
                 members = [members[row] for row in order]
@@ -193,16 +196,16 @@ def _measured(angles: Sequence[float]) -> dict[str, float]:
     return {"mean": float(values.mean()), "deviation": float(values.std()), "rms": float(np.sqrt((values**2).mean()))}
 
 
-def _draw_data(folder: Path, kept: Sequence[Kept], facts: dict[str, Any]) -> None:
+def _draw_data(folder: Path, members: Sequence[Kept], facts: dict[str, Any]) -> None:
     """A sheet of frames with their angles, in the order of time, and the angles of all over time."""
-    training = [one for one in kept if one.split == "train"]
-    shown = [training[row] for row in np.linspace(0, len(training) - 1, min(SAMPLES, len(training))).astype(int)]
+    training = [member for member in members if member.split == "train"]
+    sample = [training[row] for row in np.linspace(0, len(training) - 1, min(SAMPLES, len(training))).astype(int)]
     images = []
-    for one in shown:
-        with Image.open(io.BytesIO(normalize(one.frame.read())[0])) as image:
-            images.append(annotate.steered(np.asarray(image.convert("RGB")), truth=one.frame.angle))
-    titles = [f"{one.frame.angle:+.2f}" for one in shown]
-    heading = f"{len(shown)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"
+    for member in sample:
+        with Image.open(io.BytesIO(normalize(member.frame.read())[0])) as image:
+            images.append(annotate.steered(np.asarray(image.convert("RGB")), truth=member.frame.angle))
+    titles = [f"{member.frame.angle:+.2f}" for member in sample]
+    heading = f"{len(sample)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=8, size=1.5, heading=heading)
-    angles = np.array([one.frame.angle for one in kept])
-    charts.recorded_angles(angles, [one.split for one in kept], folder / "angles.png")
+    angles = np.array([member.frame.angle for member in members])
+    charts.recorded_angles(angles, [member.split for member in members], folder / "angles.png")

@@ -17,10 +17,10 @@ def explainer(run: Run) -> heat_maps.Explainer:
     steerer, data, interval = model.steerer(run), run.recipe.data, run.recipe.export.interval
 
     def explain(frames: Sequence[Array]) -> list[list[Strip]]:
-        framed = np.stack([resize_image(frame, data.size, fit=data.fit).numpy() for frame in frames])
-        angles = steerer.answer(framed, interval)["angle"].numpy()
-        heat = visualization.visual_backprop(steerer.model, framed)
-        rows = zip(angles, framed, heat, strict=True)
+        images = np.stack([resize_image(frame, data.size, fit=data.fit).numpy() for frame in frames])
+        angles = steerer.answer(images, interval)["angle"].numpy()
+        heat = visualization.visual_backprop(steerer.model, images)
+        rows = zip(angles, images, heat, strict=True)
         return [[Strip(f"{angle:+.3f}", "", heat_maps.pictured(*pair))] for angle, *pair in rows]
 
     return explain

@@ -37,9 +37,9 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     write(steerer, saved, shape=dataset.shape_of(recipe.data), interval=settings.interval)
     encoded = dataset.encoded(run.finished("prepare"), split, COMPARED)
     images = next(iter(dataset.decoded(run, split).batch(COMPARED)))["image"]
-    told = {"interval": settings.interval, "tolerance": settings.tolerance}
-    agreement = compare(steerer, saved, images, encoded, **told)
-    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[one] for one in encoded[:WARMUP]])})
+    answer_settings = {"interval": settings.interval, "tolerance": settings.tolerance}
+    agreement = compare(steerer, saved, images, encoded, **answer_settings)
+    savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(saved / "card.md", steerer.model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -61,8 +61,8 @@ def write(steerer: Steerer, folder: Path, *, shape: Any, interval: float) -> Non
     """Write the SavedModel: what both its signatures give is what `answer` does, and `interval` (batch,)."""
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
-        found = steerer.answer(images, interval)
-        return {**found, "interval": tf.fill(tf.shape(found["angle"]), tf.constant(interval))}
+        answer = steerer.answer(images, interval)
+        return {**answer, "interval": tf.fill(tf.shape(answer["angle"]), tf.constant(interval))}
 
     savedmodel.write_seer(steerer.model, folder, shape=shape, answer=answer)
 
@@ -72,9 +72,9 @@ def compare(
 ) -> Any:
     """Ask the trained and the exported model about the same pictures; raise a Fault if they disagree."""
     exported, size = tf.saved_model.load(str(folder)), inference.batch_limit(steerer.model)
-    got = savedmodel.said(exported, "serving_default", size, image_bytes=np.array(encoded, object))
-    wanted = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
-    difference = max(float(np.abs(wanted[name] - got[name]).max()) for name in ("angle", "low", "high"))
+    actual = savedmodel.said(exported, "serving_default", size, image_bytes=np.array(encoded, object))
+    expected = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
+    difference = max(float(np.abs(expected[name] - actual[name]).max()) for name in ("angle", "low", "high"))
     if not difference <= tolerance:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
@@ -90,7 +90,7 @@ def write_card(
     """The card of a network that steers."""
     low, high = report["mae_interval"]
     rows = [f"| {name} | {row['mae']:.4f} | {row['rmse']:.4f} |" for name, row in report["baselines"].items()]
-    measured = [
+    metric_lines = [
         f"On the last {report['frames']:,} frames ({report['split']} split): mean absolute error "
         f"**{report['mae']:.4f}** of full lock (95 % interval {low:.4f} to {high:.4f}), root mean square "
         f"{report['rmse']:.4f}, negative "
@@ -103,13 +103,13 @@ def write_card(
         *rows,
     ]
     if loop := report.get("loop"):
-        told = ", ".join(f"{row['steps']} of {row['of']}" for row in loop)
-        measured += [
+        loop_text = ", ".join(f"{row['steps']} of {row['of']}" for row in loop)
+        metric_lines += [
             "",
-            f"In a closed loop on roads of other seeds it stayed in its lane for {told} steps of a metre.",
+            f"In a closed loop on roads of other seeds it stayed in its lane for {loop_text} steps of a metre.",
         ]
     what = (
         f"`{recipe.model.builder}` with the head `{recipe.head.kind}`, {model.count_params():,} parameters, on "
         f"`{data['source']}`."
     )
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=TAKES)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=TAKES)

@@ -54,8 +54,8 @@ def assemble(recipe: Recipe) -> keras.Model:
     height, width = recipe.data.size
     if top + bottom >= height:
         raise Fault(f"model.crop must keep some of the {height} rows of data.size, got {top} and {bottom}")
-    seen = (height - top - bottom, width, recipe.data.channels)
-    network = models.build(builder, input_shape=seen, classes=outputs(recipe.head), **recipe.model.arguments)
+    visible_shape = (height - top - bottom, width, recipe.data.channels)
+    network = models.build(builder, input_shape=visible_shape, classes=outputs(recipe.head), **recipe.model.arguments)
     if weights:
         pretrained.load(network, builder, weights)
     normalization = (weights and pretrained.normalization(builder, weights)) or {"mean": 127.5, "variance": 127.5**2}
@@ -71,10 +71,10 @@ def unit(data: dict[str, Any]) -> float:
     Raises:
         Fault: nobody steered in the training split.
     """
-    found = float(data["angles"]["train"]["rms"])
-    if found < STRAIGHT:
-        raise Fault(f"the training angles must differ from straight ahead, got {found:.2g} of full lock on average")
-    return found
+    rms = float(data["angles"]["train"]["rms"])
+    if rms < STRAIGHT:
+        raise Fault(f"the training angles must differ from straight ahead, got {rms:.2g} of full lock on average")
+    return rms
 
 
 def objective(unit: float) -> dict[str, Any]:
@@ -84,8 +84,8 @@ def objective(unit: float) -> dict[str, Any]:
         return mixture_density.negative_log_likelihood(y, tf.reshape(angle, [-1]), unit=unit)
 
     def mae(angle: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        said = mixture_density.quantile(mixture_density.decode(y, unit=unit), 0.5)
-        return tf.abs(said - tf.reshape(angle, [-1]))
+        median = mixture_density.quantile(mixture_density.decode(y, unit=unit), 0.5)
+        return tf.abs(median - tf.reshape(angle, [-1]))
 
     return {"loss": loss, "metrics": [keras.metrics.MeanMetricWrapper(mae, name="mae")]}
 
@@ -112,19 +112,22 @@ class Steerer:
 
     def answer(self, images: tf.Tensor, interval: float) -> dict[str, tf.Tensor]:
         """`angle`, `low` and `high` float32 (batch,), of the middle `interval`; the mixture (batch, components)."""
-        found = self.mixture(images)
+        mixture = self.mixture(images)
         outer = (1 - interval) / 2
         shares = {"angle": 0.5, "low": outer, "high": 1 - outer}
-        return {**{name: mixture_density.quantile(found, share) for name, share in shares.items()}, **found._asdict()}
+        return {
+            **{name: mixture_density.quantile(mixture, share) for name, share in shares.items()},
+            **mixture._asdict(),
+        }
 
 
 def numbers(model: keras.Model, examples: tf.data.Dataset) -> tuple[Any, Any]:
     """What a network says of batches of examples, float32 (N, outputs), and the true angles, float32 (N,)."""
-    said, angles, ask = [], [], inference.predictor(model)
+    parameters, angles, ask = [], [], inference.predictor(model)
     for batch in examples:
-        said.append(ask(batch["image"]))
+        parameters.append(ask(batch["image"]))
         angles.append(batch["angle"].numpy())
-    return np.concatenate(said), np.concatenate(angles)
+    return np.concatenate(parameters), np.concatenate(angles)
 
 
 def steerer(run: Run) -> Steerer:

@@ -38,16 +38,16 @@ def course(answers: Predictions, path: Path, *, interval: float) -> Path:
 def calibration(report: dict[str, Any], path: Path) -> Path:
     """Draw how many true angles intervals hold over how many they are to hold."""
     levels = [row["level"] for row in report["calibration"]]
-    held = [row["coverage"] for row in report["calibration"]]
+    coverage = [row["coverage"] for row in report["calibration"]]
     low, high = report["coverage_interval"]
     with page(path, 4.6, 4.4) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.subplots()
         axes.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1, label="calibrated")
-        axes.plot(levels, held, "o-", color=BLUE, markersize=3, label="this model")
-        told = f"{report['interval']:.0%} holds {report['coverage']:.1%}"
+        axes.plot(levels, coverage, "o-", color=BLUE, markersize=3, label="this model")
+        interval_text = f"{report['interval']:.0%} holds {report['coverage']:.1%}"
         axes.plot([report["interval"]] * 2, [low, high], "_-", color=ORANGE, markersize=8)
-        axes.plot(report["interval"], report["coverage"], "*", color=ORANGE, markersize=13, label=told)
+        axes.plot(report["interval"], report["coverage"], "*", color=ORANGE, markersize=13, label=interval_text)
         axes.set(
             xlabel="nominal coverage of the interval",
             ylabel="observed coverage of true angles",
@@ -64,18 +64,18 @@ def loops(driven: Sequence[Driven], path: Path) -> Path:
     with page(path, 9, 2.9 * len(driven) + 0.3) as figure:
         figure.set_layout_engine("constrained")
         rows = figure.subplots(len(driven), 2, squeeze=False, width_ratios=[1, 1.6])
-        for (above, away), one in zip(rows, driven, strict=True):
-            track = one.road
+        for (above, away), drive in zip(rows, driven, strict=True):
+            track = drive.road
             above.plot(track.x, track.y, color=FAINT, linewidth=5, solid_capstyle="butt")
-            above.plot(*one.path.T, color=ORANGE if one.left else BLUE, linewidth=1)
-            above.plot(*one.path[-1], "x" if one.left else "o", color=ORANGE if one.left else BLUE, markersize=6)
+            above.plot(*drive.path.T, color=ORANGE if drive.left else BLUE, linewidth=1)
+            above.plot(*drive.path[-1], "x" if drive.left else "o", color=ORANGE if drive.left else BLUE, markersize=6)
             above.set_aspect("equal", adjustable="datalim")
             above.axis("off")
-            ending = "left its lane" if one.left else "still in its lane"
-            above.set_title(f"road {track.seed}: {one.steps} steps, {ending}", size=9)
-            metres = simulator.STRIDE * np.arange(1, len(one.offsets) + 1)
+            ending = "left its lane" if drive.left else "still in its lane"
+            above.set_title(f"road {track.seed}: {drive.steps} steps, {ending}", size=9)
+            metres = simulator.STRIDE * np.arange(1, len(drive.offsets) + 1)
             away.axhspan(-simulator.ROOM, simulator.ROOM, color=FAINT, lw=0)
-            away.plot(metres, one.offsets, color=ORANGE if one.left else BLUE, linewidth=1)
+            away.plot(metres, drive.offsets, color=ORANGE if drive.left else BLUE, linewidth=1)
             away.set(
                 xlabel="metres",
                 ylabel="left of the lane's middle, m",

@@ -54,7 +54,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 def measured(answers: Predictions, interval: float) -> dict[str, Any]:
     """The report of the network itself."""
     error = answers.angle - answers.truth
-    held = (answers.low <= answers.truth) & (answers.truth <= answers.high)
+    is_covered = (answers.low <= answers.truth) & (answers.truth <= answers.high)
     calibration = [{"level": level, "coverage": float(_inside(answers, level).mean())} for level in LEVELS]
     return {
         "frames": len(error),
@@ -65,8 +65,8 @@ def measured(answers: Predictions, interval: float) -> dict[str, Any]:
         "nll": float(answers.losses.mean()),
         "nll_interval": bootstrapped(answers.losses),
         "interval": interval,
-        "coverage": float(held.mean()),
-        "coverage_interval": bootstrapped(held.astype(float)),
+        "coverage": float(is_covered.mean()),
+        "coverage_interval": bootstrapped(is_covered.astype(float)),
         "width": float((answers.high - answers.low).mean()),
         "calibration": calibration,
         "calibration_error": float(np.mean([abs(row["level"] - row["coverage"]) for row in calibration])),
@@ -91,19 +91,19 @@ def baselines(run: Run, answers: Predictions, split: str) -> dict[str, dict[str,
     training = run.facts("prepare")["angles"]["train"]
     mean, scale = training["mean"], max(training["deviation"], LEAST_SCALE)
     far = (answers.truth - mean) / scale
-    found: dict[str, dict[str, float]] = {"mean angle": _errors(mean - answers.truth)}
-    found["mean angle"]["nll"] = float((0.5 * far**2 + np.log(scale * np.sqrt(2 * np.pi))).mean())
-    found["nearest image"] = _errors(nearest(run)(_features(run, split)[0]) - answers.truth)
-    follows = np.flatnonzero([one == other for one, other in zip(answers.drives[1:], answers.drives, strict=False)])
+    errors: dict[str, dict[str, float]] = {"mean angle": _errors(mean - answers.truth)}
+    errors["mean angle"]["nll"] = float((0.5 * far**2 + np.log(scale * np.sqrt(2 * np.pi))).mean())
+    errors["nearest image"] = _errors(nearest(run)(_features(run, split)[0]) - answers.truth)
+    follows = np.flatnonzero([drive == other for drive, other in zip(answers.drives[1:], answers.drives, strict=False)])
     if len(follows):
-        found["last true angle"] = _errors(answers.truth[follows] - answers.truth[follows + 1])
-    return found
+        errors["last true angle"] = _errors(answers.truth[follows] - answers.truth[follows + 1])
+    return errors
 
 
 def nearest(run: Run) -> Callable[[Array], Array]:
     """What gives features, as `_features` makes them, the angle of the training image with the nearest ones."""
     features, angles = _features(run, "train")
-    return lambda asked: np.asarray(KNeighborsRegressor(1, algorithm="brute").fit(features, angles).predict(asked))
+    return lambda images: np.asarray(KNeighborsRegressor(1, algorithm="brute").fit(features, angles).predict(images))
 
 
 def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]:
@@ -116,14 +116,14 @@ def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]
     plots.loops(driven, folder / "loop.png")
     return [
         {
-            "seed": one.road.seed,
-            "steps": one.steps,
+            "seed": path.road.seed,
+            "steps": path.steps,
             "of": settings.steps,
-            "distance": one.distance,
-            "offset": float(np.abs(one.offsets).mean()),
+            "distance": path.distance,
+            "offset": float(np.abs(path.offsets).mean()),
             "straight": other.distance,
         }
-        for one, other in zip(driven, straight, strict=True)
+        for path, other in zip(driven, straight, strict=True)
     ]
 
 
@@ -131,7 +131,7 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     least = [("require", "least", 1, *row) for row in settings.require.items()]
     most = [("at_most", "most", -1, *row) for row in settings.at_most.items()]
-    found = [
+    failures = [
         f"evaluate.{key}: {metric} must be at {word} {bound:g}, got {report.get(metric, 'nothing')}"
         for key, word, sign, metric, bound in [*least, *most]
         if not sign * report.get(metric, float("nan")) >= sign * bound
@@ -139,8 +139,10 @@ def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     for name in settings.beat:
         figure = report["baselines"][name]["mae"]
         if not report["mae"] < figure:
-            found.append(f"evaluate.beat: mae must be below that of the {name}, {figure:.4f}, got {report['mae']:.4f}")
-    return found
+            failures.append(
+                f"evaluate.beat: mae must be below that of the {name}, {figure:.4f}, got {report['mae']:.4f}"
+            )
+    return failures
 
 
 def say(run: Run, report: dict[str, Any]) -> None:
@@ -170,29 +172,29 @@ def say(run: Run, report: dict[str, Any]) -> None:
 
 def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], steerer: model.Steerer) -> None:
     """The strip, the course of the angles, the calibration, the worst frames, and where the network looks."""
-    shown = run.recipe.evaluate.shown
+    count = run.recipe.evaluate.shown
     error = np.abs(answers.angle - answers.truth)
-    evenly = np.linspace(0, len(error) - 1, min(shown, len(error))).astype(int)
-    worst = np.argsort(-error, kind="stable")[:shown]
+    evenly = np.linspace(0, len(error) - 1, min(count, len(error))).astype(int)
+    worst = np.argsort(-error, kind="stable")[:count]
     images = _images(run, report["split"], {*evenly.tolist(), *worst.tolist()})
-    said = "orange: predicted, with its interval; white: true"
+    caption = "orange: predicted, with its interval; white: true"
     for name, rows, heading in (
-        ("strip", evenly, f"{len(evenly)} frames in the order of time: {said}"),
-        ("worst", worst, f"The {len(worst)} worst frames: {said}"),
+        ("strip", evenly, f"{len(evenly)} frames in the order of time: {caption}"),
+        ("worst", worst, f"The {len(worst)} worst frames: {caption}"),
     ):
-        drawn = [_drawn(images[row], answers, row) for row in rows.tolist()]
+        pictures = [_drawn(images[row], answers, row) for row in rows.tolist()]
         titles = [f"{answers.angle[row]:+.2f}, true {answers.truth[row]:+.2f}" for row in rows]
-        image_grid.contact_sheet(drawn, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
+        image_grid.contact_sheet(pictures, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
     plots.course(answers, folder / "angles.png", interval=report["interval"])
     plots.calibration(report, folder / "calibration.png")
     if not run.recipe.evaluate.insight:
         return
-    few = [images[row] for row in evenly.tolist()]
-    heat = seeing.visual_backprop(steerer.model, np.stack(few))
-    heated = [overlays.heated(image, one) for image, one in zip(few, heat, strict=True)]
+    sample = [images[row] for row in evenly.tolist()]
+    heat = seeing.visual_backprop(steerer.model, np.stack(sample))
+    heat_pictures = [overlays.heated(image, heat_map) for image, heat_map in zip(sample, heat, strict=True)]
     titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
     heading = "Where the network looks (VisualBackProp), and its predicted angle"
-    image_grid.contact_sheet(heated, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
+    image_grid.contact_sheet(heat_pictures, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
 
 
 def _inside(answers: Predictions, level: float) -> Array:
@@ -210,8 +212,8 @@ def _features(run: Run, split: str) -> tuple[Array, Array]:
     side = int((NUMBERS / data.channels) ** 0.5)
     features, angles = [], []
     for batch in dataset.decoded(run, split).batch(BATCH).as_numpy_iterator():
-        seen = batch["image"][:, top : data.size[0] - bottom]
-        features.append(shrink(seen, side).reshape(len(seen), -1) / np.float32(255))
+        visible = batch["image"][:, top : data.size[0] - bottom]
+        features.append(shrink(visible, side).reshape(len(visible), -1) / np.float32(255))
         angles.append(batch["angle"])
     return np.concatenate(features), np.concatenate(angles)
 
@@ -223,5 +225,5 @@ def _images(run: Run, split: str, rows: set[int]) -> dict[int, Array]:
 
 def _drawn(image: Array, answers: Predictions, row: int) -> Array:
     span = (float(answers.low[row]), float(answers.high[row]))
-    said, truth = float(answers.angle[row]), float(answers.truth[row])
-    return annotate.steered(image, angle=said, interval=span, truth=truth)
+    predicted, truth = float(answers.angle[row]), float(answers.truth[row])
+    return annotate.steered(image, angle=predicted, interval=span, truth=truth)

@@ -32,8 +32,8 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
     history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
     facts = trainer.concluded(model, history, settings, folder, console=run.console, metric="mae")
     validation = dataset.validation_split(data)
-    said, angles = steer_model.numbers(model, dataset.decoded(run, validation).batch(settings.batch_size))
-    spread, _ = mixture_density.fit_spread(said, angles, unit=unit)
+    parameters, angles = steer_model.numbers(model, dataset.decoded(run, validation).batch(settings.batch_size))
+    spread, _ = mixture_density.fit_spread(parameters, angles, unit=unit)
     run.console.print(f"          on the {validation} split: predicted σ scaled by {spread:.2f}")
     return {**facts, "unit": unit, "spread": spread}
 
@@ -99,10 +99,12 @@ def _fitted(run: Run) -> dict[str, Any]:
 
 def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     """Frames of the training split as training may see them, with their angles."""
-    drawn, titles = [], []
+    pictures, titles = [], []
     for row, example in enumerate(dataset.decoded(run, "train").take(DRAWN)):
-        seen = augmented({key: example[key] for key in ("image", "angle")}, np.array([run.recipe.seed, row], np.int32))
-        angle = float(seen["angle"])
-        drawn.append(annotate.steered(seen["image"].numpy(), truth=angle))
+        sample = augmented(
+            {key: example[key] for key in ("image", "angle")}, np.array([run.recipe.seed, row], np.int32)
+        )
+        angle = float(sample["angle"])
+        pictures.append(annotate.steered(sample["image"].numpy(), truth=angle))
         titles.append(f"{angle:+.2f}")
-    image_grid.contact_sheet(drawn, titles, path, columns=4, size=2.4)
+    image_grid.contact_sheet(pictures, titles, path, columns=4, size=2.4)

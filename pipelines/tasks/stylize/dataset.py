@@ -55,10 +55,10 @@ def prepare(data: Data, folder: Path, *, learns: bool, seed: int, console: Conso
         parts, kinds = _write_pictures(data, folder, seed if learns else None, console)
         facts |= {"splits": parts, "problems": kinds}
     what = data.content.path or data.content.name
-    written = [path for kind in ("content", "styles", "masks") for path in sorted((folder / kind).glob("*"))]
-    written += sorted(folder.glob("*.tfrecord"))
+    paths = [path for kind in ("content", "styles", "masks") for path in sorted((folder / kind).glob("*"))]
+    paths += sorted(folder.glob("*.tfrecord"))
     facts |= {"source": str(data.content.name or "files"), "location": str(what)}
-    facts["digest"] = run_files.digest([[path.name, run_files.file_digest(path)] for path in written])
+    facts["digest"] = run_files.digest([[path.name, run_files.file_digest(path)] for path in paths])
     run_files.write_json(folder / "data.json", facts)
     _draw(folder, facts)
     counted = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
@@ -146,27 +146,33 @@ def items(content: Picture) -> list[Item]:
         raise Fault(f"data.content must be a picture, a video or a folder of pictures, got {describe_path(path)}")
     if path.is_file():
         return [Item(content.name or path.stem, "", path.read_bytes)]
-    found = [file for file in path.rglob("*") if file.name.lower().endswith(tuple(IMAGE_SUFFIXES))]
-    if not found:
+    files = [file for file in path.rglob("*") if file.name.lower().endswith(tuple(IMAGE_SUFFIXES))]
+    if not files:
         raise Fault(f"data.content must contain images, got {describe_path(path)}", code=Fault.DATA)
-    names = {file.relative_to(path).as_posix(): file for file in found if file.is_file()}
+    names = {file.relative_to(path).as_posix(): file for file in files if file.is_file()}
     return [Item(name, "", names[name].read_bytes) for name in sorted(names, key=natural)]
 
 
 def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console) -> Any:
     """Check every picture; write those that are painted, and the windows of those that are learnt from, if there is a
     seed to draw them by. What went where, and the problems by kind."""
-    found = items(data.content)
-    examined = data_validation.examine(found, console=console)
-    examined = [_large_enough(item, one) for item, one in zip(found, examined, strict=True)]
-    problems = [problem for one in examined for problem in one.problems] + data_validation.duplicates(found, examined)
-    data_validation.report(problems, len(found), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
+    items_there = items(data.content)
+    examined = data_validation.examine(items_there, console=console)
+    examined = [_large_enough(item, result) for item, result in zip(items_there, examined, strict=True)]
+    problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
+        items_there, examined
+    )
+    data_validation.report(
+        problems, len(items_there), path=folder / "problems.csv", max_bad=data.max_bad, console=console
+    )
     copies = {problem.id for problem in problems if problem.kind.startswith("duplicate")}
-    kept = [item for item, one in zip(found, examined, strict=True) if one.digest and item.id not in copies]
-    if not kept:
-        raise Fault(f"data.content must contain a readable image, got none of {len(found)}", code=Fault.DATA)
+    usable = [
+        item for item, result in zip(items_there, examined, strict=True) if result.digest and item.id not in copies
+    ]
+    if not usable:
+        raise Fault(f"data.content must contain a readable image, got none of {len(items_there)}", code=Fault.DATA)
     kinds = {kind: len(group) for kind, group in data_validation.grouped(problems).items()}
-    parts = {"test": kept} if seed is None else _split(kept, data, seed)
+    parts = {"test": usable} if seed is None else _split(usable, data, seed)
     for number, item in enumerate(parts["test"]):
         save(scaled(pixels(item), data.size), folder / "content" / f"{number:05d}-{stem(item.id)}.png")
     learnt = {split: part for split, part in parts.items() if split != "test"}
@@ -174,21 +180,21 @@ def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console
     return {**counts, "test": len(parts["test"])}, kinds
 
 
-def _large_enough(item: Item, found: data_validation.Examined) -> data_validation.Examined:
-    if found.digest is None or min(found.size) >= SMALLEST:
-        return found
-    said = f"a side of {min(found.size)} pixels; the minimum is {SMALLEST}"
-    return found._replace(
-        digest=None, problems=[*found.problems, data_validation.Problem("small", item.id, said, "dropped")]
+def _large_enough(item: Item, result: data_validation.Examined) -> data_validation.Examined:
+    if result.digest is None or min(result.size) >= SMALLEST:
+        return result
+    detail = f"a side of {min(result.size)} pixels; the minimum is {SMALLEST}"
+    return result._replace(
+        digest=None, problems=[*result.problems, data_validation.Problem("small", item.id, detail, "dropped")]
     )
 
 
-def _split(kept: list[Item], data: Data, seed: int) -> dict[str, list[Item]]:
+def _split(usable: list[Item], data: Data, seed: int) -> dict[str, list[Item]]:
     """Which pictures are learnt from, which choose the epoch, and which are painted at the end."""
-    if len(kept) < 3:
-        raise Fault(f"data.content must contain at least three training images, got {len(kept)}", code=Fault.DATA)
-    order = [kept[row] for row in np.random.default_rng(seed).permutation(len(kept))]
-    test, validation = (max(1, round(share * len(kept))) for share in (data.test, data.validation))
+    if len(usable) < 3:
+        raise Fault(f"data.content must contain at least three training images, got {len(usable)}", code=Fault.DATA)
+    order = [usable[row] for row in np.random.default_rng(seed).permutation(len(usable))]
+    test, validation = (max(1, round(share * len(usable))) for share in (data.test, data.validation))
     return {"train": order[test + validation :], "validation": order[test : test + validation], "test": order[:test]}
 
 
@@ -204,8 +210,8 @@ def _write_windows(
             for number, item in enumerate(items):
                 whole = pixels(item)
                 for window in range(data.windows):
-                    cut = _window(whole, data.window, [seed or 0, ord(split[0]), number, window])
-                    yield f"{item.id}#{window}", _encoded(cut), 0
+                    window_pixels = _window(whole, data.window, [seed or 0, ord(split[0]), number, window])
+                    yield f"{item.id}#{window}", _encoded(window_pixels), 0
                     bar.advance(task)
 
         records.write(folder, split, rows())
@@ -231,9 +237,9 @@ def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
     """The frames of a video as pictures, and how many of them make a second."""
     path, count = Path(str(data.content.path)), 0
     try:
-        told = video_io.facts(path)
+        facts = video_io.facts(path)
         with data_validation.progress(console) as bar:
-            task = bar.add_task("reading frames", total=told.frames or None)
+            task = bar.add_task("reading frames", total=facts.frames or None)
             for count, frame in enumerate(video_io.frames(path), 1):
                 save(scaled(frame, data.size), folder / f"{count - 1:05d}-frame.png")
                 bar.advance(task)
@@ -241,12 +247,12 @@ def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
         raise Fault(f"data.content must be a readable video, got {path}: {error}", code=Fault.DATA) from error
     if not count:
         raise Fault(f"data.content must be a video with frames, got none in {path}", code=Fault.DATA)
-    return {"splits": {"test": count}, "frames_per_second": told.rate}
+    return {"splits": {"test": count}, "frames_per_second": facts.rate}
 
 
 def pixels(item: Item) -> Array:
-    found: Array = decode(tf.constant(normalize(item.read())[0]), channels=3).numpy()
-    return found
+    image: Array = decode(tf.constant(normalize(item.read())[0]), channels=3).numpy()
+    return image
 
 
 def stem(name: str) -> str:
@@ -256,8 +262,10 @@ def stem(name: str) -> str:
 
 
 def _draw(folder: Path, facts: dict[str, Any]) -> None:
-    shown = [*styles(folder), *contents(folder)[:SHOWN]]
-    titles = [f"style {name}" for name in facts["styles"]] + [picture.name for picture in shown[len(facts["styles"]) :]]
+    pictures = [*styles(folder), *contents(folder)[:SHOWN]]
+    titles = [f"style {name}" for name in facts["styles"]] + [
+        picture.name for picture in pictures[len(facts["styles"]) :]
+    ]
     image_grid.contact_sheet(
-        [picture.pixels for picture in shown], titles, folder / "contact_sheet.png", columns=4, size=2.0
+        [picture.pixels for picture in pictures], titles, folder / "contact_sheet.png", columns=4, size=2.0
     )

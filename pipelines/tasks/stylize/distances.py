@@ -59,7 +59,7 @@ def judges(recipe: Recipe, prepared: Path, own: Extractor, console: Console) -> 
     if other is None:
         console.print("          [yellow]no independent extractor is available[/]; `make samples` installs one")
     reference = [style.pixels for style in dataset.styles(prepared)]
-    found = []
+    judges_ = []
     for name, extractor in (("own", own), ("independent", other)):
         if extractor:
             loss = recipe.train.loss if name == "own" else None
@@ -67,11 +67,11 @@ def judges(recipe: Recipe, prepared: Path, own: Extractor, console: Console) -> 
             painter = runner.painter_of(
                 recipe.data, prepared, Paint(), feature_extractor.objective(extractor, plain, reference)
             )
-            found.append(Judge(name, extractor, painter))
-    return found
+            judges_.append(Judge(name, extractor, painter))
+    return judges_
 
 
-def distances(judge: Judge, content: Array, painted: Array, styles: Sequence[Array], share: Any = None) -> Distances:
+def distances(judge: Judge, content: Array, painting: Array, styles: Sequence[Array], share: Any = None) -> Distances:
     """Measure one painting.
 
     Args:
@@ -80,23 +80,23 @@ def distances(judge: Judge, content: Array, painted: Array, styles: Sequence[Arr
         share: the number of the one style that is wanted; None wants all, as the recipe blends them.
     """
     objective = judge.painter.objective
-    wanted = judge.painter.wanted(content) if share is None else objective.style_of(_batch(styles[share]))
+    style_targets = judge.painter.wanted(content) if share is None else objective.style_of(_batch(styles[share]))
     like = dataset.resized(styles[share or 0], content.shape[:2])
-    kept = [objective.content_of(_batch(picture)) for picture in (content, like)]
-    after = [objective.terms(_batch(painted), target, wanted) for target in kept]
-    before = objective.terms(_batch(content), kept[0], wanted)
+    content_targets = [objective.content_of(_batch(picture)) for picture in (content, like)]
+    after = [objective.terms(_batch(painting), target, style_targets) for target in content_targets]
+    before = objective.terms(_batch(content), content_targets[0], style_targets)
     figures = (after[0]["style"], before["style"], after[0]["content"], after[1]["content"])
     return Distances(*(math.sqrt(max(float(np.sum(figure)), 0.0)) for figure in figures))
 
 
-def summary(measured: dict[str, list[Distances]]) -> dict[str, Any]:
+def summary(distances_by: dict[str, list[Distances]]) -> dict[str, Any]:
     """Means over the paintings, by judge; the headline figures are the independent one's, where there is one."""
-    found: dict[str, Any] = {}
-    for judge, rows in measured.items():
+    figures: dict[str, Any] = {}
+    for judge, rows in distances_by.items():
         mean = {name: sum(getattr(row, name) for row in rows) / len(rows) for name in (*Distances._fields, *METRICS)}
-        found[judge] = mean
-    headline = found.get("independent", found["own"])
-    return {**{name: headline[name] for name in METRICS}, "judges": found}
+        figures[judge] = mean
+    headline = figures.get("independent", figures["own"])
+    return {**{name: headline[name] for name in METRICS}, "judges": figures}
 
 
 def strip(
@@ -127,11 +127,11 @@ def headline(report: dict[str, Any]) -> str:
 def table(report: dict[str, Any]) -> list[str]:
     """The distances by each judge, as Markdown."""
     rows = ["| judge | style, before | after | less | content | style picture |", "|---|---|---|---|---|---|"]
-    for judge, found in report["judges"].items():
-        figures = (found["style_before"], found["style"], found["content"], found["content_of_style"])
+    for judge, row in report["judges"].items():
+        figures = (row["style_before"], row["style"], row["content"], row["content_of_style"])
         before, after, content, like = (f"{figure:.3f}" for figure in figures)
         name = f"{report['extractors'][judge]}, {judge}"
-        rows.append(f"| {name} | {before} | {after} | {found['style_fall']:.1%} | {content} | {like} |")
+        rows.append(f"| {name} | {before} | {after} | {row['style_fall']:.1%} | {content} | {like} |")
     return rows
 
 

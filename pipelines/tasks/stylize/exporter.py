@@ -40,10 +40,10 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     target = folder / name / str(version)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     if not run.recipe.learns:
-        written = _write_paintings(run, target)
+        paintings_written = _write_paintings(run, target)
         write_paintings_card(target / "card.md", run.recipe, run.facts("prepare"), report)
         where = run.folder / "export" / name / str(version)
-        run.console.print(f"          {name} version {version}: {written} in {where}")
+        run.console.print(f"          {name} version {version}: {paintings_written} in {where}")
         return {"name": name, "version": version, "pictures": str(where)}
     return _export_network(run, target, name, version, report)
 
@@ -51,16 +51,16 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
 def _write_paintings(run: Run, target: Path) -> str:
     """The paintings in their folder, those of a video as one; what was written, in words."""
     target.mkdir(parents=True)
-    painted, facts = runner.paintings(run.finished("train")), run.facts("prepare")
+    paintings, facts = runner.paintings(run.finished("train")), run.facts("prepare")
     shutil.copyfile(run.finished("evaluate") / "strip.png", target / "strip.png")
     if facts["kind"] == "video":
-        frames = [picture.pixels for picture in painted]
+        frames = [picture.pixels for picture in paintings]
         runner.write_video(frames, target / "painting.mp4", rate=facts["frames_per_second"])
         return f"a video of {len(frames)} frames"
-    unique = len({picture.name for picture in painted}) == len(painted)
-    for number, picture in enumerate(painted):
+    unique = len({picture.name for picture in paintings}) == len(paintings)
+    for number, picture in enumerate(paintings):
         dataset.save(picture.pixels, target / (f"{picture.name}.png" if unique else f"{number:05d}-{picture.name}.png"))
-    return f"{len(painted)} painting{'s' if len(painted) > 1 else ''}"
+    return f"{len(paintings)} painting{'s' if len(paintings) > 1 else ''}"
 
 
 def _export_network(run: Run, target: Path, name: str, version: int, report: dict[str, Any]) -> dict[str, Any]:
@@ -94,21 +94,21 @@ def write_transformer(model: keras.Model, folder: Path, *, styles: Sequence[str]
 
     def paint(images: Any, shares: Any) -> Any:
         least, pixels = tf.reduce_min(tf.shape(images)[1:3]), tf.reduce_prod(tf.shape(images)[1:3])
-        bearable = (least >= SHORTEST) & (pixels <= PIXEL_LIMIT)
-        said = f"the image must have sides of at least {SHORTEST} pixels and {PIXEL_LIMIT} pixels at most, got"
-        with tf.control_dependencies([tf.debugging.Assert(bearable, [said, tf.shape(images)[1:3]])]):
+        is_allowed = (least >= SHORTEST) & (pixels <= PIXEL_LIMIT)
+        message = f"the image must have sides of at least {SHORTEST} pixels and {PIXEL_LIMIT} pixels at most, got"
+        with tf.control_dependencies([tf.debugging.Assert(is_allowed, [message, tf.shape(images)[1:3]])]):
             images = tf.identity(images)
-        found = model({"image": images, "style": shares} if many > 1 else images, training=False)
-        return tf.saturate_cast(tf.round(tf.cast(found, tf.float32)), tf.uint8)
+        painted = model({"image": images, "style": shares} if many > 1 else images, training=False)
+        return tf.saturate_cast(tf.round(tf.cast(painted, tf.float32)), tf.uint8)
 
-    def one(image_bytes: Any, shares: Any) -> Any:
+    def paint_one(image_bytes: Any, shares: Any) -> Any:
         image = decode(image_bytes, channels=3, pixel_limit=PIXEL_LIMIT)
         return tf.io.encode_png(paint(image[None], shares[None])[0])
 
     def of(number: int) -> Any:
         def from_bytes(image_bytes: Any) -> dict[str, Any]:
             shares = tf.one_hot(number, many)
-            files = tf.map_fn(lambda data: one(data, shares), image_bytes, parallel_iterations=1)
+            files = tf.map_fn(lambda data: paint_one(data, shares), image_bytes, parallel_iterations=1)
             return {"painting_bytes": files}
 
         return from_bytes
@@ -119,8 +119,8 @@ def write_transformer(model: keras.Model, folder: Path, *, styles: Sequence[str]
     def blend(image_bytes: Any, style: Any) -> dict[str, Any]:
         shares = style / tf.reduce_sum(style, axis=1, keepdims=True)
         signature = tf.TensorSpec((), tf.string)
-        given = (image_bytes, shares)
-        files = tf.map_fn(lambda row: one(*row), given, fn_output_signature=signature, parallel_iterations=1)
+        inputs = (image_bytes, shares)
+        files = tf.map_fn(lambda row: paint_one(*row), inputs, fn_output_signature=signature, parallel_iterations=1)
         return {"painting_bytes": files}
 
     strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
@@ -139,13 +139,15 @@ def compare_transformer(
     exported, paint = tf.saved_model.load(str(folder)), painter(model, styles)
     difference = 0.0
     for picture in pictures:
-        wanted = paint(picture, 0).astype(np.int16)[None]
+        expected = paint(picture, 0).astype(np.int16)[None]
         files = exported.signatures["serving_default"](image_bytes=tf.constant([encode_png(picture)]))["painting_bytes"]
         answers = (
             tf.io.decode_png(files[0], channels=3)[None],
             exported.signatures["serving_tensor"](image=tf.constant(picture[None]))["painting"],
         )
-        difference = max(difference, *(float(np.abs(np.asarray(one, np.int16) - wanted).max()) for one in answers))
+        difference = max(
+            difference, *(float(np.abs(np.asarray(actual, np.int16) - expected).max()) for actual in answers)
+        )
     if difference > tolerance:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance:g} grey levels, got a "
@@ -170,7 +172,7 @@ def write_card(
 ) -> None:
     """The card of a network that paints."""
     assert recipe.model is not None  # the recipe of a network has one
-    measured = [
+    metric_lines = [
         f"{distances.headline(report)}, on {report['pictures']} images that were not used for training. The exported "
         f"model's paintings differ from the trained network's by at most {agreement['difference']:g} grey levels.",
         "",
@@ -178,17 +180,17 @@ def write_card(
     ]
     if "terms" in report:
         terms = "; ".join(
-            f"{who}: " + ", ".join(f"{name} {value:.3f}" for name, value in found.items())
-            for who, found in report["terms"].items()
+            f"{who}: " + ", ".join(f"{name} {value:.3f}" for name, value in terms.items())
+            for who, terms in report["terms"].items()
         )
-        measured += ["", f"Terms of J beside pictures optimised for {report['optimised']['steps']} steps: {terms}."]
+        metric_lines += ["", f"Terms of J beside pictures optimised for {report['optimised']['steps']} steps: {terms}."]
     savedmodel.write_card(
         path,
         model,
         recipe=recipe,
         data=data,
         what=f"`{recipe.model.builder}`, {model.count_params():,} parameters, paints like {', '.join(data['styles'])}.",
-        measured=measured,
+        measured=metric_lines,
         takes=TAKES,
         input_shape=(recipe.data.window, recipe.data.window, 3),
     )

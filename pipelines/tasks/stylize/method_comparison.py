@@ -32,12 +32,12 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     pixels = [style.pixels for style in styles]
     entries = _entries(run, pixels)
     judges = distances.judges(recipe, prepared, extractor_choice.chosen(recipe.train.loss), run.console)
-    measured = _measured(judges, entries, [entry.network for entry in entries], pixels)
-    report = {**distances.summary(measured), "extractors": distances.named(judges)}
+    distances_of = _measured(judges, entries, [entry.network for entry in entries], pixels)
+    report = {**distances.summary(distances_of), "extractors": distances.named(judges)}
     report["pictures"] = len({entry.content.name for entry in entries})
     if compared := [entry for entry in entries if entry.optimised is not None]:
         report |= _compared(recipe, judges, compared, pixels)
-    falls = [row.style_fall for row in measured[judges[-1].name]]
+    falls = [row.style_fall for row in distances_of[judges[-1].name]]
     rows = [
         (entry.content.name, f"{styles[entry.style].name}, {fall:.0%} nearer", _shown(entry, pixels))
         for entry, fall in zip(entries, falls, strict=True)
@@ -52,7 +52,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 
 def _entries(run: Run, styles: Sequence[Array]) -> list[Entry]:
     """Every test picture in every style; the first few are optimised too, in the first."""
-    recipe, paint, found = run.recipe, painter(trained(run), len(styles)), []
+    recipe, paint, entries = run.recipe, painter(trained(run), len(styles)), []
     optimiser = _painter(run, styles[:1]) if recipe.evaluate.compared else None
     for number, content in enumerate(dataset.contents(run.finished("prepare"))):
         for style in range(len(styles)):
@@ -62,8 +62,8 @@ def _entries(run: Run, styles: Sequence[Array]) -> list[Entry]:
                 slow = optimiser.paint(
                     content.pixels, OptimizerState(), told=lambda state: None, said=lambda step, row: None
                 )
-            found.append(Entry(content, style, painting, slow))
-    return found
+            entries.append(Entry(content, style, painting, slow))
+    return entries
 
 
 def _painter(run: Run, styles: Sequence[Array]) -> Painter:
@@ -94,19 +94,19 @@ def _compared(
         "network": [entry.network for entry in entries],
         "optimised": [entry.optimised for entry in entries if entry.optimised is not None],
     }
-    found = {name: _measured(judges, entries, paintings, styles) for name, paintings in ways.items()}
+    distances_by_way = {name: _measured(judges, entries, paintings, styles) for name, paintings in ways.items()}
     loss, many = recipe.train.loss, len(entries)
     terms = {
         name: {
-            "content": loss.content * sum(row.content**2 for row in measured["own"]) / many,
-            "style": loss.style * sum(row.style**2 for row in measured["own"]) / many,
+            "content": loss.content * sum(row.content**2 for row in way_distances["own"]) / many,
+            "style": loss.style * sum(row.style**2 for row in way_distances["own"]) / many,
         }
-        for name, measured in found.items()
+        for name, way_distances in distances_by_way.items()
     }
-    optimised = distances.summary(found["optimised"]) | {"steps": recipe.evaluate.steps}
+    optimised = distances.summary(distances_by_way["optimised"]) | {"steps": recipe.evaluate.steps}
     return {"terms": terms, "optimised": optimised}
 
 
 def _shown(entry: Entry, styles: Sequence[Array]) -> list[Array]:
-    shown = [entry.content.pixels, styles[entry.style], entry.network]
-    return shown if entry.optimised is None else [*shown, entry.optimised]
+    pictures = [entry.content.pixels, styles[entry.style], entry.network]
+    return pictures if entry.optimised is None else [*pictures, entry.optimised]

@@ -33,8 +33,8 @@ def check(recipe: Recipe) -> None:
     composed = augment.compose(recipe.augment, size=(recipe.data.window, recipe.data.window))
     if composed is not None and composed.mixes:
         raise Fault("augment must not mix images for style transfer")
-    taken = models.signature(recipe.model.builder).parameters
-    if "styles" not in taken:
+    parameters = models.signature(recipe.model.builder).parameters
+    if "styles" not in parameters:
         raise Fault(
             f"model.builder must be a transformation network, such as stylize.transformer, got {recipe.model.builder}"
         )
@@ -60,12 +60,12 @@ def assemble(recipe: Recipe) -> keras.Model:
     return keras.Model({"image": image, "style": style}, network([floats, style]), name=recipe.name)
 
 
-def trainable(model: keras.Model, objective: Objective, wanted: Sequence[Style]) -> keras.Model:
+def trainable(model: keras.Model, objective: Objective, style_targets: Sequence[Style]) -> keras.Model:
     """The same layers as a model whose loss is J, each of its terms a metric of the epoch; the truth is the picture."""
     tables = [
         {
-            layer: tf.concat([getattr(style, kind)[layer] for style in wanted], axis=0)
-            for layer in getattr(wanted[0], kind)
+            layer: tf.concat([getattr(style, kind)[layer] for style in style_targets], axis=0)
+            for layer in getattr(style_targets[0], kind)
         }
         for kind in ("grams", "quantiles")
     ]
@@ -83,8 +83,8 @@ def trainable(model: keras.Model, objective: Objective, wanted: Sequence[Style])
         ) -> Any:
             shares = x["style"] if isinstance(x, dict) else tf.ones([tf.shape(y)[0], 1])
             grams, spread = ({layer: tf.tensordot(shares, table[layer], 1) for layer in table} for table in tables)
-            kept = objective.content_of(tf.cast(y, tf.float32))
-            terms = objective.terms(tf.cast(y_pred, tf.float32), kept, Style(grams, spread))
+            content_targets = objective.content_of(tf.cast(y, tf.float32))
+            terms = objective.terms(tf.cast(y_pred, tf.float32), content_targets, Style(grams, spread))
             for name, term in terms.items():
                 self.terms[name].update_state(term)
             return tf.reduce_mean(tf.add_n(list(terms.values())))
@@ -109,7 +109,7 @@ def painter(model: keras.Model, styles: int) -> Callable[[Array, int], Array]:
         input_signature=[tf.TensorSpec((None, None, 3), tf.uint8), tf.TensorSpec((), tf.int32)], autograph=False
     )
     def painting(picture: Any, style: Any) -> Any:
-        given = {"image": picture[None], "style": tf.one_hot([style], styles)} if styles > 1 else picture[None]
-        return tf.saturate_cast(tf.round(tf.cast(model(given, training=False)[0], tf.float32)), tf.uint8)
+        inputs = {"image": picture[None], "style": tf.one_hot([style], styles)} if styles > 1 else picture[None]
+        return tf.saturate_cast(tf.round(tf.cast(model(inputs, training=False)[0], tf.float32)), tf.uint8)
 
     return lambda picture, style: painting(tf.constant(picture), tf.constant(style)).numpy()

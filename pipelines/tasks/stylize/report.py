@@ -14,28 +14,28 @@ from pipelines.tasks.stylize.optimization import runner
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Have a network that had no say look at the paintings; say which requirements failed."""
     report = method_comparison.evaluate(run, folder) if run.recipe.learns else _evaluate_paintings(run, folder)
-    measured = {f"test_{name}": report[name] for name in METRICS}
-    return {"metrics": measured, "failed": failed(run.recipe.evaluate.require, report)}
+    test_metrics = {f"test_{name}": report[name] for name in METRICS}
+    return {"metrics": test_metrics, "failed": failed(run.recipe.evaluate.require, report)}
 
 
 def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the paintings of a run that optimised pictures; leave `report.json` and a strip."""
     recipe, prepared = run.recipe, run.finished("prepare")
-    contents, painted = dataset.contents(prepared), runner.paintings(run.finished("train"))
+    contents, paintings = dataset.contents(prepared), runner.paintings(run.finished("train"))
     styles = [style.pixels for style in dataset.styles(prepared)]
     own = extractor_choice.chosen(recipe.train.loss)
     judges = distances.judges(recipe, prepared, own, run.console)
-    measured = {
+    distances_of = {
         judge.name: [
             distances.distances(judge, content.pixels, painting.pixels, styles)
-            for content, painting in zip(contents, painted, strict=True)
+            for content, painting in zip(contents, paintings, strict=True)
         ]
         for judge in judges
     }
-    report = {**distances.summary(measured), "pictures": len(painted), "extractors": distances.named(judges)}
-    rows = list(zip(contents, painted, strict=True))[:SHOWN]
+    report = {**distances.summary(distances_of), "pictures": len(paintings), "extractors": distances.named(judges)}
+    rows = list(zip(contents, paintings, strict=True))[:SHOWN]
     distances.strip(
-        [(content.name, _said(measured, number), [content.pixels, *styles, painting.pixels])
+        [(content.name, _said(distances_of, number), [content.pixels, *styles, painting.pixels])
          for number, (content, painting) in enumerate(rows)],
         ["content", *run.facts("prepare")["styles"], "painting"],
         folder / "strip.png",
@@ -55,6 +55,6 @@ def failed(require: dict[str, float], report: dict[str, Any]) -> list[str]:
     ]
 
 
-def _said(measured: dict[str, list[Distances]], number: int) -> str:
-    rows = measured.get("independent", measured["own"])
+def _said(distances_of: dict[str, list[Distances]], number: int) -> str:
+    rows = distances_of.get("independent", distances_of["own"])
     return f"style {rows[number].style_fall:.0%} nearer"

@@ -35,8 +35,8 @@ def _paint(run: Run, folder: Path) -> dict[str, Any]:
     rows = runner.paint(painter, pictures, folder, console=run.console, told=run.on_epoch, video=video)
     runner.write_history(rows, folder / "history.csv")
     runner.draw_history(rows, folder / "curves.png")
-    written = sorted((folder / runner.PAINTINGS).glob("*.png"))
-    return {"digest": run_files.digest([run_files.file_digest(path) for path in written]), "paintings": len(written)}
+    paths = sorted((folder / runner.PAINTINGS).glob("*.png"))
+    return {"digest": run_files.digest([run_files.file_digest(path) for path in paths]), "paintings": len(paths)}
 
 
 def _learn(run: Run, folder: Path, extend_to: int | None) -> dict[str, Any]:
@@ -97,10 +97,10 @@ def _validation(run: Run) -> tf.data.Dataset:
     """The validation pictures, the same with the same styles each time."""
     recipe, count = run.recipe, run.facts("prepare")["splits"]["validation"]
     size = recipe.train.batch_size
-    found = input_pipeline.batches(
+    batches = input_pipeline.batches(
         run.finished("prepare"), "validation", _shape(recipe), count=count, batch_size=size, example=_pictures()
     )
-    return _with_styles(found, recipe, first=0)
+    return _with_styles(batches, recipe, first=0)
 
 
 def _shape(recipe: Recipe) -> Shape:
@@ -108,7 +108,7 @@ def _shape(recipe: Recipe) -> Shape:
 
 
 def _pictures() -> Example:
-    return Example(records.FEATURES, ("image",), lambda found: found["image"])
+    return Example(records.FEATURES, ("image",), lambda record: record["image"])
 
 
 def _with_styles(stream: tf.data.Dataset, recipe: Recipe, *, first: int) -> tf.data.Dataset:
@@ -117,11 +117,11 @@ def _with_styles(stream: tf.data.Dataset, recipe: Recipe, *, first: int) -> tf.d
     if count == 1:
         return stream.map(lambda images: (images, images))
 
-    def chosen(place: Any, images: Any) -> tuple[dict[str, Any], Any]:
+    def with_style(place: Any, images: Any) -> tuple[dict[str, Any], Any]:
         key = tf.random.experimental.stateless_fold_in(
             tf.constant([recipe.seed, 2], tf.int32), tf.cast(place, tf.int32)
         )
-        drawn = tf.random.stateless_uniform([tf.shape(images)[0]], key, 0, count, tf.int32)
-        return {"image": images, "style": tf.one_hot(drawn, count)}, images
+        styles_drawn = tf.random.stateless_uniform([tf.shape(images)[0]], key, 0, count, tf.int32)
+        return {"image": images, "style": tf.one_hot(styles_drawn, count)}, images
 
-    return stream.enumerate(first).map(chosen)
+    return stream.enumerate(first).map(with_style)

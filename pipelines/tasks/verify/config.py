@@ -56,20 +56,20 @@ class Data(image_config.Data):
 
 def files_digest(data: Data) -> str | None:
     """Changes when a file of the source, the list of pairs or that of the eyes does."""
-    found = image_config.files_digest(data)
-    for listed in (data.pairs, data.align):
-        if listed and listed.path:  # what is wrong with it, reading it says
-            found = run_files.digest([found, *files_of(listed)])
-    return found
+    digests = image_config.files_digest(data)
+    for section in (data.pairs, data.align):
+        if section and section.path:  # what is wrong with it, reading it says
+            digests = run_files.digest([digests, *files_of(section)])
+    return digests
 
 
-def files_of(listed: Listed | Align) -> list[str]:
+def files_of(section: Listed | Align) -> list[str]:
     """The digests of the files at a path, of a folder's in their order."""
-    path = listed.path
+    path = section.path
     if path is None:
         return []
-    bearable = [file for file in source_files.regular_files(path) if file.stat().st_size <= input_file.SIZE_LIMIT]
-    return [run_files.file_digest(file) for file in bearable]
+    readable = [file for file in source_files.regular_files(path) if file.stat().st_size <= input_file.SIZE_LIMIT]
+    return [run_files.file_digest(file) for file in readable]
 
 
 class Tap(Section):

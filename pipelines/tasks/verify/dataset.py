@@ -29,16 +29,16 @@ LEAST = 3  # people of whom a bound of the false-accept rate can be told
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split by people and record the pictures of `run.recipe.data`."""
     align: Align | None = run.recipe.data.align
-    missed: list[str] = []
+    without_face: list[str] = []
     if align is None:
         return image_dataset.prepare(run, folder, divided=splits_of)
     aligner = aligner_of(align)
 
     def aligned(items: Any) -> Any:
-        return face_alignment.align_items(items, aligner, size=run.recipe.data.size, missed=missed)
+        return face_alignment.align_items(items, aligner, size=run.recipe.data.size, missed=without_face)
 
     facts = image_dataset.prepare(run, folder, divided=splits_of, changed=aligned)
-    unaligned = sorted(set(missed))
+    unaligned = sorted(set(without_face))
     durable.write_text(folder / "unaligned.csv", "".join(f"{name}\n" for name in ["id", *unaligned]))
     count = sum(facts["splits"].values())
     run.console.print(
@@ -79,7 +79,7 @@ def originals(data: Data, ids: Any) -> list[bytes]:
     return [normalize(known[name].read())[0] for name in map(str, ids)]
 
 
-def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each kept item, the same for all items of one person.
 
     A source that prescribes splits, or a list of pairs, decides who is tested; the others are drawn. A fold is of all
@@ -88,21 +88,21 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | N
     Raises:
         Fault: a person in two prescribed splits, a list of pairs that names strangers, or too few people (code DATA).
     """
-    given: dict[str, str | None] = {}
-    for item, _ in kept:
-        if given.setdefault(item.label, item.split) != item.split:
+    split_of_person: dict[str, str | None] = {}
+    for item, _ in usable:
+        if split_of_person.setdefault(item.label, item.split) != item.split:
             raise Fault(
-                f"{item.label} must be in one split only, got {given[item.label]} and {item.split}; "
+                f"{item.label} must be in one split only, got {split_of_person[item.label]} and {item.split}; "
                 "put all pictures of a person into one",
                 code=Fault.DATA,
             )
     if fold:
-        given = dict.fromkeys(given)
+        split_of_person = dict.fromkeys(split_of_person)
     if data.pairs:
-        given |= dict.fromkeys(_listed(data.pairs.path, given), "test")
-    free = [name for name in sorted(given, key=file_tree.natural) if given[name] in (None, "train")]
-    drawn = _drawn(free, data, seed, prescribed=set(given.values()), fold=fold)
-    return [drawn.get(item.label) or str(given[item.label]) for item, _ in kept]
+        split_of_person |= dict.fromkeys(_listed(data.pairs.path, split_of_person), "test")
+    free = [name for name in sorted(split_of_person, key=file_tree.natural) if split_of_person[name] in (None, "train")]
+    split_drawn = _drawn(free, data, seed, prescribed=set(split_of_person.values()), fold=fold)
+    return [split_drawn.get(item.label) or str(split_of_person[item.label]) for item, _ in usable]
 
 
 def _drawn(
@@ -117,20 +117,20 @@ def _drawn(
         shares["test"] = len(tested) / len(people)
     shares["validation"] = data.validation if "validation" not in prescribed else 0.0
     shares["calibration"] = data.calibration
-    found: dict[str, str] = {}
+    split_of_person: dict[str, str] = {}
     for split, share in shares.items():
         least = LEAST if split == "calibration" else 2
         count = max(least, round(share * len(people))) if share else 0
-        if split == "calibration" and len(people) - len(found) - count < LEAST:
+        if split == "calibration" and len(people) - len(split_of_person) - count < LEAST:
             continue  # hardly anybody would be left to train on
-        found |= dict.fromkeys(shuffled[len(found) : len(found) + count], split)
-    if len(people) - len(found) < 2:
+        split_of_person |= dict.fromkeys(shuffled[len(split_of_person) : len(split_of_person) + count], split)
+    if len(people) - len(split_of_person) < 2:
         raise Fault(
-            f"data must hold at least two people to train on beside {len(found)} to validate and test, got "
+            f"data must hold at least two people to train on beside {len(split_of_person)} to validate and test, got "
             f"{len(people)} in all; add people, or lower data.validation and data.test",
             code=Fault.DATA,
         )
-    return found | dict.fromkeys(shuffled[len(found) :], "train")
+    return split_of_person | dict.fromkeys(shuffled[len(split_of_person) :], "train")
 
 
 def _listed(path: Path, known: dict[str, Any]) -> set[str]:

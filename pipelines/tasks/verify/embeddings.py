@@ -41,10 +41,10 @@ def of_split(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> E
     """The model's embeddings of a split, or of people drawn from it where it is too large to compare all pairs."""
     recipe = run.recipe
     pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(recipe.data))
-    chosen = _of_people(pictures.labels, recipe.evaluate.pictures, recipe.seed)
-    if len(chosen) < len(pictures.labels):
-        run.console.print(f"          {split}: {len(chosen):,} of {len(pictures.labels):,} pictures, of people drawn")
-    pictures = type(pictures)(*(column[chosen] for column in pictures))
+    rows = _of_people(pictures.labels, recipe.evaluate.pictures, recipe.seed)
+    if len(rows) < len(pictures.labels):
+        run.console.print(f"          {split}: {len(rows):,} of {len(pictures.labels):,} pictures, of people drawn")
+    pictures = type(pictures)(*(column[rows] for column in pictures))
     embeddings = embedded(run, models[0], pictures.images, split)
     return Embeddings(pictures, embeddings, model.distances(models[1], embeddings, embeddings))
 
@@ -54,9 +54,9 @@ def embedded(run: Run, embedding: keras.Model, images: Array, what: str) -> Arra
     rows, ask = [], inference.predictor(embedding)
     with validation.progress(run.console) as bar:
         task = bar.add_task(f"embedding {what}", total=len(images))
-        for few in np.array_split(images, max(1, len(images) // 64)):
-            rows.append(ask(few))
-            bar.advance(task, len(few))
+        for batch in np.array_split(images, max(1, len(images) // 64)):
+            rows.append(ask(batch))
+            bar.advance(task, len(batch))
     return np.concatenate(rows)
 
 

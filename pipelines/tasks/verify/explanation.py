@@ -22,19 +22,19 @@ def similarity(matcher: keras.Model) -> Callable[[Any, Any], Any]:
     return lambda embedding, other: -tf.reshape(matcher({"left": embedding, "right": other}), [-1])
 
 
-def strips(models: tuple[keras.Model, keras.Model], found: Embeddings) -> list[Strip]:
+def strips(models: tuple[keras.Model, keras.Model], embeddings: Embeddings) -> list[Strip]:
     """Pairs of one person that are typical, and pairs of two people that are closest, each picture beside its map."""
     embedder, matcher = models
-    pairs, images = found.pairs, found.pictures.images
-    chosen = [(place, "one person") for place in _middle(pairs.distance, np.flatnonzero(pairs.same))]
-    chosen += [(place, "two people") for place in _nearest(pairs.distance, np.flatnonzero(~pairs.same))]
-    sides = np.array([(pairs.left[place], pairs.right[place]) for place, _ in chosen])
+    pairs, images = embeddings.pairs, embeddings.pictures.images
+    pair_places = [(place, "one person") for place in _middle(pairs.distance, np.flatnonzero(pairs.same))]
+    pair_places += [(place, "two people") for place in _nearest(pairs.distance, np.flatnonzero(~pairs.same))]
+    sides = np.array([(pairs.left[place], pairs.right[place]) for place, _ in pair_places])
     own, other = sides.ravel(), sides[:, ::-1].ravel()
-    heat = visualization.grad_cam(embedder, images[own], similarity(matcher), found.embeddings[other])
-    drawn = [heat_maps.pictured(images[row], one) for row, one in zip(own, heat, strict=True)]
+    heat = visualization.grad_cam(embedder, images[own], similarity(matcher), embeddings.embeddings[other])
+    pictures = [heat_maps.pictured(images[row], heat_map) for row, heat_map in zip(own, heat, strict=True)]
     return [
-        Strip(f"{said}: {pairs.distance[place]:.3f}", "", [*drawn[2 * number], *drawn[2 * number + 1]])
-        for number, (place, said) in enumerate(chosen)
+        Strip(f"{caption}: {pairs.distance[place]:.3f}", "", [*pictures[2 * number], *pictures[2 * number + 1]])
+        for number, (place, caption) in enumerate(pair_places)
     ]
 
 

@@ -62,10 +62,10 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
         f"          {name} version {version}: largest difference {agreement['difference']:.1e}, "
         f"{agreement['changed']} changed decisions on {agreement['images']} pictures"
     )
-    found = {"name": name, "version": version, "agreement": agreement, **facts}
+    result = {"name": name, "version": version, "agreement": agreement, **facts}
     if settings.register_model:
-        found["register"] = savedmodel.registration(run, name, version, metric="auc")
-    return found
+        result["register"] = savedmodel.registration(run, name, version, metric="auc")
+    return result
 
 
 def facts_of(run: Run, report: Mapping[str, Any]) -> dict[str, Any]:
@@ -116,26 +116,28 @@ def write_embedder(
     """
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
-    def framed(image_bytes: Any) -> Any:
+    def read_image(image_bytes: Any) -> Any:
         picture = decode(image_bytes, channels=shape.channels)
         if landmarks is None:
             return resize_image(picture, shape.size, fit=shape.fit)
-        eyes, found = landmarks.find(picture)
+        eyes, is_found = landmarks.find(picture)
         aligned = partial(align_face, picture, eyes, size=shape.size)
-        return tf.cond(found, aligned, partial(resize_image, picture, shape.size, fit=shape.fit))
+        return tf.cond(is_found, aligned, partial(resize_image, picture, shape.size, fit=shape.fit))
 
     def vectors(image: Any) -> Any:
         return tf.cast(embedding(image, training=False), tf.float32)
 
     def read(image_bytes: Any) -> Any:
-        return vectors(tf.map_fn(framed, image_bytes, fn_output_signature=image))
+        return vectors(tf.map_fn(read_image, image_bytes, fn_output_signature=image))
 
     def verify(left_image_bytes: Any, right_image_bytes: Any) -> dict[str, Any]:
         pair = {"left": read(left_image_bytes), "right": read(right_image_bytes)}
         distance = matcher(pair, training=False)
         kinds = {name: tf.int32 if isinstance(value, int) else tf.float32 for name, value in rates.items()}
-        told = {name: tf.fill(tf.shape(distance), tf.constant(rates[name], kind)) for name, kind in kinds.items()}
-        return {"distance": distance, "same": distance <= told["threshold"], **told}
+        rate_tensors = {
+            name: tf.fill(tf.shape(distance), tf.constant(rates[name], kind)) for name, kind in kinds.items()
+        }
+        return {"distance": distance, "same": distance <= rate_tensors["threshold"], **rate_tensors}
 
     strings = {
         name: tf.TensorSpec((None,), tf.string, name=name)
@@ -172,14 +174,14 @@ def compare_embedder(
         inference.batch_limit(embedding),
         np.array(encoded, object),
     )
-    wanted = inference.predictor(embedding)(images)
-    got = (
+    expected = inference.predictor(embedding)(images)
+    actual = (
         savedmodel.said(exported, "embed", size, image_bytes=files),
         savedmodel.said(exported, "serving_tensor", size, image=images),
     )
-    difference = max(float(np.abs(wanted - answer["embedding"]).max()) for answer in got)
+    difference = max(float(np.abs(expected - answer["embedding"]).max()) for answer in actual)
     following = np.roll(np.arange(len(images)), -1)
-    distance = inference.compiled(matcher)({"left": wanted, "right": wanted[following]}).numpy()
+    distance = inference.compiled(matcher)({"left": expected, "right": expected[following]}).numpy()
     pairs = {"left_image_bytes": files, "right_image_bytes": files[following]}
     answer = savedmodel.said(exported, "verify", size, **pairs)
     changed = int((answer["same"] != (distance <= answer["threshold"])).sum())
@@ -195,8 +197,8 @@ def compare_embedder(
 
 def write_warmup(folder: Path, images: np.ndarray[Any, Any], encoded: list[bytes]) -> None:
     """Record real requests, which servers replay before they are ready."""
-    asked = {
+    requests = {
         "serving_default": ("image_bytes", [[data] for data in encoded[:WARMUP]]),
         "serving_tensor": ("image", [image[None] for image in images[:WARMUP]]),
     }
-    savedmodel.record_requests(folder, asked)
+    savedmodel.record_requests(folder, requests)

@@ -31,7 +31,7 @@ def write(
 ) -> None:
     """Write the card as Markdown."""
     aligned = f" {ALIGNED[recipe.data.align.by]}" if recipe.data.align else ""
-    measured = [
+    metric_lines = [
         *_measured(report),
         f"The exported model differs from the trained one by at most {agreement['difference']:.1e} on "
         f"{agreement['images']} pictures.",
@@ -44,7 +44,9 @@ def write(
         f"`{recipe.model.builder}` on `{data['source']}`, loss `{recipe.train.loss}`: pictures to "
         f"{recipe.model.dimension} numbers of length 1, near each other for one person; nobody is in two splits."
     )
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=PICTURES + aligned)
+    savedmodel.write_card(
+        path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=PICTURES + aligned
+    )
 
 
 def _measured(report: Mapping[str, Any]) -> list[str]:

@@ -55,18 +55,18 @@ def training(history: Sequence[Mapping[str, float]], path: Path, *, best: int) -
     return path
 
 
-def draw(found: Embeddings, report: Mapping[str, Any], folder: Path, *, worst: int) -> None:
+def draw(embeddings: Embeddings, report: Mapping[str, Any], folder: Path, *, worst: int) -> None:
     """Draw everything that evaluate shows, into `folder`."""
-    roc(found, report, folder / "roc.png")
+    roc(embeddings, report, folder / "roc.png")
     ranks(report, folder / "ranks.png")
-    histogram(found, report, folder / "distances.png")
-    hardest(found, report, folder / "hardest.png", most=worst)
-    embedding_map(found, folder / "map.png")
+    histogram(embeddings, report, folder / "distances.png")
+    hardest(embeddings, report, folder / "hardest.png", most=worst)
+    embedding_map(embeddings, folder / "map.png")
 
 
-def roc(found: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
+def roc(embeddings: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
     """Draw TAR over FAR, logarithmic, with intervals, and the rates of the calibrated threshold as a star."""
-    pairs, calibration = found.pairs, report["calibration"]
+    pairs, calibration = embeddings.pairs, report["calibration"]
     rates = verification.rates(pairs.distance, pairs.same)
     least = 0.5 / report["pairs"]["other"]
     with page(path, 6.5, 4.8) as figure:
@@ -101,11 +101,11 @@ def _errors(report: Mapping[str, Any]) -> list[str]:
 def ranks(report: Mapping[str, Any], path: Path) -> Path:
     """Draw how often the right person is among the nearest few of a gallery with one picture of each."""
     shares = report["match_characteristic"][:20]
-    opened = ", ".join(f"{rate:.1%} at FAR {far}" for far, rate in report["identification_at_far"].items())
+    open_set_text = ", ".join(f"{rate:.1%} at FAR {far}" for far, rate in report["identification_at_far"].items())
     lines = [
         f"One picture of each of {report['people']} people enrolled: rank 1 {shares[0]:.2%}",
         "Half of them enrolled, the others refused; named rightly:",
-        opened,
+        open_set_text,
     ]
     with page(path, 6.5, 3.8) as figure:
         figure.set_layout_engine("constrained")
@@ -118,9 +118,9 @@ def ranks(report: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-def histogram(found: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
+def histogram(embeddings: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
     """Draw the distances of both kinds of pairs, each kind's shares, and the calibrated threshold."""
-    pairs, threshold = found.pairs, report["calibration"]["threshold"]
+    pairs, threshold = embeddings.pairs, report["calibration"]["threshold"]
     edges = np.linspace(0, float(pairs.distance.max()) * 1.001, 61)
     with page(path, 6.5, 3.6) as figure:
         figure.set_layout_engine("constrained")
@@ -136,13 +136,13 @@ def histogram(found: Embeddings, report: Mapping[str, Any], path: Path) -> Path:
     return path
 
 
-def hardest(found: Embeddings, report: Mapping[str, Any], path: Path, *, most: int) -> Path:
+def hardest(embeddings: Embeddings, report: Mapping[str, Any], path: Path, *, most: int) -> Path:
     """Draw the pairs that are farthest on the wrong side: one person far apart, and two people close together."""
-    pairs, ids, images = found.pairs, found.pictures.ids, found.pictures.images
+    pairs, ids, images = embeddings.pairs, embeddings.pictures.ids, embeddings.pictures.images
     rows = []
     for same in (True, False):
-        chosen = np.flatnonzero(pairs.same == same)
-        order = chosen[np.argsort(pairs.distance[chosen] * (-1 if same else 1), kind="stable")][: most // 2]
+        places = np.flatnonzero(pairs.same == same)
+        order = places[np.argsort(pairs.distance[places] * (-1 if same else 1), kind="stable")][: most // 2]
         for place in order:
             left, right = pairs.left[place], pairs.right[place]
             gap = np.full((images.shape[1], max(2, images.shape[2] // 16), images.shape[3]), 255, np.uint8)
@@ -156,9 +156,9 @@ def hardest(found: Embeddings, report: Mapping[str, Any], path: Path, *, most: i
     )
 
 
-def embedding_map(found: Embeddings, path: Path) -> Path:
+def embedding_map(embeddings: Embeddings, path: Path) -> Path:
     """Draw the embeddings in the plane, by their two principal axes and by t-SNE, a colour for each person."""
-    vectors, labels = found.embeddings[:MAPPED], found.labels[:MAPPED]
+    vectors, labels = embeddings.embeddings[:MAPPED], embeddings.labels[:MAPPED]
     fitted = PCA(2, random_state=0).fit(vectors)
     explained = f"principal axes, {fitted.explained_variance_ratio_.sum():.0%} of the variance"
     with page(path, 9.5, 5) as figure:
@@ -175,8 +175,8 @@ def embedding_map(found: Embeddings, path: Path) -> Path:
 
 def _neighbours(vectors: Array) -> Array:
     perplexity = max(2.0, min(30.0, (len(vectors) - 1) / 4))
-    found: Array = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors)
-    return found
+    points: Array = TSNE(2, perplexity=perplexity, init="pca", random_state=0).fit_transform(vectors)
+    return points
 
 
 def _scatter(axes: Axes, places: Array, labels: Array) -> None:

@@ -49,30 +49,30 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     models = model.trained(run)
     calibrating, split = dataset.calibration_split(data), image_dataset.test_split(data)
     reference = embeddings.of_split(run, models, calibrating)
-    found = embeddings.of_split(run, models, split)
-    listed = _listed(run, models, split) if recipe.data.pairs else None
+    split_embeddings = embeddings.of_split(run, models, split)
+    pair_list = _listed(run, models, split) if recipe.data.pairs else None
     calibration = calibrated(reference, settings)
     # People who chose the epoch look a little better than others do.
     calibration["chose_nothing"] = calibrating == "calibration" or recipe.train.loss == "none"
-    report = measured(run, found, listed=listed, threshold=calibration["threshold"])
+    report = measured(run, split_embeddings, listed=pair_list, threshold=calibration["threshold"])
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] |= calibration
     if settings.baselines:
         run.console.print("          fitting baselines")
-        report["baselines"] = baselines(run, found)
+        report["baselines"] = baselines(run, split_embeddings)
     run_files.write_json(folder / "report.json", report)
-    durable.write_text(folder / "roc.csv", _roc_csv(found))
-    plots.draw(found, report, folder, worst=settings.worst)
+    durable.write_text(folder / "roc.csv", _roc_csv(split_embeddings))
+    plots.draw(split_embeddings, report, folder, worst=settings.worst)
     if settings.insight:
         heading = (
             "What makes pictures alike: Grad-CAM of their similarity; typical pairs of one person, the closest of two"
         )
-        heat_maps.draw(explanation.strips(models, found), folder / heat_maps.FILE, heading=heading)
+        heat_maps.draw(explanation.strips(models, split_embeddings), folder / heat_maps.FILE, heading=heading)
     _say(run, report)
-    if listed:
-        lacking = f", {listed.absent:,} others lack a picture" if listed.absent else ""
+    if pair_list:
+        absent_note = f", {pair_list.absent:,} others lack a picture" if pair_list.absent else ""
         run.console.print(
-            f"          {len(listed.same):,} pairs of the list{lacking}: accuracy {report['accuracy']:.2%} "
+            f"          {len(pair_list.same):,} pairs of the list{absent_note}: accuracy {report['accuracy']:.2%} "
             f"± {report['accuracy_standard_error']:.2%}"
         )
     numbers = {key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}
@@ -87,10 +87,10 @@ def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Li
     path = run.recipe.data.pairs.path
     pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(run.recipe.data))
     row_of = {str(name).rpartition(".")[0]: row for row, name in enumerate(pictures.ids)}
-    listed = pk_sampler.lfw_pairs(path)
-    known = [pair for pair in listed if pair.left in row_of and pair.right in row_of]
+    pair_list = pk_sampler.lfw_pairs(path)
+    known = [pair for pair in pair_list if pair.left in row_of and pair.right in row_of]
     if len(known) < 2:
-        raise Fault(f"{path} must name pictures of the {split} split, of its {len(listed)} pairs {len(known)} do so")
+        raise Fault(f"{path} must name pictures of the {split} split, of its {len(pair_list)} pairs {len(known)} do so")
     sides = np.array([(row_of[pair.left], row_of[pair.right]) for pair in known]).reshape(-1, 2)
     needed, sides = np.unique(sides, return_inverse=True)
     vectors = embeddings.embedded(run, models[0], pictures.images[needed], "the list of pairs")
@@ -99,19 +99,19 @@ def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Li
     folds, fold = np.unique([pair.fold for pair in known], return_inverse=True)
     if len(folds) == 1:  # as in pairsDevTest.txt
         fold = np.arange(len(known)) % min(FOLDS, len(known))
-    return Listed(distance, np.array([pair.same for pair in known]), fold, len(listed) - len(known))
+    return Listed(distance, np.array([pair.same for pair in known]), fold, len(pair_list) - len(known))
 
 
-def measured(run: Run, found: Embeddings, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
+def measured(run: Run, embeddings: Embeddings, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
     """All figures of one split, at the threshold too; intervals hold 95 % of a bootstrap over identities."""
-    pairs, labels, seed = found.pairs, found.labels, run.recipe.seed
+    pairs, labels, seed = embeddings.pairs, embeddings.labels, run.recipe.seed
     rates = verification.rates(pairs.distance, pairs.same)
-    spread = _spread(run, found, threshold)
+    spread = _spread(run, embeddings, threshold)
     others = int((~pairs.same).sum())
     folds = listed or _drawn(pairs, seed)
     accuracy = verification.fold_accuracy(folds.distance, folds.same, folds.fold)
-    ranks = verification.cumulative_match_characteristic(found.distances, labels)
-    opened = verification.identification_rate(found.distances, labels, FARS[:3], seed=seed)
+    ranks = verification.cumulative_match_characteristic(embeddings.distances, labels)
+    open_set_rates = verification.identification_rate(embeddings.distances, labels, FARS[:3], seed=seed)
     accepts, rejects = verification.rates_of(pairs.distance, pairs.same, threshold)
     return {
         "pictures": len(labels),
@@ -136,10 +136,10 @@ def measured(run: Run, found: Embeddings, *, listed: Listed | None, threshold: f
         "accuracy_folds": "of the list of pairs" if listed else "drawn, as many of two people as of one",
         **{f"rank_{rank}": float(ranks[min(rank, len(ranks)) - 1]) for rank in RANKS},
         "match_characteristic": ranks.tolist(),
-        "identification_at_far": {f"{far:g}": float(rate) for far, rate in zip(FARS, opened, strict=False)},
+        "identification_at_far": {f"{far:g}": float(rate) for far, rate in zip(FARS, open_set_rates, strict=False)},
         "distance": {
-            kind: {"mean": float(chosen.mean()), "deviation": float(chosen.std())}
-            for kind, chosen in (("same", pairs.distance[pairs.same]), ("other", pairs.distance[~pairs.same]))
+            kind: {"mean": float(distances.mean()), "deviation": float(distances.std())}
+            for kind, distances in (("same", pairs.distance[pairs.same]), ("other", pairs.distance[~pairs.same]))
         },
         "calibration": {
             "false_accept_rate": accepts,
@@ -150,11 +150,11 @@ def measured(run: Run, found: Embeddings, *, listed: Listed | None, threshold: f
     }
 
 
-def _spread(run: Run, found: Embeddings, threshold: float) -> dict[str, list[float]]:
+def _spread(run: Run, embeddings: Embeddings, threshold: float) -> dict[str, list[float]]:
     """The middle 95 % of each figure in a bootstrap over identities."""
     settings: Evaluate = run.recipe.evaluate
     draws = verification.bootstrap(
-        found.pairs, found.labels, draws=settings.draws, seed=run.recipe.seed, also=[threshold]
+        embeddings.pairs, embeddings.labels, draws=settings.draws, seed=run.recipe.seed, also=[threshold]
     )
     rows = []
     with validation.progress(run.console) as bar:
@@ -193,16 +193,16 @@ def calibrated(reference: Embeddings, settings: Evaluate) -> dict[str, Any]:
     }
 
 
-def baselines(run: Run, found: Embeddings) -> dict[str, Any]:
+def baselines(run: Run, embeddings: Embeddings) -> dict[str, Any]:
     """What needs no network, on the same pairs: the pixels themselves, and eigenfaces fitted on the training people."""
     prepared, shape = run.finished("prepare"), image_dataset.shape_of(run.recipe.data)
-    pixels = _flat(found.pictures.images)
+    pixels = _flat(embeddings.pictures.images)
     train = _flat(input_pipeline.arrays(prepared, "train", shape, limit=FITTED).images)
     axes = _eigenfaces(train)
     vectors = {"raw pixels": pixels, f"eigenfaces ({len(axes)})": (pixels - train.mean(axis=0)) @ axes.T}
     report = {}
     for name, rows in vectors.items():
-        pairs = verification.all_pairs(_squared(rows), found.labels)
+        pairs = verification.all_pairs(_squared(rows), embeddings.labels)
         rates = verification.rates(pairs.distance, pairs.same)
         figures = {"auc": verification.roc_auc(rates), "eer": verification.equal_error_rate(rates)}
         report[name] = {**figures, "tar_at_far_0.01": verification.true_accept_rate(rates, 0.01)}
@@ -230,8 +230,8 @@ def _drawn(pairs: verification.Pairs, seed: int) -> Listed:
     """All same pairs and as many others, drawn, in as many folds as LFW has: what stands for a list of pairs."""
     generator = np.random.default_rng(seed)
     same, other = np.flatnonzero(pairs.same), np.flatnonzero(~pairs.same)
-    chosen = [generator.permutation(kind)[: min(len(same), len(other))] for kind in (same, other)]
-    rows, fold = np.concatenate(chosen), np.concatenate([np.arange(len(kind)) % FOLDS for kind in chosen])
+    sampled = [generator.permutation(kind)[: min(len(same), len(other))] for kind in (same, other)]
+    rows, fold = np.concatenate(sampled), np.concatenate([np.arange(len(kind)) % FOLDS for kind in sampled])
     return Listed(pairs.distance[rows], pairs.same[rows], fold)
 
 
@@ -239,8 +239,8 @@ def _tar(report: Mapping[str, Any], far: float) -> float:
     return float(report["tar_at_far"].get(f"{far:g}", {"tar": 0.0})["tar"])
 
 
-def _roc_csv(found: Embeddings) -> str:
-    pairs = found.pairs
+def _roc_csv(embeddings: Embeddings) -> str:
+    pairs = embeddings.pairs
     rates = verification.rates(pairs.distance, pairs.same)
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
@@ -252,15 +252,15 @@ def _roc_csv(found: Embeddings) -> str:
 
 def failed(settings: Evaluate, report: Mapping[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
-    found = [
+    failures = [
         f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.4f}"
         for metric, least in settings.require.items()
         if not requirement.reaches(report[metric], least)
     ]
     if settings.error_below is not None and not report["eer"] <= settings.error_below:
-        found.append(f"evaluate.error_below: the equal error rate must be at most {settings.error_below}, got "
+        failures.append(f"evaluate.error_below: the equal error rate must be at most {settings.error_below}, got "
                      f"{report['eer']:.4f}")  # fmt: skip
-    return found
+    return failures
 
 
 def rates_of(report: Mapping[str, Any]) -> dict[str, float]:
@@ -291,19 +291,19 @@ def _say(run: Run, report: Mapping[str, Any]) -> None:
 
 def warnings_of(report: Mapping[str, Any]) -> list[str]:
     """What is to be known before the threshold is trusted."""
-    calibration, found = report["calibration"], []
+    calibration, warnings = report["calibration"], []
     if calibration["least_far"] > report["far"]:
-        found.append(
+        warnings.append(
             f"{calibration['calibration_people']} people cannot show a FAR of {report['far']:g}, only one of at most "
             f"{calibration['least_far']:.2g}: the threshold is extrapolated, and a lower rate is not "
             "certain. Calibrate on more people (data.calibration), or raise evaluate.far"
         )
     if not calibration["chose_nothing"]:
-        found.append(
+        warnings.append(
             f"the threshold is calibrated on people of the {report['calibrated_on']} split, who chose the epoch or "
             "were learnt, there being too few for a calibration of their own: strangers may be accepted more often"
         )
-    return found
+    return warnings
 
 
 def spanned(interval: Sequence[float], form: str) -> str:

@@ -123,8 +123,8 @@ def explained(row: Row, settings: Train) -> str:
 def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     """A sheet with one picture per row, as training may see it."""
     shape = image_dataset.shape_of(run.recipe.data)
-    seen = shape._replace(size=augmented.source or shape.size)
-    sample = input_pipeline.arrays(run.finished("prepare"), "train", seen, limit=6)
+    augmented_shape = shape._replace(size=augmented.source or shape.size)
+    sample = input_pipeline.arrays(run.finished("prepare"), "train", augmented_shape, limit=6)
     rows = [
         (str(name), [augmented({"image": image}, [row, number])["image"].numpy() for number in range(9)])
         for row, (image, name) in enumerate(zip(sample.images, sample.ids, strict=True))

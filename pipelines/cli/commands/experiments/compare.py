@@ -22,8 +22,8 @@ def compare(
     """
     from pipelines.analysis import compare_runs as comparing
 
-    found = comparing.compare(names, runs)
+    comparison = comparing.compare(names, runs)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(comparison, indent=1))
     else:
-        comparing.show(found, console_for(False))
+        comparing.show(comparison, console_for(False))

@@ -32,24 +32,24 @@ def cross_validate(
     from pipelines.engine.experiments import cross_validation
 
     try:
-        found = cross_validation.cross_validate(run, folds)
+        summary = cross_validation.cross_validate(run, folds)
     except KeyboardInterrupt:
         console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(summary, indent=1))
     else:
-        _show(found, console)
+        _show(summary, console)
         console.print(f"[dim]wrote {run.folder / cross_validation.FOLDER}: folds.csv and a run for each fold[/]")
 
 
-def _show(found: dict[str, Any], console: "Console") -> None:
+def _show(summary: dict[str, Any], console: "Console") -> None:
     from rich.table import Table
 
     table = Table("metric", "mean", "deviation", "least", "most", box=None, header_style="bold", pad_edge=False)
     for column in table.columns[1:]:
         column.justify = "right"
-    for name, one in found["metrics"].items():
-        table.add_row(name, *(f"{one[key]:.4f}" for key in ("mean", "deviation", "least", "most")))
+    for name, row in summary["metrics"].items():
+        table.add_row(name, *(f"{row[key]:.4f}" for key in ("mean", "deviation", "least", "most")))
     console.print()
     console.print(table, soft_wrap=False)

@@ -37,6 +37,6 @@ def insight(
     load_tensorflow(console)
     from pipelines.analysis import visualize as seeing
 
-    drawn = seeing.insight(run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output)
-    for path in drawn:
+    paths = seeing.insight(run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output)
+    for path in paths:
         console.print(f"wrote {escaped(str(path))}")

@@ -34,8 +34,8 @@ def lr(
     with stages.prepared(run):
         climb = lr_finder.find(run, low=low, high=high, steps=steps)
     if as_json:
-        found = {"steepest": climb.steepest, "tenth_of_minimum": climb.tenth, "steps": len(climb.rates)}
-        print(json.dumps(found, indent=1))
+        result = {"steepest": climb.steepest, "tenth_of_minimum": climb.tenth, "steps": len(climb.rates)}
+        print(json.dumps(result, indent=1))
         return
     folder = run.folder / "lr"
     console.print(

@@ -48,8 +48,8 @@ def serve(
         serving.serve(exported_model.locate(model, runs), **bound)
         return
     load_tensorflow(console)
-    opened = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
-    serving.serve_faces(opened, key=os.environ.get("CNN_API_KEY", ""), **bound)
+    open_gallery = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
+    serving.serve_faces(open_gallery, key=os.environ.get("CNN_API_KEY", ""), **bound)
 
 
 @app.command(rich_help_panel="Models")

@@ -156,11 +156,11 @@ def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs
     run = open_run(reference, overrides, console, runs)
     from pipelines.engine.experiments import dry_run
 
-    measured = dry_run.measure(run)
+    figures = dry_run.measure(run)
     if as_json:
-        print(json.dumps(measured, indent=1))
+        print(json.dumps(figures, indent=1))
     else:
-        dry_run.show(measured, console)
+        dry_run.show(figures, console)
 
 
 def _print_next(name: str, facts: dict[str, Any], console: "Console", where: str) -> None:

@@ -34,25 +34,25 @@ def tune(
     from pipelines.engine.experiments import tuning
 
     try:
-        found = tuning.search(recipe, run, overrides=overrides or (), force=force)
+        result = tuning.search(recipe, run, overrides=overrides or (), force=force)
     except KeyboardInterrupt:
         console.print("\ninterrupted; finished trials are kept. Run the same command to continue.")
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(result, indent=1))
     else:
-        _show(found, console)
-        console.print(f"[bold green]best[/]  {escaped(found['set'])}")
+        _show(result, console)
+        console.print(f"[bold green]best[/]  {escaped(result['set'])}")
         console.print(f"[dim]wrote {run.folder / tuning.FOLDER}: best.yaml, a recipe; search.png and trials.csv[/]")
 
 
-def _show(found: dict[str, Any], console: "Console") -> None:
+def _show(result: dict[str, Any], console: "Console") -> None:
     """The best trials, and the importance of the settings."""
     from rich.table import Table
 
-    sign = 1 if found["metric"].endswith("loss") else -1
-    ended = [trial for trial in found["trials"] if trial["value"] is not None]
-    table = Table("trial", found["metric"], *found["best"], "epochs", box=None, header_style="bold", pad_edge=False)
+    sign = 1 if result["metric"].endswith("loss") else -1
+    ended = [trial for trial in result["trials"] if trial["value"] is not None]
+    table = Table("trial", result["metric"], *result["best"], "epochs", box=None, header_style="bold", pad_edge=False)
     for column in table.columns:
         column.justify = "right"
     for trial in sorted(ended, key=lambda trial: sign * trial["value"])[:SHOWN]:
@@ -61,9 +61,9 @@ def _show(found: dict[str, Any], console: "Console") -> None:
     console.print()
     console.print(table, soft_wrap=False)
     for word in ("stopped", "diverged", "refused"):
-        if number := sum(trial["outcome"].startswith(word) for trial in found["trials"]):
+        if number := sum(trial["outcome"].startswith(word) for trial in result["trials"]):
             console.print(f"[dim]{number} {word}[/]")
-    if found["importance"]:
-        shares = ", ".join(f"{key} {share:.0%}" for key, share in found["importance"].items())
+    if result["importance"]:
+        shares = ", ".join(f"{key} {share:.0%}" for key, share in result["importance"].items())
         console.print(f"[dim]importance: {shares}[/]")
     console.print()

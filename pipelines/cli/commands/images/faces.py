@@ -62,18 +62,18 @@ def enrol(
     from pipelines.data import validation
     from pipelines.faces import service as recognising
 
-    chosen = recognising.photographs(photos, name)
-    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
+    people_photos = recognising.photographs(photos, name)
+    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
     with validation.progress(console) as bar:
-        photographs = bar.track(chosen, description="enrolling")
-        added, known, problems = recognising.enrol(opened, recogniser, photographs, anew=anew)
+        photographs = bar.track(people_photos, description="enrolling")
+        added, known, problems = recognising.enrol(open_gallery, recogniser, photographs, anew=anew)
     for kind, group in validation.grouped(problems).items():
         console.print(f"[yellow]{len(group)} {escaped(kind)}[/], not enrolled:")
         for problem in group:
             console.print(f"  {escaped(problem.id)}  [dim]{escaped(problem.detail)}[/]")
     again = f", {known} were enrolled already" if known else ""
-    people = len({person for person, _, _ in chosen if person})
-    console.print(f"{added} of {len(chosen)} files of {people} people enrolled in {escaped(gallery)}{again}")
+    people = len({person for person, _, _ in people_photos if person})
+    console.print(f"{added} of {len(people_photos)} files of {people} people enrolled in {escaped(gallery)}{again}")
     if as_json:
         reasons = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
         print(json.dumps({"enrolled": added, "known": known, "problems": reasons}, indent=1))
@@ -97,10 +97,10 @@ def verify(
     Example: cnn faces verify ada photo.jpg --far 0.001
     """
     console = console_for(as_json)
-    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
     from pipelines.faces import service as recognising  # after TensorFlow, which `ready` loads
 
-    answers = recognising.verify(opened, recogniser, name, _contents(photos), far)
+    answers = recognising.verify(open_gallery, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
         raise Fault(f"the photographs must show {name}, but at least one does not", code=Fault.GATE)
@@ -121,10 +121,10 @@ def identify(
     Example: cnn faces identify photo.jpg
     """
     console = console_for(as_json)
-    opened, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
     from pipelines.faces import service as recognising  # after TensorFlow, which `ready` loads
 
-    answers = recognising.identify(opened, recogniser, _contents(photos), far)
+    answers = recognising.identify(open_gallery, recogniser, _contents(photos), far)
     _show(photos, answers, console, as_json)
 
 
@@ -174,8 +174,8 @@ def export(
     """
     from pipelines.faces.gallery import nobody
 
-    opened = _opened(gallery)
-    settings = opened.settings()
+    open_gallery = _opened(gallery)
+    settings = open_gallery.settings()
     lines = [
         json.dumps(
             {
@@ -186,7 +186,7 @@ def export(
                 "embedding": [float(f"{number:.9g}") for number in row.vector],
             }
         )
-        for row in opened.enrolled(name)
+        for row in open_gallery.enrolled(name)
     ]
     if name is not None and not lines:
         raise nobody(name, gallery)
@@ -226,8 +226,8 @@ def ready(
     from pipelines.engine.startup import load_tensorflow
     from pipelines.faces import store
 
-    opened = store.opened(location) if model and new else _opened(location)
-    stored = opened.settings()
+    open_gallery = store.opened(location) if model and new else _opened(location)
+    stored = open_gallery.settings()
     if stored is None and model is None:
         raise Fault(f"--model is required for the new gallery {location}; for example --model verify/orl-triplet")
     if stored and liveness and not stored.liveness and not anew:
@@ -240,16 +240,16 @@ def ready(
     from pipelines.faces.encoder import Recogniser
 
     if stored is None or anew:
-        wanted = Recogniser(str(model), runs, liveness=liveness)
+        encoder = Recogniser(str(model), runs, liveness=liveness)
     else:
         known = {"model": stored.model, "liveness_model": stored.liveness_model}
-        wanted = Recogniser(str(model), runs, liveness=liveness, **known)
-    if "false_accept_bounds" not in wanted.facts:
+        encoder = Recogniser(str(model), runs, liveness=liveness, **known)
+    if "false_accept_bounds" not in encoder.facts:
         console.print(
-            f"[yellow]{escaped(str(wanted.folder))} was exported by an older version: its false-accept rates are point "
-            "estimates, which are exceeded about half of the time; `cnn run` its recipe again[/]"
+            f"[yellow]{escaped(str(encoder.folder))} was exported by an older version: its false-accept rates are "
+            "point estimates, which are exceeded about half of the time; `cnn run` its recipe again[/]"
         )
-    return opened, wanted
+    return open_gallery, encoder
 
 
 def _contents(photos: list[Path]) -> list[bytes]:
@@ -271,9 +271,9 @@ def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_js
         if answer.problem:
             table.add_row(escaped(str(file)), f"[red]{escaped(answer.problem)}[/]")
             continue
-        said = f"[bold]{escaped(answer.name)}[/]" if answer.name else "not recognised"
-        told = f"{said}, {answer.alive:.0%} alive" if answer.alive is not None else said
-        table.add_row(escaped(str(file)), told, "" if answer.distance is None else f"{answer.distance:.3f}")
+        name = f"[bold]{escaped(answer.name)}[/]" if answer.name else "not recognised"
+        answer_text = f"{name}, {answer.alive:.0%} alive" if answer.alive is not None else name
+        table.add_row(escaped(str(file)), answer_text, "" if answer.distance is None else f"{answer.distance:.3f}")
     console.print(table)
     if threshold := answers[0].threshold:
         console.print(f"[dim]{threshold}[/]" if threshold.measured else f"[yellow]{threshold}[/]")

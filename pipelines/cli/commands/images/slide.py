@@ -64,10 +64,10 @@ def slide(
             "training; others see their neighbours[/]"
         )
     if compare:
-        found = sliding.cost(model, picture)
+        costs = sliding.cost(model, picture)
         console.print(
-            f"one by one {found.naive_multiply_adds:,} multiply-adds in {found.naive_seconds:.3g} s, at once "
-            f"{found.convolutional_multiply_adds:,} in {found.convolutional_seconds:.3g} s: {found.fewer:.1f} times "
-            f"fewer, {found.faster:.1f} times faster; the probabilities differ by at most {found.difference:.1e}, and "
-            f"{found.changed} of {found.windows:,} windows show another class"
+            f"one by one {costs.naive_multiply_adds:,} multiply-adds in {costs.naive_seconds:.3g} s, at once "
+            f"{costs.convolutional_multiply_adds:,} in {costs.convolutional_seconds:.3g} s: {costs.fewer:.1f} times "
+            f"fewer, {costs.faster:.1f} times faster; the probabilities differ by at most {costs.difference:.1e}, and "
+            f"{costs.changed} of {costs.windows:,} windows show another class"
         )

@@ -61,13 +61,13 @@ def stylize(
     from pipelines.tasks.stylize.config import Data, Paint, Picture
     from pipelines.tasks.stylize.optimization import one_shot
 
-    given = checked(Picture, _picture(content), folder=Path.cwd())
+    picture = checked(Picture, _picture(content), folder=Path.cwd())
     output = output or _named(content, style)
     if len(style) == 1 and _is_model(style[0], runs):
         network = one_shot.network(exported_model.locate(style[0], runs), signature=signature, colour=colour)
-        one_shot.painted(network, given, output, size=size, console=console)
+        one_shot.painted(network, picture, output, size=size, console=console)
     else:
-        data = {"content": _picture(content), "styles": [_picture(one) for one in style], "size": size or 384}
+        data = {"content": _picture(content), "styles": [_picture(path) for path in style], "size": size or 384}
         settings = {"steps": steps, "init": init, "colour": colour, "loss": {"extractor": extractor}}
         painting = checked(Paint, settings, folder=Path.cwd())
         stronger = painting.loss.model_copy(update={"style": painting.loss.style * strength})
@@ -81,14 +81,14 @@ def stylize(
     console.print(f"wrote {escaped(str(output))}")
 
 
-def _picture(given: str) -> dict[str, Any]:
+def _picture(text: str) -> dict[str, Any]:
     """A file by its path where there is one, else a name."""
-    return {"path": given} if Path(given).exists() or Path(given).suffix else {"name": given}
+    return {"path": text} if Path(text).exists() or Path(text).suffix else {"name": text}
 
 
-def _is_model(given: str, runs: Path) -> bool:
-    exported = runs / given / "export"
-    return exported.is_dir() or any(Path(given).glob("**/saved_model.pb"))
+def _is_model(text: str, runs: Path) -> bool:
+    exported = runs / text / "export"
+    return exported.is_dir() or any(Path(text).glob("**/saved_model.pb"))
 
 
 def _named(content: str, style: list[str]) -> Path:
@@ -97,4 +97,4 @@ def _named(content: str, style: list[str]) -> Path:
 
     path = Path(content)
     suffix = "" if path.is_dir() else ".mp4" if path.suffix.lower() in SUFFIXES else ".png"
-    return Path("-".join([path.stem, *(Path(one).stem for one in style)]) + suffix)
+    return Path("-".join([path.stem, *(Path(path_).stem for path_ in style)]) + suffix)

@@ -44,36 +44,36 @@ def claim(
 
     console.print(f"[bold]{escaped(claimed.name)}[/]  {escaped(claimed.claim)}")
     try:
-        found = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
+        result = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
     except KeyboardInterrupt:
         console.print("\ninterrupted; finished variants are kept. Run the same command to continue.")
         raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps(found, indent=1))
-    _show(claimed, found, claims_claim.folder_of(claimed.name, runs), console)
-    if not found["holds"]:
-        broken = "; ".join(check["statement"] for check in found["expect"] if not check["holds"])
+        print(json.dumps(result, indent=1))
+    _show(claimed, result, claims_claim.folder_of(claimed.name, runs), console)
+    if not result["holds"]:
+        broken = "; ".join(check["statement"] for check in result["expect"] if not check["holds"])
         raise Fault(f"the claim {claimed.name} must hold, but this does not: {broken}", code=Fault.GATE)
 
 
 def _list(runs: Path, *, as_json: bool) -> None:
     from pipelines.analysis.claims import claim as claims_claim
 
-    found = [claims_claim.last(name, runs) for name in claims_claim.shipped()]
+    results = [claims_claim.last(name, runs) for name in claims_claim.shipped()]
     if as_json:
-        print(json.dumps([{key: last[key] for key in ("name", "claim", "holds")} for last in found], indent=1))
+        print(json.dumps([{key: last[key] for key in ("name", "claim", "holds")} for last in results], indent=1))
         return
-    for last in found:
+    for last in results:
         console_for(False).print(f"[bold cyan]{last['name']}[/]  {STATES[last['holds']]}\n  {escaped(last['claim'])}")
 
 
-def _show(claimed: "Claim", found: dict[str, Any], folder: Path, console: "Console") -> None:
+def _show(claimed: "Claim", result: dict[str, Any], folder: Path, console: "Console") -> None:
     """The table, every statement with its tick or cross, and the verdict."""
     from rich.table import Table
 
     from pipelines.analysis.claims import report
 
-    head, *body = report.table(claimed, report.rows(found))
+    head, *body = report.table(claimed, report.rows(result))
     table = Table(box=None, header_style="bold", pad_edge=False)
     for number, title in enumerate(head):
         table.add_column(title, justify="right" if number else "left", overflow="fold", vertical="bottom")
@@ -82,7 +82,7 @@ def _show(claimed: "Claim", found: dict[str, Any], folder: Path, console: "Conso
     console.print()
     console.print(table, soft_wrap=False)
     console.print()
-    for check in found["expect"]:
+    for check in result["expect"]:
         mark = "[green]✓[/]" if check["holds"] else "[red]✗[/]"
         console.print(f"{mark} {escaped(check['statement'])}  [dim]{escaped(check['figures'])}[/]")
-    console.print(f"[bold]{STATES[found['holds']]}[/]  [dim]{folder}[/]")
+    console.print(f"[bold]{STATES[result['holds']]}[/]  [dim]{folder}[/]")

@@ -30,11 +30,11 @@ def list_models(
     load_tensorflow(console)
     from pipelines.analysis import model_summary
 
-    found = model_summary.catalogue(pattern)
+    rows = model_summary.catalogue(pattern)
     if as_json:
-        print(json.dumps(found, indent=1))
+        print(json.dumps(rows, indent=1))
     else:
-        model_summary.show_catalogue(found, console)
+        model_summary.show_catalogue(rows, console)
 
 
 @networks.command("show")

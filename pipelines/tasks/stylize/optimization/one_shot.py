@@ -39,14 +39,14 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     """
     checked(data.content, output)
     partial = output.with_name(f".{output.name}.partial")
-    wanted = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
-    wanted["files"] = files_digest(data)
-    if run_files.kept_json(partial / "wanted.json") != wanted:
+    identity = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
+    identity["files"] = files_digest(data)
+    if run_files.kept_json(partial / "wanted.json") != identity:
         shutil.rmtree(partial, ignore_errors=True)
         partial.mkdir(parents=True)
         dataset.prepare(data, partial, learns=False, seed=seed, console=console)
         durable.sync(partial)
-        run_files.write_json(partial / "wanted.json", wanted)  # last: what lacks it is begun anew
+        run_files.write_json(partial / "wanted.json", identity)  # last: what lacks it is begun anew
     trainer.set_up(seed, settings)
     facts = run_files.read_json(partial / "data.json")
     objective, _ = feature_extractor.objective_of(settings.loss, partial, console=console)
@@ -69,10 +69,10 @@ def painted(network: Network, content: Picture, output: Path, *, size: int | Non
     """
     checked(content, output)
     video = dataset.located(content) if dataset.is_video(content) else None
-    given = (("frame", frame) for frame in video_io.frames(video)) if video else _readable(content, console)
+    inputs = (("frame", frame) for frame in video_io.frames(video)) if video else _readable(content, console)
 
     def paintings(advance: Callable[[], Any]) -> Iterator[tuple[str, Array]]:
-        for name, pixels in given:
+        for name, pixels in inputs:
             yield name, network(dataset.scaled(pixels, size) if size else pixels)
             advance()
 
@@ -98,8 +98,8 @@ def network(model: Path, *, signature: str = "serving_default", colour: str = "s
     painter = painting.Painter(loaded, signature)
 
     def paint(pixels: Array) -> Array:
-        painted: Array = tf.io.decode_png(painter.paint([encode_png(pixels)])[0], channels=3).numpy()
-        return style.with_colors_of(painted, pixels) if colour == "keep" else painted
+        painting: Array = tf.io.decode_png(painter.paint([encode_png(pixels)])[0], channels=3).numpy()
+        return style.with_colors_of(painting, pixels) if colour == "keep" else painting
 
     return paint
 
@@ -121,9 +121,9 @@ def checked(content: Picture, output: Path) -> None:
         if output.suffix:
             raise Fault(f"--output must be a folder for a folder of pictures, got {output}")
         return
-    wanted = ".mp4" if dataset.is_video(content) else ".png"
-    if output.suffix.lower() != wanted:
-        raise Fault(f"--output must end in {wanted}, got {output}")
+    suffix = ".mp4" if dataset.is_video(content) else ".png"
+    if output.suffix.lower() != suffix:
+        raise Fault(f"--output must end in {suffix}, got {output}")
 
 
 def _readable(content: Picture, console: Console) -> Iterator[tuple[str, Array]]:

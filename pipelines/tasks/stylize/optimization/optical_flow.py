@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.plots.image_grid import Array
 
 
-def moved(painted: Array, before: Array, after: Array) -> Array:
+def moved(painting: Array, before: Array, after: Array) -> Array:
     """A painted frame carried along to the next one by the optical flow between the two (Farnebäck's): float32.
 
     Args:
@@ -18,7 +18,7 @@ def moved(painted: Array, before: Array, after: Array) -> Array:
     flow: Any = np.zeros((*this.shape, 2), np.float32)
     flow = cv2.calcOpticalFlowFarneback(this, other, flow, 0.5, 3, 21, 3, 5, 1.2, 0)  # from a pixel of after to before
     rows, columns = np.mgrid[: flow.shape[0], : flow.shape[1]].astype(np.float32)
-    found: Array = cv2.remap(
-        painted, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
+    warped: Array = cv2.remap(
+        painting, columns + flow[..., 0], rows + flow[..., 1], cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE
     ).astype(np.float32)
-    return found
+    return warped

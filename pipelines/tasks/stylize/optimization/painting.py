@@ -76,8 +76,8 @@ class Painter:
                 state.image = _enlarged(state.image, canvas.shape[:2])
             self._optimise(canvas, factor, state, told, said)
             state.scale, state.step, state.memory = state.scale + 1, 0, []
-        found: Array = np.clip(np.round(state.image[0]), 0, 255).astype(np.uint8)
-        return self._in_colour(found, content)
+        painting: Array = np.clip(np.round(state.image[0]), 0, 255).astype(np.uint8)
+        return self._in_colour(painting, content)
 
     def _begun(self, content: Array, picture: int) -> Array:
         """What the work begins with: the content, noise, or half of each."""
@@ -118,21 +118,21 @@ class Painter:
         depends = self.masks or self.settings.colour == "match"
         if not depends and factor in self._wanted:
             return self._wanted[factor]
-        images = [dataset.scaled(one, factor * max(one.shape[:2])) for one in self.styles]
+        images = [dataset.scaled(image, factor * max(image.shape[:2])) for image in self.styles]
         if self.settings.colour == "match":
-            images = [style.match_colors(one, canvas) for one in images]
-        found = [self.objective.style_of(_batch(one)) for one in images]
-        self._wanted[factor] = self._placed(found, canvas) if self.masks else style.blend(found, self.weights)
+            images = [style.match_colors(image, canvas) for image in images]
+        targets = [self.objective.style_of(_batch(image)) for image in images]
+        self._wanted[factor] = self._placed(targets, canvas) if self.masks else style.blend(targets, self.weights)
         return self._wanted[factor]
 
-    def _placed(self, found: list[Style], canvas: Array) -> Style:
+    def _placed(self, targets: list[Style], canvas: Array) -> Style:
         fitted = [dataset.resized(mask, canvas.shape[:2])[..., 0] / 255.0 for mask in self.masks]
         answers = self.objective.features(_batch(canvas))
         sizes = {layer: answers[layer].shape[1:3] for layer in self.objective.style}
-        return style.combine_regions(found, np.stack(fitted).astype(np.float32), sizes)
+        return style.combine_regions(targets, np.stack(fitted).astype(np.float32), sizes)
 
-    def _in_colour(self, painted: Array, content: Array) -> Array:
-        return style.with_colors_of(painted, content) if self.settings.colour == "keep" else painted
+    def _in_colour(self, painting: Array, content: Array) -> Array:
+        return style.with_colors_of(painting, content) if self.settings.colour == "keep" else painting
 
 
 def _from(before: int, said: Said, done: int, row: Row) -> None:
@@ -145,5 +145,5 @@ def _batch(image: Array) -> Any:
 
 
 def _enlarged(image: Array, size: tuple[int, int]) -> Array:
-    found: Array = tf.clip_by_value(tf.image.resize(image, size, method="bicubic"), 0.0, 255.0).numpy()
-    return found
+    enlarged: Array = tf.clip_by_value(tf.image.resize(image, size, method="bicubic"), 0.0, 255.0).numpy()
+    return enlarged

@@ -37,11 +37,11 @@ class Adam:
 
         def step(targets: Any) -> dict[str, Any]:
             with tf.GradientTape() as tape:
-                found = {name: tf.reduce_sum(term) for name, term in terms(self.image, *targets).items()}
-                total = tf.add_n(list(found.values()))
+                losses = {name: tf.reduce_sum(term) for name, term in terms(self.image, *targets).items()}
+                total = tf.add_n(list(losses.values()))
             self.optimizer.apply_gradients([(tape.gradient(total, self.image), self.image)])
             self.image.assign(tf.clip_by_value(self.image, 0.0, 255.0))
-            return found
+            return losses
 
         def steps(count: Any, targets: Any) -> dict[str, Any]:
             for _ in tf.range(count - 1):
@@ -57,9 +57,9 @@ class Adam:
             variable.assign(value)
         done, row = 0, {}
         while done < count:
-            few = min(AT_ONCE, count - done)
-            row = {name: float(term) for name, term in self.steps(tf.constant(few), targets).items()}
-            done += few
+            steps = min(AT_ONCE, count - done)
+            row = {name: float(term) for name, term in self.steps(tf.constant(steps), targets).items()}
+            done += steps
             said(done, row)
         state.image = self.image.numpy()
         state.memory = [variable.numpy() for variable in self.optimizer.variables]
@@ -73,9 +73,9 @@ class LBFGS:
         def slope(image: Any, targets: Any) -> tuple[Any, Any, dict[str, Any]]:
             with tf.GradientTape() as tape:
                 tape.watch(image)
-                found = {name: tf.reduce_sum(term) for name, term in terms(image, *targets).items()}
-                total = tf.add_n(list(found.values()))
-            return total, tape.gradient(total, image), found
+                losses = {name: tf.reduce_sum(term) for name, term in terms(image, *targets).items()}
+                total = tf.add_n(list(losses.values()))
+            return total, tape.gradient(total, image), losses
 
         self.slope = tf.function(slope, jit_compile=settings.xla, autograph=False)
 
@@ -87,8 +87,8 @@ class LBFGS:
         done = 0
 
         def value(x: Any) -> tuple[float, Any]:
-            total, gradient, found = self.slope(tf.constant((x * unit).reshape(shape), tf.float32), targets)
-            latest.update({name: float(term) for name, term in found.items()})
+            total, gradient, losses = self.slope(tf.constant((x * unit).reshape(shape), tf.float32), targets)
+            latest.update({name: float(term) for name, term in losses.items()})
             return float(total) * STEEP, gradient.numpy().astype(np.float64).ravel() * (unit * STEEP)
 
         def stepped(x: Any) -> None:
@@ -96,7 +96,7 @@ class LBFGS:
             done += 1
             said(done, dict(latest))
 
-        found = minimize(
+        result = minimize(
             value,
             state.image.astype(np.float64).ravel() / unit,
             jac=True,
@@ -105,5 +105,5 @@ class LBFGS:
             callback=stepped,
             options={"maxiter": count, "ftol": 0.0, "gtol": 0.0, "maxcor": MEMORY, "maxfun": 4 * count},
         )
-        state.image = np.clip(found.x * unit, 0, 255).reshape(shape).astype(np.float32)
+        state.image = np.clip(result.x * unit, 0, 255).reshape(shape).astype(np.float32)
         return {name: float(term) for name, term in self.slope(tf.constant(state.image), targets)[2].items()}

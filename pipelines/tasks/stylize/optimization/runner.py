@@ -76,8 +76,8 @@ def paint(
                     console.print(f"          {picture.name} {row['step']:.0f}/{total}  {_written(row)}")
 
             start = _carried(pictures, number, folder) if video and number else None
-            painted = painter.paint(picture.pixels, state, told=round_over, said=said, start=start)
-            dataset.save(painted, _path(folder, number, picture))
+            painting = painter.paint(picture.pixels, state, told=round_over, said=said, start=start)
+            dataset.save(painting, _path(folder, number, picture))
             state = OptimizerState(picture=number + 1, rows=state.rows)
             state.save(folder)
             bar.remove_task(task)
@@ -87,8 +87,8 @@ def paint(
 
 def paintings(folder: Path) -> list[NamedImage]:
     """What was painted, in order: uint8, the sizes of the pictures."""
-    found = sorted((folder / PAINTINGS).glob("*.png"))
-    return [NamedImage(path.stem.partition("-")[2], dataset.load(path)) for path in found]
+    files = sorted((folder / PAINTINGS).glob("*.png"))
+    return [NamedImage(path.stem.partition("-")[2], dataset.load(path)) for path in files]
 
 
 def painter_of(data: Data, prepared: Path, settings: Paint, objective: Objective, *, seed: int = 0) -> Painter:
@@ -138,8 +138,8 @@ def _path(folder: Path, number: int, picture: NamedImage) -> Path:
 
 
 def _seen(state: OptimizerState) -> Array:
-    found: Array = np.clip(np.round(state.image[0]), 0, 255).astype(np.uint8)
-    return found
+    image: Array = np.clip(np.round(state.image[0]), 0, 255).astype(np.uint8)
+    return image
 
 
 def _written(row: Row) -> str:
