@@ -146,8 +146,8 @@ def refuse_a_single_class(members: Sequence[Kept], numbers: Numbering) -> None:
     if len(classes_there) < 2:
         raise Fault(
             f"masks that train must show two classes or more of {', '.join(numbers.classes[:8])}, got "
-            f"{', '.join(classes_there) or 'none'} alone; they hold {shares(counts, counts.total())}. Name these numbers "
-            f"in data.classes, such as {{{_example(counts)}}}",
+            f"{', '.join(classes_there) or 'none'} alone; they hold {shares(counts, counts.total())}. Name these "
+            f"numbers in data.classes, such as {{{_example(counts)}}}",
             code=Fault.DATA,
         )
 

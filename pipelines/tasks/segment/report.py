@@ -209,8 +209,8 @@ def say(console: Console, summary: Mapping[str, Any]) -> None:
     low, high = summary["mean_iou_interval"]
     console.print(
         f"          mean IoU [bold]{summary['mean_iou']:.3f}[/] (95 % interval {low:.3f} to {high:.3f} "
-        f"{summary['interval']}), mean Dice {summary['mean_dice']:.3f}, pixel accuracy {summary['pixel_accuracy']:.2%}, "
-        f"borders {_figure(summary['boundary_f'])}"
+        f"{summary['interval']}), mean Dice {summary['mean_dice']:.3f}, pixel accuracy "
+        f"{summary['pixel_accuracy']:.2%}, borders {_figure(summary['boundary_f'])}"
     )
     simple = summary["baseline"]
     scores_text = f"mean IoU {simple['mean_iou']:.3f}, Dice {simple['mean_dice']:.3f}"
