@@ -18,6 +18,7 @@ class Fault(ValueError):
     GATE = 4  # a requirement stated in the recipe did not hold
     DIVERGED = 5  # the loss stopped being a number
     STORAGE = 6  # the system did not read or write a file
+    HOST = 7  # another host of the training was lost
 
     def __init__(self, message: str, *, code: int = INPUT) -> None:
         super().__init__(message)
@@ -30,8 +31,8 @@ def check_arguments(function: Callable[..., Any], arguments: Iterable[str], *, w
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            suggestion = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
-            raise Fault(f"{where}.{name}: unknown argument; {suggestion}")
+            meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+            raise Fault(f"{where}.{name}: unknown argument; {meant}")
 
 
 class Unreadable(ValueError):

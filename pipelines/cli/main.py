@@ -1,7 +1,7 @@
 """The command line: `cnn VERB RECIPE --set KEY=VALUE`. The verbs are in `pipelines/cli/commands/`.
 
 Exit codes: 0 done, 2 an error that the user can fix, 3 the data, 4 a requirement did not hold, 5 training diverged,
-6 the system refused to read or write a file, 130 interrupted.
+6 the system refused to read or write a file, 7 another host of the training was lost, 130 interrupted.
 """
 
 import importlib

@@ -41,10 +41,10 @@ def files_digest(data: Data) -> str | None:
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
     if data.path is None:
         return None
-    lists: list[Path] = []
+    listed: list[Path] = []
     if data.source == "csv":
         with contextlib.suppress(Fault):  # reading the source will say what is wrong
-            lists = [
+            listed = [
                 file_tree.file_named(data.path.parent, row["path"]) for _, row in file_tree.rows(data.path, ("path",))
             ]
-    return source_files.files_digest(data.path, *lists)
+    return source_files.files_digest(data.path, *listed)

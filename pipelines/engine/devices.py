@@ -1,7 +1,8 @@
-"""Where a training runs: on one device, or on several that share each batch.
+"""Where a training runs: on one device, or on several that share each batch, of one host or of many.
 
-With several devices every variable is made once on each of them (TensorFlow's MirroredStrategy), and a step is run by
-all of them on their part of the batch, the gradients summed before the optimiser sees them. A batch is the recipe's,
+With several devices every variable is made once on each of them (TensorFlow's MirroredStrategy, and between hosts its
+MultiWorkerMirroredStrategy), and a step is run by all of them on their part of the batch, the gradients summed before
+the optimiser sees them. Every host reads every batch and takes the rows of its devices. A batch is the recipe's,
 whatever the number of devices: its examples, their order and their augmentation are the same, the loss is the mean over
 all of it, and clipping, accumulation and the learning rate see the whole gradient. With one device there is no strategy
 at all.
@@ -15,12 +16,14 @@ a batch, such as of triplets, which sees the parts one by one.
 
 import contextlib
 import functools
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import config
 
@@ -29,6 +32,8 @@ from cnn_keras.errors import Fault
 # first and last row of a device's part, and the rows of the batch
 _PART: ContextVar[tuple[Any, Any, Any] | None] = ContextVar("part", default=None)
 _strategy: tf.distribute.Strategy | None = None
+_hosts: tf.distribute.Strategy | None = None  # that of all hosts, once this process has joined them
+_chief = True  # whether this process is the first of the hosts
 _scope = contextlib.ExitStack()  # in which variables are made for the strategy
 
 
@@ -36,40 +41,85 @@ _scope = contextlib.ExitStack()  # in which variables are made for the strategy
 def numerics() -> Iterator[dict[str, Any]]:
     """Put back what a training sets in the process: see `startup.numerics`."""
     policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
-    record: dict[str, Any] = {}
+    used: dict[str, Any] = {}
     try:
-        yield record
+        yield used
     finally:
-        record["precision"] = keras.config.dtype_policy().name.removeprefix("mixed_")
-        record |= {"deterministic": config.is_op_determinism_enabled(), **machine()}
+        used["precision"] = keras.config.dtype_policy().name.removeprefix("mixed_")
+        used |= {"deterministic": config.is_op_determinism_enabled(), **machine()}
         release()
         keras.config.set_dtype_policy(policy)
         (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
 
 
-def named(devices: int | str) -> list[str]:
+def join(addresses: Sequence[str], index: int, wanted: int | str) -> None:
+    """Connect with the other hosts, which waits for all of them; nothing may have been computed in the process before.
+
+    Args:
+        addresses: host:port of each; the first is the chief.
+        index: of this one.
+        wanted: the recipe's `train.devices`, of each host.
+    """
+    global _hosts, _chief
+    gpus = tf.config.list_physical_devices("GPU")
+    tf.config.set_visible_devices(gpus if wanted == "auto" else [] if wanted == "cpu" else gpus[:wanted], "GPU")
+    cluster = tf.train.ClusterSpec({"worker": list(addresses)})
+    resolver = tf.distribute.cluster_resolver.SimpleClusterResolver(
+        cluster, task_type="worker", task_id=index, rpc_layer="grpc"
+    )
+    _chief, _hosts = index == 0, tf.distribute.MultiWorkerMirroredStrategy(resolver)
+
+
+def from_chief(message: Any = None) -> Any:
+    """What the chief says, a JSON value, on every host; all of them wait for each other here."""
+    assert _hosts is not None
+    said = np.frombuffer(json.dumps(message).encode() if _chief else b"", np.uint8).astype(np.int32)
+    (length,) = _sum(_hosts)(np.array([len(said)], np.int32))
+    text = _sum(_hosts)(np.pad(said, (0, int(length) - len(said))))
+    return json.loads(np.asarray(text, np.uint8).tobytes())
+
+
+@functools.lru_cache
+def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """What adds up int32 (N,) of all hosts; the first device of each speaks for it."""
+
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec((None,), tf.int32)])
+    def run(values: Any) -> Any:
+        def of_device() -> Any:
+            replica = tf.distribute.get_replica_context()
+            first = tf.cast(replica.replica_id_in_sync_group, tf.int32) % len(strategy.extended.worker_devices) == 0
+            return replica.all_reduce(tf.distribute.ReduceOp.SUM, tf.where(first, values, 0))
+
+        return strategy.experimental_local_results(strategy.run(of_device))[0]
+
+    return run  # type: ignore[no-any-return]
+
+
+def named(wanted: int | str) -> list[str]:
     """The devices that `train.devices` means: `auto` is every GPU, or the CPU where there is none.
 
     Raises:
         Fault: there are fewer.
     """
     gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
-    names = [device.name for device in (gpus if gpus and devices != "cpu" else cpus)]
-    if not isinstance(devices, int):
-        return names
-    if devices > len(names):
-        raise Fault(f"train.devices must be at most {len(names)}, the devices of this machine, got {devices}")
-    return names[:devices]
+    found = [device.name for device in (gpus if gpus and wanted != "cpu" else cpus)]
+    if _hosts:  # those of the other hosts are listed too
+        found = list(_hosts.extended.worker_devices)
+    if not isinstance(wanted, int):
+        return found
+    if wanted > len(found):
+        raise Fault(f"train.devices must be at most {len(found)}, the devices of this machine, got {wanted}")
+    return found[:wanted]
 
 
-def use(devices: int | str) -> list[str]:
+def use(wanted: int | str) -> list[str]:
     """Let what is built from here on live on these devices, until `release`; return their names."""
     global _strategy
     release()
-    names = named(devices)
-    unwanted_gpu = devices == "cpu" and tf.config.list_logical_devices("GPU")
-    if len(names) > 1 or unwanted_gpu:
-        _strategy = _mirrored(tuple(names))
+    names = named(wanted)
+    unwanted_gpu = wanted == "cpu" and tf.config.list_logical_devices("GPU")
+    if _hosts or len(names) > 1 or unwanted_gpu:
+        _strategy = _hosts or _mirrored(tuple(names))
         _scope.enter_context(tf.variable_creator_scope(functools.partial(_create, _strategy)))
     return names
 
@@ -86,9 +136,14 @@ def count() -> int:
     return _strategy.num_replicas_in_sync if _strategy else 1
 
 
+def host_count() -> int:
+    """How many hosts share a batch."""
+    return count() // len(_strategy.extended.worker_devices) if _strategy else 1
+
+
 def machine() -> dict[str, int]:
-    """What the last bits of a training depend on: its devices and the cores of the processor."""
-    return {"devices": count(), "cores": os.cpu_count() or 1}
+    """What the last bits of a training depend on: its devices, its hosts and the cores of the processor."""
+    return {"devices": count(), "hosts": host_count(), "cores": os.cpu_count() or 1}
 
 
 def scope() -> Any:
@@ -117,18 +172,38 @@ def distribute(model: keras.Model, *, synchronized: bool) -> None:
 
 def merge_statistics(model: keras.Model) -> None:
     """Give every device the mean of what they have in variables that are not trained, such as moving averages."""
-    for variable in model.non_trainable_variables if _strategy else ():
-        values = [value.numpy() for value in _strategy.experimental_local_results(variable.value)]  # type: ignore[union-attr]
-        if values[0].dtype.kind == "f" and any((value != values[0]).any() for value in values):
+    if _strategy is None:
+        return
+    moving = [variable for variable in model.non_trainable_variables if tf.as_dtype(variable.dtype).is_floating]
+    for variable, values in zip(moving, _gather(_strategy)([each.value for each in moving]), strict=True):
+        values = values.numpy()
+        if any((value != values[0]).any() for value in values):
             variable.assign(sum(values) / len(values))
+
+
+@functools.lru_cache
+def _gather(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
+    """What gives, for each of some variables, the values that all devices have: (devices, ...)."""
+
+    @tf.function(autograph=False)
+    def run(variables: list[Any]) -> list[Any]:
+        def of_device(variables: list[Any]) -> list[Any]:
+            gather = tf.distribute.get_replica_context().all_gather
+            return [gather(variable[None], axis=0) for variable in variables]
+
+        gathered = strategy.run(of_device, args=(variables,))
+        return [strategy.experimental_local_results(values)[0] for values in gathered]
+
+    return run  # type: ignore[no-any-return]
 
 
 def explained(batch: int, *, synchronized: bool) -> str:
     """What several devices mean for a training, in a line."""
     statistics = "the whole batch" if synchronized else "each device's part"
+    where = f" of {host_count()} hosts" if host_count() > 1 else ""
     return (
-        f"{count()} devices share each batch of {batch}, {-(-batch // count())} examples each; learning rate and loss "
-        f"are those of the whole batch, batch normalisation is that of {statistics}"
+        f"{count()} devices{where} share each batch of {batch}, {-(-batch // count())} examples each; learning rate "
+        f"and loss are those of the whole batch, batch normalisation is that of {statistics}"
     )
 
 
@@ -176,24 +251,26 @@ def _train(model: keras.Model, batch: Any) -> Any:
         scaled = model.optimizer.scale_loss(loss * tf.cast(share, loss.dtype))
     variables = model.trainable_variables
     gradients = tape.gradient(scaled, variables)
-    known = [gradient for gradient in gradients if gradient is not None]
-    summed = iter(tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known))
-    model.optimizer.apply([None if gradient is None else next(summed) for gradient in gradients], variables)
-    return model.compute_metrics(x, y, answer, sample_weight=weights)
+    known = [tf.cast(loss, "float32") * share, *(gradient for gradient in gradients if gradient is not None)]
+    whole, *summed = tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.SUM, known)
+    rest = iter(summed)
+    model.optimizer.apply([None if gradient is None else next(rest) for gradient in gradients], variables)
+    # The loss of the whole batch: every host must see where it is no number.
+    return {**model.compute_metrics(x, y, answer, sample_weight=weights), "loss": whole}
 
 
 def _test(model: keras.Model, batch: Any) -> Any:
     """Keras's `test_step` on a device's part of the batch, where there is one."""
     part, rows, share = _part(batch)
 
-    def measure() -> Any:
+    def measured() -> Any:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(part)
         answer = model(x, training=False)
         loss = _loss(model, x, y, answer, weights, training=False)
         model._loss_tracker.update_state(loss, sample_weight=share * tf.cast(rows[2], "float32"))
         return model.compute_metrics(x, y, answer, sample_weight=weights)
 
-    return tf.cond(share > 0, measure, model.get_metrics_result)
+    return tf.cond(share > 0, measured, model.get_metrics_result)
 
 
 def _part(batch: Any) -> tuple[Any, tuple[Any, Any, Any], Any]:

@@ -56,13 +56,25 @@ class Tracker(Recorder):
 
     As a context it ends the run on leaving: FINISHED, FAILED after an exception, KILLED after Ctrl-C.
 
+    Args:
+        delivers: whether the store is told, or the journal alone.
+
     Raises:
         Fault: on construction, when `MLFLOW_TRACKING_URI` names an old file store.
     """
 
-    def __init__(self, folder: Path, *, experiment: str, name: str, tags: Mapping[str, Any] | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        experiment: str,
+        name: str,
+        tags: Mapping[str, Any] | None = None,
+        delivers: bool = True,
+    ) -> None:
         super().__init__(folder, experiment=experiment, name=name)
         self.store = store_uri()
+        self._delivers = delivers
         self._tags = dict(tags or {})  # of every run that it begins
         self._courier: Courier | None = None
         self._monitors: list[Any] = []
@@ -78,8 +90,8 @@ class Tracker(Recorder):
 
     def go_on(self) -> None:
         """Go on with the last run of the folder if its parent is this tracker's, else begin one."""
-        start = next(self._events("start"), None)
-        if start is None or start["tags"].get(PARENT_TAG) != self._tags.get(PARENT_TAG):
+        begun = next(self._events("start"), None)
+        if begun is None or begun["tags"].get(PARENT_TAG) != self._tags.get(PARENT_TAG):
             self.start()
         else:
             self.adopt()
@@ -88,7 +100,7 @@ class Tracker(Recorder):
         """The tracker of a run that MLflow shows below this one, of which the store is told first."""
         self.close()
         tags = self._tags | {PARENT_TAG: self.identity}
-        return Tracker(folder, experiment=self._experiment, name=name, tags=tags)
+        return Tracker(folder, experiment=self._experiment, name=name, tags=tags, delivers=self._delivers)
 
     def system(self) -> None:
         """One sample of CPU, memory and GPU use by MLflow's names; its step is the run's age in seconds."""
@@ -122,6 +134,8 @@ class Tracker(Recorder):
 
     def _append(self, kind: str, **fields: Any) -> None:
         super()._append(kind, **fields)
+        if not self._delivers:
+            return
         if self._courier is None:
             _mlflow()
             self._monitors = self._monitors or _monitors()
@@ -141,12 +155,12 @@ def push(folder: Path) -> tuple[int, int]:
     store, journals = store_uri(), Path(folder) / "tracking"
     if not Journal.all(journals):
         raise Fault(f"RUN must be the folder of a tracked run, found no journal in {journals}")
-    folders = [journals, *sorted(Path(folder).glob("members/*/tracking"))]  # a run before those that are shown below it
-    before = sum(_pending(each, store) for each in folders)
+    told = [journals, *sorted(Path(folder).glob("members/*/tracking"))]  # a run before those that are shown below it
+    before = sum(_pending(each, store) for each in told)
     with reachable(store):
-        for each in folders:
+        for each in told:
             _deliver(each, store)
-    return before - (after := sum(_pending(each, store) for each in folders)), after
+    return before - (after := sum(_pending(each, store) for each in told)), after
 
 
 def promote(name: str, *, requirement: str | None = None) -> dict[str, Any]:
@@ -193,8 +207,8 @@ def _open(client: Any, event: Event, store: str) -> str:
         identity = experiment.experiment_id
     else:
         identity = client.create_experiment(name, artifact_location=root and (root / name).as_uri())
-    if existing := _opened(client, identity, journal):
-        return existing
+    if opened := _opened(client, identity, journal):
+        return opened
     tags = event["tags"] | {JOURNAL_TAG: journal}
     if parent := _opened(client, identity, tags.get(PARENT_TAG)):
         tags["mlflow.parentRunId"] = parent
@@ -206,8 +220,8 @@ def _opened(client: Any, experiment: str, journal: str | None) -> str | None:
     """The run that was opened for a journal, if it was."""
     if journal is None:
         return None
-    runs = client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
-    return str(runs[0].info.run_id) if runs else None
+    found = client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
+    return str(found[0].info.run_id) if found else None
 
 
 def _log(client: Any, run: str, event: Event, folder: Path) -> None:

@@ -74,13 +74,13 @@ def blocks(network: keras.Model) -> dict[str, list[keras.Layer]]:
         if layer.weights:
             named = BLOCK.match(layer.name)
             grouped.setdefault(named[0] if named else layer.name, []).append(layer)
-    blocks_: dict[str, list[keras.Layer]] = {}
+    found: dict[str, list[keras.Layer]] = {}
     for name, layers in grouped.items():
-        if blocks_ and all(_is_norm(layer) for layer in layers):  # no block of its own: a last normalisation
-            blocks_[list(blocks_)[-1]] += layers
+        if found and all(_is_norm(layer) for layer in layers):  # no block of its own: a last normalisation
+            found[list(found)[-1]] += layers
         else:
-            blocks_[name] = layers
-    return blocks_
+            found[name] = layers
+    return found
 
 
 def freeze(network: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> None:
@@ -92,11 +92,11 @@ def freeze(network: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] 
     """
     if plan is None or plan.mode == "full":
         return
-    trainable = {_classifier(network), *fresh}
-    for layers in _last_blocks(network, plan.blocks or 0, trainable):
-        trainable |= {layer.name for layer in layers if not _is_norm(layer)}
+    kept = {_classifier(network), *fresh}
+    for layers in _last_blocks(network, plan.blocks or 0, kept):
+        kept |= {layer.name for layer in layers if not _is_norm(layer)}
     for layer in _layers(network):
-        layer.trainable = layer.name in trainable
+        layer.trainable = layer.name in kept
 
 
 def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
@@ -108,8 +108,8 @@ def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = 
     powers: dict[int, float] = {}
     network = _network(model)
     grouped, heads = blocks(network), {_classifier(network), *fresh}
-    groups = [layers for layers in grouped.values() if heads.isdisjoint(layer.name for layer in layers)]
-    shared = {id(layer): distance for distance, layers in enumerate(reversed(groups), start=1) for layer in layers}
+    given = [layers for layers in grouped.values() if heads.isdisjoint(layer.name for layer in layers)]
+    shared = {id(layer): distance for distance, layers in enumerate(reversed(given), start=1) for layer in layers}
     for layer in (layer for layers in grouped.values() for layer in layers):
         share = plan.layer_decay ** shared.get(id(layer), 0)
         powers |= {id(weight): share for weight in layer.trainable_variables}
@@ -180,7 +180,7 @@ def _cached(run: Run, training: Training, trunk: keras.Model) -> Training:
     """The same training on features, which are written to the disk first unless they are there."""
     assert training.ordered  # the recipe has been checked
     data, size = run.facts("prepare"), run.recipe.train.batch_size
-    folder = run.folder / "features" / _key(run, trunk)
+    folder = run.cache / "features" / _key(run, trunk)
     for other in folder.parent.glob("*"):
         if other != folder:  # of other weights, other data or another network
             shutil.rmtree(other)
@@ -310,8 +310,8 @@ def _classifier(network: keras.Model) -> str:
 def _last_blocks(network: keras.Model, count: int, heads: AbstractSet[str]) -> list[list[keras.Layer]]:
     """The last `count` blocks before the layers of these names, which are trained in any case."""
     grouped = blocks(network)
-    candidates = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}
-    if count > len(candidates):
-        names = ", ".join(candidates)
-        raise Fault(f"train.transfer.blocks must be at most {len(candidates)}, got {count}; the blocks are {names}")
-    return list(candidates.values())[len(candidates) - count :]
+    found = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}
+    if count > len(found):
+        names = ", ".join(found)
+        raise Fault(f"train.transfer.blocks must be at most {len(found)}, got {count}; the blocks are {names}")
+    return list(found.values())[len(found) - count :]

@@ -1,15 +1,19 @@
 """The four verbs of the pipeline, and `run`, which is all of them."""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cnn_keras.errors import Fault
 from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, open_run
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pipelines.engine.hosts.environment import Host
 
 app = typer.Typer()
 
@@ -17,14 +21,14 @@ EXTEND = (
     "Train a finished run for this many more epochs. Their learning rate: constant – the same; step – the last one; "
     "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
-Only = Annotated[
-    bool,
-    typer.Option("--only", help="Keep the results of the stages before, even if something they depend on changed."),
-]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Train only a few steps, keep nothing, and report size, memory, speed and time."),
 ]
+Hosts = Annotated[
+    int, typer.Option("--hosts", min=0, help="How many hosts share the training: TF_CONFIG or SLURM says which.")
+]
+Local = Annotated[bool, typer.Option("--local", help="Start the hosts as processes on this machine, to try it.")]
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -47,9 +51,10 @@ def train(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
-    only: Only = False,
     extend: Annotated[int, typer.Option(min=0, help=EXTEND)] = 0,
     dry_run: DryRun = False,
+    hosts: Hosts = 0,
+    local: Local = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -64,8 +69,9 @@ def train(
         "train",
         overrides,
         force=["train"] if force else [],
-        only=only,
         extend=extend,
+        hosts=hosts,
+        local=local,
         as_json=as_json,
         runs=runs,
     )
@@ -76,7 +82,6 @@ def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
-    only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -84,7 +89,7 @@ def evaluate(
 
     Example: cnn evaluate classify/digits-lenet5 --json
     """
-    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], only=only, as_json=as_json, runs=runs)
+    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -92,7 +97,6 @@ def export(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
-    only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -100,7 +104,7 @@ def export(
 
     Example: cnn export classify/digits-lenet5
     """
-    _stages(recipe, "export", overrides, force=["export"] if force else [], only=only, as_json=as_json, runs=runs)
+    _stages(recipe, "export", overrides, force=["export"] if force else [], as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -109,6 +113,8 @@ def run(
     overrides: Overrides = None,
     force: Force = False,
     dry_run: DryRun = False,
+    hosts: Hosts = 0,
+    local: Local = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -119,7 +125,7 @@ def run(
     if dry_run:
         return _dry_run(recipe, overrides, as_json=as_json, runs=runs)
     forced = ["prepare", "train", "evaluate", "export"] if force else []
-    _stages(recipe, "export", overrides, force=forced, as_json=as_json, runs=runs)
+    _stages(recipe, "export", overrides, force=forced, hosts=hosts, local=local, as_json=as_json, runs=runs)
 
 
 def _stages(
@@ -130,17 +136,24 @@ def _stages(
     force: list[str],
     as_json: bool,
     runs: Path,
-    only: bool = False,
     extend: int = 0,
+    hosts: int = 0,
+    local: bool = False,
 ) -> None:
     """Load the recipe, run its stages up to `last`, close the tracking, and suggest the next commands."""
     from pipelines.engine import stages
+    from pipelines.engine.hosts import environment
 
-    console = console_for(as_json)
-    run = open_run(reference, overrides, console, runs, trains=False)
+    console, host = console_for(as_json), environment.host()
+    if host is None and local and hosts > 1:
+        raise typer.Exit(_start_locally(hosts, console, as_json=as_json))
+    environment.check_number(hosts, host)
     try:
+        if host:
+            return _share(host, reference, last, overrides, console=console, runs=runs, force=force, extend=extend)
+        run = open_run(reference, overrides, console, runs, trains=False)
         with stages.tracked(run):
-            facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
+            facts = stages.run_stages(run, last, force=force, extend=extend)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None
@@ -148,6 +161,29 @@ def _stages(
         print(json.dumps(facts, indent=1))
     elif last == "export":
         _print_next(f"{run.recipe.task}/{run.recipe.name}", facts, console, run.where)
+
+
+def _start_locally(count: int, console: "Console", *, as_json: bool) -> int:
+    """Run this command in several processes; return its exit code."""
+    from pipelines.engine.hosts import local
+
+    if as_json:
+        raise Fault("--json must not be combined with --local, which prints the lines of several processes")
+    return local.run(count, local.without_options(sys.argv[1:]), console)
+
+
+def _share(
+    host: "Host", reference: str, last: str, overrides: list[str] | None, *, console: "Console", **options: Any
+) -> None:
+    """Do this host's part of the stages."""
+    from pipelines.engine import recipe as recipes
+    from pipelines.engine import startup
+
+    recipe = recipes.load(reference, overrides or ())
+    startup.load_tensorflow(console)
+    from pipelines.engine.hosts import shared_run
+
+    shared_run.run_stages(host, recipe, last, console=console, **options)
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:

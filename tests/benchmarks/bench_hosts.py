@@ -1,0 +1,135 @@
+"""Do two hosts of one core train as fast as one of two cores? Run it on a quiet machine:
+
+    python tests/benchmarks/bench_hosts.py [--steps 20] [--batch 128] [--json FILE]
+
+ResNet-20 learns random pictures of 32×32, mirrored and turned, on two processes of one core each, connected by
+loopback, and then on one process of two cores. The first two steps, which compile, are not counted. `speedup` is the
+ratio of images per second, two hosts to one; `cpu` is that of images per second of CPU time, of all processes together,
+which hardly depends on what else the machine does. `input` is the CPU time of the hosts' input alone, as a share of all
+their CPU time: every host reads the whole batch. FILE holds the same figures.
+"""
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+ROOT = Path(__file__).parents[2]
+WARM = 2  # steps
+
+
+def batches(size):
+    import tensorflow as tf
+
+    from cnn_keras.data.transforms import augment
+
+    generator = np.random.default_rng(0)
+    pictures, labels = generator.integers(0, 256, (size, 32, 32, 3), np.uint8), generator.integers(0, 10, size)
+    moved = augment.compose(["mirror", {"affine": {"rotate": 10}}])
+
+    def one(row):
+        seed = tf.stack([0, tf.cast(row, tf.int32)])
+        picture = moved({"image": tf.gather(pictures, row % size)}, seed)["image"]
+        return tf.cast(picture, tf.float32) / 255, tf.gather(labels, row % size)
+
+    rows = tf.data.Dataset.range(2**31)
+    return rows.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True).prefetch(2)
+
+
+def measure(steps, size):
+    """Seconds of wall and of CPU time of these steps, and of CPU time of their input alone."""
+    import keras
+
+    from cnn_keras import models
+    from pipelines.engine import devices
+    from pipelines.engine.hosts import environment
+    from pipelines.engine.recipe import Train
+    from pipelines.engine.training import trainer
+
+    if host := environment.host():
+        devices.join(*host, "auto")
+    settings = Train(batch_size=size, optimizer="sgd")
+    trainer.set_up(0, settings)
+    model = models.build("resnet.resnet20", input_shape=(32, 32, 3), classes=10)
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    trainer.compile_model(model, settings, loss=loss, metrics=[], steps=steps)
+    stream = batches(size)
+    model.fit(stream, epochs=1, steps_per_epoch=WARM, shuffle=False, verbose=0)
+    wall, cpu = time.perf_counter(), time.process_time()
+    model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)
+    wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
+    alone = time.process_time()
+    for _ in stream.take(steps):
+        pass
+    return {"wall": wall, "cpu": cpu, "input": time.process_time() - alone}
+
+
+def started(cores, arguments, host=None):
+    from pipelines.engine.hosts import environment
+
+    variables = {**os.environ, **({"TF_CONFIG": environment.tf_config(host)} if host else {})}
+    command = [sys.executable, "-m", "tests.benchmarks.bench_hosts", "--cores", *map(str, cores)]
+    command += ["--steps", str(arguments.steps), "--batch", str(arguments.batch)]
+    return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
+
+
+def answers(processes):
+    lines = [process.communicate()[0].splitlines() for process in processes]
+    assert not any(process.returncode for process in processes), "a process failed"
+    return [json.loads(each[-1]) for each in lines]
+
+
+def addresses():
+    with socket.socket() as one, socket.socket() as two:
+        for each in (one, two):
+            each.bind(("127.0.0.1", 0))
+        return tuple(f"127.0.0.1:{each.getsockname()[1]}" for each in (one, two))
+
+
+def compare(arguments):
+    from pipelines.engine.hosts.environment import Host
+
+    cores = sorted(os.sched_getaffinity(0))[:2]
+    places = addresses()
+    two = answers([started([core], arguments, Host(places, rank)) for rank, core in enumerate(cores)])
+    (one,) = answers([started(cores, arguments)])
+    images, wall = arguments.steps * arguments.batch, max(each["wall"] for each in two)
+    cpu = sum(each["cpu"] for each in two)
+    return {
+        "one": {"images_per_second": images / one["wall"], "images_per_cpu_second": images / one["cpu"]},
+        "two": {"images_per_second": images / wall, "images_per_cpu_second": images / cpu},
+        "speedup": one["wall"] / wall,
+        "cpu": one["cpu"] / cpu,
+        "input": sum(each["input"] for each in two) / cpu,
+    }
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--json", type=Path)
+    parser.add_argument("--cores", type=int, nargs="+", help=argparse.SUPPRESS)  # of a process that measures
+    arguments = parser.parse_args()
+    if arguments.cores:
+        os.sched_setaffinity(0, arguments.cores)
+        return print(json.dumps(measure(arguments.steps, arguments.batch)))
+    sys.path.insert(0, str(ROOT))
+    found = compare(arguments)
+    for name in ("one", "two"):
+        speed = ", ".join(f"{value:,.1f} {key}" for key, value in found[name].items())
+        print(f"{name:>4} host{'s' if name == 'two' else ''}: {speed}")
+    print(f"speedup {found['speedup']:.2f}, by CPU time {found['cpu']:.2f}; input {found['input']:.1%} of the CPU time")
+    if arguments.json:
+        arguments.json.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
