@@ -74,9 +74,9 @@ class Training(keras.Model):
         training: bool = True,
     ) -> tf.Tensor:
         embeddings = tf.cast(y_pred, tf.float32)
-        found = embedding_losses.triplet_statistics(y, embeddings, margin=self.margin)
+        statistics = embedding_losses.triplet_statistics(y, embeddings, margin=self.margin)
         for metric in self.figures:
-            metric.update_state(found[metric.name])
+            metric.update_state(statistics[metric.name])
         places = tf.range(tf.size(y))
         pairs = places[:, None] < places[None, :]
         same = tf.boolean_mask(y[:, None] == y[None, :], pairs)

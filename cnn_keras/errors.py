@@ -31,8 +31,8 @@ def check_arguments(function: Callable[..., Any], arguments: Iterable[str], *, w
     for name in arguments:
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
-            raise Fault(f"{where}.{name}: unknown argument; {meant}")
+            suggestion = f"did you mean {near[0]}?" if near else f"known: {', '.join(known) or 'none'}"
+            raise Fault(f"{where}.{name}: unknown argument; {suggestion}")
 
 
 class Unreadable(ValueError):

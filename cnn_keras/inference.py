@@ -49,9 +49,9 @@ def compiled(function: Callable[..., Any]) -> Callable[..., Any]:
     graph = tf.function(function, autograph=False)
 
     def ask(*examples: Any) -> Any:
-        given = tf.nest.map_structure(tf.convert_to_tensor, examples)
-        kinds = tf.nest.map_structure(lambda one: tf.TensorSpec((None, *one.shape[1:]), one.dtype), given)
-        return graph.get_concrete_function(*kinds)(*given)
+        tensors = tf.nest.map_structure(tf.convert_to_tensor, examples)
+        kinds = tf.nest.map_structure(lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype), tensors)
+        return graph.get_concrete_function(*kinds)(*tensors)
 
     return ask
 
@@ -66,6 +66,6 @@ def predict_in_batches(function: Callable[..., Any], *examples: Any, size: int) 
     count = len(tf.nest.flatten(examples)[0])
     parts = []
     for start in range(0, max(count, 1), size):
-        few = tf.nest.map_structure(lambda rows, start=start: rows[start : start + size], examples)
-        parts.append(tf.nest.map_structure(np.asarray, function(*few)))
+        batch = tf.nest.map_structure(lambda rows, start=start: rows[start : start + size], examples)
+        parts.append(tf.nest.map_structure(np.asarray, function(*batch)))
     return tf.nest.map_structure(lambda *rows: np.concatenate(rows), *parts)

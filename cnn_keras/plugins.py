@@ -33,8 +33,8 @@ def is_reference(name: str) -> bool:
 @functools.cache
 def entry_points(group: str) -> dict[str, EntryPoint]:
     """What installed packages make known in `cnn_keras.GROUP`, by its short name, in alphabetical order."""
-    found = importlib.metadata.entry_points(group=f"cnn_keras.{group}")
-    return {entry.name: entry for entry in sorted(found, key=lambda entry: entry.name)}
+    points = importlib.metadata.entry_points(group=f"cnn_keras.{group}")
+    return {entry.name: entry for entry in sorted(points, key=lambda entry: entry.name)}
 
 
 def origin(entry: EntryPoint) -> str:
@@ -68,8 +68,8 @@ def qualified(name: str, group: str, folder: Path, *, argument: str) -> str:
     known = defined(file)
     if known is not None and attribute not in known:
         near = difflib.get_close_matches(attribute, known, n=1, cutoff=0.5)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise Fault(f"{argument} must be a name in {file}, got {attribute!r}{meant}")
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        raise Fault(f"{argument} must be a name in {file}, got {attribute!r}{suggestion}")
     return f"{module}:{attribute}"
 
 
@@ -136,14 +136,14 @@ def load(reference: str) -> Any:
     """
     module, name = reference.rsplit(":", 1) if ":" in reference else (reference, None)
     try:
-        found = _module(module)
+        module_ = _module(module)
     except (ImportError, SyntaxError) as error:
         raise Fault(f"{reference} must be importable, got {type(error).__name__}: {error}") from error
     if name is None:
-        return found
-    if not hasattr(found, name):
+        return module_
+    if not hasattr(module_, name):
         raise Fault(f"{reference} must be a name in {module}, got none")
-    return getattr(found, name)
+    return getattr(module_, name)
 
 
 def _module(name: str) -> Any:

@@ -56,7 +56,7 @@ class Item(NamedTuple):
     @property
     def label(self) -> str:
         """What two copies of one picture should agree in."""
-        return repr(sorted((found.name, found.box) for found in self.objects))
+        return repr(sorted((object_.name, object_.box) for object_ in self.objects))
 
 
 class Note(NamedTuple):
@@ -100,49 +100,53 @@ def reason_of(item: Item) -> tuple[str, str]:
     return "", ""
 
 
-def check_pictures(found: Iterable[Path | None], where: Path, example: str) -> None:
+def check_pictures(pictures: Iterable[Path | None], where: Path, example: str) -> None:
     """Raise a Fault if there are no pictures named, or none of those named exists: the folder is wrong, not a file."""
-    paths = list(found)
+    paths = list(pictures)
     if not paths:
         raise Fault(f"{where} must name at least one picture, got none", code=Fault.DATA)
     if not any(path is not None and input_file.is_regular(path) for path in paths):
         raise Fault(
             f"{where} must name pictures that are there, relative to itself, got "
             f"{file_tree.describe_path(where.parent / example.lstrip('/'))}; "
-            "put them there, or say where they are with data.images",
+            "put them there, or name their folder with data.images, in cnn convert with --images",
             code=Fault.DATA,
         )
 
 
-def resolve_shared(found: dict[Path, Item], own: Callable[[Path], Item]) -> list[Item]:
+def resolve_shared(item_of: dict[Path, Item], own: Callable[[Path], Item]) -> list[Item]:
     """The items of annotation files, of those that name one picture together each that of its own name.
 
     Args:
-        found: the item of each file.
+        item_of: the item of each file.
         own: the item of a file with the picture that is called like it, whatever the file says.
     """
-    counts = Counter(item.id for item in found.values())
-    stale = {file for file, one in found.items() if counts[one.id] > 1 and one.file and one.file.stem != file.stem}
-    taken = {item.id for file, item in found.items() if file not in stale}
+    counts = Counter(item.id for item in item_of.values())
+    stale = {
+        file for file, item_ in item_of.items() if counts[item_.id] > 1 and item_.file and item_.file.stem != file.stem
+    }
+    ids = {item.id for file, item in item_of.items() if file not in stale}
     items = []
-    for file, item in found.items():
+    for file, item in item_of.items():
         if file in stale:
-            item, said = own(file), item.id
-            if item.file is None or item.id in taken:
-                reason = f"it names {said}, which another file annotates"
+            item, id_ = own(file), item.id
+            if item.file is None or item.id in ids:
+                reason = f"it names {id_}, which another file annotates"
                 item = Item(f"{item.id}: {file.name}", partial(file_tree.refuse, "broken annotation", reason))
             else:
-                trouble = ("name of another picture", f"{file.name} names {said}, which another file annotates")
+                trouble = ("name of another picture", f"{file.name} names {id_}, which another file annotates")
                 item = item._replace(troubles=(*item.troubles, trouble))
-            taken.add(item.id)
+            ids.add(item.id)
         items.append(item)
     return items
 
 
 def files_below(folder: Path, suffixes: Iterable[str]) -> list[Path]:
     """Every file below a folder with one of the suffixes, in order; what is hidden is not looked at."""
-    wanted = tuple(suffixes)
-    return sorted(file for _, files in file_tree.tree(folder) for file in files if file.name.lower().endswith(wanted))
+    suffixes_ = tuple(suffixes)
+    return sorted(
+        file for _, files in file_tree.tree(folder) for file in files if file.name.lower().endswith(suffixes_)
+    )
 
 
 def pictures_below(folder: Path) -> list[Path]:
@@ -168,39 +172,40 @@ def image_size(file: Path | io.BytesIO) -> tuple[int, int] | None:
             input_file.check_regular(file)
         with Image.open(file, formats=("JPEG", "PNG", "GIF", "BMP", "WEBP", "TIFF")) as image:
             width, height = image.size
-            turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
+            swaps_axes = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
     except BROKEN:
         return None
-    return (width, height) if turned else (height, width)
+    return (width, height) if swaps_axes else (height, width)
 
 
 def read_json_mapping(path: Path) -> dict[str, Any]:
     """The mapping that a JSON file holds, or a Fault that names what is there instead."""
     if not input_file.is_regular(path):
         raise Fault(f"data.path must be a JSON file, got {file_tree.describe_path(path)}")
-    found = input_file.read_json(path)
-    if not isinstance(found, dict):
-        raise Fault(f"{path} must hold a mapping, got {type(found).__name__}{tool_of(found)}", code=Fault.DATA)
-    return found
+    document = input_file.read_json(path)
+    if not isinstance(document, dict):
+        raise Fault(f"{path} must hold a mapping, got {type(document).__name__}{tool_of(document)}", code=Fault.DATA)
+    return document
 
 
-def tool_of(found: Any) -> str:
+def tool_of(document: Any) -> str:
     """Whose format a JSON value is in, and what to do with it, to go behind a message; "" where it looks like none."""
-    first = next(iter(found), None) if isinstance(found, list) else found
+    first = next(iter(document), None) if isinstance(document, list) else document
     if not isinstance(first, dict):
         return ""
     values = [value for value in first.values() if isinstance(value, dict)]
     known = (
         ("Label Studio's", {"data", "annotations"} <= first.keys() or {"data", "completions"} <= first.keys(),
          "read it with source labelstudio"),
-        ("CreateML's", isinstance(found, list) and {"image", "annotations"} <= first.keys(),
+        ("CreateML's", isinstance(document, list) and {"image", "annotations"} <= first.keys(),
          "export COCO's JSON (source coco) instead"),
-        ("Label Studio's JSON-MIN", isinstance(found, list) and any(key in first for key in ("lead_time", "annotator")),
+        ("Label Studio's JSON-MIN", isinstance(document, list) and bool(first.keys() & {"lead_time", "annotator"}),
          "export its JSON instead and read it with source labelstudio"),
         ("VIA's", "_via_img_metadata" in first or any({"filename", "regions"} <= value.keys() for value in values),
          "read it with source via"),
         ("Supervisely's", {"objects", "size"} <= first.keys() or {"classes", "projectType"} <= first.keys(),
          "in Supervisely run “Export to COCO” (source coco) or “Export to Pascal VOC” (source voc)"),
+        ("VoTT's", {"assets", "tags"} <= first.keys(), "export CSV (source csv) or Pascal VOC (source voc) instead"),
         ("Datumaro's", {"items", "categories"} <= first.keys(),
          "run `datum convert -f coco` and read that with source coco"),
         ("LabelMe's", {"shapes", "imagePath"} <= first.keys(), "give its folder and read it with source labelme"),
@@ -212,16 +217,16 @@ def tool_of(found: Any) -> str:
 def finite_numbers(values: Any) -> tuple[float, ...] | None:
     """Finite numbers, or None where one is none."""
     try:
-        found = tuple(float(value) for value in values)
+        numbers = tuple(float(value) for value in values)
     except (TypeError, ValueError, OverflowError):
         return None
-    return found if all(abs(number) < 1e12 for number in found) else None
+    return numbers if all(abs(number) < 1e12 for number in numbers) else None
 
 
 def stated_size(height: Any, width: Any) -> tuple[int, int] | None:
     """Height and width that annotations state; None where they are not stated or are none."""
-    stated = finite_numbers([height, width])
-    return (int(stated[0]), int(stated[1])) if stated and min(stated) >= 1 else None
+    size = finite_numbers([height, width])
+    return (int(size[0]), int(size[1])) if size and min(size) >= 1 else None
 
 
 def enclosing_box(points: Sequence[float]) -> tuple[float, float, float, float]:
@@ -258,14 +263,15 @@ def out_of_bounds_notes(items: Iterable[Item], where: Path) -> tuple[Note, ...]:
         for item in items
         if item.size
         and any(
-            min(one.box) < -1 or one.box[2] > item.size[1] + 1 or one.box[3] > item.size[0] + 1 for one in item.objects
+            min(object_.box) < -1 or object_.box[2] > item.size[1] + 1 or object_.box[3] > item.size[0] + 1
+            for object_ in item.objects
         )
     ]
     if not out:
         return ()
-    said = "of its turned rectangles this export of Label Studio gives boxes that lie elsewhere"
+    note = "of its turned rectangles this export of Label Studio gives boxes that lie elsewhere"
     remedy = "export its own JSON and read it with source labelstudio"
-    return (Note("boxes that leave their pictures", where.name, f"{len(out):,} × such as {out[0]}: {said}", remedy),)
+    return (Note("boxes that leave their pictures", where.name, f"{len(out):,} × such as {out[0]}: {note}", remedy),)
 
 
 def save(item: Item, path: Path) -> tuple[int, int]:

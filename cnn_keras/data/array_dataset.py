@@ -74,14 +74,14 @@ def training(
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0]), tf.cast(number, tf.int32))
         rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
         if augment is None:
-            drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-            return drawn.map(lambda rows: (tf.gather(values, rows), tf.gather(labels, rows)))
+            batches_ = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+            return batches_.map(lambda rows: (tf.gather(values, rows), tf.gather(labels, rows)))
         seeds = tf.gather(tf.random.experimental.stateless_split(key, count), rows)
-        drawn = tf.data.Dataset.from_tensor_slices((rows, seeds))
-        moved = drawn.map(
+        batches_ = tf.data.Dataset.from_tensor_slices((rows, seeds))
+        augmented = batches_.map(
             lambda row, seed: (augment(values[row], seed), labels[row]), num_parallel_calls=tf.data.AUTOTUNE
         )
-        return moved.batch(batch_size)
+        return augmented.batch(batch_size)
 
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
@@ -102,10 +102,10 @@ def augmentation(
     With `augment_with_mask` for `step` it is one of ({"image", "mask"}, seed).
     """
 
-    def apply(given: Any, seed: tf.Tensor) -> Any:
+    def apply(grids_: Any, seed: tf.Tensor) -> Any:
         for number, arguments in enumerate(steps):
-            given = (step or augment)(given, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
-        return given
+            grids_ = (step or augment)(grids_, tf.random.experimental.stateless_fold_in(seed, number), **arguments)
+        return grids_
 
     return apply if steps else None
 
@@ -154,9 +154,9 @@ def _placed(grid: tf.Tensor, keys: Sequence[tf.Tensor], shift: float, flip: Sequ
         length = tf.shape(grid)[axis]
         step = shift * tf.cast(length, tf.float32) * tf.random.stateless_uniform((), far, -1.0, 1.0)
         places = tf.clip_by_value(tf.range(length) - tf.cast(tf.round(step), tf.int32), 0, length - 1)
-        turned = tf.random.stateless_uniform((), way) < 0.5
+        is_mirrored = tf.random.stateless_uniform((), way) < 0.5
         if axis in flip:
-            places = tf.where(turned, places[::-1], places)
+            places = tf.where(is_mirrored, places[::-1], places)
         result = tf.gather(result, places, axis=axis)
     return tf.ensure_shape(result, grid.shape)
 
@@ -183,9 +183,9 @@ def _stretched(grids: tf.Tensor, axis: int, length: int) -> tf.Tensor:
 
 
 def _cropped(grids: tf.Tensor, axis: int, length: int) -> tf.Tensor:
-    given = tf.shape(grids)[axis]
-    missing = tf.maximum(length - given, 0)
+    before = tf.shape(grids)[axis]
+    missing = tf.maximum(length - before, 0)
     paddings = [(0, 0)] * len(grids.shape)
     paddings[axis] = (missing // 2, missing - missing // 2)
-    start = tf.maximum(given - length, 0) // 2
+    start = tf.maximum(before - length, 0) // 2
     return tf.gather(tf.pad(grids, paddings), tf.range(start, start + length), axis=axis)

@@ -40,11 +40,11 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
     with tf.control_dependencies([known]):
         size, scans = tf.cond(is_png, lambda: _png_work(image_bytes), lambda: _jpeg_work(image_bytes))
     area = tf.reduce_prod(tf.cast(size, tf.int64))
-    bearable = (tf.reduce_min(size) > 0) & (tf.reduce_max(size) <= SIDE_LIMIT) & (area <= pixel_limit)
+    is_allowed = (tf.reduce_min(size) > 0) & (tf.reduce_max(size) <= SIDE_LIMIT) & (area <= pixel_limit)
     expected = f"the image must have at most {pixel_limit} pixels and sides of at most {SIDE_LIMIT}, got"
     scanned = scans * tf.maximum(area, LEAST_SCANNED)
     quick = tf.debugging.Assert(scanned <= SCANNED_LIMIT, ["the image must have fewer scans, got", scans])
-    with tf.control_dependencies([tf.debugging.Assert(bearable, [expected, size]), quick]):
+    with tf.control_dependencies([tf.debugging.Assert(is_allowed, [expected, size]), quick]):
         image = _decoded(image_bytes, channels)
     return tf.ensure_shape(image, (None, None, channels))
 

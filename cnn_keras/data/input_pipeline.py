@@ -158,7 +158,7 @@ def _gathered(
     example: Example,
 ) -> Callable[..., Any]:
     """An epoch drawn from memory by a permutation of row numbers."""
-    held = (
+    examples = (
         decoded_examples(folder, split, shape, example=example)
         .map(_only(example.keys))
         .batch(count)
@@ -169,14 +169,14 @@ def _gathered(
         key = _key(seed, number)
         rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
         if augment is None:
-            drawn = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-            return drawn.map(lambda rows: {key: tf.gather(values, rows) for key, values in held.items()})
+            batches_ = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
+            return batches_.map(lambda rows: {key: tf.gather(values, rows) for key, values in examples.items()})
 
-        def one(row: tf.Tensor, drawn: tf.Tensor) -> dict[str, Any]:
-            return augment({key: values[row] for key, values in held.items()}, drawn)
+        def augmented_row(row: tf.Tensor, seed_: tf.Tensor) -> dict[str, Any]:
+            return augment({key: values[row] for key, values in examples.items()}, seed_)
 
-        drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
-        return drawn.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        batches_ = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
+        return batches_.map(augmented_row, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
 
@@ -200,16 +200,16 @@ def _streamed(
     window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
     read, only = _decoder(shape), _only(example.keys)
 
-    def one(given: dict[str, Any], drawn: tf.Tensor) -> dict[str, Any]:
-        found = only(read(given))
-        return found if augment is None else augment(found, drawn)
+    def decoded(record: dict[str, Any], seed_: tf.Tensor) -> dict[str, Any]:
+        values = only(read(record))
+        return values if augment is None else augment(values, seed_)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
         seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
         examples = tf.data.Dataset.zip(records.read(folder, split, seed=key, features=example.features), seeds)
-        shuffled = examples.batch(window).map(lambda *drawn: _mixed(drawn, key)).unbatch()
-        return shuffled.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        shuffled = examples.batch(window).map(lambda *window_: _mixed(window_, key)).unbatch()
+        return shuffled.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     return epoch
 
@@ -221,9 +221,9 @@ def _mixing(epoch: Callable[..., Any], augment: Composed, *, classes: int | None
         key = _key(seed, number)
 
         def mix(place: tf.Tensor, batch: dict[str, Any]) -> dict[str, Any]:
-            drawn = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
+            seed_ = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
             labels = {"label": tf.one_hot(batch["label"], classes)} if "label" in batch else {}
-            return augment.mix({**batch, **labels}, drawn)
+            return augment.mix({**batch, **labels}, seed_)
 
         return epoch(number).enumerate().map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 
@@ -243,18 +243,18 @@ def _mixed(window: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
 def _decoder(shape: Shape) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def read(example: dict[str, Any]) -> dict[str, Any]:
         image = decode(example["image"], channels=shape.channels)
-        found = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
+        decoded = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
         if "boxes" in example:
             extent = tf.shape(image)[:2]
             for key in ("boxes", "proposals") if "proposals" in example else ("boxes",):
-                moved = boxes.letterbox(example[key], extent, shape.size, fit=shape.fit)
-                found[key] = tf.ensure_shape(moved, example[key].shape)
-            found["extent"] = extent
+                placed = boxes.letterbox(example[key], extent, shape.size, fit=shape.fit)
+                decoded[key] = tf.ensure_shape(placed, example[key].shape)
+            decoded["extent"] = extent
             if "landmarks" in example:
-                found["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
+                decoded["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
         if "mask" in example:
-            found["mask"] = resize_labels(decode_mask(example), shape.size, fit=shape.fit)
-        return found
+            decoded["mask"] = resize_labels(decode_mask(example), shape.size, fit=shape.fit)
+        return decoded
 
     return read
 

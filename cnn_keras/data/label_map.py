@@ -51,8 +51,8 @@ class LabelMaps(NamedTuple):
     notes: tuple[annotation.Note, ...] = ()
 
 
-def check_size(found: tuple[int, ...], size: tuple[int, ...]) -> None:
+def check_size(size_there: tuple[int, ...], size: tuple[int, ...]) -> None:
     """Raise `Unreadable` unless a mask has the sizes of its picture."""
-    if tuple(found) != tuple(size):
-        mask, picture = ("×".join(map(str, sizes)) for sizes in (found, size))
+    if tuple(size_there) != tuple(size):
+        mask, picture = ("×".join(map(str, sizes)) for sizes in (size_there, size))
         raise Unreadable("mask of another size", f"the mask is {mask}, the picture {picture} (height first)")

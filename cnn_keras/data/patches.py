@@ -39,21 +39,21 @@ def store(examples: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -
     for image, mask in examples:
         flat = mask.reshape(-1, mask.shape[-1])
         for number in np.unique(flat[:, 0]):
-            found = np.flatnonzero(flat[:, 0] == number)
-            chosen = found if len(found) <= PLACES else generator.choice(found, PLACES, replace=False)
-            places.setdefault(int(number), []).append(chosen + starts[-1])
+            indices = np.flatnonzero(flat[:, 0] == number)
+            sample = indices if len(indices) <= PLACES else generator.choice(indices, PLACES, replace=False)
+            places.setdefault(int(number), []).append(sample + starts[-1])
         images.append(image.reshape(-1, image.shape[-1]))
         masks.append(flat)
         sizes.append(image.shape[:-1])
         starts.append(starts[-1] + len(flat))
-    known = [generator.permutation(np.concatenate(found)) for number, found in sorted(places.items()) if number]
+    known = [generator.permutation(np.concatenate(parts)) for number, parts in sorted(places.items()) if number]
     longest = max(map(len, known), default=1)
     return Store(
         tf.constant(np.concatenate(images)),
         tf.constant(np.concatenate(masks)),
         tf.constant(starts[:-1], tf.int64),
         tf.constant(sizes, tf.int32),
-        tf.constant([np.resize(found, longest) for found in known] or [np.zeros(1, int)], tf.int64),
+        tf.constant([np.resize(rows_, longest) for rows_ in known] or [np.zeros(1, int)], tf.int64),
     )
 
 
@@ -81,15 +81,15 @@ def training(
         {"image": (batch, *patches.size, channels), "mask": uint8 (batch, *patches.size, 1 or 2)}
     """
 
-    def one(key: tf.Tensor) -> dict[str, Any]:
-        place, moved = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+    def example_of(key: tf.Tensor) -> dict[str, Any]:
+        place, augment_key = tf.unstack(tf.random.experimental.stateless_split(key, 2))
         example = crop(held, *_drawn(held, patches, place, balance), patches)
-        return example if augment is None else augment(example, moved)
+        return example if augment is None else augment(example, augment_key)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(number, tf.int32))
         keys = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(key, count))
-        return keys.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return keys.map(example_of, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()
@@ -97,46 +97,46 @@ def training(
     return stream.with_options(options)
 
 
-def grid_batches(held: Store, patches: Patches, batch_size: int) -> tf.data.Dataset:
+def grid_batches(stored: Store, patches: Patches, batch_size: int) -> tf.data.Dataset:
     """Batches of patches whose answers cover every image, side by side, the last of a row moved back into it."""
     rows, corners = [], []
-    for row, size in enumerate(held.sizes.numpy().tolist()):
+    for row, size in enumerate(stored.sizes.numpy().tolist()):
         sides = [_starts(length, answered) for length, answered in zip(size, patches.answered, strict=True)]
-        found = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(size))
-        corners.append(found)
-        rows += [row] * len(found)
-    given = (tf.constant(rows), tf.constant(np.concatenate(corners), tf.int32))
-    drawn = tf.data.Dataset.from_tensor_slices(given).map(lambda row, corner: crop(held, row, corner, patches))
-    known = drawn.batch(batch_size).apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / batch_size)))
+        starts = np.stack(np.meshgrid(*sides, indexing="ij"), axis=-1).reshape(-1, len(size))
+        corners.append(starts)
+        rows += [row] * len(starts)
+    positions = (tf.constant(rows), tf.constant(np.concatenate(corners), tf.int32))
+    patches_ = tf.data.Dataset.from_tensor_slices(positions).map(lambda row, corner: crop(stored, row, corner, patches))
+    known = patches_.batch(batch_size).apply(tf.data.experimental.assert_cardinality(math.ceil(len(rows) / batch_size)))
     return known.prefetch(tf.data.AUTOTUNE)
 
 
-def crop(held: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict[str, Any]:
+def crop(stored: Store, row: tf.Tensor, corner: tf.Tensor, patches: Patches) -> dict[str, Any]:
     """The patch of an image whose answers begin at a corner, int32 (axes,)."""
-    size = held.sizes[row]
+    size = stored.sizes[row]
     places = tf.zeros([], tf.int64)
     for axis, (seen, answered) in enumerate(zip(patches.size, patches.answered, strict=True)):
         along = reflect(corner[axis] - (seen - answered) // 2 + tf.range(seen), size[axis])
         places = places[..., None] * tf.cast(size[axis], tf.int64) + tf.cast(along, tf.int64)
-    places += held.starts[row]
+    places += stored.starts[row]
     return {
-        "image": tf.ensure_shape(tf.gather(held.images, places), [*patches.size, held.images.shape[-1]]),
-        "mask": tf.ensure_shape(tf.gather(held.masks, places), [*patches.size, held.masks.shape[-1]]),
+        "image": tf.ensure_shape(tf.gather(stored.images, places), [*patches.size, stored.images.shape[-1]]),
+        "mask": tf.ensure_shape(tf.gather(stored.masks, places), [*patches.size, stored.masks.shape[-1]]),
     }
 
 
-def _drawn(held: Store, patches: Patches, key: tf.Tensor, balance: float) -> tuple[tf.Tensor, tf.Tensor]:
+def _drawn(stored: Store, patches: Patches, key: tf.Tensor, balance: float) -> tuple[tf.Tensor, tf.Tensor]:
     """The row of an image and the corner of a patch in it."""
     which, where, number, place, offset = tf.unstack(tf.random.experimental.stateless_split(key, 5))
-    classes, longest = held.places.shape
-    anywhere = tf.random.stateless_uniform([], where, 0, tf.shape(held.masks, tf.int64)[0], tf.int64)
-    of_class = held.places[tf.random.stateless_uniform([], number, 0, classes, tf.int32)]
-    chosen = of_class[tf.random.stateless_uniform([], place, 0, longest, tf.int32)]
+    classes, longest = stored.places.shape
+    anywhere = tf.random.stateless_uniform([], where, 0, tf.shape(stored.masks, tf.int64)[0], tf.int64)
+    of_class = stored.places[tf.random.stateless_uniform([], number, 0, classes, tf.int32)]
+    position = of_class[tf.random.stateless_uniform([], place, 0, longest, tf.int32)]
     balanced = tf.random.stateless_uniform([], which) < balance
-    pixel = tf.where(balanced, chosen, anywhere)
-    row = tf.searchsorted(held.starts, pixel[None], side="right")[0] - 1
-    size = held.sizes[row]
-    inner = tf.unravel_index(pixel - held.starts[row], tf.cast(size, tf.int64))
+    pixel = tf.where(balanced, position, anywhere)
+    row = tf.searchsorted(stored.starts, pixel[None], side="right")[0] - 1
+    size = stored.sizes[row]
+    inner = tf.unravel_index(pixel - stored.starts[row], tf.cast(size, tf.int64))
     shares = tf.random.stateless_uniform([len(patches.size)], offset)
     room = tf.maximum(size - patches.answered, 0)
     laid = tf.cast(inner, tf.int32) - tf.cast(shares * patches.answered, tf.int32)

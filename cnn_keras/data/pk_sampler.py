@@ -74,19 +74,19 @@ def training(
     rows, counts = _rows_of_people(labels)
     layout = Layout(min(layout.people, len(counts)), layout.each)
 
-    def example(row: tf.Tensor, drawn: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def example(row: tf.Tensor, seed_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         image = images[row]
         if image.dtype == tf.string:
             image = resize_image(decode(image, channels=shape.channels), shape.size, fit=shape.fit)
-        found = {"image": image} if augment is None else augment({"image": image}, drawn)
-        return found["image"], labels[row]
+        example_ = {"image": image} if augment is None else augment({"image": image}, seed_)
+        return example_["image"], labels[row]
 
     def batch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), number // steps)
         key = tf.random.experimental.stateless_fold_in(key, number % steps)
-        chosen = sample_rows(rows, counts, layout, key)
-        seeds = tf.random.experimental.stateless_split(tf.reverse(key, [0]), tf.size(chosen))
-        return tf.data.Dataset.from_tensor_slices((chosen, seeds))
+        batch_rows = sample_rows(rows, counts, layout, key)
+        seeds = tf.random.experimental.stateless_split(tf.reverse(key, [0]), tf.size(batch_rows))
+        return tf.data.Dataset.from_tensor_slices((batch_rows, seeds))
 
     numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps, output_type=tf.int32)
     examples = numbers.flat_map(batch).map(example, num_parallel_calls=tf.data.AUTOTUNE)
@@ -122,8 +122,8 @@ def ordered_batches(folder: Path, split: str, shape: Shape, *, count: int, batch
     if (np.diff(order) == 1).all():
         batches = examples.batch(batch_size)
     else:
-        held, labels = _held(folder, split, shape, memory=0)
-        batches = tf.data.Dataset.from_tensor_slices((tf.gather(held, order), tf.gather(labels, order)))
+        images, labels = _held(folder, split, shape, memory=0)
+        batches = tf.data.Dataset.from_tensor_slices((tf.gather(images, order), tf.gather(labels, order)))
         batches = batches.map(lambda data, label: {"image": _read(data, shape), "label": label}).batch(batch_size)
     known = batches.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))  # else Keras warns
     return known.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
@@ -142,16 +142,16 @@ def lfw_pairs(path: Path) -> list[Pair]:
     if not input_file.is_regular(path):
         raise Fault(f"data.pairs.path must be a file such as LFW's pairs.txt, got {path}")
     text = input_file.read_text(path)
-    listed = [(number, _words(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip(" ,\t")]
-    (_, head), *body = listed or [(0, [])]
+    lines = [(number, _words(line)) for number, line in enumerate(text.splitlines(), 1) if line.strip(" ,\t")]
+    (_, head), *body = lines or [(0, [])]
     if head[:1] == ["name"]:
         return [_pair(words, path, number, 0) for number, words in body]
     if len(head) not in (1, 2) or not all(map(_is_count, head)):
         raise Fault(f"{path} must begin with the numbers of folds and pairs, got {' '.join(head)!r}", code=Fault.DATA)
     folds, each = (int(head[0]), int(head[1])) if len(head) == 2 else (1, int(head[0]))
     if len(body) != 2 * folds * each:
-        wanted = f"{folds} × {each} pairs of either kind, {2 * folds * each} lines"
-        raise Fault(f"{path} must hold {wanted}, as its first line says, got {len(body)}", code=Fault.DATA)
+        expected = f"{folds} × {each} pairs of either kind, {2 * folds * each} lines"
+        raise Fault(f"{path} must hold {expected}, as its first line says, got {len(body)}", code=Fault.DATA)
     return [_pair(words, path, number, row // (2 * each)) for row, (number, words) in enumerate(body)]
 
 
@@ -194,10 +194,10 @@ def _read(data: tf.Tensor, shape: Shape) -> tf.Tensor:
 
 def _rows_of_people(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Each person's rows, padded with zeros, and how many there are: of people with two pictures or more."""
-    found: dict[int, list[int]] = defaultdict(list)
+    rows_of: dict[int, list[int]] = defaultdict(list)
     for row, label in enumerate(labels.numpy().tolist()):
-        found[label].append(row)
-    several = [rows for _, rows in sorted(found.items()) if len(rows) > 1]
+        rows_of[label].append(row)
+    several = [rows for _, rows in sorted(rows_of.items()) if len(rows) > 1]
     if len(several) < 2:
         raise Fault(
             f"data must hold at least two people with two pictures or more to train on, got {len(several)}",

@@ -54,30 +54,30 @@ def write(folder: Path, split: str, rows: Iterable[tuple[Any, ...]], *, features
     Args:
         rows: tuples of the values of `features`, in their order: (id, encoded image, label) unless told otherwise.
     """
-    shard, written = 0, 0
+    shard, count = 0, 0
     writer = tf.io.TFRecordWriter(_shard(folder, split, shard))
     try:
         for row in rows:
-            if written >= SHARD_BYTES:
+            if count >= SHARD_BYTES:
                 writer.close()
-                shard, written = shard + 1, 0
+                shard, count = shard + 1, 0
                 writer = tf.io.TFRecordWriter(_shard(folder, split, shard))
             values = dict(zip(features, row, strict=True))
             feature = {name: _feature(value, features[name].dtype) for name, value in values.items()}
             writer.write(
                 tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
             )
-            written += len(values["image"])
+            count += len(values["image"])
     finally:
         writer.close()
 
 
 def shards(folder: Path, split: str) -> list[str]:
     """The files of a split, in the order in which they were written."""
-    found = sorted(str(path) for path in folder.glob(f"{split}-*.tfrecord"))
-    if not found:
+    paths = sorted(str(path) for path in folder.glob(f"{split}-*.tfrecord"))
+    if not paths:
         raise FileNotFoundError(f"{folder} holds no records of the split {split!r}")
-    return found
+    return paths
 
 
 def read(

@@ -22,26 +22,26 @@ class Malformed(NamedTuple):
     reason: str
 
 
-def parse(given: Any) -> dict[str, Any] | tuple[Any, ...] | Malformed | None:
+def parse(document: Any) -> dict[str, Any] | tuple[Any, ...] | Malformed | None:
     """The mask that COCO's `segmentation` holds: run lengths as a list, or polygons; None where there is none."""
-    if given is None or given in ([], {}, ""):
+    if document is None or document in ([], {}, ""):
         return None
-    if isinstance(given, dict):
+    if isinstance(document, dict):
         try:
-            return _runs(given)
+            return _runs(document)
         except (KeyError, TypeError, ValueError) as error:
-            said = f"{error} is missing" if isinstance(error, KeyError) else str(error)
-            return Malformed(f"run lengths that cannot be read: {said}")
-    if not isinstance(given, list | tuple):
-        return Malformed(f"neither polygons nor run lengths, but {str(given)[:40]!r}")
-    for polygon in given:
+            problem = f"{error} is missing" if isinstance(error, KeyError) else str(error)
+            return Malformed(f"run lengths that cannot be read: {problem}")
+    if not isinstance(document, list | tuple):
+        return Malformed(f"neither polygons nor run lengths, but {str(document)[:40]!r}")
+    for polygon in document:
         if not isinstance(polygon, list | tuple):
             return Malformed("polygons must be a list of lists of x, y, x, y, …")
         if len(polygon) < 6 or len(polygon) % 2:
             return Malformed(f"a polygon must have three points or more, x and y of each, got {len(polygon)} numbers")
         if not all(_is_number(value) for value in polygon):
             return Malformed("a polygon must hold finite numbers alone")
-    return tuple(tuple(polygon) for polygon in given)
+    return tuple(tuple(polygon) for polygon in document)
 
 
 def rectangle(box: tuple[float, float, float, float]) -> tuple[Any, ...]:
@@ -84,13 +84,13 @@ def rasterize(mask: dict[str, Any] | tuple[Any, ...] | Malformed, size: tuple[in
         _check_outline(mask, size)
         return coco.decode(coco.merge(coco.frPyObjects([list(points) for points in mask], *size))).astype(bool)
     try:
-        found = decode(mask)
+        pixels = decode(mask)
     except (KeyError, TypeError, ValueError) as error:
         raise Unreadable("malformed mask", f"its run lengths cannot be read: {error}") from None
-    if found.shape != tuple(size):
-        stated, real = ("×".join(map(str, sizes)) for sizes in (found.shape, size))
-        raise Unreadable("mask of another size", f"the mask is {stated}, the picture {real} (height first)")
-    return found
+    if pixels.shape != tuple(size):
+        declared, real = ("×".join(map(str, sizes)) for sizes in (pixels.shape, size))
+        raise Unreadable("mask of another size", f"the mask is {declared}, the picture {real} (height first)")
+    return pixels
 
 
 def crop(
@@ -127,9 +127,9 @@ def union(
         return Malformed(str(error))
 
 
-def _runs(given: dict[str, Any]) -> dict[str, Any]:
+def _runs(value: dict[str, Any]) -> dict[str, Any]:
     """Run lengths whose counts are a list of whole numbers that make up the size."""
-    size, counts = given["size"], given["counts"]
+    size, counts = value["size"], value["counts"]
     if not isinstance(size, list | tuple) or len(size) != 2 or not all(_is_count(side) and side for side in size):
         raise ValueError(f"size must be height and width, got {str(size)[:40]}")
     height, width = size

@@ -39,14 +39,12 @@ def stratified(
     Raises:
         Fault: fractions that leave nothing for "train", or a class with too few groups to be in every split.
     """
-    wanted = {
+    sizes = {
         split: fraction for split, fraction in fractions.items() if fraction > 0 and not (fold and split == "test")
     }
-    if sum(wanted.values()) >= 1:
-        shares = " and ".join(f"data.{split}" for split in wanted)
-        raise Fault(
-            f"{shares} must be below 1 together, so that something is left to train, got {sum(wanted.values())}"
-        )
+    if sum(sizes.values()) >= 1:
+        shares = " and ".join(f"data.{split}" for split in sizes)
+        raise Fault(f"{shares} must be below 1 together, so that something is left to train, got {sum(sizes.values())}")
     members: dict[str, list[int]] = {}
     for row, group in enumerate(groups):
         members.setdefault(group, []).append(row)
@@ -64,7 +62,7 @@ def stratified(
             for index in tested:
                 splits[members[classes[label][index]]] = "test"
         start = 0
-        for split, count in _counts(label, len(shuffled), wanted).items():
+        for split, count in _counts(label, len(shuffled), sizes).items():
             for index in shuffled[start : start + count]:
                 splits[members[classes[label][index]]] = split
             start += count
@@ -88,14 +86,14 @@ def by_time(
     Raises:
         Fault: a drive that is too short to be in every split.
     """
-    wanted = {split: share for split, share in fractions.items() if share > 0}
+    shares = {split: share for split, share in fractions.items() if share > 0}
     lengths = Counter(drives)
-    found: dict[str, list[str | None]] = {}
+    groups_of: dict[str, list[str | None]] = {}
     for drive, length in lengths.items():
         if fold:
-            found[drive] = _blocks(drive, length, fold, share=wanted.get("validation", 0.0), gap=gap)
+            groups_of[drive] = _blocks(drive, length, fold, share=shares.get("validation", 0.0), gap=gap)
             continue
-        sizes = {split: max(1, round(share * length)) for split, share in wanted.items()}
+        sizes = {split: max(1, round(share * length)) for split, share in shares.items()}
         first = length - sum(sizes.values()) - gap * len(sizes)
         if first < 1:
             raise Fault(
@@ -106,11 +104,11 @@ def by_time(
         blocks: list[str | None] = ["train"] * first
         for split, size in sizes.items():
             blocks += [None] * gap + [split] * size
-        found[drive] = blocks
+        groups_of[drive] = blocks
     places: Counter[str] = Counter()
     splits = []
     for drive in drives:
-        splits.append(found[drive][places[drive]])
+        splits.append(groups_of[drive][places[drive]])
         places[drive] += 1
     return splits
 
@@ -130,8 +128,8 @@ def rarest_class(present: Sequence[Collection[T]], groups: Sequence[str], *, lea
     for label, group in zip(labels, groups, strict=True):
         members.setdefault(label, set()).add(group)
     labels = [label if len(members[label]) >= least else "" for label in labels]
-    mixed = {group for label, group in zip(labels, groups, strict=True) if label == ""}
-    return [""] * len(labels) if mixed and len(mixed) < least else labels
+    mixed_groups = {group for label, group in zip(labels, groups, strict=True) if label == ""}
+    return [""] * len(labels) if mixed_groups and len(mixed_groups) < least else labels
 
 
 def connected_groups(*keys: Sequence[str | None]) -> list[str]:
@@ -149,7 +147,7 @@ def connected_groups(*keys: Sequence[str | None]) -> list[str]:
         return key
 
     examples = [
-        [f"{column}:{key}" for column, key in enumerate(given) if key is not None] for given in zip(*keys, strict=True)
+        [f"{column}:{key}" for column, key in enumerate(row) if key is not None] for row in zip(*keys, strict=True)
     ]
     for first, *others in examples:
         for other in others:
@@ -180,10 +178,10 @@ def _blocks(drive: str, length: int, fold: tuple[int, int], *, share: float, gap
     blocks[max(start - gap, 0) : end + gap] = [None] * len(blocks[max(start - gap, 0) : end + gap])
     blocks[start:end] = ["test"] * (end - start)
     free = [row for row, name in enumerate(blocks) if name == "train"]
-    held = free[-max(1, round(share * length)) :] if share else []
-    for row in held:
+    reserved = free[-max(1, round(share * length)) :] if share else []
+    for row in reserved:
         blocks[row] = "validation"
-    for row in range(max(held[0] - gap, 0), held[0]) if held else ():
+    for row in range(max(reserved[0] - gap, 0), reserved[0]) if reserved else ():
         blocks[row] = None if blocks[row] == "train" else blocks[row]
     if "train" not in blocks or start == end:
         raise Fault(

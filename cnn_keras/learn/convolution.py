@@ -181,8 +181,8 @@ def average_pooling_backward(
     gradient: np.ndarray, x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
 ) -> np.ndarray:
     """Hand each gradient out in equal shares to the pixels under its window."""
-    handed = gradient[..., np.newaxis, np.newaxis] * _shares(x, window, strides, padding)
-    return _overlaid(handed, x.shape, window, strides, padding)
+    shares = gradient[..., np.newaxis, np.newaxis] * _shares(x, window, strides, padding)
+    return _overlaid(shares, x.shape, window, strides, padding)
 
 
 def relu(x: np.ndarray) -> np.ndarray:

@@ -104,19 +104,21 @@ def to_fully_convolutional(model: keras.Model) -> FullyConvolutional:
     """
     if not isinstance(model, keras.Model) or len(model.inputs) != 1 or len(model.inputs[0].shape) != 4:
         raise Fault(f"model must be a classifier of single pictures, got {getattr(model, 'name', model)!r}")
-    given = model.inputs[0]
-    if None in given.shape[1:]:
-        raise Fault(f"model must take pictures of a fixed size, its window, got {given.shape[1:]}; build it for one")
+    model_input = model.inputs[0]
+    if None in model_input.shape[1:]:
+        raise Fault(
+            f"model must take pictures of a fixed size, its window, got {model_input.shape[1:]}; build it for one"
+        )
     output = model.output["logits"] if isinstance(model.output, dict) else model.output
     conversion = _Conversion()
-    image = keras.Input((None, None, given.shape[-1]), dtype=given.dtype, name="image")
-    conversion.enter(image, given)
+    image = keras.Input((None, None, model_input.shape[-1]), dtype=model_input.dtype, name="image")
+    conversion.enter(image, model_input)
     (logits,) = conversion.descend(keras.Function(model.inputs, [output]), [image])
     if conversion.extents.get(id(logits)) != (1, 1):
         raise Fault(f"model must give one vector for a picture, got {output.shape[1:]} behind {output.name}")
     network = keras.Model(image, logits, name=f"{model.name}_convolved")
     conversion.copy_weights()
-    return FullyConvolutional(network, given.shape[1:3], conversion.stride, tuple(conversion.padded))
+    return FullyConvolutional(network, model_input.shape[1:3], conversion.stride, tuple(conversion.padded))
 
 
 def naive(model: keras.Model, image: np.ndarray, *, stride: int | tuple[int, int] = 1, batch: int = BATCH) -> Windows:
@@ -139,10 +141,14 @@ def naive(model: keras.Model, image: np.ndarray, *, stride: int | tuple[int, int
     if min(down, across) < 1:
         raise Fault(f"stride must be at least 1 pixel, got {stride}")
     _require_window(image, window)
-    cut = np.lib.stride_tricks.sliding_window_view(image, window, axis=(0, 1))[::down, ::across]
-    rows, columns = cut.shape[:2]
-    cut = np.moveaxis(cut, 2, -1).reshape(-1, *window, image.shape[-1])  # copies: every window is made for itself
-    answers = [_logits(model.predict_on_batch(cut[start : start + batch])) for start in range(0, len(cut), batch)]
+    windows = np.lib.stride_tricks.sliding_window_view(image, window, axis=(0, 1))[::down, ::across]
+    rows, columns = windows.shape[:2]
+    windows = np.moveaxis(windows, 2, -1).reshape(
+        -1, *window, image.shape[-1]
+    )  # copies: every window is made for itself
+    answers = [
+        _logits(model.predict_on_batch(windows[start : start + batch])) for start in range(0, len(windows), batch)
+    ]
     logits = np.concatenate(answers).reshape(rows, columns, -1)
     return Windows(logits, _placed(logits, image, window, (down, across)))
 
@@ -193,16 +199,16 @@ def detect(
     Raises:
         Fault: when the picture is smaller than a window at every scale.
     """
-    found, missed = [], None
+    faces, missing_error = [], None
     for scale in scales:
         try:
-            found.append(look(_resized(np.asarray(image), scale)))
+            faces.append(look(_resized(np.asarray(image), scale)))
         except Fault as fault:
-            missed = fault
-    if not found:
-        raise missed or Fault("scales must hold at least one factor, got none")
-    places = np.concatenate([windows.boxes.reshape(1, -1, 4) for windows in found], axis=1)
-    logits = np.concatenate([windows.logits.reshape(1, -1, windows.logits.shape[-1]) for windows in found], axis=1)
+            missing_error = fault
+    if not faces:
+        raise missing_error or Fault("scales must hold at least one factor, got none")
+    places = np.concatenate([windows.boxes.reshape(1, -1, 4) for windows in faces], axis=1)
+    logits = np.concatenate([windows.logits.reshape(1, -1, windows.logits.shape[-1]) for windows in faces], axis=1)
     scores = tf.nn.softmax(logits).numpy()
     if background is not None:
         scores[..., background] = 0
@@ -236,8 +242,8 @@ def _resized(image: np.ndarray, scale: float) -> np.ndarray:
 
 def _require_window(image: np.ndarray, window: Sequence[int]) -> None:
     if image.ndim != 3 or any(side < least for side, least in zip(image.shape, window, strict=False)):
-        wanted, got = ("×".join(map(str, sizes)) for sizes in (window, image.shape))
-        raise Fault(f"image must be a picture of at least {wanted} pixels, the window, got {got}; enlarge it")
+        expected, actual = ("×".join(map(str, sizes)) for sizes in (window, image.shape))
+        raise Fault(f"image must be a picture of at least {expected} pixels, the window, got {actual}; enlarge it")
 
 
 def _trimmed(size: Sequence[int], network: FullyConvolutional) -> tuple[int, ...]:
@@ -291,11 +297,11 @@ class _Conversion:
     def descend(self, graph: keras.Function, inputs: list[keras.KerasTensor]) -> Any:
         def visit(operation: keras.Operation) -> Callable[..., Any]:
             def call(*arguments: Any, **options: Any) -> Any:
-                given = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
+                tensors = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
                 if isinstance(operation, keras.Model):
-                    inner = self.descend(keras.Function(operation.inputs, operation.outputs), given)
+                    inner = self.descend(keras.Function(operation.inputs, operation.outputs), tensors)
                     return keras.tree.pack_sequence_as(operation.output, inner)
-                return self._converted(operation, given, arguments)
+                return self._converted(operation, tensors, arguments)
 
             return call
 
@@ -310,24 +316,26 @@ class _Conversion:
             kernel, *bias = layer.get_weights()
             convolution.set_weights([kernel.reshape(convolution.kernel.shape), *bias])
 
-    def _converted(self, layer: layers.Layer, given: list[keras.KerasTensor], arguments: Any) -> keras.KerasTensor:
+    def _converted(self, layer: layers.Layer, tensors: list[keras.KerasTensor], arguments: Any) -> keras.KerasTensor:
         """This layer's output for open sizes, noted with its twin."""
         if isinstance(layer, TRAINING_ONLY):
-            return given[0]
-        twins = [self.twins[id(tensor)] for tensor in given]
+            return tensors[0]
+        twins = [self.twins[id(tensor)] for tensor in tensors]
         twin = layer.compute_output_spec(twins if isinstance(arguments[0], list | tuple) else twins[0])
-        field = receptive_field.union([self.fields[id(tensor)] for tensor in given])
-        if any(id(tensor) in self.extents for tensor in given):
-            output, extent = self._on_vectors(layer, given, twins)
+        field = receptive_field.union([self.fields[id(tensor)] for tensor in tensors])
+        if any(id(tensor) in self.extents for tensor in tensors):
+            output, extent = self._on_vectors(layer, tensors, twins)
         elif isinstance(layer, layers.Flatten) or type(layer) in AVERAGES:
-            output, extent = self._to_vectors(layer, given[0], twins[0], field)
+            output, extent = self._to_vectors(layer, tensors[0], twins[0], field)
         else:
             sizes, after = twins[0].shape[1:-1], twin.shape[1:-1]
-            output, extent = self._on_maps(layer, given, sizes), None
+            output, extent = self._on_maps(layer, tensors, sizes), None
             field = receptive_field.after(layer, field, sizes, after)
         return self.enter(output, twin, field, extent)
 
-    def _on_maps(self, layer: layers.Layer, given: list[keras.KerasTensor], sizes: Sequence[int]) -> keras.KerasTensor:
+    def _on_maps(
+        self, layer: layers.Layer, tensors: list[keras.KerasTensor], sizes: Sequence[int]
+    ) -> keras.KerasTensor:
         pointwise = isinstance(layer, (*VALUEWISE, *MERGES, layers.Dense)) or _on_last_axis(layer, 3)
         if not pointwise and not isinstance(layer, MAPWISE):
             raise Fault(
@@ -336,7 +344,7 @@ class _Conversion:
             )
         if _pads(layer, sizes):
             self.padded.append(layer.name)
-        return self._copy(layer)(given if len(given) > 1 else given[0])
+        return self._copy(layer)(tensors if len(tensors) > 1 else tensors[0])
 
     def _to_vectors(
         self, layer: layers.Layer, x: keras.KerasTensor, twin: keras.KerasTensor, field: receptive_field.Field
@@ -353,25 +361,25 @@ class _Conversion:
         return pool(x), (1, 1)
 
     def _on_vectors(
-        self, layer: layers.Layer, given: list[keras.KerasTensor], twins: list[keras.KerasTensor]
+        self, layer: layers.Layer, tensors: list[keras.KerasTensor], twins: list[keras.KerasTensor]
     ) -> tuple[keras.KerasTensor, tuple[int, int] | None]:
-        extents = {self.extents.get(id(tensor)) for tensor in given}
+        extents = {self.extents.get(id(tensor)) for tensor in tensors}
         (extent,) = extents if len(extents) == 1 else (None,)
-        one = given[0] if len(given) == 1 else None
-        if one is not None and extent and isinstance(layer, layers.Dense):
-            return self._dense(layer, one, extent), (1, 1)
+        single = tensors[0] if len(tensors) == 1 else None
+        if single is not None and extent and isinstance(layer, layers.Dense):
+            return self._dense(layer, single, extent), (1, 1)
         if isinstance(layer, layers.Flatten) and len(twins[0].shape) == 2:
-            return one, extent
+            return single, extent
         softmax = getattr(layer, "activation", None) is keras.activations.softmax
-        if one is not None and isinstance(layer, VALUEWISE) and not (softmax and extent != (1, 1)):
-            return self._copy(layer)(one), extent
+        if single is not None and isinstance(layer, VALUEWISE) and not (softmax and extent != (1, 1)):
+            return self._copy(layer)(single), extent
         if extent == (1, 1) and isinstance(layer, MERGES):
-            return self._copy(layer)(given), extent
+            return self._copy(layer)(tensors), extent
         if extent == (1, 1) and _on_last_axis(layer, 1):
-            return self._copy(layer, axis=-1)(one if one is not None else given), extent
-        if extent == (1, 1) and one is not None and len(twins[0].shape) == 2:
+            return self._copy(layer, axis=-1)(single if single is not None else tensors), extent
+        if extent == (1, 1) and single is not None and len(twins[0].shape) == 2:
             self.copies[layer] = EachWindow(_like(layer), name=self._name(layer))
-            return self.copies[layer](one), extent
+            return self.copies[layer](single), extent
         raise Fault(
             f"model must have a dense layer behind its flattening, got {type(layer).__name__} {layer.name!r}; what is "
             "neither dense nor works value by value cannot be a convolution"

@@ -54,7 +54,7 @@ def edges(image: np.ndarray, kind: str = "sobel") -> Edges:
     if image.dtype != np.uint8 or image.ndim < 2 or image.shape[2:] not in ((), (1,), (3,)) or not image.size:
         raise Fault(f"image must be uint8 (H, W), (H, W, 1) or (H, W, 3), not empty, got {image.dtype} {image.shape}")
     grey = image @ LUMA if image.shape[2:] == (3,) else image.reshape(image.shape[:2])
-    framed = np.pad(grey, 1, mode="edge")[np.newaxis, :, :, np.newaxis]
+    padded = np.pad(grey, 1, mode="edge")[np.newaxis, :, :, np.newaxis]
     pair = np.stack([VERTICAL[kind], HORIZONTAL[kind]], axis=-1)[:, :, np.newaxis]  # (3, 3, 1, 2)
-    responses = np.abs(convolution(framed, pair)[0]) / VERTICAL[kind].clip(0).sum()
+    responses = np.abs(convolution(padded, pair)[0]) / VERTICAL[kind].clip(0).sum()
     return Edges(responses[..., 0], responses[..., 1], np.hypot(responses[..., 0], responses[..., 1]))

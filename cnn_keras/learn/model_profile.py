@@ -163,11 +163,11 @@ class _Walk:
 
         def visit(operation: keras.Operation) -> Callable[..., Any]:
             def call(*arguments: Any, **options: Any) -> Any:
-                given = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
+                tensors = [t for t in keras.tree.flatten((arguments, options)) if isinstance(t, keras.KerasTensor)]
                 if isinstance(operation, keras.Model):
-                    return self.descend(operation, given, f"{prefix}{operation.name}/")
+                    return self.descend(operation, tensors, f"{prefix}{operation.name}/")
                 outputs = operation.compute_output_spec(*arguments, **options)
-                self._examine(operation, given, keras.tree.flatten(outputs), prefix)
+                self._examine(operation, tensors, keras.tree.flatten(outputs), prefix)
                 return outputs
 
             return call

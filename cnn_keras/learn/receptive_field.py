@@ -40,14 +40,14 @@ def pixel(axes: int) -> Field:
     return Field((1,) * axes, (1,) * axes, (0,) * axes)
 
 
-def union(seen: Sequence[Field]) -> Field:
+def union(fields: Sequence[Field]) -> Field:
     """The field of a sum or concatenation; maps without position (a gate's) reach all units of the others."""
-    axes = max(len(field.size) for field in seen)
-    seen = [field for field in seen if len(field.size) == axes]
-    starts = np.array([field.start for field in seen])
+    axes = max(len(field.size) for field in fields)
+    fields = [field for field in fields if len(field.size) == axes]
+    starts = np.array([field.start for field in fields])
     start = starts.min(axis=0)
-    size = (starts + [field.size for field in seen]).max(axis=0) - start
-    return Field(tuple(size.tolist()), max(field.jump for field in seen), tuple(start.tolist()))
+    size = (starts + [field.size for field in fields]).max(axis=0) - start
+    return Field(tuple(size.tolist()), max(field.jump for field in fields), tuple(start.tolist()))
 
 
 def after(layer: layers.Layer, field: Field, sizes: Sequence[int], sizes_after: Sequence[int]) -> Field:
@@ -88,12 +88,12 @@ def _slid(field: Field, reaches: Sequence[int], strides: Sequence[int], padding:
 
 def _spread(field: Field, reaches: Sequence[int], strides: Sequence[int], padding: str, _sizes: Sequence[int]) -> Field:
     """Behind a transposed convolution, where every stride-th tap of the window meets a unit of the input."""
-    seen = [-(-reach // stride) for reach, stride in zip(reaches, strides, strict=True)]
-    cut = [max(reach - stride, 0) // 2 for reach, stride in zip(reaches, strides, strict=True)]
+    positions = [-(-reach // stride) for reach, stride in zip(reaches, strides, strict=True)]
+    cropped = [max(reach - stride, 0) // 2 for reach, stride in zip(reaches, strides, strict=True)]
     if padding == "valid":
-        cut = [0] * len(reaches)
-    first = [-((reach - 1 - c) // stride) for reach, c, stride in zip(reaches, cut, strides, strict=True)]
-    return _moved(field, seen, [1 / stride for stride in strides], first)
+        cropped = [0] * len(reaches)
+    first = [-((reach - 1 - c) // stride) for reach, c, stride in zip(reaches, cropped, strides, strict=True)]
+    return _moved(field, positions, [1 / stride for stride in strides], first)
 
 
 def _moved(

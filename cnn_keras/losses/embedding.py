@@ -66,8 +66,8 @@ def _random_triplets(
     same, pairs = _relations(labels)
     # The largest of uniform draws is a draw among all; those of the same identity are out of the question.
     size = tf.shape(distances)[0]
-    drawn = keras.random.uniform((size, size, size), seed=seed)
-    negatives = tf.argmax(tf.where(same[:, None, :], -1.0, drawn), axis=-1)
+    priorities = keras.random.uniform((size, size, size), seed=seed)
+    negatives = tf.argmax(tf.where(same[:, None, :], -1.0, priorities), axis=-1)
     against = tf.gather(distances, negatives, batch_dims=1)
     return _mean_over(tf.nn.relu(distances - against + margin), pairs)
 
@@ -116,8 +116,8 @@ class AngularMargin(keras.layers.Layer):
     def build(self, input_shape: list[tuple[Any, ...]]) -> None:
         self.centres = self.add_weight(name="centres", shape=(input_shape[0][-1], self.identities))
 
-    def call(self, given: Sequence[tf.Tensor]) -> tf.Tensor:
-        embeddings, labels = given
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        embeddings, labels = inputs
         centres = self.centres / (ops.norm(self.centres, axis=0, keepdims=True) + 1e-12)
         cosine = ops.clip(ops.matmul(embeddings, centres), -1 + 1e-6, 1 - 1e-6)
         angle = ops.arccos(cosine)
@@ -162,8 +162,6 @@ def _relations(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return same, same & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)
 
 
-def _mean_over(values: tf.Tensor, chosen: tf.Tensor) -> tf.Tensor:
+def _mean_over(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:
     """The mean of the chosen values; 0 where none is."""
-    return tf.math.divide_no_nan(
-        tf.reduce_sum(tf.where(chosen, values, 0.0)), tf.reduce_sum(tf.cast(chosen, tf.float32))
-    )
+    return tf.math.divide_no_nan(tf.reduce_sum(tf.where(mask, values, 0.0)), tf.reduce_sum(tf.cast(mask, tf.float32)))

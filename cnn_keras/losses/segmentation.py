@@ -62,9 +62,9 @@ def dice(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     classes = logits.shape[-1]
     known = tf.cast(labels >= 0, tf.float32)[..., None]
     truth = tf.reshape(tf.one_hot(labels, classes), [-1, classes])  # of −1, all zeros
-    said = tf.reshape(tf.nn.softmax(logits) * known, [-1, classes])
-    both, all_true = tf.reduce_sum(said * truth, axis=0), tf.reduce_sum(truth, axis=0)
-    shares = 2 * both / tf.maximum(tf.reduce_sum(said, axis=0) + all_true, 1e-6)
+    probabilities = tf.reshape(tf.nn.softmax(logits) * known, [-1, classes])
+    both, all_true = tf.reduce_sum(probabilities * truth, axis=0), tf.reduce_sum(truth, axis=0)
+    shares = 2 * both / tf.maximum(tf.reduce_sum(probabilities, axis=0) + all_true, 1e-6)
     there = tf.cast(all_true > 0, tf.float32)
     return tf.math.divide_no_nan(tf.reduce_sum((1 - shares) * there), tf.reduce_sum(there))
 

@@ -116,7 +116,10 @@ class Objective:
         self.tower, self.weights = tower, weights
         self.content, self.style = _shares(content), _shares(style)
         squares = [
-            {layer: tf.reduce_mean(tf.square(tf.cast(found, tf.float32))) for layer, found in tower(image).items()}
+            {
+                layer: tf.reduce_mean(tf.square(tf.cast(features, tf.float32)))
+                for layer, features in tower(image).items()
+            }
             for image in reference
         ]
         self.scales = {layer: float(np.sqrt(np.mean([row[layer] for row in squares]))) for layer in squares[0]}
@@ -124,35 +127,35 @@ class Objective:
     def features(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """Scaled features of images by layer; one pass for content and style."""
         return {
-            layer: tf.cast(found, tf.float32) / (self.scales[layer] + 1e-12)
-            for layer, found in self.tower(images).items()
+            layer: tf.cast(features, tf.float32) / (self.scales[layer] + 1e-12)
+            for layer, features in self.tower(images).items()
         }
 
     def content_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
         """The content that is to be kept: features by layer."""
-        found = self.features(images)
-        return {layer: found[layer] for layer in self.content}
+        features = self.features(images)
+        return {layer: features[layer] for layer in self.content}
 
     def style_of(self, images: tf.Tensor) -> Style:
         """The style of one picture, or of each of a batch."""
-        found = self.features(images)
-        spread = {layer: quantiles(found[layer]) for layer in self.style} if self.weights.histogram else {}
-        return Style({layer: gram_matrix(found[layer]) for layer in self.style}, spread)
+        features = self.features(images)
+        spread = {layer: quantiles(features[layer]) for layer in self.style} if self.weights.histogram else {}
+        return Style({layer: gram_matrix(features[layer]) for layer in self.style}, spread)
 
     def terms(self, images: tf.Tensor, content: dict[str, tf.Tensor], style: Style) -> dict[str, tf.Tensor]:
         """What J is the sum of, each already times its weight: {"content", "style", …}, float32 (batch,).
 
         With regions the images are one.
         """
-        found = self.features(images)
+        features = self.features(images)
         pixels = tf.cast(tf.reduce_prod(tf.shape(images)[1:]), tf.float32)
         terms = {
-            "content": tf.add_n([share * self._kept(found[at], content[at]) for at, share in self.content.items()]),
-            "style": tf.add_n([share * self._taken(found[at], style, at) for at, share in self.style.items()]),
+            "content": tf.add_n([share * self._kept(features[at], content[at]) for at, share in self.content.items()]),
+            "style": tf.add_n([share * self._taken(features[at], style, at) for at, share in self.style.items()]),
             "variation": total_variation(images) / pixels,
         }
         if self.weights.histogram:
-            losses = [share * histogram_loss(found[at], style.quantiles[at]) for at, share in self.style.items()]
+            losses = [share * histogram_loss(features[at], style.quantiles[at]) for at, share in self.style.items()]
             terms["histogram"] = tf.add_n(losses)
         weights = self.weights._asdict()
         return {name: weights[name] * term for name, term in terms.items() if weights[name]}
@@ -211,17 +214,17 @@ def match_colors(image: np.ndarray, like: np.ndarray) -> np.ndarray:
     Returns:
         uint8, of the image's shape.
     """
-    pixels, wanted = (part.reshape(-1, 3).astype(np.float64) for part in (image, like))
-    from_, to = (_root(np.cov(part.T) + 1e-3 * np.eye(3)) for part in (pixels, wanted))
-    mapped = (pixels - pixels.mean(axis=0)) @ np.linalg.inv(from_) @ to + wanted.mean(axis=0)
-    return np.clip(np.round(mapped), 0, 255).astype(np.uint8).reshape(image.shape)
+    pixels, target = (part.reshape(-1, 3).astype(np.float64) for part in (image, like))
+    from_, to = (_root(np.cov(part.T) + 1e-3 * np.eye(3)) for part in (pixels, target))
+    result = (pixels - pixels.mean(axis=0)) @ np.linalg.inv(from_) @ to + target.mean(axis=0)
+    return np.clip(np.round(result), 0, 255).astype(np.uint8).reshape(image.shape)
 
 
 def with_colors_of(image: np.ndarray, content: np.ndarray) -> np.ndarray:
     """The luminance of the image with the colours of another of the same size: uint8 (height, width, 3) all."""
-    mixed = content.astype(np.float64) @ LUMA.T
-    mixed[..., 0] = image.astype(np.float64) @ LUMA[0]
-    return np.clip(np.round(mixed @ np.linalg.inv(LUMA).T), 0, 255).astype(np.uint8)
+    luminance = content.astype(np.float64) @ LUMA.T
+    luminance[..., 0] = image.astype(np.float64) @ LUMA[0]
+    return np.clip(np.round(luminance @ np.linalg.inv(LUMA).T), 0, 255).astype(np.uint8)
 
 
 def _root(matrix: np.ndarray) -> np.ndarray:

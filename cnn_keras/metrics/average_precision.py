@@ -49,8 +49,8 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray, *, crowd: np.ndarray | N
     second = np.asarray(second, np.float64).reshape(1, -1, 4)
     sides = np.minimum(first[..., 2:], second[..., 2:]) - np.maximum(first[..., :2], second[..., :2])
     shared = np.prod(np.maximum(sides, 0), axis=-1)
-    one, other = (np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1) for boxes in (first, second))
-    union = one + other - shared if crowd is None else np.where(crowd, one + 0 * other, one + other - shared)
+    area, other = (np.prod(np.maximum(boxes[..., 2:] - boxes[..., :2], 0), axis=-1) for boxes in (first, second))
+    union = area + other - shared if crowd is None else np.where(crowd, area + 0 * other, area + other - shared)
     return np.divide(shared, union, out=np.zeros_like(shared), where=union > 0)
 
 
@@ -75,17 +75,17 @@ def match(
     """
     shared = pairwise_iou(boxes, truth, crowd=difficult if coco else None)
     difficult = np.zeros(shared.shape[1], bool) if difficult is None else np.asarray(difficult, bool)
-    outcomes, found = np.zeros(len(shared), np.int8), np.full(len(shared), -1)
-    taken = np.zeros_like(difficult)
-    for row in np.argsort(-np.asarray(scores), kind="stable") if len(taken) else ():
-        best = _free(shared[row], difficult, taken, overlap) if coco else shared[row].argmax()
+    outcomes, matched_to = np.zeros(len(shared), np.int8), np.full(len(shared), -1)
+    is_taken = np.zeros_like(difficult)
+    for row in np.argsort(-np.asarray(scores), kind="stable") if len(is_taken) else ():
+        best = _free(shared[row], difficult, is_taken, overlap) if coco else shared[row].argmax()
         if shared[row, best] < overlap:
             continue
         if difficult[best]:
-            outcomes[row], found[row] = -1, best
-        elif not taken[best]:
-            outcomes[row], found[row], taken[best] = 1, best, True
-    return Matches(outcomes, found)
+            outcomes[row], matched_to[row] = -1, best
+        elif not is_taken[best]:
+            outcomes[row], matched_to[row], is_taken[best] = 1, best, True
+    return Matches(outcomes, matched_to)
 
 
 def precision_recall(scores: np.ndarray, outcomes: np.ndarray, positives: int) -> Curve:
@@ -113,8 +113,8 @@ def average_precision(recall: np.ndarray, precision: np.ndarray, *, points: int 
     best = np.maximum.accumulate(precision[::-1])[::-1]
     if points is None:
         return float(np.diff(recall, prepend=0.0) @ best)
-    reached = np.searchsorted(recall, np.linspace(0, 1, points))
-    return float(np.append(best, 0.0)[reached].mean())
+    positions = np.searchsorted(recall, np.linspace(0, 1, points))
+    return float(np.append(best, 0.0)[positions].mean())
 
 
 def best_point(curve: Curve) -> OperatingPoint | None:
@@ -130,17 +130,17 @@ def best_point(curve: Curve) -> OperatingPoint | None:
 
 def operating_point(curve: Curve, score: float) -> OperatingPoint:
     """Return the `OperatingPoint` where detections below `score` are dropped; the precision of none is 0."""
-    kept = int(np.sum(curve.scores >= score))
-    if not kept:
+    count = int(np.sum(curve.scores >= score))
+    if not count:
         return OperatingPoint(float(score), 0.0, 0.0, 0.0)
-    precision, recall = float(curve.precision[kept - 1]), float(curve.recall[kept - 1])
+    precision, recall = float(curve.precision[count - 1]), float(curve.recall[count - 1])
     f1 = 2 * precision * recall / (precision + recall) if recall else 0.0
     return OperatingPoint(float(score), precision, recall, f1)
 
 
-def _free(shared: np.ndarray, difficult: np.ndarray, taken: np.ndarray, overlap: float) -> int:
+def _free(shared: np.ndarray, difficult: np.ndarray, is_taken: np.ndarray, overlap: float) -> int:
     """Return what a detection takes in COCO's way: of equals the last, a difficult object only for want of others."""
-    open_to = np.where(difficult | taken, -1.0, shared)
+    open_to = np.where(difficult | is_taken, -1.0, shared)
     if open_to.max() < overlap:
         open_to = np.where(difficult, shared, -1.0)
     return len(shared) - 1 - int(open_to[::-1].argmax())

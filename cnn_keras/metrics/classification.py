@@ -102,8 +102,8 @@ def ranking(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
         raise ValueError(f"labels must be of two classes, both of them there, got counts of {list(counts)}")
     order = np.argsort(-probabilities[:, 1], kind="stable")
     last = np.flatnonzero(np.diff(probabilities[order, 1], append=-1.0))  # of those with one probability
-    found, taken = np.cumsum(labels[order])[last], last + 1
-    return Ranking((taken - found) / counts[0], found / counts[1], found / taken, counts)
+    positives, counts_ranked = np.cumsum(labels[order])[last], last + 1
+    return Ranking((counts_ranked - positives) / counts[0], positives / counts[1], positives / counts_ranked, counts)
 
 
 def area_interval(area: float, counts: tuple[int, int], z: float = 1.96) -> tuple[float, float]:

@@ -58,9 +58,9 @@ def deletion_insertion(
     rank = np.empty(heat.size, np.int64)
     rank[np.argsort(-heat, axis=None, kind="stable")] = np.arange(heat.size)
     ends = np.linspace(0, heat.size, steps + 1).round()
-    chosen = (rank < ends[:, None]).reshape(steps + 1, *heat.shape, 1)
+    masks = (rank < ends[:, None]).reshape(steps + 1, *heat.shape, 1)
     curves = [
-        np.asarray(score(np.where(chosen, *pair).astype(image.dtype)), np.float64)
+        np.asarray(score(np.where(masks, *pair).astype(image.dtype)), np.float64)
         for pair in ((gone, image), (image, gone))
     ]
     deletion, insertion = (float(np.trapezoid(curve, dx=1 / steps)) for curve in curves)
@@ -69,5 +69,5 @@ def deletion_insertion(
 
 def _blurred(image: Array) -> Array:
     sigma = [BLUR * min(image.shape[:-1])] * (image.ndim - 1)
-    found: Array = ndimage.gaussian_filter(image.astype(np.float32), [*sigma, 0], mode="nearest")
-    return found
+    blurred: Array = ndimage.gaussian_filter(image.astype(np.float32), [*sigma, 0], mode="nearest")
+    return blurred

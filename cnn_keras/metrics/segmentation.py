@@ -47,10 +47,10 @@ def confusion(truth: np.ndarray, answer: np.ndarray, classes: int) -> np.ndarray
 def scores(counts: np.ndarray) -> Scores:
     """The `Scores` of a confusion matrix (classes, classes)."""
     counts = np.asarray(counts, np.float64)
-    right, true, said = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
+    right, true, predicted = np.diag(counts), counts.sum(axis=1), counts.sum(axis=0)
     with np.errstate(invalid="ignore"):  # a class that is not there is 0/0, the NaN that we promise
-        iou, dice = right / (true + said - right), 2 * right / (true + said)
-        accuracy, precision = right / true, right / said
+        iou, dice = right / (true + predicted - right), 2 * right / (true + predicted)
+        accuracy, precision = right / true, right / predicted
     total = max(counts.sum(), 1)
     return Scores(
         float(right.sum() / total),
@@ -75,23 +75,23 @@ def border_counts(truth: np.ndarray, answer: np.ndarray, classes: int, *, tolera
     """
     truth, answer = np.asarray(truth), np.asarray(answer)
     answer = np.where(truth < 0, -1, answer)
-    found = np.zeros((classes, 4), np.int64)
+    counts = np.zeros((classes, 4), np.int64)
     for number in range(classes):
-        true, said = (_border(values == number, truth >= 0) for values in (truth, answer))
-        found[number, [0, 2]] = said.sum(), true.sum()
-        if true.any() and said.any():
-            found[number, 1] = (distance_transform_edt(~true)[said] <= tolerance).sum()
-            found[number, 3] = (distance_transform_edt(~said)[true] <= tolerance).sum()
-    return found
+        true, predicted = (_border(values == number, truth >= 0) for values in (truth, answer))
+        counts[number, [0, 2]] = predicted.sum(), true.sum()
+        if true.any() and predicted.any():
+            counts[number, 1] = (distance_transform_edt(~true)[predicted] <= tolerance).sum()
+            counts[number, 3] = (distance_transform_edt(~predicted)[true] <= tolerance).sum()
+    return counts
 
 
 def border_f(counts: np.ndarray) -> np.ndarray:
     """The F-score of each class's borders, float64 (classes,), of summed `border_counts`; NaN where there is none."""
-    said, near, true, met = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
+    predicted, near, true, matched = np.moveaxis(np.asarray(counts, np.float64), -1, 0)
     with np.errstate(invalid="ignore"):
-        precision, recall = np.where(said > 0, near / said, 0.0), np.where(true > 0, met / true, 0.0)
+        precision, recall = np.where(predicted > 0, near / predicted, 0.0), np.where(true > 0, matched / true, 0.0)
         score = np.where(precision + recall > 0, 2 * precision * recall / (precision + recall), 0.0)
-    return np.where(said + true > 0, score, np.nan)
+    return np.where(predicted + true > 0, score, np.nan)
 
 
 def _border(inside: np.ndarray, known: np.ndarray) -> np.ndarray:

@@ -57,22 +57,22 @@ def rates(distance: np.ndarray, same: np.ndarray) -> Rates:
     return Rates(np.append(-np.inf, distance[last]), far, tar)
 
 
-def roc_auc(found: Rates) -> float:
+def roc_auc(rates: Rates) -> float:
     """The area under the curve of TAR over FAR, in [0, 1]: how often a same pair is closer than another."""
-    return float(np.trapezoid(found.tar, found.far))
+    return float(np.trapezoid(rates.tar, rates.far))
 
 
-def equal_error_rate(found: Rates) -> float:
+def equal_error_rate(rates: Rates) -> float:
     """The rate at which false accepts and false rejects are the same share, in [0, 1], between two thresholds."""
-    gap = found.far - (1 - found.tar)  # rises from -1 to 1
+    gap = rates.far - (1 - rates.tar)  # rises from -1 to 1
     after = int(np.argmax(gap >= 0))
     share = -gap[after - 1] / (gap[after] - gap[after - 1])
-    return float(found.far[after - 1] + share * (found.far[after] - found.far[after - 1]))
+    return float(rates.far[after - 1] + share * (rates.far[after] - rates.far[after - 1]))
 
 
-def true_accept_rate(found: Rates, far: float) -> float:
+def true_accept_rate(rates: Rates, far: float) -> float:
     """The highest TAR whose FAR is at most `far`."""
-    return float(found.tar[found.far <= far][-1])
+    return float(rates.tar[rates.far <= far][-1])
 
 
 def false_accept_bounds(pairs: Pairs, labels: np.ndarray, points: int = 100) -> np.ndarray:
@@ -150,10 +150,10 @@ def threshold_for(table: Sequence[Sequence[float]] | np.ndarray, far: float) -> 
     return float(max(thresholds[0] + FARTHER * np.log(far / rates[0]) / rise, 0))
 
 
-def rates_at(found: Rates, threshold: float) -> tuple[float, float]:
+def rates_at(rates: Rates, threshold: float) -> tuple[float, float]:
     """(FAR, TAR) at one threshold."""
-    place = np.searchsorted(found.threshold, threshold, side="right") - 1
-    return float(found.far[place]), float(found.tar[place])
+    place = np.searchsorted(rates.threshold, threshold, side="right") - 1
+    return float(rates.far[place]), float(rates.tar[place])
 
 
 def rates_of(distance: np.ndarray, same: np.ndarray, threshold: float) -> tuple[float, float]:
@@ -195,15 +195,15 @@ def bootstrap(
 
 def _thinned(distance: np.ndarray, same: np.ndarray) -> np.ndarray:
     """Distances of pairs, rising, at most POINTS: of each kind some evenly spread in rank, others in its logarithm."""
-    found = np.unique(distance)
-    if len(found) > POINTS:
+    distinct = np.unique(distance)
+    if len(distinct) > POINTS:
         ordered = [np.sort(distance[kind]) for kind in (same, ~same)]
         ranks = [
             np.concatenate([spread(1, len(own), POINTS // 4) for spread in (np.linspace, np.geomspace)])
             for own in ordered
         ]
-        found = np.unique([own[rank.astype(int) - 1] for own, rank in zip(ordered, ranks, strict=True)])
-    return found.astype(np.float64)
+        distinct = np.unique([own[rank.astype(int) - 1] for own, rank in zip(ordered, ranks, strict=True)])
+    return distinct.astype(np.float64)
 
 
 def _table(rows: np.ndarray, columns: np.ndarray, height: int) -> sparse.csr_array:
@@ -249,7 +249,7 @@ def cumulative_match_characteristic(distances: np.ndarray, labels: np.ndarray) -
         distances: real (N, N); labels: integers (N,) of people with two pictures or more, at least.
     """
     rows = [np.flatnonzero(labels == label) for label in np.unique(labels)]
-    found = np.zeros(len(rows))
+    hits = np.zeros(len(rows))
     probes = 0
     for enrolment in range(max(map(len, rows))):
         gallery = np.array([own[enrolment % len(own)] for own in rows])
@@ -258,9 +258,9 @@ def cumulative_match_characteristic(distances: np.ndarray, labels: np.ndarray) -
         against = distances[np.ix_(others, gallery)]
         own = against[np.arange(len(others)), person]
         ranks = (against <= own[:, None]).sum(axis=1)
-        found += np.bincount(ranks - 1, minlength=len(rows))
+        hits += np.bincount(ranks - 1, minlength=len(rows))
         probes += len(others)
-    return np.cumsum(found) / probes
+    return np.cumsum(hits) / probes
 
 
 def identification_rate(

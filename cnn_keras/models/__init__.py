@@ -58,12 +58,12 @@ def whole_name(last: str) -> str:
     Raises:
         Fault: when no family and no installed package has such a builder, or several have.
     """
-    found = [name for name in catalogue() if name.rpartition(".")[2] == last]
+    names = [name for name in catalogue() if name.rpartition(".")[2] == last]
     if last in plugins.entry_points("builders"):
-        found.append(plugins.entry_points("builders")[last].value)
-    if len(found) > 1:
-        raise Fault(f"name must say which family's builder it is, got {last!r}: {' or '.join(found)}")
-    return found[0] if found else _known(last)
+        names.append(plugins.entry_points("builders")[last].value)
+    if len(names) > 1:
+        raise Fault(f"name must say which family's builder it is, got {last!r}: {' or '.join(names)}")
+    return names[0] if names else _known(last)
 
 
 def signature(name: str) -> inspect.Signature:
@@ -72,8 +72,8 @@ def signature(name: str) -> inspect.Signature:
     Raises:
         Fault: when no builder has this name; the message lists the nearest ones.
     """
-    taken = inspect.signature(_builder(name)).parameters.values()
-    return inspect.Signature([parameter.replace(annotation=parameter.empty) for parameter in taken])
+    parameters = inspect.signature(_builder(name)).parameters.values()
+    return inspect.Signature([parameter.replace(annotation=parameter.empty) for parameter in parameters])
 
 
 def check(name: str, /, *, weights: str | Path | None = None, **arguments: Any) -> None:
@@ -82,16 +82,16 @@ def check(name: str, /, *, weights: str | Path | None = None, **arguments: Any) 
     Raises:
         Fault: naming the builder, the argument with the builder's signature, or weights that there are not.
     """
-    taken = signature(name)
+    parameters = signature(name)
     for argument in arguments:
-        if argument not in taken.parameters:
+        if argument not in parameters.parameters:
             raise Fault(
-                f"{argument} must be an argument of {name}{taken}, got an unknown name"
-                + _nearest(argument, taken.parameters)
+                f"{argument} must be an argument of {name}{parameters}, got an unknown name"
+                + _nearest(argument, parameters.parameters)
             )
-    for argument, parameter in taken.parameters.items():
+    for argument, parameter in parameters.parameters.items():
         if parameter.default is parameter.empty and argument not in arguments:
-            raise Fault(f"{argument} must be given to {name}{taken}, got nothing; add it to the arguments")
+            raise Fault(f"{argument} must be given to {name}{parameters}, got nothing; add it to the arguments")
     if weights is not None:
         pretrained.check(name, weights)
 
@@ -149,8 +149,8 @@ def require_size(input_shape: Sequence[int | None], smallest: int) -> None:
     """
     *sizes, _ = input_shape
     if any(size is not None and size < smallest for size in sizes):
-        got = "×".join(str(size) for size in sizes)
-        raise Fault(f"input_shape must be at least {smallest} on each side, got {got}; resize the images")
+        actual = "×".join(str(size) for size in sizes)
+        raise Fault(f"input_shape must be at least {smallest} on each side, got {actual}; resize the images")
 
 
 def _known(name: str) -> str:
@@ -167,10 +167,10 @@ def _builder(name: str) -> Callable[..., Any]:
     if builder is None:
         return catalogue()[_known(name)]
     if not callable(builder) or not _takes(builder):
-        taken = inspect.signature(builder) if callable(builder) else f", {type(builder).__name__}"
+        signature_ = inspect.signature(builder) if callable(builder) else f", {type(builder).__name__}"
         raise Fault(
             f"{name} must be a builder, a function of keyword arguments alone with input_shape and classes among them, "
-            f"got {name}{taken}"
+            f"got {name}{signature_}"
         )
     return builder
 

@@ -43,10 +43,10 @@ def feature_extractor(backbone: str, input_shape: Sequence[int | None], strides:
 def strides(backbone: str, input_shape: Sequence[int | None], *, most: int = 32) -> list[int]:
     """The strides 1, 2, 4 and so on of which the backbone has maps, up to the first that it lacks."""
     known, network = _known(backbone, input_shape, 4 * most)
-    found = [1]
-    while found[-1] < most and _maps(network, known, 2 * found[-1]):
-        found.append(2 * found[-1])
-    return found
+    strides_ = [1]
+    while strides_[-1] < most and _maps(network, known, 2 * strides_[-1]):
+        strides_.append(2 * strides_[-1])
+    return strides_
 
 
 def _known(backbone: str, input_shape: Sequence[int | None], side: int) -> tuple[list[int], keras.Model]:
@@ -58,8 +58,8 @@ def _known(backbone: str, input_shape: Sequence[int | None], side: int) -> tuple
 
 def _maps(network: keras.Model, sizes: Sequence[int], stride: int) -> list[str]:
     """The names of the layers whose maps are of this stride."""
-    wanted = tuple(size // stride for size in sizes)
-    return [layer.name for layer in network.layers if _map_size(layer, len(sizes)) == wanted]
+    map_sizes = tuple(size // stride for size in sizes)
+    return [layer.name for layer in network.layers if _map_size(layer, len(sizes)) == map_sizes]
 
 
 def _built(backbone: str, input_shape: Sequence[int | None]) -> keras.Model:

@@ -88,7 +88,7 @@ def _down(x: keras.KerasTensor, filters: int, *, name: str) -> keras.KerasTensor
     residue = layers.ReLU(name=f"{name}_conv1_relu")(_halved(x, filters, 3, name=f"{name}_conv1"))
     residue = conv_norm(residue, filters, 3, name=f"{name}_conv2")
     x = layers.AveragePooling2D(2, name=f"{name}_shortcut")(x)
-    missing = [wanted - got for wanted, got in zip(x.shape[1:3], residue.shape[1:3], strict=True)]
+    missing = [size - residue_size for size, residue_size in zip(x.shape[1:3], residue.shape[1:3], strict=True)]
     if any(missing):
         residue = layers.ZeroPadding2D([(0, count) for count in missing], name=f"{name}_rows")(residue)
     if x.shape[-1] != filters:
@@ -101,7 +101,7 @@ def _dense(x: keras.KerasTensor, filters: int, *, name: str) -> keras.KerasTenso
     convolution = layers.Conv2D if name == "dense0" else layers.SeparableConv2D
     x = total = layers.ReLU(name=f"{name}_relu0")(convolution(filters, 3, 2, "same", name=f"{name}_conv0")(x))
     for number in range(1, 4):
-        found = layers.SeparableConv2D(filters, 3, padding="same", name=f"{name}_conv{number}")(x)
-        total = layers.Add(name=f"{name}_sum{number}")([total, found])
+        y = layers.SeparableConv2D(filters, 3, padding="same", name=f"{name}_conv{number}")(x)
+        total = layers.Add(name=f"{name}_sum{number}")([total, y])
         x = layers.ReLU(name=f"{name}_relu{number}")(total)
     return x

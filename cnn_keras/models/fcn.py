@@ -73,8 +73,8 @@ def fully_convolutional_network(
         Fault: for other sides, and when the backbone has no map of one of the strides.
     """
     if any(side is not None and (side % COARSEST or not side) for side in input_shape[:2]):
-        got = "×".join(str(side) for side in input_shape[:2])
-        raise Fault(f"input_shape must have sides that are multiples of {COARSEST}, got {got}; resize the images")
+        actual = "×".join(str(side) for side in input_shape[:2])
+        raise Fault(f"input_shape must have sides that are multiples of {COARSEST}, got {actual}; resize the images")
     strides = [step for step in (32, 16, 8) if step >= stride]
     trunk = feature_extractor(backbone, input_shape, strides)
     coarse, *skipped = trunk.outputs

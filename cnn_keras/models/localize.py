@@ -155,8 +155,8 @@ def loss(
         "class": present * tf.nn.softmax_cross_entropy_with_logits(labels=target[:, named], logits=y[:, named]),
     }
     if y.shape[-1] > named.stop:
-        asked, said = _points(target[:, named.stop :], 3), _points(tf.sigmoid(y[:, named.stop :]), 2)
-        terms["landmark"] = landmark_weight * present * points.mean_loss(asked, said, kind=landmark)
+        true_points, predicted_points = _points(target[:, named.stop :], 3), _points(tf.sigmoid(y[:, named.stop :]), 2)
+        terms["landmark"] = landmark_weight * present * points.mean_loss(true_points, predicted_points, kind=landmark)
     return terms
 
 

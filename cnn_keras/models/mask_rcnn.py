@@ -49,8 +49,13 @@ def mask_rcnn(
 
     The others are those of `rcnn.faster_rcnn`.
     """
-    given: dict[str, Any] = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "backbone": backbone}
-    detector = rcnn.faster_rcnn(**given, stride=stride, proposals=proposals, hidden=hidden)
+    arguments: dict[str, Any] = {
+        "input_shape": input_shape,
+        "classes": classes,
+        "anchors": anchors,
+        "backbone": backbone,
+    }
+    detector = rcnn.faster_rcnn(**arguments, stride=stride, proposals=proposals, hidden=hidden)
     return _with_masks(detector, classes, filters, name="mask_rcnn")
 
 
@@ -72,16 +77,21 @@ def mask_rcnn_small(
 
     The others are those of `rcnn.faster_rcnn_small`.
     """
-    given: dict[str, Any] = {"input_shape": input_shape, "classes": classes, "anchors": anchors, "proposals": proposals}
-    detector = rcnn.faster_rcnn_small(**given, hidden=hidden, filters=filters, depths=depths)
+    arguments: dict[str, Any] = {
+        "input_shape": input_shape,
+        "classes": classes,
+        "anchors": anchors,
+        "proposals": proposals,
+    }
+    detector = rcnn.faster_rcnn_small(**arguments, hidden=hidden, filters=filters, depths=depths)
     return _with_masks(detector, classes, mask_filters, name="mask_rcnn_small")
 
 
 def _with_masks(detector: keras.Model, classes: int, filters: int, *, name: str) -> keras.Model:
     """A Faster R-CNN with a mask head on the map that it reads its regions from."""
     features, regions = detector.get_layer("align").input
-    given = detector.input["boxes"]
-    likely = First(LEARNT, name="likely")(regions, given)
+    boxes = detector.input["boxes"]
+    likely = First(LEARNT, name="likely")(regions, boxes)
     head = _mask_head(features.shape[-1], classes, filters)
     maps = RoIAlign(ALIGNED, name="mask_align")(features, likely)
     logits = Together(name="mask_together", dtype="float32")(head(Apart(name="mask_apart")(maps)), likely)
@@ -110,12 +120,12 @@ class First(layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.count = count
 
-    def call(self, regions: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
-        return regions[:, : tf.shape(given)[1] + self.count]
+    def call(self, regions: tf.Tensor, boxes: tf.Tensor) -> tf.Tensor:
+        return regions[:, : tf.shape(boxes)[1] + self.count]
 
-    def compute_output_shape(self, regions_shape: tuple[Any, ...], given_shape: tuple[Any, ...]) -> tuple[Any, ...]:
-        (batch, count, _), given = regions_shape, given_shape[1]
-        return batch, None if None in (count, given) else min(count, given + self.count), 4
+    def compute_output_shape(self, regions_shape: tuple[Any, ...], boxes_shape: tuple[Any, ...]) -> tuple[Any, ...]:
+        (batch, count, _), box_count = regions_shape, boxes_shape[1]
+        return batch, None if None in (count, box_count) else min(count, box_count + self.count), 4
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"count": self.count}
@@ -136,13 +146,13 @@ def loss(
     """
     count = tf.shape(outputs["masks"])[1]
     regions = tf.stop_gradient(outputs["regions"][:, :count])
-    found = encode(regions, boxes, classes)
+    encoded = encode(regions, boxes, classes)
     whose = tf.argmax(tf.pad(box.pairwise_iou(regions, boxes), [[0, 0], [0, 0], [0, 1]]), axis=-1)
     maps = mask[..., 0] if mask.shape.rank == 4 else mask
-    wanted = instance_masks.targets(maps, regions, whose, size=SIDE)
-    said = _of_class(outputs["masks"], found.classes)
-    entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(wanted, said), axis=(2, 3))
-    there = tf.cast(found.object, tf.float32)
+    targets = instance_masks.targets(maps, regions, whose, size=SIDE)
+    predicted = _of_class(outputs["masks"], encoded.classes)
+    entropy = tf.reduce_mean(tf.nn.sigmoid_cross_entropy_with_logits(targets, predicted), axis=(2, 3))
+    there = tf.cast(encoded.object, tf.float32)
     share = tf.math.divide_no_nan(tf.reduce_sum(there * entropy, axis=1), tf.reduce_sum(there, axis=1))
     return rcnn.loss(network, outputs, boxes, classes) | {"mask": tf.reduce_mean(share)}
 

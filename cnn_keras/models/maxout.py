@@ -62,7 +62,7 @@ def _competing(
 
 def _pool(x: keras.KerasTensor, size: int, *, name: str) -> keras.KerasTensor:
     """Max-pooling by twos that leaves out no row or column: zeros complete the last windows."""
-    lacking = [(0, (size - side) % 2) for side in x.shape[1:3]]
-    if any(pixels for _, pixels in lacking):
-        x = layers.ZeroPadding2D(lacking, name=f"{name}_pad")(x)
+    padding = [(0, (size - side) % 2) for side in x.shape[1:3]]
+    if any(pixels for _, pixels in padding):
+        x = layers.ZeroPadding2D(padding, name=f"{name}_pad")(x)
     return layers.MaxPooling2D(size, strides=2, name=name)(x)

@@ -117,11 +117,11 @@ def faster_rcnn(
 
     The others are those of `fast_rcnn`.
     """
-    image, given, read = _begun(input_shape, backbone, stride, name="boxes")
+    image, boxes, read = _begun(input_shape, backbone, stride, name="boxes")
     outputs = _two_stages(
-        read(image), given, PUBLISHED if anchors is None else anchors, classes, proposals=proposals, hidden=hidden
+        read(image), boxes, PUBLISHED if anchors is None else anchors, classes, proposals=proposals, hidden=hidden
     )
-    return keras.Model({"image": image, "boxes": given}, outputs, name="faster_rcnn")
+    return keras.Model({"image": image, "boxes": boxes}, outputs, name="faster_rcnn")
 
 
 def faster_rcnn_small(
@@ -146,13 +146,13 @@ def faster_rcnn_small(
     The others are those of `faster_rcnn`.
     """
     _require_multiples(input_shape, 16)
-    image, given = keras.Input(input_shape, name="image"), keras.Input((None, 4), name="boxes")
+    image, boxes = keras.Input(input_shape, name="image"), keras.Input((None, 4), name="boxes")
     numbers = count(1)
     *_, fine, coarse = trunk53(image, numbers, filters=filters, depths=depths)
     coarse = layers.UpSampling2D(2, name="up")(unit(coarse, numbers, 4 * filters, 1))
     x = unit(layers.Concatenate(name="merged")([coarse, fine]), numbers, 8 * filters, 1)
-    outputs = _two_stages(x, given, SMALL if anchors is None else anchors, classes, proposals=proposals, hidden=hidden)
-    return keras.Model({"image": image, "boxes": given}, outputs, name="faster_rcnn_small")
+    outputs = _two_stages(x, boxes, SMALL if anchors is None else anchors, classes, proposals=proposals, hidden=hidden)
+    return keras.Model({"image": image, "boxes": boxes}, outputs, name="faster_rcnn_small")
 
 
 def _begun(
@@ -162,8 +162,8 @@ def _begun(
     _require_multiples(input_shape, stride)
     shape = input_shape if side is None else (side, side, input_shape[2])
     read = feature_extractor(backbone, shape, (stride,))
-    one = keras.Model(read.input, read.outputs[0], name="backbone")
-    return keras.Input(input_shape, name="image"), keras.Input((None, 4), name=name), one
+    trunk = keras.Model(read.input, read.outputs[0], name="backbone")
+    return keras.Input(input_shape, name="image"), keras.Input((None, 4), name=name), trunk
 
 
 def _require_multiples(input_shape: tuple[int | None, ...], stride: int) -> None:
@@ -176,7 +176,7 @@ def _require_multiples(input_shape: tuple[int | None, ...], stride: int) -> None
 
 def _two_stages(
     features: keras.KerasTensor,
-    given: keras.KerasTensor,
+    boxes: keras.KerasTensor,
     anchors: Sequence[Sequence[float]],
     classes: int,
     *,
@@ -192,7 +192,7 @@ def _two_stages(
         _conv(x, 4 * len(anchors), 1, stddev=0.01, dtype="float32", name="rpn_offsets")
     )
     places = Anchors(anchors, name="anchors")(features)
-    regions = Proposals(proposals, name="regions")(objectness, offsets, places, given)
+    regions = Proposals(proposals, name="regions")(objectness, offsets, places, boxes)
     maps = RoIAlign(POOL, name="align")(features, regions)
     first = {"anchors": places, "objectness": objectness, "anchor_offsets": offsets, "regions": regions}
     return first | _head(maps, classes, hidden)
@@ -260,13 +260,13 @@ def encode(
     boxes, classes = tf.pad(boxes, [[0, 0], [0, 1], [0, 0]]), tf.pad(classes, [[0, 0], [0, 1]])
     most, whose = tf.reduce_max(claim, axis=-1), tf.argmax(claim, axis=-1)
     real = box.valid(regions)
-    found = real & (most >= above)
+    is_positive = real & (most >= above)
     offsets = box.encode(tf.gather(boxes, whose, batch_dims=1), regions, variances=VARIANCES)
     return Targets(
-        found,
+        is_positive,
         real & (most < below),
-        tf.where(found, tf.gather(classes, whose, batch_dims=1), 0),
-        tf.where(found[..., None], offsets, 0),
+        tf.where(is_positive, tf.gather(classes, whose, batch_dims=1), 0),
+        tf.where(is_positive[..., None], offsets, 0),
     )
 
 
@@ -313,8 +313,8 @@ def decode(network: keras.Model, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tens
         float32 (batch, R, 4), in [0, 1], and float32 (batch, R, classes), in [0, 1], zeros for padding.
     """
     regions = outputs["regions"]
-    found = box.clip(box.decode(outputs["offsets"], regions, variances=VARIANCES))
-    return found, tf.where(box.valid(regions)[..., None], tf.nn.softmax(outputs["logits"])[..., :-1], 0)
+    boxes = box.clip(box.decode(outputs["offsets"], regions, variances=VARIANCES))
+    return boxes, tf.where(box.valid(regions)[..., None], tf.nn.softmax(outputs["logits"])[..., :-1], 0)
 
 
 def _chances(targets: Targets, *, sample: int, objects: float) -> tf.Tensor:
@@ -324,10 +324,10 @@ def _chances(targets: Targets, *, sample: int, objects: float) -> tf.Tensor:
     """
     kinds = [tf.cast(kind, tf.float32) for kind in (targets.object, targets.background)]
     objects_there, others_there = (tf.reduce_sum(kind, axis=1, keepdims=True) for kind in kinds)
-    drawn = tf.minimum(objects_there, objects * sample)
-    others = tf.minimum(others_there, sample - drawn)
-    chances = [tf.math.divide_no_nan(drawn, objects_there), tf.math.divide_no_nan(others, others_there)]
-    return tf.math.divide_no_nan(kinds[0] * chances[0] + kinds[1] * chances[1], drawn + others)
+    positives = tf.minimum(objects_there, objects * sample)
+    others = tf.minimum(others_there, sample - positives)
+    chances = [tf.math.divide_no_nan(positives, objects_there), tf.math.divide_no_nan(others, others_there)]
+    return tf.math.divide_no_nan(kinds[0] * chances[0] + kinds[1] * chances[1], positives + others)
 
 
 def _distance(targets: Targets, offsets: tf.Tensor) -> tf.Tensor:

@@ -82,14 +82,16 @@ def tower(builder: str, taps: Collection[str], *, weights: str | Path, pooling: 
     else:
         pretrained.load(network, builder, weights, say=False)
         figures = pretrained.normalization(builder, weights) or UNPUBLISHED
-    cut = keras.Model(network.inputs, [network.get_layer(name).output for name in taps])
+    features_model = keras.Model(network.inputs, [network.get_layer(name).output for name in taps])
     still = keras.models.clone_model(
-        cut, input_tensors=[keras.Input((None, None, 3))], clone_function=lambda layer: _still(layer, pooling)
+        features_model,
+        input_tensors=[keras.Input((None, None, 3))],
+        clone_function=lambda layer: _still(layer, pooling),
     )
     features = still(layers.Normalization(**figures, name="normalization")(image))
-    found = keras.Model(image, dict(zip(taps, keras.tree.flatten(features), strict=True)), name="tower")
-    found.trainable = False
-    return found
+    model = keras.Model(image, dict(zip(taps, keras.tree.flatten(features), strict=True)), name="tower")
+    model.trainable = False
+    return model
 
 
 def _shuffle(network: keras.Model) -> None:
@@ -112,8 +114,8 @@ def _is_plain(layer: layers.Layer) -> bool:
     """Whether it is a convolution of the kind that `StillConvolution` does, in single precision."""
     if type(layer) is not layers.Conv2D or layer.compute_dtype != "float32":
         return False
-    wanted = {"kernel_size": (3, 3), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "same", "groups": 1}
-    return all(getattr(layer, name) == value for name, value in wanted.items())
+    expected = {"kernel_size": (3, 3), "strides": (1, 1), "dilation_rate": (1, 1), "padding": "same", "groups": 1}
+    return all(getattr(layer, name) == value for name, value in expected.items())
 
 
 class StillConvolution(layers.Layer):
@@ -160,21 +162,21 @@ def transformer(
     """
     models.require_size(input_shape, 16)
     image = keras.Input(input_shape, name="image")
-    chosen = keras.Input((styles,), name="style") if styles > 1 else None
+    style = keras.Input((styles,), name="style") if styles > 1 else None
     x = layers.Rescaling(1 / 127.5, -1.0, name="rescaled")(image)
-    x = half = _block(x, chosen, width, 9, name="conv1")
-    x = quarter = _block(x, chosen, 2 * width, 3, stride=2, name="conv2")
-    x = _block(x, chosen, 4 * width, 3, stride=2, name="conv3")
+    x = half = _block(x, style, width, 9, name="conv1")
+    x = quarter = _block(x, style, 2 * width, 3, stride=2, name="conv2")
+    x = _block(x, style, 4 * width, 3, stride=2, name="conv3")
     for number in range(1, blocks + 1):
-        inner = _block(x, chosen, 4 * width, 3, name=f"residual{number}_conv1")
-        inner = _block(inner, chosen, 4 * width, 3, relu=False, name=f"residual{number}_conv2")
+        inner = _block(x, style, 4 * width, 3, name=f"residual{number}_conv1")
+        inner = _block(inner, style, 4 * width, 3, relu=False, name=f"residual{number}_conv2")
         x = layers.Add(name=f"residual{number}")([x, inner])
-    x = _block(EnlargedLike(name="enlarged1")([x, quarter]), chosen, 2 * width, 3, name="conv4")
-    x = _block(EnlargedLike(name="enlarged2")([x, half]), chosen, width, 3, name="conv5")
-    x = _block(x, chosen, 3, 9, relu=False, name="conv6")
+    x = _block(EnlargedLike(name="enlarged1")([x, quarter]), style, 2 * width, 3, name="conv4")
+    x = _block(EnlargedLike(name="enlarged2")([x, half]), style, width, 3, name="conv5")
+    x = _block(x, style, 3, 9, relu=False, name="conv6")
     x = layers.Activation("sigmoid", dtype="float32", name="share")(x)
     painting = layers.Rescaling(255.0, dtype="float32", name="painting")(x)
-    return keras.Model([image, chosen] if styles > 1 else image, painting, name=name)
+    return keras.Model([image, style] if styles > 1 else image, painting, name=name)
 
 
 def _block(
@@ -190,8 +192,8 @@ def _block(
     """Reflected borders, a convolution, its instances normalised."""
     x = ReflectionPadding(size // 2, name=f"{name}_pad")(x)
     x = layers.Conv2D(filters, size, stride, use_bias=False, kernel_initializer="he_normal", name=name)(x)
-    given = x if style is None else [x, style]
-    x = InstanceNormalization(name=f"{name}_norm")(given)
+    inputs = x if style is None else [x, style]
+    x = InstanceNormalization(name=f"{name}_norm")(inputs)
     return layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
 
@@ -242,8 +244,8 @@ class InstanceNormalization(layers.Layer):
         self.gamma = self.add_weight(name="gamma", shape=shape, initializer="ones")
         self.beta = self.add_weight(name="beta", shape=shape, initializer="zeros")
 
-    def call(self, given: Any) -> tf.Tensor:
-        x, style = given if isinstance(given, list | tuple) else (given, None)
+    def call(self, inputs: Any) -> tf.Tensor:
+        x, style = inputs if isinstance(inputs, list | tuple) else (inputs, None)
         exact = tf.cast(x, tf.float32)
         mean, variance = tf.nn.moments(exact, axes=[1, 2], keepdims=True)
         gamma, beta = tf.cast(self.gamma, tf.float32), tf.cast(self.beta, tf.float32)
@@ -270,8 +272,8 @@ class EnlargedLike(layers.Layer):
     """Maps made as high and wide as others, by nearest neighbours: a list of (batch, h, w, channels) and (batch, H, W,
     any) to (batch, H, W, channels)."""
 
-    def call(self, given: Sequence[tf.Tensor]) -> tf.Tensor:
-        x, like = given
+    def call(self, inputs: Sequence[tf.Tensor]) -> tf.Tensor:
+        x, like = inputs
         return tf.image.resize(x, tf.shape(like)[1:3], method="nearest")
 
     def compute_output_shape(self, input_shape: list[tuple[Any, ...]]) -> tuple[Any, ...]:

@@ -68,20 +68,20 @@ def u_network(
     _require_halves(input_shape[:-1], depth, lost)
     settings: dict[str, Any] = {"padding": padding, "batch_norm": batch_norm}
     x = image = keras.Input(input_shape, name="image")
-    handed = []
+    skips = []
     for level in range(depth + 1):
         wide = filters * 2**level
         x = _twice(x, (round(wide * first), wide), name=f"down{level + 1}", **settings)
         if dropout and level >= depth - 1:
             x = layers.Dropout(dropout, name=f"dropout{level + 1}")(x)
         if level < depth:
-            handed.append(x)
+            skips.append(x)
             x = KINDS[len(input_shape) - 1][2](2, name=f"pool{level + 1}")(x)
     surplus = -lost  # pixels that a handed map is larger than the risen one
     for level in reversed(range(depth)):
         wide, surplus = filters * 2**level, 4 * lost + 2 * surplus
         x = _risen(x, wide if first == 1 else x.shape[-1], bias=first == 1, name=f"up{level + 1}")
-        x = _joined(handed[level], x, surplus // 2, name=f"up{level + 1}")
+        x = _joined(skips[level], x, surplus // 2, name=f"up{level + 1}")
         x = _twice(x, (wide, wide), name=f"up{level + 1}", **settings)
     return keras.Model(image, _logits(x, classes), name=name)
 
@@ -110,14 +110,14 @@ def on_backbone(
     Raises:
         Fault: for other sizes, and when the backbone has no map of stride 2.
     """
-    found = strides(backbone, input_shape)
-    _require_halves(input_shape[:-1], len(found) - 1, lost=0)
-    trunk = feature_extractor(backbone, input_shape, found if len(found) > 1 else [1, 2])
-    *handed, x = trunk.outputs
-    for level in reversed(range(len(handed))):
+    strides_ = strides(backbone, input_shape)
+    _require_halves(input_shape[:-1], len(strides_) - 1, lost=0)
+    trunk = feature_extractor(backbone, input_shape, strides_ if len(strides_) > 1 else [1, 2])
+    *skips, x = trunk.outputs
+    for level in reversed(range(len(skips))):
         wide = filters * 2**level
         x = _risen(x, wide, bias=True, name=f"up{level + 1}")
-        x = _joined(handed[level], x, 0, name=f"up{level + 1}")
+        x = _joined(skips[level], x, 0, name=f"up{level + 1}")
         x = _twice(x, (wide, wide), padding="same", batch_norm=batch_norm, name=f"up{level + 1}")
     return keras.Model(trunk.input, _logits(x, classes), name=f"unet_{backbone.partition('.')[2]}")
 
@@ -160,10 +160,10 @@ def _risen(x: keras.KerasTensor, filters: int, *, bias: bool, name: str) -> kera
     return rise(filters, 2, 2, use_bias=bias, kernel_initializer="he_normal", name=f"{name}_rise")(x)
 
 
-def _joined(handed: keras.KerasTensor, risen: keras.KerasTensor, edge: int, name: str) -> keras.KerasTensor:
+def _joined(skip: keras.KerasTensor, risen: keras.KerasTensor, edge: int, name: str) -> keras.KerasTensor:
     """The risen map behind the middle of the one that is handed across, which is `edge` pixels larger on each side."""
     crop = KINDS[len(risen.shape) - 2][3]
-    middle = crop(edge, name=f"{name}_crop")(handed) if edge else handed
+    middle = crop(edge, name=f"{name}_crop")(skip) if edge else skip
     return layers.Concatenate(name=f"{name}_join")([middle, risen])
 
 

@@ -248,11 +248,11 @@ def _shares(
     anchors: Sequence[Sequence[float]] | None, published: Sequence[Sequence[float]], *, scales: int
 ) -> list[np.ndarray]:
     """The anchors of each scale, the finest first: as many for each, so that neighbours may have one in common."""
-    given = np.array(published if anchors is None else anchors, "float32")
-    if given.ndim != 2 or given.shape[1] != 2 or not len(given) or (given <= 0).any():
-        raise Fault(f"anchors must be (width, height) pairs above 0, one or more, got {np.array(given).tolist()}")
-    own = -(-len(given) // scales)
-    return [given[start : start + own] for start in np.round(np.linspace(0, len(given) - own, scales)).astype(int)]
+    sizes = np.array(published if anchors is None else anchors, "float32")
+    if sizes.ndim != 2 or sizes.shape[1] != 2 or not len(sizes) or (sizes <= 0).any():
+        raise Fault(f"anchors must be (width, height) pairs above 0, one or more, got {np.array(sizes).tolist()}")
+    own = -(-len(sizes) // scales)
+    return [sizes[start : start + own] for start in np.round(np.linspace(0, len(sizes) - own, scales)).astype(int)]
 
 
 def _end(

@@ -43,10 +43,10 @@ def _clustered(sizes: np.ndarray, count: int, generator: np.random.Generator) ->
         anchors = np.concatenate([anchors, sizes[[generator.choice(len(sizes), p=far / far.sum())]]])
     nearest = None
     for _ in range(ROUNDS):
-        chosen = iou(sizes, anchors).argmax(axis=1)
-        if nearest is not None and (chosen == nearest).all():
+        owner = iou(sizes, anchors).argmax(axis=1)
+        if nearest is not None and (owner == nearest).all():
             break
-        nearest = chosen
+        nearest = owner
         members = [sizes[nearest == number] for number in range(count)]
         anchors = np.stack([own.mean(axis=0) if len(own) else anchors[number] for number, own in enumerate(members)])
     return anchors

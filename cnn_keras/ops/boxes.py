@@ -103,8 +103,8 @@ def encode(boxes: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...]
     unit = tf.constant([0.0, 0.0, 1.0, 1.0], boxes.dtype)  # stands in for padding, whose logarithm is none
     x = xyxy_to_cxcywh(tf.where(real, boxes, unit))
     a = xyxy_to_cxcywh(tf.where(real, anchors, unit))
-    found = tf.concat([(x[..., :2] - a[..., :2]) / a[..., 2:], tf.math.log(x[..., 2:] / a[..., 2:])], axis=-1)
-    return found / tf.constant(variances, boxes.dtype)
+    offsets = tf.concat([(x[..., :2] - a[..., :2]) / a[..., 2:], tf.math.log(x[..., 2:] / a[..., 2:])], axis=-1)
+    return offsets / tf.constant(variances, boxes.dtype)
 
 
 def decode(offsets: tf.Tensor, anchors: tf.Tensor, *, variances: tuple[float, ...] = (1.0, 1.0, 1.0, 1.0)) -> tf.Tensor:
@@ -126,7 +126,7 @@ def non_max_suppression(
         overlap: of two candidates of a class with an IoU above this, the one with the lower score is left out.
         limit: the most that is kept of one picture, over all classes.
     """
-    found, best, classes, count = tf.image.combined_non_max_suppression(
+    corners, best, classes, count = tf.image.combined_non_max_suppression(
         boxes[:, :, None, :],
         scores,
         max_output_size_per_class=limit,
@@ -135,7 +135,7 @@ def non_max_suppression(
         score_threshold=threshold,
         clip_boxes=False,
     )
-    return Detections(found, best, tf.cast(classes, tf.int64), count)
+    return Detections(corners, best, tf.cast(classes, tf.int64), count)
 
 
 def soft_non_max_suppression(
@@ -154,31 +154,31 @@ def soft_non_max_suppression(
     `iou_threshold` says nothing as soon as there is a penalty.
     """
 
-    def one(picture: tuple[tf.Tensor, tf.Tensor]) -> Detections:
+    def suppress(picture: tuple[tf.Tensor, tf.Tensor]) -> Detections:
         places, likely = picture[0], tf.where(picture[1] > threshold)  # rows of candidate and class
         places, classes = tf.gather(places, likely[:, 0]), likely[:, 1]
 
-        def take(left: tf.Tensor, kept: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        def take(left: tf.Tensor, selected: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
             """Take the best of all classes; what is left of its own is the less for it."""
             best = tf.argmax(left)
             common = iou(places, places[best])
             share = tf.where(common > overlap, 0.0, tf.exp(-(common**2) / sigma))
-            taken = tf.range(tf.size(left, tf.int64)) == best
-            left, kept = tf.where(classes == classes[best], left * share, left), tf.where(taken, left, kept)
-            return tf.where(taken, 0.0, left), kept
+            is_best = tf.range(tf.size(left, tf.int64)) == best
+            left, selected = tf.where(classes == classes[best], left * share, left), tf.where(is_best, left, selected)
+            return tf.where(is_best, 0.0, left), selected
 
-        found = tf.gather_nd(picture[1], likely)
-        _, kept = tf.while_loop(
+        scores_ = tf.gather_nd(picture[1], likely)
+        _, selected = tf.while_loop(
             lambda left, _: tf.reduce_max(left) > threshold,  # of nothing it is −∞
             take,
-            (found, tf.zeros_like(found)),
+            (scores_, tf.zeros_like(scores_)),
             maximum_iterations=limit,
         )
-        count = tf.math.count_nonzero(kept, dtype=tf.int32)
-        best, order = tf.math.top_k(kept, count)
+        count = tf.math.count_nonzero(selected, dtype=tf.int32)
+        best, order = tf.math.top_k(selected, count)
         rows = tf.gather(places, order), best, tf.gather(classes, order)
-        placed, scored, named = (tf.pad(row, [[0, limit - count], *[[0, 0]] * (row.shape.rank - 1)]) for row in rows)
-        return Detections(placed, scored, named, count)
+        boxes_, scored, named = (tf.pad(row, [[0, limit - count], *[[0, 0]] * (row.shape.rank - 1)]) for row in rows)
+        return Detections(boxes_, scored, named, count)
 
     signature = Detections(
         tf.TensorSpec((limit, 4)),
@@ -186,38 +186,38 @@ def soft_non_max_suppression(
         tf.TensorSpec((limit,), tf.int64),
         tf.TensorSpec((), tf.int32),
     )
-    return tf.map_fn(one, (boxes, scores), fn_output_signature=signature)
+    return tf.map_fn(suppress, (boxes, scores), fn_output_signature=signature)
 
 
-def letterbox(boxes: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
+def letterbox(boxes: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Boxes of a picture, as boxes of the frame that `resize.resize_image` makes of it; padding stays zeros.
 
     Args:
         boxes: float32 (…, M, 4), in [0, 1] of the picture.
-        given: (height, width) of the picture in pixels: (2,), or (…, 2) where each picture has its own.
-        wanted: (height, width) of the frame.
+        extent: (height, width) of the picture in pixels: (2,), or (…, 2) where each picture has its own.
+        size: (height, width) of the frame.
         fit: of `resize.resize_image`; "stretch" leaves boxes as they are, "crop" may leave them partly outside [0, 1].
     """
     boxes = tf.convert_to_tensor(boxes, tf.float32)
-    scale, move = _framed(given, wanted, fit)
+    scale, move = _framed(extent, size, fit)
     return tf.where(valid(boxes)[..., None], boxes * scale + move, 0)
 
 
-def unletterbox(boxes: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
+def unletterbox(boxes: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Boxes of the frame, as boxes of the picture that it was made of: undoes `letterbox`, and clips nothing."""
     boxes = tf.convert_to_tensor(boxes, tf.float32)
-    scale, move = _framed(given, wanted, fit)
+    scale, move = _framed(extent, size, fit)
     return tf.where(valid(boxes)[..., None], (boxes - move) / scale, 0)
 
 
-def _framed(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
+def _framed(extent: tf.Tensor, frame: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Factor and summand, (…, 1, 4) or (4,), from [0, 1] of a picture to [0, 1] of its frame."""
     if fit not in resize.FITS:
         raise Fault(f"fit must be one of {', '.join(resize.FITS)}, got {fit!r}")
-    given, wanted = (tf.cast(size, tf.float32) for size in (given, wanted))
-    scaled, start = resize.placement(given, wanted, fit)
-    scale, move = (tf.tile((part / wanted)[..., ::-1], [1] * (given.shape.rank - 1) + [2]) for part in (scaled, start))
-    return (scale, move) if given.shape.rank == 1 else (scale[..., None, :], move[..., None, :])
+    extent, frame = (tf.cast(size, tf.float32) for size in (extent, frame))
+    scaled, start = resize.placement(extent, frame, fit)
+    scale, move = (tf.tile((part / frame)[..., ::-1], [1] * (extent.shape.rank - 1) + [2]) for part in (scaled, start))
+    return (scale, move) if extent.shape.rank == 1 else (scale[..., None, :], move[..., None, :])
 
 
 def _overlap(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

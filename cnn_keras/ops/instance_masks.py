@@ -25,10 +25,10 @@ def label_map(masks: Sequence[np.ndarray], size: tuple[int, int], *, order: Sequ
     """
     if len(masks) > MOST:
         raise ValueError(f"masks must be at most {MOST} in one map, got {len(masks)}")
-    found = np.zeros(size, np.uint8)
+    labels = np.zeros(size, np.uint8)
     for row in reversed(range(len(masks)) if order is None else order):
-        found[masks[row]] = row + 1
-    return found
+        labels[masks[row]] = row + 1
+    return labels
 
 
 def targets(maps: tf.Tensor, regions: tf.Tensor, rows: tf.Tensor, *, size: int) -> tf.Tensor:
@@ -47,9 +47,9 @@ def targets(maps: tf.Tensor, regions: tf.Tensor, rows: tf.Tensor, *, size: int) 
     count = tf.shape(y)[1]
     flat = tf.reshape(maps, [tf.shape(maps)[0], -1])
     places = tf.reshape(y[..., :, None] * width + x[..., None, :], [tf.shape(maps)[0], -1])
-    seen = tf.reshape(tf.gather(flat, places, batch_dims=1), [-1, count, size, SAMPLES, size, SAMPLES])
+    samples = tf.reshape(tf.gather(flat, places, batch_dims=1), [-1, count, size, SAMPLES, size, SAMPLES])
     own = tf.cast(rows, tf.int32)[..., None, None, None, None] + 1
-    return tf.reduce_mean(tf.cast(tf.cast(seen, tf.int32) == own, tf.float32), axis=(3, 5))
+    return tf.reduce_mean(tf.cast(tf.cast(samples, tf.int32) == own, tf.float32), axis=(3, 5))
 
 
 def paste_mask(mask: tf.Tensor, box: tf.Tensor, size: Sequence[int] | tf.Tensor) -> tf.Tensor:

@@ -46,34 +46,36 @@ def mean_loss(truth: tf.Tensor, points: tf.Tensor, *, kind: str = "smooth_l1") -
         points: float32 (batch, L, 2).
         kind: one of LOSSES. An example of which nothing is visible loses nothing.
     """
-    seen = truth[..., 2]
+    visible = truth[..., 2]
     each = tf.reduce_sum(LOSSES[kind](points - truth[..., :2]), axis=-1)
-    return tf.math.divide_no_nan(tf.reduce_sum(tf.where(seen > 0, each, 0.0), axis=-1), tf.reduce_sum(seen, axis=-1))
+    return tf.math.divide_no_nan(
+        tf.reduce_sum(tf.where(visible > 0, each, 0.0), axis=-1), tf.reduce_sum(visible, axis=-1)
+    )
 
 
-def letterbox(points: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
+def letterbox(points: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Points (…, L, 2 or 3) in [0, 1] of a picture, as points of the frame that `resize.resize_image` makes of it.
 
     Args:
         points: floats; what stands behind x and y is left alone.
-        given: (height, width) of the picture in pixels: (2,), or (batch, 2) where each has its own.
-        wanted: (height, width) of the frame.
+        extent: (height, width) of the picture in pixels: (2,), or (batch, 2) where each has its own.
+        size: (height, width) of the frame.
         fit: of `resize.resize_image`.
     """
-    scale, move = _framed(given, wanted, fit, points)
+    scale, move = _framed(extent, size, fit, points)
     return tf.concat([points[..., :2] * scale + move, points[..., 2:]], axis=-1)
 
 
-def unletterbox(points: tf.Tensor, given: tf.Tensor, wanted: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
+def unletterbox(points: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Points of the frame, as points of the picture that it was made of: undoes `letterbox`."""
-    scale, move = _framed(given, wanted, fit, points)
+    scale, move = _framed(extent, size, fit, points)
     return tf.concat([(points[..., :2] - move) / scale, points[..., 2:]], axis=-1)
 
 
-def _framed(given: tf.Tensor, wanted: tf.Tensor, fit: str, points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    given, wanted = (tf.cast(size, tf.float32) for size in (given, wanted))
-    scaled, start = resize.placement(given, wanted, fit)
-    scale, move = ((part / wanted)[..., ::-1] for part in (scaled, start))
+def _framed(extent: tf.Tensor, frame: tf.Tensor, fit: str, points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    extent, frame = (tf.cast(size, tf.float32) for size in (extent, frame))
+    scaled, start = resize.placement(extent, frame, fit)
+    scale, move = ((part / frame)[..., ::-1] for part in (scaled, start))
     if scale.shape.rank == 1:
         return scale, move
     between = [1] * (points.shape.rank - scale.shape.rank)
@@ -104,8 +106,8 @@ def pck(far: np.ndarray, boxes: np.ndarray, *, alpha: float = 0.1) -> float:
         A float; NaN where no landmark is visible.
     """
     longer = (boxes[:, 2:] - boxes[:, :2]).max(axis=1)
-    seen = ~np.isnan(far)
-    return float((far <= alpha * longer[:, None])[seen].mean()) if seen.any() else math.nan
+    visible = ~np.isnan(far)
+    return float((far <= alpha * longer[:, None])[visible].mean()) if visible.any() else math.nan
 
 
 def nme(far: np.ndarray, boxes: np.ndarray) -> float:
@@ -116,5 +118,5 @@ def nme(far: np.ndarray, boxes: np.ndarray) -> float:
     Args and result as of `pck`.
     """
     size = np.sqrt(np.prod(boxes[:, 2:] - boxes[:, :2], axis=1))
-    seen = ~np.isnan(far)
-    return float((far / np.maximum(size, 1e-12)[:, None])[seen].mean()) if seen.any() else math.nan
+    visible = ~np.isnan(far)
+    return float((far / np.maximum(size, 1e-12)[:, None])[visible].mean()) if visible.any() else math.nan

@@ -123,8 +123,8 @@ class Neighbours:
                 return np.zeros((len(queries), 0), np.int64), np.zeros((len(queries), 0), np.float32)
             search = self._all if self._index is None else self._likely
             parts = max(1, len(queries) * len(self) // PRODUCT)
-            found = [search(part, count) for part in np.array_split(queries, parts)]
-            rows, distances = (np.concatenate(column) for column in zip(*found, strict=True))
+            results = [search(part, count) for part in np.array_split(queries, parts)]
+            rows, distances = (np.concatenate(column) for column in zip(*results, strict=True))
             return self._ids[rows], distances
 
     def _make(self, ids: list[int]) -> None:
@@ -158,8 +158,8 @@ class Neighbours:
         return _ordered(distances, np.broadcast_to(np.arange(len(self)), distances.shape) if near is None else near)
 
     def _likely(self, queries: np.ndarray, count: int) -> tuple[np.ndarray, np.ndarray]:
-        found = self._index.search(queries, min(len(self), max(LEAST, WIDER * count)))
-        keys = np.asarray(found.keys).reshape(len(queries), -1)
+        candidates = self._index.search(queries, min(len(self), max(LEAST, WIDER * count)))
+        keys = np.asarray(candidates.keys).reshape(len(queries), -1)
         rows = np.array([[self._rows.get(key, -1) for key in near] for near in keys.tolist()])
         products = np.einsum("qd,qcd->qc", queries, self._vectors[rows])
         distances = np.where(rows < 0, np.float32(np.inf), np.maximum(2 - 2 * products, 0))
@@ -169,9 +169,9 @@ class Neighbours:
 
 def _ordered(distances: np.ndarray, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rows (Q, count) with the smallest distance first, and the distances."""
-    chosen = np.take_along_axis(distances, rows, axis=1)
-    order = np.argsort(chosen, axis=1, kind="stable")
-    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(chosen, order, axis=1)
+    nearest = np.take_along_axis(distances, rows, axis=1)
+    order = np.argsort(nearest, axis=1, kind="stable")
+    return np.take_along_axis(rows, order, axis=1), np.take_along_axis(nearest, order, axis=1)
 
 
 def _bury(index: Any, number: int, dimension: int) -> None:

@@ -23,8 +23,8 @@ def resize_image(image: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch
     if fit not in FITS:
         raise ValueError(f"fit must be one of {', '.join(FITS)}, got {fit!r}")
     fits = tf.reduce_all(tf.equal(tf.shape(image)[:2], size))
-    framed = tf.cond(fits, lambda: image, lambda: _resampled(image, size, fit))
-    return tf.ensure_shape(framed, (*size, image.shape[-1]))
+    resized = tf.cond(fits, lambda: image, lambda: _resampled(image, size, fit))
+    return tf.ensure_shape(resized, (*size, image.shape[-1]))
 
 
 def resize_labels(labels: tf.Tensor, size: tuple[int, ...], *, fit: str = "stretch") -> tf.Tensor:
@@ -36,37 +36,37 @@ def resize_labels(labels: tf.Tensor, size: tuple[int, ...], *, fit: str = "stret
     Returns:
         uint8 (*size, channels).
     """
-    given, wanted = tf.cast(tf.shape(labels)[:2], tf.float32), tf.constant(size, tf.float32)
-    scaled, start = placement(given, wanted, fit)
+    extent, target = tf.cast(tf.shape(labels)[:2], tf.float32), tf.constant(size, tf.float32)
+    scaled, start = placement(extent, target, fit)
     for axis in (0, 1):
-        places = tf.floor((tf.range(wanted[axis]) + 0.5 - start[axis]) * given[axis] / scaled[axis])
-        inside = (places >= 0) & (places < given[axis])
-        found = tf.gather(labels, tf.cast(tf.clip_by_value(places, 0, given[axis] - 1), tf.int32), axis=axis)
-        labels = tf.where(tf.reshape(inside, [-1, 1, 1] if axis == 0 else [1, -1, 1]), found, tf.zeros([], tf.uint8))
+        places = tf.floor((tf.range(target[axis]) + 0.5 - start[axis]) * extent[axis] / scaled[axis])
+        inside = (places >= 0) & (places < extent[axis])
+        resized = tf.gather(labels, tf.cast(tf.clip_by_value(places, 0, extent[axis] - 1), tf.int32), axis=axis)
+        labels = tf.where(tf.reshape(inside, [-1, 1, 1] if axis == 0 else [1, -1, 1]), resized, tf.zeros([], tf.uint8))
     return tf.ensure_shape(labels, (*size, labels.shape[-1]))
 
 
-def placement(given: tf.Tensor, wanted: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
-    """The size that a picture of `given` is scaled to, and where its top left corner then stands in the frame.
+def placement(extent: tf.Tensor, size: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
+    """The size that a picture of `extent` is scaled to, and where its top left corner then stands in the frame.
 
     All float32 (…, 2), heights and widths in pixels; boxes follow the picture by these numbers.
     """
-    scaled = wanted + tf.zeros_like(given)
+    scaled = size + tf.zeros_like(extent)
     if fit != "stretch":
-        ratios = wanted / given
+        ratios = size / extent
         ratio = (tf.reduce_max if fit == "crop" else tf.reduce_min)(ratios, axis=-1, keepdims=True)
-        scaled = tf.maximum(tf.round(given * ratio), 1)
-    return scaled, tf.floor((wanted - scaled) / 2)
+        scaled = tf.maximum(tf.round(extent * ratio), 1)
+    return scaled, tf.floor((size - scaled) / 2)
 
 
 def _resampled(image: tf.Tensor, size: tuple[int, ...], fit: str) -> tf.Tensor:
     """Scaling and cutting or padding in one step, so that nothing larger than a few rows of `image` is ever made."""
-    given, wanted = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
-    scaled, start = placement(given, wanted, fit)
+    extent, target = tf.cast(tf.shape(image)[:2], tf.float32), tf.constant(size, tf.float32)
+    scaled, start = placement(extent, target, fit)
     resized = tf.raw_ops.ScaleAndTranslate(
         images=image[None],
         size=size,
-        scale=scaled / given,
+        scale=scaled / extent,
         translation=start,
         kernel_type="triangle",
         antialias=True,

@@ -46,8 +46,8 @@ class Anchors(keras.layers.Layer):
         y, x = ((tf.range(side, dtype=tf.float32) + 0.5) / tf.cast(side, tf.float32) for side in sides)
         centres = tf.stack(tf.meshgrid(x, y), axis=-1)[:, :, None, :]
         shapes = tf.constant(self.anchors)
-        placed = tf.reshape(tf.concat([centres - shapes / 2, centres + shapes / 2], axis=-1), [1, -1, 4])
-        return tf.tile(placed, [batch, 1, 1])
+        anchors = tf.reshape(tf.concat([centres - shapes / 2, centres + shapes / 2], axis=-1), [1, -1, 4])
+        return tf.tile(anchors, [batch, 1, 1])
 
     def compute_output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         return shape[0], None if None in shape[1:3] else math.prod(shape[1:3]) * len(self.anchors), 4
@@ -67,7 +67,7 @@ class Proposals(keras.layers.Layer):
         objectness: float (batch, A), logits.
         offsets: float (batch, A, 4), as of `boxes.encode` with VARIANCES.
         anchors: float (batch, A, 4).
-        given: float (batch, M, 4), boxes in [0, 1]: in training the true ones, at other times padding.
+        true_boxes: float (batch, M, 4), boxes in [0, 1]: in training the true ones, at other times padding.
 
     Returns:
         float32 (batch, M + limit, 4), in [0, 1]: the given ones, then the others, the likeliest first, then zeros.
@@ -85,24 +85,26 @@ class Proposals(keras.layers.Layer):
         super().__init__(**{"dtype": "float32", **kwargs})
         self.limit, self.before, self.overlap, self.least = limit, before, overlap, least
 
-    def call(self, objectness: tf.Tensor, offsets: tf.Tensor, anchors: tf.Tensor, given: tf.Tensor) -> tf.Tensor:
+    def call(self, objectness: tf.Tensor, offsets: tf.Tensor, anchors: tf.Tensor, true_boxes: tf.Tensor) -> tf.Tensor:
         objectness, offsets = tf.stop_gradient(objectness), tf.stop_gradient(offsets)
         best, place = tf.math.top_k(objectness, tf.minimum(self.before, tf.shape(objectness)[1]))
         offsets, anchors = (tf.gather(values, place, batch_dims=1) for values in (offsets, anchors))
-        found = boxes.clip(boxes.decode(offsets, anchors, variances=VARIANCES))
-        large = tf.reduce_min(found[..., 2:] - found[..., :2], axis=-1) >= self.least
+        candidates = boxes.clip(boxes.decode(offsets, anchors, variances=VARIANCES))
+        large = tf.reduce_min(candidates[..., 2:] - candidates[..., :2], axis=-1) >= self.least
         scores = tf.where(large, tf.sigmoid(best), 0)[..., None]
-        kept = boxes.non_max_suppression(found, scores, threshold=0.0, overlap=self.overlap, limit=self.limit)
-        return tf.concat([given, kept.boxes], axis=1)
+        detections = boxes.non_max_suppression(
+            candidates, scores, threshold=0.0, overlap=self.overlap, limit=self.limit
+        )
+        return tf.concat([true_boxes, detections.boxes], axis=1)
 
     def compute_output_shape(
         self,
         objectness_shape: tuple[Any, ...],
         offsets_shape: tuple[Any, ...],
         anchors_shape: tuple[Any, ...],
-        given_shape: tuple[Any, ...],
+        true_boxes_shape: tuple[Any, ...],
     ) -> tuple[Any, ...]:
-        batch, count, _ = given_shape
+        batch, count, _ = true_boxes_shape
         return batch, None if count is None else count + self.limit, 4
 
     def get_config(self) -> dict[str, Any]:
@@ -164,8 +166,8 @@ class RoIPool(_Pooling):
             for row in rows
             for column in columns
         ]
-        found = [tf.gather_nd(table, tf.stack([a, b, i, j], axis=-1), batch_dims=1) for a, i, b, j in corners]
-        return tf.reduce_max(tf.stack(found), axis=0)
+        values = [tf.gather_nd(table, tf.stack([a, b, i, j], axis=-1), batch_dims=1) for a, i, b, j in corners]
+        return tf.reduce_max(tf.stack(values), axis=0)
 
     def _bins(self, low: tf.Tensor, high: tf.Tensor, side: int, levels: int) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
         """Level of the windows of each bin, and where the first and the last of them starts: int32 (batch, R, size)."""
@@ -198,7 +200,7 @@ class RoIAlign(_Pooling):
 
     def call(self, features: tf.Tensor, regions: tf.Tensor) -> tf.Tensor:
         batch, count = tf.unstack(tf.shape(regions)[:2])
-        framed = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
+        padded = tf.pad(features, [[0, 0], [1, 1], [1, 1], [0, 0]], "SYMMETRIC")
         height, width = (tf.cast(side, tf.float32) for side in tf.unstack(tf.shape(features)[1:3]))
         bins = boxes.xyxy_to_cxcywh(tf.reshape(regions, [-1, 4]))
         grown = bins[:, 2:] * self.size / (self.size - 2 * self.context)
@@ -209,7 +211,7 @@ class RoIAlign(_Pooling):
         )
         share = (corners + 0.5) / (tf.stack([width, height, width, height]) + 1)
         points = tf.image.crop_and_resize(
-            framed,
+            padded,
             tf.gather(share, [1, 0, 3, 2], axis=1),
             tf.repeat(tf.range(batch), count),
             [self.size * self.samples] * 2,
@@ -246,5 +248,5 @@ class Together(keras.layers.Layer):
 
 def _windows(features: tf.Tensor, height: int, width: int) -> tf.Tensor:
     """The maximum of the window of this size that starts at each place; as large as the map, which it ends in."""
-    found = tf.nn.max_pool2d(features, [height, width], 1, "VALID")
-    return tf.pad(found, [[0, 0], [0, height - 1], [0, width - 1], [0, 0]])
+    maxima = tf.nn.max_pool2d(features, [height, width], 1, "VALID")
+    return tf.pad(maxima, [[0, 0], [0, height - 1], [0, width - 1], [0, 0]])

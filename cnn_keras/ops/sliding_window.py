@@ -63,16 +63,16 @@ def predict_whole(
         `Prediction` of (height, width).
     """
     extent = tf.shape(image)[:2]
-    given = tf.cast(extent, tf.float32)
-    scaled, start = placement(given, tf.constant(size, tf.float32), fit)
+    extent_ = tf.cast(extent, tf.float32)
+    scaled, start = placement(extent_, tf.constant(size, tf.float32), fit)
     top, left, height, width = tf.unstack(tf.cast(tf.concat([start, scaled], axis=0), tf.int32))
-    said = answer(resize_image(image, size, fit=fit)[None])[:, top : top + height, left : left + width]
+    logits = answer(resize_image(image, size, fit=fit)[None])[:, top : top + height, left : left + width]
 
     def band(number: tf.Tensor) -> Prediction:
         enlarged = tf.raw_ops.ScaleAndTranslate(
-            images=said,
+            images=logits,
             size=tf.stack([ROWS, extent[1]]),
-            scale=given / scaled,
+            scale=extent_ / scaled,
             translation=tf.stack([-ROWS * tf.cast(number, tf.float32), 0.0]),
             kernel_type="triangle",
             antialias=True,
@@ -98,31 +98,33 @@ def predict_patches(answer: Callable[[tf.Tensor], tf.Tensor], image: tf.Tensor, 
     axes = len(patches.size)
     extent = tf.shape(image)[:axes]
     counts = tf.unstack(1 + tf.maximum(-(-(extent - patches.answered) // patches.steps), 0))
-    seen, weights = _surrounded(image, patches, counts), _weights(patches, counts)
+    padded, weights = _surrounded(image, patches, counts), _weights(patches, counts)
     step, both = patches.steps[0], patches.shared[0]
 
     def band(
         number: tf.Tensor, above: tf.Tensor, labels: tf.TensorArray, confidence: tf.TensorArray
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.TensorArray]:
         """One row of patches: of its answers the last, that the next row has too, are carried over to it."""
-        said = _arranged(_asked(answer, _cut(seen, number, patches, counts), patches), counts[1:])
-        said = _joined(said * weights(number), patches.steps[1:])
-        said = tf.concat([said[:both] + above, said[both:]], axis=0)
-        found = _likeliest(said[:step])
+        logits = _arranged(_asked(answer, _cut(padded, number, patches, counts), patches), counts[1:])
+        logits = _joined(logits * weights(number), patches.steps[1:])
+        logits = tf.concat([logits[:both] + above, logits[both:]], axis=0)
+        classes_ = _likeliest(logits[:step])
         return (
-            *(number + 1, tf.ensure_shape(said[step:], above.shape)),
-            *(labels.write(number, found.labels), confidence.write(number, found.confidence)),
+            *(number + 1, tf.ensure_shape(logits[step:], above.shape)),
+            *(labels.write(number, classes_.labels), confidence.write(number, classes_.confidence)),
         )
 
-    lengths = [count * one + two for count, one, two in zip(counts, patches.steps, patches.shared, strict=True)]
+    lengths = [
+        count * step_size + two for count, step_size, two in zip(counts, patches.steps, patches.shared, strict=True)
+    ]
     classes = answer(tf.zeros((1, *patches.size, image.shape[-1]), image.dtype)).shape[-1]
-    nothing = tf.ensure_shape(tf.zeros([both, *lengths[1:], classes]), [both, *[None] * (axes - 1), classes])
+    zeros = tf.ensure_shape(tf.zeros([both, *lengths[1:], classes]), [both, *[None] * (axes - 1), classes])
     kinds = (tf.uint8, tf.float32)
     arrays = [tf.TensorArray(kind, counts[0], element_shape=[step, *[None] * (axes - 1)]) for kind in kinds]
     _, last, *arrays = tf.while_loop(
         lambda number, *_: number < counts[0],
         band,
-        (0, nothing, *arrays),
+        (0, zeros, *arrays),
         parallel_iterations=1,
         maximum_iterations=counts[0],
     )
@@ -150,52 +152,52 @@ def reflect(places: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
     return tf.minimum(places, 2 * length - 1 - places)
 
 
-def _cut(seen: tf.Tensor, number: tf.Tensor, patches: Patches, counts: Sequence[tf.Tensor]) -> tf.Tensor:
+def _cut(padded: tf.Tensor, number: tf.Tensor, patches: Patches, counts: Sequence[tf.Tensor]) -> tf.Tensor:
     """The patches of one row: (their number, *patches.size, channels)."""
     axes = len(patches.size)
-    found = seen[number * patches.steps[0] :][: patches.size[0]]
+    part = padded[number * patches.steps[0] :][: patches.size[0]]
     for axis in range(1, axes):
         starts = tf.range(counts[axis])[:, None] * patches.steps[axis]
-        found = tf.gather(found, starts + tf.range(patches.size[axis]), axis=2 * axis - 1)
+        part = tf.gather(part, starts + tf.range(patches.size[axis]), axis=2 * axis - 1)
     order = [*range(1, 2 * axes - 1, 2), *range(0, 2 * axes, 2), 2 * axes - 1]
-    return tf.reshape(tf.transpose(found, order), [-1, *patches.size, seen.shape[-1]])
+    return tf.reshape(tf.transpose(part, order), [-1, *patches.size, padded.shape[-1]])
 
 
-def _asked(answer: Callable[[tf.Tensor], tf.Tensor], cut: tf.Tensor, patches: Patches) -> tf.Tensor:
+def _asked(answer: Callable[[tf.Tensor], tf.Tensor], windows: tf.Tensor, patches: Patches) -> tf.Tensor:
     """The answers to patches, some at once."""
-    count = tf.shape(cut)[0]
+    count = tf.shape(windows)[0]
     rounds = -(-count // BATCH)
     each = -(-count // rounds)
-    padded = tf.concat([cut, tf.zeros_like(cut[: rounds * each - count])], axis=0)
-    said = tf.map_fn(
+    padded = tf.concat([windows, tf.zeros_like(windows[: rounds * each - count])], axis=0)
+    logits = tf.map_fn(
         answer,
-        tf.reshape(padded, [rounds, each, *cut.shape[1:]]),
+        tf.reshape(padded, [rounds, each, *windows.shape[1:]]),
         fn_output_signature=tf.float32,
         parallel_iterations=1,
     )
-    return tf.reshape(said, [-1, *patches.answered, said.shape[-1]])[:count]
+    return tf.reshape(logits, [-1, *patches.answered, logits.shape[-1]])[:count]
 
 
-def _arranged(said: tf.Tensor, counts: Sequence[tf.Tensor]) -> tf.Tensor:
+def _arranged(logits: tf.Tensor, counts: Sequence[tf.Tensor]) -> tf.Tensor:
     """The answers of a row, (patches, *answered, classes), with the numbers of the patches before their lengths:
     (first length, number along the second axis, second length, …, classes).
     """
     axes = len(counts) + 1
-    apart = tf.reshape(said, tf.concat([tf.stack(counts), tf.shape(said)[1:]], axis=0)) if counts else said[0]
+    apart = tf.reshape(logits, tf.concat([tf.stack(counts), tf.shape(logits)[1:]], axis=0)) if counts else logits[0]
     order = [axes - 1]
     for axis in range(1, axes):
         order += [axis - 1, axes - 1 + axis]
     return tf.transpose(apart, [*order, 2 * axes - 1])
 
 
-def _joined(said: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
+def _joined(logits: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
     """Arranged answers as one: neighbours are added where both reach, (first length, number, length, …, classes) to
     (first length, second length, …, classes).
     """
     for place, step in reversed(list(enumerate(steps))):
         axis = 2 * place + 1
-        own, beyond = tf.split(said, [step, said.shape[axis + 1] - step], axis=axis + 1)
-        pads = [[0, 0] for _ in said.shape]
+        own, beyond = tf.split(logits, [step, logits.shape[axis + 1] - step], axis=axis + 1)
+        pads = [[0, 0] for _ in logits.shape]
         pads[axis] = [0, 1]
         last = list(pads)
         last[axis], last[axis + 1] = [1, 0], [0, step - beyond.shape[axis + 1]]
@@ -203,8 +205,8 @@ def _joined(said: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
         shape = tf.shape(both)
         merged = tf.concat([shape[:axis], [shape[axis] * step], shape[axis + 2 :]], axis=0)
         length = (shape[axis] - 1) * step + beyond.shape[axis + 1]
-        said = tf.gather(tf.reshape(both, merged), tf.range(length), axis=axis)
-    return said
+        logits = tf.gather(tf.reshape(both, merged), tf.range(length), axis=axis)
+    return logits
 
 
 def _weights(patches: Patches, counts: Sequence[tf.Tensor]) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -220,9 +222,9 @@ def _weights(patches: Patches, counts: Sequence[tf.Tensor]) -> Callable[[tf.Tens
         ramps.append(ramp / tf.gather(sums, tf.range(count)[:, None] * step + tf.range(length)))
 
     def weights(number: tf.Tensor) -> tf.Tensor:
-        found = ramps[0][number][:, None]
+        weights = ramps[0][number][:, None]
         for ramp in ramps[1:]:
-            found = found[..., None, None, :] * ramp[..., None]
-        return found
+            weights = weights[..., None, None, :] * ramp[..., None]
+        return weights
 
     return weights

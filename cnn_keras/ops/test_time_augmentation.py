@@ -33,28 +33,28 @@ class View(NamedTuple):
 
     def picture(self, images: tf.Tensor) -> tf.Tensor:
         """What is seen, uint8 (batch, height, width, channels), 0–255, of images of that shape; the rest is black."""
-        seen = images
+        pixels = images
         if self.share != 1:
             frame = images.shape[1:3]
             inner, (top, left) = self._inside(frame)
             small = tf.saturate_cast(tf.round(tf.image.resize(images, inner, antialias=True)), tf.uint8)
-            seen = tf.image.pad_to_bounding_box(small, top, left, *frame)
-        return tf.reverse(seen, [2]) if self.mirrored else seen
+            pixels = tf.image.pad_to_bounding_box(small, top, left, *frame)
+        return tf.reverse(pixels, [2]) if self.mirrored else pixels
 
-    def boxes(self, given: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
+    def boxes(self, extent: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
         """Boxes of the picture, float32 (…, 4) in [0, 1], as boxes of what is seen; rows without area stay zeros.
 
         Args:
             frame: (height, width) of the images.
         """
         scale, move = self._placement(frame)
-        return self._mirrored(tf.where(boxes.valid(given)[..., None], given * scale + move, 0))
+        return self._mirrored(tf.where(boxes.valid(extent)[..., None], extent * scale + move, 0))
 
-    def back(self, seen: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
+    def back(self, view_boxes: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
         """Boxes of what is seen as boxes of the picture: undoes `boxes`, and clips nothing."""
         scale, move = self._placement(frame)
-        seen = self._mirrored(seen)
-        return tf.where(boxes.valid(seen)[..., None], (seen - move) / scale, 0)
+        view_boxes = self._mirrored(view_boxes)
+        return tf.where(boxes.valid(view_boxes)[..., None], (view_boxes - move) / scale, 0)
 
     def masks_back(self, masks: tf.Tensor) -> tf.Tensor:
         """Masks within boxes of what is seen, (…, height, width), as masks within boxes of the picture."""
@@ -74,12 +74,12 @@ class View(NamedTuple):
         )
         return scale, move
 
-    def _mirrored(self, given: tf.Tensor) -> tf.Tensor:
+    def _mirrored(self, corners: tf.Tensor) -> tf.Tensor:
         if not self.mirrored:
-            return given
-        left, top, right, bottom = tf.unstack(given, axis=-1)
-        turned = tf.stack([1 - right, top, 1 - left, bottom], axis=-1)
-        return tf.where(boxes.valid(given)[..., None], turned, 0)
+            return corners
+        left, top, right, bottom = tf.unstack(corners, axis=-1)
+        mirrored = tf.stack([1 - right, top, 1 - left, bottom], axis=-1)
+        return tf.where(boxes.valid(corners)[..., None], mirrored, 0)
 
 
 WHOLE = View()  # the picture as it is
@@ -95,16 +95,16 @@ def whole_views(kind: str, *, mirror: bool = True) -> list[View]:
 
 
 def candidates_back(
-    found: Sequence[tuple[tf.Tensor, tf.Tensor]], views: Sequence[View], frame: Sequence[int]
+    answers: Sequence[tuple[tf.Tensor, tf.Tensor]], views: Sequence[View], frame: Sequence[int]
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """The candidates of all views together, boxes float32 (batch, N, 4) in [0, 1] of the picture and scores.
 
     Args:
-        found: boxes (batch, n, 4) and scores (batch, n, classes) of each view.
+        answers: boxes (batch, n, 4) and scores (batch, n, classes) of each view.
         frame: (height, width) of the images.
     """
-    places = [view.back(candidates, frame) for view, (candidates, _) in zip(views, found, strict=True)]
-    return tf.concat(places, axis=1), tf.concat([scores for _, scores in found], axis=1)
+    places = [view.back(candidates, frame) for view, (candidates, _) in zip(views, answers, strict=True)]
+    return tf.concat(places, axis=1), tf.concat([scores for _, scores in answers], axis=1)
 
 
 def frame_size(size: tuple[int, int], kind: str) -> tuple[int, ...]:
@@ -129,10 +129,10 @@ def views(frames: tf.Tensor, size: tuple[int, int], *, kind: str = "ten", mirror
         uint8 (batch · count, *size, channels), 0–255, the views of one image behind one another: at each scale left
         top, right top, left bottom, right bottom, centre.
     """
-    found = [view for scale in SCALES[kind] for view in _five(_scaled(frames, size, scale), size)]
+    views_ = [view for scale in SCALES[kind] for view in _five(_scaled(frames, size, scale), size)]
     if mirror:
-        found = [side for view in found for side in (view, tf.reverse(view, [2]))]
-    return tf.reshape(tf.stack(found, axis=1), (-1, *size, frames.shape[-1]))
+        views_ = [side for view in views_ for side in (view, tf.reverse(view, [2]))]
+    return tf.reshape(tf.stack(views_, axis=1), (-1, *size, frames.shape[-1]))
 
 
 def view_probabilities(
@@ -143,8 +143,8 @@ def view_probabilities(
     `frames`, `size`, `kind` and `mirror` are those of `views`.
     """
     logits = model(views(frames, size, kind=kind, mirror=mirror), training=False)
-    found = tf.nn.softmax(tf.cast(logits, tf.float32))
-    return tf.reshape(found, (-1, count(kind, mirror=mirror), found.shape[-1]))
+    probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+    return tf.reshape(probabilities, (-1, count(kind, mirror=mirror), probabilities.shape[-1]))
 
 
 def probabilities(
@@ -160,10 +160,10 @@ def center_view(*, mirror: bool = True) -> int:
 
 
 def _scaled(frames: tf.Tensor, size: tuple[int, int], scale: float) -> tf.Tensor:
-    wanted = [round(pixels * scale) for pixels in size]
-    if wanted == list(frames.shape[1:3]):
+    scaled_size = [round(pixels * scale) for pixels in size]
+    if scaled_size == list(frames.shape[1:3]):
         return frames
-    return tf.saturate_cast(tf.round(tf.image.resize(frames, wanted, antialias=True)), tf.uint8)
+    return tf.saturate_cast(tf.round(tf.image.resize(frames, scaled_size, antialias=True)), tf.uint8)
 
 
 def _five(frames: tf.Tensor, size: tuple[int, int]) -> Iterator[tf.Tensor]:

@@ -52,8 +52,8 @@ def fixed_kernel_convolution(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Ten
 
 
 def _convolution(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
-    few = kernel.shape[2] * kernel.shape[3] < WORTHWHILE
-    return _direct(kernel) if few or tf.config.list_physical_devices("GPU") else _by_rows(kernel)
+    is_small = kernel.shape[2] * kernel.shape[3] < WORTHWHILE
+    return _direct(kernel) if is_small or tf.config.list_physical_devices("GPU") else _by_rows(kernel)
 
 
 def _direct(kernel: np.ndarray) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -92,9 +92,9 @@ def _spread(images: tf.Tensor) -> list[tf.Tensor]:
 
 
 def _gathered(
-    zero: tf.Tensor, one: tf.Tensor, minus_one: tf.Tensor, two: tf.Tensor, minus_two: tf.Tensor, infinity: tf.Tensor
+    zero: tf.Tensor, tiles: tf.Tensor, minus_one: tf.Tensor, two: tf.Tensor, minus_two: tf.Tensor, infinity: tf.Tensor
 ) -> list[tf.Tensor]:
     """The four outputs of what the products at the six points are."""
-    near, far = one + minus_one, two + minus_two
-    across, beyond = one - minus_one, two - minus_two
+    near, far = tiles + minus_one, two + minus_two
+    across, beyond = tiles - minus_one, two - minus_two
     return [zero + near + far, across + 2 * beyond, near + 4 * far, across + 8 * beyond + infinity]

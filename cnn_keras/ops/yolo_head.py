@@ -142,17 +142,21 @@ def encode(
     shape = _shape_iou(lengths[:, :, None], place.sides / place.cells)
     best = shape == tf.reduce_max(shape, axis=-1, keepdims=True)
     home = tf.reduce_all((offset >= 0) & (offset < 1), axis=-1)
-    taken = home & best
+    is_assigned = home & best
     if alike is not None:
         beside = tf.reduce_all((offset >= -0.5) & (offset < 1.5), axis=-1)
         in_line = tf.reduce_any((offset >= 0) & (offset < 1), axis=-1)
-        taken = beside & in_line & (best | (shape >= alike))
-    claim = tf.where(taken & box.valid(boxes)[..., None], 1 + 2 * tf.cast(home, tf.int32) + tf.cast(best, tf.int32), 0)
+        is_assigned = beside & in_line & (best | (shape >= alike))
+    claim = tf.where(
+        is_assigned & box.valid(boxes)[..., None], 1 + 2 * tf.cast(home, tf.int32) + tf.cast(best, tf.int32), 0
+    )
     owner = tf.argmax(claim, axis=1)  # (batch, S)
-    held = tf.cast(tf.reduce_max(claim, axis=1) > 0, tf.float32)[..., None]
+    objectness = tf.cast(tf.reduce_max(claim, axis=1) > 0, tf.float32)[..., None]
     own = box.xyxy_to_cxcywh(tf.gather(boxes, owner, batch_dims=1)) * tf.tile(place.cells, [1, 2])
     kind = tf.one_hot(tf.gather(labels, owner, batch_dims=1), classes)
-    target = tf.concat([tf.ones_like(held), own[..., :2] - place.cell, own[..., 3:1:-1], kind], axis=-1) * held
+    target = (
+        tf.concat([tf.ones_like(objectness), own[..., :2] - place.cell, own[..., 3:1:-1], kind], axis=-1) * objectness
+    )
     return _by_scale(target, sizes, sides)
 
 
@@ -242,47 +246,49 @@ def loss(
     several = None if objective == "squared" else ALIKE
     count = answer.classes.shape[-1]
     target = _flat(encode(boxes, classes, sizes=sizes, sides=sides, classes=count, alike=several))
-    held = target[..., 0]
-    found = tf.stop_gradient(place.boxes(answer.middles, answer.sizes))
-    near = tf.reduce_max(box.pairwise_iou(found, boxes), axis=-1) >= IGNORED
+    objectness = target[..., 0]
+    predicted = tf.stop_gradient(place.boxes(answer.middles, answer.sizes))
+    near = tf.reduce_max(box.pairwise_iou(predicted, boxes), axis=-1) >= IGNORED
     # Empty slots whose box lies on an object are not wrong enough to be told that they are empty.
-    told = tf.maximum(held, tf.cast(~near, tf.float32))
+    weight = tf.maximum(objectness, tf.cast(~near, tf.float32))
     where, what = OBJECTIVES[objective](answer, target, place)
     kind = _class_loss(answer.classes, target[..., 5:], softmax=grids[0].softmax)
-    share = tf.cast(tf.shape(held)[0], tf.float32)
+    share = tf.cast(tf.shape(objectness)[0], tf.float32)
     if objective != "squared":
-        share = tf.maximum(tf.reduce_sum(held), 1.0)
-    terms = {"box": where * held, "object": what * told, "class": kind * held}
+        share = tf.maximum(tf.reduce_sum(objectness), 1.0)
+    terms = {"box": where * objectness, "object": what * weight, "class": kind * objectness}
     return {name: tf.reduce_sum(term) / share for name, term in terms.items()}
 
 
-def _class_loss(logits: tf.Tensor, wanted: tf.Tensor, *, softmax: bool) -> tf.Tensor:
+def _class_loss(logits: tf.Tensor, labels: tf.Tensor, *, softmax: bool) -> tf.Tensor:
     if softmax:
-        return tf.nn.softmax_cross_entropy_with_logits(wanted, logits)
-    return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(wanted, logits), axis=-1)
+        return tf.nn.softmax_cross_entropy_with_logits(labels, logits)
+    return tf.reduce_sum(tf.nn.sigmoid_cross_entropy_with_logits(labels, logits), axis=-1)
 
 
 def _squared(answer: Predictions, target: tf.Tensor, place: Slots) -> tuple[tf.Tensor, tf.Tensor]:
     """Of YOLOv3, for each slot: squares, which count up to twice for small objects; cross-entropy of p_c."""
-    held, sizes = target[..., :1], target[..., 4:2:-1]
-    wanted = tf.math.log(tf.where(held > 0, sizes / place.sides, 1.0))
-    errors = (answer.middles - target[..., 1:3]) ** 2 + (answer.logarithms - wanted) ** 2
+    objectness, sizes = target[..., :1], target[..., 4:2:-1]
+    target_sizes = tf.math.log(tf.where(objectness > 0, sizes / place.sides, 1.0))
+    errors = (answer.middles - target[..., 1:3]) ** 2 + (answer.logarithms - target_sizes) ** 2
     weight = 2 - tf.reduce_prod(sizes / place.cells, axis=-1)
-    return weight * tf.reduce_sum(errors, axis=-1), tf.nn.sigmoid_cross_entropy_with_logits(held[..., 0], answer.object)
+    return weight * tf.reduce_sum(errors, axis=-1), tf.nn.sigmoid_cross_entropy_with_logits(
+        objectness[..., 0], answer.object
+    )
 
 
 def _overlapping(
     answer: Predictions, target: tf.Tensor, place: Slots, *, gamma: float = 0.0
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """1 − CIoU, and the cross-entropy of p_c, which is to be the IoU of the box; with γ, less where p_c is right."""
-    held, unit = target[..., :1], tf.constant([0.5, 0.5, 1.0, 1.0])
-    wanted = box.cxcywh_to_xyxy(tf.where(held > 0, tf.gather(target, [1, 2, 4, 3], axis=-1), unit))
-    given = box.cxcywh_to_xyxy(tf.concat([answer.middles, answer.sizes], axis=-1))
-    quality = tf.stop_gradient(box.iou(given, wanted)) * held[..., 0]
+    objectness, unit = target[..., :1], tf.constant([0.5, 0.5, 1.0, 1.0])
+    target_boxes = box.cxcywh_to_xyxy(tf.where(objectness > 0, tf.gather(target, [1, 2, 4, 3], axis=-1), unit))
+    predicted_boxes = box.cxcywh_to_xyxy(tf.concat([answer.middles, answer.sizes], axis=-1))
+    quality = tf.stop_gradient(box.iou(predicted_boxes, target_boxes)) * objectness[..., 0]
     doubt = tf.nn.sigmoid_cross_entropy_with_logits(quality, answer.object)
     if gamma:
         doubt *= tf.abs(quality - tf.sigmoid(answer.object)) ** gamma
-    return BOX * (1 - box.ciou(given, wanted)), doubt
+    return BOX * (1 - box.ciou(predicted_boxes, target_boxes)), doubt
 
 
 OBJECTIVES: dict[str, Callable[..., tuple[tf.Tensor, tf.Tensor]]] = {

@@ -154,9 +154,9 @@ def locate(name: str, *, kind: str = "imagenet", head: bool = True) -> Path:
     row = published(name, kind)
     if row.headless is None:
         return _checked(_in_package(row.whole, kind), row.whole)
-    wanted = [row.whole] if head else [row.headless, row.whole]
-    there = next((source for source in wanted if (cache_folder() / source.name).is_file()), None)
-    return _checked(cache_folder() / there.name, there) if there else _downloaded(wanted[0])
+    files = [row.whole] if head else [row.headless, row.whole]
+    there = next((source for source in files if (cache_folder() / source.name).is_file()), None)
+    return _checked(cache_folder() / there.name, there) if there else _downloaded(files[0])
 
 
 def is_cached(name: str, kind: str = "imagenet") -> bool:
@@ -177,21 +177,21 @@ def cache_folder() -> Path:
 
 def _in_package(source: Source, kind: str) -> Path:
     package, _, inside = source.place.partition("/")
-    found = package_file(package, inside)
-    if found is None:
+    file = package_file(package, inside)
+    if file is None:
         distribution = package.replace("_", "-")
         raise Fault(f"weights {kind} need the package {distribution}, which holds them; `make samples` installs it")
-    return found
+    return file
 
 
 def _checked(path: Path, source: Source) -> Path:
     """A file that is already there, if it is whole."""
     if source.checksum is not None:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, _algorithm(source)).hexdigest()
-        if found != source.checksum:
+            digest = hashlib.file_digest(file, _algorithm(source)).hexdigest()
+        if digest != source.checksum:
             raise Fault(
-                f"{path} must have the {_algorithm(source).upper()} {source.checksum}, got {found}: it is damaged or "
+                f"{path} must have the {_algorithm(source).upper()} {source.checksum}, got {digest}: it is damaged or "
                 f"half downloaded; delete it, and it is downloaded again",
                 code=Fault.DATA,
             )

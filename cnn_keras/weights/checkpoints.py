@@ -61,7 +61,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
     """
     with ExitStack() as stack:
         try:
-            found = _recognised(stack.enter_context(path.open("rb")), stack)
+            checkpoint = _recognised(stack.enter_context(path.open("rb")), stack)
         except (FileNotFoundError, IsADirectoryError):
             raise Fault(f"weights must be imagenet or a file, got {path}, which is none") from None
         except (*MALFORMED, zipfile.BadZipFile, pickle.UnpicklingError) as error:
@@ -71,7 +71,7 @@ def open_checkpoint(path: Path) -> Iterator[Checkpoint]:
                 f"downloaded, delete it and download it again",
                 code=Fault.DATA,
             ) from None
-        yield found
+        yield checkpoint
 
 
 def add_checksum(path: Path) -> None:
@@ -145,19 +145,19 @@ def _keras_layers(root: Any) -> list[Layer]:
     if "layer_names" in group.attrs or "layer_names0" in group.attrs:
         layers = [(name, group[name], _names(group[name], "weight_names")) for name in _names(group, "layer_names")]
         return [Layer(name, [layer[part] for part in parts]) for name, layer, parts in layers if parts]
-    found = []
+    layers_ = []
 
     def visit(path: str, item: Any) -> None:
         *owners, last = path.split("/")
         if last == "vars" and owners and len(item) and not {"optimizer", "seed_generator"} & set(owners):
             order = [_numbered(owner) for owner in owners]
             weights = [item[str(place)] for place in range(len(item))]
-            found.append((order, Layer(item.attrs.get("name", owners[-1]), weights, order[-1][0])))
+            layers_.append((order, Layer(item.attrs.get("name", owners[-1]), weights, order[-1][0])))
 
     root.visititems(visit)
-    if not found:
+    if not layers_:
         raise ValueError("it holds no weights")
-    return [layer for _, layer in sorted(found, key=lambda entry: entry[0])]
+    return [layer for _, layer in sorted(layers_, key=lambda entry: entry[0])]
 
 
 def _numbered(name: str) -> tuple[str, int]:

@@ -160,15 +160,15 @@ def _name(kinds: list[str]) -> str:
 def _anchors(heads: list[Section], shape: tuple[int, ...]) -> list[tuple[float, float]]:
     """Widths and heights as fractions of the picture, the finest scale first: v2 counts in cells, v3 in pixels."""
     height, width, _ = shape
-    found = []
+    anchors = []
     for head in reversed(heads):
         unit = 32 if head.kind == "region" else 1
         numbers = [float(number) for number in head.settings["anchors"].split(",")]
         pairs = list(zip(numbers[::2], numbers[1::2], strict=True))
-        chosen = [int(number) for number in head.settings["mask"].split(",")] if "mask" in head.settings else None
-        pairs = pairs if chosen is None else [pairs[number] for number in chosen]
-        found += [(unit * across / width, unit * down / height) for across, down in pairs]
-    return found
+        mask = [int(number) for number in head.settings["mask"].split(",")] if "mask" in head.settings else None
+        pairs = pairs if mask is None else [pairs[number] for number in mask]
+        anchors += [(unit * across / width, unit * down / height) for across, down in pairs]
+    return anchors
 
 
 def load(cfg: Path, weights: Path) -> tuple[str, dict[str, Any], keras.Model]:
@@ -199,45 +199,45 @@ def _check_keys(sections: list[Section], cfg: Path) -> None:
         known = {*COUNTED.get(section.kind, ()), *ASIDE.get(section.kind, "").split(), *ASIDE_EVERYWHERE.split()}
         for key, value in section.settings.items():
             if key in plain and _number(value) != plain[key]:
-                wanted = f"have {key}={plain[key]}"
+                expectation = f"have {key}={plain[key]}"
             elif key not in plain and key not in known and section.kind in COUNTED:
-                wanted = "have no unknown key"
+                expectation = "have no unknown key"
             else:
                 continue
             raise Fault(
-                f"cfg must {wanted} in layer {place} [{section.kind}], got {key}={value} in {cfg}: its network may "
-                "not be the one that would be built",
+                f"cfg must {expectation} in layer {place} [{section.kind}], got {key}={value} in {cfg}: its network "
+                "may not be the one that would be built",
                 code=Fault.DATA,
             )
 
 
-def _compare(given: list[Section], ours: list[Section], cfg: Path) -> None:
+def _compare(sections: list[Section], ours: list[Section], cfg: Path) -> None:
     """Refuse a description that is not ours: at the first section that differs."""
-    given, ours = (
-        [section for section in part[1:] if section.kind not in ("softmax", "cost")] for part in (given, ours)
+    sections, ours = (
+        [section for section in part[1:] if section.kind not in ("softmax", "cost")] for part in (sections, ours)
     )
-    for place, (theirs, own) in enumerate(zip(given, ours, strict=False)):
-        if (got := _essence(theirs, place)) != (wanted := _essence(own, place)):
-            raise Fault(f"cfg must describe {wanted} as layer {place}, got {got} in {cfg}", code=Fault.DATA)
-    if len(given) != len(ours):
-        raise Fault(f"cfg must have {len(ours)} layers, got {len(given)} in {cfg}", code=Fault.DATA)
+    for place, (theirs, own) in enumerate(zip(sections, ours, strict=False)):
+        if (actual := _essence(theirs, place)) != (expected := _essence(own, place)):
+            raise Fault(f"cfg must describe {expected} as layer {place}, got {actual} in {cfg}", code=Fault.DATA)
+    if len(sections) != len(ours):
+        raise Fault(f"cfg must have {len(ours)} layers, got {len(sections)} in {cfg}", code=Fault.DATA)
 
 
 def _essence(section: Section, place: int) -> str:
     """What of a section shapes the network, in words; references to other layers counted from the first."""
-    counted = COUNTED.get(section.kind, {})
-    found = {key: _number(section.settings.get(key, default)) for key, default in counted.items()}
+    defaults = COUNTED.get(section.kind, {})
+    values = {key: _number(section.settings.get(key, default)) for key, default in defaults.items()}
     for key in ("layers", "from"):
-        if key in found:
-            numbers = [int(number) for number in found[key].split(",")]
-            found[key] = ",".join(str(number + place if number < 0 else number) for number in numbers)
+        if key in values:
+            numbers = [int(number) for number in values[key].split(",")]
+            values[key] = ",".join(str(number + place if number < 0 else number) for number in numbers)
     if section.kind == "maxpool":
-        found["size"] = found["size"] or found["stride"]
-        found["padding"] = section.settings.get("padding", str(int(found["size"]) - 1))
+        values["size"] = values["size"] or values["stride"]
+        values["padding"] = section.settings.get("padding", str(int(values["size"]) - 1))
     if section.kind == "convolutional":
         padded = _number(section.settings.get("pad", "0")) != "0"
-        found["padding"] = str(int(found["size"]) // 2) if padded else section.settings.get("padding", "0")
-    return " ".join([f"[{section.kind}]", *(f"{key}={value}" for key, value in found.items())])
+        values["padding"] = str(int(values["size"]) // 2) if padded else section.settings.get("padding", "0")
+    return " ".join([f"[{section.kind}]", *(f"{key}={value}" for key, value in values.items())])
 
 
 def _number(value: str) -> str:
@@ -296,21 +296,21 @@ def as_cfg(network: keras.Model, *, threshold: float = 0.0) -> str:
     if "logits" in numbers:
         sections.append(Section("softmax", {"groups": 1}))
     lines = ("".join(f"{key}={value}\n" for key, value in section.settings.items()) for section in sections)
-    return "\n".join(f"[{section.kind}]\n{written}" for section, written in zip(sections, lines, strict=True))
+    return "\n".join(f"[{section.kind}]\n{text}" for section, text in zip(sections, lines, strict=True))
 
 
 def _ordered(network: keras.Model) -> list[tuple[layers.Layer, list[str]]]:
     """Layers with the names of those they stand on, as Darknet counts: behind the last convolution they are made of."""
     maker = {id(tensor): layer for layer in network.layers for tensor in keras.tree.flatten(layer.output)}
-    found = []
+    sections_ = []
     latest: dict[str, int] = {}
     for place, layer in enumerate(network.layers):  # in an order that the graph allows
         inputs = [] if isinstance(layer, layers.InputLayer) else keras.tree.flatten(layer.input)
         names = [maker[id(tensor)].name for tensor in inputs]
         own = int(layer.name[4:]) if re.fullmatch(r"conv\d+", layer.name) else 0
         latest[layer.name] = max([own, *(latest[name] for name in names)])
-        found.append((latest[layer.name], place, layer, names))
-    return [(layer, names) for _, _, layer, names in sorted(found, key=lambda entry: entry[:2])]
+        sections_.append((latest[layer.name], place, layer, names))
+    return [(layer, names) for _, _, layer, names in sorted(sections_, key=lambda entry: entry[:2])]
 
 
 def _words(layer: layers.Layer, back: list[int], network: keras.Model) -> tuple[str, dict[str, Any]]:

@@ -30,9 +30,9 @@ def read(network: keras.Model, weights: Path) -> tuple[str, ...]:
     pairs = _convolutions(network)
     lengths = _lengths(network, pairs, len(numbers))
     if lengths is None or len(data) % 4:
-        wanted = sum(_length(*pair) for pair in pairs)
+        expected = sum(_length(*pair) for pair in pairs)
         raise Fault(
-            f"weights must hold {wanted:,} numbers for {network.name}, or those of other classes or of its first "
+            f"weights must hold {expected:,} numbers for {network.name}, or those of other classes or of its first "
             f"layers, got {len(numbers):,} in {weights}; it is another network's, or was cut off",
             code=Fault.DATA,
         )
@@ -115,10 +115,10 @@ def kernel_shape(layer: keras.Layer) -> tuple[int, ...]:
 def _convolutions(network: keras.Model) -> list[tuple[keras.Layer, keras.Layer | None]]:
     """Convolutions in Darknet's order, each with its normalisation or None; a dense layer for `logits` is the last."""
     known = {layer.name: layer for layer in network.layers}
-    found, number = [], 1
+    pairs, number = [], 1
     while f"conv{number}" in known:
-        found.append((known[f"conv{number}"], known.get(f"conv{number}_norm")))
+        pairs.append((known[f"conv{number}"], known.get(f"conv{number}_norm")))
         number += 1
     if hasattr(known.get("logits"), "kernel"):
-        found.append((known["logits"], None))
-    return found
+        pairs.append((known["logits"], None))
+    return pairs

@@ -41,11 +41,11 @@ def load(path: Path) -> tuple[keras.Model, keras.Model, str]:
     read = _opened(path)
     networks = faceapi.descriptor(), faceapi.landmarks()
     for network, name, weights in zip(networks, (DESCRIPTOR, LANDMARKS), (_residual, _separable), strict=True):
-        found = tensors(read, name)
+        arrays = tensors(read, name)
         for layer in network.layers:
             if layer.weights:
                 try:
-                    layer.set_weights(weights(layer.name, found))
+                    layer.set_weights(weights(layer.name, arrays))
                 except BROKEN as error:
                     raise Fault(f"{name} in {path} must fit {network.name}, not {layer.name}: {error}") from None
     try:
@@ -67,11 +67,11 @@ def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
     """
     manifest = f"{name}-weights_manifest.json"
     try:
-        found = {}
+        arrays = {}
         for group in json.loads(read(manifest)):
             data, start = b"".join(read(part) for part in group["paths"]), 0
             for entry in group["weights"]:
-                found[entry["name"]], start = _tensor(entry, data, start)
+                arrays[entry["name"]], start = _tensor(entry, data, start)
             if start != len(data):
                 raise ValueError(f"{len(data):,} bytes, of which the manifest knows {start:,}")
     except FileNotFoundError as error:
@@ -81,7 +81,7 @@ def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
         ) from None
     except (*BROKEN, AttributeError) as error:
         raise Fault(f"{manifest} and its weights must be whole: {error}", code=Fault.DATA) from None
-    return found
+    return arrays
 
 
 def _tensor(entry: Mapping[str, Any], data: bytes, start: int) -> tuple[np.ndarray, int]:
@@ -95,26 +95,26 @@ def _tensor(entry: Mapping[str, Any], data: bytes, start: int) -> tuple[np.ndarr
     return values, start + count * kind.itemsize
 
 
-def _residual(layer: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _residual(layer: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Weights of a layer of `descriptor`. Behind a convolution with bias b, γ · (x + b) + β is γ · (x - (-b)) + β."""
     if layer == "logits":
-        return [found["fc"]]
+        return [arrays["fc"]]
     name = re.sub(r"_(conv\d)", r"/\1", layer)
     if not name.endswith("_norm"):
-        return [found[f"{name}/conv/filters"]]
+        return [arrays[f"{name}/conv/filters"]]
     name = name.removesuffix("_norm")
-    bias, scale, shift = (found[f"{name}/{part}"] for part in ("conv/bias", "scale/weights", "scale/biases"))
+    bias, scale, shift = (arrays[f"{name}/{part}"] for part in ("conv/bias", "scale/weights", "scale/biases"))
     return [scale, shift, -bias, np.full_like(bias, 1 - 1e-5)]  # to which the layer adds its epsilon
 
 
-def _separable(layer: str, found: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+def _separable(layer: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
     """Weights of a layer of `landmarks`."""
     if layer == "logits":
-        return [found["fc/weights"], found["fc/bias"]]
+        return [arrays["fc/weights"], arrays["fc/bias"]]
     name = layer.replace("_", "/")
     plain = ("filters", "bias")
-    parts = plain if f"{name}/filters" in found else ("depthwise_filter", "pointwise_filter", "bias")
-    return [found[f"{name}/{part}"] for part in parts]
+    parts = plain if f"{name}/filters" in arrays else ("depthwise_filter", "pointwise_filter", "bias")
+    return [arrays[f"{name}/{part}"] for part in parts]
 
 
 def _opened(path: Path) -> Callable[[str], bytes]:
@@ -133,7 +133,7 @@ def _opened(path: Path) -> Callable[[str], bytes]:
         raise Fault(f"PATH must be the npm package @vladmandic/face-api, a .tgz or a folder, got {path}, which is none")
     try:
         with tarfile.open(path) as archive:
-            held = {
+            files = {
                 Path(member.name).name: file.read()
                 for member in archive
                 if member.isfile() and member.name.count("/") <= 2 and member.size < 2**25
@@ -143,8 +143,8 @@ def _opened(path: Path) -> Callable[[str], bytes]:
         raise Fault(f"PATH must be a whole .tgz, got {path}: {error}", code=Fault.DATA) from None
 
     def member(name: str) -> bytes:
-        if name not in held:
+        if name not in files:
             raise FileNotFoundError(name)
-        return held[name]
+        return files[name]
 
     return member

@@ -47,9 +47,9 @@ def normalization(name: str, weights: str | Path = "imagenet") -> dict[str, Any]
         return dict(catalog.published(name, str(weights)).normalization)
     if DARKNET.search(path.name):
         return {"axis": None, "mean": 0.0, "variance": 255.0**2}
-    with checkpoints.open_checkpoint(path) as found:
-        if found.normalization is not None or _is_ours(name, found):
-            return found.normalization
+    with checkpoints.open_checkpoint(path) as checkpoint:
+        if checkpoint.normalization is not None or _is_ours(name, checkpoint):
+            return checkpoint.normalization
     return dict(catalog.published(name).normalization)
 
 
@@ -96,11 +96,11 @@ def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *,
 
         fresh = darknet_numbers.read(network, path)
     else:
-        with checkpoints.open_checkpoint(path) as found:
+        with checkpoints.open_checkpoint(path) as checkpoint:
             if _file(weights) is None and (only := catalog.published(name, str(weights)).only):
-                found = found._replace(layers=[layer for layer in found.layers if layer.kind == only])
-            matched, fresh = _matched(network, name, found, path)
-            _copy(matched, bgr=not _is_ours(name, found) and catalog.published(name).bgr)
+                checkpoint = checkpoint._replace(layers=[layer for layer in checkpoint.layers if layer.kind == only])
+            matched, fresh = _matched(network, name, checkpoint, path)
+            _copy(matched, bgr=not _is_ours(name, checkpoint) and catalog.published(name).bgr)
     if fresh and say:
         log.info("%s: weights of %s, but %s stay as initialised", name, path.name, ", ".join(fresh))
     return fresh
@@ -110,8 +110,8 @@ def _file(weights: str | Path) -> Path | None:
     return None if str(weights) in catalog.KINDS else Path(weights).expanduser()
 
 
-def _is_ours(name: str, found: Checkpoint) -> bool:
-    return name not in catalog.PUBLISHED or not FIRST.isdisjoint(layer.name for layer in found.layers)
+def _is_ours(name: str, checkpoint: Checkpoint) -> bool:
+    return name not in catalog.PUBLISHED or not FIRST.isdisjoint(layer.name for layer in checkpoint.layers)
 
 
 def weighted(network: "keras.Model") -> list[Any]:
@@ -137,25 +137,27 @@ def _head_fits(network: "keras.Model") -> bool:
 
 
 def _matched(
-    network: "keras.Model", name: str, found: Checkpoint, path: Path
+    network: "keras.Model", name: str, checkpoint: Checkpoint, path: Path
 ) -> tuple[list[tuple[Any, Any]], tuple[str, ...]]:
     """Pairs of a layer and its weights in the file, and the names of the layers that stay fresh."""
     targets = weighted(network)
-    ours = _is_ours(name, found)
-    sources, surplus = (_by_name if ours else _by_order)(found.layers, targets)
+    ours = _is_ours(name, checkpoint)
+    sources, surplus = (_by_name if ours else _by_order)(checkpoint.layers, targets)
     norms = {layer.name for layer in targets}
     for place, (source, target) in enumerate(zip(sources, targets, strict=True)):
-        wanted = [tuple(weight.shape) for weight in target.weights]
-        got = [tuple(weight.shape) for weight in source.weights] if source else []
-        if got == wanted or (got[:-1] == wanted and not ours and f"{target.name}_norm" in norms):
+        target_shapes = [tuple(weight.shape) for weight in target.weights]
+        source_shapes = [tuple(weight.shape) for weight in source.weights] if source else []
+        if source_shapes == target_shapes or (
+            source_shapes[:-1] == target_shapes and not ours and f"{target.name}_norm" in norms
+        ):
             continue
         if place >= _dense(targets) and not surplus:
-            kept = targets[place:]
-            return list(zip(targets[:place], sources[:place], strict=True)), tuple(layer.name for layer in kept)
+            targets_ = targets[place:]
+            return list(zip(targets[:place], sources[:place], strict=True)), tuple(layer.name for layer in targets_)
         raise Fault(
-            f"weights must hold {wanted} for layer {target.name} of {name}, got "
-            f"{f'{got} of {source.name}' if source else 'nothing'} in {path}; give the builder the arguments that "
-            f"the weights were trained with, or name the weights of this network"
+            f"weights must hold {target_shapes} for layer {target.name} of {name}, got "
+            f"{f'{source_shapes} of {source.name}' if source else 'nothing'} in {path}; give the builder the arguments "
+            f"that the weights were trained with, or name the weights of this network"
         )
     if surplus:
         raise Fault(f"weights must be those of {name}, got {path} with a layer {surplus[0]} that it lacks")
@@ -183,14 +185,14 @@ def _by_order(layers: list[Layer], targets: list[Any]) -> tuple[list[Layer | Non
 
 def _copy(matched: list[tuple[Any, Layer]], *, bgr: bool) -> None:
     """One layer at a time in memory. A bias that ours lacks moves into the mean of the normalisation behind."""
-    moved = {}
+    copies = {}
     for place, (target, source) in enumerate(matched):
         weights = [np.asarray(weight) for weight in source.weights]
         if len(weights) > len(target.weights):
-            moved[f"{target.name}_norm"] = weights.pop()
-        if target.name in moved:
+            copies[f"{target.name}_norm"] = weights.pop()
+        if target.name in copies:
             gamma, beta, mean, variance = weights
-            weights = [gamma, beta, mean - moved.pop(target.name), variance]
+            weights = [gamma, beta, mean - copies.pop(target.name), variance]
         if bgr and place == 0:
             weights[0] = weights[0][:, :, ::-1]
         target.set_weights(weights)

@@ -53,18 +53,18 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
     if data.classes:
         items = [item for item in items if not item.label or item.label in data.classes]
     examined, shapes = examine(items, noun, channels, run)
-    problems = [problem for found in examined for problem in found.problems] + data_validation.duplicates(
+    problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
     data_validation.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
-    kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
-    classes = image_dataset.class_names([item.label for item, _ in kept], data)
-    splits = image_dataset.splits_of(kept, data, run.recipe.seed, run.recipe.fold)
-    image_dataset.check_classes(kept, splits, console=console)
-    durable.write_text(folder / "split.csv", image_dataset.split_csv(kept, splits))
-    used = [shape for shape, found in zip(shapes, examined, strict=True) if found.digest]
-    shape = (*(size or (max(length for length, _ in used),)), used[0][-1])
-    counts = _write_splits(run, folder, kept, splits, classes=classes, shape=shape)
+    usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
+    classes = image_dataset.class_names([item.label for item, _ in usable], data)
+    splits = image_dataset.splits_of(usable, data, run.recipe.seed, run.recipe.fold)
+    image_dataset.check_classes(usable, splits, console=console)
+    durable.write_text(folder / "split.csv", image_dataset.split_csv(usable, splits))
+    used_shapes = [shape for shape, result in zip(shapes, examined, strict=True) if result.digest]
+    shape = (*(size or (max(length for length, _ in used_shapes),)), used_shapes[0][-1])
+    counts = _write_splits(run, folder, usable, splits, classes=classes, shape=shape)
     facts: dict[str, Any] = {
         "source": data.source,
         "location": str(data.path or data.source),
@@ -79,9 +79,11 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
     run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, noun, classes, counts)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
-    written = "×".join(map(str, shape))
-    console.print(f"          {len(kept):,} {noun}s, {written}, of {len(classes)} classes: {shares}")
-    console.print(f"          {data_validation.sizes_told([one[:-1] for one in used], shape[:-1], data.fit, noun)}")
+    size_text = "×".join(map(str, shape))
+    console.print(f"          {len(usable):,} {noun}s, {size_text}, of {len(classes)} classes: {shares}")
+    console.print(
+        f"          {data_validation.sizes_told([used[:-1] for used in used_shapes], shape[:-1], data.fit, noun)}"
+    )
     return facts
 
 
@@ -97,15 +99,15 @@ def examine(
     examined, shapes = [], []
     with ThreadPoolExecutor(os.cpu_count()) as pool, data_validation.progress(run.console) as bar:
         task = bar.add_task(f"validating {noun}s", total=len(items))
-        for found, shape in pool.map(_examined, items):
-            examined.append(found)
+        for result, shape in pool.map(_examined, items):
+            examined.append(result)
             shapes.append(shape)
             bar.advance(task)
     counted = Counter(shape[-1] for shape in shapes if shape)
-    wanted = channels or (max(counted, key=lambda number: (counted[number], number)) if counted else 0)
+    channel_count = channels or (max(counted, key=lambda number: (counted[number], number)) if counted else 0)
     for row, (item, shape) in enumerate(zip(items, shapes, strict=True)):
-        if shape and shape[-1] != wanted:
-            reason = f"it must have {wanted} channels{'' if channels else ' like most'}, got {shape[-1]}"
+        if shape and shape[-1] != channel_count:
+            reason = f"it must have {channel_count} channels{'' if channels else ' like most'}, got {shape[-1]}"
             examined[row] = data_validation.Examined(None, [data_validation.Problem("unsupported", item.id, reason)])
     return _without_what_all_have(examined), shapes
 
@@ -113,10 +115,12 @@ def examine(
 def _without_what_all_have(examined: list[data_validation.Examined]) -> list[data_validation.Examined]:
     """Without the notes that say what something is, such as a spacing, where it is the same everywhere."""
     details: dict[str, set[str]] = {}
-    for problem in (problem for one in examined for problem in one.problems if problem.detail):
+    for problem in (problem for result in examined for problem in result.problems if problem.detail):
         details.setdefault(problem.kind, set()).add(problem.detail)
     alike = {kind for kind in MEASURED if len(details.get(kind, ())) < 2}
-    return [one._replace(problems=[each for each in one.problems if each.kind not in alike]) for one in examined]
+    return [
+        result._replace(problems=[each for each in result.problems if each.kind not in alike]) for result in examined
+    ]
 
 
 def _examined(item: Any) -> tuple[data_validation.Examined, tuple[int, ...]]:
@@ -140,7 +144,7 @@ def _examined(item: Any) -> tuple[data_validation.Examined, tuple[int, ...]]:
 def _write_splits(
     run: Run,
     folder: Path,
-    kept: Sequence[tuple[Any, str]],
+    usable: Sequence[tuple[Any, str]],
     splits: Sequence[str],
     *,
     classes: list[str],
@@ -148,7 +152,7 @@ def _write_splits(
 ) -> dict[str, Counter[str]]:
     """Read the items again, give them the size, write each split; return how many of each class went where."""
     data = run.recipe.data
-    gigabytes = len(kept) * float(np.prod(shape)) * 4 / 2**30
+    gigabytes = len(usable) * float(np.prod(shape)) * 4 / 2**30
     if gigabytes > data.memory_gb:
         raise Fault(
             f"data.memory_gb must be at least what the examples take, got {data.memory_gb} and {gigabytes:.1f} GB; "
@@ -156,9 +160,9 @@ def _write_splits(
         )
     counts: dict[str, Counter[str]] = {}
     with data_validation.progress(run.console) as bar:
-        task = bar.add_task("framing", total=len(kept))
+        task = bar.add_task("framing", total=len(usable))
         for split in ("train", "validation", "test"):
-            items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
+            items = [item for (item, _), name in zip(usable, splits, strict=True) if name == split]
             values = np.empty((len(items), *shape), np.float32)
             for row, item in enumerate(items):
                 values[row] = array_dataset.resize(item.read()[0][None], shape[:-1], fit=data.fit)[0]
@@ -186,8 +190,8 @@ def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Co
     rows = []
     for number, name in enumerate(classes[:ROWS]):
         of_class = np.flatnonzero(training.labels == number)
-        chosen = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN, len(of_class))).astype(int)]
-        rows.append((name, [pictured(training.values[row]) for row in chosen]))
+        sample = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN, len(of_class))).astype(int)]
+        rows.append((name, [pictured(training.values[row]) for row in sample]))
     image_grid.augmentation_sheet(rows, folder / f"{noun}s.png")
     ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
     charts.class_balance(ordered, folder / "class_balance.png")

@@ -41,10 +41,10 @@ def files_digest(data: Data) -> str | None:
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
     if data.path is None:
         return None
-    listed: list[Path] = []
+    lists: list[Path] = []
     if data.source == "csv":
         with contextlib.suppress(Fault):  # reading the source will say what is wrong
-            listed = [
+            lists = [
                 file_tree.file_named(data.path.parent, row["path"]) for _, row in file_tree.rows(data.path, ("path",))
             ]
-    return source_files.files_digest(data.path, *listed)
+    return source_files.files_digest(data.path, *lists)

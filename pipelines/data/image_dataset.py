@@ -46,19 +46,19 @@ def prepare(
     items = classification.items(data.source, path=data.path, classes=data.classes, group=data.group)
     items = changed(items) if changed else items
     examined = data_validation.examine(items, console=run.console)
-    problems = [problem for found in examined for problem in found.problems] + data_validation.duplicates(
+    problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
     data_validation.report(
         problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
-    kept = [(item, found.digest) for item, found in zip(items, examined, strict=True) if found.digest]
-    classes = class_names([item.label for item, _ in kept], data)
-    splits = (divided or splits_of)(kept, data, run.recipe.seed, run.recipe.fold)
+    usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
+    classes = class_names([item.label for item, _ in usable], data)
+    splits = (divided or splits_of)(usable, data, run.recipe.seed, run.recipe.fold)
     if divided is None:
-        check_classes(kept, splits, console=run.console)
-    durable.write_text(folder / "split.csv", split_csv(kept, splits))
-    counts = _write_records(run, folder, kept, splits, classes)
+        check_classes(usable, splits, console=run.console)
+    durable.write_text(folder / "split.csv", split_csv(usable, splits))
+    counts = _write_records(run, folder, usable, splits, classes)
     shape = shape_of(data)
     sizes = {split: sum(inner.values()) for split, inner in counts.items()}
     facts: dict[str, Any] = {
@@ -74,9 +74,9 @@ def prepare(
     run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, shape, classes, counts)
     shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
-    run.console.print(f"          {len(kept):,} images of {len(classes)} classes: {shares}")
-    seen = [found.size for found in examined if found.digest]
-    run.console.print(f"          {data_validation.sizes_told(seen, data.size, data.fit, 'image')}")
+    run.console.print(f"          {len(usable):,} images of {len(classes)} classes: {shares}")
+    usable_sizes = [result.size for result in examined if result.digest]
+    run.console.print(f"          {data_validation.sizes_told(usable_sizes, data.size, data.fit, 'image')}")
     return facts
 
 
@@ -96,8 +96,12 @@ def test_split(data: dict[str, Any]) -> str:
 
 def class_names(labels: list[str], data: Data) -> list[str]:
     """The classes in natural order, or in the order in which the recipe names them."""
-    found = set(labels)
-    names = [name for name in data.classes if name in found] if data.classes else sorted(found, key=file_tree.natural)
+    used_names = set(labels)
+    names = (
+        [name for name in data.classes if name in used_names]
+        if data.classes
+        else sorted(used_names, key=file_tree.natural)
+    )
     if len(names) < 2:
         raise Fault(
             f"{data.source} must contain at least two classes, got {', '.join(names) or 'none'}", code=Fault.DATA
@@ -105,44 +109,44 @@ def class_names(labels: list[str], data: Data) -> list[str]:
     return names
 
 
-def check_classes(kept: list[tuple[Any, str]], splits: list[str], *, console: Console) -> None:
+def check_classes(usable: list[tuple[Any, str]], splits: list[str], *, console: Console) -> None:
     """Tell which classes are not tested.
 
     Raises:
         Fault: a class is validated or tested, as the source prescribes, and nothing of it can be learnt.
     """
-    found: dict[str, set[str]] = {}
-    for (item, _), split in zip(kept, splits, strict=True):
-        found.setdefault(split, set()).add(item.label)
-    learnt = found.get("train", set())
+    splits_of_class: dict[str, set[str]] = {}
+    for (item, _), split in zip(usable, splits, strict=True):
+        splits_of_class.setdefault(split, set()).add(item.label)
+    learnt = splits_of_class.get("train", set())
     for split in ("validation", "test"):
-        prescribed = {item.label for item, _ in kept if item.split == split}
+        prescribed = {item.label for item, _ in usable if item.split == split}
         if strange := sorted(prescribed - learnt):
             raise Fault(
                 f"the given splits must contain the same classes, got {', '.join(strange[:8])} in {split} alone; the "
                 f"training split holds {', '.join(sorted(learnt)[:8]) or 'none'}",
                 code=Fault.DATA,
             )
-    if (tested := found.get("test")) and (missing := sorted(learnt - tested)):
+    if (tested := splits_of_class.get("test")) and (missing := sorted(learnt - tested)):
         console.print(f"          [yellow]no test images of {escape(', '.join(missing[:8]))}: not in the test split[/]")
 
 
-def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole.
 
     A fold is of all items, whatever the source prescribes.
     """
-    prescribed = [item.split if fold is None else None for item, _ in kept]
+    prescribed = [item.split if fold is None else None for item, _ in usable]
     fractions = {"validation": data.validation, "test": data.test}
     fractions = {name: share for name, share in fractions.items() if name not in prescribed}
     free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
     if "train" in prescribed or "test" in prescribed:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
-    labels = [kept[row][0].label for row in free]
-    groups = connected_groups([kept[row][0].group for row in free], [kept[row][1] for row in free])
-    drawn = stratified(labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None)
+    labels = [usable[row][0].label for row in free]
+    groups = connected_groups([usable[row][0].group for row in free], [usable[row][1] for row in free])
+    split_of_free = stratified(labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None)
     splits = [name or "train" for name in prescribed]
-    for row, name in zip(free, drawn, strict=True):
+    for row, name in zip(free, split_of_free, strict=True):
         splits[row] = str(name)
     if "train" not in splits:
         raise Fault(
@@ -152,24 +156,24 @@ def splits_of(kept: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | N
     return splits
 
 
-def split_csv(kept: list[tuple[Any, str]], splits: list[str]) -> str:
+def split_csv(usable: list[tuple[Any, str]], splits: list[str]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "label", "split", "sha256"])
-    writer.writerows((item.id, item.label, name, digest) for (item, digest), name in zip(kept, splits, strict=True))
+    writer.writerows((item.id, item.label, name, digest) for (item, digest), name in zip(usable, splits, strict=True))
     return out.getvalue()
 
 
 def _write_records(
-    run: Run, folder: Path, kept: list[tuple[Any, str]], splits: list[str], classes: list[str]
+    run: Run, folder: Path, usable: list[tuple[Any, str]], splits: list[str], classes: list[str]
 ) -> dict[str, Counter[str]]:
     """Write the shards of each split, the training examples shuffled; return how many of each class went where."""
     numbers = {name: number for number, name in enumerate(classes)}
     counts: dict[str, Counter[str]] = {}
     with data_validation.progress(run.console) as bar:
-        task = bar.add_task("writing records", total=len(kept))
+        task = bar.add_task("writing records", total=len(usable))
         for split in ("train", "validation", "calibration", "test"):  # of people some calibrate
-            items = [item for (item, _), name in zip(kept, splits, strict=True) if name == split]
+            items = [item for (item, _), name in zip(usable, splits, strict=True) if name == split]
             if split == "train":
                 items = [items[row] for row in np.random.default_rng(run.recipe.seed).permutation(len(items))]
             if items:

@@ -23,11 +23,11 @@ def read(path: Path, *, what: str = "IMAGE", channels: int = 3) -> np.ndarray[An
         Fault: there is no such file, or it cannot be read (code DATA).
     """
     try:
-        found: np.ndarray[Any, Any] = decode(tf.constant(normalize(read_bytes(path))[0]), channels=channels).numpy()
+        pixels: np.ndarray[Any, Any] = decode(tf.constant(normalize(read_bytes(path))[0]), channels=channels).numpy()
     except OSError as error:
         raise Fault(f"{what} {path}: {error.strerror}") from error
     except Unreadable as error:
         raise Fault(f"{what} must be a readable image, got {path}: {error}", code=Fault.DATA) from error
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         raise Fault(f"{what} must be a readable image, got {path}: {reason(error)}", code=Fault.DATA) from error
-    return found
+    return pixels

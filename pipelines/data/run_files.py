@@ -103,8 +103,8 @@ def write_json(path: Path, value: Any) -> None:
 
 def versions() -> dict[str, str]:
     """Of Python, the platform and the packages a result depends on."""
-    found = {name: importlib.metadata.version(name) for name in VERSIONS}
-    return {"python": platform.python_version(), "platform": platform.platform(), **found}
+    versions_ = {name: importlib.metadata.version(name) for name in VERSIONS}
+    return {"python": platform.python_version(), "platform": platform.platform(), **versions_}
 
 
 def publish(partial: Path, final: Path, *, keep: bool, manifest: dict[str, Any] | None = None) -> None:

@@ -50,9 +50,9 @@ Own = Annotated[str, AfterValidator(_own)]  # something of the user's own, by it
 GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a file's path
 
 
-def kind_alone(given: Any) -> Any:
+def kind_alone(value: Any) -> Any:
     """A section whose `kind` may be given by a word alone, before it is checked: whole."""
-    return {"kind": given} if isinstance(given, str) else given
+    return {"kind": value} if isinstance(value, str) else value
 
 
 class Section(BaseModel):
@@ -92,7 +92,7 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
     """One pydantic error in the words of a recipe's author."""
     location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-", "<"))]
     path = ".".join(map(str, location))
-    given = "" if isinstance(error["input"], dict) else f", got {shown(error['input'])}"
+    value_note = "" if isinstance(error["input"], dict) else f", got {shown(error['input'])}"
     match error["type"]:
         case "extra_forbidden":
             known = list(_fields(schema, location[:-1]))
@@ -103,8 +103,8 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
         case "value_error":
             return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
         case _:
-            wanted = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
-            return f"{path}: must be {KINDS.get(wanted, wanted)}{given}"
+            expectation = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            return f"{path}: must be {KINDS.get(expectation, expectation)}{value_note}"
 
 
 def shown(value: Any) -> str:

@@ -10,8 +10,8 @@ from pipelines.data.run_files import digest
 def regular_files(*roots: Path) -> list[Path]:
     """The regular files at or below `roots`, in order; special files and what cannot be asked are left out."""
     folders = [root for root in roots if input_file.is_folder(root)]
-    found = {Path(place, name) for root in folders for place, _, files in os.walk(root) for name in files}
-    return sorted(file for file in {*roots, *found} if input_file.is_regular(file))
+    files_ = {Path(place, name) for root in folders for place, _, files in os.walk(root) for name in files}
+    return sorted(file for file in {*roots, *files_} if input_file.is_regular(file))
 
 
 def files_digest(*roots: Path) -> str:

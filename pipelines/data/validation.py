@@ -103,8 +103,8 @@ def examine(items: Sequence[Readable], *, console: Console) -> list[Examined]:
         warnings.filterwarnings("ignore", module="PIL")  # what Pillow finds odd is told, by path, in the report
         task = bar.add_task("validating images", total=len(items))
         for start in range(0, len(items), WINDOW):
-            for found in pool.map(_examined, items[start : start + WINDOW]):
-                examined.append(found)
+            for result in pool.map(_examined, items[start : start + WINDOW]):
+                examined.append(result)
                 bar.advance(task)
     return examined
 
@@ -120,10 +120,10 @@ def duplicates(items: Sequence[Readable], examined: Sequence[Examined]) -> list[
     """Items whose pixels equal an earlier item's; worse when the labels differ or prescribed splits share one."""
     first: dict[str, Readable] = {}
     problems = []
-    for item, found in zip(items, examined, strict=True):
-        if found.digest is None:
+    for item, result in zip(items, examined, strict=True):
+        if result.digest is None:
             continue
-        earlier = first.setdefault(found.digest, item)
+        earlier = first.setdefault(result.digest, item)
         if earlier is not item:
             kind = "duplicate"
             if earlier.label != item.label:
@@ -157,11 +157,12 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
     bad = actions["dropped"] + len({problem.id for problem in problems if problem.kind in DOUBTED})
     total -= actions["skipped"]
     if bad > max_bad * total:
-        kept = path.parent.with_name(path.name)
-        write_text(kept, out.getvalue())
+        folder = path.parent.with_name(path.name)
+        write_text(folder, out.getvalue())
         raise Fault(
             f"data.max_bad must be at least the share of unusable files, got {max_bad:.0%} and {bad} of {total} "
-            f"unusable ({bad / total:.0%}). They are listed in {kept}; correct or remove them, or raise data.max_bad.",
+            f"unusable ({bad / total:.0%}). They are listed in {folder}; correct or remove them, or raise "
+            "data.max_bad.",
             code=Fault.DATA,
         )
 
@@ -180,8 +181,8 @@ def sizes_told(sizes: Iterable[tuple[int, ...]], becoming: tuple[int, ...], fit:
     if set(counts) == {tuple(becoming)}:
         return f"{noun}s of {named[0]}"
     sides = "×".join(map(str, becoming))
-    seen = f"are read in patches of {sides}" if fit == "patch" else f"become {sides} ({fit})"
-    return f"{noun}s of {named[0]} {seen}"
+    effect = f"are read in patches of {sides}" if fit == "patch" else f"become {sides} ({fit})"
+    return f"{noun}s of {named[0]} {effect}"
 
 
 def _volume(size: tuple[int, ...]) -> int:
@@ -202,8 +203,8 @@ def _examples(group: Sequence[Problem]) -> list[Problem]:
     places: dict[str, int] = {}
     for place, problem in enumerate(group):
         places.setdefault(problem.detail, place)
-    chosen = dict.fromkeys([*places.values()][:SHOWN] + [*range(len(group))][:SHOWN])
-    return [group[place] for place in sorted([*chosen][:SHOWN])]
+    places_shown = dict.fromkeys([*places.values()][:SHOWN] + [*range(len(group))][:SHOWN])
+    return [group[place] for place in sorted([*places_shown][:SHOWN])]
 
 
 def progress(console: Console) -> Progress:
@@ -220,13 +221,13 @@ def said(error: OSError) -> str:
 def _examined(item: Readable) -> Examined:
     try:
         picture = Picture(item.read())
-        found = pixels(picture.plain())
+        image = pixels(picture.plain())
     except OSError as error:
         return Examined(None, [Problem("unreadable", item.id, said(error))])
     except Unreadable as error:
         return Examined(None, [Problem(error.kind, item.id, str(error))])
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
         return Examined(None, [Problem("undecodable", item.id, reason(error))])
-    digest = hashlib.sha256(repr(found.shape).encode() + found.tobytes()).hexdigest()
+    digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
     notes = [Problem(note, item.id) for note in picture.notes]
-    return Examined(digest, notes, tuple(found.shape[:2]), picture.turn)
+    return Examined(digest, notes, tuple(image.shape[:2]), picture.turn)

@@ -41,13 +41,13 @@ def parse(text: str, *, where: str) -> Any:
     """
     try:
         _check_bounds(text)
-        found = YAML(typ="safe", pure=True).load(text)
-        json.dumps(found, default=str)
+        document = YAML(typ="safe", pure=True).load(text)
+        json.dumps(document, default=str)
     except Exception as error:  # a reader of YAML has many words for what is none
         words = str(error).split("To suppress")[0].replace('in "<unicode string>", ', "at ")
         reason = " ".join(words.split()) or type(error).__name__
         raise Fault(f"{where} must be YAML: {reason[:400]}") from None
-    return found
+    return document
 
 
 def _check_bounds(text: str) -> None:
@@ -55,11 +55,11 @@ def _check_bounds(text: str) -> None:
     if len(text) > SIZE_LIMIT:
         raise ValueError(f"it must have at most {SIZE_LIMIT:,} characters, got {len(text):,}")
     sizes: dict[str, int] = {}  # of what has a name
-    opened: list[tuple[str | None, int]] = []  # each collection's name, and how many values were before it
+    open_collections: list[tuple[str | None, int]] = []  # each collection's name, and how many values were before it
     count = 0
     for event in YAML(typ="safe", pure=True).parse(text):
         if isinstance(event, CollectionEndEvent):
-            name, before = opened.pop()
+            name, before = open_collections.pop()
             if name:
                 sizes[name] = count - before
         elif isinstance(event, AliasEvent):
@@ -68,11 +68,11 @@ def _check_bounds(text: str) -> None:
             count += sizes[event.anchor]
         elif isinstance(event, NodeEvent):
             if isinstance(event, CollectionStartEvent):
-                opened.append((event.anchor, count))
+                open_collections.append((event.anchor, count))
             elif event.anchor:
                 sizes[event.anchor] = 1
             count += 1
-        if len(opened) > DEPTH_LIMIT:
+        if len(open_collections) > DEPTH_LIMIT:
             raise ValueError(f"it must be at most {DEPTH_LIMIT} levels deep")
         if count > NODE_LIMIT:
             raise ValueError(f"it must contain at most {NODE_LIMIT:,} values, with all references followed")

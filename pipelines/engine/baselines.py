@@ -43,18 +43,18 @@ def baselines(
     """
     _check("train", train_images, train_labels)
     _check("test", test_images, test_labels)
-    shown = stratified_sample(train_labels, IMAGES, seed)
+    sample = stratified_sample(train_labels, IMAGES, seed)
     side = int((NUMBERS / train_images.shape[3]) ** 0.5)
-    features = _features(train_images[shown], side)
+    features = _features(train_images[sample], side)
     answers = {"majority": np.full(len(test_labels), np.bincount(train_labels).argmax())}
     for name, model in _models(len(np.unique(train_labels))).items():
-        _fit(model, features, train_labels[shown])
+        _fit(model, features, train_labels[sample])
         chunks = (test_images[start : start + CHUNK] for start in range(0, len(test_images), CHUNK))
         answers[name] = np.concatenate([model.predict(_features(chunk, side)) for chunk in chunks], dtype=np.int64)
     return Baselines(
         accuracy={name: float(np.mean(answer == test_labels)) for name, answer in answers.items()},
         predictions=answers,
-        note=_note(len(shown), len(train_labels), train_images.shape[1:3], side),
+        note=_note(len(sample), len(train_labels), train_images.shape[1:3], side),
     )
 
 
@@ -109,8 +109,8 @@ def _check(split: str, images: Array, labels: Array) -> None:
         raise ValueError(f"{split}_labels must have shape [{len(images)}], got {list(labels.shape)}")
 
 
-def _note(shown: int, of: int, size: tuple[int, ...], side: int) -> str:
+def _note(count: int, of: int, size: tuple[int, ...], side: int) -> str:
     height, width = (min(length, side) for length in size)
-    images = f"all {of:,}" if shown == of else f"a stratified sample of {shown:,} of {of:,}"
+    images = f"all {of:,}" if count == of else f"a stratified sample of {count:,} of {of:,}"
     shrunk = "" if (height, width) == tuple(size) else f", averaged from {size[0]}x{size[1]} pixels"
     return f"fitted on {images} training images at {height}x{width} pixels{shrunk}"

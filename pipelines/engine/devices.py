@@ -41,12 +41,12 @@ _scope = contextlib.ExitStack()  # in which variables are made for the strategy
 def numerics() -> Iterator[dict[str, Any]]:
     """Put back what a training sets in the process: see `startup.numerics`."""
     policy, deterministic = keras.config.dtype_policy(), config.is_op_determinism_enabled()
-    used: dict[str, Any] = {}
+    record: dict[str, Any] = {}
     try:
-        yield used
+        yield record
     finally:
-        used["precision"] = keras.config.dtype_policy().name.removeprefix("mixed_")
-        used |= {"deterministic": config.is_op_determinism_enabled(), **machine()}
+        record["precision"] = keras.config.dtype_policy().name.removeprefix("mixed_")
+        record |= {"deterministic": config.is_op_determinism_enabled(), **machine()}
         release()
         keras.config.set_dtype_policy(policy)
         (config.enable_op_determinism if deterministic else config.disable_op_determinism)()
@@ -95,29 +95,29 @@ def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     return run  # type: ignore[no-any-return]
 
 
-def named(wanted: int | str) -> list[str]:
+def named(devices: int | str) -> list[str]:
     """The devices that `train.devices` means: `auto` is every GPU, or the CPU where there is none.
 
     Raises:
         Fault: there are fewer.
     """
     gpus, cpus = (tf.config.list_logical_devices(kind) for kind in ("GPU", "CPU"))
-    found = [device.name for device in (gpus if gpus and wanted != "cpu" else cpus)]
+    names = [device.name for device in (gpus if gpus and devices != "cpu" else cpus)]
     if _hosts:  # those of the other hosts are listed too
-        found = list(_hosts.extended.worker_devices)
-    if not isinstance(wanted, int):
-        return found
-    if wanted > len(found):
-        raise Fault(f"train.devices must be at most {len(found)}, the devices of this machine, got {wanted}")
-    return found[:wanted]
+        names = list(_hosts.extended.worker_devices)
+    if not isinstance(devices, int):
+        return names
+    if devices > len(names):
+        raise Fault(f"train.devices must be at most {len(names)}, the devices of this machine, got {devices}")
+    return names[:devices]
 
 
-def use(wanted: int | str) -> list[str]:
+def use(devices: int | str) -> list[str]:
     """Let what is built from here on live on these devices, until `release`; return their names."""
     global _strategy
     release()
-    names = named(wanted)
-    unwanted_gpu = wanted == "cpu" and tf.config.list_logical_devices("GPU")
+    names = named(devices)
+    unwanted_gpu = devices == "cpu" and tf.config.list_logical_devices("GPU")
     if _hosts or len(names) > 1 or unwanted_gpu:
         _strategy = _hosts or _mirrored(tuple(names))
         _scope.enter_context(tf.variable_creator_scope(functools.partial(_create, _strategy)))
@@ -263,14 +263,14 @@ def _test(model: keras.Model, batch: Any) -> Any:
     """Keras's `test_step` on a device's part of the batch, where there is one."""
     part, rows, share = _part(batch)
 
-    def measured() -> Any:
+    def measure() -> Any:
         x, y, weights = keras.utils.unpack_x_y_sample_weight(part)
         answer = model(x, training=False)
         loss = _loss(model, x, y, answer, weights, training=False)
         model._loss_tracker.update_state(loss, sample_weight=share * tf.cast(rows[2], "float32"))
         return model.compute_metrics(x, y, answer, sample_weight=weights)
 
-    return tf.cond(share > 0, measured, model.get_metrics_result)
+    return tf.cond(share > 0, measure, model.get_metrics_result)
 
 
 def _part(batch: Any) -> tuple[Any, tuple[Any, Any, Any], Any]:

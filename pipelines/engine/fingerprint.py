@@ -82,7 +82,7 @@ def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dic
     external: set[str] = set()
     while queue:
         name, attribute = queue.pop()
-        if f"{name}.".startswith(tuple(f"{one}." for one in apart)):
+        if f"{name}.".startswith(tuple(f"{package}." for package in apart)):
             continue
         if _package(name) not in followed:
             external.add(_package(name))
@@ -92,14 +92,14 @@ def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dic
             reached[name] = set()
             queue += _effects(name)[1]
         names = set(module.definitions) if attribute is None else {attribute}
-        for one in names - reached[name]:
-            if one in module.definitions:
-                reached[name].add(one)
-                queue += _definition(name, one)[1]
-            elif one in module.imports:  # handed on from another module
-                queue.append(module.imports[one])
-            elif _is_module(f"{name}.{one}", own=_package(name)):
-                queue.append((f"{name}.{one}", None))
+        for reference in names - reached[name]:
+            if reference in module.definitions:
+                reached[name].add(reference)
+                queue += _definition(name, reference)[1]
+            elif reference in module.imports:  # handed on from another module
+                queue.append(module.imports[reference])
+            elif _is_module(f"{name}.{reference}", own=_package(name)):
+                queue.append((f"{name}.{reference}", None))
     return reached, sorted(external - set(sys.stdlib_module_names))
 
 
@@ -165,13 +165,13 @@ def _targets(statement: ast.Assign | ast.AnnAssign | ast.AugAssign) -> Iterator[
 def _imported(statement: ast.Import | ast.ImportFrom, module: Module) -> dict[str, Reference]:
     """What an import binds: the module, or the name in a module, that each local name stands for."""
     if isinstance(statement, ast.Import):
-        return {(one.asname or one.name.partition(".")[0]): (one.name, None) for one in statement.names}
+        return {(alias.asname or alias.name.partition(".")[0]): (alias.name, None) for alias in statement.names}
     source = _source(statement, module)
-    found: dict[str, Reference] = {}
-    for one in statement.names:
-        whole, own = f"{source}.{one.name}", _package(module.name)
-        found[one.asname or one.name] = (whole, None) if _is_module(whole, own=own) else (source, one.name)
-    return found
+    references: dict[str, Reference] = {}
+    for alias in statement.names:
+        whole, own = f"{source}.{alias.name}", _package(module.name)
+        references[alias.asname or alias.name] = (whole, None) if _is_module(whole, own=own) else (source, alias.name)
+    return references
 
 
 def _source(statement: ast.ImportFrom, module: Module) -> str:
@@ -201,15 +201,15 @@ def _read(module: Module, statements: list[ast.stmt]) -> tuple[str, list[Referen
     bound = dict(module.imports)
     for statement in reader.imports:
         bound |= _imported(statement, module)
-    found: list[Reference] = [(text, None) for text in reader.texts if _is_module(text)]
+    references: list[Reference] = [(text, None) for text in reader.texts if _is_module(text)]
     for name, attribute in reader.names:
         if attribute and bound.get(name, ("", ""))[1] is None:
-            found.append((bound[name][0], attribute))
+            references.append((bound[name][0], attribute))
         elif name in bound:
-            found.append(bound[name])
+            references.append(bound[name])
         elif name in module.definitions:
-            found.append((module.name, name))
-    return "\n".join(reader.syntax), found
+            references.append((module.name, name))
+    return "\n".join(reader.syntax), references
 
 
 class _Reader:

@@ -35,9 +35,11 @@ Explainer = Callable[[Sequence[Array]], list[list[Strip]]]
 
 def report(explain: Explainer, examples: Iterable[tuple[Array, str]], folder: Path, *, heading: str) -> None:
     """Draw the answers to the first few (example, id) of a split; nothing where there is no answer."""
-    few = list(islice(examples, SHOWN))
-    found = zip(explain([example for example, _ in few]), [name for _, name in few], strict=True) if few else ()
-    strips = [strip._replace(detail=name) for strips, name in found for strip in strips]
+    sample = list(islice(examples, SHOWN))
+    explanations = (
+        zip(explain([example for example, _ in sample]), [name for _, name in sample], strict=True) if sample else ()
+    )
+    strips = [strip._replace(detail=name) for strips, name in explanations for strip in strips]
     if strips:
         draw(strips, folder / FILE, heading=heading)
 
@@ -74,28 +76,28 @@ def classifier(model: keras.Model, names: Sequence[str], frame: Callable[[Array]
         model: to logits; of an ensemble its first member is explained.
         frame: an example as it is in its file to one of the network's size.
     """
-    looked = next(iter(ensemble.members(model)), model)
-    ask = inference.predictor(looked, lambda batch: tf.nn.softmax(tf.cast(looked(batch, training=False), tf.float32)))
+    network = next(iter(ensemble.members(model)), model)
+    ask = inference.predictor(network, lambda batch: tf.nn.softmax(tf.cast(network(batch, training=False), tf.float32)))
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
-        framed = np.stack([frame(one) for one in examples])
-        probabilities: Array = ask(framed)
+        images = np.stack([frame(example) for example in examples])
+        probabilities: Array = ask(images)
         classes = probabilities.argmax(axis=1)
-        heat = visualization.grad_cam(looked, framed, visualization.class_logit, classes)
-        said = [f"{names[number]} ({row[number]:.2f})" for number, row in zip(classes, probabilities, strict=True)]
-        return [[Strip(name, "", pictured(*pair))] for name, *pair in zip(said, framed, heat, strict=True)]
+        heat = visualization.grad_cam(network, images, visualization.class_logit, classes)
+        labels = [f"{names[number]} ({row[number]:.2f})" for number, row in zip(classes, probabilities, strict=True)]
+        return [[Strip(name, "", pictured(*pair))] for name, *pair in zip(labels, images, heat, strict=True)]
 
     return explain
 
 
 def windowed(values: Array, size: Sequence[int]) -> Array:
     """The middle of an image or volume, (*size, channels), mirrored at its borders where it is smaller."""
-    found: Any = values
+    windowed_values: Any = values
     for axis, length in enumerate(size):
         whole = values.shape[axis]
         places = np.mod(np.arange(length) + (whole - length) // 2, 2 * whole)
-        found = np.take(found, np.minimum(places, 2 * whole - 1 - places), axis=axis)
-    return np.asarray(found)
+        windowed_values = np.take(windowed_values, np.minimum(places, 2 * whole - 1 - places), axis=axis)
+    return np.asarray(windowed_values)
 
 
 def _traced(traces: Array, heat: Array) -> list[Array]:

@@ -27,19 +27,19 @@ def qualified(document: dict[str, Any], folder: Path) -> dict[str, Any]:
     """
     sections = ("model", "data", "augment", "train", "evaluate")
     model, data, augment, train, evaluate = (document.get(key) for key in sections)
-    found = dict(document)
+    result = dict(document)
     if isinstance(model, dict) and isinstance(name := model.get("builder"), str) and plugins.is_reference(name):
         full = plugins.qualified(name, "builders", folder, argument="model.builder")
-        found["model"] = {**model, "builder": full}
+        result["model"] = {**model, "builder": full}
     if isinstance(data, dict) and isinstance(name := data.get("source"), str):
-        found["data"] = {**data, "source": _source(name, folder)}
+        result["data"] = {**data, "source": _source(name, folder)}
     if isinstance(augment, list):
-        found["augment"] = [_augmentation(entry, folder) for entry in augment]
+        result["augment"] = [_augmentation(entry, folder) for entry in augment]
     if isinstance(train, dict) and isinstance(name := train.get("loss"), str):
-        found["train"] = {**train, "loss": plugins.qualified(name, "losses", folder, argument="train.loss")}
+        result["train"] = {**train, "loss": plugins.qualified(name, "losses", folder, argument="train.loss")}
     if isinstance(evaluate, dict) and isinstance(evaluate.get("metrics"), list):
-        found["evaluate"] = {**evaluate, "metrics": [_metric(name, folder) for name in evaluate["metrics"]]}
-    return found
+        result["evaluate"] = {**evaluate, "metrics": [_metric(name, folder) for name in evaluate["metrics"]]}
+    return result
 
 
 def roots(recipe: Any, stage: str) -> list[str]:
@@ -48,7 +48,7 @@ def roots(recipe: Any, stage: str) -> list[str]:
         source = getattr(getattr(recipe, "data", None), "source", None)
         return [source] if is_own(source) else []
     builder = getattr(getattr(recipe, "model", None), "builder", None)
-    found = [builder.rpartition(":")[0]] if is_own(builder) else []
+    references = [builder.rpartition(":")[0]] if is_own(builder) else []
     names: list[Any] = []
     if stage == "train":
         entries = getattr(recipe, "augment", ())
@@ -56,7 +56,7 @@ def roots(recipe: Any, stage: str) -> list[str]:
         names += [getattr(getattr(recipe, "train", None), "loss", None)]
     if stage == "evaluate":
         names += getattr(getattr(recipe, "evaluate", None), "metrics", ())
-    return found + [name for name in names if is_own(name)]
+    return references + [name for name in names if is_own(name)]
 
 
 def is_own(name: Any) -> TypeGuard[str]:

@@ -66,14 +66,14 @@ class Model(Section):
 
     @field_validator("builder", mode="before")
     @classmethod
-    def _whole_name(cls, given: Any) -> Any:
-        if not isinstance(given, str) or not re.fullmatch(r"\w+(\.\w+)?", given) or _is_built_in(given):
-            return given
+    def _whole_name(cls, values: Any) -> Any:
+        if not isinstance(values, str) or not re.fullmatch(r"\w+(\.\w+)?", values) or _is_built_in(values):
+            return values
         from cnn_keras import models  # start-up: TensorFlow, for a name without its family alone
 
         with silent_libraries():
             try:
-                return models.whole_name(given)
+                return models.whole_name(values)
             except Fault as fault:
                 raise ValueError(str(fault)) from None
 
@@ -251,20 +251,22 @@ def locate(reference: str) -> Path:
         if input_file.is_regular(path) and path.suffix in (".yaml", ".yml"):
             return path.resolve()
     near = _near(reference[:SHOWN])
-    meant = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
-    raise Fault(f"recipe must be a shipped recipe or a .yaml file, {unfound(reference)}; {meant}")
+    suggestion = f"did you mean {' or '.join(near)}?" if near else "`cnn recipes` lists them."
+    raise Fault(f"recipe must be a shipped recipe or a .yaml file, {unfound(reference)}; {suggestion}")
 
 
 def _near(reference: str) -> list[str]:
     """The shipped recipes whose names, behind the task, are like that of a reference; those of its task first."""
     task, _, name = reference.lower().removesuffix(".yaml").rpartition("/")
     likeness: dict[str, float] = {}
-    for one in shipped():
-        inner = Path(one).name
-        likeness[one] = 1.0 if name and inner.startswith(name) else difflib.SequenceMatcher(None, inner, name).ratio()
-        likeness[one] += SAME_TASK if one.startswith(f"{task}/") else 0.0
-    near = (one for one, ratio in likeness.items() if ratio >= ALIKE)
-    return sorted(near, key=lambda one: -likeness[one])[:3]
+    for shipped_name in shipped():
+        inner = Path(shipped_name).name
+        likeness[shipped_name] = (
+            1.0 if name and inner.startswith(name) else difflib.SequenceMatcher(None, inner, name).ratio()
+        )
+        likeness[shipped_name] += SAME_TASK if shipped_name.startswith(f"{task}/") else 0.0
+    near = (name for name, ratio in likeness.items() if ratio >= ALIKE)
+    return sorted(near, key=lambda name: -likeness[name])[:3]
 
 
 def unfound(reference: str) -> str:
@@ -311,9 +313,9 @@ def _put(document: dict[str, Any], key: str, value: Any) -> None:
 def _from_here(key: str, value: Any) -> Any:
     """A setting's value, its paths and files of Python taken from the working directory."""
     if isinstance(value, dict):
-        return {plugins.absolute(inner): _from_here(str(inner), given) for inner, given in value.items()}
+        return {plugins.absolute(inner): _from_here(str(inner), folder) for inner, folder in value.items()}
     if isinstance(value, list):
-        return [_from_here(key, given) for given in value]
+        return [_from_here(key, item) for item in value]
     if isinstance(value, str | Path) and (key == "path" or (key == "weights" and value not in catalog.KINDS)):
         try:
             return str(Path.cwd() / Path(value).expanduser())

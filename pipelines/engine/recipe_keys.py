@@ -25,27 +25,29 @@ COLUMN = 36  # where comments begin, if a line leaves room
 def annotated(recipe: recipes.Recipe) -> str:
     """The resolved recipe as YAML, itself a recipe, with what each key means behind it."""
     lines = _lines(recipe.model_dump(mode="json"), (type(recipe),), "")
-    return "".join(f"{line:<{COLUMN}}  # {said}\n" if said else f"{line}\n" for line, said in lines)
+    return "".join(f"{line:<{COLUMN}}  # {meaning}\n" if meaning else f"{line}\n" for line, meaning in lines)
 
 
 @cache
 def meanings(section: type[BaseModel]) -> dict[str, str]:
     """What is said of each of a section's own fields and those it inherits; "" where nothing is."""
-    said = dict.fromkeys(section.model_fields, "")
+    meaning_of = dict.fromkeys(section.model_fields, "")
     for owner in reversed(section.__mro__):
         if issubclass(owner, Section) and owner is not Section:
-            said |= {name: comment for name, comment in _comments(owner).items() if comment and name in said}
-    for name, comment in said.items():
+            meaning_of |= {
+                name: comment for name, comment in _comments(owner).items() if comment and name in meaning_of
+            }
+    for name, comment in meaning_of.items():
         inner = next(sections(section.model_fields[name].annotation), None)
         if not comment and inner is not None:
-            said[name] = _first_sentence(inner)
-    return said
+            meaning_of[name] = _first_sentence(inner)
+    return meaning_of
 
 
 def undocumented(section: type[BaseModel], above: str = "") -> Iterator[str]:
     """The keys, dotted, of a section and those in it of which nothing is said."""
-    for name, said in meanings(section).items():
-        if not said:
+    for name, meaning in meanings(section).items():
+        if not meaning:
             yield above + name
         for inner in sections(section.model_fields[name].annotation):
             yield from undocumented(inner, f"{above}{name}.")
@@ -57,7 +59,7 @@ def _comments(section: type[BaseModel]) -> dict[str, str]:
     tokens = list(tokenize.generate_tokens(io.StringIO(source).readline))
     comments = {token.start[0]: token for token in tokens if token.type == tokenize.COMMENT}
     alone = {line for line, token in comments.items() if not token.line[: token.start[1]].strip()}
-    found = {}
+    comment_of = {}
     for node in ast.parse(source).body[0].body:  # type: ignore[attr-defined]  # a class has one
         if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
             first = node.lineno
@@ -65,8 +67,8 @@ def _comments(section: type[BaseModel]) -> dict[str, str]:
                 first -= 1
             lines = range(node.lineno, (node.end_lineno or node.lineno) + 1)
             own = [line for line in lines if line in comments] or range(first, node.lineno)
-            found[node.target.id] = " ".join(_plain(comments[line].string) for line in own)
-    return found
+            comment_of[node.target.id] = " ".join(_plain(comments[line].string) for line in own)
+    return comment_of
 
 
 def _plain(comment: str) -> str:
@@ -87,12 +89,12 @@ def _lines(values: dict[str, Any], kinds: tuple[type[BaseModel], ...], pad: str)
     """The lines of a section, which is of one of these kinds, each with what its key means."""
     for key, value in values.items():
         owner = next((kind for kind in kinds if key in kind.model_fields), None)
-        said = meanings(owner)[key] if owner else ""
+        meaning = meanings(owner)[key] if owner else ""
         if isinstance(value, dict) and value:
-            yield pad + yaml_file.as_yaml({key: None}).rstrip(), said
+            yield pad + yaml_file.as_yaml({key: None}).rstrip(), meaning
             inner = tuple(sections(owner.model_fields[key].annotation)) if owner else kinds
             yield from _lines(value, inner, pad + "  ")
         else:
             first, *rest = yaml_file.as_yaml({key: value}).splitlines()
-            yield pad + first + " null" * (value is None), said
+            yield pad + first + " null" * (value is None), meaning
             yield from ((pad + line, "") for line in rest)

@@ -117,9 +117,9 @@ class Run:
         inputs = flatten({section: resolved[section] for section in stage.sections if section in resolved})
         if stage.after:
             inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
-        given = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
-        if stage.name == "train" and given.is_file():
-            inputs["weights"] = file_digest(given)
+        weights = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
+        if stage.name == "train" and weights.is_file():
+            inputs["weights"] = file_digest(weights)
         return {**inputs, **self.task.depends(stage.name, self.recipe), **self.code(stage.name)}
 
     def code(self, stage: str) -> dict[str, str]:
@@ -142,9 +142,9 @@ def finished(run: Path, stage: str) -> dict[str, Any]:
     """
     folder = run / stage
     manifest = kept_json(folder / MANIFEST)
-    found = "nothing" if manifest is None else damage(folder, manifest)
-    if manifest is None or found:
-        raise Fault(f"{stage} must be run first, found {found} in {folder}; run `cnn {stage} RECIPE`")
+    problem = "nothing" if manifest is None else damage(folder, manifest)
+    if manifest is None or problem:
+        raise Fault(f"{stage} must be run first, found {problem} in {folder}; run `cnn {stage} RECIPE`")
     return manifest
 
 
@@ -164,15 +164,21 @@ def tracked(run: Run) -> Iterator[None]:
             run.console.print(f"{pending} tracking events are pending in {run.folder}; `{push}` sends them")
 
 
-def run_stages(run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0) -> dict[str, Any]:
+def run_stages(
+    run: Run, last: str, *, force: Sequence[str] = (), extend: int = 0, only: bool = False
+) -> dict[str, Any]:
     """Bring the run up to date as far as stage `last`; return the facts of that stage.
 
     Stages named in `force` are run even when nothing has changed; `extend` trains a finished run for more epochs.
+    With `only`, the stages before `last` stay as they are, even when something has changed.
     """
     with locked(run.folder):
         run.tracker.adopt()
         for stage in STAGES.values():
-            run_stage(run, stage, force=stage.name in force, extend=extend if stage.name == "train" else 0)
+            if only and stage.name != last:
+                _keep(run, stage)
+            else:
+                run_stage(run, stage, force=stage.name in force, extend=extend if stage.name == "train" else 0)
             facts = run.facts(stage.name)
             if facts.get("failed"):  # a gate: what comes after it is not run
                 raise Fault("\n".join(facts["failed"]), code=Fault.GATE)
@@ -197,7 +203,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     if kept_json(partial / MANIFEST):  # killed between the last write and the rename
         run_files.publish(partial, final, keep=stage.keeps)
     inputs = run.inputs(stage)
-    unfinished = stage.resumes and (partial / "inputs.json").is_file()
+    interrupted = kept_json(partial / "inputs.json") if stage.resumes else None
     reason = stale(final, inputs)
     if not (force or extend or reason):
         manifest = read_json(final / MANIFEST)
@@ -208,17 +214,18 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
             record(run, stage.name, manifest)
         return
     run.check()
-    if extend and reason:
-        raise Fault(f"--extend requires a finished training with the same settings, but {stage.name} {reason}")
-    said = "forced" if force else "extended" if extend else "was interrupted" if unfinished else reason
-    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {said}")
+    if extend and (changed := stale(final, inputs, libraries=False)):
+        raise Fault(f"--extend requires a finished training with the same settings, but {stage.name} {changed}")
+    paused = "; ".join(["was interrupted", *updates(interrupted or {}, inputs)])
+    reason_text = "forced" if force else "extended" if extend else paused if interrupted else reason
+    run.console.print(f"[bold cyan]{stage.name:>8}[/]  {reason_text}")
     started = time.time()
     target = {"extend_to": _epochs(run, stage) + extend} if extend else {}
     resumed = _open(partial, final, stage, inputs | target, force=force)
     if stage.name == "train":
         begin_tracking(run, resumed=resumed)
     write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
-    with numerics() as used:
+    with numerics() as environment:
         facts = run.compute(stage, partial, target)
     manifest = {
         "stage": stage.name,
@@ -230,7 +237,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
         "seconds": round(time.time() - started, 1),
         "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         "seed": run.recipe.seed,
-        "numerics": used,
+        "numerics": environment,
         "resumed": resumed,
         "versions": versions(),
         "commit": commit(),
@@ -238,6 +245,12 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     run_files.publish(partial, final, keep=stage.keeps, manifest=manifest)
     record(run, stage.name, manifest)
     run.console.print(f"[dim]{'':>8}  {manifest['seconds']} s, wrote {final}[/]")
+
+
+def _keep(run: Run, stage: Stage) -> None:
+    """Leave a stage as it is, and say what has changed since; a Fault where it has not been run."""
+    reason = stale(run.finished(stage.name), run.inputs(stage))
+    run.console.print(f"[dim]{stage.name:>8}  kept: {reason or 'nothing it depends on changed'}[/]", highlight=False)
 
 
 def partial_folder(run: Run, stage: str) -> Path:
@@ -283,16 +296,16 @@ def _mark(stage: str, manifest: dict[str, Any]) -> str:
 def _open(partial: Path, final: Path, stage: Stage, inputs: dict[str, Any], *, force: bool) -> bool:
     """Make the partial folder ready; True when it holds work to go on with."""
     earlier = kept_json(partial / "inputs.json") if stage.resumes and not force else None
-    begun = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
+    has_state = any(partial.rglob(STATE))  # before the first epoch is over there is nothing to lose
     if earlier is not None:
-        changes = differences(earlier, inputs)
+        changes = differences(earlier, inputs, libraries=False)
         if not changes:
             durable.remove_leftovers(partial)
             return True
-        if begun and "extend_to" not in inputs:
+        if has_state and "extend_to" not in inputs:
             raise Fault(
                 f"{stage.name} was interrupted with other settings: {'; '.join(changes)}. "
-                "Use the old settings to resume, or --force to start again."
+                "Go back to the old ones to resume, or use --force to start again."
             )
     shutil.rmtree(partial, ignore_errors=True)
     if "extend_to" in inputs:
@@ -328,14 +341,14 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
     run.tracker.mark(BEGUN)
 
 
-def stale(final: Path, inputs: dict[str, Any]) -> str | None:
-    """Why the stage must run, or None when its last result still stands."""
+def stale(final: Path, inputs: dict[str, Any], *, libraries: bool = True) -> str | None:
+    """Why the stage must run, or None when its last result still stands; see `differences`."""
     manifest = kept_json(final / MANIFEST)
     if manifest is None:
         return "has not been run"
-    if found := damage(final, manifest):
-        return found
-    changes = differences(manifest["inputs"], inputs)
+    if problem := damage(final, manifest):
+        return problem
+    changes = differences(manifest["inputs"], inputs, libraries=libraries)
     return f"changed: {'; '.join(changes)}" if changes else None
 
 
@@ -344,25 +357,33 @@ def damage(folder: Path, manifest: dict[str, Any]) -> str | None:
     sizes = manifest.get("sizes", dict.fromkeys(manifest["outputs"]))  # older versions did not write them down
     for name, size in sizes.items():
         try:
-            found = (folder / name).stat().st_size
+            actual = (folder / name).stat().st_size
         except OSError:
             return f"{name} is missing"
-        if size not in (None, found):
-            return f"{name} is damaged: {found:,} bytes instead of {size:,}"
+        if size not in (None, actual):
+            return f"{name} is damaged: {actual:,} bytes instead of {size:,}"
     return None
 
 
-def differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+def updates(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    """`library.NAME old → new` for every library of both that has another version."""
+    return [f"{key} {old[key]} → {new[key]}" for key in _libraries(old, new) if old[key] != new[key]]
+
+
+def differences(old: dict[str, Any], new: dict[str, Any], *, libraries: bool = True) -> list[str]:
     """`key old → new` for every key whose value changed; digests are named without their digits, code by its files.
 
-    Where a setting chose other code, such as another builder, the setting is named and not the files.
+    Where a setting chose other code, such as another builder, the setting is named and not the files. Without
+    `libraries`, another version of a library is no change: a training that has begun can go on with it.
     """
+    if not libraries:
+        old = old | {key: new[key] for key in _libraries(old, new)}
     changed = [key for key in sorted(old.keys() | new.keys()) if old.get(key) != new.get(key)]
     code_keys = [key for key in changed if key.startswith("code.")]
     # "code" is all of it in the manifests of earlier versions.
     others = [key for key in changed if key not in code_keys and not (code_keys and key == "code")]
-    chosen = others and "code" not in old
-    files = [key.removeprefix("code.") for key in code_keys if not chosen or (key in old and key in new)]
+    other_choice = others and "code" not in old
+    files = [key.removeprefix("code.") for key in code_keys if not other_choice or (key in old and key in new)]
     left = len(files) - NAMED
     more = f" and {left} more file{'s' if left > 1 else ''}" if left > 0 else ""
     code = [f"the code of {', '.join(files[:NAMED])}{more}"] if files else []
@@ -386,6 +407,10 @@ def run_folder(reference: str, runs: Path) -> Path:
         return folder
     recipe = recipes.load(reference)
     return (runs / recipe.task / recipe.name).absolute()
+
+
+def _libraries(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
+    return [key for key in sorted(old.keys() & new.keys()) if key.startswith("library.")]
 
 
 def _is_digest(value: Any) -> bool:

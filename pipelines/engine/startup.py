@@ -53,8 +53,8 @@ def numerics() -> Iterator[dict[str, Any]]:
     """
     from pipelines.engine import devices  # start-up
 
-    with devices.numerics() as used:
-        yield used
+    with devices.numerics() as record:
+        yield record
 
 
 @contextmanager

@@ -63,8 +63,8 @@ def write(folder: Path, signatures: Signatures) -> None:
     Models are not tracked: Keras 3.15 stores the variables of one that is a second time.
     """
     archive = keras.export.ExportArchive()
-    for name, (function, taken) in signatures.items():
-        archive.add_endpoint(name, function, input_signature=taken)
+    for name, (function, specs) in signatures.items():
+        archive.add_endpoint(name, function, input_signature=specs)
     archive.write_out(str(folder), verbose=False)
 
 
@@ -86,16 +86,16 @@ def write_classifier(
     labels = tf.constant(names)
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
-    def framed(image_bytes: Any) -> Any:
+    def read_image(image_bytes: Any) -> Any:
         return resize_image(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
 
     def from_tensor(image: Any) -> dict[str, Any]:
-        found = answer(model, image)
-        best = tf.argmax(found, axis=-1)
-        return {"probabilities": found, "class_id": best, "label": tf.gather(labels, best)}
+        outputs = answer(model, image)
+        best = tf.argmax(outputs, axis=-1)
+        return {"probabilities": outputs, "class_id": best, "label": tf.gather(labels, best)}
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        return from_tensor(tf.map_fn(framed, image_bytes, fn_output_signature=image))
+        return from_tensor(tf.map_fn(read_image, image_bytes, fn_output_signature=image))
 
     def classify(inputs: Any) -> dict[str, Any]:
         features = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
@@ -158,7 +158,7 @@ def write_seer(
         proposals: both signatures take `proposals` too, float32 (N, P, 4), in [0, 1] of the picture as it came; those
             of the framed ones are given to `answer`.
     """
-    framed = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
+    frame_specs = (tf.TensorSpec((*shape.size, shape.channels), tf.uint8), tf.TensorSpec((2,), tf.int32))
     anything = tf.TensorSpec((None, None, shape.channels), tf.uint8)
 
     def ready(image: Any) -> Any:
@@ -169,13 +169,15 @@ def write_seer(
 
     def each(read: Callable[[Any], Any], pictures: Any, regions: Any = None) -> dict[str, Any]:
         if whole:
-            told = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
-            kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in told.items()}
-            found: dict[str, Any] = tf.map_fn(lambda one: alone(read(one)), pictures, fn_output_signature=kinds)
-            return found
-        images, sizes = tf.map_fn(lambda one: ready(read(one)), pictures, fn_output_signature=framed)
-        moved = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []
-        return answer(images, sizes, *moved)
+            kinds_of = tf.function(alone, autograph=False).get_concrete_function(anything).structured_outputs
+            kinds = {name: tf.TensorSpec(value.shape, value.dtype) for name, value in kinds_of.items()}
+            outputs: dict[str, Any] = tf.map_fn(
+                lambda encoded: alone(read(encoded)), pictures, fn_output_signature=kinds
+            )
+            return outputs
+        images, sizes = tf.map_fn(lambda encoded: ready(read(encoded)), pictures, fn_output_signature=frame_specs)
+        framed_regions = [boxes.letterbox(regions, sizes, shape.size, fit=shape.fit)] if proposals else []
+        return answer(images, sizes, *framed_regions)
 
     strings = tf.TensorSpec((None,), tf.string, name="image_bytes")
     tensor = tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")
@@ -228,19 +230,19 @@ def compare_tensor_classifier(
     return _agreement(trained(values), answers, f"{tensor}s", tolerance)
 
 
-def said(exported: Any, signature: str, size: int, **given: Any) -> dict[str, np.ndarray[Any, Any]]:
+def said(exported: Any, signature: str, size: int, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
     """What a signature of a loaded SavedModel answers, asked about `size` rows at a time."""
-    serve, (names, columns) = exported.signatures[signature], zip(*given.items(), strict=True)
+    serve, (names, columns) = exported.signatures[signature], zip(*inputs.items(), strict=True)
 
     def ask(*rows: Any) -> Any:
         return serve(**{name: tf.constant(value) for name, value in zip(names, rows, strict=True)})
 
-    found: dict[str, np.ndarray[Any, Any]] = inference.predict_in_batches(ask, *columns, size=size)
-    return found
+    outputs: dict[str, np.ndarray[Any, Any]] = inference.predict_in_batches(ask, *columns, size=size)
+    return outputs
 
 
-def _agreement(wanted: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
-    trained = np.asarray(wanted)
+def _agreement(expected: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
+    trained = np.asarray(expected)
     exported = [answer["probabilities"] for answer in answers.values()]
     difference = max(float(np.abs(trained - answer).max()) for answer in exported)
     changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported)
@@ -324,7 +326,7 @@ def write_classifier_card(
             f"interval {least:.4f} to {most:.4f}), an average precision of {precision:.4f}.",
             "",
         ]
-    measured = [
+    metrics = [
         f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} examples). Log loss {report['log_loss']:.4f}, calibration error "
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
@@ -341,7 +343,7 @@ def write_classifier_card(
         ),
     ]
     what = f"`{recipe.model.builder}` on `{data['source']}`; the classes are {', '.join(data['classes'])}."
-    write_card(path, model, recipe=recipe, data=data, what=what, measured=measured, takes=takes)
+    write_card(path, model, recipe=recipe, data=data, what=what, measured=metrics, takes=takes)
 
 
 def write_card(
@@ -386,5 +388,5 @@ def write_card(
 
 def made_from(recipe: Any) -> list[str]:
     """The end of every card: the resolved recipe and the versions of what made it."""
-    made = ", ".join(f"{name} {version}" for name, version in versions().items())
-    return ["## Recipe", "", "```yaml", yaml_file.dump(recipe).rstrip(), "```", "", f"Made with {made}."]
+    versions_text = ", ".join(f"{name} {version}" for name, version in versions().items())
+    return ["## Recipe", "", "```yaml", yaml_file.dump(recipe).rstrip(), "```", "", f"Made with {versions_text}."]

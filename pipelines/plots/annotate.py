@@ -209,8 +209,8 @@ class _Labels:
         self.draw.text((left + 2, top + down / 2), text, fill=ink, font=font, anchor="lm")
 
 
-def _meet(one: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
-    return one[0] < other[2] and other[0] < one[2] and one[1] < other[3] and other[1] < one[3]
+def _meet(first: tuple[int, int, int, int], other: tuple[int, int, int, int]) -> bool:
+    return first[0] < other[2] and other[0] < first[2] and first[1] < other[3] and other[1] < first[3]
 
 
 def _cut(name: str) -> str:
@@ -221,5 +221,5 @@ def _cut(name: str) -> str:
 def _font(text: str, points: int) -> FreeTypeFont:
     """Return the first font that has every letter of the text, or else the first of all."""
     files = [findfont(name) for name in fonts()]
-    having = (file for file in files if {ord(letter) for letter in text} <= get_font(file).get_charmap().keys())
-    return ImageFont.truetype(next(having, files[0]), points)
+    suitable = (file for file in files if {ord(letter) for letter in text} <= get_font(file).get_charmap().keys())
+    return ImageFont.truetype(next(suitable, files[0]), points)

@@ -40,14 +40,14 @@ def curves(
         raise ValueError("history must hold at least one epoch, got none")
     columns = _columns(history, metric)
     epochs = columns.pop("epoch", np.arange(1.0, len(history) + 1))
-    starred = _best(columns, metric) if best is None else epochs.tolist().index(best)
+    best_epoch = _best(columns, metric) if best is None else epochs.tolist().index(best)
     panels = [name for name in ("loss", metric, "learning_rate") if {name, f"val_{name}"} & columns.keys()]
     heights = [1.0 if name == "learning_rate" else 2.5 for name in panels]
     with page(path, 7, sum(heights) + 0.8) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.subplots(len(panels), 1, sharex=True, squeeze=False, height_ratios=heights)[:, 0]
         for panel, name in zip(axes, panels, strict=True):
-            _curve(panel, epochs, columns, name, starred)
+            _curve(panel, epochs, columns, name, best_epoch)
         figure.align_ylabels(axes)
         axes[-1].set(xlabel="epoch", xlim=(epochs.min() - 0.5, epochs.max() + 0.5))
         axes[-1].xaxis.set_major_locator(MaxNLocator(steps=[1, 2, 5, 10], integer=True, min_n_ticks=1))
@@ -116,19 +116,19 @@ def reliability(bins: Reliability, ece: float, path: Path) -> Path:
     return path
 
 
-def ranking(found: Ranking, report: Mapping[str, Any], path: Path) -> Path:
+def ranking(ranking_: Ranking, report: Mapping[str, Any], path: Path) -> Path:
     """Draw the ROC and precision over recall of the second of two classes, with what answers at random would have."""
-    first, second = found.counts
+    first, second = ranking_.counts
     with page(path, 9, 4.8) as figure:
         figure.set_layout_engine("constrained")
         roc, precision = figure.subplots(1, 2)
         roc.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
-        roc.plot([0, *found.false_positives], [0, *found.recall], color=BLUE)
+        roc.plot([0, *ranking_.false_positives], [0, *ranking_.recall], color=BLUE)
         roc.set(
             xlabel=f"false positives among {first:,}", ylabel=f"recall of {report['positive']}, {second:,} examples"
         )
         precision.axhline(second / (first + second), color=QUIET, linestyle="--", linewidth=1)
-        precision.step([0, *found.recall], [1, *found.precision], where="pre", color=BLUE)
+        precision.step([0, *ranking_.recall], [1, *ranking_.precision], where="pre", color=BLUE)
         precision.set(xlabel="recall", ylabel="precision")
         for axes, name, title in (
             (roc, "auc", "area under the ROC"),
@@ -156,20 +156,20 @@ def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str) -
     """Draw precision against recall for each class, a dot at the threshold; of many classes only the ends in colour."""
     ranked = sorted(curves, key=lambda curve: -curve.average)
     many = len(ranked) > len(LINES)
-    told = [*ranked[:3], *ranked[-3:]] if many else ranked
+    labelled_curves = [*ranked[:3], *ranked[-3:]] if many else ranked
     with page(path, 7, 5.2) as figure:
         figure.set_layout_engine("constrained")
         axes = figure.subplots()
         figure.suptitle(textwrap.fill(heading, 90), x=0.02, ha="left", size=10)
         for curve in ranked[3:-3] if many else ():
             axes.plot(*_best_above(curve), color=FAINT, linewidth=1)
-        for number, curve in enumerate(told):
+        for number, curve in enumerate(labelled_curves):
             label = f"{shortened(curve.name, NAME_ROOM)} {curve.average:.3f}"
             axes.plot(*_best_above(curve), color=LINES[number], label=label)
             axes.plot(*curve.point, "o", color=LINES[number], markersize=6, markeredgecolor="white", clip_on=False)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.grid()
-        if told:
+        if labelled_curves:
             title = f"AP50: best and worst of {len(ranked)}" if many else "AP50"
             axes.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
     return path
@@ -191,7 +191,9 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path, *, unit: 
         for number, (split, of) in enumerate(counts.items()):
             sizes = np.array([of.get(name, 0) for name in class_names])
             label = f"{split} {sizes.sum():,}"
-            drawn = axes.barh(range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % len(SPLITS)], label=label)
+            rectangles = axes.barh(
+                range(len(sizes)), sizes, 0.8, start, color=SPLITS[number % len(SPLITS)], label=label
+            )
             start += sizes
         axes.set(xlabel=unit, ylim=(len(class_names) - 0.5, -0.5))
         axes.grid(axis="x")
@@ -199,7 +201,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path, *, unit: 
         axes.tick_params(axis="y", length=0)
         if names:
             axes.set_yticks(range(len(names)), names, size=points)
-            axes.bar_label(drawn, [f"{total:,}" for total in totals], padding=3, size=points - 1)
+            axes.bar_label(rectangles, [f"{total:,}" for total in totals], padding=3, size=points - 1)
         title = f"{len(class_names):,} classes of {min(totals):,} to {max(totals):,} {unit}"
         figure.text(0.12 / width, 1 - 0.22 / height, title, size=10, va="center")
         place = (0.12 / width, 1 - 0.5 / height)
@@ -274,23 +276,23 @@ def search(
         highest: whether the highest value is the best one.
     """
     known = np.asarray(values, float)
-    shown = np.flatnonzero(np.isfinite(known))
+    trials = np.flatnonzero(np.isfinite(known))
     so_far = (np.fmax if highest else np.fmin).accumulate(known)
-    best = shown[(np.argmax if highest else np.argmin)(known[shown])]
+    best = trials[(np.argmax if highest else np.argmin)(known[trials])]
     columns = {1: 1, 2: 2, 4: 2}.get(1 + len(settings), 3)
     lines = -(-(1 + len(settings)) // columns)
     with page(path, 3.4 * columns, 2.8 * lines) as figure:
         figure.set_layout_engine("constrained")
         first, *others = figure.subplots(lines, columns, squeeze=False).ravel()
         first.plot(np.arange(1, len(known) + 1), so_far, color=ORANGE, drawstyle="steps-post", label="best so far")
-        _points(first, shown + 1, known[shown], best + 1, known[best])
+        _points(first, trials + 1, known[trials], best + 1, known[best])
         first.set(xlabel="trial", ylabel=metric.replace("_", " "))
         first.legend()
         for axes, (key, column) in zip(others, settings.items(), strict=False):
             numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in column)
             kinds = sorted({str(value) for value in column}, key=lambda kind: (len(kind), kind))
             places = np.array([float(v) if numeric else kinds.index(str(v)) for v in column])
-            _points(axes, places[shown], known[shown], places[best], known[best])
+            _points(axes, places[trials], known[trials], places[best], known[best])
             axes.set_xlabel(key)
             if key in log:
                 _logarithmic(axes)
@@ -325,8 +327,8 @@ def _compare_lines(axes: Axes, panel: Panel) -> None:
     for number, (name, points) in enumerate(panel.lines.items()):
         colour = LINES[number % len(LINES)]
         x, y = np.array(sorted(points), float).reshape(-1, 2).T
-        shown = np.isfinite(y) & ((y > 0) | ("y" not in panel.log))
-        axes.plot(x, np.where(shown, y, np.nan), "o-", color=colour, markersize=3, label=name)
+        visible = np.isfinite(y) & ((y > 0) | ("y" not in panel.log))
+        axes.plot(x, np.where(visible, y, np.nan), "o-", color=colour, markersize=3, label=name)
         for word, lost in (("diverged", np.isnan(y)), ("never", np.isinf(y))):
             top = np.full(lost.sum(), 0.97 - 0.05 * number)  # each name at its own height
             axes.plot(x[lost], top, "x", color=colour, markersize=6, transform=axes.get_xaxis_transform())
@@ -343,8 +345,8 @@ def _compare_lines(axes: Axes, panel: Panel) -> None:
 def _compare_bars(axes: Axes, panel: Panel) -> None:
     """Draw one bar for each name, the first on top, with its length in figures; neighbours alternate in colour."""
     names, values = list(panel.bars), list(panel.bars.values())
-    drawn = axes.barh(range(len(names)), values, 0.7, color=[LINES[number % 2] for number in range(len(names))])
-    axes.bar_label(drawn, [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in values], padding=3, size=8)
+    bars = axes.barh(range(len(names)), values, 0.7, color=[LINES[number % 2] for number in range(len(names))])
+    axes.bar_label(bars, [f"{value:,.0f}" if value >= 1000 else f"{value:.4g}" for value in values], padding=3, size=8)
     axes.set_yticks(range(len(names)), names)
     axes.tick_params(axis="y", length=0)
     axes.set(xlabel=panel.quantity, ylim=(len(names) - 0.5, -0.5))
@@ -379,11 +381,11 @@ def _best_above(curve: Precision) -> tuple[Array, Array]:
 
 def _columns(history: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Array]:
     """Return the columns that hold any value, float64 [epochs], NaN where a row has none."""
-    wanted = ("epoch", "loss", "val_loss", metric, f"val_{metric}", "learning_rate")
+    names = ("epoch", "loss", "val_loss", metric, f"val_{metric}", "learning_rate")
     missing = (None, "")
     return {
         key: np.array([np.nan if row.get(key) in missing else float(row[key]) for row in history])
-        for key in wanted
+        for key in names
         if any(row.get(key) not in missing for row in history)
     }
 
@@ -409,8 +411,8 @@ def _curve(panel: Axes, epochs: Array, columns: Mapping[str, Array], name: str, 
     for key, label, colour in ((name, "training", BLUE), (f"val_{name}", "validation", ORANGE)):
         if key in columns:
             panel.plot(epochs, columns[key], color=colour, label=label, marker=dot, markersize=3)
-    starred = columns[f"val_{name}" if f"val_{name}" in columns else name]
-    if best is not None and np.isfinite(value := starred[best]):
+    column = columns[f"val_{name}" if f"val_{name}" in columns else name]
+    if best is not None and np.isfinite(value := column[best]):
         label = f"best, epoch {epochs[best]:.0f}: {value:.4g}"
         panel.plot(epochs[best], value, "*", color=ORANGE, markersize=14, markeredgecolor="white", label=label)
     panel.legend()

@@ -71,12 +71,12 @@ def shortened(text: str, inches: float, points: float = CAPTION) -> str:
     """Return `text` cut in its middle, as "Bachman's…sparrow", so that it is at most `inches` wide."""
     text = one_line(text)
     width = text_width(text, points)
-    kept = min(len(text), int(len(text) * inches / width) + 2) if width > inches else len(text)
-    cut = text
-    while kept > 1 and text_width(cut, points) > inches:
-        kept -= 1
-        cut = f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"
-    return cut
+    length = min(len(text), int(len(text) * inches / width) + 2) if width > inches else len(text)
+    shorter = text
+    while length > 1 and text_width(shorter, points) > inches:
+        length -= 1
+        shorter = f"{text[: length - length // 2]}…{text[len(text) - length // 2 :]}"
+    return shorter
 
 
 def text_width(text: str, points: float = CAPTION) -> float:
@@ -203,13 +203,13 @@ def worst(
         fits(name, values, images)
     size = 1.5
     captions = [
-        [f"true {truth} · predicted {said} ({confidence:.2f})"]
-        for truth, said, confidence in zip(truths, predictions, confidences, strict=True)
+        [f"true {truth} · predicted {prediction} ({confidence:.2f})"]
+        for truth, prediction, confidence in zip(truths, predictions, confidences, strict=True)
     ]
     if any(text_width(line) > size for (line,) in captions):
         captions = [
-            [f"true {truth}", _with_confidence(f"predicted {said}", confidence, size)]
-            for truth, said, confidence in zip(truths, predictions, confidences, strict=True)
+            [f"true {truth}", _with_confidence(f"predicted {prediction}", confidence, size)]
+            for truth, prediction, confidence in zip(truths, predictions, confidences, strict=True)
         ]
     captions = [[*lines, identity] for lines, identity in zip(captions, ids, strict=True)]
     heading = f"The {len(images)} most confident mistakes" if len(images) else "No mistakes"
@@ -314,13 +314,13 @@ def _draw_scales(paper: Axes, scales: Sequence[Scale], middle: float, room: floa
 def _lines(widths: Sequence[float], room: float) -> list[list[int]]:
     """Break what stands side by side into lines of this room, each with one at least: the places in each."""
     lines: list[list[int]] = []
-    taken = 0.0
+    used_width = 0.0
     for place, width in enumerate(widths):
-        if not lines or taken + width > room:
+        if not lines or used_width + width > room:
             lines.append([])
-            taken = 0.0
+            used_width = 0.0
         lines[-1].append(place)
-        taken += width
+        used_width += width
     return lines
 
 

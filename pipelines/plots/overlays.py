@@ -33,9 +33,9 @@ def painted(image: Array, labels: Array, names: Sequence[str]) -> Array:
         tint[0] = 0.0
     known = np.maximum(labels, 0)
     share = tint[known][..., None]
-    found = grey * (1 - share) + colours[known] * share
-    found = np.where((labels < 0)[..., None], 0.4 * grey, found)
-    return np.round(_edged(found, labels)).astype(np.uint8)
+    blended = grey * (1 - share) + colours[known] * share
+    blended = np.where((labels < 0)[..., None], 0.4 * grey, blended)
+    return np.round(_edged(blended, labels)).astype(np.uint8)
 
 
 def numbered(image: Array, numbers: Array) -> Array:
@@ -52,9 +52,9 @@ def wrong(image: Array, truth: Array, labels: Array) -> Array:
 
 def legend(names: Sequence[str], labels: Iterable[Array]) -> list[Scale]:
     """The colours of the classes that are in any of the labels, for the foot of `image_grid.strips`."""
-    there = sorted({int(number) for one in labels for number in np.unique(one) if number >= 0})
-    told = [number for number in there if number or names[0].lower() not in GROUND]
-    return [Scale(names[number], np.array([[rgb_of(number)]], np.uint8), 0.16) for number in told]
+    there = sorted({int(number) for label_map in labels for number in np.unique(label_map) if number >= 0})
+    listed = [number for number in there if number or names[0].lower() not in GROUND]
+    return [Scale(names[number], np.array([[rgb_of(number)]], np.uint8), 0.16) for number in listed]
 
 
 def sheet(
@@ -84,9 +84,9 @@ def compared(
     `captions` are a name and a quieter second line for each.
     """
     strips = []
-    for (image, truth, said), (name, detail) in zip(rows, captions, strict=True):
-        differ = [wrong(*planes) for planes in zip(*map(_planes, (_grey(image), truth, said)), strict=True)]
-        parts = [_shown(image), _over(image, truth, names), _over(image, said, names), _joined(differ)]
+    for (image, truth, answer), (name, detail) in zip(rows, captions, strict=True):
+        differ = [wrong(*planes) for planes in zip(*map(_planes, (_grey(image), truth, answer)), strict=True)]
+        parts = [_shown(image), _over(image, truth, names), _over(image, answer, names), _joined(differ)]
         strips.append(Strip(name, detail, parts))
     scales = legend(names, (labels for _, *both in rows for labels in both))
     columns = ("picture", "truth", "answer", "wrong pixels")
@@ -95,17 +95,17 @@ def compared(
 
 def answered(image: Array, labels: Array, names: Sequence[str]) -> Array:
     """Return the picture with what was said of it, enlarged if it is small, and the legend below, uint8 [H, W, 3]."""
-    drawn, line = _over(image, labels, names), 18
+    picture, line = _over(image, labels, names), 18
     there = np.unique(labels).tolist()
-    page = Image.new("RGB", (max(drawn.shape[1], 160), drawn.shape[0] + line * len(there) + 8), "white")
-    page.paste(Image.fromarray(drawn))
+    page = Image.new("RGB", (max(picture.shape[1], 160), picture.shape[0] + line * len(there) + 8), "white")
+    page.paste(Image.fromarray(picture))
     pen = ImageDraw.Draw(page)
     for row, number in enumerate(there):
-        top = drawn.shape[0] + 6 + line * row
+        top = picture.shape[0] + 6 + line * row
         ground = number == 0 and names[0].lower() in GROUND
         pen.rectangle((6, top, 18, top + 12), fill=None if ground else rgb_of(number), outline="#222222")
-        said = f"{names[number]}  {(labels == number).mean():.1%}"
-        pen.text((26, top + 6), said, fill="#222222", anchor="lm", font_size=13)
+        caption = f"{names[number]}  {(labels == number).mean():.1%}"
+        pen.text((26, top + 6), caption, fill="#222222", anchor="lm", font_size=13)
     return np.asarray(page)
 
 
@@ -192,11 +192,11 @@ def _planes(values: Array) -> list[Array]:
 def _joined(planes: Sequence[Array]) -> Array:
     """Pictures beside each other on white, enlarged by whole pixels if they are small."""
     tallest = max(len(plane) for plane in planes)
-    placed = []
+    parts = []
     for plane in planes:
         above = (tallest - len(plane)) // 2
         pads = ((above, tallest - len(plane) - above), (0, 2 if len(planes) > 1 else 0), (0, 0))
-        placed.append(np.pad(plane, pads, constant_values=255))
-    found = np.concatenate(placed, axis=1)
-    factor = max(1, LEGIBLE // max(found.shape[:2]))
-    return found.repeat(factor, axis=0).repeat(factor, axis=1)
+        parts.append(np.pad(plane, pads, constant_values=255))
+    joined = np.concatenate(parts, axis=1)
+    factor = max(1, LEGIBLE // max(joined.shape[:2]))
+    return joined.repeat(factor, axis=0).repeat(factor, axis=1)

@@ -78,12 +78,12 @@ def _command(store: str, host: str, port: int) -> list[str]:
 def _environment(store: str, host: str, port: int) -> dict[str, str]:
     """What the server reads there. The store too: its address may hold a password, and command lines are public."""
     names = _names(host)
-    given = ENVIRONMENT | {
+    environment = ENVIRONMENT | {
         "MLFLOW_SERVER_ALLOWED_HOSTS": ",".join([*names, *(f"{name}:*" for name in names)]),
         "MLFLOW_SERVER_CORS_ALLOWED_ORIGINS": ",".join(f"http://{name}:{port}" for name in names),
     }
     own = {"MLFLOW_BACKEND_STORE_URI": store, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
-    return given | os.environ | own
+    return environment | os.environ | own
 
 
 def _names(host: str) -> list[str]:

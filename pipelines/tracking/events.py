@@ -54,11 +54,11 @@ class Recorder:
             "tags": _tags({"mlflow.user": _user(), "mlflow.source.type": "LOCAL"} | dict(tags or {})),
             "join": _run_to_join(),
         }
-        told = [event for _, event in self._journal.events()]
-        if told and run.items() <= told[0].items() and {event["kind"] for event in told} <= BEGINNING:
+        events = [event for _, event in self._journal.events()]
+        if events and run.items() <= events[0].items() and {event["kind"] for event in events} <= BEGINNING:
             self._open = True
             return
-        if told:
+        if events:
             self.adopt()
             if self._open:
                 self.end("KILLED")
@@ -143,8 +143,8 @@ class Recorder:
 
     def age(self) -> int:
         """Seconds since the run was begun; 0 before that."""
-        begun = next((event["time"] for event in self._events("start")), None)
-        return 0 if begun is None else int(time.time() - begun / 1000)
+        started = next((event["time"] for event in self._events("start")), None)
+        return 0 if started is None else int(time.time() - started / 1000)
 
     def end(self, status: str) -> None:
         """The run's end: FINISHED, FAILED or KILLED. A later event of the same run opens it again."""
@@ -193,14 +193,14 @@ def distinct(pairs: Iterable[tuple[str, Any]]) -> dict[str, Any]:
     """
     named = dict(pairs)
     common = Counter(map(clean, named))
-    found = {}
+    latest = {}
     for name, value in named.items():
         key = clean(name)
         if common[key] > 1 and key != name:
             digits = hashlib.sha256(name.encode(errors="backslashreplace")).hexdigest()[:6]
             key = f"{key[: NAME_LIMIT - 7]}-{digits}"
-        found[key] = value
-    return found
+        latest[key] = value
+    return latest
 
 
 def _pairs(values: Mapping[str, Any]) -> list[tuple[str, Any]]:

@@ -47,11 +47,11 @@ def promote(client: Any, name: str, requirement: str | None) -> dict[str, Any]:
     if CANDIDATE not in aliases:
         raise Fault(f"NAME must be a model with a candidate, got {name!r}; `cnn export` registers one")
     candidate = client.get_model_version(name, aliases[CANDIDATE])
-    stated = requirement or candidate.tags.get(REQUIREMENT_TAG)
-    if not stated:
+    figure = requirement or candidate.tags.get(REQUIREMENT_TAG)
+    if not figure:
         raise Fault(f"--require must be given: version {candidate.version} of {name} has no requirement recorded")
     champion = client.get_model_version(name, aliases[CHAMPION]) if CHAMPION in aliases else None
-    figures = _judge(Requirement.parse(stated), candidate, champion)
+    figures = _judge(Requirement.parse(figure), candidate, champion)
     client.set_registered_model_alias(name, CHAMPION, candidate.version)
     return {"name": name, "champion": int(candidate.version), **figures}
 

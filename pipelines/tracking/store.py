@@ -80,11 +80,11 @@ def _create(path: Path) -> None:
         fresh = Path(temporary) / path.name
         # -P: the working directory may hold anything named mlflow. A new session: Ctrl-C is not meant for it.
         command = [sys.executable, "-P", "-m", "mlflow", "db", "upgrade", sqlite_uri(fresh)]
-        made = subprocess.run(
+        result = subprocess.run(
             command, env=ENVIRONMENT | os.environ, capture_output=True, text=True, start_new_session=True
         )
-        if made.returncode:
-            raise OSError(f"{path} could not be created: {made.stderr.strip()[-300:]}")
+        if result.returncode:
+            raise OSError(f"{path} could not be created: {result.stderr.strip()[-300:]}")
         durable.sync(fresh)
         durable.rename(fresh, path)
 

@@ -90,8 +90,8 @@ class Tracker(Recorder):
 
     def go_on(self) -> None:
         """Go on with the last run of the folder if its parent is this tracker's, else begin one."""
-        begun = next(self._events("start"), None)
-        if begun is None or begun["tags"].get(PARENT_TAG) != self._tags.get(PARENT_TAG):
+        start = next(self._events("start"), None)
+        if start is None or start["tags"].get(PARENT_TAG) != self._tags.get(PARENT_TAG):
             self.start()
         else:
             self.adopt()
@@ -155,12 +155,12 @@ def push(folder: Path) -> tuple[int, int]:
     store, journals = store_uri(), Path(folder) / "tracking"
     if not Journal.all(journals):
         raise Fault(f"RUN must be the folder of a tracked run, found no journal in {journals}")
-    told = [journals, *sorted(Path(folder).glob("members/*/tracking"))]  # a run before those that are shown below it
-    before = sum(_pending(each, store) for each in told)
+    folders = [journals, *sorted(Path(folder).glob("members/*/tracking"))]  # a run before those that are shown below it
+    before = sum(_pending(each, store) for each in folders)
     with reachable(store):
-        for each in told:
+        for each in folders:
             _deliver(each, store)
-    return before - (after := sum(_pending(each, store) for each in told)), after
+    return before - (after := sum(_pending(each, store) for each in folders)), after
 
 
 def promote(name: str, *, requirement: str | None = None) -> dict[str, Any]:
@@ -207,8 +207,8 @@ def _open(client: Any, event: Event, store: str) -> str:
         identity = experiment.experiment_id
     else:
         identity = client.create_experiment(name, artifact_location=root and (root / name).as_uri())
-    if opened := _opened(client, identity, journal):
-        return opened
+    if existing := _opened(client, identity, journal):
+        return existing
     tags = event["tags"] | {JOURNAL_TAG: journal}
     if parent := _opened(client, identity, tags.get(PARENT_TAG)):
         tags["mlflow.parentRunId"] = parent
@@ -220,8 +220,8 @@ def _opened(client: Any, experiment: str, journal: str | None) -> str | None:
     """The run that was opened for a journal, if it was."""
     if journal is None:
         return None
-    found = client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
-    return str(found[0].info.run_id) if found else None
+    runs = client.search_runs([experiment], f"tags.`{JOURNAL_TAG}` = '{journal}'", max_results=1)
+    return str(runs[0].info.run_id) if runs else None
 
 
 def _log(client: Any, run: str, event: Event, folder: Path) -> None:

@@ -52,12 +52,12 @@ def write_text(path: Path, text: str) -> None:
 
 def append(path: Path, data: bytes) -> None:
     """Add to the end of a file, which is made where there is none."""
-    begun = path.exists()
+    exists = path.exists()
     with _named(path):
         with path.open("ab") as file:
             file.write(data)
         _push(path)
-    if not begun:
+    if not exists:
         _push(path.parent)
 
 

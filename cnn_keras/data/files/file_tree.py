@@ -59,8 +59,8 @@ def _size(digits: str) -> tuple[int, str]:
 
 def split_in(name: str) -> str | None:
     """The split that the name of a file or folder begins or ends with: "instances_val2017" is "validation"."""
-    found = SPLIT_IN.search(name.lower())
-    return SPLITS[found.group(1)] if found else None
+    match = SPLIT_IN.search(name.lower())
+    return SPLITS[match.group(1)] if match else None
 
 
 def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> list[tuple[int, dict[str, str]]]:
@@ -77,11 +77,11 @@ def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> 
         names = [name.strip() for name in reader.fieldnames or []]
         reader.fieldnames = names
         if not set(columns) <= set(names):
-            listed = " and ".join([", ".join(columns[:-1]), columns[-1]])
+            names_required = " and ".join([", ".join(columns[:-1]), columns[-1]])
             bare = any(re.fullmatch(r"-?\d*\.?\d+", name) for name in names)
             hint = "; the first row looks like data: put a row with names before it" if bare else ""
-            said = ", ".join(names)[:300] or "nothing"
-            raise Fault(f"{path} must have the columns {listed}, got {said}{hint}", code=Fault.DATA)
+            names_there = ", ".join(names)[:300] or "nothing"
+            raise Fault(f"{path} must have the columns {names_required}, got {names_there}{hint}", code=Fault.DATA)
         return [(reader.line_num, {key: value.strip() for key, value in row.items() if key}) for row in reader]
     except csv.Error as error:
         raise Fault(f"{path} must be comma-separated text: {error}", code=Fault.DATA) from None
@@ -89,9 +89,9 @@ def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> 
 
 def file_named(root: Path, name: str) -> Path:
     """The file that a list below `root` names; backslashes part folders where there is no such file otherwise."""
-    found = root / name
-    turned = root / name.replace("\\", "/")
-    return turned if "\\" in name and not input_file.is_regular(found) else found
+    file = root / name
+    with_slashes = root / name.replace("\\", "/")
+    return with_slashes if "\\" in name and not input_file.is_regular(file) else file
 
 
 def tree(root: Path) -> Iterator[tuple[Path, list[Path]]]:
@@ -121,12 +121,12 @@ def group_in(pattern: str | None, name: str) -> str | None:
     if pattern is None:
         return None
     try:
-        found = re.search(pattern, name)
+        match = re.search(pattern, name)
     except re.error as error:
         raise Fault(f"data.group must be a regular expression, got {pattern!r}: {error}") from None
-    if found is None or not found.groups() or found.group(1) is None:
+    if match is None or not match.groups() or match.group(1) is None:
         raise Fault(f"data.group must match every path with its first parenthesis, {pattern!r} does not match {name!r}")
-    return found.group(1)
+    return match.group(1)
 
 
 def refuse(kind: str, reason: str) -> NoReturn:
@@ -152,10 +152,10 @@ def describe_path(path: Path, most: int = 8) -> str:
     except OSError as error:
         return f"{printable_path(path)}; {nearest} cannot be listed: {error.strerror}"
     names = [printable_path(inner.name) + "/" * input_file.is_folder(inner) for inner in visible]
-    shown = ", ".join(names[:most]) or "nothing"
+    listing = ", ".join(names[:most]) or "nothing"
     more = f" and {len(names) - most} more" if len(names) > most else ""
-    given = printable_path(path) if path.is_absolute() else f"{printable_path(path)} ({absolute})"
-    return f"{given}; {nearest} holds {shown}{more}{_volumes(absolute)}"
+    printed = printable_path(path) if path.is_absolute() else f"{printable_path(path)} ({absolute})"
+    return f"{printed}; {nearest} holds {listing}{more}{_volumes(absolute)}"
 
 
 def _volumes(path: Path) -> str:

@@ -141,7 +141,7 @@ class Picture:
             "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
             str(image.format).lower(): image.format not in ("JPEG", "PNG"),
         }
-        self.notes = [note for note, found in notes.items() if found]
+        self.notes = [note for note, applies in notes.items() if applies]
         self.ready = self._turn is None and image.mode != "CMYK" and image.format in ("JPEG", "PNG")
 
     def plain(self) -> bytes:
@@ -192,8 +192,8 @@ def open_image(data: bytes, *, pixel_limit: int = PIXEL_LIMIT) -> Image.Image:
 def _check_tiff(image: Image.Image) -> None:
     compression = image.info.get("compression")
     if image.mode not in TIFF_MODES or compression not in TIFF_COMPRESSIONS:
-        found = f"mode {image.mode}, compression {compression}"
-        raise Unreadable("unsupported", f"a TIFF must be of 8 or 16 whole bits and a common compression, got {found}")
+        kind = f"mode {image.mode}, compression {compression}"
+        raise Unreadable("unsupported", f"a TIFF must be of 8 or 16 whole bits and a common compression, got {kind}")
 
 
 def _opener(data: bytes) -> type[ImageFile]:
@@ -277,8 +277,8 @@ def reason(error: Exception) -> str:
 
     An error that quotes raw bytes of the image reaches Python as a UnicodeDecodeError that carries the message.
     """
-    said = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
-    message = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else said
+    text = getattr(error, "message", None) or getattr(error, "strerror", None) or str(error)
+    message = error.object.decode("utf-8", "replace") if isinstance(error, UnicodeDecodeError) else text
     lines = message.split("[[{{node")[0].strip().splitlines() or ["no reason given"]
     return re.sub(r"^\(\d+\) [A-Z_ ]+: |^\{\{.*?\}\} | \[Op:.*$", "", lines[-1].strip())
 

@@ -128,8 +128,8 @@ def orientation(exif: bytes, xmp: bytes = b"") -> int | None:
                 return value if kind == 3 else struct.unpack_from(f"{order}I", exif, start + 10 + 12 * entry)[0]
     except (KeyError, struct.error):
         pass  # a broken block says nothing about the pixels
-    found = re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)
-    return int(found[2]) if found else None
+    match = re.search(rb'tiff:Orientation(="|>)([0-9])', xmp)
+    return int(match[2]) if match else None
 
 
 def _unpacked(form: str, data: bytes, at: int) -> tuple[Any, ...]:

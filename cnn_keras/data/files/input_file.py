@@ -37,14 +37,14 @@ MARKS = {  # UTF-32's begins with that of UTF-16
 def check_regular(path: Path, *, limit: int = SIZE_LIMIT) -> None:
     """Raise an OSError unless `path`, links followed, is a regular file of at most `limit` bytes."""
     try:
-        found = path.stat()
+        status = path.stat()
     except ValueError as error:  # a name that holds a NUL
         raise OSError(errno.EINVAL, str(error), repr(str(path))) from None
-    if not stat.S_ISREG(found.st_mode):
-        kind = KINDS.get(stat.S_IFMT(found.st_mode), "a special file")
+    if not stat.S_ISREG(status.st_mode):
+        kind = KINDS.get(stat.S_IFMT(status.st_mode), "a special file")
         raise OSError(errno.EINVAL, f"must be a regular file, got {kind}", str(path))
-    if found.st_size > limit:
-        raise OSError(errno.EFBIG, f"must have at most {limit:,} bytes, got {found.st_size:,}", str(path))
+    if status.st_size > limit:
+        raise OSError(errno.EFBIG, f"must have at most {limit:,} bytes, got {status.st_size:,}", str(path))
 
 
 def is_regular(path: Path) -> bool:
@@ -80,19 +80,19 @@ def decompress(data: bytes, *, limit: int = SIZE_LIMIT) -> bytes:
     Raises:
         OSError: it is broken or ends too early, or holds more than `limit` bytes.
     """
-    found = bytearray()
+    data_ = bytearray()
     try:
         while data:  # a file may have several members; zeros may follow them
             member = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
-            found += member.decompress(data, limit - len(found) + 1)
-            if len(found) > limit:
+            data_ += member.decompress(data, limit - len(data_) + 1)
+            if len(data_) > limit:
                 raise OSError(errno.EFBIG, f"must hold at most {limit:,} bytes when it is decompressed")
             if not member.eof:
                 raise OSError(errno.EINVAL, "its compressed data end too early")
             data = member.unused_data.lstrip(b"\0")
     except zlib.error as error:
         raise OSError(errno.EINVAL, f"its compressed data are broken: {error}") from None
-    return bytes(found)
+    return bytes(data_)
 
 
 def read_text(path: Path, *, limit: int = TEXT_LIMIT) -> str:

@@ -53,9 +53,9 @@ def upright_shape(image: Any) -> tuple[int, ...]:
     return tuple(_upright(image).shape[:3])
 
 
-def check_resampled(image: Any, wanted: Sequence[float]) -> None:
-    """Raise `Unreadable` where a file would have too many voxels at the spacing `wanted`."""
-    count = math.prod(resampling.shape_at(upright_shape(image), spacing(image), wanted))
+def check_resampled(image: Any, new_spacing: Sequence[float]) -> None:
+    """Raise `Unreadable` where a file would have too many voxels at `new_spacing`."""
+    count = math.prod(resampling.shape_at(upright_shape(image), spacing(image), new_spacing))
     if count * math.prod(image.shape[3:]) > VOXEL_LIMIT:
         raise Unreadable("huge", f"a volume may have {VOXEL_LIMIT:,} voxels, at this spacing it would have {count:,}")
 
@@ -107,10 +107,10 @@ def voxels(image: Any, *, affine: np.ndarray | None = None) -> tuple[np.ndarray,
     nibabel = require_nibabel()
     if image.get_data_dtype().kind not in "uif":
         raise Unreadable("unsupported", f"its voxels must be real numbers, got {image.get_data_dtype()}")
-    placed = image if affine is None else _checked(nibabel, lambda: image.__class__(image.dataobj, affine))
-    upright = _upright(placed)
+    image_ = image if affine is None else _checked(nibabel, lambda: image.__class__(image.dataobj, affine))
+    upright = _upright(image_)
     values = _checked(nibabel, lambda: np.asarray(upright.dataobj, np.float32))
-    notes = [] if upright is placed else ["turned upright"]
+    notes = [] if upright is image_ else ["turned upright"]
     if np.abs(np.nan_to_num(values, posinf=0.0, neginf=0.0)).max() > VALUE_LIMIT:
         raise Unreadable("unsupported", f"its voxels must be at most {VALUE_LIMIT:g}")
     if not np.isfinite(values).all():
@@ -134,12 +134,12 @@ def write_like(source: Path, mask: np.ndarray, path: Path) -> None:
     orientations = nibabel.orientations
     upright = orientations.axcodes2ornt("RAS")
     back = orientations.ornt_transform(upright, orientations.io_orientation(image.affine))
-    turned = nibabel.Nifti1Image(orientations.apply_orientation(mask, back).astype(np.uint8), image.affine)
+    reoriented = nibabel.Nifti1Image(orientations.apply_orientation(mask, back).astype(np.uint8), image.affine)
     for name in ("qform", "sform"):  # as the volume has them: a program may look at either
         coded = getattr(image, f"get_{name}")(coded=True)
-        getattr(turned, f"set_{name}")(*(coded if coded[1] else (image.affine, 0)))
+        getattr(reoriented, f"set_{name}")(*(coded if coded[1] else (image.affine, 0)))
     with durable.atomic_write(path, suffix=".nii.gz" if path.name.endswith(".gz") else ".nii") as temporary:
-        turned.to_filename(temporary)
+        reoriented.to_filename(temporary)
 
 
 def _upright(image: Any) -> Any:

@@ -1,9 +1,9 @@
 """Boxes as a table: a CSV file with a row for each object, `path,left,top,right,bottom,label`, in pixels.
 
 `image_path,xmin,ymin,xmax,ymax,label` – the columns of DeepForest and others –, TensorFlow's and Roboflow's
-`filename,width,height,class,xmin,…`, VoTT's `image,…` and Open Images' `ImageID,LabelName,XMin,XMax,…` in shares of the
-picture are read as well; `split`, `group`, `difficult` and `crowd` may follow. A row with a path and nothing else is a
-picture without objects. Paths are relative to the file.
+`filename,width,height,class,xmin,…`, VoTT's `image,…`, makesense.ai's `label_name,bbox_x,bbox_y,bbox_width,…` and Open
+Images' `ImageID,LabelName,XMin,XMax,…` in shares of the picture are read as well; `split`, `group`, `difficult` and
+`crowd` may follow. A row with a path and nothing else is a picture without objects. Paths are relative to the file.
 """
 
 import csv
@@ -23,6 +23,8 @@ from cnn_keras.errors import Fault
 COLUMNS = ("path", "left", "top", "right", "bottom", "label")
 ALIASES = {"image_path": "path", "filename": "path", "image": "path", "xmin": "left", "ymin": "top", "xmax": "right"}
 ALIASES |= {"ymax": "bottom", "class": "label", "name": "label", "label_name": "label"}
+MAKESENSE = ("label_name", "bbox_x", "bbox_y", "bbox_width", "bbox_height", "image_name", "image_width", "image_height")
+ALIASES |= dict(zip(MAKESENSE, ("label", "left", "top", "right", "bottom", "path", "width", "height"), strict=True))
 OPEN_IMAGES = {"ImageID": "path", "LabelName": "label", "XMin": "left", "YMin": "top", "XMax": "right"}
 OPEN_IMAGES |= {"YMax": "bottom", "IsGroupOf": "crowd"}
 CODES = "*class-descriptions*.csv"  # beside a table of Open Images: what its codes mean
@@ -49,11 +51,11 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     items: list[Item] = []
     notes: list[Note] = []
     for file in files:
-        found, folder = _read(file, images), file.parent.name if file.parent != path else ""
+        rows, folder = _read(file, images), file.parent.name if file.parent != path else ""
         split = SPLITS.get(folder.lower())
-        for item in found.items:
+        for item in rows.items:
             items.append(item._replace(id=f"{folder}/{item.id}" if folder else item.id, split=item.split or split))
-        notes += found.notes
+        notes += rows.notes
     return Annotations(items, notes=tuple(notes), roots=(path, *([images] if images else [])))
 
 
@@ -63,14 +65,14 @@ def _read(path: Path, images: Path | None) -> Annotations:
     rows: dict[str, list[Row]] = defaultdict(list)
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
-        given = [name.strip() for name in next(reader, [])]
-        shares = OPEN_IMAGES.keys() - given <= {"IsGroupOf"}
+        header = [name.strip() for name in next(reader, [])]
+        shares = OPEN_IMAGES.keys() - header <= {"IsGroupOf"}
         aliases = OPEN_IMAGES if shares else ALIASES
-        columns = [name if name in COLUMNS else aliases.get(name, name) for name in given]
+        columns = [name if name in COLUMNS else aliases.get(name, name) for name in header]
         if missing := [name for name in COLUMNS if name not in columns]:
             raise Fault(
-                f"{path} must have the columns {', '.join(COLUMNS)}, got {', '.join(given)[:300] or 'nothing'}; "
-                f"{missing[0]} is missing{_meant(given)}",
+                f"{path} must have the columns {', '.join(COLUMNS)}, got {', '.join(header)[:300] or 'nothing'}; "
+                f"{missing[0]} is missing{_meant(header)}",
                 code=Fault.DATA,
             )
         for cells in reader:
@@ -81,12 +83,16 @@ def _read(path: Path, images: Path | None) -> Annotations:
         raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
     root = images or path.parent
     places = Places([root])
-    found = {name: _by_code(root, name) if shares else None for name in rows}
-    found |= places.files(name for name, file in found.items() if file is None)
-    annotation.check_pictures(found.values(), path, next(iter(rows), ""))
-    ids = image_paths.ids(root, found)
+    sizes = {name: _by_code(root, name) if shares else None for name in rows}
+    sizes |= places.files(name for name, file in sizes.items() if file is None)
+    annotation.check_pictures(sizes.values(), path, next(iter(rows), ""))
+    ids = image_paths.ids(root, sizes)
     codes = _codes(path.parent) if shares else {}
-    items = [_item(path, found[name] or root / name, ids[name], lines, shares, codes) for name, lines in rows.items()]
+    sides = {"bbox_width", "bbox_height"} <= set(header)
+    items = [
+        _item(path, sizes[name] or root / name, ids[name], lines, shares=shares, sides=sides, codes=codes)
+        for name, lines in rows.items()
+    ]
     _refuse_shares(path, items)
     return Annotations(items, notes=places.notes(path), roots=(path.parent, root))
 
@@ -100,28 +106,33 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         for item in items:
             name = f"images/{item.split or 'all'}/{annotation.inner_name(item)}"
             annotation.save(item, folder / name)
-            kept = (item.split or "", item.group or "")
-            for found in item.objects:
-                box = [f"{value:.10g}" for value in found.box]
-                writer.writerow([name, *box, found.name, *kept, int(found.difficult), int(found.crowd)])
+            split_and_group = (item.split or "", item.group or "")
+            for object_ in item.objects:
+                box = [f"{value:.10g}" for value in object_.box]
+                writer.writerow(
+                    [name, *box, object_.name, *split_and_group, int(object_.difficult), int(object_.crowd)]
+                )
             if not item.objects:
-                writer.writerow([name, "", "", "", "", "", *kept, "", ""])
+                writer.writerow([name, "", "", "", "", "", *split_and_group, "", ""])
 
 
-def _meant(given: Sequence[str]) -> str:
+def _meant(columns: Sequence[str]) -> str:
     """What to do with a table of another kind, by the look of its first row; "" where that says nothing."""
-    if "region_shape_attributes" in given:
+    if "region_shape_attributes" in columns:
         return "; it looks like VIA's: read it with source via"
-    if len(given) == 1 and (sign := next((sign for sign in (";", "\t") if sign in given[0]), None)):
+    if len(columns) == 1 and (sign := next((sign for sign in (";", "\t") if sign in columns[0]), None)):
         return f"; its columns are parted by {sign!r}: save it with commas"
-    if len(given) == 8 and annotation.finite_numbers(given[1:5]):
-        return "; it looks like makesense.ai's: put label,left,top,width,height,path in its place, or export VOC's XML"
-    if len(given) == 6 and annotation.finite_numbers(given[1:5]):
+    if len(columns) == 8 and annotation.finite_numbers(columns[1:5]):
+        return f"; it looks like makesense.ai's: put the row {','.join(MAKESENSE)} before it"
+    if len(columns) == 6 and annotation.finite_numbers(columns[1:5]):
         return "; the first row looks like data: put a row with these names before it"
     return ""
 
 
-def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool, codes: dict[str, str]) -> Item:
+def _item(
+    path: Path, file: Path, name: str, lines: Sequence[Row], *, shares: bool, sides: bool, codes: dict[str, str]
+) -> Item:
+    """A picture with the objects of its rows, whose boxes are `shares` of it, or end in their `sides`."""
     objects, troubles = [], []
     size = annotation.image_size(file) if shares else None
     for line, row in lines:
@@ -134,20 +145,22 @@ def _item(path: Path, file: Path, name: str, lines: Sequence[Row], shares: bool,
             troubles.append(("malformed annotation", f"line {line}: {', '.join(corners)[:60]}, {label or 'no label'}"))
             continue
         left, top, right, bottom = box
+        if sides:
+            right, bottom = left + right, top + bottom
         if size:
             left, top, right, bottom = left * size[1], top * size[0], right * size[1], bottom * size[0]
         difficult, crowd = (row.get(key, "").lower() in ("1", "true", "yes") for key in ("difficult", "crowd"))
         objects.append(Object((left, top, right, bottom), codes.get(label, label), difficult, crowd))
     splits = {row.get("split", "") for _, row in lines}
     if len(splits) > 1 or not {split.lower() for split in splits} <= {"", *SPLITS}:
-        listed = ", ".join(sorted(SPLITS))
+        known_splits = ", ".join(sorted(SPLITS))
         raise Fault(
-            f"{path}: the rows of {name} must name one split of {listed}, got {', '.join(sorted(splits))}",
+            f"{path}: the rows of {name} must name one split of {known_splits}, got {', '.join(sorted(splits))}",
             code=Fault.DATA,
         )
     split, group = SPLITS.get(splits.pop().lower()), lines[0][1].get("group") or None
-    stated = size or annotation.stated_size(lines[0][1].get("height"), lines[0][1].get("width"))
-    return Item(name, annotation.image_reader(file), tuple(objects), split, group, stated, tuple(troubles), file=file)
+    size_ = size or annotation.stated_size(lines[0][1].get("height"), lines[0][1].get("width"))
+    return Item(name, annotation.image_reader(file), tuple(objects), split, group, size_, tuple(troubles), file=file)
 
 
 def _by_code(root: Path, name: str) -> Path | None:
@@ -165,7 +178,7 @@ def _codes(folder: Path) -> dict[str, str]:
 
 def _refuse_shares(path: Path, items: Sequence[Item]) -> None:
     """Raise a Fault where boxes in pixels are expected and all of them are shares of their pictures."""
-    boxes = [one.box for item in items for one in item.objects]
+    boxes = [object_.box for item in items for object_ in item.objects]
     if boxes and all(0 <= edge <= 1 for box in boxes for edge in box):
         raise Fault(
             f"{path} must hold boxes in pixels, got {boxes[0]} and no number above 1: shares of the picture; multiply "

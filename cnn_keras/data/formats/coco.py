@@ -23,8 +23,9 @@ from cnn_keras.errors import Fault
 # Where JSON files are below a folder; Roboflow has one in each split's folder.
 ROBOFLOW = "_annotations.coco.json"
 FILES = ("*.json", "annotations/*.json", f"*/{ROBOFLOW}", "*/*.json", "*/annotations/*.json")
+PICTURES = ("images", "JPEGImages", "data")  # folders, in any capitals; FiftyOne has data/ beside labels.json
 KEYS = ("images", "annotations", "categories")
-BOXES = "boxes"
+BOXES, UNKNOWN = "boxes", "no annotations of COCO's"
 
 
 class Source(NamedTuple):
@@ -49,13 +50,13 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     else:
         document = annotation.read_json_mapping(path)
         sources, notes = [Source(path, document, _kind(document))], []
-    found = [_read(source, images) for source in sources]
-    names = [item.id for one in found for item in one.items]
+    contents = [_read(source, images) for source in sources]
+    names = [item.id for content in contents for item in content.items]
     alike = len(set(names)) < len(names) and len(sources) > 1  # each split counts its pictures anew
     items = []
     first: dict[Path, Path] = {}
-    for source, one in zip(sources, found, strict=True):
-        for item in one.items:
+    for source, content in zip(sources, contents, strict=True):
+        for item in content.items:
             if (
                 item.file
                 and (other := first.setdefault(annotation.normalized_path(item.file), source.file)) != source.file
@@ -66,9 +67,11 @@ def read(path: Path, images: Path | None = None) -> Annotations:
                     code=Fault.DATA,
                 )
             items.append(item._replace(id=f"{_stem(source.file)}/{item.id}") if alike else item)
-    classes = tuple(dict.fromkeys(name for one in found for name in one.classes))
-    notes += [note for one in found for note in one.notes]
-    roots = dict.fromkeys([*([path] if is_folder(path) else []), *(root for one in found for root in one.roots)])
+    classes = tuple(dict.fromkeys(name for content in contents for name in content.classes))
+    notes += [note for content in contents for note in content.notes]
+    roots = dict.fromkeys(
+        [*([path] if is_folder(path) else []), *(root for content in contents for root in content.roots)]
+    )
     return Annotations(items, classes, tuple(notes), tuple(roots))
 
 
@@ -81,10 +84,10 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         document = documents.setdefault(item.split or "all", {"images": [], "annotations": []})
         image = {"id": len(document["images"]) + 1, "file_name": name, "height": size[0], "width": size[1]}
         document["images"].append(image)
-        for found in item.objects:
+        for object_ in item.objects:
             number = len(document["annotations"]) + 1
-            row = {"id": number, "image_id": image["id"], "category_id": 1 + list(classes).index(found.name)}
-            document["annotations"].append(row | to_json(found))
+            row = {"id": number, "image_id": image["id"], "category_id": 1 + list(classes).index(object_.name)}
+            document["annotations"].append(row | to_json(object_))
     (folder / "annotations").mkdir(parents=True)
     for split, document in documents.items():
         document["categories"] = [{"id": number, "name": name} for number, name in enumerate(classes, 1)]
@@ -92,36 +95,42 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         file.write_text(json.dumps(document), encoding="utf-8")
 
 
-def to_json(found: Object) -> dict[str, Any]:
+def to_json(object_: Object) -> dict[str, Any]:
     """What COCO's files say of one object: bbox, area, iscrowd, its mask; `difficult` is an addition of ours."""
-    left, top, right, bottom = found.box
+    left, top, right, bottom = object_.box
     row = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
-    row |= {"iscrowd": int(found.crowd), "difficult": int(found.difficult)}
-    masked = found.mask is not None and not isinstance(found.mask, run_length.Malformed)
-    return row | ({"segmentation": found.mask} if masked else {})
+    row |= {"iscrowd": int(object_.crowd), "difficult": int(object_.difficult)}
+    masked = object_.mask is not None and not isinstance(object_.mask, run_length.Malformed)
+    return row | ({"segmentation": object_.mask} if masked else {})
 
 
 def _sources(path: Path) -> tuple[list[Source], list[Note]]:
     """The files of a folder that hold boxes, from the first place that has some; and what the others there hold."""
-    seen: list[Source] = []
+    sources: list[Source] = []
     for pattern in FILES:
         files = [file for file in sorted(path.glob(pattern)) if _visible(path, file) and is_regular(file)]
         documents = {file: read_json(file) for file in files}
-        there = [Source(file, one, _kind(one)) for file, one in documents.items() if isinstance(one, dict)]
-        seen += there
-        boxes = [one for one in there if one.kind == BOXES]
-        if named := [one for one in boxes if one.file.name.startswith("instances")]:
-            boxes = named
+        there = [
+            Source(file, document, _kind(document))
+            for file, document in documents.items()
+            if isinstance(document, dict)
+        ]
+        sources += there
+        boxes = [source for source in there if source.kind == BOXES]
+        if instances := [source for source in boxes if source.file.name.startswith("instances")]:
+            boxes = instances
         if boxes:
-            others = [one for one in there if one not in boxes]
-            kinds = [one.kind if one.kind != BOXES else "boxes beside those of instances_*.json" for one in others]
-            return boxes, [
-                Note("file of another kind", printable_path(one.file.relative_to(path)), kind, "left alone")
-                for one, kind in zip(others, kinds, strict=True)
+            others = [source for source in there if source not in boxes]
+            kinds = [
+                source.kind if source.kind != BOXES else "boxes beside those of instances_*.json" for source in others
             ]
-    if not seen:
+            return boxes, [
+                Note("file of another kind", printable_path(source.file.relative_to(path)), kind, "left alone")
+                for source, kind in zip(others, kinds, strict=True)
+            ]
+    if not sources:
         raise Fault(f"data.path must be a JSON file or a folder that holds some, got {describe_path(path)}")
-    _refuse(seen[0])
+    _refuse(sources[0])
 
 
 def _visible(path: Path, file: Path) -> bool:
@@ -140,16 +149,15 @@ def _kind(document: dict[str, Any]) -> str:
         return BOXES
     if isinstance(document.get("images"), list) and "annotations" not in document:
         return "images without annotations"
-    return "no annotations of COCO's"
+    return UNKNOWN
 
 
 def _refuse(source: Source) -> NoReturn:
-    found = ", ".join(map(str, source.document)) or "nothing"
-    kind = f": {source.kind}" if "images" in source.document else annotation.tool_of(source.document)
-    raise Fault(
-        f"{source.file} must hold the lists images, annotations and categories, got {found[:200]}{kind}",
-        code=Fault.DATA,
-    )
+    expectation = f"{source.file} must hold the lists images, annotations and categories"
+    if source.kind != UNKNOWN:
+        raise Fault(f"{expectation}, with a box in each annotation, got {source.kind}", code=Fault.DATA)
+    keys = ", ".join(map(str, source.document)) or "nothing"
+    raise Fault(f"{expectation}, got {keys[:200]}{annotation.tool_of(source.document)}", code=Fault.DATA)
 
 
 def _read(source: Source, images: Path | None) -> Annotations:
@@ -161,46 +169,46 @@ def _read(source: Source, images: Path | None) -> Annotations:
         for row in document["categories"]
         if isinstance(row, dict) and _is_named(row, "name")
     }
-    listed = [row for row in document["images"] if isinstance(row, dict) and _is_named(row, "file_name")]
-    if document["images"] and not listed:
+    images_ = [row for row in document["images"] if isinstance(row, dict) and _is_named(row, "file_name")]
+    if document["images"] and not images_:
         raise Fault(f"{file} must give every image its id and file_name", code=Fault.DATA)
     rows, notes = defaultdict(list), []
     for place, row in enumerate(document["annotations"], 1):
         if isinstance(row, dict) and _is_key(row.get("image_id")):
             rows[_key(row["image_id"])].append(row)
         else:
-            said = f"row {place} of annotations: {str(row)[:60]}"
-            notes.append(Note("malformed annotation", file.name, said, annotation.DROPPED))
-    counts = Counter(_key(row["id"]) for row in listed)
+            row_text = f"row {place} of annotations: {str(row)[:60]}"
+            notes.append(Note("malformed annotation", file.name, row_text, annotation.DROPPED))
+    counts = Counter(_key(row["id"]) for row in images_)
     stray = [key for key in rows if key not in counts]
     if stray and len(stray) == len(rows):
         raise Fault(f"{file} must annotate images that it lists, got image_id {min(stray)}", code=Fault.DATA)
-    stated = [str(row["file_name"]) for row in listed]
-    root = images or _root(file, stated)
+    file_names = [str(row["file_name"]) for row in images_]
+    root = images or _root(file, file_names)
     places = Places([root])
-    found = places.files(stated)
-    annotation.check_pictures(found.values(), file, stated[0] if stated else "")
-    ids = image_paths.ids(root, found)
+    files = places.files(file_names)
+    annotation.check_pictures(files.values(), file, file_names[0] if file_names else "")
+    ids = image_paths.ids(root, files)
     items = []
-    for row, name in zip(listed, stated, strict=True):
+    for row, name in zip(images_, file_names, strict=True):
         key = _key(row["id"])
         if counts[key] > 1:
-            said = f"{file.name} gives its id {key} to {counts[key]} images"
-            items.append(Item(ids[name], partial(refuse, "broken annotation", said), file=found[name]))
+            row_text = f"{file.name} gives its id {key} to {counts[key]} images"
+            items.append(Item(ids[name], partial(refuse, "broken annotation", row_text), file=files[name]))
         else:
-            items.append(_item(ids[name], found[name] or root / name, row, rows[key], names))
+            items.append(_item(ids[name], files[name] or root / name, row, rows[key], names))
     for place, row in enumerate(document["images"], 1):
         if not (isinstance(row, dict) and _is_named(row, "file_name")):
-            said = f"row {place} of images has no id or file_name: {str(row)[:60]}"
-            items.append(Item(f"{file.name}, image {place}", partial(refuse, "broken annotation", said)))
+            row_text = f"row {place} of images has no id or file_name: {str(row)[:60]}"
+            items.append(Item(f"{file.name}, image {place}", partial(refuse, "broken annotation", row_text)))
     for key in stray:
-        said = f"{file.name} does not list it, but annotates it {len(rows[key])} times"
-        items.append(Item(printable_path(f"image_id {key}"), partial(refuse, "missing image", said)))
+        row_text = f"{file.name} does not list it, but annotates it {len(rows[key])} times"
+        items.append(Item(printable_path(f"image_id {key}"), partial(refuse, "missing image", row_text)))
     split = file_tree.split_in(_stem(file))
     items = [item._replace(split=split) for item in items]
     info = document.get("info")
-    exported = isinstance(info, dict) and info.get("contributor") == "Label Studio"
-    notes += annotation.out_of_bounds_notes(items, file) if exported else ()
+    is_label_studio = isinstance(info, dict) and info.get("contributor") == "Label Studio"
+    notes += annotation.out_of_bounds_notes(items, file) if is_label_studio else ()
     return Annotations(items, tuple(names.values()), (*notes, *places.notes(file)), (file.parent, root))
 
 
@@ -246,12 +254,12 @@ def _stem(file: Path) -> str:
 def _root(file: Path, names: Sequence[str]) -> Path:
     """The folder that the names of pictures are relative to: the first of the usual ones that holds any of them."""
     above, end = file.parent.parent, file.stem.rpartition("_")[2]
-    looked = Places([])
-    usual = [file.parent, *(looked.within(place, inner) for place, inner in (
-        (file.parent, "images"), (file.parent, "JPEGImages"), (above, "images"), (above, "JPEGImages")))]  # fmt: skip
-    usual += [above, looked.within(above, end), looked.within(above, f"images/{end}")]
+    places = Places([])
+    folders = ((place, inner) for place in (file.parent, above) for inner in PICTURES)
+    usual = [file.parent, *(places.within(place, inner) for place, inner in folders)]
+    usual += [above, places.within(above, end), places.within(above, f"images/{end}")]
     roots = [root for root in usual if root is not None]
-    some = names[:20]
-    exact = (root for root in roots for name in some if is_regular(root / name))
-    close = (root for root in roots for name in some if looked.file(name, [root]))
+    sample = names[:20]
+    exact = (root for root in roots for name in sample if is_regular(root / name))
+    close = (root for root in roots for name in sample if places.file(name, [root]))
     return next(exact, None) or next(close, file.parent)

@@ -29,21 +29,21 @@ PIXELS: dict[Transpose, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-def transpose(found: Object, turn: Transpose, size: tuple[int, int]) -> Object:
+def transpose(object_: Object, turn: Transpose, size: tuple[int, int]) -> Object:
     """An object of a picture that `turn` makes upright.
 
     Args:
         size: height and width of the picture before it is turned.
     """
 
-    def moved(points: Sequence[float]) -> tuple[float, ...]:
+    def transposed(points: Sequence[float]) -> tuple[float, ...]:
         pairs = zip(points[0::2], points[1::2], strict=True)
         return tuple(edge for x, y in pairs for edge in POINTS[turn](x, y, *size))
 
-    mask = found.mask
+    mask = object_.mask
     if isinstance(mask, dict):
         mask = run_length.encode(PIXELS[turn](run_length.decode(mask)))
     elif isinstance(mask, tuple) and not isinstance(mask, run_length.Malformed):
-        mask = tuple(moved(points) for points in mask)
-    marks = tuple(Landmark(mark.name, *POINTS[turn](mark.x, mark.y, *size), mark.visible) for mark in found.landmarks)
-    return found._replace(box=annotation.enclosing_box(moved(found.box)), mask=mask, landmarks=marks)
+        mask = tuple(transposed(points) for points in mask)
+    marks = tuple(Landmark(mark.name, *POINTS[turn](mark.x, mark.y, *size), mark.visible) for mark in object_.landmarks)
+    return object_._replace(box=annotation.enclosing_box(transposed(object_.box)), mask=mask, landmarks=marks)

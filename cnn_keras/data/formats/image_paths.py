@@ -41,11 +41,11 @@ class Places:
 
     def files(self, names: Iterable[str]) -> dict[str, Path | None]:
         """The file of each name. Two names that are one file only when something of them is left out are of none."""
-        found = {name: self.file(name) for name in names}
-        counts = Counter(file for file in found.values() if file)
-        bent = {file for ways in self._ways.values() for _, file in ways if counts[file] > 1}
-        unlike = {name for name, file in found.items() if file in bent and not self._as_written(name)}
-        return {name: None if name in unlike else file for name, file in found.items()}
+        files = {name: self.file(name) for name in names}
+        counts = Counter(file for file in files.values() if file)
+        ambiguous = {file for ways in self._ways.values() for _, file in ways if counts[file] > 1}
+        unlike = {name for name, file in files.items() if file in ambiguous and not self._as_written(name)}
+        return {name: None if name in unlike else file for name, file in files.items()}
 
     def within(self, root: Path, name: str) -> Path | None:
         """What is called so below a folder in any capitals: a file, a folder, or None."""
@@ -54,7 +54,7 @@ class Places:
             if part in ("..", "/") or "\0" in part:
                 return None
             alike = self._listing(place).get(_folded(part), [])
-            exact = [one for one in alike if one.name == part]
+            exact = [path for path in alike if path.name == part]
             if len(alike) != 1 and not exact:
                 return None
             place = (exact or alike)[0]
@@ -88,19 +88,19 @@ class Places:
         for skipped in range(len(parts)):
             inner = "/".join(parts[skipped:])
             for root in roots:
-                found = root / inner if fits(root / inner) else self.within(root, inner)
-                if found is not None and fits(found):
+                file = root / inner if fits(root / inner) else self.within(root, inner)
+                if file is not None and fits(file):
                     left_out = skipped > 0 or name.startswith("/")
                     ways = {
                         ADDRESS: address is not None,
                         BACKSLASH: "\\" in name,
                         PREFIX: left_out,
-                        CAPITALS: found != root / inner,
+                        CAPITALS: file != root / inner,
                     }
                     kind = next((kind for kind, holds in ways.items() if holds), None)
                     if kind:
-                        self._ways[kind].append((name, found))
-                    return found
+                        self._ways[kind].append((name, file))
+                    return file
         return None
 
     def _listing(self, folder: Path) -> dict[str, list[Path]]:
@@ -115,15 +115,15 @@ class Places:
         return self._listings[folder]
 
 
-def ids(root: Path, found: Mapping[str, Path | None]) -> dict[str, str]:
+def ids(root: Path, files: Mapping[str, Path | None]) -> dict[str, str]:
     """An id for each name of a picture: its path below `root`, without the folders of a machine.
 
     Args:
         root: the folder that the names are relative to.
-        found: the file of each name, None where there is none.
+        files: the file of each name, None where there is none.
     """
     inner, outer = {}, {}
-    for name, file in found.items():
+    for name, file in files.items():
         if file is not None and normalized_path(file).is_relative_to(normalized_path(root)):
             inner[name] = relative_id(root, file)
         else:
@@ -132,8 +132,8 @@ def ids(root: Path, found: Mapping[str, Path | None]) -> dict[str, str]:
     machine = [folders for name, (folders, _) in outer.items() if _is_absolute(name)]
     levels = zip(*machine, strict=False)
     shared = len(list(takewhile(lambda level: len(set(level)) == 1, levels)))
-    cut = {name: parts[shared:] if _is_absolute(name) else parts for name, (_, parts) in outer.items()}
-    return {**inner, **{name: printable_path("/".join(parts) or name) for name, parts in cut.items()}}
+    relative = {name: parts[shared:] if _is_absolute(name) else parts for name, (_, parts) in outer.items()}
+    return {**inner, **{name: printable_path("/".join(parts) or name) for name, parts in relative.items()}}
 
 
 def _path_of_address(name: str) -> str | None:

@@ -38,21 +38,21 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         raise Fault(f"{path} must hold Label Studio's tasks, got {type(tasks).__name__}{kind}", code=Fault.DATA)
     named = {place: name for place, task in enumerate(tasks) if (name := _name(task))}
     root = images or path.parent
-    looked = Places([])
-    places = Places([root, *(one for inner in ("images", "upload") if (one := looked.within(root, inner)))])
-    found = places.files(named.values())
-    annotation.check_pictures(found.values(), path, next(iter(named.values()), ""))
-    ids = image_paths.ids(root, found)
+    base = Places([])
+    places = Places([root, *(folder for inner in ("images", "upload") if (folder := base.within(root, inner)))])
+    files = places.files(named.values())
+    annotation.check_pictures(files.values(), path, next(iter(named.values()), ""))
+    ids = image_paths.ids(root, files)
     items = []
     for place, task in enumerate(tasks):
         if name := named.get(place):
-            file = found[name]
+            file = files[name]
             objects, troubles, size = _objects(task, file)
             picture = annotation.image_reader(file or root / name)
             items.append(Item(ids[name], picture, tuple(objects), size=size, troubles=tuple(troubles), file=file))
         else:
-            said = f"task {place + 1} has no picture in its data: {str(task)[:60]}"
-            items.append(Item(f"{path.name}, task {place + 1}", partial(refuse, "broken annotation", said)))
+            problem = f"task {place + 1} has no picture in its data: {str(task)[:60]}"
+            items.append(Item(f"{path.name}, task {place + 1}", partial(refuse, "broken annotation", problem)))
     return Annotations(items, notes=places.notes(path), roots=(path.parent, root))
 
 
@@ -76,30 +76,30 @@ def _objects(
     task: dict[str, Any], file: Path | None
 ) -> tuple[list[Object], list[tuple[str, str]], tuple[int, int] | None]:
     """What a task says is in its picture, what it says wrongly, and the size that it states."""
-    given = task.get("annotations", task.get("completions"))
-    kept = [one for one in given if isinstance(one, dict)] if isinstance(given, list) else []
-    kept = [one for one in kept if not one.get("was_cancelled") and isinstance(one.get("result"), list)]
-    if not kept:
+    annotations = task.get("annotations", task.get("completions"))
+    results = [entry for entry in annotations if isinstance(entry, dict)] if isinstance(annotations, list) else []
+    results = [entry for entry in results if not entry.get("was_cancelled") and isinstance(entry.get("result"), list)]
+    if not results:
         return [], [("without annotation", "its task has none")], None
     objects, troubles, size = [], [], None
-    if len(kept) > 1:
-        troubles.append(("annotated more than once", f"{len(kept)} annotations, the first is taken"))
-    for place, region in enumerate(kept[0]["result"], 1):
+    if len(results) > 1:
+        troubles.append(("annotated more than once", f"{len(results)} annotations, the first is taken"))
+    for place, region in enumerate(results[0]["result"], 1):
         kind: Any = region.get("type") if isinstance(region, dict) else None
         if kind in OF_THE_PICTURE:
             continue
-        stated = isinstance(region, dict) and annotation.stated_size(
+        given_size_ = isinstance(region, dict) and annotation.stated_size(
             region.get("original_height"), region.get("original_width")
         )
-        size = size or stated or None
+        size = size or given_size_ or None
         known = isinstance(kind, str) and kind in KINDS
-        given_size = stated or (annotation.image_size(file) if file else None)
-        one = _object(region, kind, given_size) if known else None
-        if one is None:
+        given_size = given_size_ or (annotation.image_size(file) if file else None)
+        object_ = _object(region, kind, given_size) if known else None
+        if object_ is None:
             what = "malformed annotation" if known or not isinstance(kind, str) else "unknown shape"
             troubles.append((what, f"region {place}: {str(region)[:60]}"))
         else:
-            objects.append(one)
+            objects.append(object_)
     return objects, troubles, size
 
 
@@ -120,9 +120,9 @@ def _points(kind: str, value: dict[str, Any], size: tuple[int, int]) -> list[flo
     """The outline of a region in pixels, x, y, x, y, …; None where a number is none."""
     height, width = size
     if kind == "polygon":
-        given: Any = value.get("points")
+        points: Any = value.get("points")
         try:
-            flat = annotation.finite_numbers([edge for point in given for edge in point])
+            flat = annotation.finite_numbers([edge for point in points for edge in point])
         except TypeError:
             return None
         if flat is None or len(flat) < 6 or len(flat) % 2:

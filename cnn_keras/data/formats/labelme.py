@@ -50,18 +50,18 @@ def read(path: Path, images: Path | None = None) -> Annotations:
         raise Fault(f"data.path must hold JSON files, got {describe_path(path)}", code=Fault.DATA)
     places = Places([])
 
-    def one(file: Path, named: bool = True) -> Item:
+    def item_of(file: Path, named: bool = True) -> Item:
         return _one(path, file, [images] if images else [file.parent], places, named)
 
-    found = annotation.resolve_shared({file: one(file) for file in files}, partial(one, named=False))
-    _refuse_others(path, files, found)
-    used = {annotation.normalized_path(item.file) for item in found if item.file}
+    contents = annotation.resolve_shared({file: item_of(file) for file in files}, partial(item_of, named=False))
+    _refuse_others(path, files, contents)
+    used_pictures = {annotation.normalized_path(item.file) for item in contents if item.file}
     for file in annotation.pictures_below(path):
-        if annotation.normalized_path(file) not in used:
+        if annotation.normalized_path(file) not in used_pictures:
             trouble = ("without annotation", "no JSON file names it")
             name = annotation.relative_id(path, file)
-            found.append(Item(name, annotation.image_reader(file), troubles=(trouble,), file=file))
-    items = [item._replace(split=_split(item.id)) for item in found]
+            contents.append(Item(name, annotation.image_reader(file), troubles=(trouble,), file=file))
+    items = [item._replace(split=_split(item.id)) for item in contents]
     return Annotations(items, notes=places.notes(path), roots=(path, *([images] if images else [])))
 
 
@@ -78,18 +78,18 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         file = image.with_suffix(".json")
         if file.exists():
             raise Fault(f"pictures must differ in more than their suffix, got {image.name}: both are {file.name}")
-        shapes = [shape for number, one in enumerate(item.objects, 1) for shape in _shapes(one, number)]
-        found: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
-        found |= {"imagePath": image.name, "imageData": None, "imageHeight": height, "imageWidth": width}
-        file.write_text(json.dumps(found, ensure_ascii=False), encoding="utf-8")
+        shapes = [shape for number, object_ in enumerate(item.objects, 1) for shape in _shapes(object_, number)]
+        document: dict[str, Any] = {"version": "5.5.0", "flags": {}, "shapes": shapes}
+        document |= {"imagePath": image.name, "imageData": None, "imageHeight": height, "imageWidth": width}
+        file.write_text(json.dumps(document, ensure_ascii=False), encoding="utf-8")
 
 
-def _shapes(found: Object, group: int) -> list[dict[str, Any]]:
+def _shapes(object_: Object, group: int) -> list[dict[str, Any]]:
     """The shapes that an object is; those of one of several parts share a group."""
-    flags = {key: True for key in ("difficult", "crowd") if getattr(found, key)}
-    shape = {"label": found.name, "group_id": None, "flags": flags}
-    if isinstance(found.mask, dict):
-        inside = run_length.decode(found.mask)
+    flags = {key: True for key in ("difficult", "crowd") if getattr(object_, key)}
+    shape = {"label": object_.name, "group_id": None, "flags": flags}
+    if isinstance(object_.mask, dict):
+        inside = run_length.decode(object_.mask)
         rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
         if len(rows):
             left, top, right, bottom = (int(edge) for edge in (columns[0], rows[0], columns[-1], rows[-1]))
@@ -97,15 +97,15 @@ def _shapes(found: Object, group: int) -> list[dict[str, Any]]:
             Image.fromarray(inside[top : bottom + 1, left : right + 1]).save(out, "PNG")
             data = base64.b64encode(out.getvalue()).decode()
             return [shape | {"shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": data}]
-    elif isinstance(found.mask, tuple) and not isinstance(found.mask, Malformed) and not _is_rectangle(found):
-        several = {"group_id": group} if len(found.mask) > 1 else {}
-        corners = [list(zip(points[0::2], points[1::2], strict=True)) for points in found.mask]
+    elif isinstance(object_.mask, tuple) and not isinstance(object_.mask, Malformed) and not _is_rectangle(object_):
+        several = {"group_id": group} if len(object_.mask) > 1 else {}
+        corners = [list(zip(points[0::2], points[1::2], strict=True)) for points in object_.mask]
         return [shape | several | {"shape_type": "polygon", "points": points} for points in corners]
-    return [shape | {"shape_type": "rectangle", "points": [found.box[:2], found.box[2:]]}]
+    return [shape | {"shape_type": "rectangle", "points": [object_.box[:2], object_.box[2:]]}]
 
 
-def _is_rectangle(found: Object) -> bool:
-    return bool(found.mask == run_length.rectangle(found.box))
+def _is_rectangle(object_: Object) -> bool:
+    return bool(object_.mask == run_length.rectangle(object_.box))
 
 
 def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: bool) -> Item:
@@ -119,14 +119,14 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
         if not isinstance(shapes, list):
             raise TypeError
     except (Fault, KeyError, TypeError) as error:
-        said = str(error) if isinstance(error, Fault) else f"it holds no shapes{annotation.tool_of(document)}"
+        problem = str(error) if isinstance(error, Fault) else f"it holds no shapes{annotation.tool_of(document)}"
         image = _picture(file, "", roots, places)
-        return Item(annotation.relative_id(path, file), partial(refuse, "broken annotation", said), file=image)
-    stated = document.get("imagePath") if named else None
-    image = _picture(file, stated if isinstance(stated, str) else "", roots, places)
+        return Item(annotation.relative_id(path, file), partial(refuse, "broken annotation", problem), file=image)
+    image_path = document.get("imagePath") if named else None
+    image = _picture(file, image_path if isinstance(image_path, str) else "", roots, places)
     size = annotation.stated_size(document.get("imageHeight"), document.get("imageWidth"))
     objects, troubles = _objects(shapes, size or (annotation.image_size(image) if image else None))
-    called = str(stated or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
+    called = str(image_path or f"{file.stem}.jpg").replace("\\", "/").rpartition("/")[2]
     place = image or file.parent / called
     read = annotation.image_reader(place) if image else _inner_picture(place, document.get("imageData"))
     name = annotation.relative_id(path, place)
@@ -135,17 +135,17 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
 
 def _objects(shapes: Sequence[Any], size: tuple[int, int] | None) -> tuple[list[Object], list[tuple[str, str]]]:
     """The things of a picture: shapes of one label and group are one; and what shapes say wrongly."""
-    found: dict[Any, Object] = {}
+    objects: dict[Any, Object] = {}
     troubles = []
     for number, shape in enumerate(shapes, 1):
-        one = _object(shape, size) if isinstance(shape, dict) else "malformed annotation"
-        if not isinstance(one, Object):
-            troubles.append((one, f"shape {number}: {str(shape)[:60]}"))
+        object_ = _object(shape, size) if isinstance(shape, dict) else "malformed annotation"
+        if not isinstance(object_, Object):
+            troubles.append((object_, f"shape {number}: {str(shape)[:60]}"))
             continue
         group = shape.get("group_id")
-        key = (one.name, group) if isinstance(group, int | str) else number
-        found[key] = _joined(found[key], one) if key in found else one
-    return list(found.values()), troubles
+        key = (object_.name, group) if isinstance(group, int | str) else number
+        objects[key] = _joined(objects[key], object_) if key in objects else object_
+    return list(objects.values()), troubles
 
 
 def _object(shape: dict[str, Any], size: tuple[int, int] | None) -> Object | str:
@@ -212,7 +212,7 @@ def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | N
 def _joined(first: Object, second: Object) -> Object:
     """One thing of two parts."""
     boxes = (first.box, second.box)
-    box = annotation.enclosing_box([edge for one in boxes for edge in one])
+    box = annotation.enclosing_box([edge for box_ in boxes for edge in box_])
     return first._replace(
         box=box,
         difficult=first.difficult or second.difficult,
@@ -221,20 +221,20 @@ def _joined(first: Object, second: Object) -> Object:
     )
 
 
-def _refuse_others(path: Path, files: Sequence[Path], found: Sequence[Item]) -> None:
+def _refuse_others(path: Path, files: Sequence[Path], items: Sequence[Item]) -> None:
     """Raise a Fault where none of the JSON files is LabelMe's, with the format that the first looks like."""
-    broken = [annotation.reason_of(item) for item in found]
+    broken = [annotation.reason_of(item) for item in items]
     if all(kind == "broken annotation" for kind, _ in broken):
         raise Fault(f"{path} must hold JSON files of LabelMe, got {files[0].name}: {broken[0][1]}", code=Fault.DATA)
-    if not any(item.file for item in found) and all(kind == "missing image" for kind, _ in broken):
+    if not any(item.file for item in items) and all(kind == "missing image" for kind, _ in broken):
         raise Fault(f"{path} must hold the pictures of its JSON files beside them: {broken[0][1]}", code=Fault.DATA)
 
 
 def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Path | None:
     """The picture of a JSON file: where it says, or by that name or its own beside it."""
-    stated = places.file(name, roots) if name else None
+    named_file = places.file(name, roots) if name else None
     own = (places.within(file.parent, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES))
-    return stated or next((image for image in own if image and is_regular(image)), None)
+    return named_file or next((image for image in own if image and is_regular(image)), None)
 
 
 def _inner_picture(place: Path, data: Any) -> Callable[[], bytes]:

@@ -34,14 +34,14 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     try:
         reader = csv.reader(io.StringIO(read_text(path), newline=""), skipinitialspace=True)
         columns = [name.strip() for name in next(reader, [])]
-        found = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
+        lines = [(reader.line_num, [cell.strip() for cell in row]) for row in reader]
     except csv.Error as error:
         raise Fault(f"{path} must be comma-separated text in UTF-8: {error}", code=Fault.DATA) from None
-    rows = [(line, dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))) for line, cells in found]
+    rows = [(line, dict(zip_longest(columns, cells[: len(columns)], fillvalue=""))) for line, cells in lines]
     names = [name.removesuffix("_x") for name in columns if name.endswith("_x") and f"{name[:-2]}_y" in columns]
     if "path" not in columns or not names:
-        got = ", ".join(columns) or "nothing"
-        raise Fault(f"{path} must have the columns path, NAME_x and NAME_y, got {got}", code=Fault.DATA)
+        columns_there = ", ".join(columns) or "nothing"
+        raise Fault(f"{path} must have the columns path, NAME_x and NAME_y, got {columns_there}", code=Fault.DATA)
     rows = [(line, row) for line, row in rows if row["path"]]
     root = images or path.parent
     places = Places([root])
@@ -65,9 +65,9 @@ def _item(path: Path, file: Path, name: str, line: int, row: dict[str, str], nam
     troubles: tuple[tuple[str, str], ...] = ()
     cells = [row.get(f"{name}_{axis}", "") for name in names for axis in ("x", "y")]
     if any(cells) or any(row.get(edge) for edge in BOX):
-        found = _object(row, names)
-        objects = (found,) if found else ()
-        troubles = () if found else (("malformed annotation", f"line {line}: {', '.join(filter(None, cells))}"),)
+        object_ = _object(row, names)
+        objects = (object_,) if object_ else ()
+        troubles = () if object_ else (("malformed annotation", f"line {line}: {', '.join(filter(None, cells))}"),)
     return Item(
         name,
         annotation.image_reader(file),
@@ -87,14 +87,14 @@ def _object(row: dict[str, str], names: list[str]) -> Object | None:
         numbers = annotation.finite_numbers(cells) if any(cells) else (0.0, 0.0)
         if numbers is None:
             return None
-        seen = any(cells) and row.get(f"{name}_visible", "").lower() not in ("0", "false", "no")
+        is_visible = any(cells) and row.get(f"{name}_visible", "").lower() not in ("0", "false", "no")
         x, y = numbers
-        landmarks.append(Landmark(name, x, y, seen))
+        landmarks.append(Landmark(name, x, y, is_visible))
     known = [row.get(edge, "") for edge in BOX]
-    given = [(one.x, one.y) for one, name in zip(landmarks, names, strict=True) if row.get(f"{name}_x")]
+    points = [(landmark.x, landmark.y) for landmark, name in zip(landmarks, names, strict=True) if row.get(f"{name}_x")]
     edges = annotation.finite_numbers(known) if any(known) else None
-    if edges is None and not any(known) and len(given) > 1:
-        edges = annotation.enclosing_box([value for point in given for value in point])
+    if edges is None and not any(known) and len(points) > 1:
+        edges = annotation.enclosing_box([value for point in points for value in point])
     if edges is None:
         return None
     left, top, right, bottom = edges

@@ -50,15 +50,15 @@ def read(folders: Iterable[Path], pictures: Mapping[str, Sequence[str]]) -> List
     for file, split in _lists(folders):
         lines = _lines(file)
         matches = [(line, _matching(line, known)) for line in lines]
-        if lines and not any(found for _, found in matches):
+        if lines and not any(ids for _, ids in matches):
             raise Fault(
                 f"{file} must name pictures that are there, got {lines[0][:80]!r} and {len(lines) - 1} more lines of "
                 f"which none matches; mend the list, or move it away to have splits drawn",
                 code=Fault.DATA,
             )
         whole |= bool(lines) and split == "train"
-        strangers += [(file, line) for line, found in matches if not found]
-        for id_ in (id_ for _, found in matches for id_ in found):
+        strangers += [(file, line) for line, ids in matches if not ids]
+        for id_ in (id_ for _, ids in matches for id_ in ids):
             own = splits.setdefault(id_, [])
             own += [split] if split not in own else []
     return Listed(splits, strangers, whole)
@@ -71,9 +71,9 @@ def _lists(folders: Iterable[Path]) -> Iterable[tuple[Path, str]]:
             files = [file for file in files if input_file.is_regular(file)]
             own = {file: split for file in files if (split := (SPLITS | WHOLE).get(file.stem.lower()))}
             of_classes = {file: split for file in files if file not in own and (split := _split_of_class(file))}
-            found = own | {file: split for file, split in of_classes.items() if split not in own.values()}
-            parted = any(split == "train" and not _is_whole(file) for file, split in found.items())
-            yield from ((file, split) for file, split in found.items() if not (parted and _is_whole(file)))
+            split_of = own | {file: split for file, split in of_classes.items() if split not in own.values()}
+            parted = any(split == "train" and not _is_whole(file) for file, split in split_of.items())
+            yield from ((file, split) for file, split in split_of.items() if not (parted and _is_whole(file)))
 
 
 def _split_of_class(file: Path) -> str | None:

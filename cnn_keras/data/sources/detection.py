@@ -49,17 +49,21 @@ def load(source: str, *, group: str | None = None, crowd: str = "ignore", **argu
     if source not in SOURCES and not plugins.is_reference(source):
         raise Fault(f"data.source must be one of {', '.join(SOURCES)}, got {source!r}")
     function = import_module(SOURCES[source]).read if source in SOURCES else plugins.load(source)
-    found = read.call_source(function, source, arguments)
-    twice = [name for name, count in Counter(item.id for item in found.items).items() if count > 1]
+    annotations = read.call_source(function, source, arguments)
+    twice = [name for name, count in Counter(item.id for item in annotations.items).items() if count > 1]
     if twice:
         raise Fault(f"{source} must list every picture once, got {twice[0]} more than once", code=Fault.DATA)
     if group is not None:
-        found = found._replace(items=[one._replace(group=file_tree.group_in(group, one.id)) for one in found.items])
-    return found if crowd == "ignore" else found._replace(items=[_single(item) for item in found.items])
+        annotations = annotations._replace(
+            items=[item._replace(group=file_tree.group_in(group, item.id)) for item in annotations.items]
+        )
+    return (
+        annotations if crowd == "ignore" else annotations._replace(items=[_single(item) for item in annotations.items])
+    )
 
 
 def _single(item: Item) -> Item:
-    return item._replace(objects=tuple(one._replace(crowd=False) for one in item.objects))
+    return item._replace(objects=tuple(object_._replace(crowd=False) for object_ in item.objects))
 
 
 def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:

@@ -45,12 +45,12 @@ def frames(source: str, **arguments: Any) -> list[Frame]:
 
 def road(*, drives: int = 8, frames: int = 300, wander: float = 0.25, hand: float = 0.02, seed: int = 0) -> list[Frame]:
     """Drives on roads that are made up: see `sources.synthetic.simulator`. No two drives share a road."""
-    found = []
+    items = []
     for number in range(drives):
         shots = roads.recording(seed + number, frames, wander=wander, hand=hand)
         for place, (shot, angle) in enumerate(shots):
-            found.append(Frame(f"{number:02d}/{place:05d}", partial(_drawn, shot), angle, f"{number:02d}"))
-    return found
+            items.append(Frame(f"{number:02d}/{place:05d}", partial(_drawn, shot), angle, f"{number:02d}"))
+    return items
 
 
 def tub(path: Path) -> list[Frame]:
@@ -126,23 +126,23 @@ def _records(folder: Path, prefix: str) -> list[Frame]:
             code=Fault.DATA,
         ) from None
     if not isinstance(inputs, list) or (missing := {PICTURE, ANGLE} - set(map(str, inputs))):
-        lacking = " and ".join(sorted(missing)) if isinstance(inputs, list) else "a list of inputs"
-        raise Fault(f"{folder} must record {lacking}, got {str(inputs)[:200]}", code=Fault.DATA)
-    found = []
+        missing_keys = " and ".join(sorted(missing)) if isinstance(inputs, list) else "a list of inputs"
+        raise Fault(f"{folder} must record {missing_keys}, got {str(inputs)[:200]}", code=Fault.DATA)
+    records = []
     for name in names:
         catalog = folder / name
         try:
             text = input_file.read_bytes(catalog, limit=input_file.TEXT_LIMIT).decode("utf-8", "replace")
         except OSError as error:
             reading = partial(file_tree.refuse, "unreadable", f"a catalog that cannot be read: {error.strerror}")
-            found.append(Frame(f"{prefix}{file_tree.printable_path(name)}", reading, 0.0, prefix))
+            records.append(Frame(f"{prefix}{file_tree.printable_path(name)}", reading, 0.0, prefix))
             continue
-        found += [
+        records += [
             _record(folder, prefix, f"{file_tree.printable_path(name)}, line {number}", line, deleted)
             for number, line in enumerate(text.splitlines(), 1)
             if line.strip()
         ]
-    return found
+    return records
 
 
 def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int]) -> Frame:

@@ -23,20 +23,24 @@ SIDE, INNER = 28, 20  # pixels of a picture, and of the longer side of the lette
 
 def letters() -> list[str]:
     """The letters, without accents, that COMMON typefaces have; of those that look alike, the first."""
-    having = [_characters(file) for file in typefaces()]
-    every = sorted(set().union(*having))
-    common = [letter for letter in every if _is_plain(letter) and sum(letter in some for some in having) >= COMMON]
-    kept: list[str] = []
-    seen = np.zeros((0, SIDE * SIDE))
+    characters_of = [_characters(file) for file in typefaces()]
+    candidates = sorted(set().union(*characters_of))
+    common = [
+        letter
+        for letter in candidates
+        if _is_plain(letter) and sum(letter in characters for characters in characters_of) >= COMMON
+    ]
+    distinct: list[str] = []
+    patterns = np.zeros((0, SIDE * SIDE))
     plain = next(file for file in typefaces() if file.name == PLAIN)
     for letter in common:
         if letter not in _characters(plain):
             continue
         pixels = draw(letter, plain).astype(float).ravel()
         pixels = (pixels - pixels.mean()) / np.linalg.norm(pixels - pixels.mean())
-        if not len(seen) or (seen @ pixels).max() < ALIKE:
-            kept, seen = [*kept, letter], np.vstack([seen, pixels])
-    return kept
+        if not len(patterns) or (patterns @ pixels).max() < ALIKE:
+            distinct, patterns = [*distinct, letter], np.vstack([patterns, pixels])
+    return distinct
 
 
 def examples() -> Iterator[tuple[str, Path]]:

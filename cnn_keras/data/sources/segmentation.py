@@ -56,12 +56,12 @@ def load(
         kind = "pictures" if axes == 2 else "volumes"
         raise Fault(f"data.source must be one of {', '.join(known)} for {kind}, got {source!r}")
     if source in PAINTED:
-        found: LabelMaps = rasterize(detection.load(source, **arguments), classes)
+        maps: LabelMaps = rasterize(detection.load(source, **arguments), classes)
     else:
-        found = read.call_source(import_module(known[source]).read, source, arguments)
+        maps = read.call_source(import_module(known[source]).read, source, arguments)
     if group is not None:
-        found = found._replace(items=[one._replace(group=file_tree.group_in(group, one.id)) for one in found.items])
-    return found
+        maps = maps._replace(items=[item._replace(group=file_tree.group_in(group, item.id)) for item in maps.items])
+    return maps
 
 
 def rasterize(annotated: annotation.Annotations, classes: Sequence[str] = ()) -> LabelMaps:
@@ -70,26 +70,27 @@ def rasterize(annotated: annotation.Annotations, classes: Sequence[str] = ()) ->
     Large things are painted first, so that small ones on them are seen. Where a crowd is, or a thing of which only the
     box is known, nobody knows. Objects of other classes than `classes` are background, and a trouble.
     """
-    there = {one.name for item in annotated.items for one in item.objects}
+    there = {object_.name for item in annotated.items for object_ in item.objects}
     order = [name for name in annotated.classes if name in there]
     names = list(classes) or [*order, *sorted(there - set(order), key=file_tree.natural)]
     things = [name for name in names if name not in (BACKGROUND, *UNTOLD)]
     numbers = {name: number for number, name in enumerate(things, start=1)}
-    meant = {**numbers, BACKGROUND: 0, **UNTOLD}
+    number_of = {**numbers, BACKGROUND: 0, **UNTOLD}
     items = []
     for item in annotated.items:
         objects = [
-            one._replace(mask=None) if isinstance(one.mask, run_length.Malformed) else one for one in item.objects
+            object_._replace(mask=None) if isinstance(object_.mask, run_length.Malformed) else object_
+            for object_ in item.objects
         ]
         troubles = list(item.troubles)
-        for given, one in zip(item.objects, objects, strict=True):
-            if one.name not in meant:
-                troubles.append(("unknown class", one.name))
-            elif one.crowd:
-                troubles.append(("crowd", f"{one.name}: nobody knows what is where it is"))
-            elif one.mask is None:
-                troubles.append(("box without a mask" if given.mask is None else "malformed mask", one.name))
-        mask = partial(_painted, item, [one for one in objects if one.name in meant], meant)
+        for original, object_ in zip(item.objects, objects, strict=True):
+            if object_.name not in number_of:
+                troubles.append(("unknown class", object_.name))
+            elif object_.crowd:
+                troubles.append(("crowd", f"{object_.name}: nobody knows what is where it is"))
+            elif object_.mask is None:
+                troubles.append(("box without a mask" if original.mask is None else "malformed mask", object_.name))
+        mask = partial(_painted, item, [object_ for object_ in objects if object_.name in number_of], number_of)
         items.append(Item(item.id, item.read, mask, item.split, item.group, tuple(troubles), item.label))
     meanings = {0: BACKGROUND, **{number: name for name, number in numbers.items()}}
     return LabelMaps(items, meanings, notes=annotated.notes)
@@ -100,7 +101,7 @@ def _painted(item: annotation.Item, objects: Sequence[Object], numbers: dict[str
     if item.size is not None and tuple(item.size) != tuple(size):
         turn = Picture(item.read()).turn
         if turn is not None and tuple(item.size) == tuple(size)[::-1]:
-            objects = [exif_orientation.transpose(one, turn, item.size) for one in objects]
+            objects = [exif_orientation.transpose(object_, turn, item.size) for object_ in objects]
         else:
             check_size(item.size, size)
     return _paint(objects, numbers, size)
@@ -108,12 +109,15 @@ def _painted(item: annotation.Item, objects: Sequence[Object], numbers: dict[str
 
 def _paint(objects: Sequence[Object], numbers: dict[str, int], size: tuple[int, int]) -> Mask:
     values, instances = np.zeros(size, np.int16), np.zeros(size, np.int32)
-    parts = [run_length.rasterize(one.mask, size) if one.mask is not None else _boxed(one.box, size) for one in objects]
+    parts = [
+        run_length.rasterize(object_.mask, size) if object_.mask is not None else _boxed(object_.box, size)
+        for object_ in objects
+    ]
     areas = [part.sum() for part in parts]
     for place in sorted(range(len(objects)), key=lambda place: (objects[place].mask is not None, -areas[place])):
-        one, inside = objects[place], parts[place]
-        unknown = one.crowd or one.mask is None
-        values[inside] = UNKNOWN if unknown else numbers[one.name]
+        object_, inside = objects[place], parts[place]
+        unknown = object_.crowd or object_.mask is None
+        values[inside] = UNKNOWN if unknown else numbers[object_.name]
         instances[inside] = place + 1 if values[inside].max(initial=0) > 0 else 0
     return Mask(values, instances)
 

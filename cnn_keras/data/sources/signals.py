@@ -85,7 +85,7 @@ def ts(path: Path) -> list[Item]:
     """
     if input_file.is_folder(path):
         halves = (sorted(inner for inner in path.glob(f"*{suffix}") if _half(inner)) for suffix in ARCHIVES)
-        files = next((found for found in halves if found), [])
+        files = next((files_ for files_ in halves if files_), [])
     elif _half(path):
         stem = path.stem.removesuffix(_half(path))
         others = (path.with_name(f"{stem}{half}{path.suffix}") for half in HALVES)
@@ -115,8 +115,8 @@ def sktime(name: str) -> list[Item]:
     known = sorted(file.parent.name for file in root.glob("*/*_TRAIN.ts"))
     if name not in known:
         near = difflib.get_close_matches(name, known, n=1)
-        meant = f"; did you mean {near[0]}?" if near else ""
-        raise Fault(f"data.source sktime:NAME must be one of {', '.join(known)}, got {name!r}{meant}")
+        suggestion = f"; did you mean {near[0]}?" if near else ""
+        raise Fault(f"data.source sktime:NAME must be one of {', '.join(known)}, got {name!r}{suggestion}")
     return ts(root / name)
 
 
@@ -148,11 +148,11 @@ def _text(path: Path) -> str:
 
 
 def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
-    numbered = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
-    if not numbered:
+    lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
+    if not lines:
         raise Unreadable("empty", "it holds no line")
-    mark = next((mark for mark in ";\t," if mark in numbered[0][1]), None)
-    rows = [(number, _cells(line, mark)) for number, line in numbered]
+    mark = next((mark for mark in ";\t," if mark in lines[0][1]), None)
+    rows = [(number, _cells(line, mark)) for number, line in lines]
     if len(rows[0][1]) > 1 and all(not cells[-1] for _, cells in rows):  # each line ends in a separator
         rows = [(number, cells[:-1]) for number, cells in rows]
     names: list[str] = []
@@ -170,13 +170,13 @@ def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
         if (len(names) == width and (TIMES.fullmatch(names[place]) or (place == 0 and names[0] in INDEX)))
         or WHEN.fullmatch(rows[0][1][place])
     ]
-    taken = [place for place in range(width) if place not in when]
-    if not taken:
+    places = [place for place in range(width) if place not in when]
+    if not places:
         raise Unreadable("empty", "it holds nothing but times")
-    numbers = [[_number(cells[place], f"line {number}") for place in taken] for number, cells in rows]
+    numbers = [[_number(cells[place], f"line {number}") for place in places] for number, cells in rows]
     values = np.array(numbers, np.float32)
     notes: list[Any] = ["a column of times, left out"] if when else []
-    if len(values) == 1 and len(taken) > 1:
+    if len(values) == 1 and len(places) > 1:
         values, notes = values.T, [*notes, "one line, read as one channel"]
     return _filled(values, notes)
 
@@ -246,21 +246,21 @@ def _ts_items(path: Path) -> list[Item]:
 
 
 def _ts_item(name: str, line: str, classes: list[str], split: str | None) -> Item:
-    values, _, given = line.rpartition(":")
-    label = _class_of(given.strip(), classes)
+    values, _, class_text = line.rpartition(":")
+    label = _class_of(class_text.strip(), classes)
     if label is None:
-        reason = f"its label must be one of {', '.join(classes)}, got {given[:40]!r}"
+        reason = f"its label must be one of {', '.join(classes)}, got {class_text[:40]!r}"
         return Item(name, "", partial(refuse, "without a class", reason), split)
     return Item(name, label, partial(_ts_signal, values), split)
 
 
-def _class_of(given: str, classes: list[str]) -> str | None:
+def _class_of(label: str, classes: list[str]) -> str | None:
     """The class that a label means: the same name, the same number, or the same name in other capitals."""
-    if not classes or given in classes:
-        return given
-    if _is_number(given):
-        return next((name for name in classes if _is_number(name) and float(name) == float(given)), None)
-    alike = [name for name in classes if name.lower() == given.lower()]
+    if not classes or label in classes:
+        return label
+    if _is_number(label):
+        return next((name for name in classes if _is_number(name) and float(name) == float(label)), None)
+    alike = [name for name in classes if name.lower() == label.lower()]
     return alike[0] if len(alike) == 1 else None
 
 
@@ -284,16 +284,16 @@ def _ts_signal(text: str) -> tuple[np.ndarray, list[Any]]:
 
 def _tsv_items(path: Path) -> list[Item]:
     """UCR's plain form: a line for each signal, its class first, values between tabs, commas or spaces."""
-    found = []
+    items = []
     for number, line in enumerate(line for line in input_file.read_text(path).splitlines() if line.strip()):
         label, *cells = re.split(r"[\t,]\s*|\s+", line.strip())
         name = f"{path.stem}/{number:05d}"
-        given = f"{float(label):g}" if _is_number(label) else label  # "1.0000000e+00" is 1
+        class_name = f"{float(label):g}" if _is_number(label) else label  # "1.0000000e+00" is 1
         reading = partial(_row, cells) if cells else partial(refuse, "undecodable", "it holds no value")
-        found.append(Item(name, given, reading, HALVES.get(_half(path))))
-    if not found:
+        items.append(Item(name, class_name, reading, HALVES.get(_half(path))))
+    if not items:
         raise Fault(f"{path} must hold a line for each signal, got none", code=Fault.DATA)
-    return found
+    return items
 
 
 def _row(cells: list[str]) -> tuple[np.ndarray, list[Any]]:

@@ -79,7 +79,7 @@ def _crossed(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:
 def crop(item: Item, window: tuple[int, int, int, int], *, keep: float) -> Item:
     """What a window (left, top, right, bottom) in pixels shows of an item."""
     left, top, right, bottom = window
-    objects = tuple(inside for found in item.objects if (inside := _inside(found, window, keep)))
+    objects = tuple(inside for object_ in item.objects if (inside := _inside(object_, window, keep)))
     return item._replace(
         id=f"{item.id}@{left},{top}",
         read=partial(_cut, item.read, window),
@@ -95,14 +95,14 @@ def _starts(length: int, size: int, overlap: float) -> list[int]:
     return [round(place) for place in np.linspace(0, max(0, length - size), count)]
 
 
-def _inside(found: Object, window: tuple[int, int, int, int], keep: float) -> Object | None:
-    left, top, right, bottom = found.box
+def _inside(object_: Object, window: tuple[int, int, int, int], keep: float) -> Object | None:
+    left, top, right, bottom = object_.box
     low, high = (max(left, window[0]), max(top, window[1])), (min(right, window[2]), min(bottom, window[3]))
-    shown = max(high[0] - low[0], 0) * max(high[1] - low[1], 0)
-    if shown <= 0 or shown < keep * (right - left) * (bottom - top):
+    visible_area = max(high[0] - low[0], 0) * max(high[1] - low[1], 0)
+    if visible_area <= 0 or visible_area < keep * (right - left) * (bottom - top):
         return None
-    moved = (low[0] - window[0], low[1] - window[1], high[0] - window[0], high[1] - window[1])
-    return found._replace(box=moved, mask=None if found.mask is None else run_length.crop(found.mask, window))
+    box = (low[0] - window[0], low[1] - window[1], high[0] - window[0], high[1] - window[1])
+    return object_._replace(box=box, mask=None if object_.mask is None else run_length.crop(object_.mask, window))
 
 
 def _cut(read: Callable[[], bytes], window: tuple[int, int, int, int]) -> bytes:

@@ -164,15 +164,15 @@ def _built(
 ) -> Step | Policy | Mixing:
     name, arguments = _entry(entry)
     factory = _factory(name)
-    given = {**fitted.get(name, {}), **arguments}
-    check_arguments(factory, given, where=f"augment.{name}")
+    settings = {**fitted.get(name, {}), **arguments}
+    check_arguments(factory, settings, where=f"augment.{name}")
     crops = size and {"size", "source"} <= inspect.signature(factory).parameters.keys()
-    made = factory(**{"size": size, **given} if crops else given)
-    if not isinstance(made, KINDS):
+    step = factory(**{"size": size, **settings} if crops else settings)
+    if not isinstance(step, KINDS):
         kinds = ", ".join(kind.__name__ for kind in KINDS)
-        raise Fault(f"augment.{name} must return one of {kinds}, got {type(made).__name__}")
-    _require_amount(name, factory, given)
-    return made
+        raise Fault(f"augment.{name} must return one of {kinds}, got {type(step).__name__}")
+    _require_amount(name, factory, settings)
+    return step
 
 
 def _factory(name: str) -> Callable[..., Any]:
@@ -183,18 +183,20 @@ def _factory(name: str) -> Callable[..., Any]:
     own = plugins.loaded(name, "augmentations")
     if own is None:
         near = difflib.get_close_matches(name, [*known, *plugins.entry_points("augmentations")], n=1, cutoff=0.5)
-        meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
-        raise Fault(f"augment.{name}: unknown augmentation; {meant}")
+        suggestion = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+        raise Fault(f"augment.{name}: unknown augmentation; {suggestion}")
     if not callable(own):
         raise Fault(f"augment.{name} must be a function, got {type(own).__name__}")
     return own
 
 
-def _require_amount(name: str, function: Callable[..., Any], given: Mapping[str, Any]) -> None:
+def _require_amount(name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:
     """Refuse what would change nothing: all its amounts are 0 unless the recipe says more, or cuts to a size."""
-    taken = inspect.signature(function).parameters.values()
-    amounts = {one.name: one.default for one in taken if type(one.default) in (int, float)}
-    if amounts and not any({**amounts, **given}[told] for told in [*amounts, *(given.keys() & {"size", "source"})]):
+    parameters = inspect.signature(function).parameters.values()
+    amounts = {parameter.name: parameter.default for parameter in parameters if type(parameter.default) in (int, float)}
+    if amounts and not any(
+        {**amounts, **settings}[name] for name in [*amounts, *(settings.keys() & {"size", "source"})]
+    ):
         raise Fault(
             f"augment.{name} must have at least one of {', '.join(amounts)} above 0, got none, which changes nothing; "
             f"write {name}: {{{next(iter(amounts))}: 0.2}}, for example"

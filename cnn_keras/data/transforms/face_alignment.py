@@ -90,13 +90,13 @@ def cascades() -> Aligner:
         if not len(faces):
             return None
         left, top, side, _ = (int(number) for number in max(faces, key=lambda box: box[2]))
-        upper, found = slice(top + side * 3 // 20, top + side * 3 // 5), []
+        upper, eyes = slice(top + side * 3 // 20, top + side * 3 // 5), []
         for start in (left + side // 12, left + side * 23 // 50):
             place = eye(grey[upper, start : start + side * 23 // 50], side)
             if place is None:
                 return None
-            found.append(((place[0] + start - MARGIN) / scale, (place[1] + upper.start - MARGIN) / scale))
-        return Eyes(*found)
+            eyes.append(((place[0] + start - MARGIN) / scale, (place[1] + upper.start - MARGIN) / scale))
+        return Eyes(*eyes)
 
     return aligner
 
@@ -129,17 +129,17 @@ class Landmarks:
         self._find = tf.function(self.find, input_signature=[tf.TensorSpec((None, None, None), tf.uint8)])
 
     def __call__(self, name: str, image: np.ndarray) -> Eyes | None:
-        eyes, found = self._find(tf.constant(image))
-        return Eyes(*(tuple(eye) for eye in eyes.numpy().tolist())) if found else None
+        eyes, is_found = self._find(tf.constant(image))
+        return Eyes(*(tuple(eye) for eye in eyes.numpy().tolist())) if is_found else None
 
     def find(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         """Inside a graph: the eyes, float32 (2, 2), as of `Eyes`, and whether there are any, bool ()."""
         image = tf.cond(tf.shape(image)[-1] == 1, lambda: tf.repeat(image, 3, axis=-1), lambda: image)
         image = tf.ensure_shape(image, (None, None, 3))
-        first, found = self._once(image)
+        first, is_found = self._once(image)
         again, still = self._once(align_face(image, first, size=LOOKED))
         turn, move = _turn(first, LOOKED)
-        return _points(_complex(again) * turn + move), found & still
+        return _points(_complex(again) * turn + move), is_found & still
 
     def _once(self, image: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         answer = self._answer(image=image[None])
@@ -147,8 +147,8 @@ class Landmarks:
         eyes = tf.stack([tf.reduce_mean(tf.gather(points, rows), axis=0) for rows in self._eyes])
         eyes = tf.gather(eyes, tf.argsort(eyes[:, 0]))  # whichever side the names mean
         apart = tf.norm(eyes[1] - eyes[0]) > 1
-        found = (answer["count"][0] > 0) & apart
-        return tf.where(found, eyes, NOWHERE), found
+        is_found = (answer["count"][0] > 0) & apart
+        return tf.where(is_found, eyes, NOWHERE), is_found
 
 
 def align_face(image: tf.Tensor, eyes: tf.Tensor, *, size: tuple[int, ...], places: Eyes = PLACES) -> tf.Tensor:
@@ -166,31 +166,31 @@ def align_face(image: tf.Tensor, eyes: tf.Tensor, *, size: tuple[int, ...], plac
         uint8 (*size, channels).
     """
     image, eyes = tf.convert_to_tensor(image), tf.cast(tf.convert_to_tensor(eyes), tf.float32)
-    given = tf.cast(tf.shape(image)[:2], tf.float32)
-    smaller = tf.maximum(tf.round(given / tf.maximum(tf.abs(_turn(eyes, size, places)[0]), 1)), 1)
+    extent = tf.cast(tf.shape(image)[:2], tf.float32)
+    smaller = tf.maximum(tf.round(extent / tf.maximum(tf.abs(_turn(eyes, size, places)[0]), 1)), 1)
     shrunk = tf.cond(
-        tf.reduce_all(smaller == given),
+        tf.reduce_all(smaller == extent),
         lambda: image,
         lambda: tf.saturate_cast(
             tf.round(tf.image.resize(image, tf.cast(smaller, tf.int32), antialias=True)), tf.uint8
         ),
     )
-    turn, move = _turn(eyes * (smaller / given)[::-1], size, places)
+    turn, move = _turn(eyes * (smaller / extent)[::-1], size, places)
     a, b = tf.math.real(turn), tf.math.imag(turn)
     # From the middles of the result's pixels to those of the source's.
     x, y = (part(move) + shift / 2 - 0.5 for part, shift in ((tf.math.real, a - b), (tf.math.imag, a + b)))
     matrix = tf.stack([tf.stack([a, -b, x]), tf.stack([b, a, y]), tf.constant([0.0, 0.0, 1.0])])
-    found = warp.resample(shrunk, matrix, size, fill="constant")
-    return tf.ensure_shape(found, (*size, image.shape[-1]))
+    aligned = warp.resample(shrunk, matrix, size, fill="constant")
+    return tf.ensure_shape(aligned, (*size, image.shape[-1]))
 
 
 def _turn(eyes: tf.Tensor, size: tuple[int, ...], places: Eyes = PLACES) -> tuple[tf.Tensor, tf.Tensor]:
     """What takes places z of the result, x + iy, to turn · z + move of the picture: two complex numbers."""
     height, width = size
     left, right = (complex(x * width, y * height) for x, y in places)
-    found = _complex(eyes)
-    turn = (found[1] - found[0]) / (right - left)
-    return turn, found[0] - turn * left
+    points = _complex(eyes)
+    turn = (points[1] - points[0]) / (right - left)
+    return turn, points[0] - turn * left
 
 
 def _complex(points: tf.Tensor) -> tf.Tensor:
@@ -209,10 +209,10 @@ def align_items(items: Iterable[Any], aligner: Aligner, *, size: tuple[int, int]
 
 def _aligned(item: Any, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict[str, Any]) -> bytes:
     data, _ = normalize(item.read())
-    found = align_image(data, partial(_once, item.id, aligner, known), size=size)
-    if found is None:
+    aligned = align_image(data, partial(_once, item.id, aligner, known), size=size)
+    if aligned is None:
         missed.append(item.id)
-    return found or data
+    return aligned or data
 
 
 def _once(name: str, aligner: Aligner, known: dict[str, Any], image: np.ndarray) -> Eyes | None:
@@ -223,8 +223,8 @@ def _once(name: str, aligner: Aligner, known: dict[str, Any], image: np.ndarray)
 
 def align_image(data: bytes, find: Callable[[np.ndarray], Eyes | None], *, size: tuple[int, int]) -> bytes | None:
     """An encoded JPEG or PNG with its face aligned, as PNG; None where `find` finds no eyes in its pixels."""
-    with Image.open(io.BytesIO(data)) as opened:
-        image = np.asarray(opened if opened.mode == "L" else opened.convert("RGB"))
+    with Image.open(io.BytesIO(data)) as picture:
+        image = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
     image = image.reshape(*image.shape[:2], -1)
     eyes = find(image)
     return None if eyes is None else encode_png(align_face(image, eyes, size=size).numpy())

@@ -24,9 +24,11 @@ def mirror(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
         pairs: landmarks that then change places, for example [[0, 1]] for the eyes; needed where there are landmarks.
     """
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        turned = drawn[0] < 0.5
-        return Placement(_matrix([[tf.where(turned, -1.0, 1.0), 0, tf.where(turned, extent[1] - 1, 0)], [0, 1, 0]]))
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+        is_mirrored = draws[0] < 0.5
+        return Placement(
+            _matrix([[tf.where(is_mirrored, -1.0, 1.0), 0, tf.where(is_mirrored, extent[1] - 1, 0)], [0, 1, 0]])
+        )
 
     return Geometry("mirror", uniform(1), place, exact=True, mirrors=True, pairs=_pairs("mirror", pairs))
 
@@ -38,9 +40,11 @@ def flip(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
         pairs: as of `mirror`: upside down, a left eye is a right one too.
     """
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        turned = drawn[0] < 0.5
-        return Placement(_matrix([[1, 0, 0], [0, tf.where(turned, -1.0, 1.0), tf.where(turned, extent[0] - 1, 0)]]))
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+        is_flipped = draws[0] < 0.5
+        return Placement(
+            _matrix([[1, 0, 0], [0, tf.where(is_flipped, -1.0, 1.0), tf.where(is_flipped, extent[0] - 1, 0)]])
+        )
 
     return Geometry("flip", uniform(1), place, exact=True, mirrors=True, pairs=_pairs("flip", pairs))
 
@@ -64,16 +68,16 @@ def crop(
         Fault: `padding` is no number of pixels, or a size or `fill` is none.
     """
     check_amounts("crop", padding=padding)
-    whole, given = _size("crop.size", size), _size("crop.source", source)
+    whole, source_size = _size("crop.size", size), _size("crop.source", source)
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
         room = tf.maximum(extent - size, 0) + 2 * padding  # a larger cut than there is stands at the top left
-        start = tf.minimum(tf.floor(drawn * (room + 1)), room) - padding
+        start = tf.minimum(tf.floor(draws * (room + 1)), room) - padding
         return Placement(_matrix([[1, 0, start[1]], [0, 1, start[0]]]))
 
     if not isinstance(padding, int):
         raise Fault(f"augment.crop.padding must be a number of whole pixels, got {padding!r}")
-    return Geometry("crop", uniform(2), place, exact=True, fill=_fill("crop", fill), size=whole, source=given)
+    return Geometry("crop", uniform(2), place, exact=True, fill=_fill("crop", fill), size=whole, source=source_size)
 
 
 def resized_crop(
@@ -96,10 +100,10 @@ def resized_crop(
     """
     low, high = _range("resized_crop.area", area, most=1.0)
     thin, wide = _range("resized_crop.aspect", aspect)
-    whole, given = _size("resized_crop.size", size), _size("resized_crop.source", source)
+    whole, source_size = _size("resized_crop.size", size), _size("resized_crop.source", source)
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        share, ratio, where = drawn[:TRIES], drawn[TRIES : 2 * TRIES], drawn[2 * TRIES :]
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+        share, ratio, where = draws[:TRIES], draws[TRIES : 2 * TRIES], draws[2 * TRIES :]
         pixels = (low + share * (high - low)) * extent[0] * extent[1]
         ratio = tf.exp(math.log(thin) + ratio * math.log(wide / thin))
         windows = tf.stack([tf.sqrt(pixels / ratio), tf.sqrt(pixels * ratio)], axis=1)
@@ -107,7 +111,7 @@ def resized_crop(
         window = tf.where(tf.reduce_any(fits), tf.gather(windows, tf.argmax(tf.cast(fits, tf.int32))), extent)
         return Placement(_window(where * (extent - window), window, size))
 
-    return Geometry("resized_crop", uniform(2 * TRIES + 2), place, upright=True, size=whole, source=given)
+    return Geometry("resized_crop", uniform(2 * TRIES + 2), place, upright=True, size=whole, source=source_size)
 
 
 def scale_jitter(
@@ -127,16 +131,16 @@ def scale_jitter(
         Fault: `shortest` is no pair of lengths, or the cut is larger than the least of them.
     """
     low, high = _range("scale_jitter.shortest", shortest)
-    whole, given = _size("scale_jitter.size", size), _size("scale_jitter.source", source)
+    whole, source_size = _size("scale_jitter.size", size), _size("scale_jitter.source", source)
     if whole and max(whole) > low:
         raise Fault(f"augment.scale_jitter.size must be at most shortest ({low:g}), got {list(whole)}")
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        scale = (low + drawn[0] * (high - low)) / tf.reduce_min(extent)
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+        scale = (low + draws[0] * (high - low)) / tf.reduce_min(extent)
         window = tf.minimum(size / scale, extent)
-        return Placement(_window(drawn[1:] * (extent - window), window, size))
+        return Placement(_window(draws[1:] * (extent - window), window, size))
 
-    return Geometry("scale_jitter", uniform(3), place, upright=True, size=whole, source=given)
+    return Geometry("scale_jitter", uniform(3), place, upright=True, size=whole, source=source_size)
 
 
 def affine(
@@ -154,13 +158,13 @@ def affine(
     _fill("affine", fill)
     check_amounts("affine", rotate=rotate, shift=shift, zoom=zoom, shear=shear)
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
         return Placement(
             about_centre(
-                angle=drawn[0] * math.radians(rotate),
-                shear=drawn[1] * math.radians(shear),
-                scale=tf.exp(drawn[2] * math.log1p(zoom)),
-                move=drawn[3:] * shift * extent,
+                angle=draws[0] * math.radians(rotate),
+                shear=draws[1] * math.radians(shear),
+                scale=tf.exp(draws[2] * math.log1p(zoom)),
+                move=draws[3:] * shift * extent,
                 centre=(extent - 1) / 2,
             )
         )
@@ -202,8 +206,8 @@ def elastic(*, amount: float = 0.06, cells: int = 3, fill: str = "reflect") -> G
         raise Fault(f"augment.elastic.amount must be below {1 / (4 * cells):g} with {cells} cells, got {amount}")
     count = cells + 3
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        return Placement(tf.eye(3), tf.reshape(drawn, [count, count, 2]) * amount * size[::-1])
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+        return Placement(tf.eye(3), tf.reshape(draws, [count, count, 2]) * amount * size[::-1])
 
     return Geometry("elastic", uniform(2 * count**2, -1.0, 1.0), place, fill=_fill("elastic", fill))
 
@@ -266,7 +270,7 @@ def _pairs(name: str, pairs: Sequence[Sequence[int]] | None) -> tuple[tuple[int,
     if pairs is None:
         return None
     try:
-        found = tuple((int(first), int(second)) for first, second in pairs)
+        pairs_ = tuple((int(first), int(second)) for first, second in pairs)
     except (TypeError, ValueError):
         raise Fault(f"augment.{name}.pairs must be a list of pairs of landmarks' numbers, got {pairs!r}") from None
-    return found
+    return pairs_

@@ -30,8 +30,8 @@ class Mixing:
         if unknown := sorted(batch.keys() - self.moves - {"id"}):
             raise Fault(f"augment.{self.name} must be able to mix all that a batch holds, and cannot mix "
                         f"{', '.join(unknown)}; it knows {', '.join(sorted(self.moves))}")  # fmt: skip
-        found = self.mix({key: tf.convert_to_tensor(values) for key, values in batch.items()}, seed)
-        return {**found, "image": tf.ensure_shape(found["image"], batch["image"].shape)}
+        mixed = self.mix({key: tf.convert_to_tensor(values) for key, values in batch.items()}, seed)
+        return {**mixed, "image": tf.ensure_shape(mixed["image"], batch["image"].shape)}
 
 
 def mixup(*, alpha: float = 0.2) -> Mixing:
@@ -142,9 +142,9 @@ class _Quarter:
             tf.cast(tf.clip_by_value(tf.floor(place * side), 0, side - 1), tf.int32)
             for place, side in zip(source, tf.unstack(sides), strict=True)
         ]
-        found = tf.gather(tf.gather(image, index[0], axis=1, batch_dims=1), index[1], axis=2, batch_dims=1)
-        found = tf.where(_crossed(*there), found, tf.constant(GREY, image.dtype))
-        return tf.where(_crossed(*mine), found, canvas)
+        quarter = tf.gather(tf.gather(image, index[0], axis=1, batch_dims=1), index[1], axis=2, batch_dims=1)
+        quarter = tf.where(_crossed(*there), quarter, tf.constant(GREY, image.dtype))
+        return tf.where(_crossed(*mine), quarter, canvas)
 
     def moved(self, boxes: tf.Tensor) -> tf.Tensor:
         """Boxes (N, count, 4) where this quarter shows them."""
@@ -154,8 +154,8 @@ class _Quarter:
         inner_starts, inner_ends = tf.maximum(starts, low), tf.minimum(ends, high)
         inside = tf.reduce_prod(tf.maximum(inner_ends - inner_starts, 0), axis=-1)
         area = tf.reduce_prod(tf.maximum(ends - starts, 0), axis=-1)
-        kept = (area > 0) & (inside >= KEPT * area)
-        return tf.where(kept[..., None], tf.concat([inner_starts, inner_ends], axis=-1), tf.zeros([]))
+        is_kept = (area > 0) & (inside >= KEPT * area)
+        return tf.where(is_kept[..., None], tf.concat([inner_starts, inner_ends], axis=-1), tf.zeros([]))
 
 
 def _crossed(rows: tf.Tensor, columns: tf.Tensor) -> tf.Tensor:

@@ -23,9 +23,9 @@ def brighten(*, brightness: float = 0.0, contrast: float = 0.0) -> Colour:
     """Brightness moved by up to ± `brightness` × 255, contrast scaled by a factor in 1 ± `contrast` about the mean."""
     check_amounts("brighten", brightness=brightness, contrast=contrast)
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         mean = mean_level(image)
-        return (image - mean) * (1 + contrast * drawn[0]) + mean + 255 * brightness * drawn[1]
+        return (image - mean) * (1 + contrast * draws[0]) + mean + 255 * brightness * draws[1]
 
     return Colour("brighten", uniform(2, -1.0, 1.0), change)
 
@@ -37,8 +37,8 @@ def saturate(*, saturation: float = 0.0, hue: float = 0.0) -> Colour:
     """
     check_amounts("saturate", saturation=saturation, hue=hue)
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        factor, angle = 1 + saturation * drawn[0], drawn[1] * math.radians(hue)
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        factor, angle = 1 + saturation * draws[0], draws[1] * math.radians(hue)
         matrix = GREYED + factor * (tf.cos(angle) * (np.eye(3, dtype=np.float32) - GREYED) + tf.sin(angle) * TURNED)
         return mix_channels(image, matrix)
 
@@ -49,8 +49,8 @@ def tint(*, shift: float = 0.08) -> Colour:
     """Every channel moved by a number of its own, up to ± `shift` × 255."""
     check_amounts("tint", shift=shift)
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        return image + 255 * shift * drawn[: image.shape[-1]]
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        return image + 255 * shift * draws[: image.shape[-1]]
 
     return Colour("tint", uniform(4, -1.0, 1.0), change)
 
@@ -72,11 +72,11 @@ def pca_colour(
     if values is not None and (np.shape(values), np.asarray(vectors).shape) != ((3,), (3, 3)):
         raise Fault("augment.pca_colour.values and vectors must hold 3 and 3 × 3 numbers; leave both to the task")
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         if values is None:
             raise Fault("augment.pca_colour must be given values and vectors, fitted on the training split, got none")
         components = np.asarray(values, np.float32)[:, None] * np.asarray(vectors, np.float32)
-        return image + 255 * amount * tf.reduce_sum(drawn[:, None] * components, axis=0)
+        return image + 255 * amount * tf.reduce_sum(draws[:, None] * components, axis=0)
 
     return Colour("pca_colour", lambda seed: tf.random.stateless_normal((3,), seed), change, channels=3)
 
@@ -103,8 +103,8 @@ def grey(*, chance: float = 0.2) -> Colour:
     """Colours taken away, with a probability of `chance`; still three channels."""
     _check_share("grey", chance=chance)
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
-        return tf.where(drawn[0] < chance, mix_channels(image, tf.constant(GREYED)), image)
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        return tf.where(draws[0] < chance, mix_channels(image, tf.constant(GREYED)), image)
 
     return Colour("grey", uniform(1), change, channels=3)
 
@@ -127,12 +127,12 @@ def cutout(*, size: float = 0.5, holes: int = 1, fill: float = 0.0) -> Colour:
     if not isinstance(holes, int) or holes < 1:
         raise Fault(f"augment.cutout.holes must be a whole number of at least 1, got {holes!r}")
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         height, width = tf.unstack(tf.cast(tf.shape(image)[:2], tf.float32))
         half = size * tf.minimum(height, width) / 2
         y, x = tf.range(height)[:, None] + 0.5, tf.range(width)[None] + 0.5
         for number in range(holes):
-            down, across = drawn[2 * number] * height, drawn[2 * number + 1] * width
+            down, across = draws[2 * number] * height, draws[2 * number + 1] * width
             inside = (tf.abs(y - down) < half) & (tf.abs(x - across) < half)
             image = tf.where(inside[..., None], tf.constant(fill, tf.float32), image)
         return image
@@ -144,9 +144,9 @@ def blur(*, sigma: float = 1.5) -> Colour:
     """A Gaussian blur whose standard deviation is drawn evenly from 0 to `sigma` pixels; the border is mirrored."""
     check_amounts("blur", sigma=sigma)
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         for axis in (0, 1):
-            image = _smoothed(image, tf.maximum(sigma * drawn[0], 1e-3), axis, reach=math.ceil(2.5 * sigma))
+            image = _smoothed(image, tf.maximum(sigma * draws[0], 1e-3), axis, reach=math.ceil(2.5 * sigma))
         return image
 
     return Colour("blur", uniform(1), change)
@@ -162,11 +162,11 @@ def noise(*, amount: float = 0.05) -> Colour:
     def draw(seed: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         return tf.bitcast(tf.convert_to_tensor(seed, tf.int32), tf.uint32), tf.random.stateless_uniform((), seed)
 
-    def change(image: tf.Tensor, drawn: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
-        bits = _hashed(tf.reshape(tf.range(tf.size(image)), tf.shape(image)), drawn[0])
+    def change(image: tf.Tensor, draws: tuple[tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        bits = _hashed(tf.reshape(tf.range(tf.size(image)), tf.shape(image)), draws[0])
         bytes_ = (tf.bitwise.right_shift(bits, tf.constant(8 * byte, tf.uint32)) for byte in range(4))
         four = sum(tf.cast(tf.bitwise.bitwise_and(part, 255), tf.int32) for part in bytes_)
-        return image + 255 * amount * drawn[1] * (tf.cast(four, tf.float32) - 510) / math.sqrt((256**2 - 1) / 3)
+        return image + 255 * amount * draws[1] * (tf.cast(four, tf.float32) - 510) / math.sqrt((256**2 - 1) / 3)
 
     return Colour("noise", draw, change)
 

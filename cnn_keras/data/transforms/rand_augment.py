@@ -63,17 +63,17 @@ def rand_augment(*, count: int = 2, magnitude: float = 9.0, fill: str = "constan
         raise Fault(f"augment.rand_augment.fill must be constant, nearest, reflect or wrap, got {fill!r}")
     strength = magnitude / 10
 
-    def place(drawn: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
+    def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
         matrix = tf.eye(3)
         for number in range(count):
-            kind, sign = _drawn(drawn, number)
+            kind, sign = _drawn(draws, number)
             options = [*_matrices(strength * sign, extent), *[tf.eye(3)] * len(COLOURS)]
             matrix = tf.matmul(matrix, tf.gather(tf.stack(options), kind))
         return Placement(matrix)
 
-    def change(image: tf.Tensor, drawn: tf.Tensor) -> tf.Tensor:
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
         for number in range(count):
-            kind, sign = _drawn(drawn, number)
+            kind, sign = _drawn(draws, number)
             which = tf.maximum(kind - len(GEOMETRY), 0)  # geometry is the identity of colour
             image = tf.switch_case(which, _changes(tf.clip_by_value(image, 0.0, 255.0), strength, sign))
         return image
@@ -82,11 +82,11 @@ def rand_augment(*, count: int = 2, magnitude: float = 9.0, fill: str = "constan
     return Policy(Geometry("rand_augment", draw, place, fill=fill), Colour("rand_augment", draw, change, channels=3))
 
 
-def _drawn(drawn: tf.Tensor, number: int) -> tuple[tf.Tensor, tf.Tensor]:
+def _drawn(draws: tf.Tensor, number: int) -> tuple[tf.Tensor, tf.Tensor]:
     """Which augmentation, int32, and −1 or 1."""
     kinds = len(GEOMETRY) + len(COLOURS)
-    kind = tf.minimum(tf.cast(drawn[2 * number] * kinds, tf.int32), kinds - 1)
-    return kind, tf.where(drawn[2 * number + 1] < 0.5, -1.0, 1.0)
+    kind = tf.minimum(tf.cast(draws[2 * number] * kinds, tf.int32), kinds - 1)
+    return kind, tf.where(draws[2 * number + 1] < 0.5, -1.0, 1.0)
 
 
 def _matrices(amount: tf.Tensor, extent: tf.Tensor) -> list[tf.Tensor]:

@@ -109,20 +109,20 @@ class Chain:
         """Run every step with its seed, int32 (2,) each."""
         example = {**example, "image": tf.convert_to_tensor(example["image"])}
         _check(example, self.steps)
-        drawn = iter([step.draw(seed) for step, seed in zip(self.steps, seeds, strict=True)])
+        draws = iter([step.draw(seed) for step, seed in zip(self.steps, seeds, strict=True)])
         for group, program in zip(self.groups, self._programs, strict=True):
-            numbers = list(itertools.islice(drawn, len(group)))
+            numbers = list(itertools.islice(draws, len(group)))
             pixels: dict[str, Any] = {
                 key: tf.convert_to_tensor(example[key]) for key in ("image", "mask") if key in example
             }
             if self._pays(pixels["image"]):
-                found, placement = program(pixels, numbers)
+                image, placement = program(pixels, numbers)
             else:
-                found, placement = _passed(group, pixels, numbers, own=True)
+                image, placement = _passed(group, pixels, numbers, own=True)
             if placement is not None:
                 extent = _size(pixels["image"])
-                found |= _followed(example, Move(placement, extent, _result(group, extent), group))
-            example = {**example, **found}
+                image |= _followed(example, Move(placement, extent, _result(group, extent), group))
+            example = {**example, **image}
         return example
 
     def _pays(self, image: tf.Tensor) -> bool:
@@ -181,8 +181,8 @@ def _check(example: dict[str, Any], steps: Sequence[Step]) -> None:
             f"augment.{geometry[0].name} must be able to move all that an example holds, and cannot move "
             f"{', '.join(unknown)}; it knows {known}"
         )
-    if "mask" in example and (found := example["mask"].shape[:2]) != (wanted := example["image"].shape[:2]):
-        raise Fault(f"mask must have the size of its image, {list(wanted)}, got {list(found)}")
+    if "mask" in example and (mask_size := example["mask"].shape[:2]) != (image_size := example["image"].shape[:2]):
+        raise Fault(f"mask must have the size of its image, {list(image_size)}, got {list(mask_size)}")
     for step in steps:
         if isinstance(step, Colour) and step.channels not in (None, channels):
             raise Fault(
@@ -208,12 +208,12 @@ def _result(group: Sequence[Geometry], extent: tuple[Any, ...]) -> tuple[Any, ..
 def _placed(group: Sequence[Geometry], numbers: Sequence[tf.Tensor], image: tf.Tensor) -> Move:
     """The matrices of a group multiplied and its fields added up; a field is drawn over the group's result."""
     before, matrix, nodes = tf.cast(tf.shape(image)[:2], tf.float32), None, None
-    for step, drawn in zip(group, numbers, strict=True):
+    for step, draws in zip(group, numbers, strict=True):
         after = _floats(step.size) if step.size else before
-        placed = step.place(drawn, before, after)
-        matrix = placed.matrix if matrix is None else tf.matmul(matrix, placed.matrix)
-        if placed.nodes is not None:
-            nodes = placed.nodes if nodes is None else nodes + placed.nodes
+        placement = step.place(draws, before, after)
+        matrix = placement.matrix if matrix is None else tf.matmul(matrix, placement.matrix)
+        if placement.nodes is not None:
+            nodes = placement.nodes if nodes is None else nodes + placement.nodes
         before = after
     extent = _size(image)
     return Move(Placement(matrix, nodes), extent, _result(group, extent), group)
@@ -230,38 +230,38 @@ def _read(pixels: tf.Tensor, move: Move, key: str, own: bool) -> tf.Tensor:
     (matrix, nodes), size = move.placement, move.size
     fill = next((step.fill for step in move.steps if step.fill), "nearest")
     if all(step.exact for step in move.steps):
-        found = warp.gather(pixels, matrix, size, fill=fill)
+        values = warp.gather(pixels, matrix, size, fill=fill)
     elif key == "mask":
-        found = warp.sample_nearest(pixels, matrix, size, fill=fill, nodes=nodes)
+        values = warp.sample_nearest(pixels, matrix, size, fill=fill, nodes=nodes)
     elif own and nodes is None:
-        found = warp.resample(pixels, matrix, size, fill=fill)
+        values = warp.resample(pixels, matrix, size, fill=fill)
     else:
         upright = all(step.exact or step.upright for step in move.steps)
-        found = warp.sample(pixels, matrix, size, fill=fill, nodes=nodes, upright=upright)
+        values = warp.sample(pixels, matrix, size, fill=fill, nodes=nodes, upright=upright)
     static = [side if isinstance(side, int) else None for side in size]
-    return tf.ensure_shape(found, [*static, pixels.shape[-1]])
+    return tf.ensure_shape(values, [*static, pixels.shape[-1]])
 
 
 def _recoloured(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[tf.Tensor]) -> tf.Tensor:
-    found = tf.cast(image, tf.float32)
-    for step, drawn in zip(group, numbers, strict=True):
-        found = step.change(found, drawn)
-    return tf.ensure_shape(tf.saturate_cast(tf.round(found), tf.uint8), image.shape)
+    recoloured = tf.cast(image, tf.float32)
+    for step, draws in zip(group, numbers, strict=True):
+        recoloured = step.change(recoloured, draws)
+    return tf.ensure_shape(tf.saturate_cast(tf.round(recoloured), tf.uint8), image.shape)
 
 
 def _followed(example: dict[str, Any], move: Move) -> dict[str, Any]:
     """Boxes, proposals and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
-    found: dict[str, Any] = {
+    values: dict[str, Any] = {
         key: _moved_boxes(tf.convert_to_tensor(example[key], tf.float32), move)
         for key in ("boxes", "proposals")
         if key in example
     }
     if "landmarks" in example:
-        found["landmarks"] = _moved_landmarks(tf.convert_to_tensor(example["landmarks"], tf.float32), move)
+        values["landmarks"] = _moved_landmarks(tf.convert_to_tensor(example["landmarks"], tf.float32), move)
     if "angle" in example:
         angle = tf.convert_to_tensor(example["angle"], tf.float32)
-        found["angle"] = tf.where(_is_mirrored(move), -angle, angle)
-    return found
+        values["angle"] = tf.where(_is_mirrored(move), -angle, angle)
+    return values
 
 
 def _is_mirrored(move: Move) -> tf.Tensor:
@@ -290,20 +290,20 @@ def _moved_boxes(boxes: tf.Tensor, move: Move) -> tf.Tensor:
     inner_low, inner_high = tf.clip_by_value(low, 0.0, 1.0), tf.clip_by_value(high, 0.0, 1.0)
     whole, inside = tf.reduce_prod(high - low, axis=1), tf.reduce_prod(inner_high - inner_low, axis=1)
     real = (right > left)[:, 0] & (bottom > top)[:, 0]
-    kept = real & (inside >= KEPT * whole)
-    found = tf.where(kept[:, None], tf.concat([inner_low, inner_high], axis=1), tf.zeros([]))
-    return tf.ensure_shape(tf.reshape(found, tf.shape(boxes)), boxes.shape)
+    is_kept = real & (inside >= KEPT * whole)
+    boxes_ = tf.where(is_kept[:, None], tf.concat([inner_low, inner_high], axis=1), tf.zeros([]))
+    return tf.ensure_shape(tf.reshape(boxes_, tf.shape(boxes)), boxes.shape)
 
 
 def _moved_landmarks(landmarks: tf.Tensor, move: Move) -> tf.Tensor:
     flat = tf.reshape(landmarks, [-1, 3])
     points = _moved_points(flat[:, :2], move)
     inside = tf.reduce_all((points >= 0) & (points <= 1), axis=1)
-    seen = tf.where(inside, flat[:, 2], tf.zeros([]))
-    found = tf.reshape(tf.concat([points, seen[:, None]], axis=1), tf.shape(landmarks))
+    visibility = tf.where(inside, flat[:, 2], tf.zeros([]))
+    landmarks_ = tf.reshape(tf.concat([points, visibility[:, None]], axis=1), tf.shape(landmarks))
     mirrored = _is_mirrored(move)
     for first, second in {pair for step in move.steps for pair in step.pairs or ()}:
         order = list(range(landmarks.shape[-2]))
         order[first], order[second] = second, first
-        found = tf.where(mirrored, tf.gather(found, order, axis=-2), found)
-    return tf.ensure_shape(found, landmarks.shape)
+        landmarks_ = tf.where(mirrored, tf.gather(landmarks_, order, axis=-2), landmarks_)
+    return tf.ensure_shape(landmarks_, landmarks.shape)

@@ -19,7 +19,7 @@ ROUNDS = 16  # of the iteration that inverts a field, whose displacements change
 
 def resample(image: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill: str) -> tf.Tensor:
     """`image`, uint8, bilinear by TensorFlow's own operation: uint8 (*size, channels). Slow; needs no compiler."""
-    moved = tf.raw_ops.ImageProjectiveTransformV3(
+    warped = tf.raw_ops.ImageProjectiveTransformV3(
         images=tf.cast(image, tf.float32)[None],  # of integers, the operation would cut the fraction off
         transforms=tf.reshape(matrix, [1, 9])[:, :8],
         output_shape=size,
@@ -27,7 +27,7 @@ def resample(image: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill
         interpolation="BILINEAR",
         fill_mode=fill.upper(),
     )[0]
-    return tf.saturate_cast(tf.round(moved), tf.uint8)
+    return tf.saturate_cast(tf.round(warped), tf.uint8)
 
 
 def sample(
@@ -52,13 +52,13 @@ def sample(
     height, width = _sides(image)
     (left, across), (top, down) = _pair(x, width), _pair(y, height)
     pixels, corner = tf.reshape(image, [-1, image.shape[-1]]), top * width + left
-    found = sum(
+    values = sum(
         tf.cast(tf.gather(pixels, corner + (row * width + column)), tf.float32)
         * (down[row] * across[column])[..., None]
         for row in (0, 1)
         for column in (0, 1)
     )
-    return tf.saturate_cast(tf.round(found), tf.uint8)
+    return tf.saturate_cast(tf.round(values), tf.uint8)
 
 
 def sample_nearest(
@@ -68,8 +68,8 @@ def sample_nearest(
     height, width = _sides(labels)
     x, y = (tf.floor(place + 0.5) for place in source_points(matrix, size, nodes))
     flat = tf.reshape(labels, [-1, labels.shape[-1]])
-    found = tf.gather(flat, _inside(y, height, fill) * width + _inside(x, width, fill))
-    return _or_black(found, y, x, (height, width), fill)
+    values = tf.gather(flat, _inside(y, height, fill) * width + _inside(x, width, fill))
+    return _or_black(values, y, x, (height, width), fill)
 
 
 def gather(image: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill: str) -> tf.Tensor:
@@ -77,8 +77,8 @@ def gather(image: tf.Tensor, matrix: tf.Tensor, size: tuple[Any, ...], *, fill: 
     height, width = _sides(image)
     columns = matrix[0, 0] * tf.range(tf.cast(size[1], tf.float32)) + matrix[0, 2]
     rows = matrix[1, 1] * tf.range(tf.cast(size[0], tf.float32)) + matrix[1, 2]
-    found = tf.gather(tf.gather(image, _inside(rows, height, fill)), _inside(columns, width, fill), axis=1)
-    return _or_black(found, rows[:, None], columns[None], (height, width), fill)
+    values = tf.gather(tf.gather(image, _inside(rows, height, fill)), _inside(columns, width, fill), axis=1)
+    return _or_black(values, rows[:, None], columns[None], (height, width), fill)
 
 
 def source_points(
@@ -120,10 +120,10 @@ def transform_points(
     """Where `points` of the source, float32 (N, 2) of x and y in its pixels, are in the result."""
     back = tf.linalg.inv(matrix)
     straight = tf.matmul(points, back[:2, :2], transpose_b=True) + back[:2, 2]
-    found = straight
+    moved = straight
     for _ in range(ROUNDS if nodes is not None else 0):
-        found = straight - displacements(found, size, nodes)
-    return found
+        moved = straight - displacements(moved, size, nodes)
+    return moved
 
 
 def _weights(place: tf.Tensor, side: int | tf.Tensor, count: int) -> tf.Tensor:
@@ -167,12 +167,12 @@ def _pair(place: tf.Tensor, side: int | tf.Tensor) -> tuple[tf.Tensor, list[tf.T
     return tf.cast(first, tf.int32), weights
 
 
-def _or_black(found: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple[Any, ...], fill: str) -> tf.Tensor:
+def _or_black(values: tf.Tensor, y: tf.Tensor, x: tf.Tensor, sides: tuple[Any, ...], fill: str) -> tf.Tensor:
     if fill != "constant":
-        return found
+        return values
     height, width = (tf.cast(side, tf.float32) for side in sides)
-    seen = (y >= 0) & (y < height) & (x >= 0) & (x < width)
-    return tf.where(seen[..., None], found, tf.zeros([], found.dtype))
+    is_inside = (y >= 0) & (y < height) & (x >= 0) & (x < width)
+    return tf.where(is_inside[..., None], values, tf.zeros([], values.dtype))
 
 
 def _sides(image: tf.Tensor) -> tuple[Any, ...]:

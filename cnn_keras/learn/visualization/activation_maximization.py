@@ -109,8 +109,8 @@ def _climb(
             excited = activation(tf.roll(images, shift, axis=(1, 2)))
         gradient = tape.gradient(excited, images)
         largest = tf.reduce_max(tf.abs(gradient), axis=(1, 2, 3), keepdims=True)
-        moved = images + shrunk * rate * gradient / tf.maximum(largest, 1e-12)
-        return tf.clip_by_value(start + (1 - shrunk * DECAY) * (moved - start), *span)
+        stepped = images + shrunk * rate * gradient / tf.maximum(largest, 1e-12)
+        return tf.clip_by_value(start + (1 - shrunk * DECAY) * (stepped - start), *span)
 
     key, share = tf.TensorSpec((2,), tf.int32), tf.TensorSpec((), tf.float32)
     return compile_for(climb, start.shape[1:], key, share)
@@ -120,7 +120,7 @@ def _blurred(images: tf.Tensor) -> tf.Tensor:
     """Each pixel mixed with its neighbours, 1-2-1 along both axes; beyond the border the image goes on."""
     for axis in (1, 2):
         before, after = (tf.gather(images, [at], axis=axis) for at in (0, images.shape[axis] - 1))
-        framed = tf.concat([before, images, after], axis=axis)
-        shifted = [tf.gather(framed, tf.range(k, k + images.shape[axis]), axis=axis) for k in range(3)]
+        padded = tf.concat([before, images, after], axis=axis)
+        shifted = [tf.gather(padded, tf.range(k, k + images.shape[axis]), axis=axis) for k in range(3)]
         images = (shifted[0] + 2 * shifted[1] + shifted[2]) / 4
     return images

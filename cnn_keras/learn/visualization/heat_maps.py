@@ -116,15 +116,15 @@ def visual_backprop(model: keras.Model, images: np.ndarray, *, layers: Sequence[
     """
     shape = images.shape[1:]
     rows = spatial_layers(model, input_shape=shape)
-    chosen = layers or [
+    names = layers or [
         name for name in feature_layers(model, input_shape=shape) if max(rows[name].output_shape[:2]) > 1
     ]
     relevance = np.ones(images.shape[:3], np.float64)
-    for number, name in enumerate(chosen):
+    for number, name in enumerate(names):
         averaged, row = feature_maps(model, images, name).mean(axis=-1), spatial_row(model, name, shape)
         down, across = (_placement(row, axis, shape[axis], ends=number == 0) for axis in (0, 1))
-        placed = np.einsum("yi,nij,xj->nyx", down, np.maximum(averaged, 0), across)
-        relevance *= placed / np.maximum(placed.max(axis=(1, 2), keepdims=True), 1e-12)
+        heat = np.einsum("yi,nij,xj->nyx", down, np.maximum(averaged, 0), across)
+        relevance *= heat / np.maximum(heat.max(axis=(1, 2), keepdims=True), 1e-12)
     return (relevance / np.maximum(relevance.max(axis=(1, 2), keepdims=True), 1e-300)).astype(np.float32)
 
 

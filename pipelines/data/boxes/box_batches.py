@@ -83,9 +83,9 @@ def _recorded(run: Run, split: str, count: int) -> list[dict[str, Any]]:
 
 def pictured(run: Run, split: str, rows: Sequence[int]) -> list[Any]:
     """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
-    found = enumerate(encoded(run, split, max(rows, default=-1) + 1))
-    wanted = {number: decode(tf.constant(data), channels=3).numpy() for number, data in found if number in rows}
-    return [wanted[row] for row in rows]
+    numbered = enumerate(encoded(run, split, max(rows, default=-1) + 1))
+    pictures = {number: decode(tf.constant(data), channels=3).numpy() for number, data in numbered if number in rows}
+    return [pictures[row] for row in rows]
 
 
 def fitted(run: Run) -> dict[str, Any]:
@@ -98,17 +98,22 @@ def draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     kind, shape = example(run), box_dataset.shape_of(run.recipe.data)
     shape = shape._replace(size=augmented.source or shape.size)
     first = input_pipeline.decoded_examples(run.finished("prepare"), "train", shape, example=kind).take(DRAWN)
-    seen = [augmented({key: one[key] for key in kind.keys}, [run.recipe.seed, row]) for row, one in enumerate(first)]
-    columns = augmented.mix({key: tf.stack([one[key] for one in seen]) for key in kind.keys}, [run.recipe.seed, 0])
+    samples = [
+        augmented({key: example_[key] for key in kind.keys}, [run.recipe.seed, row])
+        for row, example_ in enumerate(first)
+    ]
+    columns = augmented.mix(
+        {key: tf.stack([sample[key] for sample in samples]) for key in kind.keys}, [run.recipe.seed, 0]
+    )
     names, sheet = run.facts("prepare")["classes"], []
-    for row in range(len(seen)):
+    for row in range(len(samples)):
         image, boxes, classes = (columns[key][row].numpy() for key in ("image", "boxes", "classes"))
         if "mask" in columns:
             image = overlays.numbered(image, columns["mask"][row, ..., 0].numpy())
         real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
-        drawn = annotate.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
+        picture = annotate.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
         for marks in columns["landmarks"][row].numpy()[real] if "landmarks" in columns else ():
-            drawn = annotate.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
-        sheet.append(drawn)
+            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], seen=marks[:, 2] > 0)
+        sheet.append(picture)
     image_grid.contact_sheet(sheet, [""] * len(sheet), path, columns=4, size=2.0)

@@ -41,31 +41,33 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     data: Data = run.recipe.data
     items, declared, notes, _ = annotated(data, run.recipe.seed)
     examined = data_validation.examine(items, console=run.console)
-    kept, boxes = box_validation.checked(items, examined, data)
+    usable, boxes = box_validation.checked(items, examined, data)
     boxes += [data_validation.Problem(*note) for note in notes]
-    problems = [problem for found in examined for problem in found.problems] + data_validation.duplicates(
+    problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
     data_validation.report(
         [*problems, *boxes], len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
     box_validation.refuse_dropped(items, boxes, data)
-    classes = class_names(kept, declared, data)
-    splits = _tiled(kept, splits_of(kept, data, run.recipe.seed, run.recipe.fold), data)
-    crowds = box_validation.crowds(kept)
-    if not any(box_records.learnt(one.item.objects) for one in splits.get("train", ())):
-        said = f"; {crowds}" if crowds else ""
-        raise Fault(f"the training split must contain at least one box, got none{said}", code=Fault.DATA)
+    classes = class_names(usable, declared, data)
+    splits = _tiled(usable, splits_of(usable, data, run.recipe.seed, run.recipe.fold), data)
+    crowds = box_validation.crowds(usable)
+    if not any(box_records.learnt(picture.item.objects) for picture in splits.get("train", ())):
+        crowd_note = f"; {crowds}" if crowds else ""
+        raise Fault(f"the training split must contain at least one box, got none{crowd_note}", code=Fault.DATA)
     if crowds:
         run.console.print(f"          [yellow]{crowds}[/]")
     if len(splits["train"]) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
     durable.write_text(folder / "split.csv", _split_csv(splits))
-    seen = [one for split, members in splits.items() if split != "test" or not data.tile for one in members]
+    learnt_from = [
+        picture for split, members in splits.items() if split != "test" or not data.tile for picture in members
+    ]
     most = max(
-        1, *(len(box_records.learnt(one.item.objects)) for one in seen)
+        1, *(len(box_records.learnt(picture.item.objects)) for picture in learnt_from)
     )  # photographs have more, but those are in `truth`
-    landmarks = landmark_names(kept)
+    landmarks = landmark_names(usable)
     columns = Columns(classes, most, landmarks, box_records.proposed(run, splits) if data.proposals else {}, data.masks)
     box_records.write(run, folder, splits, columns)
     truths = {split: coco_truth(members, classes) for split, members in splits.items()}
@@ -98,45 +100,49 @@ def shape_of(data: Data) -> Shape:
 
 def annotated(data: Data, seed: int) -> annotation.Annotations:
     """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
-    given: dict[str, Any] = {"path": data.path, "images": data.images}
+    arguments: dict[str, Any] = {"path": data.path, "images": data.images}
     if data.source == "yolo" and data.path is not None:
         path = box_files.describing(data.path)
-        given |= {"path": path, "described": box_files.described(path)}
+        arguments |= {"path": path, "described": box_files.described(path)}
     for source, settings, defaults in (
         ("composites", data.composites, Composites),
         ("cards", data.cards, Cards),
     ):
         if data.source == source:
-            given |= {**(settings or defaults()).model_dump(), "seed": seed}
+            arguments |= {**(settings or defaults()).model_dump(), "seed": seed}
         elif settings is not None:
             raise Fault(f"data.{source} requires source: {source}, got source: {data.source}")
-    return detection.load(data.source, group=data.group, crowd=data.crowd, **given)
+    return detection.load(data.source, group=data.group, crowd=data.crowd, **arguments)
 
 
-def class_names(kept: Sequence[Kept], declared: Sequence[str], data: Data) -> list[str]:
+def class_names(pictures: Sequence[Kept], declared: Sequence[str], data: Data) -> list[str]:
     """The classes: those of the recipe; else those found, in the order in which the source declares them."""
     if data.classes:
         return list(data.classes)
-    found = {one.name for image in kept for one in image.item.objects}
+    used_names = {object_.name for image in pictures for object_ in image.item.objects}
     order = {name: place for place, name in enumerate(declared)}
-    names = sorted(found, key=lambda name: (order.get(name, len(order)), file_tree.natural(name)))
+    names = sorted(used_names, key=lambda name: (order.get(name, len(order)), file_tree.natural(name)))
     if not names:
         raise Fault(f"{data.source} must contain at least one usable box, got none", code=Fault.DATA)
     return names
 
 
-def landmark_names(kept: Sequence[Kept]) -> list[str]:
+def landmark_names(pictures: Sequence[Kept]) -> list[str]:
     """What landmarks things have, in the order of the first that has them."""
-    return list(dict.fromkeys(mark.name for one in kept for found in one.item.objects for mark in found.landmarks))
+    return list(
+        dict.fromkeys(
+            mark.name for picture in pictures for object_ in picture.item.objects for mark in object_.landmarks
+        )
+    )
 
 
-def splits_of(kept: Sequence[Kept], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+def splits_of(pictures: Sequence[Kept], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each image: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's images are spread over the splits as far as it has enough of them; an image counts for its rarest class.
     A fold is of all images, whatever the source prescribes.
     """
-    prescribed = [one.item.split if fold is None else None for one in kept]
+    prescribed = [picture.item.split if fold is None else None for picture in pictures]
     fractions = {"validation": data.validation, "test": data.test}
     fractions = {name: share for name, share in fractions.items() if name not in prescribed and share > 0}
     free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
@@ -144,19 +150,23 @@ def splits_of(kept: Sequence[Kept], data: Data, seed: int, fold: Fold | None = N
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
     if None not in prescribed and "validation" in prescribed:
         fractions = {}
-    groups = splitting.connected_groups([kept[row].item.group for row in free], [kept[row].digest for row in free])
+    groups = splitting.connected_groups(
+        [pictures[row].item.group for row in free], [pictures[row].digest for row in free]
+    )
     if len(set(groups)) <= len(fractions):
         raise Fault(
             f"data.path must hold at least {len(fractions) + 1} images or groups that differ, one for each split, got "
             f"{len(set(groups))}; add images, or set data.validation or data.test to 0",
             code=Fault.DATA,
         )
-    present = [{found.name for found in kept[row].item.objects} for row in free]
+    present = [{object_.name for object_ in pictures[row].item.objects} for row in free]
     least = max(2 * (len(fractions) + 1), fold.of + 1 if fold else 0)
     labels = splitting.rarest_class(present, groups, least=least)
-    drawn = splitting.stratified(labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None)
+    split_of_free = splitting.stratified(
+        labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None
+    )
     splits = [name or "train" for name in prescribed]
-    for row, name in zip(free, drawn, strict=True):
+    for row, name in zip(free, split_of_free, strict=True):
         splits[row] = str(name)
     return splits
 
@@ -165,18 +175,18 @@ def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any
     """The images and boxes of a split as COCO's JSON: image ids are rows of the split, category ids class numbers."""
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
-    for row, one in enumerate(members):
-        images.append({"id": row, "file_name": one.item.id, "height": one.size[0], "width": one.size[1]})
-        for found in one.item.objects:
-            number = {"id": len(rows) + 1, "image_id": row, "category_id": classes.index(found.name)}
-            rows.append({**number, **coco.to_json(found)})
+    for row, picture in enumerate(members):
+        images.append({"id": row, "file_name": picture.item.id, "height": picture.size[0], "width": picture.size[1]})
+        for object_ in picture.item.objects:
+            number = {"id": len(rows) + 1, "image_id": row, "category_id": classes.index(object_.name)}
+            rows.append({**number, **coco.to_json(object_)})
     categories = [{"id": number, "name": name} for number, name in enumerate(classes)]
     return {"info": {}, "images": images, "annotations": rows, "categories": categories}
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """The first readable images with boxes, framed, for `cnn augment`: dicts of image and padded boxes (M, 4)."""
-    found: list[dict[str, Any]] = []
+    samples_: list[dict[str, Any]] = []
     for item in _unread_tiles(annotated(data, seed).items, data):
         try:
             image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
@@ -185,28 +195,36 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
         if not item.objects:
             continue
         extent = tuple(image.shape[:2])
-        moved = boxes.letterbox(box_records.fractions(item.objects, extent), extent, data.size, fit=data.fit)
-        found.append({"image": resize_image(image, data.size, fit=data.fit).numpy(), "boxes": moved.numpy()})
-        if len(found) == count:
+        placed = boxes.letterbox(box_records.fractions(item.objects, extent), extent, data.size, fit=data.fit)
+        samples_.append({"image": resize_image(image, data.size, fit=data.fit).numpy(), "boxes": placed.numpy()})
+        if len(samples_) == count:
             break
-    if not found:
+    if not samples_:
         raise Fault(f"{data.source} must contain at least one readable image with a box, got none", code=Fault.DATA)
-    most = max(len(one["boxes"]) for one in found)
-    return [{**one, "boxes": np.pad(one["boxes"], ((0, most - len(one["boxes"])), (0, 0)))} for one in found]
+    most = max(len(sample["boxes"]) for sample in samples_)
+    return [
+        {**sample, "boxes": np.pad(sample["boxes"], ((0, most - len(sample["boxes"])), (0, 0)))} for sample in samples_
+    ]
 
 
-def _tiled(kept: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str, list[Kept]]:
+def _tiled(pictures: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str, list[Kept]]:
     """The images of each split, or the tiles they are cut into."""
-    found: dict[str, list[Kept]] = {}
+    members: dict[str, list[Kept]] = {}
     for split in ("train", "validation", "test"):
-        for one in (one for one, name in zip(kept, splits, strict=True) if name == split):
-            parts = [one]
+        for picture in (picture for picture, name in zip(pictures, splits, strict=True) if name == split):
+            parts = [picture]
             if data.tile and split != "test":
                 overlap = data.tile.overlap if split == "train" else 0.0
-                cut = tiles.tile(one.item, one.size, size=data.tile.size, overlap=overlap, keep=data.tile.keep)
-                parts = [one] if cut == [one.item] else [Kept(tile, one.digest, tile.size or one.size) for tile in cut]
-            found.setdefault(split, []).extend(parts)
-    return found
+                tiles_ = tiles.tile(
+                    picture.item, picture.size, size=data.tile.size, overlap=overlap, keep=data.tile.keep
+                )
+                parts = (
+                    [picture]
+                    if tiles_ == [picture.item]
+                    else [Kept(tile, picture.digest, tile.size or picture.size) for tile in tiles_]
+                )
+            members.setdefault(split, []).extend(parts)
+    return members
 
 
 def _unread_tiles(items: Sequence[Item], data: Data) -> Iterator[Item]:
@@ -223,16 +241,25 @@ def _split_csv(splits: dict[str, list[Kept]]) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "split", "group", "boxes", "height", "width", "sha256"])
     for split, members in splits.items():
-        for one in members:
-            writer.writerow([one.item.id, split, one.item.group or "", len(one.item.objects), *one.size, one.digest])
+        for picture in members:
+            writer.writerow(
+                [
+                    picture.item.id,
+                    split,
+                    picture.item.group or "",
+                    len(picture.item.objects),
+                    *picture.size,
+                    picture.digest,
+                ]
+            )
     return out.getvalue()
 
 
 def _shuffled(members: Sequence[Kept], seed: int) -> list[Kept]:
     """The images in an order that the seed draws; the tiles of one stay together, because decoding it takes long."""
     generator = np.random.default_rng(seed)
-    drawn = [members[row] for row in generator.permutation(len(members))]
+    shuffled = [members[row] for row in generator.permutation(len(members))]
     first: dict[str, int] = {}
-    for place, one in enumerate(drawn):
-        first.setdefault(one.item.id.partition("@")[0], place)
-    return sorted(drawn, key=lambda one: first[one.item.id.partition("@")[0]])
+    for place, picture in enumerate(shuffled):
+        first.setdefault(picture.item.id.partition("@")[0], place)
+    return sorted(shuffled, key=lambda picture: first[picture.item.id.partition("@")[0]])

@@ -52,7 +52,9 @@ def described(path: Path) -> dict[str, Any]:
         return dict(yolo.darknet(path))
     if path.suffix in (".txt", ".names"):
         return {yolo.UNSPLIT: ".", "names": path.name}
-    found = yaml_file.parse(input_file.read_text(path), where=str(path))
-    if not isinstance(found, dict):
-        raise Fault(f"{path} must contain a mapping with train and names, got {type(found).__name__}", code=Fault.DATA)
-    return found
+    document = yaml_file.parse(input_file.read_text(path), where=str(path))
+    if not isinstance(document, dict):
+        raise Fault(
+            f"{path} must contain a mapping with train and names, got {type(document).__name__}", code=Fault.DATA
+        )
+    return document

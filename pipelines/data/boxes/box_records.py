@@ -37,13 +37,13 @@ class Columns(NamedTuple):
 
 def learnt(objects: Sequence[Object]) -> list[Object]:
     """The objects that go into the records: crowds are known to the evaluation only."""
-    return [one for one in objects if not one.crowd]
+    return [object_ for object_ in objects if not object_.crowd]
 
 
 def fractions(objects: Sequence[Object], size: tuple[int, int]) -> Any:
     """Boxes in [0, 1] of an image of (height, width): float32 (M, 4)."""
     height, width = size
-    pixels = np.array([one.box for one in objects], np.float64).reshape(-1, 4)
+    pixels = np.array([object_.box for object_ in objects], np.float64).reshape(-1, 4)
     return np.clip(pixels / (width, height, width, height), 0, 1).astype(np.float32)
 
 
@@ -58,7 +58,7 @@ def write(run: Run, folder: Path, splits: dict[str, list[Kept]], columns: Column
 
 def lengths(columns: Columns) -> tuple[int, int, int, bool]:
     """How many rows of boxes a record has, landmarks a box, and proposals a record; whether there is a map of masks."""
-    proposals = next((found.shape[1] for found in columns.proposals.values()), 0)
+    proposals = next((column.shape[1] for column in columns.proposals.values()), 0)
     return columns.most, len(columns.landmarks), proposals, columns.masks
 
 
@@ -71,33 +71,33 @@ def _rows(
     members: Sequence[Kept], columns: Columns, split: str, *, told: Callable[[], None]
 ) -> Iterator[tuple[Any, ...]]:
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
-    for row, one in enumerate(members):
-        objects = learnt(one.item.objects)[:most]
+    for row, picture in enumerate(members):
+        objects = learnt(picture.item.objects)[:most]
         boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
-        boxes[: len(objects)] = fractions(objects, one.size)
-        named[: len(objects)] = [numbers[found.name] for found in objects]
-        difficult[: len(objects)] = [found.difficult for found in objects]
-        more = [_landmarks(objects, one.size, columns)] if columns.landmarks else []
+        boxes[: len(objects)] = fractions(objects, picture.size)
+        named[: len(objects)] = [numbers[object_.name] for object_ in objects]
+        difficult[: len(objects)] = [object_.difficult for object_ in objects]
+        more = [_landmarks(objects, picture.size, columns)] if columns.landmarks else []
         more += [columns.proposals[split][row]] if columns.proposals else []
-        more += [_instances(objects, one.size)] if columns.masks else []
-        yield one.item.id, normalize(one.item.read())[0], boxes, named, difficult, *more
+        more += [_instances(objects, picture.size)] if columns.masks else []
+        yield picture.item.id, normalize(picture.item.read())[0], boxes, named, difficult, *more
         told()
 
 
 def _landmarks(objects: Sequence[Object], size: tuple[int, int], columns: Columns) -> Any:
     """x, y in [0, 1] of an image of (height, width), and 1 for what is visible in it: float32 (most, landmarks, 3)."""
     height, width = size
-    found = np.zeros((columns.most, len(columns.landmarks), 3), np.float32)
-    for row, one in enumerate(objects):
-        for mark in one.landmarks:
-            seen = mark.visible and 0 <= mark.x <= width and 0 <= mark.y <= height
-            found[row, columns.landmarks.index(mark.name)] = mark.x / width, mark.y / height, seen
-    return found
+    landmarks = np.zeros((columns.most, len(columns.landmarks), 3), np.float32)
+    for row, object_ in enumerate(objects):
+        for mark in object_.landmarks:
+            is_visible = mark.visible and 0 <= mark.x <= width and 0 <= mark.y <= height
+            landmarks[row, columns.landmarks.index(mark.name)] = mark.x / width, mark.y / height, is_visible
+    return landmarks
 
 
 def _instances(objects: Sequence[Object], size: tuple[int, int]) -> bytes:
     """The map of the objects' masks as a PNG; where two overlap, the smaller is in front."""
-    covered = [run_length.rasterize(found.mask, size) for found in objects[: instance_masks.MOST]]
+    covered = [run_length.rasterize(object_.mask, size) for object_ in objects[: instance_masks.MOST]]
     order = sorted(range(len(covered)), key=lambda row: int(np.count_nonzero(covered[row])))
     return bytes(encode_png(instance_masks.label_map(covered, size, order=order)[..., None]))
 
@@ -108,50 +108,50 @@ def proposed(run: Run, splits: dict[str, list[Kept]]) -> dict[str, np.ndarray[An
     Shown with the share of the objects that it finds.
     """
     plan: Proposals = run.recipe.data.proposals
-    found: dict[str, np.ndarray[Any, Any]] = {}
+    proposals_of: dict[str, np.ndarray[Any, Any]] = {}
     for split, members in splits.items():
 
         def images(first: int, members: Sequence[Kept] = members) -> Iterator[Any]:
-            for one in members[first:]:
-                yield decode(tf.constant(normalize(one.item.read())[0]), channels=3).numpy()
+            for picture in members[first:]:
+                yield decode(tf.constant(normalize(picture.item.read())[0]), channels=3).numpy()
 
-        digest = run_files.digest([(one.item.id, one.digest) for one in members])
+        digest = run_files.digest([(picture.item.id, picture.digest) for picture in members])
         place = run.folder / "proposals" / split
         place.parent.mkdir(exist_ok=True)
-        kept = proposals.searched(
+        boxes_ = proposals.searched(
             images, place, count=len(members), digest=digest, console=run.console, **plan.model_dump()
         )
-        truth = [fractions(learnt(one.item.objects), one.size) for one in members]
-        shares = proposals.recall(list(kept), truth)
-        found[split] = kept
-        asked = {min(count, kept.shape[1]): share for count, share in shares.items()}
-        said = ", ".join(f"{share:.1%} by {count:,}" for count, share in asked.items())
-        run.console.print(f"          {split}: selective search finds of the objects {said} regions a picture")
-    most = max(boxes.shape[1] for boxes in found.values())
-    return {split: np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0))) for split, boxes in found.items()}
+        truth = [fractions(learnt(picture.item.objects), picture.size) for picture in members]
+        shares = proposals.recall(list(boxes_), truth)
+        proposals_of[split] = boxes_
+        shares_asked = {min(count, boxes_.shape[1]): share for count, share in shares.items()}
+        recalls = ", ".join(f"{share:.1%} by {count:,}" for count, share in shares_asked.items())
+        run.console.print(f"          {split}: selective search finds of the objects {recalls} regions a picture")
+    most = max(boxes.shape[1] for boxes in proposals_of.values())
+    return {split: np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0))) for split, boxes in proposals_of.items()}
 
 
 def counted(splits: dict[str, list[Kept]], classes: Sequence[str]) -> dict[str, Any]:
     """How many images, boxes – also of each class – and images of nothing each split has."""
-    found: dict[str, Any] = {"splits": {}, "boxes": {}, "class_boxes": {}, "background": {}}
+    counts: dict[str, Any] = {"splits": {}, "boxes": {}, "class_boxes": {}, "background": {}}
     for split, members in splits.items():
-        named = Counter(one.name for image in members for one in learnt(image.item.objects))
-        found["splits"][split] = len(members)
-        found["boxes"][split] = named.total()
-        found["class_boxes"][split] = {name: named[name] for name in classes}
-        found["background"][split] = sum(not image.item.objects for image in members)
-    return found
+        named = Counter(object_.name for image in members for object_ in learnt(image.item.objects))
+        counts["splits"][split] = len(members)
+        counts["boxes"][split] = named.total()
+        counts["class_boxes"][split] = {name: named[name] for name in classes}
+        counts["background"][split] = sum(not image.item.objects for image in members)
+    return counts
 
 
 def _sizes(members: Sequence[Kept], data: Data) -> Any:
     """Widths and heights of the boxes as the network sees them: float64 (N, 2), in [0, 1] of the frame."""
     sizes = [np.zeros((0, 2))]
     by_extent: dict[tuple[int, int], list[Any]] = {}
-    for one in members:
-        by_extent.setdefault(one.size, []).append(fractions(learnt(one.item.objects), one.size))
-    for extent, found in by_extent.items():
-        moved = boxes.letterbox(np.concatenate(found), extent, data.size, fit=data.fit).numpy()
-        sizes.append(np.float64(moved[:, 2:]) - moved[:, :2])
+    for picture in members:
+        by_extent.setdefault(picture.size, []).append(fractions(learnt(picture.item.objects), picture.size))
+    for extent, boxes_ in by_extent.items():
+        placed = boxes.letterbox(np.concatenate(boxes_), extent, data.size, fit=data.fit).numpy()
+        sizes.append(np.float64(placed[:, 2:]) - placed[:, :2])
     return np.concatenate(sizes)
 
 
@@ -167,16 +167,16 @@ def anchors(run: Run, members: Sequence[Kept], count: int) -> dict[str, Any]:
         count = apart
     table: dict[str, Any] = {}
     for number in sorted({*(number for number in COUNTS if number <= apart), count}):
-        found = anchor_boxes.kmeans(sizes, number, seed=run.recipe.seed)
-        best = anchor_boxes.best_iou(sizes, found)
+        clusters = anchor_boxes.kmeans(sizes, number, seed=run.recipe.seed)
+        best = anchor_boxes.best_iou(sizes, clusters)
         fit = {"mean_iou": round(float(best.mean()), 4), "recall": round(float((best >= 0.5).mean()), 4)}
-        table[str(number)] = {"anchors": [[round(float(side), 5) for side in size] for size in found], **fit}
+        table[str(number)] = {"anchors": [[round(float(side), 5) for side in size] for size in clusters], **fit}
         mark = "  ← data.anchors" if number == count else ""
         line = f"mean IoU {fit['mean_iou']:.3f}, recall at 0.5 {fit['recall']:.3f}"
         run.console.print(f"          {number:>2} anchors: {line}{mark}")
-    chosen = table[str(count)]
-    fit = {key: chosen[key] for key in ("mean_iou", "recall")}
-    return {"anchors": chosen["anchors"], "anchor_fit": fit, "anchor_table": table}
+    table_row = table[str(count)]
+    fit = {key: table_row[key] for key in ("mean_iou", "recall")}
+    return {"anchors": table_row["anchors"], "anchor_fit": fit, "anchor_table": table}
 
 
 def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], data: Data) -> None:
@@ -194,10 +194,10 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
         boxes = example["boxes"].numpy()[rows] * (width, height, width, height)
         numbers = example["classes"].numpy()[rows]
         names = [facts["classes"][number] if len(facts["classes"]) > 1 else "" for number in numbers]
-        drawn = annotate.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
+        picture = annotate.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
         for marks in example["landmarks"].numpy()[rows] if facts["landmarks"] else ():
-            drawn = annotate.dotted(drawn, marks[:, :2] * drawn.shape[1::-1], seen=marks[:, 2] > 0)
-        images.append(drawn)
+            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], seen=marks[:, 2] > 0)
+        images.append(picture)
         titles.append(Path(example["id"].numpy().decode()).name)
     only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""
     heading = f"{len(images)} of {facts['splits']['train']:,} training images, boxes as they are recorded{only}"

@@ -34,10 +34,10 @@ def draw(sizes: Any, anchors: Sequence[Sequence[float]], frame: tuple[int, int],
         left.set(xscale="log", xlabel="√(width × height), pixels of the frame", ylabel="boxes")
         for border in (SMALL, MEDIUM):
             left.axvline(border, color=QUIET, linestyle="--", linewidth=1)
-        told = ", ".join(
+        counts_text = ", ".join(
             f"{share:.0%} {name}" for share, name in zip(shares, ("small", "medium", "large"), strict=True)
         )
-        left.set_title(f"{len(sizes):,} boxes: {told}")
+        left.set_title(f"{len(sizes):,} boxes: {counts_text}")
         _plain(left.xaxis, sides)
         step = -(-len(pixels) // POINTS)
         right.plot(*pixels[::step].T, ".", color=BLUE, markersize=3, alpha=0.4, label="boxes")

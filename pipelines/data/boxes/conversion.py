@@ -30,8 +30,8 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
         raise Fault(f"SOURCE must be one of {', '.join(detection.SOURCES)}, got {source!r}")
     if to not in detection.FORMATS:
         raise Fault(f"--to must be one of {', '.join(detection.FORMATS)}, got {to!r}")
-    given = {"source": source, "path": path and path.absolute(), "images": images and images.absolute()}
-    items, declared, notes, roots = box_dataset.annotated(box_config.Data.model_validate(given), 0)
+    arguments = {"source": source, "path": path and path.absolute(), "images": images and images.absolute()}
+    items, declared, notes, roots = box_dataset.annotated(box_config.Data.model_validate(arguments), 0)
     inside = [item for item in items if not _is_outside(item, roots)]
     outer = next((item for item in items if _is_outside(item, roots)), None)
     usable, left_out = [], defaultdict(list)
@@ -43,17 +43,17 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
             usable.append(item)
     if not usable:
         first = next(
-            (said[0] for said in left_out.values()), f"{outer.file} is outside {roots[0]}" if outer else "none"
+            (details[0] for details in left_out.values()), f"{outer.file} is outside {roots[0]}" if outer else "none"
         )
         raise Fault(
             f"PATH must contain an image that can be copied, got {first}, and {len(items) - 1} more; --images names "
             "another folder",
             code=Fault.DATA,
         )
-    found = {one.name for item in usable for one in item.objects}
-    classes = [*dict.fromkeys(declared), *sorted(found - set(declared), key=file_tree.natural)]
+    names = {object_.name for item in usable for object_ in item.objects}
+    classes = [*dict.fromkeys(declared), *sorted(names - set(declared), key=file_tree.natural)]
     detection.write(to, usable, out, classes=classes)
-    objects = [one for item in usable for one in item.objects]
+    objects = [object_ for item in usable for object_ in item.objects]
     yield f"wrote {out}: {len(usable):,} images, {len(objects):,} objects of {len(classes)} classes as {to}"
     if outer:
         yield (
@@ -62,27 +62,31 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
         )
     if left_out:
         yield f"left out {sum(map(len, left_out.values())):,} images that cannot be read"
-    for kind, said in sorted(left_out.items()):
-        yield f"{len(said):,} × {kind}, such as {said[0]}"
+    for kind, details in sorted(left_out.items()):
+        yield f"{len(details):,} × {kind}, such as {details[0]}"
     yield from _troubles(usable)
     for note in notes:
         yield f"{note.kind}: {note.id}: {note.detail}; {note.taken}"
     for key in LOST[to]:
-        there = (getattr(one, key) for one in objects if key != "mask" or one.mask != run_length.rectangle(one.box))
+        there = (
+            getattr(object_, key)
+            for object_ in objects
+            if key != "mask" or object_.mask != run_length.rectangle(object_.box)
+        )
         if count := sum(map(bool, there)):
             yield f"{to} cannot express {key}: lost for {count:,} objects"
 
 
 def _troubles(items: Sequence[Item]) -> Iterator[str]:
     """A line for each kind of what annotations say wrongly, and of boxes that leave their images."""
-    said: dict[str, list[str]] = defaultdict(list)
+    details_of: dict[str, list[str]] = defaultdict(list)
     for item in items:
         for kind, detail in item.troubles:
-            said[f"{kind}, {box_validation.TAKEN.get(kind, 'left out')}"].append(f"{item.id}: {detail}")
-        for one in item.objects:
-            if isinstance(one.mask, run_length.Malformed):
-                said["malformed mask, box kept without it"].append(f"{item.id}: {one.mask.reason}")
-    for kind, details in sorted(said.items()):
+            details_of[f"{kind}, {box_validation.TAKEN.get(kind, 'left out')}"].append(f"{item.id}: {detail}")
+        for object_ in item.objects:
+            if isinstance(object_.mask, run_length.Malformed):
+                details_of["malformed mask, box kept without it"].append(f"{item.id}: {object_.mask.reason}")
+    for kind, details in sorted(details_of.items()):
         yield f"{len(details):,} × {kind}, such as {details[0]}"
 
 

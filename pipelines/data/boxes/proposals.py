@@ -59,12 +59,12 @@ def proposals(image: Array, *, most: int = 2000, mode: Mode = "fast", side: int 
         "fast": search.switchToSelectiveSearchFast,
         "quality": search.switchToSelectiveSearchQuality,
     }[mode]()
-    found = np.unique(np.asarray(search.process(), np.int64).reshape(-1, 4), axis=0)
-    found = found[found[:, 2:].min(axis=1) >= LEAST * side]
-    found = found[np.argsort(-found[:, 2] * found[:, 3], kind="stable")]
-    ranks = np.arange(1, len(found) + 1) * np.random.default_rng(0).random(len(found))
-    found = found[np.argsort(ranks)][:most]
-    corners: Array = np.hstack([found[:, :2], found[:, :2] + found[:, 2:]]) / [width, height, width, height]
+    boxes = np.unique(np.asarray(search.process(), np.int64).reshape(-1, 4), axis=0)
+    boxes = boxes[boxes[:, 2:].min(axis=1) >= LEAST * side]
+    boxes = boxes[np.argsort(-boxes[:, 2] * boxes[:, 3], kind="stable")]
+    ranks = np.arange(1, len(boxes) + 1) * np.random.default_rng(0).random(len(boxes))
+    boxes = boxes[np.argsort(ranks)][:most]
+    corners: Array = np.hstack([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]]) / [width, height, width, height]
     return corners.astype(np.float32)
 
 
@@ -76,8 +76,8 @@ def asked(folder: Path, images: Sequence[Array]) -> dict[str, Array]:
 def of_images(images: Sequence[Array], **settings: Any) -> Array:
     """Return the proposals of images, float32 [N, P, 4], padded with zeros, P at least 1; `settings` of `proposals`."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        found = _padded(list(pool.map(partial(proposals, **settings), images)))
-    return found if found.shape[1] else np.zeros((len(images), 1, 4), np.float32)
+        boxes = _padded(list(pool.map(partial(proposals, **settings), images)))
+    return boxes if boxes.shape[1] else np.zeros((len(images), 1, 4), np.float32)
 
 
 def searched(
@@ -112,11 +112,11 @@ def searched(
         _search(images, parts, count=count, console=console, find=partial(proposals, most=most, mode=mode, side=side))
         _save(final, _padded([row for part in sorted(parts.glob("*.npy")) for row in np.load(part)]))
         shutil.rmtree(parts)
-    kept: Array = np.load(final, mmap_mode="r")
-    return kept
+    stored: Array = np.load(final, mmap_mode="r")
+    return stored
 
 
-def recall(found: Sequence[Array], truth: Sequence[Array], *, overlap: float = 0.5) -> dict[int, float]:
+def recall(proposed: Sequence[Array], truth: Sequence[Array], *, overlap: float = 0.5) -> dict[int, float]:
     """Return which share of the true boxes one of the first 100, 300, 1000 and 2000 proposals of its image overlaps.
 
     Args:
@@ -124,8 +124,8 @@ def recall(found: Sequence[Array], truth: Sequence[Array], *, overlap: float = 0
         overlap: the least intersection over union.
     """
     firsts: list[float] = []
-    for boxes, wanted in zip(found, truth, strict=True):
-        there = np.asarray(wanted)[np.all(np.asarray(wanted)[:, 2:] > np.asarray(wanted)[:, :2], axis=1)]
+    for boxes, true_boxes in zip(proposed, truth, strict=True):
+        there = np.asarray(true_boxes)[np.all(np.asarray(true_boxes)[:, 2:] > np.asarray(true_boxes)[:, :2], axis=1)]
         good = pairwise_iou(boxes, there) >= overlap
         firsts += (
             np.where(good.any(axis=0), good.argmax(axis=0), np.inf).tolist() if len(boxes) else [np.inf] * len(there)
@@ -149,19 +149,19 @@ def _search(
     with validation.progress(console) as bar, ThreadPoolExecutor(os.cpu_count()) as pool:
         task = bar.add_task("searching for regions", total=count, completed=min(start, count))
         while start < count:
-            found = list(pool.map(find, islice(left, min(PART, count - start))))
-            if len(found) != min(PART, count - start):
-                raise ValueError(f"images must be {count}, got {start + len(found)}")
-            _save(parts / f"{start:08d}.npy", _padded(found))
-            start += len(found)
+            boxes = list(pool.map(find, islice(left, min(PART, count - start))))
+            if len(boxes) != min(PART, count - start):
+                raise ValueError(f"images must be {count}, got {start + len(boxes)}")
+            _save(parts / f"{start:08d}.npy", _padded(boxes))
+            start += len(boxes)
             bar.update(task, completed=start)
 
 
-def _padded(found: Sequence[Array]) -> Array:
+def _padded(proposed: Sequence[Array]) -> Array:
     """Return them as one array, float32 [N, P, 4], the shorter ones ending in zeros."""
-    ends = [int(np.flatnonzero(boxes.any(axis=1)).max(initial=-1)) + 1 for boxes in found]
-    padded = np.zeros((len(found), max(ends, default=0), 4), np.float32)
-    for row, boxes, end in zip(padded, found, ends, strict=True):
+    ends = [int(np.flatnonzero(boxes.any(axis=1)).max(initial=-1)) + 1 for boxes in proposed]
+    padded = np.zeros((len(proposed), max(ends, default=0), 4), np.float32)
+    for row, boxes, end in zip(padded, proposed, ends, strict=True):
         row[:end] = boxes[:end]
     return padded
 

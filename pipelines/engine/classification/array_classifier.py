@@ -38,7 +38,7 @@ def training(run: Run, *, noun: str) -> Training:
     def assembled() -> keras.Model:
         return classifier.assemble(recipe, data, shape=tuple(data["shape"]), dtype="float32", name=noun)
 
-    few = array_dataset.Split(*(column[: PLAIN * size] for column in examples))
+    first = array_dataset.Split(*(column[: PLAIN * size] for column in examples))
 
     def batches(epochs: range) -> Any:
         return array_dataset.training(examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
@@ -48,7 +48,7 @@ def training(run: Run, *, noun: str) -> Training:
         assembled=assembled,
         batches=batches,
         validation=array_dataset.batches(validation, size),
-        plain=lambda: array_dataset.training(few, epochs=range(2**31), batch_size=size, seed=0),
+        plain=lambda: array_dataset.training(first, epochs=range(2**31), batch_size=size, seed=0),
         noun=noun,
     )
 
@@ -97,7 +97,7 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
     values = array_dataset.read(run.finished("prepare"), image_dataset.test_split(data)).values
     shape = tuple(data["shape"])
 
-    def written(model: keras.Model, saved: Path) -> dict[str, Any]:
+    def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         names, tolerance = data["classes"], recipe.export.tolerance
         savedmodel.write_tensor_classifier(model, saved, tensor=noun, shape=shape, fit=recipe.data.fit, names=names)
         agreement = savedmodel.compare_tensor_classifier(model, saved, noun, values, tolerance=tolerance)
@@ -107,9 +107,9 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
         return agreement
 
     sizes = "×".join(map(str, shape))
-    framed = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
-    takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framed} {sizes}."
-    return classifier_export.export(run, folder, written=written, noun=noun, takes=takes)
+    framing = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
+    takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framing} {sizes}."
+    return classifier_export.export(run, folder, written=write, noun=noun, takes=takes)
 
 
 def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, Any]:
@@ -121,13 +121,13 @@ def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, A
     low, high = training.values.min(), training.values.max()
 
     def features(values: Array) -> Array:
-        framed = np.asarray(array_dataset.resize(values, shrunk)) if shrunk != tuple(size) else values
-        scaled = np.clip((framed - low) / max(high - low, 1e-30), 0, 1) * 255
+        resized = np.asarray(array_dataset.resize(values, shrunk)) if shrunk != tuple(size) else values
+        scaled = np.clip((resized - low) / max(high - low, 1e-30), 0, 1) * 255
         flat: Array = np.round(scaled).astype(np.uint8).reshape(len(values), 1, 1, -1)
         return flat
 
-    shown = (features(training.values), training.labels, features(test.values), test.labels)
-    found = baselines.baselines(*shown, seed=seed)
+    splits = (features(training.values), training.labels, features(test.values), test.labels)
+    figures = baselines.baselines(*splits, seed=seed)
     averaged = "" if shrunk == tuple(size) else f", averaged from {'×'.join(map(str, size))}"
     note = f"fitted on the {noun}s of the training split at {'×'.join(map(str, shrunk))}{averaged}, 8 bits a number"
-    return {"accuracy": found.accuracy, "note": note}
+    return {"accuracy": figures.accuracy, "note": note}

@@ -48,15 +48,15 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
     return report
 
 
-def _ranked(found: classification.Ranking, positive: str) -> dict[str, Any]:
+def _ranked(ranking: classification.Ranking, positive: str) -> dict[str, Any]:
     """What two classes have besides: how well the probability of the second one ranks."""
-    area, precision = found.area, found.average_precision
+    area, precision = ranking.area, ranking.average_precision
     return {
         "positive": positive,
         "auc": area,
-        "auc_interval": list(classification.area_interval(area, found.counts)),
+        "auc_interval": list(classification.area_interval(area, ranking.counts)),
         "average_precision": precision,
-        "average_precision_interval": list(classification.proportion_interval(precision, found.counts[1])),
+        "average_precision_interval": list(classification.proportion_interval(precision, ranking.counts[1])),
     }
 
 

@@ -96,13 +96,13 @@ def objective(model: keras.Model, recipe: Any) -> dict[str, Any]:
     elif _one_hot(recipe):
         loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
     accuracy = keras.metrics.CategoricalAccuracy if _one_hot(recipe) else keras.metrics.SparseCategoricalAccuracy
-    measured = [accuracy(name="accuracy")]
+    metrics = [accuracy(name="accuracy")]
     if not isinstance(model.output, dict):
-        return {"loss": loss, "metrics": measured}
+        return {"loss": loss, "metrics": metrics}
     share = models.auxiliary_weight(recipe.model.builder)
     return {
         "loss": dict.fromkeys(model.output, loss),
-        "metrics": {"logits": measured},
+        "metrics": {"logits": metrics},
         "loss_weights": {head: 1.0 if head == "logits" else share for head in model.output},
     }
 
@@ -118,8 +118,8 @@ def targets(
 
     def apply(examples: Any, labels: Any) -> tuple[Any, ...]:
         shares = labels if labels.shape.rank == 2 else tf.one_hot(labels, classes)
-        wanted = shares if _one_hot(recipe) else labels
-        answer = dict.fromkeys(heads, wanted) if heads else wanted
+        target_values = shares if _one_hot(recipe) else labels
+        answer = dict.fromkeys(heads, target_values) if heads else target_values
         return (examples, answer) if weights is None else (examples, answer, tf.linalg.matvec(shares, weights))
 
     return apply
@@ -169,19 +169,19 @@ def training(
         trainer.compile_model(model, settings, steps=steps, shares=shares, **objective(model, recipe))
         return model
 
-    def wanted(model: keras.Model, *, weighted: bool) -> Callable[..., Any]:
+    def target_of(model: keras.Model, *, weighted: bool) -> Callable[..., Any]:
         return targets(model, recipe, len(names), weights if weighted else None)
 
     return Training(
         assembled=assembled,
         compiled=compiled,
-        batches=lambda model, epochs: batches(epochs).map(wanted(model, weighted=True)),
-        validation=lambda model: validation.map(wanted(model, weighted=False)),
+        batches=lambda model, epochs: batches(epochs).map(target_of(model, weighted=True)),
+        validation=lambda model: validation.map(target_of(model, weighted=False)),
         examples=count,
         noun=noun,
         plain=plain,
         ordered=ordered,
-        targets=wanted,
+        targets=target_of,
     )
 
 

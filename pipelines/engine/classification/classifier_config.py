@@ -33,8 +33,8 @@ class Train(recipes.TransferTrain):
 
     @field_validator("ensemble", mode="before")
     @classmethod
-    def _members_alone(cls, given: Any) -> Any:
-        return {"members": given} if isinstance(given, int) and not isinstance(given, bool) else given
+    def _members_alone(cls, values: Any) -> Any:
+        return {"members": values} if isinstance(values, int) and not isinstance(values, bool) else values
 
     @model_validator(mode="after")
     def _loss_is_one(self) -> Self:

@@ -53,43 +53,47 @@ def evaluate(
     model = classifier.trained(run)
     each, labels, ids = _answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
-    found = classification_report(labels, probabilities, names)
-    found |= {name.rpartition(":")[2]: float(plugins.load(name)(labels, probabilities)) for name in settings.metrics}
-    found["split"] = split
+    report = classification_report(labels, probabilities, names)
+    report |= {name.rpartition(":")[2]: float(plugins.load(name)(labels, probabilities)) for name in settings.metrics}
+    report["split"] = split
     if ensemble.members(model):
-        found["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])
-    found |= further(model, right[:, 0]) if further else {}
+        report["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])
+    report |= further(model, right[:, 0]) if further else {}
     if settings.baselines or settings.beat:
         run.console.print("          fitting baselines")
-        found["baselines"] = baselines()
-    run_files.write_json(folder / "report.json", found)
+        report["baselines"] = baselines()
+    run_files.write_json(folder / "report.json", report)
     durable.write_text(folder / "predictions.csv", _predictions_csv(ids, labels, probabilities, names))
-    _draw_answers(folder, names, probabilities, labels, found)
+    _draw_answers(folder, names, probabilities, labels, report)
     rows = [int(row) for row in classification.confident_mistakes(probabilities, labels, settings.worst)]
-    truths, said = ([names[number] for number in column[rows]] for column in (labels, probabilities.argmax(axis=1)))
+    truths, predictions = (
+        [names[number] for number in column[rows]] for column in (labels, probabilities.argmax(axis=1))
+    )
     confidences, wrong = probabilities[rows].max(axis=1).tolist(), [ids[row] for row in rows]
-    image_grid.worst(pictured(rows), truths, said, confidences, wrong, folder / "worst.png")
-    _say_report(run, found, noun)
-    measured = {f"test_{key}": value for key, value in found.items() if isinstance(value, float)}
-    measured |= {f"baseline_{key}": value for key, value in found.get("baselines", {}).get("accuracy", {}).items()}
-    measured |= {f"train_{key}": value for key, value in found.get("train", {}).items()}
-    for part in ensemble_gain.PARTS & found.keys():
-        measured |= ensemble_gain.metrics(part, found[part])
-    return {"metrics": measured, "failed": failed(settings, found)}
+    image_grid.worst(pictured(rows), truths, predictions, confidences, wrong, folder / "worst.png")
+    _say_report(run, report, noun)
+    test_metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float)}
+    test_metrics |= {f"baseline_{key}": value for key, value in report.get("baselines", {}).get("accuracy", {}).items()}
+    test_metrics |= {f"train_{key}": value for key, value in report.get("train", {}).items()}
+    for part in ensemble_gain.PARTS & report.keys():
+        test_metrics |= ensemble_gain.metrics(part, report[part])
+    return {"metrics": test_metrics, "failed": failed(settings, report)}
 
 
 def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
-    found = []
+    failures = []
     for metric, least in settings.require.items():
         if not requirement.reaches(report.get(metric), least):
-            got = f"{report[metric]:.4f}" if metric in report else f"nothing: {MEASURED[metric]}"
-            found.append(f"evaluate.require: {metric} must be at least {least}, got {got}")
+            value = f"{report[metric]:.4f}" if metric in report else f"nothing: {MEASURED[metric]}"
+            failures.append(f"evaluate.require: {metric} must be at least {least}, got {value}")
     for name in settings.beat:
         figure = report["baselines"]["accuracy"][name]
         if not requirement.reaches(report["accuracy"], figure):
-            found.append(f"evaluate.beat: accuracy must reach the {name}'s {figure:.4f}, got {report['accuracy']:.4f}")
-    return found
+            failures.append(
+                f"evaluate.beat: accuracy must reach the {name}'s {figure:.4f}, got {report['accuracy']:.4f}"
+            )
+    return failures
 
 
 def _answers(
@@ -111,8 +115,8 @@ def correct(
     run: Run, answer: Callable[[Any], Array], batches: Iterable[tuple[Any, Any, list[str]]], split: str
 ) -> Array:
     """Whether the probabilities that `answer` gives are right about each example of a split: bool (N, …)."""
-    found, labels, _ = _answers(run, answer, batches, run.facts("prepare")["splits"][split])
-    right: Array = found.argmax(axis=-1) == labels.reshape(-1, *[1] * (found.ndim - 2))
+    probabilities, labels, _ = _answers(run, answer, batches, run.facts("prepare")["splits"][split])
+    right: Array = probabilities.argmax(axis=-1) == labels.reshape(-1, *[1] * (probabilities.ndim - 2))
     return right
 
 

@@ -54,23 +54,25 @@ def train(run: Run, folder: Path, training: Training, *, extend_to: int | None =
     if extend_to and plan.kind == "snapshots":
         raise Fault("--extend must go with an ensemble of seeds, got snapshots, whose last cycle is over")
     places = [folder / f"member-{number}" for number in range(plan.members)]
-    found, history = [], []
+    members, history = [], []
     for number, place in enumerate(places):
         difference = f"cycle {number + 1}" if plan.kind == "snapshots" else f"seed {recipe.seed + number}"
         run.console.print(f"          [bold]member {number + 1} of {plan.members}[/]  {difference}")
-        found.append(_finished(run, place, extend_to) or _member(run, place, number, extend_to=extend_to))
+        members.append(_finished(run, place, extend_to) or _member(run, place, number, extend_to=extend_to))
         history += [{"member": number, **row} for row in _history(place)]
     model = average([savedmodel.load_keras(place / "model.keras") for place in places], recipe.name)
     savedmodel.save_keras(model, folder / "model.keras")
     trainer.write_history(history, folder)
     run.console.print(f"          averaged {plan.members} members: {model.count_params():,} parameters")
-    epochs = [facts["epochs"] for facts in found]
+    epochs = [facts["epochs"] for facts in members]
     return {
         "digest": trainer.weights_digest(model),
         "epochs": sum(epochs) if plan.kind == "snapshots" else max(epochs),
         "parameters": model.count_params(),
-        "members": found,
-        "metrics": {key: sum(facts["metrics"][key] for facts in found) / len(found) for key in found[0]["metrics"]},
+        "members": members,
+        "metrics": {
+            key: sum(facts["metrics"][key] for facts in members) / len(members) for key in members[0]["metrics"]
+        },
     }
 
 
@@ -106,13 +108,13 @@ def measure(model: keras.Model, each: Array, right: Array) -> dict[str, Any]:
         right: whether the ensemble was: bool (N,).
     """
     whole = ensemble_gain.Combined(model, partial(model, training=False), model.input.shape)
-    found = ensemble_gain.gain(each.mean(axis=1), right)
-    return {"members": each.mean(axis=0).tolist(), **found, "cost": ensemble_gain.cost(members(model)[0], whole)}
+    gain = ensemble_gain.gain(each.mean(axis=1), right)
+    return {"members": each.mean(axis=0).tolist(), **gain, "cost": ensemble_gain.cost(members(model)[0], whole)}
 
 
 def _log_mean(logits: Sequence[Any]) -> Any:
     """Of the softmax of each, without ever leaving logarithms."""
-    each = keras.ops.stack([keras.ops.log_softmax(keras.ops.cast(one, "float32")) for one in logits], axis=1)
+    each = keras.ops.stack([keras.ops.log_softmax(keras.ops.cast(logit, "float32")) for logit in logits], axis=1)
     return keras.ops.logsumexp(each, axis=1) - math.log(len(logits))
 
 

@@ -45,9 +45,9 @@ def gain(single: Array, combined: Array, confidence: float = 0.95) -> dict[str, 
     differences = np.asarray(combined, np.float64) - np.asarray(single, np.float64)
     values, counts = np.unique(differences, return_counts=True)
     total = len(differences)
-    drawn = np.random.default_rng(0).multinomial(total, counts / total, size=DRAWS) @ values / total
+    bootstrap = np.random.default_rng(0).multinomial(total, counts / total, size=DRAWS) @ values / total
     tail = (1 - confidence) / 2
-    low, high = np.quantile(drawn, [tail, 1 - tail])
+    low, high = np.quantile(bootstrap, [tail, 1 - tail])
     return {
         "single_accuracy": float(np.mean(single)),
         "accuracy": float(np.mean(combined)),
@@ -68,10 +68,10 @@ def cost(single: keras.Model, combined: Combined) -> dict[str, Any]:
     }
 
 
-def metrics(part: str, found: dict[str, Any]) -> dict[str, float]:
+def metrics(part: str, gain: dict[str, Any]) -> dict[str, float]:
     """The numbers of a part of the report as metrics: `test_ensemble_gain`, `test_ensemble_gain_low` …"""
-    numbers = {key: value for key, value in found.items() if isinstance(value, float)}
-    numbers |= dict(zip(("gain_low", "gain_high"), found["gain_interval"], strict=True))
+    numbers = {key: value for key, value in gain.items() if isinstance(value, float)}
+    numbers |= dict(zip(("gain_low", "gain_high"), gain["gain_interval"], strict=True))
     return {f"test_{part}_{key}": value for key, value in numbers.items()}
 
 
@@ -80,17 +80,17 @@ def said(report: dict[str, Any]) -> list[str]:
     return [_line(report[part], *words) for part, words in PARTS.items() if part in report]
 
 
-def _line(found: dict[str, Any], combined: str, single: str) -> str:
-    single += f" {found['single_accuracy']:.2%}"
-    if "centre_accuracy" in found:
-        single += f", the centre alone {found['centre_accuracy']:.2%}"
-    points, low, high = (100 * value for value in (found["gain"], *found["gain_interval"]))
-    times = {key: pair[1] / pair[0] for key, pair in found["cost"].items()}
+def _line(gain: dict[str, Any], combined: str, single: str) -> str:
+    single += f" {gain['single_accuracy']:.2%}"
+    if "centre_accuracy" in gain:
+        single += f", the centre alone {gain['centre_accuracy']:.2%}"
+    points, low, high = (100 * value for value in (gain["gain"], *gain["gain_interval"]))
+    times = {key: pair[1] / pair[0] for key, pair in gain["cost"].items()}
     return (
-        f"{combined} {found['accuracy']:.2%}, {single}: {points:+.2f} points (95 % "
+        f"{combined} {gain['accuracy']:.2%}, {single}: {points:+.2f} points (95 % "
         f"interval {low:+.2f} to {high:+.2f}) for {times['parameters']:.3g} × the parameters, "
         f"{times['multiply_adds']:.3g} × the multiply-adds and {times['seconds']:.2g} × the time, "
-        f"{1000 * found['cost']['seconds'][1]:.2g} ms an example"
+        f"{1000 * gain['cost']['seconds'][1]:.2g} ms an example"
     )
 
 
@@ -98,9 +98,9 @@ def _seconds(each: Combined, dtype: str) -> float:
     """What one of some examples takes, compiled as when it is served: the median of some calls."""
     count: int = min(TIMED, inference.batch_limit(each.model, looks=each.looks))
     examples = tf.zeros((count, *each.shape[1:]), dtype)
-    ask, taken = inference.compiled(each.answer), []
+    ask, durations = inference.compiled(each.answer), []
     for _ in range(TIMES + 1):  # the first one compiles
-        begun = time.perf_counter()
+        start = time.perf_counter()
         np.asarray(ask(examples))
-        taken.append(time.perf_counter() - begun)
-    return float(np.median(taken[1:])) / count
+        durations.append(time.perf_counter() - start)
+    return float(np.median(durations[1:])) / count

@@ -99,17 +99,17 @@ def filters(trained: Trained, path: Path) -> Path:
     return image_grid.contact_sheet(kernels, titles, path, columns=columns, heading=heading, size=0.7)
 
 
-def feature_maps(trained: Trained, shown: Asked, layers: Sequence[str], unit: int | None, path: Path) -> Path:
+def feature_maps(trained: Trained, examples: Asked, layers: Sequence[str], unit: int | None, path: Path) -> Path:
     """Draw what the units of some layers answer to the first image, at each position."""
-    image = shown.images[:1]
-    rows = [image_grid.Strip("image", str(shown.ids[0]), [image[0]])]
+    image = examples.images[:1]
+    rows = [image_grid.Strip("image", str(examples.ids[0]), [image[0]])]
     for layer in layers:
         maps = seeing.feature_maps(trained.model, image, layer)[0]
         height, width, units = maps.shape
-        chosen = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:MAPS]) if unit is None else [unit]
+        channels = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:MAPS]) if unit is None else [unit]
         low, high = float(maps.min()), float(np.percentile(maps, 99.8))
-        drawn = [coloured((maps[..., k] - low) / max(high - low, 1e-12), "viridis") for k in chosen]
-        rows.append(image_grid.Strip(layer, f"{height} × {width} × {units}", drawn))
+        pictures = [coloured((maps[..., k] - low) / max(high - low, 1e-12), "viridis") for k in channels]
+        rows.append(image_grid.Strip(layer, f"{height} × {width} × {units}", pictures))
     which = f"the {MAPS} most variable of each layer" if unit is None else f"unit {unit}"
     scale = image_grid.Scale("the layer's minimum to its maximum", _colours("viridis"))
     return image_grid.strips(rows, path, heading=f"Feature maps: {which}", scales=[scale])
@@ -117,16 +117,16 @@ def feature_maps(trained: Trained, shown: Asked, layers: Sequence[str], unit: in
 
 def patches(trained: Trained, tested: Asked, layer: str, unit: int | None, path: Path) -> Path:
     """Draw the nine pieces of images that excite each of some units of a layer most."""
-    asked = [unit] if unit is not None else evenly_spaced(unit_count(trained, layer), ASKED)
-    found = seeing.exciting_patches(trained.model, layer, tested.images, units=asked)
-    found = [one for one in found if one.activations[0] > 0] or found
+    units = [unit] if unit is not None else evenly_spaced(unit_count(trained, layer), ASKED)
+    patches_ = seeing.exciting_patches(trained.model, layer, tested.images, units=units)
+    patches_ = [patch for patch in patches_ if patch.activations[0] > 0] or patches_
     rows = [
         image_grid.Strip(
-            f"unit {one.unit}", f"{one.activations[0]:.1f} to {one.activations[-1]:.1f}", _within(one, tested)
+            f"unit {patch.unit}", f"{patch.activations[0]:.1f} to {patch.activations[-1]:.1f}", _within(patch, tested)
         )
-        for one in (found[k] for k in evenly_spaced(len(found), UNITS))
+        for patch in (patches_[k] for k in evenly_spaced(len(patches_), UNITS))
     ]
-    height, width = found[0].pieces.shape[1:3]
+    height, width = patches_[0].pieces.shape[1:3]
     heading = (
         f"{layer}: what excites each unit most in {len(tested.images):,} images; it sees {height} × {width} pixels"
     )
@@ -140,34 +140,37 @@ def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, pat
     width, classes = unit_count(trained, layer), layer == seeing.logits_layer(trained.model)
     units = [unit] if unit is not None else evenly_spaced(width, 2 * UNITS)
     start = tested.images.mean(axis=(0, 1, 2))
-    made = seeing.maximise_activation(trained.model, layer, units=units, start=start)
-    drawn = []
-    for image, (left, top, right, bottom) in zip(made.images, made.boxes, strict=True):
-        seen = image[max(top, 0) : bottom, max(left, 0) : right]
-        low, high = np.percentile(seen, [1, 99])  # what excites a unit need not be of strong contrast
-        drawn.append((np.clip((seen - low) / max(high - low, 1), 0, 1) * 255).round().astype(np.uint8))
+    result = seeing.maximise_activation(trained.model, layer, units=units, start=start)
+    pictures = []
+    for image, (left, top, right, bottom) in zip(result.images, result.boxes, strict=True):
+        field = image[max(top, 0) : bottom, max(left, 0) : right]
+        low, high = np.percentile(field, [1, 99])  # what excites a unit need not be of strong contrast
+        pictures.append((np.clip((field - low) / max(high - low, 1), 0, 1) * 255).round().astype(np.uint8))
     names = [trained.names[k] if classes else f"unit {k}" for k in units]
-    titles = [f"{name} · {activation:.1f}" for name, activation in zip(names, made.activations, strict=True)]
-    one = "class" if classes else "unit"
-    heading = f"{layer}: images that maximise one {one} each, by gradient ascent, drawn at full contrast"
-    return image_grid.contact_sheet(drawn, titles, path, heading=heading, size=1.0)
+    titles = [f"{name} · {activation:.1f}" for name, activation in zip(names, result.activations, strict=True)]
+    noun = "class" if classes else "unit"
+    heading = f"{layer}: images that maximise one {noun} each, by gradient ascent, drawn at full contrast"
+    return image_grid.contact_sheet(pictures, titles, path, heading=heading, size=1.0)
 
 
-def attention(trained: Trained, shown: Asked, layer: str | None, path: Path, *, coarse: bool = False) -> Path:
+def attention(trained: Trained, examples: Asked, layer: str | None, path: Path, *, coarse: bool = False) -> Path:
     """Draw where the evidence for each answer lies; beside a mistake, where that for the truth would.
 
     The map of occlusion asks the network about 169 images for each one; a coarse one about 49.
     """
-    answers = shown.probabilities.argmax(axis=1)
-    truths = answers if shown.labels is None else shown.labels
+    answers = examples.probabilities.argmax(axis=1)
+    truths = answers if examples.labels is None else examples.labels
     wrong = np.flatnonzero(truths != answers)
-    images, classes = np.concatenate([shown.images, shown.images[wrong]]), np.concatenate([answers, truths[wrong]])
+    images, classes = (
+        np.concatenate([examples.images, examples.images[wrong]]),
+        np.concatenate([answers, truths[wrong]]),
+    )
     overlays = _overlays(trained, images, classes, layer, coarse=coarse)
     further = {int(row): overlays[len(answers) + k] for k, row in enumerate(wrong)}
     rows = []
-    for number, image in enumerate(shown.images):
-        answer, probability = shown.row(number)
-        truth = shown.ids[number] if shown.labels is None else f"true {trained.names[truths[number]]}"
+    for number, image in enumerate(examples.images):
+        answer, probability = examples.row(number)
+        truth = examples.ids[number] if examples.labels is None else f"true {trained.names[truths[number]]}"
         predicted = f"predicted {trained.names[answer]} ({probability:.2f})"
         rows.append(image_grid.Strip(str(truth), predicted, [image, *overlays[number], *further.get(number, [])]))
     columns = ["image", "Grad-CAM", "occlusion", *(["Grad-CAM, truth", "occlusion, truth"] if further else [])]
@@ -187,25 +190,30 @@ def _overlays(trained: Trained, images: Array, classes: Array, layer: str | None
     patch = max(1, round(min(images.shape[1:3]) / 4))
     hiding = {"patch": patch, "stride": max(1, patch // (2 if coarse else 4)), "fill": grey}
     falls = seeing.occlusion_map(trained.model, images, classes, odds=True, **hiding)
-    return [[heated(image, one), _hidden(image, fall)] for image, one, fall in zip(images, heat, falls, strict=True)]
+    return [
+        [heated(image, heat_map), _hidden(image, fall)]
+        for image, heat_map, fall in zip(images, heat, falls, strict=True)
+    ]
 
 
 def draw_all(drawings: dict[str, Drawing], folder: Path, console: Console) -> list[Path]:
-    drawn = []
+    paths = []
     with progress(console) as bar:
         task = bar.add_task("drawing", total=len(drawings))
         for name, drawing in drawings.items():
             bar.update(task, description=f"drawing {name}")
-            drawn.append(drawing(folder / f"{name}.png"))
+            paths.append(drawing(folder / f"{name}.png"))
             bar.advance(task)
-    return drawn
+    return paths
 
 
 def ask(trained: Trained, prepared: Path, split: str, shape: Shape, most: int) -> Asked:
     """The first images of a split, as many as memory allows, and what the model answers."""
     limit = max(1, min(most, MEMORY // (shape.size[0] * shape.size[1] * shape.channels)))
-    found = batch.arrays(prepared, split, shape, limit=limit)
-    return Asked(found.images, found.ids.tolist(), found.labels, predict(trained, found.images))
+    split_arrays = batch.arrays(prepared, split, shape, limit=limit)
+    return Asked(
+        split_arrays.images, split_arrays.ids.tolist(), split_arrays.labels, predict(trained, split_arrays.images)
+    )
 
 
 def predict(trained: Trained, images: Array) -> Array:
@@ -213,8 +221,8 @@ def predict(trained: Trained, images: Array) -> Array:
         logits = trained.model(batch, training=False)
         return tf.nn.softmax(tf.cast(logits["logits"] if isinstance(logits, dict) else logits, tf.float32))
 
-    found: Array = inference.predictor(trained.model, answer)(images)
-    return found
+    probabilities: Array = inference.predictor(trained.model, answer)(images)
+    return probabilities
 
 
 def representative(tested: Asked) -> Asked:
@@ -241,15 +249,15 @@ def file_stem(layer: str) -> str:
     return layer.replace("/", "-")
 
 
-def _within(found: Any, tested: Asked) -> list[Array]:
+def _within(values: Any, tested: Asked) -> list[Array]:
     """The pieces; where a field is larger than the images, what of it lies in the image."""
     height, width = tested.images.shape[1:3]
-    if found.pieces.shape[1] <= height and found.pieces.shape[2] <= width:
-        return list(found.pieces)
-    shown = []
-    for piece, (left, top, _, _) in zip(found.pieces, found.boxes, strict=True):
-        shown.append(piece[max(-top, 0) : height - top, max(-left, 0) : width - left])
-    return shown
+    if values.pieces.shape[1] <= height and values.pieces.shape[2] <= width:
+        return list(values.pieces)
+    parts = []
+    for piece, (left, top, _, _) in zip(values.pieces, values.boxes, strict=True):
+        parts.append(piece[max(-top, 0) : height - top, max(-left, 0) : width - left])
+    return parts
 
 
 def _colours(colours: str) -> Array:

@@ -51,15 +51,15 @@ def cross_validate(run: stages.Run, folds: int) -> dict[str, Any]:
                 tracker.params({"folds": folds})
                 tracker.mark(stages.BEGUN)
                 tracker.close()
-            measured = [
+            fold_metrics = [
                 _measure(run, Fold(number=number, of=folds), tracker.identity) for number in range(1, folds + 1)
             ]
-            found: dict[str, Any] = {"folds": folds, "metrics": summarize(measured)}
-            run_files.write_json(folder / "cross_validation.json", found)
-            durable.write_text(folder / "folds.csv", _csv(found))
-            tracker.metrics({name: one["mean"] for name, one in found["metrics"].items()}, step=folds)
+            summary: dict[str, Any] = {"folds": folds, "metrics": summarize(fold_metrics)}
+            run_files.write_json(folder / "cross_validation.json", summary)
+            durable.write_text(folder / "folds.csv", _csv(summary))
+            tracker.metrics({name: row["mean"] for name, row in summary["metrics"].items()}, step=folds)
             tracker.artifact(folder / "folds.csv")
-    return found
+    return summary
 
 
 def check(run: stages.Run) -> None:
@@ -69,10 +69,10 @@ def check(run: stages.Run) -> None:
         raise Fault(f"RECIPE must be one whose data can be divided into folds: {reason}")
 
 
-def summarize(measured: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
+def summarize(fold_metrics: Sequence[dict[str, float]]) -> dict[str, dict[str, Any]]:
     """Of each metric that all folds have: mean, standard deviation (of a sample), least, most, and the values."""
-    names = [name for name in measured[0] if all(name in one for one in measured)]
-    columns = {name: [float(one[name]) for one in measured] for name in names}
+    names = [name for name in fold_metrics[0] if all(name in metrics for metrics in fold_metrics)]
+    columns = {name: [float(metrics[name]) for metrics in fold_metrics] for name in names}
     return {
         name: {
             "mean": statistics.fmean(values),
@@ -89,19 +89,19 @@ def _measure(run: stages.Run, fold: Fold, parent: str | None) -> dict[str, float
     """Bring the run of a fold up to date as far as its measurement; its metrics."""
     name = f"fold-{fold.number}"
     run.console.print(f"[bold]fold {fold.number} of {fold.of}[/]")
-    one = stages.Run(run.recipe.model_copy(update={"name": name, "fold": fold}), run.console, run.folder / FOLDER)
-    one.tracker = Tracker(one.folder, experiment=run.recipe.task, name=name, tags={PARENT_TAG: parent})
-    one.tracker.adopt()
-    with stages.tracked(one), stages.locked(one.folder):
+    fold_run = stages.Run(run.recipe.model_copy(update={"name": name, "fold": fold}), run.console, run.folder / FOLDER)
+    fold_run.tracker = Tracker(fold_run.folder, experiment=run.recipe.task, name=name, tags={PARENT_TAG: parent})
+    fold_run.tracker.adopt()
+    with stages.tracked(fold_run), stages.locked(fold_run.folder):
         for stage in MEASURED:
-            stages.run_stage(one, stages.STAGES[stage], force=False, extend=0)
+            stages.run_stage(fold_run, stages.STAGES[stage], force=False, extend=0)
     keras.utils.clear_session()
-    return dict(one.facts("evaluate")["metrics"])
+    return dict(fold_run.facts("evaluate")["metrics"])
 
 
-def _csv(found: dict[str, Any]) -> str:
+def _csv(summary: dict[str, Any]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["metric", "mean", "deviation", *(f"fold {number}" for number in range(1, found["folds"] + 1))])
-    writer.writerows([name, one["mean"], one["deviation"], *one["values"]] for name, one in found["metrics"].items())
+    writer.writerow(["metric", "mean", "deviation", *(f"fold {number}" for number in range(1, summary["folds"] + 1))])
+    writer.writerows([name, row["mean"], row["deviation"], *row["values"]] for name, row in summary["metrics"].items())
     return out.getvalue()

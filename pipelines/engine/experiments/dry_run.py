@@ -36,29 +36,29 @@ def measure(run: Run) -> dict[str, Any]:
     """
     task_training.check(run)
     with stages.prepared(run):
-        given, settings = task_training.inputs(run), run.recipe.train.model_copy(update={"steps_per_execution": 1})
+        training, settings = task_training.inputs(run), run.recipe.train.model_copy(update={"steps_per_execution": 1})
         plan, ensemble = getattr(settings, "transfer", None), getattr(settings, "ensemble", None)
-        kept = task_training.begun(run, given)
-        model, first = given.compiled(kept, settings), 0.0
-        steps = math.ceil(given.examples / settings.batch_size)
-        some = range(math.ceil((LEAST + 1) / steps) + 1)  # more than one epoch of a tiny split
-        found = _size(kept, model, settings.batch_size, shape=_seen(given.batches(model, some)))
-        show_size(found, given.noun, run.console)  # before a step that may be too much for the machine
+        reference = task_training.begun(run, training)
+        model, first = training.compiled(reference, settings), 0.0
+        steps = math.ceil(training.examples / settings.batch_size)
+        few_epochs = range(math.ceil((LEAST + 1) / steps) + 1)  # more than one epoch of a tiny split
+        figures = _size(reference, model, settings.batch_size, shape=_seen(training.batches(model, few_epochs)))
+        show_size(figures, training.noun, run.console)  # before a step that may be too much for the machine
         if plan and plan.mode == "cached":
-            kept, given, first = _on_features(run, kept, given)
-            model = given.compiled(kept, settings)
-        stream = given.batches(model, some)
-        found["input_per_second"] = round(speed(stream, steps), 1)
-        found |= _timed(model, stream, most=steps)
-        seconds = given.examples / found["images_per_second"] + _validated(model, given.validation(model))
+            reference, training, first = _on_features(run, reference, training)
+            model = training.compiled(reference, settings)
+        stream = training.batches(model, few_epochs)
+        figures["input_per_second"] = round(speed(stream, steps), 1)
+        figures |= _timed(model, stream, most=steps)
+        seconds = training.examples / figures["images_per_second"] + _validated(model, training.validation(model))
         if settings.precision == "float32" and precision.bfloat16_units() and not precision.is_depthwise(model):
-            found["advice"] = precision.ADVICE
-    epochs = given.before + settings.epochs
+            figures["advice"] = precision.ADVICE
+    epochs = training.before + settings.epochs
     trainings = ensemble.members if ensemble and ensemble.kind == "seeds" else 1
-    return found | {
+    return figures | {
         "transfer": plan and plan.mode,
-        "noun": given.noun,
-        "images": given.examples,
+        "noun": training.noun,
+        "images": training.examples,
         "epochs": epochs,
         "trainings": trainings,
         "seconds_of_features": round(first, 3),
@@ -69,16 +69,16 @@ def measure(run: Run) -> dict[str, Any]:
 
 def _seen(batches: tf.data.Dataset) -> tuple[int, ...]:
     """The shape of the first input of an example, the image's or the volume's, as the first batch has it."""
-    shown = max(tf.nest.flatten(next(iter(batches))[0]), key=lambda tensor: tensor.shape.rank)
-    return tuple(shown.shape[1:])
+    images = max(tf.nest.flatten(next(iter(batches))[0]), key=lambda tensor: tensor.shape.rank)
+    return tuple(images.shape[1:])
 
 
-def _on_features(run: Run, model: keras.Model, given: Training) -> tuple[keras.Model, Training, float]:
+def _on_features(run: Run, model: keras.Model, training: Training) -> tuple[keras.Model, Training, float]:
     """What a training on cached features trains, on what – some features again and again –, and their seconds, once."""
-    assert given.ordered  # the recipe has been checked
+    assert training.ordered  # the recipe has been checked
     settings, data = run.recipe.train, run.facts("prepare")
     trunk, head = transfer.divided(model)
-    examples = given.ordered("train").rebatch(transfer.BATCH)
+    examples = training.ordered("train").rebatch(transfer.BATCH)
     trunk.predict_on_batch(next(iter(examples))[0])  # compiles
     features, labels, started = [], [], time.perf_counter()
     for batch, numbers in examples:
@@ -95,22 +95,22 @@ def _on_features(run: Run, model: keras.Model, given: Training) -> tuple[keras.M
     sizes = {split: data["splits"][split] for split in ("train", image_dataset.validation_split(data))}
     *_, validating = sizes.values()
     endless = transfer.on_features(
-        given, lambda epochs: batches(len(epochs) * sizes["train"]), lambda: batches(validating)
+        training, lambda epochs: batches(len(epochs) * sizes["train"]), lambda: batches(validating)
     )
     return head, endless, each * sum(sizes.values())
 
 
-def _size(kept: keras.Model, model: keras.Model, batch: int, *, shape: tuple[int, ...]) -> dict[str, Any]:
+def _size(reference: keras.Model, model: keras.Model, batch: int, *, shape: tuple[int, ...]) -> dict[str, Any]:
     """Parameters, multiply-adds and bytes. Gradients are as large as what is trained, for as long as a step takes.
 
     Args:
-        kept: the model of the recipe.
+        reference: the model of the recipe.
         model: what is fit of it, compiled.
         batch: how many examples are in a step.
         shape: of an image or a volume.
     """
     model.optimizer.build(model.trainable_variables)
-    total = model_profile.totals(model_profile.rows(kept, batch=batch, input_shape=shape))
+    total = model_profile.totals(model_profile.rows(reference, batch=batch, input_shape=shape))
     memory = {
         "weights": trainer.size_in_bytes(model.weights),
         "gradients": trainer.size_in_bytes(model.trainable_variables),
@@ -118,8 +118,8 @@ def _size(kept: keras.Model, model: keras.Model, batch: int, *, shape: tuple[int
         "activations": total.activation_bytes,
     }
     return {
-        "parameters": kept.count_params(),
-        "trained": task_training.trained_parameters(kept),
+        "parameters": reference.count_params(),
+        "trained": task_training.trained_parameters(reference),
         "multiply_adds": total.multiply_adds,
         "batch_size": batch,
         "bytes": memory,
@@ -153,47 +153,47 @@ def _validated(model: keras.Model, validation: Any) -> float:
     """Seconds that the validation split takes, from some of its batches."""
     model.evaluate(validation.take(1), verbose=0)  # compiles
     size = int(validation.cardinality())
-    taken = min(size, 8) if size > 0 else 8
+    steps = min(size, 8) if size > 0 else 8
     started = time.perf_counter()
-    model.evaluate(validation.take(taken), verbose=0)
+    model.evaluate(validation.take(steps), verbose=0)
     seconds = time.perf_counter() - started
-    return seconds * (size / taken if size > 0 else 1)
+    return seconds * (size / steps if size > 0 else 1)
 
 
-def show_size(found: dict[str, Any], noun: str, console: Console) -> None:
+def show_size(figures: dict[str, Any], noun: str, console: Console) -> None:
     """A line for each size that a network has, and a warning where it is more than the machine has free."""
-    parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in found["bytes"].items())
-    trained = "" if found["trained"] == found["parameters"] else f", {found['trained']:,} of them trained"
+    parts = ", ".join(f"{name} {_megabytes(size)}" for name, size in figures["bytes"].items())
+    trained = "" if figures["trained"] == figures["parameters"] else f", {figures['trained']:,} of them trained"
     lines = {
-        "parameters": f"{found['parameters']:,}{trained}",
-        "multiply-adds": f"{found['multiply_adds']:,} for one {noun}",
-        "memory": f"about {_megabytes(found['memory'])} at batch {found['batch_size']}: {parts}",
+        "parameters": f"{figures['parameters']:,}{trained}",
+        "multiply-adds": f"{figures['multiply_adds']:,} for one {noun}",
+        "memory": f"about {_megabytes(figures['memory'])} at batch {figures['batch_size']}: {parts}",
     }
     _say(lines, console)
     free = psutil.virtual_memory().available
-    if found["memory"] > free and not tf.config.list_physical_devices("GPU"):
+    if figures["memory"] > free and not tf.config.list_physical_devices("GPU"):
         console.print(
             f"  [yellow]{_megabytes(free)} are free: the process may be killed; lower train.batch_size, or "
             "take a smaller data.size and train.accumulate[/]"
         )
 
 
-def show(found: dict[str, Any], console: Console) -> None:
+def show(figures: dict[str, Any], console: Console) -> None:
     """A line for each thing that somebody about to train wants to know besides."""
-    each = f" × {found['trainings']} trainings" if found["trainings"] > 1 else ""
-    noun = found["noun"]
-    first = found["seconds_of_features"]
+    each = f" × {figures['trainings']} trainings" if figures["trainings"] > 1 else ""
+    noun = figures["noun"]
+    first = figures["seconds_of_features"]
     once = f"{_duration(first)} for the features (once) and " if first else ""
     lines = {
-        "speed": f"{found['images_per_second']:,.0f} {noun}s/s; the input alone gives "
-        f"{found['input_per_second']:,.0f}, waiting for it takes {found['input_share']:.0%} of the time",
-        "time": f"{_duration(found['seconds'])}: {once}{found['epochs']} epochs{each} of "
-        f"{_duration(found['seconds_per_epoch'])} for {found['images']:,} {noun}s and validation",
+        "speed": f"{figures['images_per_second']:,.0f} {noun}s/s; the input alone gives "
+        f"{figures['input_per_second']:,.0f}, waiting for it takes {figures['input_share']:.0%} of the time",
+        "time": f"{_duration(figures['seconds'])}: {once}{figures['epochs']} epochs{each} of "
+        f"{_duration(figures['seconds_per_epoch'])} for {figures['images']:,} {noun}s and validation",
     }
-    if "advice" in found:
-        lines["precision"] = found["advice"]
+    if "advice" in figures:
+        lines["precision"] = figures["advice"]
     _say(lines, console)
-    if found["transfer"] == "staged":
+    if figures["transfer"] == "staged":
         console.print(
             "  [dim]measured with the classifier alone in training: the epochs after train.transfer.head_epochs are "
             "slower[/]"

@@ -54,11 +54,11 @@ def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) 
     """
     if not 0 < low < high:
         raise Fault(f"--low must be above 0 and below --high, got {low:g} and {high:g}")
-    given = task_training.inputs(run)
+    training = task_training.inputs(run)
     constant = {"schedule": "constant", "milestones": (), "warmup_epochs": 0, "steps_per_execution": 1}
-    model = given.compiled(task_training.begun(run, given), run.recipe.train.model_copy(update=constant))
-    epochs = math.ceil(steps / math.ceil(given.examples / run.recipe.train.batch_size))
-    losses = _climbed(run, model, given.batches(model, range(epochs)), np.geomspace(low, high, steps))
+    model = training.compiled(task_training.begun(run, training), run.recipe.train.model_copy(update=constant))
+    epochs = math.ceil(steps / math.ceil(training.examples / run.recipe.train.batch_size))
+    losses = _climbed(run, model, training.batches(model, range(epochs)), np.geomspace(low, high, steps))
     climb = read_off(np.geomspace(low, high, steps)[: len(losses)], losses)
     folder = run.folder / "lr"
     folder.mkdir(exist_ok=True)

@@ -90,8 +90,8 @@ class Space:
     def recipe(self, settings: dict[str, Any], **changes: Any) -> Any:
         """The recipe with these settings, by key, and other changes."""
         changed = settings | changes | {"tune": None}
-        given = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
-        return recipes.load(self.reference, [*self.overrides, *given])
+        overrides = [f"{key}={json.dumps(value)}" for key, value in changed.items()]
+        return recipes.load(self.reference, [*self.overrides, *overrides])
 
     def check(self, run: stages.Run) -> Tune:
         """Raise a Fault for every key that is none, and every end of a range and choice that its setting refuses."""
@@ -127,8 +127,8 @@ class Space:
             elif isinstance(candidates.low, int) and isinstance(candidates.high, int):
                 settings[key] = trial.suggest_int(key, candidates.low, candidates.high, log=candidates.log)
             else:
-                drawn = trial.suggest_float(key, candidates.low, candidates.high, log=candidates.log)
-                settings[key] = min(max(float(f"{drawn:.3g}"), candidates.low), candidates.high)
+                number = trial.suggest_float(key, candidates.low, candidates.high, log=candidates.log)
+                settings[key] = min(max(float(f"{number:.3g}"), candidates.low), candidates.high)
         return settings
 
 
@@ -153,11 +153,11 @@ def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), fo
                 tracker.mark(stages.BEGUN)
                 tracker.close()
             _try(run, space, tune, study, parent=tracker.identity)
-            found = _report(run, space, tune, study)
-            tracker.metrics({f"best_{tune.metric}": found["value"]}, step=len(found["trials"]))
+            report = _report(run, space, tune, study)
+            tracker.metrics({f"best_{tune.metric}": report["value"]}, step=len(report["trials"]))
             for name in ("trials.csv", "search.png", "best.yaml"):
                 tracker.artifact(folder / name)
-    return found
+    return report
 
 
 def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
@@ -166,15 +166,17 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
         shutil.rmtree(folder, ignore_errors=True)
     inputs = run.inputs(stages.STAGES["train"])
     inputs |= flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
-    begun = folder / "inputs.json"
-    earlier = run_files.kept_json(begun)
-    if earlier and (changes := stages.differences(earlier, inputs)):
+    inputs_file = folder / "inputs.json"
+    earlier = run_files.kept_json(inputs_file)
+    if earlier and (changes := stages.differences(earlier, inputs, libraries=False)):
         raise Fault(
-            f"the search was started with other settings: {'; '.join(changes)}. Use the old settings to continue, "
-            "--force to start again, or another name with --set name=…"
+            f"the search was started with other settings: {'; '.join(changes)}. Go back to the old ones to continue, "
+            "use --force to start again, or another name with --set name=…"
         )
+    if updates := stages.updates(earlier or {}, inputs):
+        run.console.print(f"          since the search was started: {'; '.join(updates)}")
     durable.mkdir(folder)
-    run_files.write_json(begun, inputs)
+    run_files.write_json(inputs_file, inputs)
 
 
 @contextmanager
@@ -213,32 +215,32 @@ def _try(run: stages.Run, space: Space, tune: Tune, study: optuna.Study, *, pare
             if proposal is None:
                 run.console.print(f"          none of {PROPOSALS} proposals is new: the space is used up")
                 break
-            asked, settings = proposal
-            asked.set_user_attr("settings", settings)
-            _run_trial(run, space, asked, number, settings=settings, parent=parent, metric=tune.metric)
+            trial, settings = proposal
+            trial.set_user_attr("settings", settings)
+            _run_trial(run, space, trial, number, settings=settings, parent=parent, metric=tune.metric)
             bar.advance(task)
             _say(run.console, _outcomes(study), tune)
 
 
 def _new(run: stages.Run, space: Space, study: optuna.Study, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
     """Settings that no trial before has had, proposed for the trial of this number; None where they are not found."""
-    tried = [outcome.settings for outcome in _outcomes(study)]
+    settings_tried = [outcome.settings for outcome in _outcomes(study)]
     for attempt in range(PROPOSALS):
         # A seed for each trial: what is proposed depends on the trials before, not on who ran them.
         seed = run.recipe.seed * 100_003 + number - 1 + attempt * 1_000_003
         study.sampler = optuna.samplers.TPESampler(seed=seed % 2**32)
-        asked = study.ask()
-        settings = space.propose(asked)
-        if settings not in tried:
-            return asked, settings
-        _tell(asked, optuna.trial.TrialState.FAIL, REPEATED)
+        trial = study.ask()
+        settings = space.propose(trial)
+        if settings not in settings_tried:
+            return trial, settings
+        _tell(trial, optuna.trial.TrialState.FAIL, REPEATED)
     return None
 
 
 def _run_trial(
     run: stages.Run,
     space: Space,
-    asked: optuna.Trial,
+    optuna_trial: optuna.Trial,
     number: int,
     *,
     settings: dict[str, Any],
@@ -249,33 +251,33 @@ def _run_trial(
     import keras  # start-up: loaded when the settings have been checked
 
     def after_epoch(epoch: int, row: dict[str, float]) -> None:
-        asked.report(row[metric], epoch)
-        asked.set_user_attr("epochs", epoch)
-        if asked.should_prune():
+        optuna_trial.report(row[metric], epoch)
+        optuna_trial.set_user_attr("epochs", epoch)
+        if optuna_trial.should_prune():
             raise Stopped
 
     name, status, value = f"trial-{number:03d}", "FAILED", math.nan
     try:
         trial = Trial(space.recipe(settings, name=name, **space.single), run, after_epoch)
     except Fault as fault:  # settings that are fine alone but not together
-        return _tell(asked, TrialState.FAIL, f"refused: {fault}")
+        return _tell(optuna_trial, TrialState.FAIL, f"refused: {fault}")
     trial.tracker = Tracker(trial.folder, experiment=run.recipe.task, name=name, tags={PARENT_TAG: parent})
     trial.tracker.adopt()
     ended = (trial.folder / "train").is_dir()  # killed before the study was told
     try:
         stages.run_stage(trial, stages.STAGES["train"], force=False, extend=0)
         for epoch, row in enumerate(_history(trial), 1) if ended else ():
-            asked.report(float(row[metric]), epoch)
+            optuna_trial.report(float(row[metric]), epoch)
         facts, status = trial.facts("train"), "FINISHED"
-        asked.set_user_attr("epochs", facts["epochs"])
+        optuna_trial.set_user_attr("epochs", facts["epochs"])
         value = facts["metrics"][f"best_{metric}"]
-        _tell(asked, TrialState.COMPLETE, "finished", value)
+        _tell(optuna_trial, TrialState.COMPLETE, "finished", value)
     except Stopped:
         status = "FINISHED"
-        _tell(asked, TrialState.PRUNED, "stopped")
+        _tell(optuna_trial, TrialState.PRUNED, "stopped")
     except Fault as fault:
         diverged = fault.code == Fault.DIVERGED
-        _tell(asked, *((TrialState.PRUNED, "diverged") if diverged else (TrialState.FAIL, f"refused: {fault}")))
+        _tell(optuna_trial, *((TrialState.PRUNED, "diverged") if diverged else (TrialState.FAIL, f"refused: {fault}")))
     except KeyboardInterrupt:
         status = "KILLED"
         raise
@@ -286,9 +288,9 @@ def _run_trial(
     keras.utils.clear_session()
 
 
-def _tell(asked: optuna.Trial, state: Any, outcome: str, value: float | None = None) -> None:
-    asked.set_user_attr("outcome", outcome)
-    asked.study.tell(asked, value, state=state)
+def _tell(trial: optuna.Trial, state: Any, outcome: str, value: float | None = None) -> None:
+    trial.set_user_attr("outcome", outcome)
+    trial.study.tell(trial, value, state=state)
 
 
 def _history(trial: Trial) -> list[dict[str, str]]:
@@ -352,7 +354,7 @@ def _report(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> d
         log=[key for key, candidates in tune.space.items() if isinstance(candidates, Range) and candidates.log],
         highest=not tune.metric.endswith("loss"),
     )
-    found = {
+    report = {
         "metric": tune.metric,
         "value": best.value,
         "best": best.settings,
@@ -362,8 +364,8 @@ def _report(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> d
             {**vars(outcome), "value": outcome.value if math.isfinite(outcome.value) else None} for outcome in outcomes
         ],
     }
-    run_files.write_json(folder / "search.json", found)
-    return found
+    run_files.write_json(folder / "search.json", report)
+    return report
 
 
 def _drawn(candidates: Any, value: Any) -> Any:
@@ -383,7 +385,9 @@ def _csv(outcomes: Sequence[Outcome], tune: Tune) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["trial", tune.metric, *tune.space, "epochs", "outcome"])
-    for one in outcomes:
-        value = one.value if math.isfinite(one.value) else ""
-        writer.writerow([one.number, value, *map(json.dumps, one.settings.values()), one.epochs, one.outcome])
+    for outcome in outcomes:
+        value = outcome.value if math.isfinite(outcome.value) else ""
+        writer.writerow(
+            [outcome.number, value, *map(json.dumps, outcome.settings.values()), outcome.epochs, outcome.outcome]
+        )
     return out.getvalue()

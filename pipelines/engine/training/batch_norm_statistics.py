@@ -17,16 +17,16 @@ def hint(model: keras.Model, history: Sequence[dict[str, float]], *, steps: int)
         steps: the batches of one epoch.
     """
     momentum = max((layer.momentum for layer in _norms(model)), default=0.0)
-    taken, row = steps * len(history), history[-1]
-    share = momentum**taken
+    steps_taken, row = steps * len(history), history[-1]
+    share = momentum**steps_taken
     if share < LAGGING or not {"loss", "val_loss"} <= row.keys():
         return None
     if not (row["val_loss"] - row["loss"] > abs(row["loss"]) and row["val_loss"] >= history[0]["loss"]):
         return None  # so is NaN
     return (
         "validation may lag behind: it goes by the averages of batch normalisation, and with a momentum of "
-        f"{momentum:g} {share:.0%} of them is what they began with after {taken} steps, {steps} an epoch; smaller "
-        "batches (train.batch_size) make more steps, and more epochs let them catch up"
+        f"{momentum:g} {share:.0%} of them is what they began with after {steps_taken} steps, {steps} an epoch; "
+        "smaller batches (train.batch_size) make more steps, and more epochs let them catch up"
     )
 
 

@@ -56,10 +56,10 @@ def measure(recipe: Any, *, seconds: float = 2.0) -> list[Speed]:
     )
     with tempfile.TemporaryDirectory() as place:
         records.write(Path(place), "train", _rows(recipe))
-        measured = []
+        speeds = []
         for name, batches in _pipelines(Path(place), recipe, shape, steps, fitted):
-            measured.append(_timed(name, batches, seconds))
-    return _apart(measured)
+            speeds.append(_timed(name, batches, seconds))
+    return _apart(speeds)
 
 
 def has_pictures(recipe: Any) -> bool:
@@ -89,24 +89,26 @@ def show(speeds: list[Speed], console: Console) -> None:
     for speed in speeds:
         table.add_row(speed.step, f"{speed.images_per_second:,.0f}", f"{speed.milliseconds:.3f}")
     console.print(table)
-    found = slowest(speeds)
-    console.print(f"the slowest step is [bold]{found.step}[/], {found.milliseconds:.3f} ms of CPU time per image")
+    slowest_speed = slowest(speeds)
+    console.print(
+        f"the slowest step is [bold]{slowest_speed.step}[/], {slowest_speed.milliseconds:.3f} ms of CPU time per image"
+    )
 
 
 def _rows(recipe: Any) -> list[tuple[str, bytes, int]]:
     """Pictures of the recipe's data as records hold them."""
     data = recipe.data
-    found: list[tuple[str, bytes, int]] = []
+    rows: list[tuple[str, bytes, int]] = []
     for item in classification.items(data.source, path=data.path, classes=data.classes, group=data.group):
         try:
-            found.append((item.id, normalize(item.read())[0], 0))
+            rows.append((item.id, normalize(item.read())[0], 0))
         except (OSError, Unreadable):
             continue  # `cnn prepare` reports what cannot be read
-        if len(found) == SAMPLE:
+        if len(rows) == SAMPLE:
             break
-    if not found:
+    if not rows:
         raise Fault(f"data.path must hold at least one readable image, got none in {data.path or data.source}")
-    return found
+    return rows
 
 
 def _noise(recipe: Any) -> Any:
@@ -179,25 +181,25 @@ def _name(entry: str | dict[str, Any]) -> str:
 
 
 def _timed(name: str, batches: Any, seconds: float) -> Speed:
-    found = iter(batches.prefetch(tf.data.AUTOTUNE))
+    iterator = iter(batches.prefetch(tf.data.AUTOTUNE))
     for _ in range(3):  # compiled, and the number of threads is being found
-        next(found)
+        next(iterator)
     images, wall, cpu = 0, time.perf_counter(), time.process_time()
     while time.perf_counter() - wall < seconds:
-        next(found)
+        next(iterator)
         images += BATCH
     return Speed(name, images / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / images)
 
 
-def _apart(measured: list[Speed]) -> list[Speed]:
+def _apart(speeds: list[Speed]) -> list[Speed]:
     """CPU time of each step alone: what it was measured together with is taken off."""
-    before = {"read": 0.0, **{after.step: speed.milliseconds for speed, after in itertools.pairwise(measured[:3])}}
-    memory = next(speed.milliseconds for speed in measured if speed.step == MEMORY)
-    last = measured[-1].step
+    before = {"read": 0.0, **{after.step: speed.milliseconds for speed, after in itertools.pairwise(speeds[:3])}}
+    memory = next(speed.milliseconds for speed in speeds if speed.step == MEMORY)
+    last = speeds[-1].step
     return [
         speed._replace(
             milliseconds=max(speed.milliseconds - before.get(speed.step, 0.0 if speed.step == last else memory), 0.0)
         )
-        for speed in measured
+        for speed in speeds
         if speed.step != MEMORY
     ]

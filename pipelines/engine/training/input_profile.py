@@ -111,7 +111,7 @@ class Probe:
             return "augmentation"
         images = next(iter(self.plain()))[0]
         speeds = input_benchmark.augmentations(self.run.recipe, images, seconds=0.2)
-        slowest = max(speeds, key=lambda found: found.milliseconds)
+        slowest = max(speeds, key=lambda speed: speed.milliseconds)
         return f"the augmentation {slowest.step}"
 
 

@@ -100,7 +100,7 @@ def fit(
     Returns:
         The history. The model has its best weights.
     """
-    told = on_epoch or run.on_epoch
+    report_epoch = on_epoch or run.on_epoch
     return trainer.fit(
         model,
         settings,
@@ -109,7 +109,7 @@ def fit(
         validation=training.validation(model),
         images=training.examples,
         console=run.console,
-        on_epoch=lambda number, row: told(done + number, row),
+        on_epoch=lambda number, row: report_epoch(done + number, row),
         extend_to=extend_to,
         probe=Probe(run, training.plain, training.noun) if training.plain else None,
     )

@@ -71,10 +71,10 @@ def set_up(seed: int, settings: Numerics) -> None:
     Raises:
         Fault: fewer devices than the recipe wants, or several with XLA.
     """
-    used = devices.use(settings.devices if isinstance(settings, Train) else 1)  # what is painted is no batch
+    devices_used = devices.use(settings.devices if isinstance(settings, Train) else 1)  # what is painted is no batch
     if settings.xla and devices.count() > 1:
         raise Fault(f"train.xla must be false with several devices, got {devices.count()}; or set train.devices to 1")
-    precision, gpus = settings.precision, [name for name in used if "GPU" in name]
+    precision, gpus = settings.precision, [name for name in devices_used if "GPU" in name]
     deterministic = settings.deterministic
     if deterministic == "auto":
         deterministic = not (settings.xla or gpus)
@@ -123,8 +123,8 @@ def fit(
             reached before stays in `folder`.
     """
     clock = Clock() if settings.steps_per_execution == 1 else None
-    told = {"images": images, "console": console, "on_epoch": on_epoch, "clock": clock, "probe": probe}
-    keeper = _keeper(model, settings, folder, **told)
+    reporting = {"images": images, "console": console, "on_epoch": on_epoch, "clock": clock, "probe": probe}
+    keeper = _keeper(model, settings, folder, **reporting)
     keeper.restore()
     done = len(keeper.history)
     if devices.count() > 1:
@@ -180,7 +180,7 @@ def compile_model(
     if settings.ema is not None and settings.accumulate > 1:
         kind = optimizers.averaging(kind)
     with devices.scope():
-        chosen = (optimizers.layerwise(kind, shares) if shares else kind)(
+        optimizer_ = (optimizers.layerwise(kind, shares) if shares else kind)(
             schedule(settings, steps),
             **({"momentum": settings.momentum} if settings.optimizer == "sgd" else {}),
             weight_decay=settings.weight_decay or (0.0 if settings.optimizer == "adamw" else None),
@@ -190,11 +190,11 @@ def compile_model(
             ema_momentum=settings.ema or 0.0,
         )
         if settings.weight_decay:  # biases and normalisation are not decayed
-            chosen.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
+            optimizer_.exclude_from_weight_decay(var_names=["bias", "gamma", "beta", "coefficient"])
         if settings.precision == "float16":  # whose small gradients would be 0; bfloat16 has the range of float32
-            chosen = keras.optimizers.LossScaleOptimizer(chosen)
+            optimizer_ = keras.optimizers.LossScaleOptimizer(optimizer_)
         model.compile(
-            chosen,
+            optimizer_,
             loss=loss,
             loss_weights=loss_weights,
             metrics=metrics,
@@ -209,16 +209,16 @@ def schedule(settings: Train, steps: int) -> Any:
     rate = settings.learning_rate
     match settings.schedule:
         case "cosine":
-            chosen = schedules.CosineDecay(rate, settings.epochs * steps)
+            chosen_schedule = schedules.CosineDecay(rate, settings.epochs * steps)
         case "step":
             boundaries = [epoch * steps for epoch in settings.milestones]
             values = [rate / 10**drop for drop in range(len(boundaries) + 1)]
-            chosen = schedules.PiecewiseConstantDecay(boundaries, values)
+            chosen_schedule = schedules.PiecewiseConstantDecay(boundaries, values)
         case "constant" if settings.warmup_epochs:
-            chosen = schedules.PiecewiseConstantDecay([0], [rate, rate])
+            chosen_schedule = schedules.PiecewiseConstantDecay([0], [rate, rate])
         case _:  # the plateau schedule sets the rate between epochs
             return rate
-    return WarmUp(chosen, settings.warmup_epochs * steps) if settings.warmup_epochs else chosen
+    return WarmUp(chosen_schedule, settings.warmup_epochs * steps) if settings.warmup_epochs else chosen_schedule
 
 
 def extension(settings: Train, start: int, end: int, steps: int) -> Any:
@@ -280,10 +280,10 @@ def weights_digest(model: keras.Model) -> str:
     return f"sha256:{sha.hexdigest()}"
 
 
-def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> Any:
+def _keeper(model: keras.Model, settings: Train, folder: Path, **reporting: Any) -> Any:
     """The callback, made here because its base class costs an import of Keras."""
-    clock: Clock | None = told["clock"]
-    probe: Probe | None = told["probe"]
+    clock: Clock | None = reporting["clock"]
+    probe: Probe | None = reporting["probe"]
 
     class Keeper(keras.callbacks.Callback):
         """Between two epochs: append to the history, keep the best, write the state, say a line, decide to stop."""
@@ -294,7 +294,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
             self.extended = {"start": 0, "end": 0}  # the epochs that the training was extended from and to at last
             self.epochs = settings.epochs
             self.patient = False
-            self.hinted, self.steps = False, math.ceil(told["images"] / settings.batch_size)
+            self.hinted, self.steps = False, math.ceil(reporting["images"] / settings.batch_size)
             model.optimizer.build(model.trainable_variables)
             self.variables = [*model.variables, *model.optimizer.variables]
 
@@ -321,7 +321,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
             before = {"hosts": 1, **before}  # earlier versions knew of no others
             changed = [f"{before[key]} {key}, now {now[key]}" for key in now if before[key] != now[key]]
             if changed:
-                told["console"].print(
+                reporting["console"].print(
                     f"          [yellow]begun on {' and '.join(changed)}[/]: the last bits will differ"
                 )
 
@@ -370,7 +370,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
             seconds, training = time.perf_counter() - self.started, self.trained - self.started
             row = _figures(logs)
             row["learning_rate"] = float(tf.convert_to_tensor(model.optimizer.learning_rate))
-            row |= {"seconds": round(seconds, 3), "images_per_second": round(told["images"] / training, 1)}
+            row |= {"seconds": round(seconds, 3), "images_per_second": round(reporting["images"] / training, 1)}
             if clock:
                 row["input_share"] = round(clock.share, 4)
                 if probe:
@@ -385,16 +385,16 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **told: Any) -> A
             for path in folder.glob(best_file("*")):
                 if path.name != best_file(best):
                     path.unlink()
-            told["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
+            reporting["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
             if not math.isfinite(row[settings.monitor]):
                 missing = f"{settings.monitor} of epoch {epoch + 1} is not a number"
-                told["console"].print(f"          [yellow]{missing}[/]: this epoch cannot be the best")
-            if not self.hinted and (said := batch_norm_statistics.hint(model, self.history, steps=self.steps)):
+                reporting["console"].print(f"          [yellow]{missing}[/]: this epoch cannot be the best")
+            if not self.hinted and (hint := batch_norm_statistics.hint(model, self.history, steps=self.steps)):
                 self.hinted = True
-                told["console"].print(f"          [yellow]{said}[/]")
-            told["on_epoch"](epoch + 1, row)
+                reporting["console"].print(f"          [yellow]{hint}[/]")
+            reporting["on_epoch"](epoch + 1, row)
             if patience_is_over(self.history, settings) and not self.patient:
-                told["console"].print(
+                reporting["console"].print(
                     f"          stopped: no improvement of {settings.monitor} for {settings.patience} epochs"
                 )
                 model.stop_training = True
@@ -478,8 +478,8 @@ def _diverged(settings: Train, epoch: int) -> Fault:
 def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
     """One epoch for people: metrics, speed, time left, a star at the best so far."""
     row = history[-1]
-    shown = sorted((key for key in row if key not in UNMEASURED), key=lambda key: key.split("_")[::-1])
-    figures = "  ".join(f"{key} {row[key]:.4f}" for key in shown)
+    keys = sorted((key for key in row if key not in UNMEASURED), key=lambda key: key.split("_")[::-1])
+    figures = "  ".join(f"{key} {row[key]:.4f}" for key in keys)
     recent = [row["seconds"] for row in history[-5:]]
     left = (epochs - len(history)) * sum(recent) / len(recent)
     speed = f"{row['images_per_second']:,.0f}/s"

@@ -74,13 +74,13 @@ def blocks(network: keras.Model) -> dict[str, list[keras.Layer]]:
         if layer.weights:
             named = BLOCK.match(layer.name)
             grouped.setdefault(named[0] if named else layer.name, []).append(layer)
-    found: dict[str, list[keras.Layer]] = {}
+    blocks_: dict[str, list[keras.Layer]] = {}
     for name, layers in grouped.items():
-        if found and all(_is_norm(layer) for layer in layers):  # no block of its own: a last normalisation
-            found[list(found)[-1]] += layers
+        if blocks_ and all(_is_norm(layer) for layer in layers):  # no block of its own: a last normalisation
+            blocks_[list(blocks_)[-1]] += layers
         else:
-            found[name] = layers
-    return found
+            blocks_[name] = layers
+    return blocks_
 
 
 def freeze(network: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> None:
@@ -92,11 +92,11 @@ def freeze(network: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] 
     """
     if plan is None or plan.mode == "full":
         return
-    kept = {_classifier(network), *fresh}
-    for layers in _last_blocks(network, plan.blocks or 0, kept):
-        kept |= {layer.name for layer in layers if not _is_norm(layer)}
+    trainable = {_classifier(network), *fresh}
+    for layers in _last_blocks(network, plan.blocks or 0, trainable):
+        trainable |= {layer.name for layer in layers if not _is_norm(layer)}
     for layer in _layers(network):
-        layer.trainable = layer.name in kept
+        layer.trainable = layer.name in trainable
 
 
 def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = ()) -> list[float] | None:
@@ -108,8 +108,8 @@ def shares(model: keras.Model, plan: Transfer | None, *, fresh: Sequence[str] = 
     powers: dict[int, float] = {}
     network = _network(model)
     grouped, heads = blocks(network), {_classifier(network), *fresh}
-    given = [layers for layers in grouped.values() if heads.isdisjoint(layer.name for layer in layers)]
-    shared = {id(layer): distance for distance, layers in enumerate(reversed(given), start=1) for layer in layers}
+    groups = [layers for layers in grouped.values() if heads.isdisjoint(layer.name for layer in layers)]
+    shared = {id(layer): distance for distance, layers in enumerate(reversed(groups), start=1) for layer in layers}
     for layer in (layer for layers in grouped.values() for layer in layers):
         share = plan.layer_decay ** shared.get(id(layer), 0)
         powers |= {id(weight): share for weight in layer.trainable_variables}
@@ -310,8 +310,8 @@ def _classifier(network: keras.Model) -> str:
 def _last_blocks(network: keras.Model, count: int, heads: AbstractSet[str]) -> list[list[keras.Layer]]:
     """The last `count` blocks before the layers of these names, which are trained in any case."""
     grouped = blocks(network)
-    found = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}
-    if count > len(found):
-        names = ", ".join(found)
-        raise Fault(f"train.transfer.blocks must be at most {len(found)}, got {count}; the blocks are {names}")
-    return list(found.values())[len(found) - count :]
+    candidates = {name: layers for name, layers in grouped.items() if heads.isdisjoint(each.name for each in layers)}
+    if count > len(candidates):
+        names = ", ".join(candidates)
+        raise Fault(f"train.transfer.blocks must be at most {len(candidates)}, got {count}; the blocks are {names}")
+    return list(candidates.values())[len(candidates) - count :]

@@ -27,11 +27,12 @@ class Task:
     def __init__(self):
         self.calls = []
         self.code = "sha256:1"
+        self.libraries = {}
         self.failed = []
         self.killed = False
 
     def depends(self, stage, recipe):
-        return {"code": self.code} if stage == "train" else {}
+        return {"code": self.code} | self.libraries if stage == "train" else {}
 
     def check(self, recipe):
         self.calls.append("check")
@@ -155,6 +156,45 @@ def test_an_interrupted_training_refuses_other_settings_and_names_them(opened, t
         stages.run_stages(opened("train.epochs=7"), "train")
     task.killed = False
     assert stages.run_stages(opened("train.epochs=7"), "train", force=["train"])["epochs"] == 1
+
+
+def test_another_version_of_a_library_trains_anew_but_stops_neither_resuming_nor_extending(opened, task):
+    task.killed, task.libraries = True, {"library.peer": "2.21.0"}
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(opened(), "train")
+    task.killed, task.libraries = False, {"library.peer": "2.21.1"}
+    assert stages.run_stages(opened(), "train")["epochs"] == 2
+    task.libraries = {"library.peer": "2.21.2"}
+    assert stages.run_stages(opened(), "train", extend=1)["epochs"] == 3
+    task.libraries = {"library.peer": "2.21.3"}
+    assert stages.run_stages(opened(), "train")["epochs"] == 1
+
+
+def test_other_code_stops_resuming(opened, task):
+    task.killed = True
+    with pytest.raises(KeyboardInterrupt):
+        stages.run_stages(opened(), "train")
+    task.code = "sha256:2"
+    with pytest.raises(Fault, match=r"other settings: code.*--force"):
+        stages.run_stages(opened(), "train")
+
+
+def test_only_keeps_the_stages_before_whatever_has_changed(opened, task):
+    stages.run_stages(opened(), "train")
+    task.calls.clear()
+    task.code = "sha256:2"
+    stages.run_stages(opened(), "evaluate", only=True)
+    assert task.calls == ["check", "evaluate"]
+    stages.run_stages(opened(), "export", only=True)
+    assert task.calls == ["check", "evaluate", "check", "export"]
+    stages.run_stages(opened(), "train")
+    assert task.calls[4:] == ["check", "train"]
+
+
+def test_only_needs_the_stages_before(opened):
+    stages.run_stages(opened(), "prepare")
+    with pytest.raises(Fault, match="train must be run first"):
+        stages.run_stages(opened(), "evaluate", only=True)
 
 
 def test_a_training_that_was_stopped_before_its_first_epoch_was_over_starts_again_under_other_settings(opened, task):

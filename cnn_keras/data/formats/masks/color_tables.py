@@ -174,7 +174,7 @@ def _lines(path: Path) -> Legend:
     if lines and all(SNAP.fullmatch(line) for line in lines):
         pairs = [SNAP.fullmatch(line).groups() for line in lines]  # type: ignore[union-attr]  # all of them do
         return Legend({int(number): "background" if name == "Clear Label" else name for number, name in pairs})
-    numbered = [NUMBERED.fullmatch(line) for line in lines]
-    if all(numbered) and len({one.group(1) for one in numbered if one}) == len(lines):
-        return Legend({int(one.group(1)[:9]): one.group(2) for one in numbered if one})
+    matches = [NUMBERED.fullmatch(line) for line in lines]
+    if all(matches) and len({match.group(1) for match in matches if match}) == len(lines):
+        return Legend({int(match.group(1)[:9]): match.group(2) for match in matches if match})
     return Legend(dict(enumerate(lines)))

@@ -104,24 +104,24 @@ def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[
             f"ending in {', '.join(sorted(kind.suffixes))}, got {_endings(path)} in {describe_path(path)}",
             code=Fault.DATA,
         )
-    found = [one for pair in pairs for one in _items(path, pair, kind)]
-    items = {item.id: item for item, _ in found}
-    listed = split_lists.read(
+    candidates = [item for pair in pairs for item in _items(path, pair, kind)]
+    items = {item.id: item for item, _ in candidates}
+    lists = split_lists.read(
         [path / place for place in LISTS],
-        {item.id: names for item, names in found if names},
+        {item.id: names for item, names in candidates if names},
     )
-    for id_, splits in listed.splits.items():
+    for id_, splits in lists.splits.items():
         item = items[id_]._replace(split=splits[0])
         if len(splits) > 1:
             reason = f"lists name it for {' and '.join(splits)}"
             item = item._replace(read=partial(refuse, "broken annotation", reason))
         items[id_] = item
-    for item, names in found:
-        if listed.whole and names and item.id not in listed.splits and item.split is None:
+    for item, names in candidates:
+        if lists.whole and names and item.id not in lists.splits and item.split is None:
             items[item.id] = item._replace(read=partial(refuse, "not listed", "no list names it"))
     strangers = [
         Item(f"{file.name}: {name}", partial(refuse, "missing image", "listed, and not there"), partial(_none, path))
-        for file, name in listed.strangers
+        for file, name in lists.strangers
     ]
     return sorted([*items.values(), *strangers], key=lambda item: file_tree.natural(item.id))
 
@@ -154,20 +154,22 @@ def read_numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarra
             raise Unreadable("unsupported", f"{image.format} changes the numbers of pixels; save masks as PNG")
         if image.width * image.height > PIXEL_LIMIT:
             raise Unreadable("huge", f"a mask may have {PIXEL_LIMIT:,} pixels, this one has {image.size}")
-        found = np.asarray(image)
+        numbers = np.asarray(image)
         palette = image.convert("RGB") if image.mode == "P" and (colours or image.format == "GIF") else None
     except Unreadable as error:
         raise Unreadable(error.kind if error.kind == "huge" else "unreadable mask", str(error)) from None
     except BROKEN as error:
-        said = (str(error).splitlines() or ["it is broken"])[-1]
-        raise Unreadable("unreadable mask", f"it cannot be decoded: {said}") from None
+        message = (str(error).splitlines() or ["it is broken"])[-1]
+        raise Unreadable("unreadable mask", f"it cannot be decoded: {message}") from None
     if palette is not None:
-        shown = _coloured(np.asarray(palette))
-        if image.format == "GIF" or set(np.unique(shown).tolist()) <= colours:  # a GIF's indices are any program's own
-            return shown
-    if found.ndim == 3:
-        return _coloured(found[..., :3]) if found.shape[-1] > 2 else found[..., 0].astype(np.int32)
-    return to_integers(found)
+        palette_colours = _coloured(np.asarray(palette))
+        if (
+            image.format == "GIF" or set(np.unique(palette_colours).tolist()) <= colours
+        ):  # a GIF's indices are any program's own
+            return palette_colours
+    if numbers.ndim == 3:
+        return _coloured(numbers[..., :3]) if numbers.shape[-1] > 2 else numbers[..., 0].astype(np.int32)
+    return to_integers(numbers)
 
 
 def to_integers(values: np.ndarray) -> np.ndarray:
@@ -197,8 +199,8 @@ def read_mask(
     turn = _turn(files[0])
     notes = []
     if turn is not None and values.shape == _stored(size, turn) != tuple(size):
-        turned = exif_orientation.PIXELS[turn]
-        values, apart = turned(values), None if apart is None else turned(apart)
+        transpose = exif_orientation.PIXELS[turn]
+        values, apart = transpose(values), None if apart is None else transpose(apart)
         notes = [("mask of the unrotated image, turned", f"upright it is {size[1]}x{size[0]}")]
     elif turn is not None and _stored(size, turn) == tuple(size):
         notes = [("mask of a rotated image, taken as upright", "its size does not say whether it is rotated, too")]
@@ -235,18 +237,21 @@ def _pairs(path: Path, kind: Kind) -> list[Pair]:
     siblings: dict[Path, dict[str, Path]] = {}
     for folder in folders:
         siblings.setdefault(folder.parent, {})[folder.name.lower()] = folder
-    found: dict[Path, Path] = {}
+    mask_folder_of: dict[Path, Path] = {}
     for folder in sorted(folders):
         beside = siblings[folder.parent] if folder != path else {}
-        wanted = [beside[one] for one in _wanted(folder.name.lower()) if one in beside]
-        images = next((one for one in wanted if one != folder and next(_files(one, kind.suffixes), None)), None)
-        if images and images not in found and next(_files(folder, kind.masks), None):
-            found[images] = folder
-    taken = [*found, *found.values()]
+        candidates = [beside[name] for name in _wanted(folder.name.lower()) if name in beside]
+        images = next(
+            (folder_ for folder_ in candidates if folder_ != folder and next(_files(folder_, kind.suffixes), None)),
+            None,
+        )
+        if images and images not in mask_folder_of and next(_files(folder, kind.masks), None):
+            mask_folder_of[images] = folder
+    used_folders = [*mask_folder_of, *mask_folder_of.values()]
     for folder, files in folders.items():
-        if not any(folder.is_relative_to(one) for one in taken) and _together(files, kind):
-            found[folder] = folder
-    return [Pair(images, masks) for images, masks in found.items()]
+        if not any(folder.is_relative_to(other) for other in used_folders) and _together(files, kind):
+            mask_folder_of[folder] = folder
+    return [Pair(images, masks) for images, masks in mask_folder_of.items()]
 
 
 def _wanted(name: str) -> list[str]:
@@ -259,8 +264,8 @@ def _wanted(name: str) -> list[str]:
     before, behind = parts.groups()
     return [name for name in (before, behind) if name] + [
         f"{first}{mark}{second}"
-        for one in IMAGES
-        for first, second in ([(before, one)] if before else []) + ([(one, behind)] if behind else [])
+        for word in IMAGES
+        for first, second in ([(before, word)] if before else []) + ([(word, behind)] if behind else [])
         for mark in ("", "_", "-")
     ]
 
@@ -277,7 +282,7 @@ def _together(files: list[Path], kind: Kind) -> set[Path]:
 
 def _bare(file: Path, suffixes: tuple[str, ...]) -> str | None:
     """The name of a file without its suffix; None if it has none of these."""
-    suffix = next((one for one in suffixes if file.name.lower().endswith(one)), None)
+    suffix = next((ending for ending in suffixes if file.name.lower().endswith(ending)), None)
     return file.name[: -len(suffix)] if suffix else None
 
 
@@ -295,11 +300,11 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         _together([file for _, file in _files(pair.images, kind.masks)], kind) if pair.images == pair.masks else None
     )
     masks = [(name, file) for name, file in _files(pair.masks, kind.masks) if together is None or file in together]
-    shown = [(name, file) for name, file in _files(pair.images, kind.suffixes) if file not in (together or ())]
-    numbered = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
+    images = [(name, file) for name, file in _files(pair.images, kind.suffixes) if file not in (together or ())]
+    number_pattern = rf"_\d{{4}}|{kind.ending}" if pair.images.name.lower() in CHANNELS else kind.ending
     forms = _forms(masks)
-    if not any(option in forms for name, file in shown for option in _options(name, file, numbered)):
-        masks, shown = _bare_names(masks), _bare_names(shown)  # masks in folders of their own, such as trimaps/
+    if not any(option in forms for name, file in images for option in _options(name, file, number_pattern)):
+        masks, images = _bare_names(masks), _bare_names(images)  # masks in folders of their own, such as trimaps/
         forms = _forms(masks)
     things = {
         re.sub(f"(?:{ENDING})$", "", name): file
@@ -308,9 +313,9 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         for name, file in _files(other, kind.masks)
     }
     pictures: dict[str, list[Path]] = {}
-    for name, file in shown:
-        options = _options(name, file, numbered)
-        key = next((one for one in options if one in forms), options[numbered != kind.ending])
+    for name, file in images:
+        options = _options(name, file, number_pattern)
+        key = next((option for option in options if option in forms), options[number_pattern != kind.ending])
         pictures.setdefault(key, []).append(file)
     for key, files in pictures.items():
         item = Item(
@@ -319,19 +324,21 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
             partial(_none, pair.masks),
             _split(path, files[0]),
         )
-        found = _chosen(forms.get(key, []))
-        if len(found) == 1:
+        matches = _chosen(forms.get(key, []))
+        if len(matches) == 1:
             apart = [file for file in forms[key] if re.search(rf"(?:{APART})\.\w+$", file.name)]
-            item = item._replace(mask=partial(kind.read, files, found[0], things.get(key, apart[0] if apart else None)))
-        elif found:
-            item = item._replace(mask=partial(_several, found))
+            item = item._replace(
+                mask=partial(kind.read, files, matches[0], things.get(key, apart[0] if apart else None))
+            )
+        elif matches:
+            item = item._replace(mask=partial(_several, matches))
         stems = [
             f"{annotation.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files
         ]
-        yield item, [key, *stems, *(file.name for file in found)]
-    matched = {file for key in pictures for file in forms.get(key, [])}
+        yield item, [key, *stems, *(file.name for file in matches)]
+    used_files = {file for key in pictures for file in forms.get(key, [])}
     for name, file in masks:
-        if file not in matched and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
+        if file not in used_files and re.sub(f"(?:{COMPANION})$", "", name) not in pictures:
             reading = partial(refuse, "missing image", "a mask without a picture")
             yield Item(annotation.relative_id(path, file), reading, partial(_none, pair.masks)), []
 

@@ -46,7 +46,7 @@ def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarra
         if trouble := _elsewhere(image, first):
             raise Unreadable("unsupported", f"its files must have one grid, {file.name}'s differs: {trouble}")
         parts.append(nifti.voxels(image, affine=first.affine))
-    notes = sorted({note for _, found in parts for note in found})
+    notes = sorted({note for _, notes_ in parts for note in notes_})
     volume = np.concatenate([values for values, _ in parts], axis=-1)
     if spacing is not None:
         nifti.check_resampled(first, spacing)
@@ -63,7 +63,7 @@ def _mask(
     size: tuple[int, ...],
 ) -> Mask:
     picture = nifti.opened(files[0])
-    found: list[np.ndarray] = []
+    arrays: list[np.ndarray] = []
     notes: dict[str, str] = {}
     for file in (path, instances):
         if file is not None:
@@ -71,9 +71,9 @@ def _mask(
             if spacing is not None:
                 values = resampling.resample_labels(values, nifti.spacing(picture), spacing)
             check_size(values.shape, size)
-            found.append(values)
+            arrays.append(values)
             notes |= dict(note)
-    values, *others = found
+    values, *others = arrays
     return Mask(values, others[0] if others else None, tuple(notes.items()))
 
 
@@ -81,8 +81,8 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
     """The numbers of a mask, turned as its volume is, and notes of kind and detail."""
     affine, notes = picture.affine, []
     if trouble := _elsewhere(image, picture):
-        turned = sorted(image.shape[:3]) == sorted(picture.shape[:3]) and nifti.has_orientation(image)
-        if headers == "picture" or not turned:
+        is_reordered = sorted(image.shape[:3]) == sorted(picture.shape[:3]) and nifti.has_orientation(image)
+        if headers == "picture" or not is_reordered:
             check_size(image.shape[:3], picture.shape[:3])
         if not nifti.has_orientation(image):
             notes.append(("mask without an orientation", "it lies as its volume does"))
@@ -94,8 +94,8 @@ def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray,
             )
         elif headers == "trust":
             affine = image.affine
-    values, found = nifti.voxels(image, affine=affine)
-    notes += [(f"mask {note}", "") for note in found if note != "turned upright"]
+    values, value_notes = nifti.voxels(image, affine=affine)
+    notes += [(f"mask {note}", "") for note in value_notes if note != "turned upright"]
     if values.shape[-1] != 1:
         raise Unreadable("unreadable mask", f"it must hold one number for each voxel, got {values.shape[-1]}")
     numbers, factor = _unscaled(values[..., 0])
@@ -108,26 +108,30 @@ def _elsewhere(image: Any, picture: Any) -> str:
     """How the grid of one file differs from another's: "" where their corners lie together."""
     nibabel = nifti.require_nibabel()
     if image.shape[:3] != picture.shape[:3]:
-        return "sizes {} and {}".format(*("×".join(map(str, one.shape[:3])) for one in (image, picture)))
+        return "sizes {} and {}".format(*("×".join(map(str, volume.shape[:3])) for volume in (image, picture)))
     corners = np.array(np.meshgrid(*([0, side - 1] for side in picture.shape[:3]))).reshape(3, -1).T
-    here, there = (nibabel.affines.apply_affine(one.affine, corners) for one in (image, picture))
-    spacings = [nibabel.affines.voxel_sizes(one.affine) for one in (image, picture)]
+    here, there = (nibabel.affines.apply_affine(volume.affine, corners) for volume in (image, picture))
+    spacings = [nibabel.affines.voxel_sizes(volume.affine) for volume in (image, picture)]
     if np.linalg.norm(here - there, axis=1).max() <= APART * min(map(min, spacings)):
         return ""
-    codes = ["".join(nibabel.aff2axcodes(one.affine)) for one in (image, picture)]
+    codes = ["".join(nibabel.aff2axcodes(volume.affine)) for volume in (image, picture)]
     if codes[0] != codes[1]:
         return f"its axes point to {codes[0]}, the volume's to {codes[1]}"
     if not np.allclose(spacings[0], spacings[1], rtol=0.01):
-        return "voxels of {} and {} mm".format(*("×".join(f"{side:.3g}" for side in one) for one in spacings))
+        return "voxels of {} and {} mm".format(*("×".join(f"{side:.3g}" for side in spacing) for spacing in spacings))
     return f"its corners are up to {np.linalg.norm(here - there, axis=1).max():.3g} mm from the volume's"
 
 
 def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
     """Labels that a factor near 1 has taken away from whole numbers, and that factor."""
-    found = np.unique(values)
-    least = min((float(value) for value in found if value > mask_folders.WHOLE), default=1.0)
-    whole = np.abs(found - np.round(found)).max(initial=0) <= mask_folders.WHOLE
-    if whole or abs(least - 1) > NEAR or np.abs(found / least - np.round(found / least)).max() > mask_folders.WHOLE:
+    distinct = np.unique(values)
+    least = min((float(value) for value in distinct if value > mask_folders.WHOLE), default=1.0)
+    whole = np.abs(distinct - np.round(distinct)).max(initial=0) <= mask_folders.WHOLE
+    if (
+        whole
+        or abs(least - 1) > NEAR
+        or np.abs(distinct / least - np.round(distinct / least)).max() > mask_folders.WHOLE
+    ):
         return values, 1.0
     return values / least, least
 

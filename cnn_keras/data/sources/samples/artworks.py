@@ -35,13 +35,13 @@ def picture(name: str) -> Path:
     if name not in PHOTOGRAPHS:
         known = ", ".join((*PAINTINGS, *PHOTOGRAPHS))
         raise Fault(f"a picture's name must be one of {known}, got {name!r}; give a file by its path")
-    found = package_file(*PHOTOGRAPHS[name])
-    if found is None:
+    file = package_file(*PHOTOGRAPHS[name])
+    if file is None:
         raise Fault(f"the picture {name} needs the package {PHOTOGRAPHS[name][0]}; `make samples` installs it")
-    return found
+    return file
 
 
 def photographs() -> dict[str, Path]:
     """Every photograph that is installed, by name."""
-    found = {name: package_file(*place) for name, place in PHOTOGRAPHS.items()}
-    return {name: path for name, path in found.items() if path is not None}
+    files = {name: package_file(*place) for name, place in PHOTOGRAPHS.items()}
+    return {name: path for name, path in files.items() if path is not None}

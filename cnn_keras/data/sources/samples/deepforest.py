@@ -28,10 +28,10 @@ def read() -> Annotations:
     Raises:
         Fault: the package is not installed.
     """
-    found = importlib.util.find_spec("deepforest")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("deepforest")
+    if spec is None or not spec.submodule_search_locations:
         raise Fault("data.source deepforest needs the package deepforest; `make samples` installs it")
-    folder = Path(found.submodule_search_locations[0]) / "data"
+    folder = Path(spec.submodule_search_locations[0]) / "data"
     items = [_item(folder, name)._replace(split="train") for name in TRAINING]
     whole = _item(folder, LARGEST)
     height, width = whole.size  # type: ignore[misc]  # `_item` has given it one
@@ -46,9 +46,9 @@ def read() -> Annotations:
 
 def _item(folder: Path, name: str) -> Item:
     root = ElementTree.parse(folder / f"{name}.xml").getroot()
-    found, _ = voc.objects(root, first=0)  # these files count pixels from 0
+    objects_, _ = voc.objects(root, first=0)  # these files count pixels from 0
     size = (int(root.findtext("size/height", "")), int(root.findtext("size/width", "")))
-    objects = tuple(Object(one.box, "tree") for one in found)
+    objects = tuple(Object(object_.box, "tree") for object_ in objects_)
     return Item(f"{name}.png", (folder / f"{name}.png").read_bytes, objects, group=name, size=size)
 
 

@@ -84,11 +84,13 @@ def _scene(
     )
     alpha = laid[..., 3:].astype(np.float32) / 255
     pixels = np.round(canvas * (1 - alpha) + laid[..., :3] * alpha).astype(np.uint8)
-    seen = laid[..., 3] >= composites.INK
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
+    visible = laid[..., 3] >= composites.INK
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
     box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
     inside = ((corners >= 0) & (corners <= side)).all(axis=1)
-    landmarks = [Landmark(*one) for one in zip(CORNERS, *corners.T.tolist(), np.asarray(inside).tolist(), strict=True)]
+    landmarks = [
+        Landmark(*corner) for corner in zip(CORNERS, *corners.T.tolist(), np.asarray(inside).tolist(), strict=True)
+    ]
     return pixels, (Object(box, name, landmarks=tuple(landmarks)),)
 
 
@@ -109,11 +111,11 @@ def _card(digit: np.ndarray, generator: np.random.Generator) -> Image.Image:
     ink = generator.integers(0, 110, 3)
     pixels[4:-4, 4:-4, :3] = ink
     pixels[6:-6, 6:-6, :3] = pixels[0, 0, :3]
-    drawn = np.asarray(
+    canvas = np.asarray(
         Image.fromarray(np.ascontiguousarray(digit[..., 3])).resize((DIGIT, DIGIT), Image.Resampling.BILINEAR)
     )
     top, left = (height - DIGIT) // 2, (width - DIGIT) // 2
-    window, share = pixels[top : top + DIGIT, left : left + DIGIT, :3], drawn[..., None].astype(np.float32) / 255
+    window, share = pixels[top : top + DIGIT, left : left + DIGIT, :3], canvas[..., None].astype(np.float32) / 255
     window[:] = np.round(window * (1 - share) + ink * share)
     return Image.fromarray(pixels, "RGBA")
 
@@ -121,8 +123,8 @@ def _card(digit: np.ndarray, generator: np.random.Generator) -> Image.Image:
 def _homography(corners: np.ndarray) -> list[float]:
     """The eight numbers of Pillow's perspective: where on the card a pixel of the picture is taken from."""
     height, width = CARD
-    rows, wanted = [], []
+    rows, targets = [], []
     for (x, y), (u, v) in zip(corners, [(0, 0), (width, 0), (width, height), (0, height)], strict=True):
         rows += [[x, y, 1, 0, 0, 0, -u * x, -u * y], [0, 0, 0, x, y, 1, -v * x, -v * y]]
-        wanted += [u, v]
-    return np.linalg.solve(np.array(rows), np.array(wanted, np.float64)).tolist()
+        targets += [u, v]
+    return np.linalg.solve(np.array(rows), np.array(targets, np.float64)).tolist()

@@ -72,22 +72,25 @@ def read(
     """
     _check(count, side, things, scale)
     layout = Layout(side, (things[0], things[1]), (scale[0], scale[1]))
-    cut, photographs = cut_outs(cutouts, path, seed), photographs_of(backgrounds)
+    cutouts_of, photographs = cut_outs(cutouts, path, seed), photographs_of(backgrounds)
     items: list[Item] = []
     for split, (low, high) in SHARES.items():
-        draw = partial(_scene, stock(cut, photographs, low, high, ink=cutouts != "folder"), layout, seed)
+        draw = partial(_scene, stock(cutouts_of, photographs, low, high, ink=cutouts != "folder"), layout, seed)
         numbers = range(round(low * count), round(high * count))
         items += [Item(f"{number:05d}", partial(_encoded, draw, number), draw(number)[1], split) for number in numbers]
-    return Annotations(items, tuple(cut))
+    return Annotations(items, tuple(cutouts_of))
 
 
 def stock(
-    cut: dict[str, list[np.ndarray]], photographs: Sequence[np.ndarray], low: float, high: float, *, ink: bool
+    cutouts_of: dict[str, list[np.ndarray]], photographs: Sequence[np.ndarray], low: float, high: float, *, ink: bool
 ) -> Stock:
     """What a split is made of that takes the share from `low` to `high` of every class and of every photograph."""
     widths = [photograph.shape[1] for photograph in photographs]
-    parts = [found[:, int(low * width) : int(high * width)] for found, width in zip(photographs, widths, strict=True)]
-    return Stock({name: _part(found, low, high) for name, found in cut.items()}, ink, parts)
+    parts = [
+        photograph[:, int(low * width) : int(high * width)]
+        for photograph, width in zip(photographs, widths, strict=True)
+    ]
+    return Stock({name: _part(options, low, high) for name, options in cutouts_of.items()}, ink, parts)
 
 
 def _check(count: int, side: int, things: Sequence[int], scale: Sequence[float]) -> None:
@@ -126,8 +129,8 @@ def _scene(stock: Stock, layout: Layout, seed: int, number: int) -> tuple[np.nda
 
 def _contrasting(thing: np.ndarray, ground: np.ndarray) -> np.ndarray:
     """A thing's colours, or their complements where both it and the ground are light, or both dark."""
-    colours, seen = thing[..., :3], thing[..., 3] >= INK
-    return 255 - colours if (colours[seen].mean() > 127) == (ground[seen].mean() > 127) else colours
+    colours, visible = thing[..., :3], thing[..., 3] >= INK
+    return 255 - colours if (colours[visible].mean() > 127) == (ground[visible].mean() > 127) else colours
 
 
 def _object(mask: np.ndarray, name: str) -> Object:
@@ -154,12 +157,12 @@ def _resized(cutout: np.ndarray, layout: Layout, generator: np.random.Generator)
     longer = generator.uniform(*layout.scale) * layout.side
     factor = longer / max(cutout.shape[:2])
     size = tuple(max(4, round(length * factor)) for length in cutout.shape[1::-1])
-    found = np.asarray(Image.fromarray(cutout, "RGBA").resize(size, Image.Resampling.BICUBIC))
-    seen = found[..., 3] >= INK
-    if not seen.any():
-        return found
-    rows, columns = np.flatnonzero(seen.any(axis=1)), np.flatnonzero(seen.any(axis=0))
-    return found[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    pixels = np.asarray(Image.fromarray(cutout, "RGBA").resize(size, Image.Resampling.BICUBIC))
+    visible = pixels[..., 3] >= INK
+    if not visible.any():
+        return pixels
+    rows, columns = np.flatnonzero(visible.any(axis=1)), np.flatnonzero(visible.any(axis=0))
+    return pixels[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def background(photographs: Sequence[np.ndarray], side: int, generator: np.random.Generator) -> np.ndarray:
@@ -167,8 +170,8 @@ def background(photographs: Sequence[np.ndarray], side: int, generator: np.rando
     photograph = photographs[int(generator.integers(len(photographs)))]
     window = int(generator.uniform(0.4, 1.0) * min(photograph.shape[:2]))
     top, left = (int(generator.integers(0, photograph.shape[axis] - window + 1)) for axis in (0, 1))
-    found = Image.fromarray(photograph[top : top + window, left : left + window])
-    return np.asarray(found.resize((side, side), Image.Resampling.BILINEAR))
+    image = Image.fromarray(photograph[top : top + window, left : left + window])
+    return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
 
 
 def cut_outs(kind: str, path: Path | None, seed: int) -> dict[str, list[np.ndarray]]:
@@ -178,19 +181,21 @@ def cut_outs(kind: str, path: Path | None, seed: int) -> dict[str, list[np.ndarr
         Fault: an unknown kind, a `path` with another kind than "folder", or fewer than three of a class.
     """
     if kind == "folder":
-        found = _folder(path)
+        cutouts_of = _folder(path)
     elif path is not None:
         raise Fault("data.path goes with data.composites.cutouts: folder, and only with it")
     elif kind in ("digits", "mnist5k"):
-        found = _digits(kind, np.random.default_rng([seed, 1]))
+        cutouts_of = _digits(kind, np.random.default_rng([seed, 1]))
     else:
         raise Fault(f"data.composites.cutouts must be digits, mnist5k or folder, got {kind!r}")
-    if few := [name for name, options in found.items() if len(options) < 3]:
-        raise Fault(f"cut-outs of {few[0]!r} must be at least 3, one for each split, got {len(found[few[0]])}")
-    for name, options in found.items():
+    if scarce := [name for name, options in cutouts_of.items() if len(options) < 3]:
+        raise Fault(
+            f"cut-outs of {scarce[0]!r} must be at least 3, one for each split, got {len(cutouts_of[scarce[0]])}"
+        )
+    for name, options in cutouts_of.items():
         order = np.random.default_rng([seed, zlib.crc32(name.encode())]).permutation(len(options))
-        found[name] = [options[row] for row in order]
-    return found
+        cutouts_of[name] = [options[row] for row in order]
+    return cutouts_of
 
 
 def _part(options: Sequence[np.ndarray], low: float, high: float) -> Sequence[np.ndarray]:
@@ -212,14 +217,14 @@ def _digits(kind: str, generator: np.random.Generator) -> dict[str, list[np.ndar
         items = classification.mnist5k()
         images = np.stack([np.asarray(Image.open(_stream(item.read))) for item in items])
         labels = np.array([int(item.label) for item in items])
-    found: dict[str, list[np.ndarray]] = {str(label): [] for label in range(10)}
+    cutouts_of: dict[str, list[np.ndarray]] = {str(label): [] for label in range(10)}
     for image, label in zip(images, labels, strict=True):
         large = np.asarray(Image.fromarray(image).resize((64, 64), Image.Resampling.BICUBIC))
         alpha = np.clip((large.astype(np.float32) - 64) * 2, 0, 255).astype(np.uint8)
         colour = generator.integers(0, 90, 3) + (165 if generator.random() < 0.5 else 0)
         pixels = np.broadcast_to(colour.astype(np.uint8), (64, 64, 3))
-        found[str(label)].append(np.concatenate([pixels, alpha[..., None]], axis=-1))
-    return found
+        cutouts_of[str(label)].append(np.concatenate([pixels, alpha[..., None]], axis=-1))
+    return cutouts_of
 
 
 def _stream(read: Callable[[], bytes]) -> io.BytesIO:
@@ -229,17 +234,17 @@ def _stream(read: Callable[[], bytes]) -> io.BytesIO:
 def _folder(path: Path | None) -> dict[str, list[np.ndarray]]:
     """Pictures with transparency, a sub-folder for each class."""
     if path is None or not path.is_dir():
-        got = "nothing" if path is None else describe_path(path)
-        raise Fault(f"data.path must be a folder with a sub-folder of cut-outs for each class, got {got}")
-    found: dict[str, list[np.ndarray]] = {}
+        path_there = "nothing" if path is None else describe_path(path)
+        raise Fault(f"data.path must be a folder with a sub-folder of cut-outs for each class, got {path_there}")
+    cutouts_of: dict[str, list[np.ndarray]] = {}
     for folder in sorted((inner for inner in path.iterdir() if inner.is_dir()), key=lambda inner: natural(inner.name)):
         options = [np.asarray(_opened(file)) for file in sorted(folder.rglob("*.png"))]
         options = [pixels for pixels in options if 0 < (pixels[..., 3] >= INK).mean() < 1]  # else it is no cut-out
         if options:
-            found[folder.name] = options
-    if not found:
+            cutouts_of[folder.name] = options
+    if not cutouts_of:
         raise Fault(f"data.path must hold PNG files with transparency, got {describe_path(path)}", code=Fault.DATA)
-    return found
+    return cutouts_of
 
 
 def _opened(file: Path) -> Image.Image:

@@ -92,8 +92,8 @@ def place(track: Road, car: Car) -> Place:
     near = slice(first, first + int(8 * STRIDE / SPACING))
     number = first + int(np.argmin((track.x[near] - car.x) ** 2 + (track.y[near] - car.y) ** 2))
     away = complex(car.x - track.x[number], car.y - track.y[number]) * np.exp(-1j * track.heading[number])
-    turned = (car.heading - track.heading[number] + math.pi) % (2 * math.pi) - math.pi
-    return Place(number * SPACING + float(away.real), float(away.imag) + LANE / 2, float(turned))
+    angle = (car.heading - track.heading[number] + math.pi) % (2 * math.pi) - math.pi
+    return Place(number * SPACING + float(away.real), float(away.imag) + LANE / 2, float(angle))
 
 
 def step(track: Road, car: Car, angle: float) -> Car:
@@ -150,9 +150,9 @@ def frame(track: Road, car: Car, *, size: tuple[int, int] = SIZE) -> np.ndarray:
     def stripe(middle: float) -> np.ndarray:
         return np.clip((EDGE / 2 - np.abs(beside - middle)) / (2 * soft) + 0.5, 0, 1)[..., None]
 
-    seen = _speckle(along, beside, soft, track.seed)[..., None]
+    pixels = _speckle(along, beside, soft, track.seed)[..., None]
     paved = np.clip((LANE + 0.4 - np.abs(beside)) / (2 * soft) + 0.5, 0, 1)[..., None]
-    ground = paved * (grey + 18 * seen) + (1 - paved) * (grass + 40 * seen)
+    ground = paved * (grey + 18 * pixels) + (1 - paved) * (grass + 40 * pixels)
     dashed = (np.mod(along, DASH + GAP) < DASH)[..., None] * stripe(0.0)
     edges = np.maximum(stripe(LANE), stripe(-LANE))
     ground += edges * (WHITE - ground)
@@ -211,10 +211,10 @@ def _on_road(track: Road, car: Car, far: np.ndarray, across: np.ndarray) -> tupl
     rows = np.interp(far, forward, np.arange(len(forward)))
     whole = np.minimum(rows.astype(int), len(forward) - 1)
     middle = np.interp(rows, np.arange(len(forward)), local.imag)
-    turned = track.heading[window][whole] - car.heading
+    angle = track.heading[window][whole] - car.heading
     sideways = across - middle[:, None]
-    along = (first + rows)[:, None] * SPACING + sideways * np.sin(turned)[:, None]
-    return along, sideways * np.cos(turned)[:, None]
+    along = (first + rows)[:, None] * SPACING + sideways * np.sin(angle)[:, None]
+    return along, sideways * np.cos(angle)[:, None]
 
 
 @cache

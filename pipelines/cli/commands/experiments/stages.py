@@ -21,6 +21,10 @@ EXTEND = (
     "Train a finished run for this many more epochs. Their learning rate: constant – the same; step – the last one; "
     "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
+Only = Annotated[
+    bool,
+    typer.Option("--only", help="Keep the results of the stages before, even if something they depend on changed."),
+]
 DryRun = Annotated[
     bool,
     typer.Option("--dry-run", help="Train only a few steps, keep nothing, and report size, memory, speed and time."),
@@ -51,6 +55,7 @@ def train(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    only: Only = False,
     extend: Annotated[int, typer.Option(min=0, help=EXTEND)] = 0,
     dry_run: DryRun = False,
     hosts: Hosts = 0,
@@ -69,6 +74,7 @@ def train(
         "train",
         overrides,
         force=["train"] if force else [],
+        only=only,
         extend=extend,
         hosts=hosts,
         local=local,
@@ -82,6 +88,7 @@ def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -89,7 +96,7 @@ def evaluate(
 
     Example: cnn evaluate classify/digits-lenet5 --json
     """
-    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], as_json=as_json, runs=runs)
+    _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], only=only, as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -97,6 +104,7 @@ def export(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -104,7 +112,7 @@ def export(
 
     Example: cnn export classify/digits-lenet5
     """
-    _stages(recipe, "export", overrides, force=["export"] if force else [], as_json=as_json, runs=runs)
+    _stages(recipe, "export", overrides, force=["export"] if force else [], only=only, as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -136,6 +144,7 @@ def _stages(
     force: list[str],
     as_json: bool,
     runs: Path,
+    only: bool = False,
     extend: int = 0,
     hosts: int = 0,
     local: bool = False,
@@ -153,7 +162,7 @@ def _stages(
             return _share(host, reference, last, overrides, console=console, runs=runs, force=force, extend=extend)
         run = open_run(reference, overrides, console, runs, trains=False)
         with stages.tracked(run):
-            facts = stages.run_stages(run, last, force=force, extend=extend)
+            facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None

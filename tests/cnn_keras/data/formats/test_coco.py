@@ -205,6 +205,7 @@ def test_files_of_other_tools_are_refused_with_what_they_are(tmp_path):
         ([{"id": 1, "data": {"image": "a.png"}, "annotations": []}], "source labelstudio"),
         ({"description": "", "size": {"height": 1, "width": 1}, "objects": []}, "Supervisely's"),
         ({"shapes": [], "imagePath": "a.png"}, "source labelme"),
+        ({"name": "parts", "tags": [], "assets": {}}, "VoTT's"),
         ({**document(["a.png"]), "annotations": [{"image_id": 1, "segments_info": []}]}, "panoptic"),
     ):
         put(tmp_path / "a.png", picture())

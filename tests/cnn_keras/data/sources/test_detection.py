@@ -378,6 +378,21 @@ def test_hidden_folders_are_never_data(tmp_path):
         assert said(read(source, tmp_path / where), flags=False) == once
 
 
+@pytest.mark.parametrize("pictures", ["data", "images", "JPEGImages"])
+def test_pictures_are_found_beside_the_folder_or_the_file_of_labels(tmp_path, pictures):
+    put(tmp_path / pictures / "a.png", picture())
+    row = {"id": 0, "image_id": 0, "category_id": 0, "bbox": [2, 4, 8, 12]}
+    listed = {"images": [{"id": 0, "file_name": "a.png"}], "annotations": [row]}
+    path = put(tmp_path / "labels.json", json.dumps({**listed, "categories": [{"id": 0, "name": "bolt"}]}))
+    box = "<xmin>3</xmin><ymin>5</ymin><xmax>10</xmax><ymax>16</ymax>"
+    body = f"<object><name>bolt</name><bndbox>{box}</bndbox></object>"
+    put(tmp_path / "labels/a.xml", f"<annotation><filename>a.png</filename>{body}</annotation>")
+    for source, where in (("coco", path), ("voc", tmp_path)):
+        (item,) = read(source, where).items
+        assert item.read() == picture()
+        assert [(one.name, one.box) for one in item.objects] == [("bolt", (2, 4, 10, 16))]
+
+
 @pytest.mark.parametrize("pictures", ["images", "JPEGImages", "Images", "imgs"])
 def test_labels_lie_beside_the_folder_of_pictures_whatever_it_is_called(tmp_path, pictures):
     put(tmp_path / "train" / pictures / "A.PNG", picture())
@@ -480,9 +495,19 @@ def test_open_images_shares_become_pixels_with_names_and_other_shares_are_refuse
     path = put(tmp_path / "shares.csv", "path,left,top,right,bottom,label\n1.jpg,0.25,0.5,0.5,1,Bolt\n")
     with pytest.raises(Fault, match="shares of the picture"):
         read("csv", path)
-    for row, hint in (("bolt,10,12,24,24,1.jpg,64,48", "makesense"), ("1.jpg,10,12,34,36,bolt", "looks like data")):
-        with pytest.raises(Fault, match=hint):
-            read("csv", put(tmp_path / "bare.csv", f"{row}\n"))
+    with pytest.raises(Fault, match="looks like data"):
+        read("csv", put(tmp_path / "bare.csv", "1.jpg,10,12,34,36,bolt\n"))
+
+
+def test_a_table_of_makesense_is_read_with_the_header_that_the_message_names(tmp_path):
+    put(tmp_path / "1.jpg", picture())
+    row = "bolt,10,12,24,7,1.jpg,40,20\n"
+    with pytest.raises(Fault, match="makesense") as fault:
+        read("csv", put(tmp_path / "bare.csv", row))
+    header = next(word for word in str(fault.value).split() if word.startswith("label_name,"))
+    (item,) = read("csv", put(tmp_path / "boxes.csv", f"{header}\n{row}")).items
+    assert item.objects == (Object((10, 12, 34, 19), "bolt"),)
+    assert item.size == (20, 40)
 
 
 def test_data_yaml_trains_from_anywhere(tmp_path):
