@@ -58,7 +58,7 @@ def store(examples: Iterable[tuple[np.ndarray, np.ndarray]], *, seed: int = 0) -
 
 
 def training(
-    held: Store,
+    stored: Store,
     patches: Patches,
     *,
     count: int,
@@ -83,7 +83,7 @@ def training(
 
     def example_of(key: tf.Tensor) -> dict[str, Any]:
         place, augment_key = tf.unstack(tf.random.experimental.stateless_split(key, 2))
-        example = crop(held, *_drawn(held, patches, place, balance), patches)
+        example = crop(stored, *_drawn(stored, patches, place, balance), patches)
         return example if augment is None else augment(example, augment_key)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:

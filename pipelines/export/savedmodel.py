@@ -343,7 +343,7 @@ def write_classifier_card(
         ),
     ]
     what = f"`{recipe.model.builder}` on `{data['source']}`; the classes are {', '.join(data['classes'])}."
-    write_card(path, model, recipe=recipe, data=data, what=what, measured=metrics, takes=takes)
+    write_card(path, model, recipe=recipe, data=data, what=what, metrics=metrics, takes=takes)
 
 
 def write_card(
@@ -353,14 +353,14 @@ def write_card(
     recipe: Any,
     data: Mapping[str, Any],
     what: str,
-    measured: Sequence[str],
+    metrics: Sequence[str],
     takes: str,
     input_shape: tuple[int, ...] | None = None,
 ) -> None:
     """The model card: what it is, what it measured, what it saw and is given, how it is built.
 
     Args:
-        measured: lines of Markdown; they may open sections of their own.
+        metrics: lines of Markdown; they may open sections of their own.
         input_shape: for which the layers are listed, where the model leaves it open.
     """
     splits = ", ".join(f"{count:,} {split}" for split, count in data["splits"].items())
@@ -371,7 +371,7 @@ def write_card(
         "",
         "## Measured",
         "",
-        *measured,
+        *metrics,
         "",
         "## Data",
         "",

@@ -77,17 +77,17 @@ def boxed(
     return np.asarray(picture)
 
 
-def dotted(image: Array, points: Array, *, seen: Array | None = None, ring: bool = False) -> Array:
+def dotted(image: Array, points: Array, *, visible: Array | None = None, ring: bool = False) -> Array:
     """Return the image, uint8 [H, W, 3], with a spot in a colour of its own at each point, or a white ring.
 
     Args:
         points: float [L, 2], x and y in pixels of `image`.
-        seen: bool [L], which of them are drawn; None draws all.
+        visible: bool [L], which of them are drawn; None draws all.
     """
     canvas = Image.fromarray(image)
     draw, size = ImageDraw.Draw(canvas), max(4, round(max(image.shape) / 70))
     for number, (x, y) in enumerate(points):
-        if seen is not None and not seen[number]:
+        if visible is not None and not visible[number]:
             continue
         if not ring:
             draw.ellipse((x - size, y - size, x + size, y + size), fill=colour(number), outline="#000000")

@@ -201,17 +201,19 @@ def _points(numbers: tf.Tensor) -> tf.Tensor:
     return tf.stack([tf.math.real(numbers), tf.math.imag(numbers)], axis=1)
 
 
-def align_items(items: Iterable[Any], aligner: Aligner, *, size: tuple[int, int], missed: list[str]) -> list[Any]:
-    """The items with aligned pictures; the id of each one read of which the aligner finds no eyes goes to `missed`."""
+def align_items(items: Iterable[Any], aligner: Aligner, *, size: tuple[int, int], without_face: list[str]) -> list[Any]:
+    """The items with aligned pictures; ids of those in which the aligner finds no eyes go to `without_face`."""
     known: dict[str, Eyes | None] = {}  # a picture is read more than once, and looking takes long
-    return [item._replace(read=partial(_aligned, item, aligner, size, missed, known)) for item in items]
+    return [item._replace(read=partial(_aligned, item, aligner, size, without_face, known)) for item in items]
 
 
-def _aligned(item: Any, aligner: Aligner, size: tuple[int, int], missed: list[str], known: dict[str, Any]) -> bytes:
+def _aligned(
+    item: Any, aligner: Aligner, size: tuple[int, int], without_face: list[str], known: dict[str, Any]
+) -> bytes:
     data, _ = normalize(item.read())
     aligned = align_image(data, partial(_once, item.id, aligner, known), size=size)
     if aligned is None:
-        missed.append(item.id)
+        without_face.append(item.id)
     return aligned or data
 
 

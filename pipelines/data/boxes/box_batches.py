@@ -114,6 +114,6 @@ def draw_augmented(run: Run, augmented: Any, path: Path) -> None:
         numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
         picture = annotate.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
         for marks in columns["landmarks"][row].numpy()[real] if "landmarks" in columns else ():
-            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], seen=marks[:, 2] > 0)
+            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], visible=marks[:, 2] > 0)
         sheet.append(picture)
     image_grid.contact_sheet(sheet, [""] * len(sheet), path, columns=4, size=2.0)

@@ -196,7 +196,7 @@ def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], dat
         names = [facts["classes"][number] if len(facts["classes"]) > 1 else "" for number in numbers]
         picture = annotate.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
         for marks in example["landmarks"].numpy()[rows] if facts["landmarks"] else ():
-            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], seen=marks[:, 2] > 0)
+            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], visible=marks[:, 2] > 0)
         images.append(picture)
         titles.append(Path(example["id"].numpy().decode()).name)
     only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""

@@ -70,7 +70,7 @@ def evaluate(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
         folder,
         batches=batches(),
         baselines=lambda: _baselines(training, test, noun=noun, seed=run.recipe.seed),
-        pictured=lambda rows: [pictured(test.values[row]) for row in rows],
+        pictures_of=lambda rows: [pictured(test.values[row]) for row in rows],
         noun=noun,
     )
     if run.recipe.evaluate.insight:
@@ -109,7 +109,7 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
     sizes = "×".join(map(str, shape))
     framing = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
     takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framing} {sizes}."
-    return classifier_export.export(run, folder, written=write, noun=noun, takes=takes)
+    return classifier_export.export(run, folder, write=write, noun=noun, takes=takes)
 
 
 def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, Any]:

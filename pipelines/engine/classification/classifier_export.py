@@ -17,14 +17,14 @@ def export(
     run: Run,
     folder: Path,
     *,
-    written: Callable[[keras.Model, Path], dict[str, Any]],
+    write: Callable[[keras.Model, Path], dict[str, Any]],
     noun: str = "image",
     takes: str = savedmodel.IMAGES,
 ) -> dict[str, Any]:
     """Write the SavedModel that serves, prove that it agrees, and say what to register.
 
     Args:
-        written: writes a model into a version's folder with its warm-up requests, and returns how far it agrees.
+        write: writes a model into a version's folder with its warm-up requests, and returns how far it agrees.
         noun: what an example is called.
         takes: what the card says of the model's input.
     """
@@ -34,7 +34,7 @@ def export(
     model = classifier.trained(run)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    agreement = written(model, saved)
+    agreement = write(model, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     savedmodel.write_classifier_card(
         saved / "card.md",

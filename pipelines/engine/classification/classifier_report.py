@@ -34,7 +34,7 @@ def evaluate(
     *,
     batches: Iterable[tuple[Any, Any, list[str]]],
     baselines: Callable[[], dict[str, Any]],
-    pictured: Callable[[list[int]], list[np.ndarray[Any, Any]]],
+    pictures_of: Callable[[list[int]], list[np.ndarray[Any, Any]]],
     noun: str = "image",
     further: Callable[[keras.Model, np.ndarray[Any, Any]], dict[str, Any]] | None = None,
 ) -> dict[str, Any]:
@@ -43,7 +43,7 @@ def evaluate(
     Args:
         batches: one pass over the test split: (what the model takes, labels int64 (batch,), ids).
         baselines: measures those on the same split: {"accuracy": {name: share}, "note": …}.
-        pictured: pictures, uint8, of the examples with these row numbers of the split.
+        pictures_of: pictures, uint8, of the examples with these row numbers of the split.
         noun: what an example is called.
         further: more parts of the report, of the model and whether it was right about each example, bool (N,).
     """
@@ -70,7 +70,7 @@ def evaluate(
         [names[number] for number in column[rows]] for column in (labels, probabilities.argmax(axis=1))
     )
     confidences, wrong = probabilities[rows].max(axis=1).tolist(), [ids[row] for row in rows]
-    image_grid.worst(pictured(rows), truths, predictions, confidences, wrong, folder / "worst.png")
+    image_grid.worst(pictures_of(rows), truths, predictions, confidences, wrong, folder / "worst.png")
     _say_report(run, report, noun)
     test_metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float)}
     test_metrics |= {f"baseline_{key}": value for key, value in report.get("baselines", {}).get("accuracy", {}).items()}

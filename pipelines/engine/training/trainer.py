@@ -385,7 +385,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **reporting: Any)
             for path in folder.glob(best_file("*")):
                 if path.name != best_file(best):
                     path.unlink()
-            reporting["console"].print(_line(self.history, self.epochs, starred=best == epoch + 1))
+            reporting["console"].print(_line(self.history, self.epochs, is_best=best == epoch + 1))
             if not math.isfinite(row[settings.monitor]):
                 missing = f"{settings.monitor} of epoch {epoch + 1} is not a number"
                 reporting["console"].print(f"          [yellow]{missing}[/]: this epoch cannot be the best")
@@ -475,7 +475,7 @@ def _diverged(settings: Train, epoch: int) -> Fault:
     )
 
 
-def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
+def _line(history: list[Row], epochs: int, *, is_best: bool) -> str:
     """One epoch for people: metrics, speed, time left, a star at the best so far."""
     row = history[-1]
     keys = sorted((key for key in row if key not in UNMEASURED), key=lambda key: key.split("_")[::-1])
@@ -483,7 +483,7 @@ def _line(history: list[Row], epochs: int, *, starred: bool) -> str:
     recent = [row["seconds"] for row in history[-5:]]
     left = (epochs - len(history)) * sum(recent) / len(recent)
     speed = f"{row['images_per_second']:,.0f}/s"
-    star = "[yellow]★[/]" if starred else " "
+    star = "[yellow]★[/]" if is_best else " "
     return f"          {len(history):>3}/{epochs} {star} {figures}  [dim]{speed}, {left:.0f} s left[/]"
 
 

@@ -34,7 +34,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
         savedmodel.write_warmup(saved, prepared, split, shape)
         return agreement
 
-    facts = classifier_export.export(run, folder, written=write, takes=takes)
+    facts = classifier_export.export(run, folder, write=write, takes=takes)
     if recipe.export.crops and "register" in facts:
         facts["register"]["metrics"]["test_accuracy"] = run.facts("evaluate")["metrics"]["test_crops_accuracy"]
     return facts

@@ -30,7 +30,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         folder,
         batches=batches(prepared, split, shape),
         baselines=lambda: _baselines(run, prepared, split, shape),
-        pictured=lambda rows: pictured(prepared, split, shape, rows),
+        pictures_of=lambda rows: pictured(prepared, split, shape, rows),
         further=partial(_further, run),
     )
     if not run.recipe.evaluate.insight:

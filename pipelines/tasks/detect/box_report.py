@@ -50,7 +50,7 @@ def detection_report(
     *,
     detections: Sequence[Detected],
     threshold: float,
-    pictured: Callable[[list[int]], list[Array]],
+    pictures_of: Callable[[list[int]], list[Array]],
     decoding: str = "",
     shown: int = 12,
     square: int | None = None,
@@ -62,7 +62,7 @@ def detection_report(
             not be found. The number of a class is its place among the categories, whatever their ids.
         detections: one for each of truth's images, in their order.
         threshold: the score from which on a detection is counted, listed and drawn.
-        pictured: the images, uint8, with these numbers; they may be smaller than the originals.
+        pictures_of: the images, uint8, with these numbers; they may be smaller than the originals.
         decoding: how the detections came about, as "scores from 0.01, NMS at IoU 0.5"; stands on the figures.
         shown: how many of the best and of the worst images are drawn.
         square: pixels of the side of parts that are drawn, and drawn anew for the interval, instead of whole images.
@@ -96,7 +96,7 @@ def detection_report(
     run_files.write_json(folder / "detections.json", results_)
     durable.write_text(folder / "predictions.csv", _predictions_csv(truth, shown_scenes, classes))
     _draw_figures(folder, report, table)
-    _draw_images(folder, truth, shown_parts, report, pictured=pictured, shown=shown)
+    _draw_images(folder, truth, shown_parts, report, pictures_of=pictures_of, shown=shown)
     return report
 
 
@@ -369,7 +369,7 @@ def _draw_images(
     parts: Sequence[Square],
     report: Mapping[str, Any],
     *,
-    pictured: Callable[[list[int]], list[Array]],
+    pictures_of: Callable[[list[int]], list[Array]],
     shown: int,
 ) -> None:
     """Draw the images, or parts, with the highest and the lowest F1; more objects or more mistakes come first."""
@@ -382,7 +382,7 @@ def _draw_images(
     ):
         selection = selection[:shown]
         images = sorted({part.image for part in selection})
-        pixels = dict(zip(images, pictured(images) if images else [], strict=True))
+        pixels = dict(zip(images, pictures_of(images) if images else [], strict=True))
         pictures, captions = [], []
         for part in selection:
             scene, facts = part.scene, truth["images"][part.image]

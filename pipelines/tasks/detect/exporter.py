@@ -155,7 +155,7 @@ def write_card(
         recipe=recipe,
         data=data,
         what=what,
-        measured=metric_lines,
+        metrics=metric_lines,
         takes=TAKES + (REGIONS if recipe.data.proposals else "") + (MAPS if recipe.data.masks else ""),
         input_shape=(*recipe.data.size, 3) if recipe.train.sides else None,
     )

@@ -35,7 +35,7 @@ def instance_report(
     masks: Sequence[Sequence[Runs]],
     *,
     threshold: float,
-    pictured: Callable[[list[int]], list[Array]],
+    pictures_of: Callable[[list[int]], list[Array]],
     shown: int,
 ) -> dict[str, Any]:
     """Measure the masks and draw some of them into `folder`: `masks`, the figures, and of them `mask_ap`, `mask_ap50`.
@@ -44,11 +44,11 @@ def instance_report(
         truth: COCO JSON; things without a mask are not asked for.
         detections: one for each of its images, in their order; `masks` are theirs.
         threshold: the score from which on a mask is drawn.
-        pictured: the images, uint8, with these numbers, as large as they are.
+        pictures_of: the images, uint8, with these numbers, as large as they are.
         shown: how many images are drawn.
     """
     figures = measured(truth, detections, masks)
-    draw(folder / "masks.png", truth, detections, masks, threshold=threshold, pictured=pictured, shown=shown)
+    draw(folder / "masks.png", truth, detections, masks, threshold=threshold, pictures_of=pictures_of, shown=shown)
     return {"masks": figures, "mask_ap": figures["ap"], "mask_ap50": figures["ap50"]}
 
 
@@ -105,14 +105,14 @@ def draw(
     masks: Sequence[Sequence[Runs]],
     *,
     threshold: float,
-    pictured: Callable[[list[int]], list[Array]],
+    pictures_of: Callable[[list[int]], list[Array]],
     shown: int,
 ) -> Path:
     """Draw the first images, the masks said of them from the threshold on, each in a colour, and the true ones."""
     rows = list(range(min(shown, len(detections))))
     names = [category["name"] for category in truth["categories"]]
     strips = []
-    for row, image in zip(rows, pictured(rows), strict=True):
+    for row, image in zip(rows, pictures_of(rows), strict=True):
         size = image.shape[:2]
         rows_shown = np.flatnonzero(detections[row].scores >= threshold).tolist()  # the likeliest first
         notes = [

@@ -40,7 +40,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         truth,
         detections=answers,
         threshold=settings.shown,
-        pictured=pictures_of,
+        pictures_of=pictures_of,
         decoding=settings.suppress.description,
         shown=settings.worst,
         square=recipe.data.tile and recipe.data.tile.size,
@@ -49,7 +49,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     if masks:
         count_shown, threshold = settings.worst, settings.shown
         report |= instance_report.instance_report(
-            folder, truth, answers, masks, threshold=threshold, pictured=pictures_of, shown=count_shown
+            folder, truth, answers, masks, threshold=threshold, pictures_of=pictures_of, shown=count_shown
         )
         instance_report.say(run.console, report["masks"])
     if settings.insight:
@@ -67,11 +67,11 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _explain(
-    run: Run, folder: Path, truth: Mapping[str, Any], pictured: Callable[[list[int]], Sequence[Array]]
+    run: Run, folder: Path, truth: Mapping[str, Any], pictures_of: Callable[[list[int]], Sequence[Array]]
 ) -> None:
     """Draw what the likeliest objects of the first pictures rest on."""
     names = [str(image["file_name"]) for image in truth["images"]][: heat_maps.SHOWN]
-    examples = zip(pictured(list(range(len(names)))), names, strict=True)
+    examples = zip(pictures_of(list(range(len(names)))), names, strict=True)
     heading = "What objects rest on: LayerCAM of the score of each"
     heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
 

@@ -142,7 +142,7 @@ def write_card(
         f"`{recipe.model.builder}` with a head for one thing in a picture, {model.count_params():,} parameters, on "
         f"`{data['source']}`; the classes are {', '.join(data['classes'])}."
     )
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=TAKES)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=TAKES)
 
 
 def _figure(value: float | None) -> str:

@@ -209,7 +209,7 @@ def draw_answer(image: Any, answers: Answers, row: int, names: Sequence[str], th
     scale = picture.shape[0] / image.shape[0]
     if here:
         marks = truth.landmarks[row]
-        picture = annotate.dotted(picture, marks[:, :2] * scale, seen=marks[:, 2] > 0, ring=True)
+        picture = annotate.dotted(picture, marks[:, :2] * scale, visible=marks[:, 2] > 0, ring=True)
     return annotate.dotted(picture, predicted.landmarks[row] * scale) if is_found else picture
 
 

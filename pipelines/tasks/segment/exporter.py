@@ -190,7 +190,7 @@ def write_card(
         f"numbers in a mask, are {', '.join(f'{number} {name}' for number, name in enumerate(data['classes']))}."
     )
     takes = TAKES[recipe.data.axes]
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=takes)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=takes)
 
 
 def _row(row: Mapping[str, Any]) -> str:

@@ -85,14 +85,14 @@ def encoded(recipe: Any, folder: Path, split: str, count: int) -> list[bytes]:
     return [row["image"] for row in read.as_numpy_iterator()]
 
 
-def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, held: Store | None) -> tf.data.Dataset:
-    """The training batches of these epochs: {"image", "mask"}, patches of what is `held` or else whole pictures."""
+def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, stored: Store | None) -> tf.data.Dataset:
+    """The training batches of these epochs: {"image", "mask"}, patches of what is `stored` or else whole pictures."""
     recipe = run.recipe
     data: Data = recipe.data
     settings = {"epochs": epochs, "batch_size": recipe.train.batch_size, "seed": recipe.seed, "augment": augmented}
-    if held is not None:
-        count = per_epoch(recipe, held)
-        return drawing.training(held, patches, count=count, balance=data.balance, **settings)
+    if stored is not None:
+        count = per_epoch(recipe, stored)
+        return drawing.training(stored, patches, count=count, balance=data.balance, **settings)
     return input_pipeline.training(
         run.finished("prepare"),
         "train",
@@ -141,11 +141,11 @@ def store(run: Run, split: str) -> Store:
     return drawing.store(each(), seed=run.recipe.seed)
 
 
-def per_epoch(recipe: Any, held: Store) -> int:
-    """How many patches an epoch draws: as the recipe says, or as many as would cover what is held."""
+def per_epoch(recipe: Any, stored: Store) -> int:
+    """How many patches an epoch draws: as the recipe says, or as many as would cover what is stored."""
     if recipe.data.patches:
         return int(recipe.data.patches)
-    sizes = np.asarray(held.sizes)
+    sizes = np.asarray(stored.sizes)
     return int(np.ceil(sizes / np.array(recipe.data.size)).prod(axis=1).sum())
 
 

@@ -88,7 +88,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
             for row in rows
         ]
 
-    draw(folder, counted, names, shown=settings.worst, pictured=pictures_of)
+    draw(folder, counted, names, shown=settings.worst, pictures_of=pictures_of)
     if settings.insight:
         examples = ((example.image, example.id) for example in records.of_run(run, split))
         heading = "What the pixels of a class rest on: Seg-Grad-CAM at the network's coarsest map"
@@ -187,11 +187,11 @@ def draw(
     names: Sequence[str],
     *,
     shown: int,
-    pictured: Callable[[list[int]], list[tuple[Array, Array, Array]]],
+    pictures_of: Callable[[list[int]], list[tuple[Array, Array, Array]]],
 ) -> None:
     """Draw the pictures with the highest and the lowest mean IoU of their own beside truth and answer.
 
-    `pictured` gives image, truth and labels of the pictures with these numbers.
+    `pictures_of` gives image, truth and labels of the pictures with these numbers.
     """
     rows_with_iou = [row for row, row_scores in enumerate(counted.rows) if np.isfinite(row_scores["mean_iou"])]
     order = sorted(rows_with_iou, key=lambda row: -counted.rows[row]["mean_iou"])
@@ -201,7 +201,7 @@ def draw(
             continue
         captions = [(f"mean IoU {counted.rows[row]['mean_iou']:.3f}", counted.rows[row]["id"]) for row in rows]
         heading = f"The {which} {len(rows)} of {len(counted.rows)} by their own mean IoU"
-        overlays.compared(pictured(rows), captions, folder / f"{which}.png", names=names, heading=heading)
+        overlays.compared(pictures_of(rows), captions, folder / f"{which}.png", names=names, heading=heading)
 
 
 def say(console: Console, summary: Mapping[str, Any]) -> None:

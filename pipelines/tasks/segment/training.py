@@ -42,7 +42,7 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
         trainer.concluded(model, history, part, place, console=run.console, metric="mean_iou")
         done += before.epochs
     model = _begun(run, run.recipe.model.builder, model)
-    _draw_augmented(run, model, folder / "augmented.png", held=store, augmented=augmented)
+    _draw_augmented(run, model, folder / "augmented.png", stored=store, augmented=augmented)
     history = fit(run, training, training.compiled(model, settings), settings, folder, done=done, extend_to=extend_to)
     return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
 
@@ -64,7 +64,7 @@ def _inputs(run: Run, store: Store | None, augmented: Any) -> Training:
 
     def batches(model: keras.Model, epochs: range) -> tf.data.Dataset:
         patches = segment_model.patches_of(model, recipe.data)
-        return records.training(run, epochs, augmented, patches=patches, held=store).map(segment_model.given)
+        return records.training(run, epochs, augmented, patches=patches, stored=store).map(segment_model.given)
 
     def validation(model: keras.Model) -> tf.data.Dataset:
         split, patches = image_dataset.validation_split(data), segment_model.patches_of(model, recipe.data)
@@ -130,11 +130,11 @@ def _begun(run: Run, builder: str, earlier: keras.Model | None) -> keras.Model:
     return model
 
 
-def _draw_augmented(run: Run, model: keras.Model, path: Path, *, held: Store | None, augmented: Any) -> None:
+def _draw_augmented(run: Run, model: keras.Model, path: Path, *, stored: Store | None, augmented: Any) -> None:
     """The first pictures or patches of the first epoch as training sees them, with their masks."""
     patches = segment_model.patches_of(model, run.recipe.data)
-    stream = records.training(run, range(1), augmented, patches=patches, held=held).unbatch().take(DRAWN)
+    stream = records.training(run, range(1), augmented, patches=patches, stored=stored).unbatch().take(DRAWN)
     rows = [(sample["image"], sample["mask"][..., 0].astype("int16") - 1) for sample in stream.as_numpy_iterator()]
     names = run.facts("prepare")["classes"]
-    heading = f"What training sees: {'pictures' if held is None else 'patches'} with their masks"
+    heading = f"What training sees: {'pictures' if stored is None else 'patches'} with their masks"
     overlays.sheet(rows, [""] * len(rows), path, names=names, heading=heading)

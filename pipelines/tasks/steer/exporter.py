@@ -112,4 +112,4 @@ def write_card(
         f"`{recipe.model.builder}` with the head `{recipe.head.kind}`, {model.count_params():,} parameters, on "
         f"`{data['source']}`."
     )
-    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=TAKES)
+    savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=TAKES)

@@ -190,7 +190,7 @@ def write_card(
         recipe=recipe,
         data=data,
         what=f"`{recipe.model.builder}`, {model.count_params():,} parameters, paints like {', '.join(data['styles'])}.",
-        measured=metric_lines,
+        metrics=metric_lines,
         takes=TAKES,
         input_shape=(recipe.data.window, recipe.data.window, 3),
     )

@@ -27,7 +27,7 @@ class Extractor(NamedTuple):
 
     builder: str
     weights: str
-    said: str
+    reason: str
 
 
 def chosen(loss: Loss) -> Extractor:
@@ -66,6 +66,6 @@ def independent(extractor: Extractor) -> Extractor | None:
 def say(extractor: Extractor, console: Console) -> None:
     """Which network, and why; a control is called one."""
     name = f"{extractor.builder} ({extractor.weights})"
-    console.print(f"          extractor [bold]{name}[/]: {extractor.said}")
+    console.print(f"          extractor [bold]{name}[/]: {extractor.reason}")
     if extractor.weights == RANDOM:
         console.print("          [red]random weights[/], as requested: a control that cannot transfer style")

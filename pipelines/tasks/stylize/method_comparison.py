@@ -60,7 +60,7 @@ def _entries(run: Run, styles: Sequence[Array]) -> list[Entry]:
             slow = None
             if optimiser and style == 0 and number < recipe.evaluate.compared:
                 slow = optimiser.paint(
-                    content.pixels, OptimizerState(), told=lambda state: None, said=lambda step, row: None
+                    content.pixels, OptimizerState(), on_round=lambda state: None, on_step=lambda step, row: None
                 )
             entries.append(Entry(content, style, painting, slow))
     return entries

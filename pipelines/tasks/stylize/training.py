@@ -32,7 +32,7 @@ def _paint(run: Run, folder: Path) -> dict[str, Any]:
     painter = runner.painter_of(recipe.data, prepared, recipe.train, objective, seed=recipe.seed)
     pictures = dataset.contents(prepared)
     video = run.facts("prepare")["kind"] == "video"
-    rows = runner.paint(painter, pictures, folder, console=run.console, told=run.on_epoch, video=video)
+    rows = runner.paint(painter, pictures, folder, console=run.console, on_round=run.on_epoch, video=video)
     runner.write_history(rows, folder / "history.csv")
     runner.draw_history(rows, folder / "curves.png")
     paths = sorted((folder / runner.PAINTINGS).glob("*.png"))

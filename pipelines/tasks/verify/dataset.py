@@ -35,7 +35,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     aligner = aligner_of(align)
 
     def aligned(items: Any) -> Any:
-        return face_alignment.align_items(items, aligner, size=run.recipe.data.size, missed=without_face)
+        return face_alignment.align_items(items, aligner, size=run.recipe.data.size, without_face=without_face)
 
     facts = image_dataset.prepare(run, folder, divided=splits_of, changed=aligned)
     unaligned = sorted(set(without_face))

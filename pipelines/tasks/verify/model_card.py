@@ -45,7 +45,7 @@ def write(
         f"{recipe.model.dimension} numbers of length 1, near each other for one person; nobody is in two splits."
     )
     savedmodel.write_card(
-        path, model, recipe=recipe, data=data, what=what, measured=metric_lines, takes=PICTURES + aligned
+        path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=PICTURES + aligned
     )
 
 

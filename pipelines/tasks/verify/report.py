@@ -54,7 +54,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     calibration = calibrated(reference, settings)
     # People who chose the epoch look a little better than others do.
     calibration["chose_nothing"] = calibrating == "calibration" or recipe.train.loss == "none"
-    report = measured(run, split_embeddings, listed=pair_list, threshold=calibration["threshold"])
+    report = measured(run, split_embeddings, pair_list=pair_list, threshold=calibration["threshold"])
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] |= calibration
     if settings.baselines:
@@ -102,13 +102,13 @@ def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Li
     return Listed(distance, np.array([pair.same for pair in known]), fold, len(pair_list) - len(known))
 
 
-def measured(run: Run, embeddings: Embeddings, *, listed: Listed | None, threshold: float) -> dict[str, Any]:
+def measured(run: Run, embeddings: Embeddings, *, pair_list: Listed | None, threshold: float) -> dict[str, Any]:
     """All figures of one split, at the threshold too; intervals hold 95 % of a bootstrap over identities."""
     pairs, labels, seed = embeddings.pairs, embeddings.labels, run.recipe.seed
     rates = verification.rates(pairs.distance, pairs.same)
     spread = _spread(run, embeddings, threshold)
     others = int((~pairs.same).sum())
-    folds = listed or _drawn(pairs, seed)
+    folds = pair_list or _drawn(pairs, seed)
     accuracy = verification.fold_accuracy(folds.distance, folds.same, folds.fold)
     ranks = verification.cumulative_match_characteristic(embeddings.distances, labels)
     open_set_rates = verification.identification_rate(embeddings.distances, labels, FARS[:3], seed=seed)
@@ -133,7 +133,7 @@ def measured(run: Run, embeddings: Embeddings, *, listed: Listed | None, thresho
         "accuracy_standard_error": float(accuracy.std(ddof=1) / len(accuracy) ** 0.5),
         "accuracy_pairs": len(folds.same),
         "accuracy_absent": folds.absent,
-        "accuracy_folds": "of the list of pairs" if listed else "drawn, as many of two people as of one",
+        "accuracy_folds": "of the list of pairs" if pair_list else "drawn, as many of two people as of one",
         **{f"rank_{rank}": float(ranks[min(rank, len(ranks)) - 1]) for rank in RANKS},
         "match_characteristic": ranks.tolist(),
         "identification_at_far": {f"{far:g}": float(rate) for far, rate in zip(FARS, open_set_rates, strict=False)},

@@ -275,7 +275,7 @@ def test_the_report_draws_what_was_said_beside_what_is_true(tmp_path):
         found,
         runs,
         threshold=0.895,
-        pictured=lambda rows: [np.full((20, 20, 3), 90, np.uint8) for _ in rows],
+        pictures_of=lambda rows: [np.full((20, 20, 3), 90, np.uint8) for _ in rows],
         shown=5,
     )
     assert report["mask_ap50"] == report["masks"]["ap50"]

@@ -53,10 +53,10 @@ def world(images, *, classes=3, seed=0, crowd=0.1):
 
 
 def report_of(folder, truth, detections, drawn=None, **settings):
-    def pictured(rows):
+    def pictures_of(rows):
         return [drawn[row] if drawn else np.zeros((80, 100, 3), np.uint8) for row in rows]
 
-    settings = {"threshold": 0.5, "pictured": pictured} | settings
+    settings = {"threshold": 0.5, "pictures_of": pictures_of} | settings
     return box_report.detection_report(folder, truth, detections=detections, **settings)
 
 
@@ -318,7 +318,7 @@ def test_squares_of_a_picture_hold_each_object_and_each_detection_once():
 def test_one_large_picture_has_an_interval_by_its_squares(tmp_path):
     objects = [((x, y, x + 8, y + 8), 0) for x in (5, 35, 65, 85) for y in (5, 45, 65)]
     found = detected(*[(box, 0.5 + 0.03 * row, 0) for row, (box, _) in enumerate(objects[::2])])
-    settings = {"detections": [found], "threshold": 0.3, "pictured": lambda rows: [np.zeros((80, 100, 3), np.uint8)]}
+    settings = {"detections": [found], "threshold": 0.3, "pictures_of": lambda rows: [np.zeros((80, 100, 3), np.uint8)]}
     assert box_report.detection_report(tmp_path, truth_of(objects, 1), **settings)["ap50_interval"] is None
     report = box_report.detection_report(tmp_path, truth_of(objects, 1), **settings, square=30)
     low, high = report["ap50_interval"]

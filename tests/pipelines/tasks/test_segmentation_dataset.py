@@ -99,7 +99,7 @@ def test_batches_are_framed_alike_and_what_lies_beyond_is_not_known(whole):
 
 def test_training_batches_depend_on_the_seed_alone(whole):
     _, run, _, _ = whole
-    first, again = (next(iter(records.training(run, range(1), None, patches=None, held=None))) for _ in range(2))
+    first, again = (next(iter(records.training(run, range(1), None, patches=None, stored=None))) for _ in range(2))
     np.testing.assert_array_equal(first["image"], again["image"])
     np.testing.assert_array_equal(first["mask"], again["mask"])
 

@@ -218,12 +218,12 @@ def test_the_best_and_the_worst_pictures_are_drawn_and_told(measured):
     counted, found, folder = measured
     asked = []
 
-    def pictured(rows):
+    def pictures_of(rows):
         asked.append(rows)
         given = answers()
         return [(np.zeros((8, 8, 1), np.uint8), given[row].truth, given[row].labels) for row in rows]
 
-    report.draw(folder, counted, NAMES, shown=6, pictured=pictured)
+    report.draw(folder, counted, NAMES, shown=6, pictures_of=pictures_of)
     assert asked == [[0], [1]]
     for name in ("best.png", "worst.png", "classes.png", "confusion_matrix.png"):
         assert (folder / name).stat().st_size > 0

@@ -21,9 +21,9 @@ from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset
 from pipelines.tasks.stylize.config import Paint
 from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState, Row
-from pipelines.tasks.stylize.optimization.pixel_optimizer import LBFGS, Adam, Said
+from pipelines.tasks.stylize.optimization.pixel_optimizer import LBFGS, Adam, OnStep
 
-Told = Callable[["OptimizerState"], None]
+OnRound = Callable[["OptimizerState"], None]
 
 
 class Painter:
@@ -51,14 +51,14 @@ class Painter:
         self._works: dict[tuple[int, ...], Adam | LBFGS] = {}
 
     def paint(
-        self, content: Array, state: OptimizerState, *, told: Told, said: Said, start: Array | None = None
+        self, content: Array, state: OptimizerState, *, on_round: OnRound, on_step: OnStep, start: Array | None = None
     ) -> Array:
         """Paint one picture, going on from what is in the state.
 
         Args:
             content: uint8 (height, width, 3).
-            told: hears of the state after every round.
-            said: hears of every step, its number among all and its terms.
+            on_round: hears of the state after every round.
+            on_step: hears of every step, its number among all and its terms.
             start: what to begin from instead of `init`, float32 of the content's shape; at the last scale alone.
 
         Returns:
@@ -74,7 +74,7 @@ class Painter:
                 state.image = self._begun(canvas, state.picture)[None]
             if state.image.shape[1:3] != canvas.shape[:2]:
                 state.image = _enlarged(state.image, canvas.shape[:2])
-            self._optimise(canvas, factor, state, told, said)
+            self._optimise(canvas, factor, state, on_round, on_step)
             state.scale, state.step, state.memory = state.scale + 1, 0, []
         painting: Array = np.clip(np.round(state.image[0]), 0, 255).astype(np.uint8)
         return self._in_colour(painting, content)
@@ -86,7 +86,9 @@ class Painter:
         share = {"content": 0.0, "noise": 1.0, "blend": 0.5}[init]
         return (share * noise + (1 - share) * content).astype(np.float32)
 
-    def _optimise(self, canvas: Array, factor: float, state: OptimizerState, told: Told, said: Said) -> None:
+    def _optimise(
+        self, canvas: Array, factor: float, state: OptimizerState, on_round: OnRound, on_step: OnStep
+    ) -> None:
         """Rounds of `preview` steps at one scale."""
         settings = self.settings
         if state.step >= settings.steps:
@@ -97,14 +99,14 @@ class Painter:
             before = state.scale * settings.steps + state.step
             count = min(settings.preview, settings.steps - state.step)
             started = time.perf_counter()
-            row = work.round(state, targets, count, partial(_from, before, said))
+            row = work.round(state, targets, count, partial(_from, before, on_step))
             if not all(math.isfinite(value) for value in row.values()):
                 raise Fault("painting diverged: J is not a number; lower train.learning_rate", code=Fault.DIVERGED)
             state.step += count
             seconds = round((time.perf_counter() - started) / count, 4)
             place = {"picture": state.picture, "scale": factor, "step": before + count}
             state.rows.append({**place, **row, "seconds_per_step": seconds})
-            told(state)
+            on_round(state)
 
     def _work(self, shape: tuple[int, ...]) -> Adam | LBFGS:
         """What takes the steps, the same for all pictures of this shape."""
@@ -135,9 +137,9 @@ class Painter:
         return style.with_colors_of(painting, content) if self.settings.colour == "keep" else painting
 
 
-def _from(before: int, said: Said, done: int, row: Row) -> None:
+def _from(before: int, on_step: OnStep, done: int, row: Row) -> None:
     """Tell of a step of a round with its number among all."""
-    said(before + done, row)
+    on_step(before + done, row)
 
 
 def _batch(image: Array) -> Any:

@@ -17,7 +17,7 @@ from scipy.optimize import Bounds, minimize
 from pipelines.tasks.stylize.config import Paint
 from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState, Row
 
-Said = Callable[[int, Row], None]
+OnStep = Callable[[int, Row], None]
 Terms = Callable[..., dict[str, Any]]  # of images and targets: the terms of J, (batch,) each
 
 AT_ONCE = 5  # steps of Adam in one call of the graph
@@ -50,7 +50,7 @@ class Adam:
 
         self.steps = tf.function(steps, jit_compile=settings.xla)
 
-    def round(self, state: OptimizerState, targets: Any, count: int, said: Said) -> Row:
+    def round(self, state: OptimizerState, targets: Any, count: int, on_step: OnStep) -> Row:
         """So many steps; the terms before the last of them."""
         self.image.assign(state.image)
         for variable, value in zip(self.optimizer.variables, state.memory or self.fresh, strict=True):
@@ -60,7 +60,7 @@ class Adam:
             steps = min(AT_ONCE, count - done)
             row = {name: float(term) for name, term in self.steps(tf.constant(steps), targets).items()}
             done += steps
-            said(done, row)
+            on_step(done, row)
         state.image = self.image.numpy()
         state.memory = [variable.numpy() for variable in self.optimizer.variables]
         return row
@@ -79,7 +79,7 @@ class LBFGS:
 
         self.slope = tf.function(slope, jit_compile=settings.xla, autograph=False)
 
-    def round(self, state: OptimizerState, targets: Any, count: int, said: Said) -> Row:
+    def round(self, state: OptimizerState, targets: Any, count: int, on_step: OnStep) -> Row:
         """So many steps; the terms after them."""
         shape = state.image.shape
         unit = STRIDE * math.sqrt(state.image.size)  # of the coordinates, so that a step of length 1 is one of STRIDE
@@ -94,7 +94,7 @@ class LBFGS:
         def stepped(x: Any) -> None:
             nonlocal done
             done += 1
-            said(done, dict(latest))
+            on_step(done, dict(latest))
 
         result = minimize(
             value,

@@ -36,13 +36,13 @@ def paint(
     folder: Path,
     *,
     console: Console,
-    told: Any = lambda number, row: None,
+    on_round: Any = lambda number, row: None,
     video: bool = False,
 ) -> list[Row]:
     """Paint all of the pictures into `folder/paintings`, going on from the state found there.
 
     Args:
-        told: hears of every round, its number from 1 and its row; of those before an interruption again.
+        on_round: hears of every round, its number from 1 and its row; of those before an interruption again.
         video: whether the pictures are frames; previews are left out.
 
     Returns:
@@ -52,7 +52,7 @@ def paint(
     durable.mkdir(folder)
     state = OptimizerState.restored(folder)
     for number, row in enumerate(state.rows, 1):
-        told(number, row)
+        on_round(number, row)
     total = settings.steps * len(settings.scales)
     if state.rows:
         done = int(state.rows[-1]["step"]) if state.rows[-1]["picture"] == state.picture else 0
@@ -62,7 +62,7 @@ def paint(
             picture = pictures[number]
             task = bar.add_task(picture.name, total=total, terms="")
 
-            def said(step: int, row: Row, task: Any = task) -> None:
+            def on_step(step: int, row: Row, task: Any = task) -> None:
                 bar.update(task, completed=step, terms=_written(row))
 
             def round_over(state: OptimizerState, picture: NamedImage = picture) -> None:
@@ -71,12 +71,12 @@ def paint(
                 if not video:
                     shot = folder / PREVIEWS / f"{state.picture:05d}-{picture.name}-{row['step']:05.0f}.png"
                     dataset.save(_seen(state), shot)
-                told(len(state.rows), row)
+                on_round(len(state.rows), row)
                 if not console.is_terminal:
                     console.print(f"          {picture.name} {row['step']:.0f}/{total}  {_written(row)}")
 
             start = _carried(pictures, number, folder) if video and number else None
-            painting = painter.paint(picture.pixels, state, told=round_over, said=said, start=start)
+            painting = painter.paint(picture.pixels, state, on_round=round_over, on_step=on_step, start=start)
             dataset.save(painting, _path(folder, number, picture))
             state = OptimizerState(picture=number + 1, rows=state.rows)
             state.save(folder)

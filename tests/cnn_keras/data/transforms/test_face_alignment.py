@@ -129,7 +129,7 @@ def test_pictures_without_annotated_eyes_are_used_as_they_are_and_counted(tmp_pa
     items = [Item(name, "a", lambda: picture) for name in ("a/1.png", "a/2.png")]
     missed = []
     aligner = face_alignment.annotated_eyes(tmp_path / "eyes.csv")
-    first, second = face_alignment.align_items(items, aligner, size=(12, 10), missed=missed)
+    first, second = face_alignment.align_items(items, aligner, size=(12, 10), without_face=missed)
     assert tf.io.decode_image(first.read()).shape == (12, 10, 1)
     assert second.read() == picture
     assert missed == ["a/2.png"]

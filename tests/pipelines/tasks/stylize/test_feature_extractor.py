@@ -29,7 +29,7 @@ def test_the_best_network_at_hand_is_chosen_and_it_says_why(monkeypatch, there, 
     at_hand(monkeypatch, *there)
     found = extractor_choice.chosen(Loss())
     assert (found.builder, found.weights) == (builder, weights)
-    assert said in found.said
+    assert said in found.reason
     told = Console(record=True, width=200, file=io.StringIO())
     extractor_choice.say(found, told)
     assert f"{builder} ({weights}): " in told.export_text()

@@ -42,7 +42,7 @@ def test_an_interrupted_sitting_goes_on_and_leaves_nothing_but_the_painting(data
         def stop(number, row):
             raise KeyboardInterrupt
 
-        plain(*arguments, told=stop, **options)
+        plain(*arguments, on_round=stop, **options)
 
     monkeypatch.setattr(runner, "paint", interrupted)
     with pytest.raises(KeyboardInterrupt):

@@ -72,7 +72,9 @@ def test_a_killed_painting_goes_on_from_its_last_round_to_the_same_pixels(object
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        painter(objective, optimizer=optimizer).paint(CONTENT, OptimizerState(), told=killed, said=lambda *_: None)
+        painter(objective, optimizer=optimizer).paint(
+            CONTENT, OptimizerState(), on_round=killed, on_step=lambda *_: None
+        )
     resumed, rows = painted(painter(objective, optimizer=optimizer), OptimizerState.restored(tmp_path))
     np.testing.assert_array_equal(resumed, whole)
     assert len(rows) == 4 - rounds  # two scales of two rounds each
@@ -145,7 +147,7 @@ def test_a_gallery_goes_on_with_the_picture_it_was_at(objective, tmp_path):
     killed = tmp_path / "killed"
     killed.mkdir()
     with pytest.raises(KeyboardInterrupt):
-        runner.paint(painter(objective), pictures, killed, console=console, told=stopped)
+        runner.paint(painter(objective), pictures, killed, console=console, on_round=stopped)
     first = (killed / runner.PAINTINGS / "00000-one.png").stat().st_mtime_ns
     rows = runner.paint(painter(objective), pictures, killed, console=console)
     assert (killed / runner.PAINTINGS / "00000-one.png").stat().st_mtime_ns == first
