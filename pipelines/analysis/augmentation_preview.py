@@ -165,7 +165,7 @@ def _marked(example: dict[str, Any]) -> Any:
     """The picture with what it carries drawn on it, enlarged if it is small: uint8 (height, width, 3)."""
     image = np.asarray(example["image"])
     if "angle" in example:
-        return annotate.steered(image, truth=float(example["angle"]))
+        return annotate.draw_steering(image, truth=float(example["angle"]))
     if not {"boxes", "landmarks", "mask"} & example.keys():
         return image
     factor = -(-LEAST // max(image.shape[:2]))

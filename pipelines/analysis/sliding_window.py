@@ -182,7 +182,7 @@ def _draw(
         heat[..., background_class] = 0
     order = sorted(np.argsort(-heat.max(axis=(0, 1)), kind="stable")[:SHOWN].tolist())
     tiles = [
-        annotate.boxed(image, places, labels, scores.tolist(), classes=classes.tolist()),
+        annotate.draw_boxes(image, places, labels, scores.tolist(), classes=classes.tolist()),
         _heated(image, heat.max(axis=-1)),
         *(_heated(image, heat[..., number]) for number in order if number != background_class),
     ]

@@ -61,7 +61,7 @@ def main() -> NoReturn:
         if fault is None:
             raise
         Console(stderr=True).print(
-            f"[bold red]error[/] {commands.escaped(str(fault))}", soft_wrap=True, highlight=False
+            f"[bold red]error[/] {commands.escape_markup(str(fault))}", soft_wrap=True, highlight=False
         )
         sys.exit(fault.code)
     sys.exit(0)

@@ -72,7 +72,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         "splits": {split: sum(inner.values()) for split, inner in counts.items()},
         "shape": list(shape),
         "normalization": _fit_normalization(folder) if data.normalize == "standardise" else None,
-        "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
+        "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     content = [classes, facts["normalization"], run_files.file_digest(folder / "split.csv"), shape, data.fit]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
@@ -87,7 +87,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
     return facts
 
 
-def pictured(values: Array) -> Array:
+def draw_array(values: Array) -> Array:
     """A picture, uint8 (height, width, 3) or (height, width), of a signal (length, channels) or a volume's middle."""
     return _traces(values) if values.ndim == 2 else _slices(values)
 
@@ -127,7 +127,7 @@ def _examined(item: Any) -> tuple[data_validation.Examined, tuple[int, ...]]:
     try:
         values, notes = item.read()
     except OSError as error:
-        problem = data_validation.Problem("unreadable", item.id, data_validation.said(error))
+        problem = data_validation.Problem("unreadable", item.id, data_validation.os_error_text(error))
         return data_validation.Examined(None, [problem]), ()
     except Unreadable as error:
         return data_validation.Examined(None, [data_validation.Problem(error.kind, item.id, str(error))]), ()
@@ -191,7 +191,7 @@ def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Co
     for number, name in enumerate(classes[:ROWS]):
         of_class = np.flatnonzero(training.labels == number)
         sample = of_class[np.linspace(0, len(of_class) - 1, min(SHOWN, len(of_class))).astype(int)]
-        rows.append((name, [pictured(training.values[row]) for row in sample]))
+        rows.append((name, [draw_array(training.values[row]) for row in sample]))
     image_grid.augmentation_sheet(rows, folder / f"{noun}s.png")
     ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
     charts.class_balance(ordered, folder / "class_balance.png")

@@ -67,7 +67,7 @@ def prepare(
         "classes": classes,
         "splits": sizes,
         "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
-        "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
+        "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     content = [classes, facts["normalization"], run_files.file_digest(folder / "split.csv"), *shape]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data

@@ -78,7 +78,7 @@ class Fold(Section):
         return self.number, self.of
 
 
-def checked(schema: type[Checked], document: dict[str, Any], *, folder: Path) -> Checked:
+def parse_section(schema: type[Checked], document: dict[str, Any], *, folder: Path) -> Checked:
     """The document as a `schema`; all that is wrong in it is one Fault."""
     try:
         # Through JSON, where a list may become a tuple and a string a path although the types are strict.
@@ -92,7 +92,7 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
     """One pydantic error in the words of a recipe's author."""
     location = [part for part in error["loc"] if not str(part).startswith(("function-", "constrained-", "<"))]
     path = ".".join(map(str, location))
-    value_note = "" if isinstance(error["input"], dict) else f", got {shown(error['input'])}"
+    value_note = "" if isinstance(error["input"], dict) else f", got {value_text(error['input'])}"
     match error["type"]:
         case "extra_forbidden":
             known = list(_fields(schema, location[:-1]))
@@ -107,7 +107,7 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
             return f"{path}: must be {KINDS.get(expectation, expectation)}{value_note}"
 
 
-def shown(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A wrong value for a message, as YAML names it, cut where it is long."""
     text = json.dumps(value) if value is None or isinstance(value, bool) else repr(value)
     return text if len(text) <= SHOWN else f"{text[:SHOWN]}…"

@@ -146,7 +146,7 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
     writer.writerow(["kind", "action", "id", "detail"])
     writer.writerows([problem.kind, problem.action, problem.id, problem.detail] for problem in problems)
     write_text(path, out.getvalue())
-    for kind, group in grouped(problems).items():
+    for kind, group in group_by_kind(problems).items():
         colour = "red" if group[0].action == "dropped" else "yellow"
         console.print(f"          [{colour}]{len(group)} {kind}[/], {group[0].action}:")
         for problem in _examples(group):
@@ -189,7 +189,7 @@ def _volume(size: tuple[int, ...]) -> int:
     return math.prod(size)
 
 
-def grouped(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
+def group_by_kind(problems: Iterable[Problem]) -> dict[str, list[Problem]]:
     """Problems by kind, the dropped kinds first, then the skipped, those of a part of an image last."""
     groups: dict[str, list[Problem]] = defaultdict(list)
     ranks = {"dropped": 0, "skipped": 1, "kept": 2}
@@ -213,7 +213,7 @@ def progress(console: Console) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not console.is_terminal)
 
 
-def said(error: OSError) -> str:
+def os_error_text(error: OSError) -> str:
     """What an error of the operating system says, and of which file."""
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
@@ -223,7 +223,7 @@ def _examined(item: Readable) -> Examined:
         picture = Picture(item.read())
         image = pixels(picture.plain())
     except OSError as error:
-        return Examined(None, [Problem("unreadable", item.id, said(error))])
+        return Examined(None, [Problem("unreadable", item.id, os_error_text(error))])
     except Unreadable as error:
         return Examined(None, [Problem(error.kind, item.id, str(error))])
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:

@@ -12,7 +12,7 @@ from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEv
 
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
-from pipelines.data.schema import shown
+from pipelines.data.schema import value_text
 
 SIZE_LIMIT, DEPTH_LIMIT, NODE_LIMIT = 2**18, 50, 20_000  # bytes, levels, values with all references followed
 
@@ -21,7 +21,7 @@ def read(path: Path) -> dict[str, Any]:
     """The mapping of sections in a YAML file, or a Fault that names the file."""
     document = parse(read_text(path), where=str(path))
     if not isinstance(document, dict):
-        raise Fault(f"{path} must contain a mapping of sections, got {shown(document)}")
+        raise Fault(f"{path} must contain a mapping of sections, got {value_text(document)}")
     return document
 
 

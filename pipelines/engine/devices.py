@@ -73,9 +73,9 @@ def join(addresses: Sequence[str], index: int, wanted: int | str) -> None:
 def from_chief(message: Any = None) -> Any:
     """What the chief says, a JSON value, on every host; all of them wait for each other here."""
     assert _hosts is not None
-    said = np.frombuffer(json.dumps(message).encode() if _chief else b"", np.uint8).astype(np.int32)
-    (length,) = _sum(_hosts)(np.array([len(said)], np.int32))
-    text = _sum(_hosts)(np.pad(said, (0, int(length) - len(said))))
+    sent = np.frombuffer(json.dumps(message).encode() if _chief else b"", np.uint8).astype(np.int32)
+    (length,) = _sum(_hosts)(np.array([len(sent)], np.int32))
+    text = _sum(_hosts)(np.pad(sent, (0, int(length) - len(sent))))
     return json.loads(np.asarray(text, np.uint8).tobytes())
 
 
@@ -95,7 +95,7 @@ def _sum(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     return run  # type: ignore[no-any-return]
 
 
-def named(devices: int | str) -> list[str]:
+def device_names(devices: int | str) -> list[str]:
     """The devices that `train.devices` means: `auto` is every GPU, or the CPU where there is none.
 
     Raises:
@@ -116,7 +116,7 @@ def use(devices: int | str) -> list[str]:
     """Let what is built from here on live on these devices, until `release`; return their names."""
     global _strategy
     release()
-    names = named(devices)
+    names = device_names(devices)
     unwanted_gpu = devices == "cpu" and tf.config.list_logical_devices("GPU")
     if _hosts or len(names) > 1 or unwanted_gpu:
         _strategy = _hosts or _mirrored(tuple(names))
@@ -197,7 +197,7 @@ def _gather(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
     return run  # type: ignore[no-any-return]
 
 
-def explained(batch: int, *, synchronized: bool) -> str:
+def explanation(batch: int, *, synchronized: bool) -> str:
     """What several devices mean for a training, in a line."""
     statistics = "the whole batch" if synchronized else "each device's part"
     where = f" of {host_count()} hosts" if host_count() > 1 else ""

@@ -53,7 +53,7 @@ def draw(strips: Sequence[Strip], path: Path, *, heading: str) -> Path:
     return image_grid.strips(strips, path, heading=heading, columns=columns, scales=[scale], size=1.9)
 
 
-def pictured(values: Array, heat: Array) -> list[Array]:
+def draw_heat_map(values: Array, heat: Array) -> list[Array]:
     """An example and, beside it, its heat map over it: uint8 pictures of an image, a signal or a volume.
 
     Args:
@@ -62,9 +62,9 @@ def pictured(values: Array, heat: Array) -> list[Array]:
     """
     match values.ndim:
         case 2:
-            return _traced(array_dataset.pictured(values), heat)
+            return _traced(array_dataset.draw_array(values), heat)
         case 3:
-            return [values, overlays.heated(values, heat)]
+            return [values, overlays.paint_heat_map(values, heat)]
         case _:
             return list(overlays.heated_planes(values, heat))
 
@@ -85,12 +85,12 @@ def classifier(model: keras.Model, names: Sequence[str], frame: Callable[[Array]
         classes = probabilities.argmax(axis=1)
         heat = visualization.grad_cam(network, images, visualization.class_logit, classes)
         labels = [f"{names[number]} ({row[number]:.2f})" for number, row in zip(classes, probabilities, strict=True)]
-        return [[Strip(name, "", pictured(*pair))] for name, *pair in zip(labels, images, heat, strict=True)]
+        return [[Strip(name, "", draw_heat_map(*pair))] for name, *pair in zip(labels, images, heat, strict=True)]
 
     return explain
 
 
-def windowed(values: Array, size: Sequence[int]) -> Array:
+def middle_window(values: Array, size: Sequence[int]) -> Array:
     """The middle of an image or volume, (*size, channels), mirrored at its borders where it is smaller."""
     windowed_values: Any = values
     for axis, length in enumerate(size):

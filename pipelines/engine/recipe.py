@@ -36,10 +36,10 @@ from pipelines.data.schema import (
     Name,
     Positive,
     Section,
-    checked,
     flatten,
+    parse_section,
     sections,
-    shown,
+    value_text,
 )
 from pipelines.engine import plugins as plug_ins
 from pipelines.engine.startup import silent_libraries
@@ -272,7 +272,7 @@ def _near(reference: str) -> list[str]:
 def unfound(reference: str) -> str:
     """For a message: what a reference is that leads nowhere."""
     verb = "found no file" if Path(reference).suffix in (".yaml", ".yml") else "got"
-    return f"{verb} {shown(reference)}"
+    return f"{verb} {value_text(reference)}"
 
 
 def shipped() -> list[str]:
@@ -328,9 +328,9 @@ def validate(document: dict[str, Any], *, folder: Path) -> Recipe:
     """Check `document` against the sections of its task; `folder` is what its paths are relative to."""
     document = _without_mixed_precision(document)
     if document.get("task") not in tasks() and not plug_ins.is_module(document.get("task")):
-        raise Fault(f"task must be one of {', '.join(tasks())}, got {shown(document.get('task'))}")
+        raise Fault(f"task must be one of {', '.join(tasks())}, got {value_text(document.get('task'))}")
     schema = schema_of(document["task"])
-    return checked(schema, plug_ins.qualified(_current(document, schema), folder), folder=folder)
+    return parse_section(schema, plug_ins.qualified(_current(document, schema), folder), folder=folder)
 
 
 def _current(document: dict[str, Any], schema: type[Recipe]) -> dict[str, Any]:

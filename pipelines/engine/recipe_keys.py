@@ -22,7 +22,7 @@ from pipelines.engine import recipe as recipes
 COLUMN = 36  # where comments begin, if a line leaves room
 
 
-def annotated(recipe: recipes.Recipe) -> str:
+def commented_yaml(recipe: recipes.Recipe) -> str:
     """The resolved recipe as YAML, itself a recipe, with what each key means behind it."""
     lines = _lines(recipe.model_dump(mode="json"), (type(recipe),), "")
     return "".join(f"{line:<{COLUMN}}  # {meaning}\n" if meaning else f"{line}\n" for line, meaning in lines)

@@ -99,7 +99,7 @@ class Run:
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""
         if stage not in self._whole:
-            finished(self.folder, stage)
+            finished_manifest(self.folder, stage)
             self._whole.add(stage)
         return self.folder / stage
 
@@ -134,7 +134,7 @@ class Run:
         )
 
 
-def finished(run: Path, stage: str) -> dict[str, Any]:
+def finished_manifest(run: Path, stage: str) -> dict[str, Any]:
     """The manifest of a stage in a run's folder.
 
     Raises:

@@ -213,8 +213,8 @@ def compare_classifier(
     exported = tf.saved_model.load(str(folder))
     size = inference.batch_limit(model, looks=looks)
     answers = {
-        "serving_default": said(exported, "serving_default", size, image_bytes=encoded),
-        "serving_tensor": said(exported, "serving_tensor", size, image=images),
+        "serving_default": call_signature(exported, "serving_default", size, image_bytes=encoded),
+        "serving_tensor": call_signature(exported, "serving_tensor", size, image=images),
     }
     trained = inference.predictor(model, partial(answer, model), looks=looks)
     return _agreement(trained(images), answers, "images", tolerance)
@@ -225,12 +225,14 @@ def compare_tensor_classifier(
 ) -> dict[str, Any]:
     """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree."""
     exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
-    answers = {"serving_default": said(exported, "serving_default", inference.batch_limit(model), **{tensor: values})}
+    answers = {
+        "serving_default": call_signature(exported, "serving_default", inference.batch_limit(model), **{tensor: values})
+    }
     trained = inference.predictor(model, partial(probabilities, model))
     return _agreement(trained(values), answers, f"{tensor}s", tolerance)
 
 
-def said(exported: Any, signature: str, size: int, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
+def call_signature(exported: Any, signature: str, size: int, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
     """What a signature of a loaded SavedModel answers, asked about `size` rows at a time."""
     serve, (names, columns) = exported.signatures[signature], zip(*inputs.items(), strict=True)
 

@@ -10,7 +10,7 @@ from pipelines.faces.sqlite import SqliteGallery
 POSTGRES = ("postgresql://", "postgres://")
 
 
-def opened(location: str) -> Gallery:
+def open_gallery(location: str) -> Gallery:
     """The gallery at a location: a file, which need not exist yet, or `postgresql://user@host/database`."""
     if location.startswith(POSTGRES):
         return PostgresGallery(location)
@@ -18,7 +18,7 @@ def opened(location: str) -> Gallery:
     return SqliteGallery(location)
 
 
-def moved(folder: str, location: str, option: str) -> str:
+def moved_model(folder: str, location: str, option: str) -> str:
     """Where a gallery's model is now: where it was, or in a folder of the same name beside the gallery's file.
 
     Raises:

@@ -34,7 +34,7 @@ class Classification(Prediction):
         return f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]"
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        image_grid.drawn(pixels(self.source), *self.classes[0], path)
+        image_grid.draw_prediction(pixels(self.source), *self.classes[0], path)
 
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:

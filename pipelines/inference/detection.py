@@ -79,11 +79,13 @@ class Detections(Prediction):
 
     def drawn(self, image: Array) -> Array:
         """The picture, uint8 (height, width, 3), with the boxes, and masks and landmarks if there are some."""
-        plain = image if self.instances is None else overlays.numbered(image, self.instances)
+        plain = image if self.instances is None else overlays.paint_instances(image, self.instances)
         names, scores = [label for label, _ in self.classes], [score for _, score in self.classes]
-        picture = annotate.boxed(plain, np.array(self.boxes).reshape(-1, 4), names, scores)
+        picture = annotate.draw_boxes(plain, np.array(self.boxes).reshape(-1, 4), names, scores)
         for marks in self.landmarks or ():
-            picture = annotate.dotted(picture, np.array(list(marks.values())) * (picture.shape[0] / plain.shape[0]))
+            picture = annotate.draw_points(
+                picture, np.array(list(marks.values())) * (picture.shape[0] / plain.shape[0])
+            )
         return picture
 
     @classmethod
@@ -131,7 +133,7 @@ class Detector:
         detect, regions = self.signatures[DEFAULT], {}
         if _takes_regions(detect):
             images = [decode(tf.constant(data), channels=3).numpy() for data in encoded]
-            regions = proposals.asked(self.folder, images)
+            regions = proposals.model_inputs(self.folder, images)
         outputs = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
         return [Detections(source=source, **row) for source, row in zip(sources, _rows(outputs), strict=True)]
 
@@ -143,7 +145,7 @@ class Detector:
             with validation.progress(console) as bar:
                 task = bar.add_task(file.name, total=video_io.facts(file).frames or None)
                 for frames in batched(video_io.frames(file), FRAMES):
-                    regions = proposals.asked(self.folder, frames) if _takes_regions(detect) else {}
+                    regions = proposals.model_inputs(self.folder, frames) if _takes_regions(detect) else {}
                     for row in _rows(detect(image=tf.constant(np.stack(frames)), **regions)):
                         predictions.append(Detections(source=file, frame=len(predictions), **row))
                     bar.advance(task, len(frames))

@@ -150,7 +150,7 @@ class FinishedRun:
         return predictor.predict(sources, Console(quiet=True))
 
     def _facts(self, stage: str) -> dict[str, Any]:
-        return dict(stages.finished(self.folder, stage)["facts"])
+        return dict(stages.finished_manifest(self.folder, stage)["facts"])
 
 
 def run(reference: str, runs: str | PathLike[str], sections: Mapping[str, Any]) -> FinishedRun:

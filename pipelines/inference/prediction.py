@@ -143,7 +143,7 @@ def pixels(source: Source) -> Array:
         if isinstance(source, Path) and source.name.lower().endswith(library.SUFFIXES):
             source = library.read(source)[0]
     if isinstance(source, np.ndarray):
-        picture: Array = array_dataset.pictured(source)
+        picture: Array = array_dataset.draw_array(source)
         return picture
     with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
         return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))

@@ -82,7 +82,7 @@ class Segmentation(Prediction):
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
         mask = self.segments.mask
         image = pixels(self.source) if mask.ndim == 2 else _voxels(self.source)
-        Image.fromarray(overlays.answered(image, mask, self.segments.names)).save(path)
+        Image.fromarray(overlays.draw_segmentation(image, mask, self.segments.names)).save(path)
 
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
@@ -132,7 +132,7 @@ class VolumeSegmenter:
         if self.spacing is None:
             values: Array = nifti.read(file)[0]
             return values
-        image = nifti.opened(file)
+        image = nifti.open_volume(file)
         nifti.check_resampled(image, self.spacing)
         return resampling.resample(nifti.voxels(image)[0], nifti.spacing(image), self.spacing)
 
@@ -140,7 +140,7 @@ class VolumeSegmenter:
         volume = _read(source, row)
         if self.spacing is None or not isinstance(source, Path):  # an array is at the spacing already
             return volume
-        image = nifti.opened(source)
+        image = nifti.open_volume(source)
         own, shape = nifti.spacing(image), nifti.upright_shape(image)
         mask = resampling.resample_labels(volume.segments.mask, self.spacing, own, shape)
         return dataclasses.replace(volume, segments=volume.segments._replace(mask=mask))

@@ -33,7 +33,7 @@ class Steering(Prediction):
         return tuple(f"{value:+.3f}" for value in self._values().values())
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        picture = annotate.steered(pixels(self.source), angle=self.angle, interval=(self.low, self.high))
+        picture = annotate.draw_steering(pixels(self.source), angle=self.angle, interval=(self.low, self.high))
         Image.fromarray(picture).save(path)
 
     @classmethod

@@ -31,7 +31,7 @@ class Truth(NamedTuple):
     names: Sequence[str]
 
 
-def boxed(
+def draw_boxes(
     image: Array,
     boxes: Array,
     names: Sequence[str],
@@ -77,7 +77,7 @@ def boxed(
     return np.asarray(picture)
 
 
-def dotted(image: Array, points: Array, *, visible: Array | None = None, ring: bool = False) -> Array:
+def draw_points(image: Array, points: Array, *, visible: Array | None = None, ring: bool = False) -> Array:
     """Return the image, uint8 [H, W, 3], with a spot in a colour of its own at each point, or a white ring.
 
     Args:
@@ -106,7 +106,7 @@ def colour(number: int) -> str:
     return "#" + "".join(f"{round(255 * part):02x}" for part in shade)
 
 
-def steered(
+def draw_steering(
     image: Array,
     *,
     angle: float | None = None,

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cnn_keras.metrics.classification import Ranking, Reliability, wilson_interval
-from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, fits, page, shortened, text_width
+from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, fits, page, shorten, text_width
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -164,7 +164,7 @@ def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str) -
         for curve in ranked[3:-3] if many else ():
             axes.plot(*_best_above(curve), color=FAINT, linewidth=1)
         for number, curve in enumerate(labelled_curves):
-            label = f"{shortened(curve.name, NAME_ROOM)} {curve.average:.3f}"
+            label = f"{shorten(curve.name, NAME_ROOM)} {curve.average:.3f}"
             axes.plot(*_best_above(curve), color=LINES[number], label=label)
             axes.plot(*curve.point, "o", color=LINES[number], markersize=6, markeredgecolor="white", clip_on=False)
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
@@ -297,7 +297,7 @@ def search(
             if key in log:
                 _logarithmic(axes)
             if not numeric:
-                axes.set_xticks(range(len(kinds)), [shortened(kind, 2.4 / len(kinds), 8) for kind in kinds])
+                axes.set_xticks(range(len(kinds)), [shorten(kind, 2.4 / len(kinds), 8) for kind in kinds])
                 axes.margins(x=0.2)
         for axes in others[len(settings) :]:
             axes.set_visible(False)
@@ -423,7 +423,7 @@ def _names(class_names: Sequence[str], side: float) -> tuple[list[str], float, f
     if len(class_names) > NAMED:
         return [], 0, 0.4
     points = min(9, 0.8 * 72 * side / len(class_names))
-    names = [shortened(name, NAME_ROOM, points) for name in class_names]
+    names = [shorten(name, NAME_ROOM, points) for name in class_names]
     return names, points, max(text_width(name, points) for name in names)
 
 

@@ -67,7 +67,7 @@ def page(path: Path, width: float, height: float) -> Iterator[Figure]:
             figure.savefig(temporary, format="png", dpi=DOTS)
 
 
-def shortened(text: str, inches: float, points: float = CAPTION) -> str:
+def shorten(text: str, inches: float, points: float = CAPTION) -> str:
     """Return `text` cut in its middle, as "Bachman's…sparrow", so that it is at most `inches` wide."""
     text = one_line(text)
     width = text_width(text, points)
@@ -118,7 +118,7 @@ def augmentation_sheet(rows: Sequence[tuple[str, Sequence[Array]]], path: Path) 
         paper = _paper(figure)
         for number, (name, images) in enumerate(rows):
             top = number * pitch
-            paper.text(GAP, top + title - 0.06, shortened(name, width - 2 * GAP, 9), size=9, va="bottom")
+            paper.text(GAP, top + title - 0.06, shorten(name, width - 2 * GAP, 9), size=9, va="bottom")
             for column, image in enumerate(images):
                 _place(paper, image, GAP + column * (size + GAP), top + title, size)
     return path
@@ -169,11 +169,11 @@ def strips(
         paper.text(GAP, GAP + 0.08, heading, size=10, va="center")
         for number, title in enumerate(columns):
             middle = left + number * (size + gap) + size / 2
-            paper.text(middle, head - 0.1, shortened(title, size), size=CAPTION, ha="center", va="center", color=QUIET)
+            paper.text(middle, head - 0.1, shorten(title, size), size=CAPTION, ha="center", va="center", color=QUIET)
         for number, row in enumerate(rows):
             top = head + number * pitch
             middle = top + (pitch - gap) / 2
-            name, detail = shortened(row.name, room), shortened(row.detail, room, CAPTION - 1)
+            name, detail = shorten(row.name, room), shorten(row.detail, room, CAPTION - 1)
             paper.text(GAP, middle - (LINE / 2 if detail else 0), name, size=CAPTION, va="center")
             paper.text(GAP, middle + LINE / 2, detail, size=CAPTION - 1, va="center", color=QUIET)
             for column, image in enumerate(row.images):
@@ -216,7 +216,7 @@ def worst(
     return _sheet(images, captions, path, columns=6, heading=heading, size=size)
 
 
-def drawn(image: Array, label: str, confidence: float, path: Path) -> Path:
+def draw_prediction(image: Array, label: str, confidence: float, path: Path) -> Path:
     """Draw one image with its answer, "sparrow (0.97)", written below."""
     size, foot, points = 4.0, 0.5, 13
     height = size * min(1, image.shape[0] / image.shape[1])
@@ -289,7 +289,7 @@ def _sheet(
                 paper.text(
                     left + size / 2,
                     upper + high + 0.06 + LINE * (line + 0.5),
-                    shortened(text, size),
+                    shorten(text, size),
                     size=CAPTION,
                     ha="center",
                     va="center",
@@ -359,4 +359,4 @@ def proportions(image: Array) -> tuple[float, float]:
 
 def _with_confidence(text: str, confidence: float, inches: float, points: float = CAPTION) -> str:
     certainty = f" ({confidence:.2f})"
-    return shortened(text, inches - text_width(certainty, points), points) + certainty
+    return shorten(text, inches - text_width(certainty, points), points) + certainty

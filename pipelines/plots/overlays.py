@@ -24,7 +24,7 @@ LEGIBLE = 360  # pixels: a smaller picture is enlarged by whole pixels
 HEAT = "inferno"  # of Grad-CAM, and "viridis" of feature maps: as bright in grey as in colour
 
 
-def painted(image: Array, labels: Array, names: Sequence[str]) -> Array:
+def paint_classes(image: Array, labels: Array, names: Sequence[str]) -> Array:
     """Return the picture with the colour of its class over each pixel, uint8 [H, W, 3]; what nobody knows is darker."""
     grey = _rgb(image)
     colours = np.array([rgb_of(number) for number in range(len(names))], np.float32)
@@ -38,9 +38,9 @@ def painted(image: Array, labels: Array, names: Sequence[str]) -> Array:
     return np.round(_edged(blended, labels)).astype(np.uint8)
 
 
-def numbered(image: Array, numbers: Array) -> Array:
+def paint_instances(image: Array, numbers: Array) -> Array:
     """Return the picture with a colour over each thing of a map of instances, uint8 [H, W], 0 where nothing is."""
-    return painted(image, numbers.astype(np.int64), ["background", *map(str, range(1, int(numbers.max()) + 1))])
+    return paint_classes(image, numbers.astype(np.int64), ["background", *map(str, range(1, int(numbers.max()) + 1))])
 
 
 def wrong(image: Array, truth: Array, labels: Array) -> Array:
@@ -71,7 +71,7 @@ def sheet(
     return image_grid.strips(strips, path, heading=heading, scales=scales, size=1.9)
 
 
-def compared(
+def compare_masks(
     rows: Sequence[tuple[Array, Array, Array]],
     captions: Sequence[tuple[str, str]],
     path: Path,
@@ -93,7 +93,7 @@ def compared(
     return image_grid.strips(strips, path, heading=heading, columns=columns, scales=scales, size=2.2)
 
 
-def answered(image: Array, labels: Array, names: Sequence[str]) -> Array:
+def draw_segmentation(image: Array, labels: Array, names: Sequence[str]) -> Array:
     """Return the picture with what was said of it, enlarged if it is small, and the legend below, uint8 [H, W, 3]."""
     picture, line = _over(image, labels, names), 18
     there = np.unique(labels).tolist()
@@ -115,7 +115,7 @@ def rgb_of(number: int) -> tuple[int, int, int]:
     return red, green, blue
 
 
-def heated(image: Array, heat: Array) -> Array:
+def paint_heat_map(image: Array, heat: Array) -> Array:
     """The image in grey under the colours of a Grad-CAM that is scaled by its largest value."""
     share = heat / max(float(heat.max()), 1e-12)
     strength = 0.3 + 0.5 * share[..., None]
@@ -130,7 +130,9 @@ def heated_planes(volume: Array, heat: Array) -> tuple[Array, Array]:
         [np.rot90(values.take(int(place), axis=axis)) for values in (_grey(volume), heat)]
         for axis, place in enumerate(hottest)
     ]
-    return _shown_planes([grey for grey, _ in pairs]), _joined([heated(grey[..., None], own) for grey, own in pairs])
+    return _shown_planes([grey for grey, _ in pairs]), _joined(
+        [paint_heat_map(grey[..., None], own) for grey, own in pairs]
+    )
 
 
 def coloured(values: Array, colours: str) -> Array:
@@ -169,7 +171,7 @@ def _shown_planes(planes: Sequence[Array]) -> Array:
 
 def _over(image: Array, labels: Array, names: Sequence[str]) -> Array:
     """The labels over their picture; of a volume over its three planes."""
-    return _joined([painted(*pair, names) for pair in zip(_planes(_grey(image)), _planes(labels), strict=True)])
+    return _joined([paint_classes(*pair, names) for pair in zip(_planes(_grey(image)), _planes(labels), strict=True)])
 
 
 def _grey(image: Array) -> Array:

@@ -39,8 +39,8 @@ from pipelines.serving.http import request_body
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors
-from pipelines.serving.rest.images import checked, upright
-from pipelines.serving.routes import answered, not_routed, refused
+from pipelines.serving.rest.images import check_headers, upright
+from pipelines.serving.routes import json_response, not_routed, refused
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class FacesDesk:
 
     async def _health(self, request: Request) -> Response:
         state = "draining" if self.draining else "ok"
-        return answered({"status": state, "model": self._recogniser.settings.model}, 503 if self.draining else 200)
+        return json_response({"status": state, "model": self._recogniser.settings.model}, 503 if self.draining else 200)
 
     async def _metrics(self, request: Request) -> Response:
         gauges = {"queue_rows": self._waiting, "body_bytes": self._intake.held}
@@ -125,7 +125,7 @@ class FacesDesk:
 
     async def _list(self, request: Request) -> Response:
         people = await asyncio.to_thread(self._gallery.people)
-        return answered({"people": [person._asdict() for person in people]})
+        return json_response({"people": [person._asdict() for person in people]})
 
     async def _export(self, request: Request) -> Response:
         name = request.path_params["name"]
@@ -133,13 +133,13 @@ class FacesDesk:
         if not rows:
             raise _unknown(nobody(name, "the gallery"))
         photos = [{"photo": row.source, "since": row.since, "embedding": row.vector.tolist()} for row in rows]
-        return answered({"name": name, "model": self._recogniser.settings.model, "photos": photos})
+        return json_response({"name": name, "model": self._recogniser.settings.model, "photos": photos})
 
     async def _forget(self, request: Request) -> Response:
         name = request.path_params["name"]
         await self._known(name)
         count = await asyncio.to_thread(self._gallery.forget, name)
-        return answered({"name": name, "forgotten": count})
+        return json_response({"name": name, "forgotten": count})
 
     async def _enrol(self, request: Request) -> Response:
         try:
@@ -155,7 +155,7 @@ class FacesDesk:
                 raise Refusal(400, "; ".join(f"{upload}: {reason}" for upload, reason in problem_texts.items()))
             return {"name": name, "enrolled": added, "known": known, "problems": problem_texts}
 
-        return answered(await self._of_photographs(request, enrol))
+        return json_response(await self._of_photographs(request, enrol))
 
     async def _verify(self, request: Request) -> Response:
         name, far = request.path_params["name"], _far(request)
@@ -170,7 +170,7 @@ class FacesDesk:
 
     async def _judged(self, request: Request, ask: Callable[[Sequence[bytes]], list[Answer]]) -> Response:
         answers = await self._of_photographs(request, ask)
-        return answered({"answers": [answer.as_dict() for answer in answers]})
+        return json_response({"answers": [answer.as_dict() for answer in answers]})
 
     async def _of_photographs(self, request: Request, ask: Callable[[Sequence[bytes]], Any]) -> Any:
         """What `ask` says of the body's photographs, on a thread of its own, one request after the other."""
@@ -180,7 +180,7 @@ class FacesDesk:
         try:
             async with self._intake.body(request) as body:
                 async with asyncio.timeout(self._limits.answer_seconds):
-                    pictures = await asyncio.to_thread(lambda: checked(self._files(request, body), self._limits))
+                    pictures = await asyncio.to_thread(lambda: check_headers(self._files(request, body), self._limits))
                     async with self._model:
                         return await asyncio.to_thread(lambda: ask(upright(pictures)))
         except TimeoutError:

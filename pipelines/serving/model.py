@@ -8,7 +8,7 @@ import numpy as np
 from cnn_keras.errors import Fault
 from pipelines.engine.startup import silent_libraries
 from pipelines.inference import exported_model
-from pipelines.serving.signature import Tensors, definitions, printed, signature
+from pipelines.serving.signature import Tensors, definitions, signature, signature_json
 
 INTERNAL_PREFIX = "__"  # TensorFlow's own entries, like __saved_model_init_op
 KERAS_HOOK = "keras.src.optimizers"  # what tensorflow/__init__.py imports at its end, if it can
@@ -39,7 +39,7 @@ class Model:
         self.name = self.folder.parent.name if numbered else self.folder.name
         self.version = int(self.folder.name) if numbered else 1
         signature_defs = definitions(self.folder)
-        self.signature_def = {name: printed(definition) for name, definition in signature_defs.items()}
+        self.signature_def = {name: signature_json(definition) for name, definition in signature_defs.items()}
         self.signatures = {
             name: signature(name, definition)
             for name, definition in signature_defs.items()

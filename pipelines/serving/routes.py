@@ -123,7 +123,7 @@ class Desk:
     async def _health(self, request: Request) -> Response:
         state = "draining" if self.draining else "ok"
         body = {"status": state, "model": self.model.name, "version": self.model.version}
-        return answered(body, 503 if self.draining else 200)
+        return json_response(body, 503 if self.draining else 200)
 
     async def _metrics(self, request: Request) -> Response:
         rows = self._batcher.rows + self._large_batcher.rows
@@ -139,7 +139,7 @@ class Desk:
         if method == "GET" and (place := protocol.STATUS.fullmatch(path)):
             request.scope["verb"] = "metadata" if place["metadata"] else "status"
             protocol.check_place(self.model, place)
-            return answered((responses.metadata if place["metadata"] else responses.status)(self.model))
+            return json_response((responses.metadata if place["metadata"] else responses.status)(self.model))
         if path.lower().startswith("/v1/"):
             raise Refusal(400, f"Malformed request: {method} {path}")
         if allowed(request):
@@ -186,8 +186,8 @@ class Desk:
         if call.picture and not request_body.wants_json(request):
             return Response(results[call.picture][0], media_type="image/png")
         if sum(tensor.size for tensor in results.values()) <= SMALL_ANSWER:
-            return answered(call.answer(results))
-        return await asyncio.to_thread(lambda: answered(call.answer(results)))
+            return json_response(call.answer(results))
+        return await asyncio.to_thread(lambda: json_response(call.answer(results)))
 
     def _call_and_give_back(self, signature: str, tensors: Tensors) -> Tensors:
         """Large pictures are not what the next request needs memory for."""
@@ -197,13 +197,13 @@ class Desk:
             give_back()
 
 
-def answered(content: responses.Answer, status: int = 200) -> Response:
+def json_response(content: responses.Answer, status: int = 200) -> Response:
     """Not JSONResponse: a model may answer NaN, which TensorFlow Serving writes as such."""
     return Response(COMPACT.encode(content), status, media_type="application/json")
 
 
 def refused(status: int, message: str) -> Response:
-    response = answered({"error": message}, status)
+    response = json_response({"error": message}, status)
     if status == 408:  # what may still come of the body is no request
         response.headers["connection"] = "close"
     return response

@@ -97,7 +97,7 @@ def signature(name: str, definition: Any) -> Signature:
     return Signature(name, _slots(definition.inputs), _slots(definition.outputs))
 
 
-def printed(definition: Any) -> dict[str, Any]:
+def signature_json(definition: Any) -> dict[str, Any]:
     """One SignatureDef as JSON, the way TensorFlow Serving's metadata answer prints it."""
     content: dict[str, Any] = MessageToDict(
         definition, preserving_proto_field_name=True, always_print_fields_with_no_presence=True

@@ -85,7 +85,7 @@ def store(count):
     rng = np.random.default_rng(0)
     rows, settings = people(count, rng), Settings("sha256:bench", DIMENSION, "bench")
     with tempfile.TemporaryDirectory() as folder:
-        opened = galleries.opened(f"{folder}/faces.db")
+        opened = galleries.open_gallery(f"{folder}/faces.db")
         started = time.perf_counter()
         for start in range(0, count, 1000):
             part = range(start, min(start + 1000, count))

@@ -27,17 +27,17 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
         Fault: the package nibabel is missing.
         Unreadable: empty, no NIfTI file or a broken one, too large, not three axes.
     """
-    return voxels(opened(path))
+    return voxels(open_volume(path))
 
 
-def read_measured(path: Path) -> tuple[np.ndarray, list[Any]]:
+def read_with_note(path: Path) -> tuple[np.ndarray, list[Any]]:
     """What `read` gives, with a note of kind and detail that says how large a voxel is."""
-    image = opened(path)
+    image = open_volume(path)
     values, notes = voxels(image)
-    return values, [*notes, measured(image)]
+    return values, [*notes, voxel_size_note(image)]
 
 
-def measured(image: Any) -> tuple[str, str]:
+def voxel_size_note(image: Any) -> tuple[str, str]:
     """The size of a voxel as a note, along the axes as `voxels` turns them."""
     return "voxel size", "×".join(f"{side:.3g}" for side in spacing(image)) + " mm"
 
@@ -60,7 +60,7 @@ def check_resampled(image: Any, new_spacing: Sequence[float]) -> None:
         raise Unreadable("huge", f"a volume may have {VOXEL_LIMIT:,} voxels, at this spacing it would have {count:,}")
 
 
-def opened(path: Path) -> Any:
+def open_volume(path: Path) -> Any:
     """A NIfTI file as nibabel's image of three or four axes, its voxels not turned; it may be compressed or not.
 
     Raises:
@@ -130,7 +130,7 @@ def write_like(source: Path, mask: np.ndarray, path: Path) -> None:
         mask: uint8 (depth, height, width), upright as `read` turns volumes; its axes are turned back to the file's.
     """
     nibabel = require_nibabel()
-    image = opened(source)
+    image = open_volume(source)
     orientations = nibabel.orientations
     upright = orientations.axcodes2ornt("RAS")
     back = orientations.ornt_transform(upright, orientations.io_orientation(image.affine))

@@ -18,7 +18,7 @@ WHOLE = {"trainval": "train"}  # Pascal VOC's list of train and val together
 OF_A_CLASS = r"\s+-?[01]$"  # behind a name in its lists of a class: whether the class is in the picture
 
 
-class Listed(NamedTuple):
+class SplitLists(NamedTuple):
     """What lists say.
 
     splits: by id, the splits of a picture; more than one where lists contradict each other.
@@ -31,7 +31,7 @@ class Listed(NamedTuple):
     whole: bool
 
 
-def read(folders: Iterable[Path], pictures: Mapping[str, Sequence[str]]) -> Listed:
+def read(folders: Iterable[Path], pictures: Mapping[str, Sequence[str]]) -> SplitLists:
     """The splits that the lists in some folders prescribe.
 
     Args:
@@ -61,7 +61,7 @@ def read(folders: Iterable[Path], pictures: Mapping[str, Sequence[str]]) -> List
         for id_ in (id_ for _, ids in matches for id_ in ids):
             own = splits.setdefault(id_, [])
             own += [split] if split not in own else []
-    return Listed(splits, strangers, whole)
+    return SplitLists(splits, strangers, whole)
 
 
 def _lists(folders: Iterable[Path]) -> Iterable[tuple[Path, str]]:

@@ -180,7 +180,7 @@ def _bare(name: str) -> str:
     return name.rpartition(".")[0] or name
 
 
-def _in_split(item: Item, lists: split_lists.Listed) -> Item:
+def _in_split(item: Item, lists: split_lists.SplitLists) -> Item:
     """An item in the split that lists – the one that measures, where they contradict each other – or folders give."""
     first, inner, _ = item.id.partition("/")
     splits = lists.splits.get(item.id) or ([SPLITS[first.lower()]] if inner and first.lower() in SPLITS else [])

@@ -53,11 +53,11 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
         OSError: it cannot be read, or is no regular file.
         Unreadable: empty, too large, no text, a cell that is no finite number, lines of different lengths; no WAV file.
     """
-    values, notes = read_measured(path)
+    values, notes = read_with_note(path)
     return values, [note for note in notes if isinstance(note, str)]
 
 
-def read_measured(path: Path) -> tuple[np.ndarray, list[Any]]:
+def read_with_note(path: Path) -> tuple[np.ndarray, list[Any]]:
     """What `read` gives, with a note of kind and detail that says the sample rate, where a file states one.
 
     Raises:
@@ -71,7 +71,7 @@ def read_measured(path: Path) -> tuple[np.ndarray, list[Any]]:
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
     """One sub-folder of CSV or WAV files per class; see `class_folders`."""
-    return class_folders(path, group, suffixes=SUFFIXES, load=read_measured, noun="signal")
+    return class_folders(path, group, suffixes=SUFFIXES, load=read_with_note, noun="signal")
 
 
 def ts(path: Path) -> list[Item]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from cnn_keras.data.files.nifti import SUFFIXES, read, read_measured, require_nibabel
+from cnn_keras.data.files.nifti import SUFFIXES, read, read_with_note, require_nibabel
 from cnn_keras.data.sources.classification import Item, call_source, class_folders
 from cnn_keras.errors import Fault
 
@@ -27,7 +27,7 @@ NOTHING = 100  # of 255: a voxel of neither tissue has at most so much of both
 def folder(path: Path, group: str | None = None) -> list[Item]:
     """One sub-folder of NIfTI files per class; see `class_folders`."""
     require_nibabel()
-    return class_folders(path, group, suffixes=SUFFIXES, load=read_measured, noun="volume")
+    return class_folders(path, group, suffixes=SUFFIXES, load=read_with_note, noun="volume")
 
 
 def mni152(size: tuple[int, int, int]) -> list[Item]:

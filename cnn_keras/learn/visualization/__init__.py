@@ -6,7 +6,7 @@ in as the outer model takes them, uint8 0–255 from a run; layers are named ins
 name by their path, `network/c3`. A layer that is called several times shows its last call.
 """
 
-from cnn_keras.learn.visualization.activation_maximization import Maximised, maximise_activation
+from cnn_keras.learn.visualization.activation_maximization import MaximizedImages, maximize_activation
 from cnn_keras.learn.visualization.exciting_patches import Patches, exciting_patches
 from cnn_keras.learn.visualization.filters import first_layer_filters
 from cnn_keras.learn.visualization.heat_maps import class_logit, grad_cam, mask_logits, visual_backprop
@@ -23,7 +23,7 @@ from cnn_keras.learn.visualization.occlusion import occlusion_map
 from cnn_keras.learn.visualization.taps import feature_maps
 
 __all__ = [
-    "Maximised",
+    "MaximizedImages",
     "Patches",
     "bottleneck_layer",
     "class_logit",
@@ -37,7 +37,7 @@ __all__ = [
     "layer_row",
     "logits_layer",
     "mask_logits",
-    "maximise_activation",
+    "maximize_activation",
     "occlusion_map",
     "spatial_layers",
     "visual_backprop",

@@ -20,7 +20,7 @@ from cnn_keras.learn.visualization.taps import batches, compile_for, tap
 RATE, DECAY, LAST, NOISE, BLUR_EVERY = 0.1, 0.01, 0.1, 0.05, 4
 
 
-class Maximised(NamedTuple):
+class MaximizedImages(NamedTuple):
     """Images that were made to excite a unit each, and how much they do."""
 
     images: np.ndarray  # float32 (units, height, width, channels), in the span of the pixels
@@ -28,7 +28,7 @@ class Maximised(NamedTuple):
     boxes: np.ndarray  # int64 (units, 4): left, top, right, bottom of the unit's field, which may cross the border
 
 
-def maximise_activation(
+def maximize_activation(
     model: keras.Model,
     layer: str,
     *,
@@ -37,7 +37,7 @@ def maximise_activation(
     span: tuple[float, float] = (0, 255),
     steps: int = 160,
     seed: int = 0,
-) -> Maximised:
+) -> MaximizedImages:
     """Images that excite units of a layer as much as they can be made to: gradient ascent on the pixels.
 
     Of a layer with positions it is the unit in the middle. In each step the image, shifted a little, follows the
@@ -76,7 +76,7 @@ def maximise_activation(
     images, activations = (np.concatenate(column) for column in zip(*results, strict=True))
     place = [size // 2 for size in row.output_shape[:-1]]
     box = field_box(row, place) if row.jump else (0, 0, shape[2], shape[1])
-    return Maximised(images, activations, np.tile(np.array(box), (len(units), 1)))
+    return MaximizedImages(images, activations, np.tile(np.array(box), (len(units), 1)))
 
 
 def _middle(tapped: Callable[[tf.Tensor], Any], units: Sequence[int]) -> Callable[[tf.Tensor], tf.Tensor]:

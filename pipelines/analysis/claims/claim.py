@@ -14,7 +14,7 @@ from pydantic import Field, model_validator
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, yaml_file
-from pipelines.data.schema import SHOWN, Name, Positive, Section, checked
+from pipelines.data.schema import SHOWN, Name, Positive, Section, parse_section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -164,7 +164,7 @@ def load(reference: str) -> Claim:
     document.setdefault("name", path.stem)
     if isinstance(document.get("base"), str) and input_file.is_regular(path.parent / document["base"]):
         document["base"] = str(path.parent / document["base"])
-    return checked(Claim, document, folder=path.parent)
+    return parse_section(Claim, document, folder=path.parent)
 
 
 def last(name: str, runs: Path) -> dict[str, Any]:

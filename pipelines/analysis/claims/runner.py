@@ -69,7 +69,7 @@ def train(
     force: bool = False,
 ) -> list[Row]:
     """Run every variant, with each value of the sweep, as far as the claim's last stage; `folder` is the claim's."""
-    runs = list(planned(claim, overrides))
+    runs = list(planned_runs(claim, overrides))
     rows: list[Row] = []
     for done, (variant, recipe, swept) in enumerate(runs):
         left = sum(row.seconds for row in rows) / max(done, 1) * (len(runs) - done)
@@ -84,7 +84,7 @@ def train(
     return rows
 
 
-def planned(claim: Claim, overrides: Sequence[str]) -> Iterator[tuple[str, Any, dict[str, float]]]:
+def planned_runs(claim: Claim, overrides: Sequence[str]) -> Iterator[tuple[str, Any, dict[str, float]]]:
     """Every run: its variant, its recipe, and the swept setting by its short name."""
     swept = [{key: value} for key, values in claim.sweep.items() for value in values] or [{}]
     for variant, settings in claim.variants.items():

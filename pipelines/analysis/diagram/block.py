@@ -95,7 +95,7 @@ class BlockDiagram:
             NODE - 0.06,
             boxstyle="round,pad=0.03,rounding_size=0.05",
             facecolor=_tint(part),
-            edgecolor=shaded(COLOURS.get(part.kind, "#b0b0b0"), 0.75),
+            edgecolor=shade(COLOURS.get(part.kind, "#b0b0b0"), 0.75),
             linewidth=0.8,
             zorder=3,
         )
@@ -180,6 +180,6 @@ def arrow(paper: Axes, start: Point, end: Point) -> None:
     paper.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=55)
 
 
-def shaded(colour: str, share: float) -> tuple[float, ...]:
+def shade(colour: str, share: float) -> tuple[float, ...]:
     mixed, share = (0.0, share) if share <= 1 else (share - 1, 2 - share)
     return tuple(mixed + channel * share for channel in to_rgb(colour))

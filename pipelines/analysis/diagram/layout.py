@@ -48,7 +48,7 @@ class Part:
 class Box:
     """A layer or a block in the row. `inputs` name boxes; `count` equal ones are drawn as one.
 
-    inside: the layers of a block, as `seen` leaves them; "" is what the block reads. letter: of the kind of block.
+    inside: the layers of a block, as `visible_parts` leaves them; "" is what it reads. letter: of the kind of block.
     shortcut: "identity" or "changed" where a sum in the block adds what the block reads: as it is, or behind layers.
     """
 
@@ -76,7 +76,7 @@ def parts(model: keras.Model) -> list[Part]:
 
 def boxes(parts_: list[Part]) -> list[Box]:
     """The row of a network, from its input to its output."""
-    row = seen(parts_, _works)
+    row = visible_parts(parts_, _works)
     if len(row) <= MOST and not any(part.kind == "merge" for part in row):
         return [_single(part) for part in row]
     letters: dict[Any, str] = {}
@@ -98,7 +98,7 @@ def boxes(parts_: list[Part]) -> list[Box]:
     return _counted(boxes_) if len(boxes_) > MOST else boxes_
 
 
-def seen(parts_: Iterable[Part], is_shown: Callable[[Part], bool]) -> list[Part]:
+def visible_parts(parts_: Iterable[Part], is_shown: Callable[[Part], bool]) -> list[Part]:
     """The parts that are shown, each reading those that reach it through the others; "" is what lies before."""
     sources: dict[str, tuple[str, ...]] = {}
     visible = []
@@ -129,7 +129,7 @@ def _is_block(name: str, members: list[Part], working: list[Part]) -> bool:
 
 def _block(name: str, members: list[Part], working: list[Part], letters: dict[Any, str]) -> Box:
     names = {part.name for part in members}
-    inside = seen(members, lambda part: not UNSEEN.search(part.text))
+    inside = visible_parts(members, lambda part: not UNSEEN.search(part.text))
     before = tuple(dict.fromkeys(source for part in working for source in part.inputs if source not in names))
     place = {part.name: number for number, part in enumerate(inside)}
     signature = tuple((part.kind, tuple(place.get(source, -1) for source in part.inputs)) for part in inside)

@@ -17,7 +17,7 @@ from matplotlib.patches import Arc, Polygon, Rectangle
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
-from pipelines.analysis.diagram.block import COLOURS, POINTS, BlockDiagram, arrow, shaded
+from pipelines.analysis.diagram.block import COLOURS, POINTS, BlockDiagram, arrow, shade
 from pipelines.analysis.diagram.layout import Box, boxes, parts
 from pipelines.analysis.model_summary import short, times
 from pipelines.plots.image_grid import FAINT, INK, ORANGE, QUIET, page, text_width
@@ -186,7 +186,7 @@ def _slab(paper: Axes, slab: Slab, copy: float, ground: float) -> None:
     roof = [(left, top), (right, top), (right + shift, top + shift), (left + shift, top + shift)]
     colour = COLOURS[slab.box.kind]
     for corners, share in ((side, 0.75), (roof, 1.4), (front, 1.0)):
-        paper.add_patch(Polygon(corners, facecolor=shaded(colour, share), edgecolor="white", linewidth=0.6, zorder=2))
+        paper.add_patch(Polygon(corners, facecolor=shade(colour, share), edgecolor="white", linewidth=0.6, zorder=2))
 
 
 def _caption(paper: Axes, slab: Slab, ground: float, *, upright: bool) -> None:

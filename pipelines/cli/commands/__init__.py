@@ -50,7 +50,7 @@ def open_run(
     return run
 
 
-def escaped(text: str) -> str:
+def escape_markup(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)

@@ -4,7 +4,7 @@ import json
 
 import typer
 
-from pipelines.cli.commands import AsJson, Overrides, RecipeName, console_for, escaped
+from pipelines.cli.commands import AsJson, Overrides, RecipeName, console_for, escape_markup
 
 app = typer.Typer()
 
@@ -22,7 +22,7 @@ def recipes(as_json: AsJson = False) -> None:
         print(json.dumps(headers, indent=1))
         return
     for name, text in headers.items():
-        console_for(False).print(f"[bold cyan]{name}[/]\n  {escaped(text.splitlines()[0])}", soft_wrap=True)
+        console_for(False).print(f"[bold cyan]{name}[/]\n  {escape_markup(text.splitlines()[0])}", soft_wrap=True)
 
 
 @app.command(rich_help_panel="Help")
@@ -36,7 +36,7 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: AsJson = Fals
 
     loaded = recipes.load(recipe, overrides or ())
     text = "".join(f"# {line}".rstrip() + "\n" for line in recipes.header(recipe).splitlines())
-    text += recipe_keys.annotated(loaded)
+    text += recipe_keys.commented_yaml(loaded)
     print(json.dumps(loaded.model_dump(mode="json"), indent=1) if as_json else text.rstrip())
 
 

@@ -19,7 +19,7 @@ DRAWN = 16  # augmented pictures on the sheet
 
 def example(run: Run) -> Any:
     """What a record of the run holds: `cnn_keras.data.input_pipeline.box_example`."""
-    return input_pipeline.box_example(*box_records.recorded(run.facts("prepare")))
+    return input_pipeline.box_example(*box_records.recorded_lengths(run.facts("prepare")))
 
 
 def training(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:
@@ -39,7 +39,7 @@ def training(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:
     )
 
 
-def ordered(run: Run, split: str) -> tf.data.Dataset:
+def ordered_batches(run: Run, split: str) -> tf.data.Dataset:
     """The batches of a split in their order and as they are."""
     count, shape = run.facts("prepare")["splits"][split], box_dataset.shape_of(run.recipe.data)
     size = run.recipe.train.batch_size
@@ -65,7 +65,7 @@ def examples(run: Run, split: str, *, whole: bool = False) -> tf.data.Dataset:
     return records.read(run.finished("prepare"), split, features=example(run).features).map(read)
 
 
-def encoded(run: Run, split: str, count: int) -> list[bytes]:
+def encoded_images(run: Run, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
     return [row["image"] for row in _recorded(run, split, count)]
 
@@ -73,7 +73,9 @@ def encoded(run: Run, split: str, count: int) -> list[bytes]:
 def requests(run: Run, split: str, count: int) -> list[dict[str, Any]]:
     """What an exported model would be asked about each of the first pictures of a split: batches of one."""
     more = [{"proposals": row["proposals"][None]} if "proposals" in row else {} for row in _recorded(run, split, count)]
-    return [{"image_bytes": [data], **inputs} for data, inputs in zip(encoded(run, split, count), more, strict=True)]
+    return [
+        {"image_bytes": [data], **inputs} for data, inputs in zip(encoded_images(run, split, count), more, strict=True)
+    ]
 
 
 def _recorded(run: Run, split: str, count: int) -> list[dict[str, Any]]:
@@ -81,16 +83,18 @@ def _recorded(run: Run, split: str, count: int) -> list[dict[str, Any]]:
     return list(rows.take(count).as_numpy_iterator())
 
 
-def pictured(run: Run, split: str, rows: Sequence[int]) -> list[Any]:
+def original_pictures(run: Run, split: str, rows: Sequence[int]) -> list[Any]:
     """The pictures with these numbers of a split, before they were framed: uint8 (height, width, 3)."""
-    numbered = enumerate(encoded(run, split, max(rows, default=-1) + 1))
+    numbered = enumerate(encoded_images(run, split, max(rows, default=-1) + 1))
     pictures = {number: decode(tf.constant(data), channels=3).numpy() for number, data in numbered if number in rows}
     return [pictures[row] for row in rows]
 
 
-def fitted(run: Run) -> dict[str, Any]:
+def fitted_arguments(run: Run) -> dict[str, Any]:
     """The arguments of augmentations that are fitted on the training split."""
-    return dict(augment.fit(run.recipe.augment, lambda: (batch["image"].numpy() for batch in ordered(run, "train"))))
+    return dict(
+        augment.fit(run.recipe.augment, lambda: (batch["image"].numpy() for batch in ordered_batches(run, "train")))
+    )
 
 
 def draw_augmented(run: Run, augmented: Any, path: Path) -> None:
@@ -109,11 +113,11 @@ def draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     for row in range(len(samples)):
         image, boxes, classes = (columns[key][row].numpy() for key in ("image", "boxes", "classes"))
         if "mask" in columns:
-            image = overlays.numbered(image, columns["mask"][row, ..., 0].numpy())
+            image = overlays.paint_instances(image, columns["mask"][row, ..., 0].numpy())
         real = (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1])
         numbers, pixels = classes[real].tolist(), boxes[real] * np.tile(image.shape[1::-1], 2)
-        picture = annotate.boxed(image, pixels, [names[number] for number in numbers], classes=numbers)
+        picture = annotate.draw_boxes(image, pixels, [names[number] for number in numbers], classes=numbers)
         for marks in columns["landmarks"][row].numpy()[real] if "landmarks" in columns else ():
-            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], visible=marks[:, 2] > 0)
+            picture = annotate.draw_points(picture, marks[:, :2] * picture.shape[1::-1], visible=marks[:, 2] > 0)
         sheet.append(picture)
     image_grid.contact_sheet(sheet, [""] * len(sheet), path, columns=4, size=2.0)

@@ -31,7 +31,7 @@ from pipelines.data import validation as data_validation
 from pipelines.data.boxes import box_files, box_records, box_validation
 from pipelines.data.boxes.box_config import Cards, Composites, Data
 from pipelines.data.boxes.box_records import Columns
-from pipelines.data.boxes.box_validation import Kept
+from pipelines.data.boxes.box_validation import UsablePicture
 from pipelines.data.run_files import Run
 from pipelines.data.schema import Fold
 
@@ -39,9 +39,9 @@ from pipelines.data.schema import Fold
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
-    items, declared, notes, _ = annotated(data, run.recipe.seed)
+    items, declared, notes, _ = load_source(data, run.recipe.seed)
     examined = data_validation.examine(items, console=run.console)
-    usable, boxes = box_validation.checked(items, examined, data)
+    usable, boxes = box_validation.check_boxes(items, examined, data)
     boxes += [data_validation.Problem(*note) for note in notes]
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
@@ -53,7 +53,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     classes = class_names(usable, declared, data)
     splits = _tiled(usable, splits_of(usable, data, run.recipe.seed, run.recipe.fold), data)
     crowds = box_validation.crowds(usable)
-    if not any(box_records.learnt(picture.item.objects) for picture in splits.get("train", ())):
+    if not any(box_records.trainable_objects(picture.item.objects) for picture in splits.get("train", ())):
         crowd_note = f"; {crowds}" if crowds else ""
         raise Fault(f"the training split must contain at least one box, got none{crowd_note}", code=Fault.DATA)
     if crowds:
@@ -65,16 +65,18 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         picture for split, members in splits.items() if split != "test" or not data.tile for picture in members
     ]
     most = max(
-        1, *(len(box_records.learnt(picture.item.objects)) for picture in learnt_from)
+        1, *(len(box_records.trainable_objects(picture.item.objects)) for picture in learnt_from)
     )  # photographs have more, but those are in `truth`
     landmarks = landmark_names(usable)
-    columns = Columns(classes, most, landmarks, box_records.proposed(run, splits) if data.proposals else {}, data.masks)
+    columns = Columns(
+        classes, most, landmarks, box_records.search_proposals(run, splits) if data.proposals else {}, data.masks
+    )
     box_records.write(run, folder, splits, columns)
     truths = {split: coco_truth(members, classes) for split, members in splits.items()}
     for split in truths.keys() - {"train"}:
         run_files.write_json(folder / f"truth-{split}.json", truths[split])
     facts = {
-        **box_records.counted(splits, classes),
+        **box_records.count_boxes(splits, classes),
         "source": data.source,
         "location": str(data.path or data.source),
         "classes": classes,
@@ -83,7 +85,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "proposals": box_records.lengths(columns)[2],
         "masks": data.masks,
         **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
-        "problems": {kind: len(group) for kind, group in data_validation.grouped([*problems, *boxes]).items()},
+        "problems": {kind: len(group) for kind, group in data_validation.group_by_kind([*problems, *boxes]).items()},
     }
     content = [most, facts["anchors"], run_files.file_digest(folder / "split.csv"), *shape_of(data)]
     facts["digest"] = run_files.digest([*content, truths])  # not of the location: data that moved is the same data
@@ -98,12 +100,12 @@ def shape_of(data: Data) -> Shape:
     return Shape(data.size, data.channels, data.fit)
 
 
-def annotated(data: Data, seed: int) -> annotation.Annotations:
+def load_source(data: Data, seed: int) -> annotation.Annotations:
     """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
     arguments: dict[str, Any] = {"path": data.path, "images": data.images}
     if data.source == "yolo" and data.path is not None:
         path = box_files.describing(data.path)
-        arguments |= {"path": path, "described": box_files.described(path)}
+        arguments |= {"path": path, "described": box_files.read_description(path)}
     for source, settings, defaults in (
         ("composites", data.composites, Composites),
         ("cards", data.cards, Cards),
@@ -115,7 +117,7 @@ def annotated(data: Data, seed: int) -> annotation.Annotations:
     return detection.load(data.source, group=data.group, crowd=data.crowd, **arguments)
 
 
-def class_names(pictures: Sequence[Kept], declared: Sequence[str], data: Data) -> list[str]:
+def class_names(pictures: Sequence[UsablePicture], declared: Sequence[str], data: Data) -> list[str]:
     """The classes: those of the recipe; else those found, in the order in which the source declares them."""
     if data.classes:
         return list(data.classes)
@@ -127,7 +129,7 @@ def class_names(pictures: Sequence[Kept], declared: Sequence[str], data: Data) -
     return names
 
 
-def landmark_names(pictures: Sequence[Kept]) -> list[str]:
+def landmark_names(pictures: Sequence[UsablePicture]) -> list[str]:
     """What landmarks things have, in the order of the first that has them."""
     return list(
         dict.fromkeys(
@@ -136,7 +138,7 @@ def landmark_names(pictures: Sequence[Kept]) -> list[str]:
     )
 
 
-def splits_of(pictures: Sequence[Kept], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+def splits_of(pictures: Sequence[UsablePicture], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each image: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's images are spread over the splits as far as it has enough of them; an image counts for its rarest class.
@@ -171,7 +173,7 @@ def splits_of(pictures: Sequence[Kept], data: Data, seed: int, fold: Fold | None
     return splits
 
 
-def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any]:
+def coco_truth(members: Sequence[UsablePicture], classes: Sequence[str]) -> dict[str, Any]:
     """The images and boxes of a split as COCO's JSON: image ids are rows of the split, category ids class numbers."""
     images: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
@@ -187,7 +189,7 @@ def coco_truth(members: Sequence[Kept], classes: Sequence[str]) -> dict[str, Any
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     """The first readable images with boxes, framed, for `cnn augment`: dicts of image and padded boxes (M, 4)."""
     samples_: list[dict[str, Any]] = []
-    for item in _unread_tiles(annotated(data, seed).items, data):
+    for item in _unread_tiles(load_source(data, seed).items, data):
         try:
             image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):
@@ -207,9 +209,9 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def _tiled(pictures: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[str, list[Kept]]:
+def _tiled(pictures: Sequence[UsablePicture], splits: Sequence[str], data: Data) -> dict[str, list[UsablePicture]]:
     """The images of each split, or the tiles they are cut into."""
-    members: dict[str, list[Kept]] = {}
+    members: dict[str, list[UsablePicture]] = {}
     for split in ("train", "validation", "test"):
         for picture in (picture for picture, name in zip(pictures, splits, strict=True) if name == split):
             parts = [picture]
@@ -221,7 +223,7 @@ def _tiled(pictures: Sequence[Kept], splits: Sequence[str], data: Data) -> dict[
                 parts = (
                     [picture]
                     if tiles_ == [picture.item]
-                    else [Kept(tile, picture.digest, tile.size or picture.size) for tile in tiles_]
+                    else [UsablePicture(tile, picture.digest, tile.size or picture.size) for tile in tiles_]
                 )
             members.setdefault(split, []).extend(parts)
     return members
@@ -236,7 +238,7 @@ def _unread_tiles(items: Sequence[Item], data: Data) -> Iterator[Item]:
             yield item
 
 
-def _split_csv(splits: dict[str, list[Kept]]) -> str:
+def _split_csv(splits: dict[str, list[UsablePicture]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "split", "group", "boxes", "height", "width", "sha256"])
@@ -255,7 +257,7 @@ def _split_csv(splits: dict[str, list[Kept]]) -> str:
     return out.getvalue()
 
 
-def _shuffled(members: Sequence[Kept], seed: int) -> list[Kept]:
+def _shuffled(members: Sequence[UsablePicture], seed: int) -> list[UsablePicture]:
     """The images in an order that the seed draws; the tiles of one stay together, because decoding it takes long."""
     generator = np.random.default_rng(seed)
     shuffled = [members[row] for row in generator.permutation(len(members))]

@@ -28,7 +28,7 @@ def files_digest(data: Data) -> str | None:
     roots = {folder.parent if data.source == "coco" and folder.name == "annotations" else folder}
     roots |= {data.images} if data.images else set()
     if data.source == "yolo":
-        inner = folder / str(described(describing(data.path)).get("path") or ".")
+        inner = folder / str(read_description(describing(data.path)).get("path") or ".")
         roots |= {inner} if not folder.is_relative_to(inner) else set()
     return source_files.files_digest(*(root for root in roots if input_file.is_folder(root)))
 
@@ -44,7 +44,7 @@ def describing(path: Path) -> Path:
     return there[0] if there else path / named["names"] if named else path / "data.yaml"
 
 
-def described(path: Path) -> dict[str, Any]:
+def read_description(path: Path) -> dict[str, Any]:
     """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
     if not input_file.is_regular(path):
         raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")

@@ -17,7 +17,7 @@ from cnn_keras.ops import boxes, instance_masks
 from pipelines.data import run_files, validation
 from pipelines.data.boxes import box_sizes, proposals
 from pipelines.data.boxes.box_config import Data, Proposals
-from pipelines.data.boxes.box_validation import Kept
+from pipelines.data.boxes.box_validation import UsablePicture
 from pipelines.data.run_files import Run
 from pipelines.plots import annotate, charts, image_grid, overlays
 
@@ -35,7 +35,7 @@ class Columns(NamedTuple):
     masks: bool = False
 
 
-def learnt(objects: Sequence[Object]) -> list[Object]:
+def trainable_objects(objects: Sequence[Object]) -> list[Object]:
     """The objects that go into the records: crowds are known to the evaluation only."""
     return [object_ for object_ in objects if not object_.crowd]
 
@@ -47,7 +47,7 @@ def fractions(objects: Sequence[Object], size: tuple[int, int]) -> Any:
     return np.clip(pixels / (width, height, width, height), 0, 1).astype(np.float32)
 
 
-def write(run: Run, folder: Path, splits: dict[str, list[Kept]], columns: Columns) -> None:
+def write(run: Run, folder: Path, splits: dict[str, list[UsablePicture]], columns: Columns) -> None:
     """Write the shards of each split, in the order of its images."""
     with validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
@@ -62,17 +62,17 @@ def lengths(columns: Columns) -> tuple[int, int, int, bool]:
     return columns.most, len(columns.landmarks), proposals, columns.masks
 
 
-def recorded(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
+def recorded_lengths(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
     """The same of what has been prepared."""
     return facts["most_boxes"], len(facts["landmarks"]), facts.get("proposals", 0), facts.get("masks", False)
 
 
 def _rows(
-    members: Sequence[Kept], columns: Columns, split: str, *, told: Callable[[], None]
+    members: Sequence[UsablePicture], columns: Columns, split: str, *, told: Callable[[], None]
 ) -> Iterator[tuple[Any, ...]]:
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
     for row, picture in enumerate(members):
-        objects = learnt(picture.item.objects)[:most]
+        objects = trainable_objects(picture.item.objects)[:most]
         boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
         boxes[: len(objects)] = fractions(objects, picture.size)
         named[: len(objects)] = [numbers[object_.name] for object_ in objects]
@@ -102,7 +102,7 @@ def _instances(objects: Sequence[Object], size: tuple[int, int]) -> bytes:
     return bytes(encode_png(instance_masks.label_map(covered, size, order=order)[..., None]))
 
 
-def proposed(run: Run, splits: dict[str, list[Kept]]) -> dict[str, np.ndarray[Any, Any]]:
+def search_proposals(run: Run, splits: dict[str, list[UsablePicture]]) -> dict[str, np.ndarray[Any, Any]]:
     """What selective search finds in the images of each split, kept beside the stages until it is asked for otherwise.
 
     Shown with the share of the objects that it finds.
@@ -111,17 +111,17 @@ def proposed(run: Run, splits: dict[str, list[Kept]]) -> dict[str, np.ndarray[An
     proposals_of: dict[str, np.ndarray[Any, Any]] = {}
     for split, members in splits.items():
 
-        def images(first: int, members: Sequence[Kept] = members) -> Iterator[Any]:
+        def images(first: int, members: Sequence[UsablePicture] = members) -> Iterator[Any]:
             for picture in members[first:]:
                 yield decode(tf.constant(normalize(picture.item.read())[0]), channels=3).numpy()
 
         digest = run_files.digest([(picture.item.id, picture.digest) for picture in members])
         place = run.folder / "proposals" / split
         place.parent.mkdir(exist_ok=True)
-        boxes_ = proposals.searched(
+        boxes_ = proposals.proposals_of_split(
             images, place, count=len(members), digest=digest, console=run.console, **plan.model_dump()
         )
-        truth = [fractions(learnt(picture.item.objects), picture.size) for picture in members]
+        truth = [fractions(trainable_objects(picture.item.objects), picture.size) for picture in members]
         shares = proposals.recall(list(boxes_), truth)
         proposals_of[split] = boxes_
         shares_asked = {min(count, boxes_.shape[1]): share for count, share in shares.items()}
@@ -131,11 +131,11 @@ def proposed(run: Run, splits: dict[str, list[Kept]]) -> dict[str, np.ndarray[An
     return {split: np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0))) for split, boxes in proposals_of.items()}
 
 
-def counted(splits: dict[str, list[Kept]], classes: Sequence[str]) -> dict[str, Any]:
+def count_boxes(splits: dict[str, list[UsablePicture]], classes: Sequence[str]) -> dict[str, Any]:
     """How many images, boxes – also of each class – and images of nothing each split has."""
     counts: dict[str, Any] = {"splits": {}, "boxes": {}, "class_boxes": {}, "background": {}}
     for split, members in splits.items():
-        named = Counter(object_.name for image in members for object_ in learnt(image.item.objects))
+        named = Counter(object_.name for image in members for object_ in trainable_objects(image.item.objects))
         counts["splits"][split] = len(members)
         counts["boxes"][split] = named.total()
         counts["class_boxes"][split] = {name: named[name] for name in classes}
@@ -143,19 +143,19 @@ def counted(splits: dict[str, list[Kept]], classes: Sequence[str]) -> dict[str, 
     return counts
 
 
-def _sizes(members: Sequence[Kept], data: Data) -> Any:
+def _sizes(members: Sequence[UsablePicture], data: Data) -> Any:
     """Widths and heights of the boxes as the network sees them: float64 (N, 2), in [0, 1] of the frame."""
     sizes = [np.zeros((0, 2))]
     by_extent: dict[tuple[int, int], list[Any]] = {}
     for picture in members:
-        by_extent.setdefault(picture.size, []).append(fractions(learnt(picture.item.objects), picture.size))
+        by_extent.setdefault(picture.size, []).append(fractions(trainable_objects(picture.item.objects), picture.size))
     for extent, boxes_ in by_extent.items():
         placed = boxes.letterbox(np.concatenate(boxes_), extent, data.size, fit=data.fit).numpy()
         sizes.append(np.float64(placed[:, 2:]) - placed[:, :2])
     return np.concatenate(sizes)
 
 
-def anchors(run: Run, members: Sequence[Kept], count: int) -> dict[str, Any]:
+def anchors(run: Run, members: Sequence[UsablePicture], count: int) -> dict[str, Any]:
     """The anchors of the chosen count, and how well they and other counts fit: shown, and returned as facts."""
     sizes = _sizes(members, run.recipe.data)
     apart = len(np.unique(sizes, axis=0))
@@ -179,24 +179,24 @@ def anchors(run: Run, members: Sequence[Kept], count: int) -> dict[str, Any]:
     return {"anchors": table_row["anchors"], "anchor_fit": fit, "anchor_table": table}
 
 
-def draw(folder: Path, splits: dict[str, list[Kept]], facts: dict[str, Any], data: Data) -> None:
+def draw(folder: Path, splits: dict[str, list[UsablePicture]], facts: dict[str, Any], data: Data) -> None:
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
     box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
     images, titles = [], []
-    read = records.read(folder, "train", features=records.box_features(*recorded(facts)))
+    read = records.read(folder, "train", features=records.box_features(*recorded_lengths(facts)))
     step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
     for example in read.shard(step, 0).take(SAMPLES):
         image = image_decoding.pixels(example["image"].numpy())
         if data.masks:
-            image = overlays.numbered(image, tf.io.decode_png(example["mask"], channels=1)[..., 0].numpy())
+            image = overlays.paint_instances(image, tf.io.decode_png(example["mask"], channels=1)[..., 0].numpy())
         height, width = image.shape[:2]
         rows = np.flatnonzero((example["boxes"][:, 2] > example["boxes"][:, 0]).numpy())
         boxes = example["boxes"].numpy()[rows] * (width, height, width, height)
         numbers = example["classes"].numpy()[rows]
         names = [facts["classes"][number] if len(facts["classes"]) > 1 else "" for number in numbers]
-        picture = annotate.boxed(image, boxes, names, classes=numbers.tolist(), side=320)
+        picture = annotate.draw_boxes(image, boxes, names, classes=numbers.tolist(), side=320)
         for marks in example["landmarks"].numpy()[rows] if facts["landmarks"] else ():
-            picture = annotate.dotted(picture, marks[:, :2] * picture.shape[1::-1], visible=marks[:, 2] > 0)
+            picture = annotate.draw_points(picture, marks[:, :2] * picture.shape[1::-1], visible=marks[:, 2] > 0)
         images.append(picture)
         titles.append(Path(example["id"].numpy().decode()).name)
     only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""

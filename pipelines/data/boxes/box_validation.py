@@ -22,7 +22,7 @@ TAKEN = {  # what becomes of what a trouble is about, where it is no dropped box
 }
 
 
-class Kept(NamedTuple):
+class UsablePicture(NamedTuple):
     """An image that can be used, with what is in it; its `objects` are inside it and have a class."""
 
     item: Item
@@ -30,7 +30,9 @@ class Kept(NamedTuple):
     size: tuple[int, int]  # height, width
 
 
-def checked(items: Sequence[Item], examined: Sequence[Examined], data: Data) -> tuple[list[Kept], list[Problem]]:
+def check_boxes(
+    items: Sequence[Item], examined: Sequence[Examined], data: Data
+) -> tuple[list[UsablePicture], list[Problem]]:
     """What can be used of each image that can be read, and what is odd about its boxes."""
     usable, problems = [], []
     as_stored = _as_stored(items, examined)
@@ -58,11 +60,11 @@ def checked(items: Sequence[Item], examined: Sequence[Examined], data: Data) -> 
                 problems.append(Problem("crowd", item.id, named, "neither learnt nor counted as a miss"))
             if good is not None:
                 objects[key] = good
-        usable.append(Kept(upright._replace(objects=tuple(objects.values())), result.digest, result.size))
+        usable.append(UsablePicture(upright._replace(objects=tuple(objects.values())), result.digest, result.size))
     return usable, problems
 
 
-def crowds(pictures: Sequence[Kept]) -> str:
+def crowds(pictures: Sequence[UsablePicture]) -> str:
     """What to do where most of the objects are marked as crowds, as no photographs are; "" where they are not."""
     marked = [object_.crowd for image in pictures for object_ in image.item.objects]
     if sum(marked) * 2 <= len(marked):

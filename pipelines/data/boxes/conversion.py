@@ -31,7 +31,7 @@ def convert(source: str, path: Path | None, *, to: str, out: Path, images: Path 
     if to not in detection.FORMATS:
         raise Fault(f"--to must be one of {', '.join(detection.FORMATS)}, got {to!r}")
     arguments = {"source": source, "path": path and path.absolute(), "images": images and images.absolute()}
-    items, declared, notes, roots = box_dataset.annotated(box_config.Data.model_validate(arguments), 0)
+    items, declared, notes, roots = box_dataset.load_source(box_config.Data.model_validate(arguments), 0)
     inside = [item for item in items if not _is_outside(item, roots)]
     outer = next((item for item in items if _is_outside(item, roots)), None)
     usable, left_out = [], defaultdict(list)

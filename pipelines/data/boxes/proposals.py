@@ -68,7 +68,7 @@ def proposals(image: Array, *, most: int = 2000, mode: Mode = "fast", side: int 
     return corners.astype(np.float32)
 
 
-def asked(folder: Path, images: Sequence[Array]) -> dict[str, Array]:
+def model_inputs(folder: Path, images: Sequence[Array]) -> dict[str, Array]:
     """Return what an exported model in `folder` must be given besides these images, [H, W, 3]: its `proposals`."""
     return {"proposals": of_images(images, **run_files.read_json(folder / "assets.extra" / SETTINGS))}
 
@@ -80,7 +80,7 @@ def of_images(images: Sequence[Array], **settings: Any) -> Array:
     return boxes if boxes.shape[1] else np.zeros((len(images), 1, 4), np.float32)
 
 
-def searched(
+def proposals_of_split(
     images: Callable[[int], Iterable[Array]],
     path: Path,
     *,

@@ -9,7 +9,7 @@ import numpy as np
 
 from cnn_keras.data import array_dataset
 from pipelines.data import image_dataset
-from pipelines.data.array_dataset import Array, pictured
+from pipelines.data.array_dataset import Array, draw_array
 from pipelines.engine import baselines, heat_maps
 from pipelines.engine.classification import classifier, classifier_export, classifier_report, ensemble
 from pipelines.engine.stages import Run
@@ -70,7 +70,7 @@ def evaluate(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
         folder,
         batches=batches(),
         baselines=lambda: _baselines(training, test, noun=noun, seed=run.recipe.seed),
-        pictures_of=lambda rows: [pictured(test.values[row]) for row in rows],
+        pictures_of=lambda rows: [draw_array(test.values[row]) for row in rows],
         noun=noun,
     )
     if run.recipe.evaluate.insight:
@@ -87,7 +87,7 @@ def explainer(run: Run) -> heat_maps.Explainer:
     def frame(values: Array) -> Array:
         return np.asarray(array_dataset.resize(values[None].astype(np.float32), tuple(data["shape"][:-1]), fit=fit)[0])
 
-    return heat_maps.classifier(classifier.trained(run), data["classes"], frame)
+    return heat_maps.classifier(classifier.load_trained(run), data["classes"], frame)
 
 
 def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from cnn_keras.weights import pretrained
 from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
-from pipelines.engine.training.task_training import Training, announce, begun
+from pipelines.engine.training.task_training import Training, announce, initial_model
 from pipelines.export import savedmodel
 
 MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes
@@ -187,13 +187,13 @@ def training(
 
 def train(run: Run, folder: Path, training: Training, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
-    model = begun(run, training)
+    model = initial_model(run, training)
     announce(run, training, model)
     _write_anatomy(model, folder / "anatomy.csv")
     history = transfer.train(run, training, model, folder, extend_to=extend_to)
-    return trainer.concluded(headless(model), history, run.recipe.train, folder, console=run.console)
+    return trainer.conclude(headless(model), history, run.recipe.train, folder, console=run.console)
 
 
-def trained(run: Run) -> keras.Model:
+def load_trained(run: Run) -> keras.Model:
     """The model that the stage train left."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")

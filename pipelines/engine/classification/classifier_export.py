@@ -31,7 +31,7 @@ def export(
     recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
     name = settings.name or recipe.name
-    model = classifier.trained(run)
+    model = classifier.load_trained(run)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     agreement = write(model, saved)
@@ -43,7 +43,7 @@ def export(
         data=data,
         report=report,
         agreement=agreement,
-        gain=ensemble_gain.said(report),
+        gain=ensemble_gain.gain_lines(report),
         takes=takes,
     )
     run.console.print(

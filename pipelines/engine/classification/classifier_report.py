@@ -50,7 +50,7 @@ def evaluate(
     data = run.facts("prepare")
     settings: Evaluate = run.recipe.evaluate
     names, split = data["classes"], image_dataset.test_split(data)
-    model = classifier.trained(run)
+    model = classifier.load_trained(run)
     each, labels, ids = _answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     report = classification_report(labels, probabilities, names)
@@ -77,10 +77,10 @@ def evaluate(
     test_metrics |= {f"train_{key}": value for key, value in report.get("train", {}).items()}
     for part in ensemble_gain.PARTS & report.keys():
         test_metrics |= ensemble_gain.metrics(part, report[part])
-    return {"metrics": test_metrics, "failed": failed(settings, report)}
+    return {"metrics": test_metrics, "failed": failed_requirements(settings, report)}
 
 
-def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     failures = []
     for metric, least in settings.require.items():
@@ -154,7 +154,7 @@ def _say_report(run: Run, report: dict[str, Any], noun: str) -> None:
         )
     if "gap" in report:
         say(f"          train accuracy {report['train']['accuracy']:.2%}: a gap of {100 * report['gap']:.2f} points")
-    for line in ensemble_gain.said(report):
+    for line in ensemble_gain.gain_lines(report):
         say(f"          {line}")
     for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items():
         better = "  [yellow]better than the network[/]" if accuracy > report["accuracy"] else ""

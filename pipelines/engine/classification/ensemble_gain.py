@@ -75,7 +75,7 @@ def metrics(part: str, gain: dict[str, Any]) -> dict[str, float]:
     return {f"test_{part}_{key}": value for key, value in numbers.items()}
 
 
-def said(report: dict[str, Any]) -> list[str]:
+def gain_lines(report: dict[str, Any]) -> list[str]:
     """A line on each part of the report: gain and cost for people."""
     return [_line(report[part], *words) for part, words in PARTS.items() if part in report]
 

@@ -23,7 +23,7 @@ from cnn_keras.metrics import classification
 from pipelines.data.validation import progress
 from pipelines.plots import image_grid
 from pipelines.plots.image_grid import BLUE, ORANGE, Array
-from pipelines.plots.overlays import HEAT, coloured, grey, heated
+from pipelines.plots.overlays import HEAT, coloured, grey, paint_heat_map
 
 QUICK_IMAGES = 1000  # when an evaluation asks
 MEMORY = 2**28  # bytes that those images may take
@@ -140,7 +140,7 @@ def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, pat
     width, classes = unit_count(trained, layer), layer == seeing.logits_layer(trained.model)
     units = [unit] if unit is not None else evenly_spaced(width, 2 * UNITS)
     start = tested.images.mean(axis=(0, 1, 2))
-    result = seeing.maximise_activation(trained.model, layer, units=units, start=start)
+    result = seeing.maximize_activation(trained.model, layer, units=units, start=start)
     pictures = []
     for image, (left, top, right, bottom) in zip(result.images, result.boxes, strict=True):
         field = image[max(top, 0) : bottom, max(left, 0) : right]
@@ -191,7 +191,7 @@ def _overlays(trained: Trained, images: Array, classes: Array, layer: str | None
     hiding = {"patch": patch, "stride": max(1, patch // (2 if coarse else 4)), "fill": grey}
     falls = seeing.occlusion_map(trained.model, images, classes, odds=True, **hiding)
     return [
-        [heated(image, heat_map), _hidden(image, fall)]
+        [paint_heat_map(image, heat_map), _hidden(image, fall)]
         for image, heat_map, fall in zip(images, heat, falls, strict=True)
     ]
 

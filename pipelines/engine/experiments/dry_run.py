@@ -38,7 +38,7 @@ def measure(run: Run) -> dict[str, Any]:
     with stages.prepared(run):
         training, settings = task_training.inputs(run), run.recipe.train.model_copy(update={"steps_per_execution": 1})
         plan, ensemble = getattr(settings, "transfer", None), getattr(settings, "ensemble", None)
-        reference = task_training.begun(run, training)
+        reference = task_training.initial_model(run, training)
         model, first = training.compiled(reference, settings), 0.0
         steps = math.ceil(training.examples / settings.batch_size)
         few_epochs = range(math.ceil((LEAST + 1) / steps) + 1)  # more than one epoch of a tiny split
@@ -77,7 +77,7 @@ def _on_features(run: Run, model: keras.Model, training: Training) -> tuple[kera
     """What a training on cached features trains, on what – some features again and again –, and their seconds, once."""
     assert training.ordered  # the recipe has been checked
     settings, data = run.recipe.train, run.facts("prepare")
-    trunk, head = transfer.divided(model)
+    trunk, head = transfer.split_model(model)
     examples = training.ordered("train").rebatch(transfer.BATCH)
     trunk.predict_on_batch(next(iter(examples))[0])  # compiles
     features, labels, started = [], [], time.perf_counter()

@@ -56,7 +56,7 @@ def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) 
         raise Fault(f"--low must be above 0 and below --high, got {low:g} and {high:g}")
     training = task_training.inputs(run)
     constant = {"schedule": "constant", "milestones": (), "warmup_epochs": 0, "steps_per_execution": 1}
-    model = training.compiled(task_training.begun(run, training), run.recipe.train.model_copy(update=constant))
+    model = training.compiled(task_training.initial_model(run, training), run.recipe.train.model_copy(update=constant))
     epochs = math.ceil(steps / math.ceil(training.examples / run.recipe.train.batch_size))
     losses = _climbed(run, model, training.batches(model, range(epochs)), np.geomspace(low, high, steps))
     climb = read_off(np.geomspace(low, high, steps)[: len(losses)], losses)
@@ -79,14 +79,14 @@ def read_off(rates: Array, losses: Array) -> Climb:
             code=Fault.DIVERGED,
         )
     width = max(1.0, WIDTH * len(losses))
-    smooth = smoothed(losses, width)
+    smooth = smooth_curve(losses, width)
     lowest = int(smooth.argmin())
-    slopes = np.gradient(smoothed(losses, 2 * width), np.log(rates))
+    slopes = np.gradient(smooth_curve(losses, 2 * width), np.log(rates))
     steepest = int(slopes[: lowest + 1].argmin())
     return Climb(rates, losses, smooth, float(rates[steepest]), float(rates[lowest]) / 10)
 
 
-def smoothed(values: Array, width: float) -> Array:
+def smooth_curve(values: Array, width: float) -> Array:
     """The values, float64 (steps,), under a Gaussian of this standard deviation, their ends repeated beyond."""
     reach = round(4 * width)
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)

@@ -321,7 +321,7 @@ def _best(outcomes: Sequence[Outcome], tune: Tune) -> Outcome | None:
     return None if place is None else outcomes[place]
 
 
-def written(settings: dict[str, Any]) -> str:
+def settings_text(settings: dict[str, Any]) -> str:
     """Settings for a reader: learning_rate 0.00314, batch_size 64."""
     return ", ".join(f"{key.rpartition('.')[2]} {json.dumps(value)}" for key, value in settings.items())
 
@@ -330,7 +330,7 @@ def _say(console: Console, outcomes: Sequence[Outcome], tune: Tune) -> None:
     last = outcomes[-1]
     star = "[yellow]★[/]" if last is _best(outcomes, tune) else " "
     result = f"{tune.metric} {last.value:.4f}" if math.isfinite(last.value) else f"{last.outcome}, epoch {last.epochs}"
-    console.print(f"          {len(outcomes):>3}/{tune.trials} {star} {result}  [dim]{written(last.settings)}[/]")
+    console.print(f"          {len(outcomes):>3}/{tune.trials} {star} {result}  [dim]{settings_text(last.settings)}[/]")
 
 
 def _report(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> dict[str, Any]:

@@ -64,7 +64,7 @@ def inputs(run: Run) -> Training:
     return run.task.training_inputs(run)  # type: ignore[no-any-return]
 
 
-def begun(run: Run, training: Training) -> keras.Model:
+def initial_model(run: Run, training: Training) -> keras.Model:
     """The model at the start of a training: seeds and number format are set as the recipe says."""
     trainer.set_up(run.recipe.seed, run.recipe.train)
     return training.assembled()

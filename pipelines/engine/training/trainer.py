@@ -128,7 +128,7 @@ def fit(
     keeper.restore()
     done = len(keeper.history)
     if devices.count() > 1:
-        told_of = devices.explained(settings.batch_size, synchronized=settings.synchronize_batch_norm)
+        told_of = devices.explanation(settings.batch_size, synchronized=settings.synchronize_batch_norm)
         console.print(f"          {told_of}")
     for number, row in enumerate(keeper.history, 1):
         on_epoch(number, row)
@@ -228,7 +228,7 @@ def extension(settings: Train, start: int, end: int, steps: int) -> Any:
     return Delayed(schedules.CosineDecay(settings.learning_rate, (end - start) * steps), start * steps)
 
 
-def concluded(
+def conclude(
     model: keras.Model,
     history: list[Row],
     settings: Train,

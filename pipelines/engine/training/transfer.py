@@ -123,7 +123,7 @@ def train(run: Run, training: Training, model: keras.Model, folder: Path, *, ext
         case "staged":
             return _staged(run, training, model, folder, extend_to=extend_to)
         case "cached":
-            trunk, model = divided(model)
+            trunk, model = split_model(model)
             training = _cached(run, training, trunk)
     return fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
 
@@ -153,7 +153,7 @@ def _staged(run: Run, training: Training, model: keras.Model, folder: Path, *, e
     return first + second
 
 
-def divided(model: keras.Model) -> tuple[keras.Model, keras.Model]:
+def split_model(model: keras.Model) -> tuple[keras.Model, keras.Model]:
     """The frozen part, from examples to features, and the trained one, from features to logits, of the same layers.
 
     Raises:

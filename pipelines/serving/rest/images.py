@@ -10,7 +10,7 @@ from pipelines.serving.http.limits import Limits
 ANEW = 4  # decoding, writing and decoding again costs as much as decoding so many pictures
 
 
-def checked(files: Sequence[bytes], limits: Limits) -> list[Picture]:
+def check_headers(files: Sequence[bytes], limits: Limits) -> list[Picture]:
     """Each file with its header looked at, and no more; see `cnn_keras.data.files.image_file.Picture`.
 
     Raises:

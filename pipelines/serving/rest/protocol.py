@@ -19,7 +19,7 @@ from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.rest import responses, tf_examples
-from pipelines.serving.rest.images import checked, looks_encoded, upright, work
+from pipelines.serving.rest.images import check_headers, looks_encoded, upright, work
 from pipelines.serving.rest.tensors import is_base64, tensor
 from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Tensors
 
@@ -183,7 +183,7 @@ def _job(signature: Signature, inputs: Tensors, limits: Limits) -> Job:
         _check_rows(rows, limits)
         shape = tuple(inputs[name].shape[1:] for name in sorted(inputs))
     slots = signature.inputs.values()
-    pictures = {slot.name: checked(inputs[slot.name].ravel().tolist(), limits) for slot in slots if slot.is_image}
+    pictures = {slot.name: check_headers(inputs[slot.name].ravel().tolist(), limits) for slot in slots if slot.is_image}
     pixels = sum(map(work, pictures.values()))
     return Job(signature.name, partial(_upright, inputs, pictures), rows, shape=shape, pixels=pixels)
 

@@ -44,12 +44,12 @@ def tensor(value: Any, slot: Slot) -> NDArray[Any]:
         raise Refusal(400, f"{slot.name} must hold {WORDS[kind]} ({slot.dtype}), got {_shown(wrong)}")
     if kind == "O":
         filled = np.empty(len(leaves), dtype=object)
-        filled[:] = [encoded(leaf, slot.name) for leaf in leaves]
+        filled[:] = [encode_string(leaf, slot.name) for leaf in leaves]
         return filled.reshape(shape)
     return _numbers(leaves, slot).reshape(shape)
 
 
-def encoded(value: Any, name: str) -> bytes:
+def encode_string(value: Any, name: str) -> bytes:
     """A JSON string as UTF-8, or what `{"b64": "..."}` encodes."""
     if isinstance(value, str):
         try:

@@ -7,8 +7,8 @@ import numpy as np
 from cnn_keras.data.files.image_file import Picture
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
-from pipelines.serving.rest.images import checked, upright
-from pipelines.serving.rest.tensors import encoded
+from pipelines.serving.rest.images import check_headers, upright
+from pipelines.serving.rest.tensors import encode_string
 from pipelines.serving.signature import Tensors
 
 Features = dict[str, list[Any]]  # one example: bytes, int or float under each name
@@ -39,7 +39,7 @@ def pictures(examples: list[Features], limits: Limits) -> "dict[str, list[Pictur
         files = [file for example in examples for file in example.get(name, [])]
         if not all(isinstance(file, bytes) for file in files):
             raise Refusal(400, f'{name} must be an image file as {{"b64": "..."}}')
-        pictures_[name] = checked(files, limits)
+        pictures_[name] = check_headers(files, limits)
     return pictures_
 
 
@@ -68,7 +68,7 @@ def _values(values: list[Any], name: str) -> list[Any]:
 
 def _value(value: Any, name: str) -> bytes | int | float:
     if isinstance(value, str | dict):
-        return encoded(value, f"feature {name}")
+        return encode_string(value, f"feature {name}")
     if isinstance(value, float) and abs(value) <= float(np.finfo(np.float32).max):
         return value
     if isinstance(value, int) and value in INT64:

@@ -12,7 +12,7 @@ from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
 
 
-def ordered(run: Run, split: str) -> tf.data.Dataset:
+def ordered_batches(run: Run, split: str) -> tf.data.Dataset:
     """The examples of a split in their order and as they are, in batches: (images uint8, labels int64)."""
     recipe, count = run.recipe, run.facts("prepare")["splits"][split]
     shape, size = image_dataset.shape_of(recipe.data), recipe.train.batch_size
@@ -25,7 +25,7 @@ def batches(prepared: Path, split: str, shape: Shape) -> Iterator[tuple[Any, Any
         yield examples["image"], examples["label"].numpy(), [name.decode() for name in examples["id"].numpy()]
 
 
-def pictured(prepared: Path, split: str, shape: Shape, rows: list[int]) -> list[Any]:
+def pictures(prepared: Path, split: str, shape: Shape, rows: list[int]) -> list[Any]:
     """The images of these rows of a split, read again."""
     examples = enumerate(input_pipeline.decoded_examples(prepared, split, shape).take(max(rows, default=0) + 1))
     images = {row: example["image"].numpy() for row, example in examples if row in rows}

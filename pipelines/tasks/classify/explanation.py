@@ -11,5 +11,5 @@ def explainer(run: Run) -> heat_maps.Explainer:
     """What explains the likeliest class of pictures, uint8 (height, width, channels), of any size."""
     shape, names = image_dataset.shape_of(run.recipe.data), run.facts("prepare")["classes"]
     return heat_maps.classifier(
-        classifier.trained(run), names, lambda image: resize_image(image, shape.size, fit=shape.fit).numpy()
+        classifier.load_trained(run), names, lambda image: resize_image(image, shape.size, fit=shape.fit).numpy()
     )

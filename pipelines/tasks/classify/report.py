@@ -18,7 +18,7 @@ from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import test_time_augmentation as crops
 from pipelines.tasks.classify.config import Evaluate
-from pipelines.tasks.classify.dataset import batches, pictured
+from pipelines.tasks.classify.dataset import batches, pictures
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
@@ -30,12 +30,12 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         folder,
         batches=batches(prepared, split, shape),
         baselines=lambda: _baselines(run, prepared, split, shape),
-        pictures_of=lambda rows: pictured(prepared, split, shape, rows),
+        pictures_of=lambda rows: pictures(prepared, split, shape, rows),
         further=partial(_further, run),
     )
     if not run.recipe.evaluate.insight:
         return facts
-    model, names = classifier.trained(run), run.facts("prepare")["classes"]
+    model, names = classifier.load_trained(run), run.facts("prepare")["classes"]
     if members := ensemble.members(model):
         run.console.print("          the visualizations are those of the first member")
         model = members[0]

@@ -15,7 +15,7 @@ from pipelines.engine.classification import classifier, ensemble
 from pipelines.engine.stages import Run
 from pipelines.engine.training.task_training import Training
 from pipelines.plots import image_grid
-from pipelines.tasks.classify.dataset import ordered
+from pipelines.tasks.classify.dataset import ordered_batches
 from pipelines.tasks.classify.model import assemble
 
 PLAIN = 4  # batches that are timed without augmentation
@@ -57,8 +57,8 @@ def _inputs(run: Run, augmented: Any) -> Training:
     def plain() -> Any:
         streamed = data["splits"]["train"] * math.prod((*shape.size, shape.channels)) > memory
         if streamed:
-            return ordered(run, "train").repeat()
-        plain_batches = ordered(run, "train").take(PLAIN).cache().repeat()
+            return ordered_batches(run, "train").repeat()
+        plain_batches = ordered_batches(run, "train").take(PLAIN).cache().repeat()
         return plain_batches.map(
             lambda images, labels: (tf.reverse(images, [0]), labels)
         )  # copied, as `input_pipeline.training` does
@@ -67,15 +67,15 @@ def _inputs(run: Run, augmented: Any) -> Training:
         run,
         assembled=lambda: assemble(recipe, data),
         batches=batches,
-        validation=ordered(run, image_dataset.validation_split(data)),
+        validation=ordered_batches(run, image_dataset.validation_split(data)),
         plain=plain,
-        ordered=partial(ordered, run),
+        ordered=partial(ordered_batches, run),
     )
 
 
 def _augmented(run: Run) -> Any:
     """The augmentation of the recipe, with what it takes from the training split, such as the axes of its colours."""
-    fitted = augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in ordered(run, "train")))
+    fitted = augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in ordered_batches(run, "train")))
     return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=fitted)
 
 

@@ -179,7 +179,7 @@ def _coco(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int
 ) -> tuple[dict[str, float | None], list[tuple[float | None, float | None]]]:
     """The figures of pycocotools, and AP and AP50 of each class; None where there is nothing to find."""
-    evaluation = evaluated(truth, results, limit)
+    evaluation = coco_evaluation(truth, results, limit)
     # Overlaps, recalls, classes, sizes, detections an image; −1 where there is nothing to find.
     precision, recall = evaluation.eval["precision"][..., -1], evaluation.eval["recall"]
     figures = {"ap": mean(precision[..., 0]), "ap50": mean(precision[0, ..., 0]), "ap75": mean(precision[5, ..., 0])}
@@ -191,7 +191,9 @@ def _coco(
     return figures, [(mean(precision[..., k, 0]), mean(precision[0, :, k, 0])) for k in columns]
 
 
-def evaluated(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int, *, kind: str = "bbox") -> Any:
+def coco_evaluation(
+    truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int, *, kind: str = "bbox"
+) -> Any:
     """pycocotools' COCOeval of results, evaluated and accumulated, by boxes or by masks ("segm")."""
     notes = [
         {"area": note["bbox"][2] * note["bbox"][3], **note, "id": number, "iscrowd": int(_difficult(note))}
@@ -411,7 +413,7 @@ def _drawn(image: Array, facts: Mapping[str, Any], part: Square, names: Sequence
     missed_names = [
         names[number] if lost else "" for number, lost in zip(scene.truth.classes, scene.missed, strict=True)
     ]
-    return annotate.boxed(
+    return annotate.draw_boxes(
         image[top:bottom, left:right],
         scene.found.boxes * scale - move,
         [names[number] for number in scene.found.classes],

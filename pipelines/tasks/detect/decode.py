@@ -142,7 +142,7 @@ class TiledReader(Reader):
         return Detections(*(tf.reshape(part, tf.concat([[-1], tf.shape(part)[2:]], 0))[:count] for part in groups_read))
 
 
-def found(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> list[Detected]:
+def detect(reader: Reader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]) -> list[Detected]:
     """One pass over a split: what was found in each picture, in pixels of it as it was.
 
     Args:

@@ -16,7 +16,7 @@ from pipelines.plots import annotate
 from pipelines.plots.image_grid import Array, Strip
 from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.decode import Reader
-from pipelines.tasks.detect.model import family, inputs_for, make_reader, network_of, trained
+from pipelines.tasks.detect.model import family, inputs_for, load_trained, make_reader, network_of
 
 OBJECTS = 2  # of one picture, the likeliest
 POSITIONS = 8  # along the longer side of the map that is looked at: a coarser one shows no object
@@ -48,7 +48,7 @@ def explainer(run: Run) -> heat_maps.Explainer:
 
     Of a photograph that is read in tiles, it looks at a tile around the likeliest object.
     """
-    recipe, model = run.recipe, trained(run)
+    recipe, model = run.recipe, load_trained(run)
     data, names = recipe.data, run.facts("prepare")["classes"]
     kind, network = family(recipe.model.builder), network_of(model)
     settings = Suppress(threshold=recipe.evaluate.shown, limit=OBJECTS, overlap=recipe.evaluate.suppress.iou_threshold)
@@ -76,9 +76,9 @@ def explainer(run: Run) -> heat_maps.Explainer:
         shares = (corners / np.tile(data.size[::-1], 2)).astype(np.float32)
         heat = visualization.grad_cam(model, inputs, target, shares, numbers, layer=layer, pooled=False)
         for row, box, number, score, own in zip(rows, corners, numbers, scores, heat, strict=True):
-            plain, heat_picture = heat_maps.pictured(images[row], own)
-            answer = annotate.boxed(plain, box[None], [names[number]], [float(score)], classes=[int(number)])
-            strip = [plain, answer, annotate.boxed(heat_picture, box[None], [""], classes=[int(number)])]
+            plain, heat_picture = heat_maps.draw_heat_map(images[row], own)
+            answer = annotate.draw_boxes(plain, box[None], [names[number]], [float(score)], classes=[int(number)])
+            strip = [plain, answer, annotate.draw_boxes(heat_picture, box[None], [""], classes=[int(number)])]
             strips[row].append(Strip(f"{names[number]} ({score:.2f})", "", strip))
         return strips
 

@@ -17,7 +17,7 @@ from pipelines.tasks.detect.box_report import figure
 from pipelines.tasks.detect.config import Export
 from pipelines.tasks.detect.decode import Reader
 from pipelines.tasks.detect.masks import differing
-from pipelines.tasks.detect.model import make_reader, trained
+from pipelines.tasks.detect.model import load_trained, make_reader
 
 REGIONS = (
     " Beside each image it is given `proposals`, float32 (P, 4): regions in [0, 1] of the image, left, top, right, "
@@ -43,7 +43,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    model = trained(run)
+    model = load_trained(run)
     reader = make_reader(run, model, settings.suppress)
     write_detector(model, reader, saved, names=data["classes"])
     requests = box_batches.requests(run, split, COMPARED)

@@ -47,19 +47,19 @@ def instance_report(
         pictures_of: the images, uint8, with these numbers, as large as they are.
         shown: how many images are drawn.
     """
-    figures = measured(truth, detections, masks)
+    figures = mask_metrics(truth, detections, masks)
     draw(folder / "masks.png", truth, detections, masks, threshold=threshold, pictures_of=pictures_of, shown=shown)
     return {"masks": figures, "mask_ap": figures["ap"], "mask_ap50": figures["ap50"]}
 
 
-def measured(
+def mask_metrics(
     truth: Mapping[str, Any], detections: Sequence[Detected], masks: Sequence[Sequence[Runs]]
 ) -> dict[str, Any]:
     """AP, AP50 and AP75 of masks, the interval of AP50, and AP and AP50 of each class."""
     with_masks = {**truth, "annotations": [note for note in truth["annotations"] if note.get("segmentation")]}
     boxes, runs = box_report.results(truth, detections), [run for rows in masks for run in rows]
     results = [{**result, "segmentation": run} for result, run in zip(boxes, runs, strict=True)]
-    evaluation = box_report.evaluated(with_masks, results, LIMIT, kind="segm")
+    evaluation = box_report.coco_evaluation(with_masks, results, LIMIT, kind="segm")
     precision, mean = evaluation.eval["precision"][..., 0, -1], box_report.mean
     columns = [evaluation.params.catIds.index(category["id"]) for category in truth["categories"]]
     return {
@@ -124,7 +124,7 @@ def draw(
             [run_length.decode(masks[row][number]) for number in rows_shown],
             [run_length.rasterize(n["segmentation"], size) for n in notes],
         )
-        pictures = [overlays.numbered(image, instance_masks.label_map(of, size)) for of in things]
+        pictures = [overlays.paint_instances(image, instance_masks.label_map(of, size)) for of in things]
         labels = ", ".join(names[detections[row].classes[number]] for number in rows_shown) or "nothing"
         strips.append(image_grid.Strip(labels, str(truth["images"][row].get("file_name", row)), [image, *pictures]))
     heading = f"Masks from a score of {threshold:g} on, and the true ones"

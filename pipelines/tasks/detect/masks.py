@@ -86,7 +86,7 @@ def differing(ours: bytes, other: bytes) -> float:
     return float(tf.reduce_mean(tf.cast(first != second, tf.float32)))
 
 
-def found(
+def detect(
     reader: MaskReader, batches: Iterable[dict[str, Any]], advance: Callable[[int], Any]
 ) -> tuple[list[Detected], list[list[Runs]]]:
     """One pass over a split: what was found in each picture, and the whole mask of each, whatever is in front of it."""

@@ -156,7 +156,7 @@ def inputs_for(model: keras.Model, images: Any, boxes: Any = None, proposals: An
     return {"image": images, kind: tf.concat(parts, axis=1) if parts else tf.zeros([tf.shape(images)[0], 1, 4])}
 
 
-def trained(run: Run) -> keras.Model:
+def load_trained(run: Run) -> keras.Model:
     """The model that the stage train left."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")
 

@@ -18,7 +18,7 @@ from pipelines.tasks.detect import box_report, decode, explanation, instance_rep
 from pipelines.tasks.detect import masks as detect_masks
 from pipelines.tasks.detect.config import Evaluate
 from pipelines.tasks.detect.error_types import Detected
-from pipelines.tasks.detect.model import make_reader, trained
+from pipelines.tasks.detect.model import load_trained, make_reader
 
 BATCH = 16  # pictures that are measured at once, at most
 # of the report, for MLflow
@@ -32,7 +32,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     settings: Evaluate = recipe.evaluate
     split = image_dataset.test_split(data)
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
-    model, pictures_of = trained(run), partial(box_batches.pictured, run, split)
+    model, pictures_of = load_trained(run), partial(box_batches.original_pictures, run, split)
     reader = make_reader(run, model, settings.suppress)
     answers, masks = _answers(run, model, reader, split)
     report = box_report.detection_report(
@@ -63,7 +63,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     test_metrics = {f"test_{key}": report[key] for key in names if report.get(key) is not None}
     crop_report = report.get("crops", {})
     test_metrics |= {f"test_crops_{key}": crop_report[key] for key in OF_CROPS if crop_report.get(key) is not None}
-    return {"metrics": test_metrics, "failed": failed(settings, report)}
+    return {"metrics": test_metrics, "failed": failed_requirements(settings, report)}
 
 
 def _explain(
@@ -97,7 +97,7 @@ def _crops(run: Run, model: keras.Model, split: str, truth: Mapping[str, Any]) -
     answers, masks = _answers(run, model, reader, split)
     metrics = box_report.figures(truth, answers)
     if masks:
-        mask_metrics = instance_report.measured(truth, answers, masks)
+        mask_metrics = instance_report.mask_metrics(truth, answers, masks)
         metrics |= {"mask_ap": mask_metrics["ap"], "mask_ap50": mask_metrics["ap50"]}
     return {**plan, "count": len(views), **{key: metrics[key] for key in OF_CROPS if key in metrics}}
 
@@ -129,11 +129,11 @@ def _found(
 ) -> tuple[list[Detected], list[list[detect_masks.Runs]]]:
     """What is found in the examples, and the masks of it where the detector knows them."""
     if isinstance(reader, detect_masks.MaskReader):
-        return detect_masks.found(reader, examples, advance)
-    return decode.found(reader, examples, advance), []
+        return detect_masks.detect(reader, examples, advance)
+    return decode.detect(reader, examples, advance), []
 
 
-def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the detector does not meet."""
     return [
         f"evaluate.require: {metric} must be at least {least}, got {box_report.figure(report.get(metric))}"

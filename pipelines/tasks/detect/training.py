@@ -14,7 +14,7 @@ from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
-from pipelines.engine.training.task_training import Training, announce, begun
+from pipelines.engine.training.task_training import Training, announce, initial_model
 from pipelines.tasks.detect.config import Train
 from pipelines.tasks.detect.model import assemble, family, inputs_for, knows_masks, network_of, shares
 
@@ -23,12 +23,12 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
     """Find the weights; leave `model.keras` with those of the best epoch."""
     augmentation = _augmentation(run)
     training = _inputs(run, augmentation)
-    model = begun(run, training)
+    model = initial_model(run, training)
     announce(run, training, model)
     if augmentation is not None:
         box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
     history = transfer.train(run, training, model, folder, extend_to=extend_to)
-    return trainer.concluded(model, history, run.recipe.train, folder, console=run.console)
+    return trainer.conclude(model, history, run.recipe.train, folder, console=run.console)
 
 
 def inputs(run: Run) -> Training:
@@ -47,7 +47,7 @@ def _inputs(run: Run, augmentation: Any) -> Training:
         return detector
 
     def validation(model: keras.Model) -> tf.data.Dataset:
-        return box_batches.ordered(run, image_dataset.validation_split(data)).map(inputs_and_truth(model))
+        return box_batches.ordered_batches(run, image_dataset.validation_split(data)).map(inputs_and_truth(model))
 
     return Training(
         assembled=lambda: assemble(recipe, data, sides=sides),
@@ -59,7 +59,7 @@ def _inputs(run: Run, augmentation: Any) -> Training:
 
 
 def _augmentation(run: Run) -> Any:
-    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted(run))
+    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted_arguments(run))
 
 
 def batches(run: Run, epochs: range, augmentation: Any) -> tf.data.Dataset:
@@ -67,7 +67,7 @@ def batches(run: Run, epochs: range, augmentation: Any) -> tf.data.Dataset:
     stream, settings, seed = box_batches.training(run, epochs, augmentation), run.recipe.train, run.recipe.seed
     first = epochs.start * -(-run.facts("prepare")["splits"]["train"] // settings.batch_size)
     if settings.sides:
-        stream = stream.enumerate(first).map(partial(resized, sides=settings.sides, seed=seed))
+        stream = stream.enumerate(first).map(partial(resize_batch, sides=settings.sides, seed=seed))
     if settings.regions:
         stream = stream.enumerate(first).map(partial(fewer, regions=settings.regions, seed=seed))
     return stream
@@ -83,7 +83,7 @@ def inputs_and_truth(model: keras.Model) -> Callable[[dict[str, Any]], tuple[Any
     return apply
 
 
-def resized(place: Any, batch: dict[str, Any], *, sides: Sequence[int], seed: int) -> dict[str, Any]:
+def resize_batch(place: Any, batch: dict[str, Any], *, sides: Sequence[int], seed: int) -> dict[str, Any]:
     """The batch with its images at one of the sides, drawn for the `place` of the batch in the training."""
     key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), tf.cast(place, tf.int32))
     side = tf.gather(list(sides), tf.random.stateless_uniform([], key, 0, len(sides), tf.int32))

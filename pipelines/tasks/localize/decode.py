@@ -48,7 +48,7 @@ class Locator:
         return tf.tile(tf.cast(sizes, tf.float32)[:, ::-1], [1, 2])
 
 
-def trained(run: Run) -> Locator:
+def load_trained(run: Run) -> Locator:
     """What reads the answers of the model that the stage train left."""
     model = savedmodel.load_keras(run.finished("train") / "model.keras")
     return Locator(model, run.facts("prepare"), fit=run.recipe.data.fit)

@@ -12,7 +12,7 @@ from pipelines.engine import heat_maps
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate
 from pipelines.plots.image_grid import Array, Strip
-from pipelines.tasks.localize.decode import trained
+from pipelines.tasks.localize.decode import load_trained
 
 
 def presence_and_class(y: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
@@ -22,7 +22,7 @@ def presence_and_class(y: tf.Tensor, classes: tf.Tensor) -> tf.Tensor:
 
 def explainer(run: Run) -> heat_maps.Explainer:
     """What explains where and what the one thing of pictures, uint8 (height, width, 3), of any size is."""
-    locator, data = trained(run), run.recipe.data
+    locator, data = load_trained(run), run.recipe.data
     ask = inference.predictor(locator.model, locator)
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
@@ -35,10 +35,14 @@ def explainer(run: Run) -> heat_maps.Explainer:
             images, heat, answers.boxes, numbers, answers.presence, strict=True
         ):
             name, score = locator.names[number], float(presence)
-            plain, heat_picture = heat_maps.pictured(image, own)
-            answer = annotate.boxed(plain, box[None], [name], [score])
+            plain, heat_picture = heat_maps.draw_heat_map(image, own)
+            answer = annotate.draw_boxes(plain, box[None], [name], [score])
             strips.append(
-                [Strip(f"{name} ({score:.2f})", "", [plain, answer, annotate.boxed(heat_picture, box[None], [""])])]
+                [
+                    Strip(
+                        f"{name} ({score:.2f})", "", [plain, answer, annotate.draw_boxes(heat_picture, box[None], [""])]
+                    )
+                ]
             )
         return strips
 

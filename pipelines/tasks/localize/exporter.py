@@ -15,7 +15,7 @@ from pipelines.data.boxes import box_batches, box_dataset
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.localize.config import Export
-from pipelines.tasks.localize.decode import Locator, trained
+from pipelines.tasks.localize.decode import Locator, load_trained
 from pipelines.tasks.localize.report import ALPHA, OVERLAP
 
 COMPARED = 32  # pictures on which the exported model must agree
@@ -34,9 +34,9 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    locator = trained(run)
+    locator = load_trained(run)
     write_localizer(locator, saved, shape=box_dataset.shape_of(recipe.data), threshold=settings.threshold)
-    encoded = box_batches.encoded(run, split, COMPARED)
+    encoded = box_batches.encoded_images(run, split, COMPARED)
     examples = box_batches.examples(run, split).take(len(encoded)).batch(1)
     agreement = compare_localizer(locator, saved, examples, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})

@@ -23,7 +23,7 @@ from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.localize import explanation
 from pipelines.tasks.localize.config import Evaluate
-from pipelines.tasks.localize.decode import Locator, trained
+from pipelines.tasks.localize.decode import Locator, load_trained
 from pipelines.tasks.localize.training import targets_of
 
 BATCH = 32  # pictures that are measured at once
@@ -36,7 +36,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split, names, landmarks = image_dataset.test_split(data), data["classes"], data["landmarks"]
-    locator = trained(run)
+    locator = load_trained(run)
     with validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
         examples = box_batches.examples(run, split).batch(BATCH)
@@ -47,12 +47,12 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     durable.write_text(folder / "predictions.csv", predictions_csv(answers, names, landmarks))
     _draw(run, folder, answers, split)
     if settings.insight:
-        pictures = box_batches.pictured(run, split, range(min(heat_maps.SHOWN, len(answers.ids))))
+        pictures = box_batches.original_pictures(run, split, range(min(heat_maps.SHOWN, len(answers.ids))))
         heading = "What the answers rest on: Grad-CAM of the presence and the class"
         heat_maps.report(explanation.explainer(run), zip(pictures, answers.ids, strict=False), folder, heading=heading)
     say(run, report)
     metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float) and key != "alpha"}
-    return {"metrics": metrics, "failed": failed(settings, report)}
+    return {"metrics": metrics, "failed": failed_requirements(settings, report)}
 
 
 class Answers(NamedTuple):
@@ -138,7 +138,7 @@ def constant_answer(target: np.ndarray[Any, Any], classes: int) -> np.ndarray[An
     return np.concatenate([presence, logits[:4], here[:, 5 : 5 + classes].sum(axis=0), logits[4:]]).astype(np.float32)
 
 
-def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     return [
         f"evaluate.require: {metric} must be at least {least}, got {report.get(metric, 'nothing')}"
@@ -205,12 +205,14 @@ def draw_answer(image: Any, answers: Answers, row: int, names: Sequence[str], th
     boxes = predicted.boxes[row : row + 1] if is_found else np.zeros((0, 4))
     label, scores = ([names[number]], [float(predicted.presence[row])]) if is_found else ([], [])
     true = annotate.Truth(real, [names[int(truth.classes[row].argmax())]] if here else [])
-    picture = annotate.boxed(image, boxes, label, scores, classes=[number] if is_found else [], truth=true, side=320)
+    picture = annotate.draw_boxes(
+        image, boxes, label, scores, classes=[number] if is_found else [], truth=true, side=320
+    )
     scale = picture.shape[0] / image.shape[0]
     if here:
         marks = truth.landmarks[row]
-        picture = annotate.dotted(picture, marks[:, :2] * scale, visible=marks[:, 2] > 0, ring=True)
-    return annotate.dotted(picture, predicted.landmarks[row] * scale) if is_found else picture
+        picture = annotate.draw_points(picture, marks[:, :2] * scale, visible=marks[:, 2] > 0, ring=True)
+    return annotate.draw_points(picture, predicted.landmarks[row] * scale) if is_found else picture
 
 
 def _baseline(run: Run, locator: Locator, answers: Answers) -> dict[str, Any]:
@@ -240,7 +242,7 @@ def _draw(run: Run, folder: Path, answers: Answers, split: str) -> None:
     first = list(range(min(settings.shown, len(answers.ids))))
     worst = worst_rows(answers, settings.threshold, settings.shown)
     rows = [*first, *worst]
-    images = dict(zip(rows, box_batches.pictured(run, split, rows), strict=True))
+    images = dict(zip(rows, box_batches.original_pictures(run, split, rows), strict=True))
     headings = {
         "predictions": (first, f"Predictions with p_c ≥ {settings.threshold:g}; white and dashed: truth"),
         "worst": (worst, f"The {len(worst)} worst predictions; white and dashed: truth" if worst else "No mistakes"),

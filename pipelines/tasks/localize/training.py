@@ -14,7 +14,7 @@ from pipelines.data.boxes import box_batches
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
-from pipelines.engine.training.task_training import Training, announce, begun, fit
+from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.tasks.localize.model import assemble
 
 
@@ -22,12 +22,12 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
     """Find the weights; leave `model.keras` with those of the best epoch."""
     augmentation, settings = _augmentation(run), run.recipe.train
     training = _inputs(run, augmentation)
-    model = begun(run, training)
+    model = initial_model(run, training)
     announce(run, training, model)
     if augmentation is not None:
         box_batches.draw_augmented(run, augmentation, folder / "augmented.png")
     history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
-    return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
+    return trainer.conclude(model, history, settings, folder, console=run.console, metric="mean_iou")
 
 
 def inputs(run: Run) -> Training:
@@ -48,13 +48,13 @@ def _inputs(run: Run, augmentation: Any) -> Training:
         assembled=lambda: assemble(recipe, data),
         compiled=compiled,
         batches=lambda model, epochs: box_batches.training(run, epochs, augmentation).map(to_fit),
-        validation=lambda model: box_batches.ordered(run, image_dataset.validation_split(data)).map(to_fit),
+        validation=lambda model: box_batches.ordered_batches(run, image_dataset.validation_split(data)).map(to_fit),
         examples=count,
     )
 
 
 def _augmentation(run: Run) -> Any:
-    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted(run))
+    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted_arguments(run))
 
 
 def targets_of(run: Run) -> Callable[[dict[str, Any]], tf.Tensor]:

@@ -35,7 +35,7 @@ from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
 from pipelines.tasks.segment import label_mapping, records
 from pipelines.tasks.segment.config import Data
-from pipelines.tasks.segment.label_mapping import Kept, Numbering
+from pipelines.tasks.segment.label_mapping import Numbering, UsablePicture
 
 SAMPLES = 12  # pictures on the contact sheet
 ORDER = ("train", "validation", "test")
@@ -44,9 +44,9 @@ ORDER = ("train", "validation", "test")
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split and write the pictures or volumes of `run.recipe.data` and their masks; fit the normalisation."""
     data: Data = run.recipe.data
-    maps = labelled(data, run.recipe.seed)
+    maps = load_source(data, run.recipe.seed)
     examined = _examined(run, maps.items)
-    usable, problems = label_mapping.counted(maps.items, examined, console=run.console)
+    usable, problems = label_mapping.count_labels(maps.items, examined, console=run.console)
     problems += data_validation.duplicates(maps.items, examined)
     tell = partial(
         data_validation.report,
@@ -57,7 +57,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     if not usable:
         tell(problems)  # refuses
-    numbers, strange = label_mapping.numbered(maps, usable, data)
+    numbers, strange = label_mapping.map_labels(maps, usable, data)
     problems += [*strange, *(data_validation.Problem(*note) for note in maps.notes)]
     tell(problems)
     label_mapping.refuse_unknown(usable, numbers, data)
@@ -73,7 +73,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "splits": {split: len(members) for split, members in splits.items()},
         "pixels": {split: label_mapping.pixels(members, numbers) for split, members in splits.items()},
         "normalization": records.fit_normalization(run, folder),
-        "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
+        "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     content = [
         numbers,
@@ -90,7 +90,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     return facts
 
 
-def labelled(data: Data, seed: int) -> LabelMaps:
+def load_source(data: Data, seed: int) -> LabelMaps:
     """What the recipe's source holds, unread."""
     arguments: dict[str, Any] = {
         "path": data.path,
@@ -120,7 +120,7 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     if data.axes == 3:
         raise Fault("RECIPE must be of a task with images, got one with volumes")
     samples_: list[dict[str, Any]] = []
-    for item in labelled(data, seed).items:
+    for item in load_source(data, seed).items:
         try:
             image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
             mask = item.mask(tuple(image.shape[:2])).values
@@ -150,8 +150,8 @@ def _examined(run: Run, items: Sequence[Item]) -> list[Examined]:
 
 
 def _splits(
-    usable: Sequence[Kept], numbers: Numbering, data: Data, seed: int, fold: Fold | None = None
-) -> dict[str, list[Kept]]:
+    usable: Sequence[UsablePicture], numbers: Numbering, data: Data, seed: int, fold: Fold | None = None
+) -> dict[str, list[UsablePicture]]:
     """The pictures of each split: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's pictures are spread over the splits as far as it is in enough of them.
@@ -170,7 +170,7 @@ def _splits(
     return {name: members for name, members in splits.items() if members}
 
 
-def _split_csv(splits: dict[str, list[Kept]]) -> str:
+def _split_csv(splits: dict[str, list[UsablePicture]]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "split", "group", "size", "sha256"])
@@ -193,7 +193,7 @@ def _draw(run: Run, folder: Path, facts: dict[str, Any]) -> None:
     overlays.sheet(rows, titles, folder / "contact_sheet.png", names=facts["classes"], heading=heading)
 
 
-def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[Kept]], numbers: Numbering) -> None:
+def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[UsablePicture]], numbers: Numbering) -> None:
     data: Data = run.recipe.data
     total = sum(facts["pixels"]["train"].values())
     members = [picture for split_members in splits.values() for picture in split_members]

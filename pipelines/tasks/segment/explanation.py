@@ -13,7 +13,7 @@ from pipelines.plots import overlays
 from pipelines.plots.image_grid import Array, Strip
 from pipelines.tasks.segment import records
 from pipelines.tasks.segment.config import Data
-from pipelines.tasks.segment.model import trained
+from pipelines.tasks.segment.model import load_trained
 
 CLASSES = 3  # of one picture, the largest
 
@@ -23,7 +23,7 @@ def explainer(run: Run) -> heat_maps.Explainer:
 
     That is the whole picture, framed; of what is seen in patches it is the one in the middle.
     """
-    model, data, names = trained(run), run.recipe.data, run.facts("prepare")["classes"]
+    model, data, names = load_trained(run), run.recipe.data, run.facts("prepare")["classes"]
     ask, layer = inference.predictor(model), visualization.bottleneck_layer(model)
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
@@ -48,7 +48,7 @@ def framed(values: Array, data: Data) -> Array:
     if data.fit != "patch":
         picture: Array = resize_image(values, data.size, fit=data.fit).numpy()
         return picture
-    return heat_maps.windowed(records.standard(values) if data.normalize == "each" else values, data.size)
+    return heat_maps.middle_window(records.standard(values) if data.normalize == "each" else values, data.size)
 
 
 def largest(labels: Array, names: Sequence[str]) -> list[int]:
@@ -62,7 +62,7 @@ def largest(labels: Array, names: Sequence[str]) -> list[int]:
 
 def _pictured(image: Array, labels: Array, heat: Array, names: Sequence[str]) -> list[Array]:
     """The picture, the answer over what it is of, and the heat map; of a volume planes without the answer."""
-    plain, heat_picture = heat_maps.pictured(image, heat)
+    plain, heat_picture = heat_maps.draw_heat_map(image, heat)
     if image.ndim > 3:
         return [plain, heat_picture]
-    return [plain, overlays.painted(heat_maps.windowed(image, labels.shape), labels, names), heat_picture]
+    return [plain, overlays.paint_classes(heat_maps.middle_window(image, labels.shape), labels, names), heat_picture]

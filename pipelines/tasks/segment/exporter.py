@@ -16,7 +16,7 @@ from pipelines.export import savedmodel
 from pipelines.inference.segmentation import SPACING, mask_of
 from pipelines.tasks.segment import records
 from pipelines.tasks.segment.config import Export
-from pipelines.tasks.segment.model import Segmenter, trained
+from pipelines.tasks.segment.model import Segmenter, load_trained
 
 COMPARED = 16  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside it
@@ -39,7 +39,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    asking = Segmenter(trained(run), recipe.data)
+    asking = Segmenter(load_trained(run), recipe.data)
     write(asking, saved, names=data["classes"])
     pairs = list(_compared(run, split))
     agreement = compare(asking, saved, pairs, tolerance=settings.tolerance)
@@ -66,7 +66,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
 def _compared(run: Run, split: str) -> Iterator[tuple[Any, Any]]:
     """Pictures as the trained model takes them and as they are sent; of the first volume the middle."""
     if run.recipe.data.axes == 2:
-        encoded = records.encoded(run.recipe, run.finished("prepare"), split, COMPARED)
+        encoded = records.encoded_images(run.recipe, run.finished("prepare"), split, COMPARED)
         yield from ((example.image, data) for example, data in zip(records.of_run(run, split), encoded, strict=False))
         return
     first = next(records.of_run(run, split)).image

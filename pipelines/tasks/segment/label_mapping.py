@@ -26,7 +26,7 @@ IGNORED = "pixels ignored"
 DROPPED = "dropped"
 
 
-class Kept(NamedTuple):
+class UsablePicture(NamedTuple):
     """A picture or volume that can be used, and how many pixels of its mask have each number."""
 
     item: Item
@@ -58,9 +58,9 @@ class Numbering(NamedTuple):
         return recorded
 
 
-def counted(
+def count_labels(
     items: Sequence[Item], examined: Sequence[Examined], *, console: Console
-) -> tuple[list[Kept], list[Problem]]:
+) -> tuple[list[UsablePicture], list[Problem]]:
     """Read the mask of every picture that can be used; a picture whose mask cannot is dropped."""
     usable, problems = [], [problem for result in examined for problem in result.problems]
     with ThreadPoolExecutor(os.cpu_count()) as pool, validation.progress(console) as bar:
@@ -70,13 +70,13 @@ def counted(
             if isinstance(counts, Problem):
                 problems.append(counts)
             elif result.digest is not None:
-                usable.append(Kept(item, result.digest, result.size, *counts))
+                usable.append(UsablePicture(item, result.digest, result.size, *counts))
                 problems += [Problem(kind, item.id, detail) for kind, detail in usable[-1].notes]
             bar.advance(task)
     return usable, problems
 
 
-def numbered(maps: LabelMaps, pictures: Sequence[Kept], data: Data) -> tuple[Numbering, list[Problem]]:
+def map_labels(maps: LabelMaps, pictures: Sequence[UsablePicture], data: Data) -> tuple[Numbering, list[Problem]]:
     """What the numbers mean; and a problem for every picture with numbers that mean nothing.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
@@ -94,14 +94,14 @@ def numbered(maps: LabelMaps, pictures: Sequence[Kept], data: Data) -> tuple[Num
     if sorted(names) == [0, 1] and not isinstance(data.classes, dict) and len(there) == 2 and set(there) != {0, 1}:
         names = dict(zip(there, names.values(), strict=True))
         remark = "masks hold two numbers: " + ", ".join(
-            f"{written(number)} is {name}" for number, name in names.items()
+            f"{number_text(number)} is {name}" for number, name in names.items()
         )
     doubtful = (set() if data.ignore is None else {data.ignore}) - {*names, *maps.ignored}
     ignored = {UNKNOWN, *maps.ignored, *doubtful} - names.keys()
     if not names:
         class_numbers = [number for number in there if number not in ignored]
         names = {
-            number: written(number) for number in (class_numbers if len(class_numbers) > 1 else there)
+            number: number_text(number) for number in (class_numbers if len(class_numbers) > 1 else there)
         }  # 0 and 255 alone: both
         doubtful -= names.keys()
         _refuse_shades(counts, doubtful, names)
@@ -119,13 +119,13 @@ def numbered(maps: LabelMaps, pictures: Sequence[Kept], data: Data) -> tuple[Num
     for picture in pictures:
         if strange := numbering.strange(picture.counts):
             strange_text = ", ".join(
-                f"{written(number)} ({count:,} pixels)" for number, count in sorted(strange.items())[:5]
+                f"{number_text(number)} ({count:,} pixels)" for number, count in sorted(strange.items())[:5]
             )
             problems.append(Problem("unknown number", picture.item.id, strange_text, IGNORED))
     return numbering, problems
 
 
-def refuse_unknown(pictures: Sequence[Kept], numbers: Numbering, data: Data) -> None:
+def refuse_unknown(pictures: Sequence[UsablePicture], numbers: Numbering, data: Data) -> None:
     """Raise a Fault if more pixels than the recipe bears have numbers that mean nothing, or that of `data.ignore`."""
     counts = sum((picture.counts for picture in pictures), Counter[int]())
     bad = numbers.strange(counts) | {number: counts[number] for number in numbers.doubtful if counts[number]}
@@ -139,7 +139,7 @@ def refuse_unknown(pictures: Sequence[Kept], numbers: Numbering, data: Data) -> 
         )
 
 
-def refuse_a_single_class(members: Sequence[Kept], numbers: Numbering) -> None:
+def refuse_a_single_class(members: Sequence[UsablePicture], numbers: Numbering) -> None:
     """Raise a Fault if what trains shows one class alone: a model of it would never have seen the others."""
     counts = sum((picture.counts for picture in members), Counter[int]())
     classes_there = [name for name, count in pixels(members, numbers).items() if count]
@@ -152,7 +152,7 @@ def refuse_a_single_class(members: Sequence[Kept], numbers: Numbering) -> None:
         )
 
 
-def ignored_told(members: Sequence[Kept], numbers: Numbering) -> str:
+def ignored_told(members: Sequence[UsablePicture], numbers: Numbering) -> str:
     """The shares of pixels that nobody judges, by number; "" where there are none."""
     counts = sum((picture.counts for picture in members), Counter[int]())
     return shares({number: counts[number] for number in counts if number not in numbers.numbers}, counts.total())
@@ -161,18 +161,18 @@ def ignored_told(members: Sequence[Kept], numbers: Numbering) -> str:
 def shares(counts: Mapping[int, int], total: int) -> str:
     """Numbers and the shares of pixels that have them, the commonest first: "0 81.2%, 255 18.8%"."""
     common = sorted(counts, key=lambda number: -counts[number])
-    common_text = ", ".join(f"{written(number)} {counts[number] / max(total, 1):.1%}" for number in common[:SHOWN])
+    common_text = ", ".join(f"{number_text(number)} {counts[number] / max(total, 1):.1%}" for number in common[:SHOWN])
     return common_text + (f" and {len(common) - SHOWN} more numbers" if len(common) > SHOWN else "")
 
 
-def written(number: int) -> str:
+def number_text(number: int) -> str:
     """A number of a mask as it is told: "7", "#400080" of a colour, "unknown" of what nobody knows."""
     return "unknown" if number < 0 else color_tables.format_number(number)
 
 
 def _example(counts: Counter[int]) -> str:
     first, second, *_ = [*sorted(number for number, _ in counts.most_common(2) if number >= 0), 0, 1]
-    quoted = [f"'{name}'" if (name := written(number)).startswith("#") else name for number in (first, second)]
+    quoted = [f"'{name}'" if (name := number_text(number)).startswith("#") else name for number in (first, second)]
     return f"{quoted[0]}: background, {quoted[1]}: object"
 
 
@@ -189,7 +189,7 @@ def _refuse_shades(counts: Counter[int], doubtful: set[int], names: dict[int, st
         )
 
 
-def pixels(members: Sequence[Kept], numbers: Numbering) -> dict[str, int]:
+def pixels(members: Sequence[UsablePicture], numbers: Numbering) -> dict[str, int]:
     """How many pixels of each class, by its name, there are."""
     totals = Counter[str]()
     for picture in members:
@@ -205,7 +205,7 @@ def _count(item: Item, result: Examined) -> tuple[Counter[int], tuple[tuple[str,
         mask = item.mask(result.size)
         values, counts = np.unique(mask.values, return_counts=True)
     except OSError as error:
-        return Problem("unreadable mask", item.id, validation.said(error), DROPPED)
+        return Problem("unreadable mask", item.id, validation.os_error_text(error), DROPPED)
     except Unreadable as error:
         return Problem(error.kind, item.id, str(error), DROPPED)
     if len(values) > DIFFERENT:

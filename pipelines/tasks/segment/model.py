@@ -146,12 +146,12 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
     return Training()
 
 
-def given(batch: dict[str, Any]) -> tuple[Any, Any]:
+def model_inputs(batch: dict[str, Any]) -> tuple[Any, Any]:
     """What `fit` takes of a batch: the model's input, and the truth."""
     return batch["image"], batch["mask"]
 
 
-def trained(run: Run, path: str = "model.keras") -> keras.Model:
+def load_trained(run: Run, path: str = "model.keras") -> keras.Model:
     """A model that the stage train left."""
     return savedmodel.load_keras(run.finished("train") / path)
 

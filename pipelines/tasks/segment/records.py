@@ -25,7 +25,7 @@ from cnn_keras.ops.sliding_window import Patches
 from pipelines.data import validation
 from pipelines.engine.stages import Run
 from pipelines.tasks.segment.config import Data
-from pipelines.tasks.segment.label_mapping import Kept, Numbering
+from pipelines.tasks.segment.label_mapping import Numbering, UsablePicture
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -46,7 +46,7 @@ class Example(NamedTuple):
         return numbers
 
 
-def write(run: Run, folder: Path, split: str, members: Sequence[Kept], numbers: Numbering) -> None:
+def write(run: Run, folder: Path, split: str, members: Sequence[UsablePicture], numbers: Numbering) -> None:
     """Write a split; what trains in an order that the seed draws."""
     data: Data = run.recipe.data
     if split == "train":
@@ -79,7 +79,7 @@ def of_run(run: Run, split: str) -> Iterator[Example]:
     return examples(run.recipe, run.finished("prepare"), split)
 
 
-def encoded(recipe: Any, folder: Path, split: str, count: int) -> list[bytes]:
+def encoded_images(recipe: Any, folder: Path, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
     read = tfrecords.read(folder, split, features=tfrecords.mask_features(recipe.data.borders is not None)).take(count)
     return [row["image"] for row in read.as_numpy_iterator()]
@@ -104,7 +104,7 @@ def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, store
     )
 
 
-def ordered(run: Run, split: str, *, patches: Patches) -> tf.data.Dataset:
+def ordered_batches(run: Run, split: str, *, patches: Patches) -> tf.data.Dataset:
     """The batches of a split in order and as they are: patches that cover it, or whole pictures, framed."""
     data: Data = run.recipe.data
     size = run.recipe.train.batch_size
@@ -182,7 +182,7 @@ def _pictures(data: Data, folder: Path, split: str) -> Iterator[Example]:
 
 
 def _rows(
-    members: Sequence[Kept], numbers: Numbering, data: Data, *, told: Callable[[], None]
+    members: Sequence[UsablePicture], numbers: Numbering, data: Data, *, told: Callable[[], None]
 ) -> Iterator[tuple[Any, ...]]:
     for picture in members:
         mask = _mask(picture, numbers, data)
@@ -194,7 +194,7 @@ def _rows(
         told()
 
 
-def _mask(picture: Kept, numbers: Numbering, data: Data) -> Array:
+def _mask(picture: UsablePicture, numbers: Numbering, data: Data) -> Array:
     """The mask as it is recorded: uint8 (*sizes, 1), or 2 with the weights of borders."""
     mask = picture.item.mask(picture.size)
     recorded = numbers.written(mask.values)

@@ -26,7 +26,7 @@ from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
 from pipelines.tasks.segment import explanation, records
 from pipelines.tasks.segment.config import Evaluate
-from pipelines.tasks.segment.model import Segmenter, trained
+from pipelines.tasks.segment.model import Segmenter, load_trained
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -63,11 +63,13 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
     split, names = image_dataset.test_split(data), data["classes"]
-    model = trained(run)
+    model = load_trained(run)
     predict = Segmenter(model, recipe.data).asked()
     counted = tally(_answers(run, split, predict), len(names), tolerance=settings.tolerance)
     before = {
-        network.builder: _confusion(run, split, Segmenter(trained(run, f"{network.builder}/model.keras"), recipe.data))
+        network.builder: _confusion(
+            run, split, Segmenter(load_trained(run, f"{network.builder}/model.keras"), recipe.data)
+        )
         for network in recipe.train.before
     }
     crops = _confusion(run, split, Segmenter(model, recipe.data, flip=True)) if settings.crops else None
@@ -99,7 +101,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     metrics |= {f"test_dice_{row['name']}": row["dice"] for row in rows_with_dice[:LISTED]}
     metrics |= {f"baseline_{key}": value for key, value in figures["baseline"].items()}
     metrics |= {f"test_crops_{key}": value for key, value in figures.get("crops", {}).items()}
-    return {"metrics": metrics, "failed": failed(settings, figures)}
+    return {"metrics": metrics, "failed": failed_requirements(settings, figures)}
 
 
 def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -> Tally:
@@ -201,7 +203,7 @@ def draw(
             continue
         captions = [(f"mean IoU {counted.rows[row]['mean_iou']:.3f}", counted.rows[row]["id"]) for row in rows]
         heading = f"The {which} {len(rows)} of {len(counted.rows)} by their own mean IoU"
-        overlays.compared(pictures_of(rows), captions, folder / f"{which}.png", names=names, heading=heading)
+        overlays.compare_masks(pictures_of(rows), captions, folder / f"{which}.png", names=names, heading=heading)
 
 
 def say(console: Console, summary: Mapping[str, Any]) -> None:
@@ -238,7 +240,7 @@ def say(console: Console, summary: Mapping[str, Any]) -> None:
         console.print(f"          [dim]the {LISTED} worst of {len(rows)} classes; all are in report.json[/]")
 
 
-def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the segmenter does not meet."""
     dice = {row["name"]: row["dice"] for row in report["classes"]}
     if unknown := settings.require_dice.keys() - dice.keys():

@@ -39,12 +39,12 @@ def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, 
         part = settings.model_copy(update={"epochs": before.epochs, "patience": None})
         model = _begun(run, before.builder, model)
         history = fit(run, training, training.compiled(model, part), part, place, done=done)
-        trainer.concluded(model, history, part, place, console=run.console, metric="mean_iou")
+        trainer.conclude(model, history, part, place, console=run.console, metric="mean_iou")
         done += before.epochs
     model = _begun(run, run.recipe.model.builder, model)
     _draw_augmented(run, model, folder / "augmented.png", stored=store, augmented=augmented)
     history = fit(run, training, training.compiled(model, settings), settings, folder, done=done, extend_to=extend_to)
-    return trainer.concluded(model, history, settings, folder, console=run.console, metric="mean_iou")
+    return trainer.conclude(model, history, settings, folder, console=run.console, metric="mean_iou")
 
 
 def inputs(run: Run) -> Training:
@@ -64,11 +64,11 @@ def _inputs(run: Run, store: Store | None, augmented: Any) -> Training:
 
     def batches(model: keras.Model, epochs: range) -> tf.data.Dataset:
         patches = segment_model.patches_of(model, recipe.data)
-        return records.training(run, epochs, augmented, patches=patches, stored=store).map(segment_model.given)
+        return records.training(run, epochs, augmented, patches=patches, stored=store).map(segment_model.model_inputs)
 
     def validation(model: keras.Model) -> tf.data.Dataset:
         split, patches = image_dataset.validation_split(data), segment_model.patches_of(model, recipe.data)
-        return records.ordered(run, split, patches=patches).map(segment_model.given)
+        return records.ordered_batches(run, split, patches=patches).map(segment_model.model_inputs)
 
     return Training(
         assembled=lambda: segment_model.assemble(recipe, data, builder=recipe.model.builder),

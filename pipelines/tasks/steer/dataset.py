@@ -37,7 +37,7 @@ SPLITS = ("train", "validation", "test")
 LOCKED = 1.0  # an angle beyond is none
 
 
-class Kept(NamedTuple):
+class SplitFrame(NamedTuple):
     """A frame that can be used, and where it goes; None is a gap."""
 
     frame: Frame
@@ -65,7 +65,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "drives": len({frame.frame.drive for frame in frames_kept}),
         "splits": {split: len(inner) for split, inner in angles.items() if inner},
         "angles": {split: _measured(inner) for split, inner in angles.items() if inner},
-        "problems": {kind: len(group) for kind, group in data_validation.grouped(problems).items()},
+        "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     facts["digest"] = run_files.digest([run_files.file_digest(folder / "split.csv"), *shape_of(data)])
     run_files.write_json(folder / "data.json", facts)
@@ -100,13 +100,13 @@ def example() -> Example:
     return input_pipeline.Example(_features(), ("image", "angle"), lambda record: (record["image"], record["angle"]))
 
 
-def encoded(folder: Path, split: str, count: int) -> list[bytes]:
+def encoded_images(folder: Path, split: str, count: int) -> list[bytes]:
     """The first pictures of a split as they were recorded."""
     rows = records.read(folder, split, features=_features()).take(count)
     return [row["image"] for row in rows.as_numpy_iterator()]
 
 
-def decoded(run: Run, split: str) -> tf.data.Dataset:
+def examples(run: Run, split: str) -> tf.data.Dataset:
     """The examples of a split in their order: dicts of id, image of `data.size` and angle."""
     return input_pipeline.decoded_examples(run.finished("prepare"), split, shape_of(run.recipe.data), example=example())
 
@@ -133,15 +133,15 @@ def _features() -> dict[str, Any]:
 
 def _divided(
     usable: Sequence[tuple[Frame, str]], data: Data, fold: Fold | None = None
-) -> tuple[list[Kept], list[data_validation.Problem]]:
+) -> tuple[list[SplitFrame], list[data_validation.Problem]]:
     """The split of each frame; one whose picture an earlier split has, as when the car stands, is left out."""
     fractions = {"validation": data.validation, "test": data.test}
     drives = [frame.drive for frame, _ in usable]
     names = split.by_time(drives, fractions=fractions, gap=data.gap, fold=fold.place if fold else None)
-    first: dict[str, Kept] = {}
+    first: dict[str, SplitFrame] = {}
     members, problems = [], []
     for (frame, digest), name in zip(usable, names, strict=True):
-        member = Kept(frame, digest, name)
+        member = SplitFrame(frame, digest, name)
         earlier = first.setdefault(digest, member)
         if earlier is not member:
             across = None not in (name, earlier.split) and name != earlier.split
@@ -162,7 +162,7 @@ def _beyond(frames: Sequence[Frame]) -> list[data_validation.Problem]:
     ]
 
 
-def _split_csv(members: Sequence[Kept]) -> str:
+def _split_csv(members: Sequence[SplitFrame]) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "drive", "split", "angle", "sha256"])
@@ -173,11 +173,11 @@ def _split_csv(members: Sequence[Kept]) -> str:
     return out.getvalue()
 
 
-def _write_records(run: Run, folder: Path, members_of_run: Sequence[Kept]) -> None:
+def _write_records(run: Run, folder: Path, members_of_run: Sequence[SplitFrame]) -> None:
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(member.split is not None for member in members_of_run))
 
-        def rows(members: Sequence[Kept]) -> Any:
+        def rows(members: Sequence[SplitFrame]) -> Any:
             for member in members:
                 yield member.frame.id, normalize(member.frame.read())[0], member.frame.angle
                 bar.advance(task)
@@ -196,14 +196,14 @@ def _measured(angles: Sequence[float]) -> dict[str, float]:
     return {"mean": float(values.mean()), "deviation": float(values.std()), "rms": float(np.sqrt((values**2).mean()))}
 
 
-def _draw_data(folder: Path, members: Sequence[Kept], facts: dict[str, Any]) -> None:
+def _draw_data(folder: Path, members: Sequence[SplitFrame], facts: dict[str, Any]) -> None:
     """A sheet of frames with their angles, in the order of time, and the angles of all over time."""
     training = [member for member in members if member.split == "train"]
     sample = [training[row] for row in np.linspace(0, len(training) - 1, min(SAMPLES, len(training))).astype(int)]
     images = []
     for member in sample:
         with Image.open(io.BytesIO(normalize(member.frame.read())[0])) as image:
-            images.append(annotate.steered(np.asarray(image.convert("RGB")), truth=member.frame.angle))
+            images.append(annotate.draw_steering(np.asarray(image.convert("RGB")), truth=member.frame.angle))
     titles = [f"{member.frame.angle:+.2f}" for member in sample]
     heading = f"{len(sample)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=8, size=1.5, heading=heading)

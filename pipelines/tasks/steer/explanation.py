@@ -21,6 +21,6 @@ def explainer(run: Run) -> heat_maps.Explainer:
         angles = steerer.answer(images, interval)["angle"].numpy()
         heat = visualization.visual_backprop(steerer.model, images)
         rows = zip(angles, images, heat, strict=True)
-        return [[Strip(f"{angle:+.3f}", "", heat_maps.pictured(*pair))] for angle, *pair in rows]
+        return [[Strip(f"{angle:+.3f}", "", heat_maps.draw_heat_map(*pair))] for angle, *pair in rows]
 
     return explain

@@ -35,8 +35,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     version = savedmodel.next_version(run.folder / "export" / name)
     saved, steerer = folder / name / str(version), steer_model.steerer(run)
     write(steerer, saved, shape=dataset.shape_of(recipe.data), interval=settings.interval)
-    encoded = dataset.encoded(run.finished("prepare"), split, COMPARED)
-    images = next(iter(dataset.decoded(run, split).batch(COMPARED)))["image"]
+    encoded = dataset.encoded_images(run.finished("prepare"), split, COMPARED)
+    images = next(iter(dataset.examples(run, split).batch(COMPARED)))["image"]
     answer_settings = {"interval": settings.interval, "tolerance": settings.tolerance}
     agreement = compare(steerer, saved, images, encoded, **answer_settings)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
@@ -72,7 +72,7 @@ def compare(
 ) -> Any:
     """Ask the trained and the exported model about the same pictures; raise a Fault if they disagree."""
     exported, size = tf.saved_model.load(str(folder)), inference.batch_limit(steerer.model)
-    actual = savedmodel.said(exported, "serving_default", size, image_bytes=np.array(encoded, object))
+    actual = savedmodel.call_signature(exported, "serving_default", size, image_bytes=np.array(encoded, object))
     expected = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
     difference = max(float(np.abs(expected[name] - actual[name]).max()) for name in ("angle", "low", "high"))
     if not difference <= tolerance:

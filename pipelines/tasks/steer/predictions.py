@@ -36,7 +36,7 @@ def predict(run: Run, steerer: Steerer, split: str, advance: Callable[[int], Non
     """One pass over a split."""
     ask = inference.predictor(steerer.model)
     columns: dict[str, list[Any]] = {name: [] for name in Predictions._fields}
-    for batch in dataset.decoded(run, split).batch(BATCH):
+    for batch in dataset.examples(run, split).batch(BATCH):
         y, truth = ask(batch["image"]), batch["angle"]
         scale = {"unit": steerer.unit, "spread": steerer.spread}
         mixture, outer = mixture_density.decode(y, **scale), (1 - run.recipe.evaluate.interval) / 2

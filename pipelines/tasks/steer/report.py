@@ -38,7 +38,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
         answers = predictions.predict(run, steerer, split, lambda done: bar.advance(task, done))
-    report = {"split": split, "spread": steerer.spread, **measured(answers, settings.interval)}
+    report = {"split": split, "spread": steerer.spread, **measure(answers, settings.interval)}
     report["baselines"] = baselines(run, answers, split)
     if data["source"] == "road":
         report["loop"] = loop(run, steerer, folder)
@@ -48,10 +48,10 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     draw(run, folder, answers, report, steerer)
     say(run, report)
     metrics = {f"test_{key}": report[key] for key in MEASURED if key in report}
-    return {"metrics": metrics, "failed": failed(settings, report)}
+    return {"metrics": metrics, "failed": failed_requirements(settings, report)}
 
 
-def measured(answers: Predictions, interval: float) -> dict[str, Any]:
+def measure(answers: Predictions, interval: float) -> dict[str, Any]:
     """The report of the network itself."""
     error = answers.angle - answers.truth
     is_covered = (answers.low <= answers.truth) & (answers.truth <= answers.high)
@@ -59,21 +59,21 @@ def measured(answers: Predictions, interval: float) -> dict[str, Any]:
     return {
         "frames": len(error),
         "mae": float(np.abs(error).mean()),
-        "mae_interval": bootstrapped(np.abs(error)),
+        "mae_interval": bootstrap_interval(np.abs(error)),
         "rmse": float(np.sqrt((error**2).mean())),
         "bias": float(error.mean()),
         "nll": float(answers.losses.mean()),
-        "nll_interval": bootstrapped(answers.losses),
+        "nll_interval": bootstrap_interval(answers.losses),
         "interval": interval,
         "coverage": float(is_covered.mean()),
-        "coverage_interval": bootstrapped(is_covered.astype(float)),
+        "coverage_interval": bootstrap_interval(is_covered.astype(float)),
         "width": float((answers.high - answers.low).mean()),
         "calibration": calibration,
         "calibration_error": float(np.mean([abs(row["level"] - row["coverage"]) for row in calibration])),
     }
 
 
-def bootstrapped(values: Array, confidence: float = 0.95) -> list[float]:
+def bootstrap_interval(values: Array, confidence: float = 0.95) -> list[float]:
     """The interval of the mean of a series, by drawing blocks of BLOCK neighbours: always the same numbers."""
     size = min(BLOCK, len(values))
     starts = np.random.default_rng(0).integers(0, len(values) - size + 1, (DRAWN, -(-len(values) // size)))
@@ -127,7 +127,7 @@ def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]
     ]
 
 
-def failed(settings: Evaluate, report: dict[str, Any]) -> list[str]:
+def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     least = [("require", "least", 1, *row) for row in settings.require.items()]
     most = [("at_most", "most", -1, *row) for row in settings.at_most.items()]
@@ -191,7 +191,7 @@ def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], s
         return
     sample = [images[row] for row in evenly.tolist()]
     heat = seeing.visual_backprop(steerer.model, np.stack(sample))
-    heat_pictures = [overlays.heated(image, heat_map) for image, heat_map in zip(sample, heat, strict=True)]
+    heat_pictures = [overlays.paint_heat_map(image, heat_map) for image, heat_map in zip(sample, heat, strict=True)]
     titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
     heading = "Where the network looks (VisualBackProp), and its predicted angle"
     image_grid.contact_sheet(heat_pictures, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
@@ -211,7 +211,7 @@ def _features(run: Run, split: str) -> tuple[Array, Array]:
     (top, bottom), data = run.recipe.model.crop, run.recipe.data
     side = int((NUMBERS / data.channels) ** 0.5)
     features, angles = [], []
-    for batch in dataset.decoded(run, split).batch(BATCH).as_numpy_iterator():
+    for batch in dataset.examples(run, split).batch(BATCH).as_numpy_iterator():
         visible = batch["image"][:, top : data.size[0] - bottom]
         features.append(shrink(visible, side).reshape(len(visible), -1) / np.float32(255))
         angles.append(batch["angle"])
@@ -219,11 +219,11 @@ def _features(run: Run, split: str) -> tuple[Array, Array]:
 
 
 def _images(run: Run, split: str, rows: set[int]) -> dict[int, Array]:
-    examples = enumerate(dataset.decoded(run, split).take(max(rows) + 1).as_numpy_iterator())
+    examples = enumerate(dataset.examples(run, split).take(max(rows) + 1).as_numpy_iterator())
     return {row: example["image"] for row, example in examples if row in rows}
 
 
 def _drawn(image: Array, answers: Predictions, row: int) -> Array:
     span = (float(answers.low[row]), float(answers.high[row]))
     predicted, truth = float(answers.angle[row]), float(answers.truth[row])
-    return annotate.steered(image, angle=predicted, interval=span, truth=truth)
+    return annotate.draw_steering(image, angle=predicted, interval=span, truth=truth)

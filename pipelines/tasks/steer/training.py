@@ -12,7 +12,7 @@ from cnn_keras.losses import mixture_density
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
-from pipelines.engine.training.task_training import Training, announce, begun, fit
+from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.steer import dataset
 from pipelines.tasks.steer import model as steer_model
@@ -25,14 +25,14 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
     data, settings = run.facts("prepare"), run.recipe.train
     augmented, unit = _augmented(run), steer_model.unit(data)
     training = _inputs(run, augmented)
-    model = begun(run, training)
+    model = initial_model(run, training)
     announce(run, training, model)
     if augmented is not None:
         _draw_augmented(run, augmented, folder / "augmented.png")
     history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
-    facts = trainer.concluded(model, history, settings, folder, console=run.console, metric="mae")
+    facts = trainer.conclude(model, history, settings, folder, console=run.console, metric="mae")
     validation = dataset.validation_split(data)
-    parameters, angles = steer_model.numbers(model, dataset.decoded(run, validation).batch(settings.batch_size))
+    parameters, angles = steer_model.numbers(model, dataset.examples(run, validation).batch(settings.batch_size))
     spread, _ = mixture_density.fit_spread(parameters, angles, unit=unit)
     run.console.print(f"          on the {validation} split: predicted σ scaled by {spread:.2f}")
     return {**facts, "unit": unit, "spread": spread}
@@ -100,11 +100,11 @@ def _fitted(run: Run) -> dict[str, Any]:
 def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     """Frames of the training split as training may see them, with their angles."""
     pictures, titles = [], []
-    for row, example in enumerate(dataset.decoded(run, "train").take(DRAWN)):
+    for row, example in enumerate(dataset.examples(run, "train").take(DRAWN)):
         sample = augmented(
             {key: example[key] for key in ("image", "angle")}, np.array([run.recipe.seed, row], np.int32)
         )
         angle = float(sample["angle"])
-        pictures.append(annotate.steered(sample["image"].numpy(), truth=angle))
+        pictures.append(annotate.draw_steering(sample["image"].numpy(), truth=angle))
         titles.append(f"{angle:+.2f}")
     image_grid.contact_sheet(pictures, titles, path, columns=4, size=2.4)

@@ -24,7 +24,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
         case "prepare":
             return {"method": recipe.train.method, "files": files_digest(recipe.data)}
         case "train":
-            extractor = extractor_choice.chosen(recipe.train.loss)
+            extractor = extractor_choice.choose_extractor(recipe.train.loss)
             return {"extractor": f"{extractor.builder} {extractor.weights}"}
         case _:
             return {}

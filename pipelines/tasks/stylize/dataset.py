@@ -98,23 +98,23 @@ def save(pixels: Array, path: Path) -> None:
         Image.fromarray(pixels).save(temporary, "PNG")
 
 
-def resized(pixels: Array, size: tuple[int, int]) -> Array:
+def resize(pixels: Array, size: tuple[int, int]) -> Array:
     """The picture with this (height, width), by Lanczos's filter: uint8."""
     if pixels.shape[:2] == size:
         return pixels
     return np.asarray(Image.fromarray(pixels).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
-def scaled(pixels: Array, longer: float, *, enlarge: bool = False) -> Array:
+def scale_to(pixels: Array, longer: float, *, enlarge: bool = False) -> Array:
     """The picture with a longer side of so many pixels; one that is smaller stays as it is unless told otherwise."""
     factor = longer / max(pixels.shape[:2])
     if factor >= 1 and not enlarge:
         return pixels
     height, width = (max(SMALLEST, round(side * factor)) for side in pixels.shape[:2])
-    return resized(pixels, (height, width))
+    return resize(pixels, (height, width))
 
 
-def located(picture: Picture) -> Path:
+def file_of(picture: Picture) -> Path:
     """The file of a picture that is named or given."""
     return picture.path if picture.path is not None else artworks.picture(str(picture.name))
 
@@ -124,10 +124,10 @@ def _write_styles(data: Data, folder: Path) -> list[str]:
     for number, style in enumerate(data.styles):
         if style.path is None and style.name is None:
             raise Fault(f"data.styles.{number} must have a name or a path")
-        path = located(style)
+        path = file_of(style)
         name = re.sub(r"\W", "_", style.name or path.stem)  # a signature of the exported network bears it
         names.append(name if name not in names else f"{name}_{number}")
-        pixels = scaled(image_io.read(path, what=f"data.styles.{number}"), data.size * data.style_scale, enlarge=True)
+        pixels = scale_to(image_io.read(path, what=f"data.styles.{number}"), data.size * data.style_scale, enlarge=True)
         save(pixels, folder / "styles" / f"{number:02d}-{names[-1]}.png")
         if style.mask:
             save(
@@ -141,7 +141,7 @@ def items(content: Picture) -> list[Item]:
     """The pictures that are to be painted or learnt from, unread."""
     if content.name == ALL:
         return [Item(name, "", path.read_bytes) for name, path in artworks.photographs().items()]
-    path = located(content)
+    path = file_of(content)
     if not path.exists():
         raise Fault(f"data.content must be a picture, a video or a folder of pictures, got {describe_path(path)}")
     if path.is_file():
@@ -171,10 +171,10 @@ def _write_pictures(data: Data, folder: Path, seed: int | None, console: Console
     ]
     if not usable:
         raise Fault(f"data.content must contain a readable image, got none of {len(items_there)}", code=Fault.DATA)
-    kinds = {kind: len(group) for kind, group in data_validation.grouped(problems).items()}
+    kinds = {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()}
     parts = {"test": usable} if seed is None else _split(usable, data, seed)
     for number, item in enumerate(parts["test"]):
-        save(scaled(pixels(item), data.size), folder / "content" / f"{number:05d}-{stem(item.id)}.png")
+        save(scale_to(pixels(item), data.size), folder / "content" / f"{number:05d}-{stem(item.id)}.png")
     learnt = {split: part for split, part in parts.items() if split != "test"}
     counts = {split: _write_windows(data, folder, split, part, seed, console) for split, part in learnt.items()}
     return {**counts, "test": len(parts["test"])}, kinds
@@ -224,7 +224,7 @@ def _window(pixels: Array, size: int, seed: list[int]) -> Array:
     shorter = min(pixels.shape[:2])
     side = int(generator.integers(min(size, shorter), shorter + 1))
     top, left = (int(generator.integers(0, extent - side + 1)) for extent in pixels.shape[:2])
-    return resized(pixels[top : top + side, left : left + side], (size, size))
+    return resize(pixels[top : top + side, left : left + side], (size, size))
 
 
 def _encoded(pixels: Array) -> bytes:
@@ -241,7 +241,7 @@ def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
         with data_validation.progress(console) as bar:
             task = bar.add_task("reading frames", total=facts.frames or None)
             for count, frame in enumerate(video_io.frames(path), 1):
-                save(scaled(frame, data.size), folder / f"{count - 1:05d}-frame.png")
+                save(scale_to(frame, data.size), folder / f"{count - 1:05d}-frame.png")
                 bar.advance(task)
     except Unreadable as error:
         raise Fault(f"data.content must be a readable video, got {path}: {error}", code=Fault.DATA) from error

@@ -81,7 +81,7 @@ def distances(judge: Judge, content: Array, painting: Array, styles: Sequence[Ar
     """
     objective = judge.painter.objective
     style_targets = judge.painter.wanted(content) if share is None else objective.style_of(_batch(styles[share]))
-    like = dataset.resized(styles[share or 0], content.shape[:2])
+    like = dataset.resize(styles[share or 0], content.shape[:2])
     content_targets = [objective.content_of(_batch(picture)) for picture in (content, like)]
     after = [objective.terms(_batch(painting), target, style_targets) for target in content_targets]
     before = objective.terms(_batch(content), content_targets[0], style_targets)
@@ -135,7 +135,7 @@ def table(report: dict[str, Any]) -> list[str]:
     return rows
 
 
-def named(judges: Sequence[Judge]) -> dict[str, str]:
+def describe(judges: Sequence[Judge]) -> dict[str, str]:
     return {judge.name: f"{judge.extractor.builder} ({judge.extractor.weights})" for judge in judges}
 
 

@@ -19,7 +19,7 @@ from pipelines.export import savedmodel
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.stylize import dataset, distances
 from pipelines.tasks.stylize.config import Recipe
-from pipelines.tasks.stylize.model import painter, trained
+from pipelines.tasks.stylize.model import load_trained, painter
 from pipelines.tasks.stylize.optimization import runner
 
 COMPARED = 3  # pictures on which the exported model must agree
@@ -65,7 +65,7 @@ def _write_paintings(run: Run, target: Path) -> str:
 
 def _export_network(run: Run, target: Path, name: str, version: int, report: dict[str, Any]) -> dict[str, Any]:
     recipe, data = run.recipe, run.facts("prepare")
-    model, settings = trained(run), recipe.export
+    model, settings = load_trained(run), recipe.export
     write_transformer(model, target, styles=data["styles"])
     pictures = [picture.pixels for picture in dataset.contents(run.finished("prepare"))[:COMPARED]]
     agreement = compare_transformer(model, target, pictures, styles=len(data["styles"]), tolerance=settings.tolerance)
@@ -159,7 +159,7 @@ def compare_transformer(
 
 def write_warmup(folder: Path, pictures: Sequence[Array]) -> None:
     """Record real requests, small ones, beside the exported model."""
-    small = [dataset.scaled(picture, 128) for picture in pictures[:WARMUP]]
+    small = [dataset.scale_to(picture, 128) for picture in pictures[:WARMUP]]
     requests = {
         "serving_default": ("image_bytes", [[encode_png(picture)] for picture in small]),
         "serving_tensor": ("image", [picture[None] for picture in small]),

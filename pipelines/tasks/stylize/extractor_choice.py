@@ -30,7 +30,7 @@ class Extractor(NamedTuple):
     reason: str
 
 
-def chosen(loss: Loss) -> Extractor:
+def choose_extractor(loss: Loss) -> Extractor:
     """The extractor that the recipe names, or the first of `CHOICES` that is at hand.
 
     Raises:

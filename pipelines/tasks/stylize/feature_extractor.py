@@ -49,7 +49,7 @@ def objective(extractor: Extractor, loss: Loss | None, reference: Any) -> Object
 
 def objective_of(loss: Any, prepared: Path, *, console: Console | None = None) -> tuple[Objective, Any]:
     """J of the run's loss, on which its extractor is told, and that extractor."""
-    extractor = extractor_choice.chosen(loss)
+    extractor = extractor_choice.choose_extractor(loss)
     if console:
         extractor_choice.say(extractor, console)
     reference = [style.pixels for style in dataset.styles(prepared)]
@@ -58,7 +58,7 @@ def objective_of(loss: Any, prepared: Path, *, console: Console | None = None) -
 
 def check(loss: Loss) -> None:
     """Raise a Fault unless there is such a network with such layers; nothing is loaded but its builder."""
-    extractor = extractor_choice.chosen(loss)
+    extractor = extractor_choice.choose_extractor(loss)
     tapped = taps(extractor, loss)
     if loss.content_layers or loss.style_layers:
         stylize.tower(extractor.builder, [*tapped.content, *tapped.style], weights=RANDOM)

@@ -11,7 +11,7 @@ from pipelines.tasks.stylize import dataset, distances, extractor_choice, featur
 from pipelines.tasks.stylize.config import Paint, Recipe
 from pipelines.tasks.stylize.dataset import NamedImage
 from pipelines.tasks.stylize.distances import Judge
-from pipelines.tasks.stylize.model import painter, trained
+from pipelines.tasks.stylize.model import load_trained, painter
 from pipelines.tasks.stylize.optimization.optimizer_state import OptimizerState
 from pipelines.tasks.stylize.optimization.painting import Painter
 
@@ -31,9 +31,9 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     styles = dataset.styles(prepared)
     pixels = [style.pixels for style in styles]
     entries = _entries(run, pixels)
-    judges = distances.judges(recipe, prepared, extractor_choice.chosen(recipe.train.loss), run.console)
+    judges = distances.judges(recipe, prepared, extractor_choice.choose_extractor(recipe.train.loss), run.console)
     distances_of = _measured(judges, entries, [entry.network for entry in entries], pixels)
-    report = {**distances.summary(distances_of), "extractors": distances.named(judges)}
+    report = {**distances.summary(distances_of), "extractors": distances.describe(judges)}
     report["pictures"] = len({entry.content.name for entry in entries})
     if compared := [entry for entry in entries if entry.optimised is not None]:
         report |= _compared(recipe, judges, compared, pixels)
@@ -52,7 +52,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 
 def _entries(run: Run, styles: Sequence[Array]) -> list[Entry]:
     """Every test picture in every style; the first few are optimised too, in the first."""
-    recipe, paint, entries = run.recipe, painter(trained(run), len(styles)), []
+    recipe, paint, entries = run.recipe, painter(load_trained(run), len(styles)), []
     optimiser = _painter(run, styles[:1]) if recipe.evaluate.compared else None
     for number, content in enumerate(dataset.contents(run.finished("prepare"))):
         for style in range(len(styles)):

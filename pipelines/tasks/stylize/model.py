@@ -97,7 +97,7 @@ def styles_of(objective: Objective, prepared: Path) -> list[Style]:
     return [objective.style_of(style.pixels[None].astype(np.float32)) for style in dataset.styles(prepared)]
 
 
-def trained(run: Run) -> keras.Model:
+def load_trained(run: Run) -> keras.Model:
     """The model that the stage train left."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")
 

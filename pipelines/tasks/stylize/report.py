@@ -15,7 +15,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Have a network that had no say look at the paintings; say which requirements failed."""
     report = method_comparison.evaluate(run, folder) if run.recipe.learns else _evaluate_paintings(run, folder)
     test_metrics = {f"test_{name}": report[name] for name in METRICS}
-    return {"metrics": test_metrics, "failed": failed(run.recipe.evaluate.require, report)}
+    return {"metrics": test_metrics, "failed": failed_requirements(run.recipe.evaluate.require, report)}
 
 
 def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
@@ -23,7 +23,7 @@ def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
     recipe, prepared = run.recipe, run.finished("prepare")
     contents, paintings = dataset.contents(prepared), runner.paintings(run.finished("train"))
     styles = [style.pixels for style in dataset.styles(prepared)]
-    own = extractor_choice.chosen(recipe.train.loss)
+    own = extractor_choice.choose_extractor(recipe.train.loss)
     judges = distances.judges(recipe, prepared, own, run.console)
     distances_of = {
         judge.name: [
@@ -32,7 +32,7 @@ def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
         ]
         for judge in judges
     }
-    report = {**distances.summary(distances_of), "pictures": len(paintings), "extractors": distances.named(judges)}
+    report = {**distances.summary(distances_of), "pictures": len(paintings), "extractors": distances.describe(judges)}
     rows = list(zip(contents, paintings, strict=True))[:SHOWN]
     distances.strip(
         [(content.name, _said(distances_of, number), [content.pixels, *styles, painting.pixels])
@@ -46,7 +46,7 @@ def _evaluate_paintings(run: Run, folder: Path) -> dict[str, Any]:
     return report
 
 
-def failed(require: dict[str, float], report: dict[str, Any]) -> list[str]:
+def failed_requirements(require: dict[str, float], report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that do not hold."""
     return [
         f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.3f}"

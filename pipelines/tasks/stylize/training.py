@@ -13,7 +13,7 @@ from cnn_keras.data.transforms import augment
 from pipelines.data import run_files
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
-from pipelines.engine.training.task_training import Training, announce, begun, fit
+from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.tasks.stylize import dataset, feature_extractor
 from pipelines.tasks.stylize.config import Recipe, Train
 from pipelines.tasks.stylize.model import assemble, styles_of, trainable
@@ -41,10 +41,10 @@ def _paint(run: Run, folder: Path) -> dict[str, Any]:
 
 def _learn(run: Run, folder: Path, extend_to: int | None) -> dict[str, Any]:
     settings, training = run.recipe.train, inputs(run)
-    model = begun(run, training)
+    model = initial_model(run, training)
     announce(run, training, model)
     history = fit(run, training, training.compiled(model, settings), settings, folder, extend_to=extend_to)
-    return trainer.concluded(model, history, settings, folder, console=run.console, metric="style")
+    return trainer.conclude(model, history, settings, folder, console=run.console, metric="style")
 
 
 def inputs(run: Run) -> Training:

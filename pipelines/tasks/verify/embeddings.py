@@ -45,11 +45,11 @@ def of_split(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> E
     if len(rows) < len(pictures.labels):
         run.console.print(f"          {split}: {len(rows):,} of {len(pictures.labels):,} pictures, of people drawn")
     pictures = type(pictures)(*(column[rows] for column in pictures))
-    embeddings = embedded(run, models[0], pictures.images, split)
+    embeddings = embed(run, models[0], pictures.images, split)
     return Embeddings(pictures, embeddings, model.distances(models[1], embeddings, embeddings))
 
 
-def embedded(run: Run, embedding: keras.Model, images: Array, what: str) -> Array:
+def embed(run: Run, embedding: keras.Model, images: Array, what: str) -> Array:
     """The embeddings, float32 (N, dimension), of pictures, uint8 (N, height, width, channels); `what` is on the bar."""
     rows, ask = [], inference.predictor(embedding)
     with validation.progress(run.console) as bar:

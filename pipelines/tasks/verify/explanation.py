@@ -31,7 +31,7 @@ def strips(models: tuple[keras.Model, keras.Model], embeddings: Embeddings) -> l
     sides = np.array([(pairs.left[place], pairs.right[place]) for place, _ in pair_places])
     own, other = sides.ravel(), sides[:, ::-1].ravel()
     heat = visualization.grad_cam(embedder, images[own], similarity(matcher), embeddings.embeddings[other])
-    pictures = [heat_maps.pictured(images[row], heat_map) for row, heat_map in zip(own, heat, strict=True)]
+    pictures = [heat_maps.draw_heat_map(images[row], heat_map) for row, heat_map in zip(own, heat, strict=True)]
     return [
         Strip(f"{caption}: {pairs.distance[place]:.3f}", "", [*pictures[2 * number], *pictures[2 * number + 1]])
         for number, (place, caption) in enumerate(pair_places)

@@ -24,7 +24,7 @@ from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.verify import dataset, model_card
 from pipelines.tasks.verify.config import Export, files_of
-from pipelines.tasks.verify.model import trained
+from pipelines.tasks.verify.model import load_trained
 from pipelines.tasks.verify.report import RATES, rates_of
 
 COMPARED = 256  # pictures on which the exported model must agree
@@ -44,7 +44,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
-    models, align = trained(run), recipe.data.align
+    models, align = load_trained(run), recipe.data.align
     rates = rates_of(report)
     landmarks: Any = dataset.aligner_of(align) if align and align.by == "landmarks" else None
     write_embedder(*models, saved, shape=shape, rates=rates, landmarks=landmarks)
@@ -176,14 +176,14 @@ def compare_embedder(
     )
     expected = inference.predictor(embedding)(images)
     actual = (
-        savedmodel.said(exported, "embed", size, image_bytes=files),
-        savedmodel.said(exported, "serving_tensor", size, image=images),
+        savedmodel.call_signature(exported, "embed", size, image_bytes=files),
+        savedmodel.call_signature(exported, "serving_tensor", size, image=images),
     )
     difference = max(float(np.abs(expected - answer["embedding"]).max()) for answer in actual)
     following = np.roll(np.arange(len(images)), -1)
     distance = inference.compiled(matcher)({"left": expected, "right": expected[following]}).numpy()
     pairs = {"left_image_bytes": files, "right_image_bytes": files[following]}
-    answer = savedmodel.said(exported, "verify", size, **pairs)
+    answer = savedmodel.call_signature(exported, "verify", size, **pairs)
     changed = int((answer["same"] != (distance <= answer["threshold"])).sum())
     difference = max(difference, float(np.abs(answer["distance"] - distance).max()))
     if difference > tolerance or changed:

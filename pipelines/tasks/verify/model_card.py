@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from pipelines.export import savedmodel
-from pipelines.tasks.verify.report import spanned, warnings_of
+from pipelines.tasks.verify.report import interval_text, warnings_of
 
 PICTURES = (
     "The signatures `embed` and `verify` take encoded JPEG or PNG; an EXIF orientation is not applied by the graph: "
@@ -51,15 +51,15 @@ def write(
 
 def _measured(report: Mapping[str, Any]) -> list[str]:
     accepts = [
-        f"| {far} | {row['tar']:.2%} | {spanned(row['interval'], '.2%')} | {row['false_accepts']} |"
+        f"| {far} | {row['tar']:.2%} | {interval_text(row['interval'], '.2%')} | {row['false_accepts']} |"
         for far, row in report["tar_at_far"].items()
     ]
     others = [f"| {name} | {row['auc']:.4f} | {row['eer']:.2%} |" for name, row in report.get("baselines", {}).items()]
     return [
         f"On {report['people']} people of the {report['split']} split, {report['pictures']:,} pictures, all "
         f"{sum(report['pairs'].values()):,} pairs: AUC **{report['auc']:.4f}** (95 % interval "
-        f"{spanned(report['auc_interval'], '.4f')}), equal error rate **{report['eer']:.2%}** "
-        f"({spanned(report['eer_interval'], '.2%')}); intervals by a bootstrap over people. Accuracy in "
+        f"{interval_text(report['auc_interval'], '.4f')}), equal error rate **{report['eer']:.2%}** "
+        f"({interval_text(report['eer_interval'], '.2%')}); intervals by a bootstrap over people. Accuracy in "
         f"folds, {report['accuracy_pairs']:,} pairs {report['accuracy_folds']}: {report['accuracy']:.2%} "
         f"± {report['accuracy_standard_error']:.2%}. With one picture of each enrolled "
         f"the right person is nearest in {report['rank_1']:.2%}.",

@@ -46,15 +46,15 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the model of the stage train on the test people; leave report, tables and pictures in `folder`."""
     recipe, data = run.recipe, run.facts("prepare")
     settings: Evaluate = recipe.evaluate
-    models = model.trained(run)
+    models = model.load_trained(run)
     calibrating, split = dataset.calibration_split(data), image_dataset.test_split(data)
     reference = embeddings.of_split(run, models, calibrating)
     split_embeddings = embeddings.of_split(run, models, split)
     pair_list = _listed(run, models, split) if recipe.data.pairs else None
-    calibration = calibrated(reference, settings)
+    calibration = calibrate(reference, settings)
     # People who chose the epoch look a little better than others do.
     calibration["chose_nothing"] = calibrating == "calibration" or recipe.train.loss == "none"
-    report = measured(run, split_embeddings, pair_list=pair_list, threshold=calibration["threshold"])
+    report = measure(run, split_embeddings, pair_list=pair_list, threshold=calibration["threshold"])
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] |= calibration
     if settings.baselines:
@@ -79,7 +79,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
     metrics = {f"test_{key}": value for key, value in numbers.items()}
     metrics |= {key: report["calibration"][key] for key in RATES}
-    return {"metrics": metrics, "failed": failed(settings, {**report, "tar": _tar(report, settings.far)})}
+    return {"metrics": metrics, "failed": failed_requirements(settings, {**report, "tar": _tar(report, settings.far)})}
 
 
 def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Listed:
@@ -93,7 +93,7 @@ def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Li
         raise Fault(f"{path} must name pictures of the {split} split, of its {len(pair_list)} pairs {len(known)} do so")
     sides = np.array([(row_of[pair.left], row_of[pair.right]) for pair in known]).reshape(-1, 2)
     needed, sides = np.unique(sides, return_inverse=True)
-    vectors = embeddings.embedded(run, models[0], pictures.images[needed], "the list of pairs")
+    vectors = embeddings.embed(run, models[0], pictures.images[needed], "the list of pairs")
     left, right = vectors[sides.reshape(-1, 2).T]
     distance = np.asarray(models[1]({"left": left, "right": right})).reshape(-1)
     folds, fold = np.unique([pair.fold for pair in known], return_inverse=True)
@@ -102,7 +102,7 @@ def _listed(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Li
     return Listed(distance, np.array([pair.same for pair in known]), fold, len(pair_list) - len(known))
 
 
-def measured(run: Run, embeddings: Embeddings, *, pair_list: Listed | None, threshold: float) -> dict[str, Any]:
+def measure(run: Run, embeddings: Embeddings, *, pair_list: Listed | None, threshold: float) -> dict[str, Any]:
     """All figures of one split, at the threshold too; intervals hold 95 % of a bootstrap over identities."""
     pairs, labels, seed = embeddings.pairs, embeddings.labels, run.recipe.seed
     rates = verification.rates(pairs.distance, pairs.same)
@@ -168,7 +168,7 @@ def _spread(run: Run, embeddings: Embeddings, threshold: float) -> dict[str, lis
     }
 
 
-def calibrated(reference: Embeddings, settings: Evaluate) -> dict[str, Any]:
+def calibrate(reference: Embeddings, settings: Evaluate) -> dict[str, Any]:
     """The threshold whose FAR is at most the stated one, with confidence, for people like the reference's.
 
     `least_far` is the least rate that so many people can show; below it `bound`, what is sure of the threshold, is more
@@ -250,7 +250,7 @@ def _roc_csv(embeddings: Embeddings) -> str:
     return out.getvalue()
 
 
-def failed(settings: Evaluate, report: Mapping[str, Any]) -> list[str]:
+def failed_requirements(settings: Evaluate, report: Mapping[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     failures = [
         f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.4f}"
@@ -273,8 +273,8 @@ def _say(run: Run, report: Mapping[str, Any]) -> None:
     unseen = "unseen " if report["split"] == "test" else ""
     say(
         f"          {report['people']} {unseen}people, {report['pictures']:,} pictures: "
-        f"AUC [bold]{report['auc']:.4f}[/] (95 % {spanned(report['auc_interval'], '.4f')}), "
-        f"equal error rate [bold]{report['eer']:.2%}[/] ({spanned(report['eer_interval'], '.2%')})"
+        f"AUC [bold]{report['auc']:.4f}[/] (95 % {interval_text(report['auc_interval'], '.4f')}), "
+        f"equal error rate [bold]{report['eer']:.2%}[/] ({interval_text(report['eer_interval'], '.2%')})"
     )
     say(
         f"          threshold {calibration['threshold']:.4f} for a FAR of at most {report['far']:g}, by "
@@ -306,7 +306,7 @@ def warnings_of(report: Mapping[str, Any]) -> list[str]:
     return warnings
 
 
-def spanned(interval: Sequence[float], form: str) -> str:
+def interval_text(interval: Sequence[float], form: str) -> str:
     """The two ends in words."""
     low, high = interval
     return f"{low:{form}} to {high:{form}}"

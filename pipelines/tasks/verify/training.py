@@ -14,7 +14,7 @@ from cnn_keras.models import siamese
 from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
-from pipelines.engine.training.task_training import Training, announce, begun, fit
+from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.engine.training.trainer import Row
 from pipelines.export import savedmodel
 from pipelines.plots import image_grid
@@ -32,7 +32,7 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
     recipe, settings = run.recipe, run.recipe.train
     augmented = augment.compose(recipe.augment, size=recipe.data.size)
     training = _inputs(run, augmented)
-    network = begun(run, training)
+    network = initial_model(run, training)
     embedding = siamese.embedding(network, mirrored=recipe.model.mirrored)
     if recipe.untrained:
         savedmodel.save_keras(embedding, folder / "model.keras")
@@ -99,17 +99,17 @@ def watching(run: Run) -> Callable[[int, Row], None]:
         run.on_epoch(number, row)
         collapsed = collapsed + 1 if row["spread"] < COLLAPSED else 0
         if collapsed == 1:
-            run.console.print(f"          [yellow]{explained(row, settings)}[/]")
+            run.console.print(f"          [yellow]{collapse_hint(row, settings)}[/]")
         if collapsed == PATIENCE:
             raise Fault(
-                f"training collapsed for {PATIENCE} epochs, up to epoch {number}: {explained(row, settings)}",
+                f"training collapsed for {PATIENCE} epochs, up to epoch {number}: {collapse_hint(row, settings)}",
                 code=Fault.DIVERGED,
             )
 
     return on_epoch
 
 
-def explained(row: Row, settings: Train) -> str:
+def collapse_hint(row: Row, settings: Train) -> str:
     """Why a training whose embeddings are all the same does not move, and what to do."""
     stands = f", and the loss stays at the margin, {settings.kept_margin:g}" if settings.loss == "triplet" else ""
     hard = settings.loss == "triplet" and settings.mining == "hard"

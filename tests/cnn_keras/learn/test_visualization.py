@@ -123,7 +123,7 @@ def test_grad_cam_looks_before_poolings_and_beyond_maps_of_one_position():
             lambda model: visualization.feature_maps(model, photos(1, 40, 40, 3), "logits"),
             "must have units with a position",
         ),
-        (lambda model: visualization.maximise_activation(model, "conv", units=[5]), "unit must lie in 0 to 4"),
+        (lambda model: visualization.maximize_activation(model, "conv", units=[5]), "unit must lie in 0 to 4"),
         (
             lambda model: visualization.exciting_patches(model, "conv", photos(1, 40, 40, 3), units=[-1]),
             "unit must lie in",
@@ -270,7 +270,7 @@ def test_a_unit_sees_nothing_outside_its_box():
 def test_a_maximised_image_follows_the_sign_of_the_weights():
     kernel = np.ones((9, 9, 1))
     kernel[:, 5:] = -1
-    found = visualization.maximise_activation(linear_filter(kernel), "conv", units=[0], start=100)
+    found = visualization.maximize_activation(linear_filter(kernel), "conv", units=[0], start=100)
     image = found.images[0, ..., 0]
     assert (image[:, :4] > 200).all()
     assert (image[:, 6:] < 50).all()
@@ -279,7 +279,7 @@ def test_a_maximised_image_follows_the_sign_of_the_weights():
 
 
 def test_outside_its_field_a_maximised_image_stays_near_the_start():
-    found = visualization.maximise_activation(linear_filter(np.ones((3, 3, 1)), size=21), "conv", units=[0], start=100)
+    found = visualization.maximize_activation(linear_filter(np.ones((3, 3, 1)), size=21), "conv", units=[0], start=100)
     left, top, right, bottom = found.boxes[0]
     image = found.images[0, ..., 0]
     assert (right - left, bottom - top) == (3, 3)
@@ -289,16 +289,16 @@ def test_outside_its_field_a_maximised_image_stays_near_the_start():
 
 def test_a_unit_that_is_silent_at_the_start_is_woken():
     model = linear_filter(np.ones((3, 3, 1)), bias=-9 * 150.0, activation="relu")
-    assert visualization.maximise_activation(model, "conv", units=[0], start=100, steps=1).activations == [0]
-    assert visualization.maximise_activation(model, "conv", units=[0], start=100).activations > 100
+    assert visualization.maximize_activation(model, "conv", units=[0], start=100, steps=1).activations == [0]
+    assert visualization.maximize_activation(model, "conv", units=[0], start=100).activations > 100
 
 
 @pytest.mark.slow
 def test_maximising_raises_the_activation_and_is_deterministic(trained):
     layer = visualization.feature_layers(trained)[-1]
-    few = visualization.maximise_activation(trained, layer, units=[0, 1], steps=1)
-    found, again = (visualization.maximise_activation(trained, layer, units=[0, 1], steps=20) for _ in range(2))
-    other = visualization.maximise_activation(trained, layer, units=[0, 1], steps=20, seed=1)
+    few = visualization.maximize_activation(trained, layer, units=[0, 1], steps=1)
+    found, again = (visualization.maximize_activation(trained, layer, units=[0, 1], steps=20) for _ in range(2))
+    other = visualization.maximize_activation(trained, layer, units=[0, 1], steps=20, seed=1)
     assert (found.activations > few.activations).all()
     np.testing.assert_array_equal(found.images, again.images)
     assert not np.array_equal(found.images, other.images)
@@ -309,7 +309,7 @@ def test_maximising_raises_the_activation_and_is_deterministic(trained):
 def test_classes_can_be_maximised_too():
     model = behind_normalization(branchy())
     before = model(np.full((1, 40, 40, 3), 127, np.uint8)).numpy()[0]
-    found = visualization.maximise_activation(model, "logits", units=range(3), steps=20)
+    found = visualization.maximize_activation(model, "logits", units=range(3), steps=20)
     assert (found.activations > before + 0.1).all()
     assert found.boxes.tolist() == [[0, 0, 40, 40]] * 3
 
@@ -318,7 +318,7 @@ def test_looking_leaves_the_model_as_it_was():
     model = behind_normalization(branchy())
     images = photos(2, 40, 40, 3)
     before, config = model(images).numpy(), model.to_json()
-    visualization.maximise_activation(model, "stem", units=[0], steps=2)
+    visualization.maximize_activation(model, "stem", units=[0], steps=2)
     grad_cam(model, images, [0, 1])
     np.testing.assert_array_equal(model(images).numpy(), before)
     assert model.to_json() == config
@@ -380,7 +380,7 @@ def test_evidence_is_found_in_a_network_that_computes_in_half():
     np.testing.assert_allclose(
         half, visualization.feature_maps(behind_normalization(network), images, "conv"), atol=0.01
     )
-    made = visualization.maximise_activation(behind_normalization(halved), "conv", units=[0], steps=4)
+    made = visualization.maximize_activation(behind_normalization(halved), "conv", units=[0], steps=4)
     assert np.isfinite(made.images).all()
 
 

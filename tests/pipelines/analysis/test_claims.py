@@ -77,7 +77,7 @@ def test_the_networks_of_a_shipped_claim_take_their_arguments(name):
     claim = claims_claim.load(name)
     for network in claim.networks.values():
         models.check(network.builder, **network.arguments)
-    for _, recipe, _ in runner.planned(claim, ()) if claim.variants else ():
+    for _, recipe, _ in runner.planned_runs(claim, ()) if claim.variants else ():
         models.check(recipe.model.builder, **{"input_shape": (), "classes": 0, **recipe.model.arguments})
 
 

@@ -25,7 +25,7 @@ def orange(picture):
 def test_the_ground_of_a_signal_is_coloured_where_the_evidence_is():
     heat = np.zeros(50)
     heat[10:15] = 2
-    plain, heated = heat_maps.pictured(np.zeros((50, 1), np.float32), heat)
+    plain, heated = heat_maps.draw_heat_map(np.zeros((50, 1), np.float32), heat)
     assert plain.shape == heated.shape
     across = orange(heated)
     assert across[len(across) // 4] > 60
@@ -36,18 +36,18 @@ def test_planes_of_a_volume_go_through_the_hottest_voxel():
     volume, heat = RANDOM.normal(size=(6, 8, 10, 1)).astype(np.float32), np.zeros((6, 8, 10))
     volume[4, 1, 7] = 9  # the brightest
     heat[4, 1, 7] = 1
-    plain, heated = heat_maps.pictured(volume, heat)
+    plain, heated = heat_maps.draw_heat_map(volume, heat)
     assert plain.shape == heated.shape
     assert (plain.min(axis=-1) == 255).any()
     assert orange(heated).max() > orange(plain).max()
-    cold = heat_maps.pictured(volume, np.roll(heat, 1, axis=0))[0]
+    cold = heat_maps.draw_heat_map(volume, np.roll(heat, 1, axis=0))[0]
     assert not np.array_equal(cold, plain)
 
 
 @pytest.mark.parametrize("length", [4, 5, 8, 13])
 def test_the_window_in_the_middle_of_what_is_smaller_is_mirrored(length):
     values = np.arange(length)[:, None]
-    found = heat_maps.windowed(values, (8,))[:, 0]
+    found = heat_maps.middle_window(values, (8,))[:, 0]
     if length >= 8:
         start = (length - 8) // 2
         assert found.tolist() == list(range(start, start + 8))

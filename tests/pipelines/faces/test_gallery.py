@@ -48,7 +48,7 @@ def location(request, tmp_path):
 
 @pytest.fixture
 def opened(location):
-    found = store.opened(location)
+    found = store.open_gallery(location)
     yield found
     found.close()
 
@@ -114,7 +114,7 @@ def test_an_empty_gallery_recognises_nobody(opened):
 
 
 def test_who_is_forgotten_is_found_no_more_by_this_process_nor_by_another(location, opened):
-    other = store.opened(location)
+    other = store.open_gallery(location)
     opened.enrol(SETTINGS, photos(20))
     rows = directions(20)
     for each in (opened, other):
@@ -152,7 +152,7 @@ def remains(folder, vector):
 
 def test_no_byte_of_who_is_forgotten_remains_in_any_file(path):
     """Names in no order, so that pages split and rows move, which leaves copies."""
-    opened = store.opened(str(path))
+    opened = store.open_gallery(str(path))
     rows, order = directions(300, 128), np.random.default_rng(2).permutation(300)
     for row in order:
         opened.enrol(SETTINGS._replace(dimension=128), [Photo(f"{row * 7919 % 1000:03}-{row}", rows[row], str(row))])
@@ -166,7 +166,7 @@ def test_no_byte_of_who_is_forgotten_remains_in_any_file(path):
 
 def test_forgetting_waits_for_those_who_read_and_says_so_where_it_waits_in_vain(path, monkeypatch):
     monkeypatch.setattr("pipelines.faces.sqlite.PATIENCE", 0.5)
-    opened = store.opened(str(path))
+    opened = store.open_gallery(str(path))
     opened.enrol(SETTINGS, photos(5))
     reader = sqlite3.connect(path, isolation_level=None)
     reader.execute("BEGIN")
@@ -183,7 +183,7 @@ def test_forgetting_waits_for_those_who_read_and_says_so_where_it_waits_in_vain(
 
 
 def enrol_some(path, worker, count, ready):
-    opened = store.opened(path)
+    opened = store.open_gallery(path)
     people = photos(count, name=f"w{worker}-{{}}", seed=worker)
     ready.wait()
     for photo in people:
@@ -200,7 +200,7 @@ def test_eight_processes_that_enrol_at_once_lose_nothing(path):
     for worker in workers:
         worker.join(60)
     assert [worker.exitcode for worker in workers] == [0] * 8
-    opened = store.opened(str(path))
+    opened = store.open_gallery(str(path))
     assert opened.count() == 200
     rows = np.concatenate([directions(25, seed=worker) for worker in range(8)])
     found = [near[0].name for near in opened.nearest("sha256:one", rows, 1)]
@@ -213,7 +213,7 @@ import sys
 sys.path[:0] = sys.argv[2:]
 from tests.pipelines.faces.test_gallery import SETTINGS, photos
 from pipelines.faces import store
-opened = store.opened(sys.argv[1])
+opened = store.open_gallery(sys.argv[1])
 for number in range(10**6):
     opened.enrol(SETTINGS, photos(5, name=f"{number}-{{}}", seed=number))
     print(number, flush=True)
@@ -229,7 +229,7 @@ def test_a_kill_in_the_midst_of_enrolling_leaves_a_gallery_of_whole_enrolments(p
             time.sleep(0.003 * round_)
             process.send_signal(signal.SIGKILL)
             done += [int(line) for line in process.stdout if line.strip().isdigit()]
-        opened = store.opened(str(path))
+        opened = store.open_gallery(str(path))
         assert opened.count() >= 5 * (done[-1] + 1)
         assert opened.count() % 5 == 0
         name = f"{done[-1]}-4"
@@ -242,11 +242,11 @@ def test_a_kill_in_the_midst_of_enrolling_leaves_a_gallery_of_whole_enrolments(p
 def test_a_gallery_names_its_models_by_paths_from_its_own_folder(tmp_path):
     for folder in ("old/galleries", "old/models/one"):
         (tmp_path / folder).mkdir(parents=True)
-    opened = store.opened(str(tmp_path / "old/galleries/faces.db"))
+    opened = store.open_gallery(str(tmp_path / "old/galleries/faces.db"))
     opened.enrol(SETTINGS._replace(reference=str(tmp_path / "old/models/one"), liveness=""), photos(1))
     opened.close()
     (tmp_path / "old").rename(tmp_path / "new")
-    opened = store.opened(str(tmp_path / "new/galleries/faces.db"))
+    opened = store.open_gallery(str(tmp_path / "new/galleries/faces.db"))
     assert opened.settings().reference == str(tmp_path / "new/models/one")
     assert opened.settings().liveness == ""
     opened.close()
@@ -255,12 +255,12 @@ def test_a_gallery_names_its_models_by_paths_from_its_own_folder(tmp_path):
 def test_a_model_is_where_it_was_or_beside_the_gallery_or_must_be_named(tmp_path):
     (tmp_path / "one").mkdir()
     location, gone = str(tmp_path / "faces.db"), str(tmp_path / "elsewhere" / "one")
-    assert store.moved(str(tmp_path / "one"), location, "--model") == str(tmp_path / "one")
-    assert store.moved(gone, location, "--model") == str(tmp_path / "one")
+    assert store.moved_model(str(tmp_path / "one"), location, "--model") == str(tmp_path / "one")
+    assert store.moved_model(gone, location, "--model") == str(tmp_path / "one")
     with pytest.raises(Fault, match="--model is required, the folder that it has been moved to"):
-        store.moved(str(tmp_path / "elsewhere" / "two"), location, "--model")
+        store.moved_model(str(tmp_path / "elsewhere" / "two"), location, "--model")
     with pytest.raises(Fault, match="--liveness is required"):
-        store.moved(gone, "postgresql://nobody@localhost/faces", "--liveness")
+        store.moved_model(gone, "postgresql://nobody@localhost/faces", "--liveness")
 
 
 OLD = """
@@ -278,17 +278,17 @@ def test_a_gallery_from_before_its_models_had_paths_from_its_folder_is_read_and_
         made.executescript(OLD + tables)
     made.close()
     for _ in range(2):
-        opened = store.opened(str(path))
+        opened = store.open_gallery(str(path))
         assert opened.settings() == SETTINGS._replace(liveness_model="")
         opened.close()
-    opened = store.opened(str(path))
+    opened = store.open_gallery(str(path))
     assert opened.enrol(SETTINGS, photos(2)) == 2
     assert opened.nearest("sha256:one", directions(2)[1:], 1)[0][0].name == "p1"
     opened.close()
 
 
 def test_a_gallery_is_for_its_owners_eyes_only(path):
-    store.opened(str(path)).close()
+    store.open_gallery(str(path)).close()
     assert path.stat().st_mode & 0o077 == 0
 
 
@@ -296,19 +296,19 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(path):
     path.write_bytes(b"a letter to a friend, long enough to be taken for a header of a hundred bytes" * 9)
     before = path.read_bytes()
     with pytest.raises(Fault, match="gallery must be a file"):
-        store.opened(str(path))
+        store.open_gallery(str(path))
     assert path.read_bytes() == before
     path.unlink()
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE letters (text)")
     other.close()
     with pytest.raises(Fault, match="must be a file of format 2"):
-        store.opened(str(path))
+        store.open_gallery(str(path))
     with pytest.raises(Fault, match="must be a file that can be written"):
-        store.opened(str(path.parent / "missing" / "faces.db"))
+        store.open_gallery(str(path.parent / "missing" / "faces.db"))
 
 
 def test_without_its_packages_a_database_is_refused_with_their_names(monkeypatch):
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(Fault, match="cnn-keras\\[postgres\\]"):
-        store.opened("postgresql://nobody@localhost/nothing")
+        store.open_gallery("postgresql://nobody@localhost/nothing")

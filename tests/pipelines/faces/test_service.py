@@ -75,7 +75,7 @@ def photo(name, data, source):
 
 @pytest.fixture
 def opened(tmp_path):
-    found = store.opened(str(tmp_path / "faces.db"))
+    found = store.open_gallery(str(tmp_path / "faces.db"))
     yield found
     found.close()
 

@@ -11,9 +11,9 @@ from pipelines.plots.image_grid import (
     augmentation_sheet,
     contact_sheet,
     detections,
-    drawn,
+    draw_prediction,
     page,
-    shortened,
+    shorten,
     strips,
     text_width,
     worst,
@@ -47,7 +47,7 @@ def test_a_contact_sheet_holds_grey_and_colour_in_rows(tmp_path):
 
 
 def test_small_images_keep_their_pixels_and_grey_its_range(tmp_path):
-    picture = pixels(drawn(GREY, "", 1.0, tmp_path / "a.png"))
+    picture = pixels(draw_prediction(GREY, "", 1.0, tmp_path / "a.png"))
     column = picture[picture.shape[0] // 3, 30:-30, 0]
     # No smoothing between them, no stretching to black and white: each level as it was, up to rounding.
     np.testing.assert_allclose(np.unique(column), GREY[0], atol=1)
@@ -64,7 +64,7 @@ def test_any_name_can_be_written(tmp_path):
     contact_sheet([RED] * count, NAMES, tmp_path / "a.png", heading=NAMES[2])
     worst([RED] * count, NAMES, NAMES[::-1], [0.5] * count, NAMES, tmp_path / "b.png")
     augmentation_sheet([(name, [RED]) for name in NAMES], tmp_path / "c.png")
-    drawn(RED, NAMES[0], 0.5, tmp_path / "d.png")
+    draw_prediction(RED, NAMES[0], 0.5, tmp_path / "d.png")
     strips([Strip(name, name, [RED]) for name in NAMES], tmp_path / "e.png", heading=NAMES[0], columns=NAMES[:1])
     for name in "abcde":
         assert min(pixels(tmp_path / f"{name}.png").shape[:2]) > DOTS
@@ -100,15 +100,15 @@ def test_strips_have_a_row_each_and_scales_at_the_foot(tmp_path):
 
 
 def test_long_names_lose_their_middle_and_short_ones_nothing():
-    cut = shortened(NAMES[0], 1.2)
+    cut = shorten(NAMES[0], 1.2)
     assert text_width(cut) <= 1.2 < text_width(NAMES[0])
     first, last = cut.split("…")
     assert NAMES[0].startswith(first)
     assert NAMES[0].endswith(last)
     assert min(len(first), len(last)) >= 5
-    assert shortened("sparrow", 1.2) == "sparrow"
-    assert shortened("two\nlines", 2) == "two lines"
-    assert text_width(shortened("W" * 500, 0.5)) <= 0.5
+    assert shorten("sparrow", 1.2) == "sparrow"
+    assert shorten("two\nlines", 2) == "two lines"
+    assert text_width(shorten("W" * 500, 0.5)) <= 0.5
 
 
 def test_text_twice_as_large_is_twice_as_wide():
@@ -116,12 +116,12 @@ def test_text_twice_as_large_is_twice_as_wide():
 
 
 def test_no_temporary_file_is_left_and_folders_are_made(tmp_path):
-    path = drawn(GREY, "3", 0.9, tmp_path / "new" / "deep" / "a.png")
+    path = draw_prediction(GREY, "3", 0.9, tmp_path / "new" / "deep" / "a.png")
     assert list(path.parent.iterdir()) == [path]
 
 
 def test_a_failing_picture_leaves_the_old_one(tmp_path):
-    path = drawn(GREY, "3", 0.9, tmp_path / "a.png")
+    path = draw_prediction(GREY, "3", 0.9, tmp_path / "a.png")
     before = path.read_bytes()
     with pytest.raises(ZeroDivisionError), page(path, 1, 1):
         _ = 1 / 0
@@ -135,7 +135,7 @@ def test_the_style_ends_with_the_page(tmp_path):
     import matplotlib
 
     before = dict(matplotlib.rcParams)
-    drawn(GREY, "3", 0.9, tmp_path / "a.png")
+    draw_prediction(GREY, "3", 0.9, tmp_path / "a.png")
     assert dict(matplotlib.rcParams) == before
 
 

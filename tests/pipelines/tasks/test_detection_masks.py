@@ -162,7 +162,7 @@ def test_masks_are_told_in_pixels_of_pictures_as_they_were():
 def test_run_lengths_are_of_whole_masks_whatever_is_in_front():
     reader, told = fixed_reader(), []
     examples = [{"image": tf.zeros([2, 40, 60, 3], tf.uint8), "extent": tf.constant([[40, 60], [80, 120]])}]
-    answers, covered = detect_masks.found(reader, examples, told.append)
+    answers, covered = detect_masks.detect(reader, examples, told.append)
     assert told == [2]
     assert [one.classes.tolist() for one in answers] == [[1, 0], [1, 0]]
     small, large = run_length.decode(covered[0][0]), run_length.decode(covered[0][1])
@@ -253,14 +253,14 @@ def answered(rows):
 
 
 def test_a_mask_is_right_by_its_pixels_not_by_its_box():
-    report = instance_report.measured(truth(), *answered([10, 10, 10, 10]))
+    report = instance_report.mask_metrics(truth(), *answered([10, 10, 10, 10]))
     assert (report["ap"], report["ap50"], report["objects"]) == (1.0, 1.0, 4)
     assert report["ap50_interval"] == [1.0, 1.0]
-    report = instance_report.measured(truth(), *answered([6, 6, 6, 6]))  # IoU 0.6
+    report = instance_report.mask_metrics(truth(), *answered([6, 6, 6, 6]))  # IoU 0.6
     assert report["ap50"] == 1.0
     assert report["ap"] == pytest.approx(0.3)  # at 0.5, 0.55 and 0.6 of ten
     assert report["ap75"] == 0.0
-    report = instance_report.measured(truth(), *answered([10, 10, 4, 4]))
+    report = instance_report.mask_metrics(truth(), *answered([10, 10, 4, 4]))
     assert report["ap50"] == pytest.approx(51 / 101)  # every recall up to a half
     low, high = report["ap50_interval"]
     assert low < report["ap50"] < high

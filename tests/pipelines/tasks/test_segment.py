@@ -170,12 +170,12 @@ def test_settings_that_do_not_fit_are_refused(folder, setting, told):
 def test_requirements_are_of_figures_and_of_the_dice_of_classes():
     found = {"mean_iou": 0.7, "classes": [{"name": "cat", "dice": 0.8}, {"name": "dog", "dice": None}]}
     settings = Evaluate(require={"mean_iou": 0.6}, require_dice={"cat": 0.9, "dog": 0.1})
-    assert report.failed(settings, found) == [
+    assert report.failed_requirements(settings, found) == [
         "evaluate.require_dice: cat must be at least 0.9, got 0.8000",
         "evaluate.require_dice: dog must be at least 0.1, got nothing",
     ]
     with pytest.raises(Fault, match="must name classes, cat, dog, got cow"):
-        report.failed(Evaluate(require_dice={"cow": 0.1}), found)
+        report.failed_requirements(Evaluate(require_dice={"cow": 0.1}), found)
 
 
 def test_networks_are_trained_one_after_the_other_in_patches_and_resumed(folder, monkeypatch):

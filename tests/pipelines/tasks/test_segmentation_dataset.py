@@ -86,7 +86,7 @@ def test_masks_are_recorded_by_class_and_read_as_they_came(whole):
 def test_batches_are_framed_alike_and_what_lies_beyond_is_not_known(whole):
     _, run, facts, _ = whole
     seen = 0
-    for given in records.ordered(run, "train", patches=None):
+    for given in records.ordered_batches(run, "train", patches=None):
         images, masks = given["image"].numpy(), given["mask"].numpy()
         assert images.shape == (len(images), 32, 32, 3)
         assert masks.shape == (len(images), 32, 32, 1)
@@ -190,7 +190,7 @@ def test_borders_are_recorded_as_the_weight_of_ground_between_things(tmp_path):
     expected = segmentation.border_weights(one.truth, sigma=12.0)  # each class has one thing
     np.testing.assert_allclose(one.mask[..., 1] / 255, expected, atol=0.5 / 255 + 1e-6)
     assert one.mask[..., 1].max() > 100
-    given = next(iter(records.ordered(run, "train", patches=None)))
+    given = next(iter(records.ordered_batches(run, "train", patches=None)))
     assert given["mask"].shape[-1] == 2
     assert set(input_pipeline.mask_example(borders=True).features) == {"id", "image", "mask", "borders"}
 
@@ -229,9 +229,9 @@ def test_settings_that_do_not_fit_are_refused(data, told):
 
 def test_names_that_go_with_nothing_are_refused():
     with pytest.raises(Fault, match=r"data\.classes goes with masks in a folder or painted things"):
-        dataset.labelled(Data(source="nuclei", classes=("a", "b")), 0)
+        dataset.load_source(Data(source="nuclei", classes=("a", "b")), 0)
     with pytest.raises(Fault, match=r"data\.composites .*source: composites"):
-        dataset.labelled(Data(source="nuclei", composites=Composites()), 0)
+        dataset.load_source(Data(source="nuclei", composites=Composites()), 0)
     with pytest.raises(Fault, match=r"data.path is required with source: folder"):
         files_digest(Data(source="folder"))
 

@@ -244,11 +244,11 @@ def test_overlays_tint_what_is_no_ground_and_mark_what_is_wrong():
     image = np.full((6, 6), 100, np.uint8)
     labels = np.zeros((6, 6), int)
     labels[:, 3:], labels[5] = 1, -1
-    drawn = overlays.painted(image, labels, NAMES)
+    drawn = overlays.paint_classes(image, labels, NAMES)
     assert (drawn[0, 0] == 100).all()  # the background is left as it is
     assert (drawn[0, 5] == np.round(0.5 * 100 + 0.5 * np.array(overlays.rgb_of(1)))).all()
     assert (drawn[5, 0] == 40).all()
-    tinted = overlays.painted(image, labels, ["sky", "road"])
+    tinted = overlays.paint_classes(image, labels, ["sky", "road"])
     assert (tinted[0, 0] != 100).any()
     marked = overlays.wrong(image, labels, np.ones((6, 6), int))
     assert (marked[0, 0] == overlays.WRONG).all()
@@ -258,7 +258,7 @@ def test_overlays_tint_what_is_no_ground_and_mark_what_is_wrong():
 def test_volumes_are_drawn_by_their_middle_planes():
     volume, labels = np.random.default_rng(0).normal(size=(6, 8, 10, 1)), np.zeros((6, 8, 10), np.uint8)
     labels[3] = 1
-    drawn = overlays.answered(volume, labels, ["other", "slab"])
+    drawn = overlays.draw_segmentation(volume, labels, ["other", "slab"])
     assert drawn.dtype == np.uint8
     assert drawn.shape[1] >= 160
 

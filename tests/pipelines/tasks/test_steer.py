@@ -135,7 +135,7 @@ def answers(truth, angle, *, half=0.2, drives=None):
 
 
 def test_the_report_by_hand():
-    report = steer_report.measured(answers([0.0, 0.1, 0.4, -1.0], [0.1, 0.1, 0.0, -1.0]), 0.8)
+    report = steer_report.measure(answers([0.0, 0.1, 0.4, -1.0], [0.1, 0.1, 0.0, -1.0]), 0.8)
     assert report["mae"] == pytest.approx(0.125)
     assert report["rmse"] == pytest.approx(np.sqrt((0.01 + 0.16) / 4))
     assert report["coverage"] == 0.75
@@ -146,9 +146,9 @@ def test_the_report_by_hand():
 def test_the_interval_of_a_mean_is_wider_where_neighbours_are_alike():
     noise = np.random.default_rng(0).normal(size=500)
     slow = np.repeat(noise[:20], 25)
-    apart, alike = (np.diff(steer_report.bootstrapped(values))[0] for values in (noise, slow))
+    apart, alike = (np.diff(steer_report.bootstrap_interval(values))[0] for values in (noise, slow))
     assert alike > 3 * apart
-    low, high = steer_report.bootstrapped(noise)
+    low, high = steer_report.bootstrap_interval(noise)
     assert low < noise.mean() < high
     assert (high - low) / 2 == pytest.approx(1.96 / np.sqrt(500), rel=0.3)
 
@@ -166,12 +166,12 @@ def test_the_last_true_angle_is_not_taken_over_from_another_drive(run, folder, m
 def test_requirements_hold_in_both_directions():
     settings = config.Evaluate(require={"coverage": 0.7}, at_most={"mae": 0.1, "coverage": 0.9}, beat=("mean angle",))
     report = {"mae": 0.05, "coverage": 0.8, "baselines": {"mean angle": {"mae": 0.2}}}
-    assert steer_report.failed(settings, report) == []
-    assert len(steer_report.failed(settings, {**report, "mae": 0.3})) == 2
-    assert "at most 0.9" in steer_report.failed(settings, {**report, "coverage": 0.95})[0]
-    assert "at least 0.7" in steer_report.failed(settings, {**report, "coverage": 0.5})[0]
+    assert steer_report.failed_requirements(settings, report) == []
+    assert len(steer_report.failed_requirements(settings, {**report, "mae": 0.3})) == 2
+    assert "at most 0.9" in steer_report.failed_requirements(settings, {**report, "coverage": 0.95})[0]
+    assert "at least 0.7" in steer_report.failed_requirements(settings, {**report, "coverage": 0.5})[0]
     wanting = config.Evaluate(require={"lane_steps": 500})
-    assert "got nothing" in steer_report.failed(wanting, report)[0]
+    assert "got nothing" in steer_report.failed_requirements(wanting, report)[0]
 
 
 def test_the_loop_is_driven_until_the_lane_is_left():
@@ -200,10 +200,10 @@ def test_roads_of_the_loop_are_none_of_the_recordings():
 
 def test_lines_lean_to_the_side_of_the_angle():
     image = np.full((60, 80, 3), 90, np.uint8)
-    drawn = annotate.steered(image, angle=0.5).astype(int)
+    drawn = annotate.draw_steering(image, angle=0.5).astype(int)
     orange = np.argwhere((drawn[..., 0] > 180) & (drawn[..., 2] < 40))
     assert orange[orange[:, 0].argmin(), 1] > drawn.shape[1] / 2 + 10
-    left = annotate.steered(image, truth=-0.5, interval=(-0.7, -0.2))
+    left = annotate.draw_steering(image, truth=-0.5, interval=(-0.7, -0.2))
     white = np.argwhere((left > 250).all(axis=-1))
     assert white[white[:, 0].argmin(), 1] < left.shape[1] / 2 - 10
 

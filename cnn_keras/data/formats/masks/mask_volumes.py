@@ -40,7 +40,7 @@ def read(
 
 def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarray, list[Any]]:
     """A volume of one or several files, whose channels stand behind each other, and notes on it."""
-    first, *others = (nifti.opened(file) for file in files)
+    first, *others = (nifti.open_volume(file) for file in files)
     parts = [nifti.voxels(first)]
     for file, image in zip(files[1:], others, strict=True):
         if trouble := _elsewhere(image, first):
@@ -51,7 +51,7 @@ def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarra
     if spacing is not None:
         nifti.check_resampled(first, spacing)
         volume = resampling.resample(volume, nifti.spacing(first), spacing)
-    return volume, [*notes, nifti.measured(first)]
+    return volume, [*notes, nifti.voxel_size_note(first)]
 
 
 def _mask(
@@ -62,12 +62,12 @@ def _mask(
     instances: Path | None,
     size: tuple[int, ...],
 ) -> Mask:
-    picture = nifti.opened(files[0])
+    picture = nifti.open_volume(files[0])
     arrays: list[np.ndarray] = []
     notes: dict[str, str] = {}
     for file in (path, instances):
         if file is not None:
-            values, note = _numbers(nifti.opened(file), picture, headers)
+            values, note = _numbers(nifti.open_volume(file), picture, headers)
             if spacing is not None:
                 values = resampling.resample_labels(values, nifti.spacing(picture), spacing)
             check_size(values.shape, size)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from cnn_keras.errors import Fault
-from pipelines.cli.commands import Overrides, RecipeName, console_for, escaped
+from pipelines.cli.commands import Overrides, RecipeName, console_for, escape_markup
 
 app = typer.Typer()
 
@@ -41,6 +41,6 @@ def augment(
     from pipelines.analysis import augmentation_preview as seeing
 
     try:
-        console.print(f"wrote {escaped(str(seeing.sheet(loaded, path, every=every, marks=marks)))}")
+        console.print(f"wrote {escape_markup(str(seeing.sheet(loaded, path, every=every, marks=marks)))}")
     except OSError as error:
         raise Fault(f"--output must be a file that can be written, got {path}: {error.strerror}") from error

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import RUNS, Root, RunName, console_for, escaped
+from pipelines.cli.commands import RUNS, Root, RunName, console_for, escape_markup
 
 app = typer.Typer()
 
@@ -39,4 +39,4 @@ def insight(
 
     paths = seeing.insight(run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output)
     for path in paths:
-        console.print(f"wrote {escaped(str(path))}")
+        console.print(f"wrote {escape_markup(str(path))}")

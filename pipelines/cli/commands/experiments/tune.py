@@ -5,7 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, escaped, open_run
+from pipelines.cli.commands import (
+    RUNS,
+    AsJson,
+    Force,
+    Overrides,
+    RecipeName,
+    Root,
+    console_for,
+    escape_markup,
+    open_run,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +52,7 @@ def tune(
         print(json.dumps(result, indent=1))
     else:
         _show(result, console)
-        console.print(f"[bold green]best[/]  {escaped(result['set'])}")
+        console.print(f"[bold green]best[/]  {escape_markup(result['set'])}")
         console.print(f"[dim]wrote {run.folder / tuning.FOLDER}: best.yaml, a recipe; search.png and trials.csv[/]")
 
 

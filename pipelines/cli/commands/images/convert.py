@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import console_for, escaped
+from pipelines.cli.commands import console_for, escape_markup
 
 app = typer.Typer()
 
@@ -34,4 +34,4 @@ def convert(
     from pipelines.data.boxes import conversion
 
     for line in conversion.convert(source, path, to=to, out=out, images=images):
-        console.print(escaped(line))
+        console.print(escape_markup(line))

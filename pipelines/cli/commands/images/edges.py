@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import console_for, escaped
+from pipelines.cli.commands import console_for, escape_markup
 
 app = typer.Typer()
 
@@ -29,4 +29,4 @@ def edges(
     load_tensorflow(console)
     from pipelines.analysis import edges as seeing
 
-    console.print(f"wrote {escaped(str(seeing.edges(image, kind=kind, output=output)))}")
+    console.print(f"wrote {escape_markup(str(seeing.edges(image, kind=kind, output=output)))}")

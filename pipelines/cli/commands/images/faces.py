@@ -9,7 +9,7 @@ import typer
 
 from cnn_keras.data.files import durable, input_file
 from cnn_keras.errors import Fault
-from pipelines.cli.commands import RUNS, AsJson, Root, console_for, escaped
+from pipelines.cli.commands import RUNS, AsJson, Root, console_for, escape_markup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -67,13 +67,15 @@ def enrol(
     with validation.progress(console) as bar:
         photographs = bar.track(people_photos, description="enrolling")
         added, known, problems = recognising.enrol(open_gallery, recogniser, photographs, anew=anew)
-    for kind, group in validation.grouped(problems).items():
-        console.print(f"[yellow]{len(group)} {escaped(kind)}[/], not enrolled:")
+    for kind, group in validation.group_by_kind(problems).items():
+        console.print(f"[yellow]{len(group)} {escape_markup(kind)}[/], not enrolled:")
         for problem in group:
-            console.print(f"  {escaped(problem.id)}  [dim]{escaped(problem.detail)}[/]")
+            console.print(f"  {escape_markup(problem.id)}  [dim]{escape_markup(problem.detail)}[/]")
     again = f", {known} were enrolled already" if known else ""
     people = len({person for person, _, _ in people_photos if person})
-    console.print(f"{added} of {len(people_photos)} files of {people} people enrolled in {escaped(gallery)}{again}")
+    console.print(
+        f"{added} of {len(people_photos)} files of {people} people enrolled in {escape_markup(gallery)}{again}"
+    )
     if as_json:
         reasons = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
         print(json.dumps({"enrolled": added, "known": known, "problems": reasons}, indent=1))
@@ -142,7 +144,7 @@ def list_people(gallery: Location = GALLERY, as_json: AsJson = False) -> None:
         return
     table = Table("name", "photos", "since", box=None, header_style="bold")
     for person in people:
-        table.add_row(escaped(person.name), str(person.photos), person.since)
+        table.add_row(escape_markup(person.name), str(person.photos), person.since)
     console_for(False).print(table)
 
 
@@ -157,7 +159,7 @@ def forget(
     Example: cnn faces forget ada
     """
     count = _opened(gallery).forget(name)
-    console_for(as_json).print(f"deleted {escaped(name)}: {count} embeddings from {escaped(gallery)}")
+    console_for(as_json).print(f"deleted {escape_markup(name)}: {count} embeddings from {escape_markup(gallery)}")
     if as_json:
         print(json.dumps({"name": name, "forgotten": count}))
 
@@ -194,7 +196,7 @@ def export(
         private = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(private, "w", encoding="utf-8") as file:
             file.writelines(f"{line}\n" for line in lines)
-    console_for(False).print(f"{len(lines)} embeddings written to {escaped(str(output))}")
+    console_for(False).print(f"{len(lines)} embeddings written to {escape_markup(str(output))}")
 
 
 def _opened(location: str) -> "Gallery":
@@ -205,7 +207,7 @@ def _opened(location: str) -> "Gallery":
         raise Fault(
             f"--gallery must be an existing gallery, got {location}; `cnn faces enrol` with --model creates one"
         )
-    return store.opened(location)
+    return store.open_gallery(location)
 
 
 def ready(
@@ -226,16 +228,16 @@ def ready(
     from pipelines.engine.startup import load_tensorflow
     from pipelines.faces import store
 
-    open_gallery = store.opened(location) if model and new else _opened(location)
+    open_gallery = store.open_gallery(location) if model and new else _opened(location)
     stored = open_gallery.settings()
     if stored is None and model is None:
         raise Fault(f"--model is required for the new gallery {location}; for example --model verify/orl-triplet")
     if stored and liveness and not stored.liveness and not anew:
         raise Fault(f"--liveness requires a new gallery or --anew, but {location} exists")
     if stored:
-        model = model or store.moved(stored.reference, location, "--model")
+        model = model or store.moved_model(stored.reference, location, "--model")
         if stored.liveness and not liveness:
-            liveness = store.moved(stored.liveness, location, "--liveness")
+            liveness = store.moved_model(stored.liveness, location, "--liveness")
     load_tensorflow(console)
     from pipelines.faces.encoder import Recogniser
 
@@ -246,8 +248,8 @@ def ready(
         encoder = Recogniser(str(model), runs, liveness=liveness, **known)
     if "false_accept_bounds" not in encoder.facts:
         console.print(
-            f"[yellow]{escaped(str(encoder.folder))} was exported by an older version: its false-accept rates are "
-            "point estimates, which are exceeded about half of the time; `cnn run` its recipe again[/]"
+            f"[yellow]{escape_markup(str(encoder.folder))} was exported by an older version: its false-accept rates "
+            "are point estimates, which are exceeded about half of the time; `cnn run` its recipe again[/]"
         )
     return open_gallery, encoder
 
@@ -269,11 +271,13 @@ def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_js
     table = Table("photograph", "answer", "distance", box=None, header_style="bold")
     for file, answer in zip(photos, answers, strict=True):
         if answer.problem:
-            table.add_row(escaped(str(file)), f"[red]{escaped(answer.problem)}[/]")
+            table.add_row(escape_markup(str(file)), f"[red]{escape_markup(answer.problem)}[/]")
             continue
-        name = f"[bold]{escaped(answer.name)}[/]" if answer.name else "not recognised"
+        name = f"[bold]{escape_markup(answer.name)}[/]" if answer.name else "not recognised"
         answer_text = f"{name}, {answer.alive:.0%} alive" if answer.alive is not None else name
-        table.add_row(escaped(str(file)), answer_text, "" if answer.distance is None else f"{answer.distance:.3f}")
+        table.add_row(
+            escape_markup(str(file)), answer_text, "" if answer.distance is None else f"{answer.distance:.3f}"
+        )
     console.print(table)
     if threshold := answers[0].threshold:
         console.print(f"[dim]{threshold}[/]" if threshold.measured else f"[yellow]{threshold}[/]")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import RUNS, Root, RunName, console_for, escaped
+from pipelines.cli.commands import RUNS, Root, RunName, console_for, escape_markup
 
 app = typer.Typer()
 
@@ -56,7 +56,7 @@ def slide(
         overlap=overlap,
     )
     console.print(
-        f"{sheet.windows:,} windows, {int(sheet.detections.count[0])} found; wrote {escaped(str(sheet.path))}"
+        f"{sheet.windows:,} windows, {int(sheet.detections.count[0])} found; wrote {escape_markup(str(sheet.path))}"
     )
     if sheet.network.padded:
         console.print(

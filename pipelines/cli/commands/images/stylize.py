@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipelines.cli.commands import RUNS, Root, console_for, escaped
+from pipelines.cli.commands import RUNS, Root, console_for, escape_markup
 
 app = typer.Typer()
 
@@ -56,29 +56,29 @@ def stylize(
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.data.schema import checked
+    from pipelines.data.schema import parse_section
     from pipelines.inference import exported_model
     from pipelines.tasks.stylize.config import Data, Paint, Picture
     from pipelines.tasks.stylize.optimization import one_shot
 
-    picture = checked(Picture, _picture(content), folder=Path.cwd())
+    picture = parse_section(Picture, _picture(content), folder=Path.cwd())
     output = output or _named(content, style)
     if len(style) == 1 and _is_model(style[0], runs):
         network = one_shot.network(exported_model.locate(style[0], runs), signature=signature, colour=colour)
-        one_shot.painted(network, picture, output, size=size, console=console)
+        one_shot.apply_network(network, picture, output, size=size, console=console)
     else:
         data = {"content": _picture(content), "styles": [_picture(path) for path in style], "size": size or 384}
         settings = {"steps": steps, "init": init, "colour": colour, "loss": {"extractor": extractor}}
-        painting = checked(Paint, settings, folder=Path.cwd())
+        painting = parse_section(Paint, settings, folder=Path.cwd())
         stronger = painting.loss.model_copy(update={"style": painting.loss.style * strength})
-        one_shot.optimised(
-            checked(Data, data | {"style_scale": scale}, folder=Path.cwd()),
+        one_shot.optimize(
+            parse_section(Data, data | {"style_scale": scale}, folder=Path.cwd()),
             painting.model_copy(update={"loss": stronger}),
             output,
             seed=seed,
             console=console,
         )
-    console.print(f"wrote {escaped(str(output))}")
+    console.print(f"wrote {escape_markup(str(output))}")
 
 
 def _picture(text: str) -> dict[str, Any]:

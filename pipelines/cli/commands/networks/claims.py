@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnn_keras.errors import Fault
-from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, Root, console_for, escaped
+from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, Root, console_for, escape_markup
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,7 +42,7 @@ def claim(
     load_tensorflow(console)
     from pipelines.analysis.claims import report
 
-    console.print(f"[bold]{escaped(claimed.name)}[/]  {escaped(claimed.claim)}")
+    console.print(f"[bold]{escape_markup(claimed.name)}[/]  {escape_markup(claimed.claim)}")
     try:
         result = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
     except KeyboardInterrupt:
@@ -64,7 +64,9 @@ def _list(runs: Path, *, as_json: bool) -> None:
         print(json.dumps([{key: last[key] for key in ("name", "claim", "holds")} for last in results], indent=1))
         return
     for last in results:
-        console_for(False).print(f"[bold cyan]{last['name']}[/]  {STATES[last['holds']]}\n  {escaped(last['claim'])}")
+        console_for(False).print(
+            f"[bold cyan]{last['name']}[/]  {STATES[last['holds']]}\n  {escape_markup(last['claim'])}"
+        )
 
 
 def _show(claimed: "Claim", result: dict[str, Any], folder: Path, console: "Console") -> None:
@@ -78,11 +80,11 @@ def _show(claimed: "Claim", result: dict[str, Any], folder: Path, console: "Cons
     for number, title in enumerate(head):
         table.add_column(title, justify="right" if number else "left", overflow="fold", vertical="bottom")
     for line in body:
-        table.add_row(*map(escaped, line))
+        table.add_row(*map(escape_markup, line))
     console.print()
     console.print(table, soft_wrap=False)
     console.print()
     for check in result["expect"]:
         mark = "[green]✓[/]" if check["holds"] else "[red]✗[/]"
-        console.print(f"{mark} {escaped(check['statement'])}  [dim]{escaped(check['figures'])}[/]")
+        console.print(f"{mark} {escape_markup(check['statement'])}  [dim]{escape_markup(check['figures'])}[/]")
     console.print(f"[bold]{STATES[result['holds']]}[/]  [dim]{folder}[/]")

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import AsJson, console_for, escaped
+from pipelines.cli.commands import AsJson, console_for, escape_markup
 
 app = typer.Typer()
 networks = typer.Typer(
@@ -68,10 +68,10 @@ def show_model(
     network = model_summary.examine(name, shape=shape, classes=classes, batch=batch)
     if csv:
         model_summary.write_csv(network, csv)
-        console.print(f"wrote {escaped(str(csv))}")
+        console.print(f"wrote {escape_markup(str(csv))}")
     if picture:
         model_diagram.picture(network, picture)
-        console.print(f"wrote {escaped(str(picture))}")
+        console.print(f"wrote {escape_markup(str(picture))}")
     if as_json:
         print(json.dumps(model_summary.plain(network), indent=1))
     else:

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import RUNS, Root, console_for, escaped
+from pipelines.cli.commands import RUNS, Root, console_for, escape_markup
 from pipelines.cli.commands.networks.models import networks
 
 app = typer.Typer()
@@ -31,6 +31,8 @@ def export_model(
     load_tensorflow(console)
     from pipelines.export import pretrained_model
 
-    folder = escaped(str(pretrained_model.export(name, weights=weights, output=output, runs=runs, console=console)))
+    folder = escape_markup(
+        str(pretrained_model.export(name, weights=weights, output=output, runs=runs, console=console))
+    )
     console.print(f"\n[bold green]done[/]  {folder} is ready. Next:")
     console.print(f"  cnn serve {folder}\n  cnn predict {folder} FILES")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import console_for, escaped
+from pipelines.cli.commands import console_for, escape_markup
 
 app = typer.Typer()
 imports = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Convert networks of other frameworks.")
@@ -28,7 +28,7 @@ def import_darknet(
     load_tensorflow(console)
     from pipelines.export import import_darknet as export_import_darknet
 
-    console.print(escaped(export_import_darknet.import_weights(cfg, weights, output)))
+    console.print(escape_markup(export_import_darknet.import_weights(cfg, weights, output)))
 
 
 @imports.command("face-api")
@@ -49,4 +49,4 @@ def import_face_api(
     from pipelines.export import import_face_api as export_import_face_api
 
     for sentence in export_import_face_api.import_weights(path, output):
-        console.print(escaped(sentence))
+        console.print(escape_markup(sentence))

@@ -28,7 +28,7 @@ from pipelines.tasks.stylize.optimization import runner
 Network = Callable[["Array"], "Array"]  # a picture to its painting, uint8 (height, width, 3) both
 
 
-def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: Console) -> Path:
+def optimize(data: Data, settings: Paint, output: Path, *, seed: int, console: Console) -> Path:
     """Optimise a picture, each of a folder, or each frame of a video.
 
     Args:
@@ -37,7 +37,7 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     Raises:
         Fault: a picture that cannot be read, or an output that does not go with the content.
     """
-    checked(data.content, output)
+    check_output(data.content, output)
     partial = output.with_name(f".{output.name}.partial")
     identity = {"data": data.model_dump(mode="json"), "settings": settings.model_dump(mode="json"), "seed": seed}
     identity["files"] = files_digest(data)
@@ -58,22 +58,22 @@ def optimised(data: Data, settings: Paint, output: Path, *, seed: int, console: 
     return output
 
 
-def painted(network: Network, content: Picture, output: Path, *, size: int | None, console: Console) -> Path:
+def apply_network(network: Network, content: Picture, output: Path, *, size: int | None, console: Console) -> Path:
     """Have a network paint a picture, each of a folder, or each frame of a video.
 
     Args:
         size: pixels of the longer side; None leaves pictures as they are.
 
     Raises:
-        Fault: see `optimised`.
+        Fault: see `optimize`.
     """
-    checked(content, output)
-    video = dataset.located(content) if dataset.is_video(content) else None
+    check_output(content, output)
+    video = dataset.file_of(content) if dataset.is_video(content) else None
     inputs = (("frame", frame) for frame in video_io.frames(video)) if video else _readable(content, console)
 
     def paintings(advance: Callable[[], Any]) -> Iterator[tuple[str, Array]]:
         for name, pixels in inputs:
-            yield name, network(dataset.scaled(pixels, size) if size else pixels)
+            yield name, network(dataset.scale_to(pixels, size) if size else pixels)
             advance()
 
     with validation.progress(console) as bar:
@@ -115,9 +115,9 @@ def write(paintings: Iterator[tuple[str, Array]], output: Path, *, rate: float |
             dataset.save(pixels, output / f"{number:05d}-{name}.png")
 
 
-def checked(content: Picture, output: Path) -> None:
+def check_output(content: Picture, output: Path) -> None:
     """Raise a Fault unless the output can be of such content."""
-    if content.name == dataset.ALL or dataset.located(content).is_dir():
+    if content.name == dataset.ALL or dataset.file_of(content).is_dir():
         if output.suffix:
             raise Fault(f"--output must be a folder for a folder of pictures, got {output}")
         return

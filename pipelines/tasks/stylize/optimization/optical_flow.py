@@ -8,7 +8,7 @@ import numpy as np
 from pipelines.plots.image_grid import Array
 
 
-def moved(painting: Array, before: Array, after: Array) -> Array:
+def warp_forward(painting: Array, before: Array, after: Array) -> Array:
     """A painted frame carried along to the next one by the optical flow between the two (Farnebäck's): float32.
 
     Args:

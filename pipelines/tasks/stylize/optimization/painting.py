@@ -69,7 +69,7 @@ class Painter:
             state.image, state.scale = start[None].astype(np.float32), len(settings.scales) - 1
         while state.scale < len(settings.scales):
             factor = settings.scales[state.scale]
-            canvas = dataset.scaled(content, factor * max(content.shape[:2]))
+            canvas = dataset.scale_to(content, factor * max(content.shape[:2]))
             if state.image is None:
                 state.image = self._begun(canvas, state.picture)[None]
             if state.image.shape[1:3] != canvas.shape[:2]:
@@ -120,7 +120,7 @@ class Painter:
         depends = self.masks or self.settings.colour == "match"
         if not depends and factor in self._wanted:
             return self._wanted[factor]
-        images = [dataset.scaled(image, factor * max(image.shape[:2])) for image in self.styles]
+        images = [dataset.scale_to(image, factor * max(image.shape[:2])) for image in self.styles]
         if self.settings.colour == "match":
             images = [style.match_colors(image, canvas) for image in images]
         targets = [self.objective.style_of(_batch(image)) for image in images]
@@ -128,7 +128,7 @@ class Painter:
         return self._wanted[factor]
 
     def _placed(self, targets: list[Style], canvas: Array) -> Style:
-        fitted = [dataset.resized(mask, canvas.shape[:2])[..., 0] / 255.0 for mask in self.masks]
+        fitted = [dataset.resize(mask, canvas.shape[:2])[..., 0] / 255.0 for mask in self.masks]
         answers = self.objective.features(_batch(canvas))
         sizes = {layer: answers[layer].shape[1:3] for layer in self.objective.style}
         return style.combine_regions(targets, np.stack(fitted).astype(np.float32), sizes)

@@ -130,7 +130,7 @@ def write_video(frames: Iterable[Array], path: Path, *, rate: float) -> None:
 def _carried(pictures: Sequence[NamedImage], number: int, folder: Path) -> Array:
     """What a frame begins with: the painting of the one before, moved as the two differ."""
     before, after = (pictures[place].pixels for place in (number - 1, number))
-    return optical_flow.moved(dataset.load(_path(folder, number - 1, pictures[number - 1])), before, after)
+    return optical_flow.warp_forward(dataset.load(_path(folder, number - 1, pictures[number - 1])), before, after)
 
 
 def _path(folder: Path, number: int, picture: NamedImage) -> Path:

@@ -29,7 +29,7 @@ BYTES = (b"\0", b"\xff", b"\xfe\xff", b"\xef\xbb\xbf", b'"', b"<", b"&", b"\n", 
 def used(source, path):
     """Do with what a source holds all that is done before a network sees it."""
     data = box_config.Data(source=source, path=path, masks=True)
-    found = box_dataset.annotated(data, 0)
+    found = box_dataset.load_source(data, 0)
     examined = []
     for item in found.items:
         try:
@@ -37,7 +37,7 @@ def used(source, path):
             examined.append(Examined(item.id, [], (20, 40)))
         except (OSError, Unreadable):
             examined.append(Examined(None, []))
-    box_validation.checked(found.items, examined, data)
+    box_validation.check_boxes(found.items, examined, data)
     for item in found.items:
         for one in item.objects:
             if one.mask is not None:
@@ -198,7 +198,7 @@ def test_a_path_that_no_file_can_have_is_a_fault(tmp_path, source):
         data = box_config.Data(source=source, path=tmp_path / name)
         assert box_files.files_digest(data) is None
         with pytest.raises(Fault) as caught:
-            box_dataset.annotated(data, 0)
+            box_dataset.load_source(data, 0)
         assert caught.value.code in (Fault.INPUT, Fault.DATA)
 
 

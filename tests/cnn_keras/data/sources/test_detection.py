@@ -31,7 +31,7 @@ def put(path, data):
 
 def read(source, path, **arguments):
     if source == "yolo":
-        arguments["described"] = box_files.described(path)
+        arguments["described"] = box_files.read_description(path)
     return detection.load(source, path=path, **arguments)
 
 
@@ -517,7 +517,7 @@ def test_data_yaml_trains_from_anywhere(tmp_path):
         ("test", ITEMS[3:], {"train": "images/test", "val": "images/test", "test": "images/test"}),
     ):
         detection.write("yolo", items, tmp_path / name, classes=["zebra", "ant", "mouse 2"])
-        described = box_files.described(tmp_path / name / "data.yaml")
+        described = box_files.read_description(tmp_path / name / "data.yaml")
         assert {key: value for key, value in described.items() if key != "names"} == expected  # and no path
         assert all((tmp_path / name / place).is_dir() for place in expected.values())
 

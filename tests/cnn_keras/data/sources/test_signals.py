@@ -340,9 +340,9 @@ def _interrupt(history):
 
 def test_a_signal_is_drawn_with_a_line_for_each_channel():
     signal = np.stack([np.linspace(0, 1, 50), np.linspace(1, 0, 50)], axis=1).astype(np.float32)
-    colours = {tuple(pixel) for pixel in array_dataset.pictured(signal).reshape(-1, 3).tolist()}
+    colours = {tuple(pixel) for pixel in array_dataset.draw_array(signal).reshape(-1, 3).tolist()}
     assert {array_dataset.COLOURS[0], array_dataset.COLOURS[1]} <= colours
-    assert array_dataset.pictured(np.zeros((5, 1), np.float32)).shape == (200, 320, 3)
+    assert array_dataset.draw_array(np.zeros((5, 1), np.float32)).shape == (200, 320, 3)
 
 
 def test_missing_values_are_filled_in_along_time_and_said_to_be(tmp_path):
@@ -387,7 +387,7 @@ def test_a_separator_at_the_end_of_each_line_is_no_column(tmp_path):
 )
 def test_a_wav_file_is_read_from_minus_one_to_one(tmp_path, stored, expected):
     wavfile.write(tmp_path / "sound.wav", 8000, stored)
-    values, notes = signals.read_measured(tmp_path / "sound.wav")
+    values, notes = signals.read_with_note(tmp_path / "sound.wav")
     np.testing.assert_array_equal(values, expected)
     assert (values.dtype, notes) == (np.float32, [("sample rate", "8,000 Hz")])
 

@@ -267,7 +267,7 @@ def test_more_than_the_memory_allows_is_refused(root, tmp_path, capsys):
 def test_the_middle_of_a_volume_is_drawn_from_three_sides():
     volume = np.zeros((5, 7, 9, 1), np.float32)
     volume[2, 3, 4] = 1
-    drawn = array_dataset.pictured(volume)
+    drawn = array_dataset.draw_array(volume)
     assert drawn.dtype == np.uint8
     assert drawn.shape == (9, 7 + 1 + 5 + 1 + 5)
     assert (drawn[:, [7, 13]] == 255).all()

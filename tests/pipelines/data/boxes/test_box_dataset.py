@@ -244,12 +244,12 @@ def test_settings_are_checked():
         with pytest.raises(ValidationError):
             box_config.Data.model_validate(wrong)
     with pytest.raises(Fault, match="composites requires source: composites"):
-        box_dataset.annotated(box_config.Data(source="coco", composites=box_config.Composites()), 0)
+        box_dataset.load_source(box_config.Data(source="coco", composites=box_config.Composites()), 0)
 
 
 def test_a_rare_class_does_not_forbid_a_split():
     kept = [
-        box_validation.Kept(
+        box_validation.UsablePicture(
             Item(f"{row}", bytes, (Object((0, 0, 1, 1), "rare" if row == 0 else "cat"),)), f"d{row}", (9, 9)
         )
         for row in range(12)

@@ -9,7 +9,7 @@ from rich.console import Console
 from cnn_keras.errors import Fault
 from cnn_keras.metrics.average_precision import pairwise_iou
 from pipelines.data.boxes import proposals as file
-from pipelines.data.boxes.proposals import proposals, recall, searched
+from pipelines.data.boxes.proposals import proposals, proposals_of_split, recall
 
 # Left, top, right, bottom in pixels of 160 by 120, and a colour.
 RECTANGLES = {
@@ -88,9 +88,9 @@ def test_a_search_is_kept_and_goes_on_where_it_was_interrupted(tmp_path, monkeyp
 
     settings = {"count": 5, "digest": "a", "console": CONSOLE, "mode": "single"}
     with pytest.raises(OSError, match="the disk is gone"):
-        searched(lambda start: images(start, broken=3), tmp_path / "test", **settings)
+        proposals_of_split(lambda start: images(start, broken=3), tmp_path / "test", **settings)
     asked.clear()
-    found = searched(images, tmp_path / "test", **settings)
+    found = proposals_of_split(images, tmp_path / "test", **settings)
     assert asked == [2, 3, 4]
     for rows, image in zip(found, pictures, strict=True):
         expected = proposals(image, mode="single")
@@ -98,13 +98,13 @@ def test_a_search_is_kept_and_goes_on_where_it_was_interrupted(tmp_path, monkeyp
         assert not rows[len(expected) :].any()
     assert [path.suffix for path in tmp_path.iterdir()] == [".npy"]
     asked.clear()
-    np.testing.assert_array_equal(searched(images, tmp_path / "test", **settings), found)
+    np.testing.assert_array_equal(proposals_of_split(images, tmp_path / "test", **settings), found)
     assert asked == []
-    few = searched(images, tmp_path / "test", **settings | {"most": 2})
+    few = proposals_of_split(images, tmp_path / "test", **settings | {"most": 2})
     assert few.shape == (5, 2, 4)
-    assert searched(images, tmp_path / "none", **settings | {"count": 0}).shape == (0, 0, 4)
+    assert proposals_of_split(images, tmp_path / "none", **settings | {"count": 0}).shape == (0, 0, 4)
     with pytest.raises(ValueError, match="images must be 6, got 5"):
-        searched(images, tmp_path / "test", **settings | {"count": 6})
+        proposals_of_split(images, tmp_path / "test", **settings | {"count": 6})
 
 
 @pytest.mark.parametrize("lacking", [None, object()])

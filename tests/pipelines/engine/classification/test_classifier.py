@@ -36,7 +36,7 @@ def two_headed():
 def test_a_baseline_to_beat_is_a_requirement():
     settings = classifier_config.Evaluate(beat=("nearest neighbour",), require={"top_5_accuracy": 0.9})
     report = {"accuracy": 0.97, "baselines": {"accuracy": {"nearest neighbour": 0.98}}}
-    assert classifier_report.failed(settings, report) == [
+    assert classifier_report.failed_requirements(settings, report) == [
         "evaluate.require: top_5_accuracy must be at least 0.9, got nothing: it is measured for 11 classes or more",
         "evaluate.beat: accuracy must reach the nearest neighbour's 0.9800, got 0.9700",
     ]
@@ -45,7 +45,7 @@ def test_a_baseline_to_beat_is_a_requirement():
 def test_what_is_reached_is_no_failure():
     settings = classifier_config.Evaluate(beat=("majority",), require={"accuracy": 0.97})
     report = {"accuracy": 0.97, "baselines": {"accuracy": {"majority": 0.97}}}
-    assert classifier_report.failed(settings, report) == []
+    assert classifier_report.failed_requirements(settings, report) == []
 
 
 @pytest.mark.parametrize(

@@ -50,7 +50,7 @@ def test_numbers_become_metrics_and_a_line():
             "test_ensemble_gain_high": 0.4,
         }
     )
-    (line,) = ensemble_gain.said({"ensemble": found, "accuracy": 1.0})
+    (line,) = ensemble_gain.gain_lines({"ensemble": found, "accuracy": 1.0})
     assert "+30.00 points (95 % interval +10.00 to +40.00) for 5 × the parameters" in line
     assert "4 × the time, 4 ms" in line
 

@@ -16,7 +16,7 @@ RATES = np.geomspace(1e-6, 1, 301)
 def test_smoothing_is_a_gaussian():
     values = np.random.default_rng(0).normal(size=100)
     expected = gaussian_filter1d(values, 3.0, mode="nearest", truncate=4.0)
-    np.testing.assert_allclose(lr_finder.smoothed(values, 3.0), expected, atol=1e-12)
+    np.testing.assert_allclose(lr_finder.smooth_curve(values, 3.0), expected, atol=1e-12)
 
 
 def test_the_steepest_descent_and_a_tenth_of_the_minimum_are_found():

@@ -243,7 +243,7 @@ def test_a_network_that_branches_behind_its_frozen_part_has_no_features_to_keep(
     model = keras.Model(entry, network(keras.layers.Normalization(axis=None, mean=0.0, variance=1.0)(entry)))
     transfer.freeze(network, Transfer(mode="cached"), fresh=("logits",))
     with pytest.raises(Fault, match="network, which branches at"):
-        transfer.divided(model)
+        transfer.split_model(model)
 
 
 @pytest.mark.parametrize(

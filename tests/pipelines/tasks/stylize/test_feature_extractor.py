@@ -27,7 +27,7 @@ def at_hand(monkeypatch, *names):
 )
 def test_the_best_network_at_hand_is_chosen_and_it_says_why(monkeypatch, there, builder, weights, said):
     at_hand(monkeypatch, *there)
-    found = extractor_choice.chosen(Loss())
+    found = extractor_choice.choose_extractor(Loss())
     assert (found.builder, found.weights) == (builder, weights)
     assert said in found.reason
     told = Console(record=True, width=200, file=io.StringIO())
@@ -38,12 +38,12 @@ def test_the_best_network_at_hand_is_chosen_and_it_says_why(monkeypatch, there, 
 def test_without_any_it_refuses_instead_of_taking_random_weights(monkeypatch):
     at_hand(monkeypatch)
     with pytest.raises(Fault, match=r"neither vgg\.vgg19.*`make samples`"):
-        extractor_choice.chosen(Loss())
+        extractor_choice.choose_extractor(Loss())
 
 
 def test_random_weights_are_a_control_that_is_called_one(monkeypatch):
     at_hand(monkeypatch, "vgg.vgg16")
-    found = extractor_choice.chosen(Loss(untrained=True))
+    found = extractor_choice.choose_extractor(Loss(untrained=True))
     assert found.weights == extractor_choice.RANDOM
     told = Console(record=True, width=200, file=io.StringIO())
     extractor_choice.say(found, told)
@@ -52,10 +52,10 @@ def test_random_weights_are_a_control_that_is_called_one(monkeypatch):
 
 def test_a_named_extractor_needs_weights_that_there_are():
     with pytest.raises(Fault, match=r"weights must be a file for lenet\.lenet5"):
-        extractor_choice.chosen(Loss(extractor="lenet.lenet5"))
+        extractor_choice.choose_extractor(Loss(extractor="lenet.lenet5"))
     with pytest.raises(Fault, match="must name a builder with weights edges"):
-        extractor_choice.chosen(Loss(weights="edges"))
-    found = extractor_choice.chosen(Loss(extractor="vgg.vgg16"))
+        extractor_choice.choose_extractor(Loss(weights="edges"))
+    found = extractor_choice.choose_extractor(Loss(extractor="vgg.vgg16"))
     assert found.weights == "edges"
 
 
@@ -71,7 +71,7 @@ def test_layers_of_another_network_must_be_named():
 
 def test_whoever_measures_is_of_another_family(monkeypatch):
     at_hand(monkeypatch, "vgg.vgg16", LITE)
-    own = extractor_choice.chosen(Loss())
+    own = extractor_choice.choose_extractor(Loss())
     assert extractor_choice.independent(own).builder == LITE
     assert extractor_choice.independent(extractor_choice.independent(own)).builder == "vgg.vgg16"
     at_hand(monkeypatch, "vgg.vgg16", "vgg.vgg19")

@@ -6,7 +6,7 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from pipelines.data.schema import checked
+from pipelines.data.schema import parse_section
 from pipelines.tasks.stylize import dataset
 from pipelines.tasks.stylize.config import Data, Paint, Picture
 from pipelines.tasks.stylize.optimization import one_shot, runner
@@ -27,12 +27,12 @@ def data(tmp_path):
     for name in ("content", "style"):
         Image.fromarray(draw.integers(0, 256, (40, 44, 3)).astype("uint8")).save(tmp_path / f"{name}.png")
     given = {"content": {"path": "content.png"}, "styles": [{"path": "style.png"}], "size": 44}
-    return checked(Data, given, folder=tmp_path)
+    return parse_section(Data, given, folder=tmp_path)
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return checked(Paint, {"steps": 2, "preview": 1, "scales": [1.0], "loss": LOSS}, folder=tmp_path)
+    return parse_section(Paint, {"steps": 2, "preview": 1, "scales": [1.0], "loss": LOSS}, folder=tmp_path)
 
 
 def test_an_interrupted_sitting_goes_on_and_leaves_nothing_but_the_painting(data, settings, tmp_path, monkeypatch):
@@ -46,12 +46,12 @@ def test_an_interrupted_sitting_goes_on_and_leaves_nothing_but_the_painting(data
 
     monkeypatch.setattr(runner, "paint", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        one_shot.optimised(data, settings, output, seed=0, console=QUIET)
+        one_shot.optimize(data, settings, output, seed=0, console=QUIET)
     assert (tmp_path / ".painted.png.partial" / "state.npz").is_file()
     assert not output.exists()
     rows = []
     monkeypatch.setattr(runner, "paint", lambda *given, **options: rows.append(plain(*given, **options)))
-    one_shot.optimised(data, settings, output, seed=0, console=QUIET)
+    one_shot.optimize(data, settings, output, seed=0, console=QUIET)
     assert [row["step"] for row in rows[0]] == [1, 2]  # the first is the interrupted one's
     assert dataset.load(output).shape == (40, 44, 3)
     assert not (tmp_path / ".painted.png.partial").exists()
@@ -63,7 +63,7 @@ def test_other_settings_start_again(data, settings, tmp_path):
     (partial / "wanted.json").write_text("{}")
     (partial / "paintings").mkdir()
     Image.new("RGB", (3, 3)).save(partial / "paintings" / "00000-old.png")
-    output = one_shot.optimised(data, settings, tmp_path / "painted.png", seed=0, console=QUIET)
+    output = one_shot.optimize(data, settings, tmp_path / "painted.png", seed=0, console=QUIET)
     assert dataset.load(output).shape == (40, 44, 3)
 
 
@@ -79,7 +79,7 @@ def test_other_settings_start_again(data, settings, tmp_path):
 def test_an_output_must_go_with_the_content(content, output, told, tmp_path):
     (tmp_path / "clip.mp4").touch()
     with pytest.raises(Fault, match=told):
-        one_shot.checked(checked(Picture, content, folder=tmp_path), tmp_path / output)
+        one_shot.check_output(parse_section(Picture, content, folder=tmp_path), tmp_path / output)
 
 
 def test_the_command_checks_its_pictures_and_options(tmp_path, monkeypatch, capsys):

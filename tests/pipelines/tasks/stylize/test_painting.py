@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from cnn_keras.errors import Fault
-from pipelines.data.schema import checked
+from pipelines.data.schema import parse_section
 from pipelines.tasks.stylize import extractor_choice, feature_extractor
 from pipelines.tasks.stylize.config import Loss, Paint
 from pipelines.tasks.stylize.dataset import NamedImage
@@ -29,11 +29,11 @@ STYLES = [DRAW.integers(0, 256, size).astype("uint8") for size in ((36, 44, 3), 
 def objective():
     keras.utils.set_random_seed(0)
     loss = Loss(**TINY)
-    return feature_extractor.objective(extractor_choice.chosen(loss), loss, STYLES)
+    return feature_extractor.objective(extractor_choice.choose_extractor(loss), loss, STYLES)
 
 
 def settings(tmp_path=None, **given):
-    return checked(Paint, {"steps": 6, "preview": 3, "loss": TINY, **given}, folder=tmp_path)
+    return parse_section(Paint, {"steps": 6, "preview": 3, "loss": TINY, **given}, folder=tmp_path)
 
 
 def painter(objective, **given):

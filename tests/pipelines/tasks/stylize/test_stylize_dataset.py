@@ -9,7 +9,7 @@ from cnn_keras.data import records
 from cnn_keras.data.sources.samples import artworks
 from cnn_keras.errors import Fault
 from pipelines.data import image_io, video_io
-from pipelines.data.schema import checked
+from pipelines.data.schema import parse_section
 from pipelines.tasks.stylize import config, dataset
 from pipelines.tasks.stylize.config import Data
 from pipelines.tasks.stylize.optimization import optical_flow
@@ -27,7 +27,7 @@ def write(pixels, path):
 
 
 def data(tmp_path, **given):
-    return checked(Data, {"styles": [{"name": "scream"}], "size": 64, **given}, folder=tmp_path)
+    return parse_section(Data, {"styles": [{"name": "scream"}], "size": 64, **given}, folder=tmp_path)
 
 
 def prepared(found, tmp_path, *, learns=False):
@@ -145,7 +145,7 @@ def test_a_broken_video_is_refused(tmp_path):
 def test_a_painting_is_carried_along_with_what_moves():
     before = np.kron(DRAW.integers(0, 256, (12, 16, 1)), np.ones((8, 8, 3))).astype("uint8")
     after, painted = np.roll(before, 3, axis=1), np.roll(before[..., ::-1], 7, axis=2)
-    carried = optical_flow.moved(painted, before, after)[16:-16, 24:-24]
+    carried = optical_flow.warp_forward(painted, before, after)[16:-16, 24:-24]
     still = painted[16:-16, 24:-24].astype(float)
     wanted = np.roll(painted, 3, axis=1)[16:-16, 24:-24].astype(float)
     assert np.abs(carried - wanted).mean() < 0.3 * np.abs(still - wanted).mean()

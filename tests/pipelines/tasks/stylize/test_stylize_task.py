@@ -163,7 +163,7 @@ def test_distances_become_a_fall_and_a_lead():
     assert (found.style_fall, found.content_lead) == (0.75, 0.75)
     report = distances.summary({"own": [found], "independent": [found._replace(style=2.0)]})
     assert report["style_fall"] == 0.5  # the independent one's
-    assert stylize_report.failed({"style_fall": 0.6}, report) == [
+    assert stylize_report.failed_requirements({"style_fall": 0.6}, report) == [
         "evaluate.require: style_fall must be at least 0.6, got 0.500"
     ]
 
