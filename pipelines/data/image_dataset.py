@@ -1,4 +1,4 @@
-"""Labelled images: the prepared splits that the data section of a recipe becomes on disk.
+"""Labelled images: the prepared splits that the data section of a recipe becomes on disk, and batches of them.
 
 `prepare` leaves TFRecord shards of each split, `split.csv` (what went where), `problems.csv` (what was odd),
 `data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
@@ -82,6 +83,28 @@ def prepare(
 
 def shape_of(data: Data) -> Shape:
     return Shape(data.size, data.channels, data.fit)
+
+
+def training_batches(run: Run, epochs: range, augmented: Any, shape: Shape, **options: Any) -> tf.data.Dataset:
+    """The training batches of these epochs; see `input_pipeline.training`, which takes the options."""
+    recipe = run.recipe
+    return input_pipeline.training(
+        run.finished("prepare"),
+        "train",
+        shape,
+        count=run.facts("prepare")["splits"]["train"],
+        epochs=epochs,
+        batch_size=recipe.train.batch_size,
+        seed=recipe.seed,
+        augment=augmented,
+        **options,
+    )
+
+
+def ordered_batches(run: Run, split: str, shape: Shape, **options: Any) -> tf.data.Dataset:
+    """The batches of a split in their order and without augmentation; see `input_pipeline.batches`."""
+    count, size = run.facts("prepare")["splits"][split], run.recipe.train.batch_size
+    return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, **options)
 
 
 def validation_split(data: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ import tensorflow as tf
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.transforms import augment
+from pipelines.data import image_dataset
 from pipelines.data.boxes import box_dataset, box_records
 from pipelines.data.run_files import Run
 from pipelines.plots import annotate, image_grid, overlays
@@ -24,28 +25,16 @@ def example(run: Run) -> Any:
 
 def training(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:
     """The training batches of these epochs: {"image", "boxes", "classes"} and, where there are any, "landmarks"."""
-    recipe = run.recipe
-    return input_pipeline.training(
-        run.finished("prepare"),
-        "train",
-        box_dataset.shape_of(recipe.data),
-        count=run.facts("prepare")["splits"]["train"],
-        epochs=epochs,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        augment=augmented,
-        memory=int(recipe.data.memory_gb * 2**30),
-        example=example(run),
+    data = run.recipe.data
+    memory = int(data.memory_gb * 2**30)
+    return image_dataset.training_batches(
+        run, epochs, augmented, box_dataset.shape_of(data), memory=memory, example=example(run)
     )
 
 
 def ordered_batches(run: Run, split: str) -> tf.data.Dataset:
     """The batches of a split in their order and as they are."""
-    count, shape = run.facts("prepare")["splits"][split], box_dataset.shape_of(run.recipe.data)
-    size = run.recipe.train.batch_size
-    return input_pipeline.batches(
-        run.finished("prepare"), split, shape, count=count, batch_size=size, example=example(run)
-    )
+    return image_dataset.ordered_batches(run, split, box_dataset.shape_of(run.recipe.data), example=example(run))
 
 
 def examples(run: Run, split: str, *, whole: bool = False) -> tf.data.Dataset:

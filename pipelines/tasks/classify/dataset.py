@@ -14,9 +14,7 @@ from pipelines.engine.stages import Run
 
 def ordered_batches(run: Run, split: str) -> tf.data.Dataset:
     """The examples of a split in their order and as they are, in batches: (images uint8, labels int64)."""
-    recipe, count = run.recipe, run.facts("prepare")["splits"][split]
-    shape, size = image_dataset.shape_of(recipe.data), recipe.train.batch_size
-    return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size)
+    return image_dataset.ordered_batches(run, split, image_dataset.shape_of(run.recipe.data))
 
 
 def batches(prepared: Path, split: str, shape: Shape) -> Iterator[tuple[Any, Any, list[str]]]:

@@ -36,23 +36,13 @@ def inputs(run: Run) -> Training:
 
 
 def _inputs(run: Run, augmented: Any) -> Training:
-    recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
+    recipe, data = run.recipe, run.facts("prepare")
     shape = image_dataset.shape_of(recipe.data)
     memory = int(recipe.data.memory_gb * 2**30)
 
     def batches(epochs: range) -> Any:
-        return input_pipeline.training(
-            prepared,
-            "train",
-            shape,
-            count=data["splits"]["train"],
-            epochs=epochs,
-            batch_size=recipe.train.batch_size,
-            seed=recipe.seed,
-            augment=augmented,
-            memory=memory,
-            classes=len(data["classes"]),
-        )
+        classes = len(data["classes"])
+        return image_dataset.training_batches(run, epochs, augmented, shape, memory=memory, classes=classes)
 
     def plain() -> Any:
         streamed = data["splits"]["train"] * math.prod((*shape.size, shape.channels)) > memory

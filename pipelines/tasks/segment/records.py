@@ -22,7 +22,7 @@ from cnn_keras.data.patches import Store
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from cnn_keras.ops.sliding_window import Patches
-from pipelines.data import validation
+from pipelines.data import image_dataset, validation
 from pipelines.engine.stages import Run
 from pipelines.tasks.segment.config import Data
 from pipelines.tasks.segment.label_mapping import Numbering, UsablePicture
@@ -89,33 +89,30 @@ def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, store
     """The training batches of these epochs: {"image", "mask"}, patches of what is `stored` or else whole pictures."""
     recipe = run.recipe
     data: Data = recipe.data
-    settings = {"epochs": epochs, "batch_size": recipe.train.batch_size, "seed": recipe.seed, "augment": augmented}
     if stored is not None:
-        count = per_epoch(recipe, stored)
-        return drawing.training(stored, patches, count=count, balance=data.balance, **settings)
-    return input_pipeline.training(
-        run.finished("prepare"),
-        "train",
-        input_pipeline.Shape(data.size, data.channels, data.fit),
-        count=run.facts("prepare")["splits"]["train"],
-        memory=int(data.memory_gb * 2**30),
-        example=input_pipeline.mask_example(data.borders is not None),
-        **settings,
-    )
+        return drawing.training(
+            stored,
+            patches,
+            count=per_epoch(recipe, stored),
+            balance=data.balance,
+            epochs=epochs,
+            batch_size=recipe.train.batch_size,
+            seed=recipe.seed,
+            augment=augmented,
+        )
+    shape, memory = input_pipeline.Shape(data.size, data.channels, data.fit), int(data.memory_gb * 2**30)
+    example = input_pipeline.mask_example(data.borders is not None)
+    return image_dataset.training_batches(run, epochs, augmented, shape, memory=memory, example=example)
 
 
 def ordered_batches(run: Run, split: str, *, patches: Patches) -> tf.data.Dataset:
     """The batches of a split in order and as they are: patches that cover it, or whole pictures, framed."""
     data: Data = run.recipe.data
-    size = run.recipe.train.batch_size
     if data.fit == "patch":
-        return drawing.grid_batches(store(run, split), patches, size)
-    shape, example = (
-        input_pipeline.Shape(data.size, data.channels, data.fit),
-        input_pipeline.mask_example(data.borders is not None),
-    )
-    count = run.facts("prepare")["splits"][split]
-    return input_pipeline.batches(run.finished("prepare"), split, shape, count=count, batch_size=size, example=example)
+        return drawing.grid_batches(store(run, split), patches, run.recipe.train.batch_size)
+    shape = input_pipeline.Shape(data.size, data.channels, data.fit)
+    example = input_pipeline.mask_example(data.borders is not None)
+    return image_dataset.ordered_batches(run, split, shape, example=example)
 
 
 def store(run: Run, split: str) -> Store:

@@ -6,9 +6,9 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnn_keras.data import input_pipeline
 from cnn_keras.data.transforms import augment
 from cnn_keras.losses import mixture_density
+from pipelines.data import image_dataset
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
@@ -68,28 +68,16 @@ def _augmented(run: Run) -> Any:
 
 def _training(run: Run, epochs: range, augmented: Any) -> Any:
     """The training batches of these epochs: (images, angles)."""
-    recipe = run.recipe
-    return input_pipeline.training(
-        run.finished("prepare"),
-        "train",
-        dataset.shape_of(recipe.data),
-        count=run.facts("prepare")["splits"]["train"],
-        epochs=epochs,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        augment=augmented,
-        memory=int(recipe.data.memory_gb * 2**30),
-        example=dataset.example(),
+    data = run.recipe.data
+    memory = int(data.memory_gb * 2**30)
+    return image_dataset.training_batches(
+        run, epochs, augmented, dataset.shape_of(data), memory=memory, example=dataset.example()
     )
 
 
 def _ordered(run: Run, split: str) -> Any:
     """The batches of a split in their order and as they are."""
-    count, size = run.facts("prepare")["splits"][split], run.recipe.train.batch_size
-    shape = dataset.shape_of(run.recipe.data)
-    return input_pipeline.batches(
-        run.finished("prepare"), split, shape, count=count, batch_size=size, example=dataset.example()
-    )
+    return image_dataset.ordered_batches(run, split, dataset.shape_of(run.recipe.data), example=dataset.example())
 
 
 def _fitted(run: Run) -> dict[str, Any]:

@@ -7,10 +7,10 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cnn_keras.data import input_pipeline, records
+from cnn_keras.data import records
 from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.transforms import augment
-from pipelines.data import run_files
+from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
 from pipelines.engine.training.task_training import Training, announce, fit, initial_model
@@ -79,28 +79,14 @@ def inputs(run: Run) -> Training:
 def _batches(run: Run, epochs: range, augmented: Any) -> tf.data.Dataset:
     """The training batches of these epochs: (inputs, pictures)."""
     recipe, count = run.recipe, run.facts("prepare")["splits"]["train"]
-    stream = input_pipeline.training(
-        run.finished("prepare"),
-        "train",
-        _shape(recipe),
-        count=count,
-        epochs=epochs,
-        batch_size=recipe.train.batch_size,
-        seed=recipe.seed,
-        augment=augmented,
-        example=_pictures(),
-    )
+    stream = image_dataset.training_batches(run, epochs, augmented, _shape(recipe), example=_pictures())
     return _with_styles(stream, recipe, first=epochs.start * -(-count // recipe.train.batch_size))
 
 
 def _validation(run: Run) -> tf.data.Dataset:
     """The validation pictures, the same with the same styles each time."""
-    recipe, count = run.recipe, run.facts("prepare")["splits"]["validation"]
-    size = recipe.train.batch_size
-    batches = input_pipeline.batches(
-        run.finished("prepare"), "validation", _shape(recipe), count=count, batch_size=size, example=_pictures()
-    )
-    return _with_styles(batches, recipe, first=0)
+    batches = image_dataset.ordered_batches(run, "validation", _shape(run.recipe), example=_pictures())
+    return _with_styles(batches, run.recipe, first=0)
 
 
 def _shape(recipe: Recipe) -> Shape:

@@ -43,7 +43,7 @@ def painter(objective, **given):
 def painted(found, state=None):
     rows = []
     picture = found.paint(
-        CONTENT, state or OptimizerState(), told=lambda state: rows.append(state.rows[-1]), said=lambda *_: None
+        CONTENT, state or OptimizerState(), on_round=lambda state: rows.append(state.rows[-1]), on_step=lambda *_: None
     )
     return picture, rows
 
