@@ -13,7 +13,7 @@ from rich.console import Console
 
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
-from cnn_keras.learn import visualization as seeing
+from cnn_keras.learn import visualization as network_visualization
 from cnn_keras.ops.resize import resize_image
 from pipelines.data import image_dataset, image_io, run_files
 from pipelines.engine import recipe as recipes
@@ -72,8 +72,11 @@ def _drawings(
     unit: int | None,
 ) -> dict[str, Drawing]:
     """The pictures by the names of their files; nothing is drawn yet."""
-    rows = seeing.spatial_layers(trained.model)
-    features, answer = seeing.feature_layers(trained.model), seeing.logits_layer(trained.model)
+    rows = network_visualization.spatial_layers(trained.model)
+    features, answer = (
+        network_visualization.feature_layers(trained.model),
+        network_visualization.logits_layer(trained.model),
+    )
     wide = [name for name, row in rows.items() if max(row.output_shape[:2]) > 1]
     mapped = [name for name in wide if name in features]
     if len(mapped) < LAYERS:
@@ -131,7 +134,7 @@ def _some(names: list[str], most: int) -> list[str]:
 
 def _checked(trained: Trained, layer: str, unit: int | None) -> str:
     """The layer's name; a Fault when there is no such layer, or no such unit of it."""
-    name = str(seeing.layer_name(trained.model, layer))
+    name = str(network_visualization.layer_name(trained.model, layer))
     if unit is not None and not 0 <= unit < (width := visualization.unit_count(trained, name)):
         raise Fault(f"--unit must lie in 0 to {width - 1}, as {name} has {width} units, got {unit}")
     return name

@@ -19,7 +19,7 @@ import psutil
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from cnn_keras.ops.nearest_neighbors import Neighbours
-from pipelines.faces import store as galleries
+from pipelines.faces import store as gallery_store
 from pipelines.faces.gallery import Photo, Settings
 
 DIMENSION = 128
@@ -85,7 +85,7 @@ def store(count):
     rng = np.random.default_rng(0)
     rows, settings = people(count, rng), Settings("sha256:bench", DIMENSION, "bench")
     with tempfile.TemporaryDirectory() as folder:
-        opened = galleries.open_gallery(f"{folder}/faces.db")
+        opened = gallery_store.open_gallery(f"{folder}/faces.db")
         started = time.perf_counter()
         for start in range(0, count, 1000):
             part = range(start, min(start + 1000, count))

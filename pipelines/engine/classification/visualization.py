@@ -18,7 +18,7 @@ from rich.console import Console
 from cnn_keras import inference
 from cnn_keras.data import input_pipeline as batch
 from cnn_keras.data.input_pipeline import Shape
-from cnn_keras.learn import visualization as seeing
+from cnn_keras.learn import visualization
 from cnn_keras.metrics import classification
 from pipelines.data.validation import progress
 from pipelines.plots import image_grid
@@ -77,7 +77,7 @@ def draw(
         prepared: the folder of the stage prepare; `split` is the one whose images are drawn.
         names: of the classes.
     """
-    if len(shape.size) != 2 or not (features := seeing.feature_layers(model)):
+    if len(shape.size) != 2 or not (features := visualization.feature_layers(model)):
         return []
     trained = Trained(model, names)
     tested = ask(trained, prepared, split, shape, QUICK_IMAGES)
@@ -91,7 +91,7 @@ def draw(
 
 def filters(trained: Trained, path: Path) -> Path:
     """Draw the kernels of the first convolution."""
-    kernels = list(seeing.first_layer_filters(trained.model))
+    kernels = list(visualization.first_layer_filters(trained.model))
     height, width = kernels[0].shape[:2]
     heading = f"First layer: {len(kernels)} filters of {height} × {width}; mid-grey is a weight of 0"
     titles = [str(number) for number in range(len(kernels))]
@@ -104,7 +104,7 @@ def feature_maps(trained: Trained, examples: Asked, layers: Sequence[str], unit:
     image = examples.images[:1]
     rows = [image_grid.Strip("image", str(examples.ids[0]), [image[0]])]
     for layer in layers:
-        maps = seeing.feature_maps(trained.model, image, layer)[0]
+        maps = visualization.feature_maps(trained.model, image, layer)[0]
         height, width, units = maps.shape
         channels = np.sort(np.argsort(-maps.std(axis=(0, 1)), kind="stable")[:MAPS]) if unit is None else [unit]
         low, high = float(maps.min()), float(np.percentile(maps, 99.8))
@@ -118,7 +118,7 @@ def feature_maps(trained: Trained, examples: Asked, layers: Sequence[str], unit:
 def patches(trained: Trained, tested: Asked, layer: str, unit: int | None, path: Path) -> Path:
     """Draw the nine pieces of images that excite each of some units of a layer most."""
     units = [unit] if unit is not None else evenly_spaced(unit_count(trained, layer), ASKED)
-    patches_ = seeing.exciting_patches(trained.model, layer, tested.images, units=units)
+    patches_ = visualization.exciting_patches(trained.model, layer, tested.images, units=units)
     patches_ = [patch for patch in patches_ if patch.activations[0] > 0] or patches_
     rows = [
         image_grid.Strip(
@@ -137,10 +137,10 @@ def patches(trained: Trained, tested: Asked, layer: str, unit: int | None, path:
 
 def maximised(trained: Trained, tested: Asked, layer: str, unit: int | None, path: Path) -> Path:
     """Draw images that were made to excite some units of a layer, cut to what these see."""
-    width, classes = unit_count(trained, layer), layer == seeing.logits_layer(trained.model)
+    width, classes = unit_count(trained, layer), layer == visualization.logits_layer(trained.model)
     units = [unit] if unit is not None else evenly_spaced(width, 2 * UNITS)
     start = tested.images.mean(axis=(0, 1, 2))
-    result = seeing.maximize_activation(trained.model, layer, units=units, start=start)
+    result = visualization.maximize_activation(trained.model, layer, units=units, start=start)
     pictures = []
     for image, (left, top, right, bottom) in zip(result.images, result.boxes, strict=True):
         field = image[max(top, 0) : bottom, max(left, 0) : right]
@@ -178,18 +178,18 @@ def attention(trained: Trained, examples: Asked, layer: str | None, path: Path, 
         image_grid.Scale("evidence, up to the most of this image", _colours(HEAT)),
         image_grid.Scale("odds when this is occluded: higher (blue), lower (orange)", _hidden_colours()),
     ]
-    layer = layer or seeing.grad_cam_layer(trained.model)
+    layer = layer or visualization.grad_cam_layer(trained.model)
     heading = f"What the predictions depend on; Grad-CAM at {layer}"
     return image_grid.strips(rows, path, heading=heading, columns=columns, scales=scales, size=1.1)
 
 
 def _overlays(trained: Trained, images: Array, classes: Array, layer: str | None, *, coarse: bool) -> list[list[Array]]:
     """Each image under its Grad-CAM, and under its occlusion map, for its class."""
-    heat = seeing.grad_cam(trained.model, images, seeing.class_logit, classes, layer=layer)
+    heat = visualization.grad_cam(trained.model, images, visualization.class_logit, classes, layer=layer)
     grey = images.mean(axis=(0, 1, 2))
     patch = max(1, round(min(images.shape[1:3]) / 4))
     hiding = {"patch": patch, "stride": max(1, patch // (2 if coarse else 4)), "fill": grey}
-    falls = seeing.occlusion_map(trained.model, images, classes, odds=True, **hiding)
+    falls = visualization.occlusion_map(trained.model, images, classes, odds=True, **hiding)
     return [
         [paint_heat_map(image, heat_map), _hidden(image, fall)]
         for image, heat_map, fall in zip(images, heat, falls, strict=True)
@@ -241,7 +241,7 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 
 def unit_count(trained: Trained, layer: str) -> int:
-    return int(seeing.layer_row(trained.model, layer).output_shape[-1])
+    return int(visualization.layer_row(trained.model, layer).output_shape[-1])
 
 
 def file_stem(layer: str) -> str:

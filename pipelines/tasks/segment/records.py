@@ -14,7 +14,7 @@ import tensorflow as tf
 from scipy.ndimage import label
 
 from cnn_keras.data import input_pipeline
-from cnn_keras.data import patches as drawing
+from cnn_keras.data import patches as patch_batches
 from cnn_keras.data import records as tfrecords
 from cnn_keras.data.files.image_file import encode_png, normalize
 from cnn_keras.data.image_decoding import decode
@@ -90,7 +90,7 @@ def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, store
     recipe = run.recipe
     data: Data = recipe.data
     if stored is not None:
-        return drawing.training(
+        return patch_batches.training(
             stored,
             patches,
             count=per_epoch(recipe, stored),
@@ -109,7 +109,7 @@ def ordered_batches(run: Run, split: str, *, patches: Patches) -> tf.data.Datase
     """The batches of a split in order and as they are: patches that cover it, or whole pictures, framed."""
     data: Data = run.recipe.data
     if data.fit == "patch":
-        return drawing.grid_batches(store(run, split), patches, run.recipe.train.batch_size)
+        return patch_batches.grid_batches(store(run, split), patches, run.recipe.train.batch_size)
     shape = input_pipeline.Shape(data.size, data.channels, data.fit)
     example = input_pipeline.mask_example(data.borders is not None)
     return image_dataset.ordered_batches(run, split, shape, example=example)
@@ -135,7 +135,7 @@ def store(run: Run, split: str) -> Store:
                 )
             yield (standard(example.image) if standardised else example.image), example.mask
 
-    return drawing.store(each(), seed=run.recipe.seed)
+    return patch_batches.store(each(), seed=run.recipe.seed)
 
 
 def per_epoch(recipe: Any, stored: Store) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.neighbors import KNeighborsRegressor
 
 from cnn_keras.data.files import durable
-from cnn_keras.learn import visualization as seeing
+from cnn_keras.learn import visualization
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation
 from pipelines.engine.baselines import shrink
@@ -190,7 +190,7 @@ def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], s
     if not run.recipe.evaluate.insight:
         return
     sample = [images[row] for row in evenly.tolist()]
-    heat = seeing.visual_backprop(steerer.model, np.stack(sample))
+    heat = visualization.visual_backprop(steerer.model, np.stack(sample))
     heat_pictures = [overlays.paint_heat_map(image, heat_map) for image, heat_map in zip(sample, heat, strict=True)]
     titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
     heading = "Where the network looks (VisualBackProp), and its predicted angle"

@@ -38,9 +38,9 @@ def augment(
         raise Fault(f"--output must end in .png, got {path}")
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.analysis import augmentation_preview as seeing
+    from pipelines.analysis import augmentation_preview
 
     try:
-        console.print(f"wrote {escape_markup(str(seeing.sheet(loaded, path, every=every, marks=marks)))}")
+        console.print(f"wrote {escape_markup(str(augmentation_preview.sheet(loaded, path, every=every, marks=marks)))}")
     except OSError as error:
         raise Fault(f"--output must be a file that can be written, got {path}: {error.strerror}") from error

@@ -20,10 +20,10 @@ def compare(
 
     Example: cnn compare classify/digits-lenet5 classify/digits-resnet20
     """
-    from pipelines.analysis import compare_runs as comparing
+    from pipelines.analysis import compare_runs
 
-    comparison = comparing.compare(names, runs)
+    comparison = compare_runs.compare(names, runs)
     if as_json:
         print(json.dumps(comparison, indent=1))
     else:
-        comparing.show(comparison, console_for(False))
+        compare_runs.show(comparison, console_for(False))

@@ -35,8 +35,10 @@ def insight(
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.analysis import visualize as seeing
+    from pipelines.analysis import visualize
 
-    paths = seeing.insight(run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output)
+    paths = visualize.insight(
+        run, runs=runs, console=console, images=image or (), layer=layer, unit=unit, output=output
+    )
     for path in paths:
         console.print(f"wrote {escape_markup(str(path))}")

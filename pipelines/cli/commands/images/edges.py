@@ -27,6 +27,6 @@ def edges(
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.analysis import edges as seeing
+    from pipelines.analysis import edges as edge_pictures
 
-    console.print(f"wrote {escape_markup(str(seeing.edges(image, kind=kind, output=output)))}")
+    console.print(f"wrote {escape_markup(str(edge_pictures.edges(image, kind=kind, output=output)))}")

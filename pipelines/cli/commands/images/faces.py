@@ -60,13 +60,13 @@ def enrol(
     console = console_for(as_json)
     load_tensorflow(console)
     from pipelines.data import validation
-    from pipelines.faces import service as recognising
+    from pipelines.faces import service as face_service
 
-    people_photos = recognising.photographs(photos, name)
+    people_photos = face_service.photographs(photos, name)
     open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
     with validation.progress(console) as bar:
         photographs = bar.track(people_photos, description="enrolling")
-        added, known, problems = recognising.enrol(open_gallery, recogniser, photographs, anew=anew)
+        added, known, problems = face_service.enrol(open_gallery, recogniser, photographs, anew=anew)
     for kind, group in validation.group_by_kind(problems).items():
         console.print(f"[yellow]{len(group)} {escape_markup(kind)}[/], not enrolled:")
         for problem in group:
@@ -100,9 +100,9 @@ def verify(
     """
     console = console_for(as_json)
     open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    from pipelines.faces import service as recognising  # after TensorFlow, which `ready` loads
+    from pipelines.faces import service as face_service  # after TensorFlow, which `ready` loads
 
-    answers = recognising.verify(open_gallery, recogniser, name, _contents(photos), far)
+    answers = face_service.verify(open_gallery, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
         raise Fault(f"the photographs must show {name}, but at least one does not", code=Fault.GATE)
@@ -124,9 +124,9 @@ def identify(
     """
     console = console_for(as_json)
     open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    from pipelines.faces import service as recognising  # after TensorFlow, which `ready` loads
+    from pipelines.faces import service as face_service  # after TensorFlow, which `ready` loads
 
-    answers = recognising.identify(open_gallery, recogniser, _contents(photos), far)
+    answers = face_service.identify(open_gallery, recogniser, _contents(photos), far)
     _show(photos, answers, console, as_json)
 
 

@@ -40,12 +40,12 @@ def slide(
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.analysis import sliding_window as sliding
+    from pipelines.analysis import sliding_window
     from pipelines.data import image_io
 
-    model, names = sliding.load(run, runs)
+    model, names = sliding_window.load(run, runs)
     picture = image_io.read(image, channels=model.input_shape[-1])
-    sheet = sliding.slide(
+    sheet = sliding_window.slide(
         model,
         names,
         picture,
@@ -64,7 +64,7 @@ def slide(
             "training; others see their neighbours[/]"
         )
     if compare:
-        costs = sliding.cost(model, picture)
+        costs = sliding_window.cost(model, picture)
         console.print(
             f"one by one {costs.naive_multiply_adds:,} multiply-adds in {costs.naive_seconds:.3g} s, at once "
             f"{costs.convolutional_multiply_adds:,} in {costs.convolutional_seconds:.3g} s: {costs.fewer:.1f} times "
