@@ -17,7 +17,7 @@ from pipelines.engine.hosts import environment
 from pipelines.engine.hosts.environment import Host
 
 LOOPBACK = "127.0.0.1"
-PATIENCE = 30  # seconds in which a process must end when another has failed, or on Ctrl-C
+PATIENCE = 10  # seconds in which a process must end when another has failed, or on Ctrl-C: its state is on the disk
 
 
 def run(count: int, arguments: Sequence[str], console: Console) -> int:
