@@ -191,7 +191,7 @@ def relu(x: np.ndarray) -> np.ndarray:
 
 
 def relu_backward(gradient: np.ndarray, x: np.ndarray) -> np.ndarray:
-    """Gate: the gradient passes where x did; at x = 0, by convention, it does not."""
+    """The gradient of `relu`, of the shape of x: it passes where x > 0; at x = 0, by convention, it does not."""
     return np.where(x > 0, gradient, 0)
 
 

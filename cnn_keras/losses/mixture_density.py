@@ -79,7 +79,7 @@ def quantile(mixture: Mixture, share: float) -> tf.Tensor:
 
 
 def fit_spread(y: tf.Tensor, target: tf.Tensor, *, unit: float = 1.0) -> tuple[float, float]:
-    """The spread, of SPREADS, under which these numbers are likeliest, and their mean negative log-likelihood then.
+    """The spread, of SPREADS, under which targets (N,) are likeliest, and their mean negative log-likelihood then.
 
     The deviations that a mixture has learnt are only ever widened: numbers by which the best epoch of a training was
     chosen make it look surer than it is.

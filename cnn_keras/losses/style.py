@@ -125,19 +125,19 @@ class Objective:
         self.scales = {layer: float(np.sqrt(np.mean([row[layer] for row in squares]))) for layer in squares[0]}
 
     def features(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Scaled features of images by layer; one pass for content and style."""
+        """Scaled features, (batch, height, width, channels), of images by layer; one pass for content and style."""
         return {
             layer: tf.cast(features, tf.float32) / (self.scales[layer] + 1e-12)
             for layer, features in self.tower(images).items()
         }
 
     def content_of(self, images: tf.Tensor) -> dict[str, tf.Tensor]:
-        """The content that is to be kept: features by layer."""
+        """The target of the content loss: features (batch, height, width, channels) by layer."""
         features = self.features(images)
         return {layer: features[layer] for layer in self.content}
 
     def style_of(self, images: tf.Tensor) -> Style:
-        """The style of one picture, or of each of a batch."""
+        """The style, `Style`, of images (batch, height, width, channels): of one picture, or of each of a batch."""
         features = self.features(images)
         spread = {layer: quantiles(features[layer]) for layer in self.style} if self.weights.histogram else {}
         return Style({layer: gram_matrix(features[layer]) for layer in self.style}, spread)

@@ -89,7 +89,7 @@ def match(
 
 
 def precision_recall(scores: np.ndarray, outcomes: np.ndarray, positives: int) -> Curve:
-    """Return the `Curve` of the detections of all images; those that are neither right nor wrong are left out.
+    """Return the `Curve` of the detections (N,) of all images; those that are neither right nor wrong are left out.
 
     Args:
         positives: the number of true objects that are not difficult; with none the recall is 0.

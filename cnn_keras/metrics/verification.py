@@ -43,7 +43,7 @@ def all_pairs(distances: np.ndarray, labels: np.ndarray) -> Pairs:
 
 
 def rates(distance: np.ndarray, same: np.ndarray) -> Rates:
-    """The rates at every threshold that tells pairs apart.
+    """The rates at every threshold that tells pairs apart, from distances and bools, each (pairs,).
 
     Raises:
         ValueError: there are no pairs of one person, or none of two.

@@ -106,7 +106,7 @@ def encode(boxes: tf.Tensor, classes: tf.Tensor, landmarks: tf.Tensor | None = N
 
 
 def decode(y: tf.Tensor, *, classes: int) -> Localization:
-    """What a network's vector says: `Localization`, for this number of classes."""
+    """The vectors of a network, float (batch, numbers), as a `Localization`, for this number of classes."""
     return Localization(
         tf.sigmoid(y[:, 0]),
         geometry.clip(_box(tf.sigmoid(y[:, BOX]))),

@@ -26,13 +26,13 @@ class Detections(NamedTuple):
 
 
 def valid(boxes: tf.Tensor) -> tf.Tensor:
-    """Which rows are boxes and not padding: bool (…)."""
+    """Which of the boxes (…, 4) are no padding: bool (…)."""
     left, top, right, bottom = tf.unstack(tf.convert_to_tensor(boxes), axis=-1)
     return (right > left) & (bottom > top)
 
 
 def area(boxes: tf.Tensor) -> tf.Tensor:
-    """Width times height, (…), in the boxes' unit squared; 0 for padding."""
+    """Width times height of boxes (…, 4): (…), in their unit squared; 0 for padding."""
     return tf.reduce_prod(_sides(boxes), axis=-1)
 
 
@@ -204,7 +204,7 @@ def letterbox(boxes: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str 
 
 
 def unletterbox(boxes: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
-    """Boxes of the frame, as boxes of the picture that it was made of: undoes `letterbox`, and clips nothing."""
+    """Boxes (…, 4) of the frame as boxes of the picture that it was made of: undoes `letterbox`, and clips nothing."""
     boxes = tf.convert_to_tensor(boxes, tf.float32)
     scale, move = _framed(extent, size, fit)
     return tf.where(valid(boxes)[..., None], (boxes - move) / scale, 0)

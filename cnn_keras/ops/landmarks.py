@@ -67,7 +67,7 @@ def letterbox(points: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str
 
 
 def unletterbox(points: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
-    """Points of the frame, as points of the picture that it was made of: undoes `letterbox`."""
+    """Points (…, 2 or 3) of the frame as points of the picture that it was made of: undoes `letterbox`."""
     scale, move = _framed(extent, size, fit, points)
     return tf.concat([(points[..., :2] - move) / scale, points[..., 2:]], axis=-1)
 

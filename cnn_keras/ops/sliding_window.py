@@ -147,7 +147,7 @@ def _surrounded(image: tf.Tensor, patches: Patches, counts: Sequence[tf.Tensor])
 
 
 def reflect(places: tf.Tensor, length: int | tf.Tensor) -> tf.Tensor:
-    """Places along an axis, whole numbers, as those that they are the mirror image of: … c b a | a b c | c b a …"""
+    """Positions along an axis, integers of any shape, reflected at its ends: … c b a | a b c | c b a …"""
     places = tf.math.floormod(places, 2 * length)
     return tf.minimum(places, 2 * length - 1 - places)
 

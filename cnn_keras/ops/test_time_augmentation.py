@@ -51,7 +51,7 @@ class View(NamedTuple):
         return self._mirrored(tf.where(boxes.valid(extent)[..., None], extent * scale + move, 0))
 
     def back(self, view_boxes: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
-        """Boxes of what is seen as boxes of the picture: undoes `boxes`, and clips nothing."""
+        """Boxes (batch, n, 4) of the view as boxes of the picture: undoes `boxes`, and clips nothing."""
         scale, move = self._placement(frame)
         view_boxes = self._mirrored(view_boxes)
         return tf.where(boxes.valid(view_boxes)[..., None], (view_boxes - move) / scale, 0)

@@ -82,6 +82,7 @@ def prepare(
 
 
 def shape_of(data: Data) -> Shape:
+    """The height and width of the network's images, their channels, and how images are fitted into them."""
     return Shape(data.size, data.channels, data.fit)
 
 
@@ -180,6 +181,7 @@ def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold |
 
 
 def split_csv(usable: list[tuple[Any, str]], splits: list[str]) -> str:
+    """The table of images: id, label, split and digest of each."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["id", "label", "split", "sha256"])

@@ -47,6 +47,7 @@ def digest(value: Any) -> str:
 
 
 def file_digest(path: Path) -> str:
+    """SHA-256 of a file's bytes, "sha256:" and 64 hexadecimal digits."""
     with path.open("rb") as file:
         return "sha256:" + hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -98,6 +99,7 @@ def set_aside(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file whole: a reader sees the old one or the new one."""
     durable.write_text(path, json.dumps(value, indent=1, default=str) + "\n")
 
 

@@ -214,7 +214,7 @@ def progress(console: Console) -> Progress:
 
 
 def os_error_text(error: OSError) -> str:
-    """What an error of the operating system says, and of which file."""
+    """The message of an error of the operating system, with the file that it is about."""
     return f"{error.strerror or error}{f': {error.filename}' if error.filename else ''}"
 
 

@@ -198,7 +198,7 @@ def _gather(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
 
 
 def explanation(batch: int, *, synchronized: bool) -> str:
-    """What several devices mean for a training, in a line."""
+    """A line for people: how a batch is divided among the devices."""
     statistics = "the whole batch" if synchronized else "each device's part"
     where = f" of {host_count()} hosts" if host_count() > 1 else ""
     return (

@@ -23,7 +23,7 @@ COLUMN = 36  # where comments begin, if a line leaves room
 
 
 def commented_yaml(recipe: recipes.Recipe) -> str:
-    """The resolved recipe as YAML, itself a recipe, with what each key means behind it."""
+    """The resolved recipe as YAML, itself a recipe, each key with its meaning as a comment."""
     lines = _lines(recipe.model_dump(mode="json"), (type(recipe),), "")
     return "".join(f"{line:<{COLUMN}}  # {meaning}\n" if meaning else f"{line}\n" for line, meaning in lines)
 

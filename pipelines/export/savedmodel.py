@@ -233,7 +233,7 @@ def compare_tensor_classifier(
 
 
 def call_signature(exported: Any, signature: str, size: int, **inputs: Any) -> dict[str, np.ndarray[Any, Any]]:
-    """What a signature of a loaded SavedModel answers, asked about `size` rows at a time."""
+    """The outputs, (N, …) by name, of a signature of a loaded SavedModel, called with `size` rows at a time."""
     serve, (names, columns) = exported.signatures[signature], zip(*inputs.items(), strict=True)
 
     def ask(*rows: Any) -> Any:

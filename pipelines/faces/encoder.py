@@ -42,6 +42,7 @@ class Threshold(NamedTuple):
         return self.bound is not None and self.bound <= self.far
 
     def as_dict(self) -> dict[str, Any]:
+        """The threshold and its rates, as JSON writes them."""
         return {
             "threshold": self.distance,
             "false_accept_rate": self.far,

@@ -44,6 +44,7 @@ class Answer(NamedTuple):
     problem: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
+        """The answer as JSON writes it."""
         threshold = self.threshold.as_dict() if self.threshold else {}
         live = {} if self.alive is None else {"alive": self.alive}
         return {"name": self.name, "distance": self.distance, **threshold, **live, "problem": self.problem}

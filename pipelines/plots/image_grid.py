@@ -217,7 +217,7 @@ def worst(
 
 
 def draw_prediction(image: Array, label: str, confidence: float, path: Path) -> Path:
-    """Draw one image with its answer, "sparrow (0.97)", written below."""
+    """Draw one image, uint8 [H, W, 1 or 3], with its prediction, "sparrow (0.97)", below."""
     size, foot, points = 4.0, 0.5, 13
     height = size * min(1, image.shape[0] / image.shape[1])
     with page(path, size + 2 * GAP, GAP + height + foot) as figure:
@@ -244,6 +244,7 @@ def fits(name: str, values: Sized, others: Sized) -> None:
 
 @cache
 def fonts() -> list[str]:
+    """The fonts of captions: DejaVu Sans, then those of other scripts that are installed."""
     installed = {font.name for font in fontManager.ttflist}
     return ["DejaVu Sans", *(name for name in FALLBACK_FONTS if name in installed)]
 
@@ -350,7 +351,7 @@ def _place(paper: Axes, image: Array, left: float, top: float, size: float) -> N
 
 
 def proportions(image: Array) -> tuple[float, float]:
-    """Return height and width, the longer of them 1."""
+    """Return height and width of an image [H, W, …] as shares of the longer side."""
     if image.dtype != np.uint8 or image.ndim not in (2, 3) or image.shape[2:] not in ((), (1,), (3,)):
         raise ValueError(f"images must be uint8 [H, W], [H, W, 1] or [H, W, 3], got {image.dtype} {list(image.shape)}")
     height, width = image.shape[:2]

@@ -94,7 +94,7 @@ def compare_masks(
 
 
 def draw_segmentation(image: Array, labels: Array, names: Sequence[str]) -> Array:
-    """Return the picture with what was said of it, enlarged if it is small, and the legend below, uint8 [H, W, 3]."""
+    """Return the picture with the predicted classes over it, enlarged if it is small, and a legend, uint8 [H, W, 3]."""
     picture, line = _over(image, labels, names), 18
     there = np.unique(labels).tolist()
     page = Image.new("RGB", (max(picture.shape[1], 160), picture.shape[0] + line * len(there) + 8), "white")
@@ -116,7 +116,7 @@ def rgb_of(number: int) -> tuple[int, int, int]:
 
 
 def paint_heat_map(image: Array, heat: Array) -> Array:
-    """The image in grey under the colours of a Grad-CAM that is scaled by its largest value."""
+    """The image, uint8 [H, W, 1 or 3], in grey under the colours of a heat map [H, W], scaled by its largest value."""
     share = heat / max(float(heat.max()), 1e-12)
     strength = 0.3 + 0.5 * share[..., None]
     mixed: Array = np.round((1 - strength) * grey(image) + strength * coloured(share, HEAT)).astype(np.uint8)

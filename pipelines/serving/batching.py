@@ -69,6 +69,7 @@ class Batcher:
         self.rows = self.pixels = 0  # accepted and not yet answered; touched by the event loop only
 
     def start(self) -> None:
+        """Start the thread that calls the model."""
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._work, name="model", daemon=True)
         self._thread.start()

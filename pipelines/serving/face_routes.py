@@ -70,6 +70,7 @@ class FacesDesk:
         self._waiting = 0
 
     def application(self) -> Starlette:
+        """The ASGI application with all routes."""
         person = "/faces/people/{name}"
         routes = [
             Route("/faces/people", self._measured("list", self._list), methods=["GET"]),

@@ -18,10 +18,12 @@ class Histogram:
         self._sum = 0.0
 
     def observe(self, value: float) -> None:
+        """Count one value."""
         self._counts[bisect_left(self._bounds, value)] += 1
         self._sum += value
 
     def lines(self, name: str, label: str = "") -> Iterator[str]:
+        """The histogram in Prometheus' text format."""
         below = 0
         comma = f"{label}," if label else ""
         for bound, count in zip((*self._bounds, "+Inf"), self._counts, strict=True):
@@ -41,6 +43,7 @@ class Meter:
         self._rows = Histogram(ROWS)
 
     def request(self, kind: str, status: int, seconds: float) -> None:
+        """Count one request: its kind, its HTTP status and how many seconds it took."""
         self._requests[kind, status] += 1
         self._seconds[kind].observe(seconds)
 

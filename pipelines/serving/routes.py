@@ -72,6 +72,7 @@ class Desk:
         self._page = PAGE.read_text("utf-8").replace("{{model}}", _in_script(model))
 
     def application(self) -> Starlette:
+        """The ASGI application with all routes."""
         routes = [
             Route("/v1/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),  # the hot one
             Route("/", self._measured("page", self._show_page)),
@@ -203,6 +204,7 @@ def json_response(content: responses.Answer, status: int = 200) -> Response:
 
 
 def refused(status: int, message: str) -> Response:
+    """The error as TensorFlow Serving writes it: `{"error": message}`."""
     response = json_response({"error": message}, status)
     if status == 408:  # what may still come of the body is no request
         response.headers["connection"] = "close"
@@ -210,6 +212,7 @@ def refused(status: int, message: str) -> Response:
 
 
 async def not_routed(request: Request, error: Exception) -> Response:
+    """The answer to a path or a method that does not exist."""
     status = error.status_code if isinstance(error, HTTPException) else 500
     response = refused(status, f"{request.method} is not allowed for {request.url.path}")
     if status == 405:

@@ -101,6 +101,7 @@ def database(uri: str) -> Path | None:
 
 
 def sqlite_uri(path: Path) -> str:
+    """MLflow's address of a SQLite file."""
     return f"sqlite:///{quote(str(path.absolute()))}"
 
 

@@ -31,7 +31,7 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def read_with_note(path: Path) -> tuple[np.ndarray, list[Any]]:
-    """What `read` gives, with a note of kind and detail that says how large a voxel is."""
+    """The voxels that `read` gives, float32 (*sizes, channels), and a note of the voxels' size."""
     image = open_volume(path)
     values, notes = voxels(image)
     return values, [*notes, voxel_size_note(image)]

@@ -58,7 +58,7 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
 
 def read_with_note(path: Path) -> tuple[np.ndarray, list[Any]]:
-    """What `read` gives, with a note of kind and detail that says the sample rate, where a file states one.
+    """The signal that `read` gives, float32 (length, channels), and a note of the sample rate, where a file states one.
 
     Raises:
         Unreadable: the file is too large, or no signal.

@@ -192,7 +192,7 @@ def mix_channels(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
 
 
 def mean_level(image: tf.Tensor) -> tf.Tensor:
-    """The mean of all values; sums by columns first, which a compiler can do side by side."""
+    """The mean of all values, a float32 scalar; sums by columns first, which a compiler can vectorize."""
     return tf.reduce_sum(tf.reduce_sum(image, axis=0)) / tf.cast(tf.size(image), tf.float32)
 
 

@@ -96,6 +96,7 @@ def layer_row(model: keras.Model, layer: str) -> model_profile.Row:
 
 
 def spatial_row(model: keras.Model, layer: str, input_shape: Sequence[int]) -> model_profile.Row:
+    """The row of a layer, by its name or path, whose units have a position; a Fault for another."""
     rows = layer_rows(model, tuple(input_shape))
     row = rows[_name(rows, layer)]
     if not _has_positions(row, _axes(model)):
@@ -104,6 +105,7 @@ def spatial_row(model: keras.Model, layer: str, input_shape: Sequence[int]) -> m
 
 
 def check_units(units: Sequence[int] | None, row: model_profile.Row) -> list[int]:
+    """The numbers of the units, all of the layer's for None; a Fault for one that it does not have."""
     width = row.output_shape[-1]
     units = range(width) if units is None else units
     for unit in units:
@@ -129,6 +131,7 @@ def operations(model: keras.Model, prefix: str = "") -> dict[str, keras.Operatio
 
 
 def is_non_linear(layer: keras.Operation) -> bool:
+    """Whether the layer is an activation, or has one of its own other than the identity."""
     activation = getattr(layer, "activation", None)
     return isinstance(layer, RECTIFIERS) or activation not in (None, keras.activations.linear)
 

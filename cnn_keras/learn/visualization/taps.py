@@ -93,12 +93,14 @@ def run_layers(
 
 
 def require_logits(model: keras.Model) -> None:
+    """Raise a Fault where the model ends in a softmax."""
     last = keras.Function(model.inputs, model.outputs).operations[-1]
     if isinstance(last, layers.Softmax) or getattr(last, "activation", None) is keras.activations.softmax:
         raise Fault(f"model must answer with logits, got a softmax in {last.name}; take the layer before it")
 
 
 def batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
+    """The rows of an array in parts of `size`, the last of what is left."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 

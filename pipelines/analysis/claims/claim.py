@@ -87,6 +87,7 @@ class Expectation(Section):
         return self.greater or self.at_most or self.equal or (0, 0)
 
     def holds(self, first: float, second: float) -> bool:
+        """Whether the first figure stands to the second as is expected."""
         bound = self.times * second + self.by
         if self.equal:
             return abs(first - second) <= self.by
@@ -174,4 +175,5 @@ def last(name: str, runs: Path) -> dict[str, Any]:
 
 
 def folder_of(name: str, runs: Path) -> Path:
+    """The folder that holds the runs and the report of a claim."""
     return (runs / "claims" / name).resolve()

@@ -64,6 +64,7 @@ class BlockDiagram:
         return 0.02 if near else 0.2
 
     def draw(self, paper: Axes, left: float, top: float) -> None:
+        """Draw the block with its top left corner at a place of the paper."""
         self.left, self.top = left, top - 0.34 - self.bow - NODE / 2
         paper.text(left, top - 0.1, self.title, size=9, va="center")
         paper.plot(*[[value] for value in self._at("")], marker="o", markersize=4, color=INK)
@@ -176,10 +177,12 @@ def _path(paper: Axes, points: Sequence[Point]) -> None:
 
 
 def arrow(paper: Axes, start: Point, end: Point) -> None:
+    """Draw an arrow between two points of the paper."""
     style = {"arrowstyle": "-|>,head_width=0.12,head_length=0.25", "color": INK, "linewidth": 0.8}
     paper.annotate("", end, start, arrowprops={**style, "shrinkA": 0, "shrinkB": 0}, zorder=55)
 
 
 def shade(colour: str, share: float) -> tuple[float, ...]:
+    """The colour as RGB, 0–1: darker with a share below 1, mixed with white by what is above 1, at most 2."""
     mixed, share = (0.0, share) if share <= 1 else (share - 1, 2 - share)
     return tuple(mixed + channel * share for channel in to_rgb(colour))

@@ -51,6 +51,7 @@ def open_run(
 
 
 def escape_markup(text: str) -> str:
+    """The text with what `rich` would take for markup escaped."""
     from rich.markup import escape
 
     return escape(text)

@@ -97,11 +97,12 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def shape_of(data: Data) -> Shape:
+    """The height and width of the network's pictures, their channels, and how pictures are fitted into them."""
     return Shape(data.size, data.channels, data.fit)
 
 
 def load_source(data: Data, seed: int) -> annotation.Annotations:
-    """What the recipe's source holds, its items unread; crowds are objects where the recipe says so."""
+    """The annotations of the recipe's source, no picture decoded yet; crowds are objects where the recipe says so."""
     arguments: dict[str, Any] = {"path": data.path, "images": data.images}
     if data.source == "yolo" and data.path is not None:
         path = box_files.describing(data.path)

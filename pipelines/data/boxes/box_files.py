@@ -45,7 +45,7 @@ def describing(path: Path) -> Path:
 
 
 def read_description(path: Path) -> dict[str, Any]:
-    """What a YOLO data.yaml says; or Darknet's obj.data, or a file of names beside pictures, in its words."""
+    """The entries of a YOLO data.yaml; those of Darknet's obj.data, or of a file of names, under the same keys."""
     if not input_file.is_regular(path):
         raise Fault(f"data.path must be a YAML file that names the images and classes, got {describe_path(path)}")
     if path.suffix == ".data":

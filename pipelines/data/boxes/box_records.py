@@ -103,9 +103,9 @@ def _instances(objects: Sequence[Object], size: tuple[int, int]) -> bytes:
 
 
 def search_proposals(run: Run, splits: dict[str, list[UsablePicture]]) -> dict[str, np.ndarray[Any, Any]]:
-    """What selective search finds in the images of each split, kept beside the stages until it is asked for otherwise.
+    """The proposals of selective search, float [N, P, 4], for each split.
 
-    Shown with the share of the objects that it finds.
+    They are kept beside the stages until the recipe asks for others; the share of the objects that they cover is shown.
     """
     plan: Proposals = run.recipe.data.proposals
     proposals_of: dict[str, np.ndarray[Any, Any]] = {}
@@ -180,6 +180,7 @@ def anchors(run: Run, members: Sequence[UsablePicture], count: int) -> dict[str,
 
 
 def draw(folder: Path, splits: dict[str, list[UsablePicture]], facts: dict[str, Any], data: Data) -> None:
+    """Draw pictures of the training split with their boxes and landmarks, and how often each class occurs."""
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
     box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
     images, titles = [], []

@@ -33,7 +33,7 @@ class UsablePicture(NamedTuple):
 def check_boxes(
     items: Sequence[Item], examined: Sequence[Examined], data: Data
 ) -> tuple[list[UsablePicture], list[Problem]]:
-    """What can be used of each image that can be read, and what is odd about its boxes."""
+    """The images that can be read, with their valid boxes, and a problem for each invalid one."""
     usable, problems = [], []
     as_stored = _as_stored(items, examined)
     for item, result in zip(items, examined, strict=True):

@@ -195,5 +195,5 @@ def train(run: Run, folder: Path, training: Training, *, extend_to: int | None =
 
 
 def load_trained(run: Run) -> keras.Model:
-    """The model that the stage train left."""
+    """Load the model that the stage train wrote."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")

@@ -76,7 +76,7 @@ def metrics(part: str, gain: dict[str, Any]) -> dict[str, float]:
 
 
 def gain_lines(report: dict[str, Any]) -> list[str]:
-    """A line on each part of the report: gain and cost for people."""
+    """Lines for people: gain and cost of each part of the report."""
     return [_line(report[part], *words) for part, words in PARTS.items() if part in report]
 
 

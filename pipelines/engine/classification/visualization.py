@@ -197,6 +197,7 @@ def _overlays(trained: Trained, images: Array, classes: Array, layer: str | None
 
 
 def draw_all(drawings: dict[str, Drawing], folder: Path, console: Console) -> list[Path]:
+    """Make the drawings, with a bar; return the paths of their files."""
     paths = []
     with progress(console) as bar:
         task = bar.add_task("drawing", total=len(drawings))
@@ -217,6 +218,8 @@ def ask(trained: Trained, prepared: Path, split: str, shape: Shape, most: int) -
 
 
 def predict(trained: Trained, images: Array) -> Array:
+    """The probabilities of the classes, float32 (N, classes), of images uint8 (N, height, width, channels)."""
+
     def answer(batch: Any) -> Any:
         logits = trained.model(batch, training=False)
         return tf.nn.softmax(tf.cast(logits["logits"] if isinstance(logits, dict) else logits, tf.float32))
@@ -241,6 +244,7 @@ def evenly_spaced(count: int, most: int) -> list[int]:
 
 
 def unit_count(trained: Trained, layer: str) -> int:
+    """How many units a layer has, by its name or path."""
     return int(visualization.layer_row(trained.model, layer).output_shape[-1])
 
 

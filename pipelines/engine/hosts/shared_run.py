@@ -76,6 +76,7 @@ class Chief(Run):
     _dismissed = False
 
     def compute(self, stage: Stage, folder: Path, target: dict[str, Any]) -> dict[str, Any]:
+        """Compute the stage together with the other hosts; see `Run.compute`."""
         if stage.name == "train":
             with connected():
                 devices.from_chief(target)

@@ -34,6 +34,7 @@ class Clock:
         self.new_epoch()
 
     def new_epoch(self) -> None:
+        """Forget the times of the epoch before."""
         self.waited = self.worked = 0.0  # seconds; the second includes the first
         self.examples = 0
 
@@ -52,6 +53,7 @@ class Clock:
         return batches.enumerate().map(stamp).prefetch(2)
 
     def begin(self) -> None:
+        """Note the beginning of a step."""
         self.begun = time.perf_counter()
 
     def end(self) -> None:

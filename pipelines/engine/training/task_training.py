@@ -81,6 +81,7 @@ def announce(run: Run, training: Training, model: keras.Model) -> None:
 
 
 def trained_parameters(model: keras.Model) -> int:
+    """The number of parameters that the training changes."""
     return sum(math.prod(weight.shape) for weight in model.trainable_variables)
 
 

@@ -258,6 +258,7 @@ def best_epoch(history: list[Row], monitor: str) -> int:
 
 
 def patience_is_over(history: list[Row], settings: Train) -> bool:
+    """Whether the watched figure has not improved for `patience` epochs."""
     waited = len(history) - best_epoch(history, settings.monitor)
     return settings.patience is not None and waited >= settings.patience
 
@@ -415,6 +416,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **reporting: Any)
 
 
 def best_file(epoch: int | str) -> str:
+    """The name of the file that holds the weights of an epoch."""
     return f"best-{epoch}.weights.h5"
 
 

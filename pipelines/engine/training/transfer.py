@@ -250,6 +250,7 @@ class Features:
         self.labels = np.concatenate(list(_loaded(folder, f"{split}-labels")))
 
     def rows(self, numbers: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        """The features of the examples with these numbers, float32 (N, …)."""
         return np.stack([self.files[number // ROWS][number % ROWS] for number in numbers])
 
     def batches(self, size: int) -> tf.data.Dataset:

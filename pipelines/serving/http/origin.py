@@ -54,6 +54,7 @@ class Visitors:
 
 
 def is_loopback(host: str) -> bool:
+    """Whether a host name or address means this machine alone."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

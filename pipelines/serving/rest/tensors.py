@@ -66,6 +66,7 @@ def encode_string(value: Any, name: str) -> bytes:
 
 
 def is_base64(value: Any) -> bool:
+    """Whether a JSON value is `{"b64": text}`."""
     return isinstance(value, dict) and value.keys() == {"b64"} and isinstance(value["b64"], str)
 
 

@@ -19,5 +19,6 @@ def cropped(recipe: Recipe) -> tuple[Shape, savedmodel.Answer]:
 
 
 def count(recipe: Recipe) -> int:
+    """How many views of each image are evaluated."""
     plan: Any = recipe.evaluate.crops
     return int(test_time_augmentation.count(plan.kind, mirror=plan.mirror))

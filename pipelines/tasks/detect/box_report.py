@@ -219,7 +219,7 @@ def _indexed(truth: Mapping[str, Any], notes: Sequence[Mapping[str, Any]]) -> An
 
 
 def mean(values: Array) -> float | None:
-    """Of what pycocotools measured; None where nothing was to be found, which it tells by −1."""
+    """The mean of pycocotools' figures; None where there was nothing to detect, which it marks by −1."""
     known = values[values > -1]
     return float(known.mean()) if known.size else None
 

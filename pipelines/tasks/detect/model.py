@@ -157,7 +157,7 @@ def inputs_for(model: keras.Model, images: Any, boxes: Any = None, proposals: An
 
 
 def load_trained(run: Run) -> keras.Model:
-    """The model that the stage train left."""
+    """Load the model that the stage train wrote."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")
 
 

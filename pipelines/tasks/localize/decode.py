@@ -31,7 +31,7 @@ class Locator:
         return answer._replace(boxes=boxes.clip(answer.boxes / limits) * limits)
 
     def truth(self, target: tf.Tensor, sizes: tf.Tensor, frame: Any) -> Localization:
-        """What is true of them: of targets that `localize.encode` made."""
+        """The truth as a `Localization`, from targets (batch, numbers) of `localize.encode`."""
         return self.pixels(localize.decode_target(target, classes=len(self.names)), sizes, frame)
 
     def pixels(self, answer: Localization, sizes: tf.Tensor, frame: Any) -> Localization:
@@ -49,6 +49,6 @@ class Locator:
 
 
 def load_trained(run: Run) -> Locator:
-    """What reads the answers of the model that the stage train left."""
+    """Load the model that the stage train wrote, with what decodes its answers."""
     model = savedmodel.load_keras(run.finished("train") / "model.keras")
     return Locator(model, run.facts("prepare"), fit=run.recipe.data.fit)

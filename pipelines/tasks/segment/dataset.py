@@ -91,7 +91,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def load_source(data: Data, seed: int) -> LabelMaps:
-    """What the recipe's source holds, unread."""
+    """The items of the recipe's source; nothing is decoded yet."""
     arguments: dict[str, Any] = {
         "path": data.path,
         "images": data.images,
@@ -216,4 +216,5 @@ def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[UsablePicture]]
 
 
 def noun(data: Data, count: int = 1) -> str:
+    """What an example is called: a picture or a volume."""
     return ("picture" if data.axes == 2 else "volume") + "s" * (count != 1)

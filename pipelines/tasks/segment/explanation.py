@@ -44,7 +44,7 @@ def explainer(run: Run) -> heat_maps.Explainer:
 
 
 def framed(values: Array, data: Data) -> Array:
-    """A picture or volume of any size as the network sees it, or the patch in the middle of it."""
+    """A picture or volume (*sizes, channels) as the network takes it, or the patch in the middle of it."""
     if data.fit != "patch":
         picture: Array = resize_image(values, data.size, fit=data.fit).numpy()
         return picture
@@ -52,7 +52,7 @@ def framed(values: Array, data: Data) -> Array:
 
 
 def largest(labels: Array, names: Sequence[str]) -> list[int]:
-    """The classes with the most pixels, at least one, without the ground."""
+    """The classes with the most pixels of a label map, integers (*sizes,): at least one, without the background."""
     counts = np.bincount(labels.ravel(), minlength=len(names))
     if names[0].lower() in overlays.GROUND:
         counts[0] = 0

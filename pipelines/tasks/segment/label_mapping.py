@@ -77,7 +77,7 @@ def count_labels(
 
 
 def map_labels(maps: LabelMaps, pictures: Sequence[UsablePicture], data: Data) -> tuple[Numbering, list[Problem]]:
-    """What the numbers mean; and a problem for every picture with numbers that mean nothing.
+    """The class of each number; and a problem for every picture with numbers that have none.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
     name. Numbers of one name are one class. Where masks hold two numbers and a list names two classes, such as 0 and
@@ -166,7 +166,7 @@ def shares(counts: Mapping[int, int], total: int) -> str:
 
 
 def number_text(number: int) -> str:
-    """A number of a mask as it is told: "7", "#400080" of a colour, "unknown" of what nobody knows."""
+    """A number of a mask for messages: "7", "#400080" of a colour, "unknown" of unlabelled pixels."""
     return "unknown" if number < 0 else color_tables.format_number(number)
 
 

@@ -147,12 +147,12 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
 
 
 def model_inputs(batch: dict[str, Any]) -> tuple[Any, Any]:
-    """What `fit` takes of a batch: the model's input, and the truth."""
+    """The parts of a batch that `fit` takes: the model's input, and the truth."""
     return batch["image"], batch["mask"]
 
 
 def load_trained(run: Run, path: str = "model.keras") -> keras.Model:
-    """A model that the stage train left."""
+    """Load a model that the stage train wrote."""
     return savedmodel.load_keras(run.finished("train") / path)
 
 

@@ -147,7 +147,7 @@ def per_epoch(recipe: Any, stored: Store) -> int:
 
 
 def standard(volume: Array) -> Array:
-    """A volume with the mean 0 and the variance 1 in each channel."""
+    """A volume, float32 (*sizes, channels), with mean 0 and variance 1 in each channel."""
     axes = tuple(range(volume.ndim - 1))
     mean, deviation = volume.mean(axis=axes, dtype=np.float64), volume.std(axis=axes, dtype=np.float64)
     normalized: Array = ((volume - mean) / np.where(deviation > 0, deviation, 1)).astype(np.float32)

@@ -79,6 +79,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def shape_of(data: Data) -> Shape:
+    """The height and width of the network's pictures, their channels, and how frames are fitted into them."""
     return Shape(data.size, data.channels, data.fit)
 
 

@@ -74,7 +74,7 @@ def measure(answers: Predictions, interval: float) -> dict[str, Any]:
 
 
 def bootstrap_interval(values: Array, confidence: float = 0.95) -> list[float]:
-    """The interval of the mean of a series, by drawing blocks of BLOCK neighbours: always the same numbers."""
+    """The interval of the mean of a series (N,), by a bootstrap of blocks of BLOCK neighbours and a fixed seed."""
     size = min(BLOCK, len(values))
     starts = np.random.default_rng(0).integers(0, len(values) - size + 1, (DRAWN, -(-len(values) // size)))
     sums = np.concatenate([[0.0], np.cumsum(values, dtype=np.float64)])

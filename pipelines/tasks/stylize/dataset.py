@@ -82,6 +82,7 @@ def masks(folder: Path) -> list[Array]:
 
 
 def is_video(content: Picture) -> bool:
+    """Whether the content is one file that is a video, by the ending of its name."""
     return content.path is not None and content.path.is_file() and content.path.name.lower().endswith(video_io.SUFFIXES)
 
 
@@ -92,7 +93,7 @@ def load(path: Path) -> Array:
 
 
 def save(pixels: Array, path: Path) -> None:
-    """Write a PNG: the whole of it or none."""
+    """Write uint8 (height, width, 3) as a PNG: the whole of it or none."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with durable.atomic_write(path) as temporary:
         Image.fromarray(pixels).save(temporary, "PNG")
@@ -106,7 +107,7 @@ def resize(pixels: Array, size: tuple[int, int]) -> Array:
 
 
 def scale_to(pixels: Array, longer: float, *, enlarge: bool = False) -> Array:
-    """The picture with a longer side of so many pixels; one that is smaller stays as it is unless told otherwise."""
+    """The picture, uint8 (height, width, 3), its longer side `longer` pixels; a smaller one only with `enlarge`."""
     factor = longer / max(pixels.shape[:2])
     if factor >= 1 and not enlarge:
         return pixels
@@ -251,6 +252,7 @@ def _write_frames(data: Data, folder: Path, console: Console) -> dict[str, Any]:
 
 
 def pixels(item: Item) -> Array:
+    """The pixels of a picture, uint8 (height, width, 3)."""
     image: Array = decode(tf.constant(normalize(item.read())[0]), channels=3).numpy()
     return image
 

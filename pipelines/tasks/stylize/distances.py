@@ -107,6 +107,7 @@ def strip(
 
 
 def say(report: dict[str, Any], console: Console) -> None:
+    """Print the distances to content and style, a row for each judge."""
     for judge, figures in report["judges"].items():
         console.print(
             f"          {report['extractors'][judge]} ({judge}): distance to the style {figures['style_before']:.3f} → "
@@ -136,6 +137,7 @@ def table(report: dict[str, Any]) -> list[str]:
 
 
 def describe(judges: Sequence[Judge]) -> dict[str, str]:
+    """The network and weights of each judge, by its name."""
     return {judge.name: f"{judge.extractor.builder} ({judge.extractor.weights})" for judge in judges}
 
 

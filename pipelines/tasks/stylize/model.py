@@ -98,7 +98,7 @@ def styles_of(objective: Objective, prepared: Path) -> list[Style]:
 
 
 def load_trained(run: Run) -> keras.Model:
-    """The model that the stage train left."""
+    """Load the model that the stage train wrote."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")
 
 

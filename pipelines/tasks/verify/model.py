@@ -72,7 +72,7 @@ def trainable(network: keras.Model, settings: Train, identities: int) -> keras.M
 
 
 def load_trained(run: Run) -> tuple[keras.Model, keras.Model]:
-    """The two models that the stage train left: pictures to embeddings, and two embeddings to their distance."""
+    """Load the two models that the stage train wrote: pictures to embeddings, and two embeddings to their distance."""
     folder = run.finished("train")
     embedding, matcher = (savedmodel.load_keras(folder / f"{name}.keras") for name in MODELS)
     return embedding, matcher

@@ -110,7 +110,7 @@ def watching(run: Run) -> Callable[[int, Row], None]:
 
 
 def collapse_hint(row: Row, settings: Train) -> str:
-    """Why a training whose embeddings are all the same does not move, and what to do."""
+    """A hint where all embeddings are the same and the loss stands still: the cause, and what to change."""
     stands = f", and the loss stays at the margin, {settings.kept_margin:g}" if settings.loss == "triplet" else ""
     hard = settings.loss == "triplet" and settings.mining == "hard"
     other = "train.mining: semi-hard or random" if hard else "train.loss: arcface"

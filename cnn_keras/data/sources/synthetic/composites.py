@@ -175,7 +175,7 @@ def background(photographs: Sequence[np.ndarray], side: int, generator: np.rando
 
 
 def cut_outs(kind: str, path: Path | None, seed: int) -> dict[str, list[np.ndarray]]:
-    """Cut-outs by class, in an order that the seed shuffles.
+    """Cut-outs by class, uint8 (height, width, 4), in an order that the seed shuffles.
 
     Raises:
         Fault: an unknown kind, a `path` with another kind than "folder", or fewer than three of a class.
