@@ -96,6 +96,12 @@ class Tracker(Recorder):
         else:
             self.adopt()
 
+    def adopt(self) -> None:
+        """Take over the folder's last run, and tell the store what it missed of it."""
+        super().adopt()
+        if _pending(self.journals, self.store):
+            self._deliver()
+
     def below(self, folder: Path, *, name: str) -> "Tracker":
         """The tracker of a run that MLflow shows below this one, of which the store is told first."""
         self.close()
@@ -134,6 +140,10 @@ class Tracker(Recorder):
 
     def _append(self, kind: str, **fields: Any) -> None:
         super()._append(kind, **fields)
+        self._deliver()
+
+    def _deliver(self) -> None:
+        """Have the courier tell the store what it has not been told, if it is to be told at all."""
         if not self._delivers:
             return
         if self._courier is None:

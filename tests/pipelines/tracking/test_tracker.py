@@ -10,6 +10,7 @@ import pytest
 
 from cnn_keras.errors import Fault
 from pipelines.tracking import tracker as tracking_tracker
+from pipelines.tracking.events import Recorder
 from pipelines.tracking.journal import Journal
 from pipelines.tracking.tracker import promote, push
 from tests.tracked import artifacts_of, run_of, tell_a_pipeline, tracker
@@ -186,6 +187,18 @@ def test_a_killed_process_loses_nothing_it_told(store, tmp_path):
     assert delivered > 0
     assert pending == 0
     assert [metric.step for metric in history] == list(range(50))
+
+
+def test_who_takes_over_a_run_tells_the_store_what_it_missed(store, tmp_path):
+    untold = Recorder(tmp_path, experiment="classify", name="killed")
+    untold.metrics({"loss": 0.5}, step=1)
+    untold.end("FINISHED")
+    with tracker(tmp_path) as heir:
+        heir.adopt()
+    run = run_of(store, tmp_path)
+    assert run.data.metrics == {"loss": 0.5}
+    assert run.info.status == "FINISHED"
+    assert Journal.last(tmp_path / "tracking").pending(heir.store) == 0
 
 
 def test_a_dead_server_holds_nothing_up_and_what_it_missed_is_pushed(dead, tmp_path, database, monkeypatch, caplog):
