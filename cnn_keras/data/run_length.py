@@ -59,6 +59,18 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
     return {"size": list(mask.shape), "counts": counts[: len(counts) if counts[-1] else -1].tolist()}
 
 
+def encode_at(inside: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
+    """Run lengths, in a picture of a size, of a bool array whose upper left pixel is at a row and a column of it.
+
+    What leaves the picture is cut off.
+    """
+    (top, left), (height, width) = corner, inside.shape
+    whole = np.zeros(size, bool)
+    part = whole[max(top, 0) : max(top + height, 0), max(left, 0) : max(left + width, 0)]
+    part[:] = inside[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
+    return encode(whole)
+
+
 def decode(runs: dict[str, Any]) -> np.ndarray:
     """The bool array (height, width) of run lengths.
 

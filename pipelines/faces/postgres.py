@@ -34,7 +34,6 @@ CREATE EXTENSION IF NOT EXISTS vector;
 CREATE TABLE IF NOT EXISTS gallery_settings (
     model text NOT NULL, dimension integer NOT NULL, reference text NOT NULL, liveness text NOT NULL
 );
-ALTER TABLE gallery_settings ADD COLUMN IF NOT EXISTS liveness_model text NOT NULL DEFAULT '';
 CREATE TABLE IF NOT EXISTS gallery_people (
     id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, name text NOT NULL UNIQUE
 );
@@ -48,6 +47,7 @@ CREATE TABLE IF NOT EXISTS gallery_embeddings (
     UNIQUE (person, digest)
 );
 """
+UPGRADE = "ALTER TABLE gallery_settings ADD COLUMN IF NOT EXISTS liveness_model text NOT NULL DEFAULT ''"
 SINCE = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"')"
 
 
@@ -75,6 +75,7 @@ class PostgresGallery:
         self._connection: Any = None
         with self._writing() as database:
             database.execute(TABLES)
+            database.execute(UPGRADE)
         self.close()  # so that the next one knows the type that the extension has brought
 
     def settings(self) -> Settings | None:
@@ -106,13 +107,10 @@ class PostgresGallery:
                     [(photo.vector, photo.digest, photo.source, photo.name) for photo in photos],
                 )
             count = _count(database)
-            if count > EXACT:
-                database.execute(
-                    "CREATE INDEX IF NOT EXISTS gallery_near ON gallery_embeddings "
-                    f"USING hnsw ((vector::vector({settings.dimension})) vector_l2_ops)"
-                )
         if anew:
             self._scrub()
+        if count > EXACT:
+            self._index()
         return count - before
 
     def count(self) -> int:
@@ -183,8 +181,8 @@ class PostgresGallery:
 
     @property
     def shown(self) -> str:
-        """The location without a password."""
-        scheme, _, rest = self.location.partition("://")
+        """The location without a password, which may stand before the host or among the parameters."""
+        scheme, _, rest = self.location.partition("?")[0].partition("://")
         return f"{scheme}://{rest.rpartition('@')[2]}"
 
     @contextmanager
@@ -199,8 +197,9 @@ class PostgresGallery:
 
     @contextmanager
     def _writing(self) -> Iterator[Any]:
-        """A transaction that no other writer is beside."""
+        """A transaction that no other writer is beside, and that sees what those before it have written."""
         with self._reading() as database:
+            database.execute("SET TRANSACTION ISOLATION LEVEL READ COMMITTED")  # else it sees what was when it waited
             database.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
             yield database
 
@@ -214,6 +213,16 @@ class PostgresGallery:
             if self._connection.execute("SELECT 1 FROM pg_extension WHERE extname = 'vector'").fetchone():
                 vectors.register_vector(self._connection)
         return self._connection
+
+    def _index(self) -> None:
+        """Index the embeddings, in a transaction of its own: one that has deleted rows would index them, too."""
+        with self._writing() as database:
+            stored = _settings(database)
+            if stored:
+                database.execute(
+                    "CREATE INDEX IF NOT EXISTS gallery_near ON gallery_embeddings "
+                    f"USING hnsw ((vector::vector({stored.dimension})) vector_l2_ops)"
+                )
 
     def _scrub(self) -> None:
         """Write table and index anew, without the rows that were only marked as deleted."""

@@ -179,6 +179,9 @@ def _read(source: Source, images: Path | None) -> Annotations:
         else:
             row_text = f"row {place} of annotations: {str(row)[:60]}"
             notes.append(Note("malformed annotation", file.name, row_text, annotation.DROPPED))
+    if images_ and not document["annotations"]:
+        detail = f"its list of annotations is empty, with {len(images_):,} images"
+        notes.append(Note("file without annotations", file.name, detail, "all kept as background"))
     counts = Counter(_key(row["id"]) for row in images_)
     stray = [key for key in rows if key not in counts]
     if stray and len(stray) == len(rows):

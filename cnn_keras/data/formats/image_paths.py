@@ -2,10 +2,11 @@
 
 A name is taken as it is written where that is there. Else `\\` is read as `/`, folders in front of it that the data set
 already stands in – of the project, of another machine – are left out one by one, and capitals and composed letters are
-looked over; of an address on a server its path is taken. What was found so is told once by kind; two names that lead
-to one file so lead nowhere.
+looked over; of an address on a server its path is taken, and what Label Studio puts before an uploaded name is left
+out. What was found so is told once by kind; two names that lead to one file so lead nowhere.
 """
 
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -20,7 +21,11 @@ from cnn_keras.data.files.input_file import is_folder, is_regular
 BACKSLASH = "path with backslashes"
 PREFIX = "path from another folder"
 CAPITALS = "path in other capitals"
+LETTERS = "path with letters composed otherwise (Unicode's NFC and NFD)"
+UPLOAD = "name as Label Studio's upload prefixes it"
 ADDRESS = "address on a server"
+
+UPLOADED = re.compile("^[0-9a-f]{8}-")
 
 
 class Places:
@@ -95,13 +100,23 @@ class Places:
                         ADDRESS: address is not None,
                         BACKSLASH: "\\" in name,
                         PREFIX: left_out,
+                        LETTERS: file != root / inner and _composed(file) == _composed(root / inner),
                         CAPITALS: file != root / inner,
                     }
                     kind = next((kind for kind, holds in ways.items() if holds), None)
                     if kind:
                         self._ways[kind].append((name, file))
                     return file
-        return None
+        return self._uploaded(parts, fits, roots)
+
+    def _uploaded(self, parts: Sequence[str], fits: Callable[[Path], bool], roots: Sequence[Path]) -> Path | None:
+        """The picture that was uploaded to Label Studio, which puts eight digits before its name."""
+        name = UPLOADED.sub("", parts[-1], count=1) if parts else ""
+        places = (self.within(root, name) for root in roots if parts and name not in ("", parts[-1]))
+        file = next((place for place in places if place and fits(place)), None)
+        if file:
+            self._ways[UPLOAD].append(("/".join(parts), file))
+        return file
 
     def _listing(self, folder: Path) -> dict[str, list[Path]]:
         if folder not in self._listings:
@@ -146,6 +161,10 @@ def _path_of_address(name: str) -> str | None:
 
 def _is_absolute(name: str) -> bool:
     return name.startswith(("/", "\\")) or name[1:2] == ":"
+
+
+def _composed(path: Path) -> str:
+    return unicodedata.normalize("NFC", str(path))
 
 
 def _folded(name: str) -> str:

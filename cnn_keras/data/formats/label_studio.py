@@ -1,8 +1,8 @@
 """Label Studio's own JSON: tasks with `data`, where the picture is, and `annotations` in hundredths of its sides.
 
 The format of labelstud.io. Rectangles turn about their upper left corner, which its exports to COCO and YOLO leave out
-of account; here they are polygons, with the box around them. Polygons and ellipses are read as well; of several
-annotations of a task the first that was not cancelled counts.
+of account; here they are polygons, with the box around them. Polygons, ellipses and what its brush has painted are
+read as well; of several annotations of a task the first that was not cancelled counts.
 """
 
 import math
@@ -12,16 +12,19 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from cnn_keras.data import annotation
+import numpy as np
+
+from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, describe_path, refuse
 from cnn_keras.data.files.input_file import is_regular, read_json
-from cnn_keras.data.formats import image_paths
+from cnn_keras.data.formats import image_paths, label_studio_brush
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.errors import Fault
 
 OF_THE_PICTURE = ("choices", "textarea", "rating", "taxonomy", "relation")  # as a whole
-KINDS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse"}
+BRUSH = "brushlabels"
+KINDS = {"rectanglelabels": "rectangle", "polygonlabels": "polygon", "ellipselabels": "ellipse", BRUSH: "brush"}
 
 
 def read(path: Path, images: Path | None = None) -> Annotations:
@@ -108,12 +111,27 @@ def _object(region: dict[str, Any], kind: str, size: tuple[int, int] | None) -> 
     labels = value.get(kind) if isinstance(value, dict) else None
     if not isinstance(labels, list) or not labels or size is None:
         return None
+    if kind == BRUSH:
+        return _painted(value.get("rle"), str(labels[0]), size)
     points = _points(KINDS[kind], value, size)
     if points is None:
         return None
     plain = kind == "rectanglelabels" and not value.get("rotation")
     mask = None if plain else (tuple(points),)
     return Object(annotation.enclosing_box(points), str(labels[0]), mask=mask)
+
+
+def _painted(packed: Any, name: str, size: tuple[int, int]) -> Object | None:
+    """What the brush has painted, and the box around it; None where that cannot be read or is nothing."""
+    try:
+        inside = label_studio_brush.decode(packed, size)
+    except (TypeError, ValueError):
+        return None
+    rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
+    if not len(rows):
+        return None
+    box = (float(columns[0]), float(rows[0]), float(columns[-1] + 1), float(rows[-1] + 1))
+    return Object(box, name, mask=run_length.encode(inside))
 
 
 def _points(kind: str, value: dict[str, Any], size: tuple[int, int]) -> list[float] | None:

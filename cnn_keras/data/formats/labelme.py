@@ -202,11 +202,7 @@ def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | N
             inside = np.asarray(image.convert("L")) > 0
     except BROKEN as error:
         return Malformed(f"the mask is no PNG file: {error}")
-    whole = np.zeros(size, bool)
-    rows, columns = slice(max(top, 0), max(bottom, 0)), slice(max(left, 0), max(right, 0))
-    part = whole[rows, columns]
-    part[:] = inside[max(-top, 0) :, max(-left, 0) :][: part.shape[0], : part.shape[1]]
-    return run_length.encode(whole)
+    return run_length.encode_at(inside, (top, left), size)
 
 
 def _joined(first: Object, second: Object) -> Object:

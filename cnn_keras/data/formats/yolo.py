@@ -1,7 +1,8 @@
 """YOLO's text files: a line `class x y width height` for each object, centre and sides as shares of the picture.
 
 `data.yaml` names the classes and the folders, lists or pictures of each split; a path in it is relative to its
-`path`, and that to the file itself. Darknet's `obj.data` does the same with fewer words. Labels lie in a folder
+`path`, and that to the file itself. What it names for train and val must be there; a test set that is not is left out,
+and told. Darknet's `obj.data` does the same with fewer words. Labels lie in a folder
 `labels` beside `images`, or beside the pictures. A longer line is a polygon `class x y x y x y …`, and the box is what
 surrounds it – or, where data.yaml has a `kpt_shape`, a box and landmarks.
 """
@@ -16,6 +17,7 @@ from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item, Landmark, Note, Object
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, SPLITS, describe_path, refuse
 from cnn_keras.data.files.input_file import is_regular, read_text
+from cnn_keras.data.formats import kitti
 from cnn_keras.data.formats.image_paths import Places
 from cnn_keras.errors import Fault
 
@@ -71,7 +73,9 @@ def read(path: Path, described: Mapping[str, Any], images: Path | None = None) -
         for place in value if isinstance(value, list | tuple) else [value]:
             pictures = _pictures(path, places, key, str(place))
             if pictures is None:
-                notes.append(Note("split that is not there", path.name, f"{key}: {place}", "left out"))
+                notes.append(
+                    Note("split that is not there", path.name, f"{key}: {place}", "left out, nothing is tested on it")
+                )
             for picture in pictures or ():
                 if split_of.setdefault(picture, SPLITS.get(key)) != SPLITS.get(key):
                     twice.setdefault(key, []).append(picture)
@@ -179,14 +183,13 @@ def _names(path: Path, names: Any, places: Places) -> dict[int, str]:
 def _pictures(path: Path, places: Places, key: str, place: str) -> list[Path] | None:
     """The pictures of a folder, of a list of paths, one a line, or the one that is named.
 
-    None where the place of a test set is not there that lies, as Roboflow writes it with a test set or without, above
-    the file.
+    None where that of a test set is not there, which files name whether it came with them or not.
     """
     if (folder := places.folder(place)) and not _is_meant_as_file(place, places):
         return annotation.pictures_below(folder)
     file = places.file(place)
     if file is None:
-        if key == "test" and place.startswith("../"):
+        if key == "test":
             return None
         where = describe_path(places.roots[0] / place)
         raise Fault(f"{path}: {key} must be there, got {place!r}, which is {where}", code=Fault.DATA)
@@ -232,6 +235,8 @@ def _item(root: Path, picture: Path, places: Places, meaning: Meaning) -> Item:
 def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> Object | str:
     """What a line says, or the kind of trouble with it."""
     values, (height, width) = annotation.finite_numbers(fields), size
+    if values is None and kitti.is_line(fields):
+        return "line of KITTI's, for source kitti"
     if values is None or len(values) < 5 or values[0] != int(values[0]):
         return "malformed annotation"
     number, rest = int(values[0]), values[1:]

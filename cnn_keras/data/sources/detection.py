@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_keras import plugins
+from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item
 from cnn_keras.data.files import file_tree, input_file
 from cnn_keras.data.sources import classification as read
@@ -26,6 +27,8 @@ SOURCES = {  # of annotated pictures: a function `read` in each file
     "labelme": "cnn_keras.data.formats.labelme",
     "labelstudio": "cnn_keras.data.formats.label_studio",
     "via": "cnn_keras.data.formats.via",
+    "supervisely": "cnn_keras.data.formats.supervisely",
+    "kitti": "cnn_keras.data.formats.kitti",
     "dsb": "cnn_keras.data.formats.masks.data_science_bowl",
     "deepforest": "cnn_keras.data.sources.samples.deepforest",
     "composites": "cnn_keras.data.sources.synthetic.composites",
@@ -64,6 +67,21 @@ def load(source: str, *, group: str | None = None, crowd: str = "ignore", **argu
 
 def _single(item: Item) -> Item:
     return item._replace(objects=tuple(object_._replace(crowd=False) for object_ in item.objects))
+
+
+def check_annotated(items: Sequence[Item], where: Path | str) -> None:
+    """Raise a Fault for pictures of which none is annotated, not even wrongly: all would be background."""
+    if items and all(_says_nothing(item) for item in items):
+        raise Fault(
+            f"{where} must contain at least one annotated object, got none in {len(items):,} images, which would all "
+            "be background; give the file with the annotations",
+            code=Fault.DATA,
+        )
+
+
+def _says_nothing(item: Item) -> bool:
+    troubles = {kind for kind, _ in item.troubles} | {annotation.reason_of(item)[0]}
+    return not item.objects and troubles <= {"", "without annotation", "missing image"}
 
 
 def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:

@@ -27,6 +27,8 @@ PICTURES = {  # a function `read` in each file; the others' objects are painted
     "voc": "cnn_keras.data.formats.masks.voc_masks",
     "coco": "cnn_keras.data.formats.coco",
     "labelme": "cnn_keras.data.formats.labelme",
+    "labelstudio": "cnn_keras.data.formats.label_studio",
+    "supervisely": "cnn_keras.data.formats.supervisely",
     "via": "cnn_keras.data.formats.via",
     "dsb": "cnn_keras.data.formats.masks.data_science_bowl",
     "composites": "cnn_keras.data.sources.synthetic.composites",
@@ -34,7 +36,7 @@ PICTURES = {  # a function `read` in each file; the others' objects are painted
     "mni152": "cnn_keras.data.sources.samples.mni_slices",
 }
 VOLUMES = {"folder": "cnn_keras.data.formats.masks.mask_volumes", "mni152": "cnn_keras.data.sources.samples.mni_slabs"}
-PAINTED = ("coco", "labelme", "via", "dsb", "composites")
+PAINTED = ("coco", "labelme", "labelstudio", "supervisely", "via", "dsb", "composites")
 UNTOLD = {"__ignore__": UNKNOWN, "_background_": 0}  # names that LabelMe's users paint with, and what they mean
 
 
@@ -56,7 +58,9 @@ def load(
         kind = "pictures" if axes == 2 else "volumes"
         raise Fault(f"data.source must be one of {', '.join(known)} for {kind}, got {source!r}")
     if source in PAINTED:
-        maps: LabelMaps = rasterize(detection.load(source, **arguments), classes)
+        annotated = detection.load(source, **arguments)
+        detection.check_annotated(annotated.items, arguments.get("path") or source)
+        maps: LabelMaps = rasterize(annotated, classes)
     else:
         maps = read.call_source(import_module(known[source]).read, source, arguments)
     if group is not None:

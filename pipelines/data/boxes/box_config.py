@@ -8,7 +8,8 @@ from cnn_keras import plugins
 from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 
 SOURCES = (
-    "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "dsb", "deepforest", "composites", "points", "cards",
+    "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "supervisely", "kitti", "dsb",
+    "deepforest", "composites", "points", "cards",
 )  # fmt: skip
 
 

@@ -115,7 +115,9 @@ def load_source(data: Data, seed: int) -> annotation.Annotations:
             arguments |= {**(settings or defaults()).model_dump(), "seed": seed}
         elif settings is not None:
             raise Fault(f"data.{source} requires source: {source}, got source: {data.source}")
-    return detection.load(data.source, group=data.group, crowd=data.crowd, **arguments)
+    annotations = detection.load(data.source, group=data.group, crowd=data.crowd, **arguments)
+    detection.check_annotated(annotations.items, arguments["path"] or data.source)
+    return annotations
 
 
 def class_names(pictures: Sequence[UsablePicture], declared: Sequence[str], data: Data) -> list[str]:

@@ -34,7 +34,9 @@ class Data(Section):
     """Where the pictures or volumes and their masks come from, and how the network sees them."""
 
     # files of masks in their formats, or data that comes along
-    source: Literal["folder", "voc", "coco", "labelme", "via", "dsb", "composites", "nuclei", "mni152"]
+    source: Literal[
+        "folder", "voc", "coco", "labelme", "labelstudio", "supervisely", "via", "dsb", "composites", "nuclei", "mni152"
+    ]
     path: RecipePath | None = None  # the folder, or the file of annotations
     images: RecipePath | None = None  # where the pictures are, if not where the annotations say
     # The names of the masks' numbers from 0 on, or by number; of colours by number too, such as "#400080".

@@ -11,17 +11,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cnn_keras.errors import Fault
-from pipelines.faces import gallery, sqlite, store
+from pipelines.faces import gallery, postgres, sqlite, store
 from pipelines.faces.gallery import Photo, Settings
 
 SETTINGS = Settings("sha256:one", 32, "/models/one", "/models/live", "sha256:live")
 POSTGRES = os.environ.get("CNN_TEST_POSTGRES", "")
+needs_postgres = pytest.mark.skipif(not POSTGRES, reason="CNN_TEST_POSTGRES names no database")
 
 
 def directions(count, dimension=32, seed=0):
@@ -39,10 +41,7 @@ def location(request, tmp_path):
     if request.param == "sqlite":
         yield str(tmp_path / "faces.db")
         return
-    import psycopg
-
-    with psycopg.connect(POSTGRES, autocommit=True) as database:
-        database.execute("DROP TABLE IF EXISTS gallery_embeddings, gallery_people, gallery_settings")
+    request.getfixturevalue("database")
     yield POSTGRES
 
 
@@ -190,17 +189,17 @@ def enrol_some(path, worker, count, ready):
         opened.enrol(SETTINGS, [photo])
 
 
-def test_eight_processes_that_enrol_at_once_lose_nothing(path):
-    """They make the file together, too."""
+def test_eight_processes_that_enrol_at_once_lose_nothing(location):
+    """They make the gallery together, too."""
     context = multiprocessing.get_context("spawn")
     ready = context.Barrier(8)
-    workers = [context.Process(target=enrol_some, args=(str(path), worker, 25, ready)) for worker in range(8)]
+    workers = [context.Process(target=enrol_some, args=(location, worker, 25, ready)) for worker in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(60)
+        worker.join(300)
     assert [worker.exitcode for worker in workers] == [0] * 8
-    opened = store.open_gallery(str(path))
+    opened = store.open_gallery(location)
     assert opened.count() == 200
     rows = np.concatenate([directions(25, seed=worker) for worker in range(8)])
     found = [near[0].name for near in opened.nearest("sha256:one", rows, 1)]
@@ -312,3 +311,79 @@ def test_without_its_packages_a_database_is_refused_with_their_names(monkeypatch
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(Fault, match="cnn-keras\\[postgres\\]"):
         store.open_gallery("postgresql://nobody@localhost/nothing")
+
+
+# What only a database does
+
+
+@pytest.fixture
+def database():
+    import psycopg
+
+    with psycopg.connect(POSTGRES, autocommit=True) as connection:
+        connection.execute("DROP TABLE IF EXISTS gallery_embeddings, gallery_people, gallery_settings")
+        yield connection
+
+
+@needs_postgres
+def test_a_writer_that_waited_for_another_knows_what_that_one_wrote(database):
+    waiter = store.open_gallery(POSTGRES)
+    waiting = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+    with ThreadPoolExecutor(1) as thread:
+        with database.transaction():
+            database.execute("SELECT pg_advisory_xact_lock(%s)", (postgres.LOCK,))
+            added = thread.submit(waiter.enrol, SETTINGS, photos(2))
+            while not (added.done() or database.execute(waiting).fetchone()[0]):
+                time.sleep(0.01)
+            database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s, %s)", SETTINGS)
+            database.execute("INSERT INTO gallery_people (name) VALUES ('p1')")
+        assert added.result(60) == 2
+    assert database.execute("SELECT count(*) FROM gallery_settings").fetchone() == (1,)
+    assert [(person.name, person.photos) for person in waiter.people()] == [("p0", 1), ("p1", 1)]
+    waiter.close()
+
+
+@needs_postgres
+def test_a_database_from_before_its_models_had_digests_is_read_and_written(database):
+    """The tables of the first version, and what it wrote into them."""
+    old = postgres.TABLES
+    assert "liveness_model" not in old
+    database.execute("CREATE EXTENSION IF NOT EXISTS vector")
+    database.execute(old)
+    database.execute("INSERT INTO gallery_settings VALUES ('sha256:one', 32, '/models/one', '/models/live')")
+    database.execute("INSERT INTO gallery_people (name) VALUES ('p1')")
+    vector = str(directions(2)[1].tolist())
+    row = "INSERT INTO gallery_embeddings (person, vector, digest, source) SELECT id, %s::vector, 'p{}1', '1.png'"
+    database.execute(f"{row} FROM gallery_people", (vector,))
+    for _ in range(2):
+        opened = store.open_gallery(POSTGRES)
+        assert opened.settings() == SETTINGS._replace(liveness_model="")
+        opened.close()
+    opened = store.open_gallery(POSTGRES)
+    assert opened.enrol(SETTINGS, photos(2)) == 1
+    assert [near[0].name for near in opened.nearest("sha256:one", directions(2), 1)] == ["p0", "p1"]
+    opened.close()
+
+
+@needs_postgres
+def test_many_are_searched_by_the_index_of_the_database(database, monkeypatch):
+    monkeypatch.setattr(postgres, "EXACT", 50)
+    opened = store.open_gallery(POSTGRES)
+    opened.enrol(SETTINGS, photos(80))
+    database.execute("SET enable_seqscan = off")
+    assert database.execute("SELECT count(*) FROM pg_indexes WHERE indexname = 'gallery_near'").fetchone() == (1,)
+    assert [near[0].name for near in opened.nearest("sha256:one", directions(80), 1)] == [f"p{n}" for n in range(80)]
+    opened.forget("p7")
+    assert opened.nearest("sha256:one", directions(80)[7:8], 1)[0][0].name != "p7"
+    other = Settings("sha256:two", 16, "/models/two")
+    assert opened.enrol(other, photos(80, dimension=16), anew=True) == 80
+    assert opened.nearest("sha256:two", directions(80, 16)[7:8], 1)[0][0].name == "p7"
+    opened.close()
+
+
+@needs_postgres
+def test_a_gallery_is_shown_without_any_password():
+    opened = store.open_gallery(POSTGRES)
+    opened.location = "postgresql://ada:secret@host:5432/faces?password=secret"
+    assert opened.shown == "postgresql://host:5432/faces"
+    opened.close()

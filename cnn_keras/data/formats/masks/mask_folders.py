@@ -43,6 +43,7 @@ ENDING = (
 APART = r"(?:_gtFine|_gtCoarse)?_instanceIds"  # of the name of a file that tells things apart
 COMPANION = rf"{APART}|(?:_gtFine|_gtCoarse)?_(?:color|colour|instanceTrainIds)(?:_mask)?"  # of files of no use here
 PICTURES_ENDING = "_leftImg8bit"
+BRUSH = re.compile(r"task-\d+-annotation-\d+-by-.+-tag-.+-\d+\.png$")  # a mask, without the name of its picture
 LISTS = ("", "ImageSets/Segmentation", "ImageSets", "splits", "lists")  # where files that list a split are
 LOSSLESS = ("PNG", "GIF", "BMP", "TIFF", "PPM")
 WHOLE = 1e-3  # how far a number may be from a whole one
@@ -96,6 +97,12 @@ def pair_items(path: Path, kind: Kind, pairs: list[Pair] | None = None) -> list[
         raise Fault(
             f"{path} has folders of masks for each picture, such as {pairs[0].masks.relative_to(path)}, each mask a "
             "thing: read them with data.source=dsb",
+            code=Fault.DATA,
+        )
+    if painted := next((file for file in annotation.files_below(path, [".png"]) if BRUSH.match(file.name)), None):
+        raise Fault(
+            f"{path} holds masks of Label Studio's brush, such as {painted.name}, which do not say of which picture "
+            "they are; export its JSON and read that with data.source=labelstudio",
             code=Fault.DATA,
         )
     if not pairs:

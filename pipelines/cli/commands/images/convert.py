@@ -13,7 +13,10 @@ app = typer.Typer()
 @app.command(rich_help_panel="Data")
 def convert(
     source: Annotated[
-        str, typer.Argument(help="coco, voc, yolo, csv, labelme, labelstudio, via or dsb; or deepforest, composites.")
+        str,
+        typer.Argument(
+            help="coco, voc, yolo, csv, labelme, labelstudio, via, supervisely, kitti, dsb, deepforest or composites."
+        ),
     ],
     path: Annotated[Path | None, typer.Argument(help="The file or folder to read, as data.path in a recipe.")] = None,
     to: Annotated[str, typer.Option("--to", help="coco, voc, yolo, csv or labelme.")] = "coco",

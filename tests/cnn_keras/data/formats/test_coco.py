@@ -2,12 +2,15 @@
 
 import gzip
 import json
+from functools import partial
 
 import numpy as np
 import pytest
 
 from cnn_keras.data import run_length
+from cnn_keras.data.sources import segmentation
 from cnn_keras.errors import Fault, Unreadable
+from pipelines.data.boxes import box_config, box_dataset
 from tests.cnn_keras.data.sources.test_detection import picture, put, read
 
 CATEGORIES = [{"id": 1, "name": "bolt"}, {"id": 2, "name": "nut"}]
@@ -204,6 +207,8 @@ def test_files_of_other_tools_are_refused_with_what_they_are(tmp_path):
         (via, "VIA's"),
         ([{"id": 1, "data": {"image": "a.png"}, "annotations": []}], "source labelstudio"),
         ({"description": "", "size": {"height": 1, "width": 1}, "objects": []}, "Supervisely's"),
+        ({"assets": {"1": {"asset": {"name": "a.png"}, "regions": []}}, "tags": []}, "VoTT's"),
+        ({"info": {}, "categories": {}, "items": []}, "Datumaro's"),
         ({"shapes": [], "imagePath": "a.png"}, "source labelme"),
         ({"name": "parts", "tags": [], "assets": {}}, "VoTT's"),
         ({**document(["a.png"]), "annotations": [{"image_id": 1, "segments_info": []}]}, "panoptic"),
@@ -213,6 +218,23 @@ def test_files_of_other_tools_are_refused_with_what_they_are(tmp_path):
         with pytest.raises(Fault, match=said) as caught:
             read("coco", path)
         assert caught.value.code == Fault.DATA
+
+
+def test_pictures_of_which_none_is_annotated_are_refused_and_among_annotated_ones_they_are_background(tmp_path):
+    put(tmp_path / "a.png", picture())
+    put(tmp_path / "b.png", picture(shade=7))
+    whole = document(["a.png"])
+    empty = {**document(["b.png"]), "annotations": []}
+    path = put(tmp_path / "test.json", json.dumps(empty))
+    given = {"source": "coco", "path": path}
+    for load in (partial(box_dataset.load_source, box_config.Data(**given), 0), partial(segmentation.load, **given)):
+        with pytest.raises(Fault, match="at least one annotated object") as fault:
+            load()
+        assert fault.value.code == Fault.DATA
+    put(tmp_path / "train.json", json.dumps(whole))
+    found = read("coco", tmp_path)
+    assert [(item.id, len(item.objects)) for item in found.items] == [("b.png", 0), ("a.png", 1)]
+    assert [(note.kind, note.id) for note in found.notes] == [("file without annotations", "test.json")]
 
 
 @pytest.mark.parametrize(

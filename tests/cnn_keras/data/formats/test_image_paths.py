@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cnn_keras.data.formats import image_paths
-from cnn_keras.data.formats.image_paths import BACKSLASH, CAPITALS, PREFIX, Places
+from cnn_keras.data.formats.image_paths import BACKSLASH, CAPITALS, LETTERS, PREFIX, UPLOAD, Places
 from tests.cnn_keras.data.sources.test_detection import picture, put, read
 
 
@@ -19,7 +19,10 @@ from tests.cnn_keras.data.sources.test_detection import picture, put, read
         ("project/train/1.png", "train/1.png", PREFIX),
         ("/home/me/project/train/1.png", "train/1.png", PREFIX),
         ("train/1.png", "Train/1.PNG", CAPITALS),
-        (unicodedata.normalize("NFD", "Käfer.png"), "Käfer.png", CAPITALS),
+        (unicodedata.normalize("NFD", "Käfer.png"), "Käfer.png", LETTERS),
+        (unicodedata.normalize("NFD", "käfer.png"), "Käfer.png", CAPITALS),
+        ("/data/upload/1/ab12cd34-1.png", "1.png", UPLOAD),
+        ("ab12cd34-1.png", "ab12cd34-1.png", None),  # is called so
         ("./train/1.png", "train/1.png", None),
         ("a\\b.png", "a\\b.png", None),  # is called so
     ],
@@ -35,6 +38,7 @@ def test_two_names_that_become_one_lead_nowhere(tmp_path):
     put(tmp_path / "1.png", picture())
     places = Places([tmp_path])
     assert places.files(["a/1.png", "b/1.png"]) == {"a/1.png": None, "b/1.png": None}
+    assert places.files(["00000000-1.png", "11111111-1.png"]) == {"00000000-1.png": None, "11111111-1.png": None}
     assert Places([tmp_path]).files(["1.png", "b/1.png"]) == {"1.png": tmp_path / "1.png", "b/1.png": None}
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 from cnn_keras.data import run_length
+from cnn_keras.data.formats import image_paths
+from cnn_keras.data.sources import segmentation
 from cnn_keras.errors import Fault
 from tests.cnn_keras.data.sources.test_detection import picture, put, read
 
@@ -49,6 +51,54 @@ def test_polygons_and_ellipses_are_read_and_what_is_odd_is_told(tmp_path):
     assert polygon.box == (4, 2, 20, 12)
     np.testing.assert_allclose(ellipse.box, (12, 6, 28, 14))
     assert [kind for kind, _ in item.troubles] == ["unknown shape", "malformed annotation", "malformed annotation"]
+
+
+def packed(painted):
+    """The runs of an RGBA picture whose alpha is painted: repeated rows of four, and the rest as it is."""
+    flat = np.repeat(painted.ravel()[:, None] * 255, 4, axis=1).ravel()
+    bits = f"{len(flat):032b}" + f"{7:05b}" + f"{2:04b}{3:04b}{7:04b}{15:04b}"
+    start = 0
+    while start < len(flat):
+        alike = int(np.argmax(np.append(flat[start:] != flat[start], True)))
+        if alike > 8:
+            count = min(alike, 256)
+            bits += "110" + f"{count - 1:08b}{flat[start]:08b}"
+        else:
+            count = min(8, len(flat) - start)
+            bits += "000" + f"{count - 1:03b}" + "".join(f"{value:08b}" for value in flat[start : start + count])
+        start += count
+    bits += "0" * (-len(bits) % 8)
+    return [int(bits[place : place + 8], 2) for place in range(0, len(bits), 8)]
+
+
+def test_what_the_brush_painted_is_a_mask_with_the_box_around_it(tmp_path):
+    painted = np.zeros((20, 40), bool)
+    painted[3:9, 5:30] = painted[4, 32] = True
+    good = region("brushlabels", format="rle", rle=packed(painted))
+    bad = [region("brushlabels", format="rle", rle=rle) for rle in (good["value"]["rle"][:-9], [300], "abc", None)]
+    other = region("brushlabels", format="rle", rle=packed(painted[:10]))
+    (item,) = read("labelstudio", written(tmp_path, tasks(good, *bad, other))).items
+    (one,) = item.objects
+    assert (one.name, one.box) == ("bolt", (5, 3, 33, 9))
+    np.testing.assert_array_equal(run_length.rasterize(one.mask, (20, 40)), painted)
+    assert [kind for kind, _ in item.troubles] == ["malformed annotation"] * 5
+    found = segmentation.load("labelstudio", path=tmp_path / "export.json")
+    np.testing.assert_array_equal(found.items[0].mask((20, 40)).values, painted)
+
+
+def test_masks_of_the_brush_without_their_pictures_are_refused_by_name(tmp_path):
+    put(tmp_path / "task-1-annotation-1-by-1-tag-Cat-0.png", picture())
+    with pytest.raises(Fault, match="labelstudio") as fault:
+        segmentation.load("folder", path=tmp_path)
+    assert fault.value.code == Fault.DATA
+
+
+def test_uploaded_pictures_are_found_by_the_names_that_they_had(tmp_path):
+    plain = region("rectanglelabels", x=25, y=20, width=50, height=40)
+    for image in ("/data/upload/1/ab12cd34-a.png", "/data/local-files/?d=photos/ab12cd34-a.png"):
+        found = read("labelstudio", written(tmp_path, tasks(plain, image=image)))
+        assert [(item.id, len(item.objects)) for item in found.items] == [("images/a.png", 1)]
+        assert [note.kind for note in found.notes] == [image_paths.UPLOAD]
 
 
 def test_tasks_without_an_annotation_are_doubted_and_other_files_refused(tmp_path):

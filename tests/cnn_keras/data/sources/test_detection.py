@@ -253,7 +253,7 @@ def test_groups_sources_and_formats_are_checked(tmp_path):
     found = read("csv", tmp_path / "one/boxes.csv", group=r"(\w+)\.png$")
     assert {item.group for item in found.items} == {"a", "b", "c", "d"}
     with pytest.raises(Fault, match=r"data\.source must be one of coco, voc"):
-        detection.load("kitti")
+        detection.load("pascal")
     with pytest.raises(Fault, match="new or empty"):
         detection.write("coco", ITEMS, tmp_path / "one", classes=[])
     with pytest.raises(Fault, match=r"a\.png twice"):
@@ -470,19 +470,32 @@ def test_splits_are_named_in_any_capitals_and_a_picture_of_two_is_told(tmp_path)
     ]
 
 
-def test_a_split_that_is_not_there_stops_but_for_the_test_that_roboflow_writes_of(tmp_path):
+@pytest.mark.parametrize("place", ["../test/images", "test/images", "test.txt", "/content/test/images"])
+def test_a_test_set_that_is_not_there_is_left_out_and_told_and_any_other_split_stops(tmp_path, place):
     put(tmp_path / "train/images/a.png", picture())
     put(tmp_path / "train/labels/a.txt", "0 .5 .5 .5 .5")
-    for test, stops in (("../test/images", False), ("test/images", True)):
-        path = put(tmp_path / "data.yaml", f"train: ../train/images\ntest: {test}\nnames: [bolt]\n")
-        if stops:
-            with pytest.raises(Fault, match="test must be there"):
-                read("yolo", path)
-        else:
-            assert [note.kind for note in read("yolo", path).notes] == [
-                "split that is not there",
-                "path from another folder",
-            ]
+    lines = "train: train/images\nnames: [bolt]\n"
+    found = read("yolo", put(tmp_path / "data.yaml", f"{lines}test: {place}\n"))
+    assert [item.split for item in found.items] == ["train"]
+    assert [note.kind for note in found.notes] == ["split that is not there"]
+    with pytest.raises(Fault, match="val must be there"):
+        read("yolo", put(tmp_path / "data.yaml", f"{lines}val: {place}\n"))
+
+
+def test_lines_of_kitti_are_named_in_a_data_set_of_yolo(tmp_path):
+    put(tmp_path / "images/a.png", picture())
+    put(tmp_path / "labels/a.txt", "0 .5 .5 .5 .5\nCar 0 0 0 1 2 9 8 0 0 0 0 0 0 0\n")
+    (item,) = read("yolo", put(tmp_path / "data.yaml", "train: images\nnames: [bolt]\n")).items
+    assert [kind for kind, _ in item.troubles] == ["line of KITTI's, for source kitti"]
+
+
+def test_oriented_boxes_of_yolo_are_polygons_with_the_box_around_them(tmp_path):
+    put(tmp_path / "images/a.png", picture())
+    put(tmp_path / "labels/a.txt", "0 .5 .1 .75 .5 .5 .9 .25 .5\n")
+    (item,) = read("yolo", put(tmp_path / "data.yaml", "train: images\nnames: [bolt]\n")).items
+    (one,) = item.objects
+    assert one.box == pytest.approx((10, 2, 30, 18))
+    assert one.mask == (pytest.approx((20, 2, 30, 10, 20, 18, 10, 10)),)
 
 
 def test_open_images_shares_become_pixels_with_names_and_other_shares_are_refused(tmp_path):

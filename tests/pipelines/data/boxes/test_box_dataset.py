@@ -240,7 +240,7 @@ def test_files_that_change_are_noticed_and_a_missing_path_is_a_fault(tmp_path):
 
 
 def test_settings_are_checked():
-    for wrong in ({"source": "kitti"}, {"source": "coco", "fit": "crop"}, {"source": "coco", "tile": {"sise": 3}}):
+    for wrong in ({"source": "pascal"}, {"source": "coco", "fit": "crop"}, {"source": "coco", "tile": {"sise": 3}}):
         with pytest.raises(ValidationError):
             box_config.Data.model_validate(wrong)
     with pytest.raises(Fault, match="composites requires source: composites"):
