@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import AsJson, Overrides, RecipeName, console_for
+from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for, open_run
 
 app = typer.Typer()
 benches = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Benchmarks of this machine.")
@@ -38,6 +38,47 @@ def bench_input(
         print(json.dumps({"steps": steps, "slowest": benchmark.slowest(speeds).step}, indent=1))
     else:
         benchmark.show(speeds, console)
+
+
+@benches.command("scaling")
+def bench_scaling(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    gpus: Annotated[list[int] | None, typer.Option(min=1, help="Predict for so many GPUs. Repeatable.")] = None,
+    machine: Annotated[int, typer.Option(min=1, help="GPUs in a machine.")] = 8,
+    link: Annotated[float, typer.Option(min=0.001, help="GB/s from GPU to GPU in a machine.")] = 200.0,
+    network: Annotated[float, typer.Option(min=0.001, help="GB/s from machine to machine.")] = 12.5,
+    latency: Annotated[float, typer.Option(min=0.0, help="Microseconds that a message takes besides.")] = 20.0,
+    images: Annotated[
+        float | None, typer.Option(min=0.001, help="Images/s that one GPU trains on; the default is measured here.")
+    ] = None,
+    decoded: Annotated[
+        float | None, typer.Option(min=0.001, help="Images/s of a machine's input; the default is measured here.")
+    ] = None,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Predict the speed of a training on 1, 8 and 64 GPUs from steps that are measured here, and name the bottleneck.
+
+    Example: cnn bench scaling classify/digits-lenet5 --network 3.1
+    """
+    console = console_for(as_json)
+    run = open_run(recipe, overrides, console, runs)
+    from pipelines.analysis import scaling
+    from pipelines.engine.experiments import dry_run
+
+    measured = dry_run.measure(run)
+    computed = images or measured["images_per_second"] / max(1 - measured["input_share"], 1e-3)
+    batch = measured["batch_size"]
+    step = scaling.Step(batch, batch / computed, measured["bytes"]["gradients"])
+    cluster = scaling.Cluster(
+        machine, link * 1e9, network * 1e9, latency / 1e6, decoded or measured["input_per_second"]
+    )
+    predictions = [scaling.predict(step, cluster, number) for number in gpus or (1, 8, 64)]
+    if as_json:
+        print(json.dumps([one._asdict() for one in predictions], indent=1))
+    else:
+        scaling.show(predictions, step, cluster, console)
 
 
 @benches.command("detectors")
