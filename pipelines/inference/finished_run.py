@@ -169,7 +169,7 @@ def load(reference: str, runs: str | PathLike[str]) -> FinishedRun:
     """The run of this name or of this recipe, at least prepared."""
     folder = stages.run_folder(reference, Path(runs))
     if not (folder / "prepare" / run_files.MANIFEST).is_file():
-        raise Fault(f"run must be one that was run, such as classify/photos, found nothing in {folder}; `cnn run` runs")
+        raise Fault(f"run must be a finished run, such as classify/photos, found nothing in {folder}; `cnn run` runs")
     quiet_environment()
     return FinishedRun(folder)
 

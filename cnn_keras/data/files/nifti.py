@@ -70,14 +70,14 @@ def open_volume(path: Path) -> Any:
     nibabel = require_nibabel()
     data = input_file.read_bytes(path)
     if not data:
-        raise Unreadable("empty", "it holds no byte")
+        raise Unreadable("empty", "the file is empty")
     try:
         if data.startswith(b"\x1f\x8b"):
             data = input_file.decompress(data, limit=16 * VOXEL_LIMIT)
         kinds = {348: nibabel.Nifti1Image, 540: nibabel.Nifti2Image}
         kind = kinds.get(int.from_bytes(data[:4], "little"), kinds.get(int.from_bytes(data[:4], "big")))
         if kind is None:
-            raise Unreadable("undecodable", "it is no NIfTI file, whose first number would be 348 or 540")
+            raise Unreadable("undecodable", "it is not a NIfTI file: its first number must be 348 or 540")
         image = kind.from_bytes(data)
         shape = image.shape
     except Unreadable:

@@ -150,7 +150,7 @@ def _text(path: Path) -> str:
 def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
     lines = [(number, line) for number, line in enumerate(text.splitlines(), 1) if line.split("#")[0].strip()]
     if not lines:
-        raise Unreadable("empty", "it holds no line")
+        raise Unreadable("empty", "it holds no lines")
     mark = next((mark for mark in ";\t," if mark in lines[0][1]), None)
     rows = [(number, _cells(line, mark)) for number, line in lines]
     if len(rows[0][1]) > 1 and all(not cells[-1] for _, cells in rows):  # each line ends in a separator
@@ -159,7 +159,7 @@ def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
     if not any(_is_number(cell) or WHEN.fullmatch(cell) for cell in rows[0][1]):
         names, rows = rows[0][1], rows[1:]
     if not rows:
-        raise Unreadable("empty", "it holds nothing but a line of names")
+        raise Unreadable("empty", "it holds only a line of names")
     width = len(rows[0][1])
     for number, cells in rows:
         if len(cells) != width:
@@ -172,7 +172,7 @@ def _columns(text: str) -> tuple[np.ndarray, list[Any]]:
     ]
     places = [place for place in range(width) if place not in when]
     if not places:
-        raise Unreadable("empty", "it holds nothing but times")
+        raise Unreadable("empty", "it holds only times")
     numbers = [[_number(cells[place], f"line {number}") for place in places] for number, cells in rows]
     values = np.array(numbers, np.float32)
     notes: list[Any] = ["a column of times, left out"] if when else []
@@ -185,7 +185,7 @@ def _wave(path: Path) -> tuple[np.ndarray, list[Any]]:
     """A WAV file of whole numbers or floats, of one channel or several; float32 (length, channels) from −1 to 1."""
     data = input_file.read_bytes(path, limit=BYTES_LIMIT)
     if not data:
-        raise Unreadable("empty", "it holds no byte")
+        raise Unreadable("empty", "the file is empty")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # of chunks that hold no sound
@@ -196,7 +196,7 @@ def _wave(path: Path) -> tuple[np.ndarray, list[Any]]:
             ) as error:  # fmt: skip  # what SciPy raises on broken files
         raise Unreadable("undecodable", f"it is no WAV file that can be read: {str(error).partition('.')[0]}") from None
     if not stored.size:
-        raise Unreadable("empty", "it holds no sample")
+        raise Unreadable("empty", "it holds no samples")
     values = stored.reshape(len(stored), -1)
     if values.dtype.kind == "u":  # 8 bits, silence in the middle
         scaled = (values.astype(np.float32) - 128) / 128

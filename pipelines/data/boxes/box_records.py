@@ -126,7 +126,7 @@ def search_proposals(run: Run, splits: dict[str, list[UsablePicture]]) -> dict[s
         proposals_of[split] = boxes_
         shares_asked = {min(count, boxes_.shape[1]): share for count, share in shares.items()}
         recalls = ", ".join(f"{share:.1%} by {count:,}" for count, share in shares_asked.items())
-        run.console.print(f"          {split}: selective search finds of the objects {recalls} regions a picture")
+        run.console.print(f"          {split}: selective search covers, of the objects, {recalls} regions a picture")
     most = max(boxes.shape[1] for boxes in proposals_of.values())
     return {split: np.pad(boxes, ((0, 0), (0, most - boxes.shape[1]), (0, 0))) for split, boxes in proposals_of.items()}
 

@@ -323,7 +323,7 @@ def _keeper(model: keras.Model, settings: Train, folder: Path, **reporting: Any)
             changed = [f"{before[key]} {key}, now {now[key]}" for key in now if before[key] != now[key]]
             if changed:
                 reporting["console"].print(
-                    f"          [yellow]begun on {' and '.join(changed)}[/]: the last bits will differ"
+                    f"          [yellow]started on {' and '.join(changed)}[/]: the last bits will differ"
                 )
 
         def extend(self, epochs: int, steps: int) -> None:

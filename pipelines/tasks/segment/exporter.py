@@ -54,8 +54,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     card = {"recipe": recipe, "data": data, "report": report, "agreement": agreement}
     write_card(saved / "card.md", asking.model, **card)
     run.console.print(
-        f"          {name} version {version}: of {agreement['pixels']:,} pixels {agreement['changed']:,} have another "
-        f"class than with the trained model"
+        f"          {name} version {version}: {agreement['changed']:,} of {agreement['pixels']:,} pixels differ in "
+        "class from the trained model"
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:

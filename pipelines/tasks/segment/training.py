@@ -110,7 +110,7 @@ def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
     for entry in recipe.augment:
         name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))
         if name != "move":
-            raise Fault(f"augment.{name} is for pictures; of volumes there is move, with jitter, scale, shift and flip")
+            raise Fault(f"augment.{name} is for pictures; for volumes use move, with jitter, scale, shift and flip")
         check_arguments(array_dataset.augment, arguments, where="augment.move")
         steps.append(arguments)
     return array_dataset.augmentation(steps, step=array_dataset.augment_with_mask)

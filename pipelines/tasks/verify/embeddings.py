@@ -43,7 +43,9 @@ def of_split(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> E
     pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(recipe.data))
     rows = _of_people(pictures.labels, recipe.evaluate.pictures, recipe.seed)
     if len(rows) < len(pictures.labels):
-        run.console.print(f"          {split}: {len(rows):,} of {len(pictures.labels):,} pictures, of people drawn")
+        run.console.print(
+            f"          {split}: {len(rows):,} of {len(pictures.labels):,} pictures, of people drawn at random"
+        )
     pictures = type(pictures)(*(column[rows] for column in pictures))
     embeddings = embed(run, models[0], pictures.images, split)
     return Embeddings(pictures, embeddings, model.distances(models[1], embeddings, embeddings))

@@ -256,7 +256,7 @@ def test_a_model_is_where_it_was_or_beside_the_gallery_or_must_be_named(tmp_path
     location, gone = str(tmp_path / "faces.db"), str(tmp_path / "elsewhere" / "one")
     assert store.moved_model(str(tmp_path / "one"), location, "--model") == str(tmp_path / "one")
     assert store.moved_model(gone, location, "--model") == str(tmp_path / "one")
-    with pytest.raises(Fault, match="--model is required, the folder that it has been moved to"):
+    with pytest.raises(Fault, match="--model must name the folder of the gallery's model"):
         store.moved_model(str(tmp_path / "elsewhere" / "two"), location, "--model")
     with pytest.raises(Fault, match="--liveness is required"):
         store.moved_model(gone, "postgresql://nobody@localhost/faces", "--liveness")

@@ -394,7 +394,7 @@ def test_a_gallery_and_its_model_are_moved_together_and_work_from_anywhere(faces
     assert json.loads(capsys.readouterr().out)[0]["name"] == "p1"
     (tmp_path / "new" / "models" / "small").rename(tmp_path / "elsewhere")
     assert cnn(*ask) == Fault.INPUT
-    assert "--model is required, the folder that it has been moved to" in " ".join(capsys.readouterr().err.split())
+    assert "--model must name the folder of the gallery's model" in " ".join(capsys.readouterr().err.split())
     assert cnn(*ask, "--model", tmp_path / "elsewhere") == 0
     assert json.loads(capsys.readouterr().out)[0]["name"] == "p1"
     facts = tmp_path / "elsewhere" / "1" / FACTS

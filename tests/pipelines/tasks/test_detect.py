@@ -220,7 +220,7 @@ def test_fast_rcnn_is_given_regions_from_prepare_to_predict(folder, tmp_path, ca
     (folder / "regions.yaml").write_text(REGIONS)
     assert cnn("run", folder / "regions.yaml", "--runs", tmp_path) == 0
     told = "".join(capsys.readouterr())
-    assert "selective search finds of the objects" in told
+    assert "selective search covers" in told
     run = tmp_path / "detect" / "regions"
     wanted = evaluated(run)
     for name in sorted(wanted)[:3]:

@@ -153,7 +153,7 @@ def test_a_network_that_cannot_answer_is_refused_before_any_data_is_read(model, 
     ("augment", "data", "told"),
     [
         (("mixup",), {}, "augment must not mix"),
-        (("mirror",), {"size": (8, 8, 8), "fit": "patch"}, r"augment.mirror is for pictures; of volumes there is move"),
+        (("mirror",), {"size": (8, 8, 8), "fit": "patch"}, "augment.mirror is for pictures"),
         (({"move": {"turn": [0]}},), {"size": (8, 8, 8), "fit": "patch"}, "augment.move.turn: unknown argument"),
     ],
 )

@@ -44,7 +44,9 @@ def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarra
     parts = [nifti.voxels(first)]
     for file, image in zip(files[1:], others, strict=True):
         if trouble := _elsewhere(image, first):
-            raise Unreadable("unsupported", f"its files must have one grid, {file.name}'s differs: {trouble}")
+            raise Unreadable(
+                "unsupported", f"its files must share one grid, but that of {file.name} differs: {trouble}"
+            )
         parts.append(nifti.voxels(image, affine=first.affine))
     notes = sorted({note for _, notes_ in parts for note in notes_})
     volume = np.concatenate([values for values, _ in parts], axis=-1)

@@ -21,9 +21,9 @@ def cross_validate(
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Divide the data into folds, train and measure a network for each, and tell mean and standard deviation.
+    """Divide the data into folds, train and evaluate a network for each, and report mean and standard deviation.
 
-    Interrupted, it goes on where it was when the same command is given again.
+    After an interruption, the same command continues.
 
     Example: cnn cross-validate classify/digits-lenet5 --folds 5
     """
@@ -34,7 +34,7 @@ def cross_validate(
     try:
         summary = cross_validation.cross_validate(run, folds)
     except KeyboardInterrupt:
-        console.print("\ninterrupted; what is done is kept. To go on, run the same command.")
+        console.print("\ninterrupted; finished folds are kept. Run the same command to continue.")
         raise typer.Exit(130) from None
     if as_json:
         print(json.dumps(summary, indent=1))

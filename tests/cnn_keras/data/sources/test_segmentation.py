@@ -484,7 +484,7 @@ def test_channels_of_a_volume_must_lie_on_one_grid(tmp_path):
     nifti(tmp_path / "imagesTr/a_0001.nii.gz", HALVES.astype(np.float32), LEFT)
     nifti(tmp_path / "labelsTr/a.nii.gz", HALVES)
     (item,) = segmentation.load("folder", axes=3, path=tmp_path).items
-    with pytest.raises(Unreadable, match=r"must have one grid, a_0001\.nii\.gz's differs"):
+    with pytest.raises(Unreadable, match=r"one grid.*a_0001\.nii\.gz"):
         item.read()
 
 

@@ -68,7 +68,7 @@ def test_one_line_is_one_channel_and_said_to_be(tmp_path):
         (b"1,2\n3,x\n", "undecodable", "line 2 must hold finite numbers, at most 1e+15, got 'x'"),
         (b"1,2\n3,inf\n", "undecodable", "finite"),
         (b'1\nnan\n""\n', "undecodable", "half of its values at least, got 33%"),
-        (b"time,date\n1,2\n", "empty", "nothing but times"),
+        (b"time,date\n1,2\n", "empty", "only times"),
         (b"1e20,2\n3,4\n", "undecodable", "line 1 must hold finite numbers, at most 1e+15, got '1e20'"),
     ],
 )
