@@ -46,10 +46,11 @@ def _function(builder: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _takes(builder: Callable[..., Any]) -> bool:
-    """Whether something takes the arguments of a builder."""
+    """Whether something takes the arguments of a builder, by their names."""
     parameters = inspect.signature(builder).parameters
     known = "input_shape" in parameters and bool({"classes", "styles"} & parameters.keys())
-    return known and all(parameter.kind is parameter.KEYWORD_ONLY for parameter in parameters.values())
+    named = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+    return known and all(parameter.kind in named for parameter in parameters.values())
 
 
 def whole_name(last: str) -> str:
@@ -87,7 +88,7 @@ def check(name: str, /, *, weights: str | Path | None = None, **arguments: Any) 
         if argument not in parameters.parameters:
             raise Fault(
                 f"{argument} must be an argument of {name}{parameters}, got an unknown name"
-                + _nearest(argument, parameters.parameters)
+                + (_nearest(argument, parameters.parameters) or "; in a recipe, null removes it")
             )
     for argument, parameter in parameters.parameters.items():
         if parameter.default is parameter.empty and argument not in arguments:
@@ -169,8 +170,7 @@ def _builder(name: str) -> Callable[..., Any]:
     if not callable(builder) or not _takes(builder):
         signature_ = inspect.signature(builder) if callable(builder) else f", {type(builder).__name__}"
         raise Fault(
-            f"{name} must be a builder, a function of keyword arguments alone with input_shape and classes among them, "
-            f"got {name}{signature_}"
+            f"{name} must be a builder, a function with the arguments input_shape and classes, got {name}{signature_}"
         )
     return builder
 

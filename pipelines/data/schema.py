@@ -102,6 +102,8 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
             return f"{path}: is required"
         case "value_error":
             return f"{path}: {error['ctx']['error']}" if path else str(error["ctx"]["error"])
+        case "string_pattern_mismatch":
+            return f"{path}: must match {error['ctx']['pattern']}{value_note}"
         case _:
             expectation = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
             return f"{path}: must be {KINDS.get(expectation, expectation)}{value_note}"

@@ -61,13 +61,15 @@ class Model(Section):
 
     # file.function of cnn_keras.models, `cnn models list` has them, or package.module:function or ./file.py:function;
     # further keys are its arguments
-    builder: Annotated[str, Field(pattern=r"^\w+\.\w+$|^[^:]+:\w+$")]  # its last part is enough if no other has it
+    builder: str  # its last part is enough if no other has it
     weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
 
     @field_validator("builder", mode="before")
     @classmethod
     def _whole_name(cls, values: Any) -> Any:
-        if not isinstance(values, str) or not re.fullmatch(r"\w+(\.\w+)?", values) or _is_built_in(values):
+        if isinstance(values, str) and not re.fullmatch(r"\w+(\.\w+)?|[^:]+:\w+", values):
+            raise ValueError(f"must be such as lenet.lenet5, package.module:name or ./file.py:name, got {values!r}")
+        if not isinstance(values, str) or ":" in values or _is_built_in(values):
             return values
         from cnn_keras import models  # start-up: TensorFlow, for a name without its family alone
 

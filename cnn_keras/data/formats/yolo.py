@@ -149,7 +149,7 @@ def _shares(object_: Object, height: int, width: int) -> tuple[float, ...]:
 
 def _meaning(path: Path, described: Mapping[str, Any], places: Places) -> Meaning:
     """What lines mean, as a data.yaml says."""
-    names = _names(path, described.get("names"), places)
+    names = _names(path, described, places)
     shape = described.get("kpt_shape")
     if shape is None:
         return Meaning(names)
@@ -166,7 +166,8 @@ def _meaning(path: Path, described: Mapping[str, Any], places: Places) -> Meanin
     return Meaning(names, tuple(map(str, keypoints if named else range(count))), fields == 3)
 
 
-def _names(path: Path, names: Any, places: Places) -> dict[int, str]:
+def _names(path: Path, described: Mapping[str, Any], places: Places) -> dict[int, str]:
+    names = described.get("names")
     if isinstance(names, Mapping) and names and all(str(number).isdecimal() for number in names):
         return {int(number): str(name) for number, name in names.items()}
     if isinstance(names, Sequence) and names and not isinstance(names, str):
@@ -174,8 +175,9 @@ def _names(path: Path, names: Any, places: Places) -> dict[int, str]:
     if isinstance(names, str) and (file := places.file(names)):
         lines = [line.strip() for line in read_text(file).splitlines()]
         return {number: name for number, name in enumerate(lines) if name}
+    held = f"the keys {', '.join(map(str, described))}" if names is None else repr(str(names)[:60])
     raise Fault(
-        f"{path} must hold names, a list, a mapping from numbers or a file of them, got {str(names)[:60]!r}",
+        f"{path} must hold names, a list, a mapping from numbers or a file of them, got {held}",
         code=Fault.DATA,
     )
 

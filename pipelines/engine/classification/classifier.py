@@ -45,8 +45,20 @@ def check(recipe: Any, input_shape: tuple[int, ...], *, cacheable: bool = False)
         raise Fault(
             f"model: {recipe.model.builder} must be buildable with {recipe.model.arguments}, got: {last}"
         ) from None
+    _require_logits(network, recipe.model.builder, arguments["classes"])
     transfer.check(recipe, network, cacheable=cacheable)
     keras.utils.clear_session()
+
+
+def _require_logits(network: keras.Model, builder: str, classes: int) -> None:
+    """Raise a Fault unless a network gives a number for each class, before the softmax."""
+    output = network.output["logits"] if isinstance(network.output, dict) else network.output
+    if output.shape[1:] != (classes,):
+        raise Fault(f"{builder} must return (batch, {classes}) for classes={classes}, got {tuple(output.shape)}")
+    last = network.layers[-1]
+    probabilities = (keras.activations.softmax, keras.activations.sigmoid)
+    if isinstance(last, keras.layers.Softmax) or getattr(last, "activation", None) in probabilities:
+        raise Fault(f"{builder} must return logits, got the activation of {last.name}; leave it out: the loss has it")
 
 
 def assemble(

@@ -44,7 +44,20 @@ def tiny(*, input_shape=(8, 8, 1), classes=2, units=4):
     return keras.Model(image, keras.layers.Dense(classes, name="logits")(x))
 
 
-def wrong(input_shape, classes):
+def plain(input_shape, classes):
+    return tiny(input_shape=input_shape, classes=classes)
+
+
+def soft(input_shape, classes):
+    image = keras.Input(input_shape)
+    return keras.Model(image, keras.layers.Dense(classes, activation="softmax")(keras.layers.Flatten()(image)))
+
+
+def five(input_shape, classes):
+    return tiny(input_shape=input_shape, classes=5)
+
+
+def wrong(shape, classes):
     return None
 """
 RECIPE = "{task: classify, data: {source: digits, size: [8, 8], channels: 1}, model: {builder: '%s'}}"
@@ -126,6 +139,7 @@ def test_a_file_that_is_set_is_relative_to_the_working_directory(recipe, tmp_pat
         ("./net.py:tony", r"must be a name in .*net.py, got 'tony'; did you mean tiny\?"),
         ("./none.py:tiny", "must be of an installed module or of a file, got './none.py:tiny'; found no"),
         ("no_such_package.net:tiny", "found no no_such_package.net"),
+        ("./net.py", "model.builder: must be such as lenet.lenet5"),
         ("lenet.lenet99", r"must be a builder, such as lenet.lenet5, got 'lenet.lenet99'; did you mean"),
     ],
 )
@@ -138,8 +152,16 @@ def test_arguments_are_checked_as_those_of_built_in_ones(recipe):
     builder = recipes.load(recipe("./net.py:tiny")).model.builder
     with pytest.raises(Fault, match=r"unit must be an argument of .*got an unknown name; did you mean units\?"):
         models.check(builder, unit=3)
-    with pytest.raises(Fault, match="must be a builder, a function of keyword arguments alone"):
+    models.check(builder.replace(":tiny", ":plain"), input_shape=(8, 8, 1), classes=2)
+    with pytest.raises(Fault, match="must be a builder, a function with the arguments"):
         models.check(builder.replace(":tiny", ":wrong"))
+
+
+@pytest.mark.parametrize(("name", "said"), [("soft", "must return logits"), ("five", r"\(batch, 2\)")])
+def test_a_network_must_give_logits_of_the_classes(recipe, name, said):
+    loaded = recipes.load(recipe(f"./net.py:{name}"))
+    with pytest.raises(Fault, match=said):
+        recipes.module_of("classify").check(loaded)
 
 
 def test_what_a_package_makes_known_is_listed_with_its_origin(installed, capsys):

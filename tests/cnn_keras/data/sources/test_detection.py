@@ -230,7 +230,7 @@ def test_one_picture_that_is_missing_is_a_trouble_and_all_of_them_are_a_fault(tm
         ("coco", "a.json", '{"images": [{"id": 1}], "annotations": [], "categories": []}', "file_name"),
         ("csv", "a.csv", "path,label\n", "left is missing"),
         ("yolo", "a.yaml", "train: gone\nnames: [a]\n", "'gone'"),
-        ("yolo", "a.yaml", "train: .\n", "must hold names"),
+        ("yolo", "a.yaml", "train: .\n", "must hold names.*the keys train"),
         ("yolo", "a.yaml", "names: [a]\n", "train, val or test"),
         ("yolo", "a.yaml", "- 1\n", "a mapping"),
     ],
