@@ -1,8 +1,8 @@
 """Do two hosts of one core train as fast as one of two cores? Run it on a quiet machine:
 
-    python tests/benchmarks/bench_hosts.py [--steps 20] [--batch 128] [--json FILE]
+    python tests/benchmarks/bench_hosts.py [--network resnet.resnet20] [--steps 20] [--batch 128] [--json FILE]
 
-ResNet-20 learns random pictures of 32×32, mirrored and turned, on two processes of one core each, connected by
+A network learns random pictures of 32×32, mirrored and turned, on two processes of one core each, connected by
 loopback, and then on one process of two cores. The first two steps, which compile, are not counted. `speedup` is the
 ratio of images per second, two hosts to one; `cpu` is that of images per second of CPU time, of all processes together,
 which hardly depends on what else the machine does. `input` is the CPU time of the hosts' input alone, as a share of all
@@ -43,7 +43,7 @@ def batches(size):
     return rows.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True).prefetch(2)
 
 
-def measure(steps, size):
+def measure(network, steps, size):
     """Seconds of wall and of CPU time of these steps, and of CPU time of their input alone."""
     import keras
 
@@ -57,7 +57,7 @@ def measure(steps, size):
         devices.join(*host, "auto")
     settings = Train(batch_size=size, optimizer="sgd")
     trainer.set_up(0, settings)
-    model = models.build("resnet.resnet20", input_shape=(32, 32, 3), classes=10)
+    model = models.build(network, input_shape=(32, 32, 3), classes=10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trainer.compile_model(model, settings, loss=loss, metrics=[], steps=steps)
     stream = batches(size)
@@ -76,7 +76,7 @@ def started(cores, arguments, host=None):
 
     variables = {**os.environ, **({"TF_CONFIG": environment.tf_config(host)} if host else {})}
     command = [sys.executable, "-m", "tests.benchmarks.bench_hosts", "--cores", *map(str, cores)]
-    command += ["--steps", str(arguments.steps), "--batch", str(arguments.batch)]
+    command += ["--network", arguments.network, "--steps", str(arguments.steps), "--batch", str(arguments.batch)]
     return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
 
 
@@ -113,6 +113,7 @@ def compare(arguments):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--network", default="resnet.resnet20", help="a builder of the catalogue")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--json", type=Path)
@@ -120,7 +121,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.cores:
         os.sched_setaffinity(0, arguments.cores)
-        return print(json.dumps(measure(arguments.steps, arguments.batch)))
+        return print(json.dumps(measure(arguments.network, arguments.steps, arguments.batch)))
     sys.path.insert(0, str(ROOT))
     found = compare(arguments)
     for name in ("one", "two"):
