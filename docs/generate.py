@@ -35,9 +35,24 @@ LIBRARY = (
     "errors",
     "package_files",
 )  # in no folder
-FOLDERS = ("models", "losses", "metrics", "ops", "data", "data/files", "data/formats", "data/formats/masks")
-FOLDERS += ("data/sources", "data/sources/samples", "data/sources/synthetic", "data/transforms", "weights", "learn")
-FOLDERS += ("learn/visualization",)
+FOLDERS = (
+    "models",
+    "losses",
+    "metrics",
+    "ops",
+    "data",
+    "data/files",
+    "data/formats",
+    "data/formats/masks",
+    "data/formats/tools",
+    "data/sources",
+    "data/sources/samples",
+    "data/sources/synthetic",
+    "data/transforms",
+    "weights",
+    "learn",
+    "learn/visualization",
+)
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 

@@ -18,8 +18,9 @@ from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Annotations, Item, Object
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, describe_path, refuse
 from cnn_keras.data.files.input_file import is_regular, read_json
-from cnn_keras.data.formats import image_paths, label_studio_brush
+from cnn_keras.data.formats import image_paths
 from cnn_keras.data.formats.image_paths import Places
+from cnn_keras.data.formats.tools import label_studio_brush
 from cnn_keras.errors import Fault
 
 OF_THE_PICTURE = ("choices", "textarea", "rating", "taxonomy", "relation")  # as a whole

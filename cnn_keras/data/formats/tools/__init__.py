@@ -1,0 +1,1 @@
+"""The own formats of annotation tools: LabelMe, Label Studio, Supervisely and VGG's Image Annotator."""
