@@ -107,6 +107,7 @@ def to_json(object_: Object) -> dict[str, Any]:
 def _sources(path: Path) -> tuple[list[Source], list[Note]]:
     """The files of a folder that hold boxes, from the first place that has some; and what the others there hold."""
     sources: list[Source] = []
+    tool = ""  # that wrote what holds no mapping
     for pattern in FILES:
         files = [file for file in sorted(path.glob(pattern)) if _visible(path, file) and is_regular(file)]
         documents = {file: read_json(file) for file in files}
@@ -116,6 +117,7 @@ def _sources(path: Path) -> tuple[list[Source], list[Note]]:
             if isinstance(document, dict)
         ]
         sources += there
+        tool = next(filter(None, [tool, *map(annotation.tool_of, documents.values())]), "")
         boxes = [source for source in there if source.kind == BOXES]
         if instances := [source for source in boxes if source.file.name.startswith("instances")]:
             boxes = instances
@@ -129,7 +131,7 @@ def _sources(path: Path) -> tuple[list[Source], list[Note]]:
                 for source, kind in zip(others, kinds, strict=True)
             ]
     if not sources:
-        raise Fault(f"data.path must be a JSON file or a folder that holds some, got {describe_path(path)}")
+        raise Fault(f"data.path must hold JSON files of COCO's, or be one, got {describe_path(path)}{tool}")
     _refuse(sources[0])
 
 

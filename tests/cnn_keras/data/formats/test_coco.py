@@ -237,6 +237,13 @@ def test_pictures_of_which_none_is_annotated_are_refused_and_among_annotated_one
     assert [(note.kind, note.id) for note in found.notes] == [("file without annotations", "test.json")]
 
 
+def test_a_folder_of_another_tools_lists_is_refused_with_what_they_are(tmp_path):
+    listed = [{"image": "a.png", "annotations": [{"label": "bolt", "coordinates": {}}]}]
+    put(tmp_path / "train" / "_annotations.createml.json", json.dumps(listed))
+    with pytest.raises(Fault, match="CreateML's"):
+        read("coco", tmp_path)
+
+
 @pytest.mark.parametrize(
     "pack", [gzip.compress, lambda data: b"PK\3\4" + data, lambda data: b"7z\xbc\xaf\x27\x1c" + data]
 )
