@@ -18,11 +18,13 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 from cnn_keras.errors import Fault
 
 REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*|[^:]+\.py):(?P<name>[^\W\d]\w*)")
+READ: dict[Path, tuple[str, int | None]] = {}  # files of the user's own: their package, and when they were written
 
 
 def is_reference(name: str) -> bool:
@@ -96,6 +98,11 @@ def source(module: str) -> Path | None:
     return Path(spec.origin)
 
 
+def package(module: str) -> str:
+    """The package that a module is in; a file, by its path, is one of its own."""
+    return module if module.endswith(".py") else module.partition(".")[0]
+
+
 def defined(file: Path) -> set[str] | None:
     """The names that a file gives to something at its top level; None where only running it can tell.
 
@@ -146,11 +153,46 @@ def load(reference: str) -> Any:
     return getattr(module_, name)
 
 
+def remember(module: str, file: Path) -> None:
+    """Note when the file of a module of the user's own was last written to, where it is read for the first time."""
+    READ.setdefault(file, (package(module), _written(file)))
+
+
+def forget_edited() -> set[str]:
+    """Leave packages of which a file has been written to since it was read to be imported anew by who needs them next.
+
+    Returns:
+        The packages, and of files that stand alone the paths.
+    """
+    edited = {name for file, (name, written) in READ.items() if _written(file) != written}
+    for file in [file for file, (name, _) in READ.items() if name in edited]:
+        del READ[file]
+    for module in [module for module in sys.modules if package(module) in edited]:
+        del sys.modules[module]
+    return edited
+
+
+def _written(file: Path) -> int | None:
+    """When a file was last written to, in nanoseconds; None if it is gone."""
+    try:
+        return file.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
+class _Loader(importlib.machinery.SourceFileLoader):
+    """Compiles a file as it is now: bytecode that is kept is not told from that of an edit within a second."""
+
+    def get_code(self, fullname: str) -> CodeType:
+        return self.source_to_code(self.get_data(self.path), self.path)
+
+
 def _module(name: str) -> Any:
     """A module by its name or, under its path as its name, a file."""
     if name in sys.modules or not name.endswith(".py"):
         return importlib.import_module(name)
-    spec: Any = importlib.util.spec_from_file_location(name, name)
+    spec: Any = importlib.util.spec_from_file_location(name, name, loader=_Loader(name, name))
+    remember(name, Path(name))
     module = sys.modules[name] = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)

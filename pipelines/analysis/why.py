@@ -1,13 +1,13 @@
 """`cnn predict --why`: which parts of files the answers of a run's model rest on."""
 
 import importlib
-import importlib.util
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
+from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from pipelines.data import array_dataset, image_io, run_files, video_io
 from pipelines.engine import heat_maps, stages
@@ -54,7 +54,7 @@ def _opened(reference: str, runs: Path, console: Console) -> stages.Run:
 def _explainer(run: stages.Run) -> heat_maps.Explainer:
     """That of the file `explanation.py` of the run's task."""
     module = f"{run.task.__name__}.explanation"
-    explanation: Any = importlib.import_module(module) if importlib.util.find_spec(module) else None
+    explanation: Any = importlib.import_module(module) if plugins.source(module) else None
     if not hasattr(explanation, "explainer"):
         raise Fault(f"--why must go with a task that explains the answer to one file, got {run.recipe.task}")
     explain: heat_maps.Explainer = explanation.explainer(run)

@@ -73,19 +73,34 @@ def code(roots: Sequence[str], *, without: Sequence[str] = ()) -> dict[str, str]
     return digests | {f"library.{name}": _version(name) for name in external}
 
 
+def renew() -> None:
+    """Have the user's own code read and imported again where a file of it has been written to since it was read.
+
+    For a process that lasts longer than an edit, such as a notebook's. This repository's own code stays as it is.
+    """
+    if plugins.forget_edited():
+        forget()
+
+
+def forget() -> None:
+    """Forget all code that has been read."""
+    for function in (closure, _path, _module, _effects, _definition, _digest):
+        function.cache_clear()
+
+
 @cache
 def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dict[str, set[str]], list[str]]:
     """The names of each module that can be reached from `roots`, and the libraries that are imported on the way."""
     queue = list(map(_reference, roots))
-    followed = {*PACKAGES, *(_package(name) for name, _ in queue)}
+    followed = {*PACKAGES, *(plugins.package(name) for name, _ in queue)}
     reached: dict[str, set[str]] = {}
     external: set[str] = set()
     while queue:
         name, attribute = queue.pop()
         if f"{name}.".startswith(tuple(f"{package}." for package in apart)):
             continue
-        if _package(name) not in followed:
-            external.add(_package(name))
+        if plugins.package(name) not in followed:
+            external.add(plugins.package(name))
             continue
         module = _module(name)
         if name not in reached:
@@ -98,7 +113,7 @@ def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dic
                 queue += _definition(name, reference)[1]
             elif reference in module.imports:  # handed on from another module
                 queue.append(module.imports[reference])
-            elif _is_module(f"{name}.{reference}", own=_package(name)):
+            elif _is_module(f"{name}.{reference}", own=plugins.package(name)):
                 queue.append((f"{name}.{reference}", None))
     return reached, sorted(external - set(sys.stdlib_module_names))
 
@@ -106,11 +121,6 @@ def closure(roots: tuple[str, ...], apart: tuple[str, ...] = APART) -> tuple[dic
 def _reference(root: str) -> Reference:
     module, _, name = root.partition(":")
     return module, name or None
-
-
-def _package(module: str) -> str:
-    """The package that a module is in; a file is one of its own."""
-    return module if module.endswith(".py") else module.partition(".")[0]
 
 
 def _shown(module: Module) -> str:
@@ -123,7 +133,7 @@ def _shown(module: Module) -> str:
 
 @cache
 def _path(name: str) -> Path | None:
-    if _package(name) not in PACKAGES:
+    if plugins.package(name) not in PACKAGES:
         return plugins.source(name)
     stem = SOURCES.joinpath(*name.split("."))
     return next((path for path in (stem.with_suffix(".py"), stem / "__init__.py") if path.is_file()), None)
@@ -131,7 +141,7 @@ def _path(name: str) -> Path | None:
 
 def _is_module(name: str, *, own: str = "cnn_keras") -> bool:
     """Whether a module of this name is in one of both packages or in `own`, the package that names it."""
-    return not name.endswith(".") and _package(name) in (*PACKAGES, own) and _path(name) is not None
+    return not name.endswith(".") and plugins.package(name) in (*PACKAGES, own) and _path(name) is not None
 
 
 @cache
@@ -139,6 +149,8 @@ def _module(name: str) -> Module:
     path = _path(name)
     if path is None:
         raise ModuleNotFoundError(f"no module {name} in {SOURCES}")
+    if plugins.package(name) not in PACKAGES:
+        plugins.remember(name, path)
     module, tree = Module(name, path), ast.parse(path.read_text(encoding="utf-8"))
     for statement in tree.body:
         match statement:
@@ -169,7 +181,7 @@ def _imported(statement: ast.Import | ast.ImportFrom, module: Module) -> dict[st
     source = _source(statement, module)
     references: dict[str, Reference] = {}
     for alias in statement.names:
-        whole, own = f"{source}.{alias.name}", _package(module.name)
+        whole, own = f"{source}.{alias.name}", plugins.package(module.name)
         references[alias.asname or alias.name] = (whole, None) if _is_module(whole, own=own) else (source, alias.name)
     return references
 

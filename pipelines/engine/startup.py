@@ -5,7 +5,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TextIO
 
 from rich.console import Console
 
@@ -19,7 +19,7 @@ def quiet_environment() -> None:
 
 def console_for(*, stderr: bool = False) -> Console:
     """Where people are spoken to, line by line in a notebook; what the pipeline logs is shown there too."""
-    notebook = Console().is_jupyter  # nothing can be drawn over there
+    notebook = _is_below_a_cell(sys.stderr if stderr else sys.stdout)  # nothing can be drawn over there
     console = Console(
         stderr=stderr,
         highlight=False,
@@ -34,6 +34,11 @@ def console_for(*, stderr: bool = False) -> Console:
         log = logging.getLogger(name)
         log.handlers, log.level, log.propagate = [handler], logging.INFO, False
     return console
+
+
+def _is_below_a_cell(stream: TextIO) -> bool:
+    """Whether a notebook shows what is printed: of its own process, or of a command that a cell starts with `!`."""
+    return Console().is_jupyter or ("JPY_PARENT_PID" in os.environ and stream.isatty())
 
 
 def load_tensorflow(console: Console) -> None:

@@ -16,8 +16,8 @@ from rich.console import Console
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, yaml_file
+from pipelines.engine import fingerprint, stages
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages
 from pipelines.engine.startup import console_for, load_tensorflow, quiet_environment
 from pipelines.inference import exported_model
 
@@ -155,6 +155,7 @@ class FinishedRun:
 
 def run(reference: str, runs: str | PathLike[str], sections: Mapping[str, Any]) -> FinishedRun:
     """Bring the run of a recipe, changed by `sections`, up to date as far as export."""
+    fingerprint.renew()
     recipe = recipes.load(reference, sections=sections)
     quiet_environment()
     console = console_for()

@@ -1,6 +1,7 @@
 """The Python door: `pipelines.run` and `pipelines.load`, and what a run can be asked."""
 
 import doctest
+import io
 import json
 import subprocess
 import sys
@@ -11,6 +12,8 @@ from PIL import Image
 
 import pipelines as cnn
 from cnn_keras.errors import Fault
+from pipelines.data.validation import progress
+from pipelines.engine.startup import console_for
 from pipelines.inference import finished_run, predict
 
 
@@ -100,6 +103,24 @@ def test_a_list_of_arrays_is_asked_about_one_by_one():
 def test_what_is_no_signal_is_refused(given):
     with pytest.raises(Fault, match="must be signals"):
         Recorder("signal").shapes([given])
+
+
+class Terminal(io.StringIO):
+    """What a cell's `!` gives a command: a terminal, as far as that can tell."""
+
+    def isatty(self):
+        return True
+
+
+def test_a_command_of_a_notebook_prints_line_by_line(monkeypatch):
+    monkeypatch.setattr(sys, "stdout", Terminal())
+    monkeypatch.delenv("JPY_PARENT_PID", raising=False)
+    assert console_for().is_terminal
+    monkeypatch.setenv("JPY_PARENT_PID", "1")
+    console = console_for()
+    with console.status("loading"), progress(console) as bar:
+        bar.advance(bar.add_task("reading", total=2))
+    assert sys.stdout.getvalue() == ""
 
 
 def test_a_file_that_cannot_be_read_has_a_problem_and_the_others_an_answer(exported, run, tmp_path):

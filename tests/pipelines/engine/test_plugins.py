@@ -25,14 +25,6 @@ with warnings.catch_warnings():  # Starlette would rather have httpx2
 
 EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
 ENTRY = EntryPoint("count", "own_counting.task", "cnn_keras.tasks")
-CACHED = (
-    fingerprint.closure,
-    fingerprint._path,
-    fingerprint._module,
-    fingerprint._effects,
-    fingerprint._definition,
-    fingerprint._digest,
-)
 
 FILE = """
 import keras
@@ -66,8 +58,7 @@ RECIPE = "{task: classify, data: {source: digits, size: [8, 8], channels: 1}, mo
 def forget():
     """What a new process would not know."""
     plugins.entry_points.cache_clear()
-    for function in CACHED:
-        function.cache_clear()
+    fingerprint.forget()
 
 
 @pytest.fixture
@@ -162,6 +153,23 @@ def test_a_network_must_give_logits_of_the_classes(recipe, name, said):
     loaded = recipes.load(recipe(f"./net.py:{name}"))
     with pytest.raises(Fault, match=said):
         recipes.module_of("classify").check(loaded)
+
+
+@pytest.mark.parametrize("module", ["own_parts", "./own_parts.py"])
+def test_an_edited_file_is_read_and_imported_again(tmp_path, monkeypatch, module):
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "own_parts.py").write_text("WIDTH = 3\ndef width(): return WIDTH\n")
+    name = plugins.absolute(f"{module}:width", tmp_path)
+    before = fingerprint.code([name])
+    assert plugins.load(name)() == 3
+    fingerprint.renew()
+    assert plugins.load(name)() == 3
+    (tmp_path / "own_parts.py").write_text("WIDTH = 33\ndef width(): return WIDTH\n")
+    assert plugins.load(name)() == 3  # what has begun ends with the code that it began with
+    assert fingerprint.code([name]) == before
+    fingerprint.renew()
+    assert plugins.load(name)() == 33
+    assert [key for key, digest in fingerprint.code([name]).items() if digest != before[key]] == ["code.own_parts.py"]
 
 
 def test_what_a_package_makes_known_is_listed_with_its_origin(installed, capsys):
