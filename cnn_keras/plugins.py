@@ -24,7 +24,7 @@ from typing import Any
 from cnn_keras.errors import Fault
 
 REFERENCE = re.compile(r"(?P<module>[^\W\d]\w*(?:\.[^\W\d]\w*)*|[^:]+\.py):(?P<name>[^\W\d]\w*)")
-READ: dict[Path, tuple[str, int | None]] = {}  # files of the user's own: their package, and when they were written
+READ: dict[str, tuple[Path, int | None]] = {}  # modules of the user's own that were read: files, when last written to
 
 
 def is_reference(name: str) -> bool:
@@ -155,7 +155,7 @@ def load(reference: str) -> Any:
 
 def remember(module: str, file: Path) -> None:
     """Note when the file of a module of the user's own was last written to, where it is read for the first time."""
-    READ.setdefault(file, (package(module), _written(file)))
+    READ.setdefault(module, (file, _written(file)))
 
 
 def forget_edited() -> set[str]:
@@ -164,9 +164,9 @@ def forget_edited() -> set[str]:
     Returns:
         The packages, and of files that stand alone the paths.
     """
-    edited = {name for file, (name, written) in READ.items() if _written(file) != written}
-    for file in [file for file, (name, _) in READ.items() if name in edited]:
-        del READ[file]
+    edited = {package(module) for module, (file, written) in READ.items() if _written(file) != written}
+    for module in [module for module in READ if package(module) in edited]:
+        del READ[module]
     for module in [module for module in sys.modules if package(module) in edited]:
         del sys.modules[module]
     return edited
