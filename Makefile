@@ -18,7 +18,7 @@ export TF_CPP_MIN_LOG_LEVEL ?= 3
 export MLFLOW_DISABLE_TELEMETRY := true
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo prepare train evaluate export run serve predict dashboard test slow bench lint format lock samples docs wheel clean
+.PHONY: help setup demo prepare train evaluate export run serve predict dashboard test slow bench gpu lint format lock samples docs wheel clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ slow: samples ## The tests that take minutes
 
 bench: $(READY) ## The benchmarks, side by side
 	@for file in tests/benchmarks/bench_*.py; do echo "== $$file"; $(BIN)/python $$file || exit 1; done
+
+gpu: $(READY) ## What a GPU gives, in less than ten minutes: does it train, and how fast
+	@$(CNN) doctor --gpu
+	@$(BIN)/python tests/benchmarks/bench_gpu.py
 
 lint: $(READY) ## Format, lint, types and import contracts
 	@$(BIN)/ruff format --check --quiet . || { echo "run 'make format'"; exit 1; }

@@ -82,7 +82,7 @@ def decoded_examples(folder: Path, split: str, shape: Shape, *, example: Example
 
     With boxes, these are of the framed image, and `extent`, int32 (2,), is the height and width of what was decoded.
     """
-    read = records.read(folder, split, features=example.features)
+    read = records.read(folder, split, features=example.features, images=False)
     return read.map(_decoder(shape), num_parallel_calls=tf.data.AUTOTUNE)
 
 
@@ -194,7 +194,8 @@ def _streamed(
 ) -> Callable[..., Any]:
     """An epoch read from the shards, their order drawn, and mixed window by window.
 
-    What is mixed is the encoded image, because it is small. A window is in memory three times while one is read.
+    What is mixed is the encoded image, because it is small, or the name of its file. A window is in memory three times
+    while one is read.
     """
     size = sum(Path(path).stat().st_size for path in records.shards(folder, split))
     window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
@@ -207,7 +208,8 @@ def _streamed(
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
         seeds = tf.data.Dataset.from_tensor_slices(_seeds(key, count))
-        examples = tf.data.Dataset.zip(records.read(folder, split, seed=key, features=example.features), seeds)
+        stored = records.read(folder, split, seed=key, features=example.features, images=False)
+        examples = tf.data.Dataset.zip(stored, seeds)
         shuffled = examples.batch(window).map(lambda *window_: _mixed(window_, key)).unbatch()
         return shuffled.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
@@ -242,6 +244,7 @@ def _mixed(window: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
 
 def _decoder(shape: Shape) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def read(example: dict[str, Any]) -> dict[str, Any]:
+        example = records.load(example)
         image = decode(example["image"], channels=shape.channels)
         decoded = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
         if "boxes" in example:

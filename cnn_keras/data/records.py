@@ -1,17 +1,31 @@
-"""TFRecord shards: a split of encoded images, frozen as it was validated, read back in the order it was written."""
+"""TFRecord shards: a split of encoded images, frozen as it was validated, read back in the order it was written.
 
-from collections.abc import Iterable, Mapping
+A shard has its name only when it is whole and on the disk, so that an interrupted writing can go on behind the last.
+"""
+
+import sys
+from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.input_file import CHANGED
+
 SHARD_BYTES = 2**27  # large enough to stream, small enough that an epoch can mix the shards
+MANY, SHARDS = 2**16, 64  # a split of so many examples has at least so many shards, for as many readers
 FEATURES = {  # of a labelled image
     "id": tf.io.FixedLenFeature((), tf.string),
     "image": tf.io.FixedLenFeature((), tf.string),
     "label": tf.io.FixedLenFeature((), tf.int64),
+}
+
+PLACE = {  # of an image that stays in its file; the path is empty where the record holds the image all the same
+    "path": tf.io.FixedLenFeature((), tf.string),
+    "bytes": tf.io.FixedLenFeature((), tf.int64),
+    "hash": tf.io.FixedLenFeature((), tf.int64),
 }
 
 
@@ -48,28 +62,49 @@ def mask_features(borders: bool = False) -> dict[str, tf.io.FixedLenFeature]:
     return {name: tf.io.FixedLenFeature((), tf.string) for name in names}
 
 
-def write(folder: Path, split: str, rows: Iterable[tuple[Any, ...]], *, features: Mapping[str, Any] = FEATURES) -> None:
+def write(
+    folder: Path,
+    split: str,
+    rows: Iterable[Any],
+    *,
+    features: Mapping[str, Any] = FEATURES,
+    values: Callable[[Any], tuple[Any, ...]] = tuple,
+    resume: bool = False,
+) -> None:
     """Write rows as `<split>-00000.tfrecord` and so on, memory bounded by one row.
 
+    A shard ends with the image that fills SHARD_BYTES. Those of a sequence of MANY rows or more end after a part of
+    them, too: there are at least SHARDS shards.
+
     Args:
-        rows: tuples of the values of `features`, in their order: (id, encoded image, label) unless told otherwise.
+        values: what makes of a row, when its turn comes, the values of `features` in their order: (id, encoded image,
+            label) unless told otherwise.
+        resume: whether shards that are there stay; the first row that is in none of them comes next. `rows` must be a
+            sequence.
     """
-    shard, count = 0, 0
-    writer = tf.io.TFRecordWriter(_shard(folder, split, shard))
-    try:
-        for row in rows:
-            if count >= SHARD_BYTES:
-                writer.close()
-                shard, count = shard + 1, 0
-                writer = tf.io.TFRecordWriter(_shard(folder, split, shard))
-            values = dict(zip(features, row, strict=True))
-            feature = {name: _feature(value, features[name].dtype) for name, value in values.items()}
-            writer.write(
-                tf.train.Example(features=tf.train.Features(feature=feature)).SerializeToString(deterministic=True)
-            )
-            count += len(values["image"])
-    finally:
-        writer.close()
+    most = -(-len(rows) // SHARDS) if isinstance(rows, Sized) and len(rows) >= MANY else sys.maxsize
+    shard = 0
+    if resume and isinstance(rows, Sequence):
+        whole = sorted(folder.glob(f"{split}-*.tfrecord"))
+        shard, done = len(whole), sum(_length(path) for path in whole)
+        rows = rows[done:]
+        if whole and not rows:
+            return
+    left = iter(rows)
+    row = next(left, None)
+    while True:
+        with (
+            durable.atomic_write(folder / f"{split}-{shard:05d}.tfrecord") as temporary,
+            tf.io.TFRecordWriter(str(temporary)) as writer,
+        ):
+            count = size = 0
+            while row is not None and count < most and size < SHARD_BYTES:
+                example = dict(zip(features, values(row), strict=True))
+                writer.write(_serialized(example, features))
+                count, size, row = count + 1, size + len(example["image"]), next(left, None)
+        if row is None:
+            return
+        shard += 1
 
 
 def shards(folder: Path, split: str) -> list[str]:
@@ -81,16 +116,71 @@ def shards(folder: Path, split: str) -> list[str]:
 
 
 def read(
-    folder: Path, split: str, *, seed: tf.Tensor | None = None, features: Mapping[str, Any] = FEATURES
+    folder: Path,
+    split: str,
+    *,
+    seed: tf.Tensor | None = None,
+    features: Mapping[str, Any] = FEATURES,
+    images: bool = True,
 ) -> tf.data.Dataset:
     """Examples of a split, dicts of `features`: {"id": string, "image": encoded bytes, "label": int64}, scalars.
 
-    They come in the order written; with a stateless `seed`, int32 (2,), its shards change places.
+    They come in the order written; with a stateless `seed`, int32 (2,), its shards change places. Without `images`,
+    those that stay in their files are left to `load`.
     """
-    files = tf.constant(shards(folder, split))
+    paths = shards(folder, split)
+    files, kinds = tf.constant(paths), dict(features) | (PLACE if _is_in_place(paths[0]) else {})
     if seed is not None:
         files = tf.random.experimental.stateless_shuffle(files, seed)
-    return tf.data.TFRecordDataset(files).map(lambda record: tf.io.parse_single_example(record, dict(features)))
+    examples = tf.data.TFRecordDataset(files).map(lambda record: tf.io.parse_single_example(record, kinds))
+    return examples.map(load) if images and "path" in kinds else examples
+
+
+def load(example: dict[str, Any]) -> dict[str, Any]:
+    """The example with its image, read from its file where it has stayed there.
+
+    Raises:
+        tf.errors.OpError: the file is not there any more, or is another than that recorded: the message holds CHANGED.
+    """
+    if "path" not in example:
+        return example
+    image = tf.cond(tf.equal(example["path"], ""), lambda: example["image"], lambda: _file(example))
+    return {key: value for key, value in example.items() if key not in PLACE} | {"image": image}
+
+
+def place(path: Path, data: bytes) -> tuple[str, int, int]:
+    """The values of PLACE for an image that stays in a file, which holds `data`."""
+    return str(path.absolute()), len(data), int(_hash(data))
+
+
+def _is_in_place(shard: str) -> bool:
+    """Whether the records of a shard have the features of PLACE. Looked at outside of a graph that is being traced."""
+    with tf.init_scope():
+        first = next(tf.data.TFRecordDataset(shard).take(1).as_numpy_iterator(), b"")
+    return "path" in tf.train.Example.FromString(first).features.feature
+
+
+def _file(example: dict[str, Any]) -> tf.Tensor:
+    data = tf.io.read_file(example["path"])
+    same = tf.equal(tf.strings.length(data), tf.cast(example["bytes"], tf.int32)) & (_hash(data) == example["hash"])
+    with tf.control_dependencies([tf.debugging.Assert(same, [CHANGED, example["path"]])]):
+        return tf.identity(data)
+
+
+def _hash(data: tf.Tensor | bytes) -> tf.Tensor:
+    """FarmHash of bytes, int64: TensorFlow computes it in a graph, much faster than it decodes an image."""
+    return tf.strings.to_hash_bucket_fast(data, 2**63 - 1)
+
+
+def _length(shard: Path) -> int:
+    """How many records a shard has."""
+    return sum(1 for _ in tf.data.TFRecordDataset(str(shard)))
+
+
+def _serialized(example: Mapping[str, Any], features: Mapping[str, Any]) -> bytes:
+    feature = {name: _feature(value, features[name].dtype) for name, value in example.items()}
+    message = tf.train.Example(features=tf.train.Features(feature=feature))
+    return bytes(message.SerializeToString(deterministic=True))
 
 
 def _feature(value: Any, dtype: tf.DType) -> tf.train.Feature:
@@ -101,7 +191,3 @@ def _feature(value: Any, dtype: tf.DType) -> tf.train.Feature:
     if dtype == tf.float32:
         return tf.train.Feature(float_list=tf.train.FloatList(value=flat))
     return tf.train.Feature(int64_list=tf.train.Int64List(value=flat))
-
-
-def _shard(folder: Path, split: str, number: int) -> str:
-    return str(folder / f"{split}-{number:05d}.tfrecord")

@@ -1,7 +1,8 @@
 """Splits: which example trains, which validates, which tests."""
 
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
+from itertools import groupby
 from typing import TypeVar
 
 import numpy as np
@@ -45,14 +46,12 @@ def stratified(
     if sum(sizes.values()) >= 1:
         shares = " and ".join(f"data.{split}" for split in sizes)
         raise Fault(f"{shares} must be below 1 together, so that something is left to train, got {sum(sizes.values())}")
-    members: dict[str, list[int]] = {}
-    for row, group in enumerate(groups):
-        members.setdefault(group, []).append(row)
     frequency = Counter(labels)
-    classes: dict[str, list[str]] = {}
-    for group in sorted(members):
-        rarest = min((labels[row] for row in members[group]), key=lambda label: (frequency[label], label))
-        classes.setdefault(rarest, []).append(group)
+    classes: dict[str, list[list[int]]] = {}  # the rows of each group, by its rarest label
+    for _, rows in groupby(sorted(range(len(labels)), key=groups.__getitem__), groups.__getitem__):
+        members = list(rows)
+        rarest = min((labels[row] for row in members), key=lambda label: (frequency[label], label))
+        classes.setdefault(rarest, []).append(members)
     generator = np.random.default_rng(seed)
     splits = np.full(len(labels), "train", dtype=object)
     for label in sorted(classes):
@@ -60,11 +59,11 @@ def stratified(
         if fold:
             tested, shuffled = _divided(label, shuffled, fold)
             for index in tested:
-                splits[members[classes[label][index]]] = "test"
+                splits[classes[label][index]] = "test"
         start = 0
         for split, count in _counts(label, len(shuffled), sizes).items():
             for index in shuffled[start : start + count]:
-                splits[members[classes[label][index]]] = split
+                splits[classes[label][index]] = split
             start += count
     return splits
 
@@ -141,19 +140,21 @@ def connected_groups(*keys: Sequence[str | None]) -> list[str]:
     parent: dict[str, str] = {}
 
     def root(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
+        while (above := parent.get(key, key)) != key:
+            parent[key] = parent.get(above, above)
             key = parent[key]
         return key
 
-    examples = [
-        [f"{column}:{key}" for column, key in enumerate(row) if key is not None] for row in zip(*keys, strict=True)
-    ]
-    for first, *others in examples:
+    def examples() -> Iterator[list[str]]:
+        for row in zip(*keys, strict=True):
+            yield [f"{column}:{key}" for column, key in enumerate(row) if key is not None]
+
+    for first, *others in examples():
         for other in others:
             low, high = sorted((root(first), root(other)))
-            parent[high] = low
-    return [root(example[0]) for example in examples]
+            if low != high:
+                parent[high] = low
+    return [root(first) for first, *_ in examples()]
 
 
 def _divided(label: str, groups: np.ndarray, fold: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -22,7 +22,7 @@ from rich.table import Table
 from scipy.stats import binomtest
 
 from cnn_keras.errors import Fault
-from pipelines.data import run_files, yaml_file
+from pipelines.data import run_files, split_manifest, yaml_file
 from pipelines.data.schema import flatten
 from pipelines.engine import stages
 from pipelines.engine.requirement import best
@@ -138,7 +138,7 @@ def read(reference: str, runs: Path) -> Measured:
         f"{folder.parent.name}/{folder.name}",
         {key: value for key, value in flatten(settings).items() if key != "name"},
         run_files.read_json(evaluated / "report.json"),
-        {row["id"]: row.get("sha256") or "" for row in _rows(folder / "prepare" / "split.csv")},
+        {row["id"]: row.get("sha256") or "" for row in split_manifest.rows(folder / "prepare")},
         sum(float(row["seconds"]) for row in _rows(folder / "train" / "history.csv")),
         answers,
     )

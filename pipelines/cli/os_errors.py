@@ -6,8 +6,10 @@ the user can fix are reported; any other exception is a bug and keeps its traceb
 
 import errno
 import os
+import re
 from collections.abc import Iterator
 
+from cnn_keras.data.files.input_file import CHANGED
 from cnn_keras.errors import Fault
 
 REMEDIES = {
@@ -44,6 +46,10 @@ def fault(error: BaseException) -> Fault | None:
         if isinstance(cause, OSError) and cause.errno in REMEDIES and (cause.filename or cause.errno in FULL):
             place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, str | bytes) else ""
             return _fault(f"{place}{cause.strerror}", cause.errno)
+        if changed := re.search(rf"\[{CHANGED}\] \[(.*?)\]", str(cause)):
+            return Fault(f"{changed[1]} {CHANGED}; run the same command again, which prepares anew", code=Fault.DATA)
+        if missing := re.search(rf"(/[^;}}]*); {os.strerror(errno.ENOENT)}", str(cause)):  # as TensorFlow says it
+            return _fault(f"{missing[1]}: {os.strerror(errno.ENOENT)}", errno.ENOENT)
         explanation = next((words for words in SAID if words in str(cause)), None)
         if explanation:
             return _fault(" ".join(str(cause).split())[:300], SAID[explanation])

@@ -18,7 +18,6 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from cnn_keras.data import array_dataset
-from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
@@ -61,7 +60,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
     classes = image_dataset.class_names([item.label for item, _ in usable], data)
     splits = image_dataset.splits_of(usable, data, run.recipe.seed, run.recipe.fold)
     image_dataset.check_classes(usable, splits, console=console)
-    durable.write_text(folder / "split.csv", image_dataset.split_csv(usable, splits))
+    listed = image_dataset.write_split(folder, usable, splits)
     used_shapes = [shape for shape, result in zip(shapes, examined, strict=True) if result.digest]
     shape = (*(size or (max(length for length, _ in used_shapes),)), used_shapes[0][-1])
     counts = _write_splits(run, folder, usable, splits, classes=classes, shape=shape)
@@ -74,7 +73,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         "normalization": _fit_normalization(folder) if data.normalize == "standardise" else None,
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
-    content = [classes, facts["normalization"], run_files.file_digest(folder / "split.csv"), shape, data.fit]
+    content = [classes, facts["normalization"], listed, shape, data.fit]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
     run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, noun, classes, counts)

@@ -2,9 +2,9 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cnn_keras.data.files import file_tree
 from cnn_keras.errors import Fault
@@ -29,6 +29,14 @@ class Data(Section):
     normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
     max_bad: Fraction = 0.1  # a larger share of unusable images is refused
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
+    # images stay in their files, of source folder or csv, and are read from there; the files must not change
+    in_place: bool = False
+
+    @model_validator(mode="after")
+    def _has_files(self) -> Self:
+        if self.in_place and self.source not in ("folder", "csv"):
+            raise ValueError(f"in_place requires source: folder or csv, got {self.source}")
+        return self
 
 
 def files_digest(data: Data) -> str | None:

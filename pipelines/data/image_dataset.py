@@ -4,10 +4,8 @@
 `data.json` (classes, counts, normalisation) and pictures; `facts` of the stage repeat `data.json`.
 """
 
-import csv
-import io
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +15,13 @@ from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data import input_pipeline, records
-from cnn_keras.data.files import durable, file_tree
+from cnn_keras.data.files import file_tree
+from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import classification
 from cnn_keras.data.split import connected_groups, stratified
 from cnn_keras.errors import Fault
-from pipelines.data import run_files
+from pipelines.data import run_files, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
 from pipelines.data.run_files import Run
@@ -46,7 +45,10 @@ def prepare(
     data: Data = run.recipe.data
     items = classification.items(data.source, path=data.path, classes=data.classes, group=data.group)
     items = changed(items) if changed else items
-    examined = data_validation.examine(items, console=run.console)
+    resume = changed is None  # what makes other items may depend on having read them all
+    examined = data_validation.examine(
+        items, console=run.console, journal=folder / run_files.JOURNAL if resume else None
+    )
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
@@ -58,8 +60,8 @@ def prepare(
     splits = (divided or splits_of)(usable, data, run.recipe.seed, run.recipe.fold)
     if divided is None:
         check_classes(usable, splits, console=run.console)
-    durable.write_text(folder / "split.csv", split_csv(usable, splits))
-    counts = _write_records(run, folder, usable, splits, classes)
+    listed = write_split(folder, usable, splits)
+    counts = _write_records(run, folder, usable, splits, classes, resume=resume)
     shape = shape_of(data)
     sizes = {split: sum(inner.values()) for split, inner in counts.items()}
     facts: dict[str, Any] = {
@@ -70,7 +72,7 @@ def prepare(
         "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
-    content = [classes, facts["normalization"], run_files.file_digest(folder / "split.csv"), *shape]
+    content = [classes, facts["normalization"], listed, *shape]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
     run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, shape, classes, counts)
@@ -180,29 +182,38 @@ def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold |
     return splits
 
 
-def split_csv(usable: list[tuple[Any, str]], splits: list[str]) -> str:
-    """The table of images: id, label, split and digest of each."""
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "label", "split", "sha256"])
-    writer.writerows((item.id, item.label, name, digest) for (item, digest), name in zip(usable, splits, strict=True))
-    return out.getvalue()
+def write_split(folder: Path, usable: Sequence[tuple[Any, str]], splits: Sequence[str]) -> str:
+    """Write what went where; see `split_manifest.write`."""
+    rows = ((item.id, item.label, name, digest) for (item, digest), name in zip(usable, splits, strict=True))
+    return split_manifest.write(folder, ("id", "label", "split", "sha256"), rows, count=len(usable))
 
 
 def _write_records(
-    run: Run, folder: Path, usable: list[tuple[Any, str]], splits: list[str], classes: list[str]
+    run: Run, folder: Path, usable: list[tuple[Any, str]], splits: list[str], classes: list[str], *, resume: bool
 ) -> dict[str, Counter[str]]:
     """Write the shards of each split, the training examples shuffled; return how many of each class went where."""
-    numbers = {name: number for number, name in enumerate(classes)}
+    numbers, in_place = {name: number for number, name in enumerate(classes)}, run.recipe.data.in_place
+    features = {**records.FEATURES, **(records.PLACE if in_place else {})}
     counts: dict[str, Counter[str]] = {}
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=len(usable))
+
+        def values(item: Any) -> tuple[Any, ...]:
+            bar.advance(task)
+            data = item.read()
+            plain = normalize(data)[0]
+            if not in_place:
+                return item.id, plain, numbers[item.label]
+            if plain == data:
+                return item.id, b"", numbers[item.label], *records.place(Path(item.read.path), data)
+            return item.id, plain, numbers[item.label], "", 0, 0
+
         for split in ("train", "validation", "calibration", "test"):  # of people some calibrate
             items = [item for (item, _), name in zip(usable, splits, strict=True) if name == split]
             if split == "train":
                 items = [items[row] for row in np.random.default_rng(run.recipe.seed).permutation(len(items))]
             if items:
-                records.write(folder, split, data_validation.plain_rows(items, numbers, bar=bar, task=task))
+                records.write(folder, split, items, features=features, values=values, resume=resume)
                 counts[split] = Counter(item.label for item in items)
     return counts
 

@@ -19,6 +19,7 @@ from cnn_keras.errors import Fault
 
 MANIFEST = "manifest.json"
 STATE = "state.npz"  # what an interrupted training goes on from
+JOURNAL = "examined.jsonl"  # what an interrupted preparation goes on from
 VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
 DAMAGED = ".damaged"  # how a file ends that was set aside
 

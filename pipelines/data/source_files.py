@@ -1,20 +1,24 @@
 """The files that a source is made of, and a digest that changes with them; nothing is read."""
 
+import hashlib
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from cnn_keras.data.files import input_file
-from pipelines.data.run_files import digest
 
 
-def regular_files(*roots: Path) -> list[Path]:
+def regular_files(*roots: Path) -> Iterator[Path]:
     """The regular files at or below `roots`, in order; special files and what cannot be asked are left out."""
     folders = [root for root in roots if input_file.is_folder(root)]
-    files_ = {Path(place, name) for root in folders for place, _, files in os.walk(root) for name in files}
-    return sorted(file for file in {*roots, *files_} if input_file.is_regular(file))
+    names = {f"{place}{os.sep}{name}" for root in folders for place, _, files in os.walk(root) for name in files}
+    return (file for name in sorted({*map(str, roots), *names}) if input_file.is_regular(file := Path(name)))
 
 
 def files_digest(*roots: Path) -> str:
     """Changes when a file at or below one of `roots` is added, removed or written to; nothing is read."""
-    regular = regular_files(*roots)
-    return digest([(str(file), file.stat().st_size, file.stat().st_mtime_ns) for file in regular])
+    digest = hashlib.sha256()
+    for file in regular_files(*roots):
+        stat = file.stat()
+        digest.update(os.fsencode(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
+    return f"sha256:{digest.hexdigest()}"

@@ -1,6 +1,7 @@
 """Intake: from a source's items to validated, split images. Nothing is dropped in silence.
 
-Every item is read and decoded once, in parallel, with memory bounded by a window of items. What cannot be used is
+Every item is read and decoded once, in parallel, with memory bounded by a window of items. What reading one showed is
+written down window by window, so that an interrupted preparation goes on behind the last. What cannot be used is
 reported by kind with its path; what can be used but is not what it seems – rotated, animated, palette – is made
 plain and reported too. Copies of one picture stay in one split, so that none is trained on and tested on.
 """
@@ -8,12 +9,14 @@ plain and reported too. Copies of one picture stay in one split, so that none is
 import csv
 import hashlib
 import io
+import json
 import math
 import os
 import warnings
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import groupby
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -23,8 +26,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from cnn_keras.data.files.durable import write_text
-from cnn_keras.data.files.image_file import Picture, normalize, reason
+from cnn_keras.data.files import durable
+from cnn_keras.data.files.image_file import Picture, reason
 from cnn_keras.data.image_decoding import pixels
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.source_files import files_digest as files_digest
@@ -91,46 +94,81 @@ class Examined(NamedTuple):
     """
 
     digest: str | None
-    problems: list[Problem]
+    problems: Sequence[Problem]
     size: tuple[int, int] = (0, 0)
     turn: Transpose | None = None
 
 
-def examine(items: Sequence[Readable], *, console: Console) -> list[Examined]:
-    """Read and decode every item, with the decoder that the exported graph has."""
-    examined: list[Examined] = []
+def examine(items: Sequence[Readable], *, console: Console, journal: Path | None = None) -> list[Examined]:
+    """Read and decode every item, with the decoder that the exported graph has.
+
+    Args:
+        journal: a file to which what is known of each window of items is added. Items that are in it already are not
+            read again, unless they were of no use: what kept them from being read may have been mended.
+    """
+    examined: list[Examined] = _examined_before(items, journal) if journal and journal.is_file() else []
+    sizes: dict[tuple[int, int], tuple[int, int]] = {}  # images of one size share it
     with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # what Pillow finds odd is told, by path, in the report
-        task = bar.add_task("validating images", total=len(items))
-        for start in range(0, len(items), WINDOW):
+        task = bar.add_task("validating images", total=len(items), completed=len(examined))
+        for start in range(len(examined), len(items), WINDOW):
             for result in pool.map(_examined, items[start : start + WINDOW]):
-                examined.append(result)
+                examined.append(result._replace(size=sizes.setdefault(result.size, result.size)))
                 bar.advance(task)
+            if journal:
+                durable.append(journal, _lines(items[start : start + WINDOW], examined[start:]))
     return examined
 
 
-def plain_rows(items: Iterable[Readable], labels: dict[str, int], *, bar: Progress, task: Any) -> Any:
-    """(id, plain encoded bytes, class number) of items that were found good, read again one by one."""
-    for item in items:
-        yield item.id, normalize(item.read())[0], labels[item.label]
-        bar.advance(task)
+def _lines(items: Sequence[Readable], examined: Sequence[Examined]) -> bytes:
+    """A line of JSON for each item: its id and what is known of it."""
+    rows = ([item.id, *result] for item, result in zip(items, examined, strict=True))
+    return "".join(f"{json.dumps(row)}\n" for row in rows).encode()
+
+
+def _examined_before(items: Sequence[Readable], journal: Path) -> list[Examined]:
+    """What the journal says of the first items; what a killed process left behind its last whole line is cut off."""
+    examined: list[Examined] = []
+    sizes: dict[tuple[int, int], tuple[int, int]] = {}
+    whole = 0
+    with journal.open("rb") as file:
+        for item, line in zip(items, file, strict=False):
+            try:
+                name, digest, problems, (height, width), turn = json.loads(line)
+            except ValueError:
+                break
+            if name != item.id or not line.endswith(b"\n"):
+                break
+            result = Examined(
+                digest,
+                tuple(Problem(*problem) for problem in problems),
+                sizes.setdefault((height, width), (height, width)),
+                None if turn is None else Transpose(turn),
+            )
+            examined.append(result if digest else _examined(item))
+            whole += len(line)
+    os.truncate(journal, whole)
+    return examined
 
 
 def duplicates(items: Sequence[Readable], examined: Sequence[Examined]) -> list[Problem]:
     """Items whose pixels equal an earlier item's; worse when the labels differ or prescribed splits share one."""
-    first: dict[str, Readable] = {}
+
+    def digest(row: int) -> str:
+        return examined[row].digest or ""
+
+    copies = []  # rows of an item and of the first that it equals
+    for _, (first, *others) in groupby(sorted(filter(digest, range(len(items))), key=digest), digest):
+        copies += [(row, first) for row in others]
     problems = []
-    for item, result in zip(items, examined, strict=True):
-        if result.digest is None:
-            continue
-        earlier = first.setdefault(result.digest, item)
-        if earlier is not item:
-            kind = "duplicate"
-            if earlier.label != item.label:
-                kind = "duplicate with another label"
-            elif earlier.split != item.split:
-                kind = "duplicate across splits"
-            problems.append(Problem(kind, item.id, f"same content as {earlier.id}"))
+    for row, first in sorted(copies):
+        item, earlier = items[row], items[first]
+        kind = "duplicate"
+        if earlier.label != item.label:
+            kind = "duplicate with another label"
+        elif earlier.split != item.split:
+            kind = "duplicate across splits"
+        problems.append(Problem(kind, item.id, f"same content as {earlier.id}"))
     return problems
 
 
@@ -145,7 +183,7 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["kind", "action", "id", "detail"])
     writer.writerows([problem.kind, problem.action, problem.id, problem.detail] for problem in problems)
-    write_text(path, out.getvalue())
+    durable.write_text(path, out.getvalue())
     for kind, group in group_by_kind(problems).items():
         colour = "red" if group[0].action == "dropped" else "yellow"
         console.print(f"          [{colour}]{len(group)} {kind}[/], {group[0].action}:")
@@ -158,7 +196,7 @@ def report(problems: Sequence[Problem], total: int, *, path: Path, max_bad: floa
     total -= actions["skipped"]
     if bad > max_bad * total:
         folder = path.parent.with_name(path.name)
-        write_text(folder, out.getvalue())
+        durable.write_text(folder, out.getvalue())
         raise Fault(
             f"data.max_bad must be at least the share of unusable files, got {max_bad:.0%} and {bad} of {total} "
             f"unusable ({bad / total:.0%}). They are listed in {folder}; correct or remove them, or raise "
@@ -223,11 +261,11 @@ def _examined(item: Readable) -> Examined:
         picture = Picture(item.read())
         image = pixels(picture.plain())
     except OSError as error:
-        return Examined(None, [Problem("unreadable", item.id, os_error_text(error))])
+        return Examined(None, (Problem("unreadable", item.id, os_error_text(error)),))
     except Unreadable as error:
-        return Examined(None, [Problem(error.kind, item.id, str(error))])
+        return Examined(None, (Problem(error.kind, item.id, str(error)),))
     except (tf.errors.InvalidArgumentError, UnicodeDecodeError) as error:
-        return Examined(None, [Problem("undecodable", item.id, reason(error))])
+        return Examined(None, (Problem("undecodable", item.id, reason(error)),))
     digest = hashlib.sha256(repr(image.shape).encode() + image.tobytes()).hexdigest()
-    notes = [Problem(note, item.id) for note in picture.notes]
+    notes = tuple(Problem(note, item.id) for note in picture.notes)
     return Examined(digest, notes, tuple(image.shape[:2]), picture.turn)

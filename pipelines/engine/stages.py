@@ -25,6 +25,7 @@ from cnn_keras.data.files import durable, input_file
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, yaml_file
 from pipelines.data.run_files import (
+    JOURNAL,
     MANIFEST,
     STATE,
     digest,
@@ -61,7 +62,7 @@ class Stage:
 STAGES = {
     stage.name: stage
     for stage in (
-        Stage("prepare", ("seed", "fold", "data")),
+        Stage("prepare", ("seed", "fold", "data"), resumes=True),
         Stage("train", ("seed", "augment", "model", "head", "train"), after="prepare", resumes=True),
         Stage("evaluate", ("evaluate",), after="train"),
         Stage("export", ("export",), after="train", keeps=True),
@@ -227,6 +228,7 @@ def run_stage(run: Run, stage: Stage, *, force: bool, extend: int) -> None:
     write_json(partial / "inputs.json", inputs | target)  # from here on there is something to go on with
     with numerics() as environment:
         facts = run.compute(stage, partial, target)
+    (partial / JOURNAL).unlink(missing_ok=True)
     manifest = {
         "stage": stage.name,
         "inputs": inputs,

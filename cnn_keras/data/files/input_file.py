@@ -16,6 +16,7 @@ from cnn_keras.errors import Fault
 
 SIZE_LIMIT = 2**31  # bytes of a file of pixels or samples
 TEXT_LIMIT = 2**30  # bytes of a file of annotations or settings
+CHANGED = "changed since it was prepared"  # what is said of a file that was to stay as it is
 VALUE_LIMIT = 1e15  # of a number: its square, and sums of those, are far inside float32
 KINDS = {
     stat.S_IFDIR: "a folder",

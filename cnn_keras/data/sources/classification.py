@@ -10,8 +10,10 @@ import importlib.util
 import inspect
 import math
 import os
+import sys
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -51,6 +53,17 @@ class Item(NamedTuple):
     read: Callable[[], Any]  # of an image the encoded file, bytes; raises Unreadable for what is none
     split: str | None = None  # "train", "validation" or "test" where the source prescribes it
     group: str | None = None  # items of one group (a patient, a scene) stay in one split
+
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """What reads an item from a file of its own; text, because a Path takes much more memory."""
+
+    load: Callable[[Path], Any]
+    path: str
+
+    def __call__(self) -> Any:
+        return self.load(Path(self.path))
 
 
 def digits() -> list[Item]:
@@ -146,7 +159,7 @@ def class_folders(
         if trouble:
             unusable.append(Item(name, "", partial(refuse, *trouble)))
         else:
-            items.append(Item(name, label, partial(load, file), split, group_in(group, name)))
+            items.append(Item(name, sys.intern(label), File(load, str(file)), split, group_in(group, name)))
     if not items:
         expectation = f"data.path must hold one sub-folder of {noun}s per class"
         raise Fault(
@@ -365,13 +378,14 @@ def _folders(path: Path) -> list[str]:
 
 def _csv_item(row: dict[str, str], path: Path, line: int) -> Item:
     name, label, split, group = (row.get(column, "") for column in ("path", "label", "split", "group"))
-    reading: Callable[[], bytes] = partial(input_file.read_bytes, file_named(path.parent, name))
+    reading: Callable[[], Any] = File(input_file.read_bytes, str(file_named(path.parent, name)))
     if not name or not label:
         reading = partial(refuse, "broken annotation", f"line {line}: path and label must be given")
     elif split and split.lower() not in SPLITS:
         reason = f"line {line}: split must be one of {', '.join(SPLITS)}, got {split!r}"
         reading = partial(refuse, "broken annotation", reason)
-    return Item(printable_path(name) or f"line {line}", label, reading, SPLITS.get(split.lower()), group or None)
+    place = printable_path(name) or f"line {line}"
+    return Item(place, sys.intern(label), reading, SPLITS.get(split.lower()), group or None)
 
 
 def _tfds_bytes(source: Sequence[Any], row: int) -> bytes:

@@ -1,6 +1,7 @@
 """`cnn recipes`, `cnn show` and `cnn doctor`."""
 
 import json
+from typing import Annotated
 
 import typer
 
@@ -41,7 +42,12 @@ def show(recipe: RecipeName, overrides: Overrides = None, as_json: AsJson = Fals
 
 
 @app.command(rich_help_panel="Help")
-def doctor(as_json: AsJson = False) -> None:
+def doctor(
+    gpu: Annotated[
+        bool, typer.Option("--gpu", help="Require a GPU; train a few steps in each precision, with and without XLA.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
     """Check versions, devices (and why there is no GPU), the disk and the tracking store.
 
     Example: cnn doctor
@@ -52,6 +58,12 @@ def doctor(as_json: AsJson = False) -> None:
     from pipelines.cli import doctor as doctors
 
     report = doctors.examine()
+    if gpu:
+        from pipelines.cli import training_check
+
+        report["training"], failed = training_check.examine()
+        missing = {"gpu": report["why_no_gpu"]} if "why_no_gpu" in report else {}
+        report["failed"] |= missing | failed
     if as_json:
         print(json.dumps(report, indent=1))
     else:

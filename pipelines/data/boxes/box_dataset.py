@@ -5,8 +5,6 @@
 `data.json`: classes, counts, `most_boxes` (the padded length) and anchors.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ import tensorflow as tf
 from cnn_keras.data import annotation
 from cnn_keras.data import split as splitting
 from cnn_keras.data.annotation import Item
-from cnn_keras.data.files import durable, file_tree
+from cnn_keras.data.files import file_tree
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.formats import coco
 from cnn_keras.data.image_decoding import decode
@@ -26,7 +24,7 @@ from cnn_keras.data.sources import detection, tiles
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
-from pipelines.data import run_files
+from pipelines.data import run_files, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes import box_files, box_records, box_validation
 from pipelines.data.boxes.box_config import Cards, Composites, Data
@@ -40,7 +38,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
     items, declared, notes, _ = load_source(data, run.recipe.seed)
-    examined = data_validation.examine(items, console=run.console)
+    examined = data_validation.examine(items, console=run.console, journal=folder / run_files.JOURNAL)
     usable, boxes = box_validation.check_boxes(items, examined, data)
     boxes += [data_validation.Problem(*note) for note in notes]
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
@@ -60,7 +58,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         run.console.print(f"          [yellow]{crowds}[/]")
     if len(splits["train"]) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
-    durable.write_text(folder / "split.csv", _split_csv(splits))
+    listed = _write_split(folder, splits)
     learnt_from = [
         picture for split, members in splits.items() if split != "test" or not data.tile for picture in members
     ]
@@ -87,7 +85,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind([*problems, *boxes]).items()},
     }
-    content = [most, facts["anchors"], run_files.file_digest(folder / "split.csv"), *shape_of(data)]
+    content = [most, facts["anchors"], listed, *shape_of(data)]
     facts["digest"] = run_files.digest([*content, truths])  # not of the location: data that moved is the same data
     run_files.write_json(folder / "data.json", facts)
     box_records.draw(folder, splits, facts, data)
@@ -241,23 +239,15 @@ def _unread_tiles(items: Sequence[Item], data: Data) -> Iterator[Item]:
             yield item
 
 
-def _split_csv(splits: dict[str, list[UsablePicture]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "split", "group", "boxes", "height", "width", "sha256"])
-    for split, members in splits.items():
-        for picture in members:
-            writer.writerow(
-                [
-                    picture.item.id,
-                    split,
-                    picture.item.group or "",
-                    len(picture.item.objects),
-                    *picture.size,
-                    picture.digest,
-                ]
-            )
-    return out.getvalue()
+def _write_split(folder: Path, splits: dict[str, list[UsablePicture]]) -> str:
+    """Write what went where; see `split_manifest.write`."""
+    columns = ("id", "split", "group", "boxes", "height", "width", "sha256")
+    rows = (
+        (picture.item.id, split, picture.item.group or "", len(picture.item.objects), *picture.size, picture.digest)
+        for split, members in splits.items()
+        for picture in members
+    )
+    return split_manifest.write(folder, columns, rows, count=sum(map(len, splits.values())))
 
 
 def _shuffled(members: Sequence[UsablePicture], seed: int) -> list[UsablePicture]:

@@ -1,7 +1,7 @@
 """What `box_dataset.prepare` leaves of images with boxes: their records, figures about them, and pictures."""
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,8 +52,13 @@ def write(run: Run, folder: Path, splits: dict[str, list[UsablePicture]], column
     with validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
         for split, members in splits.items():
-            rows = _rows(members, columns, split, told=lambda: bar.advance(task))
-            records.write(folder, split, rows, features=records.box_features(*lengths(columns)))
+
+            def values(row: int, members: Sequence[UsablePicture] = members, split: str = split) -> tuple[Any, ...]:
+                bar.advance(task)
+                return _values(members[row], columns, columns.proposals[split][row] if columns.proposals else None)
+
+            features = records.box_features(*lengths(columns))
+            records.write(folder, split, range(len(members)), features=features, values=values, resume=True)
 
 
 def lengths(columns: Columns) -> tuple[int, int, int, bool]:
@@ -67,21 +72,18 @@ def recorded_lengths(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
     return facts["most_boxes"], len(facts["landmarks"]), facts.get("proposals", 0), facts.get("masks", False)
 
 
-def _rows(
-    members: Sequence[UsablePicture], columns: Columns, split: str, *, told: Callable[[], None]
-) -> Iterator[tuple[Any, ...]]:
+def _values(picture: UsablePicture, columns: Columns, proposed: np.ndarray[Any, Any] | None) -> tuple[Any, ...]:
+    """What a record holds of an image, in the order of `records.box_features`."""
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
-    for row, picture in enumerate(members):
-        objects = trainable_objects(picture.item.objects)[:most]
-        boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
-        boxes[: len(objects)] = fractions(objects, picture.size)
-        named[: len(objects)] = [numbers[object_.name] for object_ in objects]
-        difficult[: len(objects)] = [object_.difficult for object_ in objects]
-        more = [_landmarks(objects, picture.size, columns)] if columns.landmarks else []
-        more += [columns.proposals[split][row]] if columns.proposals else []
-        more += [_instances(objects, picture.size)] if columns.masks else []
-        yield picture.item.id, normalize(picture.item.read())[0], boxes, named, difficult, *more
-        told()
+    objects = trainable_objects(picture.item.objects)[:most]
+    boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)
+    boxes[: len(objects)] = fractions(objects, picture.size)
+    named[: len(objects)] = [numbers[object_.name] for object_ in objects]
+    difficult[: len(objects)] = [object_.difficult for object_ in objects]
+    more = [_landmarks(objects, picture.size, columns)] if columns.landmarks else []
+    more += [proposed] if proposed is not None else []
+    more += [_instances(objects, picture.size)] if columns.masks else []
+    return picture.item.id, normalize(picture.item.read())[0], boxes, named, difficult, *more
 
 
 def _landmarks(objects: Sequence[Object], size: tuple[int, int], columns: Columns) -> Any:

@@ -4,7 +4,6 @@ Images, signals and volumes differ in how they are read, drawn and served; the l
 the card are the same: see `classifier_report` and `classifier_export` too.
 """
 
-import csv
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.weights import pretrained
+from pipelines.data import split_manifest
 from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
@@ -139,8 +139,7 @@ def targets(
 
 def class_weights(prepared: Path, classes: Sequence[str]) -> np.ndarray[Any, Any]:
     """What an example of each class must count for all classes to count the same: float32 (classes,), of mean 1."""
-    with (prepared / "split.csv").open(encoding="utf-8", newline="") as file:
-        labels = [row["label"] for row in csv.DictReader(file) if row["split"] == "train"]
+    labels = [row["label"] for row in split_manifest.rows(prepared) if row["split"] == "train"]
     return np.asarray(compute_class_weight("balanced", classes=np.array(classes), y=labels), np.float32)
 
 

@@ -6,8 +6,6 @@
 classes from 1 on in all that is written, and 0 is what nobody knows.
 """
 
-import csv
-import io
 from collections.abc import Sequence
 from functools import partial
 from itertools import islice
@@ -19,14 +17,13 @@ import tensorflow as tf
 from rich.markup import escape
 
 from cnn_keras.data import split as splitting
-from cnn_keras.data.files import durable
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.label_map import Item, LabelMaps
 from cnn_keras.data.sources import segmentation
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image, resize_labels
-from pipelines.data import array_dataset, image_dataset, run_files
+from pipelines.data import array_dataset, image_dataset, run_files, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import Fold
@@ -45,7 +42,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split and write the pictures or volumes of `run.recipe.data` and their masks; fit the normalisation."""
     data: Data = run.recipe.data
     maps = load_source(data, run.recipe.seed)
-    examined = _examined(run, maps.items)
+    examined = _examined(run, maps.items, folder)
     usable, problems = label_mapping.count_labels(maps.items, examined, console=run.console)
     problems += data_validation.duplicates(maps.items, examined)
     tell = partial(
@@ -63,7 +60,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     label_mapping.refuse_unknown(usable, numbers, data)
     splits = _splits(usable, numbers, data, run.recipe.seed, run.recipe.fold)
     label_mapping.refuse_a_single_class(splits["train"], numbers)
-    durable.write_text(folder / "split.csv", _split_csv(splits))
+    listed = _write_split(folder, splits)
     for split, members in splits.items():
         records.write(run, folder, split, members, numbers)
     facts: dict[str, Any] = {
@@ -79,7 +76,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         numbers,
         facts["pixels"],
         facts["normalization"],
-        run_files.file_digest(folder / "split.csv"),
+        listed,
         data.borders,
         *([data.spacing] if data.spacing else []),
     ]
@@ -139,11 +136,11 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     return samples_
 
 
-def _examined(run: Run, items: Sequence[Item]) -> list[Examined]:
+def _examined(run: Run, items: Sequence[Item], folder: Path) -> list[Examined]:
     """What reading every picture or volume shows; of those of the wrong number of channels that they are of no use."""
     data: Data = run.recipe.data
     if data.axes == 2:
-        return data_validation.examine(items, console=run.console)
+        return data_validation.examine(items, console=run.console, journal=folder / run_files.JOURNAL)
     results, shapes = array_dataset.examine(items, "volume", data.channels, run)
     sized = zip(results, shapes, strict=True)
     return [result._replace(size=tuple(shape[:-1])) for result, shape in sized]  # type: ignore[arg-type]  # three sizes
@@ -170,16 +167,15 @@ def _splits(
     return {name: members for name, members in splits.items() if members}
 
 
-def _split_csv(splits: dict[str, list[UsablePicture]]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "split", "group", "size", "sha256"])
-    for split, members in splits.items():
-        for picture in members:
-            writer.writerow(
-                [picture.item.id, split, picture.item.group or "", "x".join(map(str, picture.size)), picture.digest]
-            )
-    return out.getvalue()
+def _write_split(folder: Path, splits: dict[str, list[UsablePicture]]) -> str:
+    """Write what went where; see `split_manifest.write`."""
+    rows = (
+        (picture.item.id, split, picture.item.group or "", "x".join(map(str, picture.size)), picture.digest)
+        for split, members in splits.items()
+        for picture in members
+    )
+    count = sum(map(len, splits.values()))
+    return split_manifest.write(folder, ("id", "split", "group", "size", "sha256"), rows, count=count)
 
 
 def _draw(run: Run, folder: Path, facts: dict[str, Any]) -> None:

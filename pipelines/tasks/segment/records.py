@@ -4,7 +4,7 @@ Pictures are in TFRecord shards as they came, volumes in a file each, `<split>-<
 is what nobody knows, and where the recipe has `data.borders` a second channel is the weight of ground between things.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,8 +55,13 @@ def write(run: Run, folder: Path, split: str, members: Sequence[UsablePicture], 
     with validation.progress(run.console) as bar:
         progress = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
         if data.axes == 2:
-            rows = _rows(members, numbers, data, told=progress)
-            tfrecords.write(folder, split, rows, features=tfrecords.mask_features(data.borders is not None))
+
+            def values(picture: UsablePicture) -> tuple[Any, ...]:
+                progress()
+                return _values(picture, numbers, data)
+
+            features = tfrecords.mask_features(data.borders is not None)
+            tfrecords.write(folder, split, members, features=features, values=values, resume=True)
             return
         for row, picture in enumerate(members):
             with (folder / f"{split}-{row:04d}.npz").open("wb") as file:
@@ -178,17 +183,11 @@ def _pictures(data: Data, folder: Path, split: str) -> Iterator[Example]:
         yield Example(row["id"].numpy().decode(), image, input_pipeline.decode_mask(row).numpy())
 
 
-def _rows(
-    members: Sequence[UsablePicture], numbers: Numbering, data: Data, *, told: Callable[[], None]
-) -> Iterator[tuple[Any, ...]]:
-    for picture in members:
-        mask = _mask(picture, numbers, data)
-        yield (
-            picture.item.id,
-            normalize(picture.item.read())[0],
-            *(encode_png(mask[..., [layer]]) for layer in range(mask.shape[-1])),
-        )
-        told()
+def _values(picture: UsablePicture, numbers: Numbering, data: Data) -> tuple[Any, ...]:
+    """What a record holds of a picture, in the order of `records.mask_features`."""
+    mask = _mask(picture, numbers, data)
+    layers = (encode_png(mask[..., [layer]]) for layer in range(mask.shape[-1]))
+    return picture.item.id, normalize(picture.item.read())[0], *layers
 
 
 def _mask(picture: UsablePicture, numbers: Numbering, data: Data) -> Array:

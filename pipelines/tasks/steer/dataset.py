@@ -4,7 +4,6 @@
 (what went where), `problems.csv` (what was odd), `data.json` and pictures. Splits are blocks of time.
 """
 
-import csv
 import io
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +14,6 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import input_pipeline, records, split
-from cnn_keras.data.files import durable
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Example, Shape
@@ -23,7 +21,7 @@ from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import resize
-from pipelines.data import run_files
+from pipelines.data import run_files, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.image_dataset import test_split as test_split
 from pipelines.data.image_dataset import validation_split as validation_split
@@ -49,14 +47,14 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split by time and record the drives of `run.recipe.data`."""
     data: Data = run.recipe.data
     frames = drives(data, run.recipe.seed)
-    examined = data_validation.examine(frames, console=run.console)
+    examined = data_validation.examine(frames, console=run.console, journal=folder / run_files.JOURNAL)
     usable = [(frame, result.digest) for frame, result in zip(frames, examined, strict=True) if result.digest]
     frames_kept, copies = _divided(usable, data, run.recipe.fold)
     problems = [problem for result in examined for problem in result.problems] + copies + _beyond(frames)
     data_validation.report(
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
-    durable.write_text(folder / "split.csv", _split_csv(frames_kept))
+    listed = _write_split(folder, frames_kept)
     _write_records(run, folder, frames_kept)
     angles = {split: [frame.frame.angle for frame in frames_kept if frame.split == split] for split in SPLITS}
     facts: dict[str, Any] = {
@@ -67,7 +65,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "angles": {split: _measured(inner) for split, inner in angles.items() if inner},
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
-    facts["digest"] = run_files.digest([run_files.file_digest(folder / "split.csv"), *shape_of(data)])
+    facts["digest"] = run_files.digest([listed, *shape_of(data)])
     run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, frames_kept, facts)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
@@ -163,25 +161,22 @@ def _beyond(frames: Sequence[Frame]) -> list[data_validation.Problem]:
     ]
 
 
-def _split_csv(members: Sequence[SplitFrame]) -> str:
-    out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "drive", "split", "angle", "sha256"])
-    writer.writerows(
-        [member.frame.id, member.frame.drive, member.split or "gap", member.frame.angle, member.digest]
+def _write_split(folder: Path, members: Sequence[SplitFrame]) -> str:
+    """Write what went where; see `split_manifest.write`."""
+    rows = (
+        (member.frame.id, member.frame.drive, member.split or "gap", member.frame.angle, member.digest)
         for member in members
     )
-    return out.getvalue()
+    return split_manifest.write(folder, ("id", "drive", "split", "angle", "sha256"), rows, count=len(members))
 
 
 def _write_records(run: Run, folder: Path, members_of_run: Sequence[SplitFrame]) -> None:
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(member.split is not None for member in members_of_run))
 
-        def rows(members: Sequence[SplitFrame]) -> Any:
-            for member in members:
-                yield member.frame.id, normalize(member.frame.read())[0], member.frame.angle
-                bar.advance(task)
+        def values(member: SplitFrame) -> tuple[str, bytes, float]:
+            bar.advance(task)
+            return member.frame.id, normalize(member.frame.read())[0], member.frame.angle
 
         for split in SPLITS:
             members = [member for member in members_of_run if member.split == split]
@@ -189,7 +184,7 @@ def _write_records(run: Run, folder: Path, members_of_run: Sequence[SplitFrame])
                 order = np.random.default_rng(run.recipe.seed).permutation(len(members))
                 members = [members[row] for row in order]
             if members:
-                records.write(folder, split, rows(members), features=_features())
+                records.write(folder, split, members, features=_features(), values=values, resume=True)
 
 
 def _measured(angles: Sequence[float]) -> dict[str, float]:

@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.losses import mixture_density
+from pipelines.data import split_manifest
 from pipelines.engine.stages import Run
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.steer import dataset
@@ -76,5 +77,4 @@ def as_csv(predictions: Predictions) -> str:
 
 def _drives(run: Run) -> dict[str, str]:
     """The drive of each frame."""
-    with (run.finished("prepare") / "split.csv").open(newline="", encoding="utf-8") as file:
-        return {row["id"]: row["drive"] for row in csv.DictReader(file)}
+    return {row["id"]: row["drive"] for row in split_manifest.rows(run.finished("prepare"))}

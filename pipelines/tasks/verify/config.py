@@ -53,6 +53,12 @@ class Data(image_config.Data):
     align: Align | None = None  # faces are cut out so that the eyes stand alike
     pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
 
+    @model_validator(mode="after")
+    def _is_recorded(self) -> Self:
+        if self.in_place:
+            raise ValueError("in_place requires task: classify; here batches are drawn from the records, by person")
+        return self
+
 
 def files_digest(data: Data) -> str | None:
     """Changes when a file of the source, the list of pairs or that of the eyes does."""

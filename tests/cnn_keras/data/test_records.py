@@ -1,5 +1,7 @@
 """Records: what is written comes back, in its order, whatever the number of shards."""
 
+import hashlib
+
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -49,14 +51,44 @@ def test_examples_have_scalar_features_of_fixed_types(tmp_path):
     }
 
 
-def test_a_source_that_fails_leaves_what_was_written_readable(tmp_path):
-    def failing():
-        yield from ROWS[:3]
-        raise OSError("the disk went away")
+def test_an_interrupted_writing_keeps_its_whole_shards_and_goes_on_to_the_same_bytes(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "SHARD_BYTES", 80)  # two rows each
+    for name in ("whole", "parts"):
+        (tmp_path / name).mkdir()
+    records.write(tmp_path / "whole", "train", ROWS)
+    taken = []
+
+    def values(row):
+        taken.append(row)
+        if len(taken) == 6:
+            raise OSError("the disk went away")
+        return row
 
     with pytest.raises(OSError, match="went away"):
-        records.write(tmp_path, "train", failing())
-    assert rows(records.read(tmp_path, "train")) == ROWS[:3]
+        records.write(tmp_path / "parts", "train", ROWS, values=values, resume=True)
+    assert rows(records.read(tmp_path / "parts", "train")) == ROWS[:4]
+    for _ in range(2):  # the second finds nothing left to do
+        records.write(tmp_path / "parts", "train", ROWS, values=values, resume=True)
+        assert taken[6:] == ROWS[4:]
+    whole, parts = (sorted((tmp_path / name).iterdir()) for name in ("whole", "parts"))
+    assert [path.name for path in parts] == [path.name for path in whole]
+    assert [path.read_bytes() for path in parts] == [path.read_bytes() for path in whole]
+
+
+def test_a_split_of_many_examples_has_shards_for_many_readers(tmp_path, monkeypatch):
+    monkeypatch.setattr(records, "MANY", 10)
+    monkeypatch.setattr(records, "SHARDS", 4)
+    records.write(tmp_path, "train", ROWS)
+    records.write(tmp_path, "test", ROWS[:9])
+    assert len(records.shards(tmp_path, "train")) == 4
+    assert len(records.shards(tmp_path, "test")) == 1
+    assert rows(records.read(tmp_path, "train")) == ROWS
+
+
+def test_the_bytes_of_a_shard_are_those_of_earlier_versions(tmp_path):
+    records.write(tmp_path, "train", ROWS)
+    digest = hashlib.sha256((tmp_path / "train-00000.tfrecord").read_bytes()).hexdigest()
+    assert digest == "34f34aeb12c0c8e164b61246aa34971f423b68b2e9500500e1f824dd7f1accaf"
 
 
 def test_labels_survive_as_64_bits(tmp_path):

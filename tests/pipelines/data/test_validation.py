@@ -152,15 +152,32 @@ def test_what_pillow_finds_odd_is_not_printed(console, recwarn):
     assert not recwarn
 
 
-def test_rows_for_the_records_are_plain_and_numbered(console):
-    items = [item("b", encoded(picture(), "BMP"), "dog"), item("a", noise(1), "cat")]
-    with validation.progress(console) as bar:
-        task = bar.add_task("writing", total=2)
-        rows = list(validation.plain_rows(items, {"cat": 0, "dog": 1}, bar=bar, task=task))
-        assert bar.tasks[0].completed == 2
-    assert [(name, number) for name, _, number in rows] == [("b", 1), ("a", 0)]
-    assert rows[0][1].startswith(b"\x89PNG")
-    assert rows[1][1] == noise(1)
+def test_an_interrupted_validation_goes_on_behind_what_its_journal_says(tmp_path, monkeypatch, console):
+    monkeypatch.setattr(validation, "WINDOW", 4)
+    journal, read = tmp_path / "journal", []
+
+    def counted(name, data):
+        return Item(name, "cat", lambda: read.append(name) or data)
+
+    items = [
+        counted(f"ü{number}", oriented(picture(), "PNG", 6) if number == 1 else noise(number)) for number in range(9)
+    ]
+    items[2] = counted("ü2", b"")
+    whole = validation.examine(items, console=console)
+    stopped = [*items[:6], Item("ü6", "cat", lambda: 1 / 0), *items[7:]]
+    with pytest.raises(ZeroDivisionError):
+        validation.examine(stopped, console=console, journal=journal)
+    with journal.open("ab") as file:
+        file.write(b'["half a line", ')  # as a kill leaves it
+    read.clear()
+    items[2] = counted("ü2", noise(2))  # mended meanwhile
+    again = validation.examine(items, console=console, journal=journal)
+    assert sorted(read) == [f"ü{number}" for number in (2, 4, 5, 6, 7, 8)]
+    assert again[2].digest
+    assert [*again[:2], *again[3:]] == [*whole[:2], *whole[3:]]
+    read.clear()
+    assert validation.examine(items, console=console, journal=journal) == again
+    assert read == ["ü2"]  # the journal has it as it was at first
 
 
 def found(*digests):
