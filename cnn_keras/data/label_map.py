@@ -12,16 +12,29 @@ BACKGROUND = "background"
 UNKNOWN = -1  # of a pixel that nobody knows
 
 
+class Scan(NamedTuple):
+    """What is at each voxel of a volume as its scanner made it.
+
+    values: integers (depth, height, width), a source's number of a class, or UNKNOWN. spacing: of the voxels along each
+    axis, in millimetres.
+    """
+
+    values: np.ndarray
+    spacing: tuple[float, ...]
+
+
 class Mask(NamedTuple):
     """What is at each pixel or voxel of one picture or volume.
 
     values: integers (*sizes), a source's number of a class, or UNKNOWN. instances: integers (*sizes), 0, or another
-    number for each thing; None where things are not told apart. notes: kind and detail of what is odd about it.
+    number for each thing; None where things are not told apart. notes: kind and detail of what is odd about it. scan:
+    of a resampled volume, what is at its own voxels; None else.
     """
 
     values: np.ndarray
     instances: np.ndarray | None = None
     notes: tuple[tuple[str, str], ...] = ()
+    scan: Scan | None = None
 
 
 class Item(NamedTuple):

@@ -7,6 +7,7 @@ power cut the new name is there, and the file is empty.
 import errno
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -34,14 +35,24 @@ def atomic_write(path: Path, *, suffix: str = "") -> Iterator[Path]:
 def require_space(folder: Path, size: int) -> None:
     """Refuse a file that has no room before it is begun: HDF5 ends the process if the disk is full midway.
 
+    The bytes are reserved for a moment, which asks for quotas, too, where the system can do that.
+
     Args:
         size: of the file, in bytes.
 
     Raises:
-        OSError: ENOSPC, if fewer bytes than that are free where the folder is.
+        OSError: ENOSPC, if fewer bytes than that are free there; EDQUOT or EFBIG, if no file may have them.
     """
     if shutil.disk_usage(folder).free < size:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder))
+    if not hasattr(os, "posix_fallocate"):
+        return
+    with tempfile.TemporaryFile(dir=folder) as file:
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EOPNOTSUPP):  # a file system that reserves nothing
+                raise OSError(error.errno, error.strerror, str(folder)) from None
 
 
 def write_text(path: Path, text: str) -> None:

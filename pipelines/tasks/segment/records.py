@@ -1,7 +1,8 @@
 """Prepared pictures and volumes with masks: how they are written, and what the task reads of them.
 
-Pictures are in TFRecord shards as they came, volumes in a file each, `<split>-<row>.npz`; masks are numbered from 1, 0
-is what nobody knows, and where the recipe has `data.borders` a second channel is the weight of ground between things.
+Pictures are in TFRecord shards as they came, volumes in a file each, `<split>-<row>.npz`, with the mask of the scan's
+own voxels where they are resampled; masks are numbered from 1, 0 is what nobody knows, and where the recipe has
+`data.borders` a second channel is the weight of ground between things.
 """
 
 from collections.abc import Iterator, Sequence
@@ -13,11 +14,12 @@ import numpy as np
 import tensorflow as tf
 from scipy.ndimage import label
 
-from cnn_keras.data import input_pipeline
+from cnn_keras.data import input_pipeline, resampling
 from cnn_keras.data import patches as patch_batches
 from cnn_keras.data import records as tfrecords
 from cnn_keras.data.files.image_file import encode_png, normalize
 from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.label_map import Mask, Scan
 from cnn_keras.data.patches import Store
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
@@ -34,16 +36,29 @@ class Example(NamedTuple):
     """A picture, uint8 (height, width, channels), or a volume, float32 (depth, height, width, channels), and its truth.
 
     truth: int16 (*sizes), the number of the class, or −1. mask: as it was recorded, with the weights if there are any.
+    scan: of a resampled volume, the mask of its own voxels, uint8 (depth, height, width), and their spacing; None else.
     """
 
     id: str
     image: Array
     mask: Array
+    scan: Scan | None = None
 
     @property
     def truth(self) -> Array:
-        numbers: Array = self.mask[..., 0].astype(np.int16) - 1
-        return numbers
+        return _numbers(self.mask[..., 0])
+
+    def compared(self, labels: Array, spacing: Sequence[float] | None) -> tuple[Array, Array]:
+        """Truth and labels, integers (*sizes), as they are measured: on a scan's own voxels where it was resampled.
+
+        Args:
+            labels: integers, of the sizes of the image.
+            spacing: to which volumes were resampled.
+        """
+        if self.scan is None or spacing is None:
+            return self.truth, labels
+        own = self.scan.values.shape
+        return _numbers(self.scan.values), resampling.resample_labels(labels, spacing, self.scan.spacing, own)
 
 
 def write(run: Run, folder: Path, split: str, members: Sequence[UsablePicture], numbers: Numbering) -> None:
@@ -65,7 +80,11 @@ def write(run: Run, folder: Path, split: str, members: Sequence[UsablePicture], 
             return
         for row, picture in enumerate(members):
             with (folder / f"{split}-{row:04d}.npz").open("wb") as file:
-                np.savez(file, image=picture.item.read()[0], mask=_mask(picture, numbers, data), id=picture.item.id)
+                mask = picture.item.mask(picture.size)
+                arrays = {"image": picture.item.read()[0], "mask": _recorded(mask, numbers, data)}
+                if mask.scan is not None:
+                    arrays |= {"scan": numbers.written(mask.scan.values), "spacing": np.array(mask.scan.spacing)}
+                np.savez(file, id=picture.item.id, **arrays)
             progress()
 
 
@@ -76,7 +95,8 @@ def examples(recipe: Any, folder: Path, split: str) -> Iterator[Example]:
         return
     for path in sorted(folder.glob(f"{split}-*.npz")):
         with np.load(path) as file:
-            yield Example(str(file["id"]), file["image"], file["mask"])
+            scan = Scan(file["scan"], tuple(file["spacing"])) if "scan" in file else None
+            yield Example(str(file["id"]), file["image"], file["mask"], scan)
 
 
 def of_run(run: Run, split: str) -> Iterator[Example]:
@@ -185,14 +205,19 @@ def _pictures(data: Data, folder: Path, split: str) -> Iterator[Example]:
 
 def _values(picture: UsablePicture, numbers: Numbering, data: Data) -> tuple[Any, ...]:
     """What a record holds of a picture, in the order of `records.mask_features`."""
-    mask = _mask(picture, numbers, data)
+    mask = _recorded(picture.item.mask(picture.size), numbers, data)
     layers = (encode_png(mask[..., [layer]]) for layer in range(mask.shape[-1]))
     return picture.item.id, normalize(picture.item.read())[0], *layers
 
 
-def _mask(picture: UsablePicture, numbers: Numbering, data: Data) -> Array:
+def _numbers(recorded: Array) -> Array:
+    """The numbers of the classes, int16, or −1 where nobody knows."""
+    numbers: Array = recorded.astype(np.int16) - 1
+    return numbers
+
+
+def _recorded(mask: Mask, numbers: Numbering, data: Data) -> Array:
     """The mask as it is recorded: uint8 (*sizes, 1), or 2 with the weights of borders."""
-    mask = picture.item.mask(picture.size)
     recorded = numbers.written(mask.values)
     if data.borders is None:
         return recorded[..., None]

@@ -1,7 +1,9 @@
 """What `evaluate` writes about a segmenter: figures of all pixels and of every class, the best and the worst pictures.
 
-Figures are of all pixels of the split together, as VOC's and CamVid's are; a picture's own are listed beside. Intervals
-are bootstrapped over pictures or, where these are few, over blocks of them: pixels next to each other tell the same.
+Figures are of all pixels of the split together, as VOC's and CamVid's are; a picture's own are listed beside. Those of
+volumes that the recipe resamples are of the scans' own voxels, to which answers are resampled as `cnn predict` does.
+Intervals are bootstrapped over pictures or, where these are few, over blocks of them: pixels next to each other tell
+the same.
 """
 
 import csv
@@ -257,14 +259,14 @@ def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]
 
 
 def _answers(run: Run, split: str, predict: Any) -> Iterator[Answer]:
-    """What is said of each picture or volume of a split, as it came."""
+    """What is said of each picture or volume of a split, as it came; of a resampled scan, at its own voxels."""
+    spacing = run.recipe.data.spacing
     with validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=run.facts("prepare")["splits"][split])
         for example in records.of_run(run, split):
             prediction = predict(example.image)
-            yield Answer(
-                example.id, example.truth, prediction.labels.numpy(), float(prediction.confidence.numpy().mean())
-            )
+            truth, labels = example.compared(prediction.labels.numpy(), spacing)
+            yield Answer(example.id, truth, labels, float(prediction.confidence.numpy().mean()))
             bar.advance(task)
 
 
@@ -291,7 +293,7 @@ def _baseline(run: Run, split: str) -> Array:
     total = np.zeros((len(data["classes"]),) * 2, np.int64)
     for example in records.of_run(run, split):
         predicted = tree.predict(example.image.reshape(-1, example.image.shape[-1])).reshape(example.truth.shape)
-        total += segmentation.confusion(example.truth, predicted, len(total))
+        total += segmentation.confusion(*example.compared(predicted, run.recipe.data.spacing), len(total))
     return total
 
 

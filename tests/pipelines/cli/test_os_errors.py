@@ -2,6 +2,8 @@
 
 import errno
 import os
+import re
+import resource
 import sqlite3
 import subprocess
 import sys
@@ -115,6 +117,27 @@ def disk(tmp_path):
     mounted = Tmpfs(tmp_path / "disk")
     yield mounted
     mounted.close()
+
+
+def test_room_is_asked_for_with_the_bytes_that_the_system_would_give(tmp_path, monkeypatch):
+    durable.require_space(tmp_path, 10**6)
+    with pytest.raises(OSError, match="No space"):
+        durable.require_space(tmp_path, 2**60)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10**5, limits[1]))  # what is free does not tell it, like a quota
+    try:
+        with pytest.raises(OSError, match=re.escape(str(tmp_path))) as error:
+            durable.require_space(tmp_path, 10**6)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert error.value.errno == errno.EFBIG
+    assert not list(tmp_path.iterdir())
+
+    def unable(*arguments):
+        raise OSError(errno.EOPNOTSUPP, os.strerror(errno.EOPNOTSUPP))
+
+    monkeypatch.setattr(os, "posix_fallocate", unable)
+    durable.require_space(tmp_path, 10**6)
 
 
 @pytest.mark.slow

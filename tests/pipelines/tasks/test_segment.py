@@ -244,3 +244,17 @@ def test_volumes_go_from_nifti_to_nifti(tmp_path, spacing):
     inside, expected = np.asarray(said.dataobj) == 1, np.asarray(truth.dataobj) == 1
     assert 2 * (inside & expected).sum() / (inside.sum() + expected.sum()) > 0.9
     assert len(list((tmp_path / "drawn").iterdir())) == 1
+    scans = [tmp_path / "scans" / name for name in held_out(tmp_path / "runs" / "segment" / "cubes")]
+    assert cnn("predict", "segment/cubes", *scans, *arguments) == 0
+    counts = np.zeros(3)
+    for scan in scans:
+        inside, expected = (
+            np.asarray(nibabel.load(folder / scan.name).dataobj) == 1
+            for folder in (tmp_path / "said", tmp_path / "scans" / "labels")
+        )
+        counts += (inside & expected).sum(), inside.sum(), expected.sum()
+    report = json.loads((tmp_path / "runs/segment/cubes/evaluate/report.json").read_text())
+    figures = next(one for one in report["classes"] if one["name"] == "1")
+    assert report["pixels"] == len(scans) * 20 * 18 * 22  # of the scans' own voxels
+    assert figures["pixels"] == counts[2]
+    assert figures["dice"] == pytest.approx(2 * counts[0] / (counts[1] + counts[2]), abs=0.002)

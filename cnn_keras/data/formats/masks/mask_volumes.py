@@ -15,7 +15,7 @@ import numpy as np
 from cnn_keras.data import resampling
 from cnn_keras.data.files import nifti
 from cnn_keras.data.formats.masks import color_tables, mask_folders
-from cnn_keras.data.label_map import LabelMaps, Mask, check_size
+from cnn_keras.data.label_map import LabelMaps, Mask, Scan, check_size
 from cnn_keras.errors import Unreadable
 
 APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may be from each other
@@ -66,17 +66,19 @@ def _mask(
 ) -> Mask:
     picture = nifti.open_volume(files[0])
     arrays: list[np.ndarray] = []
+    scans: list[Scan] = []
     notes: dict[str, str] = {}
     for file in (path, instances):
         if file is not None:
             values, note = _numbers(nifti.open_volume(file), picture, headers)
             if spacing is not None:
+                scans.append(Scan(values, tuple(nifti.spacing(picture))))
                 values = resampling.resample_labels(values, nifti.spacing(picture), spacing)
             check_size(values.shape, size)
             arrays.append(values)
             notes |= dict(note)
     values, *others = arrays
-    return Mask(values, others[0] if others else None, tuple(notes.items()))
+    return Mask(values, others[0] if others else None, tuple(notes.items()), scans[0] if scans else None)
 
 
 def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray, list[tuple[str, str]]]:
