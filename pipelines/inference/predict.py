@@ -19,6 +19,7 @@ from cnn_keras.data.files.file_tree import tree
 from cnn_keras.errors import Fault
 from pipelines.inference import detection, mask_files, painting
 from pipelines.inference.classification import ArrayClassifier, ImageClassifier
+from pipelines.inference.embedding import Embedder
 from pipelines.inference.exported_model import newest
 from pipelines.inference.prediction import DEFAULT, Prediction, Predictor
 from pipelines.inference.segmentation import ImageSegmenter, Segmentation, VolumeSegmenter
@@ -66,10 +67,9 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
         return ImageSegmenter(model)
     if "serving_classify" in model.signatures:
         return ImageClassifier(model, top)
-    raise Fault(
-        "MODEL must be a classifier, a detector, or a segmentation, steering or stylization network, got an embedder; "
-        "use `cnn faces`, or its signature `verify` with `cnn serve`"
-    )
+    if "embedding" in outputs:
+        return Embedder(model, folder)
+    raise Fault(f"MODEL must be one that a task exported, got outputs {', '.join(sorted(outputs))}")
 
 
 def by_source(predictions: Sequence[Prediction]) -> list[list[Prediction]]:

@@ -22,6 +22,7 @@ from cnn_keras.ops.resize import resize_image
 from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
+from pipelines.inference.embedding import FACTS
 from pipelines.tasks.verify import dataset, model_card
 from pipelines.tasks.verify.config import Export, files_of
 from pipelines.tasks.verify.model import load_trained
@@ -29,7 +30,6 @@ from pipelines.tasks.verify.report import RATES, rates_of
 
 COMPARED = 256  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside the model
-FACTS = Path("assets.extra") / "verification.json"  # beside an exported model: threshold, rates, digest
 
 
 def export(run: Run, folder: Path) -> dict[str, Any]:

@@ -217,7 +217,7 @@ def _print_next(name: str, facts: dict[str, Any], console: "Console", where: str
         )
         return
     ask = {f"cnn predict {name} FILES{where}": "predictions for your own files"}
-    if name.startswith("verify/"):  # an embedder compares images; one alone has no prediction
+    if name.startswith("verify/"):  # of one image `cnn predict` gives the embedding alone
         ask = {
             f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`"
         }
