@@ -64,8 +64,8 @@ class Embedder:
         facts = run_files.read_json(folder / FACTS) if is_regular(folder / FACTS) else {}
         if facts.get("align"):
             raise Fault(
-                f"MODEL must take images as they are, got an embedder of faces aligned by {facts['align']}; `cnn faces` "
-                "aligns and compares them"
+                f"MODEL must take images as they are, got an embedder of faces aligned by {facts['align']}; "
+                "`cnn faces` aligns and compares them"
             )
         self.embed = loaded.signatures[DEFAULT]
 
