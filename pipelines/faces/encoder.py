@@ -19,7 +19,7 @@ from pipelines.data import run_files
 from pipelines.export import savedmodel
 from pipelines.faces.gallery import Array, Settings
 from pipelines.inference import exported_model
-from pipelines.tasks.verify.exporter import FACTS
+from pipelines.inference.embedding import FACTS
 
 BATCH = 32  # pictures that are embedded at once
 LIVE = "live"  # the class of a liveness classifier that is let in

@@ -27,11 +27,11 @@ from pipelines.faces import service as faces
 from pipelines.faces import store
 from pipelines.faces.encoder import Guard, Recogniser, Threshold, version_of
 from pipelines.faces.gallery import Settings
+from pipelines.inference.embedding import FACTS
 from pipelines.serving import server as app
 from pipelines.serving.face_routes import FacesDesk, checked_key
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors
-from pipelines.tasks.verify.exporter import FACTS
 from tests.conftest import cnn
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2

@@ -16,11 +16,11 @@ from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
+from pipelines.inference.embedding import FACTS
 from pipelines.tasks import verify
 from pipelines.tasks.verify import embeddings
 from pipelines.tasks.verify import model as verify_model
 from pipelines.tasks.verify import report as verify_report
-from pipelines.tasks.verify.exporter import FACTS
 from tests import populations
 from tests.conftest import cnn
 from tests.stored_weights import model_bytes, stored_bytes

@@ -14,9 +14,9 @@ from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault
 from cnn_keras.ops import resize
 from pipelines.data import run_files
+from pipelines.inference.embedding import FACTS
 from pipelines.tasks.verify import dataset
 from pipelines.tasks.verify.config import Align
-from pipelines.tasks.verify.exporter import FACTS
 from tests.conftest import cnn
 
 pytest_plugins = ["tests.small_people"]
