@@ -1,5 +1,6 @@
 """An embedding in training: pictures go in, identities are the targets, and its figures say how it goes."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -24,7 +25,8 @@ class Training(keras.Model):
 
     Args:
         embedding: a model to embeddings of length 1; the weights that are trained are its own, and the head's.
-        loss: "triplet", "contrastive", "siamese" or "arcface".
+        loss: "triplet", "contrastive", "siamese" or "arcface", or a function of labels and embeddings, float32 (batch,
+            dimension), to numbers whose mean counts.
         identities: of the training people, for arcface.
         margin: of the loss, and the one that `active` is counted by.
         mining: of triplets.
@@ -35,7 +37,7 @@ class Training(keras.Model):
     def __init__(
         self,
         embedding: keras.Model,
-        loss: str,
+        loss: str | Callable[..., Any],
         *,
         identities: int,
         margin: float = 0.2,
@@ -44,7 +46,7 @@ class Training(keras.Model):
         comparison: str = "absolute",
     ) -> None:
         super().__init__(name=embedding.name)
-        if loss not in LOSSES:
+        if not callable(loss) and loss not in LOSSES:
             raise Fault(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
         self.embedding, self.kind, self.margin, self.mining = embedding, loss, margin, mining
         self.head: Any = None
@@ -95,6 +97,8 @@ class Training(keras.Model):
         return self.head([embeddings[:, None, :], embeddings[None, :, :]])
 
     def _objective(self, labels: tf.Tensor, embeddings: tf.Tensor, training: bool) -> tf.Tensor:
+        if callable(self.kind):
+            return tf.reduce_mean(self.kind(labels, embeddings))
         match self.kind:
             case "contrastive":
                 return embedding_losses.contrastive_loss(labels, embeddings, margin=self.margin)

@@ -5,10 +5,12 @@ is written back and the fingerprint. A name of this library goes before one that
 """
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from cnn_keras import plugins
+from cnn_keras.errors import Fault
 
 SOURCES = "cnn_keras.data.sources.classification"
 AUGMENTATIONS = "cnn_keras.data.transforms.augment"
@@ -35,8 +37,8 @@ def qualified(document: dict[str, Any], folder: Path) -> dict[str, Any]:
         result["data"] = {**data, "source": _source(name, folder)}
     if isinstance(augment, list):
         result["augment"] = [_augmentation(entry, folder) for entry in augment]
-    if isinstance(train, dict) and isinstance(name := train.get("loss"), str):
-        result["train"] = {**train, "loss": plugins.qualified(name, "losses", folder, argument="train.loss")}
+    if isinstance(train, dict) and "loss" in train:
+        result["train"] = {**train, "loss": _loss(train["loss"], folder)}
     if isinstance(evaluate, dict) and isinstance(evaluate.get("metrics"), list):
         result["evaluate"] = {**evaluate, "metrics": [_metric(name, folder) for name in evaluate["metrics"]]}
     return result
@@ -53,7 +55,8 @@ def roots(recipe: Any, stage: str) -> list[str]:
     if stage == "train":
         entries = getattr(recipe, "augment", ())
         names = [name for entry in entries for name in (entry if isinstance(entry, dict) else [entry])]
-        names += [getattr(getattr(recipe, "train", None), "loss", None)]
+        loss = getattr(getattr(recipe, "train", None), "loss", None)
+        names += [getattr(loss, "own", loss)]
     if stage == "evaluate":
         names += getattr(getattr(recipe, "evaluate", None), "metrics", ())
     return references + [name for name in names if is_own(name)]
@@ -62,6 +65,27 @@ def roots(recipe: Any, stage: str) -> list[str]:
 def is_own(name: Any) -> TypeGuard[str]:
     """Whether a setting is the full name of something of the user's own."""
     return isinstance(name, str) and name.partition(":")[0] not in COLLECTIONS and plugins.is_reference(name)
+
+
+def short(name: str) -> str:
+    """The name of something of the user's own without its module or file."""
+    return name.rpartition(":")[2]
+
+
+def measure(metrics: Sequence[str], *arguments: Any) -> dict[str, float]:
+    """What the user's own metrics say of their arguments, by their short names.
+
+    Raises:
+        Fault: one of them gives something else than a number.
+    """
+    values: dict[str, float] = {}
+    for name in metrics:
+        value = plugins.load(name)(*arguments)
+        try:
+            values[short(name)] = float(value)
+        except (TypeError, ValueError):
+            raise Fault(f"evaluate.metrics: {name} must return a number, got {type(value).__name__}") from None
+    return values
 
 
 def is_module(task: Any) -> bool:
@@ -74,6 +98,15 @@ def _source(name: str, folder: Path) -> str:
     if name.partition(":")[0] in COLLECTIONS:
         return name
     return _qualified(name, "sources", SOURCES, folder, "data.source")
+
+
+def _loss(entry: Any, folder: Path) -> Any:
+    """A loss by its name, or a section that has one of the user's own."""
+    if isinstance(entry, dict) and isinstance(name := entry.get("own"), str):
+        return {**entry, "own": plugins.qualified(name, "losses", folder, argument="train.loss.own")}
+    if isinstance(entry, str):
+        return plugins.qualified(entry, "losses", folder, argument="train.loss")
+    return entry
 
 
 def _metric(name: Any, folder: Path) -> Any:

@@ -12,7 +12,7 @@ import logging
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import (
     ConfigDict,
@@ -34,6 +34,7 @@ from pipelines.data.schema import (
     Fraction,
     GivenWeights,
     Name,
+    Own,
     Positive,
     Section,
     flatten,
@@ -170,6 +171,28 @@ def check_xla(xla: bool, deterministic: bool | str) -> None:
     """Raise a ValueError where Keras would leave XLA out without a word."""
     if xla and deterministic is True:
         raise ValueError("xla does not go with deterministic: true, which makes Keras leave it out; take auto or false")
+
+
+class Evaluate(Section):
+    """What is measured by functions of the user's own, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = ()  # what the task measures itself, and may be demanded
+
+    metrics: tuple[Own, ...] = ()  # of your own
+    require: dict[str, float] = Field(default_factory=dict)  # metric: the least it must be
+    at_most: dict[str, float] = Field(default_factory=dict)  # metric: the most it may be
+
+    @model_validator(mode="after")
+    def _metrics_are_measured(self) -> Self:
+        known = [*self.MEASURED, *map(plug_ins.short, self.metrics)]
+        if twice := sorted({name for name in known if known.count(name) > 1}):
+            raise ValueError(f"metrics must have names of their own, got {twice[0]} twice")
+        for key in ("require", "at_most"):
+            for name in sorted(getattr(self, key).keys() - set(known)):
+                near = difflib.get_close_matches(name, known, n=1)
+                meant = f"did you mean {near[0]}?" if near else f"known: {', '.join(known)}"
+                raise ValueError(f"{key} must name a metric that is measured, got {name!r}; {meant}")
+        return self
 
 
 class Range(Section):

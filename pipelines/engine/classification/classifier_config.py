@@ -1,6 +1,6 @@
 """What the recipes of all classifiers have in common."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
@@ -8,9 +8,6 @@ from pipelines.data.schema import Fraction, Name, Own, Positive, Section
 from pipelines.engine import recipe as recipes
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
-Metric = Literal[
-    "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "average_precision"
-]
 
 
 class Ensemble(Section):
@@ -65,15 +62,19 @@ class Tune(recipes.Tune):
     metric: Literal["val_loss", "val_accuracy"] = "val_accuracy"  # type: ignore[assignment]  # of each trial's best epoch
 
 
-class Evaluate(Section):
+class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = (
+        "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "average_precision",
+        "log_loss", "calibration_error",
+    )  # fmt: skip
 
     baselines: bool = True  # measure what needs no network on the same split
     insight: bool = True  # draw what some answers rest on; of images, what the units have learnt to see too
     worst: Positive = 24  # the most confident mistakes that are drawn
     # of your own: labels (N,) and probabilities (N, classes), arrays of NumPy, to a number
     metrics: tuple[Own, ...] = ()
-    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
     beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
 
 

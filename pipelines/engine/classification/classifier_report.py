@@ -9,12 +9,12 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnn_keras import inference, plugins
+from cnn_keras import inference
 from cnn_keras.data.files import durable
 from cnn_keras.metrics import classification
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import requirement
+from pipelines.engine import plugins, requirement
 from pipelines.engine.classification import classifier, ensemble, ensemble_gain
 from pipelines.engine.classification.classification_report import classification_report
 from pipelines.engine.classification.classifier_config import Evaluate
@@ -54,7 +54,7 @@ def evaluate(
     each, labels, ids = _answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     report = classification_report(labels, probabilities, names)
-    report |= {name.rpartition(":")[2]: float(plugins.load(name)(labels, probabilities)) for name in settings.metrics}
+    report |= plugins.measure(settings.metrics, labels, probabilities)
     report["split"] = split
     if ensemble.members(model):
         report["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])
@@ -82,11 +82,7 @@ def evaluate(
 
 def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
-    failures = []
-    for metric, least in settings.require.items():
-        if not requirement.reaches(report.get(metric), least):
-            value = f"{report[metric]:.4f}" if metric in report else f"nothing: {MEASURED[metric]}"
-            failures.append(f"evaluate.require: {metric} must be at least {least}, got {value}")
+    failures = requirement.failed_requirements(settings, report, missing=MEASURED)
     for name in settings.beat:
         figure = report["baselines"]["accuracy"][name]
         if not requirement.reaches(report["accuracy"], figure):

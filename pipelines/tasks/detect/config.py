@@ -1,6 +1,6 @@
 """What a recipe of this task may say."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -58,8 +58,12 @@ class Crops(Section):
         return self
 
 
-class Evaluate(Section):
+class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = (
+        "ap", "ap50", "ap75", "voc_map50", "precision", "recall", "mask_ap", "mask_ap50",
+    )  # fmt: skip
 
     suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
@@ -68,9 +72,6 @@ class Evaluate(Section):
     insight: bool = True  # draw what some answers rest on
     # of your own: the truth and the results in COCO's formats to a number
     metrics: tuple[Own, ...] = ()
-    require: dict[Literal["ap", "ap50", "ap75", "voc_map50", "mask_ap50"], float] = Field(
-        default_factory=dict
-    )  # metric: the least it must be
 
 
 class Export(Section):

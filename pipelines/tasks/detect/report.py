@@ -7,11 +7,11 @@ from typing import Any
 
 import keras
 
-from cnn_keras import inference, plugins
+from cnn_keras import inference
 from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
-from pipelines.engine import heat_maps, requirement
+from pipelines.engine import heat_maps, plugins, requirement
 from pipelines.engine.stages import Run
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.detect import box_report, decode, explanation, instance_report
@@ -21,8 +21,6 @@ from pipelines.tasks.detect.error_types import Detected
 from pipelines.tasks.detect.model import load_trained, make_reader
 
 BATCH = 16  # pictures that are measured at once, at most
-# of the report, for MLflow
-MEASURED = ("ap", "ap50", "ap75", "voc_map50", "precision", "recall", "mask_ap", "mask_ap50")
 OF_CROPS = ("ap", "ap50", "ap75", "voc_map50", "mask_ap", "mask_ap50")  # what is measured of several views
 
 
@@ -57,13 +55,14 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     if settings.crops:
         report["crops"] = _crops(run, model, split, truth)
         _say_crops(run, report)
-    report |= _own(settings, truth, answers)
+    if settings.metrics:
+        report |= plugins.measure(settings.metrics, truth, box_report.results(truth, answers))
     run_files.write_json(folder / "report.json", report)
-    names = (*MEASURED, *map(_short, settings.metrics))
+    names = (*settings.MEASURED, *map(plugins.short, settings.metrics))
     test_metrics = {f"test_{key}": report[key] for key in names if report.get(key) is not None}
     crop_report = report.get("crops", {})
     test_metrics |= {f"test_crops_{key}": crop_report[key] for key in OF_CROPS if crop_report.get(key) is not None}
-    return {"metrics": test_metrics, "failed": failed_requirements(settings, report)}
+    return {"metrics": test_metrics, "failed": requirement.failed_requirements(settings, report)}
 
 
 def _explain(
@@ -74,18 +73,6 @@ def _explain(
     examples = zip(pictures_of(list(range(len(names)))), names, strict=True)
     heading = "What objects rest on: LayerCAM of the score of each"
     heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
-
-
-def _own(settings: Evaluate, truth: Mapping[str, Any], answers: list[Detected]) -> dict[str, float]:
-    """The user's own metrics, of the truth and the results in COCO's formats."""
-    if not settings.metrics:
-        return {}
-    results = box_report.results(truth, answers)
-    return {_short(name): float(plugins.load(name)(truth, results)) for name in settings.metrics}
-
-
-def _short(name: str) -> str:
-    return name.rpartition(":")[2]
 
 
 def _crops(run: Run, model: keras.Model, split: str, truth: Mapping[str, Any]) -> dict[str, Any]:
@@ -131,12 +118,3 @@ def _found(
     if isinstance(reader, detect_masks.MaskReader):
         return detect_masks.detect(reader, examples, advance)
     return decode.detect(reader, examples, advance), []
-
-
-def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
-    """The requirements of the recipe that the detector does not meet."""
-    return [
-        f"evaluate.require: {metric} must be at least {least}, got {box_report.figure(report.get(metric))}"
-        for metric, least in settings.require.items()
-        if not requirement.reaches(report.get(metric), least)
-    ]

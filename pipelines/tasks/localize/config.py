@@ -1,17 +1,16 @@
 """What a recipe of this task may say."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from pipelines.data.boxes import box_config
-from pipelines.data.schema import Fraction, Name, Positive, Section
+from pipelines.data.schema import Fraction, Name, Own, Positive, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Model, Train
+from pipelines.engine.recipe import Model
 
 Share = Annotated[float, Field(ge=0, le=1)]
 Weight = Annotated[float, Field(ge=0)]
-Metric = Literal["presence_accuracy", "class_accuracy", "mean_iou", "accuracy", "pck"]
 
 
 class Data(box_config.Data):
@@ -33,19 +32,32 @@ class Head(Section):
     landmark_weight: Weight = 5.0  # what landmarks count beside p_c
 
 
+class Train(recipes.Train):
+    """How the weights are found."""
+
+    # of your own: targets and outputs, (batch, 5 + classes + 2 or 3 of each landmark), see `cnn_keras.models.localize`,
+    # to (batch,); null is the loss of `head`
+    loss: Own | None = None
+
+
 class Tune(recipes.Tune):
     """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
     metric: Literal["val_loss", "val_mean_iou"] = "val_loss"  # type: ignore[assignment]  # of each trial's best epoch
 
 
-class Evaluate(Section):
+class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = (
+        "presence_accuracy", "class_accuracy", "mean_iou", "accuracy", "pck", "nme",
+    )  # fmt: skip
 
     threshold: Share = 0.5  # of p_c, from which there is something
     shown: Positive = 12  # pictures drawn, and as many of the worst
     insight: bool = True  # draw what some answers rest on
-    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
+    # of your own: two `cnn_keras.models.localize.Localization` of arrays, the truth and the answers, to a number
+    metrics: tuple[Own, ...] = ()
 
 
 class Export(Section):

@@ -18,7 +18,7 @@ from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
-from pipelines.engine import heat_maps, requirement
+from pipelines.engine import heat_maps, plugins, requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.localize import explanation
@@ -42,6 +42,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         examples = box_batches.examples(run, split).batch(BATCH)
         answers = predict(locator, examples, targets_of(run), lambda done: bar.advance(task, done))
     report = {"split": split, **measure(answers, names, landmarks, settings.threshold)}
+    report |= plugins.measure(settings.metrics, answers.truth, answers.predicted)
     report["baseline"] = _baseline(run, locator, answers)
     run_files.write_json(folder / "report.json", report)
     durable.write_text(folder / "predictions.csv", predictions_csv(answers, names, landmarks))
@@ -52,7 +53,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         heat_maps.report(explanation.explainer(run), zip(pictures, answers.ids, strict=False), folder, heading=heading)
     say(run, report)
     metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float) and key != "alpha"}
-    return {"metrics": metrics, "failed": failed_requirements(settings, report)}
+    return {"metrics": metrics, "failed": requirement.failed_requirements(settings, report)}
 
 
 class Answers(NamedTuple):
@@ -136,15 +137,6 @@ def constant_answer(target: np.ndarray[Any, Any], classes: int) -> np.ndarray[An
     logits = np.log(places / (1 - places))
     presence = [20.0 if 2 * len(here) >= len(target) else -20.0]
     return np.concatenate([presence, logits[:4], here[:, 5 : 5 + classes].sum(axis=0), logits[4:]]).astype(np.float32)
-
-
-def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
-    """The requirements of the recipe that the model does not meet."""
-    return [
-        f"evaluate.require: {metric} must be at least {least}, got {report.get(metric, 'nothing')}"
-        for metric, least in settings.require.items()
-        if not requirement.reaches(report.get(metric), least)
-    ]
 
 
 def say(run: Run, report: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
+from cnn_keras import plugins
 from cnn_keras.data.transforms import augment
 from cnn_keras.models import localize
 from pipelines.data import image_dataset
@@ -87,7 +88,7 @@ def objective(recipe: Any, data: dict[str, Any]) -> dict[str, Any]:
     metrics = [_mean("presence_accuracy", presence, everywhere=True), _mean("mean_iou", localize.iou)]
     if classes > 1:
         metrics.append(_mean("class_accuracy", named))
-    return {"loss": loss, "metrics": metrics}
+    return {"loss": plugins.load(recipe.train.loss) if recipe.train.loss else loss, "metrics": metrics}
 
 
 def _mean(name: str, measure: Any, *, everywhere: bool = False) -> keras.metrics.Metric:

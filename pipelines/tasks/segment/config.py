@@ -1,7 +1,7 @@
 """What a recipe of this task may hold, and the digest of the files that it names."""
 
 import re
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -10,7 +10,7 @@ from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.boxes.box_config import Composites
-from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section, kind_alone
+from pipelines.data.schema import Fraction, Name, Own, Positive, RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -109,6 +109,14 @@ class Loss(Section):
     gamma: Annotated[float, Field(gt=0)] = 2.0  # of focal
     class_weights: Literal["balanced"] | tuple[Weight, ...] | None = None  # of cross_entropy and focal
     borders: Weight = 10.0  # U-Net's w0, what ground between things counts more; needs data.borders
+    # of your own, added: classes (batch, …), int32, -1 where nobody knows, and logits (batch, …, classes), to numbers
+    # whose mean counts; its name in the place of the section takes it alone
+    own: Own | None = None
+
+
+def _own_alone(given: Any) -> Any:
+    """A loss of the user's own alone, before the section is checked: whole."""
+    return {"cross_entropy": 0.0, "own": given} if isinstance(given, str) else given
 
 
 class Before(Section):
@@ -122,7 +130,7 @@ class Train(recipes.Train):
     """How the weights are found. A batch holds pictures or patches."""
 
     batch_size: Positive = 8  # pictures or patches of one step
-    loss: Loss = Loss()
+    loss: Annotated[Loss, BeforeValidator(_own_alone)] = Loss()
     before: tuple[Before, ...] = ()  # networks trained one after the other, as FCN-32s and FCN-16s before FCN-8s
 
     @property
@@ -142,15 +150,18 @@ class Tune(recipes.Tune):
     metric: Literal["val_loss", "val_mean_iou"] = "val_loss"  # type: ignore[assignment]  # of each trial's best epoch
 
 
-class Evaluate(Section):
+class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = ("pixel_accuracy", "mean_iou", "mean_dice", "boundary_f")
 
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
     worst: Positive = 6  # the worst pictures that are drawn
     insight: bool = True  # draw what some answers rest on
-    # metric: the least it must be
-    require: dict[Literal["pixel_accuracy", "mean_iou", "mean_dice", "boundary_f"], Share] = Field(default_factory=dict)
+    # of your own: classes of the pixels of a picture, integers, -1 where nobody knows: the truth and the answer, to a
+    # number; its mean over the pictures counts
+    metrics: tuple[Own, ...] = ()
     require_dice: dict[str, Share] = Field(default_factory=dict)  # class: the least its Dice must be
 
 
@@ -176,6 +187,6 @@ class Recipe(recipes.Recipe):
     @model_validator(mode="after")
     def _fits_segmentation(self) -> Self:
         loss = self.train.loss
-        if not (loss.cross_entropy or loss.dice or loss.focal):
-            raise ValueError("train.loss must have a term with a weight above 0")
+        if not (loss.cross_entropy or loss.dice or loss.focal or loss.own):
+            raise ValueError("train.loss must have a term with a weight above 0, or one of your own")
         return self

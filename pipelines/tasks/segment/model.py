@@ -12,7 +12,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras import models
+from cnn_keras import models, plugins
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from cnn_keras.ops import sliding_window
@@ -106,6 +106,7 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
         weights = segmentation.balanced_weights(list(pixels.values()))
     elif weights and len(weights) != len(pixels):
         raise Fault(f"train.loss.class_weights must be {len(pixels)} numbers, one for each class, got {len(weights)}")
+    own = plugins.load(settings.own) if settings.own else None
     balance = {"class_weights": None if weights is None else np.asarray(weights, np.float32)}
 
     def terms(labels: Any, logits: Any, ground: Any) -> dict[str, Any]:
@@ -116,6 +117,8 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
             losses["dice"] = segmentation.dice(labels, logits)
         if settings.focal:
             losses["focal"] = segmentation.focal(labels, logits, gamma=settings.gamma, **counted)
+        if own:
+            losses["own"] = tf.reduce_mean(own(labels, logits))
         return losses
 
     class Training(keras.Model):
@@ -123,7 +126,7 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
 
         def __init__(self) -> None:
             super().__init__(model.input, model.output, name=model.name)
-            names = [name for name in ("cross_entropy", "dice", "focal") if getattr(settings, name)]
+            names = [name for name in ("cross_entropy", "dice", "focal", "own") if getattr(settings, name)]
             self.terms = {name: keras.metrics.Mean(name=f"{name}_loss") for name in names}
             self.overlap = keras.metrics.MeanIoU(
                 len(pixels), name="mean_iou", ignore_class=-1, sparse_y_pred=False, axis=-1
@@ -141,7 +144,8 @@ def trainable(model: keras.Model, settings: Loss, *, pixels: dict[str, int]) -> 
             for name, term in losses.items():
                 self.terms[name].update_state(term)
             self.overlap.update_state(labels, y_pred)
-            return tf.add_n([getattr(settings, name) * term for name, term in losses.items()])
+            weights = {**settings.model_dump(), "own": 1.0}
+            return tf.add_n([weights[name] * term for name, term in losses.items()])
 
     return Training()
 

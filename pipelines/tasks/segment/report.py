@@ -23,7 +23,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import segmentation
 from pipelines.data import image_dataset, run_files, validation
-from pipelines.engine import heat_maps, requirement
+from pipelines.engine import heat_maps, plugins, requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
 from pipelines.tasks.segment import explanation, records
@@ -38,7 +38,6 @@ RESAMPLES = 1000
 DIAGONAL = 0.0075  # of a picture: how far a border may be off (Csurka et al., 2013)
 LISTED = 25  # classes that are printed, and whose Dice MLflow is told
 SAMPLED = 50_000  # pixels of the training split that the baseline learns from
-MEASURED = ("pixel_accuracy", "mean_iou", "mean_dice", "boundary_f")  # of the report, for MLflow
 
 
 class Answer(NamedTuple):
@@ -67,7 +66,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     split, names = image_dataset.test_split(data), data["classes"]
     model = load_trained(run)
     predict = Segmenter(model, recipe.data).asked()
-    counted = tally(_answers(run, split, predict), len(names), tolerance=settings.tolerance)
+    counted = tally(_answers(run, split, predict), len(names), tolerance=settings.tolerance, metrics=settings.metrics)
     before = {
         network.builder: _confusion(
             run, split, Segmenter(load_trained(run, f"{network.builder}/model.keras"), recipe.data)
@@ -83,6 +82,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         before=before,
         crops=crops,
         tolerance=settings.tolerance,
+        metrics=[plugins.short(name) for name in settings.metrics],
     )
 
     def pictures_of(rows: list[int]) -> list[tuple[Array, Array, Array]]:
@@ -98,7 +98,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         heading = "What the pixels of a class rest on: Seg-Grad-CAM at the network's coarsest map"
         heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
     say(run.console, figures)
-    metrics = {f"test_{key}": figures[key] for key in MEASURED if figures[key] is not None}
+    names = (*settings.MEASURED, *map(plugins.short, settings.metrics))
+    metrics = {f"test_{key}": figures[key] for key in names if figures[key] is not None}
     rows_with_dice = [row for row in figures["classes"] if row["dice"] is not None]
     metrics |= {f"test_dice_{row['name']}": row["dice"] for row in rows_with_dice[:LISTED]}
     metrics |= {f"baseline_{key}": value for key, value in figures["baseline"].items()}
@@ -106,8 +107,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     return {"metrics": metrics, "failed": failed_requirements(settings, figures)}
 
 
-def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -> Tally:
-    """Count the answers to a split, one by one."""
+def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None, metrics: Sequence[str] = ()) -> Tally:
+    """Count the answers to a split, one by one; `metrics` are of the user's own."""
     pictures, blocks, rows, axes = [], [], [], 2
     borders = np.zeros((classes, 4), np.int64)
     for answer in answers:
@@ -118,6 +119,7 @@ def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None) -
         borders += segmentation.border_counts(answer.truth, answer.labels, classes, tolerance=reach)
         figures = segmentation.scores(pictures[-1])
         named = {"pixel_accuracy": figures.pixel_accuracy, "mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
+        named |= plugins.measure(metrics, answer.truth, answer.labels)
         rows.append({"id": answer.id, **named, "confidence": answer.confidence})
     return Tally(pictures, blocks, borders, rows, axes)
 
@@ -131,6 +133,7 @@ def report(
     before: Mapping[str, Array],
     crops: Array | None = None,
     tolerance: float | None,
+    metrics: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Measure what was counted; write report.json, pictures.csv and the figures into `folder`.
 
@@ -138,6 +141,7 @@ def report(
         baseline: the confusion of what a pixel's own value tells.
         before: confusions of the networks that were trained before, by their builders.
         crops: the confusion of the answers to several views.
+        metrics: columns of the rows whose mean over the pictures that have one is reported too.
     """
     units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
     samples = _resampled(np.array(units))
@@ -161,6 +165,7 @@ def report(
         "before": {name: _overlaps(before_counts) for name, before_counts in before.items()},
         **({} if crops is None else {"crops": _overlaps(crops)}),
         "confusion": total.tolist(),
+        **{name: _mean([row[name] for row in counted.rows]) for name in metrics},
     }
     summary["classes"] = [
         {
@@ -247,14 +252,11 @@ def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]
     dice = {row["name"]: row["dice"] for row in report["classes"]}
     if unknown := settings.require_dice.keys() - dice.keys():
         raise Fault(f"evaluate.require_dice must name classes, {', '.join(dice)}, got {', '.join(sorted(unknown))}")
-    requirements = {f"evaluate.require: {key}": (least, report[key]) for key, least in settings.require.items()}
-    requirements |= {
-        f"evaluate.require_dice: {key}": (least, dice[key]) for key, least in settings.require_dice.items()
-    }
-    return [
-        f"{what} must be at least {least}, got {'nothing' if value is None else f'{value:.4f}'}"
-        for what, (least, value) in requirements.items()
-        if not requirement.reaches(value, least)
+    return requirement.failed_requirements(settings, report) + [
+        f"evaluate.require_dice: {name} must be at least {least:g}, got "
+        f"{'nothing' if dice[name] is None else f'{dice[name]:.4f}'}"
+        for name, least in settings.require_dice.items()
+        if not requirement.reaches(dice[name], least)
     ]
 
 
@@ -335,6 +337,12 @@ def _overlaps(counts: Array) -> dict[str, float]:
     return {"mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
 
 
+def _mean(values: Sequence[float]) -> float | None:
+    """The mean of those that are numbers; None where none is."""
+    known = [value for value in values if math.isfinite(value)]
+    return sum(known) / len(known) if known else None
+
+
 def _number(value: float) -> float | None:
     return float(value) if np.isfinite(value) else None
 
@@ -345,7 +353,7 @@ def _figure(value: float | None) -> str:
 
 def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     out = io.StringIO()
-    writer = csv.DictWriter(out, ["id", "pixel_accuracy", "mean_iou", "mean_dice", "confidence"], lineterminator="\n")
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
         writer.writerow({key: value if isinstance(value, str) else f"{value:.6f}" for key, value in row.items()})

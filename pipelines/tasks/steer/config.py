@@ -1,20 +1,18 @@
 """A recipe of steering: the drives, the network and its head, what is measured and exported."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Name, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
-from pipelines.engine.recipe import Train
 
 Rows = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Baseline = Literal["mean angle", "nearest image"]
-Metric = Literal["mae", "rmse", "nll", "coverage", "lane_steps"]
 
 
 class Road(Section):
@@ -64,15 +62,25 @@ class Loop(Section):
     steps: Positive = 500  # of a metre
 
 
-class Evaluate(Section):
+class Train(recipes.Train):
+    """How the weights are found."""
+
+    # of your own, with head.kind: regression: the true and the predicted angles, (batch,), to (batch,); null is the
+    # squared error
+    loss: Own | None = None
+
+
+class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = ("mae", "rmse", "nll", "coverage", "calibration_error", "lane_steps")
 
     interval: Share = 0.8  # that the predicted interval is to hold
     loop: Loop = Loop()
     shown: Positive = 16  # frames of the strips
     insight: bool = True  # draw where the network looks
-    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
-    at_most: dict[Metric, float] = Field(default_factory=dict)  # metric: the most it may be
+    # of your own: the true and the predicted angles of the frames in their order, (N,), to a number
+    metrics: tuple[Own, ...] = ()
     beat: tuple[Baseline, ...] = ()  # baselines whose mean absolute error it must stay below
 
 
@@ -96,6 +104,12 @@ class Recipe(recipes.Recipe):
     train: Train = Train()
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
+
+    @model_validator(mode="after")
+    def _loss_is_of_an_angle(self) -> Self:
+        if self.train.loss and self.head.kind != "regression":
+            raise ValueError("train.loss requires head.kind: regression")
+        return self
 
 
 def files_digest(data: Data) -> str | None:

@@ -10,7 +10,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras import inference, models
+from cnn_keras import inference, models, plugins
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.losses import mixture_density
@@ -77,11 +77,18 @@ def unit(data: dict[str, Any]) -> float:
     return rms
 
 
-def objective(unit: float) -> dict[str, Any]:
-    """The loss and the metrics that Keras compiles with: what a true angle costs, and the error of the median."""
+def objective(unit: float, own: str | None = None) -> dict[str, Any]:
+    """The loss and the metrics that Keras compiles with: what a true angle costs, and the error of the median.
+
+    `own` names a loss of the user's own, of angles.
+    """
+    measure = plugins.load(own) if own else None
 
     def loss(angle: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
-        return mixture_density.negative_log_likelihood(y, tf.reshape(angle, [-1]), unit=unit)
+        truth = tf.reshape(angle, [-1])
+        if measure:
+            return measure(truth, mixture_density.mean(mixture_density.decode(y, unit=unit)))
+        return mixture_density.negative_log_likelihood(y, truth, unit=unit)
 
     def mae(angle: tf.Tensor, y: tf.Tensor) -> tf.Tensor:
         median = mixture_density.quantile(mixture_density.decode(y, unit=unit), 0.5)

@@ -14,6 +14,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.learn import visualization
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation
+from pipelines.engine import plugins, requirement
 from pipelines.engine.baselines import shrink
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid, overlays
@@ -22,7 +23,6 @@ from pipelines.tasks.steer import closed_loop, dataset, model, plots, prediction
 from pipelines.tasks.steer.config import Evaluate
 from pipelines.tasks.steer.predictions import BATCH, Predictions
 
-MEASURED = ("mae", "rmse", "nll", "coverage", "calibration_error", "lane_steps")  # of the report, for MLflow
 BLOCK = 25  # frames that are drawn together
 DRAWN = 1000  # samples of the bootstrap
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of intervals, for the calibration
@@ -39,6 +39,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         task = bar.add_task("evaluating", total=data["splits"][split])
         answers = predictions.predict(run, steerer, split, lambda done: bar.advance(task, done))
     report = {"split": split, "spread": steerer.spread, **measure(answers, settings.interval)}
+    report |= plugins.measure(settings.metrics, answers.truth, answers.angle)
     report["baselines"] = baselines(run, answers, split)
     if data["source"] == "road":
         report["loop"] = loop(run, steerer, folder)
@@ -47,7 +48,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     durable.write_text(folder / "predictions.csv", predictions.as_csv(answers))
     draw(run, folder, answers, report, steerer)
     say(run, report)
-    metrics = {f"test_{key}": report[key] for key in MEASURED if key in report}
+    names = (*settings.MEASURED, *map(plugins.short, settings.metrics))
+    metrics = {f"test_{key}": report[key] for key in names if key in report}
     return {"metrics": metrics, "failed": failed_requirements(settings, report)}
 
 
@@ -129,13 +131,7 @@ def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]
 
 def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
-    least = [("require", "least", 1, *row) for row in settings.require.items()]
-    most = [("at_most", "most", -1, *row) for row in settings.at_most.items()]
-    failures = [
-        f"evaluate.{key}: {metric} must be at {word} {bound:g}, got {report.get(metric, 'nothing')}"
-        for key, word, sign, metric, bound in [*least, *most]
-        if not sign * report.get(metric, float("nan")) >= sign * bound
-    ]
+    failures = requirement.failed_requirements(settings, report)
     for name in settings.beat:
         figure = report["baselines"][name]["mae"]
         if not report["mae"] < figure:

@@ -1,18 +1,19 @@
 """What a recipe of this task may hold, and the digest of the files that it names."""
 
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
+from cnn_keras import plugins
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import image_config, run_files, source_files
-from pipelines.data.schema import Fraction, Name, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Name, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 
+LOSSES = ("triplet", "contrastive", "siamese", "arcface", "none")
 Share = Annotated[float, Field(gt=0, lt=1)]
-Metric = Literal["auc", "tar", "rank_1", "accuracy"]
 
 
 class Listed(Section):
@@ -95,13 +96,21 @@ class Model(recipes.Model):
     mirrored: bool = False  # the embedding is the mean of the picture's and its mirror image's; twice the time
 
 
+def _loss(name: str) -> str:
+    if name not in LOSSES and not plugins.is_reference(name):
+        raise ValueError(f"must be one of {', '.join(LOSSES)} or package.module:name, got {name!r}")
+    return name
+
+
 class Train(recipes.Train):
     """How the weights are found: a batch holds `each` pictures of batch_size / each people."""
 
     batch_size: Positive = 60  # pictures of one step
     each: Annotated[int, Field(ge=2)] = 4  # pictures of each person in a batch
     steps: Positive | None = None  # batches of an epoch; as many as show every picture once unless given
-    loss: Literal["triplet", "contrastive", "siamese", "arcface", "none"] = "triplet"  # none: the weights as given
+    # triplet, contrastive, siamese, arcface, none for the weights as given, or of your own: identities, (batch,), and
+    # embeddings of length 1, (batch, dimension), to numbers whose mean counts
+    loss: Annotated[str, AfterValidator(_loss)] = "triplet"
     mining: Literal["random", "semi-hard", "hard"] = "semi-hard"  # of triplets
     margin: Annotated[float, Field(gt=0)] | None = None  # of triplets .2, contrastive 1, arcface .3 unless given
     scale: Annotated[float, Field(gt=0)] = 16.0  # of arcface's logits
@@ -127,8 +136,10 @@ class Tune(recipes.Tune):
     metric: Literal["val_loss", "val_auc"] = "val_auc"  # type: ignore[assignment]  # of each trial's best epoch
 
 
-class Evaluate(Section):
+class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
+
+    MEASURED: ClassVar[tuple[str, ...]] = ("auc", "tar", "rank_1", "accuracy", "eer")
 
     far: Share = 0.01  # the false-accept rate that the threshold is to keep, by a bound over the calibration people
     draws: Positive = 500  # of the bootstrap over identities
@@ -136,7 +147,8 @@ class Evaluate(Section):
     worst: Positive = 12  # the hardest pairs that are drawn, of each kind
     insight: bool = True  # draw what makes some pairs alike
     baselines: bool = True  # measure raw pixels and eigenfaces on the same pictures
-    require: dict[Metric, float] = Field(default_factory=dict)  # metric: the least it must be
+    # of your own: the distances of all pairs of pictures, (pairs,), and which show one person, bool, to a number
+    metrics: tuple[Own, ...] = ()
     error_below: Share | None = None  # what the equal error rate may be at most
 
 

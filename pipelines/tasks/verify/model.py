@@ -10,7 +10,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from cnn_keras import embedding, inference, models
+from cnn_keras import embedding, inference, models, plugins
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import siamese
@@ -62,7 +62,7 @@ def trainable(network: keras.Model, settings: Train, identities: int) -> keras.M
     """The network's embedding as a model whose loss is the recipe's; see `cnn_keras.embedding.Training`."""
     return embedding.Training(
         siamese.embedding(network),
-        settings.loss,
+        plugins.load(settings.loss) if plugins.is_reference(settings.loss) else settings.loss,
         identities=identities,
         margin=settings.kept_margin,
         mining=settings.mining,

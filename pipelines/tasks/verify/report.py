@@ -15,7 +15,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import image_dataset, run_files, validation
-from pipelines.engine import heat_maps, requirement
+from pipelines.engine import heat_maps, plugins, requirement
 from pipelines.engine.baselines import shrink
 from pipelines.engine.stages import Run
 from pipelines.tasks.verify import dataset, embeddings, explanation, model, plots
@@ -57,6 +57,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     report = measure(run, split_embeddings, pair_list=pair_list, threshold=calibration["threshold"])
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] |= calibration
+    report |= (own := plugins.measure(settings.metrics, split_embeddings.pairs.distance, split_embeddings.pairs.same))
     if settings.baselines:
         run.console.print("          fitting baselines")
         report["baselines"] = baselines(run, split_embeddings)
@@ -75,7 +76,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
             f"          {len(pair_list.same):,} pairs of the list{absent_note}: accuracy {report['accuracy']:.2%} "
             f"± {report['accuracy_standard_error']:.2%}"
         )
-    numbers = {key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}
+    numbers = {**{key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}, **own}
     numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
     metrics = {f"test_{key}": value for key, value in numbers.items()}
     metrics |= {key: report["calibration"][key] for key in RATES}
@@ -252,11 +253,7 @@ def _roc_csv(embeddings: Embeddings) -> str:
 
 def failed_requirements(settings: Evaluate, report: Mapping[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
-    failures = [
-        f"evaluate.require: {metric} must be at least {least}, got {report[metric]:.4f}"
-        for metric, least in settings.require.items()
-        if not requirement.reaches(report[metric], least)
-    ]
+    failures = requirement.failed_requirements(settings, report)
     if settings.error_below is not None and not report["eer"] <= settings.error_below:
         failures.append(f"evaluate.error_below: the equal error rate must be at most {settings.error_below}, got "
                      f"{report['eer']:.4f}")  # fmt: skip

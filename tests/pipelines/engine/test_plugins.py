@@ -1,29 +1,43 @@
 """Builders, augmentations and sources of the user's own: the package in docs/examples/plugin, and single files."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import tomllib
+import urllib.request
 import warnings
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from runpy import run_path
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import pipelines as door
 from cnn_keras import models, plugins
 from cnn_keras.errors import Fault
-from pipelines.engine import fingerprint, stages
+from pipelines.engine import fingerprint, requirement, stages
+from pipelines.engine import plugins as engine_plugins
 from pipelines.engine import recipe as recipes
+from pipelines.engine.classification import classifier
 from pipelines.inference import exported_model
 from pipelines.serving.server import application
+from pipelines.tasks.localize import training as localize_training
+from pipelines.tasks.segment import model as segment_model
+from pipelines.tasks.steer import model as steer_model
+from pipelines.tasks.verify import model as verify_model
 from tests.conftest import cnn
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
     warnings.simplefilter("ignore")
     from starlette.testclient import TestClient
 
-EXAMPLE = Path(__file__).parents[3] / "docs" / "examples" / "plugin"
+ROOT = Path(__file__).parents[3]
+EXAMPLE = ROOT / "docs" / "examples" / "plugin"
 ENTRY = EntryPoint("count", "own_counting.task", "cnn_keras.tasks")
 
 FILE = """
@@ -241,7 +255,9 @@ def served(run, image):
 
 
 @pytest.mark.slow
-def test_a_detector_of_a_package_goes_from_data_to_a_served_answer(installed, tmp_path, monkeypatch):
+def test_a_detector_of_a_package_goes_from_data_to_a_served_answer_and_its_edit_is_seen(
+    installed, tmp_path, monkeypatch, capsys
+):
     monkeypatch.chdir(tmp_path)
     changes = {"train": {"epochs": 2}}
     run = door.run(EXAMPLE / "dot_boxes.yaml", **changes)
@@ -250,15 +266,36 @@ def test_a_detector_of_a_package_goes_from_data_to_a_served_answer(installed, tm
     (tmp_path / "two.png").write_bytes(sys.modules["dots"].drawn(1))
     assert run.predict("two.png")[0]["problem"] is None
     assert len(served(run, tmp_path / "two.png")["scores"]) >= 0
-    loaded = recipes.load(str(EXAMPLE / "dot_boxes.yaml"), sections=changes)
-    opened = stages.Run(loaded, None)
-    forget()
+    parameters = run.model.count_params()
     source = (installed / "dot_boxes.py").read_text()
-    (installed / "dot_boxes.py").write_text(source.replace("2 * terms", "3 * terms"))
-    assert (
-        stages.stale(run.folder / "train", opened.inputs(stages.STAGES["train"])) == "changed: the code of dot_boxes.py"
-    )
-    assert stages.stale(run.folder / "prepare", opened.inputs(stages.STAGES["prepare"])) is None
+    (installed / "dot_boxes.py").write_text(source.replace("filters=4", "filters=5"))
+    assert door.run(EXAMPLE / "dot_boxes.yaml", **changes).model.count_params() > parameters
+    said = capsys.readouterr().out
+    assert "train  changed: the code of dot_boxes.py" in said
+    assert "prepare  skipped" in said
+
+
+@pytest.mark.slow
+def test_all_of_a_package_goes_from_data_to_an_answer_over_http(tmp_path):
+    plugin, site = tmp_path / "plugin", tmp_path / "site"
+    shutil.copytree(EXAMPLE, plugin)  # pip builds in the folder
+    offline = ["--disable-pip-version-check", "--no-index", "--no-deps", "--no-build-isolation"]
+    subprocess.run([sys.executable, "-m", "pip", "install", "--quiet", *offline, "--target", site, plugin], check=True)
+    start = [sys.executable, "-m", "pipelines"]
+    options = {"cwd": tmp_path, "env": {**os.environ, "PYTHONPATH": f"{site}{os.pathsep}{ROOT}"}, "text": True}
+    subprocess.run([*start, "run", plugin / "counting.yaml"], check=True, **options)
+    inputs = json.loads((tmp_path / "runs" / "counting" / "counting" / "train" / "manifest.json").read_text())["inputs"]
+    assert {"code.counting/__init__.py", "code.counting/regression.py", "code.dots.py"} <= inputs.keys()
+    picture = run_path(str(site / "dots.py"))["drawn"](2)  # three dots
+    command = [*start, "serve", "counting/counting", "--port", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, **options) as server:
+        address = next(line for line in server.stdout if "is ready at" in line).split()[-1]
+        url, kind = f"{address}/v1/models/counting:predict", {"Content-Type": "image/png"}
+        request = urllib.request.Request(url, picture, kind)
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            assert json.load(answer)["predictions"][0] == pytest.approx(3, abs=1)
+        server.terminate()
+        assert server.wait(60) == 0
 
 
 @pytest.mark.parametrize("section", ["train: {loss: crossentropy}", "evaluate: {metrics: [f1]}"])
@@ -267,6 +304,88 @@ def test_a_loss_and_a_metric_have_full_names(tmp_path, task, section):
     (tmp_path / "own.yaml").write_text(f"{{task: {task}, model: {{builder: lenet.lenet5}}, {section}}}")
     with pytest.raises(Fault, match=r"must be package\.module:name"):
         recipes.load(str(tmp_path / "own.yaml"))
+
+
+MEASURES = """
+def size(truth, answer):
+    return len(truth)
+
+
+def words(truth, answer):
+    return "many"
+
+
+def seven(truth, answer):
+    return 0 * answer + 7
+"""
+TASKS = {
+    "classify": "{source: digits}",
+    "signals": "{source: gunpoint}",
+    "volumes": "{source: folder, size: [8, 8, 8]}",
+    "detect": "{source: cards}",
+    "localize": "{source: cards}",
+    "segment": "{source: nuclei}",
+    "verify": "{source: orl}",
+    "steer": "{source: road}",
+}
+
+
+def measuring(folder, task, section):
+    """A recipe of a task with a section of its own, beside MEASURES."""
+    (folder / "own.py").write_text(MEASURES)
+    head = ", head: {kind: regression}" if task == "steer" else ""
+    text = f"{{task: {task}, data: {TASKS[task]}, model: {{builder: lenet.lenet5}}{head}, {section}}}"
+    (folder / "own.yaml").write_text(text)
+    return recipes.load(str(folder / "own.yaml"))
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_metric_of_ones_own_may_be_demanded_of_every_task(tmp_path, task):
+    section = "evaluate: {metrics: [./own.py:size], require: {size: 2}, at_most: {size: 2}}"
+    settings = measuring(tmp_path, task, section).evaluate
+    assert engine_plugins.measure(settings.metrics, [1, 2, 3], None) == {"size": 3.0}
+    assert requirement.failed_requirements(settings, {"size": 2.0}) == []
+    assert "at most 2" in requirement.failed_requirements(settings, {"size": 3.0})[0]
+    assert "at least 2" in requirement.failed_requirements(settings, {"size": float("nan")})[0]
+    with pytest.raises(Fault, match="did you mean size"):
+        measuring(tmp_path, task, "evaluate: {metrics: [./own.py:size], require: {sise: 1}}")
+    with pytest.raises(Fault, match=r"evaluate\.metrics must be a name in"):
+        measuring(tmp_path, task, "evaluate: {metrics: [./own.py:sise]}")
+
+
+def test_a_metric_must_have_a_name_of_its_own_and_return_a_number(tmp_path):
+    (tmp_path / "accuracy.py").write_text("def accuracy(labels, probabilities): return 1")
+    with pytest.raises(Fault, match="got accuracy twice"):
+        measuring(tmp_path, "classify", "evaluate: {metrics: [./accuracy.py:accuracy]}")
+    settings = measuring(tmp_path, "classify", "evaluate: {metrics: [./own.py:words]}").evaluate
+    with pytest.raises(Fault, match="must return a number, got str"):
+        engine_plugins.measure(settings.metrics, None, None)
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_loss_of_ones_own_is_what_every_task_minimises(tmp_path, task):
+    recipe = measuring(tmp_path, task, "train: {loss: ./own.py:seven}")
+    assert f"{tmp_path / 'own.py'}:seven" in engine_plugins.roots(recipe, "train")
+    with pytest.raises(Fault, match=r"must be a name in .* did you mean seven"):
+        measuring(tmp_path, task, "train: {loss: ./own.py:sevem}")
+    vectors, labels = tf.linalg.l2_normalize(tf.random.stateless_normal((4, 7), (0, 1)), -1), tf.constant([0, 0, 1, 1])
+    maps, vector = keras.Input((2, 2, 7)), keras.Input((7,))
+    pixels, network = (keras.Model(entry, keras.layers.Identity()(entry)) for entry in (maps, vector))
+    match task:
+        case "segment":
+            model = segment_model.trainable(pixels, recipe.train.loss, pixels=dict.fromkeys("abcdefg", 1))
+            loss = model.compute_loss(y=tf.ones((4, 2, 2, 1), tf.uint8), y_pred=tf.zeros((4, 2, 2, 7)))
+        case "verify":
+            loss = verify_model.trainable(network, recipe.train, 2).compute_loss(y=labels, y_pred=vectors)
+        case "localize":
+            loss = localize_training.objective(recipe, {"classes": ["a", "b"]})["loss"](vectors, vectors)
+        case "steer":
+            loss = steer_model.objective(1.0, recipe.train.loss)["loss"](vectors[:, :1], vectors[:, :1])
+        case "detect":
+            loss = plugins.load(recipe.train.loss)(None, vectors)  # the example's is trained with
+        case _:
+            loss = classifier.objective(network, recipe)["loss"](labels, vectors)
+    np.testing.assert_array_equal(loss, np.full_like(loss, 7))
 
 
 TASK = '''
