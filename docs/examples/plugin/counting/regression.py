@@ -74,10 +74,10 @@ def training(run):
 def train(run, folder, extend_to):
     """Fit; the trainer keeps the best epoch, and resumes after an interruption."""
     inputs, settings = training(run), run.recipe.train
-    model = task_training.begun(run, inputs)
+    model = task_training.initial_model(run, inputs)
     compiled = inputs.compiled(model, settings)
     history = task_training.fit(run, inputs, compiled, settings, folder, extend_to=extend_to)
-    return trainer.concluded(model, history, settings, folder, console=run.console, metric="mae")
+    return trainer.conclude(model, history, settings, folder, console=run.console, metric="mae")
 
 
 def evaluate(run, folder):
