@@ -105,7 +105,10 @@ def _explained(error: Any, schema: type[BaseModel]) -> str:
         case "string_pattern_mismatch":
             return f"{path}: must match {error['ctx']['pattern']}{value_note}"
         case _:
-            expectation = error["msg"].removeprefix("Input should be ").removeprefix("a valid ")
+            expectation = error["msg"].rpartition(" should ")[2]
+            if expectation.startswith("have "):  # so many characters or entries
+                return f"{path}: must {expectation}{value_note}"
+            expectation = expectation.removeprefix("be ").removeprefix("a valid ")
             return f"{path}: must be {KINDS.get(expectation, expectation)}{value_note}"
 
 

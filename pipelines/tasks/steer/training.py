@@ -49,7 +49,7 @@ def _inputs(run: Run, augmented: Any) -> Training:
 
     def compiled(model: keras.Model, settings: Train) -> keras.Model:
         steps = -(-count // settings.batch_size)
-        trainer.compile_model(model, settings, steps=steps, **steer_model.objective(unit, settings.loss))
+        trainer.compile_model(model, settings, steps=steps, **steer_model.objective(unit, run.recipe.train.loss))
         return model
 
     return Training(
