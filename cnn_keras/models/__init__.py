@@ -38,7 +38,11 @@ def catalogue() -> dict[str, Callable[..., Any]]:
 
 
 def _is_builder(thing: Any, family: ModuleType) -> bool:
-    return inspect.isfunction(_function(thing)) and _function(thing).__module__ == family.__name__ and _takes(thing)
+    """Whether something of a family's file is a builder; those of this package take keyword arguments alone."""
+    if not inspect.isfunction(_function(thing)) or _function(thing).__module__ != family.__name__:
+        return False
+    kinds = {parameter.kind for parameter in inspect.signature(thing).parameters.values()}
+    return kinds == {inspect.Parameter.KEYWORD_ONLY} and _takes(thing)
 
 
 def _function(builder: Callable[..., Any]) -> Callable[..., Any]:
