@@ -177,7 +177,7 @@ def test_a_broken_file_ends_in_a_trouble_or_a_fault(tmp_path, name):
 
 def test_special_files_and_bombs_are_told_apart_before_they_are_opened(tmp_path):
     (tmp_path / "zeros.nii.gz").write_bytes(gzip.compress(bytes(10**7)))
-    with pytest.raises(Unreadable, match="no NIfTI file"):
+    with pytest.raises(Unreadable, match="NIfTI"):
         nifti.read(tmp_path / "zeros.nii.gz")
     for name, reader in (
         ("v.nii", nifti.read),
