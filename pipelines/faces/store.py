@@ -30,6 +30,6 @@ def moved_model(folder: str, location: str, option: str) -> str:
     if not location.startswith(POSTGRES) and beside.exists():
         return str(beside)
     raise Fault(
-        f"{option} must name the folder of the gallery's model: {location} was made with the model in {folder}, "
-        "where there is none any more"
+        f"{option} must name the folder of the gallery's model: {location} was made with the one in {folder}, which is "
+        "no longer there"
     )

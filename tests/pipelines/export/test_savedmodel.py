@@ -120,6 +120,7 @@ def test_versions_count_up(tmp_path):
     assert savedmodel.next_version(tmp_path) == 1
     for name in ("1", "10", "2", "notes"):
         (tmp_path / name).mkdir()
+        (tmp_path / name / "saved_model.pb").touch()
     assert savedmodel.next_version(tmp_path) == 11
     assert exported_model.newest(tmp_path) == tmp_path / "10"
 

@@ -258,7 +258,7 @@ def test_a_model_is_where_it_was_or_beside_the_gallery_or_must_be_named(tmp_path
     assert store.moved_model(gone, location, "--model") == str(tmp_path / "one")
     with pytest.raises(Fault, match="--model must name the folder of the gallery's model"):
         store.moved_model(str(tmp_path / "elsewhere" / "two"), location, "--model")
-    with pytest.raises(Fault, match="--liveness is required"):
+    with pytest.raises(Fault, match="--liveness must name"):
         store.moved_model(gone, "postgresql://nobody@localhost/faces", "--liveness")
 
 
