@@ -47,7 +47,7 @@ def fault(error: BaseException) -> Fault | None:
             place = f"{os.fsdecode(cause.filename)}: " if isinstance(cause.filename, str | bytes) else ""
             return _fault(f"{place}{cause.strerror}", cause.errno)
         if changed := re.search(rf"\[{CHANGED}\] \[(.*?)\]", str(cause)):
-            return Fault(f"{changed[1]} {CHANGED}; run the same command again, which prepares anew", code=Fault.DATA)
+            return Fault(f"{changed[1]} {CHANGED}; `cnn prepare RECIPE --force` reads the files anew", code=Fault.DATA)
         if missing := re.search(rf"(/[^;}}]*); {os.strerror(errno.ENOENT)}", str(cause)):  # as TensorFlow says it
             return _fault(f"{missing[1]}: {os.strerror(errno.ENOENT)}", errno.ENOENT)
         explanation = next((words for words in SAID if words in str(cause)), None)
