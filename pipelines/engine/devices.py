@@ -175,26 +175,27 @@ def merge_statistics(model: keras.Model) -> None:
     if _strategy is None:
         return
     moving = [variable for variable in model.non_trainable_variables if tf.as_dtype(variable.dtype).is_floating]
-    for variable, values in zip(moving, _gather(_strategy)([each.value for each in moving]), strict=True):
+    for variable, values in zip(moving, _gather(_strategy, [each.value for each in moving]), strict=True):
         values = values.numpy()
         if any((value != values[0]).any() for value in values):
             variable.assign(sum(values) / len(values))
 
 
-@functools.lru_cache
-def _gather(strategy: tf.distribute.Strategy) -> Callable[[Any], Any]:
-    """What gives, for each of some variables, the values that all devices have: (devices, ...)."""
+def _gather(strategy: tf.distribute.Strategy, variables: Sequence[Any]) -> list[Any]:
+    """The values of each variable on all devices: (devices, ...).
+
+    The graph is of these variables alone: one that is kept for others of their shapes would read the first ones again.
+    """
 
     @tf.function(autograph=False)
-    def run(variables: list[Any]) -> list[Any]:
-        def of_device(variables: list[Any]) -> list[Any]:
+    def run() -> list[Any]:
+        def of_device() -> list[Any]:
             gather = tf.distribute.get_replica_context().all_gather
             return [gather(variable[None], axis=0) for variable in variables]
 
-        gathered = strategy.run(of_device, args=(variables,))
-        return [strategy.experimental_local_results(values)[0] for values in gathered]
+        return [strategy.experimental_local_results(values)[0] for values in strategy.run(of_device)]
 
-    return run  # type: ignore[no-any-return]
+    return run()  # type: ignore[no-any-return]
 
 
 def explanation(batch: int, *, synchronized: bool) -> str:

@@ -170,7 +170,7 @@ def test_the_sheet_of_augmentations_has_boxes(folder, tmp_path):
 @pytest.mark.parametrize(
     ("setting", "told"),
     [
-        ("evaluate.require={ap51: 0.5}", "evaluate.require"),
+        ("evaluate.require={ap51: 0.5}", "require must name a metric"),
         ("train.transfer={mode: head}", "train.transfer requires model.weights"),
         ("train.regions=8", "train.regions must be null without data.proposals"),
         ("data={source: csv, path: boxes.csv, proposals: {}, tile: {}}", "data.proposals must be null with data.tile"),

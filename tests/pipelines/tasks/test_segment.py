@@ -159,7 +159,7 @@ def test_the_sheet_of_augmentations_has_masks(folder, tmp_path):
     ("setting", "told"),
     [
         ("train.loss={cross_entropy: 0.0}", "must have a term"),
-        ("evaluate.require={ap: 0.5}", "evaluate.require"),
+        ("evaluate.require={ap: 0.5}", "require must name a metric"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(folder, setting, told):
