@@ -1,10 +1,10 @@
 """YOLO's text files: a line `class x y width height` for each object, centre and sides as shares of the picture.
 
 `data.yaml` names the classes and the folders, lists or pictures of each split; a path in it is relative to its
-`path`, and that to the file itself. What it names for train and val must be there; a test set that is not is left out,
-and told. Darknet's `obj.data` does the same with fewer words. Labels lie in a folder
-`labels` beside `images`, or beside the pictures. A longer line is a polygon `class x y x y x y …`, and the box is what
-surrounds it – or, where data.yaml has a `kpt_shape`, a box and landmarks.
+`path`, and that to the file itself. What it names must be there, but for the test set that Roboflow names in each file,
+which is left out and reported. Darknet's `obj.data` does the same with fewer words. Labels lie in a folder `labels`
+beside `images`, or beside the pictures. A longer line is a polygon `class x y x y x y …`, and the box is what surrounds
+it – or, where data.yaml has a `kpt_shape`, a box and landmarks.
 """
 
 import json
@@ -185,13 +185,14 @@ def _names(path: Path, described: Mapping[str, Any], places: Places) -> dict[int
 def _pictures(path: Path, places: Places, key: str, place: str) -> list[Path] | None:
     """The pictures of a folder, of a list of paths, one a line, or the one that is named.
 
-    None where that of a test set is not there, which files name whether it came with them or not.
+    None where a test set is not there whose place is above the file: Roboflow writes `../test/images` in every file,
+    with a test set or without.
     """
     if (folder := places.folder(place)) and not _is_meant_as_file(place, places):
         return annotation.pictures_below(folder)
     file = places.file(place)
     if file is None:
-        if key == "test":
+        if key == "test" and place.startswith("../"):
             return None
         where = describe_path(places.roots[0] / place)
         raise Fault(f"{path}: {key} must be there, got {place!r}, which is {where}", code=Fault.DATA)

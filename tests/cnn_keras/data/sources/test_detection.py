@@ -470,16 +470,23 @@ def test_splits_are_named_in_any_capitals_and_a_picture_of_two_is_told(tmp_path)
     ]
 
 
-@pytest.mark.parametrize("place", ["../test/images", "test/images", "test.txt", "/content/test/images"])
-def test_a_test_set_that_is_not_there_is_left_out_and_told_and_any_other_split_stops(tmp_path, place):
+@pytest.mark.parametrize(
+    ("key", "place"), [("val", "../valid/images"), ("test", "test/images"), ("test", "test.txt"), ("test", "/a/images")]
+)
+def test_a_split_that_is_not_there_stops(tmp_path, key, place):
     put(tmp_path / "train/images/a.png", picture())
     put(tmp_path / "train/labels/a.txt", "0 .5 .5 .5 .5")
-    lines = "train: train/images\nnames: [bolt]\n"
-    found = read("yolo", put(tmp_path / "data.yaml", f"{lines}test: {place}\n"))
+    with pytest.raises(Fault, match=f"{key} must be there") as fault:
+        read("yolo", put(tmp_path / "data.yaml", f"train: train/images\nnames: [bolt]\n{key}: {place}\n"))
+    assert fault.value.code == Fault.DATA
+
+
+def test_the_test_set_that_roboflow_names_without_one_is_left_out_and_reported(tmp_path):
+    put(tmp_path / "train/images/a.png", picture())
+    put(tmp_path / "train/labels/a.txt", "0 .5 .5 .5 .5")
+    found = read("yolo", put(tmp_path / "data.yaml", "train: train/images\nnames: [bolt]\ntest: ../test/images\n"))
     assert [item.split for item in found.items] == ["train"]
     assert [note.kind for note in found.notes] == ["split that is not there"]
-    with pytest.raises(Fault, match="val must be there"):
-        read("yolo", put(tmp_path / "data.yaml", f"{lines}val: {place}\n"))
 
 
 def test_lines_of_kitti_are_named_in_a_data_set_of_yolo(tmp_path):
