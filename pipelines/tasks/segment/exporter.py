@@ -105,7 +105,9 @@ def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signa
         return _with_legend(tf.map_fn(answer_one, image, fn_output_signature=kinds), names)
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        read = lambda encoded: answer_one(decode(encoded, channels=channels))  # noqa: E731
+        def read(encoded: Any) -> dict[str, Any]:
+            return answer_one(decode(encoded, channels=channels))
+
         return _with_legend(tf.map_fn(read, image_bytes, fn_output_signature=kinds), names)
 
     strings = [tf.TensorSpec((None,), tf.string, name="image_bytes")]
