@@ -195,6 +195,15 @@ class Evaluate(Section):
         return self
 
 
+class Export(Section):
+    """What the exported model is called, and how far one in another format may stray from the trained one."""
+
+    name: Name | None = None  # the run's name unless given
+    # how much worse the task's metric may be, on the test split, in a format that `cnn export --format` writes
+    max_drop: Annotated[float, Field(ge=0)] = 0.005
+    register_model: bool = True  # in MLflow's registry, as candidate
+
+
 class Range(Section):
     """Numbers from `low` to `high`, both included; whole ones if both are whole."""
 

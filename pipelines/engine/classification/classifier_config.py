@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.data.schema import Fraction, Name, Own, Positive, Section
+from pipelines.data.schema import Fraction, Own, Positive, Section
 from pipelines.engine import recipe as recipes
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
@@ -78,9 +78,7 @@ class Evaluate(recipes.Evaluate):
     beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What the exported model is called and how far it may stray from the trained one."""
 
-    name: Name | None = None  # the run's name unless given
     tolerance: Annotated[float, Field(gt=0)] = 1e-5  # the largest difference of a probability
-    register_model: bool = True  # in MLflow's registry, as candidate

@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 
 from pipelines.data.boxes.box_config import Data
-from pipelines.data.schema import Name, Own, Positive, Section, kind_alone
+from pipelines.data.schema import Own, Positive, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -74,13 +74,11 @@ class Evaluate(recipes.Evaluate):
     metrics: tuple[Own, ...] = ()
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What the exported model is called, what it answers, and how far it may stray from the trained one."""
 
-    name: Name | None = None  # the run's name unless given
     suppress: Suppress = Suppress()
     tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 class Recipe(recipes.Recipe):

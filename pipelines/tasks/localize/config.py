@@ -5,7 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from pipelines.data.boxes import box_config
-from pipelines.data.schema import Fraction, Name, Own, Positive, Section
+from pipelines.data.schema import Fraction, Own, Positive, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -60,13 +60,11 @@ class Evaluate(recipes.Evaluate):
     metrics: tuple[Own, ...] = ()
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What the exported model is called, what it answers, and how far it may stray from the trained one."""
 
-    name: Name | None = None  # the run's name unless given
     threshold: Share = 0.5  # of p_c, from which there is something
     tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 class Recipe(recipes.Recipe):

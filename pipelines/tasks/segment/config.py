@@ -10,7 +10,7 @@ from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.boxes.box_config import Composites
-from pipelines.data.schema import Fraction, Name, Own, Positive, RecipePath, Section, kind_alone
+from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -165,12 +165,10 @@ class Evaluate(recipes.Evaluate):
     require_dice: dict[str, Share] = Field(default_factory=dict)  # class: the least its Dice must be
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What the exported model is called and how far it may stray from the trained one."""
 
-    name: Name | None = None  # the run's name unless given
     tolerance: Annotated[float, Field(ge=0)] = 1e-4  # the share of pixels that may be of another class
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 class Recipe(recipes.Recipe):

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.schema import Fraction, Name, Own, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 
 Rows = Annotated[int, Field(ge=0)]
@@ -84,13 +84,11 @@ class Evaluate(recipes.Evaluate):
     beat: tuple[Baseline, ...] = ()  # baselines whose mean absolute error it must stay below
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What the exported model is called, what interval it answers with, and how far it may stray."""
 
-    name: Name | None = None  # the run's name unless given
     interval: Share = 0.8  # the share of angles that the answered interval is to hold
     tolerance: Annotated[float, Field(gt=0)] = 1e-3  # of full lock
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 class Recipe(recipes.Recipe):

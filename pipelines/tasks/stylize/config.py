@@ -6,7 +6,7 @@ from pydantic import Discriminator, Field, Tag, model_validator
 
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
-from pipelines.data.schema import Fraction, GivenWeights, Name, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, GivenWeights, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -116,12 +116,10 @@ class Evaluate(Section):
     require: dict[Literal["style_fall", "content_lead"], float] = Field(default_factory=dict)
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What is exported, and how far a SavedModel may stray from the trained network."""
 
-    name: Name | None = None  # the run's name unless given
     tolerance: Annotated[float, Field(ge=0)] = 1.0  # grey levels
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 Training = Annotated[

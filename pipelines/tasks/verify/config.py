@@ -9,7 +9,7 @@ from cnn_keras import plugins
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import image_config, run_files, source_files
-from pipelines.data.schema import Fraction, Name, Own, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 
 LOSSES = ("triplet", "contrastive", "siamese", "arcface", "none")
@@ -152,12 +152,10 @@ class Evaluate(recipes.Evaluate):
     error_below: Share | None = None  # what the equal error rate may be at most
 
 
-class Export(Section):
+class Export(recipes.Export):
     """What the exported model is called and how far its embeddings may stray from the trained one's."""
 
-    name: Name | None = None  # the run's name unless given
     tolerance: Annotated[float, Field(gt=0)] = 1e-4  # the largest difference in an embedding
-    register_model: bool = True  # in MLflow's registry, as candidate
 
 
 class Recipe(recipes.Recipe):

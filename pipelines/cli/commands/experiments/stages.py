@@ -2,6 +2,7 @@
 
 import json
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipelines.engine.hosts.environment import Host
+    from pipelines.engine.stages import Run
+    from pipelines.export.runtimes import Target
 
 app = typer.Typer()
 
@@ -21,6 +24,8 @@ EXTEND = (
     "Train a finished run for this many more epochs. Their learning rate: constant – the same; step – the last one; "
     "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
+FORMATS = "Of savedmodel, litert, onnx and openvino; each is proved on the test split before it is written."
+PRECISIONS = "Of float32, float16 and, for openvino, bfloat16."
 Only = Annotated[
     bool,
     typer.Option("--only", help="Keep the results of the stages before, even if something they depend on changed."),
@@ -103,16 +108,28 @@ def evaluate(
 def export(
     recipe: RecipeName,
     overrides: Overrides = None,
+    formats: Annotated[str, typer.Option("--format", metavar="FORMAT,…", help=FORMATS)] = "savedmodel",
+    precisions: Annotated[str, typer.Option("--precision", metavar="PRECISION,…", help=PRECISIONS)] = "float32",
     force: Force = False,
     only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Write a new version of the SavedModel and register it as the candidate.
+    """Write a new version of the SavedModel and register it as the candidate; with --format other formats beside it.
 
-    Example: cnn export classify/digits-lenet5
+    Example: cnn export classify/digits-lenet5 --format onnx,litert
     """
-    _stages(recipe, "export", overrides, force=["export"] if force else [], only=only, as_json=as_json, runs=runs)
+    _stages(
+        recipe,
+        "export",
+        overrides,
+        force=["export"] if force else [],
+        only=only,
+        formats=formats.split(","),
+        precisions=precisions.split(","),
+        as_json=as_json,
+        runs=runs,
+    )
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -148,10 +165,13 @@ def _stages(
     extend: int = 0,
     hosts: int = 0,
     local: bool = False,
+    formats: Sequence[str] = (),
+    precisions: Sequence[str] = (),
 ) -> None:
     """Load the recipe, run its stages up to `last`, close the tracking, and suggest the next commands."""
     from pipelines.engine import stages
     from pipelines.engine.hosts import environment
+    from pipelines.export import runtimes
 
     console, host = console_for(as_json), environment.host()
     if host is None and local and hosts > 1:
@@ -161,8 +181,12 @@ def _stages(
         if host:
             return _share(host, reference, last, overrides, console=console, runs=runs, force=force, extend=extend)
         run = open_run(reference, overrides, console, runs, trains=False)
+        if wanted := runtimes.targets(formats, precisions):
+            runtimes.check(run.task, run.recipe)
         with stages.tracked(run):
             facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
+            if wanted:
+                facts["formats"] = _convert(run, wanted)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None
@@ -170,6 +194,16 @@ def _stages(
         print(json.dumps(facts, indent=1))
     elif last == "export":
         _print_next(f"{run.recipe.task}/{run.recipe.name}", facts, console, run.where)
+
+
+def _convert(run: "Run", wanted: "list[Target]") -> list[dict[str, Any]]:
+    """Write the trained network in other formats."""
+    from pipelines.engine.startup import load_tensorflow
+
+    load_tensorflow(run.console)
+    from pipelines.engine import formats
+
+    return formats.export(run, wanted)
 
 
 def _start_locally(count: int, console: "Console", *, as_json: bool) -> int:

@@ -1,0 +1,156 @@
+"""`cnn export --format`: a trained network in other formats, each proved on the test split before it is there."""
+
+import shutil
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras import inference
+from cnn_keras.data.files import durable
+from cnn_keras.errors import Fault
+from pipelines.data import image_dataset, run_files, validation
+from pipelines.engine.stages import Run, locked
+from pipelines.export import formats, runtimes
+from pipelines.export.formats import Convertible
+from pipelines.export.runtimes import Target
+
+AT_ONCE = 32  # rows of a proof's batches, at most
+
+
+class Proof(NamedTuple):
+    """How a converted network compares with the trained one on a split.
+
+    Attributes:
+        split, examples: that both were asked about.
+        difference: the largest of any output.
+        changed, decisions: decisions that differ, of so many.
+        metric: the task's, by name.
+        value, interval: of the metric of the converted network, and its interval of 95 %.
+        original, original_interval: those of the trained one.
+    """
+
+    split: str
+    examples: int
+    difference: float
+    changed: int
+    decisions: int
+    metric: str
+    value: float
+    interval: tuple[float, float]
+    original: float
+    original_interval: tuple[float, float]
+
+
+def export(run: Run, wanted: Sequence[Target]) -> list[dict[str, Any]]:
+    """Convert the trained network, prove every target on the test split, and publish those below `formats/`.
+
+    Returns:
+        The descriptions, which `network.json` has.
+
+    Raises:
+        Fault: the network cannot be converted, or loses more of the task's metric than `export.max_drop`.
+    """
+    with locked(run.folder):
+        return _export(run, wanted)
+
+
+def _export(run: Run, wanted: Sequence[Target]) -> list[dict[str, Any]]:
+    convertible: Convertible = run.task.convertible(run)
+    for target in wanted:
+        formats.check(convertible.model, target.format)
+    folders = [run.folder / f".{runtimes.FOLDER}-{target}.partial" for target in wanted]
+    try:
+        for target, folder in zip(wanted, folders, strict=True):
+            run.console.print(f"          converting to {target.format}, {target.precision}")
+            _write(run, convertible, target, folder)
+        networks = [runtimes.Network(folder) for folder in folders]
+        return _publish(run, convertible.sign, networks, prove(run, convertible, networks))
+    finally:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _write(run: Run, convertible: Convertible, target: Target, folder: Any) -> None:
+    shutil.rmtree(folder, ignore_errors=True)
+    durable.mkdir(folder)
+    formats.write(convertible, folder, target)
+    tensor = convertible.tensor
+    description = {
+        "task": run.recipe.task,
+        "name": run.recipe.name,
+        **target._asdict(),
+        "file": runtimes.FORMATS[target.format].file,
+        "input": {"name": tensor.name, "dtype": tensor.dtype.name, "shape": tensor.shape.as_list()},
+        **convertible.about,
+        "trained": run.facts("train").get("digest"),
+        "bytes": runtimes.size(folder),
+    }
+    run_files.write_json(folder / runtimes.DESCRIPTION, description)
+
+
+def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Network]) -> list[Proof]:
+    """Ask the trained and the converted networks about the whole test split."""
+    split = image_dataset.test_split(run.facts("prepare"))
+    ask = inference.compiled(convertible.answer)
+    at_once = min(AT_ONCE, inference.batch_limit(convertible.model))
+    count, changed, decisions = 0, np.zeros(len(networks), int), np.zeros(len(networks), int)
+    differences = np.zeros(len(networks))
+    scores: list[list[Any]] = [[] for _ in range(len(networks) + 1)]  # the trained network's are the last
+    with validation.progress(run.console) as bar:
+        task = bar.add_task("comparing", total=run.facts("prepare")["splits"].get(split))
+        for inputs, truth in convertible.examples(split):
+            expected = inference.predict_in_batches(ask, inputs, size=at_once)
+            scores[-1].append(convertible.score(expected, truth))
+            for number, network in enumerate(networks):
+                actual = inference.predict_in_batches(network, inputs, size=at_once)
+                differences[number] = max(differences[number], _difference(expected, actual))
+                changed[number], decisions[number] = np.add(
+                    (changed[number], decisions[number]), convertible.changed(expected, actual)
+                )
+                scores[number].append(convertible.score(actual, truth))
+            count += len(inputs)
+            bar.advance(task, len(inputs))
+    *measured, original = [convertible.measure(rows) for rows in scores]
+    return [
+        Proof(split, count, float(differences[number]), int(changed[number]), int(decisions[number]),
+              convertible.metric, *figure, *original)
+        for number, figure in enumerate(measured)
+    ]  # fmt: skip
+
+
+def _difference(expected: Any, actual: Any) -> float:
+    """The largest of any output; infinite where one is not finite and the other is."""
+    pairs = [(np.asarray(expected[name], np.float64), np.asarray(actual[name], np.float64)) for name in expected]
+    largest = max(float(np.abs(one - other).max(initial=0.0)) for one, other in pairs)
+    return float("inf") if np.isnan(largest) else largest
+
+
+def _publish(
+    run: Run, sign: int, networks: Sequence[runtimes.Network], proofs: Sequence[Proof]
+) -> list[dict[str, Any]]:
+    """Put the networks in their place whose metric holds; a Fault names those that do not."""
+    most = run.recipe.export.max_drop
+    published, lost = [], []
+    for network, proof in zip(networks, proofs, strict=True):
+        description = {**network.description, "proof": proof._asdict(), "versions": run_files.versions()}
+        target = Target(description["format"], description["precision"])
+        drop = sign * (proof.original - proof.value)
+        run.console.print(f"          {target}: {_sentence(proof, description['bytes'])}", highlight=False)
+        if not drop <= most:
+            lost.append(f"{target} loses {drop:.4f} of {proof.metric}, more than export.max_drop {most}")
+            continue
+        run_files.write_json(network.folder / runtimes.DESCRIPTION, description)
+        run_files.publish(network.folder, run.folder / runtimes.FOLDER / str(target), keep=False)
+        published.append(description)
+    if lost:
+        raise Fault("\n".join(lost), code=Fault.GATE)
+    return published
+
+
+def _sentence(proof: Proof, size: int) -> str:
+    low, high = proof.interval
+    return (
+        f"{size / 1e6:.2f} MB; {proof.metric} {proof.value:.4f} ({low:.4f} to {high:.4f}) beside {proof.original:.4f}; "
+        f"{proof.changed:,} of {proof.decisions:,} decisions changed; largest difference {proof.difference:.1e}"
+    )

@@ -1,0 +1,219 @@
+"""Networks in other formats than TensorFlow's, each asked through its own runtime; TensorFlow is not imported here.
+
+A converted network is a folder: the file or files of its format beside `network.json`, which says what the network
+takes, what has to be done to a picture before, and what it answers. `pipelines.export.formats` writes them.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from cnn_keras.errors import Fault
+from pipelines.data import run_files
+
+Array = np.ndarray[Any, np.dtype[Any]]
+Ask = Callable[[Array], dict[str, Array]]  # a batch to named outputs
+
+DESCRIPTION = "network.json"
+FOLDER = "formats"  # of a run, where its converted networks are
+
+
+class Format(NamedTuple):
+    """A format of networks.
+
+    Attributes:
+        file: that its runtime opens.
+        precisions: it can be written in.
+        writes: packages that writing takes, beside TensorFlow.
+        runs: packages that running takes.
+        extra: of this package, that installs them.
+    """
+
+    file: str
+    precisions: tuple[str, ...]
+    writes: tuple[str, ...]
+    runs: tuple[str, ...]
+    extra: str
+
+
+class Target(NamedTuple):
+    """A format and a precision."""
+
+    format: str
+    precision: str
+
+    def __str__(self) -> str:
+        return f"{self.format}-{self.precision}"
+
+
+FORMATS = {
+    "litert": Format("network.tflite", ("float32", "float16"), (), ("ai_edge_litert",), "edge"),
+    "onnx": Format("network.onnx", ("float32", "float16"), ("onnx", "tf2onnx"), ("onnxruntime",), "edge"),
+    "openvino": Format(
+        "network.xml", ("float32", "float16", "bfloat16"), ("onnx", "tf2onnx"), ("openvino",), "openvino"
+    ),
+}
+
+
+def require(name: str, *, writes: bool = False) -> None:
+    """Raise a Fault unless the packages are installed that a format takes to be run, or to be written and run."""
+    kind = FORMATS[name]
+    packages = (*(kind.writes if writes else ()), *kind.runs)
+    missing = [package for package in packages if not importlib.util.find_spec(package)]
+    if missing:
+        raise Fault(
+            f"{name} requires {', '.join(missing)}, which is not installed; "
+            f"`pip install 'cnn-keras[{kind.extra}]'` installs it"
+        )
+
+
+def targets(names: Sequence[str], precisions: Sequence[str]) -> list[Target]:
+    """Every format of `names` in every precision; savedmodel, which is float32, is not among them.
+
+    Raises:
+        Fault: a format or precision that is unknown, or does not go with the other, or whose packages are missing.
+    """
+    known = ["savedmodel", *FORMATS]
+    if unknown := [name for name in names if name not in known]:
+        raise Fault(f"--format must be of {', '.join(known)}, got {unknown[0]!r}")
+    wanted = []
+    for name in dict.fromkeys(names):
+        possible = ("float32",) if name == "savedmodel" else FORMATS[name].precisions
+        if wrong := [precision for precision in precisions if precision not in possible]:
+            raise Fault(f"--precision of {name} must be {' or '.join(possible)}, got {wrong[0]!r}")
+        if name != "savedmodel":
+            require(name, writes=True)
+            wanted += [Target(name, precision) for precision in dict.fromkeys(precisions)]
+    return wanted
+
+
+def check(task: Any, recipe: Any) -> None:
+    """Raise a Fault where a task's recipe has no network that can be converted, before anything is computed."""
+    known = hasattr(task, "convertible")
+    if reason := task.unconvertible(recipe) if known else f"the task {recipe.task} has none":
+        raise Fault(f"--format must be savedmodel here: the others hold a network of one tensor, and {reason}")
+
+
+class Network:
+    """A converted network, ready to be asked, by one thread at a time; others wait.
+
+    Attributes:
+        folder: of its files.
+        description: the contents of `network.json`.
+    """
+
+    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+        """Load a network.
+
+        Args:
+            folder: that `pipelines.export.formats` has written.
+            threads: that share the work of one call; None: as many as the process has processors.
+
+        Raises:
+            Fault: its runtime is not installed, or refuses the file.
+        """
+        self.folder = folder
+        self.description = run_files.read_json(folder / DESCRIPTION)
+        name = str(self.description["format"])
+        require(name)
+        load = {"litert": _litert, "onnx": _onnx, "openvino": _openvino}[name]
+        path = folder / FORMATS[name].file
+        try:
+            self._ask = load(path, str(self.description["precision"]), threads or len(os.sched_getaffinity(0)))
+        except (RuntimeError, ValueError, OSError) as refused:
+            lines = str(refused).strip().splitlines() or [type(refused).__name__]
+            raise Fault(f"{path} must be a network that {name} reads, got: {lines[0][:300]}") from refused
+        except Exception as refused:
+            if type(refused).__module__.partition(".")[0] != "onnxruntime":  # whose errors have no class in common
+                raise
+            raise Fault(f"{path} must be a network that {name} reads, got: {str(refused)[:300]}") from refused
+        self._lock = threading.Lock()
+
+    def __call__(self, batch: Array) -> dict[str, Array]:
+        """What the network answers for a batch of its input, (N, …), by name."""
+        with self._lock:
+            return self._ask(batch)
+
+
+def _litert(path: Path, precision: str, threads: int) -> Ask:
+    from ai_edge_litert.interpreter import Interpreter  # optional
+
+    interpreter = Interpreter(model_path=str(path), num_threads=threads)
+    runner = interpreter.get_signature_runner()
+    (name,) = runner.get_input_details()
+    return lambda batch: {key: np.asarray(value) for key, value in runner(**{name: batch}).items()}
+
+
+def _onnx(path: Path, precision: str, threads: int) -> Ask:
+    import onnxruntime  # optional
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    taken = [tensor.name for tensor in session.get_inputs()]
+    if len(taken) != 1:  # weights that the converter has made inputs of
+        raise ValueError(f"it takes {', '.join(taken)} instead of one input")
+    names = [tensor.name for tensor in session.get_outputs()]
+    return lambda batch: dict(zip(names, session.run(names, {taken[0]: batch}), strict=True))
+
+
+def _openvino(path: Path, precision: str, threads: int) -> Ask:
+    openvino = import_openvino()
+    # Without a hint OpenVINO computes in bfloat16 where the processor can.
+    hint = {"bfloat16": "bf16"}.get(precision, "f32")
+    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
+    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    names = [output.get_any_name() for output in compiled.outputs]
+    request = compiled.create_infer_request()
+
+    def ask(batch: Array) -> dict[str, Array]:
+        request.infer([batch])
+        return {name: request.get_output_tensor(index).data.copy() for index, name in enumerate(names)}
+
+    return ask
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its telemetry.
+
+    `import openvino` (2026.4) alone has `openvino_telemetry` start a process that reports to Google Analytics. Where
+    that package is missing OpenVINO does without.
+    """
+    absent: dict[str, Any] = {} if "openvino" in sys.modules else {"openvino_telemetry": None}
+    sys.modules |= absent
+    try:
+        return importlib.import_module("openvino")
+    finally:
+        for name in absent:
+            del sys.modules[name]
+
+
+def find(run: Path, name: str, precision: str | None = None) -> Path:
+    """The folder of a run's network in this format; of several precisions the first one of `FORMATS`.
+
+    Raises:
+        Fault: it has none; the message says how to make one.
+    """
+    precisions = (precision,) if precision else FORMATS[name].precisions
+    for candidate in precisions:
+        folder = run / FOLDER / str(Target(name, candidate))
+        if (folder / DESCRIPTION).is_file():
+            return folder
+    option = f" --precision {precision}" if precision else ""
+    raise Fault(
+        f"the run must have a network for {name}, found none in {run / FOLDER}; "
+        f"`cnn export RECIPE --format {name}{option}` writes it"
+    )
+
+
+def size(folder: Path) -> int:
+    """Bytes of a network's files, its description left out."""
+    return sum(path.stat().st_size for path in run_files.files(folder) if path.name != DESCRIPTION)

@@ -1,0 +1,35 @@
+"""What of a classifier of images is converted to other formats."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import tensorflow as tf
+
+from pipelines.data import image_dataset
+from pipelines.engine.classification import classifier, classifier_formats
+from pipelines.engine.stages import Run
+from pipelines.export import savedmodel
+from pipelines.export.formats import Convertible, image_preprocessing
+from pipelines.tasks.classify import test_time_augmentation as crops
+from pipelines.tasks.classify.dataset import batches
+
+
+def convertible(run: Run) -> Convertible:
+    """From images of the network's size to probabilities; with `export.crops`, to their mean over the crops."""
+    recipe, prepared = run.recipe, run.finished("prepare")
+    answer: savedmodel.Answer = savedmodel.probabilities
+    shape = image_dataset.shape_of(recipe.data)
+    if recipe.export.crops:
+        shape, answer = crops.cropped(recipe)
+
+    def examples(split: str) -> Iterator[tuple[Any, Any]]:
+        return ((images.numpy(), labels) for images, labels, _ in batches(prepared, split, shape))
+
+    return classifier_formats.convertible(
+        run,
+        classifier.load_trained(run),
+        tensor=tf.TensorSpec((None, *shape.size, shape.channels), tf.uint8, name="image"),
+        preprocessing=image_preprocessing(shape),
+        examples=examples,
+        answer=answer,
+    )

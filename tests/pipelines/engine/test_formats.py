@@ -1,0 +1,187 @@
+"""Networks in other formats: converted, loaded by their own engine, proved, and refused where that cannot be."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from cnn_keras.data import input_pipeline
+from cnn_keras.errors import Fault
+from pipelines.export import formats, runtimes, savedmodel
+from pipelines.export.runtimes import FORMATS, Network, Target
+from tests.docs.documents import ROOT
+
+ENGINES = {name: kind.runs[0] for name, kind in FORMATS.items()}
+TARGETS = [Target(name, precision) for name, kind in FORMATS.items() for precision in kind.precisions]
+
+
+def need(*names):
+    for name in names:
+        for package in (*FORMATS[name].writes, *FORMATS[name].runs):
+            if package != "openvino":  # which must not be imported by itself
+                pytest.importorskip(package)
+            elif not runtimes.importlib.util.find_spec(package):
+                pytest.skip(f"{package} is not installed")
+
+
+@pytest.fixture(scope="module")
+def converted(exported):
+    need(*FORMATS)
+    for precisions, names in (("float32,float16", "litert,onnx,openvino"), ("bfloat16", "openvino")):
+        assert exported.cnn("export", exported.recipe, "--format", names, "--precision", precisions) == 0
+    yield exported.run / "formats"
+    shutil.rmtree(exported.run / "formats")
+
+
+@pytest.fixture(scope="module")
+def images(exported):
+    return input_pipeline.arrays(exported.run / "prepare", "test", input_pipeline.Shape((28, 28), 1)).images
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_a_converted_classifier_answers_as_the_trained_one_for_any_number_of_rows(target, exported, converted, images):
+    model = savedmodel.load_keras(exported.run / "train" / "model.keras")
+    network = Network(converted / str(target), threads=1)
+    for rows in (1, 5, 3):
+        expected = savedmodel.probabilities(model, images[:rows]).numpy()
+        answer = network(images[:rows])["probabilities"]
+        assert answer.dtype == np.float32
+        np.testing.assert_allclose(answer, expected, atol=1e-5 if target.precision == "float32" else 0.05)
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=str)
+def test_the_description_says_what_was_proved(target, exported, converted, images):
+    described = json.loads((converted / str(target) / "network.json").read_text())
+    proof = described["proof"]
+    assert described["classes"] == ["0", "1", "2", "3"]
+    assert proof["examples"] == proof["decisions"] == len(images)
+    assert proof["interval"][0] <= proof["value"] <= proof["interval"][1]
+    report = json.loads((exported.run / "evaluate" / "report.json").read_text())
+    assert proof["original"] == pytest.approx(report["accuracy"])
+    assert described["bytes"] == runtimes.size(converted / str(target)) > 10_000
+
+
+def test_half_precision_halves_the_weights(converted):
+    for name in FORMATS:
+        whole, half = (runtimes.size(converted / f"{name}-{precision}") for precision in ("float32", "float16"))
+        assert half < 0.7 * whole
+
+
+def test_what_loses_more_than_allowed_is_not_written(exported, converted, monkeypatch):
+    def other(convertible, folder, target):
+        wrong = formats.Convertible(**{**vars(convertible), "answer": lambda batch: flipped(convertible.answer(batch))})
+        write(wrong, folder, target)
+
+    def flipped(outputs):
+        return {name: tf.reverse(value, [-1]) for name, value in outputs.items()}
+
+    write = formats.write
+    monkeypatch.setattr(formats, "write", other)
+    before = (converted / "litert-float32" / "network.json").read_bytes()
+    assert exported.cnn("export", exported.recipe, "--format", "litert") == Fault.GATE
+    assert (converted / "litert-float32" / "network.json").read_bytes() == before
+    assert not list(exported.run.glob(".formats-*"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [("--format", "onxx"), ("--format", "litert", "--precision", "bfloat16"), ("--precision", "float16")],
+    ids=["format", "precision", "savedmodel"],
+)
+def test_what_cannot_be_converted_is_said_before_anything_is_computed(arguments, exported, tmp_path):
+    need("litert")
+    assert exported.cnn("export", exported.recipe, "--set", "name=other", *arguments) == Fault.INPUT
+    assert not (exported.run.parent / "other" / "prepare").exists()
+
+
+def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch):
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(Fault, match=r"cnn-keras\[edge\]"):
+        runtimes.targets(["onnx"], ["float32"])
+
+
+def test_a_convolution_in_groups_is_refused_by_its_name():
+    image = keras.Input((8, 8, 4), name="image")
+    network = keras.Model(image, keras.layers.Conv2D(8, 3, groups=2, name="in_groups")(image))
+    for name in ("onnx", "openvino"):
+        with pytest.raises(Fault, match="in_groups"):
+            formats.check(keras.Model(image, network(image)), name)
+    formats.check(network, "litert")
+
+
+def test_an_exact_gelu_is_converted(tmp_path):
+    need("onnx")
+    image = keras.Input((6, 6, 3), dtype="uint8", name="image")
+    x = keras.layers.Normalization(mean=[100.0] * 3, variance=[900.0] * 3)(image)
+    model = keras.Model(image, keras.layers.Dense(4)(keras.layers.Activation("gelu")(keras.layers.Flatten()(x))))
+    convertible = bare(model, tf.TensorSpec((None, 6, 6, 3), tf.uint8, name="image"))
+    assert_equal(convertible, Target("onnx", "float32"), tmp_path)
+
+
+def bare(model, tensor):
+    """A convertible network of which nothing is measured."""
+    return formats.Convertible(
+        model=model,
+        answer=lambda batch: {"y": model(batch, training=False)},
+        tensor=tensor,
+        about={"outputs": {"y": ""}},
+        examples=lambda split: iter(()),
+        changed=lambda one, other: (0, 0),
+        score=lambda outputs, truth: None,
+        measure=lambda scores: (0.0, (0.0, 0.0)),
+        metric="none",
+    )
+
+
+def assert_equal(convertible, target, folder):
+    formats.write(convertible, folder, target)
+    (folder / "network.json").write_text(json.dumps(target._asdict()))
+    batch = np.random.default_rng(0).integers(0, 256, (3, *convertible.tensor.shape[1:]), np.uint8)
+    answer = Network(folder)(batch)
+    for name, expected in convertible.answer(tf.constant(batch)).items():
+        np.testing.assert_allclose(answer[name], expected, atol=1e-4)
+
+
+def test_a_file_that_is_no_network_is_a_fault(tmp_path):
+    need("onnx", "litert")
+    for name in ("onnx", "litert"):
+        (tmp_path / FORMATS[name].file).write_bytes(b"no network at all")
+        (tmp_path / "network.json").write_text(json.dumps({"format": name, "precision": "float32"}))
+        with pytest.raises(Fault):
+            Network(tmp_path)
+
+
+def test_openvino_reports_to_nobody():
+    need("openvino")
+    script = (
+        "import sys\n"
+        "events = []\n"
+        "watched = ('os.fork', 'subprocess.Popen', 'socket.connect', 'socket.getaddrinfo')\n"
+        "sys.addaudithook(lambda event, _: event in watched and events.append(event))\n"
+        "from pipelines.export import runtimes\n"
+        "runtimes.import_openvino().Core()\n"
+        "assert not events, events\n"
+        "assert 'tensorflow' not in sys.modules and sys.modules.get('openvino_telemetry') is None\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_the_reader_in_the_documentation_reads_every_format(name, exported, converted, tmp_path):
+    page = (ROOT / "docs" / "how-to" / "formats.md").read_text()
+    script = tmp_path / "ask.py"
+    script.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+    picture = sorted((exported.photos / "3").glob("*.png"))[0]
+    command = [sys.executable, script, converted / f"{name}-float32", picture]
+    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    model = savedmodel.load_keras(exported.run / "train" / "model.keras")
+    image = tf.image.resize(tf.io.decode_png(picture.read_bytes(), channels=1), (28, 28), antialias=True)
+    expected = savedmodel.probabilities(model, np.round(image).astype(np.uint8)[None])[0]
+    assert output.startswith("probabilities ")
+    np.testing.assert_allclose(json.loads(output.partition(" ")[2]), expected, atol=0.02)
