@@ -12,6 +12,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data import host_share
+
 FITS = ("stretch", "crop")
 
 
@@ -57,12 +59,14 @@ def training(
     batch_size: int,
     seed: int,
     augment: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Shuffled batches of `epochs`, one after the other; ceil(N / batch_size) batches each.
 
     Args:
         epochs: their numbers, for example range(3, 20) when three are already done.
         augment: a function of (grid, seed) from `augmentation`.
+        share: as in `host_share`; the grids of other hosts are zeros, where there is an `augment`.
 
     Yields:
         (values float32 (batch, *sizes, channels), labels int64 (batch,))
@@ -77,11 +81,15 @@ def training(
             batches_ = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
             return batches_.map(lambda rows: (tf.gather(values, rows), tf.gather(labels, rows)))
         seeds = tf.gather(tf.random.experimental.stateless_split(key, count), rows)
-        batches_ = tf.data.Dataset.from_tensor_slices((rows, seeds))
-        augmented = batches_.map(
-            lambda row, seed: (augment(values[row], seed), labels[row]), num_parallel_calls=tf.data.AUTOTUNE
-        )
-        return augmented.batch(batch_size)
+        drawn = tf.data.Dataset.from_tensor_slices((rows, seeds))
+
+        def augmented(drawn: tf.data.Dataset, size: int) -> tf.data.Dataset:
+            examples = drawn.map(
+                lambda row, seed: (augment(values[row], seed), labels[row]), num_parallel_calls=tf.data.AUTOTUNE
+            )
+            return examples.batch(size)
+
+        return host_share.batches(drawn, augmented, share=share, count=count, batch_size=batch_size)
 
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()

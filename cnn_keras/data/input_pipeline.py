@@ -7,13 +7,14 @@ once and gathered from; a larger one is streamed from its shards through a shuff
 
 import math
 from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import records
+from cnn_keras.data import host_share, records
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.transforms.augment import Augmentation, Composed
 from cnn_keras.ops import boxes
@@ -116,6 +117,7 @@ def training(
     memory: int = 2**31,
     classes: int | None = None,
     example: Example = LABELLED,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Shuffled, augmented batches of `epochs`, one after the other; ceil(count / batch_size) batches each.
 
@@ -126,6 +128,7 @@ def training(
         memory: bytes that the decoded split may take – twice that while it is read; a larger one is streamed.
         classes: how many there are; needed where `augment.mixes` labels.
         example: what is read and becomes a batch; `box_example` for images with boxes.
+        share: as in `host_share`; the examples of other hosts are zeros, neither decoded nor augmented, unless mixed.
 
     Yields:
         What `example.pack` makes of a batch: (images uint8 (batch, height, width, channels), labels int64 (batch,)), or
@@ -134,8 +137,11 @@ def training(
     if isinstance(augment, Composed) and augment.source:
         shape = shape._replace(size=augment.source)  # more than the network sees, for crops to cut from
     whole = count * math.prod((*shape.size, shape.channels)) <= memory
+    if isinstance(augment, Composed) and augment.mixes:
+        share = (0, 1)  # an example of this host may be mixed with one of another
+    into_batches = partial(host_share.batches, share=share, count=count, batch_size=batch_size)
     epoch = (_gathered if whole else _streamed)(
-        folder, split, shape, count=count, batch_size=batch_size, seed=seed, augment=augment, example=example
+        folder, split, shape, count=count, seed=seed, augment=augment, example=example, into_batches=into_batches
     )
     if isinstance(augment, Composed) and augment.mixes:
         epoch = _mixing(epoch, augment, classes=classes, seed=seed)
@@ -152,10 +158,10 @@ def _gathered(
     shape: Shape,
     *,
     count: int,
-    batch_size: int,
     seed: int,
     augment: Augmentation | None,
     example: Example,
+    into_batches: Callable[..., tf.data.Dataset],
 ) -> Callable[..., Any]:
     """An epoch drawn from memory by a permutation of row numbers."""
     examples = (
@@ -168,15 +174,20 @@ def _gathered(
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
         rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
+        drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
+
+        def gathered(rows: tf.Tensor, _: tf.Tensor) -> dict[str, Any]:
+            return {key: tf.gather(values, rows) for key, values in examples.items()}
+
         if augment is None:
-            batches_ = tf.data.Dataset.from_tensor_slices(rows).batch(batch_size)
-            return batches_.map(lambda rows: {key: tf.gather(values, rows) for key, values in examples.items()})
+            return into_batches(drawn, lambda drawn, size: drawn.batch(size).map(gathered))
 
         def augmented_row(row: tf.Tensor, seed_: tf.Tensor) -> dict[str, Any]:
-            return augment({key: values[row] for key, values in examples.items()}, seed_)
+            return augment(gathered(row, seed_), seed_)
 
-        batches_ = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
-        return batches_.map(augmented_row, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return into_batches(
+            drawn, lambda drawn, size: drawn.map(augmented_row, num_parallel_calls=tf.data.AUTOTUNE).batch(size)
+        )
 
     return epoch
 
@@ -187,10 +198,10 @@ def _streamed(
     shape: Shape,
     *,
     count: int,
-    batch_size: int,
     seed: int,
     augment: Augmentation | None,
     example: Example,
+    into_batches: Callable[..., tf.data.Dataset],
 ) -> Callable[..., Any]:
     """An epoch read from the shards, their order drawn, and mixed window by window.
 
@@ -211,7 +222,9 @@ def _streamed(
         stored = records.read(folder, split, seed=key, features=example.features, images=False)
         examples = tf.data.Dataset.zip(stored, seeds)
         shuffled = examples.batch(window).map(lambda *window_: _mixed(window_, key)).unbatch()
-        return shuffled.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return into_batches(
+            shuffled, lambda own, size: own.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).batch(size)
+        )
 
     return epoch
 

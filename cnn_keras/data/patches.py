@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data import host_share
 from cnn_keras.ops.sliding_window import Patches, reflect
 
 PLACES = 4096  # pixels of a class, in each image, that a balanced draw chooses from
@@ -67,6 +68,7 @@ def training(
     seed: int,
     balance: float = 0.0,
     augment: Callable[[dict[str, Any], tf.Tensor], dict[str, Any]] | None = None,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of `count` patches for each of `epochs`, one after the other.
 
@@ -76,6 +78,7 @@ def training(
         balance: the share of patches that are laid over a pixel of a class which is drawn first, each as likely as any
             other, however rare; in [0, 1].
         augment: a function of ({"image", "mask"}, seed).
+        share: as in `host_share`; the patches of other hosts are zeros.
 
     Yields:
         {"image": (batch, *patches.size, channels), "mask": uint8 (batch, *patches.size, 1 or 2)}
@@ -89,7 +92,13 @@ def training(
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(number, tf.int32))
         keys = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(key, count))
-        return keys.map(example_of, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
+        return host_share.batches(
+            keys,
+            lambda keys, size: keys.map(example_of, num_parallel_calls=tf.data.AUTOTUNE).batch(size),
+            share=share,
+            count=count,
+            batch_size=batch_size,
+        )
 
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data import records
+from cnn_keras.data import host_share, records
 from cnn_keras.data.files import input_file
 from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Shape, decoded_examples
@@ -49,6 +49,7 @@ def training(
     seed: int,
     augment: Augmentation | None = None,
     memory: int = 2**31,
+    share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of `epochs`, `steps` each, one after the other.
 
@@ -61,6 +62,7 @@ def training(
         epochs: their numbers, for example range(3, 20) when three are already done.
         augment: a function of (example, seed) from `cnn_keras.data.transforms.augment`.
         memory: bytes that the decoded split may take; of a larger one the encoded pictures are in memory.
+        share: as in `host_share`; the pictures and labels of other hosts are zeros.
 
     Yields:
         (images uint8 (people · each, height, width, channels), labels int64 (people · each,)).
@@ -89,10 +91,17 @@ def training(
         return tf.data.Dataset.from_tensor_slices((batch_rows, seeds))
 
     numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps, output_type=tf.int32)
-    examples = numbers.flat_map(batch).map(example, num_parallel_calls=tf.data.AUTOTUNE)
+    size = layout.people * layout.each
+    batches = host_share.batches(
+        numbers.flat_map(batch),
+        lambda drawn, size: drawn.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(size),
+        share=share,
+        count=len(epochs) * steps * size,
+        batch_size=size,
+    )
     options = tf.data.Options()
     options.deterministic = True
-    return examples.batch(layout.people * layout.each).prefetch(tf.data.AUTOTUNE).with_options(options)
+    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def sample_rows(rows: tf.Tensor, counts: tf.Tensor, layout: Layout, key: tf.Tensor) -> tf.Tensor:

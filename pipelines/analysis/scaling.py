@@ -3,7 +3,7 @@
 Every GPU computes a step on its own part of the batch; then the gradients are summed around a ring (Patarasuk and Yuan,
 "Bandwidth optimal all-reduce algorithms for clusters of workstations", 2009): each of n GPUs sends 2 (n - 1) / n of
 their bytes, in 2 (n - 1) messages, over the slowest connection of the ring. Meanwhile every machine reads, decodes and
-augments the next batch – the whole of it, as `pipelines.engine.devices` has it. The slower of the two makes the step.
+augments its part of the next batch, as `cnn_keras.data.host_share` has it. The slower of the two makes the step.
 
 What is left out: that gradients can be sent while others are still computed, which hides some of the time; that a step
 waits for the slowest GPU; and that other jobs share the network. The batch of one GPU stays the same, so the batch of
@@ -59,7 +59,7 @@ def predict(step: Step, cluster: Cluster, gpus: int) -> Prediction:
     seconds = {
         "computation": step.seconds,
         "gradients": ring_all_reduce(step.gradients, gpus, bandwidth=bandwidth, latency=cluster.latency),
-        "input": gpus * step.batch / cluster.input,
+        "input": min(gpus, cluster.gpus) * step.batch / cluster.input,  # of a machine that is full
     }
     total = max(seconds["computation"] + seconds["gradients"], seconds["input"])
     slowest = "input" if seconds["input"] == total else max(("computation", "gradients"), key=seconds.__getitem__)

@@ -100,7 +100,7 @@ def training_batches(run: Run, epochs: range, augmented: Any, shape: Shape, **op
         batch_size=recipe.train.batch_size,
         seed=recipe.seed,
         augment=augmented,
-        **options,
+        **{"share": run.share, **options},
     )
 
 

@@ -32,6 +32,7 @@ class Run(Protocol):
     recipe: Any
     console: Console
     folder: Path
+    share: tuple[int, int]  # this host's number and how many share each batch
 
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""

@@ -2,10 +2,10 @@
 
 With several devices every variable is made once on each of them (TensorFlow's MirroredStrategy, and between hosts its
 MultiWorkerMirroredStrategy), and a step is run by all of them on their part of the batch, the gradients summed before
-the optimiser sees them. Every host reads every batch and takes the rows of its devices. A batch is the recipe's,
-whatever the number of devices: its examples, their order and their augmentation are the same, the loss is the mean over
-all of it, and clipping, accumulation and the learning rate see the whole gradient. With one device there is no strategy
-at all.
+the optimiser sees them. Every host reads every batch, its own rows decoded and augmented and the others zeros, as
+`cnn_keras.data.host_share` has it. A batch is the recipe's, whatever the number of devices: its examples, their order
+and their augmentation are the same, the loss is the mean over all of it, and clipping, accumulation and the learning
+rate see the whole gradient. With one device there is no strategy at all.
 
 Differs from what Keras does by itself under a strategy: an uneven batch is shared as evenly as can be and each part
 counts by its examples, the gradients are summed before they are clipped, and a dropout mask is drawn for the whole

@@ -82,6 +82,7 @@ class Run:
         self.task = recipes.module_of(recipe.task)
         durable.mkdir(self.folder)
         self.tracker = tracker.Tracker(self.folder, experiment=recipe.task, name=recipe.name)
+        self.share = (0, 1)  # this host's number and how many share each batch
         self._checked = False
         self._whole: set[str] = set()  # stages whose outputs have been looked at
 

@@ -6,7 +6,7 @@ A network learns random pictures of 32×32, mirrored and turned, on two processe
 loopback, and then on one process of two cores. The first two steps, which compile, are not counted. `speedup` is the
 ratio of images per second, two hosts to one; `cpu` is that of images per second of CPU time, of all processes together,
 which hardly depends on what else the machine does. `input` is the CPU time of the hosts' input alone, as a share of all
-their CPU time: every host reads the whole batch. FILE holds the same figures.
+their CPU time: each of them mirrors and turns its half of a batch. FILE holds the same figures.
 """
 
 import argparse
@@ -25,9 +25,10 @@ ROOT = Path(__file__).parents[2]
 WARM = 2  # steps
 
 
-def batches(size):
+def batches(size, share):
     import tensorflow as tf
 
+    from cnn_keras.data import host_share
     from cnn_keras.data.transforms import augment
 
     generator = np.random.default_rng(0)
@@ -39,8 +40,11 @@ def batches(size):
         picture = moved({"image": tf.gather(pictures, row % size)}, seed)["image"]
         return tf.cast(picture, tf.float32) / 255, tf.gather(labels, row % size)
 
+    def work(rows, size):
+        return rows.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True)
+
     rows = tf.data.Dataset.range(2**31)
-    return rows.map(one, num_parallel_calls=tf.data.AUTOTUNE).batch(size, drop_remainder=True).prefetch(2)
+    return host_share.batches(rows, work, share=share, count=2**31, batch_size=size).prefetch(2)
 
 
 def measure(network, steps, size):
@@ -60,7 +64,7 @@ def measure(network, steps, size):
     model = models.build(network, input_shape=(32, 32, 3), classes=10)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     trainer.compile_model(model, settings, loss=loss, metrics=[], steps=steps)
-    stream = batches(size)
+    stream = batches(size, (host.rank, len(host.addresses)) if host else (0, 1))
     model.fit(stream, epochs=1, steps_per_epoch=WARM, shuffle=False, verbose=0)
     wall, cpu = time.perf_counter(), time.process_time()
     model.fit(stream, epochs=1, steps_per_epoch=steps, shuffle=False, verbose=0)

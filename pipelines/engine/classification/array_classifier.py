@@ -41,7 +41,9 @@ def training(run: Run, *, noun: str) -> Training:
     first = array_dataset.Split(*(column[: PLAIN * size] for column in examples))
 
     def batches(epochs: range) -> Any:
-        return array_dataset.training(examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment)
+        return array_dataset.training(
+            examples, epochs=epochs, batch_size=size, seed=recipe.seed, augment=augment, share=run.share
+        )
 
     return classifier.training(
         run,

@@ -43,9 +43,9 @@ def run_stages(
             devices.join(*host, recipe.train.devices)
     if not host.is_chief:
         if shares:
-            Worker(recipe, console, runs).assist()
+            Worker(recipe, console, runs, host).assist()
         return
-    run = Chief(recipe, console, runs) if shares else Run(recipe, console, runs)
+    run = Chief(recipe, console, runs, host) if shares else Run(recipe, console, runs)
     with tracked(run):
         run_all_stages(run, last, force=force, extend=extend)
         if isinstance(run, Chief):
@@ -75,13 +75,21 @@ class Chief(Run):
 
     _dismissed = False
 
+    def __init__(self, recipe: Any, console: Console, root: Path, host: Host) -> None:
+        super().__init__(recipe, console, root)
+        self._host = host
+
     def compute(self, stage: Stage, folder: Path, target: dict[str, Any]) -> dict[str, Any]:
         """Compute the stage together with the other hosts; see `Run.compute`."""
         if stage.name == "train":
             with connected():
                 devices.from_chief(target)
                 devices.from_chief()  # the others have read what is to be resumed
-                return super().compute(stage, folder, target)
+                self.share = self._host.rank, len(self._host.addresses)
+                try:
+                    return super().compute(stage, folder, target)
+                finally:
+                    self.share = 0, 1
         if stage.after:
             self.dismiss()
         return super().compute(stage, folder, target)
@@ -97,8 +105,9 @@ class Chief(Run):
 class Worker(Run):
     """The run as every other host has it: what it writes, and what it tells, is thrown away."""
 
-    def __init__(self, recipe: Any, console: Console, root: Path) -> None:
+    def __init__(self, recipe: Any, console: Console, root: Path, host: Host) -> None:
         super().__init__(recipe, console, root)
+        self.share = host.rank, len(host.addresses)
         self._scratch = tempfile.TemporaryDirectory(prefix="cnn-worker-")
         self.cache = Path(self._scratch.name)
         self.tracker = tracker.Tracker(self.cache, experiment=recipe.task, name=recipe.name, delivers=False)

@@ -110,7 +110,9 @@ def encoded_images(recipe: Any, folder: Path, split: str, count: int) -> list[by
     return [row["image"] for row in read.as_numpy_iterator()]
 
 
-def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, stored: Store | None) -> tf.data.Dataset:
+def training(
+    run: Run, epochs: range, augmented: Any, *, patches: Patches, stored: Store | None, share: tuple[int, int] = (0, 1)
+) -> tf.data.Dataset:
     """The training batches of these epochs: {"image", "mask"}, patches of what is `stored` or else whole pictures."""
     recipe = run.recipe
     data: Data = recipe.data
@@ -124,10 +126,11 @@ def training(run: Run, epochs: range, augmented: Any, *, patches: Patches, store
             batch_size=recipe.train.batch_size,
             seed=recipe.seed,
             augment=augmented,
+            share=share,
         )
     shape, memory = input_pipeline.Shape(data.size, data.channels, data.fit), int(data.memory_gb * 2**30)
     example = input_pipeline.mask_example(data.borders is not None)
-    return image_dataset.training_batches(run, epochs, augmented, shape, memory=memory, example=example)
+    return image_dataset.training_batches(run, epochs, augmented, shape, memory=memory, example=example, share=share)
 
 
 def ordered_batches(run: Run, split: str, *, patches: Patches) -> tf.data.Dataset:

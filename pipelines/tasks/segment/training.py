@@ -64,7 +64,8 @@ def _inputs(run: Run, store: Store | None, augmented: Any) -> Training:
 
     def batches(model: keras.Model, epochs: range) -> tf.data.Dataset:
         patches = segment_model.patches_of(model, recipe.data)
-        return records.training(run, epochs, augmented, patches=patches, stored=store).map(segment_model.model_inputs)
+        examples = records.training(run, epochs, augmented, patches=patches, stored=store, share=run.share)
+        return examples.map(segment_model.model_inputs)
 
     def validation(model: keras.Model) -> tf.data.Dataset:
         split, patches = image_dataset.validation_split(data), segment_model.patches_of(model, recipe.data)

@@ -145,6 +145,7 @@ def _batches(run: Run, epochs: range, augmented: Any, *, steps: int) -> tf.data.
         seed=recipe.seed,
         augment=augmented,
         memory=int(recipe.data.memory_gb * 2**30),
+        share=run.share,
     )
 
 

@@ -54,6 +54,16 @@ def whole(folder, memory):
     return training(folder, range(4), memory=memory, augment=tell_seed)
 
 
+def test_hosts_share_the_work_on_the_batches_of_one(folder, memory, whole):
+    parts = [training(folder, range(4), memory=memory, augment=tell_seed, share=(host, 2)) for host in range(2)]
+    joined = [
+        tuple([one or other for one, other in zip(*columns, strict=True)] for columns in zip(*batches, strict=True))
+        for batches in zip(*parts, strict=True)
+    ]
+    assert joined == whole
+    assert parts[0] != whole
+
+
 @pytest.mark.parametrize("seed", [0, 7])
 def test_the_global_seed_of_tensorflow_changes_nothing(folder, memory, whole, seed):
     tf.random.set_seed(seed)
