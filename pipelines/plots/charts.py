@@ -197,6 +197,7 @@ def class_balance(counts: Mapping[str, Mapping[str, int]], path: Path, *, unit: 
             start += sizes
         axes.set(xlabel=unit, ylim=(len(class_names) - 0.5, -0.5))
         axes.grid(axis="x")
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.xaxis.set_major_formatter("{x:,.0f}")
         axes.tick_params(axis="y", length=0)
         if names:

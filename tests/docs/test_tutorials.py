@@ -2,11 +2,13 @@
 
 import os
 import re
+import shutil
 import sys
 from pathlib import Path
 
 import pytest
 
+from pipelines.tracking.store import create_store, sqlite_uri
 from tests.docs.documents import generator
 
 nbformat = pytest.importorskip("nbformat")  # of the extra dev
@@ -14,6 +16,14 @@ nbclient = pytest.importorskip("nbclient")
 
 NOTEBOOKS = dict(generator().tutorials())
 CHECKED = "\nassert not _exit_code"  # IPython goes on after a command that fails
+
+
+@pytest.fixture(scope="session")
+def empty_store(tmp_path_factory):
+    """A tracking database without runs, to be copied: to make one takes seconds."""
+    path = tmp_path_factory.mktemp("empty") / "mlflow.db"
+    create_store(sqlite_uri(path))
+    return path
 
 
 @pytest.mark.parametrize("name", NOTEBOOKS)
@@ -24,8 +34,8 @@ def test_a_tutorial_is_a_notebook_that_it_links_to(name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", NOTEBOOKS)
-def test_a_tutorial_runs(name, tmp_path, monkeypatch):
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
+def test_a_tutorial_runs(name, empty_store, tmp_path, monkeypatch):
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", sqlite_uri(Path(shutil.copy(empty_store, tmp_path))))
     monkeypatch.setenv("PATH", str(Path(sys.executable).parent), prepend=os.pathsep)
     notebook = nbformat.from_dict(generator().notebook(NOTEBOOKS[name]))
     for cell in notebook.cells:
