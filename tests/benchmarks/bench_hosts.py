@@ -1,4 +1,4 @@
-"""Do two hosts of one core train as fast as one of two cores? Run it on a quiet machine:
+"""Do two hosts of one core train as fast as one of two cores, and as fast as predicted? Run it on a quiet machine:
 
     python tests/benchmarks/bench_hosts.py [--network resnet.resnet20] [--steps 20] [--batch 128] [--json FILE]
 
@@ -7,6 +7,10 @@ loopback, and then on one process of two cores. The first two steps, which compi
 ratio of images per second, two hosts to one; `cpu` is that of images per second of CPU time, of all processes together,
 which hardly depends on what else the machine does. `input` is the CPU time of the hosts' input alone, as a share of all
 their CPU time: each of them mirrors and turns its half of a batch. FILE holds the same figures.
+
+What `cnn bench scaling` would predict of the two hosts is computed from a third process, of one core with half of the
+batch, and from what the hosts take to sum 16 MB and 4 bytes. It is compared with what their steps took. All of this is
+CPU time, which is what a step takes on a core that does nothing else.
 """
 
 import argparse
@@ -23,6 +27,7 @@ import numpy as np
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROOT = Path(__file__).parents[2]
 WARM = 2  # steps
+SUMMED = 2**22  # float32 values
 
 
 def batches(size, share):
@@ -72,15 +77,34 @@ def measure(network, steps, size):
     alone = time.process_time()
     for _ in stream.take(steps):
         pass
-    return {"wall": wall, "cpu": cpu, "input": time.process_time() - alone}
+    found = {"wall": wall, "cpu": cpu, "input": time.process_time() - alone}
+    found["gradients"] = 4 * sum(int(np.prod(weight.shape)) for weight in model.trainable_weights)
+    return found | ({"large": summed(devices._hosts, SUMMED), "small": summed(devices._hosts, 1)} if host else {})
 
 
-def started(cores, arguments, host=None):
+def summed(strategy, length):
+    """Seconds of CPU time in which this host and the others sum so many float32 values."""
+    import tensorflow as tf
+
+    values = tf.ones(length)
+
+    @tf.function(autograph=False)
+    def run():
+        return strategy.run(lambda: tf.distribute.get_replica_context().all_reduce("SUM", values)[0])
+
+    for number in range(WARM + 20):
+        if number == WARM:
+            begun = time.process_time()
+        run().numpy()
+    return (time.process_time() - begun) / 20
+
+
+def started(cores, arguments, batch, host=None):
     from pipelines.engine.hosts import environment
 
     variables = {**os.environ, **({"TF_CONFIG": environment.tf_config(host)} if host else {})}
     command = [sys.executable, "-m", "tests.benchmarks.bench_hosts", "--cores", *map(str, cores)]
-    command += ["--network", arguments.network, "--steps", str(arguments.steps), "--batch", str(arguments.batch)]
+    command += ["--network", arguments.network, "--steps", str(arguments.steps), "--batch", str(batch)]
     return subprocess.Popen(command, cwd=ROOT, env=variables, stdout=subprocess.PIPE, text=True)
 
 
@@ -102,8 +126,9 @@ def compare(arguments):
 
     cores = sorted(os.sched_getaffinity(0))[:2]
     places = addresses()
-    two = answers([started([core], arguments, Host(places, rank)) for rank, core in enumerate(cores)])
-    (one,) = answers([started(cores, arguments)])
+    two = answers([started([core], arguments, arguments.batch, Host(places, rank)) for rank, core in enumerate(cores)])
+    (one,) = answers([started(cores, arguments, arguments.batch)])
+    (half,) = answers([started(cores[:1], arguments, arguments.batch // 2)])
     images, wall = arguments.steps * arguments.batch, max(each["wall"] for each in two)
     cpu = sum(each["cpu"] for each in two)
     return {
@@ -112,6 +137,25 @@ def compare(arguments):
         "speedup": one["wall"] / wall,
         "cpu": one["cpu"] / cpu,
         "input": sum(each["input"] for each in two) / cpu,
+        "prediction": prediction(half, two, arguments.batch, arguments.steps),
+    }
+
+
+def prediction(half, two, batch, steps):
+    """Seconds of CPU time of a step of two hosts, each on one core, as it is predicted and as it is."""
+    from pipelines.analysis import scaling
+
+    small, large = (max(each[size] for each in two) for size in ("small", "large"))
+    latency, bandwidth = small / 2, 4 * SUMMED / (large - small)  # of a ring of two: two messages, all bytes once
+    # A core computes and prepares the input: both are in what a step takes.
+    step = scaling.Step(batch // 2, half["cpu"] / steps, half["gradients"])
+    cluster = scaling.Cluster(gpus=1, link=bandwidth, network=bandwidth, latency=latency, input=float("inf"))
+    found = scaling.predict(step, cluster, 2)
+    return {
+        "computation": found.computation,
+        "gradients": found.gradients,
+        "predicted": batch / found.images_per_second,
+        "measured": max(each["cpu"] for each in two) / steps,
     }
 
 
@@ -132,6 +176,7 @@ def main():
         speed = ", ".join(f"{value:,.1f} {key}" for key, value in found[name].items())
         print(f"{name:>4} host{'s' if name == 'two' else ''}: {speed}")
     print(f"speedup {found['speedup']:.2f}, by CPU time {found['cpu']:.2f}; input {found['input']:.1%} of the CPU time")
+    print("a step of two hosts: " + ", ".join(f"{1000 * s:.1f} ms {key}" for key, s in found["prediction"].items()))
     if arguments.json:
         arguments.json.write_text(json.dumps(found, indent=1) + "\n")
 
