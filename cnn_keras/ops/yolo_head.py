@@ -223,7 +223,8 @@ def decode(network: keras.Model, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tens
     """
     grids, _, place, answer = _read(network, outputs)
     activation = tf.nn.softmax if grids[0].softmax else tf.sigmoid
-    scores = tf.sigmoid(answer.object)[..., None] * activation(answer.classes)
+    # Not `[..., None]`: LiteRT has no slice that adds an axis where sizes are open.
+    scores = tf.expand_dims(tf.sigmoid(answer.object), -1) * activation(answer.classes)
     return box.clip(place.boxes(answer.middles, answer.sizes)), scores
 
 

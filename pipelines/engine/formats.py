@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,8 +13,8 @@ from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.engine.stages import Run, locked
 from pipelines.export import formats, runtimes
-from pipelines.export.formats import Convertible
-from pipelines.export.runtimes import Target
+from pipelines.export.formats import Convertible, Outputs
+from pipelines.export.runtimes import Ask, Target
 
 AT_ONCE = 32  # rows of a proof's batches, at most
 
@@ -92,18 +93,23 @@ def _write(run: Run, convertible: Convertible, target: Target, folder: Any) -> N
 def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Network]) -> list[Proof]:
     """Ask the trained and the converted networks about the whole test split."""
     split = image_dataset.test_split(run.facts("prepare"))
-    ask = inference.compiled(convertible.answer)
-    at_once = min(AT_ONCE, inference.batch_limit(convertible.model))
+    shape = convertible.tensor.shape[1:]
+    at_once = min(AT_ONCE, inference.batch_limit(convertible.model, input_shape=shape))
+    networks_asked: list[Ask] = [inference.compiled(convertible.answer), *networks]
+    trained, *asked = [
+        partial(convertible.ask or _in_batches, partial(inference.predict_in_batches, ask, size=at_once))
+        for ask in networks_asked
+    ]
     count, changed, decisions = 0, np.zeros(len(networks), int), np.zeros(len(networks), int)
     differences = np.zeros(len(networks))
     scores: list[list[Any]] = [[] for _ in range(len(networks) + 1)]  # the trained network's are the last
     with validation.progress(run.console) as bar:
         task = bar.add_task("comparing", total=run.facts("prepare")["splits"].get(split))
         for inputs, truth in convertible.examples(split):
-            expected = inference.predict_in_batches(ask, inputs, size=at_once)
+            expected = trained(inputs)
             scores[-1].append(convertible.score(expected, truth))
-            for number, network in enumerate(networks):
-                actual = inference.predict_in_batches(network, inputs, size=at_once)
+            for number, ask in enumerate(asked):
+                actual = ask(inputs)
                 differences[number] = max(differences[number], _difference(expected, actual))
                 changed[number], decisions[number] = np.add(
                     (changed[number], decisions[number]), convertible.changed(expected, actual)
@@ -119,10 +125,15 @@ def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Networ
     ]  # fmt: skip
 
 
-def _difference(expected: Any, actual: Any) -> float:
-    """The largest of any output; infinite where one is not finite and the other is."""
-    pairs = [(np.asarray(expected[name], np.float64), np.asarray(actual[name], np.float64)) for name in expected]
-    largest = max(float(np.abs(one - other).max(initial=0.0)) for one, other in pairs)
+def _in_batches(ask: Ask, inputs: Any) -> Outputs:
+    return ask(inputs)
+
+
+def _difference(expected: Outputs, actual: Outputs) -> float:
+    """The largest of any output that is no class; infinite where one is not a number."""
+    names = [name for name in expected if np.asarray(expected[name]).dtype.kind == "f"]
+    pairs = [(np.asarray(expected[name], np.float64), np.asarray(actual[name], np.float64)) for name in names]
+    largest = float(np.max([np.abs(one - other).max(initial=0.0) for one, other in pairs]))
     return float("inf") if np.isnan(largest) else largest
 
 

@@ -19,7 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
-from pipelines.export.runtimes import FORMATS, Array, Target, import_openvino
+from pipelines.export.runtimes import FORMATS, Array, Ask, Target, import_openvino
 
 OPSET = 18  # of ONNX: the newest that tf2onnx 1.17 writes
 Outputs = Mapping[str, Any]
@@ -40,6 +40,8 @@ class Convertible:
         measure: the scores of all batches to the metric with its interval of 95 %.
         metric: its name.
         sign: 1 where more of the metric is better, −1 where less is.
+        ask: how a network is asked about an example, where that is more than a batch of its input; it is given what
+            asks about such a batch.
     """
 
     model: keras.Model
@@ -52,6 +54,7 @@ class Convertible:
     measure: Callable[[list[Any]], tuple[float, tuple[float, float]]]
     metric: str
     sign: int = 1
+    ask: Callable[[Ask, Array], Outputs] | None = None
 
 
 def image_preprocessing(shape: Shape) -> dict[str, Any]:
@@ -96,10 +99,10 @@ def write(convertible: Convertible, folder: Path, target: Target) -> None:
                 onnx.save(_onnx(function, convertible.tensor, precision), str(path))
             else:
                 _write_openvino(_onnx(function, convertible.tensor, "float32"), path, precision)
-    except (tf.errors.OpError, ValueError, RuntimeError, KeyError) as refused:
+    except Exception as refused:  # three converters, whose errors have no class in common
         lines = str(refused).strip().splitlines() or [type(refused).__name__]
         raise Fault(
-            f"{convertible.model.name} must be convertible to {target.format}, got: {lines[-1][:300]}"
+            f"{convertible.model.name} must be convertible to {target.format}, got: {lines[0][:300]}"
         ) from refused
 
 

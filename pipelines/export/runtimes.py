@@ -9,7 +9,7 @@ import importlib.util
 import os
 import sys
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -126,7 +126,7 @@ class Network:
         load = {"litert": _litert, "onnx": _onnx, "openvino": _openvino}[name]
         path = folder / FORMATS[name].file
         try:
-            self._ask = load(path, str(self.description["precision"]), threads or len(os.sched_getaffinity(0)))
+            self._ask = load(path, self.description, threads or len(os.sched_getaffinity(0)))
         except (RuntimeError, ValueError, OSError) as refused:
             lines = str(refused).strip().splitlines() or [type(refused).__name__]
             raise Fault(f"{path} must be a network that {name} reads, got: {lines[0][:300]}") from refused
@@ -142,7 +142,7 @@ class Network:
             return self._ask(batch)
 
 
-def _litert(path: Path, precision: str, threads: int) -> Ask:
+def _litert(path: Path, description: Mapping[str, Any], threads: int) -> Ask:
     from ai_edge_litert.interpreter import Interpreter  # optional
 
     interpreter = Interpreter(model_path=str(path), num_threads=threads)
@@ -151,7 +151,7 @@ def _litert(path: Path, precision: str, threads: int) -> Ask:
     return lambda batch: {key: np.asarray(value) for key, value in runner(**{name: batch}).items()}
 
 
-def _onnx(path: Path, precision: str, threads: int) -> Ask:
+def _onnx(path: Path, description: Mapping[str, Any], threads: int) -> Ask:
     import onnxruntime  # optional
 
     options = onnxruntime.SessionOptions()
@@ -165,18 +165,18 @@ def _onnx(path: Path, precision: str, threads: int) -> Ask:
     return lambda batch: dict(zip(names, session.run(names, {taken[0]: batch}), strict=True))
 
 
-def _openvino(path: Path, precision: str, threads: int) -> Ask:
+def _openvino(path: Path, description: Mapping[str, Any], threads: int) -> Ask:
     openvino = import_openvino()
     # Without a hint OpenVINO computes in bfloat16 where the processor can.
-    hint = {"bfloat16": "bf16"}.get(precision, "f32")
+    hint = {"bfloat16": "bf16"}.get(description["precision"], "f32")
     settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
     compiled = openvino.Core().compile_model(str(path), "CPU", settings)
-    names = [output.get_any_name() for output in compiled.outputs]
+    names = list(description["outputs"])  # an output may have others of its own beside
     request = compiled.create_infer_request()
 
     def ask(batch: Array) -> dict[str, Array]:
         request.infer([batch])
-        return {name: request.get_output_tensor(index).data.copy() for index, name in enumerate(names)}
+        return {name: request.get_tensor(name).data.copy() for name in names}
 
     return ask
 

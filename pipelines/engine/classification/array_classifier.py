@@ -6,15 +6,23 @@ from typing import Any
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from cnn_keras.data import array_dataset
 from pipelines.data import image_dataset
 from pipelines.data.array_dataset import Array, draw_array
 from pipelines.engine import baselines, heat_maps
-from pipelines.engine.classification import classifier, classifier_export, classifier_report, ensemble
+from pipelines.engine.classification import (
+    classifier,
+    classifier_export,
+    classifier_formats,
+    classifier_report,
+    ensemble,
+)
 from pipelines.engine.stages import Run
 from pipelines.engine.training.task_training import Training
 from pipelines.export import savedmodel
+from pipelines.export.formats import Convertible
 
 PLAIN = 8  # batches that are timed without augmentation
 NUMBERS = 1024  # values of one example that the baselines see
@@ -112,6 +120,30 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
     framing = "resampled to" if recipe.data.fit == "stretch" else "cut or filled with zeros to"
     takes = f"`{noun}` is float32 with its channels last; the graph normalises it, and any size is {framing} {sizes}."
     return classifier_export.export(run, folder, write=write, noun=noun, takes=takes)
+
+
+def convertible(run: Run, *, noun: str) -> Convertible:
+    """What of the classifier is written in other formats: from `noun`s of the network's shape to probabilities."""
+    data = run.facts("prepare")
+
+    def batches(split: str) -> Iterator[tuple[Array, Array]]:
+        examples = array_dataset.read(run.finished("prepare"), split)
+        for start in range(0, len(examples.labels), 128):
+            rows = slice(start, start + 128)
+            yield np.asarray(examples.values[rows], np.float32), examples.labels[rows]
+
+    return classifier_formats.convertible(
+        run,
+        classifier.load_trained(run),
+        tensor=tf.TensorSpec((None, *data["shape"]), tf.float32, name=noun),
+        preprocessing={
+            "kind": noun,
+            "size": data["shape"][:-1],
+            "channels": data["shape"][-1],
+            "fit": run.recipe.data.fit,
+        },
+        examples=batches,
+    )
 
 
 def _baselines(training: Any, test: Any, *, noun: str, seed: int) -> dict[str, Any]:

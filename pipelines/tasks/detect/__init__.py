@@ -60,3 +60,19 @@ def export(run: Any, folder: Path) -> dict[str, Any]:
     from pipelines.tasks.detect import exporter
 
     return exporter.export(run, folder)
+
+
+def unconvertible(recipe: Recipe) -> str | None:
+    """Why the network of a recipe cannot be written in another format than SavedModel; None where it can."""
+    if recipe.data.tile:
+        return "this detector reads photographs in tiles"
+    if recipe.data.proposals or recipe.data.masks or recipe.model.builder.startswith("rcnn."):
+        return f"{recipe.model.builder} takes regions, or proposes and suppresses some in its middle"
+    return None
+
+
+def convertible(run: Any) -> Any:
+    """What of the trained model is written in other formats: see `pipelines.export.formats`."""
+    from pipelines.tasks.detect import formats
+
+    return formats.convertible(run)

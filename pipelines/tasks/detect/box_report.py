@@ -260,6 +260,14 @@ def _counted(scenes: Sequence[Scene]) -> dict[str, float]:
     }
 
 
+def ap50(truth: Mapping[str, Any], detections: Sequence[Detected]) -> tuple[float, tuple[float, float]]:
+    """AP50 with its interval of 95 %, of detections as of `detection_report`; NaN where there are no objects."""
+    scenes = [error_types.scene(*pair) for pair in zip(_objects(truth), detections, strict=True)]
+    low, high = _interval(error_types.table(scenes, len(truth["categories"]))) or (float("nan"), float("nan"))
+    value = figures(truth, detections)["ap50"]
+    return float("nan") if value is None else value, (low, high)
+
+
 def _parts(truth: Mapping[str, Any], scenes: Sequence[Scene], square: int | None) -> list[Square]:
     """The images, or squares of them of about so many pixels a side."""
     if square is None:

@@ -25,8 +25,16 @@ class Locator:
 
     def __call__(self, images: tf.Tensor, sizes: tf.Tensor) -> Localization:
         """What is said of framed pictures, uint8 (batch, height, width, 3), of `sizes`, int32 (batch, 2), before."""
-        answer = localize.decode(self.model(images, training=False), classes=len(self.names))
-        answer = self.pixels(answer, sizes, tf.shape(images)[1:3])
+        return self.placed(self.framed(images), sizes, tf.shape(images)[1:3])
+
+    def framed(self, images: tf.Tensor) -> Localization:
+        """What is said of framed pictures, its coordinates in [0, 1] of the frame."""
+        answer: Localization = localize.decode(self.model(images, training=False), classes=len(self.names))
+        return answer
+
+    def placed(self, answer: Localization, sizes: tf.Tensor, frame: Any) -> Localization:
+        """The same in pixels of the pictures, of `sizes` before; boxes end with the picture."""
+        answer = self.pixels(answer, sizes, frame)
         limits = self._scale(sizes)
         return answer._replace(boxes=boxes.clip(answer.boxes / limits) * limits)
 

@@ -190,6 +190,13 @@ def report(
     return summary
 
 
+def mean_iou(counted: Tally) -> tuple[float, tuple[float, float]]:
+    """The mean IoU of what was counted, with its interval."""
+    units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
+    low, high = _interval([sample.mean_iou for sample in _resampled(np.array(units))])
+    return float(segmentation.scores(np.sum(counted.pictures, axis=0)).mean_iou), (low, high)
+
+
 def draw(
     folder: Path,
     counted: Tally,

@@ -71,3 +71,17 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     from pipelines.tasks.stylize import exporter
 
     return exporter.export(run, folder)
+
+
+def unconvertible(recipe: Recipe) -> str | None:
+    """Why the network of a recipe cannot be written in another format than SavedModel; None where it can."""
+    if not recipe.learns:
+        return "paintings are exported here, and no network"
+    return "this one takes the shares of its styles beside the picture" if len(recipe.data.styles) > 1 else None
+
+
+def convertible(run: Run) -> Any:
+    """What of the trained model is written in other formats: see `pipelines.export.formats`."""
+    from pipelines.tasks.stylize import formats
+
+    return formats.convertible(run)

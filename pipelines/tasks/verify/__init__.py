@@ -62,3 +62,15 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     from pipelines.tasks.verify import exporter
 
     return exporter.export(run, folder)
+
+
+def unconvertible(recipe: Recipe) -> str | None:
+    """Why the network of a recipe cannot be written in another format than SavedModel; None where it can."""
+    return None
+
+
+def convertible(run: Run) -> Any:
+    """What of the trained model is written in other formats: see `pipelines.export.formats`."""
+    from pipelines.tasks.verify import formats
+
+    return formats.convertible(run)

@@ -39,6 +39,13 @@ class Embeddings:
 
 def of_split(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> Embeddings:
     """The model's embeddings of a split, or of people drawn from it where it is too large to compare all pairs."""
+    pictures = pictures_of(run, split)
+    embeddings = embed(run, models[0], pictures.images, split)
+    return Embeddings(pictures, embeddings, model.distances(models[1], embeddings, embeddings))
+
+
+def pictures_of(run: Run, split: str) -> Arrays:
+    """The pictures of a split, or of people drawn from it where it is too large to compare all pairs."""
     recipe = run.recipe
     pictures = input_pipeline.arrays(run.finished("prepare"), split, image_dataset.shape_of(recipe.data))
     rows = _of_people(pictures.labels, recipe.evaluate.pictures, recipe.seed)
@@ -46,9 +53,7 @@ def of_split(run: Run, models: tuple[keras.Model, keras.Model], split: str) -> E
         run.console.print(
             f"          {split}: {len(rows):,} of {len(pictures.labels):,} pictures, of people drawn at random"
         )
-    pictures = type(pictures)(*(column[rows] for column in pictures))
-    embeddings = embed(run, models[0], pictures.images, split)
-    return Embeddings(pictures, embeddings, model.distances(models[1], embeddings, embeddings))
+    return type(pictures)(*(column[rows] for column in pictures))
 
 
 def embed(run: Run, embedding: keras.Model, images: Array, what: str) -> Array:

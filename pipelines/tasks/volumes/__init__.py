@@ -51,3 +51,15 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     from pipelines.engine.classification import array_classifier
 
     return array_classifier.export(run, folder, noun=NOUN)
+
+
+def unconvertible(recipe: Recipe) -> str | None:
+    """Why the network of a recipe cannot be written in another format than SavedModel; None where it can."""
+    return None
+
+
+def convertible(run: Run) -> Any:
+    """What of the trained model is written in other formats: see `pipelines.export.formats`."""
+    from pipelines.engine.classification import array_classifier
+
+    return array_classifier.convertible(run, noun=NOUN)

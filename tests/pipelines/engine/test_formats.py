@@ -15,24 +15,17 @@ from cnn_keras.data import input_pipeline
 from cnn_keras.errors import Fault
 from pipelines.export import formats, runtimes, savedmodel
 from pipelines.export.runtimes import FORMATS, Network, Target
+from tests import tiny_tasks
+from tests.conftest import cnn
+from tests.converted import need
 from tests.docs.documents import ROOT
 
-ENGINES = {name: kind.runs[0] for name, kind in FORMATS.items()}
 TARGETS = [Target(name, precision) for name, kind in FORMATS.items() for precision in kind.precisions]
-
-
-def need(*names):
-    for name in names:
-        for package in (*FORMATS[name].writes, *FORMATS[name].runs):
-            if package != "openvino":  # which must not be imported by itself
-                pytest.importorskip(package)
-            elif not runtimes.importlib.util.find_spec(package):
-                pytest.skip(f"{package} is not installed")
 
 
 @pytest.fixture(scope="module")
 def converted(exported):
-    need(*FORMATS)
+    need()
     for precisions, names in (("float32,float16", "litert,onnx,openvino"), ("bfloat16", "openvino")):
         assert exported.cnn("export", exported.recipe, "--format", names, "--precision", precisions) == 0
     yield exported.run / "formats"
@@ -115,6 +108,13 @@ def test_a_convolution_in_groups_is_refused_by_its_name():
     formats.check(network, "litert")
 
 
+def test_what_is_no_network_of_one_tensor_is_refused_before_anything_is_computed(tmp_path):
+    need("litert")
+    recipe = tiny_tasks.write("stylize", tmp_path)  # of several styles
+    assert cnn("export", recipe, "--format", "litert", "--runs", tmp_path / "runs") == Fault.INPUT
+    assert not list(tmp_path.glob("runs/*/*/prepare"))
+
+
 def test_an_exact_gelu_is_converted(tmp_path):
     need("onnx")
     image = keras.Input((6, 6, 3), dtype="uint8", name="image")
@@ -141,7 +141,7 @@ def bare(model, tensor):
 
 def assert_equal(convertible, target, folder):
     formats.write(convertible, folder, target)
-    (folder / "network.json").write_text(json.dumps(target._asdict()))
+    (folder / "network.json").write_text(json.dumps({**target._asdict(), "outputs": convertible.about["outputs"]}))
     batch = np.random.default_rng(0).integers(0, 256, (3, *convertible.tensor.shape[1:]), np.uint8)
     answer = Network(folder)(batch)
     for name, expected in convertible.answer(tf.constant(batch)).items():

@@ -20,6 +20,7 @@ from pipelines.tasks import detect
 from pipelines.tasks.detect.training import fewer
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
+from tests.converted import assert_converted
 from tests.stored_weights import model_bytes, stored_bytes
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
@@ -68,6 +69,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     return folder / "runs" / "detect" / "squares"
+
+
+def test_other_formats_find_the_same(folder, run):
+    assert_converted(folder / "squares.yaml", run, metric="ap50")
 
 
 def evaluated(run):

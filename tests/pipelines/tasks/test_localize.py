@@ -17,6 +17,7 @@ from pipelines.engine import recipe as recipes
 from pipelines.tasks.localize import report as localize_report
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
+from tests.converted import assert_converted
 from tests.stored_weights import model_bytes, stored_bytes
 
 BOXES = tf.constant([[[0.1, 0.1, 0.3, 0.2], [0.2, 0.4, 0.6, 1.0]], [[0.0, 0.0, 0.0, 0.0], [0.5, 0.5, 0.5, 0.7]]])
@@ -217,6 +218,10 @@ def folder(tmp_path_factory):
 def run(folder):
     assert cnn("run", folder / "squares.yaml", "--runs", folder / "runs") == 0
     return folder / "runs" / "localize" / "squares"
+
+
+def test_other_formats_find_the_same(folder, run):
+    assert_converted(folder / "squares.yaml", run, metric="accuracy")
 
 
 def test_four_verbs_leave_what_they_promise(run):

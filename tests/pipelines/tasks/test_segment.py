@@ -18,6 +18,7 @@ from pipelines.tasks.segment import report
 from pipelines.tasks.segment.config import Evaluate
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
+from tests.converted import assert_converted
 from tests.pipelines.tasks.test_segmentation_dataset import write_scenes
 from tests.stored_weights import model_bytes, stored_bytes
 
@@ -57,6 +58,10 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def run(folder):
     return folder / "runs" / "segment" / "shapes"
+
+
+def test_other_formats_say_the_same_of_every_pixel(folder, run):
+    assert_converted(folder / "shapes.yaml", run, metric="mean_iou")
 
 
 def test_what_comes_next_is_accepted(folder, tmp_path, monkeypatch, capsys):

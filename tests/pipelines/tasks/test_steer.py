@@ -25,6 +25,7 @@ from pipelines.tasks.steer.predictions import Predictions
 from tests.advice import follow
 from tests.cnn_keras.data.sources.test_driving import write_tub
 from tests.conftest import WHOLE, cnn
+from tests.converted import assert_converted
 from tests.stored_weights import model_bytes, stored_bytes
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
@@ -70,6 +71,10 @@ def folder(tmp_path_factory):
 def run(folder):
     assert cnn("run", folder / "short.yaml", "--runs", folder / "runs") == 0
     return folder / "runs" / "steer" / "short"
+
+
+def test_other_formats_steer_the_same(folder, run):
+    assert_converted(folder / "short.yaml", run, metric="mae")
 
 
 def test_what_comes_next_is_accepted(folder, run, tmp_path, monkeypatch, capsys):

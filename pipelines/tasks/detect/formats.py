@@ -1,0 +1,88 @@
+"""What of a detector is converted to other formats: its candidates, of which whoever runs it suppresses what overlaps.
+
+Non-maximum suppression is no part of it: it has no counterpart that all formats share.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from pipelines.data import image_dataset, run_files
+from pipelines.data.boxes import box_batches, box_dataset
+from pipelines.engine.stages import Run
+from pipelines.export.formats import Convertible, Outputs, image_preprocessing
+from pipelines.tasks.detect import box_report
+from pipelines.tasks.detect.error_types import Detected
+from pipelines.tasks.detect.model import load_trained, make_reader
+from pipelines.tasks.detect.report import BATCH
+
+MEANINGS = {
+    "boxes": "of each candidate: left, top, right, bottom in [0, 1] of the framed picture",
+    "scores": "of each candidate for each class, in the order of `classes`; suppress candidates that overlap",
+}
+
+
+def convertible(run: Run) -> Convertible:
+    """From framed pictures to candidates; a decision is what is found in a picture, boxes to `export.tolerance`."""
+    settings, split = run.recipe.export, image_dataset.test_split(run.facts("prepare"))
+    model, shape = load_trained(run), box_dataset.shape_of(run.recipe.data)
+    serving, measuring = (make_reader(run, model, kind) for kind in (settings.suppress, run.recipe.evaluate.suppress))
+    truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
+
+    def answer(images: Any) -> Outputs:
+        candidates, scores = serving.candidates(images, None)
+        return {"boxes": tf.cast(candidates, tf.float32), "scores": tf.cast(scores, tf.float32)}
+
+    def examples(split: str) -> Iterator[tuple[Any, Any]]:
+        for batch in box_batches.examples(run, split).batch(BATCH):
+            yield batch["image"].numpy(), batch["extent"]
+
+    def found(reader: Any, outputs: Outputs, extents: Any) -> list[Detected]:
+        frames = tf.zeros((len(extents), *shape.size, 1))  # of which the size is looked at
+        detections = reader.told(tf.constant(outputs["boxes"]), tf.constant(outputs["scores"]), frames, extents)
+        columns = [column.numpy() for column in detections[:3]]
+        counts = enumerate(detections.count.numpy())
+        return [Detected(*(column[row, :count] for column in columns)) for row, count in counts]
+
+    def changed(expected: Outputs, actual: Outputs) -> tuple[int, int]:
+        frames = tf.tile(tf.constant([shape.size]), [len(expected["boxes"]), 1])
+        one, other = (found(serving, outputs, frames) for outputs in (expected, actual))
+        alike = [_alike(*pair, tolerance=settings.tolerance) for pair in zip(one, other, strict=True)]
+        return alike.count(False), len(alike)
+
+    def precision(scores: list[list[Detected]]) -> tuple[float, tuple[float, float]]:
+        return box_report.ap50(truth, [one for batch in scores for one in batch])
+
+    return Convertible(
+        model=model,
+        answer=answer,
+        tensor=tf.TensorSpec((None, *shape.size, 3), tf.uint8, name="image"),
+        about={
+            "preprocessing": image_preprocessing(shape),
+            "outputs": MEANINGS,
+            "classes": run.facts("prepare")["classes"],
+            "suppress": settings.suppress.model_dump(),
+        },
+        examples=examples,
+        changed=changed,
+        score=lambda outputs, extents: found(measuring, outputs, extents),
+        measure=precision,
+        metric="ap50",
+    )
+
+
+def _alike(one: Detected, other: Detected, *, tolerance: float) -> bool:
+    """Whether the same classes are found in the same places, whatever the order of those with nearly one score."""
+    if len(one.classes) != len(other.classes):
+        return False
+    left = list(range(len(other.classes)))
+    for box, number in zip(one.boxes, one.classes, strict=True):
+        near = [
+            row for row in left if other.classes[row] == number and np.abs(other.boxes[row] - box).max() <= tolerance
+        ]
+        if not near:
+            return False
+        left.remove(near[0])
+    return True
