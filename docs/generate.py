@@ -166,7 +166,7 @@ def _keys(task: str) -> str:
         if row not in seen:  # sections of one key that share theirs
             seen.add(row)
             name, default, said = row
-            lines += [_row(f"`{name}`", default, said)]
+            lines += [_row(f"`{name}`", "" if name == "name" else default, said)]
     shipped = [name for name in recipes.shipped() if name.startswith(f"{task}/")]
     lines += ["", "## Recipes that come with the package", ""]
     for name in shipped:
@@ -180,7 +180,7 @@ def _default(value: Any) -> str:
     if isinstance(value, BaseModel):
         return ""  # the rows below tell those of its keys
     if value is None or value == () or isinstance(value, bool):
-        return {None: "null", (): "[]", True: "true", False: "false"}[value]
+        return {None: "`null`", (): "`[]`", True: "`true`", False: "`false`"}[value]
     return f"`{list(value) if isinstance(value, tuple) else value}`"
 
 

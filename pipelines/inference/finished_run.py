@@ -30,6 +30,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 BATCH_RANKS = {"image": 4, "signal": 3, "volume": 5}  # axes of an array that holds several, one of them the channels
 CHANNELS = (None, 1, 3, 4)  # of arrays: none for grey, or grey, RGB and RGBA
+COUNTS = ("epoch", "picture", "step")  # columns of a history that are whole numbers
 WRITABLE = ("1", "L", "LA", "P", "RGB", "RGBA", "I;16")  # Pillow's modes that PNG has
 
 
@@ -60,14 +61,17 @@ class FinishedRun:
     def history(self) -> list[dict[str, float]]:
         """The epochs of the training, from 1, in order: `epoch`, `loss`, `val_loss` and so on; [] where it had none.
 
+        One-shot stylization has a row for some of its steps: `picture`, `scale`, `step`, `content`, `style` and so on.
         `pandas.DataFrame(run.history)` is a table of them.
         """
         path = self.folder / "train" / "history.csv"
         if not path.is_file():
             return []
         with path.open(encoding="utf-8", newline="") as file:
-            rows = [{key: float(value) for key, value in row.items() if value} for row in csv.DictReader(file)]
-        return [{**row, "epoch": int(row["epoch"])} for row in rows]
+            return [
+                {key: int(value) if key in COUNTS else float(value) for key, value in row.items() if value}
+                for row in csv.DictReader(file)
+            ]
 
     @cached_property
     def model(self) -> "keras.Model":

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import pipelines
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, video_io
 from pipelines.engine import recipe as recipes
@@ -104,6 +105,13 @@ def test_a_painting_hangs_with_its_card_and_everything_people_look_at(hung):
     report = json.loads((hung / "evaluate" / "report.json").read_text())
     assert report["style_fall"] > 0
     assert report["content_lead"] == report["judges"]["own"]["content_lead"]
+
+
+def test_the_history_of_a_painting_has_a_row_for_each_recorded_step(folder, hung):
+    rows = pipelines.load("stylize/picture", runs=folder / "runs").history
+    assert [(row["picture"], row["step"]) for row in rows] == sorted({(row["picture"], row["step"]) for row in rows})
+    assert rows[-1]["step"] == 8  # four at each of two scales
+    assert {"content", "style"} <= rows[0].keys()
 
 
 def test_nothing_is_painted_twice(folder, hung, capsys):
