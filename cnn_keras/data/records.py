@@ -3,6 +3,7 @@
 A shard has its name only when it is whole and on the disk, so that an interrupted writing can go on behind the last.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence, Sized
 from pathlib import Path
@@ -24,6 +25,7 @@ FEATURES = {  # of a labelled image
 
 PLACE = {  # of an image that stays in its file; the path is empty where the record holds the image all the same
     "path": tf.io.FixedLenFeature((), tf.string),
+    "start": tf.io.FixedLenFeature((), tf.int64, 0),  # in the file, which is the image if 0
     "bytes": tf.io.FixedLenFeature((), tf.int64),
     "hash": tf.io.FixedLenFeature((), tf.int64),
 }
@@ -148,9 +150,9 @@ def load(example: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in example.items() if key not in PLACE} | {"image": image}
 
 
-def place(path: Path, data: bytes) -> tuple[str, int, int]:
-    """The values of PLACE for an image that stays in a file, which holds `data`."""
-    return str(path.absolute()), len(data), int(_hash(data))
+def place(path: str, start: int, data: bytes) -> tuple[str, int, int, int]:
+    """The values of PLACE for an image that stays in a file, which holds `data` from `start` on."""
+    return str(Path(path).absolute()), start, len(data), int(_hash(data))
 
 
 def _is_in_place(shard: str) -> bool:
@@ -161,10 +163,23 @@ def _is_in_place(shard: str) -> bool:
 
 
 def _file(example: dict[str, Any]) -> tf.Tensor:
-    data = tf.io.read_file(example["path"])
+    def part() -> tf.Tensor:
+        return tf.numpy_function(_part, [example[key] for key in ("path", "start", "bytes")], tf.string, stateful=False)
+
+    data = tf.cond(tf.equal(example["start"], 0), lambda: tf.io.read_file(example["path"]), part)
     same = tf.equal(tf.strings.length(data), tf.cast(example["bytes"], tf.int32)) & (_hash(data) == example["hash"])
     with tf.control_dependencies([tf.debugging.Assert(same, [CHANGED, example["path"]])]):
         return tf.identity(data)
+
+
+def _part(path: bytes, start: int, size: int) -> bytes:
+    """A part of a file; nothing where the file is not there any more, which then is another than that recorded."""
+    try:
+        with Path(os.fsdecode(path)).open("rb") as file:
+            file.seek(start)
+            return file.read(size)
+    except OSError:
+        return b""
 
 
 def _hash(data: tf.Tensor | bytes) -> tf.Tensor:

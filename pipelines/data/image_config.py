@@ -11,12 +11,14 @@ from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.schema import Fraction, Positive, RecipePath, Section
 
+IN_FILES = ("folder", "csv", "webdataset", "tfrecord")  # sources whose images may stay where they are
+
 
 class Data(Section):
     """Where the images come from and what shape they are given."""
 
-    source: str  # digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME
-    path: RecipePath | None = None  # of idx, folder and csv
+    source: str  # digits, mnist5k, orl, letters, idx, folder, csv, webdataset, tfrecord, keras:NAME or tfds:NAME
+    path: RecipePath | None = None  # of idx, folder, csv, webdataset and tfrecord
     classes: tuple[str, ...] | None = None  # names of integer labels, in their order
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     size: tuple[Positive, Positive] = (224, 224)  # height, width
@@ -29,13 +31,13 @@ class Data(Section):
     normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
     max_bad: Fraction = 0.1  # a larger share of unusable images is refused
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
-    # images stay in their files, of source folder or csv, and are read from there; the files must not change
+    # images stay in their files, of source folder, csv, webdataset or tfrecord, and are read from there
     in_place: bool = False
 
     @model_validator(mode="after")
     def _has_files(self) -> Self:
-        if self.in_place and self.source not in ("folder", "csv"):
-            raise ValueError(f"in_place requires source: folder or csv, got {self.source}")
+        if self.in_place and self.source not in IN_FILES:
+            raise ValueError(f"in_place requires source: {', '.join(IN_FILES)}, got {self.source}")
         return self
 
 
@@ -45,7 +47,7 @@ def files_digest(data: Data) -> str | None:
     Raises:
         Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
     """
-    if data.path is None and data.source in ("folder", "csv", "idx"):
+    if data.path is None and data.source in (*IN_FILES, "idx"):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
     if data.path is None:
         return None

@@ -205,8 +205,8 @@ def _write_records(
             if not in_place:
                 return item.id, plain, numbers[item.label]
             if plain == data:
-                return item.id, b"", numbers[item.label], *records.place(Path(item.read.path), data)
-            return item.id, plain, numbers[item.label], "", 0, 0
+                return item.id, b"", numbers[item.label], *records.place(item.read.path, item.read.start, data)
+            return item.id, plain, numbers[item.label], "", 0, 0, 0
 
         for split in ("train", "validation", "calibration", "test"):  # of people some calibrate
             items = [item for (item, _), name in zip(usable, splits, strict=True) if name == split]

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 from PIL import Image
@@ -40,19 +40,11 @@ from cnn_keras.data.files.file_tree import (
 )
 from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources import letters as alphabets
+from cnn_keras.data.sources.item import Item as Item
+from cnn_keras.data.sources.packed import tfrecord, webdataset
 from cnn_keras.errors import Fault
 
 Found = TypeVar("Found")  # what a source's function returns
-
-
-class Item(NamedTuple):
-    """One labelled image that has not been read yet."""
-
-    id: str  # the path below the source's folder, or a running number
-    label: str  # the class's name
-    read: Callable[[], Any]  # of an image the encoded file, bytes; raises Unreadable for what is none
-    split: str | None = None  # "train", "validation" or "test" where the source prescribes it
-    group: str | None = None  # items of one group (a patient, a scene) stay in one split
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +53,7 @@ class File:
 
     load: Callable[[Path], Any]
     path: str
+    start: ClassVar[int] = 0  # of the image in the file
 
     def __call__(self) -> Any:
         return self.load(Path(self.path))
@@ -265,15 +258,18 @@ def tfds(name: str) -> list[Item]:
     ]
 
 
+BUILT_IN = (digits, mnist5k, orl, letters, idx, folder, tfds, webdataset, tfrecord)
+
+
 def items(source: str, **arguments: Any) -> list[Item]:
-    """The items of `source`: digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME, tfds:NAME, or the user's own.
+    """The items of `source`: a function of this module or of `packed`, keras:NAME, tfds:NAME, or the user's own.
 
     Raises:
         Fault: an unknown source, an argument it needs or does not take, or what it returns is no list of items.
     """
     kind, _, name = source.partition(":")
     functions: dict[str, Callable[..., list[Item]]] = {"csv": csv_file, "keras": keras_dataset}
-    functions |= {function.__name__: function for function in (digits, mnist5k, orl, letters, idx, folder, tfds)}
+    functions |= {function.__name__: function for function in BUILT_IN}
     own = None if kind in functions else plugins.loaded(source, "sources")
     if own is not None:
         result = call_source(own, source, arguments) if callable(own) else own
@@ -282,8 +278,8 @@ def items(source: str, **arguments: Any) -> list[Item]:
         return result
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(
-            "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, keras:NAME or tfds:NAME, "
-            f"got {source!r}"
+            "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, webdataset, tfrecord, keras:NAME or "
+            f"tfds:NAME, got {source!r}"
         )
     return call_source(partial(functions[kind], name) if name else functions[kind], source, arguments)
 

@@ -1,6 +1,7 @@
 """Prepared images: copied into records or left in their files, in one go or in two, what is read is the same."""
 
 import io
+import tarfile
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,6 +17,7 @@ from pipelines.cli import os_errors
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.image_config import Data
 from pipelines.tasks.verify import config as verify_config
+from tests.packed_files import add, example
 
 COUNT = 24
 
@@ -33,9 +35,26 @@ def photos(tmp_path):
 
 def prepare(folder, photos, **settings):
     folder.mkdir(exist_ok=True)
-    data = Data(source="folder", path=photos, size=(6, 8), **settings)
+    data = Data(**{"source": "folder", "path": photos, "size": (6, 8), **settings})
     recipe = SimpleNamespace(data=data, seed=0, fold=None)
     return image_dataset.prepare(SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO())), folder)
+
+
+def pack(folder, photos, source):
+    """The photos in one file of a folder, their classes by name."""
+    folder.mkdir()
+    files = sorted(photos.rglob("*.*"))
+    if source == "webdataset":
+        with tarfile.open(folder / "photos.tar", "w") as archive:
+            for path in files:
+                add(archive, path.name, path.read_bytes())
+                add(archive, f"{path.stem}.cls", path.parent.name.encode())
+        return folder
+    with tf.io.TFRecordWriter(str(folder / "photos.tfrecord")) as writer:
+        for path in files:
+            values = {"image/encoded": path.read_bytes(), "image/class/text": path.parent.name.encode()}
+            writer.write(example(values).SerializeToString())
+    return folder
 
 
 def batches(folder, facts, memory):
@@ -64,6 +83,31 @@ def test_images_that_stay_in_their_files_are_read_as_those_that_are_copied(tmp_p
     ]
     jpegs = [path.read_bytes() for path in photos.rglob("*.jpg")]
     assert all(jpeg in held[0] and jpeg not in held[1] for jpeg in jpegs)
+
+
+@pytest.mark.parametrize("source", ["webdataset", "tfrecord"])
+def test_images_that_stay_in_packed_files_are_read_as_those_that_are_copied(tmp_path, photos, source):
+    packed = pack(tmp_path / source, photos, source)
+    copied, placed = (prepare(tmp_path / str(place), packed, source=source, in_place=place) for place in (False, True))
+    assert placed == copied
+    assert placed["classes"] == ["cat", "dog"]
+    assert sum(placed["splits"].values()) == COUNT
+    for split in copied["splits"]:
+        whole, stored = (
+            list(records.read(tmp_path / str(place), split).as_numpy_iterator()) for place in (False, True)
+        )
+        assert stored == whole
+    held = b"".join(path.read_bytes() for path in (tmp_path / "True").glob("*.tfrecord"))
+    assert all(path.read_bytes() not in held for path in photos.rglob("*.jpg"))
+    shard = next(packed.iterdir())
+    data = next(photos.rglob("*.jpg")).read_bytes()
+    shard.write_bytes(shard.read_bytes().replace(data, data[:-3] + b"\0" + data[-2:]))
+    read = (one for split in placed["splits"] for one in records.read(tmp_path / "True", split))
+    with pytest.raises(tf.errors.OpError) as error:
+        list(read)
+    fault = os_errors.fault(error.value)
+    assert str(shard) in str(fault)
+    assert fault.code == Fault.DATA
 
 
 @pytest.mark.parametrize("change", ["other pixels", "shorter", "gone"])
