@@ -7,10 +7,8 @@ was odd), `data.json` (classes, counts, shape, normalisation) and pictures. `nou
 
 import hashlib
 import importlib
-import os
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -96,9 +94,9 @@ def examine(
 ) -> tuple[list[data_validation.Examined], list[tuple[int, ...]]]:
     """Read every item once; those whose number of channels is not the wanted one are of no use."""
     examined, shapes = [], []
-    with ThreadPoolExecutor(os.cpu_count()) as pool, data_validation.progress(run.console) as bar:
+    with data_validation.progress(run.console) as bar:
         task = bar.add_task(f"validating {noun}s", total=len(items))
-        for result, shape in pool.map(_examined, items):
+        for result, shape in (run.parallel_map or data_validation.map_in_threads)(_examined, items):
             examined.append(result)
             shapes.append(shape)
             bar.advance(task)

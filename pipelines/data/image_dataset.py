@@ -6,6 +6,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,10 @@ def prepare(
     items = changed(items) if changed else items
     resume = changed is None  # what makes other items may depend on having read them all
     examined = data_validation.examine(
-        items, console=run.console, journal=folder / run_files.JOURNAL if resume else None
+        items,
+        console=run.console,
+        journal=folder / run_files.JOURNAL if resume else None,
+        parallel_map=run.parallel_map,
     )
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
@@ -195,25 +199,33 @@ def _write_records(
     numbers, in_place = {name: number for number, name in enumerate(classes)}, run.recipe.data.in_place
     features = {**records.FEATURES, **(records.PLACE if in_place else {})}
     counts: dict[str, Counter[str]] = {}
+
+    def values(item: Any) -> tuple[Any, ...]:
+        data = item.read()
+        plain = normalize(data)[0]
+        if not in_place:
+            return item.id, plain, numbers[item.label]
+        if plain == data:
+            return item.id, b"", numbers[item.label], *records.place(item.read.path, item.read.start, data)
+        return item.id, plain, numbers[item.label], "", 0, 0, 0
+
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=len(usable))
-
-        def values(item: Any) -> tuple[Any, ...]:
-            bar.advance(task)
-            data = item.read()
-            plain = normalize(data)[0]
-            if not in_place:
-                return item.id, plain, numbers[item.label]
-            if plain == data:
-                return item.id, b"", numbers[item.label], *records.place(item.read.path, item.read.start, data)
-            return item.id, plain, numbers[item.label], "", 0, 0, 0
-
         for split in ("train", "validation", "calibration", "test"):  # of people some calibrate
             items = [item for (item, _), name in zip(usable, splits, strict=True) if name == split]
             if split == "train":
                 items = [items[row] for row in np.random.default_rng(run.recipe.seed).permutation(len(items))]
             if items:
-                records.write(folder, split, items, features=features, values=values, resume=resume)
+                records.write(
+                    folder,
+                    split,
+                    items,
+                    features=features,
+                    values=values,
+                    resume=resume,
+                    parallel_map=run.parallel_map,
+                    after_row=partial(bar.advance, task),
+                )
                 counts[split] = Counter(item.label for item in items)
     return counts
 

@@ -9,6 +9,7 @@ import shutil
 import struct
 import zipfile
 import zlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -26,6 +27,10 @@ DAMAGED = ".damaged"  # how a file ends that was set aside
 log = logging.getLogger(__name__)
 
 
+# As the built-in `map`: the results of a function of one argument, in the order of the items.
+ParallelMap = Callable[[Callable[[Any], Any], Sequence[Any]], Iterator[Any]]
+
+
 class Run(Protocol):
     """One run, as `pipelines.engine.stages.Run` is: its recipe, its folder, and what its stages have written."""
 
@@ -33,6 +38,7 @@ class Run(Protocol):
     console: Console
     folder: Path
     share: tuple[int, int]  # this host's number and how many share each batch
+    parallel_map: ParallelMap | None  # of a cluster; None where this process does its work itself
 
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""

@@ -14,7 +14,7 @@ import math
 import os
 import warnings
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from pathlib import Path
@@ -30,6 +30,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.data.files.image_file import Picture, reason
 from cnn_keras.data.image_decoding import pixels
 from cnn_keras.errors import Fault, Unreadable
+from pipelines.data.run_files import ParallelMap
 from pipelines.data.source_files import files_digest as files_digest
 from pipelines.data.source_files import regular_files as regular_files
 
@@ -99,25 +100,40 @@ class Examined(NamedTuple):
     turn: Transpose | None = None
 
 
-def examine(items: Sequence[Readable], *, console: Console, journal: Path | None = None) -> list[Examined]:
+def examine(
+    items: Sequence[Readable],
+    *,
+    console: Console,
+    journal: Path | None = None,
+    parallel_map: ParallelMap | None = None,
+) -> list[Examined]:
     """Read and decode every item, with the decoder that the exported graph has.
 
     Args:
         journal: a file to which what is known of each window of items is added. Items that are in it already are not
             read again, unless they were of no use: what kept them from being read may have been mended.
+        parallel_map: what reads the items instead of `map_in_threads`.
     """
     examined: list[Examined] = _examined_before(items, journal) if journal and journal.is_file() else []
     sizes: dict[tuple[int, int], tuple[int, int]] = {}  # images of one size share it
-    with ThreadPoolExecutor(os.cpu_count()) as pool, progress(console) as bar, warnings.catch_warnings():
+    written = len(examined)
+    with progress(console) as bar, warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="PIL")  # what Pillow finds odd is told, by path, in the report
-        task = bar.add_task("validating images", total=len(items), completed=len(examined))
-        for start in range(len(examined), len(items), WINDOW):
-            for result in pool.map(_examined, items[start : start + WINDOW]):
-                examined.append(result._replace(size=sizes.setdefault(result.size, result.size)))
-                bar.advance(task)
-            if journal:
-                durable.append(journal, _lines(items[start : start + WINDOW], examined[start:]))
+        task = bar.add_task("validating images", total=len(items), completed=written)
+        for result in (parallel_map or map_in_threads)(_examined, items[written:]):
+            examined.append(result._replace(size=sizes.setdefault(result.size, result.size)))
+            bar.advance(task)
+            if journal and (len(examined) == written + WINDOW or len(examined) == len(items)):
+                durable.append(journal, _lines(items[written : len(examined)], examined[written:]))
+                written = len(examined)
     return examined
+
+
+def map_in_threads(function: Callable[[Any], Any], items: Sequence[Any]) -> Iterator[Any]:
+    """As the built-in `map`, by as many threads as there are processors, a window of items at a time."""
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for start in range(0, len(items), WINDOW):
+            yield from pool.map(function, items[start : start + WINDOW])
 
 
 def _lines(items: Sequence[Readable], examined: Sequence[Examined]) -> bytes:

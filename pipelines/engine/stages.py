@@ -79,6 +79,7 @@ class Run:
         self.folder: Path = (root / recipe.task / recipe.name).resolve()
         self.cache = self.folder  # where a training keeps what it can compute again
         self.where = "" if root == Path("runs") else f" --runs {shlex.quote(str(root))}"  # for a command about the run
+        self.parallel_map: run_files.ParallelMap | None = None  # of a cluster: what spreads the work of `prepare`
         self.task = recipes.module_of(recipe.task)
         durable.mkdir(self.folder)
         self.tracker = tracker.Tracker(self.folder, experiment=recipe.task, name=recipe.name)

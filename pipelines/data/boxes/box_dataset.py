@@ -38,7 +38,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
     items, declared, notes, _ = load_source(data, run.recipe.seed)
-    examined = data_validation.examine(items, console=run.console, journal=folder / run_files.JOURNAL)
+    examined = data_validation.examine(
+        items, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
+    )
     usable, boxes = box_validation.check_boxes(items, examined, data)
     boxes += [data_validation.Problem(*note) for note in notes]
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(

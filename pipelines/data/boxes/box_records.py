@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -52,13 +53,16 @@ def write(run: Run, folder: Path, splits: dict[str, list[UsablePicture]], column
     with validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(len(members) for members in splits.values()))
         for split, members in splits.items():
-
-            def values(row: int, members: Sequence[UsablePicture] = members, split: str = split) -> tuple[Any, ...]:
-                bar.advance(task)
-                return _values(members[row], columns, columns.proposals[split][row] if columns.proposals else None)
-
-            features = records.box_features(*lengths(columns))
-            records.write(folder, split, range(len(members)), features=features, values=values, resume=True)
+            records.write(
+                folder,
+                split,
+                list(zip(members, columns.proposals.get(split, [None] * len(members)), strict=True)),
+                features=records.box_features(*lengths(columns)),
+                values=partial(_values, columns=columns._replace(proposals={})),
+                resume=True,
+                parallel_map=run.parallel_map,
+                after_row=partial(bar.advance, task),
+            )
 
 
 def lengths(columns: Columns) -> tuple[int, int, int, bool]:
@@ -72,8 +76,9 @@ def recorded_lengths(facts: Mapping[str, Any]) -> tuple[int, int, int, bool]:
     return facts["most_boxes"], len(facts["landmarks"]), facts.get("proposals", 0), facts.get("masks", False)
 
 
-def _values(picture: UsablePicture, columns: Columns, proposed: np.ndarray[Any, Any] | None) -> tuple[Any, ...]:
-    """What a record holds of an image, in the order of `records.box_features`."""
+def _values(row: tuple[UsablePicture, np.ndarray[Any, Any] | None], columns: Columns) -> tuple[Any, ...]:
+    """What a record holds of an image and its proposals, in the order of `records.box_features`."""
+    picture, proposed = row
     most, numbers = columns.most, {name: number for number, name in enumerate(columns.classes)}
     objects = trainable_objects(picture.item.objects)[:most]
     boxes, named, difficult = np.zeros((most, 4), np.float32), np.zeros(most, np.int64), np.zeros(most, np.int64)

@@ -43,7 +43,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     data: Data = run.recipe.data
     maps = load_source(data, run.recipe.seed)
     examined = _examined(run, maps.items, folder)
-    usable, problems = label_mapping.count_labels(maps.items, examined, console=run.console)
+    usable, problems = label_mapping.count_labels(maps.items, examined, run)
     problems += data_validation.duplicates(maps.items, examined)
     tell = partial(
         data_validation.report,
@@ -140,7 +140,9 @@ def _examined(run: Run, items: Sequence[Item], folder: Path) -> list[Examined]:
     """What reading every picture or volume shows; of those of the wrong number of channels that they are of no use."""
     data: Data = run.recipe.data
     if data.axes == 2:
-        return data_validation.examine(items, console=run.console, journal=folder / run_files.JOURNAL)
+        return data_validation.examine(
+            items, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
+        )
     results, shapes = array_dataset.examine(items, "volume", data.channels, run)
     sized = zip(results, shapes, strict=True)
     return [result._replace(size=tuple(shape[:-1])) for result, shape in sized]  # type: ignore[arg-type]  # three sizes

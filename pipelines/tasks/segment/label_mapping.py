@@ -1,19 +1,17 @@
 """What the numbers in masks mean: every mask is read once, and a number that means nothing is told, not trained on."""
 
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
-from rich.console import Console
 
 from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.data.label_map import UNKNOWN, Item, LabelMaps
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation
 from pipelines.data.boxes.box_validation import TAKEN
+from pipelines.data.run_files import Run
 from pipelines.data.validation import Examined, Problem
 from pipelines.tasks.segment.config import Data
 
@@ -59,13 +57,15 @@ class Numbering(NamedTuple):
 
 
 def count_labels(
-    items: Sequence[Item], examined: Sequence[Examined], *, console: Console
+    items: Sequence[Item], examined: Sequence[Examined], run: Run
 ) -> tuple[list[UsablePicture], list[Problem]]:
     """Read the mask of every picture that can be used; a picture whose mask cannot is dropped."""
     usable, problems = [], [problem for result in examined for problem in result.problems]
-    with ThreadPoolExecutor(os.cpu_count()) as pool, validation.progress(console) as bar:
+    rows = list(zip(items, examined, strict=True))
+    with validation.progress(run.console) as bar:
         task = bar.add_task("reading masks", total=len(items))
-        for item, result, counts in zip(items, examined, pool.map(_count, items, examined), strict=True):
+        counted = (run.parallel_map or validation.map_in_threads)(_count, rows)
+        for (item, result), counts in zip(rows, counted, strict=True):
             problems += [Problem(kind, item.id, detail, _action(kind)) for kind, detail in item.troubles]
             if isinstance(counts, Problem):
                 problems.append(counts)
@@ -198,7 +198,8 @@ def pixels(members: Sequence[UsablePicture], numbers: Numbering) -> dict[str, in
     return {name: totals[name] for name in numbers.classes}
 
 
-def _count(item: Item, result: Examined) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
+def _count(row: tuple[Item, Examined]) -> tuple[Counter[int], tuple[tuple[str, str], ...]] | Problem:
+    item, result = row
     if result.digest is None:
         return Counter(), ()
     try:

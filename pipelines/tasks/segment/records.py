@@ -70,13 +70,16 @@ def write(run: Run, folder: Path, split: str, members: Sequence[UsablePicture], 
     with validation.progress(run.console) as bar:
         progress = partial(bar.advance, bar.add_task(f"writing {split}", total=len(members)))
         if data.axes == 2:
-
-            def values(picture: UsablePicture) -> tuple[Any, ...]:
-                progress()
-                return _values(picture, numbers, data)
-
-            features = tfrecords.mask_features(data.borders is not None)
-            tfrecords.write(folder, split, members, features=features, values=values, resume=True)
+            tfrecords.write(
+                folder,
+                split,
+                members,
+                features=tfrecords.mask_features(data.borders is not None),
+                values=partial(_values, numbers=numbers, data=data),
+                resume=True,
+                parallel_map=run.parallel_map,
+                after_row=progress,
+            )
             return
         for row, picture in enumerate(members):
             with (folder / f"{split}-{row:04d}.npz").open("wb") as file:

@@ -6,6 +6,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -47,7 +48,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split by time and record the drives of `run.recipe.data`."""
     data: Data = run.recipe.data
     frames = drives(data, run.recipe.seed)
-    examined = data_validation.examine(frames, console=run.console, journal=folder / run_files.JOURNAL)
+    examined = data_validation.examine(
+        frames, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
+    )
     usable = [(frame, result.digest) for frame, result in zip(frames, examined, strict=True) if result.digest]
     frames_kept, copies = _divided(usable, data, run.recipe.fold)
     problems = [problem for result in examined for problem in result.problems] + copies + _beyond(frames)
@@ -173,18 +176,27 @@ def _write_split(folder: Path, members: Sequence[SplitFrame]) -> str:
 def _write_records(run: Run, folder: Path, members_of_run: Sequence[SplitFrame]) -> None:
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=sum(member.split is not None for member in members_of_run))
-
-        def values(member: SplitFrame) -> tuple[str, bytes, float]:
-            bar.advance(task)
-            return member.frame.id, normalize(member.frame.read())[0], member.frame.angle
-
         for split in SPLITS:
             members = [member for member in members_of_run if member.split == split]
             if split == "train":
                 order = np.random.default_rng(run.recipe.seed).permutation(len(members))
                 members = [members[row] for row in order]
             if members:
-                records.write(folder, split, members, features=_features(), values=values, resume=True)
+                records.write(
+                    folder,
+                    split,
+                    members,
+                    features=_features(),
+                    values=_values,
+                    resume=True,
+                    parallel_map=run.parallel_map,
+                    after_row=partial(bar.advance, task),
+                )
+
+
+def _values(member: SplitFrame) -> tuple[str, bytes, float]:
+    """What a record holds of a frame, in the order of `_features`."""
+    return member.frame.id, normalize(member.frame.read())[0], member.frame.angle
 
 
 def _measured(angles: Sequence[float]) -> dict[str, float]:

@@ -37,7 +37,9 @@ def prepare(folder, photos, **settings):
     folder.mkdir(exist_ok=True)
     data = Data(**{"source": "folder", "path": photos, "size": (6, 8), **settings})
     recipe = SimpleNamespace(data=data, seed=0, fold=None)
-    return image_dataset.prepare(SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO())), folder)
+    return image_dataset.prepare(
+        SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO()), parallel_map=None), folder
+    )
 
 
 def pack(folder, photos, source):

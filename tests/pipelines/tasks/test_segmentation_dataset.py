@@ -21,7 +21,8 @@ from pipelines.tasks.segment.config import Composites, Data, files_digest
 def run_of(**data):
     data = Data(**{"source": "folder", "size": (32, 32), **data})
     recipe = SimpleNamespace(data=data, seed=0, fold=None, train=SimpleNamespace(batch_size=4))
-    return SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO(), width=200), share=(0, 1))
+    console = Console(file=io.StringIO(), width=200)
+    return SimpleNamespace(recipe=recipe, console=console, share=(0, 1), parallel_map=None)
 
 
 def prepared(tmp_path, **data):

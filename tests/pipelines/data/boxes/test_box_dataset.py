@@ -27,7 +27,9 @@ def picture(number, height=40, width=60):
 def run_of(**data):
     data = box_config.Data(**{"size": (32, 32), **data})
     return SimpleNamespace(
-        recipe=SimpleNamespace(data=data, seed=0, fold=None), console=Console(file=io.StringIO(), width=200)
+        recipe=SimpleNamespace(data=data, seed=0, fold=None),
+        console=Console(file=io.StringIO(), width=200),
+        parallel_map=None,
     )
 
 
