@@ -7,6 +7,7 @@ files, one of volumes about NIfTI files.
 import csv
 import io
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache, partial
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -17,17 +18,25 @@ from rich.console import Console
 from cnn_keras.data.files.durable import write_text
 from cnn_keras.data.files.file_tree import tree
 from cnn_keras.errors import Fault
+from pipelines.data.run_files import ParallelMap
+from pipelines.data.validation import progress
 from pipelines.inference import detection, mask_files, painting
 from pipelines.inference.classification import ArrayClassifier, ImageClassifier
 from pipelines.inference.embedding import Embedder
 from pipelines.inference.exported_model import newest
-from pipelines.inference.prediction import DEFAULT, Prediction, Predictor
+from pipelines.inference.prediction import BATCH, DEFAULT, Prediction, Predictor, batched
 from pipelines.inference.segmentation import ImageSegmenter, Segmentation, VolumeSegmenter
 from pipelines.inference.steering import Steerer
 
 
 def predict(
-    model: Path, files: Sequence[Path], *, top: int, console: Console, signature: str = DEFAULT
+    model: Path,
+    files: Sequence[Path],
+    *,
+    top: int,
+    console: Console,
+    signature: str = DEFAULT,
+    parallel_map: ParallelMap | None = None,
 ) -> list[Prediction]:
     """Ask the newest version of `model` about every file; what cannot be read is answered with its problem.
 
@@ -35,10 +44,28 @@ def predict(
         files: files, or folders of them.
         top: how many classes a classifier names.
         signature: of a model that paints in several styles, the name of one.
+        parallel_map: what asks about BATCH files at a time elsewhere, where the files have the same paths.
     """
     folder = newest(model)
     predictor = predictor_of(load(folder), folder, top=top, signature=signature)
-    return predictor.predict(list(files_of(files, predictor)), console)
+    chosen = list(files_of(files, predictor))
+    if parallel_map is None:
+        return predictor.predict(chosen, console)
+    ask = partial(_predict, folder=folder.absolute(), top=top, signature=signature)
+    batches = list(batched(chosen, BATCH))
+    with progress(console) as bar:
+        answers = bar.track(parallel_map(ask, batches), total=len(batches), description="predicting")
+        return [prediction for part in answers for prediction in part]
+
+
+def _predict(files: list[Path], *, folder: Path, top: int, signature: str) -> list[Prediction]:
+    """A part of the predictions, in a process that has asked the same model before, or loads it."""
+    return _predictor(folder, top, signature).predict(files, Console(quiet=True))
+
+
+@lru_cache(maxsize=1)
+def _predictor(folder: Path, top: int, signature: str) -> Predictor:
+    return predictor_of(load(folder), folder, top=top, signature=signature)
 
 
 def load(folder: Path) -> Any:

@@ -4,6 +4,8 @@ Here are the arguments and options that several of them take. Imports are cheap:
 (TensorFlow, Keras, MLflow) is imported inside the commands that need it.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +14,7 @@ import typer
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.engine.cluster.connection import Cluster
     from pipelines.engine.stages import Run
 
 RecipeName = Annotated[str, typer.Argument(metavar="RECIPE", help="A shipped recipe or a .yaml file.")]
@@ -26,6 +29,14 @@ RunName = Annotated[str, typer.Argument(metavar="RUN", help="A run such as class
 Target = Annotated[
     str, typer.Argument(metavar="MODEL", help="A recipe with an exported run, or the folder of a model.")
 ]
+On = Annotated[
+    str,
+    typer.Option(
+        "--on",
+        metavar="CLUSTER",
+        help="Spread the work over a Ray cluster: ray starts one on this machine, auto or ray://HOST:10001 joins one.",
+    ),
+]
 RUNS = Path("runs")
 
 
@@ -34,6 +45,18 @@ def console_for(as_json: bool) -> "Console":
     from pipelines.engine import startup
 
     return startup.console_for(stderr=as_json)
+
+
+@contextmanager
+def cluster_at(address: str) -> "Iterator[Cluster | None]":
+    """The cluster of `--on`; None without one. Ray is imported only here."""
+    if not address:
+        yield None
+        return
+    from pipelines.engine.cluster import connection
+
+    with connection.connected(address) as cluster:
+        yield cluster
 
 
 def open_run(

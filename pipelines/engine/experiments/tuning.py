@@ -1,9 +1,10 @@
 """The search for settings: Optuna proposes, ordinary trainings answer, and the validation split judges.
 
 Every trial is a run in `runs/<task>/<name>/tune/<task>/trial-NNN/` that trains on what `prepare` left, below the
-search's own MLflow run. What Optuna knows is in `tune/study.db`; a search that is killed goes on there, in the middle
-of the trial that was running. Each trial's proposal is drawn from a seed of its own, made of the recipe's seed and
-the trial's number, so that a search gives the same trials whether it was interrupted or not.
+search's own MLflow run. What Optuna knows is in `tune/study.log`, or in a database; a search that is killed goes on
+there, in the middle of the trials that were running. Each trial's proposal is drawn from a seed of its own, made of the
+recipe's seed and the trial's number, so that a search gives the same trials whether it was interrupted or not. Where
+trials run side by side, what is proposed also depends on which of them have ended.
 
 Weights of finished trials are not kept: the best settings, trained again, give the same ones.
 """
@@ -12,18 +13,23 @@ import csv
 import io
 import json
 import math
+import os
 import shlex
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import optuna
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+from optuna.storages import JournalStorage, RDBStorage
+from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
 from rich.console import Console
+from sqlalchemy.exc import SQLAlchemyError
 
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
@@ -34,9 +40,11 @@ from pipelines.engine import requirement, stages
 from pipelines.engine.recipe import Range, Tune
 from pipelines.engine.training import task_training
 from pipelines.plots import charts
+from pipelines.tracking.store import public
 from pipelines.tracking.tracker import PARENT_TAG, Tracker
 
 FOLDER = "tune"
+STUDY = "study.log"
 SECTIONS = ("augment", "model", "head", "train")  # whose settings a trial may change: prepared data is shared
 BUILT = ("augment", "model", "head", "train.transfer")  # settings that only the library can check
 WEIGHTS = ("*.keras", "*.npz", "*.h5")
@@ -44,6 +52,17 @@ PROPOSALS = 50  # in a row that have been tried before: the search ends
 # Outcomes of what is no trial: one that did not end, whose settings are tried again, and settings of one before.
 KILLED, REPEATED = "killed", "repeated"
 RANKED = 5  # finished trials without which nobody knows what matters
+
+# As the built-in `map` of a function of proposals, but in the order in which they end.
+SideBySide = Callable[[Callable[[Any], Any], Iterable[Any]], Iterator[Any]]
+
+
+class Proposal(NamedTuple):
+    """Settings that are to be tried."""
+
+    identity: int  # by which Optuna's storage knows the trial
+    number: int
+    settings: dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -132,8 +151,20 @@ class Space:
         return settings
 
 
-def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), force: bool = False) -> dict[str, Any]:
+def search(
+    reference: str,
+    run: stages.Run,
+    *,
+    overrides: Sequence[str] = (),
+    force: bool = False,
+    storage: str = "",
+    side_by_side: SideBySide | None = None,
+) -> dict[str, Any]:
     """Bring the search of a recipe to its number of trials; return what is in `tune/search.json`.
+
+    Args:
+        storage: the URL of the database that Optuna keeps the study in; a file in the search's folder unless given.
+        side_by_side: what tries proposals in other processes, which see the same folders.
 
     Raises:
         Fault: no `tune` in the recipe or anything wrong in it; a search begun under other settings; no trial that ends.
@@ -141,18 +172,30 @@ def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), fo
     space = Space(reference, overrides)
     tune, folder = space.check(run), run.folder / FOLDER
     with stages.prepared(run):
-        _open(run, folder, tune, force=force)
+        _open(run, folder, tune, force=force, storage=storage)
         with (
             Tracker(folder, experiment=run.recipe.task, name=f"{run.recipe.name}-{FOLDER}") as tracker,
-            _study(folder, tune) as study,
+            _study(run, tune, storage, anew=force) as study,
         ):
+            _requeue(study)
             if not tracker.marked(stages.BEGUN):  # before the trials, which name it their parent
                 if tracker.identity is None:
                     tracker.start(tags={"mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}"})
                 tracker.params({"tune": tune.model_dump(mode="json")})
                 tracker.mark(stages.BEGUN)
                 tracker.close()
-            _try(run, space, tune, study, parent=tracker.identity)
+            if side_by_side:
+                attempt: Callable[[Proposal], int] = partial(
+                    _attempt_elsewhere,
+                    reference=reference,
+                    overrides=overrides,
+                    runs=run.folder.parents[1],
+                    storage=storage,
+                    parent=tracker.identity,
+                )
+            else:
+                attempt = partial(_attempt, run=run, space=space, study=study, parent=tracker.identity)
+            _try(run, space, tune, study, numbers=side_by_side or map, attempt=attempt)
             report = _report(run, space, tune, study)
             tracker.metrics({f"best_{tune.metric}": report["value"]}, step=len(report["trials"]))
             for name in ("trials.csv", "search.png", "best.yaml"):
@@ -160,12 +203,13 @@ def search(reference: str, run: stages.Run, *, overrides: Sequence[str] = (), fo
     return report
 
 
-def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
+def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool, storage: str) -> None:
     """Go on with the search in the folder, if it is this one, or begin it."""
     if force:
         shutil.rmtree(folder, ignore_errors=True)
     inputs = run.inputs(stages.STAGES["train"])
     inputs |= flatten({FOLDER: tune.model_dump(mode="json", exclude={"trials"})})
+    inputs |= {"--storage": public(storage)} if storage else {}
     inputs_file = folder / "inputs.json"
     earlier = run_files.kept_json(inputs_file)
     if earlier and (changes := stages.differences(earlier, inputs, libraries=False)):
@@ -177,54 +221,123 @@ def _open(run: stages.Run, folder: Path, tune: Tune, *, force: bool) -> None:
         run.console.print(f"          since the search was started: {'; '.join(updates)}")
     durable.mkdir(folder)
     run_files.write_json(inputs_file, inputs)
+    if (log := folder / STUDY).is_file():  # what a power cut left behind the last whole line
+        os.truncate(log, log.read_bytes().rfind(b"\n") + 1)
 
 
 @contextmanager
-def _study(folder: Path, tune: Tune) -> Iterator[optuna.Study]:
-    """Optuna's study in the folder; a trial that was running when the search was killed is put first."""
+def _study(run: stages.Run, tune: Tune, storage: str, *, anew: bool = False) -> Iterator[optuna.Study]:
+    """Optuna's study of a search.
+
+    Raises:
+        Fault: the database does not answer.
+    """
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    storage = optuna.storages.RDBStorage(f"sqlite:///{folder / 'study.db'}")
     stop = optuna.pruners.MedianPruner(n_startup_trials=RANKED, n_warmup_steps=tune.prune or 0)
+    name = f"{run.recipe.task}/{run.recipe.name}"
     try:
+        if storage:
+            opened: Any = RDBStorage(storage.replace("postgresql://", "postgresql+psycopg://"))
+        else:
+            opened = JournalStorage(JournalFileBackend(str(run.folder / FOLDER / STUDY)))
+        if anew and name in optuna.get_all_study_names(opened):
+            optuna.delete_study(study_name=name, storage=opened)
         study = optuna.create_study(
-            storage=storage,
-            study_name=FOLDER,
+            storage=opened,
+            study_name=name,
             direction="minimize" if tune.metric.endswith("loss") else "maximize",
             pruner=stop if tune.prune else optuna.pruners.NopPruner(),
             load_if_exists=True,
         )
-        for killed in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-            optuna.trial.Trial(study, killed._trial_id).set_user_attr("outcome", KILLED)
-            study.tell(killed.number, state=optuna.trial.TrialState.FAIL)
-            study.enqueue_trial(killed.params)
+    except (ImportError, SQLAlchemyError) as error:
+        raise Fault(
+            f"--storage must be the URL of a database that answers, such as postgresql://user@host/name, got "
+            f"{public(storage)}: {str(error).strip().splitlines()[0]}"
+        ) from None
+    try:
         yield study
     finally:
-        storage.remove_session()
-        storage.engine.dispose()
+        if storage:
+            opened.remove_session()
+            opened.engine.dispose()
 
 
-def _try(run: stages.Run, space: Space, tune: Tune, study: optuna.Study, *, parent: str | None) -> None:
+def _requeue(study: optuna.Study) -> None:
+    """Let the trials that were running when the search was killed be proposed first, as they were."""
+    waiting = [trial.user_attrs["number"] for trial in study.get_trials(states=[TrialState.WAITING])]
+    for killed in study.get_trials(states=[TrialState.RUNNING]):
+        number = killed.user_attrs.get("number")  # without one it was not begun
+        if number and number not in waiting:
+            settings = killed.system_attrs.get("fixed_params", {}) | killed.params
+            study.enqueue_trial(settings, user_attrs={"number": number})
+        optuna.trial.Trial(study, killed._trial_id).set_user_attr("outcome", KILLED)
+        study.tell(killed.number, state=TrialState.FAIL)
+
+
+def _try(
+    run: stages.Run,
+    space: Space,
+    tune: Tune,
+    study: optuna.Study,
+    *,
+    numbers: Callable[..., Iterator[int]],
+    attempt: Callable[[Proposal], int],
+) -> None:
     """Run the trials that are still to be run, a line for each."""
     done = len(_outcomes(study))
     if done:
         run.console.print(f"          {done} of {tune.trials} trials are done")
     with validation.progress(run.console) as bar:
         task = bar.add_task("trials", total=tune.trials, completed=done)
-        for number in range(done + 1, tune.trials + 1):
-            proposal = _new(run, space, study, number)
-            if proposal is None:
-                run.console.print(f"          none of {PROPOSALS} proposals is new: the space is used up")
-                break
-            trial, settings = proposal
-            trial.set_user_attr("settings", settings)
-            _run_trial(run, space, trial, number, settings=settings, parent=parent, metric=tune.metric)
+        for number in numbers(attempt, _proposals(run, space, tune, study)):
             bar.advance(task)
-            _say(run.console, _outcomes(study), tune)
+            _say(run.console, _outcomes(study), number, tune)
+
+
+def _proposals(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> Iterator[Proposal]:
+    """Settings for each trial that is still to be run, when its turn comes."""
+    queued = [trial.user_attrs["number"] for trial in study.get_trials(deepcopy=False, states=[TrialState.WAITING])]
+    begun = {*queued, *(outcome.number for outcome in _outcomes(study))}
+    for number in [*queued, *(number for number in range(1, tune.trials + 1) if number not in begun)]:
+        new = _new(run, space, study, number)
+        if new is None:
+            run.console.print(f"          none of {PROPOSALS} proposals is new: the space is used up")
+            return
+        trial, settings = new
+        trial.set_user_attr("number", number)
+        trial.set_user_attr("settings", settings)
+        yield Proposal(trial._trial_id, number, settings)
+
+
+def _attempt(proposal: Proposal, *, run: stages.Run, space: Space, study: optuna.Study, parent: str | None) -> int:
+    """Try a proposal; return its number."""
+    assert space.tune is not None
+    trial = optuna.trial.Trial(study, proposal.identity)
+    metric = space.tune.metric
+    _run_trial(run, space, trial, proposal.number, settings=proposal.settings, parent=parent, metric=metric)
+    return proposal.number
+
+
+def _attempt_elsewhere(
+    proposal: Proposal, *, reference: str, overrides: Sequence[str], runs: Path, storage: str, parent: str | None
+) -> int:
+    """Try a proposal in a process that knows the search by its folder alone; return its number.
+
+    One whose process was lost is tried again, and goes on after its last whole epoch.
+    """
+    space = Space(reference, overrides)
+    assert space.tune is not None
+    run = stages.Run(recipes.load(reference, overrides), Console(quiet=True), runs)
+    with _study(run, space.tune, storage) as study:
+        if not optuna.trial.Trial(study, proposal.identity)._get_latest_trial().state.is_finished():
+            _attempt(proposal, run=run, space=space, study=study, parent=parent)
+    return proposal.number
 
 
 def _new(run: stages.Run, space: Space, study: optuna.Study, number: int) -> tuple[optuna.Trial, dict[str, Any]] | None:
     """Settings that no trial before has had, proposed for the trial of this number; None where they are not found."""
-    settings_tried = [outcome.settings for outcome in _outcomes(study)]
+    tried = [trial.user_attrs for trial in study.get_trials(deepcopy=False) if "settings" in trial.user_attrs]
+    settings_tried = [attributes["settings"] for attributes in tried if attributes.get("outcome") != KILLED]
     for attempt in range(PROPOSALS):
         # A seed for each trial: what is proposed depends on the trials before, not on who ran them.
         seed = run.recipe.seed * 100_003 + number - 1 + attempt * 1_000_003
@@ -305,13 +418,13 @@ def _outcomes(study: optuna.Study) -> list[Outcome]:
     over = [trial for trial in ended if trial.user_attrs.get("outcome", KILLED) not in (KILLED, REPEATED)]
     return [
         Outcome(
-            number,
+            trial.user_attrs["number"],
             trial.user_attrs["settings"],
             math.nan if trial.value is None or trial.user_attrs["outcome"] != "finished" else trial.value,
             trial.user_attrs.get("epochs", 0),
             trial.user_attrs["outcome"],
         )
-        for number, trial in enumerate(over, 1)
+        for trial in sorted(over, key=lambda trial: trial.user_attrs["number"])
     ]
 
 
@@ -326,11 +439,11 @@ def settings_text(settings: dict[str, Any]) -> str:
     return ", ".join(f"{key.rpartition('.')[2]} {json.dumps(value)}" for key, value in settings.items())
 
 
-def _say(console: Console, outcomes: Sequence[Outcome], tune: Tune) -> None:
-    last = outcomes[-1]
+def _say(console: Console, outcomes: Sequence[Outcome], number: int, tune: Tune) -> None:
+    last = next(outcome for outcome in outcomes if outcome.number == number)
     star = "[yellow]★[/]" if last is _best(outcomes, tune) else " "
     result = f"{tune.metric} {last.value:.4f}" if math.isfinite(last.value) else f"{last.outcome}, epoch {last.epochs}"
-    console.print(f"          {len(outcomes):>3}/{tune.trials} {star} {result}  [dim]{settings_text(last.settings)}[/]")
+    console.print(f"          {number:>3}/{tune.trials} {star} {result}  [dim]{settings_text(last.settings)}[/]")
 
 
 def _report(run: stages.Run, space: Space, tune: Tune, study: optuna.Study) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cnn_keras.errors import Fault
-from pipelines.cli.commands import RUNS, AsJson, Root, Target, console_for
+from pipelines.cli.commands import RUNS, AsJson, On, Root, Target, cluster_at, console_for
 from pipelines.cli.commands.images.faces import GALLERY, Embedder, Liveness, ready
 
 app = typer.Typer()
@@ -72,6 +72,7 @@ def predict(
     signature: Annotated[
         str, typer.Option(help="The style, for a stylization network with several.")
     ] = "serving_default",
+    on: On = "",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -86,7 +87,15 @@ def predict(
     load_tensorflow(console)
     from pipelines.inference import painting, predict, tables
 
-    answers = predict.predict(exported_model.locate(model, runs), images, top=top, console=console, signature=signature)
+    with cluster_at(on) as cluster:
+        answers = predict.predict(
+            exported_model.locate(model, runs),
+            images,
+            top=top,
+            console=console,
+            signature=signature,
+            parallel_map=partial(cluster.map, chunk=1) if cluster else None,
+        )
     tables.print_predictions(answers, console)
     if csv:
         predict.write_csv(answers, csv)

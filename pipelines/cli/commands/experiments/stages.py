@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cnn_keras.errors import Fault
-from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, RecipeName, Root, console_for, open_run
+from pipelines.cli.commands import (
+    RUNS,
+    AsJson,
+    Force,
+    On,
+    Overrides,
+    RecipeName,
+    Root,
+    cluster_at,
+    console_for,
+    open_run,
+)
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipelines.engine.cluster.connection import Cluster
     from pipelines.engine.hosts.environment import Host
     from pipelines.engine.stages import Run
     from pipelines.export.runtimes import Target
@@ -35,7 +47,8 @@ DryRun = Annotated[
     typer.Option("--dry-run", help="Train only a few steps, keep nothing, and report size, memory, speed and time."),
 ]
 Hosts = Annotated[
-    int, typer.Option("--hosts", min=0, help="How many hosts share the training: TF_CONFIG or SLURM says which.")
+    int,
+    typer.Option("--hosts", min=0, help="How many hosts share the training: TF_CONFIG or SLURM says which, or --on."),
 ]
 Local = Annotated[bool, typer.Option("--local", help="Start the hosts as processes on this machine, to try it.")]
 
@@ -45,6 +58,7 @@ def prepare(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    on: On = "",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -52,7 +66,7 @@ def prepare(
 
     Example: cnn prepare classify/folder-lenet5 --set data.path=photos
     """
-    _stages(recipe, "prepare", overrides, force=["prepare"] if force else [], as_json=as_json, runs=runs)
+    _stages(recipe, "prepare", overrides, force=["prepare"] if force else [], on=on, as_json=as_json, runs=runs)
 
 
 @app.command(rich_help_panel="Pipeline")
@@ -65,6 +79,7 @@ def train(
     dry_run: DryRun = False,
     hosts: Hosts = 0,
     local: Local = False,
+    on: On = "",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -83,6 +98,7 @@ def train(
         extend=extend,
         hosts=hosts,
         local=local,
+        on=on,
         as_json=as_json,
         runs=runs,
     )
@@ -140,6 +156,7 @@ def run(
     dry_run: DryRun = False,
     hosts: Hosts = 0,
     local: Local = False,
+    on: On = "",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -150,7 +167,7 @@ def run(
     if dry_run:
         return _dry_run(recipe, overrides, as_json=as_json, runs=runs)
     forced = ["prepare", "train", "evaluate", "export"] if force else []
-    _stages(recipe, "export", overrides, force=forced, hosts=hosts, local=local, as_json=as_json, runs=runs)
+    _stages(recipe, "export", overrides, force=forced, hosts=hosts, local=local, on=on, as_json=as_json, runs=runs)
 
 
 def _stages(
@@ -167,6 +184,7 @@ def _stages(
     local: bool = False,
     formats: Sequence[str] = (),
     precisions: Sequence[str] = (),
+    on: str = "",
 ) -> None:
     """Load the recipe, run its stages up to `last`, close the tracking, and suggest the next commands."""
     from pipelines.engine import stages
@@ -174,19 +192,28 @@ def _stages(
     from pipelines.export import runtimes
 
     console, host = console_for(as_json), environment.host()
+    if on and (host or local or (hosts and only)):
+        raise Fault("--on must not be combined with --local, TF_CONFIG or SLURM, nor with --hosts and --only together")
     if host is None and local and hosts > 1:
         raise typer.Exit(_start_locally(hosts, console, as_json=as_json))
-    environment.check_number(hosts, host)
+    if not on:
+        environment.check_number(hosts, host)
     try:
         if host:
             return _share(host, reference, last, overrides, console=console, runs=runs, force=force, extend=extend)
         run = open_run(reference, overrides, console, runs, trains=False)
         if wanted := runtimes.targets(formats, precisions):
             runtimes.check(run.task, run.recipe)
-        with stages.tracked(run):
-            facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
-            if wanted:
-                facts["formats"] = _convert(run, wanted)
+        with cluster_at(on) as cluster:
+            if cluster:
+                run.parallel_map = cluster.map
+            if cluster and hosts and last != "prepare":
+                _share_on(cluster, run, hosts, reference, last, overrides, runs=runs, force=force, extend=extend)
+                force, extend = [], 0
+            with stages.tracked(run):
+                facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
+                if wanted:
+                    facts["formats"] = _convert(run, wanted)
     except KeyboardInterrupt:
         console.print("\ninterrupted; the state after the last whole epoch is saved. Run the same command to resume.")
         raise typer.Exit(130) from None
@@ -227,6 +254,27 @@ def _share(
     from pipelines.engine.hosts import shared_run
 
     shared_run.run_stages(host, recipe, last, console=console, **options)
+
+
+def _share_on(
+    cluster: "Cluster",
+    run: "Run",
+    hosts: int,
+    reference: str,
+    last: str,
+    overrides: list[str] | None,
+    *,
+    force: list[str],
+    **options: Any,
+) -> None:
+    """Let the cluster prepare the data, and hosts on it do the stages up to `last`."""
+    from pipelines.engine import stages
+    from pipelines.engine.cluster import training
+
+    with stages.tracked(run):
+        stages.run_stages(run, "prepare", force=force)
+    left = [stage for stage in force if stage != "prepare"]
+    training.run_stages(cluster, hosts, reference, last, overrides or (), console=run.console, force=left, **options)
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:

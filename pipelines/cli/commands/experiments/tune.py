@@ -1,7 +1,7 @@
 """`cnn tune`: hyperparameter search."""
 
 import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -9,9 +9,11 @@ from pipelines.cli.commands import (
     RUNS,
     AsJson,
     Force,
+    On,
     Overrides,
     RecipeName,
     Root,
+    cluster_at,
     console_for,
     escape_markup,
     open_run,
@@ -30,6 +32,13 @@ def tune(
     recipe: RecipeName,
     overrides: Overrides = None,
     force: Force = False,
+    on: On = "",
+    jobs: Annotated[
+        int, typer.Option(min=0, help="With --on: trials at a time; otherwise one for each GPU, or processor.")
+    ] = 0,
+    storage: Annotated[
+        str, typer.Option(metavar="URL", help="Optuna's storage, such as postgresql://user@host/name; else a file.")
+    ] = "",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
@@ -44,7 +53,16 @@ def tune(
     from pipelines.engine.experiments import tuning
 
     try:
-        result = tuning.search(recipe, run, overrides=overrides or (), force=force)
+        with cluster_at(on) as cluster:
+            run.parallel_map = cluster.map if cluster else None
+            result = tuning.search(
+                recipe,
+                run,
+                overrides=overrides or (),
+                force=force,
+                storage=storage,
+                side_by_side=cluster.side_by_side(jobs) if cluster else None,
+            )
     except KeyboardInterrupt:
         console.print("\ninterrupted; finished trials are kept. Run the same command to continue.")
         raise typer.Exit(130) from None
