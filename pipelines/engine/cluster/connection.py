@@ -5,6 +5,7 @@ folder, so that relative paths mean the same there.
 """
 
 import os
+import pickle
 import secrets
 import shutil
 import socket
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
+from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from pipelines.engine.startup import quiet_environment
 
@@ -32,15 +34,17 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 
 
 class Workplace(NamedTuple):
-    """Where a node works: this process's folder, and which tracking store it told MLflow to use."""
+    """Where a node works: this process's folder, its settings of MLflow, and the files of the user's own code."""
 
     folder: str
     environment: dict[str, str]
+    files: list[str]
 
     @classmethod
     def here(cls) -> "Workplace":
         """That of this process."""
-        return cls(str(Path.cwd()), {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")})
+        environment = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
+        return cls(str(Path.cwd()), environment, [name for name in plugins.READ if name.endswith(".py")])
 
     def enter(self) -> None:
         """Make it the place of the process that calls this.
@@ -58,6 +62,8 @@ class Workplace(NamedTuple):
                 f"{error.strerror}",
                 code=Fault.STORAGE,
             ) from None
+        for file in self.files:
+            plugins.load(file)
 
 
 class Cluster:
@@ -65,7 +71,6 @@ class Cluster:
 
     def __init__(self, ray: Any) -> None:
         self.ray = ray
-        self.workplace = Workplace.here()
 
     @property
     def processors(self) -> int:
@@ -90,9 +95,10 @@ class Cluster:
             Fault: a task was lost more than RETRIES times (code HOST), or what `function` raises.
         """
         task = self.ray.remote(_apply).options(max_retries=RETRIES)
-        left, shared, pending = iter(items), self.ray.put(function), deque[Any]()
+        left, pending = iter(items), deque[Any]()
+        shared, dumps = self.ray.put(self.ray.cloudpickle.dumps(function)), self.ray.cloudpickle.dumps
         while batch := list(islice(left, chunk)):
-            pending.append(task.remote(self.workplace, shared, batch))
+            pending.append(task.remote(Workplace.here(), shared, dumps(batch)))
             if len(pending) >= AHEAD * self.processors:
                 yield from self.result(pending.popleft())
         while pending:
@@ -119,10 +125,11 @@ class Cluster:
             Fault: as `map`.
         """
         task = self.ray.remote(_apply).options(max_retries=RETRIES, max_calls=1, **resources)
-        left, running = iter(items), list[Any]()
+        left, running, dumps = iter(items), list[Any](), self.ray.cloudpickle.dumps
         while True:
             running += [
-                task.remote(self.workplace, function, [item]) for item in islice(left, max(0, most - len(running)))
+                task.remote(Workplace.here(), dumps(function), dumps([item]))
+                for item in islice(left, most - len(running))
             ]
             if not running:
                 return
@@ -223,7 +230,8 @@ def _join(address: str, ray: Any) -> Iterator[None]:
         ray.shutdown()
 
 
-def _apply(workplace: Workplace, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-    """A task: the results of some items."""
+def _apply(workplace: Workplace, function: bytes, items: bytes) -> list[Any]:
+    """A task: the results of a function of some items. Both are pickled: their code may be in the workplace's files."""
     workplace.enter()
-    return [function(item) for item in items]
+    call = pickle.loads(function)
+    return [call(item) for item in pickle.loads(items)]

@@ -42,8 +42,7 @@ def run_stages(
     lines = ray.util.queue.Queue(actor_options={"num_cpus": 0})
     group = ray.util.placement_group([share] * count, strategy="SPREAD")
     processes = [
-        ray.remote(Process).options(**_place(ray, group, rank, share)).remote(cluster.workplace)
-        for rank in range(count)
+        ray.remote(Process).options(**_place(ray, group, rank, share)).remote(Workplace.here()) for rank in range(count)
     ]
     addresses = tuple(cluster.result([process.address.remote() for process in processes]))
     running = [
@@ -54,8 +53,8 @@ def run_stages(
         while running:
             done, running = ray.wait(running, timeout=0.2)
             _show(lines, console)
-            for reference_ in done:
-                cluster.result(reference_)
+            for ended in done:
+                cluster.result(ended)
     except Fault:
         ray.wait(running, num_returns=len(running), timeout=PATIENCE) if running else None
         raise
