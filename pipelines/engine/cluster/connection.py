@@ -5,10 +5,10 @@ folder, so that relative paths mean the same there.
 """
 
 import os
-import pickle
 import secrets
 import shutil
 import socket
+import sys
 import tempfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -34,17 +34,16 @@ QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "
 
 
 class Workplace(NamedTuple):
-    """Where a node works: this process's folder, its settings of MLflow, and the files of the user's own code."""
+    """Where a node works: this process's folder, and its settings of MLflow."""
 
     folder: str
     environment: dict[str, str]
-    files: list[str]
 
     @classmethod
     def here(cls) -> "Workplace":
         """That of this process."""
         environment = {key: value for key, value in os.environ.items() if key.startswith("MLFLOW_")}
-        return cls(str(Path.cwd()), environment, [name for name in plugins.READ if name.endswith(".py")])
+        return cls(str(Path.cwd()), environment)
 
     def enter(self) -> None:
         """Make it the place of the process that calls this.
@@ -62,8 +61,6 @@ class Workplace(NamedTuple):
                 f"{error.strerror}",
                 code=Fault.STORAGE,
             ) from None
-        for file in self.files:
-            plugins.load(file)
 
 
 class Cluster:
@@ -71,6 +68,7 @@ class Cluster:
 
     def __init__(self, ray: Any) -> None:
         self.ray = ray
+        self.workplace = Workplace.here()
 
     @property
     def processors(self) -> int:
@@ -94,11 +92,12 @@ class Cluster:
         Raises:
             Fault: a task was lost more than RETRIES times (code HOST), or what `function` raises.
         """
-        task = self.ray.remote(_apply).options(max_retries=RETRIES)
-        left, pending = iter(items), deque[Any]()
-        shared, dumps = self.ray.put(self.ray.cloudpickle.dumps(function)), self.ray.cloudpickle.dumps
+        task = self.ray.remote(max_retries=RETRIES)(_apply)
+        for file in (module for module in plugins.READ if module.endswith(".py")):  # no node can import its name
+            self.ray.cloudpickle.register_pickle_by_value(sys.modules[file])
+        left, shared, pending = iter(items), self.ray.put(function), deque[Any]()
         while batch := list(islice(left, chunk)):
-            pending.append(task.remote(Workplace.here(), shared, dumps(batch)))
+            pending.append(task.remote(self.workplace, shared, batch))
             if len(pending) >= AHEAD * self.processors:
                 yield from self.result(pending.popleft())
         while pending:
@@ -124,13 +123,10 @@ class Cluster:
         Raises:
             Fault: as `map`.
         """
-        task = self.ray.remote(_apply).options(max_retries=RETRIES, max_calls=1, **resources)
-        left, running, dumps = iter(items), list[Any](), self.ray.cloudpickle.dumps
+        task = self.ray.remote(max_retries=RETRIES, **resources)(_apply)
+        left, running = iter(items), list[Any]()
         while True:
-            running += [
-                task.remote(Workplace.here(), dumps(function), dumps([item]))
-                for item in islice(left, most - len(running))
-            ]
+            running += [task.remote(self.workplace, function, [item]) for item in islice(left, most - len(running))]
             if not running:
                 return
             (done,), running = self.ray.wait(running)
@@ -230,8 +226,7 @@ def _join(address: str, ray: Any) -> Iterator[None]:
         ray.shutdown()
 
 
-def _apply(workplace: Workplace, function: bytes, items: bytes) -> list[Any]:
-    """A task: the results of a function of some items. Both are pickled: their code may be in the workplace's files."""
+def _apply(workplace: Workplace, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+    """A task: the results of some items."""
     workplace.enter()
-    call = pickle.loads(function)
-    return [call(item) for item in pickle.loads(items)]
+    return [function(item) for item in items]

@@ -42,7 +42,8 @@ def run_stages(
     lines = ray.util.queue.Queue(actor_options={"num_cpus": 0})
     group = ray.util.placement_group([share] * count, strategy="SPREAD")
     processes = [
-        ray.remote(Process).options(**_place(ray, group, rank, share)).remote(Workplace.here()) for rank in range(count)
+        ray.remote(Process).options(**_place(ray, group, rank, share)).remote(cluster.workplace)
+        for rank in range(count)
     ]
     addresses = tuple(cluster.result([process.address.remote() for process in processes]))
     running = [

@@ -143,16 +143,13 @@ def test_records_are_the_same_bytes_although_a_worker_was_killed(project):
 
 
 @pytest.mark.slow
-def test_a_training_that_lost_a_host_goes_on_and_its_model_answers_on_the_cluster_as_without(project):
+def test_a_training_that_lost_a_host_ends_and_goes_on_when_it_is_started_again(project):
     pytest.importorskip("ray")
-    train = ["run", "small.yaml", "--on", "ray", "--hosts", "2", "--runs", "hosts"]
+    train = ["train", "small.yaml", "--on", "ray", "--hosts", "2", "--runs", "hosts"]
     assert cnn(project, *train, KILL="host") == Fault.HOST
     assert not (project / "hosts" / "classify" / "small" / "train").exists()
     assert cnn(project, *train) == 0
     assert read_json(project / "hosts" / "classify" / "small" / "train" / "manifest.json")["resumed"]
-    ask = ["predict", "small.yaml", "photos", "--runs", "hosts", "--csv"]
-    assert cnn(project, *ask, "alone.csv") == cnn(project, *ask, "spread.csv", "--on", "ray") == 0
-    assert (project / "alone.csv").read_bytes() == (project / "spread.csv").read_bytes()
 
 
 @pytest.mark.slow

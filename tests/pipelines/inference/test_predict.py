@@ -5,8 +5,11 @@ import json
 import os
 
 import pytest
+from rich.console import Console
 
 from cnn_keras.errors import Fault
+from pipelines.inference import predict
+from pipelines.inference.exported_model import locate
 from tests.conftest import cnn
 
 
@@ -19,6 +22,19 @@ def test_predict_says_what_evaluate_said(exported, capsys):
     for answer, row in zip(answers, expected.values(), strict=True):
         assert answer["classes"][0]["label"] == row["prediction"]
         assert abs(answer["classes"][0]["probability"] - float(row["confidence"])) < 1e-5
+
+
+def test_parts_that_are_asked_about_elsewhere_come_to_the_same_answers_in_the_same_order(exported):
+    model, console, asked = locate("classify/small", exported.root / "runs"), Console(quiet=True), []
+
+    def elsewhere(function, items):
+        asked.extend(items)
+        return map(function, items)
+
+    alone = predict.predict(model, [exported.photos], top=3, console=console)
+    assert predict.predict(model, [exported.photos], top=3, console=console, parallel_map=elsewhere) == alone
+    assert [file for part in asked for file in part] == [answer.path for answer in alone]
+    assert len(asked) > 1
 
 
 def test_a_bad_file_is_named_and_the_others_are_answered(exported, tmp_path, capsys):
