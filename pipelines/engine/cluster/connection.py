@@ -174,10 +174,7 @@ def connected(address: str) -> Iterator[Cluster]:
 
 def _import_ray() -> Any:
     try:
-        import ray  # optional
-        import ray.exceptions
-        import ray.util.queue
-        import ray.util.scheduling_strategies
+        import ray.util.queue  # optional
     except ImportError:
         raise Fault("--on requires Ray, which is not installed; `pip install 'cnn-keras[cluster]'`") from None
     return ray
@@ -188,9 +185,7 @@ def _start_engine(ray: Any) -> Iterator[None]:
     """An engine with the processors of this machine, which ends with this process and talks on loopback alone."""
     # On Linux Ray takes another address of the machine for "localhost", and listens on all; the test of its sockets
     # fails if this seam moves.
-    from ray._private import ray_constants  # optional
-
-    ray_constants.ENABLE_RAY_CLUSTER = False
+    ray._private.ray_constants.ENABLE_RAY_CLUSTER = False
     folder = tempfile.mkdtemp(prefix="cnn-ray-")
     try:
         ray.init(

@@ -20,18 +20,20 @@ PATIENCE = 10  # seconds in which a host must end when another has failed: its s
 
 def run_stages(
     cluster: Cluster,
-    count: int,
-    reference: str,
+    run: stages.Run,
     last: str,
-    overrides: Sequence[str],
+    count: int,
     *,
-    console: Console,
+    reference: str,
+    overrides: Sequence[str],
+    force: Sequence[str],
     **options: Any,
 ) -> None:
-    """Run the stages up to `last` on so many hosts, their lines behind `host 1 │`.
+    """Prepare the data of a run, then do the stages up to `last` on so many hosts, their lines behind `host 1 │`.
 
     Args:
-        options: of `stages.run_stages`, and `runs`.
+        reference: the recipe, and `overrides` of its settings, by which the hosts open the run.
+        options: `runs` and `extend`.
 
     Raises:
         Fault: a host was lost (code HOST), or what the first host that failed raised.
@@ -39,6 +41,9 @@ def run_stages(
     ray, share = cluster.ray, cluster.share(count)
     if not all(part >= 1 for part in share.values()):
         raise Fault(f"--hosts must be at most the number of processors, and of GPUs, of the cluster, got {count}")
+    with stages.tracked(run):
+        stages.run_stages(run, "prepare", force=force)
+    options["force"] = [stage for stage in force if stage != "prepare"]
     lines = ray.util.queue.Queue(actor_options={"num_cpus": 0})
     group = ray.util.placement_group([share] * count, strategy="SPREAD")
     processes = [
@@ -53,14 +58,14 @@ def run_stages(
     try:
         while running:
             done, running = ray.wait(running, timeout=0.2)
-            _show(lines, console)
+            _show(lines, run.console)
             for ended in done:
                 cluster.result(ended)
     except Fault:
         ray.wait(running, num_returns=len(running), timeout=PATIENCE) if running else None
         raise
     finally:
-        _show(lines, console)
+        _show(lines, run.console)
         for process in processes:
             ray.kill(process)
         ray.util.remove_placement_group(group)
@@ -74,7 +79,7 @@ class Process:
 
     def address(self) -> str:
         """host:port by which the others reach this one, of a port that nobody uses now."""
-        import ray.util  # optional
+        import ray  # optional
 
         host = ray.util.get_node_ip_address()
         with socket.socket() as free:

@@ -25,7 +25,6 @@ from pipelines.cli.commands import (
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipelines.engine.cluster.connection import Cluster
     from pipelines.engine.hosts.environment import Host
     from pipelines.engine.stages import Run
     from pipelines.export.runtimes import Target
@@ -208,7 +207,11 @@ def _stages(
             if cluster:
                 run.parallel_map = cluster.map
             if cluster and hosts and last != "prepare":
-                _share_on(cluster, run, hosts, reference, last, overrides, runs=runs, force=force, extend=extend)
+                from pipelines.engine.cluster import training
+
+                options: dict[str, Any] = {"force": force, "extend": extend, "runs": runs}
+                recipe: dict[str, Any] = {"reference": reference, "overrides": overrides or ()}
+                training.run_stages(cluster, run, last, hosts, **recipe, **options)
                 force, extend = [], 0
             with stages.tracked(run):
                 facts = stages.run_stages(run, last, force=force, only=only, extend=extend)
@@ -254,27 +257,6 @@ def _share(
     from pipelines.engine.hosts import shared_run
 
     shared_run.run_stages(host, recipe, last, console=console, **options)
-
-
-def _share_on(
-    cluster: "Cluster",
-    run: "Run",
-    hosts: int,
-    reference: str,
-    last: str,
-    overrides: list[str] | None,
-    *,
-    force: list[str],
-    **options: Any,
-) -> None:
-    """Let the cluster prepare the data, and hosts on it do the stages up to `last`."""
-    from pipelines.engine import stages
-    from pipelines.engine.cluster import training
-
-    with stages.tracked(run):
-        stages.run_stages(run, "prepare", force=force)
-    left = [stage for stage in force if stage != "prepare"]
-    training.run_stages(cluster, hosts, reference, last, overrides or (), console=run.console, force=left, **options)
 
 
 def _dry_run(reference: str, overrides: list[str] | None, *, as_json: bool, runs: Path) -> None:
