@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from contextlib import ExitStack
 
@@ -17,7 +18,7 @@ from pipelines.engine.hosts import environment
 from pipelines.engine.hosts.environment import Host
 
 LOOPBACK = "127.0.0.1"
-PATIENCE = 10  # seconds in which a process must end when another has failed, or on Ctrl-C: its state is on the disk
+PATIENCE = 8  # seconds in which all must end when one has failed, or on Ctrl-C: their state is on the disk
 
 
 def run(count: int, arguments: Sequence[str], console: Console) -> int:
@@ -104,9 +105,10 @@ def _first_failure(processes: Sequence["subprocess.Popen[str]"]) -> int:
 
 def _end(processes: Sequence["subprocess.Popen[str]"]) -> None:
     """Give those that are left time to end by themselves, then end them."""
+    deadline = time.monotonic() + PATIENCE
     for process in processes:
         try:
-            process.wait(timeout=PATIENCE)
+            process.wait(timeout=max(deadline - time.monotonic(), 0))
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()

@@ -58,6 +58,7 @@ def connected() -> Iterator[None]:
 
     Raises:
         Fault: another host does not answer any more.
+        KeyboardInterrupt: Ctrl-C while TensorFlow waits for another host, of which it makes a RuntimeError.
     """
     try:
         yield
@@ -68,6 +69,10 @@ def connected() -> Iterator[None]:
             f"last whole epoch is saved; start the same command on all hosts to resume. TensorFlow says: {what[:200]}",
             code=Fault.HOST,
         ) from None
+    except RuntimeError as error:
+        if "KeyboardInterrupt" in str(error):
+            raise KeyboardInterrupt from None
+        raise
 
 
 class Chief(Run):

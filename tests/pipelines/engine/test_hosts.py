@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,7 +14,7 @@ import tensorflow as tf
 
 from cnn_keras.errors import Fault
 from pipelines.data.run_files import read_json
-from pipelines.engine.hosts import environment, local
+from pipelines.engine.hosts import environment, local, shared_run
 from pipelines.export import savedmodel
 from tests.conftest import write_digits
 
@@ -161,6 +162,26 @@ def train(folder, runs, *options, **variables):
 
 def facts(folder, runs):
     return read_json(folder / runs / "classify" / "small" / "train" / "manifest.json")["facts"]
+
+
+def test_ctrl_c_while_tensorflow_waits_for_another_host_is_an_interrupt():
+    with pytest.raises(KeyboardInterrupt), shared_run.connected():
+        raise RuntimeError("error_already_set: ORIGINAL UnavailableError REPLACED BY KeyboardInterrupt")
+    with pytest.raises(RuntimeError), shared_run.connected():
+        raise RuntimeError("a fault of the training")
+
+
+@pytest.mark.slow
+def test_ctrl_c_ends_both_hosts_as_it_ends_one(project):
+    command = [sys.executable, "-m", "pipelines", "train", "small.yaml", "--runs", "stopped", "--hosts", "2", "--local"]
+    environment_ = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, cwd=project, env=environment_, stdout=subprocess.PIPE, text=True) as process:
+        first = next(line for line in process.stdout if "has not been run" in line)  # host 2 waits
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert first
+    assert process.returncode == 130
+    assert "Traceback" not in rest
 
 
 @pytest.mark.slow
