@@ -76,10 +76,11 @@ def _write(run: Run, convertible: Convertible, target: Target, folder: Any) -> N
     shutil.rmtree(folder, ignore_errors=True)
     durable.mkdir(folder)
     formats.write(convertible, folder, target)
-    tensor = convertible.tensor
+    tensor, exported = convertible.tensor, run.facts("export")
     description = {
         "task": run.recipe.task,
-        "name": run.recipe.name,
+        "name": exported["name"],
+        "version": exported["version"],
         **target._asdict(),
         "file": runtimes.FORMATS[target.format].file,
         "input": {"name": tensor.name, "dtype": tensor.dtype.name, "shape": tensor.shape.as_list()},

@@ -4,6 +4,7 @@ from pathlib import Path
 
 from cnn_keras.errors import Fault
 from pipelines.engine.stages import run_folder
+from pipelines.export import runtimes
 
 
 def locate(reference: str, runs: Path) -> Path:
@@ -25,6 +26,20 @@ def locate(reference: str, runs: Path) -> Path:
             "`cnn run RECIPE` exports it"
         )
     return max(models, key=lambda folder: newest(folder).stat().st_mtime)
+
+
+def locate_converted(reference: str, runs: Path, engine: str, precision: str | None) -> Path:
+    """The folder of a run's network for another engine than TensorFlow.
+
+    Raises:
+        Fault: no such engine or precision, or nothing has been written for it; the message says how to.
+    """
+    if engine not in runtimes.FORMATS:
+        raise Fault(f"--engine must be tensorflow, {', '.join(runtimes.FORMATS)}, got {engine!r}")
+    if precision is not None and precision not in runtimes.FORMATS[engine].precisions:
+        known = " or ".join(runtimes.FORMATS[engine].precisions)
+        raise Fault(f"--precision of {engine} must be {known}, got {precision!r}")
+    return runtimes.find(run_folder(reference, runs), engine, precision)
 
 
 def newest(folder: Path) -> Path:

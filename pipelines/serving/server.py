@@ -22,6 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.errors import Fault
+from pipelines.serving.converted_model import ConvertedModel
 from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors, is_loopback
@@ -40,18 +41,26 @@ OTHER_FILES = 100  # open beside the connections
 TURNS = 10  # of the event loop, at least, in that time
 
 
-def application(model_folder: Path, *, limits: Limits | None = None, visitors: Visitors | None = None) -> Starlette:
+def application(
+    model_folder: Path,
+    *,
+    limits: Limits | None = None,
+    visitors: Visitors | None = None,
+    engine: str = "tensorflow",
+) -> Starlette:
     """The warmed-up model under `model_folder` as an ASGI application.
 
     Args:
-        model_folder: `<name>/<N>/`, or `<name>/` for its highest N.
+        model_folder: `<name>/<N>/`, or `<name>/` for its highest N; for another engine the folder of a network that
+            `cnn export --format` has written.
         visitors: who may ask; None: anybody, because what stands in front knows.
+        engine: tensorflow, or another one, with which TensorFlow is not imported.
 
     Raises:
-        Fault: the folder holds no SavedModel.
+        Fault: the folder holds no SavedModel, or no network of a classifier.
     """
     limits = limits or Limits()
-    model = Model(model_folder)
+    model = Model(model_folder) if engine == "tensorflow" else ConvertedModel(model_folder)
     warm_up(model, limits.batch)
     return Desk(model, limits, visitors).application()
 
@@ -63,6 +72,7 @@ def serve(
     port: int = 8501,
     names: Sequence[str] = (),
     limits: Limits | None = None,
+    engine: str = "tensorflow",
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the SavedModel under `model_folder` until SIGTERM or Ctrl-C, then answer what was accepted.
@@ -70,6 +80,7 @@ def serve(
     Args:
         port: 0 chooses a free one.
         names: of this machine, beside `host`, that requests may be sent to.
+        engine: as of `application`.
         say: hears the warning when others can reach `host`, and the address once the model is warm.
 
     Raises:
@@ -79,7 +90,7 @@ def serve(
     with contextlib.closing(_bound(host, port)) as listener:
         if not is_loopback(host):
             say(f"warning: {host} lets other machines connect, without a password; 127.0.0.1 does not")
-        app = application(model_folder, limits=limits, visitors=Visitors(host, names))
+        app = application(model_folder, limits=limits, visitors=Visitors(host, names), engine=engine)
         _run(app, listener, host=host, limits=limits, say=say)
 
 

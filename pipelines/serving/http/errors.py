@@ -1,5 +1,7 @@
 """Refusals: what a client did that cannot be answered, as an HTTP status and one clear sentence."""
 
+import sys
+
 from cnn_keras.data.files.image_file import reason
 
 LONGEST = 300  # characters; a model's error may quote the whole request back
@@ -41,6 +43,8 @@ def from_tensorflow(error: Exception) -> Refusal | None:
 
     An error that quotes raw bytes of the request surfaces as a UnicodeDecodeError which carries the message.
     """
+    if "tensorflow" not in sys.modules:  # another engine
+        return None
     from tensorflow.errors import OpError  # start-up: TensorFlow is loaded with the model
 
     if isinstance(error, UnicodeDecodeError):

@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from cnn_keras.data.files.image_file import Picture
+from pipelines.serving.example_message import Example
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.rest.images import check_headers, upright
@@ -77,18 +78,11 @@ def _value(value: Any, name: str) -> bytes | int | float:
 
 
 def _example(features: Features) -> bytes:
-    from tensorflow import train  # start-up: TensorFlow is loaded with the model
-
-    def feature(values: list[Any]) -> Any:
-        if not values:
-            return train.Feature()
-        if isinstance(values[0], bytes):
-            return train.Feature(bytes_list=train.BytesList(value=values))
-        if isinstance(values[0], float):
-            return train.Feature(float_list=train.FloatList(value=values))
-        return train.Feature(int64_list=train.Int64List(value=values))
-
-    known = train.Features(feature={name: feature(values) for name, values in features.items()})
-    example = train.Example(features=known)
+    example = Example()
+    for name, values in features.items():
+        feature = example.features.feature[name]
+        if values:
+            kinds = {bytes: feature.bytes_list, float: feature.float_list}
+            kinds.get(type(values[0]), feature.int64_list).value.extend(values)
     serialized: bytes = example.SerializeToString()
     return serialized

@@ -25,6 +25,12 @@ def serve(
     allow_host: Annotated[
         list[str] | None, typer.Option(metavar="NAME", help="Another host name of this server.")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="tensorflow, or openvino, onnx or litert for what `cnn export --format` has written.")
+    ] = "tensorflow",
+    precision: Annotated[
+        str | None, typer.Option(help="Of a network for another engine; the default is the highest there is.")
+    ] = None,
     gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="For `faces`: see `cnn faces`.")] = GALLERY,
     embedder: Embedder = None,
     liveness: Liveness = "",
@@ -44,6 +50,9 @@ def serve(
     console = console_for(False)
     say = partial(console.print, markup=False)
     bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
+    if engine != "tensorflow" or precision:
+        serving.serve(exported_model.locate_converted(model, runs, engine, precision), engine=engine, **bound)
+        return
     if model != "faces":
         serving.serve(exported_model.locate(model, runs), **bound)
         return

@@ -1,0 +1,111 @@
+"""Images decoded and framed without TensorFlow, as `cnn_keras.data.image_decoding` and `cnn_keras.ops.resize` do it.
+
+For whoever asks a network where TensorFlow is not: the pixels are those that training saw, but for a rare rounding.
+"""
+
+import io
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cnn_keras.data.files.image_file import (
+    BROKEN,
+    JPEG_SIGNATURE,
+    OPENERS,
+    PIXEL_LIMIT,
+    PNG_SIGNATURE,
+    Picture,
+)
+from cnn_keras.errors import Unreadable
+
+Image = NDArray[np.uint8]
+
+GREY = ("1", "L", "LA")  # Pillow's modes
+LUMA = (9797, 19234, 3737)  # of 32768: what red, green and blue count
+
+
+def decode(data: bytes, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> Image:
+    """Decode a JPEG or PNG, looking at the size its header states first.
+
+    Args:
+        data: the encoded file.
+        channels: 1 (grey) or 3 (RGB); alpha is dropped, 16 bits are cut to 8, EXIF orientation is not applied.
+        pixel_limit: more are refused.
+
+    Returns:
+        uint8 (height, width, channels), 0–255; the grey of a colour JPEG is its luma.
+
+    Raises:
+        Unreadable: another format, broken, or too large; see `cnn_keras.data.files.image_file.normalize`.
+    """
+    if not data.startswith((JPEG_SIGNATURE, PNG_SIGNATURE)):
+        raise Unreadable("unsupported", "the image must be a JPEG or PNG file")
+    Picture(data, pixel_limit=pixel_limit)
+    is_jpeg = data.startswith(JPEG_SIGNATURE)
+    try:
+        image = OPENERS[JPEG_SIGNATURE if is_jpeg else PNG_SIGNATURE](io.BytesIO(data))
+        if is_jpeg and channels == 1:
+            image.draft("L", image.size)  # the luma alone is decoded
+        image.load()
+        if image.mode.startswith("I"):
+            levels = (np.asarray(image) >> 8).astype(np.uint8)
+            return np.repeat(levels[..., None], channels, axis=-1)
+        pixels = np.asarray(image.convert("L" if channels == 1 and image.mode in GREY else "RGB"))
+    except BROKEN as broken:
+        raise Unreadable("undecodable", (str(broken).splitlines() or [type(broken).__name__])[-1]) from None
+    if pixels.ndim == 3 and channels == 1:  # as libpng, in TensorFlow, makes it grey
+        pixels = (pixels @ np.array(LUMA, np.int32) >> 15).astype(np.uint8)
+    return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -> Image:
+    """Resize `image` to `size`, bilinear with anti-aliasing, as `cnn_keras.ops.resize.resize_image` does.
+
+    Args:
+        image: uint8 (height, width, channels).
+        size: (height, width) to return.
+        fit: "stretch", "crop" or "pad".
+
+    Returns:
+        uint8 (*size, channels), rounded.
+    """
+    if image.shape[:2] == size:
+        return image
+    extent, scaled = np.array(image.shape[:2], np.float32), np.array(size, np.float32)
+    if fit != "stretch":
+        ratios = scaled / extent
+        scaled = np.maximum(np.round(extent * (ratios.max() if fit == "crop" else ratios.min())), 1)
+    start = np.floor((np.array(size, np.float32) - scaled) / 2)
+    rows, columns = (_taps(*parts) for parts in zip(image.shape[:2], size, scaled / extent, start, strict=True))
+    shorter = _gathered(image, *rows)
+    narrower = _gathered(np.ascontiguousarray(shorter.swapaxes(0, 1)), *columns).swapaxes(0, 1)
+    return np.ascontiguousarray(np.clip(np.rint(narrower), 0, 255).astype(np.uint8))
+
+
+def _taps(length: int, size: int, scale: np.float32, start: np.float32) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
+    """What each of `size` pixels along an axis is the sum of: places (K, size), and their weights (K, size).
+
+    The triangle of TensorFlow's ScaleAndTranslate: as wide as a pixel of the result where that is larger. Beyond
+    the picture all weights are 0.
+    """
+    inverse = np.float32(1) / scale
+    width = max(inverse, np.float32(1))
+    middle = (np.arange(size, dtype=np.float32) + np.float32(0.5)) * inverse - inverse * start
+    first = np.ceil(middle - width - np.float32(0.5))
+    places = first + np.arange(2 * math.ceil(width) + 1, dtype=np.float32)[:, None]
+    weights = np.maximum(0, 1 - np.abs(places + np.float32(0.5) - middle) / width).astype(np.float32)
+    weights *= (places >= 0) & (places < length) & (middle >= 0) & (middle <= length)
+    total = weights.sum(axis=0)
+    return np.clip(places, 0, length - 1).astype(np.intp), weights / np.where(total > 0, total, np.float32(1))
+
+
+def _gathered(image: NDArray[Any], places: NDArray[np.intp], weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The weighted sums of rows."""
+    size = (places.shape[1], *image.shape[1:])
+    total, part = np.zeros(size, np.float32), np.empty(size, np.float32)
+    for place, weight in zip(places, weights, strict=True):
+        if weight.any():
+            total += np.multiply(image[place], weight[:, None, None], out=part)
+    return total

@@ -1,0 +1,139 @@
+"""How much faster is the server without TensorFlow? Run it on a quiet machine:
+
+    python tests/benchmarks/bench_engines.py [BUILDER …] [--clients 8] [--seconds 5] [--engines openvino-float32 …]
+
+Each network has random weights and takes JPEG files of 256×256 pixels at 224×224. Its SavedModel and its other formats
+are written into a temporary folder, and each is served in a process of its own, one after the other. The ratios are of
+one run, to the engine tensorflow. The last line is the table as JSON.
+"""
+
+import argparse
+import base64
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import psutil
+from PIL import Image
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+sys.path.insert(0, str(Path(__file__).parents[2]))
+SIDE = 224
+BUILDERS = ("efficientnet.efficientnet_lite0", "resnet.resnet18")
+ENGINES = ("litert-float32", "onnx-float32", "openvino-float32", "openvino-bfloat16")
+SERVE = (
+    "import sys; from pathlib import Path; from pipelines.serving.server import serve; "
+    "serve(Path(sys.argv[1]), port=0, engine=sys.argv[2])"
+)
+
+WRITE = (
+    f"import sys; sys.path.insert(0, {str(Path(__file__).parents[2])!r}); from pathlib import Path; "
+    "from tests.benchmarks.bench_engines import write; write(sys.argv[1], Path(sys.argv[2]), sys.argv[3:])"
+)
+
+
+def write(builder, folder, engines):
+    """The network in every format, each in a folder by its name below `folder`."""
+    import keras
+    import tensorflow as tf
+
+    from cnn_keras import models
+    from cnn_keras.data.input_pipeline import Shape
+    from pipelines.export import formats, runtimes, savedmodel
+
+    shape, names = Shape((SIDE, SIDE), 3), [str(number) for number in range(1000)]
+    network = models.build(builder, input_shape=(SIDE, SIDE, 3), classes=len(names))
+    image = keras.Input((SIDE, SIDE, 3), dtype="uint8", name="image")
+    normalized = keras.layers.Normalization(mean=[120.0] * 3, variance=[3600.0] * 3)(image)
+    model = keras.Model(image, network(normalized), name="network")
+    savedmodel.write_classifier(model, folder / "tensorflow" / "network" / "1", shape=shape, names=names)
+    convertible = formats.Convertible(
+        model=model,
+        answer=lambda batch: {"probabilities": savedmodel.probabilities(model, batch)},
+        tensor=tf.TensorSpec((None, SIDE, SIDE, 3), tf.uint8, name="image"),
+        about={"preprocessing": formats.image_preprocessing(shape), "outputs": {"probabilities": ""}, "classes": names},
+        **dict.fromkeys(("examples", "changed", "score", "measure")),
+        metric="",
+    )
+    facts = {"task": "classify", "name": "network", "version": 1, "input": {"shape": [None, SIDE, SIDE, 3]}}
+    for engine in engines:
+        target = runtimes.Target(*engine.split("-"))
+        (folder / engine).mkdir()
+        formats.write(convertible, folder / engine, target)
+        description = {**facts, **target._asdict(), **convertible.about}
+        (folder / engine / "network.json").write_text(json.dumps(description))
+
+
+def picture():
+    file, generator = io.BytesIO(), np.random.default_rng(0)
+    smooth = Image.fromarray(generator.integers(0, 256, (16, 16, 3), np.uint8)).resize((256, 256))
+    smooth.save(file, "JPEG", quality=90)
+    return file.getvalue()
+
+
+def measure(folder, engine, clients, seconds):
+    """Requests per second, CPU milliseconds of each, p50 and p99 in milliseconds, megabytes, seconds until ready."""
+    from tests.benchmarks.bench_serving import load
+
+    begun = time.perf_counter()
+    command = [sys.executable, "-c", SERVE, str(folder), engine]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        host, port = process.stdout.readline().strip().rsplit("/", 1)[1].split(":")
+        ready, server = time.perf_counter() - begun, psutil.Process(process.pid)
+        name = json.load(urlopen(f"http://{host}:{port}/healthz"))["model"]
+        body = json.dumps({"instances": [{"b64": base64.b64encode(picture()).decode()}]}).encode()
+        head = f"POST /v1/models/{name}:predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+        load((host, int(port)), head.encode() + body, clients, 1)  # every size of a batch has been seen
+        cpu = sum(server.cpu_times()[:2])
+        late = load((host, int(port)), head.encode() + body, clients, seconds)
+        return {
+            "requests_per_second": len(late) / seconds,
+            "cpu_ms": 1e3 * (sum(server.cpu_times()[:2]) - cpu) / len(late),
+            "p50_ms": 1e3 * late[len(late) // 2],
+            "p99_ms": 1e3 * late[-1 - len(late) // 100],
+            "megabytes": server.memory_info().rss / 2**20,
+            "ready_seconds": ready,
+        }
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait(30)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("builders", nargs="*", default=BUILDERS)
+    parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--seconds", type=float, default=5)
+    parser.add_argument("--engines", nargs="+", default=ENGINES)
+    options = parser.parse_args()
+    rows = []
+    for builder in options.builders:
+        with tempfile.TemporaryDirectory() as temporary:
+            folder = Path(temporary)
+            subprocess.run([sys.executable, "-W", "ignore", "-c", WRITE, builder, folder, *options.engines], check=True)
+            print(f"{builder}, {options.clients} clients")
+            print("engine                requests/s        CPU ms        p50 ms  p99 ms     MB  ready s")
+            for engine in ("tensorflow", *options.engines):
+                place = folder / engine / "network" if engine == "tensorflow" else folder / engine
+                row = measure(place, engine.partition("-")[0], options.clients, options.seconds)
+                rows.append({"builder": builder, "engine": engine, **row})
+                first = next(row for row in rows if row["builder"] == builder)
+                rate, cpu = (row[key] / first[key] for key in ("requests_per_second", "cpu_ms"))
+                print(
+                    f"{engine:18} {row['requests_per_second']:6.1f} {rate:4.2f}x {row['cpu_ms']:6.1f} {1 / cpu:4.2f}x "
+                    f"{row['p50_ms']:6.0f} {row['p99_ms']:7.0f} {row['megabytes']:6.0f} {row['ready_seconds']:8.1f}"
+                )
+    print(json.dumps(rows))
+
+
+if __name__ == "__main__":
+    main()
