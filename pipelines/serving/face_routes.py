@@ -48,7 +48,7 @@ SHORTEST = 16  # characters of a key
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class FacesDesk:
+class FaceEndpoints:
     """Takes photographs in, one request at a time through the model, and answers from the gallery."""
 
     def __init__(
@@ -65,7 +65,7 @@ class FacesDesk:
         self.draining = False
         self._visitors = visitors
         self._gallery, self._recogniser, self._limits, self._key = gallery, recogniser, limits, key
-        self._intake, self._meter = request_body.Intake(limits), metrics.Meter()
+        self._intake, self._request_metrics = request_body.Intake(limits), metrics.RequestMetrics()
         self._model = asyncio.Lock()
         self._waiting = 0
 
@@ -83,7 +83,7 @@ class FacesDesk:
             Route("/metrics", self._measured("metrics", self._metrics), methods=["GET"]),
         ]
         app = Starlette(routes=routes, exception_handlers={HTTPException: not_routed})
-        app.state.desk = self
+        app.state.endpoints = self
         return app
 
     def _measured(self, verb: str, handler: Handler, *, open_: bool = False) -> Handler:
@@ -106,7 +106,7 @@ class FacesDesk:
                 response = refused(500, "internal error; the server's log has the reason")
             if self.draining:
                 response.headers["connection"] = "close"
-            self._meter.request(verb, response.status_code, time.perf_counter() - started)
+            self._request_metrics.request(verb, response.status_code, time.perf_counter() - started)
             return response
 
         return endpoint
@@ -122,7 +122,7 @@ class FacesDesk:
 
     async def _metrics(self, request: Request) -> Response:
         gauges = {"queue_rows": self._waiting, "body_bytes": self._intake.held}
-        return PlainTextResponse(self._meter.text(gauges), media_type=metrics.CONTENT_TYPE)
+        return PlainTextResponse(self._request_metrics.text(gauges), media_type=metrics.CONTENT_TYPE)
 
     async def _list(self, request: Request) -> Response:
         people = await asyncio.to_thread(self._gallery.people)

@@ -34,7 +34,7 @@ class Histogram:
         yield f"{name}_count{braces} {below}"
 
 
-class Meter:
+class RequestMetrics:
     """Counters of requests and errors, histograms of latency and of the rows in each call of the model."""
 
     def __init__(self) -> None:

@@ -45,7 +45,7 @@ COMPACT = json.JSONEncoder(separators=(",", ":"))
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class Desk:
+class ModelEndpoints:
     """Takes requests in, has them checked, queued and run, and hands the answers out."""
 
     def __init__(self, model: Model, limits: Limits, visitors: Visitors | None = None) -> None:
@@ -56,7 +56,7 @@ class Desk:
         self.draining = False
         self._visitors = visitors
         self._intake = request_body.Intake(limits)
-        self._meter = metrics.Meter()
+        self._request_metrics = metrics.RequestMetrics()
         self._batcher, self._large_batcher = (
             Batcher(
                 call,
@@ -64,7 +64,7 @@ class Desk:
                 limit=limits.queue,
                 pixels=limits.request_pixels,
                 queue_pixels=limits.queue_pixels,
-                watch=self._meter.call,
+                watch=self._request_metrics.call,
             )
             for call in (model, self._call_and_give_back)
         )
@@ -83,7 +83,7 @@ class Desk:
             Route("/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),
         ]
         app = Starlette(routes=routes, lifespan=self._lifespan, exception_handlers={HTTPException: not_routed})
-        app.state.desk = self
+        app.state.endpoints = self
         return app
 
     @asynccontextmanager
@@ -113,7 +113,7 @@ class Desk:
             if self.draining:
                 response.headers["connection"] = "close"
             verb = request.scope.get("verb", kind)
-            self._meter.request(verb, response.status_code, time.perf_counter() - started)
+            self._request_metrics.request(verb, response.status_code, time.perf_counter() - started)
             return response
 
         return endpoint
@@ -129,7 +129,7 @@ class Desk:
     async def _metrics(self, request: Request) -> Response:
         rows = self._batcher.rows + self._large_batcher.rows
         gauges = {"queue_rows": rows, "body_bytes": self._intake.held}
-        return PlainTextResponse(self._meter.text(gauges), media_type=metrics.CONTENT_TYPE)
+        return PlainTextResponse(self._request_metrics.text(gauges), media_type=metrics.CONTENT_TYPE)
 
     async def _models(self, request: Request) -> Response:
         """Everything under /v1/, whose paths Starlette's patterns cannot express."""

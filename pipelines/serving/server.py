@@ -27,13 +27,13 @@ from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors, is_loopback
 from pipelines.serving.model import Model
-from pipelines.serving.routes import Desk
+from pipelines.serving.routes import ModelEndpoints
 from pipelines.serving.warmup import warm_up
 
 if TYPE_CHECKING:
     from pipelines.faces.encoder import Recogniser
     from pipelines.faces.gallery import Gallery
-    from pipelines.serving.face_routes import FacesDesk
+    from pipelines.serving.face_routes import FaceEndpoints
 
 ON_THE_WIRE = 0.2  # seconds in which requests already sent over open connections are still read
 TICKS = 10  # of uvicorn, which are a tenth of a second, between two looks at who takes too long
@@ -62,7 +62,7 @@ def application(
     limits = limits or Limits()
     model = Model(model_folder) if engine == "tensorflow" else ConvertedModel(model_folder)
     warm_up(model, limits.batch)
-    return Desk(model, limits, visitors).application()
+    return ModelEndpoints(model, limits, visitors).application()
 
 
 def serve(
@@ -120,16 +120,16 @@ def serve_faces(
         gallery, recogniser = ready()
         with contextlib.closing(gallery):
             face_routes.warm(gallery, recogniser)
-            desk = face_routes.FacesDesk(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
+            endpoints = face_routes.FaceEndpoints(gallery, recogniser, limits, key=key, visitors=Visitors(host, names))
             if not key_given:
                 say(f"clients must send the header Authorization: Bearer {key}")
                 say("it changes at every start; set CNN_API_KEY in the environment for a permanent one")
-            _run(desk.application(), listener, host=host, limits=limits, say=say)
+            _run(endpoints.application(), listener, host=host, limits=limits, say=say)
 
 
 def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, say: Callable[[str], None]) -> None:
     """Answer on `listener` until told to stop."""
-    desk = app.state.desk
+    endpoints = app.state.endpoints
     for name in ("uvicorn.error", "python_multipart"):  # what is wrong with a request is its client's business
         logging.getLogger(name).setLevel(logging.ERROR)
     gc.collect()
@@ -147,7 +147,7 @@ def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, 
         ws="none",
         timeout_graceful_shutdown=int(limits.read_seconds + limits.answer_seconds) + 1,
     )
-    server = Server(config, desk, lambda: say(f"{desk.name} is ready at http://{host_text}:{port}"))
+    server = Server(config, endpoints, lambda: say(f"{endpoints.name} is ready at http://{host_text}:{port}"))
     with _surviving_sigterm(), contextlib.suppress(KeyboardInterrupt):
         try:
             server.run(sockets=[listener])
@@ -158,9 +158,11 @@ def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, 
 class Server(uvicorn.Server):
     """uvicorn that says when it listens, and reads what is on the wire before it closes idle connections."""
 
-    def __init__(self, config: uvicorn.Config, desk: "Desk | FacesDesk", ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: uvicorn.Config, endpoints: "ModelEndpoints | FaceEndpoints", ready: Callable[[], None]
+    ) -> None:
         super().__init__(config)
-        self._desk = desk
+        self._endpoints = endpoints
         self._ready = ready
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -175,7 +177,7 @@ class Server(uvicorn.Server):
         return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        self._desk.draining = True  # from now on answers tell clients to reconnect, which leads elsewhere
+        self._endpoints.draining = True  # from now on answers tell clients to reconnect, which leads elsewhere
         await _read_what_was_sent()  # closing the listener would cut off whom it has not let in yet
         for listening in self.servers:
             listening.close()

@@ -1,6 +1,6 @@
 """MLflow: runs, metrics, pictures, data sets and models - and training that does not depend on any of it.
 
-Every event is first written into the run's journal (`pipelines/tracking/journal.py`); a daemon thread, the courier,
+Every event is first written into the run's journal (`pipelines/tracking/journal.py`); a daemon thread, the uploader,
 then tells the events to the tracking store, in order. A dead or slow store keeps nobody waiting: what it
 missed stays in the journal, and `push` tells it later, to the same store or to another. Telling twice does no
 harm: the run carries its journal's id, metrics their time, a registered model its event's id, and an artifact
@@ -36,7 +36,7 @@ from pipelines.tracking.dashboard import dashboard
 from pipelines.tracking.events import Recorder
 from pipelines.tracking.journal import Event, Journal
 from pipelines.tracking.store import ENVIRONMENT, artifacts, create_store, public, store_uri
-from pipelines.tracking.uploader import Courier, brief
+from pipelines.tracking.uploader import Uploader, brief
 
 __all__ = ["Tracker", "create_store", "dashboard", "promote", "public", "push", "reachable", "store_uri"]
 
@@ -76,7 +76,7 @@ class Tracker(Recorder):
         self.store = store_uri()
         self._delivers = delivers
         self._tags = dict(tags or {})  # of every run that it begins
-        self._courier: Courier | None = None
+        self._uploader: Uploader | None = None
         self._monitors: list[Any] = []
 
     @property
@@ -124,10 +124,10 @@ class Tracker(Recorder):
         return self.close(timeout)
 
     def close(self, timeout: float = 30) -> int:
-        """Wait up to `timeout` seconds for the courier; return how many events are still untold."""
-        if self._courier:
-            self._courier.close(timeout)
-            self._courier = None
+        """Wait up to `timeout` seconds for the uploader; return how many events are still untold."""
+        if self._uploader:
+            self._uploader.close(timeout)
+            self._uploader = None
         return _pending(self.journals, self.store)
 
     def __enter__(self) -> Self:
@@ -143,15 +143,15 @@ class Tracker(Recorder):
         self._deliver()
 
     def _deliver(self) -> None:
-        """Have the courier tell the store what it has not been told, if it is to be told at all."""
+        """Have the uploader tell the store what it has not been told, if it is to be told at all."""
         if not self._delivers:
             return
-        if self._courier is None:
+        if self._uploader is None:
             _mlflow()
             self._monitors = self._monitors or _monitors()
-            self._courier = Courier(lambda: _deliver(self.journals, self.store))
-            self._courier.start()
-        self._courier.wake()
+            self._uploader = Uploader(lambda: _deliver(self.journals, self.store))
+            self._uploader.start()
+        self._uploader.wake()
 
 
 def push(folder: Path) -> tuple[int, int]:
@@ -365,7 +365,7 @@ def reachable(store: str) -> Iterator[Any]:
 
 @cache
 def _mlflow() -> Any:
-    """MLflow, imported quietly and in the main thread, before the courier asks for it.
+    """MLflow, imported quietly and in the main thread, before the uploader asks for it.
 
     Two threads that import large packages at the same time can each see the other's half-made.
     """
@@ -375,6 +375,6 @@ def _mlflow() -> Any:
     warnings.filterwarnings("ignore", message="IProgress not found")  # tqdm's, in a notebook
     import mlflow.pyfunc  # start-up: it takes seconds
 
-    for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the courier
+    for name in ("mlflow", "alembic", "urllib3.connectionpool"):  # what is wrong is said once, by the uploader
         logging.getLogger(name).setLevel(logging.CRITICAL)
     return mlflow

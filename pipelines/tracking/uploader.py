@@ -9,14 +9,14 @@ log = logging.getLogger(__name__)
 PAUSES = (5, 15, 60, 300)  # seconds before the next attempt, by how many in a row have failed
 
 
-class Courier(threading.Thread):
+class Uploader(threading.Thread):
     """Calls `deliver` after every `wake`; when it fails, again after a pause.
 
     It is a daemon: a delivery that hangs does not keep the process alive.
     """
 
     def __init__(self, deliver: Callable[[], None]) -> None:
-        super().__init__(name="courier", daemon=True)
+        super().__init__(name="uploader", daemon=True)
         self._deliver = deliver
         self._news, self._closing = threading.Event(), threading.Event()
 

@@ -29,7 +29,7 @@ from pipelines.faces.encoder import Guard, Recogniser, Threshold, version_of
 from pipelines.faces.gallery import Settings
 from pipelines.inference.embedding import FACTS
 from pipelines.serving import server as app
-from pipelines.serving.face_routes import FacesDesk, checked_key
+from pipelines.serving.face_routes import FaceEndpoints, checked_key
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors
 from tests.conftest import cnn
@@ -440,7 +440,7 @@ def faces_version(folder, model):
 
 @pytest.fixture
 def client(known):
-    app = FacesDesk(known, Oracle(), Limits(), key=KEY).application()
+    app = FaceEndpoints(known, Oracle(), Limits(), key=KEY).application()
     with TestClient(app, headers={"Authorization": f"Bearer {KEY}"}) as found:
         yield found
 
@@ -521,7 +521,7 @@ def test_beyond_loopback_there_must_be_a_key_that_cannot_be_guessed(tmp_path, mo
 
 
 def test_another_sites_page_enrols_exports_and_deletes_nobody(known):
-    guarded = FacesDesk(known, Oracle(), Limits(), key=KEY, visitors=Visitors()).application()
+    guarded = FaceEndpoints(known, Oracle(), Limits(), key=KEY, visitors=Visitors()).application()
     with TestClient(guarded, base_url="http://localhost:8501", headers={"Authorization": f"Bearer {KEY}"}) as client:
         for wrong, status in (({"origin": "http://evil.example"}, 403), ({"host": "evil.example"}, 421)):
             assert client.post("/faces/people/eve", content=face(1), headers={**IMAGE, **wrong}).status_code == status
@@ -544,7 +544,7 @@ def test_where_no_key_is_set_one_is_made_up_and_told(known, monkeypatch):
 
 
 def test_a_gallery_of_another_model_is_a_503_with_its_reason(known):
-    with TestClient(FacesDesk(known, Oracle(model="sha256:two"), Limits()).application()) as client:
+    with TestClient(FaceEndpoints(known, Oracle(model="sha256:two"), Limits()).application()) as client:
         answer = client.post("/faces/identify", content=face(3), headers=IMAGE)
     assert answer.status_code == 503
     assert "two models' embeddings cannot be compared" in answer.json()["error"]
