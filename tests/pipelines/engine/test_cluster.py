@@ -89,7 +89,7 @@ def environment(folder, **variables):
 def cnn(folder, *arguments, **variables):
     """The exit code of a command."""
     return subprocess.run(
-        command(*arguments), cwd=folder, check=False, timeout=300, env=environment(folder, **variables)
+        command(*arguments), cwd=folder, check=False, timeout=600, env=environment(folder, **variables)
     ).returncode
 
 
@@ -162,7 +162,7 @@ def test_trials_run_side_by_side_and_each_is_done_once_although_the_search_was_k
             time.sleep(0.05)
         os.killpg(search.pid, signal.SIGKILL)
     assert search.returncode == -signal.SIGKILL
-    assert subprocess.run(tune, cwd=project, env=environment(project), timeout=300).returncode == 0
+    assert subprocess.run(tune, cwd=project, env=environment(project), timeout=600).returncode == 0
     trials = json.loads((folder / "search.json").read_text())["trials"]
     assert [(trial["number"], trial["outcome"]) for trial in trials] == [(number, "finished") for number in (1, 2, 3)]
     assert len({trial["settings"]["train.batch_size"] for trial in trials}) == 3
