@@ -92,7 +92,8 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     run_files.write_json(folder / "data.json", facts)
     box_records.draw(folder, splits, facts, data)
     shares = ", ".join(f"{len(splits[split]):,} {split} with {facts['boxes'][split]:,} boxes" for split in splits)
-    run.console.print(f"          {len(classes)} classes; images: {shares}; at most {most} boxes in one")
+    noun = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
+    run.console.print(f"          {noun}; images: {shares}; at most {most} boxes in one")
     return facts
 
 

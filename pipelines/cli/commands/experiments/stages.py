@@ -281,9 +281,10 @@ def _print_next(name: str, facts: dict[str, Any], console: "Console", where: str
         )
         return
     ask = {f"cnn predict {name} FILES{where}": "predictions for your own files"}
-    if name.startswith("verify/"):  # of one image `cnn predict` gives the embedding alone
+    if name.startswith("verify/"):
         ask = {
-            f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`"
+            f"cnn predict {name} FILES{where}": "embeddings of your own files",
+            f"cnn faces enrol PEOPLE --model {name}{where}": "a gallery of your own people, for `cnn faces identify`",
         }
     commands = {
         f"cnn serve {name}{where}": "an HTTP server with a page to try it",
