@@ -144,7 +144,7 @@ def augment(
 def augment_with_mask(
     example: dict[str, Any], seed: tf.Tensor, *, shift: float = 0.0, flip: Sequence[int] = (), **values: Any
 ) -> dict[str, Any]:
-    """A grid, `image`, changed as by `augment`, and its `mask`, of the same sizes, moved with it."""
+    """A grid, `image` (*sizes, channels), changed as by `augment`, and its `mask` (*sizes, 1) moved with it."""
     _, _, *keys = _keys(seed, example["image"])
     image = augment(example["image"], seed, shift=shift, flip=flip, **values)
     return {**example, "image": image, "mask": _placed(example["mask"], keys, shift, flip)}

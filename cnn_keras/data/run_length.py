@@ -60,9 +60,11 @@ def encode(mask: np.ndarray) -> dict[str, Any]:
 
 
 def encode_at(inside: np.ndarray, corner: tuple[int, int], size: tuple[int, int]) -> dict[str, Any]:
-    """Run lengths, in a picture of a size, of a bool array whose upper left pixel is at a row and a column of it.
+    """Run lengths of a bool array (height, width) in a larger picture.
 
-    What leaves the picture is cut off.
+    Args:
+        corner: the row and the column of its upper left pixel in the picture; what leaves the picture is cut off.
+        size: height and width of the picture.
     """
     (top, left), (height, width) = corner, inside.shape
     whole = np.zeros(size, bool)

@@ -162,7 +162,7 @@ def max_pooling(
 def max_pooling_backward(
     gradient: np.ndarray, x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
 ) -> np.ndarray:
-    """Route each gradient to the pixel that won, the first of equals; to change the others would change nothing."""
+    """Route each gradient (N, H', W', C) to the pixel of x (N, H, W, C) that won, the first of equals: (N, H, W, C)."""
     windows = _pooled(x, window, strides, padding, fill=-np.inf)
     rivals = windows.reshape(*windows.shape[:4], -1)
     winner = np.arange(rivals.shape[4]) == rivals.argmax(axis=4)[..., np.newaxis]
@@ -180,7 +180,7 @@ def average_pooling(
 def average_pooling_backward(
     gradient: np.ndarray, x: np.ndarray, window: Both = 2, *, strides: Both | None = None, padding: Padding = "valid"
 ) -> np.ndarray:
-    """Hand each gradient out in equal shares to the pixels under its window."""
+    """Hand each gradient (N, H', W', C) out in equal shares to the pixels under its window: (N, H, W, C), as x."""
     shares = gradient[..., np.newaxis, np.newaxis] * _shares(x, window, strides, padding)
     return _overlaid(shares, x.shape, window, strides, padding)
 

@@ -45,6 +45,9 @@ def focal(
 ) -> tf.Tensor:
     """(1 − p)^γ · −log p of the true class, the mean as of `cross_entropy`; γ = 0 makes it that.
 
+    Args:
+        class_weights, pixel_weights: as of `cross_entropy`.
+
     Differs from the paper: a softmax over all classes; the paper's α is `class_weights`.
     """
     terms = tf.nn.sparse_softmax_cross_entropy_with_logits(tf.maximum(labels, 0), logits)

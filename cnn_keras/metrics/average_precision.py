@@ -43,6 +43,7 @@ def pairwise_iou(first: np.ndarray, second: np.ndarray, *, crowd: np.ndarray | N
     """Return the intersection over union of every pair, float64 [A, B] in [0, 1]; of two empty boxes 0.
 
     Args:
+        first: float [A, 4], left, top, right, bottom; `second` [B, 4] likewise.
         crowd: bool [B], boxes of whole crowds: with those it is the intersection over the area of the first.
     """
     first = np.asarray(first, np.float64).reshape(-1, 1, 4)
@@ -66,6 +67,7 @@ def match(
     """Match the detections of one image to its true objects, the most confident first; return `Matches`.
 
     Args:
+        boxes: float [N, 4], left, top, right, bottom, with `scores` [N].
         truth: float [M, 4], the true boxes.
         difficult: bool [M], objects that need not be found; None takes none of them for such.
         overlap: the least intersection over union, inclusive.

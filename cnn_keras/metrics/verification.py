@@ -129,13 +129,13 @@ def false_reject_curve(distance: np.ndarray, points: int = 33) -> np.ndarray:
 
 
 def false_reject_rate(curve: Sequence[Sequence[float]] | np.ndarray, threshold: float) -> float:
-    """The FRR at a threshold, between the rows of a `false_reject_curve`: a float."""
+    """The FRR at a threshold, between the rows of a `false_reject_curve`, real (points, 2): a float in [0, 1]."""
     thresholds, rates = np.asarray(curve, np.float64).T
     return float(np.interp(threshold, thresholds, rates, left=1.0, right=0.0))
 
 
 def threshold_for(table: Sequence[Sequence[float]] | np.ndarray, far: float) -> float:
-    """The threshold whose FAR is `far`, between the rows of `false_accept_bounds` or below the first of them.
+    """The threshold whose FAR is `far`, between the rows (rows, 2) of `false_accept_bounds` or below the first of them.
 
     Below, where no pair was accepted at all, the straight line of log FAR over the threshold is drawn on that the
     lowest tenfold of rates lies on, and followed FARTHER, because of few people its slope is little known.
@@ -170,6 +170,9 @@ def bootstrap(
     Of P people P are drawn with repetition; a pair of one person counts as often as that person was drawn, one of two
     as often as both. The rates of all draws are at the same thresholds: every distance of a pair, or, of more than
     POINTS, so many, dense where few pairs are accepted; and those of `also`.
+
+    Args:
+        labels: integers (N,) of the pictures that the pairs are of.
     """
     numbers = np.unique(labels, return_inverse=True)[1]
     left, right, people = numbers[pairs.left], numbers[pairs.right], int(numbers.max()) + 1

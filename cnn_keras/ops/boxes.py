@@ -47,7 +47,7 @@ def cxcywh_to_xyxy(boxes: tf.Tensor) -> tf.Tensor:
 
 
 def clip(boxes: tf.Tensor) -> tf.Tensor:
-    """Boxes in [0, 1], cut at the border of the picture; one wholly outside becomes padding without area."""
+    """Boxes (…, 4) in [0, 1], cut at the border of the picture; one wholly outside becomes padding without area."""
     return tf.clip_by_value(boxes, 0.0, 1.0)
 
 

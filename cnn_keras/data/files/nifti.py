@@ -96,7 +96,7 @@ def open_volume(path: Path) -> Any:
 
 
 def voxels(image: Any, *, affine: np.ndarray | None = None) -> tuple[np.ndarray, list[str]]:
-    """The voxels of an image, turned right, anterior and superior, and notes on what they were.
+    """The voxels of an image, float32 (right, anterior, superior, channels), and notes on what they were.
 
     Args:
         affine: where its axes point, if its own header does not say so.

@@ -224,7 +224,15 @@ def _once(name: str, aligner: Aligner, known: dict[str, Any], image: np.ndarray)
 
 
 def align_image(data: bytes, find: Callable[[np.ndarray], Eyes | None], *, size: tuple[int, int]) -> bytes | None:
-    """An encoded JPEG or PNG with its face aligned, as PNG; None where `find` finds no eyes in its pixels."""
+    """An encoded JPEG or PNG with its face aligned, as PNG.
+
+    Args:
+        find: takes the pixels, uint8 (height, width, 1 or 3).
+        size: height and width of the result.
+
+    Returns:
+        None where `find` finds no eyes.
+    """
     with Image.open(io.BytesIO(data)) as picture:
         image = np.asarray(picture if picture.mode == "L" else picture.convert("RGB"))
     image = image.reshape(*image.shape[:2], -1)

@@ -100,7 +100,7 @@ def require_logits(model: keras.Model) -> None:
 
 
 def batches(rows: np.ndarray, size: int) -> Iterator[np.ndarray]:
-    """The rows of an array in parts of `size`, the last of what is left."""
+    """The rows of an array (rows, …) in parts (size, …), the last of what is left."""
     return (rows[start : start + size] for start in range(0, len(rows), size))
 
 

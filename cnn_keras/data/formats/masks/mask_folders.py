@@ -180,7 +180,7 @@ def read_numbers(path: Path, colours: frozenset[int] = frozenset()) -> np.ndarra
 
 
 def to_integers(values: np.ndarray) -> np.ndarray:
-    """Numbers as int32, those that are a thousandth or less away from whole ones rounded.
+    """Numbers of any shape as int32, those that are a thousandth or less away from whole ones rounded.
 
     Raises:
         Unreadable: others, or larger ones than int32 holds.

@@ -27,7 +27,7 @@ def read() -> LabelMaps:
 
 
 def tissues(grey: np.ndarray, white: np.ndarray) -> np.ndarray:
-    """Which tissue each voxel is made of most, of the shares 0 to 255 of two: int16, the numbers of NAMES."""
+    """Which tissue each voxel is made of most, of the shares 0 to 255 of two of any shape: int16, numbers of NAMES."""
     return np.stack([255 - grey - white, grey, white]).argmax(axis=0).astype(np.int16)
 
 

@@ -169,7 +169,7 @@ def frame(track: Road, car: Car, *, size: tuple[int, int] = SIZE) -> np.ndarray:
 def recording(
     seed: int, frames: int, *, wander: float, hand: float
 ) -> Iterator[tuple[Callable[[], np.ndarray], float]]:
-    """Frames, each a function that draws it, and the steering angles of one drive on a road of its own."""
+    """Frames, functions that draw them, uint8 (height, width, 3), and the angles of a drive on a road of its own."""
     track = road(seed, frames * STRIDE + 10)
     for car, angle in drive(track, frames, wander=wander, hand=hand, seed=seed):
         shot: Any = _Shot(track, car)
