@@ -4,7 +4,9 @@ Its signatures are those of the SavedModel. What is in that one's graph is done 
 guard against pixel bombs, resizing and the names of the classes.
 """
 
-import time
+import os
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,6 @@ from pipelines.serving.http.errors import Refusal, of_row
 from pipelines.serving.model import Model
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
 
-SMALL = 2e-3  # seconds of a call, below which threads cost more than they bring
 TYPES = {"O": "DT_STRING", "u": "DT_UINT8", "f": "DT_FLOAT", "i": "DT_INT64"}
 
 
@@ -33,8 +34,11 @@ class ConvertedModel(Model):
             Fault: it is of another task than classify, or cannot be loaded.
         """
         self.folder = folder
-        self._network = Network(folder)
-        facts = self._network.description
+        count = len(os.sched_getaffinity(0))
+        # Threads that share one picture wait for each other; each processor has a network of its own instead.
+        self._networks = [Network(folder, threads=1) for _ in range(count)]
+        self._workers = ThreadPoolExecutor(count, "network")
+        facts = self._networks[0].description
         if facts["task"] != "classify":
             raise Fault(f"--engine must be tensorflow for the task {facts['task']}; the others serve classify alone")
         self.name, self.version = str(facts["name"]), int(facts["version"])
@@ -42,8 +46,6 @@ class ConvertedModel(Model):
         self._labels = np.array([name.encode() for name in facts["classes"]], object)
         self.signatures = _signatures(tuple(facts["input"]["shape"]), len(self._labels))
         self.signature_def = {name: _as_json(signature) for name, signature in self.signatures.items()}
-        if self._seconds() < SMALL:
-            self._network = Network(folder, threads=1)
 
     def __call__(self, signature: str, tensors: Tensors) -> Tensors:
         """Call one signature. `tensors` must have the dtypes and shapes that its inputs state.
@@ -52,38 +54,40 @@ class ConvertedModel(Model):
             Refusal: an image that cannot be read; its row is named.
         """
         if signature == "serving_tensor":
-            return self._named(tensors["image"])
+            return self._named(self._asked(tensors["image"], np.asarray))
         if signature == DEFAULT_SIGNATURE:
-            return self._named(self._images(tensors["image_bytes"].tolist()))
-        probabilities = self._asked(self._images([_image_of(example) for example in tensors["inputs"]]))
+            return self._named(self._asked(tensors["image_bytes"], self._framed))
+        probabilities = self._asked(tensors["inputs"], lambda example: self._framed(_image_of(example)))
         order = np.argsort(-probabilities, axis=-1, kind="stable")
         return {"classes": self._labels[order], "scores": np.take_along_axis(probabilities, order, axis=-1)}
 
-    def _named(self, images: Any) -> Tensors:
-        probabilities = self._asked(images)
+    def _named(self, probabilities: Any) -> Tensors:
         best = probabilities.argmax(axis=-1)
         return {"probabilities": probabilities, "class_id": best, "label": self._labels[best]}
 
-    def _asked(self, images: Any) -> Any:
-        return self._network(images)["probabilities"]
+    def _asked(self, rows: Any, read: Callable[[Any], Any]) -> Any:
+        """The probabilities of rows that `read` makes images of, shared among the processors: float32 (N, classes)."""
+        parts = np.array_split(np.arange(len(rows)), min(len(self._networks), len(rows)))
 
-    def _images(self, files: list[bytes]) -> Any:
+        def ask(network: Network, numbers: Any) -> Any:
+            images = [_of_row(read, rows, number) for number in numbers]
+            return network(np.stack(images))["probabilities"]
+
+        if len(parts) == 1:
+            return ask(self._networks[0], parts[0])
+        return np.concatenate(list(self._workers.map(ask, self._networks, parts)))
+
+    def _framed(self, file: bytes) -> Any:
         channels, (height, width), fit = (self._framing[key] for key in ("channels", "size", "fit"))
-        images = []
-        for row, file in enumerate(files):
-            try:
-                images.append(resize_image(decode(file, channels=channels), (height, width), fit=fit))
-            except Unreadable as reason:
-                raise Refusal(400, of_row(row, len(files), str(reason))) from None
-        return np.stack(images)
+        return resize_image(decode(file, channels=channels), (height, width), fit=fit)
 
-    def _seconds(self) -> float:
-        """How long a call of one row takes, when it is not the first."""
-        image = np.zeros((1, *self.signatures["serving_tensor"].inputs["image"].shape[1:]), np.uint8)  # type: ignore[index]
-        self._network(image)
-        started = time.perf_counter()
-        self._network(image)
-        return time.perf_counter() - started
+
+def _of_row(read: Callable[[Any], Any], rows: Any, number: int) -> Any:
+    """An image of a row, which is named where it cannot be read."""
+    try:
+        return read(rows[number])
+    except Unreadable as reason:
+        raise Refusal(400, of_row(number, len(rows), str(reason))) from None
 
 
 def _signatures(image: tuple[int | None, ...], classes: int) -> dict[str, Signature]:
