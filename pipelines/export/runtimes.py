@@ -120,7 +120,7 @@ class Network:
             Fault: its runtime is not installed, or refuses the file.
         """
         self.folder = folder
-        self.description = run_files.read_json(folder / DESCRIPTION)
+        self.description = describe(folder)
         name = str(self.description["format"])
         require(name)
         load = {"litert": _litert, "onnx": _onnx, "openvino": _openvino}[name]
@@ -194,6 +194,11 @@ def import_openvino() -> Any:
     finally:
         for name in absent:
             del sys.modules[name]
+
+
+def describe(folder: Path) -> dict[str, Any]:
+    """The contents of `network.json`."""
+    return run_files.read_json(folder / DESCRIPTION)
 
 
 def find(run: Path, name: str, precision: str | None = None) -> Path:

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, console_for, open_run
+from pipelines.cli.commands import RUNS, AsJson, Overrides, RecipeName, Root, RunName, console_for, open_run
 
 app = typer.Typer()
 benches = typer.Typer(no_args_is_help=True, rich_markup_mode="rich", help="Benchmarks of this machine.")
@@ -79,6 +79,24 @@ def bench_scaling(
         print(json.dumps([one._asdict() for one in predictions], indent=1))
     else:
         scaling.show(predictions, step, cluster, console)
+
+
+@benches.command("export")
+def bench_export(run: RunName, as_json: AsJson = False, runs: Root = RUNS) -> None:
+    """Measure a run's network in every format that `cnn export --format` has written: size, memory, speed, metric.
+
+    Example: cnn bench export classify/digits-lenet5
+    """
+    from pipelines.analysis import format_benchmark as benchmark
+    from pipelines.engine.stages import run_folder
+
+    console = console_for(as_json)
+    with console.status("measuring"):
+        rows = benchmark.measure(run_folder(run, runs))
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        benchmark.show(rows, console)
 
 
 @benches.command("detectors")
