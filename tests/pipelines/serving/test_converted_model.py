@@ -138,7 +138,7 @@ def test_tensorflow_is_not_imported(exported, folder):
         "from pathlib import Path\n"
         "import numpy as np\n"
         "from pipelines.serving.server import application\n"
-        "model = application(Path(sys.argv[1]), engine='onnx').state.desk.model\n"
+        "model = application(Path(sys.argv[1]), engine='onnx').state.endpoints.model\n"
         "model('serving_default', {'image_bytes': np.array([Path(sys.argv[2]).read_bytes()], object)})\n"
         "assert not {'tensorflow', 'keras', 'mlflow'} & set(sys.modules), sorted(sys.modules)\n"
     )
