@@ -29,10 +29,10 @@ def tuned(exported, name, *, space=SPACE, **tune):
     return ["name=" + name, "train.epochs=2", "tune=" + json.dumps(given)]
 
 
-def searched(exported, name, **tune):
+def searched(exported, name, *, storage="", force=False, **tune):
     overrides = tuned(exported, name, **tune)
     run = stages.Run(recipes.load(str(exported.recipe), overrides), Console(quiet=True), exported.root / "runs")
-    return run, tuning.search(str(exported.recipe), run, overrides=overrides)
+    return run, tuning.search(str(exported.recipe), run, overrides=overrides, storage=storage, force=force)
 
 
 @pytest.fixture(scope="module", params=WHOLE)
@@ -200,6 +200,25 @@ def test_settings_are_not_tried_twice_and_a_space_that_is_used_up_ends_the_searc
     assert len(tried) == len(set(tried)) == 6
     assert [trial["number"] for trial in found["trials"]] == [1, 2, 3, 4, 5, 6]
     assert found["best"]["train.batch_size"] == 8
+
+
+def test_a_search_is_kept_in_a_database_where_one_is_named(asked_only, exported, tmp_path):
+    storage, asked = f"sqlite:///{tmp_path}/optuna.db", []
+
+    def value(settings):
+        asked.append(settings)
+        return settings["train.learning_rate"]
+
+    found = asked_only("database", value, storage=storage)
+    assert asked_only("database", value, storage=storage) == found
+    assert len(asked) == 2
+    assert not (exported.root / "runs/classify/database/tune" / tuning.STUDY).exists()
+    assert asked_only("database", value, storage=storage, force=True)["trials"] == found["trials"]
+    assert len(asked) == 4
+    with pytest.raises(Fault, match="other settings: --storage"):
+        asked_only("database", value)
+    with pytest.raises(Fault, match="--storage must be"):
+        asked_only("nowhere", value, storage=f"sqlite:///{tmp_path}/none/optuna.db")
 
 
 def test_a_trial_that_was_killed_before_its_value_was_told_runs_again(asked_only, monkeypatch):
