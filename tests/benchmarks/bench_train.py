@@ -1,12 +1,13 @@
 """How long is a training step, against the same network with Keras's own layers? Run it on a quiet machine:
 
-    python tests/benchmarks/bench_train.py [NETWORK ...] [--rounds 5] [--steps 2] [--json FILE]
+    python tests/benchmarks/bench_train.py [NETWORK ...] [--rounds 5] [--steps 2] [--xla] [--json FILE]
 
 Four networks of the catalogue learn random pictures by `fit`, in float32 and in mixed_bfloat16, with SGD, without XLA:
 as their builders make them, and as Keras makes them again of their configuration, which names its own layers only. The
 four contestants of a network take turns in every round; the median round counts. CPU time is of all threads together
 and hardly depends on what else the machine does; the ratios are of CPU time, to Keras in float32 and to Keras in the
-same precision. FILE holds the same figures.
+same precision. With --xla our layers in float32 are compiled by XLA, too, which takes minutes. FILE holds the same
+figures.
 """
 
 import argparse
@@ -31,15 +32,15 @@ PRECISIONS = ("float32", "mixed_bfloat16")
 CLASSES = 10
 
 
-def compiled(model):
+def compiled(model, *, xla=False):
     import keras
 
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=False)
+    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss, jit_compile=xla)
     return model
 
 
-def contestants(builder, side):
+def contestants(builder, side, *, xla):
     """Whose layers and which precision: the compiled network. Those of one precision begin with the same weights."""
     import keras
 
@@ -55,6 +56,8 @@ def contestants(builder, side):
         assert any(type(layer) is keras.layers.BatchNormalization for layer in theirs.layers)
         theirs.set_weights(ours.get_weights())
         found["keras", precision], found["ours", precision] = compiled(theirs), compiled(ours)
+    if xla:
+        found["xla", "float32"] = compiled(keras.models.clone_model(found["ours", "float32"]), xla=True)
     return found
 
 
@@ -65,7 +68,7 @@ def measure(model, batches, steps):
     return (time.perf_counter() - wall) / steps, (time.process_time() - cpu) / steps
 
 
-def rows(builder, rounds, steps):
+def rows(builder, rounds, steps, *, xla):
     """A row for each of a network's contestants."""
     import keras
     import tensorflow as tf
@@ -74,7 +77,7 @@ def rows(builder, rounds, steps):
     generator = np.random.default_rng(0)
     pictures = generator.normal(size=(batch, side, side, 3)).astype("float32")
     batches = tf.data.Dataset.from_tensors((pictures, generator.integers(0, CLASSES, batch))).repeat()
-    found = contestants(builder, side)
+    found = contestants(builder, side, xla=xla)
     for model in found.values():
         measure(model, batches, 2)  # traces, and allocates memory
     measured = {key: [] for key in found}
@@ -109,6 +112,7 @@ def main():
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--xla", action="store_true", help="compile our layers by XLA, too")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     unknown = set(arguments.networks) - set(NETWORKS)
@@ -117,8 +121,9 @@ def main():
     found = []
     print(f"{'':32} {'':14} {'':6} images/s   CPU ms   × Keras float32   × Keras")
     for builder in arguments.networks or NETWORKS:
-        found += rows(builder, arguments.rounds, arguments.steps)
-        for row in found[-2 * len(PRECISIONS) :]:
+        new = rows(builder, arguments.rounds, arguments.steps, xla=arguments.xla)
+        found += new
+        for row in new:
             print(
                 f"{builder:32} {row['precision']:14} {row['layers']:6} {row['images_per_second']:8.1f} "
                 f"{row['cpu_ms_per_step']:8.0f} {row['times_keras_float32']:17.2f} {row['times_keras']:9.2f}",
