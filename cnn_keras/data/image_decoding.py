@@ -4,6 +4,7 @@ It accepts JPEG and PNG whose header states a bearable size, so that no engine t
 through it.
 """
 
+import cv2
 import numpy as np
 import tensorflow as tf
 
@@ -16,6 +17,7 @@ from cnn_keras.data.files.image_file import (
     SCANNED_LIMIT,
     SIDE_LIMIT,
 )
+from cnn_keras.ops.numpy_function import numpy_function
 
 
 def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
@@ -47,6 +49,41 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
     with tf.control_dependencies([tf.debugging.Assert(is_allowed, [expected, size]), quick]):
         image = _decoded(image_bytes, channels)
     return tf.ensure_shape(image, (None, None, channels))
+
+
+def decode_record(image_bytes: tf.Tensor, *, channels: int) -> tf.Tensor:
+    """Decode an image of records, which `decode` has accepted before: the same pixels, without its guards.
+
+    OpenCV decodes JPEG, in less CPU time than TensorFlow's accurate method.
+
+    Args:
+        image_bytes: scalar string, the encoded file.
+        channels: 1 (grey) or 3 (RGB).
+
+    Returns:
+        uint8 (height, width, channels), 0–255.
+    """
+
+    def jpeg_pixels(data: bytes | np.ndarray) -> np.ndarray:
+        return record_pixels(np.asarray(data, object).item(), channels)  # eagerly, a string arrives as an array
+
+    image = tf.cond(
+        tf.equal(tf.strings.substr(image_bytes, 0, 3), JPEG_SIGNATURE),
+        lambda: numpy_function(jpeg_pixels, [image_bytes], tf.uint8),
+        lambda: _decoded(image_bytes, channels),
+    )
+    return tf.ensure_shape(image, (None, None, channels))
+
+
+def record_pixels(data: bytes, channels: int) -> np.ndarray:
+    """`decode_record` without a graph: uint8 (height, width, channels), 0–255."""
+    if data.startswith(JPEG_SIGNATURE):
+        colours = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), colours | cv2.IMREAD_IGNORE_ORIENTATION)
+        if image is not None:
+            return image.reshape(*image.shape[:2], channels)
+    decoded: np.ndarray = _decoded(data, channels).numpy()  # OpenCV's grey of a coloured PNG is another
+    return decoded
 
 
 def pixels(data: bytes) -> np.ndarray:

@@ -15,8 +15,8 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import host_share, records
-from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.transforms.augment import Augmentation, Composed
+from cnn_keras.data.image_decoding import decode_record, record_pixels
+from cnn_keras.data.transforms.augment import Augmentation, Composed, augmented_batches
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
 from cnn_keras.ops.resize import resize_image, resize_labels
@@ -30,6 +30,25 @@ class Shape(NamedTuple):
     size: tuple[int, ...]  # height, width
     channels: int  # 1 grey, 3 RGB
     fit: str = "stretch"
+
+
+class ImageDecoder:
+    """Decodes the images of records and resizes them, in a graph or without one: uint8 (height, width, channels)."""
+
+    def __init__(self, shape: Shape) -> None:
+        height, width = shape.size
+        self.shape = (height, width, shape.channels)
+        spec = tf.TensorSpec((None, None, shape.channels), tf.uint8)
+        self._resize = tf.function(lambda image: resize_image(image, shape.size, fit=shape.fit), [spec])
+
+    def __call__(self, image_bytes: tf.Tensor) -> tf.Tensor:
+        """An image, scalar string."""
+        return self._resize(decode_record(image_bytes, channels=self.shape[-1]))
+
+    def decode(self, data: bytes) -> np.ndarray:
+        """The same, of bytes."""
+        image = record_pixels(data, self.shape[-1])
+        return image if image.shape == self.shape else self._resize(image).numpy()
 
 
 class Example(NamedTuple):
@@ -176,18 +195,12 @@ def _gathered(
         rows = tf.random.experimental.stateless_shuffle(tf.range(count), key)
         drawn = tf.data.Dataset.from_tensor_slices((rows, tf.gather(_seeds(key, count), rows)))
 
-        def gathered(rows: tf.Tensor, _: tf.Tensor) -> dict[str, Any]:
-            return {key: tf.gather(values, rows) for key, values in examples.items()}
+        def gathered(rows: tf.Tensor, seeds: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
+            return {key: tf.gather(values, rows) for key, values in examples.items()}, seeds
 
         if augment is None:
-            return into_batches(drawn, lambda drawn, size: drawn.batch(size).map(gathered))
-
-        def augmented_row(row: tf.Tensor, seed_: tf.Tensor) -> dict[str, Any]:
-            return augment(gathered(row, seed_), seed_)
-
-        return into_batches(
-            drawn, lambda drawn, size: drawn.map(augmented_row, num_parallel_calls=tf.data.AUTOTUNE).batch(size)
-        )
+            return into_batches(drawn, lambda own, size: own.batch(size).map(lambda *rows: gathered(*rows)[0]))
+        return into_batches(drawn, lambda own, size: augmented_batches(own, gathered, augment, size))
 
     return epoch
 
@@ -212,9 +225,20 @@ def _streamed(
     window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
     read, only = _decoder(shape), _only(example.keys)
 
-    def decoded(record: dict[str, Any], seed_: tf.Tensor) -> dict[str, Any]:
-        values = only(read(record))
-        return values if augment is None else augment(values, seed_)
+    def framed(row: dict[str, Any], seed_: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
+        return only(read(row)), seed_
+
+    def loaded(row: dict[str, Any], seed_: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
+        return records.load(row), seed_
+
+    def work(own: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        if not {*example.keys} <= {"image", "label"}:  # boxes and masks are framed with their image
+            own = own.map(framed, num_parallel_calls=tf.data.AUTOTUNE)
+            return augmented_batches(own, lambda *rows: rows, augment, size)
+        if "path" in own.element_spec[0]:
+            own = own.map(loaded, num_parallel_calls=tf.data.AUTOTUNE)
+        decoder = ImageDecoder(shape)
+        return augmented_batches(own, lambda rows, seeds: (only(rows), seeds), augment, size, decoder)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = _key(seed, number)
@@ -222,9 +246,7 @@ def _streamed(
         stored = records.read(folder, split, seed=key, features=example.features, images=False)
         examples = tf.data.Dataset.zip(stored, seeds)
         shuffled = examples.batch(window).map(lambda *window_: _mixed(window_, key)).unbatch()
-        return into_batches(
-            shuffled, lambda own, size: own.map(decoded, num_parallel_calls=tf.data.AUTOTUNE).batch(size)
-        )
+        return into_batches(shuffled, work)
 
     return epoch
 
@@ -258,7 +280,7 @@ def _mixed(window: tuple[Any, ...], key: tf.Tensor) -> tuple[Any, ...]:
 def _decoder(shape: Shape) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def read(example: dict[str, Any]) -> dict[str, Any]:
         example = records.load(example)
-        image = decode(example["image"], channels=shape.channels)
+        image = decode_record(example["image"], channels=shape.channels)
         decoded = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
         if "boxes" in example:
             extent = tf.shape(image)[:2]

@@ -5,13 +5,14 @@ image stands its mirror image, as where answers to patches are put together (`cn
 """
 
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import host_share
+from cnn_keras.data.transforms.augment import Augmentation, augmented_batches
 from cnn_keras.ops.sliding_window import Patches, reflect
 
 PLACES = 4096  # pixels of a class, in each image, that a balanced draw chooses from
@@ -67,7 +68,7 @@ def training(
     batch_size: int,
     seed: int,
     balance: float = 0.0,
-    augment: Callable[[dict[str, Any], tf.Tensor], dict[str, Any]] | None = None,
+    augment: Augmentation | None = None,
     share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """Batches of `count` patches for each of `epochs`, one after the other.
@@ -84,21 +85,18 @@ def training(
         {"image": (batch, *patches.size, channels), "mask": uint8 (batch, *patches.size, 1 or 2)}
     """
 
-    def example_of(key: tf.Tensor) -> dict[str, Any]:
-        place, augment_key = tf.unstack(tf.random.experimental.stateless_split(key, 2))
-        example = crop(stored, *_drawn(stored, patches, place, balance), patches)
-        return example if augment is None else augment(example, augment_key)
+    def one(key: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
+        place, moved = tf.unstack(tf.random.experimental.stateless_split(key, 2))
+        return crop(stored, *_drawn(stored, patches, place, balance), patches), moved
+
+    def work(keys: tf.data.Dataset, size: int) -> tf.data.Dataset:
+        examples = keys.map(one, num_parallel_calls=tf.data.AUTOTUNE)
+        return augmented_batches(examples, lambda *rows: rows, augment, size)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 0], tf.int32), tf.cast(number, tf.int32))
         keys = tf.data.Dataset.from_tensor_slices(tf.random.experimental.stateless_split(key, count))
-        return host_share.batches(
-            keys,
-            lambda keys, size: keys.map(example_of, num_parallel_calls=tf.data.AUTOTUNE).batch(size),
-            share=share,
-            count=count,
-            batch_size=batch_size,
-        )
+        return host_share.batches(keys, work, share=share, count=count, batch_size=batch_size)
 
     stream = tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
     options = tf.data.Options()

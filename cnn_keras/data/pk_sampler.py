@@ -8,18 +8,16 @@ import math
 from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data import host_share, records
 from cnn_keras.data.files import input_file
-from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.input_pipeline import Shape, decoded_examples
-from cnn_keras.data.transforms.augment import Augmentation, Composed
+from cnn_keras.data.input_pipeline import ImageDecoder, Shape, decoded_examples
+from cnn_keras.data.transforms.augment import Augmentation, Composed, augmented_batches
 from cnn_keras.errors import Fault
-from cnn_keras.ops.resize import resize_image
 
 
 class Layout(NamedTuple):
@@ -76,12 +74,8 @@ def training(
     rows, counts = _rows_of_people(labels)
     layout = Layout(min(layout.people, len(counts)), layout.each)
 
-    def example(row: tf.Tensor, seed_: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        image = images[row]
-        if image.dtype == tf.string:
-            image = resize_image(decode(image, channels=shape.channels), shape.size, fit=shape.fit)
-        example_ = {"image": image} if augment is None else augment({"image": image}, seed_)
-        return example_["image"], labels[row]
+    def gathered(rows_: tf.Tensor, seeds: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
+        return {"image": tf.gather(images, rows_), "label": tf.gather(labels, rows_)}, seeds
 
     def batch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), number // steps)
@@ -91,17 +85,18 @@ def training(
         return tf.data.Dataset.from_tensor_slices((batch_rows, seeds))
 
     numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps, output_type=tf.int32)
-    size = layout.people * layout.each
+    size, decoder = layout.people * layout.each, ImageDecoder(shape) if images.dtype == tf.string else None
     batches = host_share.batches(
         numbers.flat_map(batch),
-        lambda drawn, size: drawn.map(example, num_parallel_calls=tf.data.AUTOTUNE).batch(size),
+        lambda drawn, size: augmented_batches(drawn, gathered, augment, size, decoder),
         share=share,
         count=len(epochs) * steps * size,
         batch_size=size,
     )
     options = tf.data.Options()
     options.deterministic = True
-    return batches.prefetch(tf.data.AUTOTUNE).with_options(options)
+    packed = batches.map(lambda batch: (batch["image"], batch["label"]))
+    return packed.prefetch(tf.data.AUTOTUNE).with_options(options)
 
 
 def sample_rows(rows: tf.Tensor, counts: tf.Tensor, layout: Layout, key: tf.Tensor) -> tf.Tensor:
@@ -131,9 +126,10 @@ def ordered_batches(folder: Path, split: str, shape: Shape, *, count: int, batch
     if (np.diff(order) == 1).all():
         batches = examples.batch(batch_size)
     else:
-        images, labels = _held(folder, split, shape, memory=0)
-        batches = tf.data.Dataset.from_tensor_slices((tf.gather(images, order), tf.gather(labels, order)))
-        batches = batches.map(lambda data, label: {"image": _read(data, shape), "label": label}).batch(batch_size)
+        held, labels = _held(folder, split, shape, memory=0)
+        decoder = ImageDecoder(shape)
+        batches = tf.data.Dataset.from_tensor_slices((tf.gather(held, order), tf.gather(labels, order)))
+        batches = batches.map(lambda data, label: {"image": decoder(data), "label": label}).batch(batch_size)
     known = batches.apply(tf.data.experimental.assert_cardinality(-(-count // batch_size)))  # else Keras warns
     return known.map(lambda batch: (batch["image"], batch["label"])).prefetch(tf.data.AUTOTUNE)
 
@@ -194,11 +190,8 @@ def _held(folder: Path, split: str, shape: Shape, memory: int) -> tuple[tf.Tenso
     labels = tf.stack([example["label"] for example in examples])
     if len(examples) * math.prod((*shape.size, shape.channels)) > memory:
         return tf.stack([example["image"] for example in examples]), labels
-    return tf.stack([_read(example["image"], shape) for example in examples]), labels
-
-
-def _read(data: tf.Tensor, shape: Shape) -> tf.Tensor:
-    return resize_image(decode(data, channels=shape.channels), shape.size, fit=shape.fit)
+    decoder = ImageDecoder(shape)
+    return tf.stack([decoder(example["image"]) for example in examples]), labels
 
 
 def _rows_of_people(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

@@ -42,22 +42,19 @@ def jpegs(count=128):
 
 
 def ours(files, threads, recipe):
-    """The pipeline of `cnn_keras.data.input_pipeline`, from memory: the guarded decoder, framing, augmentation."""
+    """The pipeline of `cnn_keras.data.input_pipeline`, from memory: decoding of records, resizing, augmentation."""
     import tensorflow as tf
 
-    from cnn_keras.data.image_decoding import decode
+    from cnn_keras.data.input_pipeline import ImageDecoder, Shape
     from cnn_keras.data.transforms import augment
-    from cnn_keras.ops.resize import resize_image
-
-    steps = augment.compose(recipe, size=SIZE)
-
-    def example(encoded, seed):
-        image = resize_image(decode(encoded, channels=3), SOURCE)
-        return image if steps is None else steps({"image": image}, seed)["image"]
 
     seeds = tf.random.experimental.stateless_split((0, 1), len(files))
     source = tf.data.Dataset.from_tensor_slices((files, seeds)).repeat()
-    return source.map(example, num_parallel_calls=threads).batch(BATCH).prefetch(2).as_numpy_iterator()
+    steps, decoder = augment.compose(recipe, size=SIZE), ImageDecoder(Shape(SOURCE, 3))
+    batches = augment.augmented_batches(source, lambda *row: ({"image": row[0]}, row[1]), steps, BATCH, decoder)
+    options = tf.data.Options()
+    options.threading.private_threadpool_size = threads
+    return batches.map(lambda batch: batch["image"]).prefetch(2).with_options(options).as_numpy_iterator()
 
 
 def naive(files, threads, rotate):

@@ -46,7 +46,7 @@ from cnn_keras.data.transforms.photometric import (
     tint,
 )  # fmt: skip
 from cnn_keras.data.transforms.rand_augment import Policy, rand_augment
-from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Step
+from cnn_keras.data.transforms.transform import Chain, Colour, Decoder, Geometry, Step
 from cnn_keras.errors import Fault, check_arguments
 
 Augmentation = Callable[[dict[str, Any], tf.Tensor], dict[str, Any]]
@@ -54,9 +54,9 @@ KINDS = (Geometry, Colour, Policy, Mixing)  # what a factory returns
 FITTED = {"pca_colour": fit_pca_colour}  # augmentations with arguments that are fitted on the training split
 
 __all__ = [
-    "Augmentation", "Composed", "affine", "blur", "brighten", "catalogue", "compose", "crop", "cutmix", "cutout",
-    "elastic", "fit", "flip", "grey", "mirror", "mixup", "mosaic", "noise", "pca_colour", "rand_augment",
-    "resized_crop", "rotate", "saturate", "scale_jitter", "shear", "tint",
+    "Augmentation", "Composed", "affine", "augmented_batches", "blur", "brighten", "catalogue", "compose", "crop",
+    "cutmix", "cutout", "elastic", "fit", "flip", "grey", "mirror", "mixup", "mosaic", "noise", "pca_colour",
+    "rand_augment", "resized_crop", "rotate", "saturate", "scale_jitter", "shear", "tint",
 ]  # fmt: skip
 
 
@@ -81,13 +81,55 @@ class Composed:
 
     def __call__(self, example: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         """Augment one example."""
-        return self._chain(example, [tf.random.experimental.stateless_fold_in(seed, n) for n in self._numbers])
+        return self._chain(example, self._seeds(seed))
+
+    def takes_batches(self, spec: dict[str, tf.TensorSpec], *, decodes: bool = False) -> bool:
+        """Whether examples of this kind are augmented, or decoded and augmented, faster by `batch`."""
+        return self._chain.takes_batches(spec, decodes=decodes)
+
+    def batch(self, examples: dict[str, Any], seeds: tf.Tensor, decoder: Decoder | None = None) -> dict[str, Any]:
+        """Augment a batch of examples, each by its seed, int32 (N, 2); see `Chain.batch`."""
+        return self._chain.batch(examples, seeds, self._numbers, decoder)
+
+    def _seeds(self, seed: tf.Tensor) -> list[tf.Tensor]:
+        return [tf.random.experimental.stateless_fold_in(seed, number) for number in self._numbers]
 
     def mix(self, batch: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:
         """Mix the examples of a batch, after each was augmented: see `cnn_keras.data.transforms.mixing`."""
         for number, step in self.mixings:
             batch = step(batch, tf.random.experimental.stateless_fold_in(seed, number))
         return batch
+
+
+def augmented_batches(
+    source: tf.data.Dataset,
+    read: Callable[..., tuple[dict[str, Any], tf.Tensor]],
+    augmentation: Augmentation | None,
+    batch_size: int,
+    decoder: Decoder | None = None,
+) -> tf.data.Dataset:
+    """Batches of what `read` makes of a data set's elements, pairs of (example, seed), each augmented by its seed.
+
+    Args:
+        read: takes an element, or a batch of them and then gives a batch of examples and of seeds.
+        decoder: decodes the images of the examples, which are scalar strings then.
+    """
+    spec = source.map(read).element_spec[0]
+    if decoder:
+        spec = {**spec, "image": tf.TensorSpec(decoder.shape, tf.uint8)}
+    if augmentation is None and decoder:
+        augmentation = Composed([])
+    if isinstance(augmentation, Composed) and augmentation.takes_batches(spec, decodes=decoder is not None):
+        batches = source.batch(batch_size)
+        return batches.map(lambda *rows: augmentation.batch(*read(*rows), decoder), num_parallel_calls=tf.data.AUTOTUNE)
+
+    def augmented(*row: Any) -> dict[str, Any]:
+        example, seed = read(*row)
+        if decoder:
+            example = {**example, "image": decoder(example["image"])}
+        return example if augmentation is None else augmentation(example, seed)
+
+    return source.map(augmented, num_parallel_calls=tf.data.AUTOTUNE).batch(batch_size)
 
 
 def compose(

@@ -4,13 +4,15 @@ Differs from doing them one after the other: beyond the border of a crop stands 
 and a warp bends the result of its neighbours, wherever it is listed among them.
 """
 
+import itertools
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from cnn_keras.data.transforms.transform import Geometry, Placement, check_amounts, uniform
+from cnn_keras.data.transforms.stateless_random import Uniform
+from cnn_keras.data.transforms.transform import Geometry, Placement, check_amounts
 from cnn_keras.data.transforms.warp import FILLS
 from cnn_keras.errors import Fault
 
@@ -25,12 +27,10 @@ def mirror(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
     """
 
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        is_mirrored = draws[0] < 0.5
-        return Placement(
-            _matrix([[tf.where(is_mirrored, -1.0, 1.0), 0, tf.where(is_mirrored, extent[1] - 1, 0)], [0, 1, 0]])
-        )
+        turned = draws[..., 0] < 0.5
+        return Placement(_matrix([[tf.where(turned, -1.0, 1.0), 0, tf.where(turned, extent[1] - 1, 0)], [0, 1, 0]]))
 
-    return Geometry("mirror", uniform(1), place, exact=True, mirrors=True, pairs=_pairs("mirror", pairs))
+    return Geometry("mirror", Uniform(1), place, exact=True, mirrors=True, pairs=_pairs("mirror", pairs))
 
 
 def flip(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
@@ -41,12 +41,10 @@ def flip(*, pairs: Sequence[Sequence[int]] | None = None) -> Geometry:
     """
 
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        is_flipped = draws[0] < 0.5
-        return Placement(
-            _matrix([[1, 0, 0], [0, tf.where(is_flipped, -1.0, 1.0), tf.where(is_flipped, extent[0] - 1, 0)]])
-        )
+        turned = draws[..., 0] < 0.5
+        return Placement(_matrix([[1, 0, 0], [0, tf.where(turned, -1.0, 1.0), tf.where(turned, extent[0] - 1, 0)]]))
 
-    return Geometry("flip", uniform(1), place, exact=True, mirrors=True, pairs=_pairs("flip", pairs))
+    return Geometry("flip", Uniform(1), place, exact=True, mirrors=True, pairs=_pairs("flip", pairs))
 
 
 def crop(
@@ -73,11 +71,11 @@ def crop(
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
         room = tf.maximum(extent - size, 0) + 2 * padding  # a larger cut than there is stands at the top left
         start = tf.minimum(tf.floor(draws * (room + 1)), room) - padding
-        return Placement(_matrix([[1, 0, start[1]], [0, 1, start[0]]]))
+        return Placement(_matrix([[1, 0, start[..., 1]], [0, 1, start[..., 0]]]))
 
     if not isinstance(padding, int):
         raise Fault(f"augment.crop.padding must be a number of whole pixels, got {padding!r}")
-    return Geometry("crop", uniform(2), place, exact=True, fill=_fill("crop", fill), size=whole, source=source_size)
+    return Geometry("crop", Uniform(2), place, exact=True, fill=_fill("crop", fill), size=whole, source=source_size)
 
 
 def resized_crop(
@@ -103,15 +101,17 @@ def resized_crop(
     whole, source_size = _size("resized_crop.size", size), _size("resized_crop.source", source)
 
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        share, ratio, where = draws[:TRIES], draws[TRIES : 2 * TRIES], draws[2 * TRIES :]
+        share, ratio, where = tf.split(draws, [TRIES, TRIES, 2], axis=-1)
         pixels = (low + share * (high - low)) * extent[0] * extent[1]
         ratio = tf.exp(math.log(thin) + ratio * math.log(wide / thin))
-        windows = tf.stack([tf.sqrt(pixels / ratio), tf.sqrt(pixels * ratio)], axis=1)
-        fits = tf.reduce_all(windows <= extent, axis=1)
-        window = tf.where(tf.reduce_any(fits), tf.gather(windows, tf.argmax(tf.cast(fits, tf.int32))), extent)
+        windows = tf.stack([tf.sqrt(pixels / ratio), tf.sqrt(pixels * ratio)], axis=-1)
+        fits = tf.reduce_all(windows <= extent, axis=-1)
+        first = tf.argmax(tf.cast(fits, tf.int32), axis=-1)
+        window = tf.gather(windows, first, axis=-2, batch_dims=draws.shape.rank - 1)
+        window = tf.where(tf.reduce_any(fits, axis=-1, keepdims=True), window, extent)
         return Placement(_window(where * (extent - window), window, size))
 
-    return Geometry("resized_crop", uniform(2 * TRIES + 2), place, upright=True, size=whole, source=source_size)
+    return Geometry("resized_crop", Uniform(2 * TRIES + 2), place, upright=True, size=whole, source=source_size)
 
 
 def scale_jitter(
@@ -136,11 +136,11 @@ def scale_jitter(
         raise Fault(f"augment.scale_jitter.size must be at most shortest ({low:g}), got {list(whole)}")
 
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        scale = (low + draws[0] * (high - low)) / tf.reduce_min(extent)
+        scale = (low + draws[..., :1] * (high - low)) / tf.reduce_min(extent)
         window = tf.minimum(size / scale, extent)
-        return Placement(_window(draws[1:] * (extent - window), window, size))
+        return Placement(_window(draws[..., 1:] * (extent - window), window, size))
 
-    return Geometry("scale_jitter", uniform(3), place, upright=True, size=whole, source=source_size)
+    return Geometry("scale_jitter", Uniform(3), place, upright=True, size=whole, source=source_size)
 
 
 def affine(
@@ -161,15 +161,15 @@ def affine(
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
         return Placement(
             about_centre(
-                angle=draws[0] * math.radians(rotate),
-                shear=draws[1] * math.radians(shear),
-                scale=tf.exp(draws[2] * math.log1p(zoom)),
-                move=draws[3:] * shift * extent,
+                angle=draws[..., 0] * math.radians(rotate),
+                shear=draws[..., 1] * math.radians(shear),
+                scale=tf.exp(draws[..., 2] * math.log1p(zoom)),
+                move=draws[..., 3:] * shift * extent,
                 centre=(extent - 1) / 2,
             )
         )
 
-    return Geometry("affine", uniform(5, -1.0, 1.0), place, fill=fill)
+    return Geometry("affine", Uniform(5, -1.0, 1.0), place, fill=fill)
 
 
 def rotate(*, degrees: float = 15.0, fill: str = "constant") -> Geometry:
@@ -207,9 +207,12 @@ def elastic(*, amount: float = 0.06, cells: int = 3, fill: str = "reflect") -> G
     count = cells + 3
 
     def place(draws: tf.Tensor, extent: tf.Tensor, size: tf.Tensor) -> Placement:
-        return Placement(tf.eye(3), tf.reshape(draws, [count, count, 2]) * amount * size[::-1])
+        return Placement(
+            tf.eye(3),
+            tf.reshape(draws, tf.concat([tf.shape(draws)[:-1], [count, count, 2]], axis=0)) * amount * size[::-1],
+        )
 
-    return Geometry("elastic", uniform(2 * count**2, -1.0, 1.0), place, fill=_fill("elastic", fill))
+    return Geometry("elastic", Uniform(2 * count**2, -1.0, 1.0), place, fill=_fill("elastic", fill))
 
 
 def about_centre(
@@ -221,19 +224,23 @@ def about_centre(
     """
     cos, sin, slope = tf.cos(angle) / scale, tf.sin(angle) / scale, tf.tan(shear)
     a, b, c, d = cos + slope * sin, slope * cos - sin, sin, cos
-    y, x = centre[0] + move[0], centre[1] + move[1]
+    move = tf.convert_to_tensor(move)
+    y, x = centre[0] + move[..., 0], centre[1] + move[..., 1]
     return _matrix([[a, b, centre[1] - a * x - b * y], [c, d, centre[0] - c * x - d * y]])
 
 
 def _matrix(rows: list[list[Any]]) -> tf.Tensor:
-    return tf.stack([tf.stack([tf.cast(number, tf.float32) for number in row]) for row in [*rows, [0, 0, 1]]])
+    """A matrix (3, 3) of its upper two rows, or (N, 3, 3) where they hold numbers of a batch, (N,)."""
+    cells = [[tf.cast(number, tf.float32) for number in row] for row in [*rows, [0, 0, 1]]]
+    shape = tf.shape(max(itertools.chain(*cells), key=lambda cell: cell.shape.rank))
+    return tf.stack([tf.stack([tf.broadcast_to(cell, shape) for cell in row], axis=-1) for row in cells], axis=-2)
 
 
 def _window(start: tf.Tensor, window: tf.Tensor, size: tf.Tensor) -> tf.Tensor:
     """From the pixels of a result of `size` to a window of the source; all (height, width), edges at whole numbers."""
     step = window / size
     offset = start + step / 2 - 0.5
-    return _matrix([[step[1], 0, offset[1]], [0, step[0], offset[0]]])
+    return _matrix([[step[..., 1], 0, offset[..., 1]], [0, step[..., 0], offset[..., 0]]])
 
 
 def _renamed(name: str, step: Geometry) -> Geometry:

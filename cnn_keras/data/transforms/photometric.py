@@ -1,16 +1,19 @@
 """Augmentations that change values and leave everything where it is: colour, blur, noise, holes.
 
-Neighbours in a recipe are one pass in floating point, rounded and cut to 0–255 at its end.
+Neighbours in a recipe are one pass in floating point, rounded and cut to 0–255 at its end. Those that are linear say so
+by a matrix: a row for each channel of the result, which weighs the channels of the pixel, their means over the picture,
+and 1.
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.transforms.transform import Colour, check_amounts, uniform
+from cnn_keras.data.transforms.stateless_random import Draw, Normal, Uniform
+from cnn_keras.data.transforms.transform import Colour, check_amounts
 from cnn_keras.errors import Fault
 
 LUMA = np.array([0.299, 0.587, 0.114], np.float32)  # how bright red, green and blue look (BT.601)
@@ -23,11 +26,12 @@ def brighten(*, brightness: float = 0.0, contrast: float = 0.0) -> Colour:
     """Brightness moved by up to ± `brightness` × 255, contrast scaled by a factor in 1 ± `contrast` about the mean."""
     check_amounts("brighten", brightness=brightness, contrast=contrast)
 
-    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        mean = mean_level(image)
-        return (image - mean) * (1 + contrast * draws[0]) + mean + 255 * brightness * draws[1]
+    def matrix(draws: tf.Tensor, channels: int) -> tf.Tensor:
+        factor, mean = 1 + contrast * draws[..., :1, None], tf.fill([channels, channels], 1 / channels)
+        offset = 255 * brightness * draws[..., 1:, None] * tf.ones([channels, 1])
+        return tf.concat([factor * tf.eye(channels), (1 - factor) * mean, offset], axis=-1)
 
-    return Colour("brighten", uniform(2, -1.0, 1.0), change)
+    return _linear("brighten", Uniform(2, -1.0, 1.0), matrix)
 
 
 def saturate(*, saturation: float = 0.0, hue: float = 0.0) -> Colour:
@@ -37,22 +41,22 @@ def saturate(*, saturation: float = 0.0, hue: float = 0.0) -> Colour:
     """
     check_amounts("saturate", saturation=saturation, hue=hue)
 
-    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        factor, angle = 1 + saturation * draws[0], draws[1] * math.radians(hue)
-        matrix = GREYED + factor * (tf.cos(angle) * (np.eye(3, dtype=np.float32) - GREYED) + tf.sin(angle) * TURNED)
-        return mix_channels(image, matrix)
+    def matrix(draws: tf.Tensor, channels: int) -> tf.Tensor:
+        factor, angle = 1 + saturation * draws[..., :1, None], draws[..., 1:, None] * math.radians(hue)
+        turned = tf.cos(angle) * (np.eye(3, dtype=np.float32) - GREYED) + tf.sin(angle) * TURNED
+        return _mixed(GREYED + factor * turned)
 
-    return Colour("saturate", uniform(2, -1.0, 1.0), change, channels=3)
+    return _linear("saturate", Uniform(2, -1.0, 1.0), matrix, channels=3)
 
 
 def tint(*, shift: float = 0.08) -> Colour:
     """Every channel moved by a number of its own, up to ± `shift` × 255."""
     check_amounts("tint", shift=shift)
 
-    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        return image + 255 * shift * draws[: image.shape[-1]]
+    def matrix(draws: tf.Tensor, channels: int) -> tf.Tensor:
+        return _shifted(255 * shift * draws[..., :channels], channels)
 
-    return Colour("tint", uniform(4, -1.0, 1.0), change)
+    return _linear("tint", Uniform(4, -1.0, 1.0), matrix)
 
 
 def pca_colour(
@@ -72,13 +76,13 @@ def pca_colour(
     if values is not None and (np.shape(values), np.asarray(vectors).shape) != ((3,), (3, 3)):
         raise Fault("augment.pca_colour.values and vectors must hold 3 and 3 × 3 numbers; leave both to the task")
 
-    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+    def matrix(draws: tf.Tensor, channels: int) -> tf.Tensor:
         if values is None:
             raise Fault("augment.pca_colour must be given values and vectors, fitted on the training split, got none")
         components = np.asarray(values, np.float32)[:, None] * np.asarray(vectors, np.float32)
-        return image + 255 * amount * tf.reduce_sum(draws[:, None] * components, axis=0)
+        return _shifted(255 * amount * tf.reduce_sum(draws[..., None] * components, axis=-2), channels)
 
-    return Colour("pca_colour", lambda seed: tf.random.stateless_normal((3,), seed), change, channels=3)
+    return _linear("pca_colour", Normal(3), matrix, channels=3)
 
 
 def fit_pca_colour(images: Iterable[np.ndarray]) -> dict[str, list[Any]]:
@@ -103,10 +107,10 @@ def grey(*, chance: float = 0.2) -> Colour:
     """Colours taken away, with a probability of `chance`; still three channels."""
     _check_share("grey", chance=chance)
 
-    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
-        return tf.where(draws[0] < chance, mix_channels(image, tf.constant(GREYED)), image)
+    def matrix(draws: tf.Tensor, channels: int) -> tf.Tensor:
+        return _mixed(tf.where(draws[..., None] < chance, GREYED, np.eye(3, dtype=np.float32)))
 
-    return Colour("grey", uniform(1), change, channels=3)
+    return _linear("grey", Uniform(1), matrix, channels=3)
 
 
 def cutout(*, size: float = 0.5, holes: int = 1, fill: float = 0.0) -> Colour:
@@ -137,7 +141,7 @@ def cutout(*, size: float = 0.5, holes: int = 1, fill: float = 0.0) -> Colour:
             image = tf.where(inside[..., None], tf.constant(fill, tf.float32), image)
         return image
 
-    return Colour("cutout", uniform(2 * holes), change)
+    return Colour("cutout", Uniform(2 * holes), change)
 
 
 def blur(*, sigma: float = 1.5) -> Colour:
@@ -149,7 +153,7 @@ def blur(*, sigma: float = 1.5) -> Colour:
             image = _smoothed(image, tf.maximum(sigma * draws[0], 1e-3), axis, reach=math.ceil(2.5 * sigma))
         return image
 
-    return Colour("blur", uniform(1), change)
+    return Colour("blur", Uniform(1), change)
 
 
 def noise(*, amount: float = 0.05) -> Colour:
@@ -186,9 +190,36 @@ def _hashed(numbers: tf.Tensor, key: tf.Tensor) -> tf.Tensor:
     return bits
 
 
+def _linear(name: str, draw: Draw, matrix: Callable[..., tf.Tensor], *, channels: int | None = None) -> Colour:
+    """A colour that `matrix`, of what was drawn and the number of channels, says all about."""
+
+    def change(image: tf.Tensor, draws: tf.Tensor) -> tf.Tensor:
+        count = image.shape[-1]
+        mixing, of_means, offset = tf.split(matrix(draws, count), [count, count, 1], axis=1)
+        return mix_channels(image, mixing) + tf.linalg.matvec(of_means, _means(image)) + offset[:, 0]
+
+    return Colour(name, draw, change, channels=channels, matrix=matrix)
+
+
+def _mixed(matrix: tf.Tensor) -> tf.Tensor:
+    """The matrix that mixes the three channels, (…, 3, 3), and nothing else."""
+    return tf.matmul(matrix, tf.eye(3, 7))
+
+
+def _shifted(levels: tf.Tensor, channels: int) -> tf.Tensor:
+    """The matrix that adds a level, (…, channels), to each channel."""
+    return tf.eye(channels, 2 * channels + 1) + levels[..., None] * tf.one_hot(2 * channels, 2 * channels + 1)
+
+
 def mix_channels(image: tf.Tensor, matrix: tf.Tensor) -> tf.Tensor:
-    """Channels of the result are sums of channels, a row of `matrix` (3, 3) for each."""
-    return sum(image[..., channel, None] * matrix[:, channel] for channel in range(3))
+    """Channels of the result are sums of channels, a row of the square `matrix` for each."""
+    return sum(image[..., channel, None] * matrix[:, channel] for channel in range(image.shape[-1]))
+
+
+def _means(image: tf.Tensor) -> tf.Tensor:
+    """The mean of each channel; sums by columns first, which a compiler can do side by side."""
+    pixels = tf.cast(tf.size(image) // image.shape[-1], tf.float32)
+    return tf.reduce_sum(tf.reduce_sum(image, axis=0), axis=0) / pixels
 
 
 def mean_level(image: tf.Tensor) -> tf.Tensor:

@@ -10,7 +10,8 @@ import tensorflow as tf
 
 from cnn_keras.data.transforms.geometric import about_centre
 from cnn_keras.data.transforms.photometric import GREYED, mean_level, mix_channels
-from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Placement, uniform
+from cnn_keras.data.transforms.stateless_random import Uniform
+from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Placement
 from cnn_keras.errors import Fault
 
 GEOMETRY = ("rotate", "shear_x", "shear_y", "shift_x", "shift_y")
@@ -78,7 +79,7 @@ def rand_augment(*, count: int = 2, magnitude: float = 9.0, fill: str = "constan
             image = tf.switch_case(which, _changes(tf.clip_by_value(image, 0.0, 255.0), strength, sign))
         return image
 
-    draw = uniform(2 * count)
+    draw = Uniform(2 * count)
     return Policy(Geometry("rand_augment", draw, place, fill=fill), Colour("rand_augment", draw, change, channels=3))
 
 

@@ -19,11 +19,10 @@ from rich.table import Table
 
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.files.image_file import normalize
-from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.image_decoding import decode_record
 from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable
-from cnn_keras.ops.resize import resize_image
 
 SAMPLE = 256  # pictures that are measured with, again and again
 BATCH = 32
@@ -120,38 +119,40 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
     """(name, endless data set of batches); each of the first three includes those before it."""
     encoded = tf.data.Dataset.zip(records.read(place, "train").repeat(), tf.data.Dataset.random(seed=1))
 
-    def picture(row: Any) -> Any:
-        return resize_image(decode(row["image"], channels=shape.channels), shape.size, fit=shape.fit)
+    decoder = input_pipeline.ImageDecoder(shape)
 
-    def whole(row: Any, seed: Any) -> Any:
-        return picture(row) if steps is None else steps({"image": picture(row)}, _seed(seed))["image"]
+    def read(row: Any, seed: Any) -> Any:
+        return {"image": row["image"]}, _seed(seed)
 
     yield "read", encoded.batch(BATCH)
-    yield "decode", _mapped(encoded, lambda row, seed: tf.shape(decode(row["image"], channels=shape.channels)))
-    yield "frame", _mapped(encoded, lambda row, seed: picture(row))
+    yield "decode", _mapped(encoded, lambda row, seed: tf.shape(decode_record(row["image"], channels=shape.channels)))
+    yield "frame", _augmented(None, encoded, read, decoder)
     images = tf.constant(input_pipeline.arrays(place, "train", shape).images)
     rows = tf.data.Dataset.range(len(images)).repeat()
     yield MEMORY, _mapped(rows, lambda row: images[row])
     yield from _alone(recipe, images, fitted)
-    yield "all augmentations", _augmented(steps, images, rows)
-    yield "whole pipeline", _mixed(steps, _mapped(encoded, whole))
+    yield "all augmentations", _from_memory(steps, images)
+    yield "whole pipeline", _augmented(steps, encoded, read, decoder)
 
 
 def _alone(recipe: Any, images: Any, fitted: dict[str, Any] | None) -> Iterator[tuple[str, Any]]:
     """(name, endless data set of batches) of each augmentation of the recipe."""
     fitted = augment.fit(recipe.augment, lambda: [_noise(recipe)]) if fitted is None else fitted
     images = tf.convert_to_tensor(images)
-    rows = tf.data.Dataset.range(len(images)).repeat()
     for entry in recipe.augment:
-        yield _name(entry), _augmented(augment.compose([entry], size=recipe.data.size, fitted=fitted), images, rows)
+        yield _name(entry), _from_memory(augment.compose([entry], size=recipe.data.size, fitted=fitted), images)
 
 
-def _augmented(steps: Any, images: Any, rows: Any) -> Any:
-    """Pictures from memory, augmented."""
-    if steps is None:
-        return _mapped(rows, lambda row: images[row])
-    numbered = tf.data.Dataset.zip(rows, tf.data.Dataset.random(seed=1))
-    return _mixed(steps, _mapped(numbered, lambda row, seed: steps({"image": images[row]}, _seed(seed))["image"]))
+def _from_memory(steps: Any, images: Any) -> Any:
+    """Pictures from memory, augmented, in batches."""
+    rows = tf.data.Dataset.zip(tf.data.Dataset.range(len(images)).repeat(), tf.data.Dataset.random(seed=1))
+    return _augmented(steps, rows, lambda row, seed: ({"image": tf.gather(images, row)}, _seed(seed)))
+
+
+def _augmented(steps: Any, rows: Any, read: Callable[..., Any], decoder: Any = None) -> Any:
+    """What `read` makes of the rows, decoded and augmented as in training, in batches."""
+    batches = augment.augmented_batches(rows, read, steps, BATCH, decoder)
+    return _mixed(steps, batches.map(lambda batch: batch["image"]))
 
 
 def _mixed(steps: Any, batches: Any) -> Any:
@@ -173,7 +174,7 @@ def _mapped(source: Any, function: Callable[..., Any]) -> Any:
 
 
 def _seed(number: Any) -> Any:
-    return tf.cast(tf.stack([number // 2**16, number % 2**16]), tf.int32)
+    return tf.cast(tf.stack([number // 2**16, number % 2**16], axis=-1), tf.int32)
 
 
 def _name(entry: str | dict[str, Any]) -> str:
@@ -185,7 +186,7 @@ def _timed(name: str, batches: Any, seconds: float) -> Speed:
     for _ in range(3):  # compiled, and the number of threads is being found
         next(iterator)
     images, wall, cpu = 0, time.perf_counter(), time.process_time()
-    while time.perf_counter() - wall < seconds:
+    while not images or time.perf_counter() - wall < seconds:
         next(iterator)
         images += BATCH
     return Speed(name, images / (time.perf_counter() - wall), 1000 * (time.process_time() - cpu) / images)

@@ -16,6 +16,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from cnn_keras.ops.numpy_function import numpy_function
 from pipelines.engine.stages import Run
 from pipelines.engine.training import input_benchmark
 
@@ -47,7 +48,7 @@ class Clock:
 
         def stamp(number: Any, batch: Any) -> Any:
             *others, last = tf.nest.flatten(batch)  # labels or weights, few bytes; what goes nowhere is not called
-            noted = tf.numpy_function(note, [number, last], last.dtype, stateful=False)
+            noted = numpy_function(note, [number, last], last.dtype)
             return tf.nest.pack_sequence_as(batch, [*others, tf.ensure_shape(noted, last.shape)])
 
         return batches.enumerate().map(stamp).prefetch(2)

@@ -30,6 +30,7 @@ import tensorflow as tf
 from cnn_keras import inference
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
+from cnn_keras.ops.numpy_function import numpy_function
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.engine.recipe import Transfer, TransferTrain
@@ -269,7 +270,7 @@ class Features:
         return tf.data.Dataset.range(epochs.start, epochs.stop).flat_map(epoch).prefetch(tf.data.AUTOTUNE)
 
     def _gathered(self, numbers: Any) -> Any:
-        features = tf.numpy_function(self.rows, [numbers], tf.float32, stateful=False)
+        features = numpy_function(self.rows, [numbers], tf.float32)
         return tf.ensure_shape(features, (None, *self.files[0].shape[1:])), tf.gather(self.labels, numbers)
 
 
