@@ -70,8 +70,9 @@ class ConvertedModel(Model):
         parts = np.array_split(np.arange(len(rows)), min(len(self._networks), len(rows)))
 
         def ask(network: Network, numbers: Any) -> Any:
-            images = [_of_row(read, rows, number) for number in numbers]
-            return network(np.stack(images))["probabilities"]
+            # One by one: engines prepare themselves anew for every other number of rows.
+            images = (_of_row(read, rows, number)[None] for number in numbers)
+            return np.concatenate([network(image)["probabilities"] for image in images])
 
         if len(parts) == 1:
             return ask(self._networks[0], parts[0])
