@@ -7,6 +7,8 @@ from pathlib import Path
 
 from cnn_keras.data.files import input_file
 
+OUTPUTS = (".lock", "mlflow.db")  # of a run and of the tracking store; a folder that holds one is no part of the data
+
 
 def regular_files(*roots: Path) -> Iterator[Path]:
     """The regular files at or below `roots`, in order; special files and what cannot be asked are left out."""
@@ -16,9 +18,15 @@ def regular_files(*roots: Path) -> Iterator[Path]:
 
 
 def files_digest(*roots: Path) -> str:
-    """Changes when a file at or below one of `roots` is added, removed or written to; nothing is read."""
-    digest = hashlib.sha256()
-    for file in regular_files(*roots):
+    """Changes when a file at or below one of `roots` is added, removed or written to; nothing is read.
+
+    Runs and the tracking store may lie beside the data, where each command writes into them: they are left out.
+    """
+    files, digest = list(regular_files(*roots)), hashlib.sha256()
+    outputs = {file.parent for file in files if file.name in OUTPUTS} - set(roots)
+    for file in files:
+        if outputs and not outputs.isdisjoint(file.parents):
+            continue
         stat = file.stat()
         digest.update(os.fsencode(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
     return f"sha256:{digest.hexdigest()}"
