@@ -46,7 +46,7 @@ class Step:
     """Anything that can be called with (example, seed)."""
 
     name: str
-    draw: Callable[[tf.Tensor], Any]  # a seed, int32 (2,), to the numbers that the step goes by
+    draw: Callable[[tf.Tensor], Any]  # a seed, int32 (2,), to the numbers that the step goes by; of a batch, if a Draw
 
     @cached_property
     def _chain(self) -> "Chain":
@@ -60,7 +60,7 @@ class Step:
 class Geometry(Step):
     """A step that moves pixels, and with them boxes, landmarks and masks."""
 
-    place: Callable[..., Placement]  # of (numbers, (…, count), extent, size): heights and widths, float32 (2,)
+    place: Callable[..., Placement]  # of (numbers, extent, size): float32 (2,) heights and widths, before and after
     exact: bool = False  # flips and whole pixels only: nothing is blended
     upright: bool = False  # rows stay rows, as all that is exact leaves them: nothing is turned or slanted
     fill: str | None = None  # what stands beyond the border; None where a step never looks there
@@ -270,6 +270,14 @@ def _transformed(
 
 def _channels(shape: tf.TensorShape) -> int:
     return shape[2] if shape.rank == 3 else 1
+
+
+def uniform(count: int, low: float = 0.0, high: float = 1.0) -> Callable[[tf.Tensor], tf.Tensor]:
+    """A drawing of `count` numbers from a seed, even in [low, high): float32 (count,).
+
+    A step that draws `stateless_random.Uniform` instead also takes the numbers of a batch, (N, count), and is faster.
+    """
+    return lambda seed: tf.random.stateless_uniform((count,), seed, low, high)
 
 
 def check_amounts(name: str, **amounts: float) -> None:

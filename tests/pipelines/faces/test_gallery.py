@@ -189,6 +189,7 @@ def enrol_some(path, worker, count, ready):
         opened.enrol(SETTINGS, [photo])
 
 
+@pytest.mark.slow
 def test_eight_processes_that_enrol_at_once_lose_nothing(location):
     """They make the gallery together, too."""
     context = multiprocessing.get_context("spawn")

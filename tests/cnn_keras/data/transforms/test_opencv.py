@@ -6,7 +6,7 @@ import tensorflow as tf
 from scipy.ndimage import map_coordinates
 from tensorflow.python.framework import config
 
-from cnn_keras.data.transforms import augment, opencv, warp
+from cnn_keras.data.transforms import augment, opencv, transform, warp
 from tests.cnn_keras.data.transforms.test_augment import COLOURS, FITTED
 from tests.cnn_keras.data.transforms.test_geometric import EYES, MOVING
 
@@ -198,6 +198,18 @@ def test_threads_and_batch_sizes_change_nothing(threads):
 )
 def test_what_opencv_does_not_do_stays_in_the_graph(recipe, image):
     assert not augment.compose(recipe).takes_batches({"image": image})
+
+
+def test_geometry_of_ones_own_that_takes_the_numbers_of_one_example_is_given_one_at_a_time():
+    def place(draws, extent, size):
+        return transform.Placement(tf.linalg.diag(tf.stack([1.0 + draws[0], 1.0, 1.0])))
+
+    own = transform.Geometry("own", transform.uniform(1), place, fill="constant")
+    steps = augment.Composed([own])
+    assert not steps.takes_batches({"image": tf.TensorSpec((90, 90, 3), tf.uint8)})
+    (batch,) = batches(steps, {"image": smooth()})
+    for image, seed in zip(batch["image"], SEEDS, strict=True):
+        np.testing.assert_array_equal(image, steps({"image": smooth()}, seed)["image"])
 
 
 def test_masks_of_many_classes_stay_in_the_graph():

@@ -202,6 +202,7 @@ def test_settings_are_not_tried_twice_and_a_space_that_is_used_up_ends_the_searc
     assert found["best"]["train.batch_size"] == 8
 
 
+@pytest.mark.slow
 def test_a_search_is_kept_in_a_database_where_one_is_named(asked_only, exported, tmp_path):
     storage, asked = f"sqlite:///{tmp_path}/optuna.db", []
 
