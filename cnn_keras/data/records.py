@@ -16,6 +16,7 @@ import tensorflow as tf
 
 from cnn_keras.data.files import durable
 from cnn_keras.data.files.input_file import CHANGED
+from cnn_keras.ops.numpy_function import numpy_function
 
 SHARD_BYTES = 2**27  # large enough to stream, small enough that an epoch can mix the shards
 MANY, SHARDS = 2**16, 64  # a split of so many examples has at least so many shards, for as many readers
@@ -173,7 +174,7 @@ def _is_in_place(shard: str) -> bool:
 
 def _file(example: dict[str, Any]) -> tf.Tensor:
     def part() -> tf.Tensor:
-        return tf.numpy_function(_part, [example[key] for key in ("path", "start", "bytes")], tf.string, stateful=False)
+        return numpy_function(_part, [example[key] for key in ("path", "start", "bytes")], tf.string)
 
     data = tf.cond(tf.equal(example["start"], 0), lambda: tf.io.read_file(example["path"]), part)
     same = tf.equal(tf.strings.length(data), tf.cast(example["bytes"], tf.int32)) & (_hash(data) == example["hash"])
