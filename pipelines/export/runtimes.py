@@ -7,8 +7,8 @@ takes, what has to be done to a picture before, and what it answers. `pipelines.
 import importlib
 import importlib.util
 import os
+import queue
 import sys
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -102,19 +102,23 @@ def check(task: Any, recipe: Any) -> None:
 
 
 class Network:
-    """A converted network, ready to be asked, by one thread at a time; others wait.
+    """A converted network, ready to be asked by several threads; those beyond `callers` wait.
 
     Attributes:
         folder: of its files.
         description: the contents of `network.json`.
     """
 
-    def __init__(self, folder: Path, *, threads: int | None = None) -> None:
+    def __init__(
+        self, folder: Path, *, threads: int | None = None, callers: int = 1, rows: int | None = None
+    ) -> None:
         """Load a network.
 
         Args:
             folder: that `pipelines.export.formats` has written.
             threads: that share the work of one call; None: as many as the process has processors.
+            callers: threads that are answered at once, each by `threads` of its own.
+            rows: of every batch; None: any. OpenVINO is faster where it knows.
 
         Raises:
             Fault: its runtime is not installed, or refuses the file.
@@ -126,7 +130,7 @@ class Network:
         load = {"litert": _litert, "onnx": _onnx, "openvino": _openvino}[name]
         path = folder / FORMATS[name].file
         try:
-            self._ask = load(path, self.description, threads or len(os.sched_getaffinity(0)))
+            asks = load(path, self.description, Use(threads or len(os.sched_getaffinity(0)), callers, rows))
         except (RuntimeError, ValueError, OSError) as refused:
             lines = str(refused).strip().splitlines() or [type(refused).__name__]
             raise Fault(f"{path} must be a network that {name} reads, got: {lines[0][:300]}") from refused
@@ -134,51 +138,77 @@ class Network:
             if type(refused).__module__.partition(".")[0] != "onnxruntime":  # whose errors have no class in common
                 raise
             raise Fault(f"{path} must be a network that {name} reads, got: {str(refused)[:300]}") from refused
-        self._lock = threading.Lock()
+        self._idle: queue.LifoQueue[Ask] = queue.LifoQueue()  # the last one's memory is still in the caches
+        for ask in asks:
+            self._idle.put(ask)
 
     def __call__(self, batch: Array) -> dict[str, Array]:
         """What the network answers for a batch of its input, (N, …), by name."""
-        with self._lock:
-            return self._ask(batch)
+        ask = self._idle.get()
+        try:
+            return ask(batch)
+        finally:
+            self._idle.put(ask)
 
 
-def _litert(path: Path, description: Mapping[str, Any], threads: int) -> Ask:
+class Use(NamedTuple):
+    """How a network is asked; see `Network`."""
+
+    threads: int
+    callers: int
+    rows: int | None
+
+
+def _litert(path: Path, description: Mapping[str, Any], use: Use) -> list[Ask]:
     from ai_edge_litert.interpreter import Interpreter  # optional
 
-    interpreter = Interpreter(model_path=str(path), num_threads=threads)
-    runner = interpreter.get_signature_runner()
-    (name,) = runner.get_input_details()
-    return lambda batch: {key: np.asarray(value) for key, value in runner(**{name: batch}).items()}
+    def ask() -> Ask:
+        runner = Interpreter(model_path=str(path), num_threads=use.threads).get_signature_runner()
+        (name,) = runner.get_input_details()
+        return lambda batch: {key: np.asarray(value) for key, value in runner(**{name: batch}).items()}
+
+    return [ask() for _ in range(use.callers)]  # an interpreter answers one thread
 
 
-def _onnx(path: Path, description: Mapping[str, Any], threads: int) -> Ask:
+def _onnx(path: Path, description: Mapping[str, Any], use: Use) -> list[Ask]:
     import onnxruntime  # optional
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = use.threads
     options.log_severity_level = 3
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     taken = [tensor.name for tensor in session.get_inputs()]
     if len(taken) != 1:  # weights that the converter has made inputs of
         raise ValueError(f"it takes {', '.join(taken)} instead of one input")
     names = [tensor.name for tensor in session.get_outputs()]
-    return lambda batch: dict(zip(names, session.run(names, {taken[0]: batch}), strict=True))
+    return [lambda batch: dict(zip(names, session.run(names, {taken[0]: batch}), strict=True))] * use.callers
 
 
-def _openvino(path: Path, description: Mapping[str, Any], threads: int) -> Ask:
+def _openvino(path: Path, description: Mapping[str, Any], use: Use) -> list[Ask]:
     openvino = import_openvino()
     # Without a hint OpenVINO computes in bfloat16 where the processor can.
     hint = {"bfloat16": "bf16"}.get(description["precision"], "f32")
-    settings = {"INFERENCE_PRECISION_HINT": hint, "INFERENCE_NUM_THREADS": threads, "PERFORMANCE_HINT": "LATENCY"}
-    compiled = openvino.Core().compile_model(str(path), "CPU", settings)
+    settings = {
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": use.threads * use.callers,
+        "NUM_STREAMS": use.callers,
+        "ENABLE_CPU_PINNING": False,  # every model of a process, and every process, is pinned to the same processors
+    }
+    core = openvino.Core()
+    model = core.read_model(path)
+    if use.rows:
+        model.reshape([use.rows, *description["input"]["shape"][1:]])
+    compiled = core.compile_model(model, "CPU", settings)
     names = list(description["outputs"])  # an output may have others of its own beside
-    request = compiled.create_infer_request()
 
-    def ask(batch: Array) -> dict[str, Array]:
-        request.infer([batch])
-        return {name: request.get_tensor(name).data.copy() for name in names}
+    def ask(request: Any) -> Ask:
+        def answer(batch: Array) -> dict[str, Array]:
+            request.infer([batch])
+            return {name: request.get_tensor(name).data.copy() for name in names}
 
-    return ask
+        return answer
+
+    return [ask(compiled.create_infer_request()) for _ in range(use.callers)]
 
 
 def import_openvino() -> Any:

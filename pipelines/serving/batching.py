@@ -1,13 +1,13 @@
 """Micro-batching: whatever has queued up while the model was busy goes into its next call together.
 
-Nothing waits for company. One thread runs the model, so that the event loop never blocks; requests of one
+Nothing waits for company. A thread runs the model, so that the event loop never blocks; requests of one
 signature and shape share a call, in the order they came. When a shared call fails each request is run again
-alone, so that one bad image costs nobody else an answer.
+alone, so that one bad image costs nobody else an answer. A model that answers several calls at once has as many
+threads, and each takes one request.
 """
 
 import asyncio
 import logging
-import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Hashable
@@ -43,7 +43,7 @@ class Job:
 
 
 class Batcher:
-    """The queue before the model and the thread behind it."""
+    """The queue before the model and the threads behind it."""
 
     def __init__(
         self,
@@ -51,13 +51,14 @@ class Batcher:
         *,
         batch: int,
         limit: int,
+        calls: int = 1,
         pixels: int = 2**62,
         queue_pixels: int = 2**62,
         watch: Callable[[int], None] = lambda rows: None,
     ) -> None:
         """`batch` rows and `pixels` at most share a call, `limit` rows and `queue_pixels` at most are waiting.
 
-        `watch` hears of calls.
+        `calls` of the model run at once; where they are several, requests do not share one. `watch` hears of calls.
         """
         self._model = model
         self._batch = batch
@@ -65,19 +66,26 @@ class Batcher:
         self._pixels = pixels
         self._queue_pixels = queue_pixels
         self._watch = watch
-        self._arrivals: queue.SimpleQueue[Job | None] = queue.SimpleQueue()
+        self._calls = calls
+        self._waiting: deque[Job] = deque()
+        self._ending = False
+        self._changed = threading.Condition()
         self.rows = self.pixels = 0  # accepted and not yet answered; touched by the event loop only
 
     def start(self) -> None:
-        """Start the thread that calls the model."""
+        """Start the threads that call the model."""
         self._loop = asyncio.get_running_loop()
-        self._thread = threading.Thread(target=self._work, name="model", daemon=True)
-        self._thread.start()
+        self._threads = [threading.Thread(target=self._work, name="model", daemon=True) for _ in range(self._calls)]
+        for thread in self._threads:
+            thread.start()
 
     async def drain(self) -> None:
-        """Answer everything accepted, then end the thread."""
-        self._arrivals.put(None)
-        await asyncio.to_thread(self._thread.join)
+        """Answer everything accepted, then end the threads."""
+        with self._changed:
+            self._ending = True
+            self._changed.notify_all()
+        for thread in self._threads:
+            await asyncio.to_thread(thread.join)
 
     async def __call__(self, job: Job) -> Tensors:
         """The model's outputs for `job`, its rows only.
@@ -91,26 +99,26 @@ class Batcher:
         self.rows += job.rows
         self.pixels += job.pixels
         job.answer = self._loop.create_future()
-        self._arrivals.put(job)
+        with self._changed:
+            self._waiting.append(job)
+            self._changed.notify()
         return await job.answer
 
     def _work(self) -> None:
-        waiting: deque[Job] = deque()
-        open_ = True
-        while open_ or waiting:
-            arrived = [self._arrivals.get()] if not waiting else []
-            while not self._arrivals.empty():
-                arrived.append(self._arrivals.get())
-            open_ = open_ and None not in arrived
-            waiting.extend(job for job in arrived if job is not None)
-            if waiting:
-                self._run(self._company(waiting))
+        while jobs := self._next():
+            self._run(jobs)
+
+    def _next(self) -> list[Job]:
+        """The oldest job, and all that may share its call; none when there will be no more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._ending)
+            return self._company(self._waiting) if self._waiting else []
 
     def _company(self, waiting: deque[Job]) -> list[Job]:
         """Take the oldest job off `waiting`, and all that may share its call."""
         first = waiting.popleft()
         together, rows, pixels = [first], first.rows, first.pixels
-        if first.shape is not None:
+        if first.shape is not None and self._calls == 1:
             for job in list(waiting):
                 alike = (job.signature, job.shape) == (first.signature, first.shape)
                 if alike and rows + job.rows <= self._batch and pixels + job.pixels <= self._pixels:

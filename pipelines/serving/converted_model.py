@@ -5,7 +5,7 @@ guard against pixel bombs, resizing and the names of the classes.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -34,11 +34,11 @@ class ConvertedModel(Model):
             Fault: it is of another task than classify, or cannot be loaded.
         """
         self.folder = folder
-        count = len(os.sched_getaffinity(0))
-        # Threads that share one picture wait for each other; each processor has a network of its own instead.
-        self._networks = [Network(folder, threads=1) for _ in range(count)]
-        self._workers = ThreadPoolExecutor(count, "network")
-        facts = self._networks[0].description
+        # Threads that share one picture wait for each other; each processor answers one of its own instead.
+        self.parallel = len(os.sched_getaffinity(0))
+        self._network = Network(folder, threads=1, callers=self.parallel, rows=1)
+        self._workers = ThreadPoolExecutor(self.parallel, "network")
+        facts = self._network.description
         if facts["task"] != "classify":
             raise Fault(f"--engine must be tensorflow for the task {facts['task']}; the others serve classify alone")
         self.name, self.version = str(facts["name"]), int(facts["version"])
@@ -67,16 +67,12 @@ class ConvertedModel(Model):
 
     def _asked(self, rows: Any, read: Callable[[Any], Any]) -> Any:
         """The probabilities of rows that `read` makes images of, shared among the processors: float32 (N, classes)."""
-        parts = np.array_split(np.arange(len(rows)), min(len(self._networks), len(rows)))
 
-        def ask(network: Network, numbers: Any) -> Any:
-            # One by one: engines prepare themselves anew for every other number of rows.
-            images = (_of_row(read, rows, number)[None] for number in numbers)
-            return np.concatenate([network(image)["probabilities"] for image in images])
+        def ask(number: int) -> Any:
+            return self._network(_of_row(read, rows, number)[None])["probabilities"]
 
-        if len(parts) == 1:
-            return ask(self._networks[0], parts[0])
-        return np.concatenate(list(self._workers.map(ask, self._networks, parts)))
+        each: Callable[..., Iterator[Any]] = map if len(rows) == 1 else self._workers.map
+        return np.concatenate(list(each(ask, range(len(rows)))))
 
     def _framed(self, file: bytes) -> Any:
         channels, (height, width), fit = (self._framing[key] for key in ("channels", "size", "fit"))

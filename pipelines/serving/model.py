@@ -22,7 +22,10 @@ class Model:
         name, version: from the folder, `<name>/<version>/`.
         signatures: by name.
         signature_def: the same as TensorFlow Serving's metadata answer prints them.
+        parallel: calls that are answered at once, each by a thread of its caller's. Where it is 1, requests share calls.
     """
+
+    parallel = 1
 
     def __init__(self, folder: Path) -> None:
         """Load the version folder `folder`, or the highest version under `<name>/`. Takes seconds.

@@ -62,11 +62,12 @@ class ModelEndpoints:
                 call,
                 batch=limits.batch,
                 limit=limits.queue,
+                calls=calls,
                 pixels=limits.request_pixels,
                 queue_pixels=limits.queue_pixels,
                 watch=self._request_metrics.call,
             )
-            for call in (model, self._call_and_give_back)
+            for call, calls in ((model, model.parallel), (self._call_and_give_back, 1))
         )
         self._readers = {large: ThreadPoolExecutor(1, "reader") for large in (False, True)}
         self._page = PAGE.read_text("utf-8").replace("{{model}}", _in_script(model))
