@@ -22,6 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.errors import Fault
+from pipelines.serving import memory
 from pipelines.serving.converted_model import ConvertedModel
 from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
@@ -130,6 +131,7 @@ def serve_faces(
 def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, say: Callable[[str], None]) -> None:
     """Answer on `listener` until told to stop."""
     endpoints = app.state.endpoints
+    memory.keep()
     for name in ("uvicorn.error", "python_multipart"):  # what is wrong with a request is its client's business
         logging.getLogger(name).setLevel(logging.ERROR)
     gc.collect()
