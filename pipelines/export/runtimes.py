@@ -109,9 +109,7 @@ class Network:
         description: the contents of `network.json`.
     """
 
-    def __init__(
-        self, folder: Path, *, threads: int | None = None, callers: int = 1, rows: int | None = None
-    ) -> None:
+    def __init__(self, folder: Path, *, threads: int | None = None, callers: int = 1, rows: int | None = None) -> None:
         """Load a network.
 
         Args:

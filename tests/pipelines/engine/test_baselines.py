@@ -1,6 +1,5 @@
 """The lines to beat: known scores on digits, and bounds that hold on larger splits."""
 
-
 import numpy as np
 import pytest
 from PIL import Image
