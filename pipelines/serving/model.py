@@ -22,7 +22,7 @@ class Model:
         name, version: from the folder, `<name>/<version>/`.
         signatures: by name.
         signature_def: the same as TensorFlow Serving's metadata answer prints them.
-        parallel: calls that are answered at once, each by a thread of its caller's. Where it is 1, requests share calls.
+        parallel: calls that are answered at once, one thread each; where it is 1, requests share calls.
     """
 
     parallel = 1
