@@ -34,6 +34,7 @@ from cnn_keras.data.transforms.geometric import (
     shear,
 )  # fmt: skip
 from cnn_keras.data.transforms.mixing import Mixing, cutmix, mixup, mosaic
+from cnn_keras.data.transforms.opencv_chain import Decoder, OpenCVChain
 from cnn_keras.data.transforms.photometric import (
     blur,
     brighten,
@@ -46,7 +47,7 @@ from cnn_keras.data.transforms.photometric import (
     tint,
 )  # fmt: skip
 from cnn_keras.data.transforms.rand_augment import Policy, rand_augment
-from cnn_keras.data.transforms.transform import Chain, Colour, Decoder, Geometry, Step
+from cnn_keras.data.transforms.transform import Chain, Colour, Geometry, Step
 from cnn_keras.errors import Fault, check_arguments
 
 Augmentation = Callable[[dict[str, Any], tf.Tensor], dict[str, Any]]
@@ -75,6 +76,7 @@ class Composed:
         ]
         self._numbers = [number for number, _ in flat]
         self._chain = Chain([step for _, step in flat], compiled=compiled)
+        self._batch_chain = OpenCVChain(self._chain)
         self.mixings = [(number, part) for number, part in enumerate(parts) if isinstance(part, Mixing)]
         self.mixes = bool(self.mixings)
         self.source = next((part.source for _, part in single if isinstance(part, Geometry) and part.source), None)
@@ -85,11 +87,11 @@ class Composed:
 
     def takes_batches(self, spec: dict[str, tf.TensorSpec], *, decodes: bool = False) -> bool:
         """Whether examples of this kind are augmented, or decoded and augmented, faster by `batch`."""
-        return self._chain.takes_batches(spec, decodes=decodes)
+        return self._batch_chain.takes(spec, decodes=decodes)
 
     def batch(self, examples: dict[str, Any], seeds: tf.Tensor, decoder: Decoder | None = None) -> dict[str, Any]:
-        """Augment a batch of examples, each by its seed, int32 (N, 2); see `Chain.batch`."""
-        return self._chain.batch(examples, seeds, self._numbers, decoder)
+        """Augment a batch of examples, each by its seed, int32 (N, 2); see `OpenCVChain`."""
+        return self._batch_chain(examples, seeds, self._numbers, decoder)
 
     def _seeds(self, seed: tf.Tensor) -> list[tf.Tensor]:
         return [tf.random.experimental.stateless_fold_in(seed, number) for number in self._numbers]

@@ -1,13 +1,11 @@
-"""A uint8 picture warped and coloured by OpenCV, in NumPy: what a graph does, in a fraction of the time.
+"""uint8 pictures warped and coloured by OpenCV, in NumPy: what a graph does, in a fraction of the time.
 
-OpenCV computes in fixed point. `warp` rounds the place where a pixel is read to 1/32 of a pixel, which moves a level by
+OpenCV computes in fixed point. `Warp` rounds the place where a pixel is read to 1/32 of a pixel, which moves a level by
 at most a sixty-fourth of the difference between neighbours along each axis, so by up to 8 levels at the edge from black
-to white and by a fraction of one on average in a photograph. `recolour` rounds a matrix to 1/1024 and its result to a
+to white and by a fraction of one on average in a photograph. `Recolour` rounds a matrix to 1/1024 and its result to a
 whole number, which may be the other neighbour of what lies between two. Flips, shifts by whole pixels and pictures that
 are not moved at all are exact.
 """
-
-import math
 
 import cv2
 import numpy as np
@@ -22,52 +20,75 @@ BORDERS = {
 ALIGNED = 64  # bytes: what begins at a multiple of them, TensorFlow takes over without copying it
 
 
-def warp(
-    image: np.ndarray,
-    matrix: np.ndarray,
-    nodes: np.ndarray | None = None,
-    *,
-    size: tuple[int, int],
-    fill: str,
-    nearest: bool = False,
-    out: np.ndarray | None = None,
-) -> np.ndarray:
-    """`cnn_keras.data.transforms.warp.sample`, or `sample_nearest`: uint8 (*size, channels).
+class Warp:
+    """`cnn_keras.data.transforms.warp.sample`, or `sample_nearest`, for the pictures of a batch.
 
     Args:
-        image: uint8 (height, width, channels), 0–255.
-        matrix: (3, 3), from pixels of the result to those of the source.
-        nodes: of the field that bends the result, (count, count, 2), or None.
+        matrices: float32 (N, 3, 3), from pixels of the result to those of the source.
+        nodes: of the field that bends each result, (N, count, count, 2), or None.
         size: (height, width) of the result.
         fill: what stands beyond the border, of `warp.FILLS`.
         nearest: the nearest pixel instead of a mixture of four, as masks need it.
-        out: where the result is written, uint8 (*size, channels); None makes an array.
     """
-    how, border = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, BORDERS[fill]
-    if nodes is None:
-        warped = cv2.warpAffine(image, matrix[:2], size[::-1], out, how | cv2.WARP_INVERSE_MAP, border)
-    else:
-        across, down = (_splines(side, len(nodes)) for side in size[::-1])
-        x = np.arange(size[1], dtype=np.float32) + down @ nodes[..., 0] @ across.T
-        y = np.arange(size[0], dtype=np.float32)[:, None] + down @ nodes[..., 1] @ across.T
-        columns, rows = (line[0] * x + line[1] * y + line[2] for line in matrix[:2])
-        warped = cv2.remap(image, columns, rows, how, out, border)
-    return warped.reshape(*size, -1)  # OpenCV leaves a single channel out
+
+    def __init__(
+        self,
+        matrices: np.ndarray,
+        nodes: np.ndarray | None = None,
+        *,
+        size: tuple[int, int],
+        fill: str,
+        nearest: bool = False,
+    ) -> None:
+        self._matrices, self._nodes, self._size = matrices[:, :2], nodes, size
+        self._how, self._border = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, BORDERS[fill]
+
+    def __call__(self, image: np.ndarray, row: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Warp the picture of a row of the batch: uint8 (*size, channels).
+
+        Args:
+            image: uint8 (height, width, channels), 0–255.
+            out: where the result is written, not the image itself; None makes an array.
+        """
+        matrix, size = self._matrices[row], self._size
+        if self._nodes is None:
+            how = self._how | cv2.WARP_INVERSE_MAP
+            warped = cv2.warpAffine(image, matrix, size[::-1], out, how, self._border)
+        else:
+            nodes = self._nodes[row]
+            across, down = (_splines(side, len(nodes)) for side in size[::-1])
+            x = np.arange(size[1], dtype=np.float32) + down @ nodes[..., 0] @ across.T
+            y = np.arange(size[0], dtype=np.float32)[:, None] + down @ nodes[..., 1] @ across.T
+            columns, rows = (line[0] * x + line[1] * y + line[2] for line in matrix)
+            warped = cv2.remap(image, columns, rows, self._how, out, self._border)
+        return warped.reshape(*size, -1)  # OpenCV leaves a single channel out
 
 
-def recolour(image: np.ndarray, matrix: np.ndarray, *, out: np.ndarray | None = None) -> np.ndarray:
-    """Colours mixed by a matrix of `cnn_keras.data.transforms.photometric`: uint8, the same shape.
+class Recolour:
+    """Colours mixed by a matrix of `cnn_keras.data.transforms.photometric` for each picture of a batch.
 
     Args:
-        image: uint8 (height, width, channels), 0–255.
-        matrix: (channels, 2 · channels + 1), of a pixel, the mean of the picture, and 1.
-        out: where the result is written, of the image's shape; None makes an array.
+        matrices: float32 (N, channels, 2 · channels + 1), of a pixel, the mean of the picture, and 1.
     """
-    channels = image.shape[-1]
-    mixed = matrix[:, [*range(channels), -1]]
-    if matrix[:, channels:-1].any():
-        mixed[:, -1] += matrix[:, channels:-1] @ cv2.sumElems(image)[:channels] / math.prod(image.shape[:2])
-    return cv2.transform(image, mixed, out).reshape(image.shape)
+
+    def __init__(self, matrices: np.ndarray) -> None:
+        channels = matrices.shape[1]
+        self._mixing = np.concatenate([matrices[..., :channels], matrices[..., -1:]], axis=-1)
+        self._of_means = matrices[..., channels:-1]
+        self._reads_means = self._of_means.any(axis=(1, 2)).tolist()
+
+    def __call__(self, image: np.ndarray, row: int, out: np.ndarray | None = None) -> np.ndarray:
+        """Mix the colours of the picture of a row of the batch: uint8, the same shape.
+
+        Args:
+            image: uint8 (height, width, channels), 0–255.
+            out: where the result is written, of the image's shape, and may be the image; None makes an array.
+        """
+        mixing = self._mixing[row]
+        if self._reads_means[row]:
+            mixing = mixing.copy()
+            mixing[:, -1] += self._of_means[row] @ cv2.mean(image)[: len(mixing)]
+        return cv2.transform(image, mixing, out).reshape(image.shape)
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:

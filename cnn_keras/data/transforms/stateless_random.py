@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 import tensorflow as tf
 
-SCRAMBLED = (0x3EC8F720, 0x02461E29)  # the key by which TensorFlow makes a key of a seed
-FACTORS, WEYL = (0xD2511F53, 0xCD9E8D57), (0x9E3779B9, 0xBB67AE85)
-LOW = np.uint64(0xFFFFFFFF)
+FACTORS = np.array([0xD2511F53, 0xCD9E8D57], np.uint64)  # of Philox
+WEYL = np.array([0x9E3779B9, 0xBB67AE85], np.uint64)
+SCRAMBLED = np.array([0x3EC8F720, 0x02461E29], np.uint64)  # the key by which TensorFlow makes a key of a seed
+LOW, HALF = np.uint64(0xFFFFFFFF), np.uint64(32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,39 +63,36 @@ def batch(seeds: np.ndarray, numbers: Sequence[int], draws: Sequence[Draw]) -> l
     Returns:
         float32 (N, count) for each draw; normal ones to within the rounding of a logarithm.
     """
-    first = (
-        _blocks(*_scrambled(seeds), np.zeros(1, np.uint64))[0].astype(np.uint32).view(np.int32)
-    )  # that of every number
+    first = _blocks(*_scrambled(seeds), np.zeros(1, np.uint64))[0].astype(np.uint32).view(np.int32)  # of every number
     folded = np.stack([np.tile(first, (len(numbers), 1)), np.tile(np.array(numbers)[:, None], len(seeds))], axis=-1)
     key, counter = _scrambled(folded)
     most = max(-(-draw.count // 4) for draw in draws)
-    blocks = _blocks([part[..., None] for part in key], [part[..., None] for part in counter], np.arange(most))
-    bits = np.stack(blocks, axis=-1).reshape(len(numbers), len(seeds), -1).astype(np.uint32)
+    blocks = _blocks(key[..., None], counter[..., None], np.arange(most, dtype=np.uint64))
+    bits = np.stack(list(blocks), axis=-1).reshape(len(numbers), len(seeds), -1).astype(np.uint32)
     return [draw.of_bits(row) for draw, row in zip(draws, bits, strict=True)]
 
 
-def _scrambled(seeds: np.ndarray) -> tuple[list[np.ndarray], list[np.ndarray]]:
-    """A key, and the upper half of a counter, of seeds, int32 (…, 2)."""
-    first, second = np.moveaxis(seeds.astype(np.int64).view(np.uint64), -1, 0)
-    mixed = _philox([first & LOW, first >> np.uint64(32), second & LOW, second >> np.uint64(32)], SCRAMBLED)
+def _scrambled(seeds: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """A key, and the upper half of a counter, uint64 (2, …) each, of seeds, int32 (…, 2)."""
+    halves = np.moveaxis(seeds.astype(np.int64).view(np.uint64), -1, 0)
+    mixed = _philox(halves & LOW, halves >> HALF, SCRAMBLED.reshape(2, *(1,) * (seeds.ndim - 1)))
     return mixed[:2], mixed[2:]
 
 
-def _blocks(key: Sequence[np.ndarray], counter: Sequence[np.ndarray], number: np.ndarray) -> list[np.ndarray]:
-    """Four times 32 random bits, as uint64, for each number of a block."""
-    lower = np.asarray(number, np.uint64) + np.zeros_like(counter[0])
-    return _philox([lower, np.zeros_like(lower), *counter], key)
+def _blocks(key: np.ndarray, counter: np.ndarray, number: np.ndarray) -> np.ndarray:
+    """Four times 32 random bits, uint64 (4, …), for each number of a block."""
+    number, zeros = np.broadcast_arrays(number, np.zeros_like(counter[0]))
+    return _philox(np.stack([number, counter[0] + zeros]), np.stack([zeros, counter[1] + zeros]), key)
 
 
-def _philox(counter: Sequence[np.ndarray], key: Sequence[np.ndarray | int]) -> list[np.ndarray]:
-    a, b, c, d = counter
-    left, right = (np.asarray(part, np.uint64) for part in key)
+def _philox(even: np.ndarray, odd: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """Philox 4x32-10 of a counter of four words, the even and the odd of them, uint64 (2, …): the four, (4, …)."""
+    factors, weyl = (constant.reshape(2, *(1,) * (even.ndim - 1)) for constant in (FACTORS, WEYL))
     for _ in range(10):
-        first, second = a * np.uint64(FACTORS[0]), c * np.uint64(FACTORS[1])
-        a, b = (second >> np.uint64(32)) ^ b ^ left, second & LOW
-        c, d = (first >> np.uint64(32)) ^ d ^ right, first & LOW
-        left, right = (left + np.uint64(WEYL[0])) & LOW, (right + np.uint64(WEYL[1])) & LOW
-    return [a, b, c, d]
+        product = (even * factors)[::-1]
+        even, odd = (product >> HALF) ^ odd ^ key, product & LOW
+        key = (key + weyl) & LOW
+    return np.stack([even[0], odd[0], even[1], odd[1]])
 
 
 def _fractions(bits: np.ndarray) -> np.ndarray:

@@ -2,8 +2,8 @@
 
 A step draws numbers from a seed and says what they mean: a `Geometry` turns them into a matrix, a `Colour` into a
 change of pixel values. A `Chain` multiplies the matrices of neighbouring geometry and reads the picture once, runs
-neighbouring colours in one pass without rounding in between. One example is worked on in the graph; batches of pictures
-that are large enough go through OpenCV, in a fraction of the time. Both move everything else an example carries:
+neighbouring colours in one pass without rounding in between, in the graph, one example at a time; batches of large
+pictures go through `opencv_chain`, in a fraction of the time. Both move everything else an example carries:
 
     boxes      float32 (…, 4): left, top, right, bottom in [0, 1]. Each becomes the box around what it held, clipped
                to the picture; one that keeps less than KEPT of its area, and padding, is all zeros. Rows stay where
@@ -19,14 +19,12 @@ import itertools
 import math
 from collections.abc import Callable, Sequence
 from functools import cached_property, partial
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.transforms import opencv, stateless_random, warp
+from cnn_keras.data.transforms import warp
 from cnn_keras.errors import Fault
-from cnn_keras.ops.numpy_function import numpy_function
 
 UNMOVED = frozenset({"id", "label", "classes"})  # geometry does not touch these
 MOVED = frozenset({"image", "boxes", "proposals", "landmarks", "mask", "angle"})
@@ -88,18 +86,6 @@ class Move(NamedTuple):
     steps: Sequence[Geometry]
 
 
-class Decoder(Protocol):
-    """Decodes encoded images to pixels of one `shape`, (height, width, channels)."""
-
-    shape: tuple[int, int, int]
-
-    def __call__(self, image_bytes: tf.Tensor) -> tf.Tensor:
-        """An image, scalar string, in a graph: uint8 of `shape`, 0–255."""
-
-    def decode(self, data: bytes) -> np.ndarray:
-        """The same without a graph."""
-
-
 class Chain:
     """Steps one after the other, as few passes over the pixels as can be.
 
@@ -113,18 +99,18 @@ class Chain:
     def __init__(self, steps: Sequence[Step], *, compiled: bool | None = None) -> None:
         self.steps = tuple(steps)
         self.compiled = compiled
-        # Colours alone or geometry alone, which is what `_grouping` sorts by.
-        self.groups: list[tuple[Any, ...]] = [tuple(group) for _, group in itertools.groupby(self.steps, _grouping())]
+        # Colours alone or geometry alone, which is what `_group_key` sorts by.
+        self.groups: list[tuple[Any, ...]] = [tuple(group) for _, group in itertools.groupby(self.steps, _group_key())]
         # A program for each group: in one for all, XLA would read the picture anew for every use of a colour.
         self._programs = [
-            tf.function(partial(_passed, group), jit_compile=True, autograph=False) for group in self.groups
+            tf.function(partial(_one_pass, group), jit_compile=True, autograph=False) for group in self.groups
         ]
 
     @tf.autograph.experimental.do_not_convert
     def __call__(self, example: dict[str, Any], seeds: Sequence[tf.Tensor]) -> dict[str, Any]:
         """Run every step with its seed, int32 (2,) each."""
         example = {**example, "image": tf.convert_to_tensor(example["image"])}
-        _check(example, self.steps)
+        check_example(example, self.steps)
         draws = iter([step.draw(seed) for step, seed in zip(self.steps, seeds, strict=True)])
         for group, program in zip(self.groups, self._programs, strict=True):
             numbers = list(itertools.islice(draws, len(group)))
@@ -134,99 +120,12 @@ class Chain:
             if self._pays(pixels["image"]):
                 image, placement = program(pixels, numbers)
             else:
-                image, placement = _passed(group, pixels, numbers, own=True)
+                image, placement = _one_pass(group, pixels, numbers, own=True)
             if placement is not None:
                 extent = _size(pixels["image"])
-                image |= _followed(example, Move(placement, extent, _result(group, extent), group))
+                image |= moved_annotations(example, Move(placement, extent, result_size(group, extent), group))
             example = {**example, **image}
         return example
-
-    def takes_batches(self, spec: dict[str, tf.TensorSpec], *, decodes: bool = False) -> bool:
-        """Whether `batch` can augment examples of this kind, and is faster than one at a time."""
-        pixels = [spec[key] for key in ("image", "mask") if key in spec]
-        sizes = [
-            spec["image"].shape[:2],
-            *(step.size for step in self.steps if isinstance(step, Geometry) and step.size),
-        ]
-        return (
-            (decodes or bool(self.steps))
-            and all(isinstance(step, Geometry) or getattr(step, "matrix", None) for step in self.steps)
-            and all(isinstance(step.draw, stateless_random.Draw) for step in self.steps)
-            and all(values.dtype == tf.uint8 and values.shape.is_fully_defined() for values in pixels)
-            and all(values.shape.rank == 2 or values.shape[-1] <= opencv.CHANNELS for values in pixels)
-            and math.prod(sizes[0]) >= COMPILED
-            and all(max(size) < opencv.SIDE for size in sizes)
-        )
-
-    @tf.autograph.experimental.do_not_convert
-    def batch(
-        self, examples: dict[str, Any], seeds: tf.Tensor, numbers: Sequence[int], decoder: Decoder | None = None
-    ) -> dict[str, Any]:
-        """A batch of examples, each augmented as alone: matrices in the graph for all at once, pixels by OpenCV.
-
-        Args:
-            seeds: int32 (N, 2), one for each example.
-            numbers: of the steps; each is folded into a seed.
-            decoder: decodes the images, which are strings (N,) then.
-        """
-        shapes = {key: examples[key].shape[1:] for key in ("image", "mask") if key in examples}
-        if decoder:
-            shapes["image"] = tf.TensorShape(decoder.shape)
-        _check({**examples, **{key: tf.TensorSpec(shape) for key, shape in shapes.items()}}, self.steps)
-        size, channels = tuple(shapes["image"][:2]), shapes["image"][2]
-        plan = self._plan(size, channels, self._draws(seeds, numbers))
-        for group, matrices in zip(self.groups, plan, strict=True):
-            if isinstance(group[0], Geometry):
-                move = Move(Placement(*matrices), size, _result(group, size), group)
-                examples, size = {**examples, **_all_followed(examples, move)}, move.size
-
-        def transform(*values: np.ndarray) -> list[np.ndarray]:
-            before, tensors = values[: len(shapes)], iter(values[len(shapes) :])
-            steps = [(group, [next(tensors) for _ in placed]) for group, placed in zip(self.groups, plan, strict=True)]
-            after = [opencv.aligned((len(before[0]), *size, _channels(shape))) for shape in shapes.values()]
-            for key, sources, results in zip(shapes, before, after, strict=True):
-                mine = [step for step in steps if key == "image" or isinstance(step[0][0], Geometry)]
-                for row, (source, result) in enumerate(zip(sources, results, strict=True)):
-                    pixels = decoder.decode(source) if decoder and key == "image" else source
-                    for number, (group, matrices) in enumerate(mine, 1):
-                        out = result if number == len(mine) else None
-                        pixels = _transformed(pixels, key, group, [matrix[row] for matrix in matrices], out)
-                    if not mine:
-                        result[:] = pixels.reshape(result.shape)
-            return after
-
-        inputs = [examples[key] for key in shapes] + [tensor for placed in plan for tensor in placed]
-        pixels = numpy_function(transform, inputs, [tf.uint8] * len(shapes))
-        return {
-            **examples,
-            **{
-                key: tf.reshape(values, [-1, *size, *shape[2:]])
-                for (key, shape), values in zip(shapes.items(), pixels, strict=True)
-            },
-        }
-
-    def _draws(self, seeds: tf.Tensor, numbers: Sequence[int]) -> list[tf.Tensor]:
-        """What every step draws from each seed: float32 (N, count) each."""
-        kinds = [step.draw for step in self.steps if isinstance(step.draw, stateless_random.Draw)]
-        if not kinds:
-            return []
-        draw = partial(stateless_random.batch, numbers=numbers, draws=kinds)
-        drawn = numpy_function(draw, [seeds], [tf.float32] * len(kinds))
-        return [tf.ensure_shape(values, (None, kind.count)) for values, kind in zip(drawn, kinds, strict=True)]
-
-    @tf.function(jit_compile=True, autograph=False)
-    def _plan(self, extent: tuple[int, int], channels: int, draws: list[tf.Tensor]) -> list[list[tf.Tensor]]:
-        """For each group a matrix for each image of a batch, and the nodes of a field if there is one."""
-        plan = []
-        for group in self.groups:
-            numbers, draws = draws[: len(group)], draws[len(group) :]
-            if isinstance(group[0], Colour):
-                plan.append([_mixing_matrix(group, numbers, channels)])
-                continue
-            (matrix, nodes), _, extent, _ = _placed(group, numbers, extent, _floats(extent))
-            matrix = tf.broadcast_to(matrix, [tf.shape(numbers[0])[0], 3, 3])  # elastic has one for all
-            plan.append([matrix] if nodes is None else [matrix, nodes])
-        return plan
 
     def _pays(self, image: tf.Tensor) -> bool:
         static = image.shape.is_fully_defined()
@@ -235,41 +134,15 @@ class Chain:
         return static and self.compiled
 
 
-def _passed(
+def _one_pass(
     group: Sequence[Any], pixels: dict[str, Any], numbers: Sequence[Any], own: bool = False
 ) -> tuple[dict[str, Any], Placement | None]:
     """One pass: the arrays of pixels after a group, and what its geometry drew."""
     if isinstance(group[0], Colour):
-        return {**pixels, "image": _recoloured(pixels["image"], group, numbers)}, None
+        return {**pixels, "image": _with_colours(pixels["image"], group, numbers)}, None
     image = pixels["image"]
-    move = _placed(group, numbers, _size(image), tf.cast(tf.shape(image)[:2], tf.float32))
+    move = composed(group, numbers, _size(image), tf.cast(tf.shape(image)[:2], tf.float32))
     return {key: _read(values, move, key, own) for key, values in pixels.items()}, move.placement
-
-
-def _mixing_matrix(group: Sequence[Colour], numbers: Sequence[tf.Tensor], channels: int) -> tf.Tensor:
-    """The matrices of linear colours multiplied; each also says what becomes of the means that the next one reads."""
-    product, one = tf.eye(2 * channels + 1), tf.linalg.diag(tf.one_hot(2 * channels, 2 * channels + 1))
-    for step, draws in zip(group, numbers, strict=True):
-        pixel = step.matrix(draws, channels)  # type: ignore[misc]  # linear, as `takes_batches` has seen
-        mixing, of_means, offset = tf.split(pixel, [channels, channels, 1], axis=-1)
-        mean = tf.concat([tf.zeros_like(mixing), mixing + of_means, offset], axis=-1)
-        both = tf.pad(tf.concat([pixel, mean], axis=-2), [[0, 0], [0, 1], [0, 0]]) + one
-        product = tf.matmul(both, product)
-    return product[..., :channels, :]
-
-
-def _transformed(
-    pixels: np.ndarray, key: str, group: Sequence[Any], matrices: Sequence[np.ndarray], out: np.ndarray | None
-) -> np.ndarray:
-    """An image or a mask after a group of steps, in `out` if there is one."""
-    if isinstance(group[0], Colour):
-        return opencv.recolour(pixels, *matrices, out=out)
-    size, exact = _result(group, pixels.shape[:2]), all(step.exact for step in group)
-    return opencv.warp(pixels, *matrices, size=size, fill=_fill(group), nearest=exact or key == "mask", out=out)
-
-
-def _channels(shape: tf.TensorShape) -> int:
-    return shape[2] if shape.rank == 3 else 1
 
 
 def uniform(count: int, low: float = 0.0, high: float = 1.0) -> Callable[[tf.Tensor], tf.Tensor]:
@@ -288,7 +161,7 @@ def check_amounts(name: str, **amounts: float) -> None:
             raise Fault(f"augment.{name}.{key} must be a number of at least 0, got {amount!r}")
 
 
-def _grouping() -> Callable[[Step], tuple[Any, ...]]:
+def _group_key() -> Callable[[Step], tuple[Any, ...]]:
     """A key that neighbours share when one pass can do both: colours; geometry with one kind of border."""
     number, border = 0, None
 
@@ -305,7 +178,7 @@ def _grouping() -> Callable[[Step], tuple[Any, ...]]:
     return key
 
 
-def _check(example: dict[str, Any], steps: Sequence[Step]) -> None:
+def check_example(example: dict[str, Any], steps: Sequence[Step]) -> None:
     channels = example["image"].shape[-1]
     geometry = [step for step in steps if isinstance(step, Geometry)]
     if geometry and (unknown := sorted(example.keys() - UNMOVED - MOVED)):
@@ -334,30 +207,30 @@ def _size(image: tf.Tensor) -> tuple[Any, ...]:
     return tuple(known or tf.shape(image)[axis] for axis, known in enumerate(image.shape[:2]))
 
 
-def _result(group: Sequence[Geometry], extent: tuple[Any, ...]) -> tuple[Any, ...]:
+def result_size(group: Sequence[Geometry], extent: tuple[Any, ...]) -> tuple[Any, ...]:
     return next((step.size for step in reversed(group) if step.size), extent)
 
 
-def _fill(group: Sequence[Geometry]) -> str:
+def border_fill(group: Sequence[Geometry]) -> str:
     return next((step.fill for step in group if step.fill), "nearest")
 
 
-def _placed(
+def composed(
     group: Sequence[Geometry], numbers: Sequence[tf.Tensor], extent: tuple[Any, ...], before: tf.Tensor
 ) -> Move:
     """The matrices of a group multiplied and its fields added up; a field is drawn over the group's result."""
     matrix, nodes = None, None
     for step, draws in zip(group, numbers, strict=True):
-        after = _floats(step.size) if step.size else before
+        after = as_floats(step.size) if step.size else before
         placement = step.place(draws, before, after)
         matrix = placement.matrix if matrix is None else tf.matmul(matrix, placement.matrix)
         if placement.nodes is not None:
             nodes = placement.nodes if nodes is None else nodes + placement.nodes
         before = after
-    return Move(Placement(matrix, nodes), extent, _result(group, extent), group)
+    return Move(Placement(matrix, nodes), extent, result_size(group, extent), group)
 
 
-def _floats(size: tuple[Any, ...]) -> tf.Tensor:
+def as_floats(size: tuple[Any, ...]) -> tf.Tensor:
     return tf.stack([tf.cast(side, tf.float32) for side in size])
 
 
@@ -366,7 +239,7 @@ def _read(pixels: tf.Tensor, move: Move, key: str, own: bool) -> tf.Tensor:
     if key == "mask" and pixels.shape.rank == 2:
         return _read(pixels[..., None], move, key, own)[..., 0]
     (matrix, nodes), size = move.placement, move.size
-    fill = _fill(move.steps)
+    fill = border_fill(move.steps)
     if all(step.exact for step in move.steps):
         values = warp.gather(pixels, matrix, size, fill=fill)
     elif key == "mask":
@@ -380,14 +253,14 @@ def _read(pixels: tf.Tensor, move: Move, key: str, own: bool) -> tf.Tensor:
     return tf.ensure_shape(values, [*static, pixels.shape[-1]])
 
 
-def _recoloured(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[tf.Tensor]) -> tf.Tensor:
+def _with_colours(image: tf.Tensor, group: Sequence[Colour], numbers: Sequence[tf.Tensor]) -> tf.Tensor:
     recoloured = tf.cast(image, tf.float32)
     for step, draws in zip(group, numbers, strict=True):
         recoloured = step.change(recoloured, draws)
     return tf.ensure_shape(tf.saturate_cast(tf.round(recoloured), tf.uint8), image.shape)
 
 
-def _followed(example: dict[str, Any], move: Move) -> dict[str, Any]:
+def moved_annotations(example: dict[str, Any], move: Move) -> dict[str, Any]:
     """Boxes, proposals and landmarks, where the pixels have gone; a steering angle, the other way round in a mirror."""
     values: dict[str, Any] = {
         key: _moved_boxes(tf.convert_to_tensor(example[key], tf.float32), move)
@@ -402,29 +275,15 @@ def _followed(example: dict[str, Any], move: Move) -> dict[str, Any]:
     return values
 
 
-def _all_followed(examples: dict[str, Any], move: Move) -> dict[str, Any]:
-    """`_followed` for each example of a batch."""
-    moved = {key: examples[key] for key in ("boxes", "proposals", "landmarks", "angle") if key in examples}
-    if not moved:
-        return {}
-
-    def one(row: tuple[dict[str, Any], list[tf.Tensor]]) -> dict[str, Any]:
-        return _followed(row[0], move._replace(placement=Placement(*row[1])))
-
-    placement = [values for values in move.placement if values is not None]
-    found: dict[str, Any] = tf.vectorized_map(one, (moved, placement))
-    return found
-
-
 def _is_mirrored(move: Move) -> tf.Tensor:
     return tf.linalg.det(move.placement.matrix[:2, :2]) < 0
 
 
 def _moved_points(points: tf.Tensor, move: Move) -> tf.Tensor:
     """Points (N, 2) of x and y in [0, 1] of the source, in [0, 1] of the result."""
-    pixels = points * _floats(move.extent[::-1]) - 0.5
+    pixels = points * as_floats(move.extent[::-1]) - 0.5
     placement, size = move.placement, move.size
-    return (warp.transform_points(pixels, placement.matrix, size, placement.nodes) + 0.5) / _floats(size[::-1])
+    return (warp.transform_points(pixels, placement.matrix, size, placement.nodes) + 0.5) / as_floats(size[::-1])
 
 
 def _moved_boxes(boxes: tf.Tensor, move: Move) -> tf.Tensor:

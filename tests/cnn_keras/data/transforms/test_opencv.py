@@ -113,7 +113,7 @@ def test_a_warp_is_the_exact_one_but_for_a_sixty_fourth_of_what_neighbours_diffe
     mode = {"constant": "grid-constant", "nearest": "nearest", "reflect": "reflect"}[fill]
     for image, most, mean in ((NOISE, 255 * 2 * (1 / 64 + 1 / 1024) + 1, 1.5), (smooth(), 1.2, 0.35)):
         exact = [map_coordinates(image[..., k].astype(float), places, order=1, mode=mode) for k in range(3)]
-        difference = np.abs(opencv.warp(image, matrix, size=(60, 80), fill=fill) - np.stack(exact, axis=-1))
+        difference = np.abs(opencv.Warp(matrix[None], size=(60, 80), fill=fill)(image, 0) - np.stack(exact, axis=-1))
         if fill != "constant" or image is NOISE:  # which has an edge of its own
             assert difference.max() <= most
         assert difference.mean() <= mean
@@ -122,9 +122,9 @@ def test_a_warp_is_the_exact_one_but_for_a_sixty_fourth_of_what_neighbours_diffe
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_flips_whole_pixels_and_pictures_that_stay_are_exact(channels):
     image = np.random.default_rng(2).integers(0, 256, (9, 14, channels), np.uint8)
-    still = opencv.warp(image, np.eye(3, dtype=np.float32), size=(9, 14), fill="constant")
+    still = opencv.Warp(np.eye(3, dtype=np.float32)[None], size=(9, 14), fill="constant")(image, 0)
     np.testing.assert_array_equal(still, image)
-    turned = opencv.warp(image, np.array([[-1, 0, 13], [0, 1, 2], [0, 0, 1.0]]), size=(5, 14), fill="constant")
+    turned = opencv.Warp(np.array([[[-1, 0, 13], [0, 1, 2], [0, 0, 1.0]]]), size=(5, 14), fill="constant")(image, 0)
     np.testing.assert_array_equal(turned, image[2:7, ::-1])
 
 
@@ -136,9 +136,9 @@ def test_colours_are_mixed_as_by_exact_arithmetic_but_for_the_rounding(channels)
     pixels = image.reshape(-1, channels).astype(float)
     given = np.concatenate([pixels, np.tile(pixels.mean(axis=0), (len(pixels), 1)), np.ones((len(pixels), 1))], axis=1)
     exact = np.clip(given @ matrix.T.astype(float), 0, 255).reshape(image.shape)
-    assert np.abs(opencv.recolour(image, matrix) - exact).max() <= 0.5 + channels * 255 / 2048 + 0.01
+    assert np.abs(opencv.Recolour(matrix[None])(image, 0) - exact).max() <= 0.5 + channels * 255 / 2048 + 0.01
     still = np.eye(channels, 2 * channels + 1, dtype=np.float32)
-    np.testing.assert_array_equal(opencv.recolour(image, still), image)
+    np.testing.assert_array_equal(opencv.Recolour(still[None])(image, 0), image)
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -147,16 +147,25 @@ def test_results_are_written_where_they_are_wanted(channels):
     matrix = np.array([[1, 0.2, 0], [0, 1, 0], [0, 0, 1]], np.float32)
 
     def warped(out):
-        return opencv.warp(image, matrix, size=(7, 8), fill="wrap", out=out)
+        return opencv.Warp(matrix[None], size=(7, 8), fill="wrap")(image, 0, out)
 
     def recoloured(out):
-        return opencv.recolour(image, 0.7 * np.eye(channels, 2 * channels + 1), out=out)
+        return opencv.Recolour(0.7 * np.eye(channels, 2 * channels + 1)[None])(image, 0, out)
 
     for out, result in ((np.zeros((7, 8, channels), np.uint8), warped), (np.zeros_like(image), recoloured)):
         given = result(out)
         np.testing.assert_array_equal(given, out)
         np.testing.assert_array_equal(given, result(None))
         assert out.any()
+
+
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_colours_are_mixed_in_place_as_elsewhere(channels):
+    image, rng = np.random.default_rng(2).integers(0, 256, (37, 41, channels), np.uint8), np.random.default_rng(3)
+    recolour = opencv.Recolour(rng.normal(0.3, 0.4, (1, channels, 2 * channels + 1)).astype(np.float32))
+    elsewhere = recolour(image, 0)
+    assert recolour(image, 0, image) is not elsewhere
+    np.testing.assert_array_equal(image, elsewhere)
 
 
 def test_a_mask_that_nothing_moves_stays_as_it_is():
