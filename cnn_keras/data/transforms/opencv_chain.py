@@ -90,8 +90,8 @@ class OpenCVChain:
             after = []
             for (key, shape), sources in zip(shapes.items(), before, strict=True):
                 passes = [
-                    _pass(key, group, *given)
-                    for group, *given in zip(self.groups, sizes, matrices, strict=True)
+                    _pass(key, group, result, given)
+                    for group, result, given in zip(self.groups, sizes, matrices, strict=True)
                     if key == "image" or isinstance(group[0], Geometry)
                 ]
                 decode = decoder.decode if decoder and key == "image" else None
