@@ -75,7 +75,7 @@ class Recolour:
         channels = matrices.shape[1]
         self._mixing = np.concatenate([matrices[..., :channels], matrices[..., -1:]], axis=-1)
         self._of_means = matrices[..., channels:-1]
-        self._reads_means: list[bool] = self._of_means.any(axis=(1, 2)).tolist()
+        self._reads_means = [bool(weights.any()) for weights in self._of_means]
 
     def __call__(self, image: np.ndarray, row: int, out: np.ndarray | None = None) -> np.ndarray:
         """Mix the colours of the picture of a row of the batch: uint8, the same shape.
