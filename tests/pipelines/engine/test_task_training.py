@@ -26,7 +26,13 @@ def test_every_task_is_tried():
     assert sorted(tiny_tasks.WRITERS) == recipes.built_in()
 
 
-@pytest.mark.parametrize("task", tiny_tasks.WRITERS)
+@pytest.mark.parametrize(
+    "task",
+    [
+        pytest.param(task, marks=() if task in ("classify", "signals") else pytest.mark.slow)
+        for task in tiny_tasks.WRITERS
+    ],
+)
 def test_a_dry_run_tells_size_and_time_and_keeps_nothing(task, tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "SECONDS", 0.0)
     run = opened(task, tmp_path)

@@ -220,6 +220,7 @@ for number in range(10**6):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_in_the_midst_of_enrolling_leaves_a_gallery_of_whole_enrolments(path):
     folders = [str(Path(__file__).parents[3])]
     for round_ in range(3):

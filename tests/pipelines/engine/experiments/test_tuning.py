@@ -222,6 +222,7 @@ def test_a_search_is_kept_in_a_database_where_one_is_named(asked_only, exported,
         asked_only("nowhere", value, storage=f"sqlite:///{tmp_path}/none/optuna.db")
 
 
+@pytest.mark.slow
 def test_a_trial_that_was_killed_before_its_value_was_told_runs_again(asked_only, monkeypatch):
     tell, told = optuna.Study.tell, []
 
