@@ -138,7 +138,7 @@ def augment(
     first, second, *keys = _keys(seed, grid)
     noise = jitter * tf.math.reduce_std(grid) * tf.random.stateless_normal(tf.shape(grid), first)
     changed = grid * tf.random.stateless_uniform((), second, 1 - scale, 1 + scale) + noise
-    return _placed(changed, keys, shift, flip)
+    return _shift_and_flip(changed, keys, shift, flip)
 
 
 def augment_with_mask(
@@ -147,7 +147,7 @@ def augment_with_mask(
     """A grid, `image` (*sizes, channels), changed as by `augment`, and its `mask` (*sizes, 1) moved with it."""
     _, _, *keys = _keys(seed, example["image"])
     image = augment(example["image"], seed, shift=shift, flip=flip, **values)
-    return {**example, "image": image, "mask": _placed(example["mask"], keys, shift, flip)}
+    return {**example, "image": image, "mask": _shift_and_flip(example["mask"], keys, shift, flip)}
 
 
 def _keys(seed: tf.Tensor, grid: tf.Tensor) -> list[tf.Tensor]:
@@ -155,7 +155,7 @@ def _keys(seed: tf.Tensor, grid: tf.Tensor) -> list[tf.Tensor]:
     return tf.unstack(tf.random.experimental.stateless_split(seed, 2 * len(grid.shape)))
 
 
-def _placed(grid: tf.Tensor, keys: Sequence[tf.Tensor], shift: float, flip: Sequence[int]) -> tf.Tensor:
+def _shift_and_flip(grid: tf.Tensor, keys: Sequence[tf.Tensor], shift: float, flip: Sequence[int]) -> tf.Tensor:
     """The grid moved and turned along each axis."""
     result = grid
     for axis, (far, way) in enumerate(zip(keys[0::2], keys[1::2], strict=True)):

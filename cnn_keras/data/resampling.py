@@ -48,7 +48,7 @@ def resample_labels(
     shape = shape_at(labels.shape, spacing, new_spacing) if shape is None else tuple(shape)
     numbers = np.unique(labels)
     if len(numbers) > CLASSES:
-        return _placed(labels, spacing, new_spacing, shape, order=0)
+        return _interpolate(labels, spacing, new_spacing, shape, order=0)
     out, most = np.full(shape, numbers[0], labels.dtype), np.full(shape, -1.0, np.float32)
     for number in numbers:
         share = _linear((labels == number).astype(np.float32), spacing, new_spacing, shape)
@@ -62,10 +62,10 @@ def _linear(
 ) -> np.ndarray:
     widths = [max(0.0, (new / old - 1) / 2) for old, new in zip(spacing, new_spacing, strict=True)]
     smooth = ndimage.gaussian_filter(values.astype(np.float32), widths, mode="nearest") if any(widths) else values
-    return _placed(smooth.astype(np.float32), spacing, new_spacing, shape, order=1)
+    return _interpolate(smooth.astype(np.float32), spacing, new_spacing, shape, order=1)
 
 
-def _placed(
+def _interpolate(
     values: np.ndarray, spacing: Sequence[float], new_spacing: Sequence[float], shape: Sequence[int], *, order: int
 ) -> np.ndarray:
     """What is at the centres of the new voxels; the edge of the first one is where it was."""

@@ -150,7 +150,7 @@ def naive(model: keras.Model, image: np.ndarray, *, stride: int | tuple[int, int
         _logits(model.predict_on_batch(windows[start : start + batch])) for start in range(0, len(windows), batch)
     ]
     logits = np.concatenate(answers).reshape(rows, columns, -1)
-    return Windows(logits, _placed(logits, image, window, (down, across)))
+    return Windows(logits, _window_boxes(logits, image, window, (down, across)))
 
 
 def convolutional(network: FullyConvolutional, image: np.ndarray) -> Windows:
@@ -170,7 +170,7 @@ def convolutional(network: FullyConvolutional, image: np.ndarray) -> Windows:
     _require_window(image, network.window)
     height, width = _trimmed(image.shape[:2], network)
     logits = network.network.predict_on_batch(image[None, :height, :width])[0]
-    return Windows(logits, _placed(logits, image, network.window, network.stride))
+    return Windows(logits, _window_boxes(logits, image, network.window, network.stride))
 
 
 def detect(
@@ -252,7 +252,7 @@ def _trimmed(size: Sequence[int], network: FullyConvolutional) -> tuple[int, ...
     return tuple(window + (side - window) // stride * stride for side, window, stride in steps)
 
 
-def _placed(logits: np.ndarray, image: np.ndarray, window: Sequence[int], stride: tuple[int, int]) -> np.ndarray:
+def _window_boxes(logits: np.ndarray, image: np.ndarray, window: Sequence[int], stride: tuple[int, int]) -> np.ndarray:
     """The boxes, float32 (rows, columns, 4), of windows that start at multiples of the stride."""
     tops, lefts = (np.arange(count) * step for count, step in zip(logits.shape[:2], stride, strict=True))
     left, top = np.meshgrid(lefts, tops)

@@ -81,7 +81,7 @@ def u_network(
     for level in reversed(range(depth)):
         wide, surplus = filters * 2**level, 4 * lost + 2 * surplus
         x = _risen(x, wide if first == 1 else x.shape[-1], bias=first == 1, name=f"up{level + 1}")
-        x = _joined(skips[level], x, surplus // 2, name=f"up{level + 1}")
+        x = _concatenate_skip(skips[level], x, surplus // 2, name=f"up{level + 1}")
         x = _twice(x, (wide, wide), name=f"up{level + 1}", **settings)
     return keras.Model(image, _logits(x, classes), name=name)
 
@@ -117,7 +117,7 @@ def on_backbone(
     for level in reversed(range(len(skips))):
         wide = filters * 2**level
         x = _risen(x, wide, bias=True, name=f"up{level + 1}")
-        x = _joined(skips[level], x, 0, name=f"up{level + 1}")
+        x = _concatenate_skip(skips[level], x, 0, name=f"up{level + 1}")
         x = _twice(x, (wide, wide), padding="same", batch_norm=batch_norm, name=f"up{level + 1}")
     return keras.Model(trunk.input, _logits(x, classes), name=f"unet_{backbone.partition('.')[2]}")
 
@@ -160,7 +160,7 @@ def _risen(x: keras.KerasTensor, filters: int, *, bias: bool, name: str) -> kera
     return rise(filters, 2, 2, use_bias=bias, kernel_initializer="he_normal", name=f"{name}_rise")(x)
 
 
-def _joined(skip: keras.KerasTensor, risen: keras.KerasTensor, edge: int, name: str) -> keras.KerasTensor:
+def _concatenate_skip(skip: keras.KerasTensor, risen: keras.KerasTensor, edge: int, name: str) -> keras.KerasTensor:
     """The risen map behind the middle of the one that is handed across, which is `edge` pixels larger on each side."""
     crop = KINDS[len(risen.shape) - 2][3]
     middle = crop(edge, name=f"{name}_crop")(skip) if edge else skip

@@ -199,18 +199,18 @@ def letterbox(boxes: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str 
         fit: of `resize.resize_image`; "stretch" leaves boxes as they are, "crop" may leave them partly outside [0, 1].
     """
     boxes = tf.convert_to_tensor(boxes, tf.float32)
-    scale, move = _framed(extent, size, fit)
+    scale, move = _frame_transform(extent, size, fit)
     return tf.where(valid(boxes)[..., None], boxes * scale + move, 0)
 
 
 def unletterbox(boxes: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Boxes (…, 4) of the frame as boxes of the picture that it was made of: undoes `letterbox`, and clips nothing."""
     boxes = tf.convert_to_tensor(boxes, tf.float32)
-    scale, move = _framed(extent, size, fit)
+    scale, move = _frame_transform(extent, size, fit)
     return tf.where(valid(boxes)[..., None], (boxes - move) / scale, 0)
 
 
-def _framed(extent: tf.Tensor, frame: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
+def _frame_transform(extent: tf.Tensor, frame: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:
     """Factor and summand, (…, 1, 4) or (4,), from [0, 1] of a picture to [0, 1] of its frame."""
     if fit not in resize.FITS:
         raise Fault(f"fit must be one of {', '.join(resize.FITS)}, got {fit!r}")

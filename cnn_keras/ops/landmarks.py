@@ -62,17 +62,17 @@ def letterbox(points: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str
         size: (height, width) of the frame.
         fit: of `resize.resize_image`.
     """
-    scale, move = _framed(extent, size, fit, points)
+    scale, move = _frame_transform(extent, size, fit, points)
     return tf.concat([points[..., :2] * scale + move, points[..., 2:]], axis=-1)
 
 
 def unletterbox(points: tf.Tensor, extent: tf.Tensor, size: tf.Tensor, *, fit: str = "pad") -> tf.Tensor:
     """Points (…, 2 or 3) of the frame as points of the picture that it was made of: undoes `letterbox`."""
-    scale, move = _framed(extent, size, fit, points)
+    scale, move = _frame_transform(extent, size, fit, points)
     return tf.concat([(points[..., :2] - move) / scale, points[..., 2:]], axis=-1)
 
 
-def _framed(extent: tf.Tensor, frame: tf.Tensor, fit: str, points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+def _frame_transform(extent: tf.Tensor, frame: tf.Tensor, fit: str, points: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     extent, frame = (tf.cast(size, tf.float32) for size in (extent, frame))
     scaled, start = resize.placement(extent, frame, fit)
     scale, move = ((part / frame)[..., ::-1] for part in (scaled, start))

@@ -106,7 +106,7 @@ def predict_patches(answer: Callable[[tf.Tensor], tf.Tensor], image: tf.Tensor, 
     ) -> tuple[tf.Tensor, tf.Tensor, tf.TensorArray, tf.TensorArray]:
         """One row of patches: of its answers the last, that the next row has too, are carried over to it."""
         logits = _arranged(_asked(answer, _cut(padded, number, patches, counts), patches), counts[1:])
-        logits = _joined(logits * weights(number), patches.steps[1:])
+        logits = _overlap_add(logits * weights(number), patches.steps[1:])
         logits = tf.concat([logits[:both] + above, logits[both:]], axis=0)
         classes_ = _likeliest(logits[:step])
         return (
@@ -190,7 +190,7 @@ def _arranged(logits: tf.Tensor, counts: Sequence[tf.Tensor]) -> tf.Tensor:
     return tf.transpose(apart, [*order, 2 * axes - 1])
 
 
-def _joined(logits: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
+def _overlap_add(logits: tf.Tensor, steps: Sequence[int]) -> tf.Tensor:
     """Arranged answers as one: neighbours are added where both reach, (first length, number, length, …, classes) to
     (first length, second length, …, classes).
     """
@@ -218,7 +218,7 @@ def _weights(patches: Patches, counts: Sequence[tf.Tensor]) -> Callable[[tf.Tens
     for count, length, both, step in zip(counts, patches.answered, patches.shared, patches.steps, strict=True):
         rise = (tf.range(float(length)) + 1) / (both + 1)
         ramp = tf.tile(tf.minimum(tf.minimum(rise, rise[::-1]), 1.0)[None], [count, 1])
-        sums = tf.reshape(_joined(ramp[None, ..., None], [step]), [-1])
+        sums = tf.reshape(_overlap_add(ramp[None, ..., None], [step]), [-1])
         ramps.append(ramp / tf.gather(sums, tf.range(count)[:, None] * step + tf.range(length)))
 
     def weights(number: tf.Tensor) -> tf.Tensor:

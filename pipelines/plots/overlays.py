@@ -86,7 +86,7 @@ def compare_masks(
     strips = []
     for (image, truth, answer), (name, detail) in zip(rows, captions, strict=True):
         differ = [wrong(*planes) for planes in zip(*map(_planes, (_grey(image), truth, answer)), strict=True)]
-        parts = [_shown(image), _over(image, truth, names), _over(image, answer, names), _joined(differ)]
+        parts = [_shown(image), _over(image, truth, names), _over(image, answer, names), _side_by_side(differ)]
         strips.append(Strip(name, detail, parts))
     scales = legend(names, (labels for _, *both in rows for labels in both))
     columns = ("picture", "truth", "answer", "wrong pixels")
@@ -130,7 +130,7 @@ def heated_planes(volume: Array, heat: Array) -> tuple[Array, Array]:
         [np.rot90(values.take(int(place), axis=axis)) for values in (_grey(volume), heat)]
         for axis, place in enumerate(hottest)
     ]
-    return _shown_planes([grey for grey, _ in pairs]), _joined(
+    return _shown_planes([grey for grey, _ in pairs]), _side_by_side(
         [paint_heat_map(grey[..., None], own) for grey, own in pairs]
     )
 
@@ -166,12 +166,14 @@ def _shown(image: Array) -> Array:
 
 
 def _shown_planes(planes: Sequence[Array]) -> Array:
-    return _joined([np.round(_rgb(plane)).astype(np.uint8) for plane in planes])
+    return _side_by_side([np.round(_rgb(plane)).astype(np.uint8) for plane in planes])
 
 
 def _over(image: Array, labels: Array, names: Sequence[str]) -> Array:
     """The labels over their picture; of a volume over its three planes."""
-    return _joined([paint_classes(*pair, names) for pair in zip(_planes(_grey(image)), _planes(labels), strict=True)])
+    return _side_by_side(
+        [paint_classes(*pair, names) for pair in zip(_planes(_grey(image)), _planes(labels), strict=True)]
+    )
 
 
 def _grey(image: Array) -> Array:
@@ -191,7 +193,7 @@ def _planes(values: Array) -> list[Array]:
     return [np.rot90(values.take(length // 2, axis=axis)) for axis, length in enumerate(values.shape)]
 
 
-def _joined(planes: Sequence[Array]) -> Array:
+def _side_by_side(planes: Sequence[Array]) -> Array:
     """Pictures beside each other on white, enlarged by whole pixels if they are small."""
     tallest = max(len(plane) for plane in planes)
     parts = []

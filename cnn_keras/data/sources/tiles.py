@@ -55,13 +55,15 @@ def windows(extent: tf.Tensor, *, size: int, overlap: float) -> Windows:
         extent: int32 (2,), height and width of the photograph in pixels.
         size, overlap: of `tile`.
     """
-    (top, above, below), (left, before, behind) = (_placed(length, size, overlap) for length in tf.unstack(extent))
+    (top, above, below), (left, before, behind) = (
+        _axis_windows(length, size, overlap) for length in tf.unstack(extent)
+    )
     corners, first, last = (_crossed(*pair) for pair in ((top, left), (above, before), (below, behind)))
     own = tf.concat([first[:, ::-1], last[:, ::-1]], axis=-1)
     return Windows(corners, tf.minimum(extent, size), own)
 
 
-def _placed(length: tf.Tensor, size: int, overlap: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+def _axis_windows(length: tf.Tensor, size: int, overlap: float) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
     """`_starts`, int32 (n,), and between which places the middle of each is the nearest: float32 (n,), (n,)."""
     left = tf.cast(tf.maximum(length - size, 0), tf.float64)
     count = 1 + tf.cast(tf.math.ceil(left / (size * (1 - overlap)) - 1e-9), tf.int32)

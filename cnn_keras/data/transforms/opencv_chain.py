@@ -19,7 +19,7 @@ from cnn_keras.data.transforms.transform import (
     as_floats,
     border_fill,
     check_example,
-    composed,
+    compose_move,
     moved_annotations,
     result_size,
 )
@@ -126,7 +126,7 @@ class OpenCVChain:
             if isinstance(group[0], Colour):
                 plan.append([_mixing_matrix(group, numbers, channels)])
                 continue
-            (matrix, nodes), _, extent, _ = composed(group, numbers, extent, as_floats(extent))
+            (matrix, nodes), _, extent, _ = compose_move(group, numbers, extent, as_floats(extent))
             matrix = tf.broadcast_to(matrix, [tf.shape(numbers[0])[0], 3, 3])  # elastic has one for all
             plan.append([matrix] if nodes is None else [matrix, nodes])
         return plan

@@ -141,7 +141,7 @@ def _one_pass(
     if isinstance(group[0], Colour):
         return {**pixels, "image": _with_colours(pixels["image"], group, numbers)}, None
     image = pixels["image"]
-    move = composed(group, numbers, _size(image), tf.cast(tf.shape(image)[:2], tf.float32))
+    move = compose_move(group, numbers, _size(image), tf.cast(tf.shape(image)[:2], tf.float32))
     return {key: _read(values, move, key, own) for key, values in pixels.items()}, move.placement
 
 
@@ -215,7 +215,7 @@ def border_fill(group: Sequence[Geometry]) -> str:
     return next((step.fill for step in group if step.fill), "nearest")
 
 
-def composed(
+def compose_move(
     group: Sequence[Geometry], numbers: Sequence[tf.Tensor], extent: tuple[Any, ...], before: tf.Tensor
 ) -> Move:
     """The matrices of a group multiplied and its fields added up; a field is drawn over the group's result."""

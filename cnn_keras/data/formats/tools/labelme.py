@@ -144,7 +144,7 @@ def _objects(shapes: Sequence[Any], size: tuple[int, int] | None) -> tuple[list[
             continue
         group = shape.get("group_id")
         key = (object_.name, group) if isinstance(group, int | str) else number
-        objects[key] = _joined(objects[key], object_) if key in objects else object_
+        objects[key] = _merge(objects[key], object_) if key in objects else object_
     return list(objects.values()), troubles
 
 
@@ -186,11 +186,13 @@ def _inside(
     if kind == "mask" and len(points) == 4:
         left, top, right, bottom = (round(edge) for edge in annotation.enclosing_box(points))
         box = (left, top, right + 1, bottom + 1)  # the second corner is the last pixel
-        return (float(left), float(top), right + 1.0, bottom + 1.0), _placed(shape.get("mask"), box, size)
+        return (float(left), float(top), right + 1.0, bottom + 1.0), _mask_in_picture(shape.get("mask"), box, size)
     return "malformed annotation" if kind in (*POLYGONS, "rectangle", "circle", "mask") else "unknown shape"
 
 
-def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | None) -> dict[str, Any] | Malformed:
+def _mask_in_picture(
+    data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | None
+) -> dict[str, Any] | Malformed:
     """The run lengths, in a picture of a size, of a mask that a shape holds as a PNG file of its box."""
     left, top, right, bottom = box
     if size is None or max(size[0] * size[1], (right - left) * (bottom - top)) > PIXEL_LIMIT:
@@ -205,7 +207,7 @@ def _placed(data: Any, box: tuple[int, int, int, int], size: tuple[int, int] | N
     return run_length.encode_at(inside, (top, left), size)
 
 
-def _joined(first: Object, second: Object) -> Object:
+def _merge(first: Object, second: Object) -> Object:
     """One thing of two parts."""
     boxes = (first.box, second.box)
     box = annotation.enclosing_box([edge for box_ in boxes for edge in box_])
