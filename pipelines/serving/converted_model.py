@@ -22,6 +22,7 @@ from pipelines.serving.model import Model
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
 
 TYPES = {"O": "DT_STRING", "u": "DT_UINT8", "f": "DT_FLOAT", "i": "DT_INT64"}
+PLATFORMS = {"litert": "litert_tflite", "onnx": "onnxruntime_onnx", "openvino": "openvino_ir"}
 
 
 class ConvertedModel(Model):
@@ -42,6 +43,7 @@ class ConvertedModel(Model):
         if facts["task"] != "classify":
             raise Fault(f"--engine must be tensorflow for the task {facts['task']}; the others serve classify alone")
         self.name, self.version = str(facts["name"]), int(facts["version"])
+        self.platform = PLATFORMS[facts["format"]]
         self._framing = facts["preprocessing"]
         self._labels = np.array([name.encode() for name in facts["classes"]], object)
         self.signatures = _signatures(tuple(facts["input"]["shape"]), len(self._labels))

@@ -22,9 +22,11 @@ class Model:
         name, version: from the folder, `<name>/<version>/`.
         signatures: by name.
         signature_def: the same as TensorFlow Serving's metadata answer prints them.
+        platform: as the Open Inference Protocol calls the engine and the format.
         parallel: calls that are answered at once, one thread each; where it is 1, requests share calls.
     """
 
+    platform = "tensorflow_savedmodel"
     parallel = 1
 
     def __init__(self, folder: Path) -> None:

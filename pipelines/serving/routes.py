@@ -1,4 +1,4 @@
-"""What answers a request: TensorFlow Serving's routes, image files, a page, health and metrics."""
+"""What answers a request: the routes of both protocols, image files, a page, health and metrics."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors
 from pipelines.serving.memory import give_back
 from pipelines.serving.model import Model
-from pipelines.serving.rest import protocol, responses
+from pipelines.serving.rest import open_inference, protocol, responses
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Tensors
 
 log = logging.getLogger(__name__)
@@ -76,6 +76,7 @@ class ModelEndpoints:
         """The ASGI application with all routes."""
         routes = [
             Route("/v1/{path:path}", self._measured("other", self._models), methods=ANY_METHOD),  # the hot one
+            Route("/v2{path:path}", self._measured("other", self._open_inference), methods=ANY_METHOD),
             Route("/", self._measured("page", self._show_page)),
             Route("/healthz", self._measured("health", self._health)),
             Route("/metrics", self._measured("metrics", self._metrics)),
@@ -148,6 +149,32 @@ class ModelEndpoints:
             return await not_routed(request, HTTPException(405))
         raise Refusal(404, f"there is nothing at {path}")
 
+    async def _open_inference(self, request: Request) -> Response:
+        """Everything under /v2."""
+        path, method = request.scope["path"], request.method
+        place = open_inference.PLACE.fullmatch(path)
+        if place:
+            protocol.check_place(self.model, place)
+        if place and place["verb"] == "infer" and method == "POST":
+            return await self._predict(request, "infer")
+        ready = not self.draining
+        answers: dict[str, tuple[responses.Answer, bool]] = {
+            "/v2": (open_inference.server(), True),
+            "/v2/health/live": ({"live": True}, True),
+            "/v2/health/ready": ({"ready": ready}, ready),
+        }
+        if place and place["verb"] == "ready":
+            answers[path] = {"name": self.model.name, "ready": ready}, ready
+        elif place and place["verb"] is None:
+            answers[path] = open_inference.metadata(self.model), True
+        known = path if place else path.rstrip("/")
+        if method == "GET" and known in answers:
+            answer, good = answers[known]
+            return json_response(answer, 200 if good else 503)
+        if place or known in answers:
+            raise Refusal(400, f"Malformed request: {method} {path}")
+        raise Refusal(404, f"there is nothing at {path}")
+
     async def _predict(self, request: Request, verb: str = "predict") -> Response:
         request.scope["verb"] = verb
         async with self._intake.body(request) as body:
@@ -176,6 +203,8 @@ class ModelEndpoints:
         return await asyncio.get_running_loop().run_in_executor(self._readers[large], read)
 
     def _call(self, request: Request, body: bytes, verb: str) -> protocol.Call:
+        if verb == "infer":
+            return open_inference.infer(self.model, body, self.limits, request.headers.get(open_inference.HEADER))
         kind, name = request_body.media_type(request), request.query_params.get("signature_name", DEFAULT_SIGNATURE)
         if verb == "predict" and kind.startswith("image/"):
             return protocol.images(self.model, [body], self.limits, name)

@@ -52,7 +52,7 @@ class Call:
 
 def check_place(model: Model, place: re.Match[str]) -> None:
     """404 unless the path names this model and, where it says so, its version. There are no labels."""
-    name, version, label = place["name"], place["version"], place["label"]
+    name, version, label = place["name"], place["version"], place.groupdict().get("label")
     if name != model.name:
         raise Refusal(404, f"Servable not found for request: Latest({name}); this server has {model.name}")
     if version is not None and (version.lstrip("0") or "0") != str(model.version):
@@ -73,9 +73,9 @@ def predict(model: Model, body: bytes, limits: Limits) -> Call:
     if "instances" in document and "inputs" in document:
         raise Refusal(400, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist")
     if "instances" in document:
-        return Call(_job(signature, _rows(document["instances"], signature, limits), limits), responses.predictions)
+        return Call(job(signature, _rows(document["instances"], signature, limits), limits), responses.predictions)
     if "inputs" in document:
-        return Call(_job(signature, _columns(document["inputs"], signature), limits), responses.outputs)
+        return Call(job(signature, _columns(document["inputs"], signature), limits), responses.outputs)
     raise Refusal(400, "Missing 'inputs' or 'instances' key")
 
 
@@ -84,8 +84,8 @@ def images(model: Model, files: list[bytes], limits: Limits, name: str = DEFAULT
     signature = _signature(model, {"signature_name": name}) if name != DEFAULT_SIGNATURE else model.signatures.get(name)
     if signature is None or not signature.takes_image:
         raise Refusal(400, f"the model's {name} must take image files for this; send JSON instead")
-    job = _job(signature, {next(iter(signature.inputs)): strings(files)}, limits)
-    return Call(job, responses.predictions, PICTURE if signature.paints and len(files) == 1 else None)
+    call = job(signature, {next(iter(signature.inputs)): strings(files)}, limits)
+    return Call(call, responses.predictions, PICTURE if signature.paints and len(files) == 1 else None)
 
 
 def classify(model: Model, body: bytes, limits: Limits) -> Call:
@@ -173,7 +173,12 @@ def _columns(inputs: Any, signature: Signature) -> Tensors:
     return {name: tensor(inputs[name], slot) for name, slot in signature.inputs.items()}
 
 
-def _job(signature: Signature, inputs: Tensors, limits: Limits) -> Job:
+def job(signature: Signature, inputs: Tensors, limits: Limits) -> Job:
+    """The call of a signature with checked tensors.
+
+    Raises:
+        Refusal: 400: no or too many rows, inputs of different lengths, or a file that is no image within the limits.
+    """
     rows, shape = 1, None
     if signature.has_rows:
         sizes = {len(column) for column in inputs.values()}

@@ -34,8 +34,7 @@ def tensor(value: Any, slot: Slot) -> NDArray[Any]:
         Refusal: ragged lists, a wrong type, a number out of range or not finite, another shape.
     """
     shape, leaves = _flattened(value, slot.name)
-    if not _fits(shape, slot.shape):
-        raise Refusal(400, f"{slot.name} must have shape {_written(slot.shape)}, got {_written(shape)}")
+    check_shape(shape, slot)
     kind = slot.dtype.kind
     if kind not in TYPES:
         raise Refusal(400, f"{slot.name} must be sent another way: JSON has no {slot.dtype} values")
@@ -47,6 +46,12 @@ def tensor(value: Any, slot: Slot) -> NDArray[Any]:
         filled[:] = [encode_string(leaf, slot.name) for leaf in leaves]
         return filled.reshape(shape)
     return _numbers(leaves, slot).reshape(shape)
+
+
+def check_shape(shape: tuple[int, ...], slot: Slot) -> None:
+    """Raise a Refusal unless `slot` takes tensors of this shape."""
+    if not _fits(shape, slot.shape):
+        raise Refusal(400, f"{slot.name} must have shape {_written(slot.shape)}, got {_written(shape)}")
 
 
 def encode_string(value: Any, name: str) -> bytes:
