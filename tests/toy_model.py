@@ -1,5 +1,6 @@
 """A SavedModel small enough for tests: it tells dark pictures from grey and bright ones."""
 
+import json
 import os
 import subprocess
 import sys
@@ -9,6 +10,8 @@ from pathlib import Path
 import tensorflow as tf
 
 from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.input_pipeline import Shape
+from pipelines.export import formats, runtimes
 
 LABELS = ("dark", "grey", "bright")
 SIZE = 8
@@ -17,7 +20,7 @@ import sys
 from pathlib import Path
 from pipelines.serving.server import serve
 from pipelines.serving.http.limits import Limits
-serve(Path(sys.argv[1]), port=0, limits=Limits(**eval(sys.argv[2])))
+serve(Path(sys.argv[1]), port=0, limits=Limits(**eval(sys.argv[2])), engine=sys.argv[3])
 print("drained", "with Keras" if "keras" in sys.modules else "without Keras")
 """
 
@@ -112,10 +115,36 @@ def _odd():
     return {function.python_function.__name__: function for function in functions}
 
 
+def convert(folder: Path, name: str) -> Path:
+    """The same network in another format, as `cnn export` writes it."""
+    network = formats.Convertible(
+        model=None,
+        answer=lambda image: {"probabilities": tf.nn.softmax(brightness(image))},
+        tensor=tf.TensorSpec((None, SIZE, SIZE, 1), tf.uint8, name="image"),
+        about={},
+        **dict.fromkeys(("examples", "changed", "score", "measure", "metric")),
+    )
+    folder.mkdir(parents=True)
+    formats.write(network, folder, runtimes.Target(name, "float32"))
+    description = {
+        "task": "classify",
+        "name": "toy",
+        "version": 1,
+        "format": name,
+        "precision": "float32",
+        "input": {"name": "image", "shape": [None, SIZE, SIZE, 1]},
+        "preprocessing": formats.image_preprocessing(Shape((SIZE, SIZE), 1)),
+        "outputs": {"probabilities": ""},
+        "classes": list(LABELS),
+    }
+    (folder / runtimes.DESCRIPTION).write_text(json.dumps(description))
+    return folder
+
+
 @contextmanager
-def running(folder, **limits):
+def running(folder, engine="tensorflow", **limits):
     """A process that serves `folder`, and its URL, once it is ready."""
-    command = [sys.executable, "-c", SERVE, str(folder), repr(limits)]
+    command = [sys.executable, "-c", SERVE, str(folder), repr(limits), engine]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

@@ -13,6 +13,7 @@ import re
 import struct
 from collections.abc import Iterator
 from functools import partial
+from importlib.metadata import version
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,7 @@ LONGEST_TENSOR = 2**31  # values; more do not fit into a body
 
 def server() -> Answer:
     """The answer to GET /v2."""
-    return {"name": "cnn-keras", "version": "2", "extensions": []}
+    return {"name": "cnn-keras", "version": version("cnn-keras"), "extensions": []}
 
 
 def metadata(model: Model) -> Answer:

@@ -14,21 +14,27 @@ import psutil
 import pytest
 from PIL import Image
 
-from tests.toy_model import export, running
+from pipelines.export.runtimes import FORMATS
+from tests.converted import need
+from tests.toy_model import convert, export, running
 
 PREDICT = "/v1/models/toy:predict"
 JPEG = {"content-type": "image/jpeg"}
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    return export(tmp_path_factory.mktemp("models") / "toy" / "1")
+ENGINES = ["tensorflow", *(pytest.param(name, marks=pytest.mark.slow) for name in FORMATS)]
 
 
-@pytest.fixture(scope="module")
-def server(folder):
+@pytest.fixture(scope="module", params=ENGINES)
+def server(tmp_path_factory, request):
+    folder, engine = tmp_path_factory.mktemp("models") / "toy" / "1", request.param
+    if engine == "tensorflow":
+        export(folder)
+    else:
+        need(engine)
+        convert(folder, engine)
     limits = {"body": 1_000_000, "rows": 16, "read_seconds": 2}
-    with running(folder, **limits) as (process, url), httpx.Client(base_url=url, timeout=30) as client:
+    with running(folder, engine, **limits) as (process, url), httpx.Client(base_url=url, timeout=30) as client:
         yield psutil.Process(process.pid), url, client
 
 
@@ -188,6 +194,21 @@ REQUESTS = {  # whole requests
     },
     "17 files": (multipart((FILE_PART + image() + b"\r\n") * 17 + b"--x--\r\n"), 400),
 }
+for what, content in {
+    "nothing": "",
+    "no inputs": "{}",
+    "inputs that are a number": '{"inputs": 1}',
+    "an input that is a number": '{"inputs": [1]}',
+    "NaN": '{"inputs": [{"name": "image", "shape": [NaN], "datatype": "UINT8", "data": []}]}',
+    "a shape beyond memory": '{"inputs": [{"name": "image", "shape": [99999999999], "datatype": "UINT8", "data": []}]}',
+    "a file that is none": '{"inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": ["?"]}]}',
+    "a file that is a number": '{"inputs": [{"name": "image_bytes", "shape": [1], "datatype": "BYTES", "data": [1]}]}',
+}.items():
+    REQUESTS[f"an inference of {what}"] = ({"url": "/v2/models/toy/infer", "content": content}, 400)
+REQUESTS["binary tensors that are not there"] = (
+    {"url": "/v2/models/toy/infer", "content": "{}", "headers": {"inference-header-content-length": "9"}},
+    400,
+)
 for method in ("classify", "regress"):
     url = f"/v1/models/toy:{method}"
     name = {"classify": "serving_classify", "regress": "regress"}[method]
