@@ -130,8 +130,9 @@ class Train(Section):
     ema: Fraction | None = None  # momentum of a moving average of the weights, which is what is measured and kept
     monitor: Literal["val_loss"] = "val_loss"  # what is best in the best epoch
     patience: Positive | None = None  # epochs without improvement before training stops; null never stops early
-    # what is computed in; weights are kept in float32: bfloat16 for CPUs and GPUs that have it, float16 for older GPUs
-    precision: Literal["float32", "bfloat16", "float16"] = "float32"
+    # what is computed in; weights are kept in float32: bfloat16 for CPUs and GPUs that have it, float16 for older GPUs;
+    # auto measures a few steps and takes the fastest whose loss agrees with that of float32
+    precision: Literal["float32", "bfloat16", "float16", "auto"] = "float32"
     xla: bool = False  # compile the step; pays on a GPU alone, and is not deterministic
     steps_per_execution: Positive = 1  # steps of one call of the graph: less overhead for small networks
     # the same weights twice, which costs some speed on a GPU; auto: on a CPU, unless XLA compiles the step

@@ -49,6 +49,12 @@ def load_tensorflow(console: Console) -> None:
         logging.getLogger("tensorflow").setLevel(logging.WARNING)  # in a notebook it would log each file it writes
 
 
+def load_silently() -> None:
+    """Import TensorFlow and Keras in a process that nobody looks at."""
+    quiet_environment()
+    load_tensorflow(Console(quiet=True))
+
+
 @contextmanager
 def numerics() -> Iterator[dict[str, Any]]:
     """Put back number format, determinism and devices, which are the process's: a training sets its own.

@@ -20,6 +20,7 @@ from pipelines.engine.classification import (
     ensemble,
 )
 from pipelines.engine.stages import Run
+from pipelines.engine.training import precision_choice
 from pipelines.engine.training.task_training import Training
 from pipelines.export import savedmodel
 from pipelines.export.formats import Convertible
@@ -30,6 +31,7 @@ NUMBERS = 1024  # values of one example that the baselines see
 
 def train(run: Run, folder: Path, *, noun: str, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
+    run = precision_choice.settled(run, folder)
     return ensemble.train(run, folder, training(run, noun=noun), extend_to=extend_to)
 
 

@@ -14,12 +14,12 @@ from cnn_keras.learn import model_profile
 from pipelines.data import image_dataset
 from pipelines.engine import precision, stages
 from pipelines.engine.stages import Run
-from pipelines.engine.training import task_training, trainer, transfer
-from pipelines.engine.training.input_profile import Clock, speed
+from pipelines.engine.training import precision_choice, step_timing, task_training, trainer, transfer
+from pipelines.engine.training.input_profile import speed
 from pipelines.engine.training.task_training import Training
 
-SECONDS = 3.0  # of training steps that are timed
-LEAST = 3  # steps that are timed in any case, after the first, which compiles
+SECONDS = 3.0  # for which features are computed
+STEPS = step_timing.WARM_UP + step_timing.LEAST  # that are trained at least
 
 
 def measure(run: Run) -> dict[str, Any]:
@@ -36,12 +36,13 @@ def measure(run: Run) -> dict[str, Any]:
     """
     task_training.check(run)
     with stages.prepared(run):
+        run = precision_choice.settled(run)
         training, settings = task_training.inputs(run), run.recipe.train.model_copy(update={"steps_per_execution": 1})
         plan, ensemble = getattr(settings, "transfer", None), getattr(settings, "ensemble", None)
         reference = task_training.initial_model(run, training)
         model, first = training.compiled(reference, settings), 0.0
         steps = math.ceil(training.examples / settings.batch_size)
-        few_epochs = range(math.ceil((LEAST + 1) / steps) + 1)  # more than one epoch of a tiny split
+        few_epochs = range(1 + len(step_timing.epochs_for(training.examples, settings.batch_size, count=STEPS)))
         figures = _size(reference, model, settings.batch_size, shape=_seen(training.batches(model, few_epochs)))
         show_size(figures, training.noun, run.console)  # before a step that may be too much for the machine
         if plan and plan.mode == "cached":
@@ -49,7 +50,9 @@ def measure(run: Run) -> dict[str, Any]:
             model = training.compiled(reference, settings)
         stream = training.batches(model, few_epochs)
         figures["input_per_second"] = round(speed(stream, steps), 1)
-        figures |= _timed(model, stream, most=steps)
+        speed_of_steps = step_timing.speed(step_timing.steps(model, stream, most=steps))
+        figures["images_per_second"] = round(speed_of_steps.images_per_second, 1)
+        figures["input_share"] = round(speed_of_steps.waiting, 4)
         seconds = training.examples / figures["images_per_second"] + _validated(model, training.validation(model))
         if settings.precision == "float32" and precision.bfloat16_units() and not precision.is_depthwise(model):
             figures["advice"] = precision.ADVICE
@@ -124,28 +127,6 @@ def _size(reference: keras.Model, model: keras.Model, batch: int, *, shape: tupl
         "batch_size": batch,
         "bytes": memory,
         "memory": sum(memory.values()),
-    }
-
-
-def _timed(model: keras.Model, stream: Any, *, most: int) -> dict[str, Any]:
-    """Train for a few seconds; the speed without the first step, and the share of waiting."""
-    clock = Clock()
-
-    class Timer(keras.callbacks.Callback):
-        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
-            clock.begin()
-
-        def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-            float(logs["loss"])  # waits for the device
-            clock.end()
-            model.stop_training = clock.worked > SECONDS and clock.step > LEAST
-
-    model.fit(
-        clock.stamped(stream), steps_per_epoch=max(most, LEAST + 1), shuffle=False, callbacks=[Timer()], verbose=0
-    )
-    return {
-        "images_per_second": round(clock.examples / clock.worked, 1),
-        "input_share": round(clock.share, 4),
     }
 
 

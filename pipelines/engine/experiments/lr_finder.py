@@ -21,7 +21,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import validation
 from pipelines.engine.stages import Run
-from pipelines.engine.training import task_training
+from pipelines.engine.training import precision_choice, task_training
 from pipelines.plots import charts
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -54,6 +54,7 @@ def find(run: Run, *, low: float = LOW, high: float = HIGH, steps: int = STEPS) 
     """
     if not 0 < low < high:
         raise Fault(f"--low must be above 0 and below --high, got {low:g} and {high:g}")
+    run = precision_choice.settled(run)
     training = task_training.inputs(run)
     constant = {"schedule": "constant", "milestones": (), "warmup_epochs": 0, "steps_per_execution": 1}
     model = training.compiled(task_training.initial_model(run, training), run.recipe.train.model_copy(update=constant))

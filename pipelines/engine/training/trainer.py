@@ -69,8 +69,13 @@ def set_up(seed: int, settings: Numerics) -> None:
     All of them are the process's; `startup.numerics` puts back what was there before.
 
     Raises:
-        Fault: fewer devices than the recipe wants, or several with XLA.
+        Fault: fewer devices than the recipe wants, or several with XLA; a precision that has not been chosen.
     """
+    if settings.precision == "auto":
+        raise Fault(
+            "train.precision must name a precision in a task of your own, unless its training begins with "
+            "pipelines.engine.training.precision_choice.settled, got auto"
+        )
     devices_used = devices.use(settings.devices if isinstance(settings, Train) else 1)  # what is painted is no batch
     if settings.xla and devices.count() > 1:
         raise Fault(f"train.xla must be false with several devices, got {devices.count()}; or set train.devices to 1")

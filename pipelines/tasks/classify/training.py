@@ -13,6 +13,7 @@ from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset
 from pipelines.engine.classification import classifier, ensemble
 from pipelines.engine.stages import Run
+from pipelines.engine.training import precision_choice
 from pipelines.engine.training.task_training import Training
 from pipelines.plots import image_grid
 from pipelines.tasks.classify.dataset import ordered_batches
@@ -23,6 +24,7 @@ PLAIN = 4  # batches that are timed without augmentation
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
+    run = precision_choice.settled(run, folder)
     augmented = _augmented(run)
     if augmented is not None:
         shape = image_dataset.shape_of(run.recipe.data)

@@ -13,7 +13,7 @@ from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
 from pipelines.engine.stages import Run
-from pipelines.engine.training import trainer, transfer
+from pipelines.engine.training import precision_choice, trainer, transfer
 from pipelines.engine.training.task_training import Training, announce, initial_model
 from pipelines.tasks.detect.config import Train
 from pipelines.tasks.detect.model import assemble, family, inputs_for, knows_masks, network_of, shares
@@ -21,6 +21,7 @@ from pipelines.tasks.detect.model import assemble, family, inputs_for, knows_mas
 
 def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
+    run = precision_choice.settled(run, folder)
     augmentation = _augmentation(run)
     training = _inputs(run, augmentation)
     model = initial_model(run, training)

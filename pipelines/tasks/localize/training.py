@@ -14,13 +14,14 @@ from pipelines.data import image_dataset
 from pipelines.data.boxes import box_batches
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
-from pipelines.engine.training import trainer
+from pipelines.engine.training import precision_choice, trainer
 from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.tasks.localize.model import assemble
 
 
 def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch."""
+    run = precision_choice.settled(run, folder)
     augmentation, settings = _augmentation(run), run.recipe.train
     training = _inputs(run, augmentation)
     model = initial_model(run, training)

@@ -17,7 +17,7 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, check_arguments
 from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
-from pipelines.engine.training import trainer
+from pipelines.engine.training import precision_choice, trainer
 from pipelines.engine.training.task_training import Training, fit
 from pipelines.plots import overlays
 from pipelines.tasks.segment import dataset, records
@@ -29,6 +29,7 @@ DRAWN = 12  # augmented pictures on the sheet
 
 def train(run: Run, folder: Path, *, extend_to: int | None = None) -> dict[str, Any]:
     """Train what is to be trained before, and then the network of the recipe; leave `model.keras` of each."""
+    run = precision_choice.settled(run, folder)
     settings: Train = run.recipe.train
     trainer.set_up(run.recipe.seed, settings)
     store, augmented = _held(run), _augmented(run)

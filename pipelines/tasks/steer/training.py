@@ -11,7 +11,7 @@ from cnn_keras.losses import mixture_density
 from pipelines.data import image_dataset
 from pipelines.engine.recipe import Train
 from pipelines.engine.stages import Run
-from pipelines.engine.training import trainer
+from pipelines.engine.training import precision_choice, trainer
 from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.plots import annotate, image_grid
 from pipelines.tasks.steer import dataset
@@ -22,6 +22,7 @@ DRAWN = 16  # augmented pictures on the sheet
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, and how sure it may be of its answers."""
+    run = precision_choice.settled(run, folder)
     data, settings = run.facts("prepare"), run.recipe.train
     augmented, unit = _augmented(run), steer_model.unit(data)
     training = _inputs(run, augmented)

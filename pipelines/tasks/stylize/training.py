@@ -12,7 +12,7 @@ from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.transforms import augment
 from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
-from pipelines.engine.training import trainer
+from pipelines.engine.training import precision_choice, trainer
 from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.tasks.stylize import dataset, feature_extractor
 from pipelines.tasks.stylize.config import Recipe, Train
@@ -40,6 +40,7 @@ def _paint(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def _learn(run: Run, folder: Path, extend_to: int | None) -> dict[str, Any]:
+    run = precision_choice.settled(run, folder)
     settings, training = run.recipe.train, inputs(run)
     model = initial_model(run, training)
     announce(run, training, model)

@@ -13,7 +13,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.models import siamese
 from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
-from pipelines.engine.training import trainer
+from pipelines.engine.training import precision_choice, trainer
 from pipelines.engine.training.task_training import Training, announce, fit, initial_model
 from pipelines.engine.training.trainer import Row
 from pipelines.export import savedmodel
@@ -29,6 +29,7 @@ PATIENCE = 5  # and after so many epochs of it in a row the training is stopped
 
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras`, pictures to embeddings, and `matcher.keras`, which compares two."""
+    run = precision_choice.settled(run, folder)
     recipe, settings = run.recipe, run.recipe.train
     augmented = augment.compose(recipe.augment, size=recipe.data.size)
     training = _inputs(run, augmented)

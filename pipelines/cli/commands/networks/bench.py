@@ -40,6 +40,43 @@ def bench_input(
         benchmark.show(speeds, console)
 
 
+@benches.command("train")
+def bench_train(
+    recipe: RecipeName,
+    overrides: Overrides = None,
+    precision: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="float32, bfloat16 or float16. Repeatable; the default is the first two, on a GPU all three."
+        ),
+    ] = None,
+    batch_size: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Repeatable; the default is half, once and twice the recipe's."),
+    ] = None,
+    seconds: Annotated[float, typer.Option(min=0.05, help="Seconds to train for each row of the table.")] = 3.0,
+    as_json: AsJson = False,
+    runs: Root = RUNS,
+) -> None:
+    """Measure a training step in each precision and at each batch size: images/s, CPU time, input, memory.
+
+    Example: cnn bench train classify/digits-lenet5
+    """
+    console = console_for(as_json)
+    run = open_run(recipe, overrides, console, runs)
+    from pipelines.engine.experiments import training_benchmark as benchmark
+    from pipelines.engine.training import task_training
+
+    task_training.check(run)
+    sizes = batch_size or benchmark.batch_sizes(recipe, overrides or (), run.recipe.train.batch_size)
+    wanted = [(each, size) for each in precision or benchmark.precisions() for size in sizes]
+    rows = benchmark.measure(run, recipe, overrides or (), wanted=wanted, seconds=seconds)
+    if as_json:
+        print(json.dumps(rows, indent=1))
+    else:
+        benchmark.show(rows, console)
+
+
 @benches.command("scaling")
 def bench_scaling(
     recipe: RecipeName,
