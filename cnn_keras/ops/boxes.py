@@ -38,12 +38,14 @@ def area(boxes: tf.Tensor) -> tf.Tensor:
 
 def xyxy_to_cxcywh(boxes: tf.Tensor) -> tf.Tensor:
     """(…, 4) as x and y of the centre, width, height."""
-    return tf.concat([(boxes[..., :2] + boxes[..., 2:]) / 2, boxes[..., 2:] - boxes[..., :2]], axis=-1)
+    low, high = _halves(boxes)
+    return tf.concat([(low + high) / 2, high - low], axis=-1)
 
 
 def cxcywh_to_xyxy(boxes: tf.Tensor) -> tf.Tensor:
     """(…, 4) of x and y of the centre, width, height as left, top, right, bottom: undoes `xyxy_to_cxcywh`."""
-    return tf.concat([boxes[..., :2] - boxes[..., 2:] / 2, boxes[..., :2] + boxes[..., 2:] / 2], axis=-1)
+    centre, sides = _halves(boxes)
+    return tf.concat([centre - sides / 2, centre + sides / 2], axis=-1)
 
 
 def clip(boxes: tf.Tensor) -> tf.Tensor:
@@ -222,7 +224,8 @@ def _frame_transform(extent: tf.Tensor, frame: tf.Tensor, fit: str) -> tuple[tf.
 
 def _overlap(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Intersection over union, and the union."""
-    low, high = tf.maximum(first[..., :2], second[..., :2]), tf.minimum(first[..., 2:], second[..., 2:])
+    (first_low, first_high), (second_low, second_high) = _halves(first), _halves(second)
+    low, high = tf.maximum(first_low, second_low), tf.minimum(first_high, second_high)
     common = tf.reduce_prod(tf.maximum(high - low, 0), axis=-1)
     union = area(first) + area(second) - common
     return tf.math.divide_no_nan(common, union), union
@@ -230,8 +233,19 @@ def _overlap(first: tf.Tensor, second: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]
 
 def _hull(first: tf.Tensor, second: tf.Tensor) -> tf.Tensor:
     """Width and height, (…, 2), of the smallest box around both."""
-    return tf.maximum(first[..., 2:], second[..., 2:]) - tf.minimum(first[..., :2], second[..., :2])
+    (first_low, first_high), (second_low, second_high) = _halves(first), _halves(second)
+    return tf.maximum(first_high, second_high) - tf.minimum(first_low, second_low)
 
 
 def _sides(boxes: tf.Tensor) -> tf.Tensor:
-    return tf.maximum(boxes[..., 2:] - boxes[..., :2], 0)
+    low, high = _halves(boxes)
+    return tf.maximum(high - low, 0)
+
+
+def _halves(boxes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """The first and the last two values of boxes (…, 4).
+
+    A split, because the gradient of each slice would be as large as all of the boxes.
+    """
+    first, last = tf.split(tf.convert_to_tensor(boxes), 2, axis=-1)
+    return first, last

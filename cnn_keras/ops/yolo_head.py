@@ -188,10 +188,12 @@ class Predictions(NamedTuple):
 
 def _answer(raw: tf.Tensor, place: Slots, reach: float) -> Predictions:
     """The `Predictions` in raw outputs, (batch, S, 5 + C)."""
-    middles = reach * tf.sigmoid(raw[..., 1:3]) - (reach - 1) / 2
-    logarithms = raw[..., 4:2:-1]
+    # A split, because the gradient of each slice would be as large as all of the outputs.
+    objectness, middles, heights, widths, classes = tf.split(raw, [1, 2, 1, 1, raw.shape[-1] - 5], axis=-1)
+    middles = reach * tf.sigmoid(middles) - (reach - 1) / 2
+    logarithms = tf.concat([widths, heights], axis=-1)
     sizes = place.sides * tf.exp(tf.clip_by_value(logarithms, -WIDEST, WIDEST))
-    return Predictions(raw[..., 0], middles, logarithms, sizes, raw[..., 5:])
+    return Predictions(tf.squeeze(objectness, -1), middles, logarithms, sizes, classes)
 
 
 def _read(
