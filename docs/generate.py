@@ -1,4 +1,5 @@
-"""The reference pages, from the code: Typer's commands, the keys of recipes, the docstrings of both packages.
+"""The reference pages, from the code: Typer's commands, the keys of recipes, the docstrings of both packages; and the
+page of benchmarks, from the files that they have written.
 
     python docs/generate.py FOLDER      writes the pages; mkdocs calls `on_files` instead
 
@@ -6,6 +7,7 @@ Neither needs TensorFlow. The Python pages hold directives that mkdocstrings fil
 that have Python in them are written as Jupyter notebooks, too.
 """
 
+import ast
 import json
 import re
 import sys
@@ -69,8 +71,42 @@ def pages() -> dict[str, str]:
     """Every generated page: its path below docs/, and its Markdown or, of a notebook, its JSON."""
     found = {"reference/index.md": _index(), "reference/commands.md": _commands()}
     found |= {f"reference/recipes/{task}.md": _keys(task) for task in recipes.tasks()}
+    found["benchmarks.md"] = _benchmarks()
     found |= {f"reference/python/{name}.md": text for name, text in _python()}
     return found | {f"tutorials/{name}.ipynb": json.dumps(notebook(text), indent=1) for name, text in tutorials()}
+
+
+def measurements() -> Iterator[tuple[Path, list[dict[str, Any]]]]:
+    """The benchmarks that have written down what they measured: the script of each, and its rows."""
+    for path in sorted((ROOT / "docs" / "measurements").glob("*.json")):
+        yield ROOT / "tests" / "benchmarks" / f"bench_{path.stem}.py", json.loads(path.read_text())
+
+
+def _benchmarks() -> str:
+    """A table for each benchmark, its columns the keys of its rows, behind what its script says of itself."""
+    lines = [
+        "# Benchmarks",
+        "",
+        "Each table is what a script has measured and written with `--json docs/measurements/NAME.json`. The figures "
+        "are of a machine with two cores that have units for bfloat16, on which other programs ran: read CPU times and "
+        "ratios, not images per second.",
+        "",
+    ]
+    for script, rows in measurements():
+        heading, _, text = (ast.get_docstring(ast.parse(script.read_text())) or "").partition("\n\n")
+        columns = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict))
+        lines += [f"## {heading.partition('?')[0]}?", "", text, ""]
+        lines += [_row(*(column.replace("_", " ") for column in columns)), "|---" * len(columns) + "|"]
+        lines += [_row(*(_figure(row.get(column, "")) for column in columns)) for row in rows]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _figure(value: Any) -> str:
+    """Three digits of a number; words as they are."""
+    if not isinstance(value, float):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 
 def tutorials() -> Iterator[tuple[str, str]]:

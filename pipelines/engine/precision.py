@@ -6,7 +6,7 @@ from typing import Any
 UNITS = ("avx512_bf16", "amx_bf16")  # as /proc/cpuinfo calls what multiplies in bfloat16
 ADVICE = (
     "train.precision: bfloat16 takes about 0.6 of the time of a step here, and more than float32 in networks of "
-    "depthwise convolutions; measure both with `cnn train RECIPE --dry-run`"
+    "depthwise convolutions; `cnn bench train RECIPE` measures both"
 )
 
 

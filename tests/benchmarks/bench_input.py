@@ -1,12 +1,12 @@
 """How fast is the input pipeline, against the same augmentations in other libraries? Run it on a quiet machine:
 
-    python tests/benchmarks/bench_input.py [--rounds 5] [--seconds 2] [--threads 2]
+    python tests/benchmarks/bench_input.py [--rounds 5] [--seconds 2] [--threads 2] [--json FILE]
 
 JPEGs of 256 × 256 are decoded and become batches of 32 uint8 pictures of 224 × 224: a random-resized crop, a flip,
 brightness, contrast and saturation, with a rotation by up to 15° or without. The peers are measured where they are
 installed: Keras's preprocessing layers, albumentations (2.0.8) and torchvision (transforms v2), those in as many
 threads. All take turns in every round; the median round counts. CPU time is of all threads together and hardly
-depends on what else the machine does.
+depends on what else the machine does. FILE holds the same figures.
 """
 
 import argparse
@@ -14,10 +14,15 @@ import importlib.util
 import itertools
 import os
 import statistics
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks import results
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 SOURCE, SIZE, BATCH = (256, 256), (224, 224), 32
@@ -193,6 +198,7 @@ def main():
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=2.0)
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     if importlib.util.find_spec("torchvision") is not None:
         import torchvision  # noqa: F401 - the first of all: after TensorFlow its library crashes as it is loaded
@@ -207,9 +213,14 @@ def main():
         time.sleep(0.3)  # what it has begun to prefetch is not the next one's
     base = statistics.median(cpu for _, cpu in measured["decode only"])
     print(f"{'':34} images/s   CPU ms   of decoding's speed, by CPU time")
+    rows = []
     for name, rounds in measured.items():
         speed, cpu = (statistics.median(column) for column in zip(*rounds, strict=True))
         print(f"{name:34} {speed:8.0f} {cpu:8.2f} {base / cpu:8.0%}")
+        figures = {"images_per_second": speed, "cpu_ms_per_image": cpu, "of_decoding": base / cpu}
+        rows.append({"pipeline": name, **figures})
+    if arguments.json:
+        results.write(arguments.json, rows, by="pipeline")
 
 
 if __name__ == "__main__":

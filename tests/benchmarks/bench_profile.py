@@ -11,15 +11,18 @@ profiler. FILE holds the same figures.
 
 import argparse
 import collections
-import json
 import os
 import re
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks import results
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 ROUNDS = 5  # of steps whose CPU time is measured; the median counts
@@ -232,7 +235,7 @@ def rows(name, steps):
             "types": {operation: 1000 * each / steps for operation, each in types[kind].most_common(4)},
             "cpu_ms_per_step": cpu,
         }
-        for kind, spent in kinds.most_common()
+        for kind, spent in kinds.most_common(SHOWN)
     ]
     keras.backend.clear_session()
     return found
@@ -252,13 +255,13 @@ def main():
         new = rows(name, arguments.steps)
         found += new
         print(f"{name}: {new[0]['cpu_ms_per_step']:,.0f} ms of CPU time for a step")
-        for row in new[:SHOWN]:
+        for row in new:
             types = ", ".join(f"{kind} {spent:.1f}" for kind, spent in row["types"].items())
             figures = f"{row['share']:6.1%} {row['ms_per_step']:8.1f} ms {row['operations_per_step']:6.0f}×"
             print(f"  {figures} {row['kind']}: {types}")
         print(flush=True)
         if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1))
+            results.write(arguments.json, found, by="network")
 
 
 if __name__ == "__main__":

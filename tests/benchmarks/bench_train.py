@@ -7,19 +7,22 @@ as their builders make them, and as Keras makes them again of their configuratio
 four contestants of a network take turns in every round; the median round counts. CPU time is of all threads together
 and hardly depends on what else the machine does; the ratios are of CPU time, to Keras in float32 and to Keras in the
 same precision. With --xla our layers in float32 are compiled by XLA, too, which takes minutes. FILE holds the same
-figures.
+figures, beside those that it has of other networks.
 """
 
 import argparse
 import gc
 import itertools
-import json
 import os
 import statistics
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parents[2]))
+from tests.benchmarks import results
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 NETWORKS = {  # builder: side of the pictures, and how many of them are a batch
@@ -130,7 +133,7 @@ def main():
                 flush=True,
             )
         if arguments.json:
-            arguments.json.write_text(json.dumps(found, indent=1))
+            results.write(arguments.json, found, by="network")
 
 
 if __name__ == "__main__":

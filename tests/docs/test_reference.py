@@ -79,3 +79,14 @@ def test_the_table_of_what_helps_to_train_is_what_the_tasks_have():
         divided = trained and any(not one.undivided for one in known if not one.untrained)
         assert rows[task].replace("|", "").split() == [("no", "yes")[has] for has in (*[trained] * 3, divided)]
     assert sorted(rows) == recipes.built_in()
+
+
+def test_the_page_of_benchmarks_has_every_row_that_was_measured_and_the_script_that_measures_it():
+    page, measured = generated()["benchmarks.md"], list(generator().measurements())
+    assert measured
+    for script, rows in measured:
+        assert f"tests/benchmarks/{script.name}" in page
+        assert script.is_file()
+        for row in rows:
+            assert next(iter(row.values())) in page
+    assert page.count("\n|") == sum(len(rows) + 2 for _, rows in measured)
