@@ -17,10 +17,13 @@ LABELS = ("dark", "grey", "bright")
 SIZE = 8
 SERVE = """
 import sys
+from functools import partial
 from pathlib import Path
 from pipelines.serving.server import serve
 from pipelines.serving.http.limits import Limits
-serve(Path(sys.argv[1]), port=0, limits=Limits(**eval(sys.argv[2])), engine=sys.argv[3])
+folder, limits, engine, workers = sys.argv[1:]
+say = partial(print, flush=True)
+serve(Path(folder), port=0, limits=Limits(**eval(limits)), engine=engine, workers=int(workers), say=say)
 print("drained", "with Keras" if "keras" in sys.modules else "without Keras")
 """
 
@@ -142,9 +145,9 @@ def convert(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def running(folder, engine="tensorflow", **limits):
+def running(folder, engine="tensorflow", workers=1, **limits):
     """A process that serves `folder`, and its URL, once it is ready."""
-    command = [sys.executable, "-c", SERVE, str(folder), repr(limits), engine]
+    command = [sys.executable, "-c", SERVE, str(folder), repr(limits), engine, str(workers)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

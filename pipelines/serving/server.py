@@ -23,6 +23,7 @@ from starlette.applications import Starlette
 
 from cnn_keras.errors import Fault
 from pipelines.serving import memory
+from pipelines.serving import workers as processes
 from pipelines.serving.converted_model import ConvertedModel
 from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
@@ -74,6 +75,7 @@ def serve(
     names: Sequence[str] = (),
     limits: Limits | None = None,
     engine: str = "tensorflow",
+    workers: int = 1,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the SavedModel under `model_folder` until SIGTERM or Ctrl-C, then answer what was accepted.
@@ -82,6 +84,7 @@ def serve(
         port: 0 chooses a free one.
         names: of this machine, beside `host`, that requests may be sent to.
         engine: as of `application`.
+        workers: processes that share the port and the processors; see `pipelines.serving.workers`.
         say: hears the warning when others can reach `host`, and the address once the model is warm.
 
     Raises:
@@ -91,8 +94,30 @@ def serve(
     with contextlib.closing(_bound(host, port)) as listener:
         if not is_loopback(host):
             say(f"warning: {host} lets other machines connect, without a password; 127.0.0.1 does not")
-        app = application(model_folder, limits=limits, visitors=Visitors(host, names), engine=engine)
-        _run(app, listener, host=host, limits=limits, say=say)
+        visitors = Visitors(host, names)
+        if workers == 1:
+            _run(
+                application(model_folder, limits=limits, visitors=visitors, engine=engine), listener, host, limits, say
+            )
+            return
+        port = listener.getsockname()[1]
+    with contextlib.closing(_bound(host, port, shared=True)):  # keeps the port while no worker has it
+        work = partial(_serve_shared, model_folder, host, port, visitors, limits, engine)
+        processes.run(workers, work, say)
+
+
+def _serve_shared(
+    model_folder: Path,
+    host: str,
+    port: int,
+    visitors: Visitors,
+    limits: Limits,
+    engine: str,
+    say: Callable[[str], None],
+) -> None:
+    """What each of several workers does."""
+    with contextlib.closing(_bound(host, port, shared=True)) as listener:
+        _run(application(model_folder, limits=limits, visitors=visitors, engine=engine), listener, host, limits, say)
 
 
 def serve_faces(
@@ -125,10 +150,10 @@ def serve_faces(
             if not key_given:
                 say(f"clients must send the header Authorization: Bearer {key}")
                 say("it changes at every start; set CNN_API_KEY in the environment for a permanent one")
-            _run(endpoints.application(), listener, host=host, limits=limits, say=say)
+            _run(endpoints.application(), listener, host, limits, say)
 
 
-def _run(app: Starlette, listener: socket.socket, *, host: str, limits: Limits, say: Callable[[str], None]) -> None:
+def _run(app: Starlette, listener: socket.socket, host: str, limits: Limits, say: Callable[[str], None]) -> None:
     """Answer on `listener` until told to stop."""
     endpoints = app.state.endpoints
     memory.keep()
@@ -203,12 +228,17 @@ def _within_files(limits: Limits) -> Limits:
     return replace(limits, connections=min(limits.connections, files - OTHER_FILES))
 
 
-def _bound(host: str, port: int) -> socket.socket:
-    """A bound socket that does not listen yet: a taken port shows at once, nobody is let in cold."""
+def _bound(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket that does not listen yet: a taken port shows at once, nobody is let in cold.
+
+    `shared` ones may be bound to one port together.
+    """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     # Only of a socket that names its protocol does asyncio switch off Nagle's delay, 40 ms for each answer.
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
     try:
         listener.bind((host, port))
     except (OSError, OverflowError) as error:

@@ -1,10 +1,10 @@
 """How much faster is the server without TensorFlow? Run it on a quiet machine:
 
-    python tests/benchmarks/bench_engines.py [BUILDER …] [--clients 8] [--seconds 5] [--engines openvino-float32 …]
+    python tests/benchmarks/bench_engines.py [BUILDER …] [--clients 8] [--seconds 5] [--engines ENGINE …] [--json FILE]
 
 Each network has random weights and takes JPEG files of 256×256 pixels at 224×224. Its SavedModel and its other formats
 are written into a temporary folder, and each is served in a process of its own, one after the other. The ratios are of
-one run, to the engine tensorflow. The last line is the table as JSON.
+one run, to the engine tensorflow. FILE holds the same figures.
 """
 
 import argparse
@@ -114,6 +114,7 @@ def main():
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--engines", nargs="+", default=ENGINES)
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     rows = []
     for builder in options.builders:
@@ -125,14 +126,26 @@ def main():
             for engine in ("tensorflow", *options.engines):
                 place = folder / engine / "network" if engine == "tensorflow" else folder / engine
                 row = measure(place, engine.partition("-")[0], options.clients, options.seconds)
-                rows.append({"builder": builder, "engine": engine, **row})
-                first = next(row for row in rows if row["builder"] == builder)
+                if engine == "tensorflow":
+                    first = row
                 rate, cpu = (row[key] / first[key] for key in ("requests_per_second", "cpu_ms"))
+                rows.append(
+                    {
+                        "network": builder,
+                        "side": SIDE,
+                        "clients": options.clients,
+                        "engine": engine,
+                        **row,
+                        "times_tensorflow": rate,
+                        "times_tensorflow_cpu": 1 / cpu,
+                    }
+                )
                 print(
                     f"{engine:18} {row['requests_per_second']:6.1f} {rate:4.2f}x {row['cpu_ms']:6.1f} {1 / cpu:4.2f}x "
                     f"{row['p50_ms']:6.0f} {row['p99_ms']:7.0f} {row['megabytes']:6.0f} {row['ready_seconds']:8.1f}"
                 )
-    print(json.dumps(rows))
+        if options.json:
+            options.json.write_text(json.dumps(rows, indent=1))
 
 
 if __name__ == "__main__":

@@ -1,9 +1,10 @@
 """How fast is the server, against a bare loop over the same SavedModel? Run it on a quiet machine:
 
-    python tests/benchmarks/bench_serving.py [MODEL_FOLDER] [--seconds 5] [--clients 1 8 32]
+    python tests/benchmarks/bench_serving.py [MODEL_FOLDER] [--seconds 5] [--clients 1 8 32] [--json FILE]
 
 Without a folder a network of LeNet's size with random weights is exported into a temporary one. The bare loop calls
 `serving_default` with one PNG at a time; the clients post the same PNG in JSON over kept-alive connections.
+FILE holds the same figures.
 """
 
 import argparse
@@ -115,6 +116,7 @@ def main():
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--seconds", type=float, default=5)
     parser.add_argument("--clients", type=int, nargs="+", default=[1, 8, 32])
+    parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.model
@@ -124,10 +126,13 @@ def main():
             network, weights = lenet()
             folder = Path(temporary) / "lenet" / "1"
             export(folder, network=network, weights=weights, labels=list("0123456789"), size=28, odd=False)
-        bench(folder, options.clients, options.seconds)
+        rows = bench(folder, options.clients, options.seconds)
+    if options.json:
+        options.json.write_text(json.dumps(rows, indent=1))
 
 
 def bench(folder, clients, seconds):
+    """Print a row for each number of clients, and return them."""
     process, address, start = started(folder)
     server = psutil.Process(process.pid)
     name = json.load(urlopen("http://{}:{}/healthz".format(*address)))["model"]
@@ -136,19 +141,34 @@ def bench(folder, clients, seconds):
     print(f"ready after {start:.1f} s with {megabytes(server)}")
     print("           bare loop            server")
     print("clients    calls/s  CPU ms      requests/s  CPU ms      p50 ms  p99 ms    memory")
-    loop = bare_loop(folder)
+    loop, rows = bare_loop(folder), []
     for count in clients:
         bare, bare_cpu = loop(seconds)
         cpu = sum(server.cpu_times()[:2])
         late = load(address, head.encode() + body, count, seconds)
         cpu = 1e3 * (sum(server.cpu_times()[:2]) - cpu) / len(late)
-        rate = len(late) / seconds
+        rate, p50, p99 = len(late) / seconds, 1e3 * late[len(late) // 2], 1e3 * late[-1 - len(late) // 100]
+        rows.append(
+            {
+                "clients": count,
+                "loop_calls_per_second": bare,
+                "loop_cpu_ms": bare_cpu,
+                "requests_per_second": rate,
+                "cpu_ms": cpu,
+                "p50_ms": p50,
+                "p99_ms": p99,
+                "megabytes": server.memory_info().rss / 2**20,
+                "ready_seconds": start,
+                "times_loop": rate / bare,
+            }
+        )
         print(
             f"{count:7} {bare:10.0f} {bare_cpu:7.2f} {rate:9.0f} {rate / bare:4.2f}x {cpu:7.2f} {cpu / bare_cpu:4.2f}x "
-            f"{1e3 * late[len(late) // 2]:9.1f} {1e3 * late[-len(late) // 100]:7.1f}   {megabytes(server)}"
+            f"{p50:9.1f} {p99:7.1f}   {megabytes(server)}"
         )
     process.send_signal(signal.SIGTERM)
     print(f"stopped with exit code {process.wait(30)}")
+    return rows
 
 
 def megabytes(process):

@@ -9,12 +9,14 @@ from contextlib import ExitStack
 
 import httpx
 import numpy as np
+import psutil
 import pytest
 import tensorflow as tf
 from PIL import Image
 from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
 
 from cnn_keras.errors import Fault
+from pipelines.serving import workers
 from pipelines.serving.model import Model
 from pipelines.serving.server import serve
 from pipelines.serving.warmup import PACKED, warm_up, zeros
@@ -143,3 +145,35 @@ def test_metadata_survives_json(folder):
     assert json.loads(json.dumps(model.signature_def)).keys() >= model.signatures.keys()
     assert np.dtype("uint8") == model.signatures["serving_tensor"].inputs["image"].dtype
     assert model.signatures["serving_tensor"].inputs["image"].shape == (None, 8, 8, 1)
+
+
+@pytest.mark.slow
+def test_workers_share_a_port_are_replaced_and_end_in_order(folder):
+    with running(folder, workers=2) as (process, url):
+        children = [
+            child
+            for child in psutil.Process(process.pid).children()
+            if any("spawn_main" in part for part in child.cmdline())
+        ]
+        assert len(children) == 2
+        with socket.create_connection((url.split(":")[1][2:], int(url.split(":")[2]))) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert connection.recv(4096).startswith(b"HTTP/1.1 200")
+        children[0].kill()
+        assert "exit code -9" in process.stdout.readline()
+        for _ in range(10):
+            assert httpx.get(f"{url}/healthz").is_success
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+        assert not any(child.is_running() for child in children)
+
+
+@pytest.mark.slow
+def test_workers_that_cannot_serve_say_why(tmp_path):
+    with pytest.raises(Fault, match="no such folder"):
+        serve(tmp_path / "absent", port=0, workers=2)
+
+
+@pytest.mark.parametrize(("count", "shares"), [(1, [{0, 2, 5}]), (2, [{0, 5}, {2}]), (4, [{0}, {2}, {5}, {0}])])
+def test_processors_are_shared_among_workers(count, shares):
+    assert workers.shares([0, 2, 5], count) == shares

@@ -31,6 +31,10 @@ def serve(
     precision: Annotated[
         str | None, typer.Option(help="Of a network for another engine; the default is the highest there is.")
     ] = None,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, help="Processes that share the port and the processors, each with a copy of the model."),
+    ] = 1,
     gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="For `faces`: see `cnn faces`.")] = GALLERY,
     embedder: Embedder = None,
     liveness: Liveness = "",
@@ -51,11 +55,14 @@ def serve(
     say = partial(console.print, markup=False)
     bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
     if engine != "tensorflow" or precision:
-        serving.serve(exported_model.locate_converted(model, runs, engine, precision), engine=engine, **bound)
+        converted = exported_model.locate_converted(model, runs, engine, precision)
+        serving.serve(converted, engine=engine, workers=workers, **bound)
         return
     if model != "faces":
-        serving.serve(exported_model.locate(model, runs), **bound)
+        serving.serve(exported_model.locate(model, runs), workers=workers, **bound)
         return
+    if workers > 1:
+        raise Fault(f"--workers of a gallery must be 1, got {workers}")
     load_tensorflow(console)
     open_gallery = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
     serving.serve_faces(open_gallery, key=os.environ.get("CNN_API_KEY", ""), **bound)
