@@ -191,8 +191,28 @@ def verify(
     """Is it the person of this name? The answer's name is theirs if so."""
     known = gallery.vectors(name)
     _check(gallery, recogniser)
-    threshold = recogniser.threshold(far, len(known))
-    answers = []
+    return _verify_all(recogniser, known, name, files, far)
+
+
+def compare(
+    recogniser: Recogniser, reference: bytes, name: str, files: Sequence[bytes], far: float | None
+) -> list[Answer]:
+    """Is it the person of a reference photograph, which `name` is of? No gallery is needed.
+
+    Raises:
+        Fault: no face is found on the reference photograph, or it cannot be read.
+    """
+    (vector,) = recogniser.embed([reference], faced=True)
+    if isinstance(vector, str):
+        raise Fault(f"{name} must be a photograph of a face, but: {vector}", code=Fault.DATA)
+    return _verify_all(recogniser, vector[None], name, files, far)
+
+
+def _verify_all(
+    recogniser: Recogniser, known: Array, name: str, files: Sequence[bytes], far: float | None
+) -> list[Answer]:
+    """The answer about each picture, of the nearest of a person's embeddings, float32 (N, dimension)."""
+    threshold, answers = recogniser.threshold(far, len(known)), []
     for vector, alive in zip(recogniser.embed(files), recogniser.alive(files), strict=True):
         if isinstance(vector, str):
             answers.append(Answer(None, None, threshold, problem=vector))

@@ -196,7 +196,7 @@ def _sources(image: Any, predictor: "Predictor") -> "Iterator[Source]":
     from pipelines.inference import predict as predicting  # start-up: TensorFlow
 
     if isinstance(image, str | PathLike):
-        yield from predicting.files_of([Path(image)], predictor)
+        yield from predicting.files_of([Path(image)], predictor.input, predictor.suffixes)
     elif isinstance(image, np.ndarray) and predictor.input != "image":
         yield _measured(image, BATCH_RANKS[predictor.input] - 1, predictor.input)
     elif isinstance(image, np.ndarray):

@@ -48,7 +48,7 @@ def predict(
     """
     folder = newest(model)
     predictor = predictor_of(load(folder), folder, top=top, signature=signature)
-    chosen = list(files_of(files, predictor))
+    chosen = list(files_of(files, predictor.input, predictor.suffixes))
     if parallel_map is None:
         return predictor.predict(chosen, console)
     ask = partial(_predict, folder=folder.absolute(), top=top, signature=signature)
@@ -141,8 +141,12 @@ def write_masks(predictions: Sequence[Prediction], folder: Path) -> int:
     return mask_files.write([(path, segments.mask) for path, segments in segmented], segmented[0][1].names, folder)
 
 
-def files_of(paths: Iterable[Path], predictor: Predictor) -> Iterator[Path]:
+def files_of(paths: Iterable[Path], noun: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """The files that a predictor is asked about: those that are named, and in folders those that it takes.
+
+    Args:
+        noun: what it takes: "image", "signal" or "volume".
+        suffixes: of its files, in lower case.
 
     Raises:
         Fault: a path leads nowhere, or to a folder without any.
@@ -150,10 +154,9 @@ def files_of(paths: Iterable[Path], predictor: Predictor) -> Iterator[Path]:
     for path in paths:
         if path.is_dir():
             below = (file for _, files in tree(path) for file in files)
-            matching = sorted(file for file in below if file.name.lower().endswith(predictor.suffixes))
+            matching = sorted(file for file in below if file.name.lower().endswith(suffixes))
             if not matching:
-                noun = f"{predictor.input} files"
-                raise Fault(f"IMAGES must be {noun} or folders of them, found none in {path}", code=Fault.DATA)
+                raise Fault(f"IMAGES must be {noun} files or folders of them, found none in {path}", code=Fault.DATA)
             yield from matching
         elif path.is_file():
             yield path

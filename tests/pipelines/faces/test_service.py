@@ -1,5 +1,6 @@
 """`cnn faces` and `cnn serve faces`: enrol, verify, identify, forget, by a small embedder; strangers are refused."""
 
+import csv
 import importlib.util
 import io
 import json
@@ -18,6 +19,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.errors import Fault
@@ -338,6 +340,56 @@ def test_a_gallery_from_the_first_enrolment_to_the_last_that_is_forgotten(faces,
     left = b"".join(file.read_bytes() for file in tmp_path.glob("faces.db*"))
     assert not any(vector.tobytes()[start : start + 8] in left for start in range(0, vector.nbytes, 8))
     assert typed("forget", "p3").code == Fault.INPUT
+
+
+def test_two_photographs_are_compared_without_a_gallery(faces, tmp_path, typed):
+    people, model = faces / "people", ["--model", faces / "small.yaml"]
+    one, same, other = (people / name for name in ("p3/0.png", "p3/1.png", "p7/0.png"))
+    found = typed("verify", one, one, same, other, *model, "--json").json
+    embedded = vectors(faces, [one, same, other], tmp_path / "own.csv")
+    for answer, vector in zip(found, embedded, strict=True):
+        assert answer["distance"] == pytest.approx(np.square(vector - embedded[0]).sum(), abs=1e-5)
+        assert answer["name"] == (str(one) if answer["distance"] <= answer["threshold"] else None)
+    assert found[0]["name"] == str(one)
+    assert not (tmp_path / "faces.db").exists()
+    assert typed("verify", one, one, *model).code == 0
+    (tmp_path / "broken.png").write_bytes(b"nothing")
+    assert typed("verify", tmp_path / "broken.png", one, *model).code == Fault.DATA
+
+
+def vectors(faces, files, path):
+    """What `cnn embed` writes of files."""
+    assert cnn("embed", faces / "small.yaml", *files, "--to", path, "--runs", faces / "runs") == 0
+    with path.open() as file:
+        return [
+            np.array([row[key] for key in row if key.startswith("embedding")], float) for row in csv.DictReader(file)
+        ]
+
+
+def test_embeddings_are_written_as_csv_and_parquet_alike(faces, tmp_path, capsys):
+    folder = tmp_path / "photos"
+    shutil.copytree(faces / "people" / "p1", folder)
+    (folder / "broken.png").write_bytes(b"nothing")
+    count = len(list(folder.iterdir()))
+    ask = ("embed", faces / "small.yaml", folder, "--runs", faces / "runs")
+    assert cnn(*ask, "--to", tmp_path / "own.parquet", "--json") == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told["embeddings"] == count - 1
+    assert list(told["problems"]) == [str(folder / "broken.png")]
+    rows = parquet.read_table(tmp_path / "own.parquet").to_pylist()
+    assert [row["path"] for row in rows] == sorted(str(file) for file in folder.iterdir())
+    assert [bool(row["problem"]) for row in rows] == [row["path"].endswith("broken.png") for row in rows]
+    assert cnn(*ask, "--to", tmp_path / "own.csv") == 0
+    with (tmp_path / "own.csv").open() as file:
+        for row, line in zip(rows, csv.DictReader(file), strict=True):
+            assert (row["path"], row["problem"] or "") == (line["path"], line["problem"])
+            if row["embedding"] is not None:
+                numbers = [float(value) for key, value in line.items() if key.startswith("embedding")]
+                np.testing.assert_allclose(row["embedding"], numbers, atol=1e-7)
+                assert np.linalg.norm(row["embedding"]) == pytest.approx(1, abs=1e-5)
+    assert cnn(*ask, "--to", tmp_path / "own.txt") == Fault.INPUT
+    none = ("embed", faces / "small.yaml", folder / "broken.png", "--runs", faces / "runs")
+    assert cnn(*none, "--to", tmp_path / "none.csv") == Fault.DATA
 
 
 def test_what_cannot_be_enrolled_says_what_to_do(faces, tmp_path, typed):

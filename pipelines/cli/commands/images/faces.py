@@ -85,7 +85,7 @@ def enrol(
 
 @faces.command(rich_help_panel="Gallery")
 def verify(
-    name: Annotated[str, typer.Argument(help="The claimed identity.")],
+    name: Annotated[str, typer.Argument(help="The claimed identity, or with --model a photograph of the person.")],
     photos: Photos,
     far: Far = None,
     model: Embedder = None,
@@ -96,13 +96,21 @@ def verify(
 ) -> None:
     """Check whether photographs show the person NAME. Exits with 4 if one does not.
 
+    With --model, NAME may be a photograph instead: then no gallery is needed.
+
     Example: cnn faces verify ada photo.jpg --far 0.001
     """
     console = console_for(as_json)
-    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    from pipelines.faces import service as face_service  # after TensorFlow, which `ready` loads
+    if model and input_file.is_regular(Path(name)):
+        recogniser = encoder_of(model, console, runs, liveness=liveness)
+        from pipelines.faces import service as face_service  # after TensorFlow, which `encoder_of` loads
 
-    answers = face_service.verify(open_gallery, recogniser, name, _contents(photos), far)
+        answers = face_service.compare(recogniser, _contents([Path(name)])[0], name, _contents(photos), far)
+    else:
+        open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+        from pipelines.faces import service as face_service  # after TensorFlow, which `ready` loads
+
+        answers = face_service.verify(open_gallery, recogniser, name, _contents(photos), far)
     _show(photos, answers, console, as_json)
     if any(answer.name is None for answer in answers):
         raise Fault(f"the photographs must show {name}, but at least one does not", code=Fault.GATE)
@@ -225,7 +233,6 @@ def ready(
     `model` and `liveness` override the paths that the gallery has stored. With `new` the gallery may be created, with
     `anew` its models may change.
     """
-    from pipelines.engine.startup import load_tensorflow
     from pipelines.faces import store
 
     open_gallery = store.open_gallery(location) if model and new else _opened(location)
@@ -238,20 +245,26 @@ def ready(
         model = model or store.moved_model(stored.reference, location, "--model")
         if stored.liveness and not liveness:
             liveness = store.moved_model(stored.liveness, location, "--liveness")
+    known: dict[str, str] = (
+        {} if stored is None or anew else {"model": stored.model, "liveness_model": stored.liveness_model}
+    )
+    return open_gallery, encoder_of(str(model), console, runs, liveness=liveness, **known)
+
+
+def encoder_of(reference: str, console: "Console", runs: Path, **settings: str) -> "Recogniser":
+    """The embedder of a recipe or folder; `settings` are those of `Recogniser`."""
+    from pipelines.engine.startup import load_tensorflow
+
     load_tensorflow(console)
     from pipelines.faces.encoder import Recogniser
 
-    if stored is None or anew:
-        encoder = Recogniser(str(model), runs, liveness=liveness)
-    else:
-        known = {"model": stored.model, "liveness_model": stored.liveness_model}
-        encoder = Recogniser(str(model), runs, liveness=liveness, **known)
+    encoder = Recogniser(reference, runs, **settings)
     if "false_accept_bounds" not in encoder.facts:
         console.print(
             f"[yellow]{escape_markup(str(encoder.folder))} was exported by an older version: its false-accept rates "
             "are point estimates, which are exceeded about half of the time; `cnn run` its recipe again[/]"
         )
-    return open_gallery, encoder
+    return encoder
 
 
 def _contents(photos: list[Path]) -> list[bytes]:
