@@ -90,7 +90,10 @@ def mask_example(borders: bool = False) -> Example:
 
 
 class Arrays(NamedTuple):
-    """A decoded split: images uint8 (N, height, width, channels), labels int64 (N,), ids (N,) of str."""
+    """A decoded split: images uint8 (N, height, width, channels), labels int64 (N,), ids (N,) of str.
+
+    Where images have any number of labels, these are float32 (N, classes) of 0 and 1.
+    """
 
     images: np.ndarray
     labels: np.ndarray
@@ -259,8 +262,9 @@ def _mixing(epoch: Callable[..., Any], augment: Composed, *, classes: int | None
 
         def mix(place: tf.Tensor, batch: dict[str, Any]) -> dict[str, Any]:
             seed_ = tf.random.experimental.stateless_fold_in(tf.reverse(key, [0]), tf.cast(place, tf.int32))
-            labels = {"label": tf.one_hot(batch["label"], classes)} if "label" in batch else {}
-            return augment.mix({**batch, **labels}, seed_)
+            if "label" in batch and batch["label"].shape.rank == 1:  # several labels of an image are shares already
+                batch = {**batch, "label": tf.one_hot(batch["label"], classes)}
+            return augment.mix(batch, seed_)
 
         return epoch(number).enumerate().map(mix, num_parallel_calls=tf.data.AUTOTUNE)
 

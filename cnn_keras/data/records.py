@@ -34,6 +34,11 @@ PLACE = {  # of an image that stays in its file; the path is empty where the rec
 }
 
 
+def label_feature(classes: int) -> tf.io.FixedLenFeature:
+    """The feature `label` of images with any number of labels: 1 for those it has, else 0, float32 (classes,)."""
+    return tf.io.FixedLenFeature((classes,), tf.float32)
+
+
 def box_features(
     most: int, landmarks: int = 0, proposals: int = 0, masks: bool = False
 ) -> dict[str, tf.io.FixedLenFeature]:
@@ -137,11 +142,12 @@ def read(
 ) -> tf.data.Dataset:
     """Examples of a split, dicts of `features`: {"id": string, "image": encoded bytes, "label": int64}, scalars.
 
-    They come in the order written; with a stateless `seed`, int32 (2,), its shards change places. Without `images`,
-    those that stay in their files are left to `load`.
+    Where the records hold several labels of an image, see `label_feature`, `label` is float32 (classes,). They come in
+    the order written; with a stateless `seed`, int32 (2,), its shards change places. Without `images`, those that stay
+    in their files are left to `load`.
     """
     paths = shards(folder, split)
-    files, kinds = tf.constant(paths), dict(features) | (PLACE if _is_in_place(paths[0]) else {})
+    files, kinds = tf.constant(paths), dict(features) | _stored(paths[0], features)
     if seed is not None:
         files = tf.random.experimental.stateless_shuffle(files, seed)
     examples = tf.data.TFRecordDataset(files).map(lambda record: tf.io.parse_single_example(record, kinds))
@@ -165,11 +171,18 @@ def place(path: str, start: int, data: bytes) -> tuple[str, int, int, int]:
     return str(Path(path).absolute()), start, len(data), int(_hash(data))
 
 
-def _is_in_place(shard: str) -> bool:
-    """Whether the records of a shard have the features of PLACE. Looked at outside of a graph that is being traced."""
+def _stored(shard: str, features: Mapping[str, Any]) -> dict[str, tf.io.FixedLenFeature]:
+    """What the records of a shard have else than `features` say: PLACE, several labels in place of one.
+
+    Looked at outside of a graph that is being traced.
+    """
     with tf.init_scope():
         first = next(tf.data.TFRecordDataset(shard).take(1).as_numpy_iterator(), b"")
-    return "path" in tf.train.Example.FromString(first).features.feature
+    stored = tf.train.Example.FromString(first).features.feature
+    kinds = dict(PLACE) if "path" in stored else {}
+    if "label" in features and "label" in stored and (shares := stored["label"].float_list.value):
+        kinds["label"] = label_feature(len(shares))
+    return kinds
 
 
 def _file(example: dict[str, Any]) -> tf.Tensor:

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -40,12 +40,7 @@ def stratified(
     Raises:
         Fault: fractions that leave nothing for "train", or a class with too few groups to be in every split.
     """
-    sizes = {
-        split: fraction for split, fraction in fractions.items() if fraction > 0 and not (fold and split == "test")
-    }
-    if sum(sizes.values()) >= 1:
-        shares = " and ".join(f"data.{split}" for split in sizes)
-        raise Fault(f"{shares} must be below 1 together, so that something is left to train, got {sum(sizes.values())}")
+    sizes = _sizes(fractions, fold)
     frequency = Counter(labels)
     classes: dict[str, list[list[int]]] = {}  # the rows of each group, by its rarest label
     for _, rows in groupby(sorted(range(len(labels)), key=groups.__getitem__), groups.__getitem__):
@@ -66,6 +61,64 @@ def stratified(
                 splits[classes[label][index]] = split
             start += count
     return splits
+
+
+def iteratively_stratified(
+    present: Sequence[Collection[str]],
+    groups: Sequence[str],
+    *,
+    fractions: dict[str, float],
+    seed: int,
+    fold: tuple[int, int] | None = None,
+) -> np.ndarray:
+    """Give every example a split so that each label, of which an example may have several, has its share in each.
+
+    Sechidis, Tsoumakas and Vlahavas, "On the stratification of multi-label data", 2011: of the label that fewest of
+    the examples left have, each goes where most of that label is still wanted; what has no label fills up the rest.
+    The result does not depend on the order of the examples. A label that fewer groups have than there are splits is
+    not in all of them.
+
+    Differs from the paper: what is given a split is a group, which counts with all its examples.
+
+    Args:
+        present: the labels of each example, none or several.
+        groups, fractions, seed, fold: as of `stratified`.
+
+    Returns:
+        The name of each example's split.
+
+    Raises:
+        Fault: fractions that leave nothing for "train", or fewer groups than splits or folds.
+    """
+    sizes = _sizes(fractions, fold)
+    members: dict[str, list[int]] = {}
+    for row, group in enumerate(groups):
+        members.setdefault(group, []).append(row)
+    generator = np.random.default_rng(seed)
+    order = [sorted(members)[place] for place in generator.permutation(len(members))]
+    needed = max(len(sizes) + 1, fold[1] if fold else 1)
+    if len(order) < needed:
+        raise Fault(f"data must have at least {needed} images or groups that differ, got {len(order)}", code=Fault.DATA)
+    names = sorted({name for labels in present for name in labels})
+    numbers = {name: number for number, name in enumerate(names)}
+    counts = np.zeros((len(order), len(names)))  # of each label in each group
+    for place, group in enumerate(order):
+        for row in members[group]:
+            counts[place, [numbers[name] for name in set(present[row])]] += 1
+    weights = np.array([len(members[group]) for group in order], float)
+    splits = np.full(len(order), "train", dtype=object)
+    free = np.arange(len(order))
+    if fold:
+        part = _apportioned(counts, weights, np.full(fold[1], 1 / fold[1]), generator)
+        splits[part == fold[0] - 1] = "test"
+        free = np.flatnonzero(part != fold[0] - 1)
+    shares = np.array([1 - sum(sizes.values()), *sizes.values()])
+    part = _apportioned(counts[free], weights[free], shares, generator)
+    splits[free] = np.array(["train", *sizes], dtype=object)[part]
+    result = np.empty(len(groups), dtype=object)
+    for group, split in zip(order, splits, strict=True):
+        result[members[group]] = split
+    return result
 
 
 def by_time(
@@ -155,6 +208,48 @@ def connected_groups(*keys: Sequence[str | None]) -> list[str]:
             if low != high:
                 parent[high] = low
     return [root(first) for first, *_ in examples()]
+
+
+def _sizes(fractions: dict[str, float], fold: tuple[int, int] | None) -> dict[str, float]:
+    """The shares of the splits besides "train" that there are; a fold says itself what is tested."""
+    sizes = {
+        split: fraction for split, fraction in fractions.items() if fraction > 0 and not (fold and split == "test")
+    }
+    if sum(sizes.values()) >= 1:
+        shares = " and ".join(f"data.{split}" for split in sizes)
+        raise Fault(f"{shares} must be below 1 together, so that something is left to train, got {sum(sizes.values())}")
+    return sizes
+
+
+def _apportioned(counts: np.ndarray, weights: np.ndarray, shares: np.ndarray, generator: np.random.Generator) -> Any:
+    """The part of each of N groups, int64 (N,), by iterative stratification into parts of these `shares`.
+
+    Args:
+        counts: how many examples of each label a group has, (N, labels).
+        weights: how many examples it has, (N,).
+    """
+    wanted = shares[:, None] * counts.sum(axis=0)  # of each label in each part
+    room = shares * weights.sum()
+    part = np.full(len(counts), -1)
+    left = counts.sum(axis=0)
+
+    def give(group: int, label: int | None) -> None:
+        choice = np.arange(len(shares))
+        for desire in (wanted[:, label] if label is not None else room, room):
+            choice = choice[desire[choice] >= desire[choice].max() - 1e-9]
+        chosen = int(choice[0] if len(choice) == 1 else generator.choice(choice))
+        part[group] = chosen
+        wanted[chosen] -= counts[group]
+        room[chosen] -= weights[group]
+        left[:] -= counts[group]
+
+    while (left > 0).any():
+        label = int(np.argmin(np.where(left > 0, left, np.inf)))
+        for group in np.flatnonzero((part < 0) & (counts[:, label] > 0)):
+            give(int(group), label)
+    for group in np.flatnonzero(part < 0):
+        give(int(group), None)
+    return part
 
 
 def _divided(label: str, groups: np.ndarray, fold: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:

@@ -13,10 +13,10 @@ from PIL import Image, ImageDraw
 
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image
+from pipelines.data import label_kind
 from pipelines.engine import recipe as recipes
 from pipelines.engine.training import input_benchmark
 from pipelines.plots import annotate, image_grid
@@ -125,7 +125,7 @@ def _examples(recipe: Any, size: tuple[int, int]) -> list[dict[str, Any]]:
         return list(task.samples(recipe, DRAWN))
     data = recipe.data
     examples: list[dict[str, Any]] = []
-    for item in _spread(classification.items(data.source, path=data.path, classes=data.classes, group=data.group)):
+    for item in _spread(label_kind.of(data).items(data)):
         try:
             image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
         except (OSError, Unreadable, tf.errors.InvalidArgumentError, UnicodeDecodeError):

@@ -18,7 +18,7 @@ from cnn_keras.ops.resize import resize_image
 from pipelines.data import image_dataset, image_io, run_files
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
-from pipelines.engine.classification import visualization
+from pipelines.engine.classification import label_kind, visualization
 from pipelines.engine.classification.visualization import Asked, Drawing, Trained, file_stem
 from pipelines.export import savedmodel
 from pipelines.plots.image_grid import Array
@@ -52,9 +52,11 @@ def insight(
     """
     if unit is not None and layer is None:
         raise Fault(f"--unit must come with --layer, got {unit} alone; --layer names the layer that it is counted in")
-    folder, shape = _found(reference, runs)
+    folder, recipe = _found(reference, runs)
+    shape = image_dataset.shape_of(recipe.data)
     data = run_files.read_json(folder / "prepare" / "data.json")
-    trained = Trained(savedmodel.load_keras(folder / "train" / "model.keras"), data["classes"])
+    model, activation = savedmodel.load_keras(folder / "train" / "model.keras"), label_kind.of(recipe).activation
+    trained = Trained(model, data["classes"], activation)
     if layer is not None:
         layer = _checked(trained, layer, unit)
     tested = visualization.ask(trained, folder / "prepare", image_dataset.test_split(data), shape, IMAGES)
@@ -98,8 +100,8 @@ def _drawings(
     }
 
 
-def _found(reference: str, runs: Path) -> tuple[Path, Shape]:
-    """The folder of a run whose training is finished, and the shape of its images."""
+def _found(reference: str, runs: Path) -> tuple[Path, Any]:
+    """The folder of a run whose training is finished, and its recipe."""
     folder = stages.run_folder(reference, runs)
     for candidate in (Path(reference), folder):
         if (candidate / "saved_model.pb").is_file() or any(candidate.glob("[0-9]*/saved_model.pb")):
@@ -113,7 +115,7 @@ def _found(reference: str, runs: Path) -> tuple[Path, Shape]:
     recipe: Any = recipes.load(str(folder / "recipe.yaml"))
     if recipe.task != "classify":
         raise Fault(f"RUN must be a run of the task classify, got {recipe.task}")
-    return folder, image_dataset.shape_of(recipe.data)
+    return folder, recipe
 
 
 def _given(trained: Trained, files: Sequence[Path], shape: Shape) -> Asked:

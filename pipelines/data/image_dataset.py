@@ -19,10 +19,9 @@ from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.files import file_tree
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
-from cnn_keras.data.sources import classification
-from cnn_keras.data.split import connected_groups, stratified
+from cnn_keras.data.split import connected_groups
 from cnn_keras.errors import Fault
-from pipelines.data import run_files, split_manifest
+from pipelines.data import label_kind, run_files, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
 from pipelines.data.run_files import Run
@@ -44,7 +43,8 @@ def prepare(
     those that the source has.
     """
     data: Data = run.recipe.data
-    items = classification.items(data.source, path=data.path, classes=data.classes, group=data.group)
+    kind = label_kind.of(data)
+    items = kind.items(data, run.recipe.seed)
     items = changed(items) if changed else items
     resume = changed is None  # what makes other items may depend on having read them all
     examined = data_validation.examine(
@@ -56,30 +56,32 @@ def prepare(
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
+    problems += kind.problems(items)
     data_validation.report(
         problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
     usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
-    classes = class_names([item.label for item, _ in usable], data)
+    classes = class_names([name for item, _ in usable for name in kind.names(item)], data)
     splits = (divided or splits_of)(usable, data, run.recipe.seed, run.recipe.fold)
     if divided is None:
-        check_classes(usable, splits, console=run.console)
+        check_classes(usable, splits, console=run.console, kind=kind)
     listed = write_split(folder, usable, splits)
     counts = _write_records(run, folder, usable, splits, classes, resume=resume)
     shape = shape_of(data)
-    sizes = {split: sum(inner.values()) for split, inner in counts.items()}
+    sizes = {split: splits.count(split) for split in counts}
     facts: dict[str, Any] = {
         "source": data.source,
         "location": str(data.path or data.source),
         "classes": classes,
         "splits": sizes,
         "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
-        "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
+        "problems": {name: len(group) for name, group in data_validation.group_by_kind(problems).items()},
+        **kind.facts(counts),
     }
     content = [classes, facts["normalization"], listed, *shape]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
     run_files.write_json(folder / "data.json", facts)
-    _draw_data(folder, shape, classes, counts)
+    _draw_data(folder, shape, classes, counts, kind)
     shares = ", ".join(f"{count:,} {split}" for split, count in sizes.items())
     run.console.print(f"          {len(usable):,} images of {len(classes)} classes: {shares}")
     usable_sizes = [result.size for result in examined if result.digest]
@@ -139,7 +141,13 @@ def class_names(labels: list[str], data: Data) -> list[str]:
     return names
 
 
-def check_classes(usable: list[tuple[Any, str]], splits: list[str], *, console: Console) -> None:
+def check_classes(
+    usable: list[tuple[Any, str]],
+    splits: list[str],
+    *,
+    console: Console,
+    kind: label_kind.SingleLabel = label_kind.SINGLE,
+) -> None:
     """Tell which classes are not tested.
 
     Raises:
@@ -147,10 +155,10 @@ def check_classes(usable: list[tuple[Any, str]], splits: list[str], *, console: 
     """
     splits_of_class: dict[str, set[str]] = {}
     for (item, _), split in zip(usable, splits, strict=True):
-        splits_of_class.setdefault(split, set()).add(item.label)
+        splits_of_class.setdefault(split, set()).update(kind.names(item))
     learnt = splits_of_class.get("train", set())
     for split in ("validation", "test"):
-        prescribed = {item.label for item, _ in usable if item.split == split}
+        prescribed = {name for item, _ in usable if item.split == split for name in kind.names(item)}
         if strange := sorted(prescribed - learnt):
             raise Fault(
                 f"the given splits must contain the same classes, got {', '.join(strange[:8])} in {split} alone; the "
@@ -172,9 +180,10 @@ def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold |
     free = [row for row, name in enumerate(prescribed) if name in (None, "train")]
     if "train" in prescribed or "test" in prescribed:
         fractions.pop("test", None)  # a source that prescribes a split decides what is tested
-    labels = [usable[row][0].label for row in free]
-    groups = connected_groups([usable[row][0].group for row in free], [usable[row][1] for row in free])
-    split_of_free = stratified(labels, groups, fractions=fractions, seed=seed, fold=fold.place if fold else None)
+    items = [usable[row][0] for row in free]
+    groups = connected_groups([item.group for item in items], [usable[row][1] for row in free])
+    place = fold.place if fold else None
+    split_of_free = label_kind.of(data).stratified(items, groups, fractions=fractions, seed=seed, fold=place)
     splits = [name or "train" for name in prescribed]
     for row, name in zip(free, split_of_free, strict=True):
         splits[row] = str(name)
@@ -197,17 +206,18 @@ def _write_records(
 ) -> dict[str, Counter[str]]:
     """Write the shards of each split, the training examples shuffled; return how many of each class went where."""
     numbers, in_place = {name: number for number, name in enumerate(classes)}, run.recipe.data.in_place
-    features = {**records.FEATURES, **(records.PLACE if in_place else {})}
+    kind = label_kind.of(run.recipe.data)
+    features = {**kind.features(len(classes)), **(records.PLACE if in_place else {})}
     counts: dict[str, Counter[str]] = {}
 
     def values(item: Any) -> tuple[Any, ...]:
         data = item.read()
         plain = normalize(data)[0]
         if not in_place:
-            return item.id, plain, numbers[item.label]
+            return item.id, plain, kind.target(item, numbers)
         if plain == data:
-            return item.id, b"", numbers[item.label], *records.place(item.read.path, item.read.start, data)
-        return item.id, plain, numbers[item.label], "", 0, 0, 0
+            return item.id, b"", kind.target(item, numbers), *records.place(item.read.path, item.read.start, data)
+        return item.id, plain, kind.target(item, numbers), "", 0, 0, 0
 
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("writing records", total=len(usable))
@@ -226,7 +236,7 @@ def _write_records(
                     parallel_map=run.parallel_map,
                     after_row=partial(bar.advance, task),
                 )
-                counts[split] = Counter(item.label for item in items)
+                counts[split] = Counter(name for item in items for name in kind.names(item))
     return counts
 
 
@@ -251,9 +261,11 @@ def _fit_normalization(folder: Path, shape: Shape, kind: str, size: int) -> dict
     return {"axis": -1, "mean": mean.tolist(), "variance": np.maximum(variance, 1.0).tolist()}
 
 
-def _draw_data(folder: Path, shape: Shape, classes: list[str], counts: dict[str, Counter[str]]) -> None:
+def _draw_data(
+    folder: Path, shape: Shape, classes: list[str], counts: dict[str, Counter[str]], kind: label_kind.SingleLabel
+) -> None:
     sample = input_pipeline.arrays(folder, "train", shape, limit=SAMPLES)
-    titles = [classes[label] for label in sample.labels]
+    titles = [kind.title(label, classes) for label in sample.labels]
     image_grid.contact_sheet(list(sample.images), titles, folder / "contact_sheet.png")
     ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}
     charts.class_balance(ordered, folder / "class_balance.png")

@@ -12,12 +12,11 @@ from typing import Any
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.learn import visualization
 from pipelines.data import array_dataset
-from pipelines.engine.classification import ensemble
+from pipelines.engine.classification import ensemble, label_kind
 from pipelines.plots import image_grid, overlays
 from pipelines.plots.image_grid import Array, Scale, Strip
 
@@ -69,23 +68,40 @@ def draw_heat_map(values: Array, heat: Array) -> list[Array]:
             return list(overlays.heated_planes(values, heat))
 
 
-def classifier(model: keras.Model, names: Sequence[str], frame: Callable[[Array], Array]) -> Explainer:
-    """What explains the likeliest class by Grad-CAM.
+def classifier(
+    model: keras.Model,
+    names: Sequence[str],
+    frame: Callable[[Array], Array],
+    *,
+    kind: label_kind.SingleLabel = label_kind.SINGLE,
+    thresholds: Array | None = None,
+) -> Explainer:
+    """What explains the likeliest class by Grad-CAM, or each label that reaches its threshold.
 
     Args:
         model: to logits; of an ensemble its first member is explained.
         frame: an example as it is in its file to one of the network's size.
+        kind: of labels, which makes probabilities of logits.
+        thresholds: of any number of labels, (classes,); the likeliest one is explained where none is reached, too.
     """
     network = next(iter(ensemble.members(model)), model)
-    ask = inference.predictor(network, lambda batch: tf.nn.softmax(tf.cast(network(batch, training=False), tf.float32)))
+    ask = inference.predictor(network, lambda batch: kind.activation(network(batch, training=False)))
+
+    def answered(row: Array) -> list[int]:
+        reached = [] if thresholds is None else np.flatnonzero(row >= thresholds).tolist()
+        return sorted(reached, key=lambda number: float(-row[number])) or [int(row.argmax())]
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
         images = np.stack([frame(example) for example in examples])
         probabilities: Array = ask(images)
-        classes = probabilities.argmax(axis=1)
-        heat = visualization.grad_cam(network, images, visualization.class_logit, classes)
-        labels = [f"{names[number]} ({row[number]:.2f})" for number, row in zip(classes, probabilities, strict=True)]
-        return [[Strip(name, "", draw_heat_map(*pair))] for name, *pair in zip(labels, images, heat, strict=True)]
+        pairs = [(place, number) for place, row in enumerate(probabilities) for number in answered(row)]
+        places, classes = np.array(pairs).T
+        heat = visualization.grad_cam(network, images[places], visualization.class_logit, classes)
+        strips: list[list[Strip]] = [[] for _ in examples]
+        for (place, number), heat_map in zip(pairs, heat, strict=True):
+            label = f"{names[number]} ({probabilities[place, number]:.2f})"
+            strips[place].append(Strip(label, "", draw_heat_map(images[place], heat_map)))
+        return strips
 
     return explain
 

@@ -30,6 +30,7 @@ from pipelines.data.run_files import Run, versions
 
 Signatures = Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]  # functions, and what they take, by name
 Answer = Callable[[keras.Model, Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
+Decisions = Callable[[np.ndarray[Any, Any]], Any]  # probabilities (N, classes) to what is decided by them
 
 COMPARED = 256  # images on which the exported model must agree
 WARMUP = 4  # requests recorded beside the model
@@ -74,25 +75,35 @@ def probabilities(model: keras.Model, images: Any) -> Any:
 
 
 def write_classifier(
-    model: keras.Model, folder: Path, *, shape: Shape, names: list[str], answer: Answer = probabilities
+    model: keras.Model,
+    folder: Path,
+    *,
+    shape: Shape,
+    names: list[str],
+    answer: Answer = probabilities,
+    decide: Callable[[Any], dict[str, Any]] | None = None,
 ) -> None:
     """Write the three signatures of a classifier, whose images of this `shape` are answered by `answer`.
 
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
-    channels); both give `probabilities` float32 (N, classes), `class_id` int64 (N,) and `label` string (N,).
+    channels); both give `probabilities` float32 (N, classes), and what `decide` makes of them: `class_id` int64 (N,)
+    and `label` string (N,), the likeliest, unless told otherwise.
     `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
     and `scores` (N, classes), the likeliest first.
     """
     labels = tf.constant(names)
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
+    def likeliest(outputs: Any) -> dict[str, Any]:
+        best = tf.argmax(outputs, axis=-1)
+        return {"class_id": best, "label": tf.gather(labels, best)}
+
     def read_image(image_bytes: Any) -> Any:
         return resize_image(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
 
     def from_tensor(image: Any) -> dict[str, Any]:
         outputs = answer(model, image)
-        best = tf.argmax(outputs, axis=-1)
-        return {"probabilities": outputs, "class_id": best, "label": tf.gather(labels, best)}
+        return {"probabilities": outputs, **(decide or likeliest)(outputs)}
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
         return from_tensor(tf.map_fn(read_image, image_bytes, fn_output_signature=image))
@@ -200,11 +211,13 @@ def compare_classifier(
     tolerance: float,
     answer: Answer = probabilities,
     looks: int = 1,
+    decisions: Decisions | None = None,
 ) -> dict[str, Any]:
     """Ask the trained and the exported model the same, by bytes and by tensor; raise a Fault if they disagree.
 
     Args:
         looks: how often `answer` asks the model about each image.
+        decisions: what is decided by probabilities, (N, classes) to (N, …): the likeliest class unless told otherwise.
     """
     images = input_pipeline.arrays(prepared, split, shape, limit=COMPARED).images
     encoded = np.array(
@@ -217,7 +230,7 @@ def compare_classifier(
         "serving_tensor": call_signature(exported, "serving_tensor", size, image=images),
     }
     trained = inference.predictor(model, partial(answer, model), looks=looks)
-    return _agreement(trained(images), answers, "images", tolerance)
+    return _agreement(trained(images), answers, "images", tolerance, decisions)
 
 
 def compare_tensor_classifier(
@@ -243,11 +256,14 @@ def call_signature(exported: Any, signature: str, size: int, **inputs: Any) -> d
     return outputs
 
 
-def _agreement(expected: Any, answers: Mapping[str, Any], what: str, tolerance: float) -> dict[str, Any]:
+def _agreement(
+    expected: Any, answers: Mapping[str, Any], what: str, tolerance: float, decisions: Decisions | None = None
+) -> dict[str, Any]:
+    decide = decisions or (lambda probabilities: probabilities.argmax(-1))
     trained = np.asarray(expected)
     exported = [answer["probabilities"] for answer in answers.values()]
     difference = max(float(np.abs(trained - answer).max()) for answer in exported)
-    changed = max(int((trained.argmax(-1) != answer.argmax(-1)).sum()) for answer in exported)
+    changed = max(int((decide(trained) != decide(answer)).sum()) for answer in exported)
     if difference > tolerance or changed:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "

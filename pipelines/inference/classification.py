@@ -1,9 +1,9 @@
-"""Classifiers of images, signals and volumes: which classes are likeliest."""
+"""Classifiers of images, signals and volumes: which classes are likeliest, or which labels an image has."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import tensorflow as tf
 from rich.console import Console
@@ -12,7 +12,7 @@ from rich.markup import escape
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, natural
 from pipelines.data import array_dataset
 from pipelines.export.savedmodel import as_example
-from pipelines.inference.prediction import Prediction, Source, ask_array, ask_images, pixels
+from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import image_grid
 
 RANKED = ("label", "probability")  # columns of each of the likeliest classes
@@ -67,6 +67,68 @@ class ImageClassifier:
         outputs = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
         rows = zip(sources, outputs["classes"].numpy().tolist(), outputs["scores"].numpy().tolist(), strict=True)
         return [_ranked(source, labels, scores, self.top) for source, labels, scores in rows]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labels(Prediction):
+    """The labels that reach their thresholds, the likeliest first, and the probability of every label."""
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("labels", "next")  # of the terminal's table
+
+    chosen: list[str]
+    every: dict[str, float]
+
+    def _values(self) -> dict[str, Any]:
+        return {
+            "labels": self.chosen,
+            "probabilities": {name: round(probability, 6) for name, probability in self.every.items()},
+        }
+
+    def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
+        """Those that are answered, and the likeliest of the others."""
+        answered = ", ".join(f"[bold]{escape(name)}[/] {self.every[name]:.1%}" for name in self.chosen)
+        others = [name for name in self.every if name not in self.chosen]
+        best = max(others, key=self.every.__getitem__, default=None)
+        return answered or "none", "" if best is None else f"[dim]{escape(best)} {self.every[best]:.1%}[/]"
+
+    def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
+        names = ", ".join(f"{name} ({self.every[name]:.2f})" for name in self.chosen) or "none"
+        image_grid.detections([pixels(self.source)], [[names]], path, heading="", size=4.0)
+
+    @classmethod
+    def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
+        """path, labels parted by |, problem, and `p(LABEL)` of each label in its order."""
+        names = next((list(prediction.every) for prediction in predictions if isinstance(prediction, Labels)), [])
+        yield ["path", "labels", "problem", *(f"p({name})" for name in names)]
+        for prediction in predictions:
+            labels, every = "", [""] * len(names)
+            if isinstance(prediction, Labels):
+                labels, every = "|".join(prediction.chosen), [f"{prediction.every[name]:.6f}" for name in names]
+            yield [prediction.path, labels, prediction.problem or "", *every]
+
+
+class MultiLabelClassifier:
+    """Asks a classifier of images that answers with any number of labels."""
+
+    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
+
+    def __init__(self, loaded: Any) -> None:
+        self._ask_model = loaded.signatures[DEFAULT]
+
+    def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
+        return ask_images(self._ask, sources)
+
+    def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Labels]:
+        outputs = self._ask_model(image_bytes=tf.constant(encoded, tf.string))
+        columns = (outputs[name].numpy().tolist() for name in ("label", "classes", "probabilities"))
+        return [
+            Labels(
+                source=source,
+                chosen=[name.decode() for name in labels if name],
+                every=dict(zip((name.decode() for name in classes), probabilities, strict=True)),
+            )
+            for source, labels, classes, probabilities in zip(sources, *columns, strict=True)
+        ]
 
 
 class ArrayClassifier:

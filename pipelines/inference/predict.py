@@ -21,7 +21,7 @@ from cnn_keras.errors import Fault
 from pipelines.data.run_files import ParallelMap
 from pipelines.data.validation import progress
 from pipelines.inference import detection, mask_files, painting
-from pipelines.inference.classification import ArrayClassifier, ImageClassifier
+from pipelines.inference.classification import ArrayClassifier, ImageClassifier, MultiLabelClassifier
 from pipelines.inference.embedding import Embedder
 from pipelines.inference.exported_model import newest
 from pipelines.inference.prediction import BATCH, DEFAULT, Prediction, Predictor, batched
@@ -92,6 +92,8 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
         return Steerer(model)
     if "mask_bytes" in outputs:
         return ImageSegmenter(model)
+    if "chosen" in outputs:
+        return MultiLabelClassifier(model)
     if "serving_classify" in model.signatures:
         return ImageClassifier(model, top)
     if "embedding" in outputs:

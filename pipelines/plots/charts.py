@@ -152,8 +152,12 @@ class Precision(NamedTuple):
     point: tuple[float, float]
 
 
-def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str) -> Path:
-    """Draw precision against recall for each class, a dot at the threshold; of many classes only the ends in colour."""
+def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str, figure_of: str = "AP50") -> Path:
+    """Draw precision against recall for each class, a dot at the threshold; of many classes only the ends in colour.
+
+    Args:
+        figure_of: what the average of a curve is called.
+    """
     ranked = sorted(curves, key=lambda curve: -curve.average)
     many = len(ranked) > len(LINES)
     labelled_curves = [*ranked[:3], *ranked[-3:]] if many else ranked
@@ -170,7 +174,7 @@ def precision_recall(curves: Sequence[Precision], path: Path, *, heading: str) -
         axes.set(xlabel="recall", ylabel="precision", xlim=(0, 1.02), ylim=(0, 1.02))
         axes.grid()
         if labelled_curves:
-            title = f"AP50: best and worst of {len(ranked)}" if many else "AP50"
+            title = f"{figure_of}: best and worst of {len(ranked)}" if many else figure_of
             axes.legend(title=title, loc="upper left", bbox_to_anchor=(1, 1), alignment="left")
     return path
 

@@ -42,6 +42,8 @@ class ConvertedModel(Model):
         facts = self._network.description
         if facts["task"] != "classify":
             raise Fault(f"--engine must be tensorflow for the task {facts['task']}; the others serve classify alone")
+        if "thresholds" in facts:
+            raise Fault("--engine must be tensorflow for a model with any number of labels; the others serve one class")
         self.name, self.version = str(facts["name"]), int(facts["version"])
         self.platform = PLATFORMS[facts["format"]]
         self._framing = facts["preprocessing"]

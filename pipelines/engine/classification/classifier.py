@@ -13,19 +13,18 @@ import numpy as np
 import tensorflow as tf
 from sklearn.utils import compute_class_weight
 
-from cnn_keras import models, plugins
+from cnn_keras import models
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.weights import pretrained
 from pipelines.data import split_manifest
+from pipelines.engine.classification import label_kind
 from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
 from pipelines.engine.training.task_training import Training, announce, initial_model
 from pipelines.export import savedmodel
-
-MIXED = {"mixup", "cutmix"}  # augmentations that leave an example shares of two classes
 
 
 def check(recipe: Any, input_shape: tuple[int, ...], *, cacheable: bool = False) -> None:
@@ -97,18 +96,11 @@ def headless(model: keras.Model) -> keras.Model:
     return keras.Model(model.input, trunk(model.get_layer("normalization").output), name=model.name)
 
 
-def objective(model: keras.Model, recipe: Any) -> dict[str, Any]:
+def objective(model: keras.Model, recipe: Any, positive_weights: Any = None) -> dict[str, Any]:
     """What `trainer.compile_model` is to minimise and to measure, for each head by its name where there are several."""
-    settings: Train = recipe.train
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if settings.loss:
-        loss = plugins.load(settings.loss)
-    elif settings.focal_gamma:  # without the paper's balance α, which is `class_weights`
-        loss = keras.losses.CategoricalFocalCrossentropy(alpha=1.0, gamma=settings.focal_gamma, from_logits=True)
-    elif _one_hot(recipe):
-        loss = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=settings.label_smoothing)
-    accuracy = keras.metrics.CategoricalAccuracy if _one_hot(recipe) else keras.metrics.SparseCategoricalAccuracy
-    metrics = [accuracy(name="accuracy")]
+    kind = label_kind.of(recipe)
+    logits = model.output["logits"] if isinstance(model.output, dict) else model.output
+    loss, metrics = kind.loss(recipe, positive_weights), kind.metrics(recipe, logits.shape[-1])
     if not isinstance(model.output, dict):
         return {"loss": loss, "metrics": metrics}
     share = models.auxiliary_weight(recipe.model.builder)
@@ -124,13 +116,14 @@ def targets(
 ) -> Callable[..., Any]:
     """A map from batches of (examples, labels) to what `fit` takes for this objective; `weights` are the classes'.
 
-    Labels are integers (batch,), or shares (batch, classes) of examples that were mixed.
+    Labels are integers (batch,), or shares (batch, classes) of examples that were mixed or have several labels.
     """
     heads = list(model.output) if isinstance(model.output, dict) else None
+    wants_shares = label_kind.of(recipe).shares(recipe)
 
     def apply(examples: Any, labels: Any) -> tuple[Any, ...]:
         shares = labels if labels.shape.rank == 2 else tf.one_hot(labels, classes)
-        target_values = shares if _one_hot(recipe) else labels
+        target_values = shares if wants_shares else labels
         answer = dict.fromkeys(heads, target_values) if heads else target_values
         return (examples, answer) if weights is None else (examples, answer, tf.linalg.matvec(shares, weights))
 
@@ -141,17 +134,6 @@ def class_weights(prepared: Path, classes: Sequence[str]) -> np.ndarray[Any, Any
     """What an example of each class must count for all classes to count the same: float32 (classes,), of mean 1."""
     labels = [row["label"] for row in split_manifest.rows(prepared) if row["split"] == "train"]
     return np.asarray(compute_class_weight("balanced", classes=np.array(classes), y=labels), np.float32)
-
-
-def _one_hot(recipe: Any) -> bool:
-    """Whether the labels are shares of classes: the loss wants them so, or examples are mixed."""
-    named = {
-        entry if isinstance(entry, str) else next(iter(entry))
-        for entry in recipe.augment
-        if isinstance(entry, str | dict)
-    }
-    settings = recipe.train
-    return bool(settings.loss or settings.focal_gamma or settings.label_smoothing or named & MIXED)
 
 
 def _write_anatomy(model: keras.Model, path: Path) -> None:
@@ -173,11 +155,13 @@ def training(
     """The training of a classifier; see `Training`. Batches are (examples, labels)."""
     recipe, data = run.recipe, run.facts("prepare")
     names, count = data["classes"], data["splits"]["train"]
-    weights = class_weights(run.finished("prepare"), names) if recipe.train.class_weights else None
+    positive_weights = label_kind.of(recipe).positive_weights(recipe, data)
+    by_class = recipe.train.class_weights and positive_weights is None
+    weights = class_weights(run.finished("prepare"), names) if by_class else None
 
     def compiled(model: keras.Model, settings: Train) -> keras.Model:
         steps, shares = -(-count // settings.batch_size), transfer.shares(model, settings.transfer)
-        trainer.compile_model(model, settings, steps=steps, shares=shares, **objective(model, recipe))
+        trainer.compile_model(model, settings, steps=steps, shares=shares, **objective(model, recipe, positive_weights))
         return model
 
     def target_of(model: keras.Model, *, weighted: bool) -> Callable[..., Any]:
@@ -202,7 +186,8 @@ def train(run: Run, folder: Path, training: Training, *, extend_to: int | None =
     announce(run, training, model)
     _write_anatomy(model, folder / "anatomy.csv")
     history = transfer.train(run, training, model, folder, extend_to=extend_to)
-    return trainer.conclude(headless(model), history, run.recipe.train, folder, console=run.console)
+    metric = label_kind.of(run.recipe).metric
+    return trainer.conclude(headless(model), history, run.recipe.train, folder, console=run.console, metric=metric)
 
 
 def load_trained(run: Run) -> keras.Model:

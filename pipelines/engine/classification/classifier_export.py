@@ -20,6 +20,8 @@ def export(
     write: Callable[[keras.Model, Path], dict[str, Any]],
     noun: str = "image",
     takes: str = savedmodel.IMAGES,
+    write_card: Callable[..., None] = savedmodel.write_classifier_card,
+    metric: str = "accuracy",
 ) -> dict[str, Any]:
     """Write the SavedModel that serves, prove that it agrees, and say what to register.
 
@@ -27,6 +29,8 @@ def export(
         write: writes a model into a version's folder with its warm-up requests, and returns how far it agrees.
         noun: what an example is called.
         takes: what the card says of the model's input.
+        write_card: as `savedmodel.write_classifier_card`.
+        metric: what registered versions are compared by.
     """
     recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
@@ -36,7 +40,7 @@ def export(
     saved = folder / name / str(version)
     agreement = write(model, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
-    savedmodel.write_classifier_card(
+    write_card(
         saved / "card.md",
         model,
         recipe=recipe,
@@ -52,5 +56,5 @@ def export(
     )
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
-        facts["register"] = savedmodel.registration(run, name, version, metric="accuracy")
+        facts["register"] = savedmodel.registration(run, name, version, metric=metric)
     return facts

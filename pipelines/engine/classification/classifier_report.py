@@ -51,7 +51,7 @@ def evaluate(
     settings: Evaluate = run.recipe.evaluate
     names, split = data["classes"], image_dataset.test_split(data)
     model = classifier.load_trained(run)
-    each, labels, ids = _answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
+    each, labels, ids = answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     report = classification_report(labels, probabilities, names)
     report |= plugins.measure(settings.metrics, labels, probabilities)
@@ -92,7 +92,7 @@ def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]
     return failures
 
 
-def _answers(
+def answers(
     run: Run, answer: Callable[[Any], Array], batches: Iterable[tuple[Any, Any, list[str]]], total: int
 ) -> tuple[Any, Any, list[str]]:
     """One pass over a split: what `answer` says, probabilities (N, …, classes), labels (N,), ids."""
@@ -111,7 +111,7 @@ def correct(
     run: Run, answer: Callable[[Any], Array], batches: Iterable[tuple[Any, Any, list[str]]], split: str
 ) -> Array:
     """Whether the probabilities that `answer` gives are right about each example of a split: bool (N, …)."""
-    probabilities, labels, _ = _answers(run, answer, batches, run.facts("prepare")["splits"][split])
+    probabilities, labels, _ = answers(run, answer, batches, run.facts("prepare")["splits"][split])
     right: Array = probabilities.argmax(axis=-1) == labels.reshape(-1, *[1] * (probabilities.ndim - 2))
     return right
 

@@ -11,7 +11,6 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-import tensorflow as tf
 from matplotlib.colors import to_rgb
 from rich.console import Console
 
@@ -21,6 +20,7 @@ from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.learn import visualization
 from cnn_keras.metrics import classification
 from pipelines.data.validation import progress
+from pipelines.engine.classification import label_kind
 from pipelines.plots import image_grid
 from pipelines.plots.image_grid import BLUE, ORANGE, Array
 from pipelines.plots.overlays import HEAT, coloured, grey, paint_heat_map
@@ -38,7 +38,7 @@ Drawing = Callable[[Path], Path]  # writes a picture to the path and returns it
 
 
 class Asked(NamedTuple):
-    """Images, and what the model answers: the labels are None for images that nobody has labelled."""
+    """Images, and what the model answers: the labels are None for images that nobody has labelled, or with several."""
 
     images: Array  # uint8 (N, height, width, channels)
     ids: Sequence[str]
@@ -52,10 +52,11 @@ class Asked(NamedTuple):
 
 
 class Trained(NamedTuple):
-    """A classifier: from uint8 images to logits, and what its classes are called."""
+    """A classifier: from uint8 images to logits; what its classes are called; logits to probabilities."""
 
     model: keras.Model
     names: Sequence[str]
+    activation: Callable[[Any], Any] = label_kind.SINGLE.activation
 
 
 def draw(
@@ -67,6 +68,7 @@ def draw(
     names: Sequence[str],
     folder: Path,
     console: Console,
+    activation: Callable[[Any], Any] = label_kind.SINGLE.activation,
 ) -> list[Path]:
     """Draw what takes seconds, for an evaluation: filters, patches of the last layer, some answers explained.
 
@@ -76,10 +78,11 @@ def draw(
         model: from uint8 images of this shape to logits.
         prepared: the folder of the stage prepare; `split` is the one whose images are drawn.
         names: of the classes.
+        activation: of logits to probabilities.
     """
     if len(shape.size) != 2 or not (features := visualization.feature_layers(model)):
         return []
-    trained = Trained(model, names)
+    trained = Trained(model, names, activation)
     tested = ask(trained, prepared, split, shape, QUICK_IMAGES)
     drawings: dict[str, Drawing] = {
         "filters": partial(filters, trained),
@@ -211,10 +214,9 @@ def draw_all(drawings: dict[str, Drawing], folder: Path, console: Console) -> li
 def ask(trained: Trained, prepared: Path, split: str, shape: Shape, most: int) -> Asked:
     """The first images of a split, as many as memory allows, and what the model answers."""
     limit = max(1, min(most, MEMORY // (shape.size[0] * shape.size[1] * shape.channels)))
-    split_arrays = batch.arrays(prepared, split, shape, limit=limit)
-    return Asked(
-        split_arrays.images, split_arrays.ids.tolist(), split_arrays.labels, predict(trained, split_arrays.images)
-    )
+    sample = batch.arrays(prepared, split, shape, limit=limit)
+    labels = sample.labels if sample.labels.ndim == 1 else None
+    return Asked(sample.images, sample.ids.tolist(), labels, predict(trained, sample.images))
 
 
 def predict(trained: Trained, images: Array) -> Array:
@@ -222,14 +224,17 @@ def predict(trained: Trained, images: Array) -> Array:
 
     def answer(batch: Any) -> Any:
         logits = trained.model(batch, training=False)
-        return tf.nn.softmax(tf.cast(logits["logits"] if isinstance(logits, dict) else logits, tf.float32))
+        return trained.activation(logits["logits"] if isinstance(logits, dict) else logits)
 
     probabilities: Array = inference.predictor(trained.model, answer)(images)
     return probabilities
 
 
 def representative(tested: Asked) -> Asked:
-    """Some right answers, of different classes, then the most confident mistakes."""
+    """Some right answers, of different classes, then the most confident mistakes; without labels some images."""
+    if tested.labels is None:
+        few = evenly_spaced(len(tested.images), RIGHT + WRONG)
+        return Asked(tested.images[few], [tested.ids[row] for row in few], None, tested.probabilities[few])
     labels = np.asarray(tested.labels)
     right = np.flatnonzero(tested.probabilities.argmax(axis=1) == labels)
     _, first = np.unique(labels[right], return_index=True)  # of each class

@@ -20,9 +20,9 @@ from rich.table import Table
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode_record
-from cnn_keras.data.sources import classification
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable
+from pipelines.data import label_kind
 
 SAMPLE = 256  # pictures that are measured with, again and again
 BATCH = 32
@@ -98,7 +98,7 @@ def _rows(recipe: Any) -> list[tuple[str, bytes, int]]:
     """Pictures of the recipe's data as records hold them."""
     data = recipe.data
     rows: list[tuple[str, bytes, int]] = []
-    for item in classification.items(data.source, path=data.path, classes=data.classes, group=data.group):
+    for item in label_kind.of(data).items(data):
         try:
             rows.append((item.id, normalize(item.read())[0], 0))
         except (OSError, Unreadable):

@@ -1,19 +1,19 @@
-"""Classification: which of these classes does the picture show?"""
+"""Classification: which of these classes does the picture show, one of them or any number?"""
 
 from pathlib import Path
 from typing import Any
 
-from pipelines.data import image_config
 from pipelines.data.schema import flatten
 from pipelines.engine.stages import Run
 from pipelines.tasks.classify.config import Recipe as Recipe
+from pipelines.tasks.classify.config import files_digest
 
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     match stage:
         case "prepare":
-            return {"files": image_config.files_digest(recipe.data)}
+            return {"files": files_digest(recipe.data)}
         case "export" if recipe.export.crops and recipe.evaluate.crops:
             return flatten({"crops": recipe.evaluate.crops.model_dump()})
         case _:

@@ -1,15 +1,82 @@
 """The recipe of classification."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import BeforeValidator, model_validator
 
-from pipelines.data.image_config import Data
-from pipelines.data.schema import Section, kind_alone
+from cnn_keras import plugins
+from cnn_keras.data.files import file_tree, table_file
+from cnn_keras.errors import Fault
+from pipelines.data import image_config, source_files
+from pipelines.data.boxes import box_files
+from pipelines.data.boxes.box_config import Composites
+from pipelines.data.schema import RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import classifier_config
-from pipelines.engine.classification.classifier_config import Train, Tune
+from pipelines.engine.classification.classifier_config import Baseline
 from pipelines.engine.recipe import Model
+
+MULTI_SOURCES = ("csv", "coco", "voc", "composites")  # of images with any number of labels
+
+
+class Data(image_config.Data):
+    """Where the images come from, what is said of them, and what shape they are given."""
+
+    # single: each image is of one class; multi: it has any number of labels, from source csv (a table, CSV or Parquet:
+    # a column labels of names, or a column of 0 and 1 for each class), coco, voc, composites or a function of your own
+    # that returns annotations – of boxes the classes that are in the image
+    labels: Literal["single", "multi"] = "single"
+    separator: str | None = None  # of names in the column labels, in place of |, ; and ,
+    images: RecipePath | None = None  # the folder of the images, if not where the table or the annotations say
+    composites: Composites | None = None  # what scenes of source composites are made of
+
+    @model_validator(mode="after")
+    def _fits_its_labels(self) -> Self:
+        multi = self.labels == "multi"
+        if multi and self.source not in MULTI_SOURCES and not plugins.is_reference(self.source):
+            raise ValueError(f"source must be {', '.join(MULTI_SOURCES)} with labels: multi, got {self.source}")
+        if not multi and (given := next((key for key in ("separator", "images", "composites") if self._has(key)), "")):
+            raise ValueError(f"{given} requires labels: multi")
+        if self.composites and self.source != "composites":
+            raise ValueError(f"composites requires source: composites, got {self.source}")
+        return self
+
+    def _has(self, key: str) -> bool:
+        return getattr(self, key) is not None
+
+
+def files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read but a table of images.
+
+    Raises:
+        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
+    """
+    if data.labels == "single":
+        return image_config.files_digest(data)
+    if data.source != "csv":
+        return box_files.files_digest(data)  # type: ignore[arg-type]  # it has the fields that are looked at
+    if data.path is None:
+        raise Fault("data.path is required with source: csv; write it there or --set data.path=PATH")
+    try:
+        rows = table_file.rows(data.path, ("path",))
+    except Fault:
+        rows = []  # reading the source will say what is wrong
+    root = data.images or data.path.parent
+    return source_files.files_digest(data.path, *(file_tree.file_named(root, str(row["path"])) for _, row in rows))
+
+
+class Train(classifier_config.Train):
+    """How the weights are found. The defaults suit a small network on a small data set."""
+
+    # what is best in the best epoch; the last one with data.labels: multi
+    monitor: Literal["val_loss", "val_accuracy", "val_mean_average_precision"] = "val_loss"  # type: ignore[assignment]
+
+
+class Tune(classifier_config.Tune):
+    """A search for settings; see `pipelines.engine.experiments.tuning`."""
+
+    # of each trial's best epoch; the last one with data.labels: multi
+    metric: Literal["val_loss", "val_accuracy", "val_mean_average_precision"] = "val_accuracy"  # type: ignore[assignment]
 
 
 class Crops(Section):
@@ -22,6 +89,12 @@ class Crops(Section):
 class Evaluate(classifier_config.Evaluate):
     """What is measured of images."""
 
+    MEASURED: ClassVar[tuple[str, ...]] = (
+        *classifier_config.Evaluate.MEASURED, "mean_average_precision", "micro_f1", "subset_accuracy",
+    )  # fmt: skip
+
+    # baselines whose accuracy it must reach; with data.labels: multi, label shares, whose mean average precision
+    beat: tuple[Baseline | Literal["label shares"], ...] = ()  # type: ignore[assignment]
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
 
@@ -48,4 +121,27 @@ class Recipe(recipes.Recipe):
     def _crops_are_measured(self) -> Self:
         if self.export.crops and self.evaluate.crops is None:
             raise ValueError("export.crops requires evaluate.crops: ten or multiscale")
+        return self
+
+    @model_validator(mode="after")
+    def _labels_are_of_one_kind(self) -> Self:
+        """What is only for images of one class, or only for those of several, by its key."""
+        multi, tune, beat = self.data.labels == "multi", self.tune, self.evaluate.beat
+        of_several = {
+            "train.monitor": self.train.monitor == "val_mean_average_precision",
+            "tune.metric": tune is not None and tune.metric == "val_mean_average_precision",
+            "evaluate.beat: [label shares]": "label shares" in beat,
+        }
+        of_one = {
+            "train.monitor: val_accuracy": self.train.monitor == "val_accuracy",
+            "tune.metric: val_accuracy": tune is not None and tune.metric == "val_accuracy",
+            "train.ensemble": self.train.ensemble is not None,
+            "train.loss with train.class_weights": bool(self.train.loss and self.train.class_weights),
+            "evaluate.crops": self.evaluate.crops is not None,
+            "evaluate.gap": self.evaluate.gap,
+            "evaluate.beat: all but label shares": bool(set(beat) - {"label shares"}),
+        }
+        if misplaced := next((key for key, is_there in (of_one if multi else of_several).items() if is_there), None):
+            kind = "single" if multi else "multi"
+            raise ValueError(f"{misplaced} requires data.labels: {kind}")
         return self

@@ -6,14 +6,17 @@ from typing import Any
 import keras
 
 from pipelines.data import image_dataset
-from pipelines.engine.classification import classifier_export
+from pipelines.engine.classification import classifier_export, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
+from pipelines.tasks.classify import multi_label_exporter
 from pipelines.tasks.classify import test_time_augmentation as crops
 
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, names and probabilities out; prove that it agrees."""
+    if label_kind.of(run.recipe) is label_kind.MULTI:
+        return multi_label_exporter.export(run, folder)
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
     shape, split = image_dataset.shape_of(recipe.data), image_dataset.test_split(data)
 

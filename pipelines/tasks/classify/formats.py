@@ -6,16 +6,19 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines.data import image_dataset
-from pipelines.engine.classification import classifier, classifier_formats
+from pipelines.engine.classification import classifier, classifier_formats, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.export.formats import Convertible, image_preprocessing
+from pipelines.tasks.classify import multi_label_exporter
 from pipelines.tasks.classify import test_time_augmentation as crops
 from pipelines.tasks.classify.dataset import batches
 
 
 def convertible(run: Run) -> Convertible:
     """From images of the network's size to probabilities; with `export.crops`, to their mean over the crops."""
+    if label_kind.of(run.recipe) is label_kind.MULTI:
+        return multi_label_exporter.convertible(run)
     recipe, prepared = run.recipe, run.finished("prepare")
     answer: savedmodel.Answer = savedmodel.probabilities
     shape = image_dataset.shape_of(recipe.data)

@@ -13,9 +13,17 @@ from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset
 from pipelines.engine import baselines
-from pipelines.engine.classification import classifier, classifier_report, ensemble, ensemble_gain, visualization
+from pipelines.engine.classification import (
+    classifier,
+    classifier_report,
+    ensemble,
+    ensemble_gain,
+    label_kind,
+    visualization,
+)
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
+from pipelines.tasks.classify import multi_label_report
 from pipelines.tasks.classify import test_time_augmentation as crops
 from pipelines.tasks.classify.config import Evaluate
 from pipelines.tasks.classify.dataset import batches, pictures
@@ -23,6 +31,8 @@ from pipelines.tasks.classify.dataset import batches, pictures
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the model on the test split, beside what needs no network; say which requirements failed."""
+    if label_kind.of(run.recipe) is label_kind.MULTI:
+        return multi_label_report.evaluate(run, folder)
     prepared, shape = run.finished("prepare"), image_dataset.shape_of(run.recipe.data)
     split = image_dataset.test_split(run.facts("prepare"))
     facts = classifier_report.evaluate(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from cnn_keras.data.split import by_time, connected_groups, stratified
+from cnn_keras.data.split import by_time, connected_groups, iteratively_stratified, stratified
 from cnn_keras.errors import Fault
 
 FRACTIONS = {"validation": 0.1, "test": 0.2}
@@ -153,3 +153,55 @@ def test_folds_of_drives_are_blocks_of_time_apart_from_what_trains():
 def test_a_drive_too_short_for_its_folds_is_refused():
     with pytest.raises(Fault, match="long enough for 5 folds"):
         by_time(["a"] * 6, fractions={"validation": 0.2}, gap=3, fold=(1, 5))
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_iterative_stratification_gives_each_label_its_share_and_keeps_groups_whole(size):
+    generator = np.random.default_rng(size)
+    present = [tuple(np.array(list("abcd"))[row]) for row in generator.random((200, 4)) < [0.5, 0.3, 0.15, 0.1]]
+    groups = [f"g{row // size}" for row in range(200)]
+    splits = iteratively_stratified(present, groups, fractions=FRACTIONS, seed=0)
+    of_group = dict(zip(groups, splits, strict=True))
+    assert [of_group[group] for group in groups] == list(splits)
+    for label in "abcd":
+        rows = [row for row, labels in enumerate(present) if label in labels]
+        for split, share in {"train": 0.7, **FRACTIONS}.items():
+            count = sum(splits[row] == split for row in rows)
+            assert abs(count - share * len(rows)) <= 3, (label, split, count, len(rows))
+
+
+def test_iterative_stratification_keeps_shares_better_than_chance():
+    generator = np.random.default_rng(0)
+    present = [tuple(np.flatnonzero(row).astype(str)) for row in generator.random((500, 12)) < 0.06]
+    groups = [str(row) for row in range(500)]
+
+    def deviation(splits):
+        counts = [
+            (
+                sum(str(label) in labels for labels in present),
+                sum(str(label) in labels for labels, split in zip(present, splits, strict=True) if split == "test"),
+            )
+            for label in range(12)
+        ]
+        return sum(abs(tested - 0.2 * total) for total, tested in counts)
+
+    chance = [deviation(np.where(generator.random(500) < 0.2, "test", "train")) for _ in range(20)]
+    assert deviation(iteratively_stratified(present, groups, fractions=FRACTIONS, seed=0)) < min(chance)
+
+
+def test_iterative_stratification_does_not_depend_on_the_order_and_folds_test_everything_once():
+    generator = np.random.default_rng(1)
+    present = [tuple(np.flatnonzero(row).astype(str)) for row in generator.random((90, 5)) < 0.3]
+    groups = [f"{row:02d}" for row in range(90)]
+    order = generator.permutation(90)
+    plain = iteratively_stratified(present, groups, fractions=FRACTIONS, seed=3)
+    mixed = iteratively_stratified([present[k] for k in order], [groups[k] for k in order], fractions=FRACTIONS, seed=3)
+    assert list(plain[order]) == list(mixed)
+    folds = [iteratively_stratified(present, groups, fractions=FRACTIONS, seed=3, fold=(n, 3)) for n in (1, 2, 3)]
+    assert [sum(column == "test") for column in np.array(folds).T] == [1] * 90
+    assert all(set(fold) == {"train", "validation", "test"} for fold in folds)
+
+
+def test_iterative_stratification_needs_a_group_for_each_split():
+    with pytest.raises(Fault):
+        iteratively_stratified([("a",)] * 5, ["same"] * 5, fractions=FRACTIONS, seed=0)
