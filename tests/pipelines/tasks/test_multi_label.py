@@ -25,7 +25,7 @@ from tests.conftest import WHOLE, cnn
 RECIPE = """\
 # Coloured bands, any number of them.
 task: classify
-data: {source: csv, path: labels.csv, labels: multi, size: [16, 16], validation: 0.2, test: 0.25}
+data: {source: csv, path: labels.csv, labels: multi, size: [28, 28], validation: 0.2, test: 0.25}
 augment: [mirror, {mixup: {alpha: 0.2}}]
 model: {builder: lenet.lenet5_modern}
 train: {epochs: 4, batch_size: 16, learning_rate: 5e-3, class_weights: balanced, monitor: val_mean_average_precision}
