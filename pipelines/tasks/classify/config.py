@@ -20,7 +20,7 @@ MULTI_SOURCES = ("csv", "coco", "voc", "composites")  # of images with any numbe
 
 
 class Data(image_config.Data):
-    """Where the images come from, what is said of them, and what shape they are given."""
+    """Where the images come from and what shape they are given."""
 
     # single: each image is of one class; multi: it has any number of labels, from source csv (a table, CSV or Parquet:
     # a column labels of names, or a column of 0 and 1 for each class), coco, voc, composites or a function of your own
