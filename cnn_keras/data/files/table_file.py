@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import pyarrow
+from pyarrow import parquet
+
 from cnn_keras.data.files import file_tree, input_file
 from cnn_keras.data.files.file_tree import describe_path
 from cnn_keras.errors import Fault
@@ -23,9 +26,6 @@ def rows(path: Path, columns: Sequence[str], *, argument: str = "data.path") -> 
         return list(file_tree.rows(path, columns, argument=argument))
     if not input_file.is_regular(path):
         raise Fault(f"{argument} must be a CSV or Parquet file, got {describe_path(path)}")
-    import pyarrow  # start-up: for these files alone
-    from pyarrow import parquet
-
     try:
         table = parquet.read_table(path)
     except (pyarrow.ArrowException, OSError) as error:

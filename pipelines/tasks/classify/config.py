@@ -5,9 +5,7 @@ from typing import Annotated, Any, ClassVar, Literal, Self
 from pydantic import BeforeValidator, model_validator
 
 from cnn_keras import plugins
-from cnn_keras.data.files import file_tree, table_file
-from cnn_keras.errors import Fault
-from pipelines.data import image_config, source_files
+from pipelines.data import image_config
 from pipelines.data.boxes import box_files
 from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import RecipePath, Section, kind_alone
@@ -46,23 +44,14 @@ class Data(image_config.Data):
 
 
 def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read but a table of images.
+    """Changes when a file of the source is added, removed or written to; nothing is read but a list of images.
 
     Raises:
         Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
     """
     if data.labels == "single":
         return image_config.files_digest(data)
-    if data.source != "csv":
-        return box_files.files_digest(data)  # type: ignore[arg-type]  # it has the fields that are looked at
-    if data.path is None:
-        raise Fault("data.path is required with source: csv; write it there or --set data.path=PATH")
-    try:
-        rows = table_file.rows(data.path, ("path",))
-    except Fault:
-        rows = []  # reading the source will say what is wrong
-    root = data.images or data.path.parent
-    return source_files.files_digest(data.path, *(file_tree.file_named(root, str(row["path"])) for _, row in rows))
+    return box_files.files_digest(data)  # type: ignore[arg-type]  # it has the fields that are looked at
 
 
 class Train(classifier_config.Train):
