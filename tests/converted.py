@@ -10,12 +10,18 @@ from pipelines.export.runtimes import FORMATS
 from tests.conftest import cnn
 
 
-def need(*names):
-    """Skip the test where a package is missing that writes or runs one of these formats."""
+def need(*names, precision="float32"):
+    """Skip the test where a package is missing that writes one of these formats in a precision, or runs it."""
     for name in names or FORMATS:
-        for package in (*FORMATS[name].writes, *FORMATS[name].runs):
-            if not importlib.util.find_spec(package):
-                pytest.skip(f"{package} is not installed")
+        for package in missing(name, precision):
+            pytest.skip(f"{package} is not installed")
+
+
+def missing(name, precision="float32"):
+    """The packages that are not installed of those that write a format in a precision and run it."""
+    kind = FORMATS[name]
+    packages = (*kind.writes, *(kind.quantizes if precision == "int8" else ()), *kind.runs)
+    return [package for package in packages if not importlib.util.find_spec(package)]
 
 
 def assert_converted(recipe: Path, run: Path, *, metric: str, difference: float = 1e-4) -> None:

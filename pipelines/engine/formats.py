@@ -1,20 +1,22 @@
 """`cnn export --format`: a trained network in other formats, each proved on the test split before it is there."""
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
+import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.engine.stages import Run, locked
+from pipelines.engine.startup import silent_libraries
 from pipelines.export import formats, runtimes
 from pipelines.export.formats import Convertible, Outputs
-from pipelines.export.runtimes import Ask, Target
+from pipelines.export.runtimes import Array, Ask, Target
 
 AT_ONCE = 32  # rows of a proof's batches, at most
 
@@ -59,29 +61,33 @@ def export(run: Run, wanted: Sequence[Target]) -> list[dict[str, Any]]:
 def _export(run: Run, wanted: Sequence[Target]) -> list[dict[str, Any]]:
     convertible: Convertible = run.task.convertible(run)
     for target in wanted:
-        formats.check(convertible.model, target.format)
+        formats.check(convertible.model, target)
+    rows = calibration_rows(run, convertible) if any(target.precision == "int8" for target in wanted) else None
     folders = [run.folder / f".{runtimes.FOLDER}-{target}.partial" for target in wanted]
     try:
         for target, folder in zip(wanted, folders, strict=True):
             run.console.print(f"          converting to {target.format}, {target.precision}")
-            _write(run, convertible, target, folder)
-        networks = [runtimes.Network(folder) for folder in folders]
+            _write(run, convertible, target, folder, rows)
+        with silent_libraries():
+            networks = [runtimes.Network(folder) for folder in folders]
         return _publish(run, convertible.sign, networks, prove(run, convertible, networks))
     finally:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def _write(run: Run, convertible: Convertible, target: Target, folder: Any) -> None:
+def _write(run: Run, convertible: Convertible, target: Target, folder: Any, rows: Array | None) -> None:
     shutil.rmtree(folder, ignore_errors=True)
     durable.mkdir(folder)
-    formats.write(convertible, folder, target)
+    with silent_libraries():
+        formats.write(convertible, folder, target, rows)
     tensor, exported = convertible.tensor, run.facts("export")
     description = {
         "task": run.recipe.task,
         "name": exported["name"],
         "version": exported["version"],
         **target._asdict(),
+        **({"calibration": len(rows)} if rows is not None and target.precision == "int8" else {}),
         "file": runtimes.FORMATS[target.format].file,
         "input": {"name": tensor.name, "dtype": tensor.dtype.name, "shape": tensor.shape.as_list()},
         **convertible.about,
@@ -89,6 +95,59 @@ def _write(run: Run, convertible: Convertible, target: Target, folder: Any) -> N
         "bytes": runtimes.size(folder),
     }
     run_files.write_json(folder / runtimes.DESCRIPTION, description)
+
+
+def calibration_rows(run: Run, convertible: Convertible) -> Array:
+    """Rows of the network's input, `export.calibration` of them, drawn evenly from the whole training split.
+
+    Where a network is asked about parts of an example, as a segmenter about patches, those are drawn from.
+
+    Raises:
+        Fault: there is no training split.
+    """
+    count = run.facts("prepare")["splits"].get("train", 0)
+    if not count:
+        raise Fault("--precision int8 must be calibrated on a training split, and the prepared data has none")
+
+    def examples() -> Iterator[Any]:
+        with validation.progress(run.console) as bar:
+            task = bar.add_task("reading training examples", total=count)
+            for inputs, _ in convertible.examples("train"):
+                rows = [inputs] if convertible.ask else inputs
+                yield from rows
+                bar.advance(task, len(rows))
+
+    rows = _sample(examples(), run.recipe.export.calibration, run.recipe.seed)
+    if convertible.ask:
+        rows = _sample(_asked_about(convertible, rows), run.recipe.export.calibration, run.recipe.seed)
+    return np.stack(rows).astype(convertible.tensor.dtype.as_numpy_dtype)
+
+
+def _sample(stream: Iterable[Any], size: int, seed: int) -> list[Any]:
+    """So many of a stream, each as likely as any other; all, where there are no more. (Vitter's algorithm R, 1985.)"""
+    generator = np.random.default_rng(seed)
+    kept: list[Any] = []
+    for number, one in enumerate(stream):
+        place = number if number < size else int(generator.integers(number + 1))
+        if place < size:
+            kept[place : place + 1] = [np.array(one)]
+    return kept
+
+
+def _asked_about(convertible: Convertible, examples: Sequence[Any]) -> Iterator[Any]:
+    """The rows that a network is asked about for each of these examples."""
+    graph = tf.function(convertible.answer, autograph=False).get_concrete_function(convertible.tensor)
+    shapes = {name: output.shape[1:] for name, output in graph.structured_outputs.items()}
+    rows: list[Any] = []
+
+    def ask(batch: Array) -> dict[str, Array]:
+        rows.extend(batch)
+        return {name: np.zeros((len(batch), *shape), np.float32) for name, shape in shapes.items()}
+
+    for example in examples:
+        convertible.ask(ask, example)  # type: ignore[misc]
+        yield from rows
+        rows.clear()
 
 
 def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Network]) -> list[Proof]:
@@ -116,8 +175,9 @@ def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Networ
                     (changed[number], decisions[number]), convertible.changed(expected, actual)
                 )
                 scores[number].append(convertible.score(actual, truth))
-            count += len(inputs)
-            bar.advance(task, len(inputs))
+            rows = 1 if convertible.ask else len(inputs)
+            count += rows
+            bar.advance(task, rows)
     *measured, original = [convertible.measure(rows) for rows in scores]
     return [
         Proof(split, count, float(differences[number]), int(changed[number]), int(decisions[number]),

@@ -202,6 +202,7 @@ class Export(Section):
     name: Name | None = None  # the run's name unless given
     # how much worse the task's metric may be, on the test split, in a format that `cnn export --format` writes
     max_drop: Annotated[float, Field(ge=0)] = 0.005
+    calibration: Positive = 200  # training examples by which int8 finds the ranges of a network's values
     register_model: bool = True  # in MLflow's registry, as candidate
 
 

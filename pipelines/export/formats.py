@@ -19,8 +19,10 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
+from pipelines.export import quantization
 from pipelines.export.runtimes import FORMATS, Array, Ask, Target, import_openvino
 
+IN_SPACE = (keras.layers.Conv3D, keras.layers.Conv3DTranspose)
 OPSET = 18  # of ONNX: the newest that tf2onnx 1.17 writes
 Outputs = Mapping[str, Any]
 
@@ -69,20 +71,20 @@ def image_preprocessing(shape: Shape) -> dict[str, Any]:
     }
 
 
-def check(model: keras.Model, name: str) -> None:
-    """Raise a Fault for the first layer of a model that a format has no counterpart for."""
-    if name == "litert":
-        return
+def check(model: keras.Model, target: Target) -> None:
+    """Raise a Fault for the first layer of a model that a format has no counterpart for in this precision."""
     for layer in _layers(model):
-        if getattr(layer, "groups", 1) > 1 and hasattr(layer, "kernel_size"):
+        if target == Target("litert", "int8") and isinstance(layer, IN_SPACE):
+            raise Fault(f"{target} cannot hold {layer.name}: LiteRT convolves in three dimensions in float alone")
+        if target.format != "litert" and getattr(layer, "groups", 1) > 1 and hasattr(layer, "kernel_size"):
             raise Fault(
-                f"{name} cannot hold {layer.name}, a convolution of {layer.groups} groups, which tf2onnx does not "
-                "convert; litert can"
+                f"{target.format} cannot hold {layer.name}, a convolution of {layer.groups} groups, which tf2onnx does "
+                "not convert; litert can"
             )
 
 
-def write(convertible: Convertible, folder: Path, target: Target) -> None:
-    """Write a network's file or files into a folder.
+def write(convertible: Convertible, folder: Path, target: Target, rows: Array | None = None) -> None:
+    """Write a network's file or files into a folder; int8 takes rows of its input to be calibrated by.
 
     Raises:
         Fault: the network has an operation that the format does not.
@@ -92,13 +94,13 @@ def write(convertible: Convertible, folder: Path, target: Target) -> None:
     try:
         with _quiet():
             if target.format == "litert":
-                path.write_bytes(_litert(function, precision))
+                path.write_bytes(_litert(function, precision, rows))
             elif target.format == "onnx":
                 import onnx  # optional
 
-                onnx.save(_onnx(function, convertible.tensor, precision), str(path))
+                onnx.save(_onnx(function, convertible.tensor, precision, rows), str(path))
             else:
-                _write_openvino(_onnx(function, convertible.tensor, "float32"), path, precision)
+                _write_openvino(_onnx(function, convertible.tensor, "float32"), path, precision, rows)
     except Exception as refused:  # three converters, whose errors have no class in common
         lines = str(refused).strip().splitlines() or [type(refused).__name__]
         raise Fault(
@@ -129,21 +131,25 @@ def _frozen(convertible: Convertible) -> Any:
     return tf.function(again, input_signature=[convertible.tensor], autograph=False)
 
 
-def _litert(function: Any, precision: str) -> bytes:
+def _litert(function: Any, precision: str, rows: Array | None) -> bytes:
     module = tf.Module()
     module.serve = function  # of what belongs to a module the names are kept
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
+    if precision == "int8":
+        return quantization.litert(converter, rows)
     if precision == "float16":
         converter.optimizations = [tf.lite.Optimize.DEFAULT]
         converter.target_spec.supported_types = [tf.float16]
     return bytes(converter.convert())
 
 
-def _onnx(function: Any, tensor: tf.TensorSpec, precision: str) -> Any:
+def _onnx(function: Any, tensor: tf.TensorSpec, precision: str, rows: Array | None = None) -> Any:
     import tf2onnx  # optional
 
     handlers: dict[str, Any] = {"Erfc": (_erfc, [])}
     proto, _ = tf2onnx.convert.from_function(function, [tensor], opset=OPSET, custom_op_handlers=handlers)
+    if precision == "int8":
+        return quantization.onnx(proto, rows)
     if precision == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16  # optional
 
@@ -161,9 +167,11 @@ def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
         graph.replace_input(consumer, node.output[0], rest.output[0])
 
 
-def _write_openvino(proto: Any, path: Path, precision: str) -> None:
+def _write_openvino(proto: Any, path: Path, precision: str, rows: Array | None) -> None:
     openvino = import_openvino()
     model = openvino.Core().read_model(proto.SerializeToString())
+    if precision == "int8":
+        model = quantization.openvino(model, rows)
     openvino.save_model(model, str(path), compress_to_fp16=precision == "float16")
 
 

@@ -4,12 +4,13 @@ A converted network is a folder: the file or files of its format beside `network
 takes, what has to be done to a picture before, and what it answers. `pipelines.export.formats` writes them.
 """
 
+import contextlib
 import importlib
 import importlib.util
 import os
 import queue
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -34,6 +35,7 @@ class Format(NamedTuple):
         writes: packages that writing takes, beside TensorFlow.
         runs: packages that running takes.
         extra: of this package, that installs them.
+        quantizes: packages that writing it in int8 takes beside those.
     """
 
     file: str
@@ -41,6 +43,7 @@ class Format(NamedTuple):
     writes: tuple[str, ...]
     runs: tuple[str, ...]
     extra: str
+    quantizes: tuple[str, ...] = ()
 
 
 class Target(NamedTuple):
@@ -54,18 +57,26 @@ class Target(NamedTuple):
 
 
 FORMATS = {
-    "litert": Format("network.tflite", ("float32", "float16"), (), ("ai_edge_litert",), "edge"),
-    "onnx": Format("network.onnx", ("float32", "float16"), ("onnx", "tf2onnx"), ("onnxruntime",), "edge"),
+    "litert": Format("network.tflite", ("float32", "float16", "int8"), (), ("ai_edge_litert",), "edge"),
+    "onnx": Format("network.onnx", ("float32", "float16", "int8"), ("onnx", "tf2onnx"), ("onnxruntime",), "edge"),
     "openvino": Format(
-        "network.xml", ("float32", "float16", "bfloat16"), ("onnx", "tf2onnx"), ("openvino",), "openvino"
+        "network.xml",
+        ("float32", "float16", "bfloat16", "int8"),
+        ("onnx", "tf2onnx"),
+        ("openvino",),
+        "openvino",
+        ("nncf",),
     ),
 }
 
 
-def require(name: str, *, writes: bool = False) -> None:
-    """Raise a Fault unless the packages are installed that a format takes to be run, or to be written and run."""
+def require(name: str, *, writes: str | None = None) -> None:
+    """Raise a Fault unless the packages are installed that a format takes to be run.
+
+    With `writes`, a precision, those too that it takes to be written.
+    """
     kind = FORMATS[name]
-    packages = (*(kind.writes if writes else ()), *kind.runs)
+    packages = (*(kind.writes if writes else ()), *(kind.quantizes if writes == "int8" else ()), *kind.runs)
     missing = [package for package in packages if not importlib.util.find_spec(package)]
     if missing:
         raise Fault(
@@ -89,8 +100,9 @@ def targets(names: Sequence[str], precisions: Sequence[str]) -> list[Target]:
         if wrong := [precision for precision in precisions if precision not in possible]:
             raise Fault(f"--precision of {name} must be {' or '.join(possible)}, got {wrong[0]!r}")
         if name != "savedmodel":
-            require(name, writes=True)
-            wanted += [Target(name, precision) for precision in dict.fromkeys(precisions)]
+            for precision in dict.fromkeys(precisions):
+                require(name, writes=precision)
+                wanted.append(Target(name, precision))
     return wanted
 
 
@@ -210,15 +222,22 @@ def _openvino(path: Path, description: Mapping[str, Any], use: Use) -> list[Ask]
 
 
 def import_openvino() -> Any:
-    """OpenVINO without its telemetry.
+    """OpenVINO without its telemetry."""
+    with without_telemetry():
+        return importlib.import_module("openvino")
 
-    `import openvino` (2026.4) alone has `openvino_telemetry` start a process that reports to Google Analytics. Where
-    that package is missing OpenVINO does without.
+
+@contextlib.contextmanager
+def without_telemetry() -> Iterator[None]:
+    """Keep what is imported here from reporting to Google Analytics.
+
+    `import openvino` (2026.4) alone has `openvino_telemetry` start a process that does, and NNCF reports what it is
+    asked for. Where that package is missing they do without.
     """
-    absent: dict[str, Any] = {} if "openvino" in sys.modules else {"openvino_telemetry": None}
+    absent: dict[str, Any] = {} if "openvino_telemetry" in sys.modules else {"openvino_telemetry": None}
     sys.modules |= absent
     try:
-        return importlib.import_module("openvino")
+        yield
     finally:
         for name in absent:
             del sys.modules[name]

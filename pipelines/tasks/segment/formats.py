@@ -35,12 +35,12 @@ def convertible(run: Run) -> Convertible:
     recipe, names = run.recipe, run.facts("prepare")["classes"]
     model, data = load_trained(run), recipe.data
     segmenter = Segmenter(model, data)
-    converted: dict[int, Any] = {}  # compiled once for each network
+    converted: dict[Ask, Any] = {}  # compiled once for each network
 
     def ask(network: Ask, picture: Array) -> Outputs:
-        if id(network) not in converted:
-            converted[id(network)] = Converted(segmenter, network, len(names)).asked()
-        return {name: part.numpy() for name, part in converted[id(network)](picture)._asdict().items()}
+        if network not in converted:
+            converted[network] = Converted(segmenter, network, len(names)).asked()
+        return {name: part.numpy() for name, part in converted[network](picture)._asdict().items()}
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
         return ((example.image, example) for example in records.of_run(run, split))

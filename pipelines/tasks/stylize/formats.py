@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from cnn_keras.data import input_pipeline
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.metrics.classification import wilson_interval
 from cnn_keras.ops.resize import resize_image
@@ -14,6 +15,7 @@ from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.tasks.stylize import dataset
 from pipelines.tasks.stylize.model import load_trained
 
+BATCH = 8  # windows
 NEAR = 1.0  # grey levels by which a painting may differ
 
 
@@ -29,6 +31,10 @@ def convertible(run: Run) -> Convertible:
         return {"painting": tf.clip_by_value(tf.cast(model(images, training=False), tf.float32), 0.0, 255.0)}
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
+        if split != "test":  # of which there are windows
+            for batch in input_pipeline.decoded_examples(run.finished("prepare"), split, shape).batch(BATCH):
+                yield batch["image"].numpy(), None
+            return
         for picture in dataset.contents(run.finished("prepare")):
             framed = resize_image(tf.constant(picture.pixels), shape.size, fit=shape.fit)[None]
             yield framed.numpy(), answer(framed)["painting"].numpy()

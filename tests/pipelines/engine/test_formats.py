@@ -10,14 +10,19 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from rich.console import Console
 
 from cnn_keras.data import input_pipeline
 from cnn_keras.errors import Fault
+from pipelines.engine import formats as engine_formats
+from pipelines.engine import recipe as recipes
+from pipelines.engine.stages import Run
 from pipelines.export import formats, runtimes, savedmodel
 from pipelines.export.runtimes import FORMATS, Network, Target
+from pipelines.tasks import classify
 from tests import tiny_tasks
 from tests.conftest import cnn
-from tests.converted import need
+from tests.converted import missing, need
 from tests.docs.documents import ROOT
 
 TARGETS = [Target(name, precision) for name, kind in FORMATS.items() for precision in kind.precisions]
@@ -26,7 +31,9 @@ TARGETS = [Target(name, precision) for name, kind in FORMATS.items() for precisi
 @pytest.fixture(scope="module")
 def converted(exported):
     need()
-    for precisions, names in (("float32,float16", "litert,onnx,openvino"), ("bfloat16", "openvino")):
+    quantized = [name for name in FORMATS if not missing(name, "int8")]
+    wanted = (("float32,float16", FORMATS), ("bfloat16", ["openvino"]), ("int8", quantized))
+    for precisions, names in ((precisions, ",".join(names)) for precisions, names in wanted):
         assert exported.cnn("export", exported.recipe, "--format", names, "--precision", precisions) == 0
     yield exported.run / "formats"
     shutil.rmtree(exported.run / "formats")
@@ -39,6 +46,7 @@ def images(exported):
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_a_converted_classifier_answers_as_the_trained_one_for_any_number_of_rows(target, exported, converted, images):
+    need(target.format, precision=target.precision)
     model = savedmodel.load_keras(exported.run / "train" / "model.keras")
     network = Network(converted / str(target), threads=1)
     for rows in (1, 5, 3):
@@ -50,6 +58,7 @@ def test_a_converted_classifier_answers_as_the_trained_one_for_any_number_of_row
 
 @pytest.mark.parametrize("target", TARGETS, ids=str)
 def test_the_description_says_what_was_proved(target, exported, converted, images):
+    need(target.format, precision=target.precision)
     described = json.loads((converted / str(target) / "network.json").read_text())
     proof = described["proof"]
     assert described["classes"] == ["0", "1", "2", "3"]
@@ -66,10 +75,27 @@ def test_half_precision_halves_the_weights(converted):
         assert half < 0.7 * whole
 
 
+def test_int8_is_calibrated_on_the_training_split_alone_and_on_all_of_its_classes(exported):
+    run = Run(recipes.load(str(exported.recipe)), Console(quiet=True), exported.root / "runs")
+    convertible = classify.convertible(run)
+    rows = engine_formats.calibration_rows(run, convertible)
+    splits = {
+        split: input_pipeline.arrays(exported.run / "prepare", split, input_pipeline.Shape((28, 28), 1))
+        for split in ("train", "validation", "test")
+    }
+    label = {
+        image.tobytes(): label for image, label in zip(splits["train"].images, splits["train"].labels, strict=True)
+    }
+    assert len(rows) == len(label)  # fewer than export.calibration
+    assert {label[row.tobytes()] for row in rows} == {0, 1, 2, 3}
+    few = engine_formats._sample(rows, 12, seed=0)
+    assert len({label[row.tobytes()] for row in few}) > 1  # they are stored one class after the other
+
+
 def test_what_loses_more_than_allowed_is_not_written(exported, converted, monkeypatch):
-    def other(convertible, folder, target):
+    def other(convertible, folder, target, rows):
         wrong = formats.Convertible(**{**vars(convertible), "answer": lambda batch: flipped(convertible.answer(batch))})
-        write(wrong, folder, target)
+        write(wrong, folder, target, rows)
 
     def flipped(outputs):
         return {name: tf.reverse(value, [-1]) for name, value in outputs.items()}
@@ -99,13 +125,29 @@ def test_a_missing_package_is_named_with_the_extra_that_has_it(monkeypatch):
         runtimes.targets(["onnx"], ["float32"])
 
 
+def test_openvino_in_int8_takes_nncf_beside_the_others(monkeypatch):
+    monkeypatch.setattr(runtimes.importlib.util, "find_spec", lambda name: None if name == "nncf" else name)
+    runtimes.targets(["openvino"], ["float32"])
+    with pytest.raises(Fault, match="nncf"):
+        runtimes.targets(["openvino"], ["float32", "int8"])
+
+
 def test_a_convolution_in_groups_is_refused_by_its_name():
     image = keras.Input((8, 8, 4), name="image")
     network = keras.Model(image, keras.layers.Conv2D(8, 3, groups=2, name="in_groups")(image))
     for name in ("onnx", "openvino"):
         with pytest.raises(Fault, match="in_groups"):
-            formats.check(keras.Model(image, network(image)), name)
-    formats.check(network, "litert")
+            formats.check(keras.Model(image, network(image)), Target(name, "float32"))
+    formats.check(network, Target("litert", "float32"))
+
+
+def test_a_convolution_in_three_dimensions_is_refused_for_litert_in_int8():
+    volume = keras.Input((8, 8, 8, 1), name="volume")
+    network = keras.Model(volume, keras.layers.Conv3D(2, 3, name="in_space")(volume))
+    with pytest.raises(Fault, match="in_space"):
+        formats.check(network, Target("litert", "int8"))
+    formats.check(network, Target("litert", "float32"))
+    formats.check(network, Target("onnx", "int8"))
 
 
 def test_what_is_no_network_of_one_tensor_is_refused_before_anything_is_computed(tmp_path):

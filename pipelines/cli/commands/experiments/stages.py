@@ -36,7 +36,7 @@ EXTEND = (
     "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
 FORMATS = "Of savedmodel, litert, onnx and openvino; each is proved on the test split before it is written."
-PRECISIONS = "Of float32, float16 and, for openvino, bfloat16."
+PRECISIONS = "Of float32, float16, int8 and, for openvino, bfloat16."
 Only = Annotated[
     bool,
     typer.Option("--only", help="Keep the results of the stages before, even if something they depend on changed."),
