@@ -83,7 +83,7 @@ def check(model: keras.Model, target: Target) -> None:
             )
 
 
-def write(convertible: Convertible, folder: Path, target: Target, rows: Array | None = None) -> None:
+def write(convertible: Convertible, folder: Path, target: Target, rows: Any = None) -> None:
     """Write a network's file or files into a folder; int8 takes rows of its input to be calibrated by.
 
     Raises:
@@ -131,7 +131,7 @@ def _frozen(convertible: Convertible) -> Any:
     return tf.function(again, input_signature=[convertible.tensor], autograph=False)
 
 
-def _litert(function: Any, precision: str, rows: Array | None) -> bytes:
+def _litert(function: Any, precision: str, rows: Any) -> bytes:
     module = tf.Module()
     module.serve = function  # of what belongs to a module the names are kept
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function.get_concrete_function()], module)
@@ -143,7 +143,7 @@ def _litert(function: Any, precision: str, rows: Array | None) -> bytes:
     return bytes(converter.convert())
 
 
-def _onnx(function: Any, tensor: tf.TensorSpec, precision: str, rows: Array | None = None) -> Any:
+def _onnx(function: Any, tensor: tf.TensorSpec, precision: str, rows: Any = None) -> Any:
     import tf2onnx  # optional
 
     handlers: dict[str, Any] = {"Erfc": (_erfc, [])}
@@ -167,7 +167,7 @@ def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:
         graph.replace_input(consumer, node.output[0], rest.output[0])
 
 
-def _write_openvino(proto: Any, path: Path, precision: str, rows: Array | None) -> None:
+def _write_openvino(proto: Any, path: Path, precision: str, rows: Any) -> None:
     openvino = import_openvino()
     model = openvino.Core().read_model(proto.SerializeToString())
     if precision == "int8":
