@@ -84,12 +84,10 @@ def onnx(proto: Any, rows: Array) -> Any:
         proto: `onnx.ModelProto` of the network, which has one input.
         rows: of its input, by which the ranges of all values are found.
     """
-    # optional
-    import onnx
-    from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_static
-    from onnxruntime.quantization.shape_inference import quant_pre_process
+    import onnx  # optional
+    from onnxruntime import quantization  # optional
 
-    class Reader(CalibrationDataReader):
+    class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
             self._rows = iter(rows)
 
@@ -100,10 +98,16 @@ def onnx(proto: Any, rows: Array) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         whole, quantized = Path(folder) / "whole.onnx", Path(folder) / "int8.onnx"
         onnx.save(proto, whole)
-        quant_pre_process(whole, whole, skip_symbolic_shape=True)  # folds batch normalization into convolutions
+        # Batch normalization is folded into convolutions.
+        quantization.quant_pre_process(whole, whole, skip_symbolic_shape=True)
         left_out = tail(_of_onnx(onnx.load(whole)))
-        quantize_static(
-            whole, quantized, Reader(), quant_format=QuantFormat.QDQ, per_channel=True, nodes_to_exclude=left_out
+        quantization.quantize_static(
+            whole,
+            quantized,
+            Reader(),
+            quant_format=quantization.QuantFormat.QDQ,
+            per_channel=True,
+            nodes_to_exclude=left_out,
         )
         return onnx.load(quantized)
 
