@@ -131,8 +131,10 @@ def read(reference: str, runs: Path) -> Measured:
     settings = yaml_file.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if not {"id", "truth", "prediction"} <= set(reader.fieldnames or ()):
-            raise Fault(f"RUNS must be those of classifiers, got {reference} of the task {folder.parent.name}")
+        if not {"id", "truth", "prediction", "confidence"} <= set(reader.fieldnames or ()):  # not of several labels
+            raise Fault(
+                f"RUNS must be those of classifiers of one class, got {reference} of the task {folder.parent.name}"
+            )
         answers = [(row["id"], row["truth"], row["prediction"]) for row in reader]
     return Measured(
         f"{folder.parent.name}/{folder.name}",
