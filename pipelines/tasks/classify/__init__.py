@@ -3,21 +3,31 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import image_config
 from pipelines.data.schema import flatten
 from pipelines.engine.stages import Run
+from pipelines.tasks.classify.config import Data
 from pipelines.tasks.classify.config import Recipe as Recipe
-from pipelines.tasks.classify.config import files_digest
 
 
 def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     match stage:
         case "prepare":
-            return {"files": files_digest(recipe.data)}
+            return {"files": _files_digest(recipe.data)}
         case "export" if recipe.export.crops and recipe.evaluate.crops:
             return flatten({"crops": recipe.evaluate.crops.model_dump()})
         case _:
             return {}
+
+
+def _files_digest(data: Data) -> str | None:
+    """Changes when a file of the source is added, removed or written to; nothing is read but a list of images."""
+    if data.labels == "single":
+        return image_config.files_digest(data)
+    from pipelines.data.boxes import box_files
+
+    return box_files.files_digest(data)  # type: ignore[arg-type]  # it has the fields that are looked at
 
 
 def check(recipe: Recipe) -> None:

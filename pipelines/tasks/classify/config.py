@@ -6,7 +6,6 @@ from pydantic import BeforeValidator, model_validator
 
 from cnn_keras import plugins
 from pipelines.data import image_config
-from pipelines.data.boxes import box_files
 from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
@@ -43,17 +42,6 @@ class Data(image_config.Data):
         return getattr(self, key) is not None
 
 
-def files_digest(data: Data) -> str | None:
-    """Changes when a file of the source is added, removed or written to; nothing is read but a list of images.
-
-    Raises:
-        Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
-    """
-    if data.labels == "single":
-        return image_config.files_digest(data)
-    return box_files.files_digest(data)  # type: ignore[arg-type]  # it has the fields that are looked at
-
-
 class Train(classifier_config.Train):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
@@ -64,7 +52,7 @@ class Train(classifier_config.Train):
 class Tune(classifier_config.Tune):
     """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
-    # of each trial's best epoch; the last one with data.labels: multi
+    # of each trial's best epoch; with data.labels: multi the default is the last one
     metric: Literal["val_loss", "val_accuracy", "val_mean_average_precision"] = "val_accuracy"  # type: ignore[assignment]
 
 
@@ -105,6 +93,14 @@ class Recipe(recipes.Recipe):
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
     tune: Tune | None = None  # what `cnn tune` tries
+
+    @model_validator(mode="after")
+    def _several_labels_are_tuned_by_their_own_metric(self) -> Self:
+        tune = self.tune
+        if self.data.labels == "multi" and tune and "metric" not in tune.model_fields_set:
+            own = tune.model_copy(update={"metric": "val_mean_average_precision"})
+            object.__setattr__(self, "tune", own)  # a default; the section is frozen for everybody else
+        return self
 
     @model_validator(mode="after")
     def _crops_are_measured(self) -> Self:

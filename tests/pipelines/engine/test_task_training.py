@@ -10,7 +10,7 @@ from cnn_keras.errors import Fault
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
 from pipelines.engine.experiments import cross_validation, dry_run, lr_finder, tuning
-from pipelines.engine.training import task_training
+from pipelines.engine.training import step_timing, task_training
 from tests import tiny_tasks
 from tests.pipelines.tasks.stylize.test_stylize_task import write_pictures
 
@@ -35,6 +35,7 @@ def test_every_task_is_tried():
 )
 def test_a_dry_run_tells_size_and_time_and_keeps_nothing(task, tmp_path, monkeypatch):
     monkeypatch.setattr(dry_run, "SECONDS", 0.0)
+    monkeypatch.setitem(step_timing.steps.__kwdefaults__, "seconds", 0.0)
     run = opened(task, tmp_path)
     found = dry_run.measure(run)
     assert 0 < found["trained"] <= found["parameters"]

@@ -147,6 +147,13 @@ def test_what_is_for_labels_of_the_other_kind_is_refused(folder, change):
         recipes.load(str(folder / "bands.yaml"), [change])
 
 
+def test_a_search_goes_by_mean_average_precision_unless_told_otherwise(folder):
+    space = "tune={space: {train.learning_rate: [1e-3, 5e-3]}}"
+    assert recipes.load(str(folder / "bands.yaml"), [space]).tune.metric == "val_mean_average_precision"
+    chosen = recipes.load(str(folder / "bands.yaml"), [space, "tune.metric=val_loss"])
+    assert chosen.tune.metric == "val_loss"
+
+
 def test_the_report_has_the_figures_of_hand_and_the_chosen_labels_are_those_above_their_thresholds():
     probabilities = np.array([[0.9, 0.2], [0.6, 0.4], [0.3, 0.45], [0.2, 0.1]])
     truth = np.array([[True, False], [False, True], [True, True], [False, False]])

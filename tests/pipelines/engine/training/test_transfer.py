@@ -14,7 +14,7 @@ from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import classifier
 from pipelines.engine.experiments import dry_run
 from pipelines.engine.recipe import Train, Transfer
-from pipelines.engine.training import optimizers, trainer, transfer
+from pipelines.engine.training import optimizers, step_timing, trainer, transfer
 from pipelines.tracking.tracker import Tracker
 from tests.conftest import cnn, write_digits
 
@@ -26,7 +26,7 @@ train: {epochs: 3, batch_size: 16, learning_rate: 1e-2}
 evaluate: {baselines: false}
 """
 NORMS = {"c1_norm", "c3_norm", "c5_norm", "f6_norm"}
-FAST = {"images_per_second": 1e6, "input_share": 0.0}
+FAST = step_timing.Step(seconds=1e-6, waited=0.0, cpu=0.0, examples=1, loss=0.0)
 LAYERS = {"c1", "c3", "c5", "f6", "logits"}
 
 
@@ -101,7 +101,7 @@ def test_a_mode_trains_its_layers_and_all_others_stand_still(trials, plan, chang
 
 def test_a_dry_run_of_cached_features_times_the_classifier_and_counts_the_features_once(trials, monkeypatch, capsys):
     timed = []
-    monkeypatch.setattr(dry_run, "_timed", lambda model, *_, **__: timed.append(model) or FAST)
+    monkeypatch.setattr(step_timing, "steps", lambda model, *_, **__: timed.append(model) or [FAST])
     assert trials.cnn("train", "train.transfer={mode: cached}", "train.epochs=7", force=["--dry-run", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert timed[0].input.shape == (None, 84)
