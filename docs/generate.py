@@ -96,7 +96,10 @@ def _benchmarks() -> str:
         heading, _, text = (ast.get_docstring(ast.parse(script.read_text())) or "").partition("\n\n")
         columns = dict.fromkeys(key for row in rows for key, value in row.items() if not isinstance(value, dict))
         lines += [f"## {heading.partition('?')[0]}?", "", text, ""]
-        lines += [_row(*(column.replace("_", " ").replace("cpu", "CPU") for column in columns)), "|---" * len(columns) + "|"]
+        lines += [
+            _row(*(column.replace("_", " ").replace("cpu", "CPU") for column in columns)),
+            "|---" * len(columns) + "|",
+        ]
         lines += [_row(*(_figure(row.get(column, "")) for column in columns)) for row in rows]
         lines += [""]
     return "\n".join(lines)
