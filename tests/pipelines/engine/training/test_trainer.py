@@ -433,11 +433,13 @@ def test_a_training_none_of_whose_epochs_has_a_value_fails(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "rates"),
     [
-        ({"schedule": "constant"}, [1, 1, 1, 1, 1, 1]),
-        ({"schedule": "step", "milestones": (1, 3)}, [1, 0.1, 0.1, 0.01, 0.01, 0.01]),
+        pytest.param({"schedule": "constant"}, [1, 1, 1, 1, 1, 1], marks=pytest.mark.slow),
+        pytest.param(
+            {"schedule": "step", "milestones": (1, 3)}, [1, 0.1, 0.1, 0.01, 0.01, 0.01], marks=pytest.mark.slow
+        ),
         ({"schedule": "plateau", "plateau_patience": 1}, [1, 1, 0.1, 0.01, 0.001, 0.0001]),
         ({"schedule": "cosine"}, [0.5, 0, 0.5, 0, 0.5, 0]),
-        ({"schedule": "cosine", "warmup_epochs": 1}, [0.5, 0, 0.5, 0, 0.5, 0]),
+        pytest.param({"schedule": "cosine", "warmup_epochs": 1}, [0.5, 0, 0.5, 0, 0.5, 0], marks=pytest.mark.slow),
     ],
     ids=["constant", "step", "plateau", "cosine", "cosine after a climb"],
 )
