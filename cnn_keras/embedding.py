@@ -10,7 +10,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import embedding as embedding_losses
 from cnn_keras.models import siamese
 
-LOSSES = ("triplet", "contrastive", "siamese", "arcface")
+LOSSES = ("triplet", "contrastive", "siamese", "arcface", "prototypical")
 FIGURES = ("active", "positive", "negative", "spread")
 BINS = 400  # thresholds of the area under the ROC
 
@@ -25,12 +25,12 @@ class Training(keras.Model):
 
     Args:
         embedding: a model to embeddings of length 1; the weights that are trained are its own, and the head's.
-        loss: "triplet", "contrastive", "siamese" or "arcface", or a function of labels and embeddings, float32 (batch,
-            dimension), to numbers whose mean counts.
+        loss: "triplet", "contrastive", "siamese", "arcface" or "prototypical", or a function of labels and embeddings,
+            float32 (batch, dimension), to numbers whose mean counts.
         identities: of the training people, for arcface.
         margin: of the loss, and the one that `active` is counted by.
         mining: of triplets.
-        scale: of arcface's logits.
+        scale: of the logits of arcface and prototypical.
         comparison: of siamese, the kind of `siamese.VerificationHead`.
     """
 
@@ -48,7 +48,7 @@ class Training(keras.Model):
         super().__init__(name=embedding.name)
         if not callable(loss) and loss not in LOSSES:
             raise Fault(f"loss must be one of {', '.join(LOSSES)}, got {loss!r}")
-        self.embedding, self.kind, self.margin, self.mining = embedding, loss, margin, mining
+        self.embedding, self.kind, self.margin, self.mining, self.scale = embedding, loss, margin, mining, scale
         self.head: Any = None
         if loss == "siamese":
             self.head = siamese.VerificationHead(comparison, dtype="float32", name="head")
@@ -104,6 +104,8 @@ class Training(keras.Model):
                 return embedding_losses.contrastive_loss(labels, embeddings, margin=self.margin)
             case "siamese":
                 return embedding_losses.verification_loss(labels, self._compared(embeddings))
+            case "prototypical":
+                return embedding_losses.prototypical_loss(labels, embeddings, scale=self.scale)
             case "arcface" if training:
                 logits = self.head([embeddings, labels])
                 return tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels, logits))

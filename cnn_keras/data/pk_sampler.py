@@ -46,6 +46,7 @@ def training(
     epochs: range,
     seed: int,
     augment: Augmentation | None = None,
+    rotations: bool = False,
     memory: int = 2**31,
     share: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
@@ -59,6 +60,9 @@ def training(
         layout: P × K; fewer people than P are all in every batch.
         epochs: their numbers, for example range(3, 20) when three are already done.
         augment: a function of (example, seed) from `cnn_keras.data.transforms.augment`.
+        rotations: a picture turned by a multiple of 90° shows another person: each person is four, whose labels are
+            four times the own and the number of quarter turns (Santoro et al., "Meta-learning with memory-augmented
+            neural networks", 2016). Pictures must be square.
         memory: bytes that the decoded split may take; of a larger one the encoded pictures are in memory.
         share: as in `host_share`; the pictures and labels of other hosts are zeros.
 
@@ -72,10 +76,15 @@ def training(
         shape = shape._replace(size=augment.source)
     images, labels = _held(folder, split, shape, memory)
     rows, counts = _rows_of_people(labels)
+    if rotations:  # row + k · pictures is a picture turned by k quarters
+        rows = tf.concat([rows + turns * tf.size(labels) for turns in range(4)], axis=0)
+        counts = tf.tile(counts, [4])
     layout = Layout(min(layout.people, len(counts)), layout.each)
 
     def gathered(rows_: tf.Tensor, seeds: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
-        return {"image": tf.gather(images, rows_), "label": tf.gather(labels, rows_)}, seeds
+        turns, rows_ = tf.cast(rows_ // tf.size(labels), tf.int64), rows_ % tf.size(labels)
+        label = tf.gather(labels, rows_)
+        return {"image": tf.gather(images, rows_), "label": 4 * label + turns if rotations else label}, seeds
 
     def batch(number: tf.Tensor) -> tf.data.Dataset:
         key = tf.random.experimental.stateless_fold_in(tf.constant([seed, 1], tf.int32), number // steps)
@@ -96,7 +105,15 @@ def training(
     options = tf.data.Options()
     options.deterministic = True
     packed = batches.map(lambda batch: (batch["image"], batch["label"]))
+    if rotations:
+        packed = packed.map(lambda pictures, labels: (rotated(pictures, labels % 4), labels))
     return packed.prefetch(tf.data.AUTOTUNE).with_options(options)
+
+
+def rotated(images: tf.Tensor, turns: tf.Tensor) -> tf.Tensor:
+    """Each picture of (batch, side, side, channels) turned counterclockwise by its quarter turns, 0 to 3, (batch,)."""
+    every = tf.stack([tf.image.rot90(images, quarter) for quarter in range(4)], axis=1)
+    return tf.gather(every, turns, axis=1, batch_dims=1)
 
 
 def sample_rows(rows: tf.Tensor, counts: tf.Tensor, layout: Layout, key: tf.Tensor) -> tf.Tensor:

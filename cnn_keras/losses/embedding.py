@@ -2,7 +2,8 @@
 
 Schroff, Kalenichenko and Philbin, "FaceNet", 2015 (triplets, semi-hard negatives); Hermans, Beyer and Leibe, "In
 defense of the triplet loss", 2017 (the hardest of a batch); Hadsell, Chopra and LeCun, "Dimensionality reduction
-by learning an invariant mapping", 2006 (contrastive); Deng, Guo, Xue and Zafeiriou, "ArcFace", 2019 (angular margin).
+by learning an invariant mapping", 2006 (contrastive); Deng, Guo, Xue and Zafeiriou, "ArcFace", 2019 (angular margin);
+Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", 2017 (prototypes).
 
 Everywhere `labels` are the identities, integers (batch,), and `embeddings` are float32 (batch, dimension), rows of
 length 1, in a batch that holds several pictures of each identity; distances are squared, between 0 and 4.
@@ -95,6 +96,29 @@ def verification_loss(labels: tf.Tensor, logits: tf.Tensor) -> tf.Tensor:
     return (_mean_over(terms, pairs) + _mean_over(terms, ~same)) / 2
 
 
+def prototypical_loss(labels: tf.Tensor, embeddings: tf.Tensor, *, scale: float = 16.0) -> tf.Tensor:
+    """Softmax cross-entropy of every picture over the identities of its batch, by the distance to their prototypes.
+
+    Snell, Swersky and Zemel, "Prototypical networks for few-shot learning", 2017: the logit of an identity is −scale
+    times the squared distance to the mean of its pictures.
+
+    Differs from the paper: every picture is asked about once, against the mean of its identity's *other* pictures,
+    where there the first few of each identity are the support and the rest the queries; embeddings have length 1, for
+    which `scale` makes up. Pictures without another one of their identity are not asked about.
+
+    Returns:
+        A scalar, float32; 0 for a batch without such a picture.
+    """
+    same, pairs = _relations(labels)
+    is_first = tf.argmax(same, axis=1, output_type=tf.int32) == tf.range(tf.size(labels))
+    members = tf.boolean_mask(same, is_first)  # (identities, batch)
+    prototypes = _means(members, embeddings)
+    own = tf.reduce_sum(tf.square(embeddings - _means(pairs, embeddings)), axis=1)
+    others = tf.reduce_sum(tf.square(embeddings[:, None, :] - prototypes[None, :, :]), axis=2)
+    logits = -scale * tf.where(tf.transpose(members), own[:, None], others)
+    return _mean_over(scale * own + tf.reduce_logsumexp(logits, axis=1), tf.reduce_any(pairs, axis=1))
+
+
 @register
 class AngularMargin(keras.layers.Layer):
     """ArcFace's head: scale · cos(θ + margin) for the own identity, scale · cos θ for the others.
@@ -160,6 +184,12 @@ def _relations(labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Booleans (batch, batch): which pairs are of one identity, and which of these are of two pictures."""
     same = labels[:, None] == labels[None, :]
     return same, same & ~tf.eye(tf.shape(labels)[0], dtype=tf.bool)
+
+
+def _means(members: tf.Tensor, embeddings: tf.Tensor) -> tf.Tensor:
+    """The mean embedding of each row's members, bool (rows, batch): float32 (rows, dimension); 0 of none."""
+    weights = tf.cast(members, tf.float32)
+    return tf.math.divide_no_nan(tf.matmul(weights, embeddings), tf.reduce_sum(weights, axis=1, keepdims=True))
 
 
 def _mean_over(values: tf.Tensor, mask: tf.Tensor) -> tf.Tensor:

@@ -1,7 +1,8 @@
 """How well distances tell whether two pictures show the same person: rates, thresholds, ranks, with their intervals.
 
 Huang et al., "Labeled faces in the wild", 2007 (accuracy in ten folds); Phillips, Grother and Micheals, "Evaluation
-methods in face recognition", 2011 (cumulative match characteristic; detection and identification rate of an open set).
+methods in face recognition", 2011 (cumulative match characteristic; detection and identification rate of an open set);
+Lake et al., "One shot learning of simple visual concepts", 2011 (accuracy among N classes).
 
 A pair is accepted, called the same, when its distance is at most the threshold. FAR is the share of pairs of two people
 that are accepted, TAR that of pairs of one person; FRR is 1 − TAR. `distance` is real (pairs,), `same` bool (pairs,).
@@ -12,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy import sparse, stats
+
+from cnn_keras.errors import Fault
 
 POINTS = 4096  # thresholds at which the rates of draws are told
 CONFIDENCE = 0.95  # that a bound of the FAR holds
@@ -34,6 +37,20 @@ class Rates(NamedTuple):
     threshold: np.ndarray
     far: np.ndarray
     tar: np.ndarray
+
+
+class Episodes(NamedTuple):
+    """Whether each of the few-shot questions was answered rightly, bool (episodes,), and whom it asked about, int64."""
+
+    right: np.ndarray
+    identity: np.ndarray
+
+    def interval(self, draws: int = 1000, seed: int = 0) -> list[float]:
+        """The middle 95 % of the accuracy in a bootstrap over the identities asked about."""
+        _, place = np.unique(self.identity, return_inverse=True)
+        asked, right = np.bincount(place), np.bincount(place, weights=self.right)
+        rows = np.random.default_rng(seed).integers(len(asked), size=(draws, len(asked)))
+        return [float(end) for end in np.quantile(right[rows].sum(axis=1) / asked[rows].sum(axis=1), (0.025, 0.975))]
 
 
 def all_pairs(distances: np.ndarray, labels: np.ndarray) -> Pairs:
@@ -264,6 +281,55 @@ def cumulative_match_characteristic(distances: np.ndarray, labels: np.ndarray) -
         hits += np.bincount(ranks - 1, minlength=len(rows))
         probes += len(others)
     return np.cumsum(hits) / probes
+
+
+def n_way_accuracy(
+    distances: np.ndarray,
+    labels: np.ndarray,
+    *,
+    ways: int = 20,
+    shots: int = 1,
+    groups: Sequence[str] | None = None,
+    episodes: int = 4000,
+    seed: int = 0,
+) -> Episodes:
+    """Whether the right one of `ways` identities is nearest, in episodes drawn at random.
+
+    Lake, Salakhutdinov, Gross and Tenenbaum, "One shot learning of simple visual concepts", 2011: an episode draws the
+    identities, of one group where there are some, `shots` pictures of each, and another picture of the first of them,
+    which must be nearest to its own pictures by the mean distance. Of equal distances the right one counts as the
+    last. Identities with fewer than shots + 1 pictures are not asked about, groups of fewer than `ways` are left out.
+
+    Differs from the paper: there two drawers, each with all 20 characters, give 20 questions; here every question has
+    its own identities and pictures.
+
+    Args:
+        distances: real (N, N), rows are probes.
+        labels: integers (N,).
+        groups: of each picture, such as its alphabet; all identities are one group unless given.
+
+    Raises:
+        Fault: no group has so many identities with shots + 1 pictures.
+    """
+    generator = np.random.default_rng(seed)
+    group_of = np.zeros(len(labels), np.int64) if groups is None else np.unique(groups, return_inverse=True)[1]
+    rows_of = {label: np.flatnonzero(labels == label) for label in np.unique(labels)}
+    identities: dict[int, list[int]] = {}
+    for label, rows in rows_of.items():
+        if len(rows) > shots:
+            identities.setdefault(int(group_of[rows[0]]), []).append(label)
+    whole = [members for members in identities.values() if len(members) >= ways]
+    if not whole:
+        raise Fault(f"ways must be at most the identities of a group with {shots + 1} pictures, got {ways}")
+    shares = np.array([len(members) for members in whole]) / sum(map(len, whole))
+    right, identity = np.empty(episodes, bool), np.empty(episodes, np.int64)
+    for episode in range(episodes):
+        drawn = generator.permutation(whole[generator.choice(len(whole), p=shares)])[:ways]
+        probe, *own = generator.permutation(rows_of[drawn[0]])[: shots + 1]
+        support = [own, *(generator.permutation(rows_of[label])[:shots] for label in drawn[1:])]
+        mean = distances[probe, np.array(support)].mean(axis=1)
+        right[episode], identity[episode] = mean[0] < mean[1:].min(), drawn[0]
+    return Episodes(right, identity)
 
 
 def identification_rate(

@@ -17,7 +17,7 @@ IN_FILES = ("folder", "csv", "webdataset", "tfrecord")  # sources whose images m
 class Data(Section):
     """Where the images come from and what shape they are given."""
 
-    source: str  # digits, mnist5k, orl, letters, idx, folder, csv, webdataset, tfrecord, keras:NAME or tfds:NAME
+    source: str  # digits, mnist5k, orl, letters, omniglot, idx, folder, csv, webdataset, tfrecord, keras:… or tfds:…
     path: RecipePath | None = None  # of idx, folder, csv, webdataset and tfrecord
     classes: tuple[str, ...] | None = None  # names of integer labels, in their order
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split

@@ -44,6 +44,7 @@ from cnn_keras.data.sources.item import Item as Item
 from cnn_keras.data.sources.packed import tfrecord, webdataset
 from cnn_keras.errors import Fault
 
+OMNIGLOT = {"images_background": "train", "images_evaluation": "test"}
 Found = TypeVar("Found")  # what a source's function returns
 
 
@@ -96,12 +97,38 @@ def orl() -> list[Item]:
     return [Item(f"{file.parent.name}/{file.name}", file.parent.name, partial(_pgm_as_png, file)) for file in files]
 
 
-def letters() -> list[Item]:
-    """Hundreds of letters of five alphabets, each in a dozen typefaces that come with matplotlib, 28×28 grey pixels."""
+def letters(group: str | None = None) -> list[Item]:
+    """Hundreds of letters of five alphabets, each in a dozen typefaces that come with matplotlib, 28×28 grey pixels.
+
+    Ids begin with the alphabet's name, such as "greek small letter lamda/DejaVuSans.png", which `group` may find.
+    """
     return [
-        Item(f"{name}/{file.stem}.png", name, partial(_letter_as_png, letter, file))
+        Item(place, name, partial(_letter_as_png, letter, file), group=group_in(group, place))
         for letter, file in alphabets.examples()
         for name in [unicodedata.name(letter).lower()]
+        for place in [f"{name}/{file.stem}.png"]
+    ]
+
+
+def omniglot(path: Path) -> list[Item]:
+    """Lake's 1,623 handwritten characters of 50 alphabets, by 20 people each, as the authors publish them.
+
+    `path` holds `images_background`, with a folder for each alphabet and in it one for each character, and
+    `images_evaluation`, the test split. A label is the alphabet and the character; the group is the alphabet.
+
+    Raises:
+        Fault: neither folder is there.
+    """
+    check_folder(path)
+    folders = [(name, split) for name, split in OMNIGLOT.items() if (path / name).is_dir()]
+    if not folders:
+        raise Fault(f"{path} must hold {' and '.join(OMNIGLOT)}, the unpacked archives of Omniglot", code=Fault.DATA)
+    return [
+        Item(place, f"{alphabet} {character}", File(input_file.read_bytes, str(file)), split, alphabet)
+        for name, split in folders
+        for file in sorted((path / name).glob("*/*/*.png"), key=_natural)
+        for place in [file.relative_to(path).as_posix()]
+        for _, alphabet, character, _ in [place.split("/")]
     ]
 
 
@@ -258,7 +285,7 @@ def tfds(name: str) -> list[Item]:
     ]
 
 
-BUILT_IN = (digits, mnist5k, orl, letters, idx, folder, tfds, webdataset, tfrecord)
+BUILT_IN = (digits, mnist5k, orl, letters, omniglot, idx, folder, tfds, webdataset, tfrecord)
 
 
 def items(source: str, **arguments: Any) -> list[Item]:
@@ -278,8 +305,8 @@ def items(source: str, **arguments: Any) -> list[Item]:
         return result
     if kind not in functions or bool(name) != (kind in ("keras", "tfds")):
         raise Fault(
-            "data.source must be digits, mnist5k, orl, letters, idx, folder, csv, webdataset, tfrecord, keras:NAME or "
-            f"tfds:NAME, got {source!r}"
+            "data.source must be digits, mnist5k, orl, letters, omniglot, idx, folder, csv, webdataset, tfrecord, "
+            f"keras:NAME or tfds:NAME, got {source!r}"
         )
     return call_source(partial(functions[kind], name) if name else functions[kind], source, arguments)
 

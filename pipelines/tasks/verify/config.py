@@ -12,7 +12,7 @@ from pipelines.data import image_config, run_files, source_files
 from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 
-LOSSES = ("triplet", "contrastive", "siamese", "arcface", "none")
+LOSSES = ("triplet", "contrastive", "siamese", "arcface", "prototypical", "none")
 Share = Annotated[float, Field(gt=0, lt=1)]
 
 
@@ -52,12 +52,15 @@ class Data(image_config.Data):
     calibration: Fraction = 0.1  # they set the threshold; where people are few, those of the validation do that too
     test: Fraction = 0.25  # share of the people that measures
     align: Align | None = None  # faces are cut out so that the eyes stand alike
+    test_groups: tuple[str, ...] = ()  # groups, such as alphabets, whose people are the test split; `group` finds them
     pairs: Listed | None = None  # the test people are those of the list, and its folds give the accuracy
 
     @model_validator(mode="after")
     def _is_recorded(self) -> Self:
         if self.in_place:
             raise ValueError("in_place requires task: classify; here batches are drawn from the records, by person")
+        if self.group and not self.test_groups:
+            raise ValueError("group requires test_groups in this task, where a split is of people")
         return self
 
 
@@ -108,12 +111,13 @@ class Train(recipes.Train):
     batch_size: Positive = 60  # pictures of one step
     each: Annotated[int, Field(ge=2)] = 4  # pictures of each person in a batch
     steps: Positive | None = None  # batches of an epoch; as many as show every picture once unless given
-    # triplet, contrastive, siamese, arcface, none for the weights as given, or of your own: identities, (batch,), and
-    # embeddings of length 1, (batch, dimension), to numbers whose mean counts
+    # triplet, contrastive, siamese, arcface, prototypical, none for the weights as given, or of your own: identities,
+    # (batch,), and embeddings of length 1, (batch, dimension), to numbers whose mean counts
     loss: Annotated[str, AfterValidator(_loss)] = "triplet"
     mining: Literal["random", "semi-hard", "hard"] = "semi-hard"  # of triplets
     margin: Annotated[float, Field(gt=0)] | None = None  # of triplets .2, contrastive 1, arcface .3 unless given
-    scale: Annotated[float, Field(gt=0)] = 16.0  # of arcface's logits
+    scale: Annotated[float, Field(gt=0)] = 16.0  # of the logits of arcface and prototypical
+    rotations: bool = False  # every picture turned by 90°, 180° and 270° shows other identities: four times as many
     head: Literal["absolute", "chi-squared"] = "absolute"  # of siamese
     monitor: Literal["val_loss", "val_auc"] = "val_auc"  # type: ignore[assignment]  # no accuracy here
 
@@ -145,6 +149,7 @@ class Evaluate(recipes.Evaluate):
     draws: Positive = 500  # of the bootstrap over identities
     pictures: Annotated[int, Field(ge=10)] = 3000  # of more, so many are compared, drawn at random from people drawn
     worst: Positive = 12  # the hardest pairs that are drawn, of each kind
+    ways: Annotated[int, Field(ge=2)] = 20  # identities among which one picture of each must find the right one
     insight: bool = True  # draw what makes some pairs alike
     baselines: bool = True  # measure raw pixels and eigenfaces on the same pictures
     # of your own: the distances of all pairs of pictures, (pairs,), and which show one person, bool, to a number
@@ -168,6 +173,12 @@ class Recipe(recipes.Recipe):
     evaluate: Evaluate = Evaluate()
     export: Export = Export()
     tune: Tune | None = None  # what `cnn tune` tries
+
+    @model_validator(mode="after")
+    def _is_square(self) -> Self:
+        if self.train.rotations and self.data.size[0] != self.data.size[1]:
+            raise ValueError(f"train.rotations requires square pictures, got data.size {list(self.data.size)}")
+        return self
 
     @property
     def untrained(self) -> str | None:

@@ -4,6 +4,7 @@ The splits hold other people, not other pictures of the same: what is learnt mus
 choose the epoch; calibration people, who chose nothing, set the threshold; test people are looked at once, by evaluate.
 """
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,21 +31,27 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split by people and record the pictures of `run.recipe.data`."""
     align: Align | None = run.recipe.data.align
     without_face: list[str] = []
+    groups: dict[str, str] = {}
+
+    def divided(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+        groups.update({item.label: item.group for item, _ in usable if item.group})
+        return splits_of(usable, data, seed, fold)
+
     if align is None:
-        return image_dataset.prepare(run, folder, divided=splits_of)
+        return {**image_dataset.prepare(run, folder, divided=divided), "groups": groups}
     aligner = aligner_of(align)
 
     def aligned(items: Any) -> Any:
         return face_alignment.align_items(items, aligner, size=run.recipe.data.size, without_face=without_face)
 
-    facts = image_dataset.prepare(run, folder, divided=splits_of, changed=aligned)
+    facts = image_dataset.prepare(run, folder, divided=divided, changed=aligned)
     unaligned = sorted(set(without_face))
     durable.write_text(folder / "unaligned.csv", "".join(f"{name}\n" for name in ["id", *unaligned]))
     count = sum(facts["splits"].values())
     run.console.print(
         f"          {count - len(unaligned):,} of {count:,} images aligned by their eyes; the others are used unaligned"
     )
-    return {**facts, "unaligned": unaligned}
+    return {**facts, "unaligned": unaligned, "groups": groups}
 
 
 def aligner_of(align: Align) -> Aligner:
@@ -82,8 +89,8 @@ def originals(data: Data, ids: Any) -> list[bytes]:
 def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each kept item, the same for all items of one person.
 
-    A source that prescribes splits, or a list of pairs, decides who is tested; the others are drawn. A fold is of all
-    people, whatever the source prescribes.
+    A source that prescribes splits, `data.test_groups` or a list of pairs decides who is tested; the others are drawn.
+    A fold is of all people, whatever the source prescribes.
 
     Raises:
         Fault: a person in two prescribed splits, a list of pairs that names strangers, or too few people (code DATA).
@@ -98,11 +105,24 @@ def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold |
             )
     if fold:
         split_of_person = dict.fromkeys(split_of_person)
+    if data.test_groups:
+        split_of_person = _groups_tested(usable, data.test_groups, split_of_person)
     if data.pairs:
         split_of_person |= dict.fromkeys(_listed(data.pairs.path, split_of_person), "test")
     free = [name for name in sorted(split_of_person, key=file_tree.natural) if split_of_person[name] in (None, "train")]
     split_drawn = _drawn(free, data, seed, prescribed=set(split_of_person.values()), fold=fold)
     return [split_drawn.get(item.label) or str(split_of_person[item.label]) for item, _ in usable]
+
+
+def _groups_tested(
+    usable: list[tuple[Any, str]], test_groups: Sequence[str], split_of_person: Mapping[str, str | None]
+) -> dict[str, str | None]:
+    """The people of the named groups are the test split; all others are free to be drawn for another one."""
+    group_of = {item.label: item.group for item, _ in usable}
+    if missing := sorted(set(test_groups) - set(group_of.values())):
+        known = ", ".join(sorted({str(group) for group in group_of.values() if group})) or "none; does data.group fit?"
+        raise Fault(f"data.test_groups must name groups of the data, got {missing[0]}; its groups: {known}")
+    return {person: "test" if group_of[person] in test_groups else None for person in split_of_person}
 
 
 def _drawn(

@@ -26,6 +26,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 
 FARS = (0.1, 0.01, 0.001, 0.0001)
 RANKS = (1, 5)
+SHOTS = (1, 5)  # pictures of each identity in a few-shot question
 FOLDS = 10
 COMPONENTS = 128  # of the eigenfaces
 FITTED = 2048  # pictures they are fitted on
@@ -57,6 +58,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     report = measure(run, split_embeddings, pair_list=pair_list, threshold=calibration["threshold"])
     report |= {"split": split, "calibrated_on": calibrating, "far": settings.far, "loss": recipe.train.loss}
     report["calibration"] |= calibration
+    report["few_shot"] = few_shot(run, split_embeddings.distances, split_embeddings.labels)
     report |= (own := plugins.measure(settings.metrics, split_embeddings.pairs.distance, split_embeddings.pairs.same))
     if settings.baselines:
         run.console.print("          fitting baselines")
@@ -78,6 +80,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         )
     numbers = {**{key: report[key] for key in ("auc", "eer", "accuracy", "rank_1")}, **own}
     numbers |= {f"tar_at_far_{far}": row["tar"] for far, row in report["tar_at_far"].items()}
+    if few := report["few_shot"]:
+        numbers |= {key: few[key]["accuracy"] for key in few if key.endswith("_shot")}
     metrics = {f"test_{key}": value for key, value in numbers.items()}
     metrics |= {key: report["calibration"][key] for key in RATES}
     return {"metrics": metrics, "failed": failed_requirements(settings, {**report, "tar": _tar(report, settings.far)})}
@@ -151,6 +155,26 @@ def measure(run: Run, embeddings: Embeddings, *, pair_list: Listed | None, thres
     }
 
 
+def few_shot(run: Run, distances: Array, labels: Array) -> dict[str, Any] | None:
+    """How often the right one of `evaluate.ways` identities is nearest, with one picture of each and with five.
+
+    The identities of a question are of one group, such as an alphabet, where the source has groups; None where no
+    group has so many.
+    """
+    data, ways, seed = run.facts("prepare"), run.recipe.evaluate.ways, run.recipe.seed
+    group_of = data["groups"]
+    names = [data["classes"][label] for label in labels]
+    groups = [group_of[name] for name in names] if set(names) <= group_of.keys() else None
+    row: dict[str, Any] = {"ways": ways, "groups": sorted(set(groups or []))}
+    for shots in SHOTS:
+        try:
+            episodes = verification.n_way_accuracy(distances, labels, ways=ways, shots=shots, groups=groups, seed=seed)
+        except Fault:  # too few identities with so many pictures
+            continue
+        row[f"{shots}_shot"] = {"accuracy": float(episodes.right.mean()), "interval": episodes.interval(seed=seed)}
+    return row if "1_shot" in row else None
+
+
 def _spread(run: Run, embeddings: Embeddings, threshold: float) -> dict[str, list[float]]:
     """The middle 95 % of each figure in a bootstrap over identities."""
     settings: Evaluate = run.recipe.evaluate
@@ -203,10 +227,15 @@ def baselines(run: Run, embeddings: Embeddings) -> dict[str, Any]:
     vectors = {"raw pixels": pixels, f"eigenfaces ({len(axes)})": (pixels - train.mean(axis=0)) @ axes.T}
     report = {}
     for name, rows in vectors.items():
-        pairs = verification.all_pairs(_squared(rows), embeddings.labels)
+        distances = _squared(rows)
+        pairs = verification.all_pairs(distances, embeddings.labels)
         rates = verification.rates(pairs.distance, pairs.same)
         figures = {"auc": verification.roc_auc(rates), "eer": verification.equal_error_rate(rates)}
-        report[name] = {**figures, "tar_at_far_0.01": verification.true_accept_rate(rates, 0.01)}
+        report[name] = {
+            **figures,
+            "tar_at_far_0.01": verification.true_accept_rate(rates, 0.01),
+            "few_shot": few_shot(run, distances, embeddings.labels),
+        }
     return report
 
 
@@ -279,11 +308,23 @@ def _say(run: Run, report: Mapping[str, Any]) -> None:
         f"{calibration['false_accept_rate']:.2%} false accepts, {calibration['false_reject_rate']:.2%} false rejects; "
         f"rank 1 {report['rank_1']:.2%}"
     )
+    if few := report["few_shot"]:
+        within = f" of one group ({', '.join(few['groups'])})" if few["groups"] else ""
+        say(f"          the right one of {few['ways']} people{within} is nearest in {_few_shot_text(few)}")
     for warning in warnings_of(report):
         say(f"          [yellow]{warning}[/]")
     for name, row in report.get("baselines", {}).items():
         better = "  [yellow]better than the network[/]" if row["auc"] > report["auc"] else ""
         say(f"          [dim]{name:>20} AUC {row['auc']:.4f}, equal error rate {row['eer']:.2%}[/]{better}")
+        if few := row["few_shot"]:
+            say(f"          [dim]{'':>20} the right one of {few['ways']} in {_few_shot_text(few)}[/]")
+
+
+def _few_shot_text(few: Mapping[str, Any]) -> str:
+    rows = [(shots, few[f"{shots}_shot"]) for shots in SHOTS if f"{shots}_shot" in few]
+    return ", ".join(
+        f"{row['accuracy']:.2%} ({interval_text(row['interval'], '.2%')}) with {shots} of each" for shots, row in rows
+    )
 
 
 def warnings_of(report: Mapping[str, Any]) -> list[str]:

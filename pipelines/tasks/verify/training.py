@@ -72,7 +72,7 @@ def _inputs(run: Run, augmented: Any) -> Training:
     steps = recipe.train.steps or -(-data["splits"]["train"] // size)
 
     def compiled(network: keras.Model, settings: Train) -> keras.Model:
-        model = trainable(network, settings, len(data["classes"]))
+        model = trainable(network, settings, len(data["classes"]) * (4 if settings.rotations else 1))
         trainer.compile_model(model, settings, loss=None, metrics=None, steps=steps)
         return model
 
@@ -145,6 +145,7 @@ def _batches(run: Run, epochs: range, augmented: Any, *, steps: int) -> tf.data.
         epochs=epochs,
         seed=recipe.seed,
         augment=augmented,
+        rotations=settings.rotations,
         memory=int(recipe.data.memory_gb * 2**30),
         share=run.share,
     )

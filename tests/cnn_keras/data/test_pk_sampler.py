@@ -211,3 +211,20 @@ def test_a_pgm_file_becomes_a_png_of_the_same_pixels(tmp_path):
     data, notes = normalize(b"P5\n4 3\n255\n" + pixels.tobytes())
     assert notes == ["ppm"]
     np.testing.assert_array_equal(tf.io.decode_image(data).numpy()[..., 0], pixels)
+
+
+def test_a_picture_turned_by_quarters_shows_another_person(tmp_path):
+    """Each picture has its number in one corner: the corner says the quarter turns, as NumPy turns pictures."""
+    pictures = np.zeros((6, 4, 4, 1), np.uint8)
+    pictures[:, 0, 0, 0] = np.arange(10, 16)
+    records.write(
+        tmp_path, "train", [(f"{row}.png", encode_png(picture), row // 2) for row, picture in enumerate(pictures)]
+    )
+    seen = set()
+    for images, labels in drawn(tmp_path, steps=40, layout=(3, 2), rotations=True):
+        assert sorted(Counter(labels.tolist()).values()) == [2, 2, 2]
+        for image, label in zip(images, labels, strict=True):
+            upright = np.rot90(image, -(label % 4))
+            assert upright[0, 0, 0] in (10 + 2 * (label // 4), 11 + 2 * (label // 4))
+            seen.add(int(label))
+    assert seen == set(range(12))

@@ -197,3 +197,27 @@ def test_every_triplet_loss_pulls_identities_apart(mining):
         variable.assign_sub(0.5 * tape.gradient(loss, variable))
     after = float(embedding.triplet_statistics(labels, tf.math.l2_normalize(variable, 1))["active"])
     assert after < before / 2
+
+
+@pytest.mark.parametrize("scale", [1.0, 16.0])
+def test_the_prototypical_loss_is_the_cross_entropy_over_distances_to_means_without_the_picture_itself(scale):
+    labels, embeddings = batch(3, identities=4, each=3)
+    labels, embeddings = np.append(labels, 9), np.append(embeddings, [[1.0, 0, 0, 0, 0, 0]], axis=0).astype("float32")
+    losses = []
+    for place, label in enumerate(labels[:-1]):  # the last has no other picture of its own
+        logits = {}
+        for identity in np.unique(labels):
+            members = [row for row in np.flatnonzero(labels == identity) if row != place]
+            logits[identity] = -scale * np.square(embeddings[place] - embeddings[members].mean(axis=0)).sum()
+        losses.append(np.log(sum(np.exp(value) for value in logits.values())) - logits[label])
+    order = np.random.default_rng(0).permutation(len(labels))
+    loss = embedding.prototypical_loss(tf.constant(labels[order]), tf.constant(embeddings[order]), scale=scale)
+    assert float(loss) == pytest.approx(np.mean(losses), rel=1e-5)
+
+
+def test_the_prototypical_loss_of_single_pictures_is_zero_with_a_gradient_of_zero():
+    variable = tf.Variable(CIRCLE)
+    with tf.GradientTape() as tape:
+        loss = embedding.prototypical_loss(tf.constant([0, 1, 2, 3]), variable)
+    assert float(loss) == 0
+    np.testing.assert_array_equal(tape.gradient(loss, variable), 0)

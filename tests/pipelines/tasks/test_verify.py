@@ -1,7 +1,9 @@
 """The verify task: figures against a trusted library, and four verbs in a row on a handful of pictures."""
 
 import io
+import itertools
 import json
+import math
 from types import SimpleNamespace
 
 import keras
@@ -12,15 +14,17 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from cnn_keras.data import input_pipeline
+from cnn_keras.data.sources.item import Item
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.engine import recipe as recipes
 from pipelines.inference.embedding import FACTS
 from pipelines.tasks import verify
-from pipelines.tasks.verify import embeddings
+from pipelines.tasks.verify import dataset, embeddings
 from pipelines.tasks.verify import model as verify_model
 from pipelines.tasks.verify import report as verify_report
+from pipelines.tasks.verify.config import Data
 from tests import populations
 from tests.conftest import cnn
 from tests.stored_weights import model_bytes, stored_bytes
@@ -205,6 +209,56 @@ def test_ranks_are_those_of_a_loop_over_enrolments():
     np.testing.assert_allclose(verification.cumulative_match_characteristic(distances, labels), expected)
 
 
+def exact_share(labels, distances, ways):
+    """The expectation of `n_way_accuracy` with one picture of each: a sum over all choices, by elementary symmetric
+    polynomials of how likely each other identity's picture is farther than the own one."""
+    terms = []
+    for probe, own in itertools.permutations(range(len(labels)), 2):
+        if labels[probe] == labels[own]:
+            others = np.unique(labels[labels != labels[probe]])
+            farther = [np.mean(distances[probe, labels == other] > distances[probe, own]) for other in others]
+            polynomial = np.array([1.0])
+            for share in farther:
+                polynomial = np.convolve(polynomial, [1, share])
+            terms.append(polynomial[ways - 1] / math.comb(len(others), ways - 1))
+    return np.mean(terms)
+
+
+@pytest.mark.parametrize("ways", [2, 5])
+def test_the_accuracy_among_several_is_the_expectation_over_all_choices(ways):
+    labels, distances = random_pairs(3, people=7, each=4)
+    episodes = verification.n_way_accuracy(distances, labels, ways=ways, episodes=4000)
+    low, high = episodes.interval()
+    assert episodes.right.mean() == pytest.approx(exact_share(labels, distances, ways), abs=0.025)
+    assert low < episodes.right.mean() < high
+    assert set(episodes.identity) == set(range(7))
+
+
+def test_questions_stay_within_a_group_and_more_pictures_help():
+    labels, distances = random_pairs(5, people=12, each=6, apart=2.0)
+    groups = np.where(labels < 6, "latin", "greek")
+    distances = distances + np.where(groups[:, None] != groups[None], -100.0, 0.0)  # another group is always nearer
+    one, five = (
+        verification.n_way_accuracy(distances, labels, ways=6, shots=shots, groups=groups).right.mean()
+        for shots in (1, 5)
+    )
+    assert 0.5 < one < five
+    with pytest.raises(Fault, match="ways"):
+        verification.n_way_accuracy(distances, labels, ways=7, groups=groups)
+
+
+def test_people_of_the_named_groups_are_tested_and_only_they():
+    usable = [(Item(f"{group}/{person}/{n}", f"{group} {person}", bytes, group=group), f"{group}{person}{n}")
+              for group in ("greek", "latin", "runes") for person in range(8) for n in range(2)]  # fmt: skip
+    data = Data(source="omniglot", size=(4, 4), test_groups=("runes",))
+    splits = dataset.splits_of(usable, data, 0)
+    assert {item.group for (item, _), split in zip(usable, splits, strict=True) if split == "test"} == {"runes"}
+    assert all((split == "test") == (item.group == "runes") for (item, _), split in zip(usable, splits, strict=True))
+    assert set(splits) == {"train", "validation", "calibration", "test"}
+    with pytest.raises(Fault, match="greek, latin, runes"):
+        dataset.splits_of(usable, data.model_copy(update={"test_groups": ("elvish",)}), 0)
+
+
 def test_strangers_pass_and_people_are_named_when_everybody_is_far_from_everybody_else():
     labels = np.repeat(np.arange(6), 3)
     distances = (labels[:, None] != labels[None]).astype(float)
@@ -371,7 +425,7 @@ def settled(**train):
     )
 
 
-@pytest.mark.parametrize("loss", ["triplet", "contrastive", "siamese", "arcface"])
+@pytest.mark.parametrize("loss", ["triplet", "contrastive", "siamese", "arcface", "prototypical"])
 def test_every_loss_trains_every_weight_and_validates_strangers(loss):
     keras.utils.set_random_seed(0)
     recipe = settled(loss=loss, batch_size=12, each=3)

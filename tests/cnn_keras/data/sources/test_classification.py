@@ -473,3 +473,21 @@ def test_folders_of_other_files_are_read_by_their_suffixes(tmp_path):
         classification.class_folders(
             tmp_path, None, suffixes=(".csv",), load=classification.Path.read_bytes, noun="signal"
         )
+
+
+def test_omniglot_is_read_as_it_is_published(tmp_path):
+    for name in (
+        "images_background/Latin/character01/0709_01.png",
+        "images_background/Latin/character02/0710_01.png",
+        "images_evaluation/Tengwar/character01/1500_20.png",
+    ):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(name.encode())
+    items = classification.items("omniglot", path=tmp_path)
+    assert [(item.label, item.group, item.split, item.read().decode() == item.id) for item in items] == [
+        ("Latin character01", "Latin", "train", True),
+        ("Latin character02", "Latin", "train", True),
+        ("Tengwar character01", "Tengwar", "test", True),
+    ]
+    with pytest.raises(Fault, match="images_background"):
+        classification.items("omniglot", path=tmp_path / "images_background")
