@@ -16,6 +16,7 @@ SETTINGS := $(foreach pair,$(SET),--set $(pair))
 
 export TF_CPP_MIN_LOG_LEVEL ?= 3
 export MLFLOW_DISABLE_TELEMETRY := true
+export ORT_DISABLE_TELEMETRY := 1
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo prepare train evaluate export run serve predict dashboard test slow bench gpu lint format lock samples docs wheel clean

@@ -1,6 +1,7 @@
 """Networks in other formats: converted, loaded by their own engine, proved, and refused where that cannot be."""
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -212,6 +213,22 @@ def test_openvino_reports_to_nobody():
         "assert 'tensorflow' not in sys.modules and sys.modules.get('openvino_telemetry') is None\n"
     )
     subprocess.run([sys.executable, "-c", script], check=True, cwd=ROOT)
+
+
+def test_onnx_runtime_leaves_no_identifier_of_the_device(tmp_path):
+    """With its import it would create one below the home folder; it does nothing where CI is set."""
+    need("onnx")
+    script = (
+        "from pipelines.engine.startup import quiet_environment\n"
+        "quiet_environment()\n"
+        "import onnxruntime, time\n"
+        "time.sleep(0.5)\n"
+    )
+    suppressing = ("ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME", "CI", "GITHUB_ACTIONS")
+    environment = {key: value for key, value in os.environ.items() if key not in suppressing}
+    environment |= {"HOME": str(tmp_path), "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", script], check=True, cwd=tmp_path, env=environment)
+    assert list(tmp_path.rglob("*onnxruntime*")) == []
 
 
 @pytest.mark.parametrize("name", FORMATS)
