@@ -1,12 +1,19 @@
 """What a run of any task must hold after `cnn export --format`."""
 
 import importlib.util
+import io
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from pipelines.export.runtimes import FORMATS
+from pipelines.serving.converted.model import ConvertedModel
+from pipelines.serving.http.errors import Refusal
+from pipelines.serving.model import Model
+from tests import odd_images
 from tests.conftest import cnn
 
 
@@ -37,3 +44,54 @@ def assert_converted(recipe: Path, run: Path, *, metric: str, difference: float 
         assert low - 1e-6 <= proof["value"] <= high + 1e-6  # of one block of frames the interval has no width
         assert proof["changed"] == 0 < proof["decisions"]
         assert 0 <= proof["difference"] < difference
+    assert_served(
+        run, [path.read_bytes() for path in sorted(recipe.parent.rglob("*.png")) if run not in path.parents][:4]
+    )
+
+
+def assert_served(run: Path, files: list[bytes]) -> None:
+    """Ask the SavedModel of a run and its network for ONNX about image files, tensors and files that are none."""
+    (saved,) = run.glob("export/*/1")
+    model, converted = Model(saved), ConvertedModel(run / "formats" / "onnx-float32")
+    assert converted.signatures == model.signatures
+    for name, signature in model.signatures.items():
+        for tensors in _requests(signature, files):
+            expected, actual = model(name, tensors), converted(name, tensors)
+            assert expected.keys() == actual.keys()
+            for key, value in expected.items():
+                assert (value.dtype, value.shape) == (actual[key].dtype, actual[key].shape), key
+                _assert_near(key, value, actual[key])
+        if signature.takes_image:
+            column = np.array([files[0], b"none"], object)
+            with pytest.raises(Refusal, match="row 1"):
+                converted(name, dict.fromkeys(signature.inputs, column))
+
+
+def _requests(signature, files):
+    if any(slot.is_image for slot in signature.inputs.values()):
+        drawn = [odd_images.encoded(odd_images.picture(*size), "JPEG") for size in ((40, 33), (300, 70))]
+        column = np.array([*files, *drawn], object)
+        yield {name: np.roll(column, place) for place, name in enumerate(signature.inputs)}
+    elif "inputs" not in signature.inputs:  # those are serialized tf.Examples
+        generator = np.random.default_rng(0)
+        for length in (24, 50):
+            yield {
+                name: generator.integers(0, 255, [2, *(size or length for size in slot.shape[1:])]).astype(slot.dtype)
+                for name, slot in signature.inputs.items()
+            }
+
+
+def _assert_near(name, expected, actual):
+    """Masks are alike in 99.9 % of their pixels, boxes and landmarks to half a pixel, other numbers to 1e-3."""
+    if name == "mask_bytes":
+        alike = [(_pixels(one) == _pixels(other)).ravel() for one, other in zip(expected, actual, strict=True)]
+        assert np.concatenate(alike).mean() >= 0.999
+    elif expected.dtype.kind == "f":
+        tolerance = {"boxes": 0.5, "landmarks": 0.5, "shares": 5e-3}.get(name, 1e-3)  # a share may be a pixel off
+        np.testing.assert_allclose(actual, expected, rtol=1e-4, atol=tolerance)
+    else:
+        np.testing.assert_array_equal(actual, expected)
+
+
+def _pixels(file):
+    return np.asarray(Image.open(io.BytesIO(file)))

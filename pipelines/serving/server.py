@@ -24,7 +24,7 @@ from starlette.applications import Starlette
 from cnn_keras.errors import Fault
 from pipelines.serving import memory
 from pipelines.serving import workers as processes
-from pipelines.serving.converted_model import ConvertedModel
+from pipelines.serving.converted.model import ConvertedModel
 from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors, is_loopback

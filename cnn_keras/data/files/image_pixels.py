@@ -5,10 +5,11 @@ For whoever asks a network where TensorFlow is not: the pixels are those that tr
 
 import io
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from cnn_keras.data.files.image_file import (
     BROKEN,
@@ -73,15 +74,43 @@ def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -
     """
     if image.shape[:2] == size:
         return image
-    extent, scaled = np.array(image.shape[:2], np.float32), np.array(size, np.float32)
+    scaled, start = placement(image.shape[:2], size, fit=fit)
+    scale = (scaled / np.array(image.shape[:2], np.float32)).astype(np.float32)
+    resized = scale_and_translate(image, size, scale=scale, translation=start)
+    return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
+
+
+def placement(extent: Sequence[int], size: Sequence[int], *, fit: str) -> tuple[NDArray[Any], NDArray[Any]]:
+    """The size that a picture is scaled to, and where its top left corner then stands in the frame.
+
+    Both float32 (2,), height and width in pixels, as of `cnn_keras.ops.resize.placement`.
+    """
+    frame, picture = np.array(size, np.float32), np.array(extent, np.float32)
+    scaled = frame
     if fit != "stretch":
-        ratios = scaled / extent
-        scaled = np.maximum(np.round(extent * (ratios.max() if fit == "crop" else ratios.min())), 1)
-    start = np.floor((np.array(size, np.float32) - scaled) / 2)
-    rows, columns = (_taps(*parts) for parts in zip(image.shape[:2], size, scaled / extent, start, strict=True))
-    shorter = _gathered(image, *rows)
-    narrower = _gathered(np.ascontiguousarray(shorter.swapaxes(0, 1)), *columns).swapaxes(0, 1)
-    return np.ascontiguousarray(np.clip(np.rint(narrower), 0, 255).astype(np.uint8))
+        ratios = frame / picture
+        scaled = np.maximum(np.round(picture * (ratios.max() if fit == "crop" else ratios.min())), 1)
+    return scaled, np.floor((frame - scaled) / 2)
+
+
+def scale_and_translate(
+    image: NDArray[Any], size: Sequence[int], *, scale: ArrayLike, translation: ArrayLike
+) -> NDArray[np.float32]:
+    """The first axes of an array resampled as by TensorFlow's ScaleAndTranslate, with its triangle and anti-aliasing.
+
+    Args:
+        image: numbers (*sizes, …).
+        size: what these axes become, as many as it has lengths.
+        scale, translation: of each axis, in pixels of the result.
+
+    Returns:
+        float32 (*size, …); 0 where nothing of the image is.
+    """
+    scales, starts = np.asarray(scale, np.float32), np.asarray(translation, np.float32)
+    for axis, length in enumerate(size):
+        taps = _taps(image.shape[axis], length, scales[axis], starts[axis])
+        image = _gathered(np.ascontiguousarray(image.swapaxes(0, axis)), *taps).swapaxes(0, axis)
+    return image
 
 
 def _taps(length: int, size: int, scale: np.float32, start: np.float32) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -107,5 +136,5 @@ def _gathered(image: NDArray[Any], places: NDArray[np.intp], weights: NDArray[np
     total, part = np.zeros(size, np.float32), np.empty(size, np.float32)
     for place, weight in zip(places, weights, strict=True):
         if weight.any():
-            total += np.multiply(image[place], weight[:, None, None], out=part)
+            total += np.multiply(image[place], weight.reshape(-1, *[1] * (image.ndim - 1)), out=part)
     return total

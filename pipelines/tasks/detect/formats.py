@@ -63,7 +63,10 @@ def convertible(run: Run) -> Convertible:
             "preprocessing": image_preprocessing(shape),
             "outputs": MEANINGS,
             "classes": run.facts("prepare")["classes"],
-            "suppress": settings.suppress.model_dump(),
+            "suppress": {
+                **settings.suppress.model_dump(include={"threshold", "limit", "soft"}),
+                "iou_threshold": settings.suppress.iou_threshold,
+            },
         },
         examples=examples,
         changed=changed,

@@ -39,7 +39,11 @@ def convertible(run: Run) -> Convertible:
         model=steerer.model,
         answer=lambda images: dict(steerer.mixture(images)._asdict()),
         tensor=tf.TensorSpec((None, *shape.size, shape.channels), tf.uint8, name="image"),
-        about={"preprocessing": image_preprocessing(shape), "outputs": MEANINGS},
+        about={
+            "preprocessing": image_preprocessing(shape),
+            "outputs": MEANINGS,
+            "interval": run.recipe.export.interval,
+        },
         examples=examples,
         changed=changed,
         score=lambda outputs, angles: np.abs(_angle(outputs) - angles),

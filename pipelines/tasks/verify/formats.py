@@ -12,6 +12,7 @@ from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.tasks.verify import embeddings
 from pipelines.tasks.verify.model import distances, load_trained
+from pipelines.tasks.verify.report import rates_of
 
 BATCH = 64  # pictures, whose pairs are decided about
 
@@ -21,7 +22,8 @@ def convertible(run: Run) -> Convertible:
     recipe = run.recipe
     embedding, matcher = load_trained(run)
     shape = image_dataset.shape_of(recipe.data)
-    threshold = run_files.read_json(run.finished("evaluate") / "report.json")["calibration"]["threshold"]
+    rates = rates_of(run_files.read_json(run.finished("evaluate") / "report.json"))
+    threshold = rates["threshold"]
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
         pictures = embeddings.pictures_of(run, split)
@@ -52,6 +54,7 @@ def convertible(run: Run) -> Convertible:
             "preprocessing": image_preprocessing(shape) | {"align": recipe.data.align and recipe.data.align.by},
             "outputs": {"embedding": "of length 1; the squared distance of two is smaller for one person"},
             "threshold": threshold,
+            "rates": rates,
             "head": recipe.train.loss == "siamese",
         },
         examples=examples,

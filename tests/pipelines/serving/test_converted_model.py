@@ -8,11 +8,18 @@ import warnings
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
+from cnn_keras.data import array_dataset
 from cnn_keras.errors import Fault
+from cnn_keras.losses import mixture_density
+from cnn_keras.ops import boxes as ops
+from cnn_keras.ops import sliding_window
 from pipelines.inference import exported_model
 from pipelines.serving import server
-from pipelines.serving.converted_model import ConvertedModel
+from pipelines.serving.converted import classification, segmentation, steering
+from pipelines.serving.converted.model import ConvertedModel
+from pipelines.serving.converted.suppression import suppress
 from pipelines.serving.http.limits import Limits
 from tests import odd_images
 from tests.converted import need
@@ -155,9 +162,86 @@ def test_an_engine_without_a_network_is_a_fault(engine, precision, exported, fol
         exported_model.locate_converted("classify/small", exported.root / "runs", engine, precision)
 
 
-def test_another_task_is_a_fault(folder, tmp_path):
-    described = json.loads((folder / "network.json").read_text())
-    (tmp_path / "network.json").write_text(json.dumps({**described, "task": "steer"}))
-    (tmp_path / "network.onnx").write_bytes((folder / "network.onnx").read_bytes())
-    with pytest.raises(Fault, match="steer"):
+def described(**facts):
+    """A description as `network.json` has it."""
+    framing = {"kind": "image", "channels": 3, "size": [8, 8], "fit": "pad", "align": None}
+    return {"format": "onnx", "name": "small", "version": 1, "preprocessing": framing, "classes": ["a", "b"], **facts}
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {"task": "stylize"},
+        {"task": "verify", "head": True},
+        {"task": "verify", "preprocessing": {"align": "landmarks"}},
+    ],
+    ids=["painting", "head", "aligned"],
+)
+def test_what_a_network_holds_a_part_of_alone_is_refused_before_it_is_loaded(facts, tmp_path):
+    (tmp_path / "network.json").write_text(json.dumps(described(head=False) | facts))
+    with pytest.raises(Fault, match="--engine must be tensorflow"):
         ConvertedModel(tmp_path)
+
+
+def test_several_labels_are_those_that_reach_their_thresholds_the_likeliest_first():
+    facts = described(classes=["a", "b", "c"], thresholds=[0.5, 0.2, 0.9])
+    ask = {"probabilities": np.array([0.6, 0.7, 0.8], np.float32)}
+    answer = classification.images(facts, lambda row: ask)["serving_tensor"].answer(image=np.zeros((8, 8, 3), np.uint8))
+    assert answer["label"].tolist() == [b"b", b"a", b""]
+    assert answer["chosen"].tolist() == [True, True, False]
+    assert answer["classes"].tolist() == [b"a", b"b", b"c"]
+
+
+@pytest.mark.parametrize("soft", [None, 0.5])
+def test_suppression_is_that_of_the_graph(soft):
+    generator = np.random.default_rng(3)
+    corners = generator.uniform(0, 0.8, (300, 2))
+    boxes = np.concatenate([corners, corners + generator.uniform(0.05, 0.3, (300, 2))], axis=-1).astype(np.float32)
+    scores = generator.uniform(0, 1, (300, 4)).astype(np.float32)
+    settings = {"threshold": 0.3, "iou_threshold": 0.5, "limit": 40, "soft": soft}
+    graph = ops.soft_non_max_suppression if soft else ops.non_max_suppression
+    more = {"sigma": soft} if soft else {}
+    expected = graph(boxes[None], scores[None], threshold=0.3, overlap=0.5, limit=40, **more)
+    count = int(expected.count[0])
+    actual = suppress(boxes, scores, settings)
+    assert 0 < len(actual[1]) == count
+    for one, other in zip(expected[:3], actual, strict=True):
+        np.testing.assert_allclose(other, one[0, :count], rtol=1e-5)
+
+
+@pytest.mark.parametrize("axes", [2, 3])
+def test_patches_are_put_together_as_in_the_graph(axes):
+    generator = np.random.default_rng(4)
+    image = generator.normal(size=(*(45, 61, 19)[:axes], 3)).astype(np.float32)
+    framing = {"size": [16] * axes, "answered": [12] * axes, "overlap": 0.3}
+    middle = (slice(2, 14),) * axes
+
+    def probabilities(patches):
+        exact = np.exp(np.cumsum(patches, axis=1)[(slice(None), *middle)])
+        return (exact / exact.sum(axis=-1, keepdims=True)).astype(np.float32)
+
+    def graph(patches):
+        answer = tf.numpy_function(probabilities, [patches], tf.float32)
+        return tf.ensure_shape(answer, (None, *framing["answered"], 3))
+
+    patches = sliding_window.Patches((16,) * axes, (12,) * axes, 0.3)
+    expected = sliding_window.predict_patches(graph, tf.constant(image), patches)
+    bands = segmentation.patches(lambda patch: probabilities(patch[None])[0], image, framing)
+    labels, confidence = segmentation.likeliest(bands, image.shape[:-1])
+    np.testing.assert_allclose(confidence, expected.confidence, atol=1e-5)
+    assert (labels == expected.labels.numpy()).mean() > 0.999
+
+
+@pytest.mark.parametrize(("fit", "length"), [("stretch", 20), ("stretch", 90), ("crop", 20), ("crop", 91)])
+def test_signals_become_the_size_of_the_network_as_in_the_graph(fit, length):
+    values = np.random.default_rng(5).normal(size=(length, 2)).astype(np.float32)
+    expected = array_dataset.resize(values[None], (50,), fit=fit)[0]
+    np.testing.assert_allclose(classification.resized(values, (50,), fit=fit), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_quantiles_are_those_of_the_graph(share):
+    parts = np.random.default_rng(6).uniform(0.1, 1, (3, 4)).astype(np.float32)
+    parts[0] /= parts[0].sum()
+    expected = mixture_density.quantile(mixture_density.Mixture(*parts[:, None]), share)
+    assert steering.quantile(*parts, share) == pytest.approx(float(expected[0]), abs=1e-5)
