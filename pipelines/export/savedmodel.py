@@ -344,12 +344,22 @@ def write_classifier_card(
             f"interval {least:.4f} to {most:.4f}), an average precision of {precision:.4f}.",
             "",
         ]
+    calibrated = []
+    if "calibrated" in report:
+        after = report["calibrated"]
+        calibrated = [
+            f"The logits are divided by a temperature of {after['temperature']:.4f}, fitted on {after['examples']:,} "
+            f"examples of the validation split: log loss {after['log_loss']:.4f}, calibration error "
+            f"{after['calibration_error']:.4f}.",
+            "",
+        ]
     metrics = [
         f"Accuracy on the {report['split']} split: **{report['accuracy']:.2%}** (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} examples). Log loss {report['log_loss']:.4f}, calibration error "
         f"{report['calibration_error']:.4f}. The exported model differs from the trained one by at most "
         f"{agreement['difference']:.1e} on {agreement['images']} examples.",
         "",
+        *calibrated,
         *ranked,
         *(f"{line[0].upper()}{line[1:]}.\n" for line in gain),
         *(["| on the same split | accuracy |", "|---|---|", *rows, ""] if rows else []),

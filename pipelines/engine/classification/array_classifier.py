@@ -13,6 +13,7 @@ from pipelines.data import image_dataset
 from pipelines.data.array_dataset import Array, draw_array
 from pipelines.engine import baselines, heat_maps
 from pipelines.engine.classification import (
+    calibration,
     classifier,
     classifier_export,
     classifier_formats,
@@ -72,15 +73,16 @@ def evaluate(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
     training = array_dataset.read(prepared, "train")
     test = array_dataset.read(prepared, image_dataset.test_split(run.facts("prepare")))
 
-    def batches() -> Iterator[tuple[Array, Array, list[str]]]:
-        for start in range(0, len(test.labels), 128):
+    def batches(split: str) -> Iterator[tuple[Array, Array, list[str]]]:
+        examples = array_dataset.read(prepared, split)
+        for start in range(0, len(examples.labels), 128):
             rows = slice(start, start + 128)
-            yield test.values[rows], test.labels[rows], test.ids[rows].tolist()
+            yield examples.values[rows], examples.labels[rows], examples.ids[rows].tolist()
 
     facts = classifier_report.evaluate(
         run,
         folder,
-        batches=batches(),
+        batches=batches,
         baselines=lambda: _baselines(training, test, noun=noun, seed=run.recipe.seed),
         pictures_of=lambda rows: [draw_array(test.values[row]) for row in rows],
         noun=noun,
@@ -136,7 +138,7 @@ def convertible(run: Run, *, noun: str) -> Convertible:
 
     return classifier_formats.convertible(
         run,
-        classifier.load_trained(run),
+        calibration.load_calibrated(run),
         tensor=tf.TensorSpec((None, *data["shape"]), tf.float32, name=noun),
         preprocessing={
             "kind": noun,

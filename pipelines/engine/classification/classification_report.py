@@ -35,7 +35,7 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
         "examples": len(labels),
         "accuracy": accuracy,
         "accuracy_interval": list(classification.wilson_interval(round(accuracy * len(labels)), len(labels))),
-        "log_loss": _log_loss(labels, probabilities),
+        "log_loss": log_loss_of(labels, probabilities),
         "calibration_error": classification.expected_calibration_error(probabilities, labels),
         "classes": classes,
     }
@@ -68,6 +68,7 @@ def _per_class(labels: Array, answers: Array, class_names: Sequence[str]) -> lis
     ]
 
 
-def _log_loss(labels: Array, probabilities: Array) -> float:
+def log_loss_of(labels: Array, probabilities: Array) -> float:
+    """The mean of −log of the probability of the truth, in nats: of labels (N,) and probabilities (N, classes)."""
     sums = probabilities.sum(axis=1, keepdims=True)  # rounded softmax: 1 only to a few digits
     return float(log_loss(labels, probabilities / sums, labels=range(probabilities.shape[1])))

@@ -72,10 +72,19 @@ class Evaluate(recipes.Evaluate):
 
     baselines: bool = True  # measure what needs no network on the same split
     insight: bool = True  # draw what some answers rest on; of images, what the units have learnt to see too
+    calibrate: bool = True  # fit a temperature on the validation split, which the exported model divides its logits by
+    # answers below a confidence are marked as not accepted, so that at most this share of the others is wrong
+    reject_error: Annotated[float, Field(gt=0, lt=1)] | None = None
     worst: Positive = 24  # the most confident mistakes that are drawn
     # of your own: labels (N,) and probabilities (N, classes), arrays of NumPy, to a number
     metrics: tuple[Own, ...] = ()
     beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
+
+    @model_validator(mode="after")
+    def _rejects_by_calibrated_answers(self) -> Self:
+        if self.reject_error is not None and not self.calibrate:
+            raise ValueError("reject_error requires calibrate: true")
+        return self
 
 
 class Export(recipes.Export):

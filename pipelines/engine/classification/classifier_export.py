@@ -7,7 +7,7 @@ from typing import Any
 import keras
 
 from pipelines.data import run_files
-from pipelines.engine.classification import classifier, ensemble_gain
+from pipelines.engine.classification import calibration, ensemble_gain
 from pipelines.engine.classification.classifier_config import Export
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
@@ -35,7 +35,7 @@ def export(
     recipe, data = run.recipe, run.facts("prepare")
     settings: Export = recipe.export
     name = settings.name or recipe.name
-    model = classifier.load_trained(run)
+    model = calibration.load_calibrated(run)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     agreement = write(model, saved)

@@ -15,7 +15,7 @@ from cnn_keras.metrics import classification
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.engine import plugins, requirement
-from pipelines.engine.classification import classifier, ensemble, ensemble_gain
+from pipelines.engine.classification import calibration, classifier, ensemble, ensemble_gain
 from pipelines.engine.classification.classification_report import classification_report
 from pipelines.engine.classification.classifier_config import Evaluate
 from pipelines.engine.classification.ensemble_gain import Array
@@ -32,7 +32,7 @@ def evaluate(
     run: Run,
     folder: Path,
     *,
-    batches: Iterable[tuple[Any, Any, list[str]]],
+    batches: Callable[[str], Iterable[tuple[Any, Any, list[str]]]],
     baselines: Callable[[], dict[str, Any]],
     pictures_of: Callable[[list[int]], list[np.ndarray[Any, Any]]],
     noun: str = "image",
@@ -41,7 +41,7 @@ def evaluate(
     """Measure the model on the test split, beside what needs no network; say which requirements failed.
 
     Args:
-        batches: one pass over the test split: (what the model takes, labels int64 (batch,), ids).
+        batches: one pass over a split: (what the model takes, labels int64 (batch,), ids).
         baselines: measures those on the same split: {"accuracy": {name: share}, "note": …}.
         pictures_of: pictures, uint8, of the examples with these row numbers of the split.
         noun: what an example is called.
@@ -51,13 +51,19 @@ def evaluate(
     settings: Evaluate = run.recipe.evaluate
     names, split = data["classes"], image_dataset.test_split(data)
     model = classifier.load_trained(run)
-    each, labels, ids = answers(run, inference.predictor(ensemble.aloud(model)), batches, data["splits"][split])
+    answer = inference.predictor(ensemble.aloud(model))
+    each, labels, ids = answers(run, answer, batches(split), data["splits"][split])
     probabilities, right = each[:, 0], each.argmax(axis=-1) == labels[:, None]
     report = classification_report(labels, probabilities, names)
     report |= plugins.measure(settings.metrics, labels, probabilities)
     report["split"] = split
     if ensemble.members(model):
         report["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])
+    if settings.calibrate and (validated := image_dataset.validation_split(data)) == "validation":
+        others, truth, _ = answers(run, answer, batches(validated), data["splits"][validated])
+        report["calibrated"] = calibration.measure(
+            (others[:, 0], truth), (probabilities, labels), error=settings.reject_error
+        )
     report |= further(model, right[:, 0]) if further else {}
     if settings.baselines or settings.beat:
         run.console.print("          fitting baselines")
@@ -75,6 +81,9 @@ def evaluate(
     test_metrics = {f"test_{key}": value for key, value in report.items() if isinstance(value, float)}
     test_metrics |= {f"baseline_{key}": value for key, value in report.get("baselines", {}).get("accuracy", {}).items()}
     test_metrics |= {f"train_{key}": value for key, value in report.get("train", {}).items()}
+    if calibrated := report.get("calibrated"):
+        test_metrics |= {f"test_calibrated_{key}": calibrated[key] for key in ("log_loss", "calibration_error")}
+        test_metrics["temperature"] = calibrated["temperature"]
     for part in ensemble_gain.PARTS & report.keys():
         test_metrics |= ensemble_gain.metrics(part, report[part])
     return {"metrics": test_metrics, "failed": failed_requirements(settings, report)}
@@ -142,6 +151,9 @@ def _say_report(run: Run, report: dict[str, Any], noun: str) -> None:
         f"          {report['split']} accuracy [bold]{report['accuracy']:.2%}[/] (95 % interval {low:.2%} to "
         f"{high:.2%}, {report['examples']:,} {noun}s), calibration error {report['calibration_error']:.3f}"
     )
+    if calibrated := report.get("calibrated"):
+        for line in calibration.lines(report["log_loss"], calibrated):
+            say(f"          {line}")
     if "auc" in report:
         (low, high), (least, most) = report["auc_interval"], report["average_precision_interval"]
         say(

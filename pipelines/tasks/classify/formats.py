@@ -6,7 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines.data import image_dataset
-from pipelines.engine.classification import classifier, classifier_formats, label_kind
+from pipelines.engine.classification import calibration, classifier_formats, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.export.formats import Convertible, image_preprocessing
@@ -30,7 +30,7 @@ def convertible(run: Run) -> Convertible:
 
     return classifier_formats.convertible(
         run,
-        classifier.load_trained(run),
+        calibration.load_calibrated(run),
         tensor=tf.TensorSpec((None, *shape.size, shape.channels), tf.uint8, name="image"),
         preprocessing=image_preprocessing(shape),
         examples=examples,

@@ -38,7 +38,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     facts = classifier_report.evaluate(
         run,
         folder,
-        batches=batches(prepared, split, shape),
+        batches=lambda name: batches(prepared, name, shape),
         baselines=lambda: _baselines(run, prepared, split, shape),
         pictures_of=lambda rows: pictures(prepared, split, shape, rows),
         further=partial(_further, run),
