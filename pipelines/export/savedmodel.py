@@ -34,6 +34,7 @@ Decisions = Callable[[np.ndarray[Any, Any]], Any]  # probabilities (N, classes) 
 
 COMPARED = 256  # images on which the exported model must agree
 WARMUP = 4  # requests recorded beside the model
+REJECTION = Path("assets.extra") / "rejection.json"  # beside a classifier: the confidence it is accepted from
 IMAGES = (
     "Images are uint8, 0–255; an EXIF orientation is not applied by the graph: send pictures upright, or through "
     "`cnn serve`, which turns them."
@@ -82,12 +83,14 @@ def write_classifier(
     names: list[str],
     answer: Answer = probabilities,
     decide: Callable[[Any], dict[str, Any]] | None = None,
+    accepted_from: float | None = None,
 ) -> None:
     """Write the three signatures of a classifier, whose images of this `shape` are answered by `answer`.
 
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
     channels); both give `probabilities` float32 (N, classes), and what `decide` makes of them: `class_id` int64 (N,)
-    and `label` string (N,), the likeliest, unless told otherwise.
+    and `label` string (N,), the likeliest, unless told otherwise; with a confidence that answers are `accepted_from`,
+    `accepted` bool (N,) as well, whether the largest probability reaches it.
     `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
     and `scores` (N, classes), the likeliest first.
     """
@@ -95,8 +98,7 @@ def write_classifier(
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
 
     def likeliest(outputs: Any) -> dict[str, Any]:
-        best = tf.argmax(outputs, axis=-1)
-        return {"class_id": best, "label": tf.gather(labels, best)}
+        return _likeliest(outputs, labels, accepted_from)
 
     def read_image(image_bytes: Any) -> Any:
         return resize_image(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
@@ -123,22 +125,37 @@ def write_classifier(
     write(folder, signatures)
 
 
+def _likeliest(probabilities: Any, labels: Any, accepted_from: float | None) -> dict[str, Any]:
+    best = tf.argmax(probabilities, axis=-1)
+    answer = {"class_id": best, "label": tf.gather(labels, best)}
+    if accepted_from is not None:
+        answer["accepted"] = tf.reduce_max(probabilities, axis=-1) >= accepted_from
+    return answer
+
+
 def write_tensor_classifier(
-    model: keras.Model, folder: Path, *, tensor: str, shape: tuple[int, ...], fit: str, names: list[str]
+    model: keras.Model,
+    folder: Path,
+    *,
+    tensor: str,
+    shape: tuple[int, ...],
+    fit: str,
+    names: list[str],
+    accepted_from: float | None = None,
 ) -> None:
     """Write the two signatures of a classifier of signals or volumes.
 
     Both take `tensor`, float32 (N, any length along each axis, channels), which becomes the network's `shape` by
     `array_dataset.resize`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
-    and `label` string (N,); `serving_ranked` gives `classes` and `scores` (N, classes), the likeliest first.
+    and `label` string (N,), and `accepted` as `write_classifier` has it; `serving_ranked` gives `classes` and `scores`
+    (N, classes), the likeliest first.
     """
     labels = tf.constant(names)
 
     def from_tensor(values: Any) -> dict[str, Any]:
         logits = model(array_dataset.resize(values, shape[:-1], fit=fit), training=False)
         probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
-        best = tf.argmax(probabilities, axis=-1)
-        return {"probabilities": probabilities, "class_id": best, "label": tf.gather(labels, best)}
+        return {"probabilities": probabilities, **_likeliest(probabilities, labels, accepted_from)}
 
     def ranked(values: Any) -> dict[str, Any]:
         scores, order = tf.math.top_k(from_tensor(values)["probabilities"], k=len(names))

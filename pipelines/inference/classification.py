@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import numpy as np
 import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, natural
-from pipelines.data import array_dataset
-from pipelines.export.savedmodel import as_example
+from pipelines.data import array_dataset, run_files
+from pipelines.export.savedmodel import REJECTION, as_example
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import image_grid
 
@@ -20,36 +21,49 @@ RANKED = ("label", "probability")  # columns of each of the likeliest classes
 
 @dataclass(frozen=True, kw_only=True)
 class Classification(Prediction):
-    """The likeliest classes with their probabilities, the likeliest first, and the probability of every class."""
+    """The likeliest classes with their probabilities, the likeliest first, and the probability of every class.
+
+    `accepted` says whether the first one reaches the confidence that the model was given; None where it was given none.
+    """
 
     classes: list[tuple[str, float]]
     every: dict[str, float]
+    accepted: bool | None = None
 
     def _values(self) -> dict[str, Any]:
-        return {"classes": [{"label": label, "probability": round(share, 6)} for label, share in self.classes]}
+        accepted = {} if self.accepted is None else {"accepted": self.accepted}
+        return {
+            "classes": [{"label": label, "probability": round(share, 6)} for label, share in self.classes],
+            **accepted,
+        }
 
     def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
         (label, probability), *rest = self.classes
         then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)
-        return f"[bold]{escape(label)}[/]", f"{probability:.1%}", f"[dim]{then}[/]"
+        unsure = " [yellow]not accepted[/]" if self.accepted is False else ""
+        return f"[bold]{escape(label)}[/]{unsure}", f"{probability:.1%}", f"[dim]{then}[/]"
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
         image_grid.draw_prediction(pixels(self.source), *self.classes[0], path)
 
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
-        """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of each class in its order."""
+        """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of each class in its order; and
+        `accepted`, true or false, where the model was given a confidence for it."""
         readable = [prediction for prediction in predictions if isinstance(prediction, Classification)]
         top = max(len(prediction.classes) for prediction in readable)
         names = sorted({name for prediction in readable for name in prediction.every}, key=natural)
         columns = [f"{name}{rank}" for rank in ("", *(f"_{place}" for place in range(2, top + 1))) for name in RANKED]
-        yield ["path", *columns, "problem", *(f"p({name})" for name in names)]
+        rejects = any(prediction.accepted is not None for prediction in readable)
+        yield ["path", *columns, "problem", *(f"p({name})" for name in names), *(["accepted"] if rejects else [])]
         for prediction in predictions:
+            accepted = ""
             ranked, every = [""] * len(columns), [""] * len(names)
             if isinstance(prediction, Classification):
                 ranked = [cell for label, probability in prediction.classes for cell in (label, f"{probability:.6f}")]
                 every = [f"{prediction.every[name]:.6f}" for name in names]
-            yield [prediction.path, *ranked, prediction.problem or "", *every]
+                accepted = str(prediction.accepted).lower()
+            yield [prediction.path, *ranked, prediction.problem or "", *every, *([accepted] if rejects else [])]
 
 
 class ImageClassifier:
@@ -57,8 +71,9 @@ class ImageClassifier:
 
     input, suffixes = "image", tuple(IMAGE_SUFFIXES)
 
-    def __init__(self, loaded: Any, top: int) -> None:
+    def __init__(self, loaded: Any, folder: Path, top: int) -> None:
         self.classify, self.top = loaded.signatures["serving_classify"], top
+        self.accepted_from = _accepted_from(folder)
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
         return ask_images(self._ask, sources)
@@ -66,7 +81,7 @@ class ImageClassifier:
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Classification]:
         outputs = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
         rows = zip(sources, outputs["classes"].numpy().tolist(), outputs["scores"].numpy().tolist(), strict=True)
-        return [_ranked(source, labels, scores, self.top) for source, labels, scores in rows]
+        return [_ranked(source, labels, scores, self.top, self.accepted_from) for source, labels, scores in rows]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,8 +149,9 @@ class MultiLabelClassifier:
 class ArrayClassifier:
     """Asks a classifier of signals or volumes for its `top` classes."""
 
-    def __init__(self, loaded: Any, top: int) -> None:
+    def __init__(self, loaded: Any, folder: Path, top: int) -> None:
         self.classify, self.top = loaded.signatures["serving_ranked"], top
+        self.accepted_from = _accepted_from(folder)
         self.input = next(iter(self.classify.structured_input_signature[1]))  # signal or volume
         self.suffixes = array_dataset.library(self.input).SUFFIXES
 
@@ -143,10 +159,19 @@ class ArrayClassifier:
         return [ask_array(source, self.classify, self.input, self._read) for source in sources]
 
     def _read(self, source: Source, row: dict[str, Any]) -> Classification:
-        return _ranked(source, row["classes"].tolist(), row["scores"].tolist(), self.top)
+        return _ranked(source, row["classes"].tolist(), row["scores"].tolist(), self.top, self.accepted_from)
 
 
-def _ranked(source: Source, labels: Sequence[bytes], scores: Sequence[float], top: int) -> Classification:
+def _accepted_from(folder: Path) -> float | None:
+    """The confidence from which the answers of the model in a version's folder are accepted."""
+    path = folder / REJECTION
+    return float(run_files.read_json(path)["accepted_from"]) if path.is_file() else None
+
+
+def _ranked(
+    source: Source, labels: Sequence[bytes], scores: Sequence[float], top: int, accepted_from: float | None
+) -> Classification:
     """Of all classes, the likeliest first."""
     ranked = list(zip((label.decode() for label in labels), scores, strict=True))
-    return Classification(source=source, classes=ranked[:top], every=dict(ranked))
+    accepted = None if accepted_from is None else ranked[0][1] >= np.float32(accepted_from).item()
+    return Classification(source=source, classes=ranked[:top], every=dict(ranked), accepted=accepted)

@@ -83,7 +83,7 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
     if "mask" in outputs:
         return VolumeSegmenter(model, folder)
     if "serving_ranked" in model.signatures:
-        return ArrayClassifier(model, top)
+        return ArrayClassifier(model, folder, top)
     if painting.paints(model):
         return painting.Painter(model, signature)
     if detection.detects(model):
@@ -95,7 +95,7 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
     if "chosen" in outputs:
         return MultiLabelClassifier(model)
     if "serving_classify" in model.signatures:
-        return ImageClassifier(model, top)
+        return ImageClassifier(model, folder, top)
     if "embedding" in outputs:
         return Embedder(model, folder)
     raise Fault(f"MODEL must be one that a task exported, got outputs {', '.join(sorted(outputs))}")

@@ -113,7 +113,15 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
 
     def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         names, tolerance = data["classes"], recipe.export.tolerance
-        savedmodel.write_tensor_classifier(model, saved, tensor=noun, shape=shape, fit=recipe.data.fit, names=names)
+        savedmodel.write_tensor_classifier(
+            model,
+            saved,
+            tensor=noun,
+            shape=shape,
+            fit=recipe.data.fit,
+            names=names,
+            accepted_from=calibration.acceptance_threshold(run),
+        )
         agreement = savedmodel.compare_tensor_classifier(model, saved, noun, values, tolerance=tolerance)
         requests = [value[None] for value in values[: savedmodel.WARMUP]]
         signatures = ("serving_default", "serving_ranked")

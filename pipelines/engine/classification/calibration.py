@@ -87,9 +87,20 @@ def _rejection_line(rejection: Mapping[str, Any], examples: int) -> str:
 def load_calibrated(run: Run) -> keras.Model:
     """The model that the stage train wrote, its logits divided by the temperature that evaluate fitted."""
     model = classifier.load_trained(run)
-    report = run_files.read_json(run.finished("evaluate") / "report.json")
-    temperature = report.get("calibrated", {}).get("temperature", 1.0)
+    temperature = _fitted(run).get("temperature", 1.0)
     if temperature == 1.0:
         return model
     logits = keras.layers.Rescaling(1 / temperature, dtype="float32", name="temperature")(model.output)
     return keras.Model(model.input, logits, name=model.name)
+
+
+def acceptance_threshold(run: Run) -> float | None:
+    """The confidence from which answers are accepted, calibrated; None where every answer is."""
+    rejection = _fitted(run).get("rejection")
+    return rejection and rejection["threshold"]
+
+
+def _fitted(run: Run) -> Mapping[str, Any]:
+    report = run_files.read_json(run.finished("evaluate") / "report.json")
+    fitted: Mapping[str, Any] = report.get("calibrated", {})
+    return fitted

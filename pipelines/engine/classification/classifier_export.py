@@ -39,6 +39,8 @@ def export(
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     agreement = write(model, saved)
+    if (threshold := calibration.acceptance_threshold(run)) is not None:
+        run_files.write_json(saved / savedmodel.REJECTION, {"accepted_from": threshold})
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(
         saved / "card.md",

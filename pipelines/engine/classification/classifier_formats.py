@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.metrics.classification import wilson_interval
+from pipelines.engine.classification import calibration
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.export.formats import Convertible, Outputs
@@ -34,6 +35,7 @@ def convertible(
         answer: a batch to probabilities, by asking the model.
     """
     probabilities = partial(answer, model)
+    threshold = calibration.acceptance_threshold(run)
     return Convertible(
         model=model,
         answer=lambda batch: {"probabilities": probabilities(batch)},
@@ -42,6 +44,7 @@ def convertible(
             "preprocessing": preprocessing,
             "outputs": {"probabilities": "of each class, in the order of `classes`; their sum is 1"},
             "classes": run.facts("prepare")["classes"],
+            **({"accepted_from": threshold} if threshold is not None else {}),
         },
         examples=examples,
         changed=_changed,

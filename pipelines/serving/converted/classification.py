@@ -1,6 +1,7 @@
 """Classes: of images, of images with any number of labels, of signals and volumes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -29,15 +30,19 @@ def images(description: dict[str, Any], ask: Ask) -> dict[str, Served]:
     """The signatures of a classifier of images."""
     channels, size, fit = (description["preprocessing"][key] for key in ("channels", "size", "fit"))
     names = encoded_names(description["classes"])
-    thresholds = description.get("thresholds")
-    outputs = _chosen_slots(len(names)) if thresholds else _likeliest_slots(len(names))
+    thresholds, accepted_from = description.get("thresholds"), description.get("accepted_from")
+    outputs = _chosen_slots(len(names)) if thresholds else _likeliest_slots(len(names), accepted_from)
 
     def probabilities(image: Array) -> Array:
         return ask(resize_image(image, tuple(size), fit=fit))["probabilities"]
 
     def answer(image: Array) -> Row:
         values = probabilities(image)
-        return _chosen(values, np.array(thresholds, np.float32), names) if thresholds else _likeliest(values, names)
+        return (
+            _chosen(values, np.array(thresholds, np.float32), names)
+            if thresholds
+            else _likeliest(values, names, accepted_from)
+        )
 
     def classify(inputs: bytes) -> Row:
         return _ranked(probabilities(decode(_image_of(inputs), channels=channels)), names)
@@ -56,8 +61,12 @@ def arrays(description: dict[str, Any], ask: Ask) -> dict[str, Served]:
         return ask(resized(values[kind], size, fit=framing["fit"]))["probabilities"]
 
     taken = [slot(kind, np.float32, *(None for _ in size), framing["channels"])]
-    calls = {
-        DEFAULT_SIGNATURE: (_likeliest_slots(len(names)), _likeliest),
+    accepted_from = description.get("accepted_from")
+    calls: dict[str, tuple[list[Any], Callable[[Array, Array], Row]]] = {
+        DEFAULT_SIGNATURE: (
+            _likeliest_slots(len(names), accepted_from),
+            partial(_likeliest, accepted_from=accepted_from),
+        ),
         "serving_ranked": (_ranked_slots(len(names)), _ranked),
     }
     return {
@@ -90,13 +99,15 @@ def encoded_names(names: Sequence[str]) -> Array:
     return np.array([name.encode() for name in names], object)
 
 
-def _likeliest_slots(count: int) -> list[Any]:
-    return [slot("class_id", INTEGER), slot("label", STRING), slot("probabilities", FLOAT, count)]
+def _likeliest_slots(count: int, accepted_from: float | None) -> list[Any]:
+    accepted = [] if accepted_from is None else [slot("accepted", np.bool_)]
+    return [slot("class_id", INTEGER), slot("label", STRING), slot("probabilities", FLOAT, count), *accepted]
 
 
-def _likeliest(probabilities: Array, names: Array) -> Row:
+def _likeliest(probabilities: Array, names: Array, accepted_from: float | None) -> Row:
     best = probabilities.argmax()
-    return {"class_id": best, "label": names[best], "probabilities": probabilities}
+    accepted = {} if accepted_from is None else {"accepted": probabilities[best] >= np.float32(accepted_from)}
+    return {"class_id": best, "label": names[best], "probabilities": probabilities, **accepted}
 
 
 def _chosen_slots(count: int) -> list[Any]:

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from pipelines.data import image_dataset
-from pipelines.engine.classification import classifier_export, label_kind
+from pipelines.engine.classification import calibration, classifier_export, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import multi_label_exporter
@@ -29,7 +29,10 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
         takes += f" The graph averages its predictions for {looks} crops of images of {shape.size}."
 
     def write(model: keras.Model, saved: Path) -> dict[str, Any]:
-        savedmodel.write_classifier(model, saved, shape=shape, names=data["classes"], answer=answer)
+        accepted_from = calibration.acceptance_threshold(run)
+        savedmodel.write_classifier(
+            model, saved, shape=shape, names=data["classes"], answer=answer, accepted_from=accepted_from
+        )
         tolerance = recipe.export.tolerance
         agreement = savedmodel.compare_classifier(
             model, saved, prepared, split, shape, tolerance=tolerance, answer=answer, looks=looks
