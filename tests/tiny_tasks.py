@@ -10,6 +10,7 @@ from tests.pipelines.tasks import test_segment
 from tests.pipelines.tasks.stylize.test_stylize_task import write_pictures
 from tests.pipelines.tasks.test_detect import write_squares
 from tests.pipelines.tasks.test_localize import write_corners
+from tests.pipelines.tasks.test_regress import write_bars
 from tests.pipelines.tasks.test_segmentation_dataset import write_scenes
 from tests.pipelines.tasks.test_steer import write_drive
 
@@ -32,6 +33,7 @@ WRITERS = {
     "detect": (write_squares, "squares"),
     "segment": (_segment, "shapes"),
     "steer": (write_drive, "short"),
+    "regress": (write_bars, "bars"),
     "verify": (small_people.write, "small"),
     "stylize": (write_pictures, "network"),
 }

@@ -89,7 +89,7 @@ def prepare(
     return facts
 
 
-def shape_of(data: Data) -> Shape:
+def shape_of(data: Any) -> Shape:
     """The height and width of the network's images, their channels, and how images are fitted into them."""
     return Shape(data.size, data.channels, data.fit)
 
@@ -169,7 +169,7 @@ def check_classes(
         console.print(f"          [yellow]no test images of {escape(', '.join(missing[:8]))}: not in the test split[/]")
 
 
-def splits_of(usable: list[tuple[Any, str]], data: Data, seed: int, fold: Fold | None = None) -> list[str]:
+def splits_of(usable: list[tuple[Any, str]], data: Any, seed: int, fold: Fold | None = None) -> list[str]:
     """The split of each kept item: the source's own where it has one, else stratified; groups and copies stay whole.
 
     A fold is of all items, whatever the source prescribes.

@@ -241,7 +241,8 @@ class Tune(Section):
 class Recipe(Section):
     """What every task's recipe has; the task's file adds its own sections."""
 
-    # what is done: classify, detect, localize, segment, signals, steer, stylize, verify, volumes, or a package.module
+    # what is done: classify, detect, localize, regress, segment, signals, steer, stylize, verify, volumes, or a
+    # package.module
     task: Name
     name: Name  # of the run's folder; the file's name unless given
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0  # of splits, first weights, order and augmentation

@@ -25,6 +25,7 @@ from pipelines.inference.classification import ArrayClassifier, ImageClassifier,
 from pipelines.inference.embedding import Embedder
 from pipelines.inference.exported_model import newest
 from pipelines.inference.prediction import BATCH, DEFAULT, Prediction, Predictor, batched
+from pipelines.inference.regression import Regressor
 from pipelines.inference.segmentation import ImageSegmenter, Segmentation, VolumeSegmenter
 from pipelines.inference.steering import Steerer
 
@@ -90,6 +91,8 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
         return detection.Detector(model, folder)
     if "angle" in outputs:
         return Steerer(model)
+    if {"values", "low", "high"} <= outputs.keys():
+        return Regressor(model)
     if "mask_bytes" in outputs:
         return ImageSegmenter(model)
     if "chosen" in outputs:

@@ -164,7 +164,7 @@ def _splits(
     marked = [
         (picture.item._replace(label=label), picture.digest) for picture, label in zip(usable, labels, strict=True)
     ]
-    named = image_dataset.splits_of(marked, data, seed, fold)  # type: ignore[arg-type]  # it has the fields that are looked at
+    named = image_dataset.splits_of(marked, data, seed, fold)
     splits = {name: [picture for picture, of in zip(usable, named, strict=True) if of == name] for name in ORDER}
     return {name: members for name, members in splits.items() if members}
 

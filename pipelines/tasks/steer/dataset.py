@@ -6,7 +6,6 @@
 
 import io
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,26 +13,24 @@ import numpy as np
 import tensorflow as tf
 from PIL import Image
 
-from cnn_keras.data import input_pipeline, records, split
+from cnn_keras.data import split
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.data.input_pipeline import Example, Shape
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import resize
-from pipelines.data import run_files, split_manifest
+from pipelines.data import image_dataset, run_files, split_manifest, value_records
 from pipelines.data import validation as data_validation
-from pipelines.data.image_dataset import test_split as test_split
-from pipelines.data.image_dataset import validation_split as validation_split
 from pipelines.data.schema import Fold
+from pipelines.data.value_records import SPLITS
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, charts, image_grid
 from pipelines.tasks.steer.config import Data, Road
 
 SAMPLES = 40  # pictures on the contact sheet
-SPLITS = ("train", "validation", "test")
 LOCKED = 1.0  # an angle beyond is none
+EXAMPLE = value_records.example("angle")  # what a record holds: batches are (images, angles float32 (batch,))
 
 
 class SplitFrame(NamedTuple):
@@ -58,8 +55,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
     listed = _write_split(folder, frames_kept)
-    _write_records(run, folder, frames_kept)
-    angles = {split: [frame.frame.angle for frame in frames_kept if frame.split == split] for split in SPLITS}
+    members = {split: [frame for frame in frames_kept if frame.split == split] for split in SPLITS}
+    value_records.write(run, folder, members, example=EXAMPLE, values=_values)
+    angles = {split: [frame.frame.angle for frame in inner] for split, inner in members.items()}
     facts: dict[str, Any] = {
         "source": data.source,
         "location": str(data.path or data.source),
@@ -68,7 +66,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "angles": {split: _measured(inner) for split, inner in angles.items() if inner},
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
-    facts["digest"] = run_files.digest([listed, *shape_of(data)])
+    facts["digest"] = run_files.digest([listed, *image_dataset.shape_of(data)])
     run_files.write_json(folder / "data.json", facts)
     _draw_data(folder, frames_kept, facts)
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
@@ -77,11 +75,6 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     sizes = [result.size for result in examined if result.digest]
     run.console.print(f"          {data_validation.sizes_told(sizes, data.size, data.fit, 'frame')}")
     return facts
-
-
-def shape_of(data: Data) -> Shape:
-    """The height and width of the network's pictures, their channels, and how frames are fitted into them."""
-    return Shape(data.size, data.channels, data.fit)
 
 
 def drives(data: Data, seed: int) -> list[Frame]:
@@ -97,20 +90,9 @@ def drives(data: Data, seed: int) -> list[Frame]:
     return frames
 
 
-def example() -> Example:
-    """What a record holds: batches are (images, angles float32 (batch,))."""
-    return input_pipeline.Example(_features(), ("image", "angle"), lambda record: (record["image"], record["angle"]))
-
-
-def encoded_images(folder: Path, split: str, count: int) -> list[bytes]:
-    """The first pictures of a split as they were recorded."""
-    rows = records.read(folder, split, features=_features()).take(count)
-    return [row["image"] for row in rows.as_numpy_iterator()]
-
-
 def examples(run: Run, split: str) -> tf.data.Dataset:
     """The examples of a split in their order: dicts of id, image of `data.size` and angle."""
-    return input_pipeline.decoded_examples(run.finished("prepare"), split, shape_of(run.recipe.data), example=example())
+    return value_records.examples(run, split, EXAMPLE)
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -126,11 +108,6 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     if not samples_:
         raise Fault(f"{data.source} must hold at least one readable frame, got none", code=Fault.DATA)
     return samples_[:: max(1, len(samples_) // count)][:count]
-
-
-def _features() -> dict[str, Any]:
-    kinds = {"id": tf.string, "image": tf.string, "angle": tf.float32}
-    return {name: tf.io.FixedLenFeature((), kind) for name, kind in kinds.items()}
 
 
 def _divided(
@@ -173,29 +150,8 @@ def _write_split(folder: Path, members: Sequence[SplitFrame]) -> str:
     return split_manifest.write(folder, ("id", "drive", "split", "angle", "sha256"), rows, count=len(members))
 
 
-def _write_records(run: Run, folder: Path, members_of_run: Sequence[SplitFrame]) -> None:
-    with data_validation.progress(run.console) as bar:
-        task = bar.add_task("writing records", total=sum(member.split is not None for member in members_of_run))
-        for split in SPLITS:
-            members = [member for member in members_of_run if member.split == split]
-            if split == "train":
-                order = np.random.default_rng(run.recipe.seed).permutation(len(members))
-                members = [members[row] for row in order]
-            if members:
-                records.write(
-                    folder,
-                    split,
-                    members,
-                    features=_features(),
-                    values=_values,
-                    resume=True,
-                    parallel_map=run.parallel_map,
-                    after_row=partial(bar.advance, task),
-                )
-
-
 def _values(member: SplitFrame) -> tuple[str, bytes, float]:
-    """What a record holds of a frame, in the order of `_features`."""
+    """What a record holds of a frame, in the order of the features."""
     return member.frame.id, normalize(member.frame.read())[0], member.frame.angle
 
 

@@ -11,7 +11,7 @@ import tensorflow as tf
 
 from cnn_keras import inference
 from cnn_keras.errors import Fault
-from pipelines.data import run_files
+from pipelines.data import image_dataset, run_files, value_records
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.steer import dataset
@@ -31,11 +31,11 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, an angle and its interval out; prove that it agrees."""
     recipe, data = run.recipe, run.facts("prepare")
     settings = recipe.export
-    name, split = settings.name or recipe.name, dataset.test_split(data)
+    name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved, steerer = folder / name / str(version), steer_model.steerer(run)
-    write(steerer, saved, shape=dataset.shape_of(recipe.data), interval=settings.interval)
-    encoded = dataset.encoded_images(run.finished("prepare"), split, COMPARED)
+    write(steerer, saved, shape=image_dataset.shape_of(recipe.data), interval=settings.interval)
+    encoded = value_records.encoded_images(run.finished("prepare"), split, COMPARED, dataset.EXAMPLE)
     images = next(iter(dataset.examples(run, split).batch(COMPARED)))["image"]
     answer_settings = {"interval": settings.interval, "tolerance": settings.tolerance}
     agreement = compare(steerer, saved, images, encoded, **answer_settings)

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from cnn_keras.losses import mixture_density
 from cnn_keras.losses.mixture_density import Mixture
+from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.tasks.steer import dataset
@@ -25,7 +26,7 @@ MEANINGS = {
 def convertible(run: Run) -> Convertible:
     """From frames of the network's size to mixtures; a decision is the angle, their median, to `export.tolerance`."""
     steerer, tolerance = steer_model.steerer(run), run.recipe.export.tolerance
-    shape = dataset.shape_of(run.recipe.data)
+    shape = image_dataset.shape_of(run.recipe.data)
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
         for batch in dataset.examples(run, split).batch(BATCH):

@@ -10,12 +10,11 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras import inference, models, plugins
-from cnn_keras.data.transforms import augment
+from cnn_keras import inference, plugins
 from cnn_keras.errors import Fault
 from cnn_keras.losses import mixture_density
 from cnn_keras.losses.mixture_density import Mixture
-from cnn_keras.weights import pretrained
+from pipelines.engine.regression import network
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.steer.config import Head, Recipe
@@ -26,17 +25,10 @@ TURNED = {"flip"}  # augmentations after which the picture is no road
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
+    network.check(recipe, outputs(recipe.head), assemble, noun="angle")
     names = {entry if isinstance(entry, str) else next(iter(entry), "") for entry in recipe.augment}
-    composed = augment.compose(recipe.augment, size=recipe.data.size)
-    if composed is not None and composed.mixes:
-        raise Fault("augment must not mix images, because each has one angle; leave out mixup, cutmix and mosaic")
     if wrong := sorted(names & TURNED):
         raise Fault(f"augment must not list {wrong[0]}, which turns the road upside down; use mirror")
-    shape = (*recipe.data.size, recipe.data.channels)
-    arguments = {"input_shape": shape, "classes": outputs(recipe.head), **recipe.model.arguments}
-    models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)
-    assemble(recipe)
-    keras.utils.clear_session()
 
 
 def outputs(head: Head) -> int:
@@ -45,24 +37,8 @@ def outputs(head: Head) -> int:
 
 
 def assemble(recipe: Recipe) -> keras.Model:
-    """The network of the recipe from pixels: `image`, uint8 (batch, *data.size, channels), 0–255, to its numbers.
-
-    Raises:
-        Fault: the crop leaves nothing, or what the builder refuses.
-    """
-    builder, weights, (top, bottom) = recipe.model.builder, recipe.model.weights, recipe.model.crop
-    height, width = recipe.data.size
-    if top + bottom >= height:
-        raise Fault(f"model.crop must keep some of the {height} rows of data.size, got {top} and {bottom}")
-    visible_shape = (height - top - bottom, width, recipe.data.channels)
-    network = models.build(builder, input_shape=visible_shape, classes=outputs(recipe.head), **recipe.model.arguments)
-    if weights:
-        pretrained.load(network, builder, weights)
-    normalization = (weights and pretrained.normalization(builder, weights)) or {"mean": 127.5, "variance": 127.5**2}
-    entry = keras.Input((height, width, recipe.data.channels), dtype="uint8", name="image")
-    x = keras.layers.Cropping2D(((top, bottom), (0, 0)), name="crop")(entry)
-    x = keras.layers.Normalization(**{"axis": None, **normalization}, name="normalization")(x)
-    return keras.Model(entry, network(x), name=recipe.name)
+    """The network of the recipe, with its crop; see `pipelines.engine.regression.network`, which says what it takes."""
+    return network.assemble(recipe, outputs(recipe.head), crop=recipe.model.crop)
 
 
 def unit(data: dict[str, Any]) -> float:

@@ -3,19 +3,17 @@
 Neighbouring frames err alike, so that intervals are those of a bootstrap over blocks of BLOCK frames.
 """
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.neighbors import KNeighborsRegressor
 
 from cnn_keras.data.files import durable
 from cnn_keras.learn import visualization
-from pipelines.data import run_files
+from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.engine import plugins, requirement
-from pipelines.engine.baselines import shrink
+from pipelines.engine.regression import nearest_image
 from pipelines.engine.stages import Run
 from pipelines.plots import annotate, image_grid, overlays
 from pipelines.plots.image_grid import Array
@@ -26,7 +24,6 @@ from pipelines.tasks.steer.predictions import BATCH, Predictions
 BLOCK = 25  # frames that are drawn together
 DRAWN = 1000  # samples of the bootstrap
 LEVELS = tuple(round(0.05 * step, 2) for step in range(1, 20))  # of intervals, for the calibration
-NUMBERS = 1024  # values of one image that the nearest neighbour sees
 LEAST_SCALE = 1e-3  # of the baseline's normal distribution
 
 
@@ -34,7 +31,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     """Measure the model on the last block of time, then let it drive; say which requirements failed."""
     recipe, data = run.recipe, run.facts("prepare")
     settings = recipe.evaluate
-    split, steerer = dataset.test_split(data), model.steerer(run)
+    split, steerer = image_dataset.test_split(data), model.steerer(run)
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
         answers = predictions.predict(run, steerer, split, lambda done: bar.advance(task, done))
@@ -95,17 +92,13 @@ def baselines(run: Run, answers: Predictions, split: str) -> dict[str, dict[str,
     far = (answers.truth - mean) / scale
     errors: dict[str, dict[str, float]] = {"mean angle": _errors(mean - answers.truth)}
     errors["mean angle"]["nll"] = float((0.5 * far**2 + np.log(scale * np.sqrt(2 * np.pi))).mean())
-    errors["nearest image"] = _errors(nearest(run)(_features(run, split)[0]) - answers.truth)
+    train, tested = (dataset.examples(run, name).batch(BATCH).as_numpy_iterator() for name in ("train", split))
+    nearest = nearest_image.answers(train, tested, "angle", crop=run.recipe.model.crop)
+    errors["nearest image"] = _errors(nearest - answers.truth)
     follows = np.flatnonzero([drive == other for drive, other in zip(answers.drives[1:], answers.drives, strict=False)])
     if len(follows):
         errors["last true angle"] = _errors(answers.truth[follows] - answers.truth[follows + 1])
     return errors
-
-
-def nearest(run: Run) -> Callable[[Array], Array]:
-    """What gives features, as `_features` makes them, the angle of the training image with the nearest ones."""
-    features, angles = _features(run, "train")
-    return lambda images: np.asarray(KNeighborsRegressor(1, algorithm="brute").fit(features, angles).predict(images))
 
 
 def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]:
@@ -132,12 +125,7 @@ def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]
 def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     failures = requirement.failed_requirements(settings, report)
-    for name in settings.beat:
-        figure = report["baselines"][name]["mae"]
-        if not report["mae"] < figure:
-            failures.append(
-                f"evaluate.beat: mae must be below that of the {name}, {figure:.4f}, got {report['mae']:.4f}"
-            )
+    failures += nearest_image.failed(settings.beat, report["baselines"], report["mae"])
     return failures
 
 
@@ -200,18 +188,6 @@ def _inside(answers: Predictions, level: float) -> Array:
 
 def _errors(error: Array) -> dict[str, float]:
     return {"mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean()))}
-
-
-def _features(run: Run, split: str) -> tuple[Array, Array]:
-    """What the nearest neighbour sees of a split – what the network sees, averaged to NUMBERS – and the angles."""
-    (top, bottom), data = run.recipe.model.crop, run.recipe.data
-    side = int((NUMBERS / data.channels) ** 0.5)
-    features, angles = [], []
-    for batch in dataset.examples(run, split).batch(BATCH).as_numpy_iterator():
-        visible = batch["image"][:, top : data.size[0] - bottom]
-        features.append(shrink(visible, side).reshape(len(visible), -1) / np.float32(255))
-        angles.append(batch["angle"])
-    return np.concatenate(features), np.concatenate(angles)
 
 
 def _images(run: Run, split: str, rows: set[int]) -> dict[int, Array]:

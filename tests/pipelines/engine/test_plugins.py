@@ -27,6 +27,7 @@ from pipelines.engine.classification import classifier
 from pipelines.inference import exported_model
 from pipelines.serving.server import application
 from pipelines.tasks.localize import training as localize_training
+from pipelines.tasks.regress import model as regress_model
 from pipelines.tasks.segment import model as segment_model
 from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.verify import model as verify_model
@@ -327,13 +328,14 @@ TASKS = {
     "segment": "{source: nuclei}",
     "verify": "{source: orl}",
     "steer": "{source: road}",
+    "regress": "{source: turned_digits}",
 }
 
 
 def measuring(folder, task, section):
     """A recipe of a task with a section of its own, beside MEASURES."""
     (folder / "own.py").write_text(MEASURES)
-    head = ", head: {kind: regression}" if task == "steer" else ""
+    head = {"steer": ", head: {kind: regression}", "regress": ", head: {kind: squared}"}.get(task, "")
     text = f"{{task: {task}, data: {TASKS[task]}, model: {{builder: lenet.lenet5}}{head}, {section}}}"
     (folder / "own.yaml").write_text(text)
     return recipes.load(str(folder / "own.yaml"))
@@ -381,6 +383,10 @@ def test_a_loss_of_ones_own_is_what_every_task_minimises(tmp_path, task):
             loss = localize_training.objective(recipe, {"classes": ["a", "b"]})["loss"](vectors, vectors)
         case "steer":
             loss = steer_model.objective(1.0, recipe.train.loss)["loss"](vectors[:, :1], vectors[:, :1])
+        case "regress":
+            facts = {"names": ["x"], "values": {"train": {"x": {"mean": 0.0, "deviation": 1.0}}}}
+            objective = regress_model.objective(recipe.head, facts, recipe.train.loss)
+            loss = objective["loss"](vectors[:, :1], vectors[:, 0])
         case "detect":
             loss = plugins.load(recipe.train.loss)(None, vectors)  # the example's is trained with
         case _:

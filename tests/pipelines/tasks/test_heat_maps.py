@@ -31,6 +31,7 @@ RECIPES = {  # beside the settings the name of the picture
     "signals/gunpoint-fcn": (heat_maps.FILE, *FEW, "evaluate.beat=[]"),
     "volumes/mni152-twoconv": (heat_maps.FILE, *FEW, "evaluate.beat=[]"),
     "steer/road-pilotnet": ("saliency.png", *FEW, "evaluate.at_most={}", "evaluate.beat=[]", "data.road.drives=2"),
+    "regress/digits-angle": (heat_maps.FILE, *FEW, "evaluate.beat=[]"),
     "verify/orl-triplet": (heat_maps.FILE, *FEW, "train.warmup_epochs=0", "evaluate.error_below=null"),
 }
 

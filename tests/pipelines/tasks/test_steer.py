@@ -161,8 +161,9 @@ def test_the_interval_of_a_mean_is_wider_where_neighbours_are_alike():
 def test_the_last_true_angle_is_not_taken_over_from_another_drive(run, folder, monkeypatch):
     opened = type("Opened", (), {})()
     opened.facts = lambda stage: {"angles": {"train": {"mean": 0.0, "deviation": 0.5}}}
-    monkeypatch.setattr(steer_report, "nearest", lambda run: lambda asked: np.zeros(4))
-    monkeypatch.setattr(steer_report, "_features", lambda run, split: (None, None))
+    opened.recipe = recipes.load("steer/road-pilotnet")
+    monkeypatch.setattr(steer_report.nearest_image, "answers", lambda *batches, **crop: np.zeros(4))
+    monkeypatch.setattr(steer_report.dataset, "examples", lambda run, split: tf.data.Dataset.range(1))
     found = steer_report.baselines(opened, answers([0.1, 0.2, 0.9, 0.7], [0] * 4, drives=["a", "a", "b", "b"]), "test")
     assert found["last true angle"]["mae"] == pytest.approx((0.1 + 0.2) / 2)
     assert found["mean angle"]["mae"] == pytest.approx(0.475)

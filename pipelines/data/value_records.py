@@ -1,0 +1,65 @@
+"""Records of images with one number or several: written split by split, read back in their order."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from cnn_keras.data import input_pipeline, records
+from cnn_keras.data.input_pipeline import Example
+from pipelines.data import image_dataset
+from pipelines.data import validation as data_validation
+from pipelines.data.run_files import Run
+
+SPLITS = ("train", "validation", "test")
+
+
+def example(key: str, shape: tuple[int, ...] = ()) -> Example:
+    """What a record holds: batches are (images, numbers float32 (batch, *shape)); `key` names the numbers."""
+    kinds = {"id": tf.string, "image": tf.string}
+    features = {name: tf.io.FixedLenFeature((), kind) for name, kind in kinds.items()}
+    features[key] = tf.io.FixedLenFeature(shape, tf.float32)
+    return Example(features, ("image", key), lambda record: (record["image"], record[key]))
+
+
+def write(
+    run: Run,
+    folder: Path,
+    members_of: Mapping[str, Sequence[Any]],
+    *,
+    example: Example,
+    values: Callable[[Any], tuple[Any, ...]],
+) -> None:
+    """Write the shards of each split, the training split shuffled; `values` are those of the example's features."""
+    with data_validation.progress(run.console) as bar:
+        task = bar.add_task("writing records", total=sum(map(len, members_of.values())))
+        for split, members in members_of.items():
+            if split == "train":
+                order = np.random.default_rng(run.recipe.seed).permutation(len(members))
+                members = [members[row] for row in order]
+            if members:
+                records.write(
+                    folder,
+                    split,
+                    members,
+                    features=example.features,
+                    values=values,
+                    resume=True,
+                    parallel_map=run.parallel_map,
+                    after_row=partial(bar.advance, task),
+                )
+
+
+def encoded_images(folder: Path, split: str, count: int, example: Example) -> list[bytes]:
+    """The first pictures of a split as they were recorded."""
+    rows = records.read(folder, split, features=example.features).take(count)
+    return [row["image"] for row in rows.as_numpy_iterator()]
+
+
+def examples(run: Run, split: str, example: Example) -> tf.data.Dataset:
+    """The examples of a split in their order: dicts of id, image of `data.size` and the numbers."""
+    shape = image_dataset.shape_of(run.recipe.data)
+    return input_pipeline.decoded_examples(run.finished("prepare"), split, shape, example=example)

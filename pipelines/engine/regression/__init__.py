@@ -1,0 +1,1 @@
+"""Networks that answer with numbers: what the tasks `regress` and `steer` share."""

@@ -1,0 +1,46 @@
+"""The network behind its normalisation, and what can be said against a recipe of it before data is read."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+
+from cnn_keras import models
+from cnn_keras.data.transforms import augment
+from cnn_keras.errors import Fault
+from cnn_keras.weights import pretrained
+
+Crop = tuple[int, int]  # rows at the top and at the bottom that a network does not see
+
+
+def check(recipe: Any, outputs: int, assembled: Callable[[Any], keras.Model], *, noun: str) -> None:
+    """Raise a Fault for anything wrong that only the library can tell; `noun` is what an image has one of."""
+    composed = augment.compose(recipe.augment, size=recipe.data.size)
+    if composed is not None and composed.mixes:
+        raise Fault(f"augment must not mix images, because each has one {noun}; leave out mixup, cutmix and mosaic")
+    shape = (*recipe.data.size, recipe.data.channels)
+    arguments = {"input_shape": shape, "classes": outputs, **recipe.model.arguments}
+    models.check(recipe.model.builder, weights=recipe.model.weights, **arguments)
+    assembled(recipe)
+    keras.utils.clear_session()
+
+
+def assemble(recipe: Any, outputs: int, *, crop: Crop | None = None) -> keras.Model:
+    """The network of the recipe from pixels: `image`, uint8 (batch, *data.size, channels), 0–255, to its numbers.
+
+    Raises:
+        Fault: the crop leaves nothing, or what the builder refuses.
+    """
+    builder, weights, (top, bottom) = recipe.model.builder, recipe.model.weights, crop or (0, 0)
+    height, width = recipe.data.size
+    if top + bottom >= height:
+        raise Fault(f"model.crop must keep some of the {height} rows of data.size, got {top} and {bottom}")
+    visible_shape = (height - top - bottom, width, recipe.data.channels)
+    network = models.build(builder, input_shape=visible_shape, classes=outputs, **recipe.model.arguments)
+    if weights:
+        pretrained.load(network, builder, weights)
+    normalization = (weights and pretrained.normalization(builder, weights)) or {"mean": 127.5, "variance": 127.5**2}
+    entry = keras.Input((height, width, recipe.data.channels), dtype="uint8", name="image")
+    x = entry if crop is None else keras.layers.Cropping2D((crop, (0, 0)), name="crop")(entry)
+    x = keras.layers.Normalization(**{"axis": None, **normalization}, name="normalization")(x)
+    return keras.Model(entry, network(x), name=recipe.name)
