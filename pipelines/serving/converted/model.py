@@ -13,7 +13,7 @@ from typing import Any
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.export import runtimes
 from pipelines.export.runtimes import Network
-from pipelines.serving.converted import classification, detection, embedding, segmentation, steering
+from pipelines.serving.converted import classification, detection, embedding, regression, segmentation, steering
 from pipelines.serving.converted.served import Array, Ask, Row, Served, batch
 from pipelines.serving.http.errors import Refusal, of_row
 from pipelines.serving.model import Model
@@ -30,6 +30,7 @@ SIGNATURES: dict[str, Callable[[dict[str, Any], Ask], dict[str, Served]]] = {  #
     "segment": segmentation.signatures,
     "verify": embedding.signatures,
     "steer": steering.signatures,
+    "regress": regression.signatures,
 }
 
 
