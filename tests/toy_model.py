@@ -21,9 +21,9 @@ from functools import partial
 from pathlib import Path
 from pipelines.serving.server import serve
 from pipelines.serving.http.limits import Limits
-folder, limits, engine, workers = sys.argv[1:]
-say = partial(print, flush=True)
-serve(Path(folder), port=0, limits=Limits(**eval(limits)), engine=engine, workers=int(workers), say=say)
+folder, limits, engine, workers, versions = sys.argv[1:]
+say, counts = partial(print, flush=True), {"workers": int(workers), "versions": int(versions)}
+serve(Path(folder), port=0, limits=Limits(**eval(limits)), engine=engine, **counts, say=say)
 print("drained", "with Keras" if "keras" in sys.modules else "without Keras")
 """
 
@@ -145,9 +145,9 @@ def convert(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def running(folder, engine="tensorflow", workers=1, **limits):
+def running(folder, engine="tensorflow", workers=1, versions=1, **limits):
     """A process that serves `folder`, and its URL, once it is ready."""
-    command = [sys.executable, "-c", SERVE, str(folder), repr(limits), engine, str(workers)]
+    command = [sys.executable, "-c", SERVE, str(folder), repr(limits), engine, str(workers), str(versions)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:

@@ -213,7 +213,9 @@ def _publish(
             lost.append(f"{target} loses {drop:.4f} of {proof.metric}, more than export.max_drop {most}")
             continue
         run_files.write_json(network.folder / runtimes.DESCRIPTION, description)
-        run_files.publish(network.folder, run.folder / runtimes.FOLDER / str(target), keep=False)
+        place = run.folder / runtimes.FOLDER / str(target)
+        runtimes.set_aside(place, description["version"])
+        run_files.publish(network.folder, place, keep=False)
         published.append(description)
     if lost:
         raise Fault("\n".join(lost), code=Fault.GATE)

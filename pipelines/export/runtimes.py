@@ -9,6 +9,7 @@ import importlib
 import importlib.util
 import os
 import queue
+import shutil
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -16,6 +17,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from pipelines.data import run_files
 
@@ -24,6 +26,7 @@ Ask = Callable[[Array], dict[str, Array]]  # a batch to named outputs
 
 DESCRIPTION = "network.json"
 FOLDER = "formats"  # of a run, where its converted networks are
+VERSIONS = "versions"  # of that folder, where those of older versions of the model are
 
 
 class Format(NamedTuple):
@@ -264,6 +267,30 @@ def find(run: Path, name: str, precision: str | None = None) -> Path:
         f"the run must have a network for {name}, found none in {run / FOLDER}; "
         f"`cnn export RECIPE --format {name}{option}` writes it"
     )
+
+
+def versions(folder: Path) -> dict[int, Path]:
+    """The folders of a network's versions, by number: `folder` has the newest one, see `set_aside`.
+
+    Raises:
+        Fault: there is none.
+    """
+    older = folder.parent.glob(f"{VERSIONS}/[0-9]*/{folder.name}/{DESCRIPTION}")
+    found = {int(path.parent.parent.name): path.parent for path in older}
+    if not (folder / DESCRIPTION).is_file():
+        raise Fault(f"model folder must hold a {DESCRIPTION}, found none in {folder}; `cnn export --format` writes it")
+    return {**found, int(describe(folder)["version"]): folder}
+
+
+def set_aside(folder: Path, version: int) -> None:
+    """Move the network in a folder that another version is to replace to `versions/<its number>/` beside it."""
+    before = int(describe(folder)["version"]) if (folder / DESCRIPTION).is_file() else version
+    if before == version:
+        return
+    place = folder.parent / VERSIONS / str(before) / folder.name
+    shutil.rmtree(place, ignore_errors=True)
+    durable.mkdir(place.parent)
+    durable.rename(folder, place)
 
 
 def size(folder: Path) -> int:

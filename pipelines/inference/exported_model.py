@@ -48,13 +48,22 @@ def newest(folder: Path) -> Path:
     Raises:
         Fault: neither is there.
     """
+    found = versions(folder)
+    return found[max(found)]
+
+
+def versions(folder: Path) -> dict[int, Path]:
+    """The folders of a model's versions, by number: `folder` alone when it holds a SavedModel, 1 if it has no number.
+
+    Raises:
+        Fault: there is none.
+    """
     folder = folder.absolute()
     if (folder / "saved_model.pb").is_file():
-        return folder
-    saved = [child for child in folder.glob("*/") if (child / "saved_model.pb").is_file()]
-    numbered = [child for child in saved if child.name.isdecimal()]
-    if numbered:
-        return max(numbered, key=lambda child: int(child.name))
+        return {int(folder.name) if folder.name.isdecimal() else 1: folder}
+    numbered = [child for child in folder.glob("*/") if child.name.isdecimal()]
+    if found := {int(child.name): child for child in numbered if (child / "saved_model.pb").is_file()}:
+        return found
     contents = "no such folder"
     if folder.is_dir():
         contents = f"which holds {', '.join(sorted(child.name for child in folder.iterdir())[:8]) or 'nothing'}"

@@ -62,6 +62,9 @@ class Model:
         outputs = self._loaded.signatures[signature](**constants)
         return {name: np.asarray(output.numpy()) for name, output in outputs.items()}
 
+    def close(self) -> None:
+        """End what answers calls beside their own threads: nothing."""
+
 
 def import_without_keras() -> None:
     """Import TensorFlow, but not Keras behind it: 4 s and 165 MB that a SavedModel does not need.

@@ -17,7 +17,6 @@ from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 
 from pipelines.serving import metrics
-from pipelines.serving.batching import Batcher
 from pipelines.serving.http import request_body
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
@@ -26,6 +25,7 @@ from pipelines.serving.memory import give_back
 from pipelines.serving.model import Model
 from pipelines.serving.rest import open_inference, protocol, responses
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Tensors
+from pipelines.serving.versions import Source, Version, Versions
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,6 @@ PAGE_POLICY = (  # the page loads nothing from anywhere, and stands in no other
     "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src blob: data:; "
     "connect-src 'self'; frame-ancestors 'none'"
 )
-SMALL_PICTURES = 1_000_000  # pixels of a request that is not kept waiting by those with larger pictures
 SMALL_BODY = 2**16  # bytes of one that is read on the spot
 LARGE_BODY = 2**20  # bytes of one that keeps waiting only those as large
 SMALL_ANSWER = 10_000  # values that are written on the spot
@@ -48,29 +47,39 @@ Handler = Callable[[Request], Awaitable[Response]]
 class ModelEndpoints:
     """Takes requests in, has them checked, queued and run, and hands the answers out."""
 
-    def __init__(self, model: Model, limits: Limits, visitors: Visitors | None = None) -> None:
-        """Without `visitors` anybody is let in: whatever stands in front has to know who may ask."""
-        self.model = model
-        self.name = f"{model.name}/{model.version}"
+    def __init__(
+        self,
+        source: Source,
+        limits: Limits,
+        visitors: Visitors | None = None,
+        *,
+        versions: int = 1,
+        say: Callable[[str], None] = lambda message: None,
+    ) -> None:
+        """Load the model, so many versions of it.
+
+        Args:
+            visitors: who may ask; without, anybody is let in: whatever stands in front has to know.
+            say: hears which versions come and go.
+        """
         self.limits = limits
         self.draining = False
         self._visitors = visitors
         self._intake = request_body.Intake(limits)
         self._request_metrics = metrics.RequestMetrics()
-        self._batcher, self._large_batcher = (
-            Batcher(
-                call,
-                batch=limits.batch,
-                limit=limits.queue,
-                calls=calls,
-                pixels=limits.request_pixels,
-                queue_pixels=limits.queue_pixels,
-                watch=self._request_metrics.call,
-            )
-            for call, calls in ((model, model.parallel), (self._call_and_give_back, 1))
-        )
+        self.versions = Versions(source, limits, count=versions, watch=self._request_metrics.call, say=say)
         self._readers = {large: ThreadPoolExecutor(1, "reader") for large in (False, True)}
-        self._page = PAGE.read_text("utf-8").replace("{{model}}", _in_script(model))
+        self._page = PAGE.read_text("utf-8")
+
+    @property
+    def model(self) -> Model:
+        """The newest version."""
+        return self.versions.newest.model
+
+    @property
+    def name(self) -> str:
+        """Of the model, with the number of its newest version."""
+        return f"{self.model.name}/{self.model.version}"
 
     def application(self) -> Starlette:
         """The ASGI application with all routes."""
@@ -90,11 +99,12 @@ class ModelEndpoints:
 
     @asynccontextmanager
     async def _lifespan(self, app: Starlette) -> AsyncIterator[None]:
-        self._batcher.start()
-        self._large_batcher.start()
+        self.versions.start()
+        watching = asyncio.create_task(self.versions.watch())
         yield
-        await self._batcher.drain()
-        await self._large_batcher.drain()
+        watching.cancel()
+        await asyncio.wait([watching])
+        await self.versions.drain()
         for reader in self._readers.values():
             reader.shutdown()
 
@@ -121,7 +131,9 @@ class ModelEndpoints:
         return endpoint
 
     async def _show_page(self, request: Request) -> Response:
-        return HTMLResponse(self._page, headers={"content-security-policy": PAGE_POLICY})
+        return HTMLResponse(
+            self._page.replace("{{model}}", _in_script(self.model)), headers={"content-security-policy": PAGE_POLICY}
+        )
 
     async def _health(self, request: Request) -> Response:
         state = "draining" if self.draining else "ok"
@@ -129,20 +141,20 @@ class ModelEndpoints:
         return json_response(body, 503 if self.draining else 200)
 
     async def _metrics(self, request: Request) -> Response:
-        rows = self._batcher.rows + self._large_batcher.rows
-        gauges = {"queue_rows": rows, "body_bytes": self._intake.held}
+        gauges = {"queue_rows": self.versions.rows, "body_bytes": self._intake.held}
         return PlainTextResponse(self._request_metrics.text(gauges), media_type=metrics.CONTENT_TYPE)
 
     async def _models(self, request: Request) -> Response:
         """Everything under /v1/, whose paths Starlette's patterns cannot express."""
         path, method = request.scope["path"], request.method
         if method == "POST" and (place := protocol.PREDICTION.fullmatch(path)):
-            protocol.check_place(self.model, place)
-            return await self._predict(request, place["verb"].lower())
+            return await self._predict(request, place["verb"].lower(), protocol.version_at(self.versions, place))
         if method == "GET" and (place := protocol.STATUS.fullmatch(path)):
             request.scope["verb"] = "metadata" if place["metadata"] else "status"
-            protocol.check_place(self.model, place)
-            return json_response((responses.metadata if place["metadata"] else responses.status)(self.model))
+            model = protocol.version_at(self.versions, place).model
+            if place["metadata"]:
+                return json_response(responses.metadata(model))
+            return json_response(responses.status([model.version] if place["version"] else self.versions.numbers))
         if path.lower().startswith("/v1/"):
             raise Refusal(400, f"Malformed request: {method} {path}")
         if allowed(request):
@@ -153,10 +165,9 @@ class ModelEndpoints:
         """Everything under /v2."""
         path, method = request.scope["path"], request.method
         place = open_inference.PLACE.fullmatch(path)
-        if place:
-            protocol.check_place(self.model, place)
+        version = protocol.version_at(self.versions, place) if place else self.versions.newest
         if place and place["verb"] == "infer" and method == "POST":
-            return await self._predict(request, "infer")
+            return await self._predict(request, "infer", version)
         ready = not self.draining
         answers: dict[str, tuple[responses.Answer, bool]] = {
             "/v2": (open_inference.server(), True),
@@ -164,9 +175,9 @@ class ModelEndpoints:
             "/v2/health/ready": ({"ready": ready}, ready),
         }
         if place and place["verb"] == "ready":
-            answers[path] = {"name": self.model.name, "ready": ready}, ready
+            answers[path] = {"name": version.model.name, "ready": ready}, ready
         elif place and place["verb"] is None:
-            answers[path] = open_inference.metadata(self.model), True
+            answers[path] = open_inference.metadata(version.model, self.versions.numbers), True
         known = path if place else path.rstrip("/")
         if method == "GET" and known in answers:
             answer, good = answers[known]
@@ -175,43 +186,47 @@ class ModelEndpoints:
             raise Refusal(400, f"Malformed request: {method} {path}")
         raise Refusal(404, f"there is nothing at {path}")
 
-    async def _predict(self, request: Request, verb: str = "predict") -> Response:
+    async def _predict(self, request: Request, verb: str = "predict", version: Version | None = None) -> Response:
         request.scope["verb"] = verb
-        async with self._intake.body(request) as body:
-            try:
-                async with asyncio.timeout(self.limits.answer_seconds):
-                    call = await self._read(request, body, verb)
-                    batcher = self._batcher if call.job.pixels <= SMALL_PICTURES else self._large_batcher
-                    results = await batcher(call.job)
-                    return await self._written(request, call, results)
-            except TimeoutError:
-                raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
+        version = version or self.versions.newest
+        with version.used():
+            async with self._intake.body(request) as body:
+                return await self._answered(request, body, verb, version)
 
-    async def _read(self, request: Request, body: bytes, verb: str) -> protocol.Call:
+    async def _answered(self, request: Request, body: bytes, verb: str, version: Version) -> Response:
+        try:
+            async with asyncio.timeout(self.limits.answer_seconds):
+                call = await self._read(request, body, verb, version.model)
+                results = await version(call.job)
+                return await self._written(request, call, results)
+        except TimeoutError:
+            raise Refusal(504, f"no answer within {self.limits.answer_seconds:g} seconds") from None
+
+    async def _read(self, request: Request, body: bytes, verb: str, model: Model) -> protocol.Call:
         """A large body on a thread: nobody waits meanwhile but others with large ones."""
         if len(body) <= SMALL_BODY:
-            return self._call(request, body, verb)
+            return self._call(request, body, verb, model)
         large = len(body) > LARGE_BODY
 
         def read() -> protocol.Call:
             try:
-                return self._call(request, body, verb)
+                return self._call(request, body, verb, model)
             finally:
                 if large:
                     give_back()
 
         return await asyncio.get_running_loop().run_in_executor(self._readers[large], read)
 
-    def _call(self, request: Request, body: bytes, verb: str) -> protocol.Call:
+    def _call(self, request: Request, body: bytes, verb: str, model: Model) -> protocol.Call:
         if verb == "infer":
-            return open_inference.infer(self.model, body, self.limits, request.headers.get(open_inference.HEADER))
+            return open_inference.infer(model, body, self.limits, request.headers.get(open_inference.HEADER))
         kind, name = request_body.media_type(request), request.query_params.get("signature_name", DEFAULT_SIGNATURE)
         if verb == "predict" and kind.startswith("image/"):
-            return protocol.images(self.model, [body], self.limits, name)
+            return protocol.images(model, [body], self.limits, name)
         if verb == "predict" and kind == "multipart/form-data":
             files = request_body.files(request, body, self.limits)
-            return protocol.images(self.model, files, self.limits, name)
-        return protocol.VERBS[verb](self.model, body, self.limits)
+            return protocol.images(model, files, self.limits, name)
+        return protocol.VERBS[verb](model, body, self.limits)
 
     async def _written(self, request: Request, call: protocol.Call, results: Tensors) -> Response:
         if call.picture and not request_body.wants_json(request):
@@ -219,13 +234,6 @@ class ModelEndpoints:
         if sum(tensor.size for tensor in results.values()) <= SMALL_ANSWER:
             return json_response(call.answer(results))
         return await asyncio.to_thread(lambda: json_response(call.answer(results)))
-
-    def _call_and_give_back(self, signature: str, tensors: Tensors) -> Tensors:
-        """Large pictures are not what the next request needs memory for."""
-        try:
-            return self.model(signature, tensors)
-        finally:
-            give_back()
 
 
 def json_response(content: responses.Answer, status: int = 200) -> Response:

@@ -24,13 +24,11 @@ from starlette.applications import Starlette
 from cnn_keras.errors import Fault
 from pipelines.serving import memory
 from pipelines.serving import workers as processes
-from pipelines.serving.converted.model import ConvertedModel
 from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.http.origin import Visitors, is_loopback
-from pipelines.serving.model import Model
 from pipelines.serving.routes import ModelEndpoints
-from pipelines.serving.warmup import warm_up
+from pipelines.serving.versions import Source
 
 if TYPE_CHECKING:
     from pipelines.faces.encoder import Recogniser
@@ -49,6 +47,8 @@ def application(
     limits: Limits | None = None,
     visitors: Visitors | None = None,
     engine: str = "tensorflow",
+    versions: int = 1,
+    say: Callable[[str], None] = lambda message: None,
 ) -> Starlette:
     """The warmed-up model under `model_folder` as an ASGI application.
 
@@ -57,14 +57,14 @@ def application(
             `cnn export --format` has written.
         visitors: who may ask; None: anybody, because what stands in front knows.
         engine: tensorflow, or another one, with which TensorFlow is not imported.
+        versions: that are served at once, the newest ones; one that appears later is picked up.
+        say: hears of those.
 
     Raises:
         Fault: the folder holds no SavedModel, or no network of a classifier.
     """
-    limits = limits or Limits()
-    model = Model(model_folder) if engine == "tensorflow" else ConvertedModel(model_folder)
-    warm_up(model, limits.batch)
-    return ModelEndpoints(model, limits, visitors).application()
+    source = Source(model_folder, engine)
+    return ModelEndpoints(source, limits or Limits(), visitors, versions=versions, say=say).application()
 
 
 def serve(
@@ -75,6 +75,7 @@ def serve(
     names: Sequence[str] = (),
     limits: Limits | None = None,
     engine: str = "tensorflow",
+    versions: int = 1,
     workers: int = 1,
     say: Callable[[str], None] = print,
 ) -> None:
@@ -83,7 +84,7 @@ def serve(
     Args:
         port: 0 chooses a free one.
         names: of this machine, beside `host`, that requests may be sent to.
-        engine: as of `application`.
+        engine, versions: as of `application`.
         workers: processes that share the port and the processors; see `pipelines.serving.workers`.
         say: hears the warning when others can reach `host`, and the address once the model is warm.
 
@@ -96,28 +97,22 @@ def serve(
             say(f"warning: {host} lets other machines connect, without a password; 127.0.0.1 does not")
         visitors = Visitors(host, names)
         if workers == 1:
-            _run(
-                application(model_folder, limits=limits, visitors=visitors, engine=engine), listener, host, limits, say
-            )
+            app = application(model_folder, limits=limits, visitors=visitors, engine=engine, versions=versions, say=say)
+            _run(app, listener, host, limits, say)
             return
         port = listener.getsockname()[1]
     with contextlib.closing(_bound(host, port, shared=True)):  # keeps the port while no worker has it
-        work = partial(_serve_shared, model_folder, host, port, visitors, limits, engine)
+        load = partial(application, model_folder, limits=limits, visitors=visitors, engine=engine, versions=versions)
+        work = partial(_serve_shared, load, host, port, limits)
         processes.run(workers, work, say)
 
 
 def _serve_shared(
-    model_folder: Path,
-    host: str,
-    port: int,
-    visitors: Visitors,
-    limits: Limits,
-    engine: str,
-    say: Callable[[str], None],
+    load: Callable[[], Starlette], host: str, port: int, limits: Limits, say: Callable[[str], None]
 ) -> None:
     """What each of several workers does."""
     with contextlib.closing(_bound(host, port, shared=True)) as listener:
-        _run(application(model_folder, limits=limits, visitors=visitors, engine=engine), listener, host, limits, say)
+        _run(load(), listener, host, limits, say)
 
 
 def serve_faces(

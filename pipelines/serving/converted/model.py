@@ -78,6 +78,10 @@ class ConvertedModel(Model):
         each: Callable[..., Iterator[Row]] = map if count == 1 else self._workers.map
         return batch(list(each(answer, range(count))), called.signature.outputs)
 
+    def close(self) -> None:
+        """End the threads that share the rows of a request."""
+        self._workers.shutdown()
+
     def _ask(self, row: Array) -> dict[str, Array]:
         return {name: values[0] for name, values in self._network(row[None]).items()}
 

@@ -11,7 +11,7 @@ Differs from the protocol: `datatype` must be the one of the model's metadata, a
 import math
 import re
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -38,12 +38,15 @@ def server() -> Answer:
     return {"name": "cnn-keras", "version": version("cnn-keras"), "extensions": []}
 
 
-def metadata(model: Model) -> Answer:
-    """The answer to GET /v2/models/NAME, of the signature `serving_default`, or of the first there is."""
+def metadata(model: Model, versions: Sequence[int]) -> Answer:
+    """The answer to GET /v2/models/NAME, of the signature `serving_default`, or of the first there is.
+
+    `versions` are all that are served.
+    """
     signature = _ordered(model)[0]
     return {
         "name": model.name,
-        "versions": [str(model.version)],
+        "versions": [str(number) for number in versions],
         "platform": model.platform,
         "inputs": [_described(slot) for slot in signature.inputs.values()],
         "outputs": [_described(slot) for slot in signature.outputs.values()],

@@ -1,7 +1,7 @@
 """TensorFlow Serving's REST contract: paths and request bodies (https://www.tensorflow.org/tfx/serving/api_rest).
 
 Differs from TensorFlow Serving: JSON must be strict UTF-8 with nothing behind it and without NaN or Infinity,
-numbers must fit their type, the rows of a request are limited, answers are not indented, one version is there.
+numbers must fit their type, the rows of a request are limited, answers are not indented.
 """
 
 import json
@@ -22,6 +22,7 @@ from pipelines.serving.rest import responses, tf_examples
 from pipelines.serving.rest.images import check_headers, looks_encoded, upright, work
 from pipelines.serving.rest.tensors import is_base64, tensor
 from pipelines.serving.signature import DEFAULT_SIGNATURE, PICTURE, Signature, Tensors
+from pipelines.serving.versions import Version, Versions
 
 if TYPE_CHECKING:
     from cnn_keras.data.files.image_file import Picture
@@ -36,6 +37,7 @@ def _no_constant(name: str) -> None:
 
 
 BETWEEN = (b",", b"[", b"{")
+LONGEST_NUMBER = 20  # digits of a version; zeros may stand before it
 NAMED = 16  # a value with a name counts for so many
 
 STRICT = json.JSONDecoder(parse_constant=_no_constant)
@@ -50,16 +52,21 @@ class Call:
     picture: str | None = None  # the output that is a file to be sent as it is, for whoever does not ask for JSON
 
 
-def check_place(model: Model, place: re.Match[str]) -> None:
-    """404 unless the path names this model and, where it says so, its version. There are no labels."""
-    name, version, label = place["name"], place["version"], place.groupdict().get("label")
-    if name != model.name:
-        raise Refusal(404, f"Servable not found for request: Latest({name}); this server has {model.name}")
-    if version is not None and (version.lstrip("0") or "0") != str(model.version):
-        served = f"this server has version {model.version}"
-        raise Refusal(404, f"Servable not found for request: Specific({name}, {version}); {served}")
+def version_at(versions: Versions, place: re.Match[str]) -> Version:
+    """The version that a path names, or the newest; 404 for another model or version. There are no labels."""
+    name, number, label = place["name"], place["version"], place.groupdict().get("label")
+    if name != versions.newest.model.name:
+        served = f"this server has {versions.newest.model.name}"
+        raise Refusal(404, f"Servable not found for request: Latest({name}); {served}")
     if label is not None:
         raise Refusal(404, f"Servable not found for request: label {label}; this server has no labels")
+    if number is None:
+        return versions.newest
+    version = versions.get(int(number)) if len(number) <= LONGEST_NUMBER else None
+    if version is None:
+        served = f"this server has version {', '.join(map(str, versions.numbers))}"
+        raise Refusal(404, f"Servable not found for request: Specific({name}, {number}); {served}")
+    return version
 
 
 def predict(model: Model, body: bytes, limits: Limits) -> Call:

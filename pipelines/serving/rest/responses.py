@@ -1,5 +1,6 @@
 """What TensorFlow Serving's REST contract answers: results row by row or in columns, status, metadata."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -52,10 +53,11 @@ def regressions(results: Tensors) -> Answer:
     return {"results": tensors.values(results["outputs"].reshape(-1), "outputs")}
 
 
-def status(model: Model) -> Answer:
-    """The answer to GET /v1/models/NAME."""
+def status(versions: Sequence[int]) -> Answer:
+    """The answer to GET /v1/models/NAME, where these are served; the newest comes first, as in TensorFlow Serving."""
     good = {"error_code": "OK", "error_message": ""}
-    return {"model_version_status": [{"version": str(model.version), "state": "AVAILABLE", "status": good}]}
+    rows = [{"version": str(number), "state": "AVAILABLE", "status": good} for number in sorted(versions, reverse=True)]
+    return {"model_version_status": rows}
 
 
 def metadata(model: Model) -> Answer:

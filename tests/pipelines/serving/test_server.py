@@ -154,7 +154,9 @@ def test_a_rotated_photograph_stands_upright_before_the_model_sees_it(client, fo
     seen = []
     model = Model(folder)
     app = application(folder)
-    app.state.endpoints._batcher._model = lambda name, tensors: seen.append(tensors) or model(name, tensors)
+    app.state.endpoints.versions.newest._batcher._model = lambda name, tensors: (
+        seen.append(tensors) or model(name, tensors)
+    )
     with TestClient(app) as client:
         assert client.post("/predict", content=file.getvalue(), headers={"content-type": "image/jpeg"}).is_success
     pixels = np.asarray(Image.open(io.BytesIO(seen[0]["image_bytes"][0])))
@@ -263,7 +265,7 @@ def test_health_names_the_model(client):
 
 def test_an_answer_that_takes_too_long_is_given_up(folder):
     app = application(folder, limits=Limits(answer_seconds=0.05))
-    app.state.endpoints._batcher._model = lambda name, tensors: time.sleep(0.3) or {}
+    app.state.endpoints.versions.newest._batcher._model = lambda name, tensors: time.sleep(0.3) or {}
     with TestClient(app) as client:
         assert "0.05 seconds" in refused(client.post("/predict", json={"instances": [DARK]}), 504)
 

@@ -31,6 +31,9 @@ def serve(
     precision: Annotated[
         str | None, typer.Option(help="Of a network for another engine; the default is the highest there is.")
     ] = None,
+    versions: Annotated[
+        int, typer.Option(min=1, help="Newest versions that are served at once; a new one is picked up.")
+    ] = 1,
     workers: Annotated[
         int,
         typer.Option(min=1, help="Processes that share the port and the processors, each with a copy of the model."),
@@ -56,10 +59,10 @@ def serve(
     bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
     if engine != "tensorflow" or precision:
         converted = exported_model.locate_converted(model, runs, engine, precision)
-        serving.serve(converted, engine=engine, workers=workers, **bound)
+        serving.serve(converted, engine=engine, versions=versions, workers=workers, **bound)
         return
     if model != "faces":
-        serving.serve(exported_model.locate(model, runs), workers=workers, **bound)
+        serving.serve(exported_model.locate(model, runs), versions=versions, workers=workers, **bound)
         return
     if workers > 1:
         raise Fault(f"--workers of a gallery must be 1, got {workers}")
