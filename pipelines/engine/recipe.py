@@ -63,7 +63,7 @@ class Model(Section):
     # file.function of cnn_keras.models, `cnn models list` has them, or package.module:function or ./file.py:function;
     # further keys are its arguments
     builder: str  # its last part is enough if no other has it
-    weights: GivenWeights | None = None  # to start from: imagenet, edges, or a file
+    weights: GivenWeights | None = None  # to start from: imagenet, edges, coco, or a file
 
     @field_validator("builder", mode="before")
     @classmethod

@@ -86,7 +86,8 @@ def assemble(recipe: Any, data: dict[str, Any], *, sides: tuple[int | None, int 
 def _start(network: keras.Model, recipe: Any) -> dict[str, Any]:
     """Load the recipe's weights and freeze what is not trained; what pixels must be normalised by.
 
-    `imagenet` are the weights of the backbone; a file holds those of the detector, or Darknet's.
+    `imagenet` are the weights of the backbone; `coco`, or a file, are those of the detector, whose last layers count as
+    fresh: they are trained in any case.
     """
     builder, weights = recipe.model.builder, recipe.model.weights
     fresh: tuple[str, ...] = ()
@@ -96,6 +97,8 @@ def _start(network: keras.Model, recipe: Any) -> dict[str, Any]:
         normalization = pretrained.normalization(backbone(recipe)) or normalization
     elif weights:
         fresh = pretrained.load(network, builder, weights)
+        ends = {id(tensor) for tensor in network.outputs}
+        fresh += tuple(layer.name for layer in pretrained.weighted(network) if id(layer.output) in ends)
     transfer.freeze(network, recipe.train.transfer, fresh=fresh)
     return normalization
 
@@ -123,7 +126,7 @@ def backbone(recipe: Any) -> str:
     if "backbone" not in parameters:
         raise Fault(
             f"model.weights must be a file for {builder}, got imagenet, which is for detectors with a backbone of the "
-            f"catalogue: yolo.yolo, rcnn.faster_rcnn"
+            f"catalogue: yolo.yolo, rcnn.faster_rcnn; coco is for centernet.centernet, yolo.yolov3 and yolo.yolov3_tiny"
         )
     return str(recipe.model.arguments.get("backbone", parameters["backbone"].default))
 

@@ -42,6 +42,7 @@ TABLE = {
     "alexnet.alexnet": Figures(60_965_224, 724_406_816, small=AT_67),
     "alexnet.alexnet_one_tower": Figures(61_100_840, 714_188_480, small=AT_67),
     "alexnet.zfnet": Figures(62_357_608, 1_168_032_896, small=AT_67),
+    "centernet.centernet": Figures(2_014_924, 1_295_249_792, elsewhere="test_centernet"),
     "conv1d.two_conv": Figures(3_018, 16_480, small={"input_shape": (14, 1)}, quick=True),
     "conv1d.fcn": Figures(264_450, 25_264_384, 265_474, small={"input_shape": (24, 2)}, quick=True),
     "conv1d.resnet": Figures(502_850, 48_027_904, 505_154, small={"input_shape": (24, 2)}, quick=True),

@@ -157,7 +157,7 @@ def test_the_licence_is_shown_and_kept(imported):
 def test_the_archive_of_npm_is_read_like_its_folder(package, tmp_path):
     with tarfile.open(tmp_path / "face-api.tgz", "w:gz") as archive:
         archive.add(package, "package")
-    read, opened = (face_api._opened(path) for path in (tmp_path / "face-api.tgz", package))
+    read, opened = (face_api.opened(path, "@vladmandic/face-api") for path in (tmp_path / "face-api.tgz", package))
     for name in SHORT:
         packed, plain = face_api.tensors(read, name), face_api.tensors(opened, name)
         assert packed.keys() == plain.keys()
@@ -177,7 +177,7 @@ def test_a_damaged_package_is_refused_with_its_reason(package, tmp_path, damage)
         del files[f"{name}.bin"]
     for file, data in files.items():
         (tmp_path / file).write_bytes(data)
-    read = face_api._opened(tmp_path)
+    read = face_api.opened(tmp_path, "@vladmandic/face-api")
     with pytest.raises(Fault, match="lacks face_landmark" if damage == "missing" else "must be whole"):
         face_api.tensors(read, name)
 

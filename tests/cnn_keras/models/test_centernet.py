@@ -1,0 +1,168 @@
+"""CenterNet against the npm package it is from: what the package's own graph answered, and where its tensors go.
+
+`centernet_reference.json` was written by `node centernet_reference.js MODELS PICTURE OUTPUT`, with @tensorflow/tfjs
+4.22.0 and the folder `models` of @vladmandic/human 3.3.6, for the picture of `picture()`, as bytes. The test that
+compares with it needs the package, which `CNN_HUMAN_PACKAGE` names: the .tgz of `npm pack @vladmandic/human@3.3.6`.
+"""
+
+import json
+import os
+import re
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from cnn_keras import models
+from cnn_keras.errors import Fault
+from cnn_keras.models import centernet
+from cnn_keras.weights import catalog, human, pretrained
+
+PACKAGE = os.environ.get("CNN_HUMAN_PACKAGE")
+REFERENCE = Path(__file__).with_name("centernet_reference.json")
+
+
+def picture():
+    """Blocks of colour with discs on them, uint8 (512, 512, 3)."""
+    rng = np.random.default_rng(7)
+    image = rng.integers(0, 256, (4, 4, 3)).repeat(128, axis=0).repeat(128, axis=1)
+    y, x = np.mgrid[:512, :512]
+    for radius in (90, 60, 30):
+        row, column = rng.integers(100, 412, 2)
+        image[(x - column) ** 2 + (y - row) ** 2 < radius**2] = rng.integers(0, 256, 3)
+    return image.astype("uint8")
+
+
+@pytest.mark.skipif(not PACKAGE, reason="CNN_HUMAN_PACKAGE names no package")
+def test_the_network_answers_what_the_packages_graph_answered():
+    network = centernet.centernet()
+    licence = human.load(network, Path(PACKAGE))
+    boxes, scores = centernet.decode(network, network(picture()[None].astype("float32") / 255))
+    expected = np.array(json.loads(REFERENCE.read_text())).reshape(100, 6)  # left, top, right, bottom, score, class
+    best = np.max(scores[0], axis=-1)[:100]
+    np.testing.assert_allclose(best, expected[:, 4], atol=2e-6)
+    assert (np.argmax(scores[0], axis=-1)[:100] == expected[:, 5]).all()
+    np.testing.assert_allclose(boxes[0][:100] * 512, expected[:, :4].clip(0, 512), atol=2e-3)
+    assert licence.startswith("MIT License")
+
+
+def write_package(folder):
+    """A package whose tensors are drawn, float16, under the names of the file."""
+    rng, network, entries, data = np.random.default_rng(0), centernet.centernet(), [], b""
+
+    for layer in [layer for layer in network.layers if layer.weights]:
+        for name, weight in zip(names_of(layer.name), layer.weights, strict=True):
+            values = rng.normal(size=weight.shape).astype("<f2")
+            kind = {"dtype": "float16", "original_dtype": "float32"}
+            entries.append({"name": name, "shape": list(weight.shape), "dtype": "float32", "quantization": kind})
+            data += values.tobytes()
+    manifest = {"weightsManifest": [{"paths": ["centernet.bin"], "weights": entries}]}
+    folder.mkdir(exist_ok=True)
+    (folder / "centernet.json").write_text(json.dumps(manifest))
+    (folder / "centernet.bin").write_bytes(data)
+    (folder / "LICENSE").write_text("MIT License\n\nCopyright (c) Somebody\n")
+    return folder
+
+
+def names_of(layer):
+    """Kernel and bias of a layer in the file, read off the file's own list."""
+    unit = re.fullmatch(r"unit_(\d+)_(\w+)", layer)
+    if unit and unit[2] in ("squeeze", "excite"):
+        place = f"MobilenetV3/expanded_conv_{unit[1]}/squeeze_excite/Conv" + ("_1" if unit[2] == "excite" else "")
+        return [f"{place}/weights", f"{place}/biases"]
+    if unit or layer in ("stem", "features", "head_squeeze") or layer.endswith("_tap"):
+        number = f"_{unit[1]}" if unit and unit[1] != "0" else ""
+        place = {
+            "stem": "MobilenetV3/Conv",
+            "features": "extern1",
+            "head_squeeze": "CenternetHead/conv1x1_se_a",
+        }.get(layer) or (
+            f"MobilenetV3/expanded_conv{number}/{unit[2]}" if unit else f"CenternetHead/{layer[:2]}_reverse/1x1"
+        )
+        kernel, bias = (
+            ("depthwise_weights", "depthwise_bn_offset")
+            if layer.endswith("depthwise")
+            else ("Conv2D_weights", "Conv2D_bn_offset")
+        )
+        return [f"tower_0/{place}/{kernel}", f"tower_0/{place}/{bias}"]
+    if layer == "head_excite":
+        return ["CenternetHead/conv1x1_se_b/weights"]
+    head = re.fullmatch(r"(distances|heatmap)(_depthwise)?", layer)
+    if head:
+        place = f"CenternetHead/centernet_{'wh' if head[1] == 'distances' else 'cls'}_output"
+        return [f"{place}/depthwise_weights"] if head[2] else [f"{place}/pointwise_weights", f"{place}/biases"]
+    level, kind, depthwise = re.fullmatch(r"c(\d)_(lateral|small|large)(_depthwise)?", layer).groups()
+    branch = {"small": "branch_x_upsample_resize", "large": "branch_y_upsample_resize"}
+    place = (
+        f"CenternetHead/c{level}_reverse/3x3"
+        if kind == "lateral"
+        else f"CenternetHead/c{int(level) + 1}_upsample/{branch[kind]}"
+    )
+    if depthwise:
+        return [f"{place}/depthwise_weights"]
+    return [f"tower_0/{place}/separable_conv2d_weights", f"tower_0/{place}/separable_conv2d_bn_offset"]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory):
+    return write_package(tmp_path_factory.mktemp("human") / "models")
+
+
+def test_every_tensor_of_the_file_has_its_layer(package):
+    network = centernet.centernet()
+    licence = human.load(network, package)
+    stored = np.frombuffer((package / "centernet.bin").read_bytes(), "<f2").astype("float32")
+    loaded = [weight for layer in network.layers for weight in layer.get_weights()]
+    loaded[0] = loaded[0] / 255  # the first filters, for pixels of [0, 1]
+    np.testing.assert_allclose(np.concatenate([weight.ravel() for weight in loaded]), stored, rtol=1e-6)
+    assert licence.startswith("MIT License")
+
+
+def test_a_package_cut_off_is_refused(package, tmp_path):
+    for file in package.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes()[:-2])
+    with pytest.raises(Fault) as caught:
+        human.load(centernet.centernet(), tmp_path)
+    assert caught.value.code == Fault.DATA
+
+
+def test_weights_of_coco_fill_all_but_the_classes_of_another_number(package, tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    with pytest.raises(Fault, match="import-weights human"):
+        pretrained.load(models.build("centernet.centernet", classes=3), "centernet.centernet", "coco")
+    network = centernet.centernet()
+    human.load(network, package)
+    catalog.coco_folder().mkdir(parents=True)
+    network.save(catalog.coco_folder() / "centernet.keras")
+    other = models.build("centernet.centernet", input_shape=(64, 64, 3), classes=3)
+    assert pretrained.load(other, "centernet.centernet", "coco") == ("heatmap",)
+    for name in ("stem", "unit_14_project", "distances", "heatmap_depthwise"):
+        for mine, theirs in zip(other.get_layer(name).weights, network.get_layer(name).weights, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+    assert pretrained.load(models.build("centernet.centernet"), "centernet.centernet", "coco") == ()
+
+
+def test_the_promises_of_detectors():
+    """Of "centernet.centernet": any size, finite losses, gradients everywhere, a saved model that loads."""
+    network = models.build("centernet.centernet", input_shape=(None, None, 3), classes=3)
+    outputs = network(np.zeros((2, 64, 96, 3), "float32"))
+    assert {name: tuple(output.shape) for name, output in outputs.items()} == {
+        "distances": (2, 16, 24, 4),
+        "heatmap": (2, 16, 24, 3),
+    }
+    boxes, scores = centernet.decode(network, outputs)
+    assert boxes.shape == (2, 500, 4)
+    assert scores.shape == (2, 500, 3)
+    terms = centernet.loss(
+        network, outputs, np.array([[[0.1, 0.2, 0.5, 0.9]], [[0, 0, 0, 0]]], "f"), np.zeros((2, 1), "i8")
+    )
+    assert set(terms) == {"heatmap", "size", "offset"}
+    assert all(np.isfinite(term) for term in terms.values())
+    again = keras.Model.from_config(network.get_config())
+    assert [layer.name for layer in again.layers] == [layer.name for layer in network.layers]
+
+
+def test_sides_that_the_strides_do_not_divide_are_refused():
+    with pytest.raises(Fault, match="multiples of 32"):
+        models.build("centernet.centernet", input_shape=(100, 64, 3))
