@@ -232,8 +232,17 @@ class ModelEndpoints:
         if call.picture and not request_body.wants_json(request):
             return Response(results[call.picture][0], media_type="image/png")
         if sum(tensor.size for tensor in results.values()) <= SMALL_ANSWER:
-            return json_response(call.answer(results))
-        return await asyncio.to_thread(lambda: json_response(call.answer(results)))
+            return response(call.answer(results))
+        return await asyncio.to_thread(lambda: response(call.answer(results)))
+
+
+def response(content: responses.Answer | responses.Packed) -> Response:
+    """JSON, with the binary tensors behind it, if there are any."""
+    if not isinstance(content, responses.Packed):
+        return json_response(content)
+    head = COMPACT.encode(content.answer).encode()
+    headers = {open_inference.HEADER: str(len(head))}
+    return Response(head + content.data, headers=headers, media_type="application/octet-stream")
 
 
 def json_response(content: responses.Answer, status: int = 200) -> Response:

@@ -109,6 +109,8 @@ def measure(folder, engine, clients, seconds):
 
 
 def main():
+    from tests.benchmarks import results
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("builders", nargs="*", default=BUILDERS)
     parser.add_argument("--clients", type=int, default=8)
@@ -145,7 +147,7 @@ def main():
                     f"{row['p50_ms']:6.0f} {row['p99_ms']:7.0f} {row['megabytes']:6.0f} {row['ready_seconds']:8.1f}"
                 )
         if options.json:
-            options.json.write_text(json.dumps(rows, indent=1))
+            results.write(options.json, rows, by="network")
 
 
 if __name__ == "__main__":

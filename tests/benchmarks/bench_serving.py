@@ -112,6 +112,8 @@ def started(folder):
 
 
 def main():
+    from tests.benchmarks import results
+
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path, nargs="?")
     parser.add_argument("--seconds", type=float, default=5)
@@ -128,7 +130,7 @@ def main():
             export(folder, network=network, weights=weights, labels=list("0123456789"), size=28, odd=False)
         rows = bench(folder, options.clients, options.seconds)
     if options.json:
-        options.json.write_text(json.dumps(rows, indent=1))
+        results.write(options.json, rows, by="model")
 
 
 def bench(folder, clients, seconds):
@@ -150,6 +152,7 @@ def bench(folder, clients, seconds):
         rate, p50, p99 = len(late) / seconds, 1e3 * late[len(late) // 2], 1e3 * late[-1 - len(late) // 100]
         rows.append(
             {
+                "model": name,
                 "clients": count,
                 "loop_calls_per_second": bare,
                 "loop_cpu_ms": bare_cpu,

@@ -1,9 +1,10 @@
 """The Open Inference Protocol of KServe, Triton and MLServer (https://github.com/kserve/open-inference-protocol).
 
-Tensors come as JSON, or behind it as Triton's binary extension has it; answers are JSON. The protocol knows no
-signatures: a request is for the first one that takes inputs of its names, `serving_default` before the others, unless
-its parameters have a `signature_name`. Of strings JSON holds text, `{"b64": …}` as in `/v1`, or base64 where the
-parameters of the tensor say `"content_type": "base64"`, as MLServer has it.
+Tensors come and go as JSON, or behind it as Triton's binary extension has it: outputs with the parameter `binary_data`,
+or all with `binary_data_output` of the request. The protocol knows no signatures: a request is for the first one that
+takes inputs of its names, `serving_default` before the others, unless its parameters have a `signature_name`. Of
+strings JSON holds text, `{"b64": …}` as in `/v1`, or base64 where the parameters of the tensor say `"content_type":
+"base64"`, as MLServer has it.
 
 Differs from the protocol: `datatype` must be the one of the model's metadata, and numbers must be finite.
 """
@@ -23,19 +24,19 @@ from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.model import Model
 from pipelines.serving.rest import protocol, tensors
-from pipelines.serving.rest.responses import Answer
+from pipelines.serving.rest.responses import Answer, Packed
 from pipelines.serving.signature import DEFAULT_SIGNATURE, Signature, Slot, Tensors
 
 PLACE = re.compile(r"/v2/models/(?P<name>[^/:]+)(?:/versions/(?P<version>\d+))?(?:/(?P<verb>infer|ready))?")
 HEADER = "inference-header-content-length"  # bytes of the JSON before the binary tensors
-BINARY = "binary_data_size"  # parameter of an input: bytes behind the JSON
+BINARY = "binary_data_size"  # parameter of an input or output: bytes behind the JSON
 WORDS = {"b": "BOOL", "f": "FP", "u": "UINT", "i": "INT"}  # by NumPy kind
 LONGEST_TENSOR = 2**31  # values; more do not fit into a body
 
 
 def server() -> Answer:
     """The answer to GET /v2."""
-    return {"name": "cnn-keras", "version": version("cnn-keras"), "extensions": []}
+    return {"name": "cnn-keras", "version": version("cnn-keras"), "extensions": ["binary_tensor_data"]}
 
 
 def metadata(model: Model, versions: Sequence[int]) -> Answer:
@@ -77,13 +78,17 @@ def infer(model: Model, body: bytes, limits: Limits, json_bytes: str | None = No
             rest = rest[size:]
     if rest:
         raise Refusal(400, f"the inputs must account for every byte of the body, got {len(rest)} more")
-    asked = list(_named(document["outputs"], "outputs")) if "outputs" in document else list(signature.outputs)
+    asked = (
+        _named(document["outputs"], "outputs") if "outputs" in document else {name: {} for name in signature.outputs}
+    )
     if unknown := set(asked) - set(signature.outputs):
         raise Refusal(400, f"outputs must be of {', '.join(signature.outputs)}, got {min(unknown)!r:.60}")
     head: Answer = {"model_name": model.name, "model_version": str(model.version)}
     if isinstance(document.get("id"), str):
         head["id"] = document["id"]
-    return protocol.Call(protocol.job(signature, inputs, limits), partial(_answer, head, asked))
+    default = _flag(document, "binary_data_output")
+    binary = {name: _flag(output, "binary_data", default) for name, output in asked.items()}
+    return protocol.Call(protocol.job(signature, inputs, limits), partial(_answer, head, binary))
 
 
 def _ordered(model: Model) -> list[Signature]:
@@ -116,6 +121,13 @@ def _parameters(of: dict[str, Any]) -> dict[str, Any]:
     if not isinstance(parameters, dict):
         raise Refusal(400, "'parameters' must be an object")
     return parameters
+
+
+def _flag(of: dict[str, Any], name: str, default: bool = False) -> bool:
+    value = _parameters(of).get(name, default)
+    if not isinstance(value, bool):
+        raise Refusal(400, f"'{name}' must be true or false, got {value!r:.40}")
+    return value
 
 
 def _number(value: Any, most: int) -> int:
@@ -177,14 +189,27 @@ def _strings(data: bytes, slot: Slot) -> Iterator[bytes]:
         yield data[at - length : at]
 
 
-def _answer(head: Answer, names: list[str], results: Tensors) -> Answer:
-    return {**head, "outputs": [_output(name, results[name]) for name in names]}
+def _answer(head: Answer, binary: dict[str, bool], results: Tensors) -> Answer | Packed:
+    """The outputs of the names in `binary`, which tells whether each stands behind the JSON."""
+    packed = {name: _packed(results[name]) for name, is_binary in binary.items() if is_binary}
+    outputs = [_output(name, results[name], packed.get(name)) for name in binary]
+    answer = {**head, "outputs": outputs}
+    return Packed(answer, b"".join(packed.values())) if packed else answer
 
 
-def _output(name: str, result: NDArray[Any]) -> Answer:
+def _packed(result: NDArray[Any]) -> bytes:
+    """As `_from_bytes` takes it."""
+    if result.dtype.kind != "O":
+        return result.astype(result.dtype.newbyteorder("<")).tobytes()
+    return b"".join(struct.pack("<I", len(string)) + string for string in result.ravel())
+
+
+def _output(name: str, result: NDArray[Any], packed: bytes | None) -> Answer:
     slot = Slot(name, result.dtype, result.shape)
-    data = tensors.values(result.reshape(-1), name)
     described: Answer = {"name": name, "datatype": _datatype(slot), "shape": list(result.shape)}
+    if packed is not None:
+        return {**described, "parameters": {BINARY: len(packed)}}
+    data = tensors.values(result.reshape(-1), name)
     if slot.is_string and name.endswith(tensors.BYTES_SUFFIX):
         described["parameters"], data = {"content_type": "base64"}, [value["b64"] for value in data]
     return {**described, "data": data}

@@ -48,7 +48,7 @@ class Call:
     """A checked request: what to run, and how to write down what comes out."""
 
     job: Job
-    answer: Callable[[Tensors], responses.Answer]
+    answer: Callable[[Tensors], responses.Answer | responses.Packed]
     picture: str | None = None  # the output that is a file to be sent as it is, for whoever does not ask for JSON
 
 

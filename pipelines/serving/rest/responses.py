@@ -1,7 +1,7 @@
 """What TensorFlow Serving's REST contract answers: results row by row or in columns, status, metadata."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,13 @@ from pipelines.serving.rest import tensors
 from pipelines.serving.signature import Tensors
 
 Answer = dict[str, Any]
+
+
+class Packed(NamedTuple):
+    """JSON with bytes behind it."""
+
+    answer: Answer
+    data: bytes
 
 
 def predictions(results: Tensors) -> Answer:

@@ -113,6 +113,50 @@ def test_several_binary_tensors_follow_each_other(client):
     assert outputs(answer)["sum"]["data"] == [8, 13]
 
 
+def unpacked(answer):
+    """The outputs of an answer, and the bytes of those that stand behind its JSON."""
+    end, data, found = int(answer.headers["inference-header-content-length"]), {}, {}
+    rest = answer.content[end:]
+    for output in json.loads(answer.content[:end])["outputs"]:
+        found[output["name"]] = output
+        if size := output.get("parameters", {}).get("binary_data_size"):
+            assert "data" not in output
+            data[output["name"]], rest = rest[:size], rest[size:]
+    assert not rest
+    return found, data
+
+
+def test_outputs_are_binary_where_that_is_asked_for(client):
+    request = {**TENSOR, "data": PIXELS.tolist()}
+    expected = outputs(infer(client, request))
+    found, data = unpacked(infer(client, request, parameters={"binary_data_output": True}))
+    assert found.keys() == data.keys() == expected.keys()
+    assert data["label"] == packed([name.encode() for name in LABELS])
+    assert np.frombuffer(data["class_id"], "<i8").tolist() == expected["class_id"]["data"]
+    probabilities = np.frombuffer(data["probabilities"], "<f4")
+    np.testing.assert_allclose(probabilities, expected["probabilities"]["data"], rtol=1e-6)
+    wanted = [{"name": "label", "parameters": {"binary_data": True}}, {"name": "class_id"}]
+    found, data = unpacked(infer(client, request, outputs=wanted))
+    assert (list(found), list(data)) == (["label", "class_id"], ["label"])
+    assert found["class_id"]["data"] == expected["class_id"]["data"]
+
+
+def test_outputs_are_json_where_binary_ones_are_declined(client):
+    declined = [{"name": "label", "parameters": {"binary_data": False}}]
+    answer = infer(
+        client, {**TENSOR, "data": PIXELS.tolist()}, outputs=declined, parameters={"binary_data_output": True}
+    )
+    assert outputs(answer)["label"]["data"] == list(LABELS)
+
+
+@pytest.mark.parametrize(
+    "more",
+    [{"parameters": {"binary_data_output": 1}}, {"outputs": [{"name": "label", "parameters": {"binary_data": "yes"}}]}],
+)
+def test_a_wish_for_binary_outputs_that_is_neither_true_nor_false_is_refused(client, more):
+    assert infer(client, {**TENSOR, "data": PIXELS.tolist()}, **more).status_code == 400
+
+
 def test_outputs_are_those_asked_for(client):
     found = outputs(infer(client, {**TENSOR, "data": PIXELS.tolist()}, outputs=[{"name": "label"}]))
     assert list(found) == ["label"]
