@@ -94,7 +94,10 @@ def training(
         return tf.data.Dataset.from_tensor_slices((batch_rows, seeds))
 
     numbers = tf.data.Dataset.range(epochs.start * steps, epochs.stop * steps, output_type=tf.int32)
-    size, decoder = layout.people * layout.each, ImageDecoder(shape) if images.dtype == tf.string else None
+    size, decoder = (
+        layout.people * layout.each,
+        ImageDecoder(shape, reduced=True) if images.dtype == tf.string else None,
+    )
     batches = host_share.batches(
         numbers.flat_map(batch),
         lambda drawn, size: augmented_batches(drawn, gathered, augment, size, decoder),

@@ -13,6 +13,7 @@ BLOCKS = 1_000  # segments, chunks or sub-blocks; beyond them one for each 64 by
 PROFILE = 2**20  # bytes of a compressed EXIF block, inflated
 ORIENTATION = 0x0112
 JPEG_NEEDED = {0xE0, 0xEE}  # of the application's segments: JFIF, and Adobe's, which tells CMYK
+NO_FRAME = {0xFFC4, 0xFFC8, 0xFFCC}  # tables of Huffman and arithmetic coding among the markers of frames
 PNG_LEFT_OUT = {b"tEXt", b"zTXt", b"iTXt", b"iCCP", b"eXIf"}
 XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
@@ -56,6 +57,22 @@ def jpeg(data: bytes) -> Header:
         if not (0xFFE0 <= marker <= 0xFFEF or marker == 0xFFFE) or marker & 0xFF in JPEG_NEEDED:
             needed.append(segment)
     raise Costly(f"it has more than {BLOCKS:,} segments before its pixels")
+
+
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """The (height, width) that the first frame of a JPEG states; None if there is none, or none is found."""
+    at = 2
+    try:
+        while True:
+            marker, length = struct.unpack_from(">HH", data, at)
+            if 0xFFC0 <= marker <= 0xFFCF and marker not in NO_FRAME:
+                height, width = struct.unpack_from(">HH", data, at + 5)
+                return height, width
+            if not 0xFF00 < marker <= 0xFFFF or marker in (0xFFD9, 0xFFDA):
+                return None
+            at += 1 if marker == 0xFFFF else 2 + length  # padding, or a segment
+    except struct.error:
+        return None
 
 
 def png(data: bytes) -> Header:

@@ -119,7 +119,7 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
     """(name, endless data set of batches); each of the first three includes those before it."""
     encoded = tf.data.Dataset.zip(records.read(place, "train").repeat(), tf.data.Dataset.random(seed=1))
 
-    decoder = input_pipeline.ImageDecoder(shape)
+    decoder = input_pipeline.ImageDecoder(shape, reduced=True)
 
     def read(row: Any, seed: Any) -> Any:
         return {"image": row["image"]}, _seed(seed)

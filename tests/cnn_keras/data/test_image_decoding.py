@@ -8,7 +8,8 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import input_pipeline
-from cnn_keras.data.image_decoding import decode, decode_record
+from cnn_keras.data.files import image_headers
+from cnn_keras.data.image_decoding import decode, decode_record, record_pixels
 from cnn_keras.data.transforms import augment
 from cnn_keras.ops.resize import resize_image
 
@@ -63,3 +64,58 @@ def test_a_batch_is_decoded_and_resized_as_its_files_alone():
     for data, image in zip(files, images, strict=True):
         np.testing.assert_array_equal(image, resize_image(decode(tf.constant(data), channels=3), (43, 61)))
         np.testing.assert_array_equal(image, decoder(tf.constant(data)))
+
+
+def enlarged(size, **settings):
+    out = io.BytesIO()
+    PICTURE.resize(size, Image.Resampling.BICUBIC).save(out, "JPEG", **settings)
+    return out.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("size", "divisor"),
+    [
+        ((127, 200), 1),
+        ((128, 127), 1),
+        ((128, 128), 2),
+        ((255, 999), 2),
+        ((256, 256), 4),
+        ((515, 700), 8),
+        ((2048, 1100), 8),
+    ],
+)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_jpeg_of_twice_the_size_or_more_is_decoded_at_the_smallest_that_is_enough(size, divisor, channels):
+    data = enlarged(size, progressive=channels == 1)
+    least = record_pixels(data, channels, (64, 64))
+    assert least.shape == (*(-(-side // divisor) for side in size[::-1]), channels)
+    with Image.open(io.BytesIO(data)) as image:  # Pillow asks the same library for the same size
+        image.draft("L" if channels == 1 else "RGB", (64, 64))
+        np.testing.assert_array_equal(least, np.asarray(image).reshape(least.shape))
+
+
+def test_decoding_for_training_reduces_in_a_graph_as_without_one_and_decoding_for_all_else_is_exact():
+    shape, data = input_pipeline.Shape((64, 64), 3), enlarged((500, 300))
+    exact, reduced = input_pipeline.ImageDecoder(shape), input_pipeline.ImageDecoder(shape, reduced=True)
+    right = resize_image(decode(tf.constant(data), channels=3), shape.size)
+    np.testing.assert_array_equal(exact.decode(data), right)
+    np.testing.assert_array_equal(exact(tf.constant(data)), right)
+    pixels = reduced.decode(data)
+    np.testing.assert_array_equal(pixels, reduced(tf.constant(data)))
+    difference = np.abs(pixels.astype(int) - right.numpy())
+    assert 0 < difference.mean() < 4
+
+
+def test_files_that_are_not_large_jpegs_are_never_reduced():
+    for name, data in FILES.items():
+        np.testing.assert_array_equal(record_pixels(data, 3, (43, 61)), record_pixels(data, 3), err_msg=name)
+    np.testing.assert_array_equal(record_pixels(FILES["PNG"], 3, (4, 6)), record_pixels(FILES["PNG"], 3))
+
+
+def test_the_size_that_a_jpeg_states_is_found_behind_other_segments():
+    for settings in ({}, {"progressive": True}, {"exif": b"Exif\0\0" + b"\xff\xc0" * 99}, {"comment": b"\xff\xc0" * 9}):
+        data = enlarged((70, 40), **settings)
+        assert image_headers.jpeg_size(data) == (40, 70)
+        assert image_headers.jpeg_size(data[:2] + b"\xff\xff" + data[2:]) == (40, 70)  # padding
+        assert image_headers.jpeg_size(data[:30]) is None
+    assert image_headers.jpeg_size(b"\xff\xd8\xff\xd9") is image_headers.jpeg_size(b"\xff\xd8") is None
