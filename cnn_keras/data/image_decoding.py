@@ -65,8 +65,8 @@ def decode_record(image_bytes: tf.Tensor, *, channels: int, least: tuple[int, in
 
     Returns:
         uint8 (height, width, channels), 0–255. A reduced JPEG is computed from the low frequencies of its blocks and is
-        a little sharper than the whole one resized: at an exact half of a photograph by 2.3 levels in the mean and 20 in
-        one value of a hundred, at a larger size by less (`tests/benchmarks/bench_reduced.py`).
+        a little sharper than the whole one resized: for half a photograph by 2.3 levels in the mean and 20 in one value
+        of a hundred, for less of a larger one by fewer (`tests/benchmarks/bench_reduced.py`).
     """
 
     def jpeg_pixels(data: bytes | np.ndarray) -> np.ndarray:
