@@ -8,12 +8,11 @@ train 1, get M for free", 2017). Differs from the paper: momentum starts anew wi
 Each member has its folder, `member-0` …, in that of the stage, with all that a training leaves, and its own run in
 MLflow below the pipeline's. A member that is finished stays so; the one that was interrupted goes on. What follows –
 evaluation, export, serving – sees one model from examples to logits: the logarithm of the mean of the members'
-probabilities, whose softmax is that mean.
+probabilities, whose softmax is that mean; of any number of labels, what a sigmoid makes the mean of.
 """
 
 import copy
 import csv
-import math
 import re
 from collections.abc import Sequence
 from dataclasses import replace
@@ -29,7 +28,7 @@ from cnn_keras.errors import Fault
 from pipelines.data import run_files
 from pipelines.data.run_files import STATE
 from pipelines.engine import stages
-from pipelines.engine.classification import classifier, ensemble_gain
+from pipelines.engine.classification import classifier, ensemble_gain, label_kind
 from pipelines.engine.classification.ensemble_gain import Array
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer
@@ -60,7 +59,8 @@ def train(run: Run, folder: Path, training: Training, *, extend_to: int | None =
         run.console.print(f"          [bold]member {number + 1} of {plan.members}[/]  {difference}")
         members.append(_finished(run, place, extend_to) or _member(run, place, number, extend_to=extend_to))
         history += [{"member": number, **row} for row in _history(place)]
-    model = average([savedmodel.load_keras(place / "model.keras") for place in places], recipe.name)
+    networks = [savedmodel.load_keras(place / "model.keras") for place in places]
+    model = average(networks, recipe.name, kind=label_kind.of(recipe))
     savedmodel.save_keras(model, folder / "model.keras")
     trainer.write_history(history, folder)
     run.console.print(f"          averaged {plan.members} members: {model.count_params():,} parameters")
@@ -76,14 +76,16 @@ def train(run: Run, folder: Path, training: Training, *, extend_to: int | None =
     }
 
 
-def average(members: Sequence[keras.Model], name: str) -> keras.Model:
-    """One model of several that take the same: to the logarithm of the mean of their probabilities, (batch, classes).
+def average(
+    members: Sequence[keras.Model], name: str, *, kind: label_kind.SingleLabel = label_kind.SINGLE
+) -> keras.Model:
+    """One model of several that take the same: to logits, (batch, classes), whose probabilities are their mean.
 
-    Its softmax is the mean. The members are in it by the names `member0` …, each with its own normalisation.
+    The members are in it by the names `member0` …, each with its own normalisation; `kind` is that of their labels.
     """
     entry = keras.Input(members[0].input.shape[1:], dtype=members[0].input.dtype, name=members[0].input.name)
     named = [keras.Model(each.input, each.output, name=f"member{number}") for number, each in enumerate(members)]
-    return keras.Model(entry, _log_mean([each(entry) for each in named]), name=name)
+    return keras.Model(entry, kind.mean_logits([each(entry) for each in named]), name=name)
 
 
 def members(model: keras.Model) -> list[keras.Model]:
@@ -95,7 +97,7 @@ def aloud(model: keras.Model) -> keras.Model:
     """A model that gives the probabilities of `model` and, behind them, its members': (batch, 1 + members, classes)."""
     ops = keras.ops
     answers = [each(model.input) for each in members(model)]
-    own = _log_mean(answers) if answers else model.output
+    own = label_kind.SINGLE.mean_logits(answers) if answers else model.output
     logits = ops.stack([ops.cast(each, "float32") for each in (own, *answers)], axis=1)
     return keras.Model(model.input, ops.softmax(logits))
 
@@ -110,12 +112,6 @@ def measure(model: keras.Model, each: Array, right: Array) -> dict[str, Any]:
     whole = ensemble_gain.Combined(model, partial(model, training=False), model.input.shape)
     gain = ensemble_gain.gain(each.mean(axis=1), right)
     return {"members": each.mean(axis=0).tolist(), **gain, "cost": ensemble_gain.cost(members(model)[0], whole)}
-
-
-def _log_mean(logits: Sequence[Any]) -> Any:
-    """Of the softmax of each, without ever leaving logarithms."""
-    each = keras.ops.stack([keras.ops.log_softmax(keras.ops.cast(logit, "float32")) for logit in logits], axis=1)
-    return keras.ops.logsumexp(each, axis=1) - math.log(len(logits))
 
 
 def _finished(run: Run, place: Path, extend_to: int | None) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 `pipelines.data.label_kind` has what of the data depends on it.
 """
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -60,6 +61,11 @@ class SingleLabel:
         """The probabilities of logits, float32 (…, classes)."""
         return tf.nn.softmax(tf.cast(logits, tf.float32))
 
+    def mean_logits(self, logits: Sequence[Any]) -> Any:
+        """Logits whose probabilities are the mean of those of each, (batch, classes), without leaving logarithms."""
+        each = keras.ops.stack([keras.ops.log_softmax(keras.ops.cast(values, "float32")) for values in logits], axis=1)
+        return keras.ops.logsumexp(each, axis=1) - math.log(len(logits))
+
     def probabilities(self, model: keras.Model, images: Any) -> Any:
         """What a model makes of images, uint8 (N, height, width, channels): float32 (N, classes)."""
         return self.activation(model(images, training=False))
@@ -93,6 +99,12 @@ class MultiLabel(SingleLabel):
         total, counts = data["splits"]["train"], data["counts"]["train"]
         had = np.array([counts.get(name, 0) for name in data["classes"]], np.float32)
         return np.maximum(total - had, 1) / np.maximum(had, 1)
+
+    def mean_logits(self, logits: Sequence[Any]) -> Any:
+        ops = keras.ops
+        each = ops.stack([ops.cast(values, "float32") for values in logits], axis=1)
+        had, not_had = (ops.logsumexp(ops.log_sigmoid(signed), axis=1) for signed in (each, -each))
+        return had - not_had
 
     def activation(self, logits: Any) -> Any:
         return tf.sigmoid(tf.cast(logits, tf.float32))

@@ -120,10 +120,8 @@ class Recipe(recipes.Recipe):
         of_one = {
             "train.monitor: val_accuracy": self.train.monitor == "val_accuracy",
             "tune.metric: val_accuracy": tune is not None and tune.metric == "val_accuracy",
-            "train.ensemble": self.train.ensemble is not None,
             "train.loss with train.class_weights": bool(self.train.loss and self.train.class_weights),
             "evaluate.crops": self.evaluate.crops is not None,
-            "evaluate.gap": self.evaluate.gap,
             "evaluate.beat: all but label shares": bool(set(beat) - {"label shares"}),
         }
         if misplaced := next((key for key, is_there in (of_one if multi else of_several).items() if is_there), None):

@@ -7,11 +7,12 @@ answers every image with how often the training split has each label.
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 from sklearn.metrics import precision_recall_curve, precision_recall_fscore_support
 
@@ -21,7 +22,7 @@ from cnn_keras.metrics import classification
 from cnn_keras.metrics import multi_label as metrics
 from pipelines.data import image_dataset, run_files
 from pipelines.engine import plugins, requirement
-from pipelines.engine.classification import classifier, classifier_report, label_kind, visualization
+from pipelines.engine.classification import classifier, classifier_report, ensemble, label_kind, visualization
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, image_grid, label_charts
 from pipelines.plots.image_grid import Array
@@ -29,6 +30,7 @@ from pipelines.tasks.classify.config import Evaluate
 from pipelines.tasks.classify.dataset import batches, pictures
 
 SHARES = "label shares"  # the baseline
+Ask = Callable[[Any], Array]  # a batch of images to probabilities, (batch, classes)
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
@@ -37,13 +39,17 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     settings: Evaluate = run.recipe.evaluate
     names, split, chosen_on = data["classes"], image_dataset.test_split(data), image_dataset.validation_split(data)
     model = classifier.load_trained(run)
-    predict = inference.predictor(model, partial(label_kind.MULTI.probabilities, model))
+    predict = _ask(model)
 
-    def answers(part: str) -> tuple[Array, Array, list[str]]:
+    def answers(part: str, ask: Ask = predict) -> tuple[Array, Array, list[str]]:
         probabilities, labels, ids = classifier_report.answers(
-            run, predict, batches(prepared, part, shape), data["splits"][part]
+            run, ask, batches(prepared, part, shape), data["splits"][part]
         )
         return probabilities.astype(np.float64), labels >= 0.5, ids
+
+    def average(ask: Ask, part: str) -> float:
+        probabilities, truth, _ = answers(part, ask)
+        return float(np.nanmean(metrics.average_precisions(probabilities, truth)))
 
     validated, had, _ = answers(chosen_on)
     thresholds = metrics.best_thresholds(validated, had).round(6)
@@ -51,6 +57,11 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     report = measure(probabilities, truth, thresholds, names)
     report |= plugins.measure(settings.metrics, truth.astype(np.int64), probabilities)
     report |= {"split": split, "thresholds_from": chosen_on}
+    if members := ensemble.members(model):
+        report["members"] = [average(_ask(member), split) for member in members]
+    if settings.gap:
+        report["train"] = {"mean_average_precision": average(predict, "train")}
+        report["gap"] = report["train"]["mean_average_precision"] - report["mean_average_precision"]
     if settings.baselines or settings.beat:
         report["baselines"] = {SHARES: _label_shares(data, had, truth)}
     run_files.write_json(folder / "report.json", report)
@@ -59,7 +70,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     _say(run, report)
     if settings.insight:
         visualization.draw(
-            model,
+            next(iter(ensemble.members(model)), model),
             prepared,
             split=split,
             shape=shape,
@@ -72,6 +83,12 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     for key, value in report.get("baselines", {}).get(SHARES, {}).items():
         figures[f"baseline_{SHARES}_{key}"] = value
     return {"metrics": figures, "failed": _failed(settings, report)}
+
+
+def _ask(model: keras.Model) -> Ask:
+    """What asks a model about a batch of images."""
+    ask: Ask = inference.predictor(model, partial(label_kind.MULTI.probabilities, model))
+    return ask
 
 
 def measure(probabilities: Array, truth: Array, thresholds: Array, names: Sequence[str]) -> dict[str, Any]:
@@ -259,6 +276,14 @@ def _say(run: Run, report: dict[str, Any]) -> None:
         f"{report['macro_f1_gain']:+.3f} ({report['macro_f1_gain_interval'][0]:+.3f} to "
         f"{report['macro_f1_gain_interval'][1]:+.3f})"
     )
+    if members := report.get("members"):
+        say(
+            f"          its {len(members)} members alone have a mean average precision of "
+            f"{min(members):.3f} to {max(members):.3f}, on average {np.mean(members):.3f}"
+        )
+    if "gap" in report:
+        trained = report["train"]["mean_average_precision"]
+        say(f"          train mean average precision {trained:.3f}: a gap of {report['gap']:.3f}")
     for name, row in report.get("baselines", {}).items():
         better = row["mean_average_precision"] > report["mean_average_precision"]
         say(

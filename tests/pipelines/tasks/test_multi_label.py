@@ -133,7 +133,6 @@ def test_a_label_that_the_recipe_does_not_name_is_told_and_left_out(folder):
     "change",
     [
         "data.source=digits",
-        "train.ensemble=2",
         "train.monitor=val_accuracy",
         "evaluate.crops=ten",
         "evaluate.beat=[majority]",
@@ -245,3 +244,25 @@ def test_the_craft_of_training_takes_several_labels(folder, run, command, tmp_pa
 def test_a_second_run_changes_nothing(folder, run, capsys):
     assert cnn("run", folder / "bands.yaml", "--runs", folder / "runs") == 0
     assert capsys.readouterr().out.count("skipped") == 4
+
+
+def test_the_mean_of_several_networks_is_that_of_their_probabilities():
+    logits = [tf.random.stateless_normal((5, 3), (0, seed), stddev=30) for seed in range(3)]
+    mean = np.mean([tf.sigmoid(tf.cast(values, tf.float64)) for values in logits], axis=0)
+    found = label_kind.MULTI.mean_logits(logits)
+    assert np.isfinite(found).all()
+    np.testing.assert_allclose(tf.sigmoid(found), mean, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_an_ensemble_and_the_gap_to_the_training_split_are_measured_and_exported(tmp_path):
+    write_bands(tmp_path)
+    settings = ("train.ensemble={kind: seeds, members: 2}", "train.epochs=2", "evaluate.gap=true")
+    settings += ("evaluate.require={}", "evaluate.beat=[]")
+    given = [word for one in settings for word in ("--set", one)]
+    assert cnn("run", tmp_path / "bands.yaml", "--runs", tmp_path / "runs", *given) == 0
+    report = json.loads((tmp_path / "runs" / "classify" / "bands" / "evaluate" / "report.json").read_text())
+    assert len(report["members"]) == 2
+    assert report["gap"] == pytest.approx(
+        report["train"]["mean_average_precision"] - report["mean_average_precision"], abs=1e-9
+    )
