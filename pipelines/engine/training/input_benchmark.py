@@ -121,11 +121,14 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
 
     decoder = input_pipeline.ImageDecoder(shape, reduced=True)
 
+    def decode(row: Any, seed: Any) -> Any:
+        return tf.shape(decode_record(row["image"], channels=shape.channels, least=shape.size))
+
     def read(row: Any, seed: Any) -> Any:
         return {"image": row["image"]}, _seed(seed)
 
     yield "read", encoded.batch(BATCH)
-    yield "decode", _mapped(encoded, lambda row, seed: tf.shape(decode_record(row["image"], channels=shape.channels)))
+    yield "decode", _mapped(encoded, decode)
     yield "frame", _augmented(None, encoded, read, decoder)
     images = tf.constant(input_pipeline.arrays(place, "train", shape).images)
     rows = tf.data.Dataset.range(len(images)).repeat()
