@@ -23,9 +23,10 @@ def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Pat
     names_used: set[str] = set()
     for number, (source, mask) in enumerate(masks):
         suffix = next(
-            (ending for ending in reversed(nifti.SUFFIXES) if source.name.lower().endswith(ending)), source.suffix
+            (ending for ending in reversed(nifti.SUFFIXES) if source.name.lower().endswith(ending)),
+            "" if source.is_dir() else source.suffix,  # a folder is a DICOM series
         )
-        stem = source.name[: -len(suffix)]
+        stem = source.name[: len(source.name) - len(suffix)]
         name = stem if stem not in names_used else f"{number:04d}-{stem}"
         names_used.add(name)
         if mask.ndim == 3:

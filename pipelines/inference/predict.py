@@ -15,6 +15,7 @@ from typing import Any
 import tensorflow as tf
 from rich.console import Console
 
+from cnn_keras.data.files import dicom
 from cnn_keras.data.files.durable import write_text
 from cnn_keras.data.files.file_tree import tree
 from cnn_keras.errors import Fault
@@ -149,6 +150,8 @@ def write_masks(predictions: Sequence[Prediction], folder: Path) -> int:
 def files_of(paths: Iterable[Path], noun: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
     """The files that a predictor is asked about: those that are named, and in folders those that it takes.
 
+    A folder of DICOM slices is a volume.
+
     Args:
         noun: what it takes: "image", "signal" or "volume".
         suffixes: of its files, in lower case.
@@ -158,8 +161,15 @@ def files_of(paths: Iterable[Path], noun: str, suffixes: tuple[str, ...]) -> Ite
     """
     for path in paths:
         if path.is_dir():
-            below = (file for _, files in tree(path) for file in files)
-            matching = sorted(file for file in below if file.name.lower().endswith(suffixes))
+            matching = sorted(
+                file
+                for folder, files in tree(path)
+                for file in (
+                    [folder]
+                    if noun == "volume" and dicom.is_series(folder)
+                    else [file for file in files if file.name.lower().endswith(suffixes)]
+                )
+            )
             if not matching:
                 raise Fault(f"IMAGES must be {noun} files or folders of them, found none in {path}", code=Fault.DATA)
             yield from matching

@@ -140,7 +140,8 @@ def pixels(source: Source) -> Array:
     """A picture of a source: uint8 (height, width, 3), or (height, width) of a volume."""
     for noun in ("signal", "volume"):
         library = array_dataset.library(noun)
-        if isinstance(source, Path) and source.name.lower().endswith(library.SUFFIXES):
+        is_series = noun == "volume" and isinstance(source, Path) and source.is_dir()
+        if isinstance(source, Path) and (is_series or source.name.lower().endswith(library.SUFFIXES)):
             source = library.read(source)[0]
     if isinstance(source, np.ndarray):
         picture: Array = array_dataset.draw_array(source)

@@ -1,4 +1,7 @@
-"""NIfTI files, read by the package nibabel and turned so that their axes point right, anterior and superior."""
+"""NIfTI files and DICOM series as volumes, turned so that their axes point right, anterior and superior.
+
+The package nibabel reads NIfTI; a folder is a series of DICOM files, see `dicom`.
+"""
 
 import math
 import struct
@@ -9,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from cnn_keras.data import resampling
-from cnn_keras.data.files import durable, input_file
+from cnn_keras.data.files import dicom, durable, input_file
 from cnn_keras.data.files.input_file import VALUE_LIMIT
 from cnn_keras.errors import Fault, Unreadable
 
@@ -61,13 +64,20 @@ def check_resampled(image: Any, new_spacing: Sequence[float]) -> None:
 
 
 def open_volume(path: Path) -> Any:
-    """A NIfTI file as nibabel's image of three or four axes, its voxels not turned; it may be compressed or not.
+    """A NIfTI file, compressed or not, or a folder of DICOM slices as nibabel's image, its voxels not turned.
+
+    It has three or four axes.
 
     Raises:
         OSError: it cannot be read, is no regular file, or is too large.
         Unreadable: empty, no NIfTI file or a broken one, too large, or of other axes.
     """
     nibabel = require_nibabel()
+    if input_file.is_folder(path):
+        image = nibabel.Nifti1Image(*dicom.read(path, limit=VOXEL_LIMIT))
+        image.set_qform(image.affine, 1)  # the scanner's own coordinates
+        image.set_sform(image.affine, 1)
+        return image
     data = input_file.read_bytes(path)
     if not data:
         raise Unreadable("empty", "the file is empty")

@@ -6,9 +6,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tensorflow as tf
+from scipy import ndimage
 
+from cnn_keras.data.files import nifti
+from pipelines.inference import mask_files, predict
 from pipelines.inference.prediction import DEFAULT
 from pipelines.inference.segmentation import SPACING, VolumeSegmenter
+from tests.dicom_series import write_series
 
 nibabel = pytest.importorskip("nibabel")
 
@@ -49,3 +53,49 @@ def test_a_mask_lies_on_the_scan_whatever_spacing_the_model_sees(tmp_path, spaci
     assert answer.segments.mask.shape == upright.shape == (18, 20, 22)
     both = (answer.segments.mask == 1) & upright
     assert 2 * both.sum() / ((answer.segments.mask == 1).sum() + upright.sum()) >= (0.9 if spacing else 1)
+
+
+def dice(mask, other):
+    return 2 * (mask & other).sum() / (mask.sum() + other.sum())
+
+
+@pytest.mark.slow
+def test_scans_of_another_orientation_and_spacing_have_the_mask_of_the_unrotated_one(tmp_path):
+    """One ellipsoid of a head's size, scanned twice: the masks agree where both are looked up at the same places."""
+    (tmp_path / SPACING).parent.mkdir()
+    (tmp_path / SPACING).write_text(json.dumps({"spacing": [1, 1, 1]}))
+    affines = {"plain": np.diag([1.0, 1, 1, 1]), "turned": TURNED @ np.diag([0.8, 0.625, 0.6, 1])}
+    affines["turned"][:3, 3] = [109, -1, 108]
+    places = np.stack(np.meshgrid(*[np.arange(108)] * 3, indexing="ij"), axis=-1)
+    masks = {}
+    for name, affine in affines.items():
+        size = np.ceil(np.abs(np.linalg.inv(affine[:3, :3]) @ [108, 108, 108])).astype(int) + 2
+        voxels = np.stack(np.meshgrid(*map(np.arange, size), indexing="ij"), axis=-1)
+        inside = (((nibabel.affines.apply_affine(affine, voxels) - 54) / [44, 40, 36]) ** 2).sum(-1) < 1
+        nibabel.Nifti1Image(20 * inside.astype(np.float32), affine).to_filename(tmp_path / f"{name}.nii.gz")
+        segmenter = VolumeSegmenter(SimpleNamespace(signatures={DEFAULT: Bright()}), tmp_path)
+        answers = segmenter.predict([tmp_path / f"{name}.nii.gz"], None)
+        mask_files.write(
+            [(tmp_path / f"{name}.nii.gz", answers[0].segments.mask)], ["ground", "thing"], tmp_path / "to"
+        )
+        found = nibabel.load(tmp_path / "to" / f"{name}.nii.gz")
+        np.testing.assert_allclose(found.affine, affine, atol=1e-5)
+        indices = np.moveaxis(nibabel.affines.apply_affine(np.linalg.inv(found.affine), places), -1, 0)
+        masks[name] = ndimage.map_coordinates(found.get_fdata(), indices, order=1) > 0.5
+    assert masks["plain"].sum() > 200_000
+    assert dice(masks["plain"], masks["turned"]) >= 0.99
+
+
+def test_the_mask_of_a_series_is_a_nifti_file_that_lies_on_it(tmp_path):
+    pytest.importorskip("pydicom", reason="needs the package pydicom (make samples)")
+    series = write_series(tmp_path / "scans" / "head")
+    segmenter = VolumeSegmenter(SimpleNamespace(signatures={DEFAULT: Bright()}), tmp_path)
+    files = list(predict.files_of([tmp_path / "scans"], segmenter.input, segmenter.suffixes))
+    assert files == list(predict.files_of([series], segmenter.input, segmenter.suffixes)) == [series]
+    (answer,) = segmenter.predict(files, None)
+    mask_files.write([(series, answer.segments.mask)], ["ground", "thing"], tmp_path / "to")
+    found, scan = nibabel.load(tmp_path / "to" / "head.nii.gz"), nifti.open_volume(series)
+    np.testing.assert_allclose(found.affine, scan.affine, atol=1e-6)
+    np.testing.assert_array_equal(found.get_fdata() == 1, np.asarray(scan.dataobj) > 10)
+    answer.draw(tmp_path / "drawn.png")
+    assert (tmp_path / "drawn.png").stat().st_size > 0

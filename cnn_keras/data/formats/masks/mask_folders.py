@@ -20,7 +20,7 @@ import numpy as np
 from PIL.Image import Transpose
 
 from cnn_keras.data import annotation
-from cnn_keras.data.files import file_tree, input_file
+from cnn_keras.data.files import dicom, file_tree, input_file
 from cnn_keras.data.files.file_tree import SPLITS, describe_path, refuse
 from cnn_keras.data.files.image_file import BROKEN, PIXEL_LIMIT, Picture, open_image
 from cnn_keras.data.formats import exif_orientation, split_lists
@@ -294,8 +294,11 @@ def _bare(file: Path, suffixes: tuple[str, ...]) -> str | None:
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> Iterator[tuple[str, Path]]:
-    """Files, and their paths below `root` without suffix."""
+    """Files, and their paths below `root` without suffix; where DICOM is among the suffixes, a series is its folder."""
     for folder, files in file_tree.tree(root):
+        if dicom.SUFFIX in suffixes and dicom.is_series(folder):
+            yield (folder.relative_to(root.parent if folder == root else root)).as_posix(), folder
+            continue
         for file in files:
             if (bare := _bare(file, suffixes)) is not None:
                 yield (folder.relative_to(root) / bare).as_posix(), file
@@ -340,7 +343,8 @@ def _items(path: Path, pair: Pair, kind: Kind) -> Iterator[tuple[Item, list[str]
         elif matches:
             item = item._replace(mask=partial(_several, matches))
         stems = [
-            f"{annotation.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes)}" for file in files
+            f"{annotation.relative_id(path, file).rpartition('/')[0]}/{_bare(file, kind.suffixes) or file.name}"
+            for file in files
         ]
         yield item, [key, *stems, *(file.name for file in matches)]
     used_files = {file for key in pictures for file in forms.get(key, [])}

@@ -1,7 +1,8 @@
 """Volumes with masks: folders of NIfTI files as in `mask_folders`, masks whose voxels are numbers of classes.
 
 Also as nnU-Net wants them: `imagesTr/` beside `labelsTr/`, the channels of a volume in files of their own
-(`case_0000.nii.gz`, `case_0001.nii.gz`), the names of the classes in `dataset.json`. A mask must lie on its volume:
+(`case_0000.nii.gz`, `case_0001.nii.gz`), the names of the classes in `dataset.json`. A volume may be a folder of DICOM
+slices, `volumes/case/*.dcm` beside `masks/case.nii.gz`. A mask must lie on its volume:
 where their headers disagree nobody knows which one is right, and `headers` says.
 """
 
@@ -13,7 +14,7 @@ from typing import Any, Literal
 import numpy as np
 
 from cnn_keras.data import resampling
-from cnn_keras.data.files import nifti
+from cnn_keras.data.files import dicom, nifti
 from cnn_keras.data.formats.masks import color_tables, mask_folders
 from cnn_keras.data.label_map import LabelMaps, Mask, Scan, check_size
 from cnn_keras.errors import Unreadable
@@ -141,5 +142,5 @@ def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 VOLUMES = mask_folders.Kind(
-    nifti.SUFFIXES, nifti.SUFFIXES, partial(_load, None), partial(_mask, None, None), ending=r"_\d{4}"
+    (*nifti.SUFFIXES, dicom.SUFFIX), nifti.SUFFIXES, partial(_load, None), partial(_mask, None, None), ending=r"_\d{4}"
 )
