@@ -45,5 +45,5 @@ def write_series(folder, values=None, *, syntax="1.2.840.10008.1.2.1", change=No
         slice_.PixelData = np.ascontiguousarray(values[..., number]).tobytes()
         if change is not None and change(number, slice_) is False:
             continue
-        slice_.save_as(folder / f"{(number * 3) % count:03d}.dcm", enforce_file_format=True)
+        slice_.save_as(folder / f"{number * (3 if count % 3 else 5) % count:03d}.dcm", enforce_file_format=True)
     return folder

@@ -45,6 +45,9 @@ DROPPED = (
     "unreadable",
     "missing image",
     "broken annotation",
+    "missing slices",
+    "duplicate slices",
+    "uneven slices",
 )  # images of no use
 SKIPPED = (
     "hidden",

@@ -10,6 +10,7 @@ import pytest
 from cnn_keras.data.files import dicom, nifti
 from cnn_keras.data.formats.masks import mask_volumes
 from cnn_keras.errors import Fault, Unreadable
+from pipelines.data.validation import Problem
 from tests.dicom_series import GAP, NORMAL, ORIGIN, stored_values, write_series
 
 pydicom = pytest.importorskip("pydicom", reason="needs the package pydicom (make samples)")
@@ -127,6 +128,7 @@ def test_a_series_of_no_use_says_why(tmp_path, change, kind, says):
     with pytest.raises(Unreadable, match=says) as error:
         nifti.open_volume(write_series(tmp_path, change=change))
     assert error.value.kind == kind
+    assert Problem(kind, "scan").action == "dropped"
 
 
 def test_a_compression_without_a_decoder_is_named(tmp_path, monkeypatch):

@@ -525,7 +525,7 @@ def test_volumes_of_another_format_are_named(tmp_path):
     nifti(tmp_path / "images/a.nii.gz", HALVES.astype(np.float32))
     (tmp_path / "masks").mkdir()
     (tmp_path / "masks/a.seg.nrrd").write_bytes(b"NRRD0004")
-    with pytest.raises(Fault, match=r"ending in \.nii, \.nii\.gz, got 1 \.nii\.gz, 1 \.seg\.nrrd in"):
+    with pytest.raises(Fault, match=r"ending in \.dcm, \.nii, \.nii\.gz, got 1 \.nii\.gz, 1 \.seg\.nrrd in"):
         segmentation.load("folder", axes=3, path=tmp_path)
 
 
