@@ -185,7 +185,6 @@ def require_pydicom() -> Any:
     """
     try:
         import pydicom  # optional
-        import pydicom.pixels
     except ImportError:
         raise Fault(
             "DICOM series need the package pydicom; `make samples` or `pip install 'cnn-keras[medical]'` installs it"
