@@ -45,7 +45,7 @@ def assert_converted(recipe: Path, run: Path, *, metric: str, difference: float 
         assert proof["changed"] == 0 < proof["decisions"]
         assert 0 <= proof["difference"] < difference
     assert_served(
-        run, [path.read_bytes() for path in sorted(recipe.parent.rglob("*.png")) if run not in path.parents][:4]
+        run, [path.read_bytes() for path in sorted(recipe.parent.rglob("*.[jp]*g")) if run not in path.parents][:4]
     )
 
 
