@@ -5,6 +5,7 @@
 compares with it needs the package, which `CNN_HUMAN_PACKAGE` names: the .tgz of `npm pack @vladmandic/human@3.3.6`.
 """
 
+import csv
 import json
 import os
 import re
@@ -18,8 +19,18 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.models import centernet
 from cnn_keras.weights import catalog, human, pretrained
+from tests.conftest import cnn
+from tests.pipelines.tasks.test_detect import write_squares
 
 PACKAGE = os.environ.get("CNN_HUMAN_PACKAGE")
+RECIPE = """\
+# Squares, white or red.
+task: detect
+data: {source: csv, path: boxes.csv, size: [64, 64], validation: 0.2, test: 0.25}
+model: {builder: centernet.centernet}
+train: {epochs: 3, batch_size: 4, learning_rate: 5e-4}
+export: {suppress: {threshold: 0.01, limit: 20}}
+"""
 REFERENCE = Path(__file__).with_name("centernet_reference.json")
 
 
@@ -166,3 +177,18 @@ def test_the_promises_of_detectors():
 def test_sides_that_the_strides_do_not_divide_are_refused():
     with pytest.raises(Fault, match="multiples of 32"):
         models.build("centernet.centernet", input_shape=(100, 64, 3))
+
+
+@pytest.mark.slow
+def test_a_detector_goes_through_the_four_verbs_and_its_loss_falls(tmp_path):
+    write_squares(tmp_path, count=16)
+    recipe = tmp_path / "squares.yaml"
+    recipe.write_text(RECIPE)
+    assert cnn("run", recipe, "--runs", tmp_path / "runs") == 0
+    run = tmp_path / "runs" / "detect" / "squares"
+    with (run / "train" / "history.csv").open(newline="") as file:
+        losses = [float(row["loss"]) for row in csv.DictReader(file)]
+    assert losses[-1] < losses[0]
+    answers = tmp_path / "answers.csv"
+    assert cnn("predict", run / "export" / "squares", tmp_path / "0.png", "--csv", answers) == 0
+    assert answers.read_text().startswith("path,label,probability,left,top,right,bottom")
