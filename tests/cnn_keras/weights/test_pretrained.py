@@ -217,7 +217,7 @@ def test_a_missing_package_is_named(monkeypatch):
     [
         ("lenet.lenet5", "imagenet", r"must be a file for lenet\.lenet5, got imagenet.*densenet\.densenet121, .*vgg19"),
         ("vgg.vgg16", "imagenot", "must be imagenet or a file, got imagenot"),
-        ("vgg.vgg16", 3, "must be imagenet, edges or the path of a file, got 3"),
+        ("vgg.vgg16", 3, "must be imagenet, edges, coco or the path of a file, got 3"),
     ],
 )
 def test_weights_that_there_are_not_are_refused_before_anything_is_built(name, weights, message):
