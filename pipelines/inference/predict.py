@@ -92,7 +92,7 @@ def predictor_of(model: Any, folder: Path, *, top: int, signature: str = DEFAULT
         return detection.Detector(model, folder)
     if "angle" in outputs:
         return Steerer(model)
-    if {"values", "low", "high"} <= outputs.keys():
+    if {"values", "low", "high"} <= set(outputs):
         return Regressor(model)
     if "mask_bytes" in outputs:
         return ImageSegmenter(model)
