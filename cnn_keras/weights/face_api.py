@@ -2,7 +2,7 @@
 
 A manifest, JSON, lists tensors by name, shape and type in the order in which they stand in a file of bytes. Quantised
 ones are whole numbers of one or two bytes: value = number · scale + min. The networks that they belong to are those of
-`cnn_keras.models.faceapi`.
+`cnn_keras.models.faceapi`, and `ssd_mobilenet_v1` of `cnn_keras.models.ssd`.
 """
 
 import json
@@ -18,9 +18,10 @@ import keras
 import numpy as np
 
 from cnn_keras.errors import Fault
-from cnn_keras.models import faceapi
+from cnn_keras.models import faceapi, ssd
 
-DESCRIPTOR, LANDMARKS = "face_recognition_model", "face_landmark_68_model"
+DESCRIPTOR, LANDMARKS, DETECTOR = "face_recognition_model", "face_landmark_68_model", "ssd_mobilenetv1_model"
+PREDICTED = {"offsets": "BoxEncodingPredictor", "logits": "ClassPredictor"}  # heads of the detector
 STORED = {"float32": "<f4", "float16": "<f2", "int32": "<i4", "uint8": "u1", "uint16": "<u2"}
 BROKEN = (ValueError, KeyError, TypeError, IndexError)  # of a manifest or bytes that are something else
 
@@ -41,18 +42,44 @@ def load(path: Path) -> tuple[keras.Model, keras.Model, str]:
     read = opened(path, "@vladmandic/face-api")
     networks = faceapi.descriptor(), faceapi.landmarks()
     for network, name, weights in zip(networks, (DESCRIPTOR, LANDMARKS), (_residual, _separable), strict=True):
-        arrays = tensors(read, name)
-        for layer in network.layers:
-            if layer.weights:
-                try:
-                    layer.set_weights(weights(layer.name, arrays))
-                except BROKEN as error:
-                    raise Fault(f"{name} in {path} must fit {network.name}, not {layer.name}: {error}") from None
+        _fill(network, f"{name} in {path}", tensors(read, name), weights)
     try:
         licence = read("LICENSE").decode("utf-8", "replace")
     except FileNotFoundError:
         licence = ""
     return *networks, licence
+
+
+def load_detector(path: Path) -> keras.Model:
+    """`ssd.ssd_mobilenet_v1` with the weights of the package at `path`, as of `load`: a detector of faces.
+
+    Of an anchor's three scores in the file – background, face and one that is never read – it has the second.
+
+    Raises:
+        Fault: as of `load`, or its anchors are not those of `ssd.anchors` (code DATA).
+    """
+    arrays = tensors(opened(path, "@vladmandic/face-api"), DETECTOR)
+    network = ssd.ssd_mobilenet_v1()
+    _fill(network, f"{DETECTOR} in {path}", arrays, _single_shot)
+    stored = arrays.get("Output/extra_dim", np.zeros(4)).reshape(-1, 4)[:, [1, 0, 3, 2]]
+    if stored.shape != (known := ssd.anchors()).shape or np.abs(stored - known).max() > 1e-5:
+        raise Fault(f"{DETECTOR} in {path} must have the anchors of ssd.anchors, got others", code=Fault.DATA)
+    return network
+
+
+def _fill(
+    network: keras.Model,
+    name: str,
+    arrays: Mapping[str, np.ndarray],
+    weights: Callable[[str, Mapping[str, np.ndarray]], list[np.ndarray]],
+) -> None:
+    """Set the weights of every layer to what `weights` gives for its name."""
+    for layer in network.layers:
+        if layer.weights:
+            try:
+                layer.set_weights(weights(layer.name, arrays))
+            except BROKEN as error:
+                raise Fault(f"{name} must fit {network.name}, not {layer.name}: {error}") from None
 
 
 def tensors(read: Callable[[str], bytes], name: str) -> dict[str, np.ndarray]:
@@ -124,6 +151,28 @@ def _separable(layer: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]
     plain = ("filters", "bias")
     parts = plain if f"{name}/filters" in arrays else ("depthwise_filter", "pointwise_filter", "bias")
     return [arrays[f"{name}/{part}"] for part in parts]
+
+
+def _single_shot(layer: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:
+    """Weights of a layer of `ssd.ssd_mobilenet_v1`. Boxes are stored as y, x, height and width; ours begin with x."""
+    kind, number, rest = re.fullmatch(r"([a-z]+)(\d+)(.*)", layer).groups()  # type: ignore[union-attr]
+    if kind in PREDICTED:
+        name = f"Prediction/BoxPredictor_{number}/{PREDICTED[kind]}"
+        return [_columns(arrays[f"{name}/{part}"], kind) for part in ("weights", "biases")]
+    name = f"{'Prediction' if kind == 'extra' else 'MobilenetV1'}/Conv2d_{number}"
+    if rest == "_norm":
+        parts = ("gamma", "beta", "moving_mean", "moving_variance")
+        return [arrays[f"{name}_depthwise/BatchNorm/{part}"] for part in parts]
+    if rest == "_depthwise":
+        return [arrays[f"{name}_depthwise/depthwise_weights"]]
+    return [arrays[f"{name}_pointwise/{part}"] for part in ("weights", "convolution_bn_offset")]
+
+
+def _columns(values: np.ndarray, kind: str) -> np.ndarray:
+    """What a head computes of each anchor, in our order."""
+    order, count = ([1, 0, 3, 2], 4) if kind == "offsets" else ([1], 3)
+    rows: np.ndarray = values.reshape(*values.shape[:-1], -1, count)[..., order]
+    return rows.reshape(*values.shape[:-1], -1)
 
 
 def opened(path: Path, package: str) -> Callable[[str], bytes]:

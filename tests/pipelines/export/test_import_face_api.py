@@ -2,7 +2,9 @@
 
 The reference beside this file is what @vladmandic/face-api 1.7.15 itself answered, run by Node on the CPU backend of
 TensorFlow.js 4.22, with the weights and pictures that are drawn here: both are functions of a seed, and the file holds
-answers only. The package's own weights gave differences of 4e-6 (descriptor) and 2e-7 (landmarks).
+answers only: of the detector's 5,118 anchors every 97th, top, left, bottom, right and score, by `forwardInput`. The
+package's own weights gave differences of 4e-6 (descriptor), 2e-7 (landmarks), 6e-5 of the picture (boxes) and 3e-6
+(scores).
 """
 
 import contextlib
@@ -18,12 +20,15 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras.errors import Fault
-from cnn_keras.models import faceapi
+from cnn_keras.models import faceapi, ssd
+from cnn_keras.ops import boxes
 from cnn_keras.weights import face_api, pretrained
+from pipelines.export import import_face_api
 from tests.conftest import cnn
 
 REFERENCE = Path(__file__).with_name("face_api_reference.json")
 SHORT = {face_api.DESCRIPTOR: "descriptor", face_api.LANDMARKS: "landmarks"}
+POSITIVE = ("scale/weights", "gamma", "moving_variance")
 LICENCE = "MIT License\n\nCopyright (c) Somebody\n"
 
 
@@ -45,9 +50,29 @@ def shapes():
             landmarks[f"{name}/depthwise_filter"] = (3, 3, before, 1)
             landmarks |= {f"{name}/pointwise_filter": (1, 1, before, filters), f"{name}/bias": (filters,)}
             before = filters
+    detector, before = {"MobilenetV1/Conv2d_0_pointwise/weights": (3, 3, 3, 32)}, 32
+    for number, filters in enumerate(ssd.FILTERS, start=1):
+        name = f"MobilenetV1/Conv2d_{number}_depthwise"
+        detector[f"{name}/depthwise_weights"] = (3, 3, before, 1)
+        detector |= {f"{name}/BatchNorm/{part}": (before,) for part in ("gamma", "beta", "moving_mean")}
+        detector[f"{name}/BatchNorm/moving_variance"] = (before,)
+        detector[f"MobilenetV1/Conv2d_{number}_pointwise/weights"] = (1, 1, before, filters)
+        before = filters
+    for number, filters in enumerate(sum(ssd.EXTRA, ())):
+        size = 1 + 2 * (number % 2)
+        detector[f"Prediction/Conv2d_{number}_pointwise/weights"] = (size, size, before, filters)
+        before = filters
+    for name, shape in list(detector.items()):
+        if "_pointwise" in name:
+            detector[name.replace("weights", "convolution_bn_offset")] = shape[-1:]
+    for level, depth in enumerate((512, 1024, 512, 256, 256, 128)):
+        for head, count in (("BoxEncodingPredictor", 4), ("ClassPredictor", 3)):
+            outputs, name = count * (6 if level else 3), f"Prediction/BoxPredictor_{level}/{head}"
+            detector |= {f"{name}/weights": (1, 1, depth, outputs), f"{name}/biases": (outputs,)}
     return {
         face_api.DESCRIPTOR: descriptor | {"fc": (256, 128)},
         face_api.LANDMARKS: landmarks | {"fc/weights": (256, 136), "fc/bias": (136,)},
+        face_api.DETECTOR: detector,
     }
 
 
@@ -73,10 +98,13 @@ def write_package(folder):
         for number, (tensor, shape) in enumerate(tensors.items()):
             fan = math.prod(shape[:-1]) if "depthwise" not in tensor else 9
             values = rng.uniform(-1.7, 1.7, shape) / math.sqrt(fan) if len(shape) > 1 else rng.normal(0, 0.1, shape)
-            values = rng.uniform(0.5, 0.9, shape) if tensor.endswith("scale/weights") else values
+            values = rng.uniform(0.5, 0.9, shape) if tensor.endswith(POSITIVE) else values
             entry, part = stored(number, values.astype(np.float32))
             entries.append({"name": tensor, "shape": list(shape), "dtype": "float32", **entry})
             data.append(part)
+        if name == face_api.DETECTOR:
+            entries.append({"name": "Output/extra_dim", "shape": [1, 5118, 4], "dtype": "float32"})
+            data.append(ssd.anchors()[:, [1, 0, 3, 2]].tobytes())
         (folder / "model" / f"{name}.bin").write_bytes(b"".join(data))
         manifest = [{"paths": [f"{name}.bin"], "weights": entries}]
         (folder / "model" / f"{name}-weights_manifest.json").write_text(json.dumps(manifest))
@@ -114,6 +142,45 @@ def test_a_converted_network_answers_what_the_original_answered(imported, name):
     assert np.abs(reference).max() > 0.1
     assert np.abs(reference[0] - reference[1]).max() > 0.01
     np.testing.assert_allclose(answers, reference, atol=2e-5)
+
+
+@pytest.mark.slow
+def test_the_detector_answers_what_the_original_answered(package):
+    outputs = face_api.load_detector(package)(pictures(512)[:1] / 127.5 - 1)
+    corners = boxes.decode(outputs["offsets"], ssd.anchors(), variances=ssd.VARIANCES).numpy()[0, ::97][:, [1, 0, 3, 2]]
+    scores = tf.sigmoid(outputs["logits"]).numpy()[0, ::97]
+    reference = np.array(json.loads(REFERENCE.read_text())["faces"])
+    assert reference[:, 4].std() > 0.01
+    np.testing.assert_allclose(np.concatenate([corners, scores], axis=-1), reference, atol=1e-4)
+
+
+def test_anchors_of_a_package_that_are_others_are_refused(package, tmp_path):
+    for file in (package / "model").glob(f"{face_api.DETECTOR}*"):
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    weights = tmp_path / f"{face_api.DETECTOR}.bin"
+    weights.write_bytes(weights.read_bytes()[:-4] + np.float32(7).tobytes())
+    with pytest.raises(Fault, match="must have the anchors"):
+        face_api.load_detector(tmp_path)
+
+
+def test_faces_come_in_pixels_of_the_picture_and_those_of_one_do_not_change_those_of_another(tmp_path):
+    """A network that is sure of one anchor, wherever it looks: batch and padding are what is looked at."""
+    image = keras.Input((512, 512, 3), name="image")
+    sure = np.full((5118, 1), -9.0, np.float32)
+    place = int(np.abs(ssd.anchors() - [0.3, 0.3, 0.7, 0.7]).sum(axis=1).argmin())
+    sure[place] = 9
+    zeros = keras.layers.Lambda(lambda x: tf.zeros([tf.shape(x)[0], 5118, 4]), output_shape=(5118, 4))(image)
+    scored = keras.layers.Lambda(lambda x: tf.tile(sure[None], [tf.shape(x)[0], 1, 1]), output_shape=(5118, 1))(image)
+    import_face_api.write_faces(keras.Model(image, {"offsets": zeros, "logits": scored}), tmp_path / "1")
+    exported = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_tensor"]
+    found = exported(image=tf.zeros((2, 300, 600, 3), tf.uint8))
+    left, top, right, bottom = ssd.anchors()[place] * 600
+    np.testing.assert_array_equal(found["count"], [1, 1])
+    np.testing.assert_allclose(
+        found["boxes"][1, 0], [left, max(top - 150, 0), right, min(bottom - 150, 300)], atol=0.01
+    )
+    assert found["label"].numpy()[:, 0].tolist() == [b"face"] * 2
+    assert not found["boxes"][:, 1:].numpy().any()
 
 
 def test_landmarks_come_in_pixels_of_the_picture_as_it_was_sent(imported):

@@ -36,7 +36,7 @@ def import_face_api(
     path: Annotated[Path, typer.Argument(metavar="PATH", help="The archive from `npm pack`, or its extracted folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")] = Path("face-api"),
 ) -> None:
-    """Convert the face networks of the npm package @vladmandic/face-api: descriptor and landmarks.
+    """Convert the face networks of the npm package @vladmandic/face-api: faces, descriptor, landmarks.
 
     Example: cnn import-weights face-api vladmandic-face-api-1.7.15.tgz
 
