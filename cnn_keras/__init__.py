@@ -18,7 +18,7 @@ REGISTERING: tuple[str, ...] = (
     "ops.yolo_head",
     "learn.dense_classifier",
 )
-REGISTERING += tuple(f"models.{family}" for family in ("fcn", "mask_rcnn", "siamese", "stylize", "yolo"))
+REGISTERING += tuple(f"models.{family}" for family in ("centernet", "fcn", "mask_rcnn", "siamese", "stylize", "yolo"))
 
 
 def __getattr__(name: str) -> Any:
