@@ -80,10 +80,15 @@ class Evaluate(recipes.Evaluate):
     metrics: tuple[Own, ...] = ()
     beat: tuple[Baseline, ...] = ()  # baselines whose accuracy it must reach
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether a temperature is fitted."""
+        return self.calibrate
+
     @model_validator(mode="after")
     def _rejects_by_calibrated_answers(self) -> Self:
-        if self.reject_error is not None and not self.calibrate:
-            raise ValueError("reject_error requires calibrate: true")
+        if self.reject_error is not None and not self.calibrates:
+            raise ValueError("reject_error requires calibrate: true, and no crops")
         return self
 
 

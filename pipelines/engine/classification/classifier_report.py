@@ -59,7 +59,7 @@ def evaluate(
     report["split"] = split
     if ensemble.members(model):
         report["ensemble"] = ensemble.measure(model, right[:, 1:], right[:, 0])
-    if settings.calibrate and (validated := image_dataset.validation_split(data)) == "validation":
+    if settings.calibrates and (validated := image_dataset.validation_split(data)) == "validation":
         others, truth, _ = answers(run, answer, batches(validated), data["splits"][validated])
         report["calibrated"] = calibration.measure(
             (others[:, 0], truth), (probabilities, labels), error=settings.reject_error

@@ -75,6 +75,11 @@ class Evaluate(classifier_config.Evaluate):
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     gap: bool = False  # measure the training split too, as it is: how far the test split falls behind
 
+    @property
+    def calibrates(self) -> bool:
+        """Whether a temperature is fitted: not beside crops, whose mean is another answer than the single view's."""
+        return self.calibrate and self.crops is None
+
 
 class Export(classifier_config.Export):
     """What is exported for images."""
@@ -122,6 +127,7 @@ class Recipe(recipes.Recipe):
             "tune.metric: val_accuracy": tune is not None and tune.metric == "val_accuracy",
             "train.loss with train.class_weights": bool(self.train.loss and self.train.class_weights),
             "evaluate.crops": self.evaluate.crops is not None,
+            "evaluate.reject_error": self.evaluate.reject_error is not None,
             "evaluate.beat: all but label shares": bool(set(beat) - {"label shares"}),
         }
         if misplaced := next((key for key, is_there in (of_one if multi else of_several).items() if is_there), None):

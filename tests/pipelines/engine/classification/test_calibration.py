@@ -8,11 +8,14 @@ from pydantic import ValidationError
 from scipy import special
 
 from cnn_keras.data.input_pipeline import Shape
+from cnn_keras.errors import Fault
+from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import calibration
 from pipelines.engine.classification.classifier_config import Evaluate
 from pipelines.export import savedmodel
 from pipelines.inference.predict import predictor_of
 from pipelines.serving.converted import classification as converted
+from pipelines.tasks.classify import config as classify_config
 
 
 def overconfident(seed, count=2000):
@@ -49,6 +52,15 @@ def test_what_cannot_be_shown_accepts_every_answer():
 def test_a_rejection_needs_calibrated_answers():
     with pytest.raises(ValidationError, match="reject_error"):
         Evaluate(calibrate=False, reject_error=0.1)
+
+
+def test_many_crops_and_several_labels_are_not_rejected_by_the_confidence_of_one_view():
+    with pytest.raises(ValidationError, match="crops"):
+        classify_config.Evaluate(crops="ten", reject_error=0.1)
+    assert not classify_config.Evaluate(crops="ten").calibrates
+    assert classify_config.Evaluate(reject_error=0.1).calibrates
+    with pytest.raises(Fault, match=r"evaluate\.reject_error requires data\.labels: single"):
+        recipes.load("classify/composites-resnet20", ["evaluate.reject_error=0.1"])
 
 
 def test_an_answer_below_the_confidence_is_not_accepted_by_any_engine(tmp_path):
