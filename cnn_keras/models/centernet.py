@@ -56,14 +56,17 @@ class CornerUpSampling2D(layers.Layer):
     That is TensorFlow 1's resize. Keras' `UpSampling2D` lays the middles of the pixels on each other.
     """
 
+    size = (2, 2)  # named as Keras' own layer does: a diagram reads it
+
     def call(self, x: tf.Tensor) -> tf.Tensor:
-        size = 2 * tf.shape(x)[1:3]
+        size = self.size * tf.shape(x)[1:3]
         larger = tf.raw_ops.ResizeBilinear(images=x, size=size, align_corners=False, half_pixel_centers=False)
         return tf.cast(tf.ensure_shape(larger, self.compute_output_shape(x.shape)), x.dtype)
 
     def compute_output_shape(self, shape: tuple[Any, ...]) -> tuple[Any, ...]:
         batch, height, width, channels = shape
-        return batch, height and 2 * height, width and 2 * width, channels
+        rows, columns = self.size
+        return batch, height and rows * height, width and columns * width, channels
 
 
 def centernet(*, input_shape: tuple[int | None, ...] = (512, 512, 3), classes: int = 80) -> keras.Model:
@@ -88,7 +91,7 @@ def centernet(*, input_shape: tuple[int | None, ...] = (512, 512, 3), classes: i
     x = _hard_swish(_convolution(image, 16, 3, 2, name="stem"), name="stem")
     taps = {}
     for number, (size, expanded, filters, stride, squeezed, swish) in enumerate(UNITS):
-        name, shortcut = f"unit_{number}", x
+        name, shortcut = f"unit{number}", x
         activate = _hard_swish if swish else _relu
         if number:
             x = activate(_convolution(x, expanded, name=f"{name}_expand"), name=f"{name}_expand")

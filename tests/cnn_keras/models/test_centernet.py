@@ -78,7 +78,7 @@ def write_package(folder):
 
 def names_of(layer):
     """Kernel and bias of a layer in the file, read off the file's own list."""
-    unit = re.fullmatch(r"unit_(\d+)_(\w+)", layer)
+    unit = re.fullmatch(r"unit(\d+)_(\w+)", layer)
     if unit and unit[2] in ("squeeze", "excite"):
         place = f"MobilenetV3/expanded_conv_{unit[1]}/squeeze_excite/Conv" + ("_1" if unit[2] == "excite" else "")
         return [f"{place}/weights", f"{place}/biases"]
@@ -148,7 +148,7 @@ def test_weights_of_coco_fill_all_but_the_classes_of_another_number(package, tmp
     network.save(catalog.coco_folder() / "centernet.keras")
     other = models.build("centernet.centernet", input_shape=(64, 64, 3), classes=3)
     assert pretrained.load(other, "centernet.centernet", "coco") == ("heatmap",)
-    for name in ("stem", "unit_14_project", "distances", "heatmap_depthwise"):
+    for name in ("stem", "unit14_project", "distances", "heatmap_depthwise"):
         for mine, theirs in zip(other.get_layer(name).weights, network.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(mine, theirs)
     assert pretrained.load(models.build("centernet.centernet"), "centernet.centernet", "coco") == ()

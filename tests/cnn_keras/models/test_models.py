@@ -112,7 +112,9 @@ TABLE = {
     "shortcuts.dropout_shortcut": Figures(1_727_962, 252_887_680, 1_736_058, small=EIGHT_LAYERS),
     "stacks.three_3x3": Figures(111_242, 346_817_152, quick=True),
     "stacks.one_7x7": Figures(201_354, 629_408_384),
-    "ssd.ssd_mobilenet_v1": Figures(5_495_877, 3_136_259_840, 5_505_797, elsewhere="test_ssd"),
+    "ssd.ssd_mobilenet_v1": Figures(
+        5_495_877, 3_136_259_840, 5_505_797, small={"input_shape": (64, 64, 3)}, elsewhere="test_ssd"
+    ),
     "unet.on_backbone": Figures(14_241_061, 3_714_629_632, 14_252_645, elsewhere="test_unet"),
     "unet.unet": Figures(31_030_658, 150_428_424_448, small={"input_shape": (188, 188, 1)}, elsewhere="test_unet"),
     "unet.unet3d": Figures(19_069_955, 266_731_018_496, 19_074_627, small=SLAB, elsewhere="test_unet"),
