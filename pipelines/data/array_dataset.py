@@ -47,17 +47,25 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
     """
     data, console = run.recipe.data, run.console
     items = library(noun).items(data.source, path=data.path, group=data.group, size=size)
-    if data.classes:
+    problems: list[data_validation.Problem] = []
+    if run.training_facts:
+        items, problems = image_dataset.of_known_classes(items, run.training_facts["classes"])
+        *sides, channels = run.training_facts["shape"]
+        size = tuple(sides)
+    elif data.classes:
         items = [item for item in items if not item.label or item.label in data.classes]
     examined, shapes = examine(items, noun, channels, run)
-    problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
+    problems += [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
     data_validation.report(problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=console)
     usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
-    classes = image_dataset.class_names([item.label for item, _ in usable], data)
-    splits = image_dataset.splits_of(usable, data, run.recipe.seed, run.recipe.fold)
-    image_dataset.check_classes(usable, splits, console=console)
+    if run.training_facts:
+        classes, splits = run.training_facts["classes"], ["test"] * len(usable)
+    else:
+        classes = image_dataset.class_names([item.label for item, _ in usable], data)
+        splits = image_dataset.splits_of(usable, data, run.recipe.seed, run.recipe.fold)
+        image_dataset.check_classes(usable, splits, console=console)
     listed = image_dataset.write_split(folder, usable, splits)
     used_shapes = [shape for shape, result in zip(shapes, examined, strict=True) if result.digest]
     shape = (*(size or (max(length for length, _ in used_shapes),)), used_shapes[0][-1])
@@ -68,7 +76,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         "classes": classes,
         "splits": {split: sum(inner.values()) for split, inner in counts.items()},
         "shape": list(shape),
-        "normalization": _fit_normalization(folder) if data.normalize == "standardise" else None,
+        "normalization": run.training_facts["normalization"] if run.training_facts else _normalization(folder, data),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     content = [classes, facts["normalization"], listed, shape, data.fit]
@@ -173,8 +181,10 @@ def _write_splits(
     return counts
 
 
-def _fit_normalization(folder: Path) -> dict[str, Any]:
+def _normalization(folder: Path, data: Any) -> dict[str, Any] | None:
     """The arguments of Keras's Normalization layer: mean and variance of each channel over the training split."""
+    if data.normalize != "standardise":
+        return None
     values = array_dataset.read(folder, "train").values
     flat = values.reshape(-1, values.shape[-1])
     mean = flat.mean(axis=0, dtype=np.float64)
@@ -183,7 +193,7 @@ def _fit_normalization(folder: Path) -> dict[str, Any]:
 
 
 def _draw_data(folder: Path, noun: str, classes: list[str], counts: dict[str, Counter[str]]) -> None:
-    training = array_dataset.read(folder, "train")
+    training = array_dataset.read(folder, next(iter(counts)))
     rows = []
     for number, name in enumerate(classes[:ROWS]):
         of_class = np.flatnonzero(training.labels == number)

@@ -44,7 +44,12 @@ def prepare(
     """
     data: Data = run.recipe.data
     kind = label_kind.of(data)
+    if run.training_facts and kind is label_kind.MULTI:
+        data = data.model_copy(update={"classes": tuple(run.training_facts["classes"])})
     items = kind.items(data, run.recipe.seed)
+    unknown: list[data_validation.Problem] = []
+    if run.training_facts and kind is label_kind.SINGLE and divided is None:
+        items, unknown = of_known_classes(items, run.training_facts["classes"])
     items = changed(items) if changed else items
     resume = changed is None  # what makes other items may depend on having read them all
     examined = data_validation.examine(
@@ -56,15 +61,21 @@ def prepare(
     problems = [problem for result in examined for problem in result.problems] + data_validation.duplicates(
         items, examined
     )
-    problems += kind.problems(items)
+    problems += [*kind.problems(items), *unknown]
     data_validation.report(
         problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
     usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
-    classes = class_names([name for item, _ in usable for name in kind.names(item)], data)
-    splits = (divided or splits_of)(usable, data, run.recipe.seed, run.recipe.fold)
-    if divided is None:
-        check_classes(usable, splits, console=run.console, kind=kind)
+    if run.training_facts and divided is None:
+        classes = run.training_facts["classes"]
+    else:
+        classes = class_names([name for item, _ in usable for name in kind.names(item)], data)
+    if run.training_facts:
+        splits = ["test"] * len(usable)
+    else:
+        splits = (divided or splits_of)(usable, data, run.recipe.seed, run.recipe.fold)
+        if divided is None:
+            check_classes(usable, splits, console=run.console, kind=kind)
     listed = write_split(folder, usable, splits)
     counts = _write_records(run, folder, usable, splits, classes, resume=resume)
     shape = shape_of(data)
@@ -74,7 +85,9 @@ def prepare(
         "location": str(data.path or data.source),
         "classes": classes,
         "splits": sizes,
-        "normalization": _fit_normalization(folder, shape, data.normalize, sizes["train"]),
+        "normalization": run.training_facts["normalization"]
+        if run.training_facts
+        else _fit_normalization(folder, shape, data.normalize, sizes["train"]),
         "problems": {name: len(group) for name, group in data_validation.group_by_kind(problems).items()},
         **kind.facts(counts),
     }
@@ -124,6 +137,24 @@ def validation_split(data: dict[str, Any]) -> str:
 def test_split(data: dict[str, Any]) -> str:
     """The split that measures."""
     return "test" if "test" in data["splits"] else validation_split(data)
+
+
+def of_known_classes(items: Sequence[Any], classes: Sequence[str]) -> tuple[list[Any], list[data_validation.Problem]]:
+    """Those items that are of these classes, or of none, which validation reports; and a problem for each other one.
+
+    Raises:
+        Fault: none is of these classes.
+    """
+    known = [item for item in items if not item.label or item.label in classes]
+    others = [item for item in items if item.label and item.label not in classes]
+    if others and not any(item.label for item in known):
+        names = sorted({item.label for item in others}, key=file_tree.natural)
+        raise Fault(
+            f"the data must have classes that the network knows: {', '.join(classes[:8])}; got only "
+            f"{', '.join(names[:8])}",
+            code=Fault.DATA,
+        )
+    return known, [data_validation.Problem("unknown class", item.id, item.label, "left out") for item in others]
 
 
 def class_names(labels: list[str], data: Data) -> list[str]:
@@ -264,7 +295,7 @@ def _fit_normalization(folder: Path, shape: Shape, kind: str, size: int) -> dict
 def _draw_data(
     folder: Path, shape: Shape, classes: list[str], counts: dict[str, Counter[str]], kind: label_kind.SingleLabel
 ) -> None:
-    sample = input_pipeline.arrays(folder, "train", shape, limit=SAMPLES)
+    sample = input_pipeline.arrays(folder, next(iter(counts)), shape, limit=SAMPLES)
     titles = [kind.title(label, classes) for label in sample.labels]
     image_grid.contact_sheet(list(sample.images), titles, folder / "contact_sheet.png")
     ordered = {split: {name: inner[name] for name in classes} for split, inner in counts.items()}

@@ -39,6 +39,7 @@ class Run(Protocol):
     folder: Path
     share: tuple[int, int]  # this host's number and how many share each batch
     parallel_map: ParallelMap | None  # of a cluster; None where this process does its work itself
+    training_facts: dict[str, Any] | None  # of the data that trained a network, where all the run's data tests it
 
     def finished(self, stage: str) -> Path:
         """The folder of a stage that has been run, or a Fault that says how to run it."""

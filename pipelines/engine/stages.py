@@ -84,6 +84,7 @@ class Run:
         durable.mkdir(self.folder)
         self.tracker = tracker.Tracker(self.folder, experiment=recipe.task, name=recipe.name)
         self.share = (0, 1)  # this host's number and how many share each batch
+        self.training_facts: dict[str, Any] | None = None  # of other data, whose network all of this run's data tests
         self._checked = False
         self._whole: set[str] = set()  # stages whose outputs have been looked at
 

@@ -37,6 +37,9 @@ from pipelines.data.schema import Fold
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split, cut into tiles and record the images and boxes of `run.recipe.data`; find anchors."""
     data: Data = run.recipe.data
+    known = run.training_facts
+    if known:
+        data = data.model_copy(update={"classes": tuple(known["classes"])})
     items, declared, notes, _ = load_source(data, run.recipe.seed)
     examined = data_validation.examine(
         items, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
@@ -51,23 +54,24 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     box_validation.refuse_dropped(items, boxes, data)
     classes = class_names(usable, declared, data)
-    splits = _tiled(usable, splits_of(usable, data, run.recipe.seed, run.recipe.fold), data)
+    named = ["test"] * len(usable) if known else splits_of(usable, data, run.recipe.seed, run.recipe.fold)
+    splits, first = _tiled(usable, named, data), "test" if known else "train"
     crowds = box_validation.crowds(usable)
-    if not any(box_records.trainable_objects(picture.item.objects) for picture in splits.get("train", ())):
+    if not any(box_records.trainable_objects(picture.item.objects) for picture in splits.get(first, ())):
         crowd_note = f"; {crowds}" if crowds else ""
-        raise Fault(f"the training split must contain at least one box, got none{crowd_note}", code=Fault.DATA)
+        noun = "test" if known else "training"
+        raise Fault(f"the {noun} split must contain at least one box, got none{crowd_note}", code=Fault.DATA)
     if crowds:
         run.console.print(f"          [yellow]{crowds}[/]")
-    if len(splits["train"]) > 1:
+    if len(splits.get("train", ())) > 1:
         splits["train"] = _shuffled(splits["train"], run.recipe.seed)
     listed = _write_split(folder, splits)
     learnt_from = [
         picture for split, members in splits.items() if split != "test" or not data.tile for picture in members
     ]
-    most = max(
-        1, *(len(box_records.trainable_objects(picture.item.objects)) for picture in learnt_from)
-    )  # photographs have more, but those are in `truth`
-    landmarks = landmark_names(usable)
+    counts = (len(box_records.trainable_objects(picture.item.objects)) for picture in learnt_from)
+    most = known["most_boxes"] if known else max(1, *counts)  # photographs have more, but those are in `truth`
+    landmarks = known["landmarks"] if known else landmark_names(usable)
     columns = Columns(
         classes, most, landmarks, box_records.search_proposals(run, splits) if data.proposals else {}, data.masks
     )
@@ -84,7 +88,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "landmarks": landmarks,
         "proposals": box_records.lengths(columns)[2],
         "masks": data.masks,
-        **(box_records.anchors(run, splits["train"], data.anchors) if data.anchors else {"anchors": []}),
+        **_anchors(run, splits),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind([*problems, *boxes]).items()},
     }
     content = [most, facts["anchors"], listed, *shape_of(data)]
@@ -95,6 +99,14 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     noun = "1 class" if len(classes) == 1 else f"{len(classes)} classes"
     run.console.print(f"          {noun}; images: {shares}; at most {most} boxes in one")
     return facts
+
+
+def _anchors(run: Run, splits: dict[str, list[UsablePicture]]) -> dict[str, Any]:
+    """The anchors, of the training split or of the network that is tested, as facts."""
+    if run.training_facts:
+        return {"anchors": run.training_facts["anchors"]}
+    count = run.recipe.data.anchors
+    return box_records.anchors(run, splits["train"], count) if count else {"anchors": []}
 
 
 def shape_of(data: Data) -> Shape:

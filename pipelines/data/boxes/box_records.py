@@ -187,12 +187,13 @@ def anchors(run: Run, members: Sequence[UsablePicture], count: int) -> dict[str,
 
 
 def draw(folder: Path, splits: dict[str, list[UsablePicture]], facts: dict[str, Any], data: Data) -> None:
-    """Draw pictures of the training split with their boxes and landmarks, and how often each class occurs."""
+    """Draw pictures of the first split with their boxes and landmarks, and how often each class occurs."""
+    split = next(iter(splits))
     charts.class_balance(facts["class_boxes"], folder / "class_balance.png")
-    box_sizes.draw(_sizes(splits["train"], data), facts["anchors"], data.size, folder / "box_sizes.png")
+    box_sizes.draw(_sizes(splits[split], data), facts["anchors"], data.size, folder / "box_sizes.png")
     images, titles = [], []
-    read = records.read(folder, "train", features=records.box_features(*recorded_lengths(facts)))
-    step = max(1, facts["splits"]["train"] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
+    read = records.read(folder, split, features=records.box_features(*recorded_lengths(facts)))
+    step = max(1, facts["splits"][split] // SAMPLES) if data.tile else 1  # tiles of one photograph are alike
     for example in read.shard(step, 0).take(SAMPLES):
         image = image_decoding.pixels(example["image"].numpy())
         if data.masks:
@@ -208,5 +209,6 @@ def draw(folder: Path, splits: dict[str, list[UsablePicture]], facts: dict[str, 
         images.append(picture)
         titles.append(Path(example["id"].numpy().decode()).name)
     only = f", all of the class {facts['classes'][0]}" if len(facts["classes"]) == 1 else ""
-    heading = f"{len(images)} of {facts['splits']['train']:,} training images, boxes as they are recorded{only}"
+    noun = "training" if split == "train" else split
+    heading = f"{len(images)} of {facts['splits'][split]:,} {noun} images, boxes as they are recorded{only}"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=5, size=2.6, heading=heading)

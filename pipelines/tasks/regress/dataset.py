@@ -53,7 +53,11 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
     alike = [(item._replace(label="images"), digest) for item, digest in usable]  # which are of no class
-    splits = image_dataset.splits_of(alike, data, run.recipe.seed, run.recipe.fold)
+    splits = (
+        ["test"] * len(usable)
+        if run.training_facts
+        else image_dataset.splits_of(alike, data, run.recipe.seed, run.recipe.fold)
+    )
     rows = ((item.id, name, *item.values, digest) for (item, digest), name in zip(usable, splits, strict=True))
     listed = split_manifest.write(folder, ("id", "split", *names, "sha256"), rows, count=len(usable))
     members = {
@@ -69,7 +73,8 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "values": {split: _measured(inner, names) for split, inner in members.items() if inner},
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
-    _check_values(facts)
+    if not run.training_facts:
+        _check_values(facts)
     value_records.write(run, folder, members, example=example(facts), values=_values)
     facts["digest"] = run_files.digest([listed, *image_dataset.shape_of(data)])
     run_files.write_json(folder / "data.json", facts)
@@ -147,7 +152,7 @@ def _measured(items: Sequence[ValueItem], names: Sequence[str]) -> dict[str, dic
 def _draw(folder: Path, members: dict[str, list[ValueItem]], facts: dict[str, Any], data: Data) -> None:
     """A sheet of training images with their numbers, and how the numbers of each split are spread."""
     pictures, titles = [], []
-    for item in members["train"][:SAMPLES]:
+    for item in next(iter(filter(None, members.values())))[:SAMPLES]:
         image = decode(tf.constant(normalize(item.read())[0]), channels=data.channels)
         pictures.append(resize.resize_image(image, data.size, fit=data.fit).numpy())
         titles.append(described(item.values, facts))

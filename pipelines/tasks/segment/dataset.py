@@ -54,12 +54,16 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     if not usable:
         tell(problems)  # refuses
-    numbers, strange = label_mapping.map_labels(maps, usable, data)
+    known = run.training_facts["classes"] if run.training_facts else None
+    numbers, strange = label_mapping.map_labels(maps, usable, data, known)
     problems += [*strange, *(data_validation.Problem(*note) for note in maps.notes)]
     tell(problems)
     label_mapping.refuse_unknown(usable, numbers, data)
-    splits = _splits(usable, numbers, data, run.recipe.seed, run.recipe.fold)
-    label_mapping.refuse_a_single_class(splits["train"], numbers)
+    if run.training_facts:
+        splits = {"test": usable}
+    else:
+        splits = _splits(usable, numbers, data, run.recipe.seed, run.recipe.fold)
+        label_mapping.refuse_a_single_class(splits["train"], numbers)
     listed = _write_split(folder, splits)
     for split, members in splits.items():
         records.write(run, folder, split, members, numbers)
@@ -69,7 +73,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "classes": numbers.classes,
         "splits": {split: len(members) for split, members in splits.items()},
         "pixels": {split: label_mapping.pixels(members, numbers) for split, members in splits.items()},
-        "normalization": records.fit_normalization(run, folder),
+        "normalization": run.training_facts["normalization"]
+        if run.training_facts
+        else records.fit_normalization(run, folder),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     content = [
@@ -183,9 +189,12 @@ def _write_split(folder: Path, splits: dict[str, list[UsablePicture]]) -> str:
 def _draw(run: Run, folder: Path, facts: dict[str, Any]) -> None:
     counts = {split: {name: counts[name] for name in facts["classes"]} for split, counts in facts["pixels"].items()}
     charts.class_balance(counts, folder / "class_balance.png", unit="pixels" if run.recipe.data.axes == 2 else "voxels")
-    examples = list(islice(records.examples(run.recipe, folder, "train"), SAMPLES))
+    split, count = next(iter(facts["splits"].items()))
+    examples = list(islice(records.examples(run.recipe, folder, split), SAMPLES))
     nouns = noun(run.recipe.data, 2)
-    heading = f"{len(examples)} of {facts['splits']['train']:,} training {nouns}, masks as they are recorded"
+    heading = (
+        f"{len(examples)} of {count:,} {'training' if split == 'train' else split} {nouns}, masks as they are recorded"
+    )
     rows = [(example.image, example.truth) for example in examples]
     titles = [Path(example.id).name for example in examples]
     overlays.sheet(rows, titles, folder / "contact_sheet.png", names=facts["classes"], heading=heading)
@@ -193,7 +202,8 @@ def _draw(run: Run, folder: Path, facts: dict[str, Any]) -> None:
 
 def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[UsablePicture]], numbers: Numbering) -> None:
     data: Data = run.recipe.data
-    total = sum(facts["pixels"]["train"].values())
+    split, counts = next(iter(facts["pixels"].items()))
+    total, kind = sum(counts.values()), "training" if split == "train" else split
     members = [picture for split_members in splits.values() for picture in split_members]
     shares = ", ".join(f"{count:,} {split}" for split, count in facts["splits"].items())
     run.console.print(f"          {len(facts['classes'])} classes: {shares}")
@@ -205,12 +215,10 @@ def _say(run: Run, facts: dict[str, Any], splits: dict[str, list[UsablePicture]]
         run.console.print(f"          {escape(numbers.remark)}")
     if ignored := label_mapping.ignored_told(members, numbers):
         run.console.print(f"          of no class, and not evaluated: {ignored}")
-    pixels = ", ".join(
-        f"{name} {count / max(total, 1):.1%}" for name, count in facts["pixels"]["train"].items() if count
-    )
-    run.console.print(f"          of the training split: {pixels}")
-    if absent := [name for name in facts["classes"] if not facts["pixels"]["train"][name]]:
-        run.console.print(f"          [yellow]no training pixels of {', '.join(absent)}: not in the training split[/]")
+    pixels = ", ".join(f"{name} {count / max(total, 1):.1%}" for name, count in counts.items() if count)
+    run.console.print(f"          of the {kind} split: {pixels}")
+    if absent := [name for name in facts["classes"] if not counts[name]]:
+        run.console.print(f"          [yellow]no {kind} pixels of {', '.join(absent)}: not in the {kind} split[/]")
 
 
 def noun(data: Data, count: int = 1) -> str:

@@ -76,12 +76,14 @@ def count_labels(
     return usable, problems
 
 
-def map_labels(maps: LabelMaps, pictures: Sequence[UsablePicture], data: Data) -> tuple[Numbering, list[Problem]]:
+def map_labels(
+    maps: LabelMaps, pictures: Sequence[UsablePicture], data: Data, known: Sequence[str] | None = None
+) -> tuple[Numbering, list[Problem]]:
     """The class of each number; and a problem for every picture with numbers that have none.
 
     The recipe names them, or else the source does; where neither does, every number that is found is a class of that
     name. Numbers of one name are one class. Where masks hold two numbers and a list names two classes, such as 0 and
-    255, they are those classes.
+    255, they are those classes. Where `known` says which classes there are, in their order, others are of none.
     """
     names = dict(maps.names)
     if data.classes and data.source == "folder":
@@ -105,7 +107,8 @@ def map_labels(maps: LabelMaps, pictures: Sequence[UsablePicture], data: Data) -
         }  # 0 and 255 alone: both
         doubtful -= names.keys()
         _refuse_shades(counts, doubtful, names)
-    classes = list(dict.fromkeys(names.values()))  # numbers of one name are one class
+    classes = list(known or dict.fromkeys(names.values()))  # numbers of one name are one class
+    names = {number: name for number, name in names.items() if name in classes}
     if not 2 <= len(classes) <= MOST:
         raise Fault(
             f"{data.source} must contain masks of 2 to {MOST} classes, got {len(classes)}: "

@@ -49,7 +49,11 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         frames, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
     )
     usable = [(frame, result.digest) for frame, result in zip(frames, examined, strict=True) if result.digest]
-    frames_kept, copies = _divided(usable, data, run.recipe.fold)
+    copies: list[data_validation.Problem] = []
+    if run.training_facts:
+        frames_kept = [SplitFrame(*frame, "test") for frame in usable]
+    else:
+        frames_kept, copies = _divided(usable, data, run.recipe.fold)
     problems = [problem for result in examined for problem in result.problems] + copies + _beyond(frames)
     data_validation.report(
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
@@ -162,14 +166,15 @@ def _measured(angles: Sequence[float]) -> dict[str, float]:
 
 def _draw_data(folder: Path, members: Sequence[SplitFrame], facts: dict[str, Any]) -> None:
     """A sheet of frames with their angles, in the order of time, and the angles of all over time."""
-    training = [member for member in members if member.split == "train"]
-    sample = [training[row] for row in np.linspace(0, len(training) - 1, min(SAMPLES, len(training))).astype(int)]
+    split, count = next(iter(facts["splits"].items()))
+    shown = [member for member in members if member.split == split]
+    sample = [shown[row] for row in np.linspace(0, count - 1, min(SAMPLES, count)).astype(int)]
     images = []
     for member in sample:
         with Image.open(io.BytesIO(normalize(member.frame.read())[0])) as image:
             images.append(annotate.draw_steering(np.asarray(image.convert("RGB")), truth=member.frame.angle))
     titles = [f"{member.frame.angle:+.2f}" for member in sample]
-    heading = f"{len(sample)} of {facts['splits']['train']:,} training frames in the order of time, with their angles"
+    heading = f"{len(sample)} of {count:,} {split} frames in the order of time, with their angles"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=8, size=1.5, heading=heading)
     angles = np.array([member.frame.angle for member in members])
     charts.recorded_angles(angles, [member.split for member in members], folder / "angles.png")

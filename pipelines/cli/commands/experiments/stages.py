@@ -35,6 +35,9 @@ EXTEND = (
     "Train a finished run for this many more epochs. Their learning rate: constant – the same; step – the last one; "
     "plateau – continued from the history; cosine – from learning_rate to zero again."
 )
+ON = (
+    "New labelled data, as data.path of a recipe: folders of classes, a CSV file. It is measured beside the test split."
+)
 FORMATS = "Of savedmodel, litert, onnx and openvino; each is proved on the test split before it is written."
 PRECISIONS = "Of float32, float16, int8 and, for openvino, bfloat16."
 Only = Annotated[
@@ -107,15 +110,18 @@ def train(
 def evaluate(
     recipe: RecipeName,
     overrides: Overrides = None,
+    on: Annotated[Path | None, typer.Option("--on", metavar="DATA", help=ON)] = None,
     force: Force = False,
     only: Only = False,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Evaluate the model on the test split, beside baselines.
+    """Evaluate the model on the test split, beside baselines; with --on, a trained run on new labelled data.
 
-    Example: cnn evaluate classify/digits-lenet5 --json
+    Example: cnn evaluate classify/digits-lenet5 --on photos
     """
+    if on:
+        return _evaluate_on(recipe, on, overrides, force=force, as_json=as_json, runs=runs)
     _stages(recipe, "evaluate", overrides, force=["evaluate"] if force else [], only=only, as_json=as_json, runs=runs)
 
 
@@ -224,6 +230,23 @@ def _stages(
         print(json.dumps(facts, indent=1))
     elif last == "export":
         _print_next(f"{run.recipe.task}/{run.recipe.name}", facts, console, run.where)
+
+
+def _evaluate_on(
+    reference: str, data: Path, overrides: list[str] | None, *, force: bool, as_json: bool, runs: Path
+) -> None:
+    """Measure a trained run on new data beside its test split."""
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(as_json)
+    load_tensorflow(console)
+    from pipelines.engine.experiments import new_data
+
+    comparison = new_data.measure(reference, data, overrides or (), console=console, runs=runs, force=force)
+    if as_json:
+        print(json.dumps(comparison, indent=1))
+    else:
+        new_data.show(comparison, console)
 
 
 def _convert(run: "Run", wanted: "list[Target]") -> list[dict[str, Any]]:
