@@ -28,13 +28,15 @@ class Mask(NamedTuple):
 
     values: integers (*sizes), a source's number of a class, or UNKNOWN. instances: integers (*sizes), 0, or another
     number for each thing; None where things are not told apart. notes: kind and detail of what is odd about it. scan:
-    of a resampled volume, what is at its own voxels; None else.
+    of a resampled volume, what is at its own voxels; None else. spacing: of the voxels along each axis, in millimetres;
+    None of a picture.
     """
 
     values: np.ndarray
     instances: np.ndarray | None = None
     notes: tuple[tuple[str, str], ...] = ()
     scan: Scan | None = None
+    spacing: tuple[float, ...] | None = None
 
 
 class Item(NamedTuple):

@@ -112,7 +112,12 @@ def examine(
     channel_count = channels or (max(counted, key=lambda number: (counted[number], number)) if counted else 0)
     for row, (item, shape) in enumerate(zip(items, shapes, strict=True)):
         if shape and shape[-1] != channel_count:
-            reason = f"it must have {channel_count} channels{'' if channels else ' like most'}, got {shape[-1]}"
+            wanted = (
+                f"{channel_count} channels, the number of data.channels"
+                if channels
+                else f"{channel_count} channels like most"
+            )
+            reason = f"it must have {wanted}, got {shape[-1]}"
             examined[row] = data_validation.Examined(None, [data_validation.Problem("unsupported", item.id, reason)])
     return _without_what_all_have(examined), shapes
 

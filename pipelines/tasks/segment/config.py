@@ -144,6 +144,14 @@ class Crops(Section):
     kind: Literal["flip"]  # as it is and mirrored, along the last of its axes
 
 
+class Lesions(Section):
+    """Connected parts of classes, each of them found or missed; see `cnn_keras.metrics.lesions`."""
+
+    classes: tuple[str, ...] = ()  # whose parts are counted; all but the first unless named
+    # intersection over union with what is claimed, from which a lesion is found; 0 is a pixel in common
+    overlap: Share = 0.0
+
+
 class Tune(recipes.Tune):
     """A search for settings; see `pipelines.engine.experiments.tuning`."""
 
@@ -153,10 +161,14 @@ class Tune(recipes.Tune):
 class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
 
-    MEASURED: ClassVar[tuple[str, ...]] = ("pixel_accuracy", "mean_iou", "mean_dice", "boundary_f")
+    MEASURED: ClassVar[tuple[str, ...]] = (
+        "pixel_accuracy", "mean_iou", "mean_dice", "boundary_f", "hausdorff_95", "surface_distance",
+        "lesion_sensitivity", "lesion_false_positives", "lesion_f1", "lesion_dice",
+    )  # fmt: skip
 
     crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
+    lesions: Lesions | None = None  # count the connected parts of classes that are found
     worst: Positive = 6  # the worst pictures that are drawn
     insight: bool = True  # draw what some answers rest on
     # of your own: classes of the pixels of a picture, integers, -1 where nobody knows: the truth and the answer, to a

@@ -10,9 +10,9 @@ from cnn_keras.data.input_pipeline import Shape
 from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.export.runtimes import Array, Ask
-from pipelines.tasks.segment import records, report
+from pipelines.tasks.segment import records, tally
 from pipelines.tasks.segment.model import Segmenter, load_trained
-from pipelines.tasks.segment.report import Answer
+from pipelines.tasks.segment.tally import Answer
 
 
 class Converted(Segmenter):
@@ -47,10 +47,10 @@ def convertible(run: Run) -> Convertible:
 
     def score(outputs: Outputs, example: Any) -> Answer:
         truth, labels = example.compared(outputs["labels"].astype(np.int64), data.spacing)
-        return Answer(example.id, truth, labels, float(outputs["confidence"].mean()))
+        return Answer(example.id, truth, labels, float(outputs["confidence"].mean()), example.spacing)
 
     def overlap(scores: list[Answer]) -> tuple[float, tuple[float, float]]:
-        return report.mean_iou(report.tally(scores, len(names), tolerance=recipe.evaluate.tolerance))
+        return tally.mean_iou(tally.tally(scores, len(names), tolerance=recipe.evaluate.tolerance))
 
     shape = Shape(tuple(data.size), data.channels, data.fit)
     return Convertible(

@@ -37,12 +37,15 @@ class Example(NamedTuple):
 
     truth: int16 (*sizes), the number of the class, or −1. mask: as it was recorded, with the weights if there are any.
     scan: of a resampled volume, the mask of its own voxels, uint8 (depth, height, width), and their spacing; None else.
+    spacing: of the voxels that are measured, in millimetres: a scan's own, also where it was resampled; None of a
+    picture.
     """
 
     id: str
     image: Array
     mask: Array
     scan: Scan | None = None
+    spacing: tuple[float, ...] | None = None
 
     @property
     def truth(self) -> Array:
@@ -86,7 +89,9 @@ def write(run: Run, folder: Path, split: str, members: Sequence[UsablePicture], 
                 mask = picture.item.mask(picture.size)
                 arrays = {"image": picture.item.read()[0], "mask": _recorded(mask, numbers, data)}
                 if mask.scan is not None:
-                    arrays |= {"scan": numbers.written(mask.scan.values), "spacing": np.array(mask.scan.spacing)}
+                    arrays["scan"] = numbers.written(mask.scan.values)
+                if spacing := mask.scan.spacing if mask.scan is not None else mask.spacing:
+                    arrays["spacing"] = np.array(spacing)
                 np.savez(file, id=picture.item.id, **arrays)
             progress()
 
@@ -98,8 +103,9 @@ def examples(recipe: Any, folder: Path, split: str) -> Iterator[Example]:
         return
     for path in sorted(folder.glob(f"{split}-*.npz")):
         with np.load(path) as file:
-            scan = Scan(file["scan"], tuple(file["spacing"])) if "scan" in file else None
-            yield Example(str(file["id"]), file["image"], file["mask"], scan)
+            spacing = tuple(file["spacing"].tolist()) if "spacing" in file else None
+            scan = Scan(file["scan"], spacing) if spacing and "scan" in file else None
+            yield Example(str(file["id"]), file["image"], file["mask"], scan, spacing)
 
 
 def of_run(run: Run, split: str) -> Iterator[Example]:

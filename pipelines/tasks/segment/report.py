@@ -2,8 +2,6 @@
 
 Figures are of all pixels of the split together, as VOC's and CamVid's are; a picture's own are listed beside. Those of
 volumes that the recipe resamples are of the scans' own voxels, to which answers are resampled as `cnn predict` does.
-Intervals are bootstrapped over pictures or, where these are few, over blocks of them: pixels next to each other tell
-the same.
 """
 
 import csv
@@ -11,7 +9,7 @@ import io
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from rich.console import Console
@@ -26,37 +24,15 @@ from pipelines.data import image_dataset, run_files, validation
 from pipelines.engine import heat_maps, plugins, requirement
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, overlays
-from pipelines.tasks.segment import explanation, records
+from pipelines.tasks.segment import explanation, lesion_report, records
 from pipelines.tasks.segment.config import Evaluate
 from pipelines.tasks.segment.model import Segmenter, load_trained
+from pipelines.tasks.segment.tally import Answer, Tally, interval, tally
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-FEW = 20  # pictures: of fewer, blocks are drawn for the intervals
-BLOCK = {2: 64, 3: 32}  # pixels or voxels along each side of one, by axes
-RESAMPLES = 1000
-DIAGONAL = 0.0075  # of a picture: how far a border may be off (Csurka et al., 2013)
 LISTED = 25  # classes that are printed, and whose Dice MLflow is told
 SAMPLED = 50_000  # pixels of the training split that the baseline learns from
-
-
-class Answer(NamedTuple):
-    """What was said of one picture: the truth and the labels, integers (*sizes), and how sure on average."""
-
-    id: str
-    truth: Array
-    labels: Array
-    confidence: float
-
-
-class Tally(NamedTuple):
-    """What counts of all pictures: confusions of each, of each block, and the counts of borders; pictures' rows."""
-
-    pictures: list[Array]
-    blocks: list[Array]
-    borders: Array
-    rows: list[dict[str, Any]]
-    axes: int
 
 
 def evaluate(run: Run, folder: Path) -> dict[str, Any]:
@@ -66,7 +42,15 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     split, names = image_dataset.test_split(data), data["classes"]
     model = load_trained(run)
     predict = Segmenter(model, recipe.data).asked()
-    counted = tally(_answers(run, split, predict), len(names), tolerance=settings.tolerance, metrics=settings.metrics)
+    wanted = settings.lesions
+    counted = tally(
+        _answers(run, split, predict),
+        len(names),
+        tolerance=settings.tolerance,
+        metrics=settings.metrics,
+        lesion_classes=lesion_report.numbers(wanted, names) if wanted else (),
+        overlap=wanted.overlap if wanted else 0.0,
+    )
     before = {
         network.builder: _confusion(
             run, split, Segmenter(load_trained(run, f"{network.builder}/model.keras"), recipe.data)
@@ -107,23 +91,6 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     return {"metrics": metrics, "failed": failed_requirements(settings, figures)}
 
 
-def tally(answers: Iterable[Answer], classes: int, *, tolerance: float | None, metrics: Sequence[str] = ()) -> Tally:
-    """Count the answers to a split, one by one; `metrics` are of the user's own."""
-    pictures, blocks, rows, axes = [], [], [], 2
-    borders = np.zeros((classes, 4), np.int64)
-    for answer in answers:
-        axes = answer.truth.ndim
-        pictures.append(segmentation.confusion(answer.truth, answer.labels, classes))
-        blocks += list(_blocks(answer, classes))
-        reach = DIAGONAL * math.hypot(*answer.truth.shape) if tolerance is None else tolerance
-        borders += segmentation.border_counts(answer.truth, answer.labels, classes, tolerance=reach)
-        figures = segmentation.scores(pictures[-1])
-        named = {"pixel_accuracy": figures.pixel_accuracy, "mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
-        named |= plugins.measure(metrics, answer.truth, answer.labels)
-        rows.append({"id": answer.id, **named, "confidence": answer.confidence})
-    return Tally(pictures, blocks, borders, rows, axes)
-
-
 def report(
     folder: Path,
     counted: Tally,
@@ -143,58 +110,59 @@ def report(
         crops: the confusion of the answers to several views.
         metrics: columns of the rows whose mean over the pictures that have one is reported too.
     """
-    units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
-    samples = _resampled(np.array(units))
+    samples = counted.samples()
     total: Array = np.sum(counted.pictures, axis=0)
     figures, scores = segmentation.scores(total), segmentation.border_f(counted.borders)
     simple = segmentation.scores(baseline)
+    distances = counted.mean_distances()
     summary: dict[str, Any] = {
         "pictures": len(counted.pictures),
         "pixels": int(total.sum()),
-        "interval": _units(counted),
+        "interval": counted.interval,
         "tolerance": "0.75 % of the diagonal" if tolerance is None else f"{tolerance:g} pixels",
         "pixel_accuracy": figures.pixel_accuracy,
         "mean_accuracy": figures.mean_accuracy,
         "mean_iou": figures.mean_iou,
-        "mean_iou_interval": _interval([sample.mean_iou for sample in samples]),
+        "mean_iou_interval": interval([sample.mean_iou for sample in samples]),
         "mean_dice": figures.mean_dice,
-        "mean_dice_interval": _interval([sample.mean_dice for sample in samples]),
+        "mean_dice_interval": interval([sample.mean_dice for sample in samples]),
         "frequency_weighted_iou": figures.frequency_weighted_iou,
-        "boundary_f": float(np.nanmean(scores)) if np.isfinite(scores).any() else None,
+        "boundary_f": _mean(scores),
+        "distance_unit": counted.unit,
+        "hausdorff_95": _mean(distances[:, 0]),
+        "surface_distance": _mean(distances[:, 1]),
         "baseline": {"mean_iou": simple.mean_iou, "mean_dice": simple.mean_dice},
         "before": {name: _overlaps(before_counts) for name, before_counts in before.items()},
         **({} if crops is None else {"crops": _overlaps(crops)}),
         "confusion": total.tolist(),
-        **{name: _mean([row[name] for row in counted.rows]) for name in metrics},
+        **{name: _mean(row[name] for row in counted.rows) for name in metrics},
+        **lesion_report.summarize(counted, names),
     }
     summary["classes"] = [
         {
             "name": name,
             "pixels": int(total[number].sum()),
             "iou": _number(figures.iou[number]),
-            "iou_interval": _interval([sample.iou[number] for sample in samples]),
+            "iou_interval": interval([sample.iou[number] for sample in samples]),
             "dice": _number(figures.dice[number]),
-            "dice_interval": _interval([sample.dice[number] for sample in samples]),
+            "dice_interval": interval([sample.dice[number] for sample in samples]),
             "precision": _number(figures.precision[number]),
             "recall": _number(figures.accuracy[number]),
             "boundary_f": _number(scores[number]),
+            "hausdorff_95": _number(distances[number, 0]),
+            "surface_distance": _number(distances[number, 1]),
+            "measured": int(np.isfinite(counted.distances[:, number, 0]).sum()),
             "baseline_dice": _number(simple.dice[number]),
         }
         for number, name in enumerate(names)
     ]
     run_files.write_json(folder / "report.json", summary)
     durable.write_text(folder / "pictures.csv", _csv(counted.rows))
+    durable.write_text(folder / "pictures_by_class.csv", _csv(counted.rows_by_class(names)))
     heading = f"{summary['pixels']:,} pixels, {figures.pixel_accuracy:.1%} right, mean IoU {figures.mean_iou:.3f}"
     charts.confusion_matrix(total, names, folder / "confusion_matrix.png", heading=heading)
     _draw_classes(folder, summary)
     return summary
-
-
-def mean_iou(counted: Tally) -> tuple[float, tuple[float, float]]:
-    """The mean IoU of what was counted, with its interval."""
-    units = counted.pictures if len(counted.pictures) >= FEW else counted.blocks
-    low, high = _interval([sample.mean_iou for sample in _resampled(np.array(units))])
-    return float(segmentation.scores(np.sum(counted.pictures, axis=0)).mean_iou), (low, high)
 
 
 def draw(
@@ -242,16 +210,20 @@ def say(console: Console, summary: Mapping[str, Any]) -> None:
         )
     rows = sorted((row for row in summary["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
     table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", "value alone"):
+    distances = (f"HD95 {summary['distance_unit']}", f"ASD {summary['distance_unit']}")
+    for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", *distances, "value alone"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for row in rows[:LISTED]:
         between = "–".join(f"{end:.3f}" for end in row["dice_interval"])
-        columns = [_figure(row[key]) for key in ("boundary_f", "baseline_dice")]
+        columns = [_figure(row["boundary_f"])]
+        columns += ["–" if row[key] is None else f"{row[key]:.2f}" for key in ("hausdorff_95", "surface_distance")]
+        columns.append(_figure(row["baseline_dice"]))
         figures = (_figure(row["iou"]), f"[bold]{_figure(row['dice'])}[/]", between, *columns)
         table.add_row(escape(row["name"]), f"{row['pixels']:,}", *figures)
     console.print(table)
     if len(rows) > LISTED:
         console.print(f"          [dim]the {LISTED} worst of {len(rows)} classes; all are in report.json[/]")
+    lesion_report.say(console, summary)
 
 
 def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
@@ -259,7 +231,7 @@ def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]
     dice = {row["name"]: row["dice"] for row in report["classes"]}
     if unknown := settings.require_dice.keys() - dice.keys():
         raise Fault(f"evaluate.require_dice must name classes, {', '.join(dice)}, got {', '.join(sorted(unknown))}")
-    return requirement.failed_requirements(settings, report) + [
+    return requirement.failed_requirements(settings, report, missing=lesion_report.MISSING) + [
         f"evaluate.require_dice: {name} must be at least {least:g}, got "
         f"{'nothing' if dice[name] is None else f'{dice[name]:.4f}'}"
         for name, least in settings.require_dice.items()
@@ -275,7 +247,7 @@ def _answers(run: Run, split: str, predict: Any) -> Iterator[Answer]:
         for example in records.of_run(run, split):
             prediction = predict(example.image)
             truth, labels = example.compared(prediction.labels.numpy(), spacing)
-            yield Answer(example.id, truth, labels, float(prediction.confidence.numpy().mean()))
+            yield Answer(example.id, truth, labels, float(prediction.confidence.numpy().mean()), example.spacing)
             bar.advance(task)
 
 
@@ -306,47 +278,14 @@ def _baseline(run: Run, split: str) -> Array:
     return total
 
 
-def _blocks(answer: Answer, classes: int) -> Iterable[Array]:
-    """The confusion of each block of a picture in which something is known."""
-    side = BLOCK[answer.truth.ndim]
-    for corner in np.ndindex(*(-(-length // side) for length in answer.truth.shape)):
-        window = tuple(slice(side * place, side * (place + 1)) for place in corner)
-        counts = segmentation.confusion(answer.truth[window], answer.labels[window], classes)
-        if counts.any():
-            yield counts
-
-
-def _units(counted: Tally) -> str:
-    noun, side = ("pixels", BLOCK[2]) if counted.axes == 2 else ("voxels", BLOCK[3])
-    if len(counted.pictures) >= FEW:
-        return f"over {len(counted.pictures)} pictures"
-    return f"over {len(counted.blocks)} blocks of {side} {noun}"
-
-
-def _resampled(units: Array) -> list[segmentation.Scores]:
-    """The figures of RESAMPLES splits that might have been: units (N, classes, classes), drawn with replacement."""
-    count = len(units)
-    weights = np.random.default_rng(0).multinomial(count, np.full(count, 1 / count), RESAMPLES)
-    totals = np.tensordot(weights, units, axes=1)
-    return [segmentation.scores(total) for total in totals]
-
-
-def _interval(values: Sequence[float]) -> list[float]:
-    """The middle 95 %; [0, 1] where hardly a split has the figure."""
-    known = np.array(values)[np.isfinite(values)]
-    if len(known) < RESAMPLES // 10:
-        return [0.0, 1.0]
-    return [float(value) for value in np.percentile(known, (2.5, 97.5))]
-
-
 def _overlaps(counts: Array) -> dict[str, float]:
     figures = segmentation.scores(counts)
     return {"mean_iou": figures.mean_iou, "mean_dice": figures.mean_dice}
 
 
-def _mean(values: Sequence[float]) -> float | None:
+def _mean(values: Iterable[float]) -> float | None:
     """The mean of those that are numbers; None where none is."""
-    known = [value for value in values if math.isfinite(value)]
+    known = [float(value) for value in values if math.isfinite(value)]
     return sum(known) / len(known) if known else None
 
 
@@ -363,7 +302,7 @@ def _csv(rows: Sequence[Mapping[str, Any]]) -> str:
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
     for row in rows:
-        writer.writerow({key: value if isinstance(value, str) else f"{value:.6f}" for key, value in row.items()})
+        writer.writerow({key: f"{value:.6f}" if isinstance(value, float) else value for key, value in row.items()})
     return out.getvalue()
 
 

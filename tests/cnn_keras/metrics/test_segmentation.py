@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import ndimage
 from sklearn import metrics as oracle
 
 from cnn_keras.errors import Fault
@@ -111,3 +112,50 @@ def test_volumes_have_borders_too():
     counts = segmentation.border_counts(truth, np.roll(truth, 1, axis=0), 2, tolerance=1)
     assert counts[1].tolist() == [8, 8, 8, 8]
     assert segmentation.border_counts(truth, np.roll(truth, 1, axis=0), 2, tolerance=0)[1].tolist() == [8, 4, 8, 4]
+
+
+def slow_distances(truth, answer, number, spacing):
+    """Of all pairs of border voxels: the Hausdorff distance at 95 % and the average surface distance."""
+    borders = [voxel_border(labels, number) * np.array(spacing) for labels in (truth, answer)]
+    apart = np.linalg.norm(borders[0][:, None] - borders[1][None], axis=-1)
+    here, there = apart.min(axis=0), apart.min(axis=1)
+    hausdorff = max(np.percentile(here, 95), np.percentile(there, 95))
+    return hausdorff, (here.sum() + there.sum()) / (len(here) + len(there))
+
+
+def voxel_border(labels, number):
+    """Places of the voxels of a class that have a neighbour across one of their six sides which is of another."""
+    steps = [sign * np.eye(labels.ndim, dtype=int)[axis] for axis in range(labels.ndim) for sign in (-1, 1)]
+    return np.array(
+        [
+            place
+            for place in np.argwhere(labels == number)
+            if any(
+                ((place + step) >= 0).all()
+                and ((place + step) < labels.shape).all()
+                and labels[tuple(place + step)] != number
+                for step in steps
+            )
+        ]
+    )
+
+
+def test_distances_of_surfaces_are_those_of_all_pairs():
+    drawn = np.random.default_rng(0)
+    truth = (ndimage.gaussian_filter(drawn.normal(size=(14, 18, 10)), 2) > 0.02).astype(int)
+    answer = (ndimage.gaussian_filter(drawn.normal(size=(14, 18, 10)), 2) > 0.04).astype(int)
+    spacing = (0.7, 2.0, 3.5)
+    found = segmentation.surface_distances(truth, answer, 3, spacing=spacing)
+    for number in (0, 1):
+        np.testing.assert_allclose(found[number], slow_distances(truth, answer, number, spacing))
+    assert np.isnan(found[2]).all()
+
+
+def test_a_shift_is_as_far_as_the_voxels_are_large():
+    truth = np.zeros((20, 20, 20), int)
+    truth[5:15, 5:15, 8] = 1  # a plane, one voxel thick
+    moved = np.roll(truth, 3, axis=2)
+    assert segmentation.surface_distances(truth, moved, 2, spacing=(1, 1, 2.5))[1].tolist() == [7.5, 7.5]
+    assert segmentation.surface_distances(truth, moved, 2)[1].tolist() == [3, 3]
+    assert segmentation.surface_distances(truth, truth, 2)[1].tolist() == [0, 0]
+    assert np.isnan(segmentation.surface_distances(truth, np.zeros_like(truth), 2)).all()

@@ -12,6 +12,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.errors import Fault
+from cnn_keras.metrics import segmentation
 from pipelines.engine import recipe as recipes
 from pipelines.serving.server import application
 from pipelines.tasks.segment import report
@@ -239,7 +240,7 @@ def test_volumes_go_from_nifti_to_nifti(tmp_path, spacing):
         "augment: [{move: {flip: [0]}}]\n"
         "model: {builder: unet.unet3d_small, filters: 4}\n"
         "train: {epochs: 6, batch_size: 8, learning_rate: 1e-2}\n"
-        "evaluate: {require_dice: {'1': 0.9}}\n"
+        "evaluate: {require_dice: {'1': 0.9}, lesions: {overlap: 0.5}}\n"
     )
     assert cnn("run", tmp_path / "cubes.yaml", "--runs", tmp_path / "runs") == 0
     arguments = ("--masks", tmp_path / "said", "--pictures", tmp_path / "drawn", "--runs", tmp_path / "runs")
@@ -251,15 +252,20 @@ def test_volumes_go_from_nifti_to_nifti(tmp_path, spacing):
     assert len(list((tmp_path / "drawn").iterdir())) == 1
     scans = [tmp_path / "scans" / name for name in held_out(tmp_path / "runs" / "segment" / "cubes")]
     assert cnn("predict", "segment/cubes", *scans, *arguments) == 0
-    counts = np.zeros(3)
+    counts, distances = np.zeros(3), []
     for scan in scans:
         inside, expected = (
             np.asarray(nibabel.load(folder / scan.name).dataobj) == 1
             for folder in (tmp_path / "said", tmp_path / "scans" / "labels")
         )
         counts += (inside & expected).sum(), inside.sum(), expected.sum()
+        distances.append(segmentation.surface_distances(expected, inside, 2, spacing=(1, 2, 1.5))[1])
     report = json.loads((tmp_path / "runs/segment/cubes/evaluate/report.json").read_text())
     figures = next(one for one in report["classes"] if one["name"] == "1")
     assert report["pixels"] == len(scans) * 20 * 18 * 22  # of the scans' own voxels
     assert figures["pixels"] == counts[2]
     assert figures["dice"] == pytest.approx(2 * counts[0] / (counts[1] + counts[2]), abs=0.002)
+    assert report["distance_unit"] == "mm"
+    assert [figures["hausdorff_95"], figures["surface_distance"]] == pytest.approx(np.mean(distances, axis=0), abs=0.1)
+    (lesions,) = report["lesions"]
+    assert (lesions["lesions"], lesions["found"]) == (len(scans), len(scans))

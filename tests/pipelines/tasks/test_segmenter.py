@@ -16,9 +16,9 @@ from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
 from pipelines.engine import recipe as recipes
 from pipelines.plots import overlays
-from pipelines.tasks.segment import config, report
+from pipelines.tasks.segment import config, lesion_report, report, tally
 from pipelines.tasks.segment import model as segment_model
-from pipelines.tasks.segment.report import Answer
+from pipelines.tasks.segment.tally import Answer
 from pipelines.tasks.segment.training import augmentation
 
 FACTS = {"classes": ["ground", "thing"], "normalization": {"axis": -1, "mean": [100.0], "variance": [400.0]}}
@@ -188,7 +188,7 @@ def answers():
 
 @pytest.fixture
 def measured(tmp_path):
-    counted = report.tally(answers(), 3, tolerance=1.0)
+    counted = tally.tally(answers(), 3, tolerance=1.0)
     baseline = np.diag([100, 16, 4])
     settings = {"baseline": baseline, "before": {"fcn.fcn32s": baseline}, "tolerance": 1.0}
     return counted, report.report(tmp_path, counted, NAMES, **settings), tmp_path
@@ -236,8 +236,78 @@ def test_the_best_and_the_worst_pictures_are_drawn_and_told(measured):
 
 def test_intervals_are_of_pictures_where_there_are_enough():
     many = [one._replace(id=str(number)) for number in range(12) for one in answers()]
-    counted = report.tally(many, 3, tolerance=None)
-    assert report._units(counted) == "over 24 pictures"
+    counted = tally.tally(many, 3, tolerance=None)
+    assert counted.interval == "over 24 pictures"
+
+
+def scans(count):
+    """Volumes with a lesion that is found but for a plane, one that is missed, and in every second a false one."""
+    for number in range(count):
+        truth, labels = np.zeros((2, 16, 16, 8), int)
+        truth[2:6, 2:6, 2:6] = truth[12, 12, 6] = labels[2:6, 2:6, 2:5] = 1
+        labels[13, 3, 3] = 1 - number % 2
+        yield Answer(f"case{number}", truth, labels, 0.9, spacing=(1.0, 1.0, 4.0))
+
+
+def lesions_of(tmp_path, count, **settings):
+    wanted = config.Lesions(**settings)
+    names = ["background", "lesion"]
+    counted = tally.tally(
+        scans(count),
+        2,
+        tolerance=None,
+        lesion_classes=lesion_report.numbers(wanted, names),
+        overlap=wanted.overlap,
+    )
+    found = report.report(tmp_path, counted, names, baseline=np.eye(2), before={}, tolerance=None)
+    console = Console(file=io.StringIO(), width=140)
+    report.say(console, found)
+    return found, console.file.getvalue()
+
+
+def test_lesions_by_hand(tmp_path):
+    found, said = lesions_of(tmp_path, 2)
+    (row,) = found["lesions"]
+    assert (row["lesions"], row["found"], row["claimed_falsely"]) == (4, 2, 1)
+    assert (row["sensitivity"], row["false_positives"], row["f1"]) == (0.5, 0.5, 4 / 7)
+    assert row["dice"] == pytest.approx(2 * (2 * 48 / (64 + 48)) / 5)
+    assert found["lesion_sensitivity"] == row["sensitivity"]
+    assert found["lesion_interval"] == "as if lesions were independent"
+    assert row["sensitivity_interval"][0] == pytest.approx(0.15, abs=0.005)  # Wilson, 2 of 4
+    assert "50.0%" in said
+    with (tmp_path / "pictures_by_class.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [(row["id"], row["class"]) for row in rows][:2] == [("case0", "background"), ("case0", "lesion")]
+    assert (float(rows[1]["lesions"]), float(rows[1]["found"]), float(rows[1]["false_positives"])) == (2, 1, 1)
+
+
+def test_lesions_that_overlap_too_little_are_missed_and_claimed_falsely(tmp_path):
+    found, _ = lesions_of(tmp_path, 2, overlap=0.9)
+    assert (found["lesion_sensitivity"], found["lesion_false_positives"]) == (0, 1.5)
+
+
+def test_intervals_of_lesions_are_of_pictures_where_there_are_enough(tmp_path):
+    found, _ = lesions_of(tmp_path, 24)
+    assert found["lesion_interval"] == "over 24 pictures"
+    (row,) = found["lesions"]
+    assert row["sensitivity_interval"] == [0.5, 0.5]  # the same in every one
+    low, high = row["false_positives_interval"]
+    assert (low, high) == pytest.approx((0.5 - 1.96 * 0.5 / 24**0.5, 0.5 + 1.96 * 0.5 / 24**0.5), abs=0.05)
+
+
+def test_distances_are_in_millimetres_where_the_voxels_have_a_size(tmp_path):
+    found, said = lesions_of(tmp_path, 1)
+    assert found["distance_unit"] == "mm"
+    assert found["classes"][1]["hausdorff_95"] == 4  # a plane that is missed, 4 mm thick
+    assert "HD95 mm" in said
+    plain = tally.tally([answer._replace(spacing=None) for answer in scans(1)], 2, tolerance=None)
+    assert plain.unit == "voxels"
+    assert plain.distances[0, 1, 0] == 1
+
+
+def test_lesions_of_a_class_that_is_not_there_are_refused():
+    with pytest.raises(Fault, match=r"evaluate.lesions.classes must be of background, cat, dog, got tumour"):
+        lesion_report.numbers(config.Lesions(classes=("tumour",)), NAMES)
 
 
 def test_overlays_tint_what_is_no_ground_and_mark_what_is_wrong():

@@ -66,6 +66,7 @@ def _mask(
     size: tuple[int, ...],
 ) -> Mask:
     picture = nifti.open_volume(files[0])
+    own = nifti.spacing(picture)
     arrays: list[np.ndarray] = []
     scans: list[Scan] = []
     notes: dict[str, str] = {}
@@ -73,13 +74,14 @@ def _mask(
         if file is not None:
             values, note = _numbers(nifti.open_volume(file), picture, headers)
             if spacing is not None:
-                scans.append(Scan(values, tuple(nifti.spacing(picture))))
-                values = resampling.resample_labels(values, nifti.spacing(picture), spacing)
+                scans.append(Scan(values, own))
+                values = resampling.resample_labels(values, own, spacing)
             check_size(values.shape, size)
             arrays.append(values)
             notes |= dict(note)
     values, *others = arrays
-    return Mask(values, others[0] if others else None, tuple(notes.items()), scans[0] if scans else None)
+    scan, sides = scans[0] if scans else None, own if spacing is None else tuple(spacing)
+    return Mask(values, others[0] if others else None, tuple(notes.items()), scan, sides)
 
 
 def _numbers(image: Any, picture: Any, headers: str | None) -> tuple[np.ndarray, list[tuple[str, str]]]:

@@ -23,7 +23,7 @@ def _slab(slab: int) -> tuple[np.ndarray, list[str]]:
 
 def _mask(slab: int, size: tuple[int, ...]) -> Mask:
     _, grey, white = volumes.tissue_maps()
-    return Mask(tissues(grey[:, _planes(slab)], white[:, _planes(slab)]))
+    return Mask(tissues(grey[:, _planes(slab)], white[:, _planes(slab)]), spacing=(1.0, 1.0, 1.0))
 
 
 def _planes(slab: int) -> slice:
