@@ -16,6 +16,7 @@ from cnn_keras.data import resampling, run_length
 from cnn_keras.data.files import nifti
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
 from cnn_keras.data.files.input_file import is_regular
+from cnn_keras.data.formats.masks import mask_volumes
 from pipelines.data import array_dataset, run_files
 from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_array, ask_images, pixels
 from pipelines.plots import overlays
@@ -114,7 +115,7 @@ class VolumeSegmenter:
     """Asks a segmenter of volumes.
 
     Where it was trained on volumes at another spacing, it sees a file's at that one, and its mask is given as the
-    file's own voxels are.
+    file's own voxels are. A file `case_0000` stands for the volume whose further channels are in `case_0001` and so on.
     """
 
     input = "volume"
@@ -124,17 +125,21 @@ class VolumeSegmenter:
         self.suffixes: tuple[str, ...] = nifti.SUFFIXES
         facts = run_files.read_json(folder / SPACING) if is_regular(folder / SPACING) else {}
         self.spacing: list[float] | None = facts.get("spacing")
+        self.channels: int = self.segment.structured_input_signature[1]["volume"].shape[-1]
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
-        return [ask_array(source, self.segment, "volume", self._read, load=self._load) for source in sources]
+        return [
+            ask_array(source, self.segment, "volume", self._read, load=self._load)
+            for source in sources
+            if not isinstance(source, Path) or self._files(source)[0] == source
+        ]
+
+    def _files(self, file: Path) -> list[Path]:
+        return mask_volumes.channel_files(file, self.channels)
 
     def _load(self, file: Path) -> Array:
-        if self.spacing is None:
-            values: Array = nifti.read(file)[0]
-            return values
-        image = nifti.open_volume(file)
-        nifti.check_resampled(image, self.spacing)
-        return resampling.resample(nifti.voxels(image)[0], nifti.spacing(image), self.spacing)
+        values: Array = mask_volumes.load(self._files(file), spacing=self.spacing)[0]
+        return values
 
     def _read(self, source: Source, row: Mapping[str, Any]) -> Segmentation:
         volume = _read(source, row)

@@ -86,6 +86,32 @@ def test_scans_of_another_orientation_and_spacing_have_the_mask_of_the_unrotated
     assert dice(masks["plain"], masks["turned"]) >= 0.99
 
 
+class Brighter(Bright):
+    """One of two channels, that calls 1 what is brighter in the second."""
+
+    structured_input_signature = ((), {"volume": tf.TensorSpec((None, None, None, None, 2), tf.float32)})
+
+    def __call__(self, volume):
+        return super().__call__(volume[..., 1:] - volume[..., :1])
+
+
+def test_files_that_hold_a_channel_each_are_one_scan(tmp_path):
+    channels = np.random.default_rng(0).normal(0, 40, (2, 20, 18, 22)).astype(np.float32)
+    (tmp_path / "scans").mkdir()
+    for number, values in enumerate(channels):
+        nibabel.Nifti1Image(values, TURNED).to_filename(tmp_path / "scans" / f"case_{number:04d}.nii.gz")
+    segmenter = VolumeSegmenter(SimpleNamespace(signatures={DEFAULT: Brighter()}), tmp_path)
+    files = list(predict.files_of([tmp_path / "scans"], segmenter.input, segmenter.suffixes))
+    assert len(files) == 2
+    (answer,) = segmenter.predict(files, None)
+    mask_files.write([(answer.path, answer.segments.mask)], ["ground", "thing"], tmp_path / "to")
+    found = nibabel.load(tmp_path / "to" / "case_0000.nii.gz")
+    np.testing.assert_array_equal(found.get_fdata() == 1, channels[1] - channels[0] > 10)
+    (tmp_path / "scans" / "case_0001.nii.gz").unlink()
+    (answer,) = segmenter.predict([tmp_path / "scans" / "case_0000.nii.gz"], None)
+    assert answer.problem == "it must have 2 channels, got 1"
+
+
 def test_the_mask_of_a_series_is_a_nifti_file_that_lies_on_it(tmp_path):
     pytest.importorskip("pydicom", reason="needs the package pydicom (make samples)")
     series = write_series(tmp_path / "scans" / "head")

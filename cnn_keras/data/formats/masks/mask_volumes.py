@@ -6,6 +6,7 @@ slices, `volumes/case/*.dcm` beside `masks/case.nii.gz`. A mask must lie on its 
 where their headers disagree nobody knows which one is right, and `headers` says.
 """
 
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -14,12 +15,13 @@ from typing import Any, Literal
 import numpy as np
 
 from cnn_keras.data import resampling
-from cnn_keras.data.files import dicom, nifti
+from cnn_keras.data.files import dicom, input_file, nifti
 from cnn_keras.data.formats.masks import color_tables, mask_folders
 from cnn_keras.data.label_map import LabelMaps, Mask, Scan, check_size
 from cnn_keras.errors import Unreadable
 
 APART = 0.1  # of a voxel's shortest side: how far the corners of two grids may be from each other
+CHANNEL = re.compile(r"(.+)_\d{4}((?i:\.nii(?:\.gz)?))")  # the name of a file that holds a channel
 NEAR = 0.1  # how far a factor of all labels may be from 1
 
 
@@ -35,12 +37,17 @@ def read(
             where its axes point always lies as its volume does.
     """
     legend = color_tables.read_legend(path)
-    kind = VOLUMES._replace(load=partial(_load, spacing), read=partial(_mask, headers, spacing))
+    kind = VOLUMES._replace(load=partial(load, spacing=spacing), read=partial(_mask, headers, spacing))
     return LabelMaps(mask_folders.pair_items(path, kind), legend.names, legend.ignored)
 
 
-def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarray, list[Any]]:
-    """A volume of one or several files, whose channels stand behind each other, and notes on it."""
+def load(files: Sequence[Path], *, spacing: Sequence[float] | None = None) -> tuple[np.ndarray, list[Any]]:
+    """A volume of one or several files, whose channels stand behind each other, and notes on it.
+
+    Raises:
+        OSError: a file cannot be read.
+        Unreadable: one is no volume, or lies elsewhere than the first.
+    """
     first, *others = (nifti.open_volume(file) for file in files)
     parts = [nifti.voxels(first)]
     for file, image in zip(files[1:], others, strict=True):
@@ -55,6 +62,18 @@ def _load(spacing: Sequence[float] | None, files: list[Path]) -> tuple[np.ndarra
         nifti.check_resampled(first, spacing)
         volume = resampling.resample(volume, nifti.spacing(first), spacing)
     return volume, [*notes, nifti.voxel_size_note(first)]
+
+
+def channel_files(file: Path, channels: int) -> list[Path]:
+    """The files of a volume whose channels are in files of their own, given any one of them; else the file alone.
+
+    They are `case_0000.nii.gz`, `case_0001.nii.gz` and so on, as many as there are channels.
+    """
+    name = CHANNEL.fullmatch(file.name)
+    if name is None or channels == 1:
+        return [file]
+    files = [file.with_name(f"{name[1]}_{number:04d}{name[2]}") for number in range(channels)]
+    return files if file in files and all(map(input_file.is_regular, files)) else [file]
 
 
 def _mask(
@@ -144,5 +163,5 @@ def _unscaled(values: np.ndarray) -> tuple[np.ndarray, float]:
 
 
 VOLUMES = mask_folders.Kind(
-    (*nifti.SUFFIXES, dicom.SUFFIX), nifti.SUFFIXES, partial(_load, None), partial(_mask, None, None), ending=r"_\d{4}"
+    (*nifti.SUFFIXES, dicom.SUFFIX), nifti.SUFFIXES, load, partial(_mask, None, None), ending=r"_\d{4}"
 )
