@@ -113,7 +113,7 @@ def _scene(stock: Stock, layout: Layout, seed: int, number: int) -> tuple[np.nda
     for _ in range(generator.integers(layout.things[0], layout.things[1] + 1)):
         name = str(generator.choice(list(stock.cutouts)))
         options = stock.cutouts[name]
-        thing = _resized(options[int(generator.integers(len(options)))], layout, generator)
+        thing = resized(options[int(generator.integers(len(options)))], layout, generator)
         place = _place(thing[..., 3] >= INK, owner, generator)
         if place is None:
             continue
@@ -152,7 +152,7 @@ def _place(mask: np.ndarray, owner: np.ndarray, generator: np.random.Generator) 
     return None
 
 
-def _resized(cutout: np.ndarray, layout: Layout, generator: np.random.Generator) -> np.ndarray:
+def resized(cutout: np.ndarray, layout: Layout, generator: np.random.Generator) -> np.ndarray:
     """A cut-out at the size it has in a scene, cut to what can be seen of it."""
     longer = generator.uniform(*layout.scale) * layout.side
     factor = longer / max(cutout.shape[:2])
