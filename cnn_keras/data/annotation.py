@@ -39,6 +39,7 @@ class Object(NamedTuple):
     crowd: bool = False  # many in one box; neither learnt nor counted as a miss
     mask: Any = None  # polygons, a tuple of (x, y, x, y, …) in pixels; COCO's run lengths; or `run_length.Malformed`
     landmarks: tuple[Landmark, ...] = ()  # in one order for all things of a source
+    score: float | None = None  # how sure a model is of it, 0 to 1; None of what a person has drawn
 
 
 class Item(NamedTuple):

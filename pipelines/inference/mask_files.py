@@ -32,12 +32,12 @@ def write(masks: Sequence[tuple[Path, Array]], names: Sequence[str], folder: Pat
         if mask.ndim == 3:
             nifti.write_like(source, mask, folder / f"{name}.nii.gz")
         else:
-            _write_png(mask, len(names), folder / f"{name}.png")
+            write_png(mask, len(names), folder / f"{name}.png")
     durable.write_text(folder / "classes.txt", "".join(f"{name}\n" for name in names))
     return len(masks)
 
 
-def _write_png(mask: Array, count: int, path: Path) -> None:
+def write_png(mask: Array, count: int, path: Path) -> None:
     """Numbers as the indices of a palette: any viewer shows them in the colours of the drawings."""
     image = Image.fromarray(mask.astype(np.uint8))
     image.putpalette([value for number in range(count) for value in overlays.rgb_of(number)])

@@ -32,6 +32,26 @@ def atomic_write(path: Path, *, suffix: str = "") -> Iterator[Path]:
             temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def atomic_folder(path: Path) -> Iterator[Path]:
+    """Where to write a new folder; when the block ends it is `path`, whole and for good. After an exception there is
+    none.
+
+    Args:
+        path: nothing, or an empty folder.
+    """
+    path = path.absolute()
+    temporary = path.with_name(f".{path.name}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a process that was killed
+    try:
+        mkdir(temporary)
+        yield temporary
+        sync(temporary)
+        rename(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def require_space(folder: Path, size: int) -> None:
     """Refuse a file that has no room before it is begun: HDF5 ends the process if the disk is full midway.
 

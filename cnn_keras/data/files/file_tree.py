@@ -112,6 +112,12 @@ def check_folder(path: Path) -> None:
         raise Fault(f"data.path must be a folder, got {describe_path(path)}")
 
 
+def check_new_folder(path: Path) -> None:
+    """Raise a Fault unless there is nothing at `path`, or an empty folder."""
+    if path.exists() and (not input_file.is_folder(path) or any(path.iterdir())):
+        raise Fault(f"the folder to write must be new or empty, got {describe_path(path)}")
+
+
 def group_in(pattern: str | None, name: str) -> str | None:
     """What a regular expression finds in a name with its first parenthesis: the group; None without a pattern.
 

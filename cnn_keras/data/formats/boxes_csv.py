@@ -2,8 +2,9 @@
 
 `image_path,xmin,ymin,xmax,ymax,label` – the columns of DeepForest and others –, TensorFlow's and Roboflow's
 `filename,width,height,class,xmin,…`, VoTT's `image,…`, makesense.ai's `label_name,bbox_x,bbox_y,bbox_width,…` and Open
-Images' `ImageID,LabelName,XMin,XMax,…` in shares of the picture are read as well; `split`, `group`, `difficult` and
-`crowd` may follow. A row with a path and nothing else is a picture without objects. Paths are relative to the file.
+Images' `ImageID,LabelName,XMin,XMax,…` in shares of the picture are read as well; `split`, `group`, `difficult`,
+`crowd` and `score` may follow. A row with a path and nothing else is a picture without objects. Paths are relative to
+the file.
 """
 
 import csv
@@ -102,18 +103,17 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "boxes.csv").open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow([*COLUMNS, "split", "group", "difficult", "crowd"])
+        writer.writerow([*COLUMNS, "split", "group", "difficult", "crowd", "score"])
         for item in items:
             name = f"images/{item.split or 'all'}/{annotation.inner_name(item)}"
             annotation.save(item, folder / name)
             split_and_group = (item.split or "", item.group or "")
             for object_ in item.objects:
                 box = [f"{value:.10g}" for value in object_.box]
-                writer.writerow(
-                    [name, *box, object_.name, *split_and_group, int(object_.difficult), int(object_.crowd)]
-                )
+                marks = int(object_.difficult), int(object_.crowd), object_.score  # None is an empty cell
+                writer.writerow([name, *box, object_.name, *split_and_group, *marks])
             if not item.objects:
-                writer.writerow([name, "", "", "", "", "", *split_and_group, "", ""])
+                writer.writerow([name, "", "", "", "", "", *split_and_group, "", "", ""])
 
 
 def _meant(columns: Sequence[str]) -> str:
@@ -150,7 +150,9 @@ def _item(
         if size:
             left, top, right, bottom = left * size[1], top * size[0], right * size[1], bottom * size[0]
         difficult, crowd = (row.get(key, "").lower() in ("1", "true", "yes") for key in ("difficult", "crowd"))
-        objects.append(Object((left, top, right, bottom), codes.get(label, label), difficult, crowd))
+        score = annotation.finite_numbers([row.get("score")])
+        box, name_ = (left, top, right, bottom), codes.get(label, label)
+        objects.append(Object(box, name_, difficult, crowd, score=score[0] if score else None))
     splits = {row.get("split", "") for _, row in lines}
     if len(splits) > 1 or not {split.lower() for split in splits} <= {"", *SPLITS}:
         known_splits = ", ".join(sorted(SPLITS))

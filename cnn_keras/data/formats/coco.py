@@ -96,10 +96,14 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
 
 
 def to_json(object_: Object) -> dict[str, Any]:
-    """What COCO's files say of one object: bbox, area, iscrowd, its mask; `difficult` is an addition of ours."""
+    """What COCO's files say of one object: bbox, area, iscrowd, its mask, its score as in COCO's files of results.
+
+    `difficult` is an addition of ours.
+    """
     left, top, right, bottom = object_.box
     row = {"bbox": [left, top, right - left, bottom - top], "area": (right - left) * (bottom - top)}
     row |= {"iscrowd": int(object_.crowd), "difficult": int(object_.difficult)}
+    row |= {} if object_.score is None else {"score": object_.score}
     masked = object_.mask is not None and not isinstance(object_.mask, run_length.Malformed)
     return row | ({"segmentation": object_.mask} if masked else {})
 
@@ -231,7 +235,9 @@ def _item(name: str, path: Path, image: dict[str, Any], rows: Sequence[dict[str,
             crowd, difficult = (bool(row.get(key)) for key in ("iscrowd", "difficult"))
             where = (left, top, left + width, top + height)
             mask = run_length.parse(row.get("segmentation"))
-            objects.append(Object(where, names[_key(category)], difficult, crowd, mask))
+            score = annotation.finite_numbers([row.get("score")])
+            class_name = names[_key(category)]
+            objects.append(Object(where, class_name, difficult, crowd, mask, score=score[0] if score else None))
     size = annotation.stated_size(image.get("height"), image.get("width"))
     read = annotation.image_reader(path)
     return Item(name, read, tuple(objects), size=size, troubles=tuple(troubles), file=path)

@@ -107,10 +107,13 @@ def infer_description(folder: Path) -> dict[str, str] | None:
     return {UNSPLIT: ".", "names": file} if file else None
 
 
-def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
+def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str], scores: bool = False) -> None:
     """`images/SPLIT/`, `labels/SPLIT/` and `data.yaml`; items without a split go to train.
 
     Crowds are left out; masks, landmarks and difficult are lost. Places are relative to the file, without a `path`.
+
+    Args:
+        scores: the score of an object that has one is a sixth column, which most programs that train do not read.
 
     Raises:
         Fault: two pictures differ in nothing but their suffix, or one cannot be read.
@@ -123,7 +126,7 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
         height, width = annotation.save(item, folder / "images" / short / name)
         lines = [
             f"{list(classes).index(object_.name)} "
-            + " ".join(f"{value:.10g}" for value in _shares(object_, height, width))
+            + " ".join(f"{value:.10g}" for value in (*_shares(object_, height, width), *_score(object_, scores)))
             for object_ in item.objects
             if not object_.crowd
         ]
@@ -145,6 +148,10 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
 def _shares(object_: Object, height: int, width: int) -> tuple[float, ...]:
     left, top, right, bottom = object_.box
     return (left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height
+
+
+def _score(object_: Object, wanted: bool) -> tuple[float, ...]:
+    return () if object_.score is None or not wanted else (object_.score,)
 
 
 def _meaning(path: Path, described: Mapping[str, Any], places: Places) -> Meaning:
@@ -255,7 +262,7 @@ def _object(fields: Sequence[str], size: tuple[int, int], meaning: Meaning) -> O
             return "malformed annotation"
         points = tuple(value * (width, height)[place % 2] for place, value in enumerate(rest))
         return Object(annotation.enclosing_box(points), meaning.names[number], mask=(points,))
-    return Object(_box(rest, size), meaning.names[number])
+    return Object(_box(rest, size), meaning.names[number], score=rest[4] if len(rest) == 5 else None)
 
 
 def _posed(rest: Sequence[float], size: tuple[int, int], meaning: Meaning) -> Object | str:

@@ -15,7 +15,7 @@ from typing import Any
 from cnn_keras import plugins
 from cnn_keras.data import annotation
 from cnn_keras.data.annotation import Annotations, Item
-from cnn_keras.data.files import file_tree, input_file
+from cnn_keras.data.files import durable, file_tree
 from cnn_keras.data.sources import classification as read
 from cnn_keras.errors import Fault
 
@@ -84,8 +84,13 @@ def _says_nothing(item: Item) -> bool:
     return not item.objects and troubles <= {"", "without annotation", "missing image"}
 
 
-def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> None:
+def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequence[str], **options: Any) -> None:
     """Write pictures and annotations into a new folder, in one of FORMATS: see `write` of its file.
+
+    There is the whole folder or none.
+
+    Args:
+        options: of the format's `write`.
 
     Raises:
         Fault: an unknown format, or a folder that holds something or cannot be written to.
@@ -93,8 +98,8 @@ def write(format_: str, items: Iterable[Item], folder: Path, *, classes: Sequenc
     if format_ not in FORMATS:
         raise Fault(f"format must be one of {', '.join(FORMATS)}, got {format_!r}")
     try:
-        if folder.exists() and (not input_file.is_folder(folder) or any(folder.iterdir())):
-            raise Fault(f"the folder to write must be new or empty, got {file_tree.describe_path(folder)}")
-        import_module(SOURCES[format_]).write(items, folder, classes=classes)
+        file_tree.check_new_folder(folder)
+        with durable.atomic_folder(folder) as temporary:
+            import_module(SOURCES[format_]).write(items, temporary, classes=classes, **options)
     except OSError as error:  # no permission, a full disk, a name that is too long
         raise Fault(f"--out must be a folder that can be written: {error.strerror} at {error.filename}") from None

@@ -6,15 +6,15 @@ from pathlib import Path
 
 from cnn_keras.data import annotation, run_length
 from cnn_keras.data.annotation import Item
-from cnn_keras.data.files import file_tree
+from cnn_keras.data.files import file_tree, input_file
 from cnn_keras.data.sources import detection
 from cnn_keras.errors import Fault
 from pipelines.data.boxes import box_config, box_dataset, box_validation
 
 LOST = {  # what a format cannot say
     "coco": ("landmarks",),
-    "voc": ("crowd", "mask", "landmarks"),
-    "yolo": ("crowd", "difficult", "mask", "landmarks"),
+    "voc": ("crowd", "mask", "landmarks", "score"),
+    "yolo": ("crowd", "difficult", "mask", "landmarks", "score"),
     "csv": ("mask", "landmarks"),
     "labelme": ("landmarks",),
 }
@@ -92,7 +92,7 @@ def _troubles(items: Sequence[Item]) -> Iterator[str]:
 
 def _is_outside(item: Item, roots: Sequence[Path]) -> bool:
     """Whether an item's image is a file that lies, its links followed, in none of the data set's folders."""
-    if item.file is None or not item.file.exists():
+    if item.file is None or not input_file.is_regular(item.file):
         return False
     return not any(item.file.resolve().is_relative_to(root.resolve()) for root in roots)
 

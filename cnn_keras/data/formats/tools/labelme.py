@@ -2,7 +2,7 @@
 
 The format of github.com/wkentaro/labelme. Shapes of one label and one `group_id` are one thing. Rectangles, circles and
 masks are exact; lines and points have no inside and are no things. The picture is `imagePath`, relative to the file, or
-in it as `imageData`. A flag `difficult` or `crowd` of a shape is kept.
+in it as `imageData`. A flag `difficult` or `crowd` of a shape is kept, and so is its `score`, as X-AnyLabeling has it.
 """
 
 import base64
@@ -87,7 +87,8 @@ def write(items: Iterable[Item], folder: Path, *, classes: Sequence[str]) -> Non
 def _shapes(object_: Object, group: int) -> list[dict[str, Any]]:
     """The shapes that an object is; those of one of several parts share a group."""
     flags = {key: True for key in ("difficult", "crowd") if getattr(object_, key)}
-    shape = {"label": object_.name, "group_id": None, "flags": flags}
+    shape: dict[str, Any] = {"label": object_.name, "group_id": None, "flags": flags}
+    shape |= {} if object_.score is None else {"score": object_.score}
     if isinstance(object_.mask, dict):
         inside = run_length.decode(object_.mask)
         rows, columns = (np.flatnonzero(inside.any(axis=axis)) for axis in (1, 0))
@@ -165,7 +166,10 @@ def _object(shape: dict[str, Any], size: tuple[int, int] | None) -> Object | str
     difficult = bool(flags.get("difficult") or shape.get("difficult"))  # in X-AnyLabeling's files beside the flags
     crowd = bool(flags.get("crowd"))
     inside = _inside(kind, points, shape, size)
-    return inside if isinstance(inside, str) else Object(inside[0], label, difficult, crowd, inside[1])
+    if isinstance(inside, str):
+        return inside
+    score = annotation.finite_numbers([shape.get("score")])
+    return Object(inside[0], label, difficult, crowd, inside[1], score=score[0] if score else None)
 
 
 def _inside(
