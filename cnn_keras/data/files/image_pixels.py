@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image as PillowImage
 
 from cnn_keras.data.files.image_file import (
     BROKEN,
@@ -78,6 +79,17 @@ def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -
     scale = (scaled / np.array(image.shape[:2], np.float32)).astype(np.float32)
     resized = scale_and_translate(image, size, scale=scale, translation=start)
     return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
+
+
+def resize_fast(image: Image, size: tuple[int, int], *, fit: str = "stretch") -> Image:
+    """`resize_image` by Pillow, in less than half the time: a level may be off by one, as Pillow rounds in between."""
+    scaled, start = placement(image.shape[:2], size, fit=fit)
+    (height, width), (top, left) = scaled.astype(int).tolist(), (-start).astype(int).tolist()
+    resized = PillowImage.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(
+        (width, height), PillowImage.Resampling.BILINEAR
+    )
+    framed = resized.crop((left, top, left + size[1], top + size[0])) if fit != "stretch" else resized
+    return np.asarray(framed).reshape(*size, image.shape[-1])
 
 
 def placement(extent: Sequence[int], size: Sequence[int], *, fit: str) -> tuple[NDArray[Any], NDArray[Any]]:

@@ -93,8 +93,8 @@ def resized_crop(
         size: (height, width) of the result; None is the recipe's data.size.
         source: (height, width) that pictures are read at, larger so that a small window is sharp; None is data.size.
 
-    Differs from the paper: a window that does not fit is drawn again up to TRIES times, then the whole picture is
-    taken. Nothing smooths before a window larger than `size` is made smaller.
+    Differs from the paper: a window, which has whole pixels, that does not fit is drawn again up to TRIES times, then
+    the whole picture is taken. Nothing smooths before a window larger than `size` is made smaller.
     """
     low, high = _range("resized_crop.area", area, most=1.0)
     thin, wide = _range("resized_crop.aspect", aspect)
@@ -104,12 +104,12 @@ def resized_crop(
         share, ratio, where = tf.split(draws, [TRIES, TRIES, 2], axis=-1)
         pixels = (low + share * (high - low)) * extent[0] * extent[1]
         ratio = tf.exp(math.log(thin) + ratio * math.log(wide / thin))
-        windows = tf.stack([tf.sqrt(pixels / ratio), tf.sqrt(pixels * ratio)], axis=-1)
+        windows = tf.maximum(tf.round(tf.stack([tf.sqrt(pixels / ratio), tf.sqrt(pixels * ratio)], axis=-1)), 1)
         fits = tf.reduce_all(windows <= extent, axis=-1)
         first = tf.argmax(tf.cast(fits, tf.int32), axis=-1)
         window = tf.gather(windows, first, axis=-2, batch_dims=draws.shape.rank - 1)
         window = tf.where(tf.reduce_any(fits, axis=-1, keepdims=True), window, extent)
-        return Placement(_window(where * (extent - window), window, size))
+        return Placement(_window(tf.floor(where * (extent - window + 1)), window, size))
 
     return Geometry("resized_crop", Uniform(2 * TRIES + 2), place, upright=True, size=whole, source=source_size)
 

@@ -4,19 +4,24 @@ OpenCV computes in fixed point. `Warp` rounds the place where a pixel is read to
 at most a sixty-fourth of the difference between neighbours along each axis, so by up to 8 levels at the edge from black
 to white and by a fraction of one on average in a photograph. `Recolour` rounds a matrix to 1/1024 and its result to a
 whole number, which may be the other neighbour of what lies between two. Flips, shifts by whole pixels and pictures that
-are not moved at all are exact.
+are not moved at all are exact. A window of whole pixels that is only scaled, and perhaps flipped, is cut out first, in
+half the time: pixels along its sides repeat its last ones where a warp mixes in what lies beyond.
 """
+
+from typing import NamedTuple
 
 import cv2
 import numpy as np
 
 CHANNELS, SIDE = 4, 2**15  # the most of a picture that OpenCV warps, and what a side must stay below
+WHOLE = 0.01  # pixels by which the sides of a window may miss whole ones, by the rounding of float32
 BORDERS = {
     "constant": cv2.BORDER_CONSTANT,
     "nearest": cv2.BORDER_REPLICATE,
     "reflect": cv2.BORDER_REFLECT,
     "wrap": cv2.BORDER_WRAP,
 }
+FLIPS = {(False, False): None, (False, True): 0, (True, False): 1, (True, True): -1}  # by x and y, OpenCV's codes
 ALIGNED = 64  # bytes: what begins at a multiple of them, TensorFlow takes over without copying it
 
 
@@ -41,6 +46,7 @@ class Warp:
         nearest: bool = False,
     ) -> None:
         self._matrices, self._nodes, self._size = matrices[:, :2], nodes, size
+        self._windows = [None] * len(matrices) if nearest or nodes is not None else _windows(self._matrices, size)
         self._how, self._border = cv2.INTER_NEAREST if nearest else cv2.INTER_LINEAR, BORDERS[fill]
 
     def __call__(self, image: np.ndarray, row: int, out: np.ndarray | None = None) -> np.ndarray:
@@ -50,8 +56,10 @@ class Warp:
             image: uint8 (height, width, channels), 0–255.
             out: where the result is written, not the image itself; None makes an array.
         """
-        matrix, size = self._matrices[row], self._size
-        if self._nodes is None:
+        matrix, size, window = self._matrices[row], self._size, self._windows[row]
+        if window and window.lies_within(image.shape):
+            warped = window.scaled(image, size, out)
+        elif self._nodes is None:
             how = self._how | cv2.WARP_INVERSE_MAP
             warped = cv2.warpAffine(image, matrix, size[::-1], out, how, self._border)
         else:
@@ -87,8 +95,50 @@ class Recolour:
         mixing = self._mixing[row]
         if self._reads_means[row]:
             mixing = mixing.copy()
-            mixing[:, -1] += self._of_means[row] @ cv2.mean(image)[: len(mixing)]
+            sums = cv2.sumElems(image)[: len(mixing)]  # twenty times as fast as cv2.mean
+            mixing[:, -1] += self._of_means[row] @ (np.array(sums) / (image.shape[0] * image.shape[1]))
         return cv2.transform(image, mixing, out).reshape(image.shape)
+
+
+class Window(NamedTuple):
+    """A part of a picture that becomes a whole one: its sides, in whole pixels, and the axes along which it is turned.
+
+    flip: OpenCV's code: 0 top to bottom, 1 left to right, -1 both; None if neither.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    flip: int | None
+
+    def lies_within(self, shape: tuple[int, ...]) -> bool:
+        return 0 <= self.left < self.right <= shape[1] and 0 <= self.top < self.bottom <= shape[0]
+
+    def scaled(self, image: np.ndarray, size: tuple[int, int], out: np.ndarray | None) -> np.ndarray:
+        """The window of an image, bilinear: uint8 of `size`."""
+        cut = image[self.top : self.bottom, self.left : self.right]
+        scaled = cv2.resize(cut, size[::-1], out, interpolation=cv2.INTER_LINEAR)
+        return scaled if self.flip is None else cv2.flip(scaled, self.flip, scaled)
+
+
+def _windows(matrices: np.ndarray, size: tuple[int, int]) -> list[Window | None]:
+    """The window that each matrix, float32 (N, 2, 3), scales to `size`; None where it turns or slants.
+
+    None, too, where a side of the window is not at a whole pixel.
+    """
+    scale, offset = matrices[:, [0, 1], [0, 1]], matrices[:, :, 2]  # of x and y
+    first = offset + (1 - scale) / 2  # the side where the result begins, and the one where it ends
+    last = first + scale * np.array(size[::-1], np.float32)
+    low, high = np.round(np.minimum(first, last)), np.round(np.maximum(first, last))
+    misses = np.abs(np.concatenate([low - np.minimum(first, last), high - np.maximum(first, last)], axis=-1))
+    is_upright = (matrices[:, 0, 1] == 0) & (matrices[:, 1, 0] == 0) & (misses < WHOLE).all(axis=-1)
+    sides = np.concatenate([low, high], axis=-1).astype(int).tolist()
+    flips = [FLIPS[x, y] for x, y in (scale < 0).tolist()]
+    return [
+        Window(left, top, right, bottom, flip) if upright else None
+        for (left, top, right, bottom), flip, upright in zip(sides, flips, is_upright.tolist(), strict=True)
+    ]
 
 
 def aligned(shape: tuple[int, ...]) -> np.ndarray:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
@@ -77,7 +76,7 @@ class OpenCVChain:
             shapes["image"] = tf.TensorShape(decoder.shape)
         check_example({**examples, **{key: tf.TensorSpec(shape) for key, shape in shapes.items()}}, self.steps)
         size, channels = tuple(shapes["image"][:2]), shapes["image"][2]
-        plan, sizes = self._plan(size, channels, self._draws(seeds, numbers)), []
+        plan, sizes = self._plan(size, channels, seeds, tuple(numbers)), []
         for group, matrices in zip(self.groups, plan, strict=True):
             if isinstance(group[0], Geometry):
                 move = Move(Placement(*matrices), size, result_size(group, size), group)
@@ -108,26 +107,21 @@ class OpenCVChain:
             },
         }
 
-    def _draws(self, seeds: tf.Tensor, numbers: Sequence[int]) -> list[tf.Tensor]:
-        """What every step draws from each seed: float32 (N, count) each."""
-        kinds = [step.draw for step in self.steps if isinstance(step.draw, stateless_random.Draw)]
-        if not kinds:
-            return []
-        draw = partial(stateless_random.batch, numbers=numbers, draws=kinds)
-        drawn = numpy_function(draw, [seeds], [tf.float32] * len(kinds))
-        return [tf.ensure_shape(values, (None, kind.count)) for values, kind in zip(drawn, kinds, strict=True)]
-
     @tf.function(jit_compile=True, autograph=False)
-    def _plan(self, extent: tuple[int, int], channels: int, draws: list[tf.Tensor]) -> list[list[tf.Tensor]]:
+    def _plan(
+        self, extent: tuple[int, int], channels: int, seeds: tf.Tensor, numbers: tuple[int, ...]
+    ) -> list[list[tf.Tensor]]:
         """For each group a matrix for each image of a batch, and the nodes of a field if there is one."""
+        kinds = [step.draw for step in self.steps if isinstance(step.draw, stateless_random.Draw)]
+        draws: Sequence[tf.Tensor] = stateless_random.batch(seeds, numbers, kinds)
         plan = []
         for group in self.groups:
-            numbers, draws = draws[: len(group)], draws[len(group) :]
+            drawn, draws = draws[: len(group)], draws[len(group) :]
             if isinstance(group[0], Colour):
-                plan.append([_mixing_matrix(group, numbers, channels)])
+                plan.append([_mixing_matrix(group, drawn, channels)])
                 continue
-            (matrix, nodes), _, extent, _ = compose_move(group, numbers, extent, as_floats(extent))
-            matrix = tf.broadcast_to(matrix, [tf.shape(numbers[0])[0], 3, 3])  # elastic has one for all
+            (matrix, nodes), _, extent, _ = compose_move(group, drawn, extent, as_floats(extent))
+            matrix = tf.broadcast_to(matrix, [tf.shape(drawn[0])[0], 3, 3])  # elastic has one for all
             plan.append([matrix] if nodes is None else [matrix, nodes])
         return plan
 

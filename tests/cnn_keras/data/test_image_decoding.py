@@ -101,7 +101,7 @@ def test_decoding_for_training_reduces_in_a_graph_as_without_one_and_decoding_fo
     np.testing.assert_array_equal(exact.decode(data), right)
     np.testing.assert_array_equal(exact(tf.constant(data)), right)
     pixels = reduced.decode(data)
-    np.testing.assert_array_equal(pixels, reduced(tf.constant(data)))
+    np.testing.assert_allclose(pixels.astype(int), reduced(tf.constant(data)).numpy(), atol=1)  # Pillow's rounding
     difference = np.abs(pixels.astype(int) - right.numpy())
     assert 0 < difference.mean() < 4
 

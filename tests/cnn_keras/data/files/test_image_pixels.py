@@ -55,6 +55,20 @@ def test_an_image_is_framed_as_in_the_graph(size, fit):
     assert (differences > 0).mean() < 1e-2
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("fit", resize.FITS)
+@pytest.mark.parametrize("size", [(37, 53), (20, 20), (90, 40), (64, 96)])
+def test_pillow_frames_an_image_as_the_graph_does_but_for_its_rounding(size, fit, channels):
+    image = np.asarray(noise())[..., :channels]
+    expected = resize.resize_image(tf.constant(image), size, fit=fit).numpy().astype(int)
+    framed = image_pixels.resize_fast(image, size, fit=fit)
+    assert framed.dtype == np.uint8
+    assert framed.shape == (*size, channels)
+    differences = np.abs(framed - expected)
+    assert differences.max() <= 1
+    assert differences.mean() < 0.3
+
+
 @pytest.mark.parametrize("data", [b"", b"no image", odd_images.forged_png(2**15, 2**15), b"\xff\xd8\xff"], ids=str)
 def test_what_is_no_image_or_too_large_is_unreadable(data):
     with pytest.raises(Unreadable):
