@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
 
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import lesions
@@ -55,29 +54,23 @@ def say(console: Console, summary: Mapping[str, Any]) -> None:
     """Print a line for each class whose lesions are counted."""
     if "lesions" not in summary:
         return
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    for heading in (
-        "lesions of",
-        "count",
-        "found",
-        "95 % of it",
-        "false each",
-        "95 % of it",
-        "F1",
-        "95 % of it",
-        "Dice",
-    ):
-        table.add_column(heading, justify="left" if heading == "lesions of" else "right")
     for row in summary["lesions"]:
-        cells = [escape(row["name"]), f"{row['lesions']:,}"]
-        for name, form in (("sensitivity", "{:.1%}"), ("false_positives", "{:.2f}"), ("f1", "{:.3f}")):
-            known = row[name] is not None
-            cells += (
-                [form.format(row[name]), "–".join(map(form.format, row[f"{name}_interval"]))] if known else ["–"] * 2
-            )
-        table.add_row(*cells, "–" if row["dice"] is None else f"{row['dice']:.3f}")
-    console.print(table)
-    console.print(f"          [dim]intervals of lesions {summary['lesion_interval']}[/]")
+        texts = [_with_interval(row, "sensitivity", ".1%"), _with_interval(row, "f1", ".3f")]
+        console.print(
+            f"          {escape(row['name'])}: {row['found']:,} of {row['lesions']:,} lesions found, {texts[0]}; "
+            f"{_with_interval(row, 'false_positives', '.2f')} false positives for each of {summary['pictures']:,}; "
+            f"F1 {texts[1]}, Dice {'–' if row['dice'] is None else format(row['dice'], '.3f')}",
+            highlight=False,
+        )
+    console.print(f"          [dim]95 % intervals of lesions {summary['lesion_interval']}[/]")
+
+
+def _with_interval(row: Mapping[str, Any], name: str, form: str) -> str:
+    """A figure and its interval, such as "50.0% (15.0% to 85.0%)"; a dash where there is none."""
+    if row[name] is None:
+        return "–"
+    low, high = (format(end, form) for end in row[f"{name}_interval"])
+    return f"{row[name]:{form}} ({low} to {high})"
 
 
 def _row(name: str, counts: Array) -> dict[str, Any]:

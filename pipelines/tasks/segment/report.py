@@ -209,15 +209,14 @@ def say(console: Console, summary: Mapping[str, Any]) -> None:
             f"          with its mirror image: mean IoU {scores['mean_iou']:.3f}, Dice {scores['mean_dice']:.3f}"
         )
     rows = sorted((row for row in summary["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
-    table = Table(box=None, pad_edge=False, padding=(0, 3, 0, 0))
-    distances = (f"HD95 {summary['distance_unit']}", f"ASD {summary['distance_unit']}")
-    for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", *distances, "value alone"):
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    distance = f"HD95 {summary['distance_unit']}"
+    for heading in ("class", "pixels", "IoU", "Dice", "95 % of it", "borders", distance, "value alone"):
         table.add_column(heading, justify="left" if heading == "class" else "right")
     for row in rows[:LISTED]:
         between = "–".join(f"{end:.3f}" for end in row["dice_interval"])
-        columns = [_figure(row["boundary_f"])]
-        columns += ["–" if row[key] is None else f"{row[key]:.2f}" for key in ("hausdorff_95", "surface_distance")]
-        columns.append(_figure(row["baseline_dice"]))
+        far = "–" if row["hausdorff_95"] is None else f"{row['hausdorff_95']:.2f}"
+        columns = [_figure(row["boundary_f"]), far, _figure(row["baseline_dice"])]
         figures = (_figure(row["iou"]), f"[bold]{_figure(row['dice'])}[/]", between, *columns)
         table.add_row(escape(row["name"]), f"{row['pixels']:,}", *figures)
     console.print(table)

@@ -260,7 +260,7 @@ def lesions_of(tmp_path, count, **settings):
         overlap=wanted.overlap,
     )
     found = report.report(tmp_path, counted, names, baseline=np.eye(2), before={}, tolerance=None)
-    console = Console(file=io.StringIO(), width=140)
+    console = Console(file=io.StringIO(), width=200)
     report.say(console, found)
     return found, console.file.getvalue()
 
@@ -274,7 +274,10 @@ def test_lesions_by_hand(tmp_path):
     assert found["lesion_sensitivity"] == row["sensitivity"]
     assert found["lesion_interval"] == "as if lesions were independent"
     assert row["sensitivity_interval"][0] == pytest.approx(0.15, abs=0.005)  # Wilson, 2 of 4
-    assert "50.0%" in said
+    assert (
+        "lesion: 2 of 4 lesions found, 50.0% (15.0% to 85.0%); 0.50 (0.01 to 2.79) false positives for each of 2"
+        in said
+    )
     with (tmp_path / "pictures_by_class.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [(row["id"], row["class"]) for row in rows][:2] == [("case0", "background"), ("case0", "lesion")]
