@@ -126,6 +126,7 @@ def augment(
     scale: float = 0.0,
     shift: float = 0.0,
     flip: Sequence[int] = (),
+    mask: float = 0.0,
 ) -> tf.Tensor:
     """`grid`, float32 (*sizes, channels), a little changed; the same seed, int32 (2,), changes it in the same way.
 
@@ -134,11 +135,15 @@ def augment(
         scale: 0.1 multiplies all by a factor in [0.9, 1.1].
         shift: largest move along each axis, as a fraction of it, either way; the border's value is held.
         flip: the axes, from 0, that are turned round every second time.
+        mask: largest length, as a fraction of each axis, of the stretch of a signal, or block of a volume, whose values
+            become the mean of their channel (Park et al., "SpecAugment", 2019, masks time steps in this way; theirs
+            become 0, the mean of what is normalised).
     """
     first, second, *keys = _keys(seed, grid)
     noise = jitter * tf.math.reduce_std(grid) * tf.random.stateless_normal(tf.shape(grid), first)
     changed = grid * tf.random.stateless_uniform((), second, 1 - scale, 1 + scale) + noise
-    return _shift_and_flip(changed, keys, shift, flip)
+    moved = _shift_and_flip(changed, keys, shift, flip)
+    return _mask(moved, tf.random.experimental.stateless_fold_in(seed, 1), mask) if mask else moved
 
 
 def augment_with_mask(
@@ -167,6 +172,21 @@ def _shift_and_flip(grid: tf.Tensor, keys: Sequence[tf.Tensor], shift: float, fl
             places = tf.where(is_mirrored, places[::-1], places)
         result = tf.gather(result, places, axis=axis)
     return tf.ensure_shape(result, grid.shape)
+
+
+def _mask(grid: tf.Tensor, seed: tf.Tensor, share: float) -> tf.Tensor:
+    """The grid with the mean of each channel in a block whose sides are drawn up to a share of each axis."""
+    axes = len(grid.shape) - 1
+    inside = tf.ones([], tf.bool)
+    for axis, key in enumerate(tf.unstack(tf.random.experimental.stateless_split(seed, axes))):
+        length = tf.cast(tf.shape(grid)[axis], tf.float32)
+        size, place = tf.unstack(tf.random.stateless_uniform([2], key))
+        side = tf.round(size * share * length)
+        first = tf.floor(place * (length - side + 1))
+        along = tf.range(length)
+        inside = inside[..., None] & (along >= first) & (along < first + side)
+    means = tf.reduce_mean(grid, axis=list(range(axes)))
+    return tf.ensure_shape(tf.where(inside[..., None], means, grid), grid.shape)
 
 
 def write(folder: Path, name: str, split: Split) -> None:

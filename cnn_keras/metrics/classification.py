@@ -1,5 +1,5 @@
-"""What a classifier's probabilities are worth: top-k accuracy, calibration, its most confident mistakes, and of two
-classes how well they rank.
+"""What a classifier's probabilities are worth: top-k accuracy, calibration, its most confident mistakes, and how well
+they rank.
 
 Calibration follows Guo et al., *On Calibration of Modern Neural Networks* (ICML 2017), equations 1-3.
 
@@ -13,6 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 from scipy.stats import binomtest
+
+CHUNK = 20  # resamples that are in memory at once
 
 
 class Reliability(NamedTuple):
@@ -104,6 +106,50 @@ def ranking(probabilities: np.ndarray, labels: np.ndarray) -> Ranking:
     last = np.flatnonzero(np.diff(probabilities[order, 1], append=-1.0))  # of those with one probability
     positives, counts_ranked = np.cumsum(labels[order])[last], last + 1
     return Ranking((counts_ranked - positives) / counts[0], positives / counts[1], positives / counts_ranked, counts)
+
+
+def one_vs_rest(probabilities: np.ndarray, labels: np.ndarray) -> dict[int, Ranking]:
+    """Return the `Ranking` of each class against all others together, by its number; of those among the labels.
+
+    Empty where all labels are of one class.
+    """
+    probabilities, labels = _checked(probabilities, labels)
+    there = np.unique(labels)
+    if len(there) < 2:
+        return {}
+    return {
+        int(number): ranking(np.stack([1 - column, column], axis=1), (labels == number).astype(int))
+        for number, column in ((number, np.minimum(probabilities[:, number], 1)) for number in there)
+    }
+
+
+def macro_area_interval(
+    probabilities: np.ndarray, labels: np.ndarray, *, resamples: int = 1000, seed: int = 0
+) -> tuple[float, float]:
+    """Return the 95 % interval, bootstrapped over examples, of the mean area under the ROC of `one_vs_rest`."""
+    probabilities, labels = _checked(probabilities, labels)
+    generator, count, samples = np.random.default_rng(seed), len(labels), []
+    for _ in range(-(-resamples // CHUNK)):
+        weights = generator.multinomial(count, np.full(count, 1 / count), CHUNK)
+        areas = [_areas(probabilities[:, number], labels == number, weights) for number in np.unique(labels)]
+        known = np.isfinite(areas)
+        samples.append(np.where(known, areas, 0).sum(axis=0) / np.maximum(known.sum(axis=0), 1))
+    low, high = np.percentile(np.concatenate(samples)[:resamples], (2.5, 97.5))
+    return float(low), float(high)
+
+
+def _areas(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Areas under the ROC where examples count so often: float64 (draws,), of weights (draws, N).
+
+    NaN where an example of one of the two kinds is missing.
+    """
+    order = np.argsort(scores)
+    firsts = np.flatnonzero(np.diff(scores[order], prepend=-np.inf))  # of those with one score
+    drawn = weights[:, order].astype(np.float64)
+    above, below = (np.add.reduceat(drawn * kind[order], firsts, axis=1) for kind in (positive, ~positive))
+    pairs = above.sum(axis=1) * below.sum(axis=1)
+    with np.errstate(invalid="ignore"):
+        return ((np.cumsum(below, axis=1) - below / 2) * above).sum(axis=1) / np.where(pairs > 0, pairs, np.nan)
 
 
 def area_interval(area: float, counts: tuple[int, int], z: float = 1.96) -> tuple[float, float]:

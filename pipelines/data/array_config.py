@@ -33,6 +33,8 @@ class Augment(Section):
     scale: Fraction = 0.0  # the most that all values grow or shrink by, 0.1 for a tenth
     shift: Fraction = 0.0  # the most that an example is moved along each axis, of its length
     flip: tuple[Annotated[int, Field(ge=0)], ...] = ()  # axes, from 0, that are reversed half of the time
+    # the longest stretch, or the sides of the largest block, whose values become their mean; of the length of each axis
+    mask: Fraction = 0.0
 
 
 def depends(stage: str, recipe: Any) -> dict[str, Any]:

@@ -361,6 +361,13 @@ def write_classifier_card(
             f"interval {least:.4f} to {most:.4f}), an average precision of {precision:.4f}.",
             "",
         ]
+    if "macro_auc" in report:
+        least, most = report["macro_auc_interval"]
+        ranked = [
+            f"The area under the ROC, each class against the rest, is {report['macro_auc']:.4f} on average (95 % "
+            f"interval {least:.4f} to {most:.4f}).",
+            "",
+        ]
     calibrated = []
     if "calibrated" in report:
         after = report["calibrated"]

@@ -15,7 +15,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.ticker import EngFormatter, FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
-from cnn_keras.metrics.classification import Ranking, Reliability, wilson_interval
+from cnn_keras.metrics.classification import Reliability, wilson_interval
 from pipelines.plots.image_grid import BLUE, FAINT, ORANGE, QUIET, fits, page, shorten, text_width
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -113,32 +113,6 @@ def reliability(bins: Reliability, ece: float, path: Path) -> Path:
         upper.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, borderaxespad=0.4, borderpad=0)
         lower.stairs(bins.count, edges, fill=True, color=QUIET)
         lower.set(xlabel=f"confidence of {total:,} answers in {len(bins.count)} bins", ylabel="examples")
-    return path
-
-
-def ranking(ranking_: Ranking, report: Mapping[str, Any], path: Path) -> Path:
-    """Draw the ROC and precision over recall of the second of two classes, with what answers at random would have."""
-    first, second = ranking_.counts
-    with page(path, 9, 4.8) as figure:
-        figure.set_layout_engine("constrained")
-        roc, precision = figure.subplots(1, 2)
-        roc.plot([0, 1], [0, 1], color=QUIET, linestyle="--", linewidth=1)
-        roc.plot([0, *ranking_.false_positives], [0, *ranking_.recall], color=BLUE)
-        roc.set(
-            xlabel=f"false positives among {first:,}", ylabel=f"recall of {report['positive']}, {second:,} examples"
-        )
-        precision.axhline(second / (first + second), color=QUIET, linestyle="--", linewidth=1)
-        precision.step([0, *ranking_.recall], [1, *ranking_.precision], where="pre", color=BLUE)
-        precision.set(xlabel="recall", ylabel="precision")
-        for axes, name, title in (
-            (roc, "auc", "area under the ROC"),
-            (precision, "average_precision", "average precision"),
-        ):
-            low, high = report[f"{name}_interval"]
-            axes.set(
-                xlim=(-0.02, 1.02), ylim=(-0.02, 1.02), title=f"{title} {report[name]:.4f}\n{low:.4f} to {high:.4f}"
-            )
-            axes.grid()
     return path
 
 

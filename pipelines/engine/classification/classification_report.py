@@ -19,7 +19,8 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
     `labels` are integers [N] in [0, C), `probabilities` real [N, C] rows that sum to 1, `class_names` the C
     names. Shares lie in [0, 1]; `log_loss` is in nats. The macro numbers are means over the classes that have
     examples: a class without any has no recall to average. Of a class never predicted the precision is 0. Of two
-    classes the second is the positive one, whose probability ranks: `auc` and `average_precision`, with intervals.
+    classes the second is the positive one, whose probability ranks: `auc` and `average_precision`, with intervals. Of
+    3 to 10 classes each is ranked against the rest: `macro_auc`, bootstrapped, and `one_vs_rest`.
 
     Raises ValueError when the three do not fit together.
     """
@@ -45,6 +46,8 @@ def classification_report(labels: Array, probabilities: Array, class_names: Sequ
         report[f"macro_{name}"] = float(np.mean([row[name] for row in classes if row["support"]]))
     if len(class_names) == 2 and all(row["support"] for row in classes):
         report |= _ranked(classification.ranking(probabilities, labels), class_names[1])
+    if 2 < len(class_names) <= 2 * TOP:
+        report |= _one_vs_rest(labels, probabilities, class_names)
     return report
 
 
@@ -57,6 +60,26 @@ def _ranked(ranking: classification.Ranking, positive: str) -> dict[str, Any]:
         "auc_interval": list(classification.area_interval(area, ranking.counts)),
         "average_precision": precision,
         "average_precision_interval": list(classification.proportion_interval(precision, ranking.counts[1])),
+    }
+
+
+def _one_vs_rest(labels: Array, probabilities: Array, class_names: Sequence[str]) -> dict[str, Any]:
+    """What few classes have besides: how well the probability of each ranks its own examples before all others."""
+    rankings = classification.one_vs_rest(probabilities, labels)
+    if not rankings:
+        return {}
+    rows = [
+        {
+            "name": class_names[number],
+            "auc": ranking.area,
+            "auc_interval": list(classification.area_interval(ranking.area, ranking.counts)),
+        }
+        for number, ranking in rankings.items()
+    ]
+    return {
+        "macro_auc": float(np.mean([row["auc"] for row in rows])),
+        "macro_auc_interval": list(classification.macro_area_interval(probabilities, labels)),
+        "one_vs_rest": rows,
     }
 
 

@@ -66,8 +66,8 @@ class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
 
     MEASURED: ClassVar[tuple[str, ...]] = (
-        "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "auc", "average_precision",
-        "log_loss", "calibration_error",
+        "accuracy", "top_5_accuracy", "macro_precision", "macro_recall", "macro_f1", "macro_auc", "auc",
+        "average_precision", "log_loss", "calibration_error",
     )  # fmt: skip
 
     baselines: bool = True  # measure what needs no network on the same split

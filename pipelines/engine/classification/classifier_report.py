@@ -8,6 +8,7 @@ from typing import Any
 
 import keras
 import numpy as np
+from rich.markup import escape
 
 from cnn_keras import inference
 from cnn_keras.data.files import durable
@@ -20,10 +21,11 @@ from pipelines.engine.classification.classification_report import classification
 from pipelines.engine.classification.classifier_config import Evaluate
 from pipelines.engine.classification.ensemble_gain import Array
 from pipelines.engine.stages import Run
-from pipelines.plots import charts, image_grid
+from pipelines.plots import charts, image_grid, roc
 
 MEASURED = {  # where a metric is, that is not everywhere
     "top_5_accuracy": "it is measured for 11 classes or more",
+    "macro_auc": "it is measured for 3 to 10 classes, two of them in the split",
     **dict.fromkeys(("auc", "average_precision"), "it is measured for two classes that are both in the split"),
 }
 
@@ -132,7 +134,9 @@ def _draw_answers(folder: Path, names: list[str], probabilities: Any, labels: An
     bins = classification.reliability_bins(probabilities, labels)
     charts.reliability(bins, report["calibration_error"], folder / "reliability.png")
     if "auc" in report:
-        charts.ranking(classification.ranking(probabilities, labels), report, folder / "roc.png")
+        roc.two_classes(classification.ranking(probabilities, labels), report, folder / "roc.png")
+    if "one_vs_rest" in report:
+        roc.one_vs_rest(classification.one_vs_rest(probabilities, labels), report, folder / "roc.png")
 
 
 def _predictions_csv(ids: list[str], labels: Any, probabilities: Any, names: list[str]) -> str:
@@ -159,6 +163,12 @@ def _say_report(run: Run, report: dict[str, Any], noun: str) -> None:
         say(
             f"          {report['positive']}: area under the ROC {report['auc']:.4f} ({low:.4f} to {high:.4f}), "
             f"average precision {report['average_precision']:.4f} ({least:.4f} to {most:.4f})"
+        )
+    if "one_vs_rest" in report:
+        (low, high), least = report["macro_auc_interval"], min(report["one_vs_rest"], key=lambda row: float(row["auc"]))
+        say(
+            f"          area under the ROC, each class against the rest, {report['macro_auc']:.4f} ({low:.4f} to "
+            f"{high:.4f}), lowest that of {escape(least['name'])}, {least['auc']:.4f}"
         )
     if "gap" in report:
         say(f"          train accuracy {report['train']['accuracy']:.2%}: a gap of {100 * report['gap']:.2f} points")

@@ -93,6 +93,38 @@ def test_a_shift_holds_the_value_of_the_border():
     assert len(found) == 5  # two either way, and none
 
 
+def test_a_masked_stretch_has_the_mean_and_the_rest_is_as_it_was():
+    signal = np.random.default_rng(0).normal(size=(50, 2)).astype(np.float32)
+    lengths, starts = set(), set()
+    for seed in range(60):
+        found = np.asarray(array_dataset.augment(signal, [seed, 0], mask=0.2))
+        changed = (found != signal).any(axis=-1)
+        places = np.flatnonzero(changed)
+        lengths.add(len(places))
+        starts |= set(places[:1].tolist())
+        np.testing.assert_allclose(found[changed], np.tile(signal.mean(axis=0), (len(places), 1)), atol=1e-6)
+        assert len(places) == 0 or np.ptp(places) == len(places) - 1  # one stretch
+        np.testing.assert_array_equal(found, array_dataset.augment(signal, [seed, 0], mask=0.2))
+    assert lengths == set(range(11))  # up to a fifth of 50
+    assert min(starts) < 5
+    assert max(starts) > 40
+
+
+def test_a_masked_block_of_a_volume_is_a_block():
+    volume = np.random.default_rng(0).normal(size=(10, 12, 14, 1)).astype(np.float32)
+    changed = np.asarray(array_dataset.augment(volume, [3, 0], mask=0.5))[..., 0] != volume[..., 0]
+    sides = [np.ptp(places) + 1 for places in np.nonzero(changed)]
+    assert changed.sum() == np.prod(sides)
+    assert all(side <= length / 2 for side, length in zip(sides, changed.shape, strict=True))
+
+
+def test_a_mask_changes_nothing_else_that_is_drawn():
+    signal = np.random.default_rng(0).normal(size=(50, 1)).astype(np.float32)
+    settings = {"jitter": 0.1, "scale": 0.2, "shift": 0.3}
+    plain, masked = (np.asarray(array_dataset.augment(signal, [5, 0], **settings, mask=mask)) for mask in (0, 0.1))
+    assert 0 < (plain != masked).sum() <= 5
+
+
 def test_no_step_is_no_augmentation():
     assert array_dataset.augmentation([]) is None
 

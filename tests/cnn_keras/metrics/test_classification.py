@@ -4,11 +4,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sklearn.metrics import roc_auc_score
 
 from cnn_keras.metrics.classification import (
     area_interval,
     confident_mistakes,
     expected_calibration_error,
+    macro_area_interval,
+    one_vs_rest,
     proportion_interval,
     ranking,
     reliability_bins,
@@ -176,3 +179,28 @@ def test_a_ranking_needs_two_classes_that_are_there():
         ranking(np.full((4, 2), 0.5), np.zeros(4, int))
     with pytest.raises(ValueError, match="must be of two classes"):
         ranking(FOUR, TRUTH)
+
+
+def test_each_class_against_the_rest_has_scikit_learns_area():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 80)
+    probabilities = np.round(random.dirichlet(np.ones(4), 80), 1)  # with ties, and a class that is never true
+    found = one_vs_rest(probabilities, labels)
+    assert list(found) == [0, 1, 2]
+    for number, ranking_ in found.items():
+        assert ranking_.area == pytest.approx(roc_auc_score(labels == number, probabilities[:, number]))
+    assert one_vs_rest(probabilities, np.zeros(80, int)) == {}
+
+
+def test_the_macro_interval_is_that_of_a_plain_bootstrap():
+    random = np.random.default_rng(0)
+    labels = random.integers(0, 3, 60)
+    probabilities = 0.6 * random.dirichlet(np.ones(3), 60) + 0.4 * np.eye(3)[random.integers(0, 3, 60)]
+    probabilities = (probabilities + np.eye(3)[labels]) / 2
+    found = macro_area_interval(probabilities, labels)
+    samples = []
+    for _ in range(600):
+        rows = random.integers(0, 60, 60)
+        samples.append(roc_auc_score(labels[rows], probabilities[rows], multi_class="ovr"))
+    np.testing.assert_allclose(found, np.percentile(samples, (2.5, 97.5)), atol=0.01)
+    assert found == macro_area_interval(probabilities, labels)

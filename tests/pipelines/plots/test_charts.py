@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cnn_keras.metrics import classification
 from cnn_keras.metrics.classification import reliability_bins
-from pipelines.engine.classification.classification_report import classification_report
 from pipelines.plots.charts import (
     LINES,
     Panel,
@@ -16,7 +14,6 @@ from pipelines.plots.charts import (
     curves,
     panels,
     precision_recall,
-    ranking,
     reliability,
 )
 from pipelines.plots.image_grid import BLUE, ORANGE
@@ -97,16 +94,6 @@ def test_reliability_draws_empty_bins_and_certainty(tmp_path):
         picture = pixels(reliability(reliability_bins(values, labels), 0.1, tmp_path / path))
         assert picture.shape == (696, 600, 3)
         assert area(picture, BLUE) > 20
-
-
-def test_a_ranking_is_drawn_with_chance_beside_it(tmp_path):
-    likely, labels = np.array([0.1, 0.4, 0.35, 0.8]), np.array([0, 0, 1, 1])
-    probabilities = np.stack([1 - likely, likely], axis=1)
-    report = classification_report(labels, probabilities, ["healthy", "ill"])
-    picture = pixels(ranking(classification.ranking(probabilities, labels), report, tmp_path / "roc.png"))
-    left, right = np.split(picture, 2, axis=1)
-    assert area(left, BLUE) > 200
-    assert area(right, BLUE) > 200
 
 
 def test_class_balance_grows_with_the_classes(tmp_path):

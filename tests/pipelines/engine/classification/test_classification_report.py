@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score, log_loss
+from sklearn.metrics import f1_score, log_loss, roc_auc_score
 
 from cnn_keras.metrics.classification import wilson_interval
 from pipelines.engine.classification.classification_report import classification_report
@@ -55,6 +55,21 @@ def test_two_classes_have_areas_and_others_have_none():
     json.dumps(report)
     assert "auc" not in classification_report(np.array([1, 1, 1, 1]), two, ["healthy", "ill"])
     assert "auc" not in classification_report(TRUTH, PROBABILITIES, ["cat", "dog", "owl"])
+
+
+def test_few_classes_are_ranked_each_against_the_rest():
+    labels, probabilities = random_answers(4)
+    report = classification_report(labels, probabilities, list("abcd"))
+    assert report["macro_auc"] == pytest.approx(roc_auc_score(labels, probabilities, multi_class="ovr"))
+    low, high = report["macro_auc_interval"]
+    assert low < report["macro_auc"] < high
+    assert [row["name"] for row in report["one_vs_rest"]] == list("abcd")
+    cat, dog = classification_report(TRUTH, PROBABILITIES, ["cat", "dog", "owl"])["one_vs_rest"]
+    assert (cat["auc"], dog["auc"]) == (1, 1)  # no owl is there
+    alone = classification_report(np.zeros(4, int), PROBABILITIES, ["cat", "dog", "owl"])
+    assert "macro_auc" not in alone
+    labels, probabilities = random_answers(11)
+    assert "macro_auc" not in classification_report(labels, probabilities, list("abcdefghijk"))
 
 
 def test_macro_numbers_leave_out_a_class_without_examples():
