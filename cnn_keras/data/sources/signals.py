@@ -1,8 +1,8 @@
 """Signals: float32 (length, channels), such as a movement's acceleration or a machine's sound.
 
-`source: NAME` in a recipe is a function of this file: a folder of CSV or WAV files, a `.ts` or `.tsv` file of the UCR
-and UEA archives (Bagnall et al., "The UEA multivariate time series classification archive", 2018), or one of those that
-come with the package sktime. A signal that cannot be used raises `Unreadable` when it is read, and says why.
+`source: NAME` in a recipe is a function of this file: a folder of CSV, WAV or WFDB files, a `.ts` or `.tsv` file of the
+UCR and UEA archives (Bagnall et al., "The UEA multivariate time series classification archive", 2018), or one of those
+that come with the package sktime. A signal that cannot be used raises `Unreadable` when it is read, and says why.
 """
 
 import difflib
@@ -18,13 +18,13 @@ from typing import Any
 import numpy as np
 from scipy.io import wavfile
 
-from cnn_keras.data.files import input_file
+from cnn_keras.data.files import input_file, wfdb_record
 from cnn_keras.data.files.file_tree import describe_path, refuse
 from cnn_keras.data.files.input_file import VALUE_LIMIT
 from cnn_keras.data.sources.classification import Item, call_source, class_folders
 from cnn_keras.errors import Fault, Unreadable
 
-SUFFIXES = (".csv", ".tsv", ".txt", ".wav")
+SUFFIXES = (".csv", ".tsv", ".txt", ".wav", wfdb_record.SUFFIX)
 BYTES_LIMIT = 2**27  # of one file
 ARCHIVES = (".ts", ".tsv", ".txt")  # of the UCR and UEA archives
 HALVES = {"_TRAIN": "train", "_TEST": "test"}  # how the archives call the files of a set
@@ -40,7 +40,8 @@ STAMPED = re.compile(r"\(([^(),]*),([^()]*)\)")  # a time and values, in a .ts f
 
 
 def read(path: Path) -> tuple[np.ndarray, list[str]]:
-    """One signal: of a text file a line for each moment, a column for each channel; or a WAV file, from −1 to 1.
+    """One signal: of a text file a line for each moment, a column for each channel; a WAV file, from −1 to 1; or, given
+    its header, `.hea`, a WFDB record in physical units.
 
     Columns are separated by commas, semicolons (then `1,5` is a number too), tabs or spaces; a line of names may stand
     above them, and `#` begins a comment. A file of one line is a signal of one channel. A column of times is left out:
@@ -51,7 +52,8 @@ def read(path: Path) -> tuple[np.ndarray, list[str]]:
 
     Raises:
         OSError: it cannot be read, or is no regular file.
-        Unreadable: empty, too large, no text, a cell that is no finite number, lines of different lengths; no WAV file.
+        Unreadable: empty, too large, no text, a cell that is no finite number, lines of different lengths; no WAV file
+            or record.
     """
     values, notes = read_with_note(path)
     return values, [note for note in notes if isinstance(note, str)]
@@ -66,12 +68,26 @@ def read_with_note(path: Path) -> tuple[np.ndarray, list[Any]]:
     input_file.check_regular(path)
     if path.stat().st_size > BYTES_LIMIT:
         raise Unreadable("huge", f"a signal may have {BYTES_LIMIT:,} bytes, this file has {path.stat().st_size:,}")
-    return _wave(path) if path.suffix.lower() == ".wav" else _columns(_text(path))
+    suffix = path.suffix.lower()
+    if suffix == wfdb_record.SUFFIX:
+        values, rate = wfdb_record.read(path, limit=BYTES_LIMIT // 4)
+        return _filled(values, [("sample rate", f"{rate:,g} Hz")])
+    return _wave(path) if suffix == ".wav" else _columns(_text(path))
 
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
-    """One sub-folder of CSV or WAV files per class; see `class_folders`."""
-    return class_folders(path, group, suffixes=SUFFIXES, load=read_with_note, noun="signal")
+    """One sub-folder of CSV, WAV or WFDB files per class; see `class_folders`.
+
+    Of a WFDB record the header is the signal; further files of its name belong to it.
+    """
+    found = class_folders(path, group, suffixes=SUFFIXES, load=read_with_note, noun="signal")
+    names = [Path(item.id) for item in found]
+    records = {name.with_suffix("") for name in names if name.suffix.lower() == wfdb_record.SUFFIX}
+    return [
+        item
+        for name, item in zip(names, found, strict=True)
+        if name.suffix.lower() in SUFFIXES or name.with_suffix("") not in records
+    ]
 
 
 def ts(path: Path) -> list[Item]:
