@@ -72,7 +72,7 @@ def detection_report(
     """
     image_grid.fits("detections", detections, truth["images"])
     classes = [category["name"] for category in truth["categories"]]
-    objects = _objects(truth)
+    objects = objects_of(truth)
     scenes = [error_types.scene(*pair) for pair in zip(objects, detections, strict=True)]
     shown_scenes = [error_types.scene(*pair, threshold=threshold) for pair in zip(objects, detections, strict=True)]
     results_ = results(truth, [scene.found for scene in scenes])
@@ -102,7 +102,7 @@ def detection_report(
 
 def figures(truth: Mapping[str, Any], detections: Sequence[Detected]) -> dict[str, float | None]:
     """The figures of COCO and of VOC alone, of detections as of `detection_report`; nothing is written."""
-    scenes = [error_types.scene(*pair) for pair in zip(_objects(truth), detections, strict=True)]
+    scenes = [error_types.scene(*pair) for pair in zip(objects_of(truth), detections, strict=True)]
     limit = max(LIMIT, *(len(scene.found.scores) for scene in scenes), 0)
     metrics, _ = _coco(truth, results(truth, [scene.found for scene in scenes]), limit)
     return metrics | _voc(scenes, len(truth["categories"]))
@@ -142,7 +142,7 @@ def _condition(report: Mapping[str, Any]) -> str:
     return f"score ≥ {report['settings']['threshold']:.2f}, IoU ≥ {report['settings']['overlap']}"
 
 
-def _objects(truth: Mapping[str, Any]) -> list[Objects]:
+def objects_of(truth: Mapping[str, Any]) -> list[Objects]:
     """What is in each image, in order."""
     number = {category["id"]: number for number, category in enumerate(truth["categories"])}
     notes: dict[Any, list[Any]] = {image["id"]: [] for image in truth["images"]}
@@ -262,7 +262,7 @@ def _counted(scenes: Sequence[Scene]) -> dict[str, float]:
 
 def ap50(truth: Mapping[str, Any], detections: Sequence[Detected]) -> tuple[float, tuple[float, float]]:
     """AP50 with its interval of 95 %, of detections as of `detection_report`; NaN where there are no objects."""
-    scenes = [error_types.scene(*pair) for pair in zip(_objects(truth), detections, strict=True)]
+    scenes = [error_types.scene(*pair) for pair in zip(objects_of(truth), detections, strict=True)]
     low, high = _interval(error_types.table(scenes, len(truth["categories"]))) or (float("nan"), float("nan"))
     value = figures(truth, detections)["ap50"]
     return float("nan") if value is None else value, (low, high)

@@ -112,7 +112,7 @@ def test_the_figures_are_those_of_pycocotools_on_the_written_files(tmp_path, cap
     evaluation.summarize()
     sizes = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar")
     np.testing.assert_allclose([-1 if report[name] is None else report[name] for name in sizes], evaluation.stats[:9])
-    scenes = list(map(error_types.scene, box_report._objects(truth), detections))
+    scenes = list(map(error_types.scene, box_report.objects_of(truth), detections))
     assert error_types.table(scenes, 3).ap50() == pytest.approx(report["ap50"])
     assert np.mean([row["ap50"] for row in report["classes"]]) == pytest.approx(report["ap50"])
     assert 0.1 < report["ap50_interval"][0] < report["ap50"] < report["ap50_interval"][1] < 0.9
@@ -227,7 +227,7 @@ def test_confusions_are_counted_from_the_threshold_on():
 
 def test_rows_of_a_confusion_matrix_are_the_objects_and_columns_the_detections():
     truth, detections, _ = world(30, seed=3)
-    scenes = list(map(error_types.scene, box_report._objects(truth), detections))
+    scenes = list(map(error_types.scene, box_report.objects_of(truth), detections))
     counts = error_types.confusion(scenes, 3)
     wanted = sum(np.bincount(one.truth.classes[~one.truth.difficult], minlength=3) for one in scenes)
     counted = sum(np.bincount(one.found.classes[one.outcomes >= 0], minlength=3) for one in scenes)

@@ -1,0 +1,145 @@
+"""`cnn review`: what is listed is what the model answers to examples it was not trained on, and the page shows it."""
+
+import csv
+import io
+import json
+import re
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from cnn_keras.errors import Fault
+from pipelines.analysis.labelling import findings, review_page
+from pipelines.data import split_manifest
+from pipelines.tasks.detect import box_report, error_types
+from tests.conftest import cnn
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+
+
+@pytest.fixture(scope="module")
+def reviewed(exported, tmp_path_factory):
+    out = tmp_path_factory.mktemp("review") / "out"
+    assert exported.cnn("review", "classify/small", "--out", out) == 0
+    return out
+
+
+def table(out):
+    with (out / "findings.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def content(out):
+    """What the page is told."""
+    page = (out / "index.html").read_text()
+    return json.loads(re.search(r'id="data">(.*?)</script>', page, re.DOTALL)[1])
+
+
+def test_all_that_was_not_trained_on_is_listed_with_the_answer_of_evaluate(exported, reviewed):
+    rows = {row["path"]: row for row in table(reviewed)}
+    splits = {row["id"]: row["split"] for row in split_manifest.rows(exported.run / "prepare")}
+    assert set(rows) == {name for name, split in splits.items() if split != "train"}
+    with (exported.run / "evaluate" / "predictions.csv").open(newline="") as file:
+        for expected in csv.DictReader(file):
+            row = rows[expected["id"]]
+            assert [row["label"], row["prediction"]] == [expected["truth"], expected["prediction"]]
+            assert float(row["score"]) == pytest.approx(float(expected["confidence"]), abs=1e-5)
+            assert (row["kind"] == findings.RIGHT) == (expected["truth"] == expected["prediction"])
+
+
+def test_the_most_suspicious_is_first(reviewed):
+    qualities = [float(row["quality"]) for row in table(reviewed)]
+    assert qualities == sorted(qualities)
+
+
+def test_the_page_holds_the_first_rows_and_their_pictures(exported, tmp_path):
+    out = tmp_path / "out"
+    assert exported.cnn("review", "classify/small", "--out", out, "--limit", 5) == 0
+    told, rows = content(out), table(out)
+    assert [told["pictures"][row["picture"]][0] for row in told["rows"]] == [row["path"] for row in rows[:5]]
+    assert len(list((out / "pictures").iterdir())) == 5
+    for name, file, width, height, *boxes in told["pictures"]:
+        with Image.open(out / file) as shown, Image.open(exported.photos / name) as original:
+            assert shown.size == (width, height) == original.size
+            assert (np.asarray(shown.convert("L")) == np.asarray(original)).all()  # small ones without loss
+        assert boxes == [[], []]
+
+
+def test_the_page_asks_for_nothing_else(reviewed):
+    page = (reviewed / "index.html").read_text()
+    assert not re.findall(r"""(?:src|href)=["'](?!data:)""", page)
+    assert not re.findall(r"https?://(?!www\.w3\.org/2000/svg)", page)
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="requires Chromium")
+def test_a_browser_shows_a_card_for_each_row_that_is_not_right(reviewed, tmp_path):
+    command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}", "--dump-dom"]
+    dom = subprocess.run(
+        [*command, f"file://{reviewed}/index.html"], capture_output=True, text=True, check=True, timeout=120
+    ).stdout
+    wrong = [row for row in table(reviewed) if row["kind"] != findings.RIGHT]
+    assert len(re.findall('<figure class="card"', dom)) == len(wrong)
+    assert "Review of classify/small" in dom
+
+
+def test_no_text_of_a_file_ends_the_script(tmp_path, monkeypatch):
+    name = "</script><b>&'\""
+    row, picture = findings.Finding(0, findings.WRONG, name, "b", 0.5, 0.1), findings.Picture(name, 0, 0)
+    found = findings.Findings(name, [row], [picture], [], [name, "b"])
+    monkeypatch.setattr(findings, "encoded", lambda *arguments: [(0, png())])
+    review_page.write(found, tmp_path / "out", limit=9, console=Console(quiet=True))
+    assert content(tmp_path / "out")["classes"] == [name, "b"]
+    assert (tmp_path / "out" / "index.html").read_text().count("</script>") == 2
+
+
+def png():
+    out = io.BytesIO()
+    Image.new("RGB", (4, 4)).save(out, "PNG")
+    return out.getvalue()
+
+
+TRUTH = {
+    "images": [{"id": 7, "file_name": "a.png"}, {"id": 3, "file_name": "b.png"}],
+    "categories": [{"id": 5, "name": "cat"}, {"id": 2, "name": "dog"}],
+    "annotations": [
+        {"image_id": 7, "category_id": 5, "bbox": [0, 0, 10, 10]},
+        {"image_id": 7, "category_id": 2, "bbox": [50, 50, 10, 10]},
+    ],
+}
+
+
+def result(image, category, box, score):
+    return {"image_id": image, "category_id": category, "bbox": box, "score": score}
+
+
+def errors_of(results):
+    pairs = zip(box_report.objects_of(TRUTH), findings._detected(TRUTH, results), strict=True)
+    scenes = [error_types.scene(*pair) for pair in pairs]
+    names = [category["name"] for category in TRUTH["categories"]]
+    return [finding for number, scene in enumerate(scenes) for finding in findings._errors(number, scene, names)]
+
+
+def test_the_errors_of_boxes_have_their_kind_and_are_about_their_boxes():
+    results = [
+        result(7, 2, [0, 0, 10, 10], 0.9),  # the cat, called a dog
+        result(3, 5, [0, 0, 10, 10], 0.6),  # in a picture without anything
+    ]
+    assert errors_of(results) == [
+        findings.Finding(0, "wrong class", "cat", "dog", 0.9, pytest.approx(0.1), 0, 0),
+        findings.Finding(0, "missed", "dog", "", 0.0, 0.5, 1),
+        findings.Finding(1, "not annotated", "", "cat", 0.6, pytest.approx(0.4), None, 0),
+    ]
+
+
+def test_what_is_right_is_no_error():
+    assert errors_of([result(7, 5, [0, 0, 10, 10], 0.9), result(7, 2, [50, 50, 10, 10], 0.2)]) == []
+
+
+def test_a_run_that_is_not_there_is_refused_and_nothing_is_written(tmp_path, capsys):
+    assert cnn("review", "classify/none", "--runs", tmp_path, "--out", tmp_path / "out") == Fault.INPUT
+    assert "cnn evaluate RECIPE" in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
