@@ -414,6 +414,17 @@ def run_folder(reference: str, runs: Path) -> Path:
     return (runs / recipe.task / recipe.name).absolute()
 
 
+def trained_run(reference: str, runs: Path, console: Console) -> Run:
+    """The run of this name or of this recipe as it was trained; a Fault where its training is not finished."""
+    folder = run_folder(reference, runs)
+    for stage in ("prepare", "train"):
+        if not (folder / stage / MANIFEST).is_file():
+            raise Fault(
+                f"RUN must be a run whose {stage} is finished, found nothing in {folder / stage}; `cnn run` runs it"
+            )
+    return Run(recipes.load(str(folder / "recipe.yaml")), console, folder.parent.parent)
+
+
 def _libraries(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
     return [key for key in sorted(old.keys() & new.keys()) if key.startswith("library.")]
 

@@ -38,7 +38,6 @@ LEFT_OUT = {
     "at_most": {},
     "gap": False,
     "insight": False,
-    "loop": None,
 }
 IN_FOLDERS = {"classify": "folder", "segment": "folder", "signals": "folder", "volumes": "folder", "verify": "folder"}
 
@@ -105,7 +104,9 @@ def measure(
     Raises:
         Fault: no such run or data, or nothing in it that the network can be asked about.
     """
-    trained = _trained(reference, runs, console)
+    trained = stages.trained_run(reference, runs, console)
+    if trained.recipe.undivided:
+        raise Fault(f"RUN must be one whose data has a test split: {trained.recipe.undivided}")
     run = NewData(trained, _recipe(trained, folder, overrides))
     with stages.locked(run.folder), stages.tracked(run):
         run.tracker.adopt()
@@ -186,20 +187,6 @@ def show(comparison: dict[str, Any], console: Console) -> None:
 def _told(row: dict[str, Any], key: str, sign: str = "") -> tuple[str, str]:
     low, high = row[f"{key}_interval"]
     return f"{row[key]:{sign}.4f}", f"{low:{sign}.4f} to {high:{sign}.4f}"
-
-
-def _trained(reference: str, runs: Path, console: Console) -> stages.Run:
-    """The run, whose training is finished."""
-    folder = stages.run_folder(reference, runs)
-    for stage in ("prepare", "train"):
-        if not (folder / stage / run_files.MANIFEST).is_file():
-            raise Fault(
-                f"RUN must be a run whose {stage} is finished, found nothing in {folder / stage}; `cnn run` runs it"
-            )
-    recipe = recipes.load(str(folder / "recipe.yaml"))
-    if recipe.undivided:
-        raise Fault(f"RUN must be one whose data has a test split: {recipe.undivided}")
-    return stages.Run(recipe, console, folder.parent.parent)
 
 
 def _recipe(trained: stages.Run, folder: Path, overrides: Sequence[str]) -> Any:
