@@ -1,6 +1,7 @@
 """face-api.js' networks, brought in as models of ours: what finds faces, describes one, and finds its landmarks."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,9 @@ dlib_face_recognition_resnet_model_v1, which Davis King has put into the public 
 
 """
 SURE, OVERLAP, MOST = 0.5, 0.5, 100  # face-api.js' own least score, greatest IoU and number of faces
+BORDER = 0.65  # around a picture that is looked at again, as a share of its side
+STEADY = 0.08  # of the distance between the eyes: what the landmarks of a face move by at most, see `_landmark_motion`
+AROUND = 1.1  # side of the square in which landmarks are looked for again, as a share of the box around the first ones
 
 
 def import_weights(path: Path, output: Path) -> list[str]:
@@ -45,7 +49,7 @@ def import_weights(path: Path, output: Path) -> list[str]:
         model = keras.Model(image, network(scaled), name=name)
         savedmodel.save_keras(model, output / f"{name}.keras")
     version = _published(output / "landmarks", model, write_landmarks)
-    faces = _published(output / "faces", detector, write_faces)
+    faces = _published(output / "faces", detector, partial(write_faces, landmark_network=model))
     durable.write_text(output / "LICENSE", NOTICE + licence)
     heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
     owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")
@@ -94,30 +98,88 @@ def write_landmarks(model: keras.Model, folder: Path) -> None:
     savedmodel.write_seer(model, folder, shape=Shape(tuple(size), 3, "pad"), answer=answer)
 
 
-def write_faces(network: keras.Model, folder: Path) -> None:
+def write_faces(network: keras.Model, folder: Path, *, landmark_network: keras.Model) -> None:
     """Write the detector of faces as `detect` exports a model, without proposals.
 
     Both signatures give `boxes` float32 (N, 100, 4), left, top, right, bottom in pixels of the picture as it came, the
     surest face first, cut at its border, `scores` float32 (N, 100), in (0.5, 1], `label` string (N, 100), "face", and
-    `count` int32 (N,); beyond `count` stand zeros and empty strings. Pictures are framed in the middle of a square,
-    where face-api.js puts them at its top left.
+    `count` int32 (N,); beyond `count` stand zeros and empty strings.
+
+    Differs from face-api.js: pictures are framed in the middle of a square, not at its top left; each is looked at
+    twice, the second time with a border, because the network finds no face that fills the picture; and what has no
+    steady landmarks, see `_landmark_motion`, is no face.
+
+    Args:
+        landmark_network: a model from uint8 (batch, height, width, 3) to x and y of `faceapi.NAMES`, in [0, 1].
     """
     size = network.input.shape[1:3]
-    known = tf.constant(ssd.anchors(size))
+    inner = [round(side / (1 + 2 * BORDER) / 2) * 2 for side in size]
+    known, grown = tf.constant(ssd.anchors(size)), [size[1] / inner[1], size[0] / inner[0]] * 2
+
+    def look(pixels: Any) -> tuple[Any, Any]:
+        outputs = network(pixels, training=False)
+        return boxes.decode(outputs["offsets"], known, variances=ssd.VARIANCES), tf.sigmoid(outputs["logits"])
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
-        outputs = network(tf.cast(images, tf.float32) / 127.5 - 1, training=False)
-        corners = boxes.decode(outputs["offsets"], known, variances=ssd.VARIANCES)
-        scores = tf.sigmoid(outputs["logits"])
-        kept = boxes.non_max_suppression(corners, scores, threshold=SURE, overlap=OVERLAP, limit=MOST)
-        real = tf.sequence_mask(kept.count, MOST)
+        pixels = tf.cast(images, tf.float32) / 127.5 - 1
+        near, near_scores = look(pixels)
+        far, far_scores = look(tf.image.resize_with_crop_or_pad(tf.image.resize(pixels, inner, antialias=True), *size))
+        far = (far - 0.5) * grown + 0.5
+        candidates, scores = tf.concat([near, far], axis=1), tf.concat([near_scores, far_scores], axis=1)
+        kept = boxes.non_max_suppression(candidates, scores, threshold=SURE, overlap=OVERLAP, limit=MOST)
+        places = tf.where(tf.sequence_mask(kept.count, MOST))
+        faces = tf.gather_nd(kept.boxes, places), tf.cast(places[:, 0], tf.int32)
+        # without a face, TensorFlow's convolutions fail
+        motion = tf.cond(
+            tf.size(places) > 0, partial(_landmark_motion, landmark_network, images, *faces), lambda: tf.zeros(0)
+        )
+        steady = tf.scatter_nd(places, tf.cast(motion < STEADY, tf.float32), tf.shape(kept.scores, tf.int64))
+        scores, order = tf.math.top_k(kept.scores * steady, MOST)
+        count = tf.reduce_sum(tf.cast(scores > 0, tf.int32), axis=1)
         extent = tf.cast(tf.gather(sizes, [1, 0, 1, 0], axis=1), tf.float32)[:, None]
-        places = tf.clip_by_value(boxes.unletterbox(kept.boxes, sizes, size, fit="pad"), 0, 1) * extent
+        found = tf.gather(kept.boxes, order, batch_dims=1)
+        found = tf.clip_by_value(boxes.unletterbox(found, sizes, size, fit="pad"), 0, 1) * extent
         return {
-            "boxes": tf.where(real[..., None], places, 0),
-            "scores": tf.where(real, kept.scores, 0),
-            "label": tf.where(real, "face", ""),
-            "count": kept.count,
+            "boxes": tf.where(scores[..., None] > 0, found, 0),
+            "scores": scores,
+            "label": tf.where(scores > 0, "face", ""),
+            "count": count,
         }
 
     savedmodel.write_seer(network, folder, shape=Shape(tuple(size), 3, "pad"), answer=answer)
+
+
+def _landmark_motion(network: keras.Model, images: Any, faces: Any, rows: Any) -> Any:
+    """How far landmarks move when they are looked for again, around where they were: float32 (F,).
+
+    The mean distance over all landmarks, as a share of that between the eyes. On faces the second look confirms the
+    first; on anything else it finds others.
+
+    Args:
+        images: uint8 (N, height, width, 3).
+        faces: left, top, right, bottom in [0, 1] of a square picture, float32 (F, 4).
+        rows: the picture of each face, int32 (F,).
+    """
+    size = network.input.shape[1:3]
+    pictures = tf.cast(images, tf.float32)
+
+    def find(corners: Any, scale: float) -> tuple[Any, Any]:
+        """The landmarks within the square around a box, float32 (F, 68, 2), and the box around them."""
+        half = scale * tf.reduce_max(corners[:, 2:] - corners[:, :2], axis=1, keepdims=True) / 2
+        start, side = (corners[:, :2] + corners[:, 2:]) / 2 - half, 2 * half
+        square = tf.concat([start, start + side], axis=1)
+        crops = tf.image.crop_and_resize(pictures, tf.gather(square, [1, 0, 3, 2], axis=1), rows, size)
+        points = tf.reshape(network(tf.cast(tf.round(crops), tf.uint8), training=False), [-1, len(faceapi.NAMES), 2])
+        points = start[:, None] + points * side[:, None]
+        return points, tf.concat([tf.reduce_min(points, axis=1), tf.reduce_max(points, axis=1)], axis=1)
+
+    first, around = find(faces, 1.0)
+    second, _ = find(around, AROUND)
+    left, right = (
+        tf.reduce_mean(
+            tf.gather(first, [row for row, name in enumerate(faceapi.NAMES) if side in name], axis=1), axis=1
+        )
+        for side in ("left_eye", "right_eye")
+    )
+    moved = tf.reduce_mean(tf.norm(second - first, axis=-1), axis=1)
+    return moved / tf.maximum(tf.norm(right - left, axis=-1), 1e-6)

@@ -1,6 +1,7 @@
 """An exported embedder as something to ask: pictures to embeddings, embeddings to distances, a rate to a threshold.
 
-Beside it stands the guard, if there is one: a classifier that tells the living from pictures of them.
+Before it stands the detector, if there is one, which finds the faces of a picture; beside it the guard, a classifier
+that tells the living from pictures of them.
 """
 
 from collections.abc import Sequence
@@ -10,16 +11,19 @@ from typing import Any, NamedTuple
 import numpy as np
 import tensorflow as tf
 
-from cnn_keras.data.files.image_file import normalize, reason
+from cnn_keras.data.files.image_file import encode_png, normalize, reason
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.data.transforms.face_alignment import Aligner
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.metrics import verification
 from pipelines.data import run_files
 from pipelines.export import savedmodel
+from pipelines.faces import detector
+from pipelines.faces.detector import Face
 from pipelines.faces.gallery import Array, Settings
 from pipelines.inference import exported_model
 from pipelines.inference.embedding import FACTS
+from pipelines.inference.prediction import pixels
 
 BATCH = 32  # pictures that are embedded at once
 LIVE = "live"  # the class of a liveness classifier that is let in
@@ -65,6 +69,13 @@ class Threshold(NamedTuple):
         return f"{wrong} {self.far:g}, {origin}; {known}"
 
 
+class Portrait(NamedTuple):
+    """What an embedder is given of a picture: the part around a face as PNG; all of it where nothing looks for one."""
+
+    data: bytes
+    face: Face | None = None
+
+
 class Recogniser:
     """An exported embedder, newest version or the one whose digest is asked for, and, if any, a liveness classifier.
 
@@ -73,22 +84,31 @@ class Recogniser:
         model: the digest that a gallery was made with.
         liveness: the same as `reference`, of a classifier with the class `live`.
         liveness_model: the digest of the classifier that a gallery was made with; any if empty.
+        detector_name: what finds the faces, see `detector.resolve`; if empty, each picture is one.
 
     Raises:
-        Fault: nothing is exported there, no embedder, or another than `model`; so of the classifier.
+        Fault: nothing is exported there, no embedder, or another than `model`; so of the classifier and the detector.
     """
 
     def __init__(
-        self, reference: str, runs: Path, *, model: str | None = None, liveness: str = "", liveness_model: str = ""
+        self,
+        reference: str,
+        runs: Path,
+        *,
+        model: str | None = None,
+        liveness: str = "",
+        liveness_model: str = "",
+        detector_name: str = "",
     ) -> None:
-
         folder = exported_model.locate(reference, runs)
         self.folder = version_of(folder, model)
         self.facts = run_files.read_json(self.folder / FACTS)
         self._loaded = tf.saved_model.load(str(self.folder))
         self._guard = Guard(liveness, runs, model=liveness_model) if liveness else None
-        guard = (str(self._guard.folder), self._guard.model) if self._guard else ()
-        self.settings = Settings(self.facts["model"], self.facts["dimension"], str(folder.resolve()), *guard)
+        guard = (str(self._guard.folder), self._guard.model) if self._guard else ("", "")
+        found_by = detector.resolve(detector_name, runs)
+        self.settings = Settings(self.facts["model"], self.facts["dimension"], str(folder.resolve()), *guard, found_by)
+        self._detector = detector.open_detector(found_by)
         self._aligner: Aligner | None = None
 
     def threshold(self, far: float | None, comparisons: int = 1) -> Threshold:
@@ -117,6 +137,17 @@ class Recogniser:
             for row, vector in zip(rows, self._vectors([ready[row] for row in rows]), strict=True):
                 embeddings[row] = vector
         return embeddings
+
+    def portraits(self, file: bytes) -> list[Portrait] | str:
+        """The faces of an encoded picture, none where there is none; or what is wrong with the picture."""
+        data = _upright(file)
+        if isinstance(data, str) or self._detector is None:
+            return data if isinstance(data, str) else [Portrait(data)]
+        try:
+            image = pixels(data)
+        except (OSError, ValueError, SyntaxError) as error:  # as Pillow says that pixels are broken
+            return reason(error)
+        return [Portrait(encode_png(detector.crop(image, face.box)), face) for face in self._detector(image)]
 
     def compare(self, vector: Array, others: Array) -> Array:
         """The distance of an embedding, float32 (dimension,), to each of others, (N, dimension): float32 (N,)."""

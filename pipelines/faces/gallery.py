@@ -16,6 +16,7 @@ from cnn_keras.errors import Fault
 Array = np.ndarray[Any, np.dtype[Any]]
 
 LONGEST = 200  # characters of a name
+OPENCV = "opencv"  # as a detector
 
 
 class Settings(NamedTuple):
@@ -26,6 +27,7 @@ class Settings(NamedTuple):
     reference: str  # the folder of the embedder's versions
     liveness: str = ""  # the same of a classifier that tells the living from pictures of them; none where empty
     liveness_model: str = ""  # the digest of that one; of a gallery from before there were any, empty
+    detector: str = ""  # what finds the faces: "opencv" or a detector's folder; if empty, each photograph is one
 
 
 class Photo(NamedTuple):

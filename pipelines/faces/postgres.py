@@ -47,7 +47,10 @@ CREATE TABLE IF NOT EXISTS gallery_embeddings (
     UNIQUE (person, digest)
 );
 """
-UPGRADE = "ALTER TABLE gallery_settings ADD COLUMN IF NOT EXISTS liveness_model text NOT NULL DEFAULT ''"
+UPGRADE = """
+ALTER TABLE gallery_settings ADD COLUMN IF NOT EXISTS liveness_model text NOT NULL DEFAULT '';
+ALTER TABLE gallery_settings ADD COLUMN IF NOT EXISTS detector text NOT NULL DEFAULT '';
+"""
 SINCE = "to_char({} AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"+00:00\"')"
 
 
@@ -92,7 +95,7 @@ class PostgresGallery:
                 database.execute("DROP INDEX IF EXISTS gallery_near")
                 stored = None
             if stored is None:
-                database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s, %s)", settings)
+                database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s, %s, %s)", settings)
             elif stored.model != settings.model:
                 raise other_model(self.shown, stored, settings.model)
             before = _count(database)

@@ -4,7 +4,7 @@ A threshold is never a magic number: it follows from a false-accept rate, by an 
 embedder was calibrated on. To verify, one comparison is made, and the threshold is the one at that rate. To identify,
 as many are made as photographs are enrolled, and each could be mistaken; so the rate is divided among them, and a
 stranger is taken for anybody at all no more often than the rate says. What the people of the calibration are too few to
-show, every answer tells: its `false_accept_bound` is then above the rate.
+show, every answer tells: its `false_accept_bound` is then above the rate. Each face of a picture is asked about alone.
 """
 
 import hashlib
@@ -24,30 +24,37 @@ from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.validation import Problem
-from pipelines.faces.encoder import BATCH, NO_FACE, Recogniser, Threshold
+from pipelines.faces.detector import Face
+from pipelines.faces.encoder import BATCH, NO_FACE, Portrait, Recogniser, Threshold
 from pipelines.faces.gallery import Array, Gallery, Near, Photo, checked_name, other_model
 
 NEAREST = 32  # enrolled embeddings that a trained head compares
 SURE = 0.5  # the probability of `live` from which somebody is
+SEVERAL = ("error", "largest", "all")  # what becomes of a photograph of several faces that is to be enrolled
+SEVERAL_FACES = "several faces"
 EQUAL = 1e-8  # ‖f − f′‖² of one picture embedded twice is less: only the order of the sums differs
 
 Found = tuple[str, Callable[[], bytes], str]  # a photograph: whose it is, what reads the file, what the file is called
 
 
 class Answer(NamedTuple):
-    """What is said of one picture: who it is, or None, how far the nearest is, and by which threshold."""
+    """What is said of one face: who it is, or None, how far the nearest is, and by which threshold."""
 
     name: str | None
     distance: float | None  # None where nothing was compared
     threshold: Threshold | None = None
     alive: float | None = None
     problem: str | None = None
+    nearest: str | None = None  # whom the distance is to
+    face: Face | None = None  # None where each picture is one
 
     def as_dict(self) -> dict[str, Any]:
         """The answer as JSON writes it."""
         threshold = self.threshold.as_dict() if self.threshold else {}
         live = {} if self.alive is None else {"alive": self.alive}
-        return {"name": self.name, "distance": self.distance, **threshold, **live, "problem": self.problem}
+        face = {} if self.face is None else {"box": list(self.face.box), "score": self.face.score}
+        told = {"name": self.name, "nearest": self.nearest, "distance": self.distance, **face, **threshold}
+        return {**told, **live, "problem": self.problem}
 
 
 class Enrolment(NamedTuple):
@@ -109,26 +116,36 @@ def _is_picture(file: Path) -> bool:
     return not hidden and file.name.lower().endswith(tuple(file_tree.IMAGE_SUFFIXES))
 
 
-def enrol(gallery: Gallery, recogniser: Recogniser, photos: Iterable[Found], *, anew: bool = False) -> Enrolment:
+def enrol(
+    gallery: Gallery, recogniser: Recogniser, photos: Iterable[Found], *, anew: bool = False, several: str = "error"
+) -> Enrolment:
     """Add photographs; of those that two names are given to, here or in the gallery, none is taken.
 
     A batch of them is in memory at a time. They are enrolled together at the end, or none is.
 
+    Args:
+        several: what becomes of a photograph with several faces, one of SEVERAL: of "error" it is not enrolled.
+
     Raises:
-        Fault: the gallery belongs to another model.
+        Fault: the gallery belongs to another model, or `several` is none of them.
     """
+    if several not in SEVERAL:
+        raise Fault(f"--several must be {', '.join(SEVERAL)}, got {several!r}")
     good, pixels, problems = [], [], []
     rest = iter(photos)
     while batch := list(islice(rest, BATCH)):
         read, unread = _read(batch)
         problems += unread
-        vectors = recogniser.embed([data for _, data, _ in read], faced=True)
-        for (name, data, source), vector in zip(read, vectors, strict=True):
+        rows, faceless = _portraits(recogniser, read, several)
+        problems += faceless
+        vectors = recogniser.embed([portrait.data for _, _, portrait in rows], faced=True)
+        for ((name, data, source), number, _), vector in zip(rows, vectors, strict=True):
             if isinstance(vector, str):
                 problems.append(Problem(NO_FACE if vector.startswith(NO_FACE) else "undecodable", source, vector))
-            else:
-                good.append(Photo(checked_name(name), vector, hashlib.sha256(data).hexdigest(), source))
-                pixels.append(_pixels(data))
+                continue
+            digest = hashlib.sha256(data).hexdigest() + (f"#{number}" if number else "")
+            good.append(Photo(checked_name(name), vector, digest, source))
+            pixels.append(_pixels(data))
     others = _other_names(good, pixels, [] if anew else _nearest_of(gallery, recogniser, good))
     problems += [
         Problem("of two names", photo.source, f"the same photograph is {other}: who is in it?")
@@ -138,6 +155,30 @@ def enrol(gallery: Gallery, recogniser: Recogniser, photos: Iterable[Found], *, 
     good = [photo for photo, other in zip(good, others, strict=True) if not other]
     added = gallery.enrol(recogniser.settings, good, anew=anew) if good else 0
     return Enrolment(added, len(good) - added, problems)
+
+
+def _portraits(
+    recogniser: Recogniser, read: Sequence[tuple[str, bytes, str]], several: str
+) -> tuple[list[tuple[tuple[str, bytes, str], int, Portrait]], list[Problem]]:
+    """Each portrait that is to be enrolled, with its photograph and its number in that; and why others have none."""
+    rows, problems = [], []
+    for photo in read:
+        portraits = recogniser.portraits(photo[1])
+        if isinstance(portraits, str):
+            problems.append(Problem("undecodable", photo[2], portraits))
+        elif not portraits:
+            problems.append(Problem(NO_FACE, photo[2], "the photograph must show one, from the front"))
+        elif len(portraits) > 1 and several == "error":
+            advice = "--several largest enrols the largest, --several all enrols each of them"
+            problems.append(Problem(SEVERAL_FACES, photo[2], f"{len(portraits)} faces, whose are they? {advice}"))
+        else:
+            chosen = [max(portraits, key=_area)] if several == "largest" else portraits
+            rows += [(photo, number, portrait) for number, portrait in enumerate(chosen)]
+    return rows, problems
+
+
+def _area(portrait: Portrait) -> float:
+    return portrait.face.area if portrait.face else 0.0
 
 
 def _read(photos: Sequence[Found]) -> tuple[list[tuple[str, bytes, str]], list[Problem]]:
@@ -200,9 +241,12 @@ def compare(
     """Is it the person of a reference photograph, which `name` is of? No gallery is needed.
 
     Raises:
-        Fault: no face is found on the reference photograph, or it cannot be read.
+        Fault: the reference photograph shows no face or several, or it cannot be read.
     """
-    (vector,) = recogniser.embed([reference], faced=True)
+    portraits = recogniser.portraits(reference)
+    if not isinstance(portraits, str) and len(portraits) != 1:
+        raise Fault(f"{name} must be a photograph of one face, found {len(portraits)}", code=Fault.DATA)
+    vector = portraits if isinstance(portraits, str) else recogniser.embed([portraits[0].data], faced=True)[0]
     if isinstance(vector, str):
         raise Fault(f"{name} must be a photograph of a face, but: {vector}", code=Fault.DATA)
     return _verify_all(recogniser, vector[None], name, files, far)
@@ -211,46 +255,74 @@ def compare(
 def _verify_all(
     recogniser: Recogniser, known: Array, name: str, files: Sequence[bytes], far: float | None
 ) -> list[Answer]:
-    """The answer about each picture, of the nearest of a person's embeddings, float32 (N, dimension)."""
-    threshold, answers = recogniser.threshold(far, len(known)), []
-    for vector, alive in zip(recogniser.embed(files), recogniser.alive(files), strict=True):
-        if isinstance(vector, str):
-            answers.append(Answer(None, None, threshold, problem=vector))
+    """The answer about each picture, of the nearest of a person's embeddings, float32 (N, dimension).
+
+    In a picture of several faces that is the face that is nearest; the rate is divided among them.
+    """
+    answers = []
+    for file, alive in zip(files, recogniser.alive(files), strict=True):
+        portraits = recogniser.portraits(file)
+        found = [] if isinstance(portraits, str) else portraits
+        threshold = recogniser.threshold(far, len(known) * max(1, len(found)))
+        near = []
+        problem = portraits if isinstance(portraits, str) else NO_FACE
+        for portrait, vector in zip(found, recogniser.embed([portrait.data for portrait in found]), strict=True):
+            if isinstance(vector, str):
+                problem = vector
+            else:
+                near.append((float(recogniser.compare(vector, known).min()), portrait.face))
+        if not near:
+            answers.append(Answer(None, None, threshold, problem=problem))
             continue
-        distance = float(recogniser.compare(vector, known).min())
+        distance, face = min(near, key=lambda one: one[0])
         same = distance <= threshold.distance and _lives(alive)
-        answers.append(Answer(name if same else None, distance, threshold, alive))
+        answers.append(Answer(name if same else None, distance, threshold, alive, nearest=name, face=face))
     return answers
 
 
-def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], far: float | None) -> list[Answer]:
-    """Who of the gallery is it? The answer's name is None for a stranger."""
+def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], far: float | None) -> list[list[Answer]]:
+    """Who of the gallery is it? Of each picture the answer about each face; its name is None for a stranger.
+
+    A picture that cannot be read, or shows no face, has one answer with the problem.
+    """
     enrolled = gallery.count()
     threshold = recogniser.threshold(far, enrolled)
-    embeddings, lives = recogniser.embed(files), recogniser.alive(files)
+    pictures = [recogniser.portraits(file) for file in files]
+    portraits = [portrait for faces in pictures if not isinstance(faces, str) for portrait in faces]
+    embeddings = recogniser.embed([portrait.data for portrait in portraits])
     vectors = [vector for vector in embeddings if not isinstance(vector, str)]
     near: Iterator[list[Near]] = iter([[]] * len(vectors))
     if vectors and enrolled:
         count = NEAREST if recogniser.facts["head"] else 1
         near = iter(gallery.nearest(recogniser.settings.model, np.stack(vectors), count))
-    return [
-        Answer(None, None, threshold, problem=vector)
-        if isinstance(vector, str)
-        else _nearest(recogniser, vector, next(near), threshold, alive)
-        for vector, alive in zip(embeddings, lives, strict=True)
-    ]
+    rest = iter(embeddings)
+    answers = []
+    for faces, alive in zip(pictures, recogniser.alive(files), strict=True):
+        if isinstance(faces, str) or not faces:
+            answers.append([Answer(None, None, threshold, problem=NO_FACE if not faces else str(faces))])
+            continue
+        row = []
+        for portrait, vector in zip(faces, rest, strict=False):
+            if isinstance(vector, str):
+                row.append(Answer(None, None, threshold, problem=vector, face=portrait.face))
+            else:
+                answer = _nearest(recogniser, vector, next(near), threshold, alive)
+                row.append(answer._replace(face=portrait.face))
+        answers.append(row)
+    return answers
 
 
 def _nearest(
     recogniser: Recogniser, vector: Array, candidates: list[Near], threshold: Threshold, alive: float | None
 ) -> Answer:
-    """The answer about one picture, of the enrolled embeddings near to it."""
+    """The answer about one face, of the enrolled embeddings near to it."""
     if not candidates:
         return Answer(None, None, threshold, alive)
     distances = recogniser.compare(vector, np.stack([candidate.vector for candidate in candidates]))
     best = int(np.argmin(distances))
-    known = float(distances[best]) <= threshold.distance and _lives(alive)
-    return Answer(candidates[best].name if known else None, float(distances[best]), threshold, alive)
+    nearest, distance = candidates[best].name, float(distances[best])
+    known = distance <= threshold.distance and _lives(alive)
+    return Answer(nearest if known else None, distance, threshold, alive, nearest=nearest)
 
 
 def _lives(alive: float | None) -> bool:

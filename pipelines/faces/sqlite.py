@@ -13,7 +13,7 @@ import os
 import sqlite3
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,6 +23,7 @@ import numpy as np
 from cnn_keras.errors import Fault
 from cnn_keras.ops.nearest_neighbors import Neighbours
 from pipelines.faces.gallery import (
+    OPENCV,
     Array,
     Enrolled,
     Near,
@@ -36,11 +37,12 @@ from pipelines.faces.gallery import (
 
 PATIENCE = 30.0  # seconds to wait for other processes
 BATCH = 10_000  # embeddings that are read at once
-FORMAT = 2  # of 1 the settings had no liveness_model
+NAMES = ("", OPENCV)  # that stand in the place of a folder
+FORMAT = 3  # of 1 the settings had no liveness_model, of 2 no detector
 TABLES = """
 CREATE TABLE settings (
     model TEXT NOT NULL, dimension INTEGER NOT NULL, reference TEXT NOT NULL, liveness TEXT NOT NULL,
-    liveness_model TEXT NOT NULL DEFAULT ''
+    liveness_model TEXT NOT NULL DEFAULT '', detector TEXT NOT NULL DEFAULT ''
 );
 CREATE TABLE people (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
 CREATE TABLE embeddings (
@@ -57,8 +59,7 @@ CREATE TABLE forgotten (
 );
 """
 
-
-UPGRADE = "ALTER TABLE settings ADD COLUMN liveness_model TEXT NOT NULL DEFAULT ''"
+ADDED = {2: "liveness_model", 3: "detector"}  # columns of the settings, by the format that brought them
 
 
 class SqliteGallery:
@@ -78,9 +79,7 @@ class SqliteGallery:
         if not row:
             return None
         settings = Settings(*row)
-        return settings._replace(
-            reference=self._absolute(settings.reference), liveness=self._absolute(settings.liveness)
-        )
+        return _with_folders(settings, self._absolute)
 
     def enrol(self, settings: Settings, photos: Sequence[Photo], *, anew: bool = False) -> int:
         with self._writing() as database:
@@ -91,9 +90,8 @@ class SqliteGallery:
                 database.execute("DELETE FROM settings")
                 stored = None
             if stored is None:
-                folders = self._relative(settings.reference), self._relative(settings.liveness)
-                relative = settings._replace(reference=folders[0], liveness=folders[1])
-                database.execute("INSERT INTO settings VALUES (?, ?, ?, ?, ?)", relative)
+                relative = _with_folders(settings, self._relative)
+                database.execute("INSERT INTO settings VALUES (?, ?, ?, ?, ?, ?)", relative)
             elif stored.model != settings.model:
                 raise other_model(self.location, stored, settings.model)
             now = datetime.now(UTC).isoformat(timespec="seconds")
@@ -171,10 +169,10 @@ class SqliteGallery:
 
     def _relative(self, folder: str) -> str:
         """A folder as the file names it: from its own, so that both can be moved together."""
-        return os.path.relpath(folder, Path(self.location).resolve().parent) if folder else ""
+        return folder if folder in NAMES else os.path.relpath(folder, Path(self.location).resolve().parent)
 
     def _absolute(self, folder: str) -> str:
-        return os.path.normpath(Path(self.location).resolve().parent / folder) if folder else ""
+        return folder if folder in NAMES else os.path.normpath(Path(self.location).resolve().parent / folder)
 
     @contextmanager
     def _writing(self) -> Iterator[sqlite3.Connection]:
@@ -251,6 +249,13 @@ class SqliteGallery:
             database.execute("COMMIT")
 
 
+def _with_folders(settings: Settings, place: Callable[[str], str]) -> Settings:
+    """The settings with `place` of each folder."""
+    return settings._replace(
+        reference=place(settings.reference), liveness=place(settings.liveness), detector=place(settings.detector)
+    )
+
+
 def _connected(path: Path) -> sqlite3.Connection:
     """The file, made where it is not there, with a write-ahead log.
 
@@ -291,13 +296,14 @@ def _prepared(database: sqlite3.Connection, path: Path) -> None:
             database.execute(question).fetchone()
             for question in ("PRAGMA user_version", "SELECT count(*) FROM sqlite_schema")
         )
-        if version not in (0, 1, FORMAT) or (version == 0 and tables):
+        if version not in range(FORMAT + 1) or (version == 0 and tables):
             raise Fault(f"gallery must be a file of format {FORMAT}, got {path} with {version}; name another file")
         if version == 0:
             for statement in filter(str.strip, TABLES.split(";\n")):
                 database.execute(statement)
-        if version == 1:
-            database.execute(UPGRADE)
+        for format_, column in ADDED.items() if version else ():
+            if version < format_:
+                database.execute(f"ALTER TABLE settings ADD COLUMN {column} TEXT NOT NULL DEFAULT ''")
         database.execute(f"PRAGMA user_version = {FORMAT}")
         database.execute("COMMIT")
     except BaseException:

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from cnn_keras.errors import Fault
-from pipelines.faces.gallery import Gallery
+from pipelines.faces.gallery import OPENCV, Gallery
 from pipelines.faces.postgres import PostgresGallery
 from pipelines.faces.sqlite import SqliteGallery
 
@@ -21,10 +21,12 @@ def open_gallery(location: str) -> Gallery:
 def moved_model(folder: str, location: str, option: str) -> str:
     """Where a gallery's model is now: where it was, or in a folder of the same name beside the gallery's file.
 
+    OpenCV, as a detector, is everywhere.
+
     Raises:
         Fault: it is in neither place; `option` of the command line names another.
     """
-    if Path(folder).exists():
+    if folder == OPENCV or Path(folder).exists():
         return folder
     beside = Path(location).resolve().parent / Path(folder).name
     if not location.startswith(POSTGRES) and beside.exists():

@@ -3,31 +3,27 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image
 from rich.console import Console
 from rich.markup import escape
 
 from cnn_keras.data import run_length
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES
 from cnn_keras.data.image_decoding import decode
-from cnn_keras.errors import Unreadable
-from pipelines.data import validation, video_io
+from pipelines.data import video_io
 from pipelines.data.boxes import proposals
-from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_images, batched, pixels
+from pipelines.inference.frames import Annotation, ask_images_and_videos
+from pipelines.inference.prediction import DEFAULT, Prediction, Source
 from pipelines.plots import annotate, overlays
 from pipelines.plots.image_grid import Array
 
-FRAMES = 8  # of a video, that a detector is asked about at once
-
 
 @dataclass(frozen=True, kw_only=True)
-class Detections(Prediction):
+class Detections(Annotation):
     """The things in a picture, or in one frame of a video: their classes, scores and boxes, one by one.
 
     Attributes:
@@ -35,14 +31,12 @@ class Detections(Prediction):
         boxes: left, top, right, bottom in pixels of the upright picture.
         landmarks: of each thing x and y by name, where the model knows some.
         instances: uint8 (height, width): the number of the thing, from 1, that each pixel belongs to.
-        frame: its number, from 0.
     """
 
     classes: list[tuple[str, float]]
     boxes: list[list[float]]
     landmarks: list[dict[str, list[float]]] | None = None
     instances: Array | None = None
-    frame: int | None = None
 
     def _values(self) -> dict[str, Any]:
         """As JSON; masks are COCO's run lengths."""
@@ -64,18 +58,6 @@ class Detections(Prediction):
         best = max((score for frame in (self, *later) for _, score in frame.classes), default=None)
         frames = "" if self.frame is None else f"{1 + len(later)} frames"
         return counted, "" if best is None else f"{best:.1%}", frames
-
-    def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
-        video = self.path
-        if self.frame is None or video is None:
-            Image.fromarray(self.drawn(pixels(self.source))).save(path)
-            return
-        pictures = (
-            detections.drawn(frame) for frame, detections in zip(video_io.frames(video), (self, *later), strict=False)
-        )
-        # players want even sides
-        even = (picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in pictures)
-        video_io.write(path.with_suffix(".mp4"), even, rate=video_io.facts(video).rate)
 
     def drawn(self, image: Array) -> Array:
         """The picture, uint8 (height, width, 3), with the boxes, and masks and landmarks if there are some."""
@@ -124,10 +106,7 @@ class Detector:
         self.signatures, self.folder = loaded.signatures, folder
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
-        predictions: list[Prediction] = []
-        for video, group in groupby(sources, _video):
-            predictions += self._watch(video, console) if video else ask_images(self._ask, group)
-        return predictions
+        return ask_images_and_videos(self._ask, self._watch, sources, console)
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Detections]:
         detect, regions = self.signatures[DEFAULT], {}
@@ -137,31 +116,16 @@ class Detector:
         outputs = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
         return [Detections(source=source, **row) for source, row in zip(sources, _rows(outputs), strict=True)]
 
-    def _watch(self, file: Path, console: Console) -> list[Prediction]:
-        """A prediction of each frame of a video, which is read as it is asked about."""
+    def _watch(self, video: Path, frames: list[Array], first: int) -> list[Detections]:
         detect = self.signatures["serving_tensor"]
-        predictions: list[Prediction] = []
-        try:
-            with validation.progress(console) as bar:
-                task = bar.add_task(file.name, total=video_io.facts(file).frames or None)
-                for frames in batched(video_io.frames(file), FRAMES):
-                    regions = proposals.model_inputs(self.folder, frames) if _takes_regions(detect) else {}
-                    for row in _rows(detect(image=tf.constant(np.stack(frames)), **regions)):
-                        predictions.append(Detections(source=file, frame=len(predictions), **row))
-                    bar.advance(task, len(frames))
-        except Unreadable as error:
-            return [Prediction(source=file, problem=str(error))]
-        return predictions or [Prediction(source=file, problem="it has no frames")]
+        regions = proposals.model_inputs(self.folder, frames) if _takes_regions(detect) else {}
+        rows = _rows(detect(image=tf.constant(np.stack(frames)), **regions))
+        return [Detections(source=video, frame=number, **row) for number, row in enumerate(rows, start=first)]
 
 
 def detects(loaded: Any) -> bool:
     """Whether a loaded model says where things are."""
     return "boxes" in loaded.signatures[DEFAULT].structured_outputs
-
-
-def _video(source: Source) -> Path | None:
-    """The source, if it is a file of a video."""
-    return source if isinstance(source, Path) and source.name.lower().endswith(video_io.SUFFIXES) else None
 
 
 def _takes_regions(signature: Any) -> bool:

@@ -147,7 +147,9 @@ def write_masks(predictions: Sequence[Prediction], folder: Path) -> int:
     return mask_files.write([(path, segments.mask) for path, segments in segmented], segmented[0][1].names, folder)
 
 
-def files_of(paths: Iterable[Path], noun: str, suffixes: tuple[str, ...]) -> Iterator[Path]:
+def files_of(
+    paths: Iterable[Path], noun: str, suffixes: tuple[str, ...], *, argument: str = "IMAGES"
+) -> Iterator[Path]:
     """The files that a predictor is asked about: those that are named, and in folders those that it takes.
 
     A folder of DICOM slices is a volume.
@@ -155,6 +157,7 @@ def files_of(paths: Iterable[Path], noun: str, suffixes: tuple[str, ...]) -> Ite
     Args:
         noun: what it takes: "image", "signal" or "volume".
         suffixes: of its files, in lower case.
+        argument: what the paths are called in the message of a Fault.
 
     Raises:
         Fault: a path leads nowhere, or to a folder without any.
@@ -171,9 +174,12 @@ def files_of(paths: Iterable[Path], noun: str, suffixes: tuple[str, ...]) -> Ite
                 )
             )
             if not matching:
-                raise Fault(f"IMAGES must be {noun} files or folders of them, found none in {path}", code=Fault.DATA)
+                raise Fault(
+                    f"{argument} must be {noun} files or folders of them, found none in {path}", code=Fault.DATA
+                )
             yield from matching
         elif path.is_file():
             yield path
         else:
-            raise Fault(f"IMAGES must be files or folders, found {'neither' if path.exists() else 'nothing'} at {path}")
+            found = "neither" if path.exists() else "nothing"
+            raise Fault(f"{argument} must be files or folders, found {found} at {path}")

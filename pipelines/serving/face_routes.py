@@ -7,9 +7,10 @@
     GET    /faces/people/NAME          what is known of NAME, embeddings too
     DELETE /faces/people/NAME          forget NAME
 
-Photographs are bodies of `image/*`, or files of a form; `?far=0.001` asks for another false-accept rate. `/healthz` and
-`/metrics` are there too. Every request but `/healthz` must carry the API key: `Authorization: Bearer KEY`. On loopback
-one is made up where none is given; beyond, no server starts without.
+Photographs are bodies of `image/*`, or files of a form; a gallery with a detector answers about each face, with its
+box. `?far=0.001` asks for another false-accept rate. `/healthz` and `/metrics` are there too. Every request but
+`/healthz` must carry the API key: `Authorization: Bearer KEY`. On loopback one is made up where none is given; beyond,
+no server starts without.
 """
 
 import asyncio
@@ -19,6 +20,7 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -167,7 +169,9 @@ class FaceEndpoints:
 
     async def _identify(self, request: Request) -> Response:
         far = _far(request)
-        return await self._judged(request, lambda files: service.identify(self._gallery, self._recogniser, files, far))
+        return await self._judged(
+            request, lambda files: list(chain(*service.identify(self._gallery, self._recogniser, files, far)))
+        )
 
     async def _judged(self, request: Request, ask: Callable[[Sequence[bytes]], list[Answer]]) -> Response:
         answers = await self._of_photographs(request, ask)

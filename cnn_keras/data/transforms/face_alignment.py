@@ -80,12 +80,7 @@ def cascades() -> Aligner:
         return None
 
     def aligner(name: str, image: np.ndarray) -> Eyes | None:
-        scale = FACE / min(image.shape[:2])
-        grey = image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
-        grey = cv2.resize(
-            grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC
-        )
-        grey = cv2.copyMakeBorder(grey, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE)
+        grey, scale = enlarge(image)
         faces = face.detectMultiScale(grey, 1.05, 2, minSize=(FACE // 4,) * 2)
         if not len(faces):
             return None
@@ -99,6 +94,23 @@ def cascades() -> Aligner:
         return Eyes(*eyes)
 
     return aligner
+
+
+def enlarge(image: np.ndarray) -> tuple[np.ndarray, float]:
+    """A picture as cascades want it: grey, FACE pixels its shorter side, with a border of MARGIN pixels.
+
+    Args:
+        image: uint8 (height, width, 1 or 3), RGB.
+
+    Returns:
+        uint8 (height', width'), and how many of its pixels one of the picture is.
+    """
+    import cv2  # a native library, for this way of finding eyes alone
+
+    scale = FACE / min(image.shape[:2])
+    grey = image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
+    grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    return cv2.copyMakeBorder(grey, MARGIN, MARGIN, MARGIN, MARGIN, cv2.BORDER_REPLICATE), scale
 
 
 class Landmarks:

@@ -163,24 +163,70 @@ def test_anchors_of_a_package_that_are_others_are_refused(package, tmp_path):
         face_api.load_detector(tmp_path)
 
 
-def test_faces_come_in_pixels_of_the_picture_and_those_of_one_do_not_change_those_of_another(tmp_path):
-    """A network that is sure of one anchor, wherever it looks: batch and padding are what is looked at."""
+def landmarks_of_the_dark():
+    """A network whose landmarks stay where they are when the square around them is looked at, unless that is bright.
+
+    Around their box, 1 / 1.1 of the square, stands the same square; around a smaller box a smaller one.
+    """
+    points = np.random.default_rng(3).uniform(0.1, 0.9, (68, 2)).astype("float32")
+    points[36:42], points[42:48], points[:2] = (0.35, 0.4), (0.65, 0.4), ((0, 0), (1, 1))  # eyes, and two corners
+    image = keras.Input((112, 112, 3), dtype="uint8")
+
+    def find(pixels):
+        bright = tf.reduce_mean(tf.cast(pixels, tf.float32), axis=(1, 2, 3), keepdims=True) > 100
+        extent = tf.where(bright, 0.5, 1 / import_face_api.AROUND)[..., 0]
+        return tf.reshape((points - 0.5) * extent + 0.5, [-1, 136])
+
+    return keras.Model(image, keras.layers.Lambda(find, output_shape=(136,))(image))
+
+
+def sure_of(*places):
+    """A network that is sure of anchors, of the first most, wherever it looks: batch and padding are what is tried."""
     image = keras.Input((512, 512, 3), name="image")
     sure = np.full((5118, 1), -9.0, np.float32)
-    place = int(np.abs(ssd.anchors() - [0.3, 0.3, 0.7, 0.7]).sum(axis=1).argmin())
-    sure[place] = 9
+    sure[list(places), 0] = 9 - np.arange(len(places))
     zeros = keras.layers.Lambda(lambda x: tf.zeros([tf.shape(x)[0], 5118, 4]), output_shape=(5118, 4))(image)
     scored = keras.layers.Lambda(lambda x: tf.tile(sure[None], [tf.shape(x)[0], 1, 1]), output_shape=(5118, 1))(image)
-    import_face_api.write_faces(keras.Model(image, {"offsets": zeros, "logits": scored}), tmp_path / "1")
-    exported = tf.saved_model.load(str(tmp_path / "1")).signatures["serving_tensor"]
-    found = exported(image=tf.zeros((2, 300, 600, 3), tf.uint8))
-    left, top, right, bottom = ssd.anchors()[place] * 600
-    np.testing.assert_array_equal(found["count"], [1, 1])
-    np.testing.assert_allclose(
-        found["boxes"][1, 0], [left, max(top - 150, 0), right, min(bottom - 150, 300)], atol=0.01
+    return keras.Model(image, {"offsets": zeros, "logits": scored})
+
+
+def nearest_anchor(*box):
+    return int(np.abs(ssd.anchors() - box).sum(axis=1).argmin())
+
+
+def find(folder, network, pictures):
+    """What a detector answers about pictures when it is exported."""
+    import_face_api.write_faces(network, folder, landmark_network=landmarks_of_the_dark())
+    exported = tf.saved_model.load(str(folder)).signatures["serving_tensor"]
+    return exported(image=tf.constant(pictures))
+
+
+def test_faces_come_in_pixels_of_the_picture_and_those_of_one_do_not_change_those_of_another(tmp_path):
+    place = nearest_anchor(0.3, 0.3, 0.7, 0.7)
+    found = find(tmp_path / "1", sure_of(place), np.zeros((2, 300, 600, 3), np.uint8))
+    near = ssd.anchors()[place]
+    far = (near - 0.5) * 512 / 222 + 0.5  # the same place of the picture with a border of 145 pixels
+    corners = np.array([near, far]) * 600 - [0, 150, 0, 150]
+    np.testing.assert_array_equal(found["count"], [2, 2])
+    places = sorted(found["boxes"][1, :2].numpy().tolist(), reverse=True)
+    np.testing.assert_allclose(places, np.clip(corners, 0, [600, 300, 600, 300]), atol=0.01)
+    assert found["label"].numpy()[:, :2].tolist() == [[b"face"] * 2] * 2
+    assert not found["boxes"][:, 2:].numpy().any()
+
+
+def test_what_has_no_steady_landmarks_is_no_face_however_sure_the_detector_is(tmp_path):
+    places = nearest_anchor(0.1, 0.1, 0.3, 0.3), nearest_anchor(0.6, 0.6, 0.9, 0.9)
+    pictures = np.zeros((2, 512, 512, 3), np.uint8)
+    left, top, right, bottom = np.round(ssd.anchors()[places[0]] * 512).astype(int)
+    pictures[1, top:bottom, left:right] = 255
+    found = find(tmp_path / "1", sure_of(*places), pictures)
+    dark, bright = (
+        [tuple(box) for box in boxes[:count]]
+        for boxes, count in zip(found["boxes"].numpy().round(1).tolist(), found["count"].numpy(), strict=True)
     )
-    assert found["label"].numpy()[:, 0].tolist() == [b"face"] * 2
-    assert not found["boxes"][:, 1:].numpy().any()
+    assert set(dark) - set(bright) == {tuple((ssd.anchors()[places[0]] * 512).round(1).tolist())}
+    assert len(bright) == len(dark) - 1 > 0
+    assert (np.diff(found["scores"][1, : len(bright)]) <= 0).all()
 
 
 def test_landmarks_come_in_pixels_of_the_picture_as_it_was_sent(imported):

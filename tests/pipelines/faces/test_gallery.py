@@ -21,7 +21,7 @@ from cnn_keras.errors import Fault
 from pipelines.faces import gallery, postgres, sqlite, store
 from pipelines.faces.gallery import Photo, Settings
 
-SETTINGS = Settings("sha256:one", 32, "/models/one", "/models/live", "sha256:live")
+SETTINGS = Settings("sha256:one", 32, "/models/one", "/models/live", "sha256:live", "/models/faces")
 POSTGRES = os.environ.get("CNN_TEST_POSTGRES", "")
 needs_postgres = pytest.mark.skipif(not POSTGRES, reason="CNN_TEST_POSTGRES names no database")
 
@@ -280,7 +280,7 @@ def test_a_gallery_from_before_its_models_had_paths_from_its_folder_is_read_and_
     made.close()
     for _ in range(2):
         opened = store.open_gallery(str(path))
-        assert opened.settings() == SETTINGS._replace(liveness_model="")
+        assert opened.settings() == SETTINGS._replace(liveness_model="", detector="")
         opened.close()
     opened = store.open_gallery(str(path))
     assert opened.enrol(SETTINGS, photos(2)) == 2
@@ -303,7 +303,7 @@ def test_a_file_that_is_something_else_is_refused_and_left_alone(path):
     with sqlite3.connect(path) as other:
         other.execute("CREATE TABLE letters (text)")
     other.close()
-    with pytest.raises(Fault, match="must be a file of format 2"):
+    with pytest.raises(Fault, match="must be a file of format 3"):
         store.open_gallery(str(path))
     with pytest.raises(Fault, match="must be a file that can be written"):
         store.open_gallery(str(path.parent / "missing" / "faces.db"))
@@ -359,7 +359,7 @@ def test_a_database_from_before_its_models_had_digests_is_read_and_written(datab
     database.execute(f"{row} FROM gallery_people", (vector,))
     for _ in range(2):
         opened = store.open_gallery(POSTGRES)
-        assert opened.settings() == SETTINGS._replace(liveness_model="")
+        assert opened.settings() == SETTINGS._replace(liveness_model="", detector="")
         opened.close()
     opened = store.open_gallery(POSTGRES)
     assert opened.enrol(SETTINGS, photos(2)) == 1

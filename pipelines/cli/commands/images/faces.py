@@ -26,12 +26,20 @@ Location = Annotated[
     str,
     typer.Option("--gallery", envvar="CNN_GALLERY", help="The gallery: a file, or postgresql://user@host/database."),
 ]
-Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Photographs of one face each.")]
+Photos = Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Photographs of faces.")]
 Far = Annotated[float | None, typer.Option(help="False-accept rate; the default is the exported model's.")]
 Embedder = Annotated[
     str | None, typer.Option("--model", help="The gallery's embedder (a recipe or folder), if it has been moved.")
 ]
 Liveness = Annotated[str, typer.Option(help="A classifier with a class `live`, as a liveness check.")]
+Detector = Annotated[
+    str,
+    typer.Option(
+        "--detector",
+        help="What finds the faces: `opencv`, `ssd` (face-api/faces, which `cnn import-weights face-api` writes), or a "
+        "recipe or folder. A gallery keeps the one that it was created with; without any, each photograph is one face.",
+    ),
+]
 GALLERY = "faces.db"
 
 
@@ -43,6 +51,10 @@ def enrol(
     name: Annotated[str | None, typer.Option(help="The person, if PHOTOS are files.")] = None,
     model: Annotated[str | None, typer.Option(help="The embedder of a new gallery: a recipe or folder.")] = None,
     liveness: Liveness = "",
+    detector: Detector = "",
+    several: Annotated[
+        str, typer.Option(help="Of a photograph with several faces enrol `largest` or `all`; `error` enrols none.")
+    ] = "error",
     anew: Annotated[bool, typer.Option("--anew", help="Replace all embeddings, to change the model.")] = False,
     gallery: Location = GALLERY,
     as_json: AsJson = False,
@@ -51,9 +63,10 @@ def enrol(
     """Add people by their photographs; one of each is enough, and nothing is trained.
 
     Each file that is not enrolled is reported with the reason: it is not a readable image, it shows no face (if the
-    model aligns faces), or two people are named for it. Exits with 3 if no file was enrolled.
+    model aligns faces or with --detector) or several, or two people are named for it. Exits with 3 if no file was
+    enrolled.
 
-    Example: cnn faces enrol people/ --model verify/orl-triplet
+    Example: cnn faces enrol people/ --model verify/orl-faceapi --detector ssd
     """
     from pipelines.engine.startup import load_tensorflow
 
@@ -63,19 +76,20 @@ def enrol(
     from pipelines.faces import service as face_service
 
     people_photos = face_service.photographs(photos, name)
-    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, anew=anew, new=True)
+    open_gallery, recogniser = ready(
+        gallery, console, runs, model=model, liveness=liveness, detector=detector, anew=anew, new=True
+    )
     with validation.progress(console) as bar:
         photographs = bar.track(people_photos, description="enrolling")
-        added, known, problems = face_service.enrol(open_gallery, recogniser, photographs, anew=anew)
+        added, known, problems = face_service.enrol(open_gallery, recogniser, photographs, anew=anew, several=several)
     for kind, group in validation.group_by_kind(problems).items():
         console.print(f"[yellow]{len(group)} {escape_markup(kind)}[/], not enrolled:")
         for problem in group:
             console.print(f"  {escape_markup(problem.id)}  [dim]{escape_markup(problem.detail)}[/]")
     again = f", {known} were enrolled already" if known else ""
     people = len({person for person, _, _ in people_photos if person})
-    console.print(
-        f"{added} of {len(people_photos)} files of {people} people enrolled in {escape_markup(gallery)}{again}"
-    )
+    counted = f"{added}{' faces' if several == 'all' else ''} of {len(people_photos)} files of {people} people"
+    console.print(f"{counted} enrolled in {escape_markup(gallery)}{again}")
     if as_json:
         reasons = {problem.id: f"{problem.kind}: {problem.detail}" for problem in problems}
         print(json.dumps({"enrolled": added, "known": known, "problems": reasons}, indent=1))
@@ -90,24 +104,26 @@ def verify(
     far: Far = None,
     model: Embedder = None,
     liveness: Liveness = "",
+    detector: Detector = "",
     gallery: Location = GALLERY,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
     """Check whether photographs show the person NAME. Exits with 4 if one does not.
 
-    With --model, NAME may be a photograph instead: then no gallery is needed.
+    With --model, NAME may be a photograph instead: then no gallery is needed. In a photograph of several people one of
+    them must be NAME.
 
     Example: cnn faces verify ada photo.jpg --far 0.001
     """
     console = console_for(as_json)
     if model and input_file.is_regular(Path(name)):
-        recogniser = encoder_of(model, console, runs, liveness=liveness)
+        recogniser = encoder_of(model, console, runs, liveness=liveness, detector_name=detector)
         from pipelines.faces import service as face_service  # after TensorFlow, which `encoder_of` loads
 
         answers = face_service.compare(recogniser, _contents([Path(name)])[0], name, _contents(photos), far)
     else:
-        open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
+        open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, detector=detector)
         from pipelines.faces import service as face_service  # after TensorFlow, which `ready` loads
 
         answers = face_service.verify(open_gallery, recogniser, name, _contents(photos), far)
@@ -118,24 +134,45 @@ def verify(
 
 @faces.command(rich_help_panel="Gallery")
 def identify(
-    photos: Photos,
+    photos: Annotated[list[Path], typer.Argument(metavar="PHOTOS", help="Photographs, videos, or folders of them.")],
     far: Far = None,
     model: Embedder = None,
     liveness: Liveness = "",
+    detector: Detector = "",
+    draw: Annotated[
+        Path | None, typer.Option(help="Write each photograph, with a box and a name on each face, into this folder.")
+    ] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the answers to this CSV file, a row for each face.")] = None,
     gallery: Location = GALLERY,
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
-    """Find who of the enrolled people is in each photograph, if anybody.
+    """Find who of the enrolled people is in each photograph, or in each frame of a video, if anybody.
 
-    Example: cnn faces identify photo.jpg
+    A rejection tells the nearest person. Files that cannot be read are reported; exits with 3 if none can.
+
+    Example: cnn faces identify photos/ --draw answers
     """
     console = console_for(as_json)
-    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness)
-    from pipelines.faces import service as face_service  # after TensorFlow, which `ready` loads
+    open_gallery, recogniser = ready(gallery, console, runs, model=model, liveness=liveness, detector=detector)
+    from pipelines.faces.identification import Identifier, as_rows  # after TensorFlow, which `ready` loads
+    from pipelines.inference import predict, tables
 
-    answers = face_service.identify(open_gallery, recogniser, _contents(photos), far)
-    _show(photos, answers, console, as_json)
+    identifier = Identifier(open_gallery, recogniser, far)
+    threshold = recogniser.threshold(far, open_gallery.count())
+    files = list(predict.files_of(photos, identifier.input, identifier.suffixes, argument="PHOTOS"))
+    answers = identifier.predict(files, console)
+    if as_json:
+        print(json.dumps(as_rows(answers), indent=1))
+    tables.print_predictions(answers, console)
+    console.print(f"[dim]{threshold}[/]" if threshold.measured else f"[yellow]{threshold}[/]")
+    if csv:
+        predict.write_csv(answers, csv)
+        console.print(f"wrote {escape_markup(str(csv))}")
+    if draw:
+        console.print(f"wrote {predict.draw(answers, draw)} pictures to {escape_markup(str(draw))}")
+    if all(answer.problem for answer in answers):
+        raise Fault("PHOTOS must contain a photograph that can be read, found none", code=Fault.DATA)
 
 
 @faces.command("list", rich_help_panel="Gallery")
@@ -225,12 +262,13 @@ def ready(
     *,
     model: str | None = None,
     liveness: str = "",
+    detector: str = "",
     anew: bool = False,
     new: bool = False,
 ) -> "tuple[Gallery, Recogniser]":
     """The gallery and its embedder, with its liveness classifier if it has one.
 
-    `model` and `liveness` override the paths that the gallery has stored. With `new` the gallery may be created, with
+    `model`, `liveness` and `detector` override what the gallery has stored. With `new` the gallery may be created, with
     `anew` its models may change.
     """
     from pipelines.faces import store
@@ -245,10 +283,12 @@ def ready(
         model = model or store.moved_model(stored.reference, location, "--model")
         if stored.liveness and not liveness:
             liveness = store.moved_model(stored.liveness, location, "--liveness")
+        if stored.detector and not detector:
+            detector = store.moved_model(stored.detector, location, "--detector")
     known: dict[str, str] = (
         {} if stored is None or anew else {"model": stored.model, "liveness_model": stored.liveness_model}
     )
-    return open_gallery, encoder_of(str(model), console, runs, liveness=liveness, **known)
+    return open_gallery, encoder_of(str(model), console, runs, liveness=liveness, detector_name=detector, **known)
 
 
 def encoder_of(reference: str, console: "Console", runs: Path, **settings: str) -> "Recogniser":
