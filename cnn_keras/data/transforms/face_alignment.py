@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import cv2
 import numpy as np
 import tensorflow as tf
 from PIL import Image
@@ -63,7 +64,6 @@ def cascades() -> Aligner:
     and others; the files come with OpenCV. Small pictures are enlarged and given a margin first, because the detectors
     want a face of a hundred pixels with something around it.
     """
-    import cv2  # a native library, for this way of finding eyes alone
 
     def cascade(name: str) -> cv2.CascadeClassifier:
         return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
@@ -105,8 +105,6 @@ def enlarge(image: np.ndarray) -> tuple[np.ndarray, float]:
     Returns:
         uint8 (height', width'), and how many of its pixels one of the picture is.
     """
-    import cv2  # a native library, for this way of finding eyes alone
-
     scale = FACE / min(image.shape[:2])
     grey = image[..., 0] if image.shape[-1] == 1 else cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     grey = cv2.resize(grey, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
