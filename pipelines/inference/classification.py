@@ -10,6 +10,7 @@ import tensorflow as tf
 from rich.console import Console
 from rich.markup import escape
 
+from cnn_keras.data.files import dicom
 from cnn_keras.data.files.file_tree import IMAGE_SUFFIXES, natural
 from pipelines.data import array_dataset, run_files
 from pipelines.export.savedmodel import REJECTION, as_example
@@ -69,7 +70,7 @@ class Classification(Prediction):
 class ImageClassifier:
     """Asks a classifier of images for its `top` classes."""
 
-    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
+    input, suffixes = "image", (*IMAGE_SUFFIXES, dicom.SUFFIX)
 
     def __init__(self, loaded: Any, folder: Path, top: int) -> None:
         self.classify, self.top = loaded.signatures["serving_classify"], top
@@ -125,7 +126,7 @@ class Labels(Prediction):
 class MultiLabelClassifier:
     """Asks a classifier of images that answers with any number of labels."""
 
-    input, suffixes = "image", tuple(IMAGE_SUFFIXES)
+    input, suffixes = "image", (*IMAGE_SUFFIXES, dicom.SUFFIX)
 
     def __init__(self, loaded: Any) -> None:
         self._ask_model = loaded.signatures[DEFAULT]

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
 import tensorflow as tf
-from PIL import Image, ImageOps
+from PIL import Image
 from rich.console import Console
 
 from cnn_keras.data.files import input_file
@@ -146,5 +146,6 @@ def pixels(source: Source) -> Array:
     if isinstance(source, np.ndarray):
         picture: Array = array_dataset.draw_array(source)
         return picture
-    with Image.open(io.BytesIO(source) if isinstance(source, bytes) else source) as image:
-        return np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+    data = source if isinstance(source, bytes) else input_file.read_bytes(source)
+    with Image.open(io.BytesIO(normalize(data)[0])) as image:
+        return np.asarray(image.convert("RGB"))

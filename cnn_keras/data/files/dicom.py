@@ -1,9 +1,10 @@
-"""DICOM series: a folder of files, one for each slice of a scan, read by the package pydicom.
+"""DICOM by the package pydicom: series, a folder of files, one for each slice of a scan; and single images.
 
 DICOM's coordinates grow to the patient's left and back, NIfTI's to the right and front: the affine given here is
 NIfTI's. Slices are sorted by where they lie along their normal, never by name or number.
 """
 
+import io
 import struct
 import warnings
 from collections import Counter
@@ -21,6 +22,7 @@ MAGIC = b"DICM"  # behind a preamble of 128 bytes
 NEAR = 0.01  # of the distance between slices: how far one may be from where it should lie
 SAME = 1e-3  # how far numbers that all slices share may differ
 POSITIONAL = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "Rows", "Columns")
+EXTREME = 1e12  # beyond any value of a pixel
 DEFLATED = "1.2.840.10008.1.2.1.99"  # a whole file that is compressed may hold more than there is memory
 
 
@@ -59,6 +61,73 @@ def read(folder: Path, *, limit: int) -> tuple[np.ndarray, np.ndarray]:
         slices, affine = _ordered(slices)
         values = np.stack([_pixels(pydicom, file, header).T for file, header in slices], axis=-1)
     return values, affine
+
+
+def is_dicom(data: bytes) -> bool:
+    """Whether the bytes of a file are DICOM's."""
+    return data[128:132] == MAGIC
+
+
+def read_image(data: bytes, *, pixel_limit: int) -> tuple[np.ndarray, list[str]]:
+    """A single image as its viewer shows it: the first frame, in the window that the file names.
+
+    Grey levels are those of the modality's values in the first window, or by the table for them (VOI LUT), or from the
+    smallest to the largest value where the file has neither; where the smallest is white (MONOCHROME1), they are
+    inverted.
+
+    Args:
+        pixel_limit: more are refused.
+
+    Returns:
+        uint8 (rows, columns, 1 or 3), and notes on what it was: "dicom", and "animated" if it has further frames.
+
+    Raises:
+        Fault: the package pydicom is missing.
+        Unreadable: no image, a kind or compression that cannot be read, more pixels than the limit, or broken.
+    """
+    pydicom = require_pydicom()
+    if DEFLATED.encode() in data[:2048]:  # among the first elements
+        raise Unreadable("unsupported", "it is compressed as a whole (deflated); write it without")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            image = pydicom.dcmread(io.BytesIO(data))
+            if "Rows" not in image or "PixelData" not in image:
+                raise Unreadable("unsupported", "the DICOM file holds no image of whole numbers")
+            if image.Rows * image.Columns > pixel_limit:
+                size = f"{image.Columns}x{image.Rows}"
+                raise Unreadable("huge", f"{size} pixels are more than the limit of {pixel_limit:,}")
+            image.file_meta.TransferSyntaxUID = _syntax(pydicom, image, "it")
+            frame = pydicom.pixels.pixel_array(image, index=0)
+            if image.PhotometricInterpretation == "PALETTE COLOR":
+                frame = pydicom.pixels.apply_color_lut(frame, image)
+                frame = np.round(frame / (257 if frame.dtype == np.uint16 else 1))
+            levels = frame if frame.ndim == 3 else _levels(pydicom, frame, image)[..., None]
+            if levels.max() > 255:
+                raise Unreadable("unsupported", f"colours must have 8 bits, got {image.BitsStored}")
+            frames = int(image.get("NumberOfFrames") or 1)
+        except Unreadable:
+            raise
+        except _broken(pydicom) as error:
+            raise Unreadable("undecodable", _said(error)) from None
+    return levels.astype(np.uint8), ["dicom", *(["animated"] if frames > 1 else [])]
+
+
+def _levels(pydicom: Any, frame: np.ndarray, image: Any) -> np.ndarray:
+    """The grey levels of an image, float64 (rows, columns), whole numbers from 0 to 255."""
+    values = pydicom.pixels.apply_modality_lut(frame, image)
+    if image.get("VOILUTSequence"):
+        shown = pydicom.pixels.apply_voi(values, image)
+        low, high = 0.0, 2.0 ** image.VOILUTSequence[0].LUTDescriptor[2] - 1
+    elif image.get("WindowWidth"):
+        ends = pydicom.pixels.apply_windowing(np.array([-EXTREME, EXTREME]), image)
+        shown, (low, high) = pydicom.pixels.apply_windowing(values.astype(np.float64), image), map(float, ends)
+    else:
+        shown, low, high = values, float(values.min()), float(values.max())
+    share = (shown - low) / (high - low) if high > low else np.zeros(shown.shape)
+    share = 1 - share if image.PhotometricInterpretation == "MONOCHROME1" else share
+    levels: np.ndarray = np.round(255 * np.clip(share, 0, 1))
+    return levels
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -144,18 +213,23 @@ def _ordered(slices: list[tuple[Path, Any]]) -> tuple[list[tuple[Path, Any]], np
 
 def _pixels(pydicom: Any, file: Path, header: Any) -> np.ndarray:
     """The values of a slice: float32 (rows, columns)."""
-    syntax = header.file_meta.get("TransferSyntaxUID") or pydicom.uid.ImplicitVRLittleEndian
-    if syntax.is_compressed and not _has_decoder(pydicom, syntax):
-        raise Unreadable("unsupported", f"{file.name} is compressed as {syntax.name}, and no decoder of that is "
-                                        "installed; `pip install python-gdcm` brings one")  # fmt: skip
+    syntax = _syntax(pydicom, header, file.name)
     try:
         image = pydicom.dcmread(file)
-        if "TransferSyntaxUID" not in image.file_meta:
-            image.file_meta.TransferSyntaxUID = syntax
+        image.file_meta.TransferSyntaxUID = syntax
         slope, intercept = float(image.get("RescaleSlope", 1)), float(image.get("RescaleIntercept", 0))
         return (image.pixel_array * slope + intercept).astype(np.float32)
     except _broken(pydicom) as error:
         raise Unreadable("undecodable", f"{file.name}: {_said(error)}") from None
+
+
+def _syntax(pydicom: Any, header: Any, name: str) -> Any:
+    """How the pixels of a file are encoded; `Unreadable` without a decoder of that."""
+    syntax = header.file_meta.get("TransferSyntaxUID") or pydicom.uid.ImplicitVRLittleEndian
+    if syntax.is_compressed and not _has_decoder(pydicom, syntax):
+        raise Unreadable("unsupported", f"{name} is compressed as {syntax.name}, and no decoder of that is installed; "
+                                        "`pip install python-gdcm` brings one")  # fmt: skip
+    return syntax
 
 
 def _has_decoder(pydicom: Any, syntax: Any) -> bool:
@@ -187,6 +261,6 @@ def require_pydicom() -> Any:
         import pydicom  # optional
     except ImportError:
         raise Fault(
-            "DICOM series need the package pydicom; `make samples` or `pip install 'cnn-keras[medical]'` installs it"
+            "DICOM files need the package pydicom; `make samples` or `pip install 'cnn-keras[medical]'` installs it"
         ) from None
     return pydicom

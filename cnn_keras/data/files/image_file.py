@@ -23,7 +23,7 @@ from PIL.PpmImagePlugin import PpmImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 from PIL.WebPImagePlugin import WebPImageFile
 
-from cnn_keras.data.files import image_headers
+from cnn_keras.data.files import dicom, image_headers
 from cnn_keras.errors import Unreadable
 
 warnings.filterwarnings("ignore", module=r"PIL\.TiffImagePlugin")  # what is odd about a TIFF is told by its kind
@@ -119,6 +119,10 @@ class Picture:
             raise Unreadable("empty", "the file is empty")
         if not tiff and data.startswith(TIFF_SIGNATURES):  # not even its directories are read
             raise Unreadable("unsupported", f"TIFF is not one of {READ.replace(' TIFF,', '')}")
+        dicom_notes: list[str] = []
+        if tiff and dicom.is_dicom(data):
+            levels, dicom_notes = dicom.read_image(data, pixel_limit=pixel_limit)
+            data = encode_png(levels)
         self._data = data
         image, self._header = _opened(data)
         self.area = image.width * image.height
@@ -141,7 +145,7 @@ class Picture:
             "transparent": image.mode in ("RGBA", "LA") or "transparency" in image.info,
             str(image.format).lower(): image.format not in ("JPEG", "PNG"),
         }
-        self.notes = [note for note, applies in notes.items() if applies]
+        self.notes = [*dicom_notes, *(note for note, applies in notes.items() if applies)]
         self.ready = self._turn is None and image.mode != "CMYK" and image.format in ("JPEG", "PNG")
 
     def plain(self) -> bytes:
@@ -161,10 +165,11 @@ def normalize(data: bytes, *, pixel_limit: int = PIXEL_LIMIT, tiff: bool = True)
     turned upright, the first frame of a GIF, BMP, WebP, TIFF, PGM or PPM becomes a PNG, CMYK becomes RGB.
 
     Notes: "animated" (only the first frame is used, or the first page of a TIFF), "exif-rotated", "cmyk", "palette" (of
-    a PNG), "16-bit" (cut to 8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp", "tiff", "ppm".
+    a PNG), "16-bit" (cut to 8), "transparent" (alpha is dropped, not blended) and "gif", "bmp", "webp", "tiff", "ppm",
+    "dicom" (see `dicom.read_image`).
 
     Args:
-        tiff: whether TIFF is read; a server leaves its many codecs to those who trust their files.
+        tiff: whether TIFF and DICOM are read; a server leaves their many codecs to those who trust their files.
 
     Raises:
         Unreadable: empty, not an image, of an unsupported format, of more than `pixel_limit` pixels, wider or higher
@@ -202,6 +207,8 @@ def _opener(data: bytes) -> type[ImageFile]:
         name = next((name for signature, name in UNSUPPORTED.items() if data.startswith(signature)), None)
         if data[4:8] == b"ftyp":
             name = UNSUPPORTED_BRANDS.get(data[8:12])
+        if dicom.is_dicom(data):
+            name = "DICOM"
         if name:
             raise Unreadable("unsupported", f"{name} is not one of {READ}")
         raise Unreadable("undecodable", "the bytes are not an image")

@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image
 
 from cnn_keras import plugins
-from cnn_keras.data.files import input_file
+from cnn_keras.data.files import dicom, input_file
 from cnn_keras.data.files.file_tree import (
     HIDDEN,
     IMAGE_SUFFIXES,
@@ -152,7 +152,8 @@ def idx(path: Path, classes: Sequence[str] | None = None) -> list[Item]:
 
 def folder(path: Path, group: str | None = None) -> list[Item]:
     """One sub-folder of images per class; see `class_folders`."""
-    return class_folders(path, group, suffixes=tuple(IMAGE_SUFFIXES), load=input_file.read_bytes, noun="image")
+    suffixes = (*IMAGE_SUFFIXES, dicom.SUFFIX)
+    return class_folders(path, group, suffixes=suffixes, load=input_file.read_bytes, noun="image")
 
 
 def class_folders(
