@@ -83,7 +83,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         heat_maps.report(explanation.explainer(run), examples, folder, heading=heading)
     say(run.console, figures)
     names = (*settings.MEASURED, *map(plugins.short, settings.metrics))
-    metrics = {f"test_{key}": figures[key] for key in names if figures[key] is not None}
+    metrics = {f"test_{key}": figures[key] for key in names if figures.get(key) is not None}
     rows_with_dice = [row for row in figures["classes"] if row["dice"] is not None]
     metrics |= {f"test_dice_{row['name']}": row["dice"] for row in rows_with_dice[:LISTED]}
     metrics |= {f"baseline_{key}": value for key, value in figures["baseline"].items()}
