@@ -1,6 +1,7 @@
 """The labels that a model proposes, written as a data set that `cnn run` reads."""
 
 import csv
+import shlex
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,7 @@ def write(to: str, rows: Sequence[Labelled], folder: Path, *, classes: Sequence[
         items = [row.item._replace(objects=_things(row)) for row in rows]
         options: dict[str, Any] = {"scores": True} if to == "yolo" and scores else {}
         detection.write(to, items, folder, classes=classes, **options)
-    return f"--set data.source={source} --set data.path={folder / inside}"
+    return f"--set data.source={source} --set {shlex.quote(f'data.path={folder / inside}')}"
 
 
 def lost(to: str, rows: Sequence[Labelled], *, scores: bool) -> Iterator[str]:
@@ -64,7 +65,8 @@ def lost(to: str, rows: Sequence[Labelled], *, scores: bool) -> Iterator[str]:
     for key in LOST.get(to, ()):
         count = sum(bool(getattr(object_, key)) for object_ in objects)
         if count and not (key == "score" and scores):
-            yield f"{to} cannot express {key}: lost for {count:,} objects"
+            remedy = "; --scores adds it" if (to, key) == ("yolo", "score") else ""
+            yield f"{to} cannot express {key}: lost for {count:,} objects{remedy}"
 
 
 def _things(row: Labelled) -> tuple[annotation.Object, ...]:

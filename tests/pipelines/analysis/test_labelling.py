@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 
 import numpy as np
 import pytest
@@ -14,7 +15,8 @@ from pipelines.analysis.labelling import label_files, ranking
 from pipelines.analysis.labelling.predicted_labels import Labelled
 from pipelines.data import yaml_file
 from tests import toy_labellers
-from tests.conftest import cnn
+from tests.conftest import RECIPE, cnn
+from tests.pipelines.tasks import test_detect, test_segment
 
 SIZES = {"a.png": (64, 48), "inner/a.jpg": (51, 70), "b.png": (40, 40), "b.jpg": (33, 35), "dark.png": (30, 20)}
 WHERE = {"coco": "", "voc": "", "yolo": "data.yaml", "csv": "boxes.csv", "labelme": ""}
@@ -148,21 +150,52 @@ def test_any_number_of_labels_is_read_back(tmp_path):
     assert {item.id: item.labels for item in items} == {"images/a.png": ("cat", "dog"), "images/b.png": ()}
 
 
+def write_noise(folder, count):
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 3)).astype(np.uint8)
+        Image.fromarray(pixels).save(folder / f"{number}.png")
+    return folder
+
+
+def advised(capsys):
+    """The settings that the command names, to train on what it has written."""
+    advice = next(line for line in capsys.readouterr().out.splitlines() if "cnn run RECIPE" in line)
+    return shlex.split(advice.partition("RECIPE ")[2])
+
+
 @pytest.mark.parametrize("to", ["coco", "yolo", "labelme"])
 def test_what_is_advised_prepares_what_is_written(to, models, tmp_path, capsys):
-    photos = tmp_path / "photos"
-    photos.mkdir()
-    for number in range(8):
-        pixels = np.random.default_rng(number).integers(0, 255, (40, 50, 3)).astype(np.uint8)
-        Image.fromarray(pixels).save(photos / f"{number}.png")
-    assert cnn("label", models["detect"], photos, "--to", to, "--out", tmp_path / "out") == 0
-    advice = next(line for line in capsys.readouterr().out.splitlines() if "cnn run RECIPE" in line)
-    settings = advice.partition("RECIPE ")[2].split()
-    settings += ["--set", "data.anchors=2", "--runs", tmp_path / "runs", "--json"]
+    photos, out = write_noise(tmp_path / "photos", 8), tmp_path / "a folder"
+    assert cnn("label", models["detect"], photos, "--to", to, "--out", out) == 0
+    settings = [*advised(capsys), "--set", "data.anchors=2", "--runs", tmp_path / "runs", "--json"]
     assert cnn("prepare", "detect/folder-yolo", *settings) == 0
     facts = json.loads(capsys.readouterr().out)
     assert sum(facts["splits"].values()) == 8
     assert sorted(facts["classes"]) == sorted(toy_labellers.CLASSES)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("task", "to"),
+    [
+        *(("detect", to) for to in detection.FORMATS),
+        *(("segment", to) for to in ("masks", "coco", "labelme")),
+        *(("classify", to) for to in ("folders", "csv")),
+    ],
+)
+def test_what_is_written_is_trained_on_as_advised(task, to, models, exported, tmp_path, capsys, monkeypatch):
+    recipes = {"detect": test_detect.RECIPE, "segment": test_segment.RECIPE, "classify": RECIPE}
+    (tmp_path / "recipe.yaml").write_text(recipes[task])
+    photos = exported.photos if task == "classify" else write_noise(tmp_path / "photos", 24)
+    model = exported.run / "export" / "small" if task == "classify" else models[task]
+    monkeypatch.chdir(tmp_path)
+    assert cnn("label", model, photos, "--to", to, "--out", "out") == 0
+    settings = [*advised(capsys), "--set", "train.epochs=1", "--set", "evaluate.require={}", "--json"]
+    if task == "segment":
+        settings += ["--set", "data.classes=null"]
+    assert cnn("run", "recipe.yaml", *settings) == 0
+    assert json.loads(capsys.readouterr().out)["version"] == 1
 
 
 def labelled(folder, name, labels=(), uncertainty=0.0, entropy=None):
