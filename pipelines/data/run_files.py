@@ -22,6 +22,9 @@ MANIFEST = "manifest.json"
 STATE = "state.npz"  # what an interrupted training goes on from
 JOURNAL = "examined.jsonl"  # what an interrupted preparation goes on from
 VERSIONS = ("cnn-keras", "tensorflow", "keras", "numpy", "mlflow")
+REFERENCE = (
+    Path("assets.extra") / "reference.json"
+)  # beside an exported classifier: what its held-out pictures are like
 DAMAGED = ".damaged"  # how a file ends that was set aside
 
 log = logging.getLogger(__name__)

@@ -94,6 +94,10 @@ def _write(run: Run, convertible: Convertible, target: Target, folder: Any, rows
         "trained": run.facts("train").get("digest"),
         "bytes": runtimes.size(folder),
     }
+    reference = run.folder / "export" / exported["name"] / str(exported["version"]) / run_files.REFERENCE
+    if reference.is_file():
+        durable.mkdir((folder / run_files.REFERENCE).parent)
+        shutil.copyfile(reference, folder / run_files.REFERENCE)
     run_files.write_json(folder / runtimes.DESCRIPTION, description)
 
 

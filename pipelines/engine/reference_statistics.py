@@ -4,6 +4,7 @@ The reference is of the pictures that the network was not trained on, validation
 has learnt. It is measured once and kept in `reference.json` of the run's folder, until data or weights change.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -162,6 +163,37 @@ def reference(run: stages.Run, network: Network | None = None) -> Measured:
         known = {"inputs": inputs, "splits": chosen, **asdict(measured)}
         run_files.write_json(path, known)
     return Measured(**{key: known[key] for key in Measured.__dataclass_fields__})
+
+
+def export(run: stages.Run, folder: Path) -> None:
+    """Write the reference of a classifier beside its exported version, whose folder it is, for who serves it."""
+    run_files.write_json(folder / run_files.REFERENCE, summary(reference(run), run))
+
+
+def summary(measured: Measured, run: stages.Run) -> dict[str, Any]:
+    """What the server compares with: histograms whose bounds are the deciles, as plain JSON.
+
+    The first bound lies just below the least value. `counts` are those up to each bound and, last, above the last.
+    """
+    histograms = {}
+    for name, column in measured.quantities.items():
+        values = np.array(column)
+        least = values.min() - 1e-3 * max(1.0, abs(values.min()))
+        bounds = np.unique([float(f"{value:.6g}") for value in (least, *np.quantile(values, np.linspace(0, 1, 11)))])
+        counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds) + 1)
+        histograms[name] = {"bounds": bounds.tolist(), "counts": counts.tolist(), "sum": float(values.sum())}
+    data, counted = run.recipe.data, Counter(measured.answers)
+    names = run.facts("prepare")["classes"]
+    answers = {name: counted[name] for name in names} if measured.answers else {}
+    return {
+        "size": data.size,
+        "channels": data.channels,
+        "fit": data.fit,
+        "classes": names,
+        "pictures": measured.count,
+        "histograms": histograms,
+        "answers": answers,
+    }
 
 
 def read(files: Sequence[Path]) -> tuple[list[bytes], dict[str, str]]:

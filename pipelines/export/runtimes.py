@@ -294,5 +294,6 @@ def set_aside(folder: Path, version: int) -> None:
 
 
 def size(folder: Path) -> int:
-    """Bytes of a network's files, its description left out."""
-    return sum(path.stat().st_size for path in run_files.files(folder) if path.name != DESCRIPTION)
+    """Bytes of a network's files, what describes it and its data left out."""
+    beside = (DESCRIPTION, run_files.REFERENCE.name)
+    return sum(path.stat().st_size for path in run_files.files(folder) if path.name not in beside)

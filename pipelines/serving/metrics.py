@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
 ROWS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 16.0, 32.0)
@@ -10,12 +10,12 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
 class Histogram:
-    """Counts of observations up to each bound, and their sum."""
+    """Counts of observations up to each bound, and their sum; those of before may be given."""
 
-    def __init__(self, bounds: tuple[float, ...]) -> None:
+    def __init__(self, bounds: tuple[float, ...], counts: Sequence[int] = (), total: float = 0.0) -> None:
         self._bounds = bounds
-        self._counts = [0] * (len(bounds) + 1)
-        self._sum = 0.0
+        self._counts = [*counts] or [0] * (len(bounds) + 1)
+        self._sum = total
 
     def observe(self, value: float) -> None:
         """Count one value."""
@@ -34,6 +34,14 @@ class Histogram:
         yield f"{name}_count{braces} {below}"
 
 
+def labels(**values: object) -> str:
+    """Labels as they stand in braces: name="value", what is special in a value escaped."""
+    escaped = {
+        name: str(value).replace("\\", r"\\").replace('"', r"\"").replace("\n", r"\n") for name, value in values.items()
+    }
+    return ",".join(f'{name}="{value}"' for name, value in escaped.items())
+
+
 class RequestMetrics:
     """Counters of requests and errors, histograms of latency and of the rows in each call of the model."""
 
@@ -50,9 +58,9 @@ class RequestMetrics:
     def call(self, rows: int) -> None:
         self._rows.observe(rows)
 
-    def text(self, gauges: Mapping[str, float]) -> str:
-        """Everything counted so far, and `gauges` as they stand now."""
-        return "\n".join(self._lines(gauges)) + "\n"
+    def text(self, gauges: Mapping[str, float], further: Iterable[str] = ()) -> str:
+        """Everything counted so far, `gauges` as they stand now, and further lines."""
+        return "\n".join([*self._lines(gauges), *further]) + "\n"
 
     def _lines(self, gauges: Mapping[str, float]) -> Iterator[str]:
         yield "# TYPE cnn_requests_total counter"

@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 
-from pipelines.serving import metrics
+from pipelines.serving import metrics, observation
 from pipelines.serving.http import request_body
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
@@ -142,7 +142,8 @@ class ModelEndpoints:
 
     async def _metrics(self, request: Request) -> Response:
         gauges = {"queue_rows": self.versions.rows, "body_bytes": self._intake.held}
-        return PlainTextResponse(self._request_metrics.text(gauges), media_type=metrics.CONTENT_TYPE)
+        served = observation.lines(self.versions.observations)
+        return PlainTextResponse(self._request_metrics.text(gauges, served), media_type=metrics.CONTENT_TYPE)
 
     async def _models(self, request: Request) -> Response:
         """Everything under /v1/, whose paths Starlette's patterns cannot express."""

@@ -15,11 +15,13 @@ from pathlib import Path
 from cnn_keras.errors import Fault
 from pipelines.export import runtimes
 from pipelines.inference import exported_model
+from pipelines.serving import observation
 from pipelines.serving.batching import Batcher, Job
 from pipelines.serving.converted.model import ConvertedModel
 from pipelines.serving.http.limits import Limits
 from pipelines.serving.memory import give_back
 from pipelines.serving.model import Model
+from pipelines.serving.observation import Observation
 from pipelines.serving.signature import Tensors
 from pipelines.serving.warmup import warm_up
 
@@ -60,6 +62,7 @@ class Version:
 
     def __init__(self, model: Model, limits: Limits, watch: Callable[[int], None]) -> None:
         self.model = model
+        self.observation = observation.of(model.folder)
         self._users, self._unused = 0, asyncio.Event()
         self._unused.set()
         self._batcher, self._large_batcher = (
@@ -72,7 +75,7 @@ class Version:
                 queue_pixels=limits.queue_pixels,
                 watch=watch,
             )
-            for call, calls in ((model, model.parallel), (self._call_and_give_back, 1))
+            for call, calls in ((self._call, model.parallel), (self._call_and_give_back, 1))
         )
 
     @property
@@ -108,10 +111,16 @@ class Version:
         await self._large_batcher.drain()
         self.model.close()
 
+    def _call(self, signature: str, tensors: Tensors) -> Tensors:
+        outputs = self.model(signature, tensors)
+        if self.observation:
+            self.observation.called(tensors, outputs)
+        return outputs
+
     def _call_and_give_back(self, signature: str, tensors: Tensors) -> Tensors:
         """Large pictures are not what the next request needs memory for."""
         try:
-            return self.model(signature, tensors)
+            return self._call(signature, tensors)
         finally:
             give_back()
 
@@ -155,6 +164,11 @@ class Versions:
     def numbers(self) -> list[int]:
         """Of those that are served, in order."""
         return sorted(self._versions)
+
+    @property
+    def observations(self) -> dict[int, Observation]:
+        """What is served by each version that was exported with a reference."""
+        return {number: each.observation for number, each in sorted(self._versions.items()) if each.observation}
 
     @property
     def rows(self) -> int:

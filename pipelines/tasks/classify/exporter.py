@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from pipelines.data import image_dataset
+from pipelines.engine import reference_statistics
 from pipelines.engine.classification import calibration, classifier_export, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
@@ -15,8 +16,13 @@ from pipelines.tasks.classify import test_time_augmentation as crops
 
 def export(run: Run, folder: Path) -> dict[str, Any]:
     """Write the SavedModel that serves: encoded bytes in, names and probabilities out; prove that it agrees."""
-    if label_kind.of(run.recipe) is label_kind.MULTI:
-        return multi_label_exporter.export(run, folder)
+    is_multi = label_kind.of(run.recipe) is label_kind.MULTI
+    facts = multi_label_exporter.export(run, folder) if is_multi else _export(run, folder)
+    reference_statistics.export(run, folder / facts["name"] / str(facts["version"]))
+    return facts
+
+
+def _export(run: Run, folder: Path) -> dict[str, Any]:
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
     shape, split = image_dataset.shape_of(recipe.data), image_dataset.test_split(data)
 
