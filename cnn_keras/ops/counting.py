@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from cnn_keras.errors import Fault
 from cnn_keras.ops.byte_track import Tracks
@@ -36,14 +37,14 @@ class LineCounter:
         anchor: where an object is, one of ANCHORS.
 
     Raises:
-        Fault: the points are the same.
+        Fault: the points are the same, or there is no such anchor.
 
     Attributes:
         counts: by class and direction.
     """
 
-    def __init__(self, line: np.ndarray, *, anchor: str = "center") -> None:
-        self.line, self.anchor = np.asarray(line, np.float64), anchor
+    def __init__(self, line: ArrayLike, *, anchor: str = "center") -> None:
+        self.line, self.anchor = np.asarray(line, np.float64), _known_anchor(anchor)
         if (self.line[0] == self.line[1]).all():
             raise Fault(f"a line must have two different points, got {self.line.tolist()}")
         self.counts: Counter[tuple[int, str]] = Counter()
@@ -74,7 +75,7 @@ class ZoneCounter:
         anchor: where an object is, one of ANCHORS.
 
     Raises:
-        Fault: the polygon has fewer than three points, or no area.
+        Fault: the polygon has fewer than three points or no area, or there is no such anchor.
 
     Attributes:
         now: objects that are seen in the zone in this frame, by class.
@@ -82,8 +83,8 @@ class ZoneCounter:
         most: in one frame, all classes together.
     """
 
-    def __init__(self, polygon: np.ndarray, *, anchor: str = "center") -> None:
-        self.polygon, self.anchor = np.asarray(polygon, np.float64), anchor
+    def __init__(self, polygon: ArrayLike, *, anchor: str = "center") -> None:
+        self.polygon, self.anchor = np.asarray(polygon, np.float64), _known_anchor(anchor)
         if len(self.polygon) < 3 or _cross(self.polygon, np.roll(self.polygon, -1, axis=0)).sum() == 0:
             raise Fault(f"a zone must have at least three points and an area, got {self.polygon.tolist()}")
         self.now: Counter[int] = Counter()
@@ -121,13 +122,7 @@ class ZoneCounter:
 
 
 def anchors(boxes: np.ndarray, anchor: str) -> np.ndarray:
-    """Where the objects of boxes (N, 4) are: x and y, (N, 2).
-
-    Raises:
-        Fault: `anchor` is none of ANCHORS.
-    """
-    if anchor not in ANCHORS:
-        raise Fault(f"anchor must be {' or '.join(ANCHORS)}, got {anchor!r}")
+    """Where the objects of boxes (N, 4) are: x and y, (N, 2), of the `anchor`, one of ANCHORS."""
     y = boxes[:, 3] if anchor == "bottom" else boxes[:, [1, 3]].mean(axis=1)
     return np.stack([boxes[:, [0, 2]].mean(axis=1), y], axis=1)
 
@@ -139,6 +134,12 @@ def contains(polygon: np.ndarray, points: np.ndarray) -> np.ndarray:
     straddles = (y0 > y) != (y1 > y)
     crossing = x0 + (y - y0) * (x1 - x0) / np.where(y1 == y0, 1, y1 - y0)
     return (straddles & (x < crossing)).sum(axis=1) % 2 == 1
+
+
+def _known_anchor(anchor: str) -> str:
+    if anchor not in ANCHORS:
+        raise Fault(f"anchor must be {' or '.join(ANCHORS)}, got {anchor!r}")
+    return anchor
 
 
 def _margins(boxes: np.ndarray) -> np.ndarray:

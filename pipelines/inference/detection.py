@@ -106,7 +106,7 @@ class Detector:
         self.signatures, self.folder = loaded.signatures, folder
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
-        return ask_images_and_videos(self._ask, self._watch, sources, console)
+        return ask_images_and_videos(self._ask, self.watch, sources, console)
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Detections]:
         detect, regions = self.signatures[DEFAULT], {}
@@ -116,7 +116,8 @@ class Detector:
         outputs = detect(image_bytes=tf.constant(encoded, tf.string), **regions)
         return [Detections(source=source, **row) for source, row in zip(sources, _rows(outputs), strict=True)]
 
-    def _watch(self, video: Path, frames: list[Array], first: int) -> list[Detections]:
+    def watch(self, video: Path, frames: list[Array], first: int) -> list[Detections]:
+        """What is in some frames of a video, uint8 (height, width, 3), of which the first has the number `first`."""
         detect = self.signatures["serving_tensor"]
         regions = proposals.model_inputs(self.folder, frames) if _takes_regions(detect) else {}
         rows = _rows(detect(image=tf.constant(np.stack(frames)), **regions))

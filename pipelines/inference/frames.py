@@ -38,9 +38,7 @@ class Annotation(Prediction):
         pictures = (
             annotation.drawn(frame) for frame, annotation in zip(video_io.frames(video), (self, *later), strict=False)
         )
-        # players want even sides
-        even = (picture[: picture.shape[0] // 2 * 2, : picture.shape[1] // 2 * 2] for picture in pictures)
-        video_io.write(path.with_suffix(".mp4"), even, rate=video_io.facts(video).rate)
+        video_io.write(path.with_suffix(".mp4"), pictures, rate=video_io.facts(video).rate)
 
     def drawn(self, image: Array) -> Array:
         """The picture, uint8 (height, width, 3), with what is predicted of it."""

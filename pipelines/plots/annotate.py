@@ -6,7 +6,7 @@ Images are as in `image_grid.py`, uint8 in 0-255; a function raises ValueError w
 import colorsys
 import math
 from collections.abc import Sequence
-from functools import cache
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -96,6 +96,38 @@ def draw_points(image: Array, points: Array, *, visible: Array | None = None, ri
         draw.ellipse(wide, outline="#000000", width=4)
         draw.ellipse(wide, outline="#ffffff", width=2)
     return np.asarray(canvas)
+
+
+def draw_places(image: Array, lines: Sequence[tuple[Array, str]], zones: Sequence[tuple[Array, str]]) -> Array:
+    """Return the image, uint8 [H, W, 3], with lines and zones and a label at each.
+
+    Args:
+        lines: float [2, 2], x and y in pixels, and the label; an arrow points to the right of the line, seen from its
+            first point.
+        zones: float [P, 2], the corners of a polygon, and the label.
+    """
+    picture = Image.fromarray(image)
+    draw, width = ImageDraw.Draw(picture), max(2, round(max(picture.size) / 320))
+    labels = _Labels(draw, crowded=False)
+    for polygon, text in zones:
+        _path(draw, [*polygon, polygon[0]], width)
+        labels.write(np.concatenate([polygon.min(axis=0), polygon.max(axis=0)]), text, "#ffffff")
+    for (start, end), text in lines:
+        _path(draw, [start, end], width)
+        middle, along = (start + end) / 2, (end - start) / max(1e-6, float(np.linalg.norm(end - start)))
+        across, size = np.array([-along[1], along[0]]), 5 * width
+        tip = middle + 2 * size * across
+        _path(draw, [middle, tip], width)
+        _path(draw, [tip - size * (across + along), tip, tip - size * (across - along)], width)
+        labels.write(np.concatenate([start, start]), text, "#ffffff")
+    return np.asarray(picture)
+
+
+def _path(draw: ImageDraw.ImageDraw, points: Sequence[Array], width: int) -> None:
+    """Draw straight lines from point to point, white with black edges."""
+    places = [tuple(map(float, point)) for point in points]
+    draw.line(places, fill="#000000", width=width + 2, joint="curve")
+    draw.line(places, fill="#ffffff", width=width, joint="curve")
 
 
 def colour(number: int) -> str:
@@ -217,7 +249,7 @@ def _cut(name: str) -> str:
     return name if len(name) <= LETTERS else f"{name[: LETTERS // 2]}…{name[1 - LETTERS // 2 :]}"
 
 
-@cache
+@lru_cache(maxsize=1000)
 def _font(text: str, points: int) -> FreeTypeFont:
     """Return the first font that has every letter of the text, or else the first of all."""
     files = [findfont(name) for name in fonts()]

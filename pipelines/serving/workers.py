@@ -4,16 +4,15 @@ Each has processors and a copy of the model of its own. One that dies is replace
 started them ends them all, each of which answers what it has accepted; so does the end of that process.
 """
 
-import contextlib
 import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from multiprocessing.connection import Connection, wait
-from typing import Any
 
 from cnn_keras.errors import Fault
+from pipelines.engine import stop_signals
 
 PATIENCE = 0.2  # seconds between two looks at whether to stop
 
@@ -61,7 +60,7 @@ def run(count: int, serve: Serve, say: Callable[[str], None]) -> None:
         Fault: one of them cannot serve.
     """
     stopped = threading.Event()
-    with _signals(stopped):
+    with stop_signals.set_at(stopped):
         workers: list[Worker] = []
         try:
             workers += [Worker(serve, processors) for processors in shares(sorted(os.sched_getaffinity(0)), count)]
@@ -103,21 +102,3 @@ def _end_with_parent() -> None:
     if parent:
         parent.join()
         os.kill(os.getpid(), signal.SIGTERM)
-
-
-@contextlib.contextmanager
-def _signals(stopped: threading.Event) -> Iterator[None]:
-    """Set `stopped` at SIGTERM and Ctrl-C."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def stop(number: int, frame: Any) -> None:
-        stopped.set()
-
-    before = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -64,7 +64,7 @@ def test_what_is_gone_is_forgotten():
 def test_the_middle_of_the_lower_edge_may_be_the_place():
     assert walk(LineCounter([[0, 50], [100, 50]], anchor="bottom"), [30, 20], [30, 45]) == ["in"]
     with pytest.raises(Fault):
-        walk(LineCounter([[0, 50], [100, 50]], anchor="top"), [30, 20])
+        LineCounter([[0, 50], [100, 50]], anchor="top")
 
 
 def test_a_zone_counts_who_is_in_it_and_who_has_been():

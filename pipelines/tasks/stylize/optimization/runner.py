@@ -124,7 +124,7 @@ def draw_history(rows: Sequence[Row], path: Path) -> None:
 def write_video(frames: Iterable[Array], path: Path, *, rate: float) -> None:
     """Frames, uint8 (height, width, 3), RGB, of one size, as an MP4; sides become even, as players want them."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    video_io.write(path, (frame[: len(frame) // 2 * 2, : frame.shape[1] // 2 * 2] for frame in frames), rate=rate)
+    video_io.write(path, frames, rate=rate)
 
 
 def _carried(pictures: Sequence[NamedImage], number: int, folder: Path) -> Array:
