@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 from rich.console import Console
@@ -14,7 +15,7 @@ from cnn_keras import inference
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import visualization
-from cnn_keras.learn.visualization import taps
+from cnn_keras.learn.visualization import layer_selection, taps
 from cnn_keras.ops.k_center import farthest_points
 from cnn_keras.ops.resize import FITS, resize_image
 from pipelines.analysis.labelling.predicted_labels import Labelled
@@ -73,9 +74,7 @@ def features(reference: str, files: Sequence[Path], *, runs: Path, console: Cons
     if len(model.inputs) > 1 or len(data.size) != 2:
         raise Fault(f"--rank diverse requires a network of one picture alone, got {reference}")
     shape = (*data.size, getattr(data, "channels", 3))
-    layer = visualization.layer_row(model, visualization.bottleneck_layer(model, input_shape=shape)).name
-    tapped = taps.tap(model, layer)
-    ask = taps.compile_for(lambda images: tf.reduce_mean(tapped(images)[0], axis=(1, 2)), shape)
+    ask = pooled_features(model, shape)
     fit = data.fit if data.fit in FITS else "pad"  # a network of patches sees the whole picture
     parts = []
     with progress(console) as bar:
@@ -86,6 +85,19 @@ def features(reference: str, files: Sequence[Path], *, runs: Path, console: Cons
             parts.append(ask(images).numpy())
             bar.advance(task, len(batch))
     return np.concatenate(parts)
+
+
+def pooled_features(model: keras.Model, shape: tuple[int, ...]) -> Callable[[Any], Any]:
+    """A function of images (batch, *shape) to the coarsest map of a model, averaged over its positions."""
+    layer = visualization.bottleneck_layer(model, input_shape=shape)
+    path = layer_selection.spatial_row(model, layer, shape).name
+
+    def pooled(images: tf.Tensor) -> tf.Tensor:
+        outputs: dict[str, tf.Tensor] = {}
+        taps.run_layers(model, [images], outputs, {})
+        return tf.reduce_mean(outputs[path], axis=(1, 2))
+
+    return taps.compile_for(pooled, shape)
 
 
 def write(ranking: Ranking, folder: Path, path: Path) -> None:

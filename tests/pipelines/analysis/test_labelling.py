@@ -4,13 +4,16 @@ import csv
 import json
 import shlex
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
 
+from cnn_keras import models as networks
 from cnn_keras.data.annotation import Item
 from cnn_keras.data.sources import classification, detection, multi_label, segmentation
 from cnn_keras.errors import Fault
+from cnn_keras.learn import visualization
 from pipelines.analysis.labelling import label_files, ranking
 from pipelines.analysis.labelling.predicted_labels import Labelled
 from pipelines.data import yaml_file
@@ -235,6 +238,22 @@ def test_classes_are_ranked_by_the_margin_of_their_probabilities(exported, tmp_p
     assert [margin[row["path"]] for row in rows] == pytest.approx(sorted(margin.values()), abs=1e-5)
     written = {item.id.removeprefix("images/") for item in classification.csv_file(tmp_path / "out" / "labels.csv")}
     assert written == {row["path"] for row in rows[:5]}
+
+
+@pytest.mark.parametrize(
+    ("builder", "arguments", "sides"),
+    [
+        ("yolo.yolo_small", {"filters": 4, "anchors_of": (2, 2)}, (None, None)),
+        ("unet.unet_small", {"filters": 4, "depth": 2}, (64, 64)),
+    ],
+)
+def test_features_are_means_of_the_coarsest_map_of_a_network_of_any_kind(builder, arguments, sides):
+    shape = (64, 64, 3)
+    model = networks.build(builder, input_shape=(*sides, 3), classes=2, **arguments)
+    images = np.random.default_rng(0).integers(0, 255, (3, *shape)).astype(np.float32)
+    layer = model.get_layer(visualization.bottleneck_layer(model, input_shape=shape))
+    expected = np.asarray(keras.Model(model.inputs[0], layer.output)(images)).mean(axis=(1, 2))
+    assert np.asarray(ranking.pooled_features(model, shape)(images)) == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 def test_copies_of_a_picture_are_the_last_of_the_diverse(exported, tmp_path):
