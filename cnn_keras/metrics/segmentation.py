@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy.ndimage import distance_transform_edt, find_objects
+from scipy.spatial import KDTree
 
 from cnn_keras.errors import Fault
 
@@ -123,10 +123,9 @@ def _distances(
     true: np.ndarray, predicted: np.ndarray, spacing: Sequence[float] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
     """How far each pixel predicted is from the nearest true one, and each true one from the nearest predicted."""
-    window = find_objects((true | predicted).astype(np.uint8))[0]
-    true, predicted = true[window], predicted[window]
-    to_true, to_predicted = (distance_transform_edt(~edge, sampling=spacing) for edge in (true, predicted))
-    return to_true[predicted], to_predicted[true]
+    sides = np.ones(true.ndim) if spacing is None else np.asarray(spacing, np.float64)
+    there, here = (KDTree(np.argwhere(edge) * sides) for edge in (true, predicted))
+    return there.query(here.data)[0], here.query(there.data)[0]
 
 
 def _border(inside: np.ndarray, known: np.ndarray) -> np.ndarray:
