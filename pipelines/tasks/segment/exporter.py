@@ -14,7 +14,7 @@ from pipelines.data import image_dataset, run_files
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.inference.segmentation import SPACING, mask_of
-from pipelines.tasks.segment import records
+from pipelines.tasks.segment import lesion_report, records
 from pipelines.tasks.segment.config import Export
 from pipelines.tasks.segment.model import Segmenter, load_trained
 
@@ -183,9 +183,12 @@ def write_card(
         f"{report['baseline']['mean_dice']:.3f}. Of {agreement['pixels']:,} pixels the exported model calls "
         f"{agreement['changed']:,} otherwise than the trained one.",
         "",
-        "| class | IoU | Dice | 95 % interval | precision | recall | borders | pixels |",
-        "|---|---|---|---|---|---|---|---|",
+        "| class | IoU | Dice | 95 % interval | precision | recall | borders | "
+        f"HD95, {report['distance_unit']} | pixels |",
+        "|---|---|---|---|---|---|---|---|---|",
         *(_row(row) for row in report["classes"] if row["iou"] is not None),
+        "",
+        *(f"{line}.\n" for line in lesion_report.lines(report)),
     ]
     what = (
         f"`{recipe.model.builder}`, {model.count_params():,} parameters, on `{data['source']}`; the classes, by their "
@@ -200,4 +203,5 @@ def _row(row: Mapping[str, Any]) -> str:
     figures = [row["iou"], row["dice"], None, row["precision"], row["recall"], row["boundary_f"]]
     cells = ["–" if value is None else f"{value:.3f}" for value in figures]
     cells[2] = f"{low:.3f} to {high:.3f}"
-    return f"| {row['name']} | {' | '.join(cells)} | {row['pixels']:,} |"
+    far = "–" if row["hausdorff_95"] is None else f"{row['hausdorff_95']:.2f}"
+    return f"| {row['name']} | {' | '.join(cells)} | {far} | {row['pixels']:,} |"

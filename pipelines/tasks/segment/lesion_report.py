@@ -52,17 +52,21 @@ def summarize(counted: Tally, names: Sequence[str]) -> dict[str, Any]:
 
 def say(console: Console, summary: Mapping[str, Any]) -> None:
     """Print a line for each class whose lesions are counted."""
-    if "lesions" not in summary:
-        return
-    for row in summary["lesions"]:
-        texts = [_with_interval(row, "sensitivity", ".1%"), _with_interval(row, "f1", ".3f")]
-        console.print(
-            f"          {escape(row['name'])}: {row['found']:,} of {row['lesions']:,} lesions found, {texts[0]}; "
-            f"{_with_interval(row, 'false_positives', '.2f')} false positives for each of {summary['pictures']:,}; "
-            f"F1 {texts[1]}, Dice {'–' if row['dice'] is None else format(row['dice'], '.3f')}",
-            highlight=False,
-        )
-    console.print(f"          [dim]95 % intervals of lesions {summary['lesion_interval']}[/]")
+    for line in lines(summary):
+        console.print(f"          {escape(line)}", highlight=False)
+    if "lesions" in summary:
+        console.print(f"          [dim]95 % intervals of lesions {summary['lesion_interval']}[/]")
+
+
+def lines(summary: Mapping[str, Any]) -> list[str]:
+    """A sentence for each class whose lesions are counted."""
+    return [
+        f"{row['name']}: {row['found']:,} of {row['lesions']:,} lesions found, "
+        f"{_with_interval(row, 'sensitivity', '.1%')}; {_with_interval(row, 'false_positives', '.2f')} false positives "
+        f"for each of {summary['pictures']:,}; F1 {_with_interval(row, 'f1', '.3f')}, "
+        f"Dice {'–' if row['dice'] is None else format(row['dice'], '.3f')}"
+        for row in summary.get("lesions", [])
+    ]
 
 
 def _with_interval(row: Mapping[str, Any], name: str, form: str) -> str:
