@@ -38,7 +38,8 @@ def prepare(folder, photos, **settings):
     data = Data(**{"source": "folder", "path": photos, "size": (6, 8), **settings})
     recipe = SimpleNamespace(data=data, seed=0, fold=None)
     return image_dataset.prepare(
-        SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO()), parallel_map=None), folder
+        SimpleNamespace(recipe=recipe, console=Console(file=io.StringIO()), parallel_map=None, training_facts=None),
+        folder,
     )
 
 

@@ -22,7 +22,7 @@ def run_of(**data):
     data = Data(**{"source": "folder", "size": (32, 32), **data})
     recipe = SimpleNamespace(data=data, seed=0, fold=None, train=SimpleNamespace(batch_size=4))
     console = Console(file=io.StringIO(), width=200)
-    return SimpleNamespace(recipe=recipe, console=console, share=(0, 1), parallel_map=None)
+    return SimpleNamespace(recipe=recipe, console=console, share=(0, 1), parallel_map=None, training_facts=None)
 
 
 def prepared(tmp_path, **data):

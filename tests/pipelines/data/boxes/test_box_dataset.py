@@ -30,6 +30,7 @@ def run_of(**data):
         recipe=SimpleNamespace(data=data, seed=0, fold=None),
         console=Console(file=io.StringIO(), width=200),
         parallel_map=None,
+        training_facts=None,
     )
 
 
