@@ -151,12 +151,16 @@ def _said(video: Any) -> Facts:
 
 
 def _read(video: Any) -> Iterator[Array]:
-    """The frames of an open video, which is closed at the end."""
+    """The frames of an open video, which is closed at the end; all are made as large as the first."""
+    shape: tuple[int, ...] = ()
     try:
         while True:
             there, frame = video.read()
             if not there:
                 return
+            shape = shape or frame.shape
+            if frame.shape != shape:  # a camera has been set to another size
+                frame = cv2.resize(frame, shape[1::-1])
             yield np.ascontiguousarray(frame[:, :, ::-1])
     finally:
         video.release()

@@ -121,7 +121,7 @@ class Tracking:
 
     def draw(self, image: Array, tracks: Tracks) -> Array:
         """The image, uint8 (height, width, 3), with the objects, the lines and the zones and their counts."""
-        names = [f"{self.names[label]} {number}" for number, label in zip(tracks.ids, tracks.classes, strict=True)]
+        names = [f"{self.names[label]} #{number}" for number, label in zip(tracks.ids, tracks.classes, strict=True)]
         picture = annotate.draw_boxes(image, tracks.boxes, names, classes=tracks.ids.tolist())
         scale = picture.shape[0] / image.shape[0]
         lines = []

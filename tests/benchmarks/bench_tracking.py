@@ -16,10 +16,15 @@ import time
 import warnings
 from pathlib import Path
 
-import motmetrics
 import numpy as np
-import supervision
-from trackers import ByteTrackTracker
+
+try:
+    import motmetrics
+    import supervision
+    from trackers import ByteTrackTracker
+except ImportError:
+    print("skipped: pip install motmetrics trackers")
+    sys.exit()
 
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 from cnn_keras.data.sources.synthetic.films import CLASSES, film

@@ -36,6 +36,29 @@ def test_odd_sides_become_even(tmp_path):
     assert {frame.shape for frame in video_io.frames(tmp_path / "a.mp4")} == {(48, 64, 3)}
 
 
+def test_a_camera_that_changes_its_size_goes_on(monkeypatch):
+    class Camera:
+        def __init__(self, number):
+            self.left = [*pictures(2), *pictures(2, (24, 32))]
+
+        def isOpened(self):  # noqa: N802 – OpenCV's name
+            return True
+
+        def get(self, what):
+            return 0.0
+
+        def read(self):
+            return (True, self.left.pop(0)) if self.left else (False, None)
+
+        def release(self):
+            self.left = None
+
+    monkeypatch.setattr(video_io.cv2, "VideoCapture", Camera)
+    stream = video_io.open_stream("0")
+    assert (stream.is_live, stream.length, stream.rate) == (True, None, video_io.RATE)
+    assert [frame.shape for frame in stream.frames] == [(48, 64, 3)] * 4
+
+
 @pytest.mark.parametrize("name", ["nothing.mp4", "empty", "image.png", "text.mp4", "99"])
 def test_what_is_no_video_is_refused(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)

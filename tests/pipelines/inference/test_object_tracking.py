@@ -109,7 +109,7 @@ def test_images_that_cannot_be_read_are_black_frames_and_reported(model, tmp_pat
     Image.new("RGB", (8, 8)).save(source / "20.png")
     assert cnn("track", model, source, "--csv", table, "--out", film) == 0
     told = capsys.readouterr().out
-    assert f"2 of {LENGTH} frames could not be read" in told
+    assert f"2 of {LENGTH} frames could not be used" in told
     assert {int(row["frame"]) for row in rows_of(table)} == {*range(2, LENGTH)} - {
         20
     }  # reported from the second box on

@@ -83,7 +83,7 @@ def track(
     for problem in stream.problems[:3]:
         console.print(f"[yellow]black frame[/] {escape_markup(problem)}")
     if stream.problems:
-        console.print(f"{len(stream.problems)} of {summary.counts['frames']} frames could not be read, and are black")
+        console.print(f"{len(stream.problems)} of {summary.counts['frames']} frames could not be used, and are black")
     _show(summary, new, console)
     for path in filter(None, outputs.values()):
         console.print(f"wrote {escape_markup(str(path))}")
