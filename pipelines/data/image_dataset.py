@@ -21,7 +21,7 @@ from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.split import connected_groups
 from cnn_keras.errors import Fault
-from pipelines.data import label_kind, run_files, split_manifest
+from pipelines.data import label_kind, run_files, similar_images, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
 from pipelines.data.run_files import Run
@@ -73,7 +73,9 @@ def prepare(
     if run.training_facts:
         splits = ["test"] * len(usable)
     else:
-        splits = (divided or splits_of)(usable, data, run.recipe.seed, run.recipe.fold)
+        keys = similar_images.split_keys(run, [item for item, _ in usable], [digest for _, digest in usable])
+        keyed = [(item, key) for (item, _), key in zip(usable, keys, strict=True)]
+        splits = (divided or splits_of)(keyed, data, run.recipe.seed, run.recipe.fold)
         if divided is None:
             check_classes(usable, splits, console=run.console, kind=kind)
     listed = write_split(folder, usable, splits)

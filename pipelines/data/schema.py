@@ -24,6 +24,7 @@ KINDS = {  # pydantic's words for what a setting must be, in those of a recipe's
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 Positive = Annotated[int, Field(ge=1)]
+Bits = Annotated[int, Field(ge=0, le=64)]  # of a hash that differ
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=200)]  # of folders, with endings
 Checked = TypeVar("Checked", bound=BaseModel)
 

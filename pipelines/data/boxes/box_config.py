@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field
 
 from cnn_keras import plugins
-from pipelines.data.schema import Fraction, Positive, RecipePath, Section
+from pipelines.data.schema import Bits, Fraction, Positive, RecipePath, Section
 
 SOURCES = (
     "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "supervisely", "kitti", "dsb",
@@ -66,6 +66,8 @@ class Data(Section):
     images: RecipePath | None = None  # where the images are, if not where the annotations say
     classes: tuple[str, ...] | None = None  # all there are, in this order; else those found
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    # images whose difference hashes, of 128 bits, differ in at most so many stay in one split; null: only copies do
+    group_similar: Bits | None = None
     size: tuple[Positive, Positive] = (416, 416)  # height, width
     channels: Literal[3] = 3  # RGB
     fit: Literal["pad", "stretch"] = "pad"  # how a picture of another shape gets this size: with borders, or distorted

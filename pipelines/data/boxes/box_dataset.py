@@ -24,7 +24,7 @@ from cnn_keras.data.sources import detection, tiles
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
-from pipelines.data import run_files, split_manifest
+from pipelines.data import run_files, similar_images, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes import box_files, box_records, box_validation
 from pipelines.data.boxes.box_config import Cards, Composites, Data
@@ -54,7 +54,9 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     box_validation.refuse_dropped(items, boxes, data)
     classes = class_names(usable, declared, data)
-    named = ["test"] * len(usable) if known else splits_of(usable, data, run.recipe.seed, run.recipe.fold)
+    keys = similar_images.split_keys(run, [each.item for each in usable], [each.digest for each in usable])
+    keyed = [each._replace(digest=key) for each, key in zip(usable, keys, strict=True)]
+    named = ["test"] * len(usable) if known else splits_of(keyed, data, run.recipe.seed, run.recipe.fold)
     splits, first = _tiled(usable, named, data), "test" if known else "train"
     crowds = box_validation.crowds(usable)
     if not any(box_records.trainable_objects(picture.item.objects) for picture in splits.get(first, ())):

@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, model_validator
 from cnn_keras import plugins
 from pipelines.data import image_config
 from pipelines.data.boxes.box_config import Composites
-from pipelines.data.schema import RecipePath, Section, kind_alone
+from pipelines.data.schema import Bits, RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import classifier_config
 from pipelines.engine.classification.classifier_config import Baseline
@@ -26,6 +26,8 @@ class Data(image_config.Data):
     separator: str | None = None  # of names in the column labels, in place of |, ; and ,
     images: RecipePath | None = None  # the folder of the images, if not where the table or the annotations say
     composites: Composites | None = None  # what scenes of source composites are made of
+    # images whose difference hashes, of 128 bits, differ in at most so many stay in one split; null: only copies do
+    group_similar: Bits | None = None
 
     @model_validator(mode="after")
     def _fits_its_labels(self) -> Self:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section
+from pipelines.data.schema import Bits, Fraction, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -25,6 +25,8 @@ class Data(Section):
     values: dict[str, str] | None = None
     images: RecipePath | None = None  # the folder of the images, if not that of the table
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    # images whose difference hashes, of 128 bits, differ in at most so many stay in one split; null: only copies do
+    group_similar: Bits | None = None
     size: tuple[Positive, Positive] = (96, 96)  # height, width
     channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
     # how a picture of another shape gets this size: distorted, cut, or with borders

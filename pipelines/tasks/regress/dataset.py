@@ -18,7 +18,7 @@ from cnn_keras.data.sources import regression
 from cnn_keras.data.sources.regression import ValueImages, ValueItem
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import resize
-from pipelines.data import image_dataset, run_files, split_manifest, value_records
+from pipelines.data import image_dataset, run_files, similar_images, split_manifest, value_records
 from pipelines.data import validation as data_validation
 from pipelines.data.value_records import SPLITS
 from pipelines.engine.stages import Run
@@ -52,7 +52,8 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
     usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
-    alike = [(item._replace(label="images"), digest) for item, digest in usable]  # which are of no class
+    keys = similar_images.split_keys(run, [item for item, _ in usable], [digest for _, digest in usable])
+    alike = [(item._replace(label="images"), key) for (item, _), key in zip(usable, keys, strict=True)]  # of no class
     splits = (
         ["test"] * len(usable)
         if run.training_facts

@@ -10,7 +10,7 @@ from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.boxes.box_config import Composites
-from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section, kind_alone
+from pipelines.data.schema import Bits, Fraction, Own, Positive, RecipePath, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -47,6 +47,8 @@ class Data(Section):
     spacing: tuple[Millimetres, Millimetres, Millimetres] | None = None
     crowd: Literal["ignore", "object"] = "ignore"  # what is marked as many in one: nobody knows, or one object
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
+    # images whose difference hashes, of 128 bits, differ in at most so many stay in one split; null: only copies do
+    group_similar: Bits | None = None
     # What the network sees at once: height, width; of volumes depth, height, width.
     size: tuple[Positive, Positive] | tuple[Positive, Positive, Positive] = (256, 256)
     channels: Positive = 3  # of each pixel or voxel
@@ -67,6 +69,8 @@ class Data(Section):
         if len(self.size) == 3:
             if self.fit != "patch":
                 raise ValueError("fit must be patch for volumes")
+            if self.group_similar is not None:
+                raise ValueError("group_similar is for pictures, not for volumes")
             if self.normalize == "rescale":
                 raise ValueError("normalize must be standardise or each for volumes, whose values have no fixed range")
         elif self.channels not in (1, 3):

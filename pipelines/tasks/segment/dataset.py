@@ -23,7 +23,7 @@ from cnn_keras.data.label_map import Item, LabelMaps
 from cnn_keras.data.sources import segmentation
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image, resize_labels
-from pipelines.data import array_dataset, image_dataset, run_files, split_manifest
+from pipelines.data import array_dataset, image_dataset, run_files, similar_images, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import Fold
@@ -62,7 +62,8 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     if run.training_facts:
         splits = {"test": usable}
     else:
-        splits = _splits(usable, numbers, data, run.recipe.seed, run.recipe.fold)
+        keys = similar_images.split_keys(run, [each.item for each in usable], [each.digest for each in usable])
+        splits = _splits(usable, keys, numbers, data, run.recipe.seed, run.recipe.fold)
         label_mapping.refuse_a_single_class(splits["train"], numbers)
     listed = _write_split(folder, splits)
     for split, members in splits.items():
@@ -155,20 +156,23 @@ def _examined(run: Run, items: Sequence[Item], folder: Path) -> list[Examined]:
 
 
 def _splits(
-    usable: Sequence[UsablePicture], numbers: Numbering, data: Data, seed: int, fold: Fold | None = None
+    usable: Sequence[UsablePicture],
+    keys: Sequence[str],
+    numbers: Numbering,
+    data: Data,
+    seed: int,
+    fold: Fold | None = None,
 ) -> dict[str, list[UsablePicture]]:
     """The pictures of each split: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's pictures are spread over the splits as far as it is in enough of them.
     """
     there = [{numbers.numbers[value] for value in picture.counts if value in numbers.numbers} for picture in usable]
-    groups = splitting.connected_groups(
-        [picture.item.group for picture in usable], [picture.digest for picture in usable]
-    )
+    groups = splitting.connected_groups([picture.item.group for picture in usable], keys)
     least = max(2 * (1 + (data.validation > 0) + (data.test > 0)), fold.of + 1 if fold else 0)
     labels = splitting.rarest_class(there, groups, least=least)
     marked = [
-        (picture.item._replace(label=label), picture.digest) for picture, label in zip(usable, labels, strict=True)
+        (picture.item._replace(label=label), key) for picture, label, key in zip(usable, labels, keys, strict=True)
     ]
     named = image_dataset.splits_of(marked, data, seed, fold)
     splits = {name: [picture for picture, of in zip(usable, named, strict=True) if of == name] for name in ORDER}
