@@ -17,6 +17,7 @@ from pipelines.analysis.labelling import findings, review_page
 from pipelines.data import split_manifest
 from pipelines.tasks.detect import box_report, error_types
 from tests.conftest import cnn
+from tests.pipelines.tasks import test_detect
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 
@@ -137,6 +138,26 @@ def test_the_errors_of_boxes_have_their_kind_and_are_about_their_boxes():
 
 def test_what_is_right_is_no_error():
     assert errors_of([result(7, 5, [0, 0, 10, 10], 0.9), result(7, 2, [50, 50, 10, 10], 0.2)]) == []
+
+
+@pytest.mark.slow
+def test_the_errors_of_a_detector_are_in_its_own_pictures(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    test_detect.write_squares(tmp_path)
+    assert cnn("run", "squares.yaml") == 0
+    assert cnn("review", "squares.yaml", "--out", "out") == 0
+    truth = json.loads((tmp_path / "runs/detect/squares/prepare/truth-test.json").read_text())
+    sizes = {image["file_name"]: [image["width"], image["height"]] for image in truth["images"]}
+    told = content(tmp_path / "out")
+    assert told["rows"]
+    for name, file, width, height, annotated, found in told["pictures"]:
+        assert [width, height] == sizes[name]
+        with Image.open(tmp_path / "out" / file) as shown, Image.open(tmp_path / name) as original:
+            assert (np.asarray(shown) == np.asarray(original)).all()
+            for left, top, right, bottom, label, _ in annotated:
+                inside = np.asarray(original)[round(top) : round(bottom), round(left) : round(right)]
+                assert (inside == {"white": (255, 255, 255), "red": (255, 0, 0)}[label]).all()
+        assert found
 
 
 def test_a_run_that_is_not_there_is_refused_and_nothing_is_written(tmp_path, capsys):
