@@ -21,7 +21,8 @@ The weights are those of @vladmandic/face-api, whose licence is below. Its descr
 dlib_face_recognition_resnet_model_v1, which Davis King has put into the public domain (CC0).
 
 """
-SURE, OVERLAP, MOST = 0.5, 0.5, 100  # face-api.js' own least score, greatest IoU and number of faces
+SURE = 0.3  # the least score; that of face-api.js, which trusts it alone, is 0.5
+OVERLAP, MOST = 0.5, 100  # face-api.js' own greatest IoU and number of faces
 BORDER = 0.65  # around a picture that is looked at again, as a share of its side
 STEADY = 0.08  # of the distance between the eyes: what the landmarks of a face move by at most, see `_landmark_motion`
 AROUND = 1.1  # side of the square in which landmarks are looked for again, as a share of the box around the first ones
@@ -102,7 +103,7 @@ def write_faces(network: keras.Model, folder: Path, *, landmark_network: keras.M
     """Write the detector of faces as `detect` exports a model, without proposals.
 
     Both signatures give `boxes` float32 (N, 100, 4), left, top, right, bottom in pixels of the picture as it came, the
-    surest face first, cut at its border, `scores` float32 (N, 100), in (0.5, 1], `label` string (N, 100), "face", and
+    surest face first, cut at its border, `scores` float32 (N, 100), in (0.3, 1], `label` string (N, 100), "face", and
     `count` int32 (N,); beyond `count` stand zeros and empty strings.
 
     Differs from face-api.js: pictures are framed in the middle of a square, not at its top left; each is looked at

@@ -152,7 +152,7 @@ class Recogniser:
     def compare(self, vector: Array, others: Array) -> Array:
         """The distance of an embedding, float32 (dimension,), to each of others, (N, dimension): float32 (N,)."""
         if not self.facts["head"]:
-            distances: Array = np.maximum(2 - 2 * others @ vector, 0)
+            distances: Array = np.square(others - vector).sum(axis=1)
             return distances
 
         left = np.repeat(vector[None], len(others), axis=0)

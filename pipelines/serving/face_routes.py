@@ -8,9 +8,9 @@
     DELETE /faces/people/NAME          forget NAME
 
 Photographs are bodies of `image/*`, or files of a form; a gallery with a detector answers about each face, with its
-box. `?far=0.001` asks for another false-accept rate. `/healthz` and `/metrics` are there too. Every request but
-`/healthz` must carry the API key: `Authorization: Bearer KEY`. On loopback one is made up where none is given; beyond,
-no server starts without.
+box, and the number of its upload, from 1. `?far=0.001` asks for another false-accept rate. `/healthz` and `/metrics`
+are there too. Every request but `/healthz` must carry the API key: `Authorization: Bearer KEY`. On loopback one is made
+up where none is given; beyond, no server starts without.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ import secrets
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -35,7 +34,6 @@ from cnn_keras.errors import Fault
 from pipelines.faces import service
 from pipelines.faces.encoder import Recogniser
 from pipelines.faces.gallery import Gallery, checked_name, nobody
-from pipelines.faces.service import Answer
 from pipelines.serving import metrics
 from pipelines.serving.http import request_body
 from pipelines.serving.http.errors import Refusal
@@ -163,19 +161,20 @@ class FaceEndpoints:
     async def _verify(self, request: Request) -> Response:
         name, far = request.path_params["name"], _far(request)
         await self._known(name)
-        return await self._judged(
-            request, lambda files: service.verify(self._gallery, self._recogniser, name, files, far)
-        )
+
+        def verify(files: Sequence[bytes]) -> list[dict[str, Any]]:
+            return [answer.as_dict() for answer in service.verify(self._gallery, self._recogniser, name, files, far)]
+
+        return json_response({"answers": await self._of_photographs(request, verify)})
 
     async def _identify(self, request: Request) -> Response:
         far = _far(request)
-        return await self._judged(
-            request, lambda files: list(chain(*service.identify(self._gallery, self._recogniser, files, far)))
-        )
 
-    async def _judged(self, request: Request, ask: Callable[[Sequence[bytes]], list[Answer]]) -> Response:
-        answers = await self._of_photographs(request, ask)
-        return json_response({"answers": [answer.as_dict() for answer in answers]})
+        def identify(files: Sequence[bytes]) -> list[dict[str, Any]]:
+            uploads = enumerate(service.identify(self._gallery, self._recogniser, files, far), start=1)
+            return [{"upload": number, **answer.as_dict()} for number, answers in uploads for answer in answers]
+
+        return json_response({"answers": await self._of_photographs(request, identify)})
 
     async def _of_photographs(self, request: Request, ask: Callable[[Sequence[bytes]], Any]) -> Any:
         """What `ask` says of the body's photographs, on a thread of its own, one request after the other."""

@@ -3,6 +3,7 @@
 import csv
 import importlib.util
 import json
+import warnings
 from functools import partial
 from pathlib import Path
 
@@ -17,8 +18,14 @@ from cnn_keras.errors import Fault
 from pipelines.data import video_io
 from pipelines.faces import detector, service, store
 from pipelines.faces.detector import Face
+from pipelines.serving.face_routes import FaceEndpoints
+from pipelines.serving.http.limits import Limits
 from tests.conftest import cnn
 from tests.pipelines.faces.test_service import Oracle
+
+with warnings.catch_warnings():  # Starlette would rather have httpx2
+    warnings.simplefilter("ignore")
+    from starlette.testclient import TestClient
 
 pytest_plugins = ["tests.small_people"]
 
@@ -149,6 +156,20 @@ def test_a_detector_is_named_by_a_word_or_a_folder(tmp_path, monkeypatch):
     (tmp_path / "face-api" / "faces" / "1" / "saved_model.pb").touch()
     assert detector.resolve("ssd", tmp_path) == detector.resolve("face-api/faces", tmp_path)
     assert Path(detector.resolve("ssd", tmp_path)).is_absolute()
+
+
+def test_over_http_each_face_of_each_upload_has_its_answer(known, oracle):
+    with TestClient(FaceEndpoints(known, oracle, Limits()).application()) as client:
+        uploads = [("file", picture(73, 23)), ("file", picture()), ("file", picture(43))]
+        answers = client.post("/faces/identify", files=uploads).json()["answers"]
+        refused = client.post("/faces/people/ada", files={"file": picture(101, 151)})
+        verified = client.post("/faces/people/p4/verify", files={"file": picture(153, 43)}).json()["answers"]
+    told = [(answer["upload"], answer["name"], answer.get("box")) for answer in answers]
+    assert sorted(told[:2]) == [(1, "p2", list(box(1))), (1, "p7", list(box(0)))]
+    assert told[2:] == [(2, None, None), (3, "p4", list(box(0)))]
+    assert refused.status_code == 400
+    assert "several faces" in refused.json()["error"]
+    assert [(answer["name"], answer["box"]) for answer in verified] == [("p4", list(box(1)))]
 
 
 # The command line

@@ -10,7 +10,7 @@ import typer
 
 from cnn_keras.errors import Fault
 from pipelines.cli.commands import RUNS, AsJson, On, Root, Target, cluster_at, console_for
-from pipelines.cli.commands.images.faces import GALLERY, Embedder, Liveness, ready
+from pipelines.cli.commands.images.faces import GALLERY, Detector, Embedder, Liveness, ready
 
 app = typer.Typer()
 
@@ -41,6 +41,7 @@ def serve(
     gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="For `faces`: see `cnn faces`.")] = GALLERY,
     embedder: Embedder = None,
     liveness: Liveness = "",
+    detector: Detector = "",
     runs: Root = RUNS,
 ) -> None:
     """Serve an exported model over HTTP, with TensorFlow Serving's contract and a page to try it.
@@ -67,7 +68,7 @@ def serve(
     if workers > 1:
         raise Fault(f"--workers of a gallery must be 1, got {workers}")
     load_tensorflow(console)
-    open_gallery = partial(ready, gallery, console, runs, model=embedder, liveness=liveness)
+    open_gallery = partial(ready, gallery, console, runs, model=embedder, liveness=liveness, detector=detector)
     serving.serve_faces(open_gallery, key=os.environ.get("CNN_API_KEY", ""), **bound)
 
 
