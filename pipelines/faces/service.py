@@ -25,14 +25,13 @@ from cnn_keras.data.sources import classification
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data.validation import Problem
 from pipelines.faces.detector import Face
-from pipelines.faces.encoder import BATCH, NO_FACE, Portrait, Recogniser, Threshold
+from pipelines.faces.encoder import BATCH, EQUAL, NO_FACE, Portrait, Recogniser, Threshold
 from pipelines.faces.gallery import Array, Gallery, Near, Photo, checked_name, other_model
 
 NEAREST = 32  # enrolled embeddings that a trained head compares
 SURE = 0.5  # the probability of `live` from which somebody is
 SEVERAL = ("error", "largest", "all")  # what becomes of a photograph of several faces that is to be enrolled
 SEVERAL_FACES = "several faces"
-EQUAL = 1e-8  # ‖f − f′‖² of one picture embedded twice is less: only the order of the sums differs
 
 Found = tuple[str, Callable[[], bytes], str]  # a photograph: whose it is, what reads the file, what the file is called
 
