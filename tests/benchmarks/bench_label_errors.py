@@ -2,10 +2,11 @@
 
     python tests/benchmarks/bench_label_errors.py [--data mnist5k] [--folds 3] [--epochs 5] [--work FOLDER]
 
-Some of the labels of MNIST's 5,000 digits (`--data mnist5k`), or of Fashion-MNIST's training images (`--data fashion`),
-are replaced by another class at random. Every image is then answered by a network that was not trained on it, in a
-cross-validation, and `cnn review` ranks the labels. The last line says how many of the planted ones are in the first
-tenth. `--work` keeps the run, which is resumed, and the probabilities; without it a temporary folder is used.
+Some of the labels of MNIST's 5,000 digits (`--data mnist5k`), or of 10,000 of Fashion-MNIST's training images (`--data
+fashion`, from Debian's package dataset-fashion-mnist), are replaced by another class at random. Every image is then
+answered by a network that was not trained on it, in a cross-validation, and `cnn review` ranks the labels. The last
+line says how many of the planted ones are in the first tenth. `--work` keeps the run, which is resumed, and the
+probabilities; without it a temporary folder is used.
 
     python tests/benchmarks/bench_label_errors.py --compare FOLDER/probabilities.npz
 
