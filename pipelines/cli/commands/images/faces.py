@@ -314,23 +314,23 @@ def _contents(photos: list[Path]) -> list[bytes]:
 
 
 def _show(photos: list[Path], answers: "list[Answer]", console: "Console", as_json: bool) -> None:
-    """One line per photograph, and the threshold."""
+    """One line per photograph, and the thresholds: one is stricter for a photograph of several faces."""
     from rich.table import Table
 
     if as_json:
         rows = [{"path": str(file), **answer.as_dict()} for file, answer in zip(photos, answers, strict=True)]
         print(json.dumps(rows, indent=1))
         return
-    table = Table("photograph", "answer", "distance", box=None, header_style="bold")
+    table = Table("photograph", "answer", "distance", "threshold", box=None, header_style="bold")
     for file, answer in zip(photos, answers, strict=True):
         if answer.problem:
             table.add_row(escape_markup(str(file)), f"[red]{escape_markup(answer.problem)}[/]")
             continue
         name = f"[bold]{escape_markup(answer.name)}[/]" if answer.name else "not recognised"
         answer_text = f"{name}, {answer.alive:.0%} alive" if answer.alive is not None else name
-        table.add_row(
-            escape_markup(str(file)), answer_text, "" if answer.distance is None else f"{answer.distance:.3f}"
-        )
+        limit = answer.threshold.distance if answer.threshold else None
+        numbers = ("" if number is None else f"{number:.3f}" for number in (answer.distance, limit))
+        table.add_row(escape_markup(str(file)), answer_text, *numbers)
     console.print(table)
-    if threshold := answers[0].threshold:
+    for threshold in dict.fromkeys(answer.threshold for answer in answers if answer.threshold):
         console.print(f"[dim]{threshold}[/]" if threshold.measured else f"[yellow]{threshold}[/]")
