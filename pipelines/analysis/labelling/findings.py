@@ -101,7 +101,7 @@ def find(reference: str, *, runs: Path, console: Console) -> Findings:
         Fault: no evaluated run, or one of another task.
     """
     folder = stages.run_folder(reference, runs)
-    if not (folder / "prepare" / run_files.MANIFEST).is_file():
+    if not ((folder / "prepare" / run_files.MANIFEST).is_file() or _folds(folder)):
         raise Fault(f"RUN must be a run that was evaluated, found none in {folder}; `cnn evaluate RECIPE` evaluates it")
     run = _opened(folder, console, reference)
     if run.recipe.task == "detect":
@@ -150,7 +150,7 @@ def out_of_sample(run: stages.Run) -> OutOfSample:
         Fault: there is neither, or the folds are of other data.
     """
     sources = _sources(run)
-    names = run.facts("prepare")["classes"]
+    names = sources[0][0].facts("prepare")["classes"]
     pictures, labels, probabilities = [], [], []
     for number, (source, split) in enumerate(sources):
         if source.facts("prepare")["classes"] != names:
@@ -163,9 +163,7 @@ def out_of_sample(run: stages.Run) -> OutOfSample:
 
 
 def _sources(run: stages.Run) -> list[tuple[stages.Run, str]]:
-    folds = sorted((run.folder / cross_validation.FOLDER / run.recipe.task).glob("fold-*"))
-    folds = [fold for fold in folds if (fold / "evaluate" / run_files.MANIFEST).is_file()]
-    if folds:
+    if folds := _folds(run.folder):
         return [(_opened(fold, run.console), "test") for fold in folds]
     there = run.facts("prepare")["splits"]
     sources = [(run, split) for split in ("validation", "test") if split in there]
@@ -174,10 +172,16 @@ def _sources(run: stages.Run) -> list[tuple[stages.Run, str]]:
     return sources
 
 
+def _folds(folder: Path) -> list[Path]:
+    """The evaluated folds of the run in a folder."""
+    folds = sorted((folder / cross_validation.FOLDER).glob("*/fold-*"))
+    return [fold for fold in folds if (fold / "evaluate" / run_files.MANIFEST).is_file()]
+
+
 def _of_classes(run: stages.Run) -> Findings:
     """Confident learning over all out-of-sample probabilities."""
     labels, probabilities, pictures, sources = out_of_sample(run)
-    errors, names = label_errors.find(labels, probabilities), run.facts("prepare")["classes"]
+    errors, names = label_errors.find(labels, probabilities), sources[0][0].facts("prepare")["classes"]
     rows = []
     for row in errors.order.tolist():
         label, likeliest = int(labels[row]), int(errors.likeliest[row])

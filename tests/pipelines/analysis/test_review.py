@@ -141,6 +141,25 @@ def test_what_is_right_is_no_error():
 
 
 @pytest.mark.slow
+def test_after_a_cross_validation_every_example_is_listed_by_the_fold_that_tests_it(exported, tmp_path, monkeypatch):
+    monkeypatch.chdir(exported.root)
+    runs = tmp_path / "runs"
+    assert cnn("cross-validate", "small.yaml", "--folds", 2, "--set", "train.epochs=1", "--runs", runs) == 0
+    assert cnn("review", "small.yaml", "--out", tmp_path / "out", "--runs", runs) == 0
+    rows = {row["path"]: row for row in table(tmp_path / "out")}
+    assert set(rows) == {path.relative_to(exported.photos).as_posix() for path in exported.photos.rglob("*.png")}
+    for number in (1, 2):
+        folder = runs / "classify/small/folds/classify" / f"fold-{number}" / "evaluate"
+        with (folder / "predictions.csv").open(newline="") as file:
+            for expected in csv.DictReader(file):
+                assert rows[expected["id"]]["prediction"] == expected["prediction"]
+    told = content(tmp_path / "out")
+    for name, file, *_ in told["pictures"][::20]:
+        with Image.open(tmp_path / "out" / file) as shown, Image.open(exported.photos / name) as original:
+            assert (np.asarray(shown.convert("L")) == np.asarray(original)).all()
+
+
+@pytest.mark.slow
 def test_the_errors_of_a_detector_are_in_its_own_pictures(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     test_detect.write_squares(tmp_path)

@@ -258,6 +258,7 @@ def test_groups_sources_and_formats_are_checked(tmp_path):
         detection.write("coco", ITEMS, tmp_path / "one", classes=[])
     with pytest.raises(Fault, match=r"a\.png twice"):
         detection.write("voc", [ITEMS[0], ITEMS[0]], tmp_path / "two", classes=["zebra", "ant"])
+    assert [path.name for path in tmp_path.iterdir()] == ["one"]  # nothing half-written
 
 
 def test_the_command_converts_by_name_and_tells_what_gets_lost(tmp_path, capsys, monkeypatch):
