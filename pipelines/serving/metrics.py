@@ -9,6 +9,31 @@ ROWS = (1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 16.0, 32.0)
 CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 
 
+HELP = {  # metric: its type, and what it is
+    "cnn_requests_total": ("counter", "Requests that were answered, by kind and HTTP status."),
+    "cnn_errors_total": ("counter", "Requests that were answered with 4xx or 5xx."),
+    "cnn_request_seconds": ("histogram", "Seconds from the first byte of a request to its answer."),
+    "cnn_batch_rows": ("histogram", "Rows in a call of the model."),
+    "cnn_queue_rows": ("gauge", "Rows that were accepted and have no answer yet."),
+    "cnn_body_bytes": ("gauge", "Bytes of request bodies in memory."),
+    "cnn_picture_width": ("histogram", "Width of a picture as it was sent, in pixels."),
+    "cnn_picture_height": ("histogram", "Height of a picture as it was sent, in pixels."),
+    "cnn_picture_brightness": ("histogram", "Mean level of what the network is given."),
+    "cnn_picture_contrast": ("histogram", "Standard deviation of the levels of what the network is given."),
+    "cnn_picture_sharpness": ("histogram", "Sharpness of what the network is given."),
+    "cnn_answer_confidence": ("histogram", "Largest probability of an answer."),
+    "cnn_answers_total": ("counter", "Answers of each class."),
+    "cnn_pictures_unmeasured_total": ("counter", "Pictures that were sent and not measured."),
+}
+
+
+def heading(metric: str) -> Iterator[str]:
+    """The lines before a metric's values."""
+    kind, text = HELP[metric]
+    yield f"# HELP {metric} {text}"
+    yield f"# TYPE {metric} {kind}"
+
+
 class Histogram:
     """Counts of observations up to each bound, and their sum; those of before may be given."""
 
@@ -63,20 +88,20 @@ class RequestMetrics:
         return "\n".join([*self._lines(gauges), *further]) + "\n"
 
     def _lines(self, gauges: Mapping[str, float]) -> Iterator[str]:
-        yield "# TYPE cnn_requests_total counter"
+        yield from heading("cnn_requests_total")
         for (kind, status), count in sorted(self._requests.items()):
             yield f'cnn_requests_total{{kind="{kind}",status="{status}"}} {count}'
-        yield "# TYPE cnn_errors_total counter"
+        yield from heading("cnn_errors_total")
         errors: Counter[str] = Counter()
         for (kind, status), count in self._requests.items():
             errors[kind] += count if status >= 400 else 0
         for kind, count in sorted(errors.items()):
             yield f'cnn_errors_total{{kind="{kind}"}} {count}'
-        yield "# TYPE cnn_request_seconds histogram"
+        yield from heading("cnn_request_seconds")
         for kind, histogram in sorted(self._seconds.items()):
             yield from histogram.lines("cnn_request_seconds", f'kind="{kind}"')
-        yield "# TYPE cnn_batch_rows histogram"
+        yield from heading("cnn_batch_rows")
         yield from self._rows.lines("cnn_batch_rows")
         for name, value in gauges.items():
-            yield f"# TYPE cnn_{name} gauge"
+            yield from heading(f"cnn_{name}")
             yield f"cnn_{name} {value:g}"

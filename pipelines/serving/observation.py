@@ -24,7 +24,7 @@ from cnn_keras.data.files import image_pixels
 from cnn_keras.errors import Unreadable
 from cnn_keras.metrics.image_statistics import image_statistics
 from pipelines.data import run_files
-from pipelines.serving.metrics import Histogram, labels
+from pipelines.serving.metrics import Histogram, heading, labels
 from pipelines.serving.signature import Tensors
 
 log = logging.getLogger(__name__)
@@ -110,16 +110,16 @@ def lines(observations: Mapping[int, Observation]) -> Iterator[str]:
     """All that was counted, in Prometheus' text format, by the numbers of the versions."""
     for name in sorted({name for each in observations.values() for name in each.served}):
         metric = f"cnn_answer_{name}" if name == "confidence" else f"cnn_picture_{name}"
-        yield f"# TYPE {metric} histogram"
+        yield from heading(metric)
         for version, each in observations.items():
             for kind, histograms in (("served", each.served), ("reference", each.reference)):
                 yield from histograms[name].lines(metric, labels(of=kind, version=version))
-    yield "# TYPE cnn_answers_total counter"
+    yield from heading("cnn_answers_total")
     for version, each in observations.items():
         for kind, counts in (("served", each.answers), ("reference", each.reference_answers)):
             for name in each.reference_answers:
                 yield f"cnn_answers_total{{{labels(of=kind, version=version, answer=name)}}} {counts.get(name, 0)}"
-    yield "# TYPE cnn_pictures_unmeasured_total counter"
+    yield from heading("cnn_pictures_unmeasured_total")
     for version, each in observations.items():
         yield f"cnn_pictures_unmeasured_total{{{labels(version=version)}}} {each.unmeasured}"
 

@@ -94,7 +94,7 @@ def test_lines_are_prometheus_text_with_one_type_for_each_metric():
     pair[1].called({}, {"probabilities": np.array([[0.95, 0.05], [0.3, 0.7]])})
     lines = list(observation.lines(dict(enumerate(pair, 1))))
     types = [line for line in lines if line.startswith("# TYPE")]
-    assert len(types) == len(set(types)) == 8
+    assert len(types) == len(set(types)) == len([line for line in lines if line.startswith("# HELP")]) == 8
     pattern = re.compile(r'cnn_\w+\{(\w+="(\\.|[^"\\])*",?)+\} \S+')
     assert all(pattern.fullmatch(line) for line in lines if line[0] != "#")
     found = parsed("\n".join(lines))
