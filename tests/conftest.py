@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
-# The same examples every time: what is green stays green. `--hypothesis-profile=random` looks for new ones.
-settings.register_profile("repeatable", derandomize=True)
-settings.register_profile("random")
+# The same examples every time, however slow the machine: what is green stays green. `--hypothesis-profile=random` looks
+# for new ones.
+PATIENT = {"deadline": None, "suppress_health_check": [HealthCheck.too_slow]}
+settings.register_profile("repeatable", derandomize=True, **PATIENT)
+settings.register_profile("random", **PATIENT)
 settings.load_profile("repeatable")
 
 os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
@@ -18,6 +20,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("MPLBACKEND", "Agg")
 
+
+# Fixtures of some test files, which other modules import as well.
+pytest.register_assert_rewrite("tests.small_people")
 
 # Of a fixture that runs all stages of a task, `params=WHOLE` makes every test that uses it slow.
 WHOLE = [pytest.param(None, marks=pytest.mark.slow, id="whole")]

@@ -6,8 +6,8 @@ augmentation moves every key it knows – `cnn_keras.data.transforms.transform` 
 example with one that it cannot move.
 
 A recipe names them in order: `augment: [mirror, {affine: {rotate: 10, shift: 0.1}}]`. The factories are in
-`geometric.py`, `photometric.py`, `rand_augment.py` and, for whole batches, `mixing.py`. To add one, write a
-factory there whose annotation says what it returns. One of the user's own is named as `cnn_keras.plugins` says.
+`geometric.py`, `photometric.py`, `addons.py`, `rand_augment.py` and, for whole batches, `mixing.py`. To add one, write
+a factory there whose annotation says what it returns. One of the user's own is named as `cnn_keras.plugins` says.
 """
 
 import difflib
@@ -20,7 +20,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras import plugins
-from cnn_keras.data.transforms import geometric, mixing, photometric
+from cnn_keras.data.transforms import addons, geometric, mixing, photometric
 from cnn_keras.data.transforms import rand_augment as rand_augment_transforms
 from cnn_keras.data.transforms.geometric import (
     affine,
@@ -177,10 +177,10 @@ def fit(
 
 
 def catalogue() -> dict[str, Callable[..., Step | Policy | Mixing]]:
-    """Every augmentation that a recipe may name: the public factories of four files."""
+    """Every augmentation that a recipe may name: the public factories of five files."""
     return {
         name: function
-        for module in (geometric, photometric, rand_augment_transforms, mixing)
+        for module in (geometric, photometric, addons, rand_augment_transforms, mixing)
         for name, function in _factories(module)
     }
 

@@ -9,7 +9,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.data.transforms import augment, geometric, warp
+from cnn_keras.data.transforms import addons, augment, geometric, warp
 from cnn_keras.data.transforms.warp import FILLS
 from cnn_keras.errors import Fault
 
@@ -35,8 +35,11 @@ COLOURS = {
     "cutout": augment.cutout(size=0.4),
     "blur": augment.blur(),
     "noise": augment.noise(),
+    "addons_mean_filter": addons.addons_mean_filter(),
+    "addons_median_filter": addons.addons_median_filter(),
 }
-ALL = {**GEOMETRY, **COLOURS, "rand_augment": augment.rand_augment()}
+WARPS = {"addons_dense_warp": addons.addons_dense_warp(), "addons_sparse_warp": addons.addons_sparse_warp()}
+ALL = {**GEOMETRY, **COLOURS, **WARPS, "rand_augment": augment.rand_augment()}
 MIXINGS = {"mixup", "cutmix", "mosaic"}  # in test_mixing.py
 RGB_ONLY = {"saturate", "pca_colour", "grey", "rand_augment"}
 FEW = {
@@ -45,6 +48,8 @@ FEW = {
     "grey": 2,
     "crop": 9,
     "blur": 7,
+    "addons_mean_filter": 2,
+    "addons_median_filter": 2,
     "rand_augment": 12,
 }  # pictures that twenty seeds make at least
 
