@@ -22,6 +22,7 @@ from pipelines.engine.training import input_benchmark
 from pipelines.plots import annotate, image_grid
 
 DRAWN = 8  # pictures of each augmentation, beside the one they are drawn from
+KEPT = {"image", "label"}  # of an example whose picture alone is moved
 LEAST = 160  # pixels of the longer side, so that a line on a small picture is thin
 BOX, LANDMARK, MASK = (255, 90, 0), (0, 230, 255), (0, 158, 115)
 # Augmentations that do nothing unless told to, as they are shown with --all.
@@ -83,6 +84,8 @@ def _row(entries: Sequence[Any], fitted: dict[str, Any], examples: list[dict[str
     """One picture as it is, then as training may see it; of an augmentation of batches, a batch."""
     steps = augment.compose(_without_landmark_pairs(entries, examples), fitted=fitted)
     assert steps is not None  # entries are not empty
+    if steps.moves_pixels:
+        examples = [{key: values for key, values in example.items() if key in KEPT} for example in examples]
     first = examples[number % len(examples)]
     count = DRAWN if not steps.mixes else len(examples)
     sources = [first] * count if not steps.mixes else examples

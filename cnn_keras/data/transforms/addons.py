@@ -38,7 +38,7 @@ def addons_dense_warp(*, amount: float = 4.0) -> Colour:
         flow = amount * tf.image.resize(nodes, tf.shape(image)[:2])
         return tf.ensure_shape(addons.image.dense_image_warp(image[None], flow)[0], image.shape)
 
-    return Colour("addons_dense_warp", Normal(2 * NODES * NODES), change, moves=True)
+    return Colour("addons_dense_warp", Normal(2 * NODES * NODES), change, moves_pixels=True)
 
 
 def addons_sparse_warp(*, amount: float = 4.0) -> Colour:
@@ -53,7 +53,7 @@ def addons_sparse_warp(*, amount: float = 4.0) -> Colour:
         warped, _ = addons.image.sparse_image_warp(image[None], points, moved, num_boundary_points=2)
         return tf.ensure_shape(warped[0], image.shape)
 
-    return Colour("addons_sparse_warp", Uniform(2 * POINTS * POINTS, -1.0, 1.0), change, moves=True)
+    return Colour("addons_sparse_warp", Uniform(2 * POINTS * POINTS, -1.0, 1.0), change, moves_pixels=True)
 
 
 def _filter(name: str, operation: str, size: int, chance: float) -> Colour:

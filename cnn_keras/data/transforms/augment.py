@@ -67,6 +67,7 @@ class Composed:
     Attributes:
         mixes: whether `mix` does anything, and labels must be one-hot.
         source: (height, width) that pictures are to be read at; None is the size they end with.
+        moves_pixels: whether a step moves the picture alone and refuses boxes, landmarks and masks.
     """
 
     def __init__(self, parts: Sequence[Step | Policy | Mixing], *, compiled: bool | None = None) -> None:
@@ -79,6 +80,7 @@ class Composed:
         self._batch_chain = OpenCVChain(self._chain)
         self.mixings = [(number, part) for number, part in enumerate(parts) if isinstance(part, Mixing)]
         self.mixes = bool(self.mixings)
+        self.moves_pixels = any(isinstance(step, Colour) and step.moves_pixels for _, step in flat)
         self.source = next((part.source for _, part in single if isinstance(part, Geometry) and part.source), None)
 
     def __call__(self, example: dict[str, Any], seed: tf.Tensor) -> dict[str, Any]:

@@ -75,7 +75,7 @@ class Colour(Step):
     change: Callable[[tf.Tensor, tf.Tensor], tf.Tensor]  # of (image, numbers)
     channels: int | None = None  # what it needs; None takes grey as well
     matrix: Callable[[tf.Tensor, int], tf.Tensor] | None = None  # of (numbers (…, count), channels), if linear
-    moves: bool = False  # moves pixels, and nothing else that an example may hold
+    moves_pixels: bool = False  # and nothing else that an example may hold
 
 
 class Move(NamedTuple):
@@ -196,7 +196,7 @@ def check_example(example: dict[str, Any], steps: Sequence[Step]) -> None:
                 f"augment.{step.name} must be given {step.channels} channels, got {channels}; "
                 "leave it out, or set data.channels: 3"
             )
-        if isinstance(step, Colour) and step.moves and (kept := sorted(example.keys() & MOVED - {"image"})):
+        if isinstance(step, Colour) and step.moves_pixels and (kept := sorted(example.keys() & MOVED - {"image"})):
             raise Fault(f"augment.{step.name} moves the picture alone, got {', '.join(kept)} too; take elastic")
         if "landmarks" in example and isinstance(step, Geometry) and step.mirrors and step.pairs is None:
             raise Fault(
