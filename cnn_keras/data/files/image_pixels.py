@@ -82,7 +82,10 @@ def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -
 
 
 def resize_fast(image: Image, size: tuple[int, int], *, fit: str = "stretch") -> Image:
-    """`resize_image` by Pillow, in less than half the time: a level may be off by one, as Pillow rounds in between."""
+    """`resize_image` by Pillow, for training: a level may be off by one, as Pillow rounds between rows and columns.
+
+    Takes and returns what `resize_image` does; an image of the wanted size is copied.
+    """
     scaled, start = placement(image.shape[:2], size, fit=fit)
     (height, width), (top, left) = scaled.astype(int).tolist(), (-start).astype(int).tolist()
     resized = PillowImage.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(
