@@ -18,11 +18,12 @@ SIZE = 8
 SERVE = """
 import sys
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PosixPath
+from pipelines.serving.archive import Settings
 from pipelines.serving.server import serve
 from pipelines.serving.http.limits import Limits
-folder, limits, engine, workers, versions = sys.argv[1:]
-say, counts = partial(print, flush=True), {"workers": int(workers), "versions": int(versions)}
+folder, limits, engine, workers, versions, keep = sys.argv[1:]
+say, counts = partial(print, flush=True), {"workers": int(workers), "versions": int(versions), "keep": eval(keep)}
 serve(Path(folder), port=0, limits=Limits(**eval(limits)), engine=engine, **counts, say=say)
 print("drained", "with Keras" if "keras" in sys.modules else "without Keras")
 """
@@ -145,12 +146,15 @@ def convert(folder: Path, name: str) -> Path:
 
 
 @contextmanager
-def running(folder, engine="tensorflow", workers=1, versions=1, **limits):
+def running(folder, engine="tensorflow", workers=1, versions=1, keep=None, **limits):
     """A process that serves `folder`, and its URL, once it is ready."""
-    command = [sys.executable, "-c", SERVE, str(folder), repr(limits), engine, str(workers), str(versions)]
+    options = [repr(limits), engine, str(workers), str(versions), repr(keep)]
+    command = [sys.executable, "-c", SERVE, str(folder), *options]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "2"}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment) as process:
         try:
+            if keep:
+                assert str(keep.folder) in process.stdout.readline()
             yield process, process.stdout.readline().split()[-1]
         finally:
             process.kill()

@@ -24,6 +24,8 @@ HELP = {  # metric: its type, and what it is
     "cnn_answer_confidence": ("histogram", "Largest probability of an answer."),
     "cnn_answers_total": ("counter", "Answers of each class."),
     "cnn_pictures_unmeasured_total": ("counter", "Pictures that were sent and not measured."),
+    "cnn_kept_pictures_total": ("counter", "Pictures that were to be kept, by what became of them."),
+    "cnn_kept_bytes": ("gauge", "Bytes in the folder of kept pictures when it was last written to."),
 }
 
 

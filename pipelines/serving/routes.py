@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, PlainTextResponse, Response
 from starlette.routing import Match, Route
 
-from pipelines.serving import metrics, observation
+from pipelines.serving import archive, metrics, observation
 from pipelines.serving.http import request_body
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.http.limits import Limits
@@ -55,19 +55,27 @@ class ModelEndpoints:
         *,
         versions: int = 1,
         say: Callable[[str], None] = lambda message: None,
+        keep: archive.Settings | None = None,
     ) -> None:
         """Load the model, so many versions of it.
 
         Args:
             visitors: who may ask; without, anybody is let in: whatever stands in front has to know.
             say: hears which versions come and go.
+            keep: which of the pictures that are served are kept; None for none.
         """
         self.limits = limits
         self.draining = False
         self._visitors = visitors
         self._intake = request_body.Intake(limits)
         self._request_metrics = metrics.RequestMetrics()
-        self.versions = Versions(source, limits, count=versions, watch=self._request_metrics.call, say=say)
+        self._archive = archive.Archive(keep) if keep else None
+        served = self._archive.called if self._archive else None
+        self.versions = Versions(
+            source, limits, count=versions, watch=self._request_metrics.call, say=say, served=served
+        )
+        if keep:
+            archive.check_model(self.model, keep)
         self._readers = {large: ThreadPoolExecutor(1, "reader") for large in (False, True)}
         self._page = PAGE.read_text("utf-8")
 
@@ -105,6 +113,8 @@ class ModelEndpoints:
         watching.cancel()
         await asyncio.wait([watching])
         await self.versions.drain()
+        if self._archive:
+            await asyncio.to_thread(self._archive.close)
         for reader in self._readers.values():
             reader.shutdown()
 
@@ -142,7 +152,7 @@ class ModelEndpoints:
 
     async def _metrics(self, request: Request) -> Response:
         gauges = {"queue_rows": self.versions.rows, "body_bytes": self._intake.held}
-        served = observation.lines(self.versions.observations)
+        served = [*observation.lines(self.versions.observations), *(self._archive.lines() if self._archive else ())]
         return PlainTextResponse(self._request_metrics.text(gauges, served), media_type=metrics.CONTENT_TYPE)
 
     async def _models(self, request: Request) -> Response:

@@ -22,7 +22,7 @@ import uvicorn
 from starlette.applications import Starlette
 
 from cnn_keras.errors import Fault
-from pipelines.serving import memory
+from pipelines.serving import archive, memory
 from pipelines.serving import workers as processes
 from pipelines.serving.http.connection import Connection
 from pipelines.serving.http.limits import Limits
@@ -49,6 +49,7 @@ def application(
     engine: str = "tensorflow",
     versions: int = 1,
     say: Callable[[str], None] = lambda message: None,
+    keep: archive.Settings | None = None,
 ) -> Starlette:
     """The warmed-up model under `model_folder` as an ASGI application.
 
@@ -59,12 +60,13 @@ def application(
         engine: tensorflow, or another one, with which TensorFlow is not imported.
         versions: that are served at once, the newest ones; one that appears later is picked up.
         say: hears of those.
+        keep: which of the pictures that are served are kept; see `pipelines.serving.archive`.
 
     Raises:
         Fault: the folder holds no SavedModel, or no network of a classifier.
     """
     source = Source(model_folder, engine)
-    return ModelEndpoints(source, limits or Limits(), visitors, versions=versions, say=say).application()
+    return ModelEndpoints(source, limits or Limits(), visitors, versions=versions, say=say, keep=keep).application()
 
 
 def serve(
@@ -77,6 +79,7 @@ def serve(
     engine: str = "tensorflow",
     versions: int = 1,
     workers: int = 1,
+    keep: archive.Settings | None = None,
     say: Callable[[str], None] = print,
 ) -> None:
     """Serve the SavedModel under `model_folder` until SIGTERM or Ctrl-C, then answer what was accepted.
@@ -84,7 +87,7 @@ def serve(
     Args:
         port: 0 chooses a free one.
         names: of this machine, beside `host`, that requests may be sent to.
-        engine, versions: as of `application`.
+        engine, versions, keep: as of `application`.
         workers: processes that share the port and the processors; see `pipelines.serving.workers`.
         say: hears the warning when others can reach `host`, and the address once the model is warm.
 
@@ -95,14 +98,24 @@ def serve(
     with contextlib.closing(_bound(host, port)) as listener:
         if not is_loopback(host):
             say(f"warning: {host} lets other machines connect, without a password; 127.0.0.1 does not")
-        visitors = Visitors(host, names)
+        if keep:
+            archive.check(keep.folder)
+            say(keep.described())
+        load = partial(
+            application,
+            model_folder,
+            limits=limits,
+            visitors=Visitors(host, names),
+            engine=engine,
+            versions=versions,
+            keep=keep,
+        )
         if workers == 1:
-            app = application(model_folder, limits=limits, visitors=visitors, engine=engine, versions=versions, say=say)
+            app = load(say=say)
             _run(app, listener, host, limits, say)
             return
         port = listener.getsockname()[1]
     with contextlib.closing(_bound(host, port, shared=True)):  # keeps the port while no worker has it
-        load = partial(application, model_folder, limits=limits, visitors=visitors, engine=engine, versions=versions)
         work = partial(_serve_shared, load, host, port, limits)
         processes.run(workers, work, say)
 

@@ -30,6 +30,7 @@ log = logging.getLogger(__name__)
 PERIOD = 1.0  # seconds between two looks
 SMALL_PICTURES = 1_000_000  # pixels of a request that is not kept waiting by those with larger pictures
 
+Served = Callable[[Model, str, Tensors, Tensors], None]  # a model, a signature, what it was given and what it answered
 State = tuple[tuple[str, int, int], ...]  # of a folder: paths, sizes and times of its files
 
 
@@ -60,8 +61,8 @@ class Source:
 class Version:
     """A loaded version with the queues before it."""
 
-    def __init__(self, model: Model, limits: Limits, watch: Callable[[int], None]) -> None:
-        self.model = model
+    def __init__(self, model: Model, limits: Limits, watch: Callable[[int], None], served: Served | None) -> None:
+        self.model, self._served = model, served
         self.observation = observation.of(model.folder)
         self._users, self._unused = 0, asyncio.Event()
         self._unused.set()
@@ -115,6 +116,8 @@ class Version:
         outputs = self.model(signature, tensors)
         if self.observation:
             self.observation.called(tensors, outputs)
+        if self._served:
+            self._served(self.model, signature, tensors, outputs)
         return outputs
 
     def _call_and_give_back(self, signature: str, tensors: Tensors) -> Tensors:
@@ -136,6 +139,7 @@ class Versions:
         count: int = 1,
         watch: Callable[[int], None] = lambda rows: None,
         say: Callable[[str], None] = lambda message: None,
+        served: Served | None = None,
     ) -> None:
         """Load those that there are.
 
@@ -143,15 +147,16 @@ class Versions:
             count: of versions that are served at once.
             watch: hears of calls; see `Batcher`.
             say: hears which versions come and go later on.
+            served: hears of what each call was given and answered; must return at once.
 
         Raises:
             Fault: there is none, or one of them cannot be loaded.
         """
         self._source, self._limits, self._count = source, limits, count
-        self._watch, self._say = watch, say
+        self._watch, self._say, self._served = watch, say, served
         folders = source.folders()
         models = [source.load(folders[number], limits.batch) for number in sorted(folders)[-count:]]
-        self._versions = {model.version: Version(model, limits, watch) for model in models}
+        self._versions = {model.version: Version(model, limits, watch, served) for model in models}
         self._seen: dict[int, State] = {}  # of folders that are not loaded, when they were last looked at
         self._refused: dict[int, State] = {}
 
@@ -233,7 +238,7 @@ class Versions:
         if model.version != number or await asyncio.to_thread(_state, folder) != state:
             model.close()  # it was replaced meanwhile; the next look finds what is there now
             return
-        version = Version(model, self._limits, self._watch)
+        version = Version(model, self._limits, self._watch, self._served)
         version.start()
         self._versions[number] = version
         self._say(f"{model.name}/{number} is served")

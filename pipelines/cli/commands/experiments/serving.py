@@ -38,6 +38,30 @@ def serve(
         int,
         typer.Option(min=1, help="Processes that share the port and the processors, each with a copy of the model."),
     ] = 1,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Keep some of the pictures that are served, and the answers, for labelling."
+        ),
+    ] = None,
+    keep_share: Annotated[
+        float, typer.Option(min=0, max=1, help="With --keep: the share of pictures, drawn at random.")
+    ] = 0.01,
+    keep_unsure: Annotated[
+        bool, typer.Option("--keep-unsure", help="With --keep: those with unsure answers, too.")
+    ] = False,
+    keep_below: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            help="With --keep-unsure: the confidence below which an answer is unsure; the default is the threshold of "
+            "the model's `evaluate.reject_error`, or 0.5.",
+        ),
+    ] = None,
+    keep_limit: Annotated[
+        float, typer.Option(min=0, metavar="MB", help="With --keep: megabytes in the folder; more is not kept.")
+    ] = 1000,
     gallery: Annotated[str, typer.Option(envvar="CNN_GALLERY", help="For `faces`: see `cnn faces`.")] = GALLERY,
     embedder: Embedder = None,
     liveness: Liveness = "",
@@ -53,23 +77,33 @@ def serve(
     """
     from pipelines.engine.startup import load_tensorflow
     from pipelines.inference import exported_model
-    from pipelines.serving import server as serving
+    from pipelines.serving import archive, server
 
+    if keep is None and (keep_unsure or keep_below is not None):
+        raise Fault("--keep-unsure and --keep-below require --keep, which names the folder")
+    if keep_below is not None and not keep_unsure:
+        raise Fault("--keep-below requires --keep-unsure")
+    settings = None
+    if keep:
+        settings = archive.Settings(keep, keep_share, keep_unsure, keep_below, int(keep_limit * 1e6))
     console = console_for(False)
     say = partial(console.print, markup=False)
     bound: dict[str, Any] = {"host": host, "port": port, "names": allow_host or (), "say": say}
     if engine != "tensorflow" or precision:
         converted = exported_model.locate_converted(model, runs, engine, precision)
-        serving.serve(converted, engine=engine, versions=versions, workers=workers, **bound)
+        server.serve(converted, engine=engine, versions=versions, workers=workers, keep=settings, **bound)
         return
     if model != "faces":
-        serving.serve(exported_model.locate(model, runs), versions=versions, workers=workers, **bound)
+        folder = exported_model.locate(model, runs)
+        server.serve(folder, versions=versions, workers=workers, keep=settings, **bound)
         return
+    if keep:
+        raise Fault("--keep requires a model; pictures of faces are not kept")
     if workers > 1:
         raise Fault(f"--workers of a gallery must be 1, got {workers}")
     load_tensorflow(console)
     open_gallery = partial(ready, gallery, console, runs, model=embedder, liveness=liveness, detector=detector)
-    serving.serve_faces(open_gallery, key=os.environ.get("CNN_API_KEY", ""), **bound)
+    server.serve_faces(open_gallery, key=os.environ.get("CNN_API_KEY", ""), **bound)
 
 
 @app.command(rich_help_panel="Models")
