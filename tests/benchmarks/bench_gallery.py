@@ -1,11 +1,14 @@
 """How fast does a gallery find somebody among a million? Run it on a quiet machine:
 
     python tests/benchmarks/bench_gallery.py [--faces 10000 100000 1000000] [--queries 200] [--store 100000]
+                                             [--recall 100000]
 
 The faces are made up: directions in 128 dimensions, near each other in groups of people who look alike, and photographs
 around them. Each query is another photograph of somebody enrolled. Exact search compares all; the index is usearch's,
 measured again (`cnn_keras/ops/nearest_neighbors.py`). Recall is the share of queries of which both name the same face
-first. `--store` faces are then enrolled into a SQLite file, searched for, and one of them is forgotten.
+first; `--recall` prints the share of the ten nearest that the index finds, among such faces and among Gaussian vectors,
+which have no near neighbours. `--store` faces are then enrolled into a SQLite file, searched for, and one of them is
+forgotten.
 """
 
 import argparse
@@ -81,6 +84,23 @@ def search(count, queries):
         del near
 
 
+def recall(count, queries):
+    """Of the ten nearest: of faces to other photographs of them, and of Gaussian vectors to others."""
+    rng = np.random.default_rng(0)
+    faces, strangers = people(count, rng), unit(rng.standard_normal((count + queries, DIMENSION), np.float32))
+    photos = photographs(faces[rng.choice(count, queries, replace=False)], rng)
+    for name, rows, asked in (("faces", faces, photos), ("Gaussian", strangers[:count], strangers[count:])):
+        found = []
+        for limit in (count, count - 1):
+            near = Neighbours(DIMENSION, exact=limit, pays=0)
+            near.add(np.arange(count), rows)
+            near.nearest(asked[:1], 1)
+            near.settle()
+            found.append(near.nearest(asked, 10)[0])
+        share = np.mean([len(set(right) & set(likely)) / 10 for right, likely in zip(*found, strict=True)])
+        print(f"{count:>10,}  {name}: {share:.2%} of the ten nearest", flush=True)
+
+
 def store(count):
     rng = np.random.default_rng(0)
     rows, settings = people(count, rng), Settings("sha256:bench", DIMENSION, "bench")
@@ -113,10 +133,13 @@ def main():
     parser.add_argument("--faces", type=int, nargs="*", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--queries", type=int, default=200)
     parser.add_argument("--store", type=int, default=100_000)
+    parser.add_argument("--recall", type=int, default=100_000)
     options = parser.parse_args()
     print("     faces  search  ready s    p50 ms    p99 ms      right   recall   memory")
     for count in options.faces:
         search(count, options.queries)
+    if options.recall:
+        recall(options.recall, options.queries)
     if options.store:
         store(options.store)
 
