@@ -9,7 +9,7 @@ import numpy as np
 import simplejpeg
 import tensorflow as tf
 
-from cnn_keras.data.files import image_headers
+from cnn_keras.data.files import image_headers, image_pixels
 from cnn_keras.data.files.image_file import (
     JPEG_SIGNATURE,
     LEAST_SCANNED,
@@ -20,6 +20,13 @@ from cnn_keras.data.files.image_file import (
     SIDE_LIMIT,
 )
 from cnn_keras.ops.numpy_function import numpy_function
+
+REDUCED = {  # OpenCV's flags; the bits of colour are others
+    1: 0,
+    2: cv2.IMREAD_REDUCED_GRAYSCALE_2,
+    4: cv2.IMREAD_REDUCED_GRAYSCALE_4,
+    8: cv2.IMREAD_REDUCED_GRAYSCALE_8,
+}
 
 
 def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> tf.Tensor:
@@ -38,7 +45,7 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
             than SIDE_LIMIT, or of very many scans. (One that quotes bytes of the image can arrive as
             UnicodeDecodeError: see `image_file.reason`.)
     """
-    is_png = tf.equal(tf.strings.substr(image_bytes, 0, 8), PNG_SIGNATURE)
+    is_png = _is_png(image_bytes)
     is_jpeg = tf.equal(tf.strings.substr(image_bytes, 0, 3), JPEG_SIGNATURE)
     known = tf.debugging.Assert(is_png | is_jpeg, ["the image must be a JPEG or PNG file"])
     with tf.control_dependencies([known]):
@@ -53,7 +60,14 @@ def decode(image_bytes: tf.Tensor, *, channels: int, pixel_limit: int = PIXEL_LI
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def decode_record(image_bytes: tf.Tensor, *, channels: int, least: tuple[int, int] | None = None) -> tf.Tensor:
+def image_size(image_bytes: tf.Tensor) -> tf.Tensor:
+    """The height and width, int32 (2,), that the header of a JPEG or PNG states, scalar string."""
+    return tf.cond(
+        _is_png(image_bytes), lambda: _png_size(image_bytes), lambda: tf.io.extract_jpeg_shape(image_bytes)[:2]
+    )
+
+
+def decode_record(image_bytes: tf.Tensor, *, channels: int) -> tf.Tensor:
     """Decode an image of records, which `decode` has accepted before: the same pixels, without its guards.
 
     JPEG is decoded by libjpeg-turbo's own interface, in three quarters of TensorFlow's and OpenCV's CPU time.
@@ -61,17 +75,13 @@ def decode_record(image_bytes: tf.Tensor, *, channels: int, least: tuple[int, in
     Args:
         image_bytes: scalar string, the encoded file.
         channels: 1 (grey) or 3 (RGB).
-        least: (height, width) that is enough. A JPEG is then decoded at a half, a quarter or an eighth of its size, the
-            smallest that has so many pixels along both sides; at its own if none has.
 
     Returns:
-        uint8 (height, width, channels), 0–255. A reduced JPEG is computed from the low frequencies of its blocks and is
-        a little sharper than the whole one resized: for half a photograph by 2.3 levels in the mean and 20 in one value
-        of a hundred, for less of a larger one by fewer (`tests/benchmarks/bench_reduced.py`).
+        uint8 (height, width, channels), 0–255.
     """
 
     def jpeg_pixels(data: bytes | np.ndarray) -> np.ndarray:
-        return record_pixels(np.asarray(data, object).item(), channels, least)  # eagerly, a string arrives as an array
+        return record_pixels(np.asarray(data, object).item(), channels)  # eagerly, a string arrives as an array
 
     image = tf.cond(
         tf.equal(tf.strings.substr(image_bytes, 0, 3), JPEG_SIGNATURE),
@@ -81,18 +91,41 @@ def decode_record(image_bytes: tf.Tensor, *, channels: int, least: tuple[int, in
     return tf.ensure_shape(image, (None, None, channels))
 
 
-def record_pixels(data: bytes, channels: int, least: tuple[int, int] | None = None) -> np.ndarray:
-    """`decode_record` without a graph: uint8 (height, width, channels), 0–255."""
+def record_pixels(data: bytes, channels: int, reduction: int = 1) -> np.ndarray:
+    """`decode_record` without a graph: uint8 (height, width, channels), 0–255.
+
+    Args:
+        reduction: 1, 2, 4 or 8, what the sides of a JPEG are divided by, rounded up. Its pixels are then computed from
+            the low frequencies of its blocks and a little sharper than those of the whole one resized: for half a
+            photograph by 2.3 levels in the mean and 20 in one value of a hundred, for less of a larger one by fewer
+            (`tests/benchmarks/bench_reduced.py`).
+    """
     if data.startswith(JPEG_SIGNATURE):
-        reduction = _reduction(data, least) if least else 0
-        image = None if reduction else _whole_jpeg(data, channels)
+        image = _whole_jpeg(data, channels) if reduction == 1 else None
         if image is None:  # reduced, or of a kind that only OpenCV reads
-            flags = (cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE) | cv2.IMREAD_IGNORE_ORIENTATION
-            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags | reduction)
+            colours = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE
+            flags = colours | REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
+            image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
         if image is not None:
             return image.reshape(*image.shape[:2], channels)
     decoded: np.ndarray = _decoded(data, channels).numpy()  # OpenCV's grey of a coloured PNG is another
     return decoded
+
+
+def jpeg_reduction(data: bytes, size: tuple[int, int], *, fit: str) -> tuple[int, tuple[float, float] | None]:
+    """How far a JPEG may be reduced that becomes `size` by `fit`, as of `cnn_keras.ops.resize`, without being enlarged.
+
+    Returns:
+        The `reduction` of `record_pixels`, and the picture's (height, width) in pixels of what that gives: not whole
+        ones where the stored sides are no multiple of it. (1, None) for what is not a JPEG of twice the size or more.
+    """
+    stored = image_headers.jpeg_size(data) if data.startswith(JPEG_SIGNATURE) else None
+    if not stored or all(own < 2 * side for own, side in zip(stored, size, strict=True)):
+        return 1, None
+    scaled, _ = image_pixels.placement(stored, size, fit=fit)
+    times = min(own // side for own, side in zip(stored, scaled.tolist(), strict=True))
+    reduction = next((divisor for divisor in (8, 4, 2) if times >= divisor), 1)
+    return reduction, (stored[0] / reduction, stored[1] / reduction) if reduction > 1 else None
 
 
 def _whole_jpeg(data: bytes, channels: int) -> np.ndarray | None:
@@ -102,14 +135,6 @@ def _whole_jpeg(data: bytes, channels: int) -> np.ndarray | None:
     except ValueError:
         return None
     return image
-
-
-def _reduction(data: bytes, least: tuple[int, int]) -> int:
-    """OpenCV's flag for the smallest size of a JPEG that has `least` pixels along both sides; 0 for its own."""
-    size = image_headers.jpeg_size(data)
-    times = min(own // side for own, side in zip(size, least, strict=True)) if size else 1
-    flags = {8: cv2.IMREAD_REDUCED_GRAYSCALE_8, 4: cv2.IMREAD_REDUCED_GRAYSCALE_4, 2: cv2.IMREAD_REDUCED_GRAYSCALE_2}
-    return next((flag for divisor, flag in flags.items() if times >= divisor), 0)  # the bits of colour are others
 
 
 def pixels(data: bytes) -> np.ndarray:
@@ -129,10 +154,18 @@ def _decoded(image_bytes: tf.Tensor | bytes, channels: int) -> tf.Tensor:
     return tf.io.decode_jpeg(image_bytes, channels=channels, dct_method="INTEGER_ACCURATE")
 
 
+def _is_png(image_bytes: tf.Tensor) -> tf.Tensor:
+    return tf.equal(tf.strings.substr(image_bytes, 0, 8), PNG_SIGNATURE)
+
+
+def _png_size(image_bytes: tf.Tensor) -> tf.Tensor:
+    header = tf.strings.substr(image_bytes, 16, 8)  # width and height in the IHDR chunk
+    return tf.reverse(tf.io.decode_raw(header, tf.int32, little_endian=False), [0])
+
+
 def _png_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """The size that the header states, int32 (2,), and the number of scans, int64."""
-    header = tf.strings.substr(image_bytes, 16, 8)  # width and height in the IHDR chunk
-    return tf.io.decode_raw(header, tf.int32, little_endian=False), tf.constant(1, tf.int64)
+    return _png_size(image_bytes), tf.constant(1, tf.int64)
 
 
 def _jpeg_work(image_bytes: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:

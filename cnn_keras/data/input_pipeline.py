@@ -3,8 +3,8 @@
 The order of an epoch and every augmentation are functions of (seed, epoch, index), never of state, so a training
 that is resumed at epoch k sees exactly the batches it would have seen. A split that fits into memory is decoded
 once and gathered from; a larger one is streamed from its shards through a shuffle buffer of encoded images. Where a
-streamed JPEG of a classifier is at least twice as large as it is read at, it is decoded at a reduced size, for training
-alone; evaluation and prediction decode as the exported model does.
+streamed JPEG is at least twice as large as it is read at, it is decoded at a reduced size, for training alone;
+evaluation and prediction decode as the exported model does. Boxes, landmarks and masks are placed by the stored size.
 """
 
 import math
@@ -18,10 +18,11 @@ import tensorflow as tf
 
 from cnn_keras.data import host_share, records
 from cnn_keras.data.files import image_pixels
-from cnn_keras.data.image_decoding import decode_record, record_pixels
+from cnn_keras.data.image_decoding import decode_record, image_size, jpeg_reduction, record_pixels
 from cnn_keras.data.transforms.augment import Augmentation, Composed, augmented_batches
 from cnn_keras.ops import boxes
 from cnn_keras.ops import landmarks as points
+from cnn_keras.ops.numpy_function import numpy_function
 from cnn_keras.ops.resize import resize_image, resize_labels
 
 BUFFER_BYTES = 2**28  # of encoded images in memory, when a split is streamed
@@ -40,31 +41,39 @@ class ImageDecoder:
 
     Args:
         shape: of the result.
-        reduced: decode a JPEG of at least twice the result's height and width at a half, a quarter or an eighth of its
-            size, several times faster, and, without a graph, resize by Pillow. For training only: the pixels are not
+        reduced: decode a JPEG of at least twice what it becomes at a half, a quarter or an eighth of its size, several
+            times faster, and resize by Pillow. The picture stays in its place. For training only: the pixels are not
             quite those of the exported model.
     """
 
     def __init__(self, shape: Shape, *, reduced: bool = False) -> None:
         height, width = shape.size
         self.shape = (height, width, shape.channels)
-        self._least, self._fit = (height, width) if reduced else None, shape.fit
+        self._size, self._fit, self._reduced = (height, width), shape.fit, reduced
         spec = tf.TensorSpec((None, None, shape.channels), tf.uint8)
         self._resize = tf.function(lambda image: resize_image(image, shape.size, fit=shape.fit), [spec])
 
     def __call__(self, image_bytes: tf.Tensor) -> tf.Tensor:
         """An image, scalar string."""
-        return self._resize(decode_record(image_bytes, channels=self.shape[-1], least=self._least))
+        if not self._reduced:
+            return self._resize(decode_record(image_bytes, channels=self.shape[-1]))
+        image = numpy_function(lambda data: self.decode(np.asarray(data, object).item()), [image_bytes], tf.uint8)
+        return tf.ensure_shape(image, self.shape)
 
     def decode(self, data: bytes) -> np.ndarray:
         """The same, of bytes."""
-        image = record_pixels(data, self.shape[-1], self._least)
-        if image.shape == self.shape:
+        image, extent = self.pixels(data)
+        if image.shape == self.shape and extent is None:
             return image
-        if self._least:
-            return image_pixels.resize_fast(image, self._least, fit=self._fit)
+        if self._reduced:
+            return image_pixels.resize_fast(image, self._size, fit=self._fit, extent=extent)
         resized: np.ndarray = self._resize(image).numpy()
         return resized
+
+    def pixels(self, data: bytes) -> tuple[np.ndarray, tuple[float, float] | None]:
+        """An image before it is resized, and, of a reduced one, the picture's extent as of `jpeg_reduction`."""
+        reduction, extent = jpeg_reduction(data, self._size, fit=self._fit) if self._reduced else (1, None)
+        return record_pixels(data, self.shape[-1], reduction), extent
 
 
 class Example(NamedTuple):
@@ -242,21 +251,15 @@ def _streamed(
     """
     size = sum(Path(path).stat().st_size for path in records.shards(folder, split))
     window = max(1, min(count, BUFFER_BYTES // 3 * count // max(size, 1)))
-    read, only = _decoder(shape), _only(example.keys)
+    only, decoder = _only(example.keys), ImageDecoder(shape, reduced=True)
 
     def framed(row: dict[str, Any], seed_: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
-        return only(read(row)), seed_
-
-    def loaded(row: dict[str, Any], seed_: tf.Tensor) -> tuple[dict[str, Any], tf.Tensor]:
-        return records.load(row), seed_
+        row = records.load(row)
+        return only(_framed(row, image_size(row["image"]), shape)), seed_
 
     def work(own: tf.data.Dataset, size: int) -> tf.data.Dataset:
-        if not {*example.keys} <= {"image", "label"}:  # boxes and masks are framed with their image
+        if {"boxes", "mask"} & {*example.keys} or "path" in own.element_spec[0]:
             own = own.map(framed, num_parallel_calls=tf.data.AUTOTUNE)
-            return augmented_batches(own, lambda *rows: rows, augment, size)
-        if "path" in own.element_spec[0]:
-            own = own.map(loaded, num_parallel_calls=tf.data.AUTOTUNE)
-        decoder = ImageDecoder(shape, reduced=True)
         return augmented_batches(own, lambda rows, seeds: (only(rows), seeds), augment, size, decoder)
 
     def epoch(number: tf.Tensor) -> tf.data.Dataset:
@@ -301,20 +304,25 @@ def _decoder(shape: Shape) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def read(example: dict[str, Any]) -> dict[str, Any]:
         example = records.load(example)
         image = decode_record(example["image"], channels=shape.channels)
-        decoded = {**example, "image": resize_image(image, shape.size, fit=shape.fit)}
-        if "boxes" in example:
-            extent = tf.shape(image)[:2]
-            for key in ("boxes", "proposals") if "proposals" in example else ("boxes",):
-                placed = boxes.letterbox(example[key], extent, shape.size, fit=shape.fit)
-                decoded[key] = tf.ensure_shape(placed, example[key].shape)
-            decoded["extent"] = extent
-            if "landmarks" in example:
-                decoded["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
-        if "mask" in example:
-            decoded["mask"] = resize_labels(decode_mask(example), shape.size, fit=shape.fit)
-        return decoded
+        framed = _framed(example, tf.shape(image)[:2], shape)
+        return {**framed, "image": resize_image(image, shape.size, fit=shape.fit)}
 
     return read
+
+
+def _framed(example: dict[str, Any], extent: tf.Tensor, shape: Shape) -> dict[str, Any]:
+    """The example with all but its image framed as this is; `extent`, int32 (2,), is the stored height and width."""
+    framed = {**example}
+    if "boxes" in example:
+        framed["extent"] = extent
+        for key in ("boxes", "proposals") if "proposals" in example else ("boxes",):
+            placed = boxes.letterbox(example[key], extent, shape.size, fit=shape.fit)
+            framed[key] = tf.ensure_shape(placed, example[key].shape)
+        if "landmarks" in example:
+            framed["landmarks"] = points.letterbox(example["landmarks"], extent, shape.size, fit=shape.fit)
+    if "mask" in example:
+        framed["mask"] = resize_labels(decode_mask(example), shape.size, fit=shape.fit)
+    return framed
 
 
 def decode_mask(example: dict[str, Any]) -> tf.Tensor:

@@ -81,21 +81,27 @@ def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -
     return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
 
 
-def resize_fast(image: Image, size: tuple[int, int], *, fit: str = "stretch") -> Image:
+def resize_fast(
+    image: Image, size: tuple[int, int], *, fit: str = "stretch", extent: tuple[float, float] | None = None
+) -> Image:
     """`resize_image` by Pillow, for training: a level may be off by one, as Pillow rounds between rows and columns.
 
-    Takes and returns what `resize_image` does; an image of the wanted size is copied.
+    Args:
+        image, size, fit: as of `resize_image`; an image of the wanted size is copied.
+        extent: (height, width) of the picture in pixels of the image where it ends within the last of them; None is
+            all of the image.
     """
-    scaled, start = placement(image.shape[:2], size, fit=fit)
-    (height, width), (top, left) = scaled.astype(int).tolist(), (-start).astype(int).tolist()
+    height, width = extent or image.shape[:2]
+    scaled, start = placement((height, width), size, fit=fit)
+    (rows, columns), (top, left) = scaled.astype(int).tolist(), (-start).astype(int).tolist()
     resized = PillowImage.fromarray(image.squeeze(-1) if image.shape[-1] == 1 else image).resize(
-        (width, height), PillowImage.Resampling.BILINEAR
+        (columns, rows), PillowImage.Resampling.BILINEAR, (0, 0, width, height)
     )
     framed = resized.crop((left, top, left + size[1], top + size[0])) if fit != "stretch" else resized
     return np.asarray(framed).reshape(*size, image.shape[-1])
 
 
-def placement(extent: Sequence[int], size: Sequence[int], *, fit: str) -> tuple[NDArray[Any], NDArray[Any]]:
+def placement(extent: Sequence[float], size: Sequence[int], *, fit: str) -> tuple[NDArray[Any], NDArray[Any]]:
     """The size that a picture is scaled to, and where its top left corner then stands in the frame.
 
     Both float32 (2,), height and width in pixels, as of `cnn_keras.ops.resize.placement`.

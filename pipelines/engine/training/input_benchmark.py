@@ -19,9 +19,9 @@ from rich.table import Table
 
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.files.image_file import normalize
-from cnn_keras.data.image_decoding import decode_record
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault, Unreadable
+from cnn_keras.ops.numpy_function import numpy_function
 from pipelines.data import label_kind
 
 SAMPLE = 256  # pictures that are measured with, again and again
@@ -122,7 +122,7 @@ def _pipelines(place: Path, recipe: Any, shape: Any, steps: Any, fitted: dict[st
     decoder = input_pipeline.ImageDecoder(shape, reduced=True)
 
     def decode(row: Any, seed: Any) -> Any:
-        return tf.shape(decode_record(row["image"], channels=shape.channels, least=shape.size))
+        return numpy_function(lambda data: decoder.pixels(data)[0].shape[0], [row["image"]], tf.int64)
 
     def read(row: Any, seed: Any) -> Any:
         return {"image": row["image"]}, _seed(seed)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cnn_keras.data import input_pipeline
 from cnn_keras.data.files import image_headers
-from cnn_keras.data.image_decoding import decode, decode_record, record_pixels
+from cnn_keras.data.image_decoding import decode, decode_record, image_size, jpeg_reduction, record_pixels
 from cnn_keras.data.transforms import augment
 from cnn_keras.ops.resize import resize_image
 
@@ -87,7 +87,9 @@ def enlarged(size, **settings):
 @pytest.mark.parametrize("channels", [1, 3])
 def test_a_jpeg_of_twice_the_size_or_more_is_decoded_at_the_smallest_that_is_enough(size, divisor, channels):
     data = enlarged(size, progressive=channels == 1)
-    least = record_pixels(data, channels, (64, 64))
+    reduction, extent = jpeg_reduction(data, (64, 64), fit="stretch")
+    assert (reduction, extent) == (divisor, (size[1] / divisor, size[0] / divisor) if divisor > 1 else None)
+    least = record_pixels(data, channels, reduction)
     assert least.shape == (*(-(-side // divisor) for side in size[::-1]), channels)
     with Image.open(io.BytesIO(data)) as image:  # Pillow asks the same library for the same size
         image.draft("L" if channels == 1 else "RGB", (64, 64))
@@ -101,15 +103,25 @@ def test_decoding_for_training_reduces_in_a_graph_as_without_one_and_decoding_fo
     np.testing.assert_array_equal(exact.decode(data), right)
     np.testing.assert_array_equal(exact(tf.constant(data)), right)
     pixels = reduced.decode(data)
-    np.testing.assert_allclose(pixels.astype(int), reduced(tf.constant(data)).numpy(), atol=1)  # Pillow's rounding
+    np.testing.assert_array_equal(pixels, reduced(tf.constant(data)))
+    np.testing.assert_array_equal(pixels, tf.function(reduced)(tf.constant(data)))
     difference = np.abs(pixels.astype(int) - right.numpy())
     assert 0 < difference.mean() < 4
 
 
+@pytest.mark.parametrize(
+    ("fit", "reduction"),
+    [("stretch", 2), ("crop", 2), ("pad", 4)],  # 128 × 128 pixels, 256 × 128, and 128 × 64 within a border
+)
+def test_a_jpeg_is_reduced_by_what_it_becomes_and_not_by_its_frame(fit, reduction):
+    assert jpeg_reduction(enlarged((600, 300)), (128, 128), fit=fit)[0] == reduction
+
+
 def test_files_that_are_not_large_jpegs_are_never_reduced():
-    for name, data in FILES.items():
-        np.testing.assert_array_equal(record_pixels(data, 3, (43, 61)), record_pixels(data, 3), err_msg=name)
-    np.testing.assert_array_equal(record_pixels(FILES["PNG"], 3, (4, 6)), record_pixels(FILES["PNG"], 3))
+    for data in FILES.values():
+        assert jpeg_reduction(data, (43, 61), fit="stretch") == (1, None)
+        assert image_size(tf.constant(data)).numpy().tolist() == [43, 61]
+    assert jpeg_reduction(FILES["PNG"], (4, 6), fit="stretch") == (1, None)
 
 
 def test_the_size_that_a_jpeg_states_is_found_behind_other_segments():

@@ -1,8 +1,11 @@
 """Batches: every example once an epoch, in an order and under augmentations that only (seed, epoch, index) decide."""
 
+import io
+
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from cnn_keras.data import input_pipeline, records
 from cnn_keras.data.files.image_file import encode_png
@@ -272,3 +275,66 @@ def test_an_ordered_pass_tells_ids_and_the_sizes_of_the_pictures(boxed_folder):
     )
     assert ordered.cardinality() == 3
     np.testing.assert_array_equal(next(ordered.as_numpy_iterator())["boxes"][1], found[1]["boxes"])
+
+
+TALL = (521, 393)  # pixels, one more than a multiple of eight: a reduced JPEG has seven more along each side
+THING = np.array([0.25, 0.375, 0.75, 0.875], np.float32)  # left, top, right, bottom
+
+
+def photograph(size=TALL):
+    """A JPEG of a bright thing on dark ground, and the mask of it, a PNG of 2 and 1."""
+    y, x = ((np.arange(side) + 0.5) / side for side in size)
+    is_thing = ((y > THING[1]) & (y < THING[3]))[:, None] & ((x > THING[0]) & (x < THING[2]))
+    out = io.BytesIO()
+    Image.fromarray(np.where(is_thing[..., None], [220, 200, 180], 20).astype(np.uint8)).save(out, "JPEG", quality=95)
+    return out.getvalue(), encode_png((is_thing + 1).astype(np.uint8)[..., None])
+
+
+@pytest.fixture(scope="module")
+def photographs(tmp_path_factory):
+    """A folder whose split “boxed” holds the thing's box and corners, and “masked” its mask."""
+    folder, (image, mask) = tmp_path_factory.mktemp("photographs"), photograph()
+    left, top, right, bottom = THING
+    corners = np.array([[[left, top, 1], [right, bottom, 1]]], np.float32)
+    boxed = ("thing", image, THING[None], np.zeros(1, np.int64), np.zeros(1, np.int64), corners)
+    records.write(folder, "boxed", [boxed], features=records.box_features(1, landmarks=2))
+    records.write(folder, "masked", [("thing", image, mask)], features=records.mask_features())
+    return folder
+
+
+def extent_of(weights):
+    """The middle of a thing in pixels, (y, x), by what weighs each of them."""
+    weights = weights / weights.sum()
+    return [float((weights.sum(axis=1 - axis) * (np.arange(weights.shape[axis]) + 0.5)).sum()) for axis in (0, 1)]
+
+
+@pytest.mark.parametrize(
+    "steps", [[], [{"mirror": {"pairs": []}}, {"affine": {"zoom": 0.2, "shift": 0.05}}], [{"cutout": {"size": 0}}]]
+)
+@pytest.mark.parametrize("fit", ["stretch", "pad", "crop"])
+def test_a_jpeg_is_reduced_where_it_is_streamed_and_boxes_landmarks_and_masks_stay_in_place(photographs, fit, steps):
+    shape, steps = input_pipeline.Shape((64, 64), 3, fit), augment.compose(steps, size=(64, 64))
+
+    def only(split, example, memory):
+        stream = input_pipeline.training(
+            photographs, split, shape, count=1, epochs=range(1), batch_size=1, seed=3, augment=steps, memory=memory,
+            example=example,
+        )  # fmt: skip
+        return next(stream.as_numpy_iterator())
+
+    for split, example in (
+        ("boxed", input_pipeline.box_example(1, landmarks=2)),
+        ("masked", input_pipeline.mask_example()),
+    ):
+        whole, reduced = (only(split, example, memory) for memory in (2**31, 0))
+        for key in example.keys[1:]:
+            np.testing.assert_array_equal(reduced[key], whole[key], err_msg=key)
+        assert (reduced["image"] != whole["image"]).any()  # it was reduced
+        middle = extent_of(reduced["image"][0, ..., 0].astype(float).clip(20) - 20)
+        np.testing.assert_allclose(middle, extent_of(whole["image"][0, ..., 0].astype(float).clip(20) - 20), atol=0.03)
+        if split == "boxed":
+            box = reduced["boxes"][0, 0]
+            np.testing.assert_allclose(middle, 32 * (box[[1, 0]] + box[[3, 2]]), atol=0.2)
+            np.testing.assert_allclose(middle, 32 * reduced["landmarks"][0, 0, :, 1::-1].sum(axis=0), atol=0.2)
+        else:
+            np.testing.assert_allclose(middle, extent_of(reduced["mask"][0, ..., 0] == 2), atol=0.5)

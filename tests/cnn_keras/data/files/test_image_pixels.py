@@ -69,6 +69,14 @@ def test_pillow_frames_an_image_as_the_graph_does_but_for_its_rounding(size, fit
     assert differences.mean() < 0.3
 
 
+def test_a_picture_that_ends_within_the_last_pixel_of_its_image_is_resized_without_what_lies_beyond():
+    ramp = np.arange(12, dtype=np.uint8) * 20  # a level of 20 (x − 0.5) at x pixels from the left
+    image = np.tile(ramp, (8, 1))[..., None]
+    framed = image_pixels.resize_fast(image, (8, 4), extent=(8, 10.5))
+    middles = (np.arange(4) + 0.5) * 10.5 / 4
+    np.testing.assert_allclose(framed[4, 1:3, 0], (20 * (middles - 0.5))[1:3], atol=1)
+
+
 @pytest.mark.parametrize("data", [b"", b"no image", odd_images.forged_png(2**15, 2**15), b"\xff\xd8\xff"], ids=str)
 def test_what_is_no_image_or_too_large_is_unreadable(data):
     with pytest.raises(Unreadable):
