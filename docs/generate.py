@@ -1,5 +1,5 @@
-"""The reference pages, from the code: Typer's commands, the keys of recipes, the docstrings of both packages; and the
-page of benchmarks, from the files that they have written.
+"""The reference pages, from the code: Typer's commands, the keys of recipes, the docstrings of both packages; the page
+of benchmarks, from the files that they have written; and that of the course, from the headers of recipes and claims.
 
     python docs/generate.py FOLDER      writes the pages; mkdocs calls `on_files` instead
 
@@ -10,10 +10,12 @@ that have Python in them are written as Jupyter notebooks, too.
 import ast
 import json
 import re
+import subprocess
 import sys
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import typer
 from pydantic import BaseModel
@@ -22,7 +24,10 @@ from pydantic_core import PydanticUndefined
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT))  # mkdocs runs this file, not the package
 
+from cnn_keras.learn import published_figures  # noqa: E402
+from pipelines.analysis.claims import claim as claims  # noqa: E402
 from pipelines.cli.main import app  # noqa: E402
+from pipelines.data import yaml_file  # noqa: E402
 from pipelines.data.schema import sections  # noqa: E402
 from pipelines.engine import recipe as recipes  # noqa: E402
 from pipelines.engine import recipe_keys  # noqa: E402
@@ -55,6 +60,7 @@ FOLDERS = (
     "learn",
     "learn/visualization",
 )
+FIGURE = re.compile(r"\d\.\d|\d %|\b\d+ of \d")  # what tells a measurement from how it was made
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -72,6 +78,7 @@ def pages() -> dict[str, str]:
     found = {"reference/index.md": _index(), "reference/commands.md": _commands()}
     found |= {f"reference/recipes/{task}.md": _keys(task) for task in recipes.tasks()}
     found["benchmarks.md"] = _benchmarks()
+    found["course.md"] = _course()
     found |= {f"reference/python/{name}.md": text for name, text in _python()}
     return found | {f"tutorials/{name}.ipynb": json.dumps(notebook(text), indent=1) for name, text in tutorials()}
 
@@ -110,6 +117,93 @@ def _figure(value: Any) -> str:
     if not isinstance(value, float):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+class Topic(NamedTuple):
+    """A row of the course: its section, its name, the command that shows it, what that has shown, and when."""
+
+    section: str
+    name: str
+    command: str
+    figure: str  # empty where nothing was measured
+    reason: str  # why, where the header says so
+    date: str
+
+
+def course() -> Iterator[Topic]:
+    """The rows of course.yaml, each with what its recipe, claim, network or test says of it."""
+    for section, rows in yaml_file.read(ROOT / "docs" / "course.yaml").items():
+        for name, command in rows.items():
+            match command.split():
+                case "cnn", "run", recipe:
+                    yield Topic(section, name, command, *_measured(recipes.locate(recipe)))
+                case "cnn", "claim", claim:
+                    yield Topic(section, name, command, *_measured(claims.locate(claim)))
+                case "cnn", "models", "show", builder:
+                    yield Topic(section, name, command, _published(builder), "", "")
+                case "pytest", _, "-k", test:
+                    yield Topic(section, name, command, _sentence(test), "", "")
+
+
+def _course() -> str:
+    topics = list(course())
+    missing = [topic for topic in topics if not topic.figure]
+    lines = [
+        "# The course, row by row",
+        "",
+        "The systems, formulas and advice of a course on convolutional networks, each with the command that shows it. "
+        "What it has shown is read from the header of the recipe or claim, and its date is that of the line there. Of "
+        "a network it is what is published, which a test counts; of a test what it proves as often as it runs.",
+        "",
+        f"{len(topics)} rows. {len(missing)} are not measured, because they need your data, a GPU, or time:",
+        "",
+        *(f"- {topic.name}: `{topic.command}`{f' – {topic.reason}' if topic.reason else ''}" for topic in missing),
+        "",
+    ]
+    for section in dict.fromkeys(topic.section for topic in topics):
+        lines += [f"## {section}", "", "| what | run | what it has shown | on |", "|---|---|---|---|"]
+        for topic in topics:
+            if topic.section == section:
+                lines += [_row(topic.name, f"`{topic.command}`", topic.figure or "not measured", topic.date)]
+        lines += [""]
+    return "\n".join(lines)
+
+
+def _measured(path: Path) -> tuple[str, str, str]:
+    """What the header of a recipe or claim says was measured, or else why nothing was, and the day of that line."""
+    text = " ".join(recipes.header(str(path)).split())
+    said = re.split(r"(?<=\.) (?=[A-Z`])", text.partition(" Run: ")[0])
+    start = next((place for place, sentence in enumerate(said) if sentence.startswith("Measured")), None)
+    if start is None or said[start].startswith("Measured: not yet"):
+        reason = next((sentence for sentence in said if "easured" in sentence), "")
+        return "", reason.partition(". ")[0].rstrip("."), ""
+    end = next((place for place in range(start, len(said)) if FIGURE.search(said[place])), start)
+    figure = re.sub(r"^Measured(?: \(counted[^)]*\))?[:,]? ", "", " ".join(said[start : end + 1]))
+    return figure.rstrip("."), "", _written(path)
+
+
+def _written(path: Path) -> str:
+    """The day on which the line "Measured" of a file was committed; empty outside of a repository with its history."""
+    lines = yaml_file.read_text(path).splitlines()
+    number = next(place for place, line in enumerate(lines, 1) if "Measured" in line)
+    blame = ["git", "-C", str(ROOT), "blame", "--porcelain", "-L", f"{number},{number}", str(path)]
+    try:
+        told = subprocess.run(blame, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+    (seconds,) = re.findall(r"^committer-time (\d+)$", told, re.MULTILINE)
+    return f"{datetime.fromtimestamp(int(seconds), UTC):%Y-%m-%d}"
+
+
+def _sentence(test: str) -> str:
+    """The name of a test as what it says."""
+    words = test.removeprefix("test_").replace("_", " ").capitalize()
+    return words.replace("tensorflow", "TensorFlow").replace("keras", "Keras")
+
+
+def _published(builder: str) -> str:
+    figures = [figure for figure in published_figures.figures(builder) if not figure.differs]
+    return "; ".join(f"{each.printed} {each.quantity.replace('_', '-')}, as in {each.source}" for each in figures)
 
 
 def tutorials() -> Iterator[tuple[str, str]]:

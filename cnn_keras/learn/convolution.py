@@ -241,6 +241,26 @@ def batch_norm_backward(
     return scale * back / deviation, along.sum(axis=axes), gradient.sum(axis=axes)
 
 
+def layer_norm(x: np.ndarray, scale: np.ndarray, offset: np.ndarray, *, epsilon: float = 1e-3) -> np.ndarray:
+    """Return `batch_norm` with the moments of each position over its channels, whatever else is in the batch.
+
+    Ba, Kiros and Hinton, "Layer normalization", 2016, equation 3; x (..., C), scale and offset (C,).
+    """
+    return scale * _layer_normalized(x, epsilon)[0] + offset
+
+
+def layer_norm_backward(
+    gradient: np.ndarray, x: np.ndarray, scale: np.ndarray, *, epsilon: float = 1e-3
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the gradients (x, scale, offset): as `batch_norm_backward` in training, along the channels."""
+    normalized, deviation = _layer_normalized(x, epsilon)
+    scaled = gradient * scale
+    along = (scaled * normalized).mean(axis=-1, keepdims=True)
+    back = (scaled - scaled.mean(axis=-1, keepdims=True) - normalized * along) / deviation
+    axes = _all_but_channels(x)
+    return back, (gradient * normalized).sum(axis=axes), gradient.sum(axis=axes)
+
+
 def dense(x: np.ndarray, weights: np.ndarray, bias: float | np.ndarray = 0.0) -> np.ndarray:
     """Return x·W + b: (N, D) by (D, K) gives (N, K). A convolution whose filters are as large as the image."""
     return x @ weights + bias
@@ -303,6 +323,11 @@ def _normalized(
     mean, variance = moments(x) if statistics is None else statistics
     deviation = np.sqrt(variance + epsilon)
     return (x - mean) / deviation, deviation
+
+
+def _layer_normalized(x: np.ndarray, epsilon: float) -> tuple[np.ndarray, np.ndarray]:
+    deviation = np.sqrt(x.var(axis=-1, keepdims=True) + epsilon)
+    return (x - x.mean(axis=-1, keepdims=True)) / deviation, deviation
 
 
 def _all_but_channels(x: np.ndarray) -> tuple[int, ...]:

@@ -5,6 +5,9 @@ hierarchical navigable small world graphs", 2018, over numbers of 8 bits. Its ca
 bits that were given, so that a distance is the same whichever way it was found. It lives in memory only: there is no
 file of it that somebody would have to be removed from.
 
+Of the ten nearest of 100,000 it finds all among embeddings of faces and 40 % among Gaussian vectors of 128 dimensions,
+which nothing is near; `tests/benchmarks/bench_gallery.py` prints it.
+
 Embeddings are float32 of length 1; distances are squared, ‖f − f′‖² = 2 − 2·f·f′, between 0 and 4.
 """
 

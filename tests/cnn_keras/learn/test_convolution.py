@@ -263,6 +263,28 @@ def test_batch_norm_leaves_mean_zero_and_variance_one():
     np.testing.assert_allclose(reference.moments(y), [[0] * 3, [1] * 3], atol=1e-12)
 
 
+@pytest.mark.parametrize("shape", [(3, 4, 5, 6), (8, 6)])
+def test_layer_norm_and_its_gradients_equal_those_of_keras(shape):
+    x, scale, offset = (random(5).normal(2, 3, size=size) for size in (shape, 6, 6))
+    layer = keras.layers.LayerNormalization(dtype="float64", epsilon=1e-3)
+    layer.build(shape)
+
+    layer.set_weights([scale, offset])
+    with tf.GradientTape() as tape:
+        tape.watch(inputs := tf.constant(x))
+        y = layer(inputs)
+    gradient = random(6).normal(size=shape)
+    gradients = tape.gradient(y, [inputs, layer.gamma.value, layer.beta.value], tf.constant(gradient))
+    equal([reference.layer_norm(x, scale, offset)], [y.numpy()])
+    equal(reference.layer_norm_backward(gradient, x, scale), [back.numpy() for back in gradients])
+
+
+def test_layer_norm_does_not_depend_on_the_batch_and_batch_norm_does():
+    x, one = random(0).normal(size=(6, 4)), np.ones(4)
+    equal([reference.layer_norm(x, one, 0 * one)[:2]], [reference.layer_norm(x[:2], one, 0 * one)])
+    assert not np.allclose(reference.batch_norm(x, one, 0 * one)[:2], reference.batch_norm(x[:2], one, 0 * one))
+
+
 def test_dense_and_its_gradients_equal_those_of_tensorflow():
     x, weights, bias = (random(2).normal(size=shape) for shape in ((4, 6), (6, 3), (3,)))
     y, gradient, gradients = differentiated(lambda x, weights, bias: x @ weights + bias, x, weights, bias)
