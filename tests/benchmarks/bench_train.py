@@ -6,8 +6,9 @@ Four networks of the catalogue learn random pictures by `fit`, in float32 and in
 as their builders make them, and as Keras makes them again of their configuration, which names its own layers only. The
 four contestants of a network take turns in every round; the median round counts. CPU time is of all threads together
 and hardly depends on what else the machine does; the ratios are of CPU time, to Keras in float32 and to Keras in the
-same precision. With --xla our layers in float32 are compiled by XLA, too, which takes minutes. FILE holds the same
-figures, beside those that it has of other networks.
+same precision. With --xla our layers in float32 are compiled by XLA, too, which takes minutes. Where torch and
+torchvision are installed, without triton, whose LLVM does not start beside TensorFlow's, PyTorch trains torchvision's
+networks and a ResNet-20, channels last. FILE holds the same figures, beside those that it has of other networks.
 """
 
 import argparse
@@ -64,6 +65,57 @@ def contestants(builder, side, *, xla):
     return found
 
 
+def torch_resnet20(num_classes):
+    """ResNet-20 of the CIFAR family (He et al., 2016, section 4.2) as cnn_keras builds it, in PyTorch."""
+    from torch import nn
+    from torchvision.models.resnet import BasicBlock, conv1x1
+
+    def projection(filters_in, filters, stride):
+        return nn.Sequential(conv1x1(filters_in, filters, stride), nn.BatchNorm2d(filters))
+
+    blocks = [BasicBlock(16, 16) for _ in range(3)]
+    for filters in (32, 64):
+        blocks += [BasicBlock(filters // 2, filters, 2, projection(filters // 2, filters, 2))]
+        blocks += [BasicBlock(filters, filters) for _ in range(2)]
+    stem = [nn.Conv2d(3, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU(inplace=True)]
+    return nn.Sequential(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(64, num_classes))
+
+
+class TorchNetwork:
+    """A network of PyTorch that learns like Keras's: SGD with momentum, channels last, in one precision."""
+
+    def __init__(self, build, precision):
+        import torch
+
+        self.network = build(num_classes=CLASSES).train().to(memory_format=torch.channels_last)
+        self.optimizer = torch.optim.SGD(self.network.parameters(), 0.01, momentum=0.9)
+        self.precision = precision
+
+    def fit(self, batches, *, steps_per_epoch, **_):
+        """Takes its steps on the first batch, as all others do."""
+        import torch
+
+        images, labels = (torch.from_numpy(part.numpy()) for part in next(iter(batches)))
+        images = images.permute(0, 3, 1, 2)  # the same memory, channels last
+        for _ in range(steps_per_epoch):
+            self.optimizer.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=self.precision == "mixed_bfloat16"):
+                loss = torch.nn.functional.cross_entropy(self.network(images), labels)
+            loss.backward()
+            self.optimizer.step()
+
+
+def torch_contestants(builder):
+    """The networks of PyTorch, where it is installed and has this one."""
+    try:
+        from torchvision import models
+    except ImportError:
+        return {}
+    name = builder.partition(".")[2]
+    build = torch_resnet20 if name == "resnet20" else getattr(models, name, None)
+    return {("torch", precision): TorchNetwork(build, precision) for precision in PRECISIONS if build}
+
+
 def measure(model, batches, steps):
     """Seconds of wall and of CPU time that a step takes."""
     wall, cpu = time.perf_counter(), time.process_time()
@@ -80,7 +132,7 @@ def rows(builder, rounds, steps, *, xla):
     generator = np.random.default_rng(0)
     pictures = generator.normal(size=(batch, side, side, 3)).astype("float32")
     batches = tf.data.Dataset.from_tensors((pictures, generator.integers(0, CLASSES, batch))).repeat()
-    found = contestants(builder, side, xla=xla)
+    found = contestants(builder, side, xla=xla) | torch_contestants(builder)
     for model in found.values():
         measure(model, batches, 2)  # traces, and allocates memory
     measured = {key: [] for key in found}
