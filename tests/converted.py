@@ -3,18 +3,23 @@
 import importlib.util
 import io
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from pipelines.export.runtimes import FORMATS
+from cnn_keras.data.files import image_pixels
+from pipelines.export.runtimes import FORMATS, Network
 from pipelines.serving.converted.model import ConvertedModel
 from pipelines.serving.http.errors import Refusal
 from pipelines.serving.model import Model
 from tests import odd_images
 from tests.conftest import cnn
+from tests.docs.documents import ROOT
 
 
 def need(*names, precision="float32"):
@@ -44,9 +49,36 @@ def assert_converted(recipe: Path, run: Path, *, metric: str, difference: float 
         assert low - 1e-6 <= proof["value"] <= high + 1e-6  # of one block of frames the interval has no width
         assert proof["changed"] == 0 < proof["decisions"]
         assert 0 <= proof["difference"] < difference
+    assert_read_elsewhere(run / "formats" / "onnx-float32")
     assert_served(
         run, [path.read_bytes() for path in sorted(recipe.parent.rglob("*.[jp]*g")) if run not in path.parents][:4]
     )
+
+
+def read_elsewhere(network: Path, picture: Path) -> dict[str, np.ndarray]:
+    """What the program in docs/how-to/formats.md prints of a network's answer to a picture, by output."""
+    page = (ROOT / "docs" / "how-to" / "formats.md").read_text()
+    script = re.search(r"```python\n(.*?)```", page, re.DOTALL)[1]
+    command = [sys.executable, "-c", script, network, picture]
+    lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()
+    return {name: np.array(json.loads(values)) for name, _, values in (line.partition(" ") for line in lines)}
+
+
+def assert_read_elsewhere(network: Path) -> None:
+    """The documented program answers as this package, where it frames pictures by the same words."""
+    asked = Network(network)
+    to = asked.description["preprocessing"]
+    if to["kind"] != "image" or to["fit"] not in ("stretch", "crop", "pad"):
+        return
+    picture = network.parent / "picture.png"
+    odd_images.picture(70, 45).save(picture)
+    image = image_pixels.decode(picture.read_bytes(), channels=to["channels"])
+    framed = image_pixels.resize_image(image, tuple(to["size"]), fit=to["fit"])
+    answer = read_elsewhere(network, picture)
+    assert answer.keys() == asked.description["outputs"].keys()
+    for name, expected in asked(framed[None]).items():
+        scale = max(np.abs(expected).max(), 1)
+        np.testing.assert_allclose(answer[name] / scale, expected[0] / scale, atol=0.02)  # of pixels a level off
 
 
 def assert_served(run: Path, files: list[bytes]) -> None:

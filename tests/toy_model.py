@@ -136,7 +136,7 @@ def convert(folder: Path, name: str) -> Path:
         "version": 1,
         "format": name,
         "precision": "float32",
-        "input": {"name": "image", "shape": [None, SIZE, SIZE, 1]},
+        "input": {"name": "image", "dtype": "uint8", "shape": [None, SIZE, SIZE, 1]},
         "preprocessing": formats.image_preprocessing(Shape((SIZE, SIZE), 1)),
         "outputs": {"probabilities": ""},
         "classes": list(LABELS),

@@ -6,7 +6,6 @@ through it.
 
 import cv2
 import numpy as np
-import simplejpeg
 import tensorflow as tf
 
 from cnn_keras.data.files import image_headers, image_pixels
@@ -101,7 +100,7 @@ def record_pixels(data: bytes, channels: int, reduction: int = 1) -> np.ndarray:
             (`tests/benchmarks/bench_reduced.py`).
     """
     if data.startswith(JPEG_SIGNATURE):
-        image = _whole_jpeg(data, channels) if reduction == 1 else None
+        image = image_pixels.jpeg_pixels(data, channels) if reduction == 1 else None
         if image is None:  # reduced, or of a kind that only OpenCV reads
             colours = cv2.IMREAD_COLOR_RGB if channels == 3 else cv2.IMREAD_GRAYSCALE
             flags = colours | REDUCED[reduction] | cv2.IMREAD_IGNORE_ORIENTATION
@@ -126,15 +125,6 @@ def jpeg_reduction(data: bytes, size: tuple[int, int], *, fit: str) -> tuple[int
     times = min(own // side for own, side in zip(stored, scaled.tolist(), strict=True))
     reduction = next((divisor for divisor in (8, 4, 2) if times >= divisor), 1)
     return reduction, (stored[0] / reduction, stored[1] / reduction) if reduction > 1 else None
-
-
-def _whole_jpeg(data: bytes, channels: int) -> np.ndarray | None:
-    """The pixels of a JPEG, or None of one that is cut off, damaged or in four colours."""
-    try:
-        image: np.ndarray = simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY")
-    except ValueError:
-        return None
-    return image
 
 
 def pixels(data: bytes) -> np.ndarray:

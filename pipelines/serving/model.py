@@ -23,11 +23,13 @@ class Model:
         signatures: by name.
         signature_def: the same as TensorFlow Serving's metadata answer prints them.
         platform: as the Open Inference Protocol calls the engine and the format.
-        parallel: calls that are answered at once, one thread each; where it is 1, requests share calls.
+        parallel: calls that are answered at once; where it is 1, requests share calls.
+        plan: how many threads each of them has, in words, where that was measured.
     """
 
     platform = "tensorflow_savedmodel"
     parallel = 1
+    plan: object = ""
 
     def __init__(self, folder: Path) -> None:
         """Load the version folder `folder`, or the highest version under `<name>/`. Takes seconds.

@@ -86,8 +86,9 @@ class ModelEndpoints:
 
     @property
     def name(self) -> str:
-        """Of the model, with the number of its newest version."""
-        return f"{self.model.name}/{self.model.version}"
+        """Of the model, with the number of its newest version and its plan."""
+        name = f"{self.model.name}/{self.model.version}"
+        return f"{name}, {self.model.plan}," if self.model.plan else name
 
     def application(self) -> Starlette:
         """The ASGI application with all routes."""

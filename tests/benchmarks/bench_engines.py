@@ -63,7 +63,12 @@ def write(builder, folder, engines):
         **dict.fromkeys(("examples", "changed", "score", "measure")),
         metric="",
     )
-    facts = {"task": "classify", "name": "network", "version": 1, "input": {"shape": [None, SIDE, SIDE, 3]}}
+    facts = {
+        "task": "classify",
+        "name": "network",
+        "version": 1,
+        "input": {"shape": [None, SIDE, SIDE, 3], "dtype": "uint8"},
+    }
     for engine in engines:
         target = runtimes.Target(*engine.split("-"))
         (folder / engine).mkdir()

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import simplejpeg
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image as PillowImage
 
@@ -46,6 +47,8 @@ def decode(data: bytes, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> Ima
         raise Unreadable("unsupported", "the image must be a JPEG or PNG file")
     Picture(data, pixel_limit=pixel_limit)
     is_jpeg = data.startswith(JPEG_SIGNATURE)
+    if is_jpeg and (whole := jpeg_pixels(data, channels)) is not None:
+        return whole
     try:
         image = OPENERS[JPEG_SIGNATURE if is_jpeg else PNG_SIGNATURE](io.BytesIO(data))
         if is_jpeg and channels == 1:
@@ -60,6 +63,15 @@ def decode(data: bytes, *, channels: int, pixel_limit: int = PIXEL_LIMIT) -> Ima
     if pixels.ndim == 3 and channels == 1:  # as libpng, in TensorFlow, makes it grey
         pixels = (pixels @ np.array(LUMA, np.int32) >> 15).astype(np.uint8)
     return pixels.reshape(*pixels.shape[:2], channels)
+
+
+def jpeg_pixels(data: bytes, channels: int) -> Image | None:
+    """The pixels of a JPEG by libjpeg-turbo, uint8 (height, width, channels), or None where it is damaged or CMYK."""
+    try:
+        image: Image = simplejpeg.decode_jpeg(data, "RGB" if channels == 3 else "GRAY")
+    except ValueError:
+        return None
+    return image
 
 
 def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -> Image:
@@ -78,7 +90,7 @@ def resize_image(image: Image, size: tuple[int, int], *, fit: str = "stretch") -
     scaled, start = placement(image.shape[:2], size, fit=fit)
     scale = (scaled / np.array(image.shape[:2], np.float32)).astype(np.float32)
     resized = scale_and_translate(image, size, scale=scale, translation=start)
-    return np.ascontiguousarray(np.clip(np.rint(resized), 0, 255).astype(np.uint8))
+    return np.clip(np.rint(resized), 0, 255).astype(np.uint8)
 
 
 def resize_fast(
@@ -130,8 +142,18 @@ def scale_and_translate(
     scales, starts = np.asarray(scale, np.float32), np.asarray(translation, np.float32)
     for axis, length in enumerate(size):
         taps = _taps(image.shape[axis], length, scales[axis], starts[axis])
-        image = _gathered(np.ascontiguousarray(image.swapaxes(0, axis)), *taps).swapaxes(0, axis)
+        image = _swapped(_gathered(_swapped(image, axis), *taps), axis)
     return image
+
+
+def _swapped(image: NDArray[Any], axis: int) -> NDArray[Any]:
+    """The array with its first axis and another one exchanged, contiguous; the values of a pixel are moved at once."""
+    image = np.ascontiguousarray(image)
+    if not axis or image.ndim < 3 or axis == image.ndim - 1:
+        return np.ascontiguousarray(image.swapaxes(0, axis))
+    pixel = np.dtype((np.void, image.strides[-2]))
+    pixels = image.view(pixel).swapaxes(0, axis)
+    return np.ascontiguousarray(pixels).view(image.dtype)
 
 
 def _taps(length: int, size: int, scale: np.float32, start: np.float32) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
@@ -153,9 +175,10 @@ def _taps(length: int, size: int, scale: np.float32, start: np.float32) -> tuple
 
 def _gathered(image: NDArray[Any], places: NDArray[np.intp], weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """The weighted sums of rows."""
-    size = (places.shape[1], *image.shape[1:])
-    total, part = np.zeros(size, np.float32), np.empty(size, np.float32)
+    total: NDArray[np.float32] = np.zeros((places.shape[1], *image.shape[1:]), np.float32)
     for place, weight in zip(places, weights, strict=True):
         if weight.any():
-            total += np.multiply(image[place], weight.reshape(-1, *[1] * (image.ndim - 1)), out=part)
+            rows = image.take(place, axis=0)
+            column = weight.reshape(-1, *[1] * (image.ndim - 1))
+            total += np.multiply(rows, column, out=rows if rows.dtype == np.float32 else None)
     return total

@@ -7,13 +7,24 @@ guard against pixel bombs, resizing, what is made of the network's outputs, and 
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.export import runtimes
 from pipelines.export.runtimes import Network
-from pipelines.serving.converted import classification, detection, embedding, regression, segmentation, steering
+from pipelines.serving.converted import (
+    classification,
+    detection,
+    embedding,
+    regression,
+    segmentation,
+    steering,
+    threads,
+)
 from pipelines.serving.converted.served import Array, Ask, Row, Served, batch
 from pipelines.serving.http.errors import Refusal, of_row
 from pipelines.serving.model import Model
@@ -35,7 +46,7 @@ SIGNATURES: dict[str, Callable[[dict[str, Any], Ask], dict[str, Served]]] = {  #
 
 
 class ConvertedModel(Model):
-    """A loaded network of `cnn export --format`."""
+    """A loaded network of `cnn export --format`, with a plan measured by `pipelines.serving.converted.threads`."""
 
     def __init__(self, folder: Path) -> None:
         """Load the network in a folder.
@@ -46,9 +57,8 @@ class ConvertedModel(Model):
         """
         self.folder = folder
         check(runtimes.describe(folder))
-        # Threads that share one picture wait for each other; each processor answers one of its own instead.
-        self.parallel = len(os.sched_getaffinity(0))
-        self._network = Network(folder, threads=1, callers=self.parallel, rows=1)
+        self.plan, self._network = _planned(folder)
+        self.parallel = self.plan.calls
         self._workers = ThreadPoolExecutor(self.parallel, "network")
         facts = self._network.description
         self.name, self.version = str(facts["name"]), int(facts["version"])
@@ -84,6 +94,18 @@ class ConvertedModel(Model):
 
     def _ask(self, row: Array) -> dict[str, Array]:
         return {name: values[0] for name, values in self._network(row[None]).items()}
+
+
+def _planned(folder: Path) -> tuple[threads.Plan, Network]:
+    """A network, loaded for the plan by which it answers soonest."""
+    plans = threads.plans(len(os.sched_getaffinity(0)))
+    networks = {plan: Network(folder, threads=plan.threads, callers=plan.calls, rows=1) for plan in plans}
+    taken = runtimes.describe(folder)["input"]
+    row = np.zeros([1, *taken["shape"][1:]], taken["dtype"])
+    for network in networks.values():
+        network(row)  # one thread alone: OpenVINO hangs where a process's first calls are several threads'
+    plan = threads.fastest(plans, lambda plan: threads.answered(partial(networks[plan], row)))
+    return plan, networks[plan]
 
 
 def check(description: dict[str, Any]) -> None:

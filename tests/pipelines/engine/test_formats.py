@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -23,7 +22,7 @@ from pipelines.export.runtimes import FORMATS, Network, Target
 from pipelines.tasks import classify
 from tests import tiny_tasks
 from tests.conftest import cnn
-from tests.converted import missing, need
+from tests.converted import missing, need, read_elsewhere
 from tests.docs.documents import ROOT
 
 TARGETS = [Target(name, precision) for name, kind in FORMATS.items() for precision in kind.precisions]
@@ -232,15 +231,11 @@ def test_onnx_runtime_leaves_no_identifier_of_the_device(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_the_reader_in_the_documentation_reads_every_format(name, exported, converted, tmp_path):
-    page = (ROOT / "docs" / "how-to" / "formats.md").read_text()
-    script = tmp_path / "ask.py"
-    script.write_text(re.search(r"```python\n(.*?)```", page, re.DOTALL)[1])
+def test_the_reader_in_the_documentation_reads_every_format(name, exported, converted):
     picture = sorted((exported.photos / "3").glob("*.png"))[0]
-    command = [sys.executable, script, converted / f"{name}-float32", picture]
-    output = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    answer = read_elsewhere(converted / f"{name}-float32", picture)
     model = savedmodel.load_keras(exported.run / "train" / "model.keras")
     image = tf.image.resize(tf.io.decode_png(picture.read_bytes(), channels=1), (28, 28), antialias=True)
     expected = savedmodel.probabilities(model, np.round(image).astype(np.uint8)[None])[0]
-    assert output.startswith("probabilities ")
-    np.testing.assert_allclose(json.loads(output.partition(" ")[2]), expected, atol=0.02)
+    assert list(answer) == ["probabilities"]
+    np.testing.assert_allclose(answer["probabilities"], expected, atol=0.02)

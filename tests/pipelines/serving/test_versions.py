@@ -141,18 +141,23 @@ def recipe(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("engine", "workers"), [("onnx", 1), ("onnx", 2), ("tensorflow", 2)])
+@pytest.mark.parametrize(
+    ("engine", "workers"), [("onnx", 1), ("onnx", 2), ("openvino", 1), ("litert", 1), ("tensorflow", 2)]
+)
 def test_an_export_is_picked_up_by_a_running_server(engine, workers, recipe):
-    need("onnx")
+    other = engine != "tensorflow"
+    if other:
+        need(engine)
     run = recipe.parent / "runs" / "classify" / "small"
 
     def export():
-        arguments = ("--format", "onnx") if engine == "onnx" else ()
+        arguments = ("--format", engine) if other else ()
         assert cnn("export", recipe, "--force", *arguments, "--runs", run.parents[1]) == 0
         return max(int(path.name) for path in (run / "export" / "small").glob("[0-9]*"))
 
     before = export()
-    folder = run / "formats" / "onnx-float32" if engine == "onnx" else run / "export" / "small"
+    network = f"{engine}-float32"
+    folder = run / "formats" / network if other else run / "export" / "small"
     with running(folder, engine, workers, versions=2) as (_, url), httpx.Client(base_url=url) as client:
         with hammering(lambda: asked(client, name="small")):
             after = export()
@@ -161,6 +166,6 @@ def test_an_export_is_picked_up_by_a_running_server(engine, workers, recipe):
                     until(lambda one=one: after in served(one, "small"))
         assert served(client, "small") == [after, before]
         assert asked(client, f"/versions/{before}", name="small").is_success
-    if engine == "onnx":
-        kept = run / "formats" / "versions" / str(before) / "onnx-float32" / "network.json"
+    if other:
+        kept = run / "formats" / "versions" / str(before) / network / "network.json"
         assert json.loads(kept.read_text())["version"] == before

@@ -12,6 +12,7 @@ import pipelines
 from cnn_keras.errors import Fault
 from pipelines.data import run_files, video_io
 from pipelines.engine import recipe as recipes
+from pipelines.export.runtimes import FORMATS
 from pipelines.serving.server import application
 from pipelines.tasks import stylize
 from pipelines.tasks.stylize import dataset, distances, extractor_choice
@@ -19,6 +20,7 @@ from pipelines.tasks.stylize import report as stylize_report
 from pipelines.tasks.stylize.distances import Distances
 from tests.advice import follow
 from tests.conftest import cnn
+from tests.converted import assert_read_elsewhere, need
 from tests.stored_weights import model_bytes, stored_bytes
 
 with warnings.catch_warnings():  # Starlette would rather have httpx2
@@ -213,6 +215,24 @@ def test_what_comes_next_is_accepted(folder, network, tmp_path, monkeypatch, cap
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_a_network_of_one_style_paints_alike_in_other_formats(folder):
+    need()
+    setting = ("--set", "data.styles=[{path: stripes.png}]", "--set", "name=one", "--runs", folder / "runs")
+    assert cnn("run", folder / "network.yaml", *setting) == 0
+    assert cnn("export", folder / "network.yaml", *setting, "--format", ",".join(FORMATS)) == 0
+    run = folder / "runs" / "stylize" / "one"
+    pictures = len(dataset.contents(run / "prepare"))
+    for name in FORMATS:
+        described = json.loads((run / "formats" / f"{name}-float32" / "network.json").read_text())
+        proof = described["proof"]
+        assert (proof["metric"], proof["split"], proof["examples"]) == ("agreement", "test", pictures)
+        assert proof["decisions"] == pictures * 32 * 32 * 3  # values of a painting
+        assert (proof["value"], proof["original"], proof["changed"]) == (1, 1, 0)
+        assert proof["difference"] < 0.1  # grey levels
+    assert_read_elsewhere(run / "formats" / "onnx-float32")
+
+
 def test_pictures_of_any_size_come_back_painted_over_http(network):
     with TestClient(application(network / "export" / "network")) as client:
         for size in SIZES:

@@ -1,0 +1,64 @@
+"""Whose threads answer a call of a network: those of each call its own, or all of them one call after the other.
+
+Threads that share one picture wait for each other, the more the smaller the network is; large weights are better read
+by all of them together. Which way several callers are answered sooner is measured before the server is ready.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+CALLERS = 4
+ROUNDS = 5
+SECONDS = 0.15  # after which no further round begins
+CLEARLY = 0.9  # of the time that the first plan takes, and another one at most: times vary
+
+
+class Plan(NamedTuple):
+    """How a network is asked.
+
+    Attributes:
+        calls: that are answered at once.
+        threads: of each.
+    """
+
+    calls: int
+    threads: int
+
+    def __str__(self) -> str:
+        counts = {"call": self.calls, "thread": self.threads}
+        calls, threads = (f"{count} {word}{'s' * (count > 1)}" for word, count in counts.items())
+        return f"{calls} at once with {threads} each" if self.calls > 1 else f"{calls} at once with {threads}"
+
+
+def plans(processors: int) -> list[Plan]:
+    """One thread for each of several calls, or all threads for one."""
+    return list(dict.fromkeys([Plan(processors, 1), Plan(1, processors)]))
+
+
+def fastest(candidates: Sequence[Plan], measure: Callable[[Plan], float]) -> Plan:
+    """The plan whose shortest round is the shortest; the first one, unless another is clearly faster.
+
+    Args:
+        measure: has a plan answer some callers once, and returns the seconds that took.
+    """
+    seconds, spent = dict.fromkeys(candidates, float("inf")), 0.0
+    for _ in range(ROUNDS if len(candidates) > 1 else 0):
+        for plan in candidates:
+            taken = measure(plan)
+            spent += taken
+            seconds[plan] = min(seconds[plan], taken)
+        if spent > SECONDS:
+            break
+    best = min(candidates, key=seconds.__getitem__)
+    return best if seconds[best] < CLEARLY * seconds[candidates[0]] else candidates[0]
+
+
+def answered(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+    """The seconds that a call takes for each of several callers that ask at once, all of them together."""
+    with ThreadPoolExecutor(CALLERS) as callers:
+        begun = clock()
+        for done in [callers.submit(call) for _ in range(CALLERS)]:
+            done.result()
+        return clock() - begun
