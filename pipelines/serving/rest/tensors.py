@@ -17,6 +17,8 @@ from pipelines.serving.signature import Slot
 
 BYTES_SUFFIX = "_bytes"  # string outputs of such a name are binary
 RANK_LIMIT = 32
+FEW = 32  # numbers that are sooner rounded one by one
+EXACT_POWERS = 22  # of ten, which a float64 holds exactly
 TYPES: dict[str, set[type]] = {
     "f": {int, float},
     "i": {int},
@@ -80,13 +82,11 @@ def values(tensor: NDArray[Any], name: str) -> Any:
     kind = tensor.dtype.kind
     if kind not in TYPES:
         raise Refusal(400, f"{name} cannot be answered in JSON: its type is {tensor.dtype}")
-    write: Callable[[Any], Any]
-    if kind == "O":
-        write = _base64 if name.endswith(BYTES_SUFFIX) else _text
-    elif tensor.dtype == np.float32:
-        write = _nine_digits
-    else:
+    if tensor.dtype == np.float32:
+        return _nine_digits(tensor).tolist()
+    if kind != "O":
         return tensor.tolist()
+    write: Callable[[Any], Any] = _base64 if name.endswith(BYTES_SUFFIX) else _text
     array = np.empty(tensor.size, dtype=object)
     array[:] = [write(item) for item in tensor.ravel().tolist()]
     return array.reshape(tensor.shape).tolist()
@@ -149,6 +149,19 @@ def _text(data: bytes) -> str:
     return data.decode("utf-8", "replace")
 
 
-def _nine_digits(number: float) -> float:
-    """As many digits as a float32 has: 0.9 is not answered as 0.8999999761581421."""
-    return float(f"{number:.9g}")
+def _nine_digits(numbers: NDArray[np.float32]) -> NDArray[np.float64]:
+    """As many digits as a float32 has: 0.9 is not answered as 0.8999999761581421.
+
+    Many numbers are rounded together where the power of ten that makes nine digits of one before the point is exact.
+    """
+    exact = numbers.astype(np.float64)
+    is_written = np.isfinite(exact) & (exact != 0)
+    if exact.size > FEW:
+        with np.errstate(divide="ignore"):
+            places = 8 - np.floor(np.log10(np.abs(exact)))
+        is_rounded = is_written & (places >= 0) & (places <= EXACT_POWERS)
+        powers = 10.0 ** places[is_rounded]
+        exact[is_rounded] = np.rint(exact[is_rounded] * powers) / powers
+        is_written &= ~is_rounded
+    exact[is_written] = [float(f"{number:.9g}") for number in exact[is_written].tolist()]
+    return exact

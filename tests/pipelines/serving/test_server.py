@@ -319,3 +319,14 @@ def test_a_folder_without_a_saved_model_says_what_is_in_it(tmp_path):
 
 def test_an_error_shows_a_number_as_a_number_and_a_truth_as_a_truth():
     assert [tensors._shown(value) for value in (1, True, None, "a")] == ["1", "true", "null", "'a'"]
+
+
+@pytest.mark.parametrize("count", [7, 20_000])
+def test_float32_is_answered_in_nine_digits_which_give_it_back(count):
+    generator = np.random.default_rng(0)
+    numbers = generator.integers(0, 2**32, count, np.uint32).view(np.float32)  # any bits: tiny, huge, infinite, none
+    numbers[::3] = generator.random(len(numbers[::3]))
+    numbers[:3] = (0, 0.9, -1000)
+    answer = np.array(tensors.values(numbers.reshape(-1, 1), "x"))[:, 0]
+    np.testing.assert_array_equal(answer, [float(f"{number:.9g}") for number in numbers.tolist()])
+    np.testing.assert_array_equal(answer.astype(np.float32), numbers)
