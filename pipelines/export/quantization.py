@@ -2,7 +2,7 @@
 
 Weights have a scale for each channel, the values between operations one for each tensor.
 
-What comes after the last operation with weights stays in float32 in all formats: a probability, a coordinate or an
+The last operation with weights, and what comes after it, stay in float32 in all formats: a logit, a coordinate or an
 angle in 256 steps would be another answer. (Jacob et al., "Quantization and training of neural networks for efficient
 integer-arithmetic-only inference", 2018.)
 """
@@ -38,14 +38,15 @@ class Operation(NamedTuple):
 
 
 def tail(operations: Iterable[Operation]) -> list[str]:
-    """The names of the operations after the last one with weights on every path; all are given in their order."""
-    needed: set[Any] = set()
+    """The names of the last operation with weights on every path and of those after it; all are given in their order."""
+    needed: set[Any] = set()  # by what is quantized, or by the last operation with weights
     names = []
     for operation in reversed(list(operations)):
-        if operation.kind in WEIGHTED or needed.intersection(operation.outputs):
-            needed.update(operation.inputs)
-        else:
+        is_before = bool(needed.intersection(operation.outputs))
+        if not is_before:
             names.append(operation.name)
+        if is_before or operation.kind in WEIGHTED:
+            needed.update(operation.inputs)
     return names
 
 

@@ -154,7 +154,8 @@ def _nine_digits(numbers: NDArray[np.float32]) -> NDArray[np.float64]:
 
     Many numbers are rounded together where the power of ten that makes nine digits of one before the point is exact.
     """
-    exact = numbers.astype(np.float64)
+    with np.errstate(invalid="ignore"):  # what is not a number
+        exact = numbers.astype(np.float64)
     is_written = np.isfinite(exact) & (exact != 0)
     if exact.size > FEW:
         with np.errstate(divide="ignore"):

@@ -77,17 +77,20 @@ def test_it_answers_nearly_the_same_for_any_number_of_rows_in_a_third_of_the_siz
     assert runtimes.size(quantized) < runtimes.size(whole) / 3
 
 
-def test_litert_computes_layers_in_int8_and_the_answer_in_float(written):
+def test_litert_computes_layers_in_int8_and_the_last_one_and_the_answer_in_float(written):
     content = flatbuffer_utils.read_model(str(written("litert") / "network.tflite"))
     graph = content.subgraphs[0]
 
     def kinds(tensors):
         return {flatbuffer_utils.type_to_name(graph.tensors[number].type) for number in tensors}
 
-    seen = {}
+    seen, dense = {}, []
     for operator in graph.operators:
-        seen[flatbuffer_utils.opcode_to_name(content, operator.opcodeIndex)] = operator
-    for name in ("CONV_2D", "ADD", "FULLY_CONNECTED"):
+        name = flatbuffer_utils.opcode_to_name(content, operator.opcodeIndex)
+        seen[name] = operator
+        dense += [kinds(operator.outputs)] if name == "FULLY_CONNECTED" else []
+    assert dense == [{"INT8"}, {"FLOAT32"}]
+    for name in ("CONV_2D", "ADD"):
         assert kinds(seen[name].outputs) == {"INT8"}
     for name in ("EXP", "MUL"):
         assert kinds([*seen[name].inputs, *seen[name].outputs]) == {"FLOAT32"}
@@ -95,7 +98,7 @@ def test_litert_computes_layers_in_int8_and_the_answer_in_float(written):
     assert len(kernel.quantization.scale) == 16  # one for each channel
 
 
-def test_onnx_has_a_scale_for_each_channel_and_none_after_the_last_layer(written):
+def test_onnx_has_a_scale_for_each_channel_and_none_from_the_last_layer_on(written):
     need("onnx")
     import onnx  # optional
     from onnx import numpy_helper
@@ -108,9 +111,11 @@ def test_onnx_has_a_scale_for_each_channel_and_none_after_the_last_layer(written
     assert all(constants[kernel.input[0]].dtype == np.int8 for kernel in kernels)
     (last,) = [node for node in graph.node if "sizes" in node.output]
     assert makers[last.input[0]].op_type == "Exp"
+    dense = [node for node in graph.node if node.op_type in ("Gemm", "MatMul")]
+    assert [makers[node.input[1]].op_type for node in dense if node.input[1] in makers] == ["DequantizeLinear"]
 
 
-def test_the_tail_is_what_no_layer_with_weights_comes_after():
+def test_the_tail_is_the_last_layer_with_weights_of_each_path_and_what_comes_after():
     graph = [
         Operation("first", "CONV_2D", ["image"], ["a"]),
         Operation("swish", "LOGISTIC", ["a"], ["b"]),
@@ -119,4 +124,4 @@ def test_the_tail_is_what_no_layer_with_weights_comes_after():
         Operation("classes", "FULLY_CONNECTED", ["b"], ["e"]),
         Operation("probabilities", "SOFTMAX", ["e"], ["f"]),
     ]
-    assert sorted(quantization.tail(graph)) == ["placed", "probabilities"]
+    assert sorted(quantization.tail(graph)) == ["boxes", "classes", "placed", "probabilities"]
