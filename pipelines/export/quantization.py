@@ -38,7 +38,7 @@ class Operation(NamedTuple):
 
 
 def tail(operations: Iterable[Operation]) -> list[str]:
-    """The names of the last operation with weights on every path and of those after it; all are given in their order."""
+    """The names of the last operation with weights on every path and of those after it; all are in their order."""
     needed: set[Any] = set()  # by what is quantized, or by the last operation with weights
     names = []
     for operation in reversed(list(operations)):
