@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 DARKNET = re.compile(r"\.(weights|conv\.\d+)$")  # nothing but numbers is in such files, so that their names must tell
+HEATMAP = "heatmap"  # the convolution that says CenterNet's classes
 FIRST = {"conv1_1", "stem"}  # the first convolutions of our networks, and of no published file
 
 
@@ -71,8 +72,10 @@ def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *,
     """Copy weights into a network, layer by layer; what its own dense layers at the end cannot take stays fresh.
 
     Nothing is copied before every layer's shape has been compared. With another number of classes than the file's,
-    `logits` stays as it is, and so does `heatmap` of CenterNet; where VGG's images have another size, so do all its
-    dense layers. A file of ours is matched by the names of the layers, any other by their order.
+    `logits` stays as it is; where VGG's images have another size, so do all its dense layers. CenterNet's `heatmap`
+    starts from the mean of the file's classes, which answers to an object of any class: without normalisation before
+    it, small filters would take hundreds of steps to grow. A file of ours is matched by the names of the layers, any
+    other by their order.
 
     Args:
         network: what the builder made.
@@ -83,7 +86,7 @@ def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *,
         say: whether layers that stay fresh are logged; not where they are cut off anyway.
 
     Returns:
-        The names of the layers that stay fresh.
+        The names of the layers that the file could not fill.
 
     Raises:
         Fault: nothing is published for this network, the file is damaged, missing or cannot be downloaded, or a layer
@@ -101,6 +104,10 @@ def load(network: "keras.Model", name: str, weights: str | Path = "imagenet", *,
                 checkpoint = checkpoint._replace(layers=[layer for layer in checkpoint.layers if layer.kind == only])
             matched, fresh = _matched(network, name, checkpoint, path)
             _copy(matched, bgr=not _is_ours(name, checkpoint) and catalog.published(name).bgr)
+            if fresh == (HEATMAP,) and (source := _named(checkpoint, HEATMAP)):
+                _start_from_mean(network.get_layer(HEATMAP), source)
+                log.info("%s: weights of %s, those of %s the mean of its classes", name, path.name, HEATMAP)
+                return fresh
     if fresh and say:
         log.info("%s: weights of %s, but %s stay as initialised", name, path.name, ", ".join(fresh))
     return fresh
@@ -124,7 +131,7 @@ def _dense(targets: list[Any]) -> int:
     import keras  # start-up: names of weights are checked without it
 
     start = len(targets)
-    if targets and targets[-1].name == "heatmap":
+    if targets and targets[-1].name == HEATMAP:
         return start - 1
     while start and isinstance(targets[start - 1], keras.layers.Dense):
         start -= 1
@@ -183,6 +190,16 @@ def _by_order(layers: list[Layer], targets: list[Any]) -> tuple[list[Layer | Non
         if sources[-1]:
             left.remove(sources[-1])
     return sources, [layer.name for layer in left]
+
+
+def _named(checkpoint: Checkpoint, name: str) -> Layer | None:
+    return next((layer for layer in checkpoint.layers if layer.name == name), None)
+
+
+def _start_from_mean(target: Any, source: Layer) -> None:
+    """Each filter, and each bias, is the mean of those in the file."""
+    for weight, values in zip(target.weights, source.weights, strict=True):
+        weight.assign(np.broadcast_to(np.mean(values, axis=-1, keepdims=True), weight.shape))
 
 
 def _copy(matched: list[tuple[Any, Layer]], *, bgr: bool) -> None:

@@ -96,23 +96,29 @@ def _start(network: keras.Model, recipe: Any) -> dict[str, Any]:
         fresh = backbone_weights.load_backbone(network, backbone(recipe))
         normalization = pretrained.normalization(backbone(recipe)) or normalization
     elif weights:
-        fresh = pretrained.load(network, builder, weights)
-        ends = {id(tensor) for tensor in network.outputs}
-        fresh += tuple(layer.name for layer in pretrained.weighted(network) if id(layer.output) in ends)
+        fresh = pretrained.load(network, builder, weights) + _last_layers(network)
     transfer.freeze(network, recipe.train.transfer, fresh=fresh)
     return normalization
 
 
+def _last_layers(network: keras.Model) -> tuple[str, ...]:
+    """The names of the layers with weights that the outputs come from, but for what only shapes them anew."""
+    ends = [tensor._keras_history.operation for tensor in network.outputs]
+    for place, layer in enumerate(ends):
+        while not layer.weights and isinstance(layer.input, keras.KerasTensor):
+            layer = layer.input._keras_history.operation
+        ends[place] = layer
+    return tuple(layer.name for layer in ends if layer.weights)
+
+
 def shares(recipe: Any, model: keras.Model) -> list[float] | None:
-    """Of the learning rate, what each trainable variable has: all behind the backbone, the less the further inside."""
-    plan = recipe.train.transfer
+    """Of the learning rate, what each trainable variable has: all that is fresh, the less the further inside."""
+    plan, network = recipe.train.transfer, network_of(model)
     if plan is None or plan.layer_decay is None:
         return None
-    fresh = (
-        backbone_weights.besides_backbone(network_of(model), backbone(recipe))
-        if recipe.model.weights == "imagenet"
-        else ()
-    )
+    fresh = _last_layers(network)
+    if recipe.model.weights == "imagenet":
+        fresh = backbone_weights.besides_backbone(network, backbone(recipe))
     return transfer.shares(model, plan, fresh=fresh)
 
 

@@ -20,6 +20,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.models import centernet
 from cnn_keras.weights import catalog, human, pretrained
 from tests.conftest import cnn
+from tests.converted import assert_converted
 from tests.pipelines.tasks.test_detect import write_squares
 
 PACKAGE = os.environ.get("CNN_HUMAN_PACKAGE")
@@ -151,6 +152,9 @@ def test_weights_of_coco_fill_all_but_the_classes_of_another_number(package, tmp
     for name in ("stem", "unit14_project", "distances", "heatmap_depthwise"):
         for mine, theirs in zip(other.get_layer(name).weights, network.get_layer(name).weights, strict=True):
             np.testing.assert_array_equal(mine, theirs)
+    for mine, theirs in zip(other.get_layer("heatmap").weights, network.get_layer("heatmap").weights, strict=True):
+        for number in range(3):  # each class begins as an object of any class
+            np.testing.assert_allclose(mine[..., number], np.mean(theirs, axis=-1), rtol=1e-5, atol=1e-7)
     assert pretrained.load(models.build("centernet.centernet"), "centernet.centernet", "coco") == ()
 
 
@@ -186,9 +190,15 @@ def test_a_detector_goes_through_the_four_verbs_and_its_loss_falls(tmp_path):
     recipe.write_text(RECIPE)
     assert cnn("run", recipe, "--runs", tmp_path / "runs") == 0
     run = tmp_path / "runs" / "detect" / "squares"
+    assert_converted(recipe, run, metric="ap50")
     with (run / "train" / "history.csv").open(newline="") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0]
     answers = tmp_path / "answers.csv"
     assert cnn("predict", run / "export" / "squares", tmp_path / "0.png", "--csv", answers) == 0
     assert answers.read_text().startswith("path,label,probability,left,top,right,bottom")
+    assert (
+        cnn("predict", "detect/squares", tmp_path / "0.png", "--why", tmp_path / "why", "--runs", tmp_path / "runs")
+        == 0
+    )
+    assert len(list((tmp_path / "why").iterdir())) == 1

@@ -12,11 +12,13 @@ from PIL import Image
 from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.models import backbone_weights
+from cnn_keras.weights import darknet_numbers
 from pipelines.data import video_io
 from pipelines.engine import recipe as recipes
 from pipelines.engine.training import transfer
 from pipelines.serving.server import application
 from pipelines.tasks import detect
+from pipelines.tasks.detect import model as detection_model
 from pipelines.tasks.detect.training import fewer
 from tests.advice import follow
 from tests.conftest import WHOLE, cnn
@@ -316,3 +318,71 @@ def test_layers_of_the_backbone_learn_the_slower_the_further_they_are_from_its_e
     assert own == set(fresh)
     last, first = (min(rate for path, rate in known.items() if stage in path) for stage in ("stage3", "stem"))
     assert first < last <= 0.5
+
+
+DARKNET = """\
+# Squares, white or red, from a file of Darknet's.
+task: detect
+data: {source: csv, path: boxes.csv, size: [64, 64], anchors: null, validation: 0.2, test: 0.25}
+model: {builder: yolo.yolov3_tiny, weights: tiny.weights}
+train: {epochs: 2, batch_size: 8, learning_rate: 1e-3, transfer: {mode: full, layer_decay: 0.5}}
+export: {suppress: {threshold: 0.01, limit: 20}}
+"""
+
+
+@pytest.fixture(scope="module")
+def darknet(tmp_path_factory):
+    """Squares, a recipe, and the weights of tiny YOLOv3 for COCO's 80 classes; the network of them."""
+    folder = tmp_path_factory.mktemp("darknet")
+    write_squares(folder, count=16)
+    (folder / "tiny.yaml").write_text(DARKNET)
+    network = models.build("yolo.yolov3_tiny", input_shape=(64, 64, 3), classes=80)
+    (folder / "tiny.weights").write_bytes(darknet_numbers.as_weights(network))
+    return folder, network
+
+
+@pytest.mark.parametrize(
+    ("setting", "trained"),
+    [("{mode: head}", 2), ("{mode: partial, blocks: 1}", 3), ("{mode: full, layer_decay: 0.5}", 13)],
+)
+def test_a_darknet_file_fills_all_but_the_outputs_of_another_number_of_classes(darknet, setting, trained):
+    folder, theirs = darknet
+    recipe = recipes.load(str(folder / "tiny.yaml"), [f"train.transfer={setting}"])
+    model = detection_model.assemble(recipe, {"classes": ["white", "red"]}, sides=(64, 64))
+    network = detection_model.network_of(model)
+    ours, fresh = [layer for layer in network.layers if hasattr(layer, "kernel")], []
+    for layer in ours:
+        mine, file = layer.get_weights()[0], theirs.get_layer(layer.name).get_weights()[0]
+        if mine.shape == file.shape:
+            np.testing.assert_array_equal(mine, file)
+        else:
+            fresh.append(layer)
+    assert [layer.filters for layer in fresh] == [21, 21]  # at two scales, three anchors with 2 + 5 numbers
+    assert all(layer.trainable for layer in fresh)
+    assert sum(layer.trainable for layer in ours) == trained
+    rates = detection_model.shares(recipe, model)
+    if "full" in setting:
+        paired = zip(model.trainable_variables, rates, strict=True)
+        assert {weight.path.split("/")[-2] for weight, rate in paired if rate == 1} == {layer.name for layer in fresh}
+
+
+def test_the_outputs_of_a_file_of_as_many_classes_are_trained_in_any_case(darknet):
+    folder, theirs = darknet
+    recipe = recipes.load(str(folder / "tiny.yaml"), ["train.transfer={mode: head}"])
+    classes = [str(number) for number in range(80)]
+    network = detection_model.network_of(detection_model.assemble(recipe, {"classes": classes}, sides=(64, 64)))
+    trained = {layer.name for layer in network.layers if layer.weights and layer.trainable}
+    assert trained == {"conv10", "conv13"}  # Darknet's own layers before [yolo]
+    np.testing.assert_array_equal(network.get_layer("conv13").kernel, theirs.get_layer("conv13").kernel)
+
+
+@pytest.mark.slow
+def test_a_detector_trains_from_a_darknet_file(darknet, tmp_path, capsys):
+    folder, _ = darknet
+    assert cnn("run", folder / "tiny.yaml", "--runs", tmp_path) == 0
+    with (tmp_path / "detect" / "tiny" / "train" / "history.csv").open() as file:
+        first, last = csv.DictReader(file)
+    assert float(last["loss"]) < float(first["loss"])
+    (folder / "tiny.weights").write_bytes((folder / "tiny.weights").read_bytes()[:-400])
+    assert cnn("train", folder / "tiny.yaml", "--force", "--runs", tmp_path) == Fault.DATA
+    assert "or was cut off" in capsys.readouterr().err
