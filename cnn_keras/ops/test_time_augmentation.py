@@ -9,8 +9,8 @@ is 256 to 224; `multiscale` adds 384 to GoogLeNet's four scales; the image has a
 framing of the data, so that it is as wide as it is high where the network is; smaller scales are made from the largest.
 A picture smaller than that – a digit of 28×28 – is enlarged first: a crop then shows it larger than training did.
 
-Detectors are shown a `View` of the whole picture each time, mirrored, or smaller within the same frame, and its boxes
-are carried back.
+Detectors and segmenters are shown a `View` of the whole picture each time, mirrored, or smaller within the same frame,
+and what they say of it is carried back.
 """
 
 from collections.abc import Iterator, Sequence
@@ -21,7 +21,7 @@ import tensorflow as tf
 
 from cnn_keras.ops import boxes
 
-SHARES = {"flip": (1.0,), "multiscale": (1.0, 5 / 6, 2 / 3)}  # of the frame, that a detector is shown the picture at
+SHARES = {"flip": (1.0,), "multiscale": (1.0, 5 / 6, 2 / 3)}  # of the frame, that the picture is shown at
 SCALES = {"ten": (8 / 7,), "multiscale": (8 / 7, 9 / 7, 10 / 7, 11 / 7, 12 / 7)}  # of the network's size
 
 
@@ -32,14 +32,25 @@ class View(NamedTuple):
     mirrored: bool = False
 
     def picture(self, images: tf.Tensor) -> tf.Tensor:
-        """What is seen, uint8 (batch, height, width, channels), 0–255, of images of that shape; the rest is black."""
+        """What is seen, uint8 (batch, height, width, channels), 0–255, of images of that shape; the rest is black.
+
+        Volumes (batch, depth, height, width, channels) can be mirrored, too.
+        """
         pixels = images
         if self.share != 1:
             frame = images.shape[1:3]
             inner, (top, left) = self._inside(frame)
             small = tf.saturate_cast(tf.round(tf.image.resize(images, inner, antialias=True)), tf.uint8)
             pixels = tf.image.pad_to_bounding_box(small, top, left, *frame)
-        return tf.reverse(pixels, [2]) if self.mirrored else pixels
+        return tf.reverse(pixels, [-2]) if self.mirrored else pixels
+
+    def maps_back(self, maps: tf.Tensor) -> tf.Tensor:
+        """What is said of each pixel that is seen, float32 (batch, *sizes, channels), as said of the picture."""
+        maps = tf.reverse(maps, [-2]) if self.mirrored else maps
+        if self.share == 1:
+            return maps
+        inner, (top, left) = self._inside(maps.shape[1:3])
+        return tf.image.resize(tf.image.crop_to_bounding_box(maps, top, left, *inner), maps.shape[1:3])
 
     def boxes(self, extent: tf.Tensor, frame: Sequence[int]) -> tf.Tensor:
         """Boxes of the picture, float32 (…, 4) in [0, 1], as boxes of what is seen; rows without area stay zeros.
@@ -86,7 +97,7 @@ WHOLE = View()  # the picture as it is
 
 
 def whole_views(kind: str, *, mirror: bool = True) -> list[View]:
-    """The views of a detector, the picture as it is first: "flip", or "multiscale" with the smaller `SHARES`.
+    """Views of the whole, the picture as it is first: "flip", or "multiscale" with the smaller `SHARES`.
 
     Args:
         mirror: whether each is followed by its mirror image; false for what is not itself in a mirror.

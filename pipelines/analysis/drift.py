@@ -1,11 +1,12 @@
 """`cnn drift`: whether new pictures are still like those that a network was made for; no labels are needed.
 
-Width, height, brightness, contrast, sharpness and confidence of new pictures are compared with those of the run's
-held-out pictures by the two-sample Kolmogorov–Smirnov test, the shares of the answered classes by the chi-squared test,
-and the features before the last layer by the maximum mean discrepancy. Each quantity is tested at the false alarm rate
-divided by the number of quantities (Bonferroni), so that pictures of the same kind raise an alarm in at most that share
-of cases. Testing each quantity and correcting for their number is what Rabanser et al., *Failing loudly* (NeurIPS
-2019), found to work best; scores are among the quantities there, too.
+Width, height, brightness, contrast and sharpness of new pictures, and the numbers of the answers to them, are compared
+with those of the run's held-out pictures by the two-sample Kolmogorov–Smirnov test, the shares of the answered classes
+by the chi-squared test, and the features before the last layer by the maximum mean discrepancy.
+
+Each quantity is tested at the false alarm rate divided by the number of quantities (Bonferroni), so that pictures of
+the same kind raise an alarm in at most that share of cases. Testing each quantity and correcting for their number is
+what Rabanser et al., *Failing loudly* (NeurIPS 2019), found to work best; scores are among the quantities there, too.
 """
 
 from collections import Counter

@@ -39,7 +39,13 @@ class Augment(Section):
 
 def depends(stage: str, recipe: Any) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
-    return {"files": files_digest(recipe.data)} if stage == "prepare" else {}
+    match stage:
+        case "prepare":
+            return {"files": files_digest(recipe.data)}
+        case "export" if recipe.export.dropout_samples:
+            return {"dropout_samples": recipe.evaluate.dropout_samples}
+        case _:
+            return {}
 
 
 def files_digest(data: Data) -> str | None:

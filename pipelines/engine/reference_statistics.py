@@ -4,9 +4,10 @@ The reference is of the pictures that the network was not trained on, validation
 has learnt. It is measured once and kept in `reference.json` of the run's folder, until data or weights change.
 """
 
+import importlib
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ import numpy as np
 import tensorflow as tf
 from rich.console import Console
 
-from cnn_keras import inference
+from cnn_keras import inference, plugins
 from cnn_keras.data import records
 from cnn_keras.data.files import input_file
 from cnn_keras.data.files.image_file import normalize, reason
@@ -27,16 +28,20 @@ from cnn_keras.metrics.image_statistics import image_statistics
 from cnn_keras.ops.resize import resize_image
 from pipelines.data import run_files
 from pipelines.data import validation as data_validation
-from pipelines.engine import stages
+from pipelines.engine import answer_statistics, stages
+from pipelines.engine.answer_statistics import Answers
 from pipelines.engine.classification import ensemble, label_kind
 from pipelines.export import savedmodel
 
 FILE = "reference.json"
 MOST = 1000  # pictures that are measured
 EMBEDDED = 500  # of them whose features are kept
+ANSWERED = 250  # of them that all but classifiers are asked about, one by one as when they are served
 PROJECTED = 32  # numbers of the features of a picture
 BATCH = 64
 DIGITS = 5  # that are kept
+LISTED = 8  # classes, at most, whose shares of the pixels are compared
+SHARE = f"share{answer_statistics.OF}"
 HELD_OUT = ("validation", "test")
 ENCODED = {"image": tf.io.FixedLenFeature((), tf.string)}  # what records of pictures have, whatever the task
 
@@ -50,9 +55,9 @@ class Measured:
     Attributes:
         count: N.
         quantities: N numbers by name: width and height in pixels of the picture as it came; brightness, contrast and
-            sharpness of what the network is given, see `cnn_keras.metrics.image_statistics`; of a classifier
-            confidence, the largest probability.
-        answers: N names of classes, of a classifier of one class; [] of others.
+            sharpness of what the network is given, see `cnn_keras.metrics.image_statistics`; and those of the answers,
+            see `pipelines.engine.answer_statistics`, of which some are of fewer pictures.
+        answers: names of classes, of a classifier of one class, a detector or a localizer; [] of others.
         features: what the network makes of some of the pictures before its last layer, projected at random to PROJECTED
             numbers, which keeps their distances (Johnson and Lindenstrauss, 1984): (EMBEDDED or fewer, PROJECTED).
             None of a network that takes more than a picture.
@@ -77,6 +82,7 @@ class Network:
         model = savedmodel.load_keras(run.finished("train") / "model.keras")
         members = ensemble.members(model)
         self.ask = self._asked(members[0] if members else model, model)
+        self.serve = None if self.names else _served(run)
 
     def _asked(self, model: keras.Model, whole: keras.Model) -> Any:
         """What gives features (N, d) and answers (N, …) of framed pictures, uint8; None of other inputs."""
@@ -115,41 +121,45 @@ def measure(network: Network, pictures: Iterable[bytes], *, count: int, console:
     """Measure encoded pictures that can be read, `count` of them."""
     columns: dict[str, list[float]] = {name: [] for name in ("width", "height", "brightness", "contrast", "sharpness")}
     features: list[Array] = []
-    probabilities: list[Array] = []
+    answers: list[Answers] = []
     batch: list[Array] = []
 
     def ask() -> None:
         if network.ask and batch:
             made, said = network.ask(np.stack(batch))
             features.append(made)
-            probabilities.append(said)
+            if network.names:
+                answers.append(answer_statistics.measure({"probabilities": said}, network.names))
         batch.clear()
 
     with data_validation.progress(console) as bar:
-        for encoded in bar.track(pictures, total=count, description="measuring pictures"):
+        rows = enumerate(bar.track(pictures, total=count, description="measuring pictures"))
+        for place, encoded in rows:
             (height, width), image = network.framed(encoded)
             values = (width, height, *image_statistics(image))
             for column, value in zip(columns.values(), values, strict=True):
                 column.append(float(value))
             batch.append(image)
+            if network.serve and place % -(-count // ANSWERED) == 0:
+                outputs = network.serve(tf.constant([encoded]))
+                answers.append(answer_statistics.measure({name: value.numpy() for name, value in outputs.items()}))
             if len(batch) == BATCH:
                 ask()
         ask()
-    answers: list[str] = []
-    if network.names and probabilities:
-        said = np.concatenate(probabilities)
-        columns["confidence"] = said.max(axis=1).tolist()
-        if not network.many:
-            answers = [network.names[number] for number in said.argmax(axis=1)]
+    quantities, classes = answer_statistics.joined(answers)
+    columns |= {name: column for name, column in quantities.items() if column}
     kept = _projected(np.concatenate(features)[:: -(-len(columns["width"]) // EMBEDDED)]) if features else None
     rounded = {name: [float(f"{value:.{DIGITS}g}") for value in column] for name, column in columns.items()}
-    return Measured(len(columns["width"]), rounded, answers, kept)
+    return Measured(len(columns["width"]), rounded, [] if network.many else classes, kept)
 
 
 def reference(run: stages.Run, network: Network | None = None) -> Measured:
     """What the held-out pictures of a run are like; measured where it is not known yet."""
     path = run.folder / FILE
     inputs = [run_files.read_json(run.finished(stage) / run_files.MANIFEST)["digest"] for stage in ("prepare", "train")]
+    if not is_classifier(run) and (settings := getattr(run.recipe, "export", None)):
+        answered = {"export": settings.model_dump(mode="json"), **run.task.depends("export", run.recipe)}
+        inputs.append(run_files.digest(answered))  # such as the least score of an object
     known = run_files.kept_json(path)
     if known is None or known["inputs"] != inputs:
         run.console.print("          measuring the pictures that the network was not trained on, once")
@@ -159,14 +169,14 @@ def reference(run: stages.Run, network: Network | None = None) -> Measured:
         step = -(-total // MOST)
         rows = (row for split in chosen for row in records.read(run.finished("prepare"), split, features=ENCODED))
         pictures = (row["image"].numpy() for place, row in enumerate(rows) if place % step == 0)
-        measured = measure(network or Network(run), pictures, count=-(-total // step), console=run.console)
+        measured = _largest(measure(network or Network(run), pictures, count=-(-total // step), console=run.console))
         known = {"inputs": inputs, "splits": chosen, **asdict(measured)}
         run_files.write_json(path, known)
     return Measured(**{key: known[key] for key in Measured.__dataclass_fields__})
 
 
 def export(run: stages.Run, folder: Path) -> None:
-    """Write the reference of a classifier beside its exported version, whose folder it is, for who serves it."""
+    """Write the reference of a run of pictures beside its exported version, whose folder it is, for who serves it."""
     run_files.write_json(folder / run_files.REFERENCE, summary(reference(run), run))
 
 
@@ -183,8 +193,9 @@ def summary(measured: Measured, run: stages.Run) -> dict[str, Any]:
         counts = np.bincount(np.searchsorted(bounds, values), minlength=len(bounds) + 1)
         histograms[name] = {"bounds": bounds.tolist(), "counts": counts.tolist(), "sum": float(values.sum())}
     data, counted = run.recipe.data, Counter(measured.answers)
-    names = run.facts("prepare")["classes"]
-    answers = {name: counted[name] for name in names} if measured.answers else {}
+    names = run.facts("prepare").get("classes", [])
+    known = [*names, *([] if is_classifier(run) else [answer_statistics.NOTHING])]
+    answers = {name: counted[name] for name in known} if measured.answers else {}
     return {
         "size": data.size,
         "channels": data.channels,
@@ -220,6 +231,24 @@ def check(run: stages.Run) -> None:
         raise Fault(f"RUN must be a run of pictures, got one of the task {run.recipe.task}")
     if not (run.finished("train") / "model.keras").is_file():
         raise Fault(f"RUN must be a run that leaves a trained network, got {run.recipe.task}/{run.recipe.name}")
+
+
+def _served(run: stages.Run) -> Any:
+    """What the exported model answers to encoded pictures, strings (1,); None of a task without such answers."""
+    module = f"{run.task.__name__}.exporter"
+    exporter: Any = importlib.import_module(module) if plugins.source(module) else None
+    if not hasattr(exporter, "served"):
+        return None
+    function, specs = exporter.served(run)["serving_default"]
+    return tf.function(function, input_signature=specs, autograph=False) if len(specs) == 1 else None
+
+
+def _largest(measured: Measured) -> Measured:
+    """Without the shares of all but the LISTED largest classes: each quantity more makes all tests less sensitive."""
+    shares = {name: np.mean(column) for name, column in measured.quantities.items() if name.startswith(SHARE)}
+    small = sorted(shares, key=shares.__getitem__, reverse=True)[LISTED:]
+    kept = {name: column for name, column in measured.quantities.items() if name not in small}
+    return replace(measured, quantities=kept)
 
 
 def _projected(features: Array) -> list[list[float]]:

@@ -96,7 +96,8 @@ def write_landmarks(model: keras.Model, folder: Path) -> None:
             "count": tf.cast(ones[:, 0], tf.int32),
         }
 
-    savedmodel.write_seer(model, folder, shape=Shape(tuple(size), 3, "pad"), answer=answer)
+    shape = Shape(tuple(size), 3, "pad")
+    savedmodel.write(folder, savedmodel.picture_signatures(shape=shape, answer=answer))
 
 
 def write_faces(network: keras.Model, folder: Path, *, landmark_network: keras.Model) -> None:
@@ -147,7 +148,8 @@ def write_faces(network: keras.Model, folder: Path, *, landmark_network: keras.M
             "count": count,
         }
 
-    savedmodel.write_seer(network, folder, shape=Shape(tuple(size), 3, "pad"), answer=answer)
+    shape = Shape(tuple(size), 3, "pad")
+    savedmodel.write(folder, savedmodel.picture_signatures(shape=shape, answer=answer))
 
 
 def _landmark_motion(network: keras.Model, images: Any, faces: Any, rows: Any) -> Any:

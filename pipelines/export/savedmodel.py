@@ -141,6 +141,7 @@ def write_tensor_classifier(
     shape: tuple[int, ...],
     fit: str,
     names: list[str],
+    answer: Answer = probabilities,
     accepted_from: float | None = None,
 ) -> None:
     """Write the two signatures of a classifier of signals or volumes.
@@ -153,9 +154,8 @@ def write_tensor_classifier(
     labels = tf.constant(names)
 
     def from_tensor(values: Any) -> dict[str, Any]:
-        logits = model(array_dataset.resize(values, shape[:-1], fit=fit), training=False)
-        probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
-        return {"probabilities": probabilities, **_likeliest(probabilities, labels, accepted_from)}
+        outputs = answer(model, array_dataset.resize(values, shape[:-1], fit=fit))
+        return {"probabilities": outputs, **_likeliest(outputs, labels, accepted_from)}
 
     def ranked(values: Any) -> dict[str, Any]:
         scores, order = tf.math.top_k(from_tensor(values)["probabilities"], k=len(names))
@@ -165,16 +165,14 @@ def write_tensor_classifier(
     write(folder, {"serving_default": (from_tensor, [spec]), "serving_ranked": (ranked, [spec])})
 
 
-def write_seer(
-    model: keras.Model,
-    folder: Path,
+def picture_signatures(
     *,
     shape: Shape,
     answer: Callable[..., dict[str, Any]],
     whole: bool = False,
     proposals: bool = False,
-) -> None:
-    """Write the two signatures of a model that says where things are, in pixels of the picture as it came.
+) -> Signatures:
+    """The two signatures of a model that is told the size of each picture as it came.
 
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width,
     channels) of any height and width.
@@ -211,11 +209,10 @@ def write_seer(
     tensor = tf.TensorSpec((None, None, None, shape.channels), tf.uint8, name="image")
     more = [tf.TensorSpec((None, None, 4), tf.float32, name="proposals")] if proposals else []
     decoded = partial(decode, channels=shape.channels)
-    signatures = {
+    return {
         "serving_default": (partial(each, decoded), [strings, *more]),
         "serving_tensor": (partial(each, tf.identity), [tensor, *more]),
     }
-    write(folder, signatures)
 
 
 def compare_classifier(
@@ -251,14 +248,26 @@ def compare_classifier(
 
 
 def compare_tensor_classifier(
-    model: keras.Model, folder: Path, tensor: str, values: Any, *, tolerance: float
+    model: keras.Model,
+    folder: Path,
+    tensor: str,
+    values: Any,
+    *,
+    tolerance: float,
+    answer: Answer = probabilities,
+    looks: int = 1,
 ) -> dict[str, Any]:
-    """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree."""
+    """Ask the trained and the exported model about `values`, float32 (N, *shape); raise a Fault if they disagree.
+
+    `answer` and `looks` are those of `compare_classifier`.
+    """
     exported, values = tf.saved_model.load(str(folder)), values[:COMPARED]
     answers = {
-        "serving_default": call_signature(exported, "serving_default", inference.batch_limit(model), **{tensor: values})
+        "serving_default": call_signature(
+            exported, "serving_default", inference.batch_limit(model, looks=looks), **{tensor: values}
+        )
     }
-    trained = inference.predictor(model, partial(probabilities, model))
+    trained = inference.predictor(model, partial(answer, model), looks=looks)
     return _agreement(trained(values), answers, f"{tensor}s", tolerance)
 
 

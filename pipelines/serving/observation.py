@@ -1,6 +1,6 @@
 """What is served beside what the network was made for: histograms of both, for `/metrics`.
 
-An exported classifier knows what the pictures that it was not trained on are like and how it answers them
+An exported model of pictures knows what those that it was not trained on are like and how it answers them
 (`pipelines.engine.reference_statistics`). Of what is served the same is counted in histograms with the same bounds, the
 deciles of that reference: as long as pictures and answers are of the same kind, a tenth lies in each.
 
@@ -9,6 +9,7 @@ time at most; those that come while it is busy are only counted as not measured.
 one picture.
 """
 
+import itertools
 import logging
 import queue
 import threading
@@ -24,6 +25,7 @@ from cnn_keras.data.files import image_pixels
 from cnn_keras.errors import Unreadable
 from cnn_keras.metrics.image_statistics import image_statistics
 from pipelines.data import run_files
+from pipelines.engine import answer_statistics
 from pipelines.serving.metrics import Histogram, heading, labels
 from pipelines.serving.signature import Tensors
 
@@ -56,12 +58,13 @@ class Observation:
 
     def called(self, tensors: Tensors, outputs: Tensors) -> None:
         """Count what a call of the model was given and what it answered; returns at once."""
-        confidence, answers = _answers(outputs, self.names)
+        quantities, classes = answer_statistics.measure(outputs, self.names)
         with self._lock:
-            for value in confidence:
-                self.served["confidence"].observe(value)
+            for name in quantities.keys() & self.served.keys():
+                for value in quantities[name]:
+                    self.served[name].observe(value)
             if self.reference_answers:
-                self.answers.update(answers)
+                self.answers.update(classes)
         pictures = next((tensors[name] for name in (ENCODED, PIXELS) if name in tensors), None)
         for picture in () if pictures is None else pictures:
             if self._next.full():
@@ -108,12 +111,15 @@ def of(folder: Path) -> Observation | None:
 
 def lines(observations: Mapping[int, Observation]) -> Iterator[str]:
     """All that was counted, in Prometheus' text format, by the numbers of the versions."""
-    for name in sorted({name for each in observations.values() for name in each.served}):
-        metric = f"cnn_answer_{name}" if name == "confidence" else f"cnn_picture_{name}"
+    names = sorted({name for each in observations.values() for name in each.served})
+    for metric, same in itertools.groupby(names, _metric):
         yield from heading(metric)
-        for version, each in observations.items():
+        for name, (version, each) in itertools.product(same, observations.items()):
+            _, _, part = name.partition(answer_statistics.OF)
+            more = {"name": part} if part else {}
             for kind, histograms in (("served", each.served), ("reference", each.reference)):
-                yield from histograms[name].lines(metric, labels(of=kind, version=version))
+                if name in histograms:
+                    yield from histograms[name].lines(metric, labels(of=kind, version=version, **more))
     yield from heading("cnn_answers_total")
     for version, each in observations.items():
         for kind, counts in (("served", each.answers), ("reference", each.reference_answers)):
@@ -124,13 +130,6 @@ def lines(observations: Mapping[int, Observation]) -> Iterator[str]:
         yield f"cnn_pictures_unmeasured_total{{{labels(version=version)}}} {each.unmeasured}"
 
 
-def _answers(outputs: Tensors, names: list[str]) -> tuple[list[float], list[str]]:
-    """The largest probability of each row and the class that has it."""
-    if "probabilities" in outputs:
-        probabilities = outputs["probabilities"]
-        return probabilities.max(axis=1).tolist(), [names[place] for place in probabilities.argmax(axis=1)]
-    if {"scores", "classes"} <= outputs.keys():
-        scores, classes = outputs["scores"], outputs["classes"]
-        best = classes[np.arange(len(scores)), scores.argmax(axis=1)]
-        return scores.max(axis=1).tolist(), [name.decode() if isinstance(name, bytes) else str(name) for name in best]
-    return [], []
+def _metric(name: str) -> str:
+    """What Prometheus knows a quantity by; what it is of is a label."""
+    return f"cnn_{'picture' if name in PICTURES else 'answer'}_{name.partition(answer_statistics.OF)[0]}"

@@ -1,14 +1,16 @@
-"""How often does a rejection keep its error on examples that it was not fitted on?
+"""What are calibrated probabilities worth, and how often does a rejection keep its error on other examples?
 
     python tests/benchmarks/bench_rejection.py RUN [--error 0.02]
 
 RUN is the folder of a classifier's run whose stage evaluate is finished, such as runs/classify/fashion-resnet20. Its
 test answers (`predictions.csv`) are parted into halves a hundred times; the confidence is fitted on one and measured on
-the other. The last line says in how many of the partitions the error of what is accepted is at most the one stated.
+the other. The first line has what the temperature, fitted on the validation split, makes of the test split; the last
+one says in how many of the partitions the error of what is accepted is at most the one stated.
 """
 
 import argparse
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -29,6 +31,11 @@ def main():
         rows = list(csv.DictReader(lines))
     confidence = np.array([float(row["confidence"]) for row in rows])
     right = np.array([row["truth"] == row["prediction"] for row in rows])
+    report = json.loads((arguments.run / "evaluate" / "report.json").read_text())
+    if calibrated := report.get("calibrated"):
+        pairs = {key: (report[key], calibrated[key]) for key in ("calibration_error", "log_loss")}
+        changes = ", ".join(f"{key.replace('_', ' ')} {old:.4f} → {new:.4f}" for key, (old, new) in pairs.items())
+        print(f"temperature {calibrated['temperature']:.3f}: {changes}; no decision changes")
     kept, answered, wrong = [], [], []
     for seed in range(PARTITIONS):
         order = np.random.default_rng(seed).permutation(len(rows))

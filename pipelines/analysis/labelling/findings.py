@@ -13,86 +13,43 @@ from cnn_keras.data import records
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import label_errors
+from pipelines.analysis.labelling import mask_findings
+from pipelines.analysis.labelling.finding import (
+    LABEL_ERROR,
+    MISSED,
+    NOT_ANNOTATED,
+    RIGHT,
+    WRONG,
+    WRONG_CLASS,
+    Box,
+    Finding,
+    Findings,
+    Picture,
+)
 from pipelines.data import image_dataset, run_files
-from pipelines.data.boxes import box_batches
 from pipelines.engine import recipe as recipes
-from pipelines.engine import stages
+from pipelines.engine import reference_statistics, stages
 from pipelines.engine.classification import classifier, classifier_report, label_kind
 from pipelines.engine.experiments import cross_validation
-from pipelines.export import savedmodel
 from pipelines.tasks.classify import dataset
 from pipelines.tasks.detect import box_report, error_types
 from pipelines.tasks.detect.error_types import Detected, Scene
 
-LABEL_ERROR, WRONG, RIGHT = "label error", "wrong answer", "right answer"  # of a classifier's picture
 KINDS = {  # of a detector's errors, by `error_types`
-    error_types.CLASSIFICATION: "wrong class",
+    error_types.CLASSIFICATION: WRONG_CLASS,
     error_types.LOCALISATION: "wrong place",
     error_types.BOTH: "wrong class and place",
     error_types.DUPLICATE: "found twice",
-    error_types.BACKGROUND: "not annotated",
+    error_types.BACKGROUND: NOT_ANNOTATED,
 }
-MISSED = "missed"
 UNKNOWN = 0.5  # the quality of the label of an object that is missed: nothing was found that speaks against it
-
-Box = tuple[float, float, float, float, str, float | None]  # left, top, right, bottom in pixels, class, score
-
-
-class Picture(NamedTuple):
-    """A picture that is shown.
-
-    Attributes:
-        id: as in the prepared data.
-        source: of the prepared data that it is in; see `Findings.sources`.
-        place: its number in that split.
-        truth: the boxes that are annotated, and `found`: those that the model finds. None of a classifier's.
-    """
-
-    id: str
-    source: int
-    place: int
-    truth: tuple[Box, ...] = ()
-    found: tuple[Box, ...] = ()
-
-
-class Finding(NamedTuple):
-    """A label, and what the model says instead.
-
-    Attributes:
-        picture: its number among the pictures.
-        kind: of the difference.
-        label: the class that is annotated, "" where nothing is.
-        prediction: the class that the model answers, "" where it finds nothing.
-        score: of the prediction, 0 where there is none.
-        quality: of the label, 0 to 1; the lowest is the most suspicious.
-        truth: the number of the box that it is about among those of the picture, None without; `found`, too.
-    """
-
-    picture: int
-    kind: str
-    label: str
-    prediction: str
-    score: float
-    quality: float
-    truth: int | None = None
-    found: int | None = None
-
-
-class Findings(NamedTuple):
-    """All findings of a run, the most suspicious first, the pictures that they are in, and where these are prepared."""
-
-    name: str
-    rows: list[Finding]
-    pictures: list[Picture]
-    sources: list[tuple[stages.Run, str]]
-    classes: list[str]
 
 
 def find(reference: str, *, runs: Path, console: Console) -> Findings:
     """The findings in what a run's model was not trained on.
 
-    Of a classifier of images these are the test parts of all folds where `cnn cross-validate` has been run, which are
-    all examples; else the validation and the test split. Of a detector it is the test split.
+    Of a classifier or a segmenter of images these are the test parts of all folds where `cnn cross-validate` has been
+    run, which are all examples; else the validation and the test split. Of a detector it is the test split.
 
     Args:
         reference: a run, `classify/photos`, or its recipe.
@@ -106,19 +63,23 @@ def find(reference: str, *, runs: Path, console: Console) -> Findings:
     run = _opened(folder, console, reference)
     if run.recipe.task == "detect":
         return _of_boxes(run)
-    if run.recipe.task != "classify" or label_kind.of(run.recipe) is label_kind.MULTI:
-        raise Fault(f"RUN must be of the task detect, or of classify with one label an image, got {reference}")
-    return _of_classes(run)
+    if run.recipe.task == "segment" and run.recipe.data.axes == 2:
+        return mask_findings.find(_name(run), _sources(run))
+    if run.recipe.task != "classify":
+        raise Fault(f"RUN must be of the task classify, detect or segment, of pictures, got {reference}")
+    return _of_labels(run) if label_kind.of(run.recipe) is label_kind.MULTI else _of_classes(run)
 
 
 def encoded(findings: Findings, numbers: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    """The encoded images of these pictures, by their numbers, in any order."""
+    """The encoded images of these pictures, by their numbers, in any order; with masks, the true one and the answer."""
+    if findings.sources and findings.sources[0][0].recipe.task == "segment":
+        yield from mask_findings.encoded(findings, numbers)
+        return
     for source, (run, split) in enumerate(findings.sources):
         wanted = {
             findings.pictures[number].place: number for number in numbers if findings.pictures[number].source == source
         }
-        features = {} if run.recipe.task == "classify" else {"features": box_batches.example(run).features}
-        rows = records.read(run.finished("prepare"), split, **features)
+        rows = records.read(run.finished("prepare"), split, features=reference_statistics.ENCODED)
         for place, row in enumerate(rows.take(max(wanted, default=-1) + 1)):
             if place in wanted:
                 yield wanted[place], row["image"].numpy()
@@ -135,7 +96,10 @@ def _name(run: stages.Run) -> str:
 
 
 class OutOfSample(NamedTuple):
-    """What a classifier answers to examples that it was not trained on: labels (N,), probabilities (N, classes)."""
+    """What a classifier answers to examples that it was not trained on: labels (N,), probabilities (N, classes).
+
+    Of any number of labels, `labels` are bool (N, classes).
+    """
 
     labels: Any
     probabilities: Any
@@ -191,10 +155,26 @@ def _of_classes(run: stages.Run) -> Findings:
     return Findings(_name(run), rows, pictures, sources, names)
 
 
+def _of_labels(run: stages.Run) -> Findings:
+    """Confident learning for each label by itself: whether it is there or not. Only what differs is listed."""
+    labels, probabilities, pictures, sources = out_of_sample(run)
+    names = sources[0][0].facts("prepare")["classes"]
+    rows: list[Finding] = []
+    for name, column, truth in zip(names, probabilities.T, (labels >= 0.5).T.astype(int), strict=True):
+        errors = label_errors.find(truth, np.stack([1 - column, column], axis=1))
+        for row in np.flatnonzero(errors.likeliest != truth).tolist():
+            kind, quality = LABEL_ERROR if errors.wrong[row] else WRONG, float(errors.quality[row])
+            label, prediction = (name, "") if truth[row] else ("", name)
+            rows.append(Finding(row, kind, label, prediction, float(column[row]) if prediction else 0.0, quality))
+    rows.sort(key=lambda row: row.quality)
+    return Findings(_name(run), rows, pictures, sources, names)
+
+
 def _answers(run: stages.Run, split: str) -> tuple[Any, Any, list[str]]:
-    """Probabilities (N, classes), labels (N,) and ids of a split."""
+    """Probabilities (N, classes), labels (N,) or shares (N, classes), and ids of a split."""
     model = classifier.load_trained(run)
-    answer: Callable[[Any], Any] = inference.predictor(model, partial(savedmodel.probabilities, model))
+    kind = label_kind.of(run.recipe)
+    answer: Callable[[Any], Any] = inference.predictor(model, partial(kind.probabilities, model))
     batches = dataset.batches(run.finished("prepare"), split, image_dataset.shape_of(run.recipe.data))
     return classifier_report.answers(run, answer, batches, run.facts("prepare")["splits"][split])
 

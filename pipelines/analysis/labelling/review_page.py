@@ -11,7 +11,7 @@ from rich.console import Console
 
 from cnn_keras.data.files import durable, file_tree
 from pipelines.analysis.labelling import findings as labelled
-from pipelines.analysis.labelling.findings import Finding, Findings, Picture
+from pipelines.analysis.labelling.finding import RIGHT, Finding, Findings, Picture
 from pipelines.data import run_files
 from pipelines.data.validation import progress
 
@@ -41,13 +41,14 @@ def write(findings: Findings, folder: Path, *, limit: int, console: Console) -> 
         (temporary / "pictures").mkdir()
         sizes = {}
         for number, data in bar.track(labelled.encoded(findings, numbers), total=len(numbers), description="pictures"):
-            sizes[number] = _save(data, temporary / _file(number))
+            side = 2 * SIDE if findings.pictures[number].classes else SIDE  # two beside one another
+            sizes[number] = _save(data, temporary / _file(number), side=side)
         place = {number: index for index, number in enumerate(numbers)}
         content = {
             "name": findings.name,
             "digest": run_files.digest([row._asdict() for row in rows]),
             "classes": findings.classes,
-            "hidden": labelled.RIGHT,
+            "hidden": RIGHT,
             "pictures": [_picture(findings.pictures[number], number, sizes[number]) for number in numbers],
             "rows": [row._asdict() | {"picture": place[row.picture]} for row in rows],
         }
@@ -65,12 +66,12 @@ def _picture(picture: Picture, number: int, size: tuple[int, int]) -> list[Any]:
     return [picture.id, _file(number), *size, picture.truth, picture.found]
 
 
-def _save(data: bytes, path: Path) -> tuple[int, int]:
+def _save(data: bytes, path: Path, *, side: int = SIDE) -> tuple[int, int]:
     """Write a picture, a large one smaller; return the width and height that it had."""
     with Image.open(io.BytesIO(data)) as image:
         upright = ImageOps.exif_transpose(image).convert("RGB")
     size = upright.size
-    upright.thumbnail((SIDE, SIDE))
+    upright.thumbnail((side, side))
     upright.save(path, "WEBP", quality=80, lossless=max(size) <= TINY)
     return size
 

@@ -18,6 +18,7 @@ from pipelines.engine.classification import (
     classifier_export,
     classifier_formats,
     classifier_report,
+    dropout_samples,
     ensemble,
 )
 from pipelines.engine.stages import Run
@@ -109,7 +110,7 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
 
     recipe, data = run.recipe, run.facts("prepare")
     values = array_dataset.read(run.finished("prepare"), image_dataset.test_split(data)).values
-    shape = tuple(data["shape"])
+    shape, answer = tuple(data["shape"]), dropout_samples.exported_answer(recipe)
 
     def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         names, tolerance = data["classes"], recipe.export.tolerance
@@ -120,9 +121,12 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
             shape=shape,
             fit=recipe.data.fit,
             names=names,
+            answer=answer,
             accepted_from=calibration.acceptance_threshold(run),
         )
-        agreement = savedmodel.compare_tensor_classifier(model, saved, noun, values, tolerance=tolerance)
+        agreement = savedmodel.compare_tensor_classifier(
+            model, saved, noun, values, tolerance=tolerance, answer=answer, looks=dropout_samples.looks(recipe)
+        )
         requests = [value[None] for value in values[: savedmodel.WARMUP]]
         signatures = ("serving_default", "serving_ranked")
         savedmodel.record_requests(saved, dict.fromkeys(signatures, (noun, requests)))
@@ -155,6 +159,7 @@ def convertible(run: Run, *, noun: str) -> Convertible:
             "fit": run.recipe.data.fit,
         },
         examples=batches,
+        answer=dropout_samples.exported_answer(run.recipe),
     )
 
 

@@ -17,6 +17,7 @@ from cnn_keras import models
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
+from cnn_keras.ops import monte_carlo_dropout
 from cnn_keras.weights import pretrained
 from pipelines.data import split_manifest
 from pipelines.engine.classification import label_kind
@@ -45,6 +46,8 @@ def check(recipe: Any, input_shape: tuple[int, ...], *, cacheable: bool = False)
             f"model: {recipe.model.builder} must be buildable with {recipe.model.arguments}, got: {last}"
         ) from None
     _require_logits(network, recipe.model.builder, arguments["classes"])
+    if recipe.evaluate.dropout_samples:
+        monte_carlo_dropout.require(network)
     transfer.check(recipe, network, cacheable=cacheable)
     keras.utils.clear_session()
 

@@ -75,6 +75,8 @@ class Evaluate(recipes.Evaluate):
     calibrate: bool = True  # fit a temperature on the validation split, which the exported model divides its logits by
     # answers below a confidence are marked as not accepted, so that at most this share of the others is wrong
     reject_error: Annotated[float, Field(gt=0, lt=1)] | None = None
+    # the mean of so many passes with dropout is measured beside the single pass without: Monte Carlo dropout
+    dropout_samples: Annotated[int, Field(ge=2)] | None = None
     worst: Positive = 24  # the most confident mistakes that are drawn
     # of your own: labels (N,) and probabilities (N, classes), arrays of NumPy, to a number
     metrics: tuple[Own, ...] = ()
@@ -96,3 +98,19 @@ class Export(recipes.Export):
     """What the exported model is called and how far it may stray from the trained one."""
 
     tolerance: Annotated[float, Field(gt=0)] = 1e-5  # the largest difference of a probability
+    dropout_samples: bool = False  # the graph averages the passes of `evaluate.dropout_samples`
+
+
+class Recipe(recipes.Recipe):
+    """What the recipes of images, signals and volumes have in common."""
+
+    @model_validator(mode="after")
+    def _samples_are_measured(self) -> Self:
+        recipe: Any = self  # the sections are those of the tasks
+        export, evaluate = recipe.export, recipe.evaluate
+        if export.dropout_samples and (evaluate.dropout_samples is None or evaluate.calibrate):
+            raise ValueError(
+                "export.dropout_samples requires evaluate.dropout_samples, a number, and evaluate.calibrate: false, "
+                "for the temperature is that of the single pass"
+            )
+        return self

@@ -36,6 +36,8 @@ def export(
     settings: Export = recipe.export
     name = settings.name or recipe.name
     model = calibration.load_calibrated(run)
+    if settings.dropout_samples:
+        takes += f" The graph averages its predictions for {recipe.evaluate.dropout_samples} passes with dropout."
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     agreement = write(model, saved)
@@ -59,4 +61,6 @@ def export(
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
         facts["register"] = savedmodel.registration(run, name, version, metric=metric)
+        if settings.dropout_samples:
+            facts["register"]["metrics"]["test_accuracy"] = run.facts("evaluate")["metrics"]["test_dropout_accuracy"]
     return facts

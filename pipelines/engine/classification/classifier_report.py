@@ -16,7 +16,7 @@ from cnn_keras.metrics import classification
 from pipelines.data import image_dataset, run_files
 from pipelines.data import validation as data_validation
 from pipelines.engine import plugins, requirement
-from pipelines.engine.classification import calibration, classifier, ensemble, ensemble_gain
+from pipelines.engine.classification import calibration, classifier, dropout_samples, ensemble, ensemble_gain
 from pipelines.engine.classification.classification_report import classification_report
 from pipelines.engine.classification.classifier_config import Evaluate
 from pipelines.engine.classification.ensemble_gain import Array
@@ -66,6 +66,17 @@ def evaluate(
         report["calibrated"] = calibration.measure(
             (others[:, 0], truth), (probabilities, labels), error=settings.reject_error
         )
+    if settings.dropout_samples:
+        report["dropout_samples"] = dropout_samples.measure(
+            model,
+            settings.dropout_samples,
+            lambda ask: answers(run, ask, batches(split), data["splits"][split])[0],
+            single=probabilities,
+            labels=labels,
+            names=names,
+            ids=ids,
+            folder=folder,
+        )
     report |= further(model, right[:, 0]) if further else {}
     if settings.baselines or settings.beat:
         run.console.print("          fitting baselines")
@@ -86,6 +97,8 @@ def evaluate(
     if calibrated := report.get("calibrated"):
         test_metrics |= {f"test_calibrated_{key}": calibrated[key] for key in ("log_loss", "calibration_error")}
         test_metrics["temperature"] = calibrated["temperature"]
+    if "dropout_samples" in report:
+        test_metrics |= dropout_samples.metrics(report["dropout_samples"])
     for part in ensemble_gain.PARTS & report.keys():
         test_metrics |= ensemble_gain.metrics(part, report[part])
     return {"metrics": test_metrics, "failed": failed_requirements(settings, report)}
@@ -174,6 +187,8 @@ def _say_report(run: Run, report: dict[str, Any], noun: str) -> None:
         say(f"          train accuracy {report['train']['accuracy']:.2%}: a gap of {100 * report['gap']:.2f} points")
     for line in ensemble_gain.gain_lines(report):
         say(f"          {line}")
+    if "dropout_samples" in report:
+        say(f"          {dropout_samples.line(report)}")
     for name, accuracy in report.get("baselines", {}).get("accuracy", {}).items():
         better = "  [yellow]better than the network[/]" if accuracy > report["accuracy"] else ""
         say(f"          [dim]{name:>20} {accuracy:.2%}[/]{better}")

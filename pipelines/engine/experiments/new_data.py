@@ -104,6 +104,7 @@ def measure(
     Raises:
         Fault: no such run or data, or nothing in it that the network can be asked about.
     """
+    _check_reference(reference)
     trained = stages.trained_run(reference, runs, console)
     if trained.recipe.undivided:
         raise Fault(f"RUN must be one whose data has a test split: {trained.recipe.undivided}")
@@ -208,6 +209,18 @@ def _recipe(trained: stages.Run, folder: Path, overrides: Sequence[str]) -> Any:
     evaluate = {key: value for key, value in LEFT_OUT.items() if key in document["evaluate"]}
     sections = {"name": name, "fold": None, "data": data, "evaluate": evaluate}
     return recipes.load(str(trained.folder / "recipe.yaml"), overrides, sections)
+
+
+def _check_reference(reference: str) -> None:
+    """Raise a Fault for a network without its run."""
+    named = Path(reference)
+    saved = (named / "saved_model.pb").is_file() or any(named.glob("[0-9]*/saved_model.pb"))
+    if saved or named.suffix == ".keras":
+        instead = f"`cnn predict {named} FILES --csv FILE` asks it" if saved else "model.weights of a recipe takes it"
+        raise Fault(
+            f"RUN must be a run with --on, such as classify/photos, got a network alone, {named}: how labelled data is "
+            f"read and measured is in the run's recipe; {instead}"
+        )
 
 
 def _check(run: NewData) -> None:

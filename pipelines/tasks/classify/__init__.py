@@ -17,6 +17,8 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
             return {"files": _files_digest(recipe.data)}
         case "export" if recipe.export.crops and recipe.evaluate.crops:
             return flatten({"crops": recipe.evaluate.crops.model_dump()})
+        case "export" if recipe.export.dropout_samples:
+            return {"dropout_samples": recipe.evaluate.dropout_samples}
         case _:
             return {}
 

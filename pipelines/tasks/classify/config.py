@@ -8,7 +8,6 @@ from cnn_keras import plugins
 from pipelines.data import image_config
 from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import Bits, RecipePath, Section, kind_alone
-from pipelines.engine import recipe as recipes
 from pipelines.engine.classification import classifier_config
 from pipelines.engine.classification.classifier_config import Baseline
 from pipelines.engine.recipe import Model
@@ -89,7 +88,7 @@ class Export(classifier_config.Export):
     crops: bool = False  # the graph looks at the crops of `evaluate.crops`
 
 
-class Recipe(recipes.Recipe):
+class Recipe(classifier_config.Recipe):
     """A recipe of this task."""
 
     data: Data
@@ -113,6 +112,8 @@ class Recipe(recipes.Recipe):
     def _crops_are_measured(self) -> Self:
         if self.export.crops and self.evaluate.crops is None:
             raise ValueError("export.crops requires evaluate.crops: ten or multiscale")
+        if self.export.crops and self.export.dropout_samples:
+            raise ValueError("export.crops and export.dropout_samples do not go with each other")
         return self
 
     @model_validator(mode="after")
@@ -129,6 +130,7 @@ class Recipe(recipes.Recipe):
             "tune.metric: val_accuracy": tune is not None and tune.metric == "val_accuracy",
             "train.loss with train.class_weights": bool(self.train.loss and self.train.class_weights),
             "evaluate.crops": self.evaluate.crops is not None,
+            "evaluate.dropout_samples": self.evaluate.dropout_samples is not None,
             "evaluate.reject_error": self.evaluate.reject_error is not None,
             "evaluate.beat: all but label shares": bool(set(beat) - {"label shares"}),
         }

@@ -7,7 +7,7 @@ import keras
 
 from pipelines.data import image_dataset
 from pipelines.engine import reference_statistics
-from pipelines.engine.classification import calibration, classifier_export, label_kind
+from pipelines.engine.classification import calibration, classifier_export, dropout_samples, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import multi_label_exporter
@@ -26,9 +26,7 @@ def _export(run: Run, folder: Path) -> dict[str, Any]:
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
     shape, split = image_dataset.shape_of(recipe.data), image_dataset.test_split(data)
 
-    answer: savedmodel.Answer = savedmodel.probabilities
-    looks = 1
-    takes = savedmodel.IMAGES
+    answer, looks, takes = dropout_samples.exported_answer(recipe), dropout_samples.looks(recipe), savedmodel.IMAGES
     if recipe.export.crops:
         shape, answer = crops.cropped(recipe)
         looks = crops.count(recipe)

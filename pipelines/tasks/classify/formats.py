@@ -6,9 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 from pipelines.data import image_dataset
-from pipelines.engine.classification import calibration, classifier_formats, label_kind
+from pipelines.engine.classification import calibration, classifier_formats, dropout_samples, label_kind
 from pipelines.engine.stages import Run
-from pipelines.export import savedmodel
 from pipelines.export.formats import Convertible, image_preprocessing
 from pipelines.tasks.classify import multi_label_exporter
 from pipelines.tasks.classify import test_time_augmentation as crops
@@ -20,8 +19,7 @@ def convertible(run: Run) -> Convertible:
     if label_kind.of(run.recipe) is label_kind.MULTI:
         return multi_label_exporter.convertible(run)
     recipe, prepared = run.recipe, run.finished("prepare")
-    answer: savedmodel.Answer = savedmodel.probabilities
-    shape = image_dataset.shape_of(recipe.data)
+    answer, shape = dropout_samples.exported_answer(recipe), image_dataset.shape_of(recipe.data)
     if recipe.export.crops:
         shape, answer = crops.cropped(recipe)
 

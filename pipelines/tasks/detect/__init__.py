@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.data.schema import flatten
 from pipelines.tasks.detect.config import Recipe as Recipe
 
 
@@ -10,7 +11,13 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     from pipelines.data.boxes import box_files
 
-    return {"files": box_files.files_digest(recipe.data)} if stage == "prepare" else {}
+    match stage:
+        case "prepare":
+            return {"files": box_files.files_digest(recipe.data)}
+        case "export" if recipe.export.crops and recipe.evaluate.crops:
+            return flatten({"crops": recipe.evaluate.crops.model_dump()})
+        case _:
+            return {}
 
 
 def check(recipe: Recipe) -> None:

@@ -79,6 +79,7 @@ class Export(recipes.Export):
 
     suppress: Suppress = Suppress()
     tolerance: Annotated[float, Field(gt=0)] = 0.5  # pixels
+    crops: bool = False  # the graph looks at the views of `evaluate.crops`, with hard suppression of what overlaps
 
 
 class Recipe(recipes.Recipe):
@@ -101,4 +102,6 @@ class Recipe(recipes.Recipe):
             raise ValueError("data.proposals must be null with data.tile: photographs are read in tiles, not regions")
         if settings.regions and not self.data.proposals:
             raise ValueError("train.regions must be null without data.proposals to draw from")
+        if self.export.crops and not self.evaluate.crops:
+            raise ValueError("export.crops requires evaluate.crops: flip or multiscale")
         return self

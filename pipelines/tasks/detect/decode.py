@@ -60,12 +60,15 @@ class Reader:
         Returns:
             The best first, padded with zeros; boxes float32 (batch, limit, 4) in pixels of the picture before.
         """
+        detections: Detections = self.told(*self.all_candidates(images, proposals), images, sizes)
+        return detections
+
+    def all_candidates(self, images: tf.Tensor, proposals: tf.Tensor | None = None) -> tuple[tf.Tensor, tf.Tensor]:
+        """The candidates of all views, float32 (batch, N, 4) in [0, 1] of the frame, and their scores."""
         frame = images.shape[1:3]
         regions = [None if proposals is None else view.boxes(proposals, frame) for view in self.views]
         answers = [self.candidates(view.picture(images), own) for view, own in zip(self.views, regions, strict=True)]
-        candidates, scores = test_time_augmentation.candidates_back(answers, self.views, frame)
-        detections: Detections = self.told(candidates, scores, images, sizes)
-        return detections
+        return test_time_augmentation.candidates_back(answers, self.views, frame)
 
     def answer(
         self, images: tf.Tensor, sizes: tf.Tensor, proposals: tf.Tensor | None = None

@@ -1,8 +1,9 @@
 """What a detector's objects rest on: LayerCAM of the score of each."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -43,13 +44,27 @@ def score_of_object(decode: Callable[[Any], tuple[Any, Any]]) -> Callable[[Any, 
     return target
 
 
-def explainer(run: Run) -> heat_maps.Explainer:
-    """What explains the likeliest objects in pictures, uint8 (height, width, 3), of any size.
+class Evidence(NamedTuple):
+    """What the N likeliest objects of some framed pictures rest on.
 
-    Of a photograph that is read in tiles, it looks at a tile around the likeliest object.
+    Attributes:
+        rows: the number of each object's picture, (N,).
+        boxes: in pixels of the framed picture, float32 (N, 4), left, top, right, bottom.
+        classes: (N,).
+        scores: (N,).
+        heat: LayerCAM of each, float32 (N, height, width).
     """
-    recipe, model = run.recipe, load_trained(run)
-    data, names = recipe.data, run.facts("prepare")["classes"]
+
+    rows: Array
+    boxes: Array
+    classes: Array
+    scores: Array
+    heat: Array
+
+
+def evidence(run: Run, model: keras.Model) -> Callable[[Array], Evidence | None]:
+    """What finds and explains the likeliest objects of framed pictures, uint8 (batch, *data.size, 3); None of none."""
+    recipe, data = run.recipe, run.recipe.data
     kind, network = family(recipe.model.builder), network_of(model)
     settings = Suppress(threshold=recipe.evaluate.shown, limit=OBJECTS, overlap=recipe.evaluate.suppress.iou_threshold)
     layer = visualization.bottleneck_layer(model, input_shape=(*data.size, 3), positions=POSITIONS)
@@ -59,23 +74,37 @@ def explainer(run: Run) -> heat_maps.Explainer:
 
     reader = Reader(candidates, settings, shape=box_dataset.shape_of(data))
     target = score_of_object(lambda outputs: kind.decode(network, outputs))
-    photographs = make_reader(run, model, settings) if data.tile else None
+
+    def found(images: Array) -> Evidence | None:
+        regions = proposals.of_images(list(images), **data.proposals.model_dump()) if data.proposals else None
+        detections = reader(tf.constant(images), tf.tile([data.size], [len(images), 1]), regions)
+        rows, places = np.nonzero(np.arange(OBJECTS) < detections.count.numpy()[:, None])
+        if not len(rows):
+            return None
+        corners, scores, numbers = (part.numpy()[rows, places] for part in detections[:3])
+        inputs = inputs_for(model, images[rows], proposals=None if regions is None else regions[rows])
+        shares = (corners / np.tile(data.size[::-1], 2)).astype(np.float32)
+        heat = visualization.grad_cam(model, inputs, target, shares, numbers, layer=layer, pooled=False)
+        return Evidence(rows, corners, numbers, scores, heat)
+
+    return found
+
+
+def explainer(run: Run) -> heat_maps.Explainer:
+    """What explains the likeliest objects in pictures, uint8 (height, width, 3), of any size.
+
+    Of a photograph that is read in tiles, it looks at a tile around the likeliest object.
+    """
+    recipe, model = run.recipe, load_trained(run)
+    data, names = recipe.data, run.facts("prepare")["classes"]
+    settings = Suppress(threshold=recipe.evaluate.shown, limit=OBJECTS, overlap=recipe.evaluate.suppress.iou_threshold)
+    photographs, find = make_reader(run, model, settings) if data.tile else None, evidence(run, model)
 
     def explain(examples: Sequence[Array]) -> list[list[Strip]]:
         pictures = [_tile(example, photographs, data.tile.size) for example in examples] if photographs else examples
         images = np.stack([resize_image(picture, data.size, fit=data.fit).numpy() for picture in pictures])
-        regions = proposals.of_images(list(images), **data.proposals.model_dump()) if data.proposals else None
-        detections = reader(tf.constant(images), tf.tile([data.size], [len(images), 1]), regions)
-        rows, places = np.nonzero(np.arange(OBJECTS) < detections.count.numpy()[:, None])
         strips: list[list[Strip]] = [[] for _ in examples]
-        if not len(rows):
-            return strips
-        corners, numbers = detections.boxes.numpy()[rows, places], detections.classes.numpy()[rows, places]
-        scores, own_regions = detections.scores.numpy()[rows, places], None if regions is None else regions[rows]
-        inputs = inputs_for(model, images[rows], proposals=own_regions)
-        shares = (corners / np.tile(data.size[::-1], 2)).astype(np.float32)
-        heat = visualization.grad_cam(model, inputs, target, shares, numbers, layer=layer, pooled=False)
-        for row, box, number, score, own in zip(rows, corners, numbers, scores, heat, strict=True):
+        for row, box, number, score, own in zip(*(find(images) or [[]] * 5), strict=True):
             plain, heat_picture = heat_maps.draw_heat_map(images[row], own)
             answer = annotate.draw_boxes(plain, box[None], [names[number]], [float(score)], classes=[int(number)])
             strip = [plain, answer, annotate.draw_boxes(heat_picture, box[None], [""], classes=[int(number)])]

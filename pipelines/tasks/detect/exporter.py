@@ -11,13 +11,14 @@ import tensorflow as tf
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files
 from pipelines.data.boxes import box_batches, proposals
+from pipelines.engine import reference_statistics
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.detect.box_report import figure
 from pipelines.tasks.detect.config import Export
 from pipelines.tasks.detect.decode import Reader
 from pipelines.tasks.detect.masks import differing
-from pipelines.tasks.detect.model import load_trained, make_reader
+from pipelines.tasks.detect.model import exported_reader, load_trained
 
 REGIONS = (
     " Beside each image it is given `proposals`, float32 (P, 4): regions in [0, 1] of the image, left, top, right, "
@@ -44,12 +45,13 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     model = load_trained(run)
-    reader = make_reader(run, model, settings.suppress)
-    write_detector(model, reader, saved, names=data["classes"])
+    reader = exported_reader(run, model)
+    savedmodel.write(saved, signatures(model, reader, names=data["classes"]))
     requests = box_batches.requests(run, split, COMPARED)
     examples = box_batches.examples(run, split, whole=reader.whole).take(len(requests)).batch(1)
     agreement = compare_detector(reader, saved, examples, requests, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", requests[:WARMUP])})
+    reference_statistics.export(run, saved)
     if recipe.data.proposals:
         run_files.write_json(saved / "assets.extra" / proposals.SETTINGS, recipe.data.proposals.model_dump())
     report = run_files.read_json(run.finished("evaluate") / "report.json")
@@ -61,11 +63,19 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
         facts["register"] = savedmodel.registration(run, name, version, metric="ap50")
+        if settings.crops:
+            facts["register"]["metrics"]["test_ap50"] = run.facts("evaluate")["metrics"]["test_crops_ap50"]
     return facts
 
 
-def write_detector(model: keras.Model, reader: Reader, folder: Path, *, names: list[str]) -> None:
-    """Write the two signatures of a detector.
+def served(run: Run) -> savedmodel.Signatures:
+    """The signatures of the exported model of a trained run."""
+    model = load_trained(run)
+    return signatures(model, exported_reader(run, model), names=run.facts("prepare")["classes"])
+
+
+def signatures(model: keras.Model, reader: Reader, *, names: list[str]) -> savedmodel.Signatures:
+    """The two signatures of a detector.
 
     `serving_default` takes `image_bytes`, strings (N,); `serving_tensor` takes `image`, uint8 (N, height, width, 3) of
     any height and width. Both give `boxes` float32 (N, limit, 4) – left, top, right, bottom in pixels of the picture as
@@ -82,8 +92,8 @@ def write_detector(model: keras.Model, reader: Reader, folder: Path, *, names: l
         return {"boxes": boxes, "scores": scores, "class_id": classes, "label": label, "count": count, **more}
 
     takes_proposals = any(tensor.name == "proposals" for tensor in model.inputs)
-    savedmodel.write_seer(
-        model, folder, shape=reader.shape, answer=answer, whole=reader.whole, proposals=takes_proposals
+    return savedmodel.picture_signatures(
+        shape=reader.shape, answer=answer, whole=reader.whole, proposals=takes_proposals
     )
 
 
@@ -156,6 +166,9 @@ def write_card(
         data=data,
         what=what,
         metrics=metric_lines,
-        takes=TAKES + (REGIONS if recipe.data.proposals else "") + (MAPS if recipe.data.masks else ""),
+        takes=TAKES
+        + (REGIONS if recipe.data.proposals else "")
+        + (MAPS if recipe.data.masks else "")
+        + (f" The graph looks at {report['crops']['count']} views of each image." if recipe.export.crops else ""),
         input_shape=(*recipe.data.size, 3) if recipe.train.sides else None,
     )

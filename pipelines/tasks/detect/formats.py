@@ -15,7 +15,7 @@ from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.tasks.detect import box_report
 from pipelines.tasks.detect.error_types import Detected
-from pipelines.tasks.detect.model import load_trained, make_reader
+from pipelines.tasks.detect.model import exported_reader, load_trained, make_reader
 from pipelines.tasks.detect.report import BATCH
 
 MEANINGS = {
@@ -28,11 +28,11 @@ def convertible(run: Run) -> Convertible:
     """From framed pictures to candidates; a decision is what is found in a picture, boxes to `export.tolerance`."""
     settings, split = run.recipe.export, image_dataset.test_split(run.facts("prepare"))
     model, shape = load_trained(run), box_dataset.shape_of(run.recipe.data)
-    serving, measuring = (make_reader(run, model, kind) for kind in (settings.suppress, run.recipe.evaluate.suppress))
+    serving, measuring = exported_reader(run, model), make_reader(run, model, run.recipe.evaluate.suppress)
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
 
     def answer(images: Any) -> Outputs:
-        candidates, scores = serving.candidates(images, None)
+        candidates, scores = serving.all_candidates(images)
         return {"boxes": tf.cast(candidates, tf.float32), "scores": tf.cast(scores, tf.float32)}
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
@@ -64,8 +64,8 @@ def convertible(run: Run) -> Convertible:
             "outputs": MEANINGS,
             "classes": run.facts("prepare")["classes"],
             "suppress": {
-                **settings.suppress.model_dump(include={"threshold", "limit", "soft"}),
-                "iou_threshold": settings.suppress.iou_threshold,
+                **serving.settings.model_dump(include={"threshold", "limit", "soft"}),
+                "iou_threshold": serving.settings.iou_threshold,
             },
         },
         examples=examples,

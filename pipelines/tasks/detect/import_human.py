@@ -54,7 +54,7 @@ def import_weights(path: Path, output: Path | None = None) -> list[str]:
     reader = Reader(candidates, Suppress(), shape=Shape(image.shape[1:3], 3, "pad"))
     version = output / "centernet" / str(savedmodel.next_version(output / "centernet"))
     partial = version.with_name(".partial")
-    exporter.write_detector(model, reader, partial, names=coco.class_names())
+    savedmodel.write(partial, exporter.signatures(model, reader, names=coco.class_names()))
     run_files.publish(partial, version, keep=False)
     durable.write_text(output / "LICENSE", NOTICE + licence)
     heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")

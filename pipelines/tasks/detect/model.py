@@ -16,6 +16,7 @@ from cnn_keras import models
 from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import backbone_weights
+from cnn_keras.ops import test_time_augmentation
 from cnn_keras.ops.test_time_augmentation import WHOLE, View
 from cnn_keras.weights import pretrained
 from pipelines.data.boxes import box_dataset
@@ -168,6 +169,20 @@ def inputs_for(model: keras.Model, images: Any, boxes: Any = None, proposals: An
 def load_trained(run: Run) -> keras.Model:
     """Load the model that the stage train wrote."""
     return savedmodel.load_keras(run.finished("train") / "model.keras")
+
+
+def exported_reader(run: Run, model: keras.Model) -> Reader:
+    """What is exported: the answers to one view or, where `export.crops` wants it, to those of `evaluate.crops`."""
+    recipe = run.recipe
+    settings = recipe.export.suppress
+    return crops_reader(run, model, settings) if recipe.export.crops else make_reader(run, model, settings)
+
+
+def crops_reader(run: Run, model: keras.Model, settings: Suppress) -> Reader:
+    """What reads the answers to the views of `evaluate.crops`."""
+    views = test_time_augmentation.whole_views(**run.recipe.evaluate.crops.model_dump())
+    # What is found twice is one thing: the soft penalty would leave both.
+    return make_reader(run, model, settings.model_copy(update={"soft": None}), views=views)
 
 
 def make_reader(run: Run, model: keras.Model, settings: Suppress, *, views: Sequence[View] = (WHOLE,)) -> Reader:

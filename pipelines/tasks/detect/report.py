@@ -8,7 +8,6 @@ from typing import Any
 import keras
 
 from cnn_keras import inference
-from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.data.boxes import box_batches
 from pipelines.engine import heat_maps, plugins, requirement
@@ -18,7 +17,7 @@ from pipelines.tasks.detect import box_report, decode, explanation, instance_rep
 from pipelines.tasks.detect import masks as detect_masks
 from pipelines.tasks.detect.config import Evaluate
 from pipelines.tasks.detect.error_types import Detected
-from pipelines.tasks.detect.model import load_trained, make_reader
+from pipelines.tasks.detect.model import crops_reader, load_trained, make_reader
 
 BATCH = 16  # pictures that are measured at once, at most
 OF_CROPS = ("ap", "ap50", "ap75", "voc_map50", "mask_ap", "mask_ap50")  # what is measured of several views
@@ -77,16 +76,13 @@ def _explain(
 
 def _crops(run: Run, model: keras.Model, split: str, truth: Mapping[str, Any]) -> dict[str, Any]:
     """What the detector is worth where it looks at each picture in several ways."""
-    plan, suppress = run.recipe.evaluate.crops.model_dump(), run.recipe.evaluate.suppress
-    views = test_time_augmentation.whole_views(**plan)
-    # What is found twice is one thing: the soft penalty would leave both.
-    reader = make_reader(run, model, suppress.model_copy(update={"soft": None}), views=views)
+    plan, reader = run.recipe.evaluate.crops.model_dump(), crops_reader(run, model, run.recipe.evaluate.suppress)
     answers, masks = _answers(run, model, reader, split)
     metrics = box_report.figures(truth, answers)
     if masks:
         mask_metrics = instance_report.mask_metrics(truth, answers, masks)
         metrics |= {"mask_ap": mask_metrics["ap"], "mask_ap50": mask_metrics["ap50"]}
-    return {**plan, "count": len(views), **{key: metrics[key] for key in OF_CROPS if key in metrics}}
+    return {**plan, "count": len(reader.views), **{key: metrics[key] for key in OF_CROPS if key in metrics}}
 
 
 def _say_crops(run: Run, report: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from cnn_keras import inference
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files
 from pipelines.data.boxes import box_batches, box_dataset
+from pipelines.engine import reference_statistics
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.localize.config import Export
@@ -35,11 +36,12 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
     locator = load_trained(run)
-    write_localizer(locator, saved, shape=box_dataset.shape_of(recipe.data), threshold=settings.threshold)
+    savedmodel.write(saved, served(run))
     encoded = box_batches.encoded_images(run, split, COMPARED)
     examples = box_batches.examples(run, split).take(len(encoded)).batch(1)
     agreement = compare_localizer(locator, saved, examples, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
+    reference_statistics.export(run, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(saved / "card.md", locator.model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -52,16 +54,18 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     return facts
 
 
-def write_localizer(locator: Locator, folder: Path, *, shape: Any, threshold: float) -> None:
-    """Write the SavedModel: a detector's signatures, with at most one thing in a picture.
+def served(run: Run) -> savedmodel.Signatures:
+    """The signatures of the exported model: a detector's, with at most one thing in a picture.
 
     They give `boxes` float32 (N, 1, 4), left, top, right, bottom in pixels of the picture as it came, `scores`
     float32 (N, 1), its p_c, `class_id` int64 and `label` string (N, 1), and `count` int32 (N,), 1 where p_c is at
-    least `threshold`; the rows of others are zeros and empty names. `presence` float32 (N,) is p_c in any case,
+    least `export.threshold`; the rows of others are zeros and empty names. `presence` float32 (N,) is p_c in any case,
     `probabilities` float32 (N, classes). Where there are landmarks, `landmarks` float32 (N, 1, L, 2) are x and y in
     pixels, `landmark_names` string (N, L).
     """
+    locator = load_trained(run)
     labels, names = tf.constant(locator.names), tf.constant(locator.landmarks, tf.string)
+    threshold = run.recipe.export.threshold
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
         answer = locator(images, sizes)
@@ -81,7 +85,7 @@ def write_localizer(locator: Locator, folder: Path, *, shape: Any, threshold: fl
             outputs["landmark_names"] = tf.tile(names[None], [tf.shape(images)[0], 1])
         return outputs
 
-    savedmodel.write_seer(locator.model, folder, shape=shape, answer=answer)
+    return savedmodel.picture_signatures(shape=box_dataset.shape_of(run.recipe.data), answer=answer)
 
 
 def compare_localizer(

@@ -11,6 +11,7 @@ import tensorflow as tf
 from cnn_keras import inference
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files, value_records
+from pipelines.engine import reference_statistics
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.regress import dataset, model
@@ -32,11 +33,12 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved, reader = folder / name / str(version), model.regressor(run)
-    write(reader, saved, shape=image_dataset.shape_of(recipe.data), interval=recipe.head.interval)
+    savedmodel.write(saved, served(run))
     encoded = value_records.encoded_images(run.finished("prepare"), split, COMPARED, dataset.example(data))
     images = next(iter(dataset.examples(run, split).batch(COMPARED)))["image"]
     agreement = compare(reader, saved, images, encoded, tolerance=settings.tolerance)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
+    reference_statistics.export(run, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(saved / "card.md", reader.model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -49,12 +51,13 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     return facts
 
 
-def write(reader: Regressor, folder: Path, *, shape: Any, interval: float) -> None:
-    """Write the SavedModel, whose two signatures give the same.
+def served(run: Run) -> savedmodel.Signatures:
+    """The signatures of the exported model, which give the same.
 
     `values`, `low` and `high` are float32 (N, values), in their units; `names` and `units` string (N, values);
     `interval` float32 (N,), the share of true numbers that lie between `low` and `high`.
     """
+    reader, interval = model.regressor(run), run.recipe.head.interval
     names, units = tf.constant([reader.names]), tf.constant([reader.units])
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
@@ -62,7 +65,7 @@ def write(reader: Regressor, folder: Path, *, shape: Any, interval: float) -> No
         named = {"names": tf.tile(names, (count, 1)), "units": tf.tile(units, (count, 1))}
         return {**reader.answer(images), **named, "interval": tf.fill((count,), tf.constant(interval))}
 
-    savedmodel.write_seer(reader.model, folder, shape=shape, answer=answer)
+    return savedmodel.picture_signatures(shape=image_dataset.shape_of(run.recipe.data), answer=answer)
 
 
 def compare(

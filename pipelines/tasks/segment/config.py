@@ -145,7 +145,15 @@ class Train(recipes.Train):
 class Crops(Section):
     """Views of a picture or patch, probabilities averaged. A word alone is the kind."""
 
-    kind: Literal["flip"]  # as it is and mirrored, along the last of its axes
+    # as it is and mirrored, along the last of its axes, or that at 5/6 and 2/3 of the size, too
+    kind: Literal["flip", "multiscale"]
+    mirror: bool = True  # false for what is not itself in a mirror, such as digits
+
+    @model_validator(mode="after")
+    def _has_two_views(self) -> Self:
+        if self.kind == "flip" and not self.mirror:
+            raise ValueError("mirror must be true with kind: flip, which has no other view; take multiscale")
+        return self
 
 
 class Lesions(Section):
@@ -185,6 +193,7 @@ class Export(recipes.Export):
     """What the exported model is called and how far it may stray from the trained one."""
 
     tolerance: Annotated[float, Field(ge=0)] = 1e-4  # the share of pixels that may be of another class
+    crops: bool = False  # the graph looks at the views of `evaluate.crops`
 
 
 class Recipe(recipes.Recipe):
@@ -203,4 +212,9 @@ class Recipe(recipes.Recipe):
         loss = self.train.loss
         if not (loss.cross_entropy or loss.dice or loss.focal or loss.own):
             raise ValueError("train.loss must have a term with a weight above 0, or one of your own")
+        crops = self.evaluate.crops
+        if crops and crops.kind == "multiscale" and self.data.fit == "patch":
+            raise ValueError("evaluate.crops must be flip or null with data.fit: patch, whose patches have one scale")
+        if self.export.crops and not crops:
+            raise ValueError("export.crops requires evaluate.crops: flip or multiscale")
         return self

@@ -11,12 +11,13 @@ from cnn_keras.data.image_decoding import decode
 from cnn_keras.errors import Fault
 from cnn_keras.ops.sliding_window import Prediction
 from pipelines.data import image_dataset, run_files
+from pipelines.engine import reference_statistics
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.inference.segmentation import SPACING, mask_of
 from pipelines.tasks.segment import lesion_report, records
 from pipelines.tasks.segment.config import Export
-from pipelines.tasks.segment.model import Segmenter, load_trained
+from pipelines.tasks.segment.model import Segmenter, exported_segmenter
 
 COMPARED = 16  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside it
@@ -39,8 +40,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved = folder / name / str(version)
-    asking = Segmenter(load_trained(run), recipe.data)
-    write(asking, saved, names=data["classes"])
+    asking = exported_segmenter(run)
+    savedmodel.write(saved, signatures(asking, names=data["classes"]))
     pairs = list(_compared(run, split))
     agreement = compare(asking, saved, pairs, tolerance=settings.tolerance)
     if recipe.data.axes == 2:
@@ -48,6 +49,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     else:
         requests = {"serving_default": ("volume", [encoded[None] for _, encoded in pairs])}
     savedmodel.record_requests(saved, requests)
+    if recipe.data.axes == 2:
+        reference_statistics.export(run, saved)
     if recipe.data.spacing:
         run_files.write_json(saved / SPACING, {"spacing": recipe.data.spacing})
     report = run_files.read_json(run.finished("evaluate") / "report.json")
@@ -60,6 +63,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     facts = {"name": name, "version": version, "classes": data["classes"], "agreement": agreement}
     if settings.register_model:
         facts["register"] = savedmodel.registration(run, name, version, metric="mean_iou")
+        if settings.crops:
+            facts["register"]["metrics"]["test_mean_iou"] = run.facts("evaluate")["metrics"]["test_crops_mean_iou"]
     return facts
 
 
@@ -75,8 +80,13 @@ def _compared(run: Run, split: str) -> Iterator[tuple[Any, Any]]:
     yield middle, middle
 
 
-def write(segmenter: Segmenter, folder: Path, *, names: Sequence[str]) -> None:
-    """Write the signatures of a segmenter.
+def served(run: Run) -> savedmodel.Signatures:
+    """The signatures of the exported model of a trained run."""
+    return signatures(exported_segmenter(run), names=run.facts("prepare")["classes"])
+
+
+def signatures(segmenter: Segmenter, *, names: Sequence[str]) -> savedmodel.Signatures:
+    """The signatures of a segmenter.
 
     Of pictures, `serving_default` takes `image_bytes`, strings (N,), and `serving_tensor` takes `image`, uint8 (N,
     height, width, channels); both give `mask_bytes`, strings (N,): a grey PNG of the picture's own size, a pixel the
@@ -86,7 +96,7 @@ def write(segmenter: Segmenter, folder: Path, *, names: Sequence[str]) -> None:
     class was said.
     """
     of = _of_pictures if segmenter.data.axes == 2 else _of_volumes
-    savedmodel.write(folder, of(segmenter, names))
+    return of(segmenter, names)
 
 
 def _of_pictures(segmenter: Segmenter, names: Sequence[str]) -> savedmodel.Signatures:
@@ -195,6 +205,8 @@ def write_card(
         f"numbers in a mask, are {', '.join(f'{number} {name}' for number, name in enumerate(data['classes']))}."
     )
     takes = TAKES[recipe.data.axes]
+    if recipe.export.crops:
+        takes += f" The graph averages its answers to several views, `{recipe.evaluate.crops.kind}`."
     savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=takes)
 
 

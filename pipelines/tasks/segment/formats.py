@@ -11,7 +11,7 @@ from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.export.runtimes import Array, Ask
 from pipelines.tasks.segment import records, tally
-from pipelines.tasks.segment.model import Segmenter, load_trained
+from pipelines.tasks.segment.model import Segmenter, exported_segmenter
 from pipelines.tasks.segment.tally import Answer
 
 
@@ -19,7 +19,7 @@ class Converted(Segmenter):
     """Says of each pixel what a network in another format does: pictures are cut and put together as ever."""
 
     def __init__(self, segmenter: Segmenter, ask: Ask, classes: int) -> None:
-        super().__init__(segmenter.model, segmenter.data)
+        super().__init__(segmenter.model, segmenter.data)  # of one view: the network has averaged them
         self._converted, self._classes = ask, classes
 
     def _seen(self, batch: Any) -> Any:
@@ -33,8 +33,8 @@ class Converted(Segmenter):
 def convertible(run: Run) -> Convertible:
     """From patches or framed pictures to probabilities; a decision is a pixel of a whole picture."""
     recipe, names = run.recipe, run.facts("prepare")["classes"]
-    model, data = load_trained(run), recipe.data
-    segmenter = Segmenter(model, data)
+    segmenter, data = exported_segmenter(run), recipe.data
+    model = segmenter.model
     converted: dict[Ask, Any] = {}  # compiled once for each network
 
     def ask(network: Ask, picture: Array) -> Outputs:
@@ -55,7 +55,7 @@ def convertible(run: Run) -> Convertible:
     shape = Shape(tuple(data.size), data.channels, data.fit)
     return Convertible(
         model=model,
-        answer=lambda batch: {"probabilities": tf.nn.softmax(tf.cast(model(batch, training=False), tf.float32))},
+        answer=lambda batch: {"probabilities": segmenter.probabilities(batch)},
         tensor=tf.TensorSpec((None, *data.size, data.channels), model.input.dtype, name=model.input.name),
         about={
             "preprocessing": image_preprocessing(shape)

@@ -15,8 +15,9 @@ import tensorflow as tf
 from cnn_keras import models, plugins
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
-from cnn_keras.ops import sliding_window
+from cnn_keras.ops import sliding_window, test_time_augmentation
 from cnn_keras.ops.sliding_window import Patches, Prediction
+from cnn_keras.ops.test_time_augmentation import WHOLE, View
 from cnn_keras.weights import pretrained
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
@@ -165,14 +166,22 @@ def patches_of(model: keras.Model, data: Data) -> Patches:
     return Patches(tuple(data.size), tuple(model.output.shape[1:-1]), data.overlap)
 
 
+def exported_segmenter(run: Run) -> "Segmenter":
+    """What is exported: of the trained model, with the views of `evaluate.crops` where `export.crops` wants them."""
+    recipe = run.recipe
+    plan = recipe.evaluate.crops.model_dump() if recipe.export.crops else None
+    views = test_time_augmentation.whole_views(**plan) if plan else [WHOLE]
+    return Segmenter(load_trained(run), recipe.data, views=views)
+
+
 class Segmenter:
     """Says of each pixel of a picture or volume of any size what it shows.
 
-    With `flip`, the probabilities are the mean of those of what the network sees and of its mirror image.
+    The probabilities are the mean of those of several `views` of what the network sees.
     """
 
-    def __init__(self, model: keras.Model, data: Data, *, flip: bool = False) -> None:
-        self.model, self.data, self.flip = model, data, flip
+    def __init__(self, model: keras.Model, data: Data, *, views: Sequence[View] = (WHOLE,)) -> None:
+        self.model, self.data, self.views = model, data, views
         self.patches = patches_of(model, data)
 
     def __call__(self, image: tf.Tensor) -> Prediction:
@@ -182,11 +191,11 @@ class Segmenter:
             image: uint8 (height, width, channels), or float32 (depth, height, width, channels).
         """
         if self.data.fit != "patch":
-            return sliding_window.predict_whole(self._probabilities, image, self.data.size, fit=self.data.fit)
+            return sliding_window.predict_whole(self.probabilities, image, self.data.size, fit=self.data.fit)
         if self.data.normalize == "each":
             mean, variance = tf.nn.moments(image, list(range(self.data.axes)))
             image = (image - mean) / tf.where(variance > 0, tf.sqrt(variance), 1.0)
-        return sliding_window.predict_patches(self._probabilities, image, self.patches)
+        return sliding_window.predict_patches(self.probabilities, image, self.patches)
 
     def asked(self) -> Callable[[Any], Prediction]:
         """The same, compiled once for images of any size."""
@@ -195,11 +204,10 @@ class Segmenter:
         ask: Callable[[Any], Prediction] = tf.function(self, input_signature=[spec], autograph=False)
         return ask
 
-    def _probabilities(self, batch: Any) -> Any:
-        if not self.flip:
-            return self._seen(batch)
-        across = [self.data.axes]  # the last axis before the channels
-        return (self._seen(batch) + tf.reverse(self._seen(tf.reverse(batch, across)), across)) / 2
+    def probabilities(self, batch: Any) -> Any:
+        """Those of framed pictures or of patches, (batch, *sizes, channels): float32 (batch, *answered, classes)."""
+        views = [view.maps_back(self._seen(view.picture(batch))) for view in self.views]
+        return tf.add_n(views) / len(views)
 
     def _seen(self, batch: Any) -> Any:
         return tf.nn.softmax(tf.cast(self.model(batch, training=False), tf.float32))

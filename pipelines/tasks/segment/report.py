@@ -20,6 +20,7 @@ from sklearn.tree import DecisionTreeClassifier
 from cnn_keras.data.files import durable
 from cnn_keras.errors import Fault
 from cnn_keras.metrics import segmentation
+from cnn_keras.ops import test_time_augmentation
 from pipelines.data import image_dataset, run_files, validation
 from pipelines.engine import heat_maps, plugins, requirement
 from pipelines.engine.stages import Run
@@ -57,7 +58,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
         )
         for network in recipe.train.before
     }
-    crops = _confusion(run, split, Segmenter(model, recipe.data, flip=True)) if settings.crops else None
+    views = test_time_augmentation.whole_views(**settings.crops.model_dump()) if settings.crops else []
+    crops = _confusion(run, split, Segmenter(model, recipe.data, views=views)) if views else None
     figures = report(
         folder,
         counted,
@@ -206,7 +208,7 @@ def say(console: Console, summary: Mapping[str, Any]) -> None:
     if "crops" in summary:
         scores = summary["crops"]
         console.print(
-            f"          with its mirror image: mean IoU {scores['mean_iou']:.3f}, Dice {scores['mean_dice']:.3f}"
+            f"          the mean of several views: mean IoU {scores['mean_iou']:.3f}, Dice {scores['mean_dice']:.3f}"
         )
     rows = sorted((row for row in summary["classes"] if row["iou"] is not None), key=lambda row: float(row["iou"]))
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))

@@ -12,6 +12,7 @@ import tensorflow as tf
 from cnn_keras import inference
 from cnn_keras.errors import Fault
 from pipelines.data import image_dataset, run_files, value_records
+from pipelines.engine import reference_statistics
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.steer import dataset
@@ -34,12 +35,13 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     name, split = settings.name or recipe.name, image_dataset.test_split(data)
     version = savedmodel.next_version(run.folder / "export" / name)
     saved, steerer = folder / name / str(version), steer_model.steerer(run)
-    write(steerer, saved, shape=image_dataset.shape_of(recipe.data), interval=settings.interval)
+    savedmodel.write(saved, served(run))
     encoded = value_records.encoded_images(run.finished("prepare"), split, COMPARED, dataset.EXAMPLE)
     images = next(iter(dataset.examples(run, split).batch(COMPARED)))["image"]
     answer_settings = {"interval": settings.interval, "tolerance": settings.tolerance}
     agreement = compare(steerer, saved, images, encoded, **answer_settings)
     savedmodel.record_requests(saved, {"serving_default": ("image_bytes", [[image] for image in encoded[:WARMUP]])})
+    reference_statistics.export(run, saved)
     report = run_files.read_json(run.finished("evaluate") / "report.json")
     write_card(saved / "card.md", steerer.model, recipe=recipe, data=data, report=report, agreement=agreement)
     run.console.print(
@@ -57,14 +59,15 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     return facts
 
 
-def write(steerer: Steerer, folder: Path, *, shape: Any, interval: float) -> None:
-    """Write the SavedModel: what both its signatures give is what `answer` does, and `interval` (batch,)."""
+def served(run: Run) -> savedmodel.Signatures:
+    """What the exported model answers: what `Steerer.answer` does, and `interval` (batch,)."""
+    steerer, interval = steer_model.steerer(run), run.recipe.export.interval
 
     def answer(images: Any, sizes: Any) -> dict[str, Any]:
         answer = steerer.answer(images, interval)
         return {**answer, "interval": tf.fill(tf.shape(answer["angle"]), tf.constant(interval))}
 
-    savedmodel.write_seer(steerer.model, folder, shape=shape, answer=answer)
+    return savedmodel.picture_signatures(shape=image_dataset.shape_of(run.recipe.data), answer=answer)
 
 
 def compare(

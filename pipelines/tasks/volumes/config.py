@@ -2,7 +2,7 @@
 
 from pipelines.data import array_config
 from pipelines.data.schema import Positive
-from pipelines.engine import recipe as recipes
+from pipelines.engine.classification import classifier_config
 from pipelines.engine.classification.classifier_config import Evaluate, Export, Train, Tune
 from pipelines.engine.recipe import Model
 
@@ -14,7 +14,7 @@ class Data(array_config.Data):
     channels: Positive = 1  # of each voxel
 
 
-class Recipe(recipes.Recipe):
+class Recipe(classifier_config.Recipe):
     """A recipe of this task."""
 
     data: Data

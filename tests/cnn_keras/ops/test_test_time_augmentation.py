@@ -107,3 +107,15 @@ def test_each_view_is_another_and_the_first_is_the_picture_itself():
         (1, True),
     ]
     assert len(test_time_augmentation.whole_views("multiscale", mirror=False)) == 3
+
+
+@pytest.mark.parametrize("view", test_time_augmentation.whole_views("multiscale"))
+def test_what_is_said_of_each_pixel_comes_back_to_where_it_is_seen(view):
+    """Maps that say where a pixel is seen: come back, they say where it is."""
+    size = 60
+    across, down = np.meshgrid(*[np.arange(size, dtype=np.float32)] * 2)
+    images = np.stack([across, down, 0 * down], axis=-1).astype(np.uint8)[None]
+    back = view.maps_back(tf.cast(view.picture(images), tf.float32)).numpy()[0]
+    inside = slice(3, -3)  # the border is blended with the black around it
+    for number, right in enumerate((across, down)):
+        np.testing.assert_allclose(back[inside, inside, number], right[inside, inside], atol=1.01)

@@ -11,6 +11,7 @@ from cnn_keras.errors import Fault
 from pipelines.analysis.drift import compare
 from pipelines.engine import recipe as recipes
 from pipelines.engine import reference_statistics, stages
+from pipelines.engine.answer_statistics import OF
 from pipelines.engine.reference_statistics import Measured
 from tests import tiny_tasks
 from tests.conftest import cnn
@@ -98,8 +99,18 @@ def test_the_false_alarm_rate_is_shared_by_the_quantities():
     assert 10 <= alarms <= 57  # of 200, at most 20 %: a binomial has fewer or more in 0.1 % of cases
 
 
+ANSWERS = {
+    "detect": {"objects", "score"},
+    "localize": {"objects", "score"},
+    "regress": {"value"},
+    "segment": {"confidence", "share"},
+    "steer": {"angle"},
+    "verify": set(),
+}
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["detect", "localize", "regress", "segment", "steer", "verify"])
+@pytest.mark.parametrize("task", ANSWERS)
 def test_every_task_of_pictures_has_a_reference(task, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     recipe = tiny_tasks.write(task, tmp_path)
@@ -109,7 +120,13 @@ def test_every_task_of_pictures_has_a_reference(task, tmp_path, monkeypatch):
     measured = reference_statistics.reference(run)
     splits = run.facts("prepare")["splits"]
     assert measured.count == splits["validation"] + splits["test"]
-    assert all(np.isfinite(values).all() and len(values) == measured.count for values in measured.quantities.values())
+    fewer = {"box_side"} & measured.quantities.keys()  # of pictures in which something is found
+    assert all(np.isfinite(values).all() for values in measured.quantities.values())
+    assert {len(measured.quantities[name]) for name in measured.quantities.keys() - fewer} == {measured.count}
+    assert ANSWERS[task] <= {name.partition(OF)[0] for name in measured.quantities}
+    assert len(measured.answers) == (measured.count if task in ("detect", "localize") else 0)
+    bounds = reference_statistics.summary(measured, run)["histograms"]
+    assert bounds.keys() == measured.quantities.keys()
     assert np.isfinite(measured.features).all()
     assert not compare(measured, measured)["drift"]
 

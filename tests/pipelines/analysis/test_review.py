@@ -6,6 +6,7 @@ import json
 import re
 import shutil
 import subprocess
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,9 +14,10 @@ from PIL import Image
 from rich.console import Console
 
 from cnn_keras.errors import Fault
-from pipelines.analysis.labelling import findings, review_page
+from pipelines.analysis.labelling import findings, mask_findings, review_page
 from pipelines.data import split_manifest
 from pipelines.tasks.detect import box_report, error_types
+from tests import tiny_tasks
 from tests.conftest import cnn
 from tests.pipelines.tasks import test_detect
 
@@ -183,3 +185,65 @@ def test_a_run_that_is_not_there_is_refused_and_nothing_is_written(tmp_path, cap
     assert cnn("review", "classify/none", "--runs", tmp_path, "--out", tmp_path / "out") == Fault.INPUT
     assert "cnn evaluate RECIPE" in " ".join(capsys.readouterr().err.split())
     assert not (tmp_path / "out").exists()
+
+
+def test_each_label_of_several_is_judged_by_itself(monkeypatch):
+    """Of 20 pictures all labels are as probable as they should be, but for one that is missing and one too many."""
+    labels = np.tile(np.array([[1, 0], [0, 1]], np.float32), (10, 1))
+    probabilities = np.where(labels > 0, 0.8, 0.2)
+    probabilities[4, 1], probabilities[7, 1] = 0.95, 0.1
+    pictures = [findings.Picture(str(row), 0, row) for row in range(20)]
+    run = SimpleNamespace(
+        facts=lambda stage: {"classes": ["cat", "dog"]}, recipe=SimpleNamespace(task="classify", name="x")
+    )
+    answers = findings.OutOfSample(labels, probabilities, pictures, [(run, "test")])
+    monkeypatch.setattr(findings, "out_of_sample", lambda run: answers)
+    assert findings._of_labels(run).rows == [
+        findings.Finding(4, findings.LABEL_ERROR, "", "dog", pytest.approx(0.95), pytest.approx(0.05)),
+        findings.Finding(7, findings.LABEL_ERROR, "dog", "", 0.0, pytest.approx(0.1)),
+    ]
+
+
+def test_an_object_that_is_missed_is_more_suspicious_than_a_border_that_is_off():
+    truth, labels = np.zeros((2, 20, 20), np.int64)
+    truth[2:12, 2:12], labels[2:12, 2:13] = 1, 1  # a large one, whose border is a column off
+    truth[15:17, 15:17] = 2  # a small one, missed
+    truth[0] = labels[0, 0] = -1
+    confidence = np.full((20, 20), 0.5)
+    confidence[15:17, 15:17] = 0.9
+    by_pair = {(one.truth, one.answer): one for one in mask_findings.differences(truth, labels, confidence)}
+    assert by_pair.keys() == {(0, 1), (2, 0)}
+    assert by_pair[2, 0] == mask_findings.Difference(2, 0, pytest.approx(0.9), pytest.approx(0.1))
+    assert by_pair[0, 1].quality == pytest.approx(1 - 0.5 * 10 / 110)
+    kinds = [mask_findings._finding(0, by_pair[pair], ["background", "a", "b"]) for pair in ((0, 1), (2, 0))]
+    assert [(one.kind, one.label, one.prediction) for one in kinds] == [
+        ("not annotated", "", "a"),
+        ("missed", "b", ""),
+    ]
+    assert mask_findings.differences(labels, labels, confidence) == []
+
+
+def test_a_mask_is_drawn_beside_its_answer_and_what_differs_has_an_edge():
+    image, truth, labels = np.full((6, 8, 1), 100, np.uint8), np.zeros((6, 8), np.int64), np.zeros((6, 8), np.int64)
+    labels[2:4, 3:5] = 1
+    drawn = mask_findings.draw(image, truth, labels, (0, 1), ["background", "thing"])
+    assert drawn.shape == (6, 16 + mask_findings.GAP, 3)
+    right = drawn[:, 8 + mask_findings.GAP :]
+    assert (drawn[1, 3:5] == 255).all()
+    assert (right[1, 3:5] == 255).all()
+    assert (drawn[2:4, 3:5] == 100).all()
+    assert (right[2:4, 3:5] != 100).any()
+
+
+@pytest.mark.slow
+def test_masks_are_reviewed_beside_their_answers(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    recipe = tiny_tasks.write("segment", tmp_path)
+    assert cnn("evaluate", recipe, "--set", "train.epochs=1", "--set", "evaluate.require={}") == 0
+    assert cnn("review", "segment/shapes", "--out", tmp_path / "out") == 0
+    rows, told = table(tmp_path / "out"), content(tmp_path / "out")
+    assert len(rows) == len(told["rows"]) > 0
+    assert [float(row["quality"]) for row in rows] == sorted(float(row["quality"]) for row in rows)
+    for _, file, width, height, *_ in told["pictures"]:
+        with Image.open(tmp_path / "out" / file) as shown:
+            assert shown.size == (width, height)

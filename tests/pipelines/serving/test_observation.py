@@ -136,3 +136,34 @@ def test_without_a_reference_nothing_is_compared(tmp_path, caplog):
     (version / run_files.REFERENCE).write_text("{}")
     assert observation.of(version) is None
     assert "damaged" in caplog.text
+
+
+def test_masks_and_numbers_are_counted_by_what_they_are_of():
+    row = {"bounds": [0.0, 0.5, 1.0], "counts": [0, 1, 1, 0], "sum": 1.0}
+    names = ("share of road", "share of sky", "confidence")
+    reference = REFERENCE | {"answers": {}, "classes": ["road", "sky"], "histograms": dict.fromkeys(names, row)}
+    seen = observation.Observation(reference)
+    outputs = {"shares": np.array([[0.25, 0.75]]), "confidence": np.array([[1.0, 0.4]])}
+    seen.called(
+        {}, {**outputs, "classes": np.array([[b"road", b"sky"]], object), "mask_bytes": np.array([b""], object)}
+    )
+    lines = list(observation.lines({1: seen}))
+    assert len([line for line in lines if line.startswith("# TYPE cnn_answer_share")]) == 1
+    found = parsed("\n".join(lines))
+    assert found['cnn_answer_share_sum{of="served",version="1",name="road"}'] == 0.25
+    assert found['cnn_answer_share_bucket{of="served",version="1",name="sky",le="0.5"}'] == 0
+    assert found['cnn_answer_share_count{of="reference",version="1",name="sky"}'] == 2
+    assert found['cnn_answer_confidence_sum{of="served",version="1"}'] == pytest.approx(0.25 + 0.75 * 0.4)
+
+
+def test_objects_are_counted_by_the_likeliest_of_a_picture():
+    row = {"bounds": [0.0, 2.0], "counts": [0, 1, 0], "sum": 1.0}
+    reference = REFERENCE | {"answers": {"cat": 1, "nothing": 0}, "histograms": {"objects": row, "box_side": row}}
+    seen = observation.Observation(reference)
+    boxes, label = np.array([[[0, 0, 2, 2]]] * 2, np.float32), np.array([["cat"], [""]], object)
+    outputs = {"boxes": boxes, "scores": np.array([[0.9], [0]]), "label": label, "count": np.array([1, 0])}
+    seen.called({}, outputs)
+    found = parsed("\n".join(observation.lines({1: seen})))
+    assert found['cnn_answers_total{of="served",version="1",answer="nothing"}'] == 1
+    assert found['cnn_answer_objects_count{of="served",version="1"}'] == 2
+    assert found['cnn_answer_box_side_count{of="served",version="1"}'] == 1

@@ -14,6 +14,7 @@ from rich.console import Console
 from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.losses import segmentation
+from cnn_keras.ops.test_time_augmentation import WHOLE, whole_views
 from pipelines.engine import recipe as recipes
 from pipelines.plots import overlays
 from pipelines.tasks.segment import config, lesion_report, report, tally
@@ -22,6 +23,8 @@ from pipelines.tasks.segment.tally import Answer
 from pipelines.tasks.segment.training import augmentation
 
 FACTS = {"classes": ["ground", "thing"], "normalization": {"axis": -1, "mean": [100.0], "variance": [400.0]}}
+
+FLIPPED = whole_views("flip")
 
 
 def recipe_of(model, *, train=None, **data):
@@ -347,11 +350,26 @@ def test_a_segmenter_that_sees_the_same_in_a_mirror_says_the_same_of_two_views(f
     for layer, kernel in zip(weighed, ([1, 3, 1], [2, 3, 0]), strict=True):
         layer.set_weights([np.array([[0.001 * np.array(kernel), np.zeros(3)]]).transpose(0, 2, 1)[:, :, None]])
     for model, alike in zip(models, (True, False), strict=True):
-        one, two = (segment_model.Segmenter(model, data, flip=flip)(picture) for flip in (False, True))
+        one, two = (segment_model.Segmenter(model, data, views=views)(picture) for views in ([WHOLE], FLIPPED))
         same = np.allclose(one.confidence, two.confidence, atol=1e-6)
         assert same == alike
     there, mirrored = (
-        segment_model.Segmenter(models[1], data, flip=True)(seen).confidence.numpy()
+        segment_model.Segmenter(models[1], data, views=FLIPPED)(seen).confidence.numpy()
         for seen in (picture[:16, :16], picture[:16, 15::-1])
     )
     np.testing.assert_allclose(mirrored, there[:, ::-1], atol=1e-6)
+
+
+def test_a_segmenter_of_single_pixels_says_the_same_of_smaller_views():
+    """A slope of grey, in two classes by its own value: the border between them stays where it is."""
+    data = config.Data(source="nuclei", size=(48, 48), channels=1, fit="pad")
+    picture = np.repeat(np.arange(48, dtype=np.uint8)[None, :, None] * 4 + 20, 48, axis=0)
+    entry = keras.Input((48, 48, 1), dtype="uint8")
+    values = keras.ops.cast(entry, "float32") - 100
+    model = keras.Model(entry, keras.ops.concatenate([-values, values], axis=-1))
+    views = whole_views("multiscale")
+    assert len({view.share for view in views}) == 3
+    labels = [segment_model.Segmenter(model, data, views=own)(picture).labels.numpy() for own in ([WHOLE], views)]
+    assert 0.3 < labels[0].mean() < 0.7
+    wrong = np.flatnonzero((labels[0] != labels[1])[1:-1].any(axis=0))  # the outermost rows are blended with black
+    assert all(abs(column - 20) <= 1 for column in wrong)

@@ -88,6 +88,13 @@ def test_a_run_that_is_not_trained_is_refused(exported, new, tmp_path):
     assert cnn("evaluate", exported.recipe, "--on", new, "--runs", tmp_path / "runs") == 2
 
 
+def test_a_network_without_its_run_is_refused(exported, new, capsys):
+    saved = exported.run / "export" / "small"
+    for network in (saved, saved / "1", exported.run / "train" / "model.keras"):
+        assert exported.cnn("evaluate", network, "--on", new) == Fault.INPUT
+        assert "network alone" in " ".join(capsys.readouterr().err.split())
+
+
 def test_it_is_measured_again_only_when_the_data_changes(exported, new, capsys):
     measured(exported, new, capsys)
     assert exported.cnn("evaluate", exported.recipe, "--on", new) == 0
