@@ -44,7 +44,7 @@ def batches(
             around = tf.concat([[[first, after]], tf.zeros((values.shape.rank - 1, 2), tf.int64)], axis=0)
             return tf.ensure_shape(tf.pad(values, around), (None, *values.shape[1:]))
 
-        return tf.nest.map_structure(pad, batch)
+        return tf.nest.map_structure(pad, batch, expand_composites=True)
 
     own = source.enumerate().filter(is_own).map(lambda _, element: element)
     return work(own, most).enumerate().map(padded, num_parallel_calls=tf.data.AUTOTUNE)

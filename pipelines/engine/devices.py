@@ -27,6 +27,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.framework import config
 
+from cnn_keras.data.transforms import deferred
 from cnn_keras.errors import Fault
 
 # first and last row of a device's part, and the rows of the batch
@@ -233,7 +234,8 @@ def _shared(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable
         return tf.nest.map_structure(mean, strategy.run(step, args=(model, batch)))
 
     def function(batches: Any) -> Any:
-        model._symbolic_build(data_batch=batches.element_spec)  # metrics, before a device wants them
+        seen = tf.function(deferred.augmented).get_concrete_function(batches.element_spec).structured_outputs
+        model._symbolic_build(data_batch=seen)  # metrics, before a device wants them
         return run(next(batches))
 
     return function
@@ -242,7 +244,7 @@ def _shared(model: keras.Model, strategy: tf.distribute.Strategy, step: Callable
 def _train(model: keras.Model, batch: Any) -> Any:
     """Keras's `train_step` on a device's part of the batch."""
     part, rows, share = _part(batch)
-    x, y, weights = keras.utils.unpack_x_y_sample_weight(part)
+    x, y, weights = keras.utils.unpack_x_y_sample_weight(deferred.augmented(part))
     with tf.GradientTape() as tape:
         token = _PART.set(rows)
         answer = model(x, training=True)
@@ -277,12 +279,12 @@ def _test(model: keras.Model, batch: Any) -> Any:
 def _part(batch: Any) -> tuple[Any, tuple[Any, Any, Any], Any]:
     """A device's part of the batch, its rows, its share of them all. Where it has none it gets one, and the share 0."""
     replica = tf.distribute.get_replica_context()
-    rows, parts = tf.shape(tf.nest.flatten(batch)[0])[0], replica.num_replicas_in_sync
+    rows, parts = tf.shape(tf.nest.flatten(batch, expand_composites=True)[0])[0], replica.num_replicas_in_sync
     number = tf.cast(replica.replica_id_in_sync_group, tf.int32)
     first, last = number * rows // parts, (number + 1) * rows // parts
     end = tf.maximum(last, first + 1)
     with tf.device("/CPU:0"):  # a device is sent its part alone
-        part = tf.nest.map_structure(lambda values: values[first:end], batch)
+        part = tf.nest.map_structure(lambda values: values[first:end], batch, expand_composites=True)
     return part, (first, end, rows), tf.cast(last - first, "float32") / tf.cast(rows, "float32")
 
 

@@ -154,6 +154,21 @@ class Train(Section):
         return self
 
 
+class ImageTrain(Train):
+    """How the weights are found where examples are images, which may be augmented."""
+
+    # where images are moved and coloured: by OpenCV on the host, or in the training step, for a GPU that waits for it
+    augment_on: Literal["host", "device"] = "host"
+
+    @model_validator(mode="after")
+    def _warps_without_xla(self) -> Self:
+        if self.augment_on == "device" and self.xla:
+            raise ValueError(
+                "augment_on must be host with xla, which cannot compile the warp of the images, got device"
+            )
+        return self
+
+
 class TransferTrain(Train):
     """How the weights are found where a network may start from given ones and keep some of them."""
 

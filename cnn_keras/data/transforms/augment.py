@@ -14,7 +14,7 @@ import difflib
 import inspect
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import tensorflow as tf
@@ -34,7 +34,7 @@ from cnn_keras.data.transforms.geometric import (
     shear,
 )  # fmt: skip
 from cnn_keras.data.transforms.mixing import Mixing, cutmix, mixup, mosaic
-from cnn_keras.data.transforms.opencv_chain import Decoder, OpenCVChain
+from cnn_keras.data.transforms.opencv_chain import Decoder, OpenCVChain, is_deferrable
 from cnn_keras.data.transforms.photometric import (
     blur,
     brighten,
@@ -64,20 +64,30 @@ __all__ = [
 class Composed:
     """What a recipe lists, one after the other, each with a seed of its own.
 
+    Args:
+        on: "host" augments batches by OpenCV; "device" leaves the pixels of their images to the training step, as
+            `cnn_keras.data.transforms.deferred.DeferredImages`.
+
     Attributes:
         mixes: whether `mix` does anything, and labels must be one-hot.
         source: (height, width) that pictures are to be read at; None is the size they end with.
         moves_pixels: whether a step moves the picture alone and refuses boxes, landmarks and masks.
     """
 
-    def __init__(self, parts: Sequence[Step | Policy | Mixing], *, compiled: bool | None = None) -> None:
+    def __init__(
+        self,
+        parts: Sequence[Step | Policy | Mixing],
+        *,
+        compiled: bool | None = None,
+        on: Literal["host", "device"] = "host",
+    ) -> None:
         single = [(number, part) for number, part in enumerate(parts) if not isinstance(part, Mixing)]
         flat = [
             (number, step) for number, part in single for step in (part.steps if isinstance(part, Policy) else [part])
         ]
         self._numbers = [number for number, _ in flat]
         self._chain = Chain([step for _, step in flat], compiled=compiled)
-        self._batch_chain = OpenCVChain(self._chain)
+        self._batch_chain = OpenCVChain(self._chain, defers=on == "device")
         self.mixings = [(number, part) for number, part in enumerate(parts) if isinstance(part, Mixing)]
         self.mixes = bool(self.mixings)
         self.moves_pixels = any(isinstance(step, Colour) and step.moves_pixels for _, step in flat)
@@ -92,7 +102,7 @@ class Composed:
         return self._batch_chain.takes(spec, decodes=decodes)
 
     def batch(self, examples: dict[str, Any], seeds: tf.Tensor, decoder: Decoder | None = None) -> dict[str, Any]:
-        """Augment a batch of examples, each by its seed, int32 (N, 2); see `OpenCVChain`."""
+        """Augment a batch of examples, each by its seed, int32 (N, 2); see `OpenCVChain`, which may defer images."""
         return self._batch_chain(examples, seeds, self._numbers, decoder)
 
     def _seeds(self, seed: tf.Tensor) -> list[tf.Tensor]:
@@ -141,6 +151,7 @@ def compose(
     *,
     size: tuple[int, int] | None = None,
     fitted: Mapping[str, Mapping[str, Any]] | None = None,
+    on: Literal["host", "device"] = "host",
 ) -> Composed | None:
     """The augmentations that a recipe lists; None for an empty list.
 
@@ -149,10 +160,11 @@ def compose(
         size: (height, width) that pictures must end with: what crops cut unless the recipe says otherwise. None lets
             them keep the picture's.
         fitted: what `fit` found on the training split.
+        on: as of `Composed`.
 
     Raises:
-        Fault: an unknown name or argument, amounts that change nothing, another size at the end, or an augmentation of
-            batches before one of examples.
+        Fault: an unknown name or argument, amounts that change nothing, another size at the end, an augmentation of
+            batches before one of examples, or one that exists on the host alone with `on="device"`.
     """
     parts = [_built(entry, size, fitted or {}) for entry in recipe]
     kinds = [isinstance(part, Mixing) for part in parts]
@@ -162,7 +174,9 @@ def compose(
     sized = [(part.name, part.size) for part in parts if isinstance(part, Geometry) and part.size]
     if size and sized and sized[-1][1] != tuple(size):
         raise Fault(f"augment.{sized[-1][0]}.size must be data.size, {list(size)}, got {list(sized[-1][1])}")
-    return Composed(parts) if parts else None
+    if on == "device":
+        _require_deferrable(parts)
+    return Composed(parts, on=on) if parts else None
 
 
 def fit(
@@ -234,6 +248,22 @@ def _factory(name: str) -> Callable[..., Any]:
     if not callable(own):
         raise Fault(f"augment.{name} must be a function, got {type(own).__name__}")
     return own
+
+
+def _require_deferrable(parts: Sequence[Step | Policy | Mixing]) -> None:
+    left = [
+        "rand_augment" if isinstance(part, Policy)
+        else f"{part.name} with fill: wrap" if getattr(part, "fill", None) == "wrap"
+        else part.name
+        for part in parts
+        if not is_deferrable(part)
+    ]  # fmt: skip
+    if left:
+        raise Fault(
+            "augment must hold only what is a matrix for each image with train.augment_on: device, got "
+            f"{', '.join(dict.fromkeys(left))}, which exist on the host alone; leave them out, or take "
+            "train.augment_on: host"
+        )
 
 
 def _require_amount(name: str, function: Callable[..., Any], settings: Mapping[str, Any]) -> None:

@@ -1,4 +1,7 @@
-"""A chain of steps for a batch of pictures: matrices in the graph for all at once, pixels by OpenCV."""
+"""A chain of steps for a batch of pictures: matrices in the graph for all at once, pixels by OpenCV.
+
+Or the pixels of the images are left to the training step, which gets the same matrices: `deferred` says how.
+"""
 
 import math
 from collections.abc import Callable, Sequence
@@ -8,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from cnn_keras.data.transforms import opencv, stateless_random
+from cnn_keras.data.transforms.deferred import COLOUR, DeferredImages
 from cnn_keras.data.transforms.transform import (
     COMPILED,
     Chain,
@@ -22,6 +26,7 @@ from cnn_keras.data.transforms.transform import (
     moved_annotations,
     result_size,
 )
+from cnn_keras.errors import Fault
 from cnn_keras.ops.numpy_function import numpy_function
 
 
@@ -38,13 +43,29 @@ class Decoder(Protocol):
 
 
 class OpenCVChain:
-    """The steps of a `Chain` for batches of examples, each augmented as alone."""
+    """The steps of a `Chain` for batches of examples, each augmented as alone.
 
-    def __init__(self, chain: Chain) -> None:
-        self.steps, self.groups = chain.steps, chain.groups
+    Args:
+        defers: whether images become `DeferredImages`. Every step must be one of `is_deferrable`.
+    """
+
+    def __init__(self, chain: Chain, *, defers: bool = False) -> None:
+        self.steps, self.groups, self.defers = chain.steps, chain.groups, defers
 
     def takes(self, spec: dict[str, tf.TensorSpec], *, decodes: bool = False) -> bool:
-        """Whether examples of this kind can be augmented, or decoded and augmented, by a batch, and faster."""
+        """Whether examples of this kind can be augmented, or decoded and augmented, by a batch, and faster.
+
+        Raises:
+            Fault: the chain defers images, and these are not uint8 of one size.
+        """
+        if self.defers and self.steps:
+            image = spec["image"]
+            if image.dtype != tf.uint8 or image.shape.rank != 3 or not image.shape.is_fully_defined():
+                raise Fault(
+                    "train.augment_on must be host unless examples are images of one size, uint8 (height, width, "
+                    f"channels), got {image.dtype.name} {image.shape}"
+                )
+            return True
         pixels = [spec[key] for key in ("image", "mask") if key in spec]
         sizes = [
             spec["image"].shape[:2],
@@ -70,42 +91,48 @@ class OpenCVChain:
             seeds: int32 (N, 2), one for each example.
             numbers: of the steps; each is folded into a seed.
             decoder: decodes the images, which are strings (N,) then.
+
+        Returns:
+            The examples, uint8 images and masks of the size that the steps leave; or `DeferredImages`.
         """
         shapes = {key: examples[key].shape[1:] for key in ("image", "mask") if key in examples}
         if decoder:
             shapes["image"] = tf.TensorShape(decoder.shape)
         check_example({**examples, **{key: tf.TensorSpec(shape) for key, shape in shapes.items()}}, self.steps)
         size, channels = tuple(shapes["image"][:2]), shapes["image"][2]
-        plan, sizes = self._plan(size, channels, seeds, tuple(numbers)), []
+        plan, sizes, whole = self._plan(size, channels, seeds, tuple(numbers)), [], size
         for group, matrices in zip(self.groups, plan, strict=True):
             if isinstance(group[0], Geometry):
                 move = Move(Placement(*matrices), size, result_size(group, size), group)
                 examples, size = {**examples, **_all_moved(examples, move)}, move.size
             sizes.append(size)
+        ends = {"image": whole if self.defers else size, "mask": size}
+        worked = {key: shape for key, shape in shapes.items() if key == "mask" or decoder or not self.defers}
 
         def transform(*values: np.ndarray) -> list[np.ndarray]:
-            before, tensors = values[: len(shapes)], iter(values[len(shapes) :])
+            before, tensors = values[: len(worked)], iter(values[len(worked) :])
             matrices = [[next(tensors) for _ in placed] for placed in plan]
             after = []
-            for (key, shape), sources in zip(shapes.items(), before, strict=True):
+            for (key, shape), sources in zip(worked.items(), before, strict=True):
                 passes = [
                     _pass(key, group, result, given)
                     for group, result, given in zip(self.groups, sizes, matrices, strict=True)
-                    if key == "image" or isinstance(group[0], Geometry)
+                    if (not self.defers if key == "image" else isinstance(group[0], Geometry))
                 ]
                 decode = decoder.decode if decoder and key == "image" else None
-                after.append(_all_passed(sources, passes, (*size, _channels(shape)), decode))
+                after.append(_all_passed(sources, passes, (*ends[key], _channels(shape)), decode))
             return after
 
-        inputs = [examples[key] for key in shapes] + [tensor for placed in plan for tensor in placed]
-        pixels = numpy_function(transform, inputs, [tf.uint8] * len(shapes))
-        return {
-            **examples,
-            **{
-                key: tf.reshape(values, [-1, *size, *shape[2:]])
-                for (key, shape), values in zip(shapes.items(), pixels, strict=True)
-            },
-        }
+        if worked:
+            inputs = [examples[key] for key in worked] + [tensor for placed in plan for tensor in placed]
+            pixels = numpy_function(transform, inputs, [tf.uint8] * len(worked))
+            for (key, shape), values in zip(worked.items(), pixels, strict=True):
+                examples = {**examples, key: tf.reshape(values, [-1, *ends[key], *shape[2:]])}
+        if self.defers:
+            fills = tuple(COLOUR if isinstance(group[0], Colour) else border_fill(group) for group in self.groups)
+            matrices = tuple(matrix for (matrix,) in plan)
+            examples = {**examples, "image": DeferredImages(examples["image"], matrices, fills, tuple(sizes))}
+        return examples
 
     @tf.function(jit_compile=True, autograph=False)
     def _plan(
@@ -124,6 +151,22 @@ class OpenCVChain:
             matrix = tf.broadcast_to(matrix, [tf.shape(drawn[0])[0], 3, 3])  # elastic has one for all
             plan.append([matrix] if nodes is None else [matrix, nodes])
         return plan
+
+
+def is_deferrable(step: Any) -> bool:
+    """Whether a step is a matrix, drawn for a whole batch, and so can be left to the training step.
+
+    TensorFlow's operation wraps a picture around with its last row and column left out, so `fill: wrap` cannot.
+    """
+    if not isinstance(step, Geometry | Colour) or not isinstance(step.draw, stateless_random.Draw):
+        return False
+    if isinstance(step, Colour):
+        return step.matrix is not None
+    if step.fill == "wrap":
+        return False
+    extent = tf.ones([2])
+    nodes = step.place(step.draw(tf.zeros([2], tf.int32)), extent, extent).nodes
+    return nodes is None  # a field is more than a matrix
 
 
 def _mixing_matrix(group: Sequence[Colour], numbers: Sequence[tf.Tensor], channels: int) -> tf.Tensor:

@@ -15,7 +15,7 @@ Crop = tuple[int, int]  # rows at the top and at the bottom that a network does 
 
 def check(recipe: Any, outputs: int, assembled: Callable[[Any], keras.Model], *, noun: str) -> None:
     """Raise a Fault for anything wrong that only the library can tell; `noun` is what an image has one of."""
-    composed = augment.compose(recipe.augment, size=recipe.data.size)
+    composed = augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on)
     if composed is not None and composed.mixes:
         raise Fault(f"augment must not mix images, because each has one {noun}; leave out mixup, cutmix and mosaic")
     shape = (*recipe.data.size, recipe.data.channels)

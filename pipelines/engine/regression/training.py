@@ -80,4 +80,5 @@ def _ordered(run: Run, split: str, example: Example) -> Any:
 def _augmented(run: Run, example: Example) -> Any:
     """The augmentation of the recipe, with what it takes from the training split."""
     fitted = augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in _ordered(run, "train", example)))
-    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=dict(fitted))
+    recipe = run.recipe
+    return augment.compose(recipe.augment, size=recipe.data.size, fitted=dict(fitted), on=recipe.train.augment_on)

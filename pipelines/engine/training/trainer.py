@@ -31,6 +31,7 @@ from tensorflow.python.framework import config
 
 from cnn_keras.data.files import durable
 from cnn_keras.data.files.durable import write_text
+from cnn_keras.data.transforms import deferred
 from cnn_keras.errors import Fault
 from cnn_keras.schedules import Delayed, WarmUp
 from cnn_keras.weights import checkpoints
@@ -172,7 +173,7 @@ def compile_model(
     loss_weights: Any = None,
     shares: Sequence[float] | None = None,
 ) -> None:
-    """Compile with the recipe's optimiser and schedule.
+    """Compile with the recipe's optimiser and schedule. A step first augments the images of a batch left to it.
 
     Args:
         steps: the batches of one epoch.
@@ -206,6 +207,7 @@ def compile_model(
             jit_compile=settings.xla,
             steps_per_execution=settings.steps_per_execution if devices.count() == 1 else 1,
         )
+    model.train_step = lambda batch: type(model).train_step(model, deferred.augmented(batch))
     devices.distribute(model, synchronized=settings.synchronize_batch_norm)
 
 

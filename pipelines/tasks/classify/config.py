@@ -43,7 +43,7 @@ class Data(image_config.Data):
         return getattr(self, key) is not None
 
 
-class Train(classifier_config.Train):
+class Train(classifier_config.Train, recipes.ImageTrain):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
     # what is best in the best epoch; the last one with data.labels: multi

@@ -11,7 +11,7 @@ from pipelines.tasks.classify.config import Recipe
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    augment.compose(recipe.augment, size=recipe.data.size)
+    augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on)
     classifier.check(recipe, (*recipe.data.size, recipe.data.channels), cacheable=True)
 
 

@@ -68,7 +68,8 @@ def _inputs(run: Run, augmented: Any) -> Training:
 def _augmented(run: Run) -> Any:
     """The augmentation of the recipe, with what it takes from the training split, such as the axes of its colours."""
     fitted = augment.fit(run.recipe.augment, lambda: (images.numpy() for images, _ in ordered_batches(run, "train")))
-    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=fitted)
+    recipe = run.recipe
+    return augment.compose(recipe.augment, size=recipe.data.size, fitted=fitted, on=recipe.train.augment_on)
 
 
 def _draw_augmented(folder: Path, prepared: Path, shape: Shape, augmented: Any, seed: int) -> None:

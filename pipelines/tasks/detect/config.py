@@ -36,7 +36,7 @@ class Suppress(Section):
         return f"scores from {self.threshold:g}, {how}, {self.limit} boxes at most"
 
 
-class Train(recipes.TransferTrain):
+class Train(recipes.TransferTrain, recipes.ImageTrain):
     """How the weights are found; a detector may be shown its batches at several sizes."""
 
     sides: tuple[Positive, ...] = ()  # the sides, in pixels, of which one is drawn for each batch; none: data.size
@@ -100,6 +100,8 @@ class Recipe(recipes.Recipe):
             raise ValueError("train.transfer requires model.weights and any mode but cached")
         if self.data.proposals and self.data.tile:
             raise ValueError("data.proposals must be null with data.tile: photographs are read in tiles, not regions")
+        if settings.sides and settings.augment_on == "device":
+            raise ValueError("train.sides must be empty with train.augment_on: device, which leaves images as they are")
         if settings.regions and not self.data.proposals:
             raise ValueError("train.regions must be null without data.proposals to draw from")
         if self.export.crops and not self.evaluate.crops:

@@ -43,7 +43,7 @@ def knows_masks(builder: str) -> bool:
 
 def check(recipe: Any) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    augment.compose(recipe.augment, size=recipe.data.size)
+    augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on)
     builder = recipe.model.builder
     arguments = {"input_shape": (*recipe.data.size, 3), "classes": 2, **recipe.model.arguments}
     if recipe.model.weights == "imagenet":

@@ -32,7 +32,7 @@ class Head(Section):
     landmark_weight: Weight = 5.0  # what landmarks count beside p_c
 
 
-class Train(recipes.Train):
+class Train(recipes.ImageTrain):
     """How the weights are found."""
 
     # of your own: targets and outputs, (batch, 5 + classes + 2 or 3 of each landmark), see `cnn_keras.models.localize`,

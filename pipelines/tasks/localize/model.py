@@ -13,7 +13,7 @@ from cnn_keras.weights import pretrained
 
 def check(recipe: Any) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    composed = augment.compose(recipe.augment, size=recipe.data.size)
+    composed = augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on)
     if composed is not None and composed.mixes:
         raise Fault("augment must not mix images, because each shows one object; leave out mixup, cutmix and mosaic")
     shape = (*recipe.data.size, recipe.data.channels)

@@ -56,7 +56,8 @@ def _inputs(run: Run, augmentation: Any) -> Training:
 
 
 def _augmentation(run: Run) -> Any:
-    return augment.compose(run.recipe.augment, size=run.recipe.data.size, fitted=box_batches.fitted_arguments(run))
+    recipe, fitted = run.recipe, box_batches.fitted_arguments(run)
+    return augment.compose(recipe.augment, size=recipe.data.size, fitted=fitted, on=recipe.train.augment_on)
 
 
 def targets_of(run: Run) -> Callable[[dict[str, Any]], tf.Tensor]:

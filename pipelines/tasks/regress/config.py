@@ -56,7 +56,7 @@ class Head(Section):
     interval: Share = 0.9
 
 
-class Train(recipes.Train):
+class Train(recipes.ImageTrain):
     """How the weights are found."""
 
     # of your own, with head.kind: squared or huber: the true and the predicted numbers, (batch, values), to (batch,);

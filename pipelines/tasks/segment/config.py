@@ -130,7 +130,7 @@ class Before(Section):
     epochs: Positive  # of this network
 
 
-class Train(recipes.Train):
+class Train(recipes.ImageTrain):
     """How the weights are found. A batch holds pictures or patches."""
 
     batch_size: Positive = 8  # pictures or patches of one step

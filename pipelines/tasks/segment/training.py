@@ -102,12 +102,15 @@ def augmentation(recipe: Any, images: Callable[[], Iterable[Any]]) -> Any:
         Fault: what mixes pictures, or is for pictures where there are volumes.
     """
     if recipe.data.axes == 2:
-        composed = augment.compose(recipe.augment, size=recipe.data.size, fitted=augment.fit(recipe.augment, images))
+        fitted, size = augment.fit(recipe.augment, images), recipe.data.size
+        composed = augment.compose(recipe.augment, size=size, fitted=fitted, on=recipe.train.augment_on)
         if composed is not None and composed.mixes:
             raise Fault(
                 "augment must not mix images, because masks cannot be mixed; leave out mixup, cutmix and mosaic"
             )
         return composed
+    if recipe.train.augment_on == "device":
+        raise Fault("train.augment_on must be host for volumes, got device")
     steps = []
     for entry in recipe.augment:
         name, arguments = (entry, {}) if isinstance(entry, str) else next(iter(entry.items()))

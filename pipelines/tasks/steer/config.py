@@ -62,7 +62,7 @@ class Loop(Section):
     steps: Positive = 500  # of a metre
 
 
-class Train(recipes.Train):
+class Train(recipes.ImageTrain):
     """How the weights are found."""
 
     # of your own, with head.kind: regression: the true and the predicted angles, (batch,), to (batch,); null is the

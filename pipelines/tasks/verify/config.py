@@ -105,7 +105,7 @@ def _loss(name: str) -> str:
     return name
 
 
-class Train(recipes.Train):
+class Train(recipes.ImageTrain):
     """How the weights are found: a batch holds `each` pictures of batch_size / each people."""
 
     batch_size: Positive = 60  # pictures of one step
@@ -176,6 +176,10 @@ class Recipe(recipes.Recipe):
 
     @model_validator(mode="after")
     def _is_square(self) -> Self:
+        if self.train.rotations and self.train.augment_on == "device":
+            raise ValueError(
+                "train.augment_on must be host with train.rotations, which turn pictures there, got device"
+            )
         if self.train.rotations and self.data.size[0] != self.data.size[1]:
             raise ValueError(f"train.rotations requires square pictures, got data.size {list(self.data.size)}")
         return self

@@ -24,7 +24,7 @@ MODELS = ("model", "matcher")
 
 def check(recipe: Recipe) -> None:
     """Raise a Fault for anything wrong that only the library can tell, before any data is read."""
-    composed = augment.compose(recipe.augment, size=recipe.data.size)
+    composed = augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on)
     if composed is not None and composed.mixes:
         raise Fault("augment must not mix images for verification: a mixture shows no person")
     assemble(recipe, {"normalization": {"axis": None, "mean": 0.0, "variance": 1.0}}, loaded=False)

@@ -31,7 +31,7 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
     """Find the weights; leave `model.keras`, pictures to embeddings, and `matcher.keras`, which compares two."""
     run = precision_choice.settled(run, folder)
     recipe, settings = run.recipe, run.recipe.train
-    augmented = augment.compose(recipe.augment, size=recipe.data.size)
+    augmented = augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on)
     training = _inputs(run, augmented)
     network = initial_model(run, training)
     embedding = siamese.embedding(network, mirrored=recipe.model.mirrored)
@@ -63,7 +63,8 @@ def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any
 
 def inputs(run: Run) -> Training:
     """What a training of the run needs."""
-    return _inputs(run, augment.compose(run.recipe.augment, size=run.recipe.data.size))
+    recipe = run.recipe
+    return _inputs(run, augment.compose(recipe.augment, size=recipe.data.size, on=recipe.train.augment_on))
 
 
 def _inputs(run: Run, augmented: Any) -> Training:
