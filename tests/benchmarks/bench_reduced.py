@@ -5,11 +5,13 @@
 scikit-learn's two photographs, enlarged to 1024 × 1024 and 3072 × 2048 and saved as JPEGs, are decoded and
 resized to 256 × 256 by `ImageDecoder`, whole and reduced, in one thread. Differences are in levels of 0–255.
 
-    python tests/benchmarks/bench_reduced.py --train classify|detect [--scenes 600] [--epochs 10] [--work FOLDER]
+    python tests/benchmarks/bench_reduced.py --train classify [--count 2500] [--epochs 5] [--work FOLDER]
+    python tests/benchmarks/bench_reduced.py --train detect [--count 600] [--epochs 10] [--work FOLDER]
 
-says what it does to accuracy: handwritten digits on scikit-image's photographs, stored as JPEGs of 640 × 640, are
-streamed to ResNet-20 at 80 × 80 or the small YOLO at 160 × 160, decoded whole and then reduced, from the same seed.
-Both networks are measured on test images that are decoded whole. `make samples` installs the photographs.
+say what it does to accuracy. MNIST's digits, stored as JPEGs of 224 × 224, are streamed to LeNet-5 at 28 × 28; scenes
+of scikit-learn's digits on scikit-image's photographs, of 640 × 640, to the small YOLO at 160 × 160; decoded whole and
+then reduced, from the same seed. Networks are measured on test images that are decoded whole. `make samples` installs
+digits and photographs.
 """
 
 import argparse
@@ -21,25 +23,26 @@ import tempfile
 import time
 from functools import partial
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[2]))
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 TARGET, SIZES, ROUNDS = (256, 256), ((512, 512), (640, 427), (1024, 1024), (3072, 2048)), 3  # width, height
-STORED, QUALITY = 640, 90  # pixels of a side of the scenes, and of their JPEGs
+QUALITY = 90  # of the stored JPEGs
 RECIPE = """\
-# Digits on photographs, stored much larger than they are read.
+# Images that are stored much larger than they are read.
 task: {task}
-data: {{source: coco, path: scenes, size: [{side}, {side}], memory_gb: 1.0e-6{more}}}
+data: {{path: stored, memory_gb: 1.0e-6, {data}}}
 augment: [{{affine: {{rotate: 5, shift: 0.1, zoom: 0.2, fill: nearest}}}}]
 model: {{builder: {builder}}}
 train: {{epochs: {epochs}, batch_size: 16, learning_rate: 2.0e-3, schedule: cosine, weight_decay: 5.0e-4}}
-evaluate: {{insight: false}}
+evaluate: {{insight: false, {evaluate}}}
 """
-TASKS = {  # task: side, builder, more of data, what is measured
-    "classify": (80, "resnet.resnet20", ", labels: multi", "mean_average_precision"),
-    "detect": (160, "yolo.yolo_small", ", anchors: 4", "ap50"),
+TASKS = {  # data, builder, evaluate, what is measured
+    "classify": ("source: folder, size: [28, 28], channels: 1", "lenet.lenet5_modern", "baselines: false", "accuracy"),
+    "detect": ("source: coco, size: [160, 160], anchors: 4", "yolo.yolo_small", "shown: 0.3", "ap50"),
 }
 
 
@@ -75,24 +78,36 @@ def seconds(decode, files):
     return best
 
 
-def write_scenes(folder, count):
-    """The scenes as a folder in COCO's format."""
+def jpeg(read, side):
+    """What `read` gives at `side` × `side` pixels, as a JPEG."""
     from PIL import Image
 
+    out = io.BytesIO()
+    Image.open(io.BytesIO(read())).resize((side, side), Image.Resampling.BICUBIC).save(out, "JPEG", quality=QUALITY)
+    return out.getvalue()
+
+
+def write_digits(folder, count):
+    """MNIST's digits, a folder for each class."""
+    from cnn_keras.data.sources import classification
+
+    for number, item in enumerate(classification.items("mnist5k")[:: 5000 // count]):
+        path = folder / item.label / f"{number:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(jpeg(item.read, 224))
+
+
+def write_scenes(folder, count):
+    """Scenes with boxes, a folder in COCO's format."""
     from cnn_keras.data.formats import coco
     from cnn_keras.data.sources.synthetic import composites
 
-    def jpeg(read):
-        out = io.BytesIO()
-        Image.open(io.BytesIO(read())).save(out, "JPEG", quality=QUALITY)
-        return out.getvalue()
-
-    scenes = composites.read(count=count, side=STORED, backgrounds="skimage")
-    items = [item._replace(id=f"{item.id}.jpg", read=partial(jpeg, item.read)) for item in scenes.items]
+    scenes = composites.read(count=count, side=640, backgrounds="skimage")
+    items = [item._replace(id=f"{item.id}.jpg", read=partial(jpeg, item.read, 640)) for item in scenes.items]
     coco.write(items, folder, classes=scenes.classes)
 
 
-def accuracy(task, scenes, epochs, folder):
+def accuracy(task, count, epochs, folder):
     """Train with images decoded whole and reduced, and say what both networks come to."""
     from rich.console import Console
 
@@ -101,40 +116,42 @@ def accuracy(task, scenes, epochs, folder):
     from pipelines.engine import stages
     from pipelines.engine.startup import load_tensorflow
 
-    side, builder, more, measured = TASKS[task]
-    if not (folder / "scenes").is_dir():
-        write_scenes(folder / "scenes", scenes)
-    recipe = folder / f"{task}.yaml"
-    recipe.write_text(RECIPE.format(task=task, side=side, builder=builder, more=more, epochs=epochs))
+    data, builder, evaluate, measured = TASKS[task]
+    if not (folder / "stored").is_dir():
+        (write_digits if task == "classify" else write_scenes)(folder / "stored", count)
+    recipe = RECIPE.format(task=task, data=data, builder=builder, epochs=epochs, evaluate=evaluate)
+    (folder / "stored.yaml").write_text(recipe)
     os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{folder.absolute()}/mlflow.db"
-    console, decoder = Console(stderr=True), input_pipeline.ImageDecoder
+    console, reducing = Console(stderr=True), input_pipeline.ImageDecoder
     load_tensorflow(console)
-    for name, reduced in (("whole", False), ("reduced", True)):
-        input_pipeline.ImageDecoder = partial(_decoder, decoder, reduced)
-        run = stages.Run(recipes.load(str(recipe)), console, folder / name)
-        stages.run_stages(run, "evaluate")
+    for name, decoder in (("whole", partial(_whole, reducing)), ("reduced", reducing)):
+        run = stages.Run(recipes.load(str(folder / "stored.yaml")), console, folder / name)
+        with mock.patch.object(input_pipeline, "ImageDecoder", decoder):
+            stages.run_stages(run, "evaluate")
         report = json.loads((run.finished("evaluate") / "report.json").read_text())
         low, high = report[f"{measured}_interval"]
-        print(f"{task}, decoded {name:8} {measured} {report[measured]:.4f} (95 % interval {low:.4f} to {high:.4f})")
+        print(f"decoded {name:8} {measured} {report[measured]:.4f} (95 % interval {low:.4f} to {high:.4f})", flush=True)
 
 
-def _decoder(kind, allowed, shape, *, reduced=False):
-    return kind(shape, reduced=reduced and allowed)
+def _whole(decoder, shape, *, reduced=False):
+    return decoder(shape)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=int, default=32)
     parser.add_argument("--train", choices=TASKS)
-    parser.add_argument("--scenes", type=int, default=600)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--work", type=Path, help="Where scenes and runs are kept; a temporary folder unless given.")
+    parser.add_argument("--count", type=int, help="Images: 2,500 digits or 600 scenes unless given.")
+    parser.add_argument("--epochs", type=int, help="5 for digits, 10 for scenes unless given.")
+    parser.add_argument("--work", type=Path, help="Where images and runs are kept; a temporary folder unless given.")
     options = parser.parse_args()
     if options.train:
+        count, epochs = {"classify": (2500, 5), "detect": (600, 10)}[options.train]
         with tempfile.TemporaryDirectory() as temporary:
             folder = options.work or Path(temporary)
             folder.mkdir(parents=True, exist_ok=True)
-            return accuracy(options.train, options.scenes, options.epochs, folder)
+            accuracy(options.train, options.count or count, options.epochs or epochs, folder)
+        return
     import cv2
     import tensorflow as tf
 

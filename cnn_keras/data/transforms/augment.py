@@ -128,7 +128,9 @@ def augmented_batches(
         read: takes an element, or a batch of them and then gives a batch of examples and of seeds.
         decoder: decodes the images of the examples, which are scalar strings then.
     """
-    spec = source.map(read).element_spec[0]
+    # Not of `source.map(read)`: inside a graph that would be a second reader, which no optimizer can take away.
+    example, _ = tf.function(read).get_concrete_function(*source.element_spec).structured_outputs
+    spec = {key: tf.TensorSpec(values.shape, values.dtype) for key, values in example.items()}
     if decoder:
         spec = {**spec, "image": tf.TensorSpec(decoder.shape, tf.uint8)}
     if augmentation is None and decoder:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from cnn_keras.data import array_dataset
 from cnn_keras.data.patches import Store
-from cnn_keras.data.transforms import augment
+from cnn_keras.data.transforms import augment, deferred
 from cnn_keras.errors import Fault, check_arguments
 from pipelines.data import image_dataset
 from pipelines.engine.stages import Run
@@ -138,7 +138,8 @@ def _begun(run: Run, builder: str, earlier: keras.Model | None) -> keras.Model:
 def _draw_augmented(run: Run, model: keras.Model, path: Path, *, stored: Store | None, augmented: Any) -> None:
     """The first pictures or patches of the first epoch as training sees them, with their masks."""
     patches = segment_model.patches_of(model, run.recipe.data)
-    stream = records.training(run, range(1), augmented, patches=patches, stored=stored).unbatch().take(DRAWN)
+    batches = records.training(run, range(1), augmented, patches=patches, stored=stored)
+    stream = batches.map(deferred.augmented).unbatch().take(DRAWN)
     rows = [(sample["image"], sample["mask"][..., 0].astype("int16") - 1) for sample in stream.as_numpy_iterator()]
     names = run.facts("prepare")["classes"]
     heading = f"What training sees: {'pictures' if stored is None else 'patches'} with their masks"

@@ -338,3 +338,17 @@ def test_a_jpeg_is_reduced_where_it_is_streamed_and_boxes_landmarks_and_masks_st
             np.testing.assert_allclose(middle, 32 * reduced["landmarks"][0, 0, :, 1::-1].sum(axis=0), atol=0.2)
         else:
             np.testing.assert_allclose(middle, extent_of(reduced["mask"][0, ..., 0] == 2), atol=0.5)
+
+
+def test_hosts_share_the_work_on_batches_that_opencv_augments(tmp_path, memory):
+    pixels = np.random.default_rng(0).integers(1, 256, (7, 64, 64, 1), np.uint8)
+    records.write(tmp_path, "train", [(str(number), encode_png(image), number) for number, image in enumerate(pixels)])
+
+    def images(share):
+        stream = input_pipeline.training(
+            tmp_path, "train", input_pipeline.Shape((64, 64), 1), count=7, epochs=range(1), batch_size=4, seed=0,
+            augment=augment.compose(["mirror"], size=(64, 64)), memory=memory, share=share,
+        )  # fmt: skip
+        return np.concatenate([pictures for pictures, _ in stream.as_numpy_iterator()])
+
+    np.testing.assert_array_equal(np.maximum(images((0, 2)), images((1, 2))), images((0, 1)))

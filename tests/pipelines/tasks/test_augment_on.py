@@ -24,7 +24,7 @@ def loaded(task, folder, *overrides):
 
 @pytest.mark.parametrize(
     "task",
-    ["classify", *(pytest.param(task, marks=pytest.mark.slow) for task in (*MORE, "localize", "regress", "steer"))],
+    ["classify", *(pytest.param(task, marks=pytest.mark.slow) for task in ("segment", "verify", "regress"))],
 )
 def test_a_training_is_that_of_the_host_but_for_what_its_warp_rounds(task, tmp_path):
     losses = {}
@@ -36,7 +36,6 @@ def test_a_training_is_that_of_the_host_but_for_what_its_warp_rounds(task, tmp_p
             losses[on] = {key: float(value) for key, value in next(csv.DictReader(file)).items() if "loss" in key}
     assert losses["host"]
     assert losses["device"] == pytest.approx(losses["host"], rel=0.02)
-    assert losses["device"] != losses["host"] or task == "classify"  # small images are warped exactly on either
 
 
 @pytest.mark.parametrize(
