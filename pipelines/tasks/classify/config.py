@@ -10,7 +10,7 @@ from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import Bits, RecipePath, Section, kind_alone
 from pipelines.engine.classification import classifier_config
 from pipelines.engine.classification.classifier_config import Baseline
-from pipelines.engine.recipe import Model
+from pipelines.engine.recipe import ImageTrain, Model
 
 MULTI_SOURCES = ("csv", "coco", "voc", "composites")  # of images with any number of labels
 
@@ -43,7 +43,7 @@ class Data(image_config.Data):
         return getattr(self, key) is not None
 
 
-class Train(classifier_config.Train, recipes.ImageTrain):
+class Train(classifier_config.Train, ImageTrain):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
     # what is best in the best epoch; the last one with data.labels: multi
