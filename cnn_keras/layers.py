@@ -173,8 +173,9 @@ class PadChannels(keras.layers.Layer):
         self.channels = channels
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        missing = self.channels - x.shape[-1]
-        return ops.pad(x, [(0, 0)] * (len(x.shape) - 1) + [(0, missing)])
+        # not by `ops.pad`: a convolution whose sum with that is rectified crashes TensorFlow 2.21 on a CPU
+        zeros = ops.zeros((*ops.shape(x)[:-1], self.channels - x.shape[-1]), x.dtype)
+        return ops.concatenate([x, zeros], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         return super().get_config() | {"channels": self.channels}

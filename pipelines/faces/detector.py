@@ -1,4 +1,4 @@
-"""Detectors of faces: OpenCV's cascades, or an exported detector such as the one of face-api.js.
+"""Detectors of faces: OpenCV's cascades, or an exported detector such as that of face-api.js, or BlazeFace.
 
 A detector is a function of a picture, uint8 (height, width, 3), RGB, that gives its faces, the surest first. Where a
 gallery has none, each picture is one face.
@@ -17,8 +17,8 @@ from cnn_keras.errors import Fault
 from pipelines.faces.gallery import OPENCV, Array
 from pipelines.inference import exported_model
 
-SSD = "ssd"
-IMPORTED = Path("face-api") / "faces"  # where `cnn import-weights face-api` writes SSD
+# Detectors by name, and where `cnn import-weights`, followed by the folder's name, writes them.
+IMPORTED = {"ssd": Path("face-api") / "faces", "blazeface": Path("human-faces") / "blazeface"}
 MARGIN = 0.25  # around a face that is cut out, as a share of its box
 SMALLEST = 0.15  # of a picture's shorter side: faces that cascades look for
 NEIGHBOURS = 5  # windows in which a cascade must find a face, for it to be one
@@ -45,18 +45,20 @@ def resolve(name: str, runs: Path) -> str:
     """What a gallery keeps of `--detector`: "" and "opencv" as they are, of any other the folder of its versions.
 
     Args:
-        name: "", "opencv", "ssd", or the recipe or the folder of a detector.
+        name: "", "opencv", one of IMPORTED, or the recipe or the folder of a detector.
 
     Raises:
         Fault: nothing is there.
     """
     if name in ("", OPENCV):
         return name
-    if name == SSD and not IMPORTED.is_dir():
+    folder = IMPORTED.get(name)
+    if folder and not folder.is_dir():
         raise Fault(
-            f"--detector {SSD} requires {IMPORTED}, which is not there; `cnn import-weights face-api PACKAGE` writes it"
+            f"--detector {name} requires {folder}, which is not there; `cnn import-weights {folder.parent} PACKAGE` "
+            "writes it"
         )
-    return str(exported_model.locate(str(IMPORTED) if name == SSD else name, runs).resolve())
+    return str(exported_model.locate(str(folder) if folder else name, runs).resolve())
 
 
 def open_detector(reference: str) -> FaceDetector | None:

@@ -4,7 +4,8 @@ A threshold is never a magic number: it follows from a false-accept rate, by an 
 embedder was calibrated on. To verify, one comparison is made, and the threshold is the one at that rate. To identify,
 as many are made as photographs are enrolled, and each could be mistaken; so the rate is divided among them, and a
 stranger is taken for anybody at all no more often than the rate says. What the people of the calibration are too few to
-show, every answer tells: its `false_accept_bound` is then above the rate. Each face of a picture is asked about alone.
+show, every answer tells: its `false_accept_bound` is then above the rate. Each face of a picture is asked about
+alone, by the liveness classifier, too.
 """
 
 import hashlib
@@ -259,7 +260,7 @@ def _verify_all(
     In a picture of several faces that is the face that is nearest; the rate is divided among them.
     """
     answers = []
-    for file, alive in zip(files, recogniser.alive(files), strict=True):
+    for file in files:
         portraits = recogniser.portraits(file)
         found = [] if isinstance(portraits, str) else portraits
         threshold = recogniser.threshold(far, len(known) * max(1, len(found)))
@@ -269,13 +270,14 @@ def _verify_all(
             if isinstance(vector, str):
                 problem = vector
             else:
-                near.append((float(recogniser.compare(vector, known).min()), portrait.face))
+                near.append((float(recogniser.compare(vector, known).min()), portrait))
         if not near:
             answers.append(Answer(None, None, threshold, problem=problem))
             continue
-        distance, face = min(near, key=lambda one: one[0])
+        distance, nearest = min(near, key=lambda one: one[0])
+        (alive,) = recogniser.alive([nearest.data])
         same = distance <= threshold.distance and _lives(alive)
-        answers.append(Answer(name if same else None, distance, threshold, alive, nearest=name, face=face))
+        answers.append(Answer(name if same else None, distance, threshold, alive, nearest=name, face=nearest.face))
     return answers
 
 
@@ -294,14 +296,14 @@ def identify(gallery: Gallery, recogniser: Recogniser, files: Sequence[bytes], f
     if vectors and enrolled:
         count = NEAREST if recogniser.facts["head"] else 1
         near = iter(gallery.nearest(recogniser.settings.model, np.stack(vectors), count))
-    rest = iter(embeddings)
+    rest = zip(embeddings, recogniser.alive([portrait.data for portrait in portraits]), strict=True)
     answers = []
-    for faces, alive in zip(pictures, recogniser.alive(files), strict=True):
+    for faces in pictures:
         if isinstance(faces, str) or not faces:
             answers.append([Answer(None, None, threshold, problem=NO_FACE if not faces else str(faces))])
             continue
         row = []
-        for portrait, vector in zip(faces, rest, strict=False):
+        for portrait, (vector, alive) in zip(faces, rest, strict=False):
             if isinstance(vector, str):
                 row.append(Answer(None, None, threshold, problem=vector, face=portrait.face))
             else:

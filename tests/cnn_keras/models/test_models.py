@@ -42,6 +42,9 @@ TABLE = {
     "alexnet.alexnet": Figures(60_965_224, 724_406_816, small=AT_67),
     "alexnet.alexnet_one_tower": Figures(61_100_840, 714_188_480, small=AT_67),
     "alexnet.zfnet": Figures(62_357_608, 1_168_032_896, small=AT_67),
+    "blazeface.blazeface": Figures(
+        134_704, 188_749_824, small={"input_shape": (64, 64, 3)}, elsewhere="test_blazeface"
+    ),
     "centernet.centernet": Figures(2_014_924, 1_295_249_792, elsewhere="test_centernet"),
     "conv1d.two_conv": Figures(3_018, 16_480, small={"input_shape": (14, 1)}, quick=True),
     "conv1d.fcn": Figures(264_450, 25_264_384, 265_474, small={"input_shape": (24, 2)}, quick=True),
@@ -67,6 +70,8 @@ TABLE = {
     "introductory.two_conv": Figures(3_241_354, 7_059_968, quick=True),
     "lenet.lenet5": Figures(60_000, 325_680, quick=True),
     "lenet.lenet5_modern": Figures(61_706, 416_520, quick=True),
+    "liveness.antispoof": Figures(426_674, 100_033_536, quick=True),
+    "liveness.livenessnet": Figures(148_242, 6_471_808, 148_562, quick=True),
     "mask_rcnn.mask_rcnn": Figures(19_933_594, 19_445_911_552, 19_938_074, elsewhere="test_mask_rcnn"),
     "mask_rcnn.mask_rcnn_small": Figures(3_182_762, 521_378_048, 3_186_730, elsewhere="test_mask_rcnn"),
     "maxout.maxout": Figures(418_714, 30_746_736, quick=True),

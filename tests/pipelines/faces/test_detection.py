@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from PIL import Image
+from pyarrow import parquet
 from scipy import ndimage
 
 from cnn_keras.data.files.image_file import encode_png
@@ -18,6 +19,7 @@ from cnn_keras.errors import Fault
 from pipelines.data import video_io
 from pipelines.faces import detector, service, store
 from pipelines.faces.detector import Face
+from pipelines.inference.prediction import pixels
 from pipelines.serving.face_routes import FaceEndpoints
 from pipelines.serving.http.limits import Limits
 from tests.conftest import cnn
@@ -116,6 +118,16 @@ def test_somebody_is_verified_by_one_face_among_others_at_a_stricter_threshold(k
     for reference, count in ((picture(), 0), (picture(81, 151), 2)):
         with pytest.raises(Fault, match=f"a photograph of one face, found {count}"):
             service.compare(oracle, reference, "one.png", [picture(82)], None)
+
+
+def test_of_several_faces_each_is_asked_whether_it_lives(known):
+    guarded = Oracle(detector=patches, guard=lambda file: 0.9 if np.asarray(pixels(file)).max() < 100 else 0.2)
+    (answers,) = service.identify(known, guarded, [picture(73, 191, 23)], None)
+    told = {answer.face.box: (answer.name, answer.alive) for answer in answers}
+    assert [told[box(place)] for place in range(3)] == [("p7", 0.9), (None, 0.2), ("p2", 0.9)]
+    lives, printed = service.verify(known, guarded, "p7", [picture(191, 73), picture(191)], None)
+    assert (lives.name, lives.alive) == ("p7", 0.9)
+    assert (printed.name, printed.alive) == (None, 0.2)
 
 
 def test_what_becomes_of_several_faces_is_one_of_three(known, oracle):
@@ -259,6 +271,36 @@ def test_a_gallery_keeps_its_detector_and_answers_about_folders_and_videos(faces
     assert not marked.any()
     assert np.ptp(np.asarray(Image.open(tmp_path / "drawn" / "0000-a.png")).astype(int), axis=-1).max() > 100
     assert len(list(video_io.frames(tmp_path / "drawn" / "0003-d.mp4"))) == 2
+
+
+def test_embeddings_of_a_detectors_faces_have_a_row_each_with_the_box(faces, halves, tmp_path, capsys):
+    one, two = (faces / "people" / name for name in ("p1/0.png", "p2/0.png"))
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    Image.fromarray(beside(one, two)).save(photos / "a.png")
+    Image.fromarray(beside(None, None)).save(photos / "b.png")
+    (photos / "c.png").write_bytes(b"text")
+    Image.fromarray(beside(None, two)).save(photos / "d.png")
+    ask = (faces / "small.yaml", photos, "--runs", faces / "runs")
+    assert cnn("embed", *ask, "--detector", halves, "--to", tmp_path / "faces.csv") == 0
+    assert "3 embeddings of 4 files" in capsys.readouterr().out
+    with (tmp_path / "faces.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    names = [Path(row["path"]).name for row in rows]
+    assert names == ["a.png", "a.png", "b.png", "c.png", "d.png"]
+    places = [tuple(row[side] for side in ("left", "top", "right", "bottom")) for row in rows]
+    assert places[:2] == [("10", "0", "30", "24"), ("50", "0", "70", "24")]
+    assert places[2] == places[3] == ("",) * 4
+    assert rows[2]["problem"] == service.NO_FACE
+    assert rows[3]["problem"] not in ("", service.NO_FACE)
+    numbers = [[row[key] for key in row if key.startswith("embedding_")] for row in rows]
+    np.testing.assert_allclose(np.array(numbers[1], float), np.array(numbers[4], float), atol=1e-6)
+    assert cnn("embed", *ask, "--detector", halves, "--to", tmp_path / "faces.parquet") == 0
+    table = parquet.read_table(tmp_path / "faces.parquet").to_pylist()
+    assert [row["box"] for row in table] == [[10, 0, 30, 24], [50, 0, 70, 24], None, None, [50, 0, 70, 24]]
+    np.testing.assert_allclose(table[0]["embedding"], np.array(numbers[0], float), atol=1e-6)
+    assert cnn("embed", *ask, "--to", tmp_path / "plain.csv") == 0
+    assert (tmp_path / "plain.csv").read_text().startswith("path,embedding_0,")
 
 
 def test_what_is_asked_of_nothing_is_refused_with_the_reason(faces, halves, tmp_path, capsys):

@@ -18,12 +18,21 @@ def embed(
     model: Annotated[str, typer.Argument(help="An embedder: a recipe of the task verify, or an exported folder.")],
     images: Annotated[list[Path], typer.Argument(help="Images, or folders of them.")],
     to: Annotated[Path, typer.Option(help="The file to write: .csv or .parquet.")] = Path("embeddings.csv"),
+    detector: Annotated[
+        str,
+        typer.Option(
+            "--detector",
+            help="What finds the faces, as of `cnn faces`: `opencv`, `ssd`, `blazeface`, a recipe or a folder; without "
+            "any, each image is one face.",
+        ),
+    ] = "",
     as_json: AsJson = False,
     runs: Root = RUNS,
 ) -> None:
     """Write the embeddings of images to a table. Faces are aligned first where the model asks for it.
 
-    What cannot be read or shows no face has a row with the problem instead. Exits with 3 if there is no embedding.
+    With --detector the table has a row for each face, with its box. What cannot be read or shows no face has a row with
+    the problem instead. Exits with 3 if there is no embedding.
 
     Example: cnn embed verify/orl-triplet photos/ --to photos.parquet
     """
@@ -38,16 +47,15 @@ def embed(
 
     embedding_file.check_suffix(to)
     files = list(predict.files_of(images, "image", tuple(IMAGE_SUFFIXES)))
-    recogniser = Recogniser(model, runs)
+    recogniser = Recogniser(model, runs, detector_name=detector)
     with validation.progress(console) as bar:
-        rows = bar.track(embedding_file.embed(recogniser, files), total=len(files), description="embedding")
-        problems = embedding_file.write(rows, to, recogniser.facts["dimension"])
+        rows = embedding_file.embed(recogniser, bar.track(files, description="embedding"))
+        count, problems = embedding_file.write(rows, to, recogniser.facts["dimension"], boxes=bool(detector))
     for row in problems:
         console.print(f"[yellow]{escape_markup(str(row.path))}[/]  {escape_markup(row.problem)}")
-    done = len(files) - len(problems)
-    console.print(f"wrote {done} embeddings of {len(files)} files to {escape_markup(str(to))}")
+    console.print(f"wrote {count} embeddings of {len(files)} files to {escape_markup(str(to))}")
     if as_json:
         unread = {str(row.path): row.problem for row in problems}
-        print(json.dumps({"path": str(to), "embeddings": done, "problems": unread}, indent=1))
-    if not done:
+        print(json.dumps({"path": str(to), "embeddings": count, "problems": unread}, indent=1))
+    if not count:
         raise Fault("IMAGES must contain an image that can be embedded, found none", code=Fault.DATA)

@@ -36,8 +36,9 @@ Detector = Annotated[
     str,
     typer.Option(
         "--detector",
-        help="What finds the faces: `opencv`, `ssd` (face-api/faces, which `cnn import-weights face-api` writes), or a "
-        "recipe or folder. A gallery keeps the one that it was created with; without any, each photograph is one face.",
+        help="What finds the faces: `opencv`, `ssd` (face-api/faces, which `cnn import-weights face-api` writes), "
+        "`blazeface` (human-faces/blazeface, by `cnn import-weights human-faces`), or a recipe or folder. A gallery "
+        "keeps the one that it was created with; without any, each photograph is one face.",
     ),
 ]
 GALLERY = "faces.db"

@@ -74,3 +74,25 @@ def import_human(
 
     for sentence in detect_import_human.import_weights(path, output):
         console.print(escape_markup(sentence))
+
+
+@imports.command("human-faces")
+def import_human_faces(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The archive from `npm pack`, or its extracted folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")] = Path("human-faces"),
+) -> None:
+    """Convert the face networks of the npm package @vladmandic/human: BlazeFace, two liveness classifiers.
+
+    Example: cnn import-weights human-faces vladmandic-human-3.3.6.tgz
+
+    `npm pack @vladmandic/human` downloads that file. `cnn faces … --detector blazeface` finds faces by the first, and
+    `--liveness human-faces/antispoof` asks one of the others.
+    """
+    from pipelines.engine.startup import load_tensorflow
+
+    console = console_for(False)
+    load_tensorflow(console)
+    from pipelines.export import import_human_faces as export_import_human_faces
+
+    for sentence in export_import_human_faces.import_weights(path, output):
+        console.print(escape_markup(sentence))
