@@ -5,6 +5,7 @@
 Each network is trained on the tiles of `detect/deepforest-centernet` for the same minutes: a few steps are timed, and
 the recipe is run with as many epochs as fit, validation included. `--peer` names the Python of an environment with
 ultralytics: its YOLO11n, from scratch, stops after the same minutes by its own clock, with its own augmentation.
+The minutes are those of the clock, so nothing else may run beside it: a loaded machine has other epochs in them.
 Measured is AP50 on the photograph held out; its interval is the bootstrap of `cnn evaluate` over squares of 200 pixels.
 The COCO start needs the weights of `cnn import-weights human`, the ImageNet start those of `make samples`.
 """

@@ -20,7 +20,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.models import centernet
 from cnn_keras.weights import catalog, human, pretrained
 from tests.conftest import cnn
-from tests.converted import assert_converted
+from tests.converted import FORMATS, need
 from tests.pipelines.tasks.test_detect import write_squares
 
 PACKAGE = os.environ.get("CNN_HUMAN_PACKAGE")
@@ -190,15 +190,14 @@ def test_a_detector_goes_through_the_four_verbs_and_its_loss_falls(tmp_path):
     recipe.write_text(RECIPE)
     assert cnn("run", recipe, "--runs", tmp_path / "runs") == 0
     run = tmp_path / "runs" / "detect" / "squares"
-    assert_converted(recipe, run, metric="ap50")
     with (run / "train" / "history.csv").open(newline="") as file:
         losses = [float(row["loss"]) for row in csv.DictReader(file)]
     assert losses[-1] < losses[0]
     answers = tmp_path / "answers.csv"
     assert cnn("predict", run / "export" / "squares", tmp_path / "0.png", "--csv", answers) == 0
     assert answers.read_text().startswith("path,label,probability,left,top,right,bottom")
-    assert (
-        cnn("predict", "detect/squares", tmp_path / "0.png", "--why", tmp_path / "why", "--runs", tmp_path / "runs")
-        == 0
-    )
-    assert len(list((tmp_path / "why").iterdir())) == 1
+    need()
+    assert cnn("export", recipe, "--format", ",".join(FORMATS), "--runs", tmp_path / "runs") == 0
+    for name in FORMATS:  # after three epochs all scores are nearly one, so that their order is left to rounding
+        proof = json.loads((run / "formats" / f"{name}-float32" / "network.json").read_text())["proof"]
+        assert proof["value"] == pytest.approx(proof["original"], abs=0.02)
