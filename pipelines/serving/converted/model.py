@@ -98,13 +98,14 @@ class ConvertedModel(Model):
 
 def _planned(folder: Path) -> tuple[threads.Plan, Network]:
     """A network, loaded for the plan by which it answers soonest."""
-    plans = threads.plans(len(os.sched_getaffinity(0)))
+    processors = len(os.sched_getaffinity(0))
+    plans = threads.plans(processors)
     networks = {plan: Network(folder, threads=plan.threads, callers=plan.calls, rows=1) for plan in plans}
     taken = runtimes.describe(folder)["input"]
     row = np.zeros([1, *taken["shape"][1:]], taken["dtype"])
     for network in networks.values():
         network(row)  # one thread alone: OpenVINO hangs where a process's first calls are several threads'
-    plan = threads.fastest(plans, lambda plan: threads.answered(partial(networks[plan], row)))
+    plan = threads.fastest(plans, lambda plan: threads.answered(partial(networks[plan], row), processors))
     return plan, networks[plan]
 
 

@@ -9,9 +9,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
-CALLERS = 4
 ROUNDS = 5
-SECONDS = 0.15  # after which no further round begins
+SECONDS = 0.05  # after which no further round begins
 CLEARLY = 0.9  # of the time that the first plan takes, and another one at most: times vary
 
 
@@ -55,10 +54,10 @@ def fastest(candidates: Sequence[Plan], measure: Callable[[Plan], float]) -> Pla
     return best if seconds[best] < CLEARLY * seconds[candidates[0]] else candidates[0]
 
 
-def answered(call: Callable[[], object], clock: Callable[[], float] = time.perf_counter) -> float:
+def answered(call: Callable[[], object], callers: int, clock: Callable[[], float] = time.perf_counter) -> float:
     """The seconds that a call takes for each of several callers that ask at once, all of them together."""
-    with ThreadPoolExecutor(CALLERS) as callers:
+    with ThreadPoolExecutor(callers) as threads:
         begun = clock()
-        for done in [callers.submit(call) for _ in range(CALLERS)]:
+        for done in [threads.submit(call) for _ in range(callers)]:
             done.result()
         return clock() - begun
