@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 ROUNDS = 5
-SECONDS = 0.05  # after which no further round begins
+SECONDS = 0.05  # after which no third round begins
 CLEARLY = 0.9  # of the time that the first plan takes, and another one at most: times vary
 
 
@@ -43,12 +43,12 @@ def fastest(candidates: Sequence[Plan], measure: Callable[[Plan], float]) -> Pla
         measure: has a plan answer some callers once, and returns the seconds that took.
     """
     seconds, spent = dict.fromkeys(candidates, float("inf")), 0.0
-    for _ in range(ROUNDS if len(candidates) > 1 else 0):
+    for number in range(ROUNDS if len(candidates) > 1 else 0):
         for plan in candidates:
             taken = measure(plan)
             spent += taken
             seconds[plan] = min(seconds[plan], taken)
-        if spent > SECONDS:
+        if number and spent > SECONDS:
             break
     best = min(candidates, key=seconds.__getitem__)
     return best if seconds[best] < CLEARLY * seconds[candidates[0]] else candidates[0]
