@@ -1,5 +1,8 @@
 """Framing: how a picture of any size becomes one of the network's size. The exported graph and training share it."""
 
+from collections.abc import Sequence
+from typing import Any
+
 import tensorflow as tf
 
 FITS = ("stretch", "crop", "pad")
@@ -44,6 +47,32 @@ def resize_labels(labels: tf.Tensor, size: tuple[int, ...], *, fit: str = "stret
         resized = tf.gather(labels, tf.cast(tf.clip_by_value(places, 0, extent[axis] - 1), tf.int32), axis=axis)
         labels = tf.where(tf.reshape(inside, [-1, 1, 1] if axis == 0 else [1, -1, 1]), resized, tf.zeros([], tf.uint8))
     return tf.ensure_shape(labels, (*size, labels.shape[-1]))
+
+
+def resize_matrices(extent: Sequence[int], size: Sequence[int], *, fit: str = "stretch") -> tuple[Any, Any]:
+    """`resize_image` as two products of matrices, for formats without its operation.
+
+    Args:
+        extent: height and width of the images.
+        size, fit: as there.
+
+    Returns:
+        float32 (size[0], extent[0]) and (size[1], extent[1]): the resized image, before it is rounded, is the first one
+        times each channel of the image times the second one transposed.
+    """
+    scaled, start = placement(tf.constant(extent, tf.float32), tf.constant(size, tf.float32), fit)
+    matrices = []
+    for axis in (0, 1):
+        rows = tf.raw_ops.ScaleAndTranslate(
+            images=tf.eye(extent[axis])[None, :, None, :],  # each pixel of a column is a channel of its own
+            size=(size[axis], 1),
+            scale=[scaled[axis] / extent[axis], 1.0],
+            translation=[start[axis], 0.0],
+            kernel_type="triangle",
+            antialias=True,
+        )
+        matrices.append(rows[0, :, 0, :].numpy())
+    return matrices[0], matrices[1]
 
 
 def placement(extent: tf.Tensor, size: tf.Tensor, fit: str) -> tuple[tf.Tensor, tf.Tensor]:

@@ -19,10 +19,16 @@ SPLITS = ("train", "validation", "test")
 
 def example(key: str, shape: tuple[int, ...] = ()) -> Example:
     """What a record holds: batches are (images, numbers float32 (batch, *shape)); `key` names the numbers."""
-    kinds = {"id": tf.string, "image": tf.string}
-    features = {name: tf.io.FixedLenFeature((), kind) for name, kind in kinds.items()}
-    features[key] = tf.io.FixedLenFeature(shape, tf.float32)
-    return Example(features, ("image", key), lambda record: (record["image"], record[key]))
+    return Example(_features({key: shape}), ("image", key), lambda record: (record["image"], record[key]))
+
+
+def named_example(keys: tuple[str, ...]) -> Example:
+    """The same of numbers with a name each: batches are (images, numbers float32 (batch, keys))."""
+
+    def pack(record: dict[str, Any]) -> Any:
+        return record["image"], tf.stack([record[key] for key in keys], axis=-1)
+
+    return Example(_features(dict.fromkeys(keys, ())), ("image", *keys), pack)
 
 
 def write(
@@ -63,3 +69,9 @@ def examples(run: Run, split: str, example: Example) -> tf.data.Dataset:
     """The examples of a split in their order: dicts of id, image of `data.size` and the numbers."""
     shape = image_dataset.shape_of(run.recipe.data)
     return input_pipeline.decoded_examples(run.finished("prepare"), split, shape, example=example)
+
+
+def _features(numbers: Mapping[str, tuple[int, ...]]) -> dict[str, Any]:
+    """Those of a record: its id, its encoded image, and float32 of these shapes."""
+    features = {name: tf.io.FixedLenFeature((), tf.string) for name in ("id", "image")}
+    return features | {name: tf.io.FixedLenFeature(shape, tf.float32) for name, shape in numbers.items()}

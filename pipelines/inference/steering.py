@@ -1,4 +1,4 @@
-"""Networks that steer: an angle, and the interval that it lies in."""
+"""Networks that steer: an angle, and the interval that it lies in; where it is learnt the throttle, too."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,23 +14,36 @@ from pipelines.inference.prediction import DEFAULT, Prediction, Source, ask_imag
 from pipelines.plots import annotate
 
 ANGLES = ("angle", "low", "high")
+THROTTLES = ("throttle", "throttle_low", "throttle_high")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steering(Prediction):
-    """The angle of the wheel, −1 for full left to 1 for full right, and the ends of the interval that it lies in."""
+    """The angle of the wheel, −1 for full left to 1 for full right, and the ends of the interval that it lies in.
 
-    COLUMNS: ClassVar[tuple[str, ...]] = ("angle", "between", "and")
+    Likewise the throttle, −1 to 1 for full speed; None where the network does not say it.
+    """
+
+    COLUMNS: ClassVar[tuple[str, ...]] = ("", "value", "between", "and")
 
     angle: float
     low: float
     high: float
+    throttle: float | None = None
+    throttle_low: float | None = None
+    throttle_high: float | None = None
 
     def _values(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in ANGLES}
+        return {name: getattr(self, name) for name in self._names()}
+
+    def _names(self) -> tuple[str, ...]:
+        return ANGLES if self.throttle is None else (*ANGLES, *THROTTLES)
 
     def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
-        return tuple(f"{value:+.3f}" for value in self._values().values())
+        names = self._names()
+        rows = [names[place : place + 3] for place in range(0, len(names), 3)]
+        cells = [(row[0], *(f"{getattr(self, name):+.3f}" for name in row)) for row in rows]
+        return tuple("\n".join(column) for column in zip(*cells, strict=True))
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
         picture = annotate.draw_steering(pixels(self.source), angle=self.angle, interval=(self.low, self.high))
@@ -39,9 +52,10 @@ class Steering(Prediction):
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
         """A row for each file."""
-        yield ["path", *ANGLES, "problem"]
+        names = next((prediction._names() for prediction in predictions if isinstance(prediction, Steering)), ANGLES)
+        yield ["path", *names, "problem"]
         for prediction in predictions:
-            figures = [""] * len(ANGLES)
+            figures = [""] * len(names)
             if isinstance(prediction, Steering):
                 figures = [f"{value:.6f}" for value in prediction._values().values()]
             yield [prediction.path, *figures, prediction.problem or ""]
@@ -60,5 +74,9 @@ class Steerer:
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Steering]:
         outputs = self.steer(image_bytes=tf.constant(encoded, tf.string))
-        rows = zip(sources, *(outputs[name].numpy().tolist() for name in ANGLES), strict=True)
-        return [Steering(source=source, angle=angle, low=low, high=high) for source, angle, low, high in rows]
+        names = (*ANGLES, *THROTTLES) if "throttle" in outputs else ANGLES
+        rows = zip(*(outputs[name].numpy().tolist() for name in names), strict=True)
+        return [
+            Steering(source=source, **dict(zip(names, row, strict=True)))
+            for source, row in zip(sources, rows, strict=True)
+        ]

@@ -422,19 +422,19 @@ def _write_counts(axes: Axes, matrix: Array, shades: Array, cell: float) -> None
         axes.text(column, row, count, ha="center", va="center", size=points, color=colour)
 
 
-def recorded_angles(angles: Array, splits: Sequence[str | None], path: Path) -> Path:
-    """Draw the angles of a recording over its frames, in the colours of the splits, and how often each occurs."""
+def recorded_controls(values: Array, splits: Sequence[str | None], path: Path, *, axis: str) -> Path:
+    """Draw the angles or throttles of a recording over its frames, and how often each occurs in which split."""
     named = dict(zip(("train", "validation", "test"), SPLITS, strict=False))
-    places = np.arange(len(angles))
+    places = np.arange(len(values))
     with page(path, 9, 3.2) as figure:
         figure.set_layout_engine("constrained")
         line, counts = figure.subplots(1, 2, width_ratios=[4, 1], sharey=True)
         for split, colour in named.items():
             own = np.array([name == split for name in splits])
             if own.any():
-                line.plot(places[own], angles[own], ".", color=colour, markersize=2, label=f"{split} {own.sum():,}")
+                line.plot(places[own], values[own], ".", color=colour, markersize=2, label=f"{split} {own.sum():,}")
                 counts.hist(
-                    angles[own],
+                    values[own],
                     bins=41,
                     range=(-1, 1),
                     density=True,
@@ -442,7 +442,7 @@ def recorded_angles(angles: Array, splits: Sequence[str | None], path: Path) -> 
                     histtype="step",
                     color=colour,
                 )
-        line.set(xlabel="frame", ylabel="angle: left −1, right 1", ylim=(-1.05, 1.05))
+        line.set(xlabel="frame", ylabel=axis, ylim=(-1.05, 1.05))
         counts.set(xlabel="density")
         line.grid()
         line.legend(markerscale=4, ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)

@@ -1,7 +1,8 @@
 """Recorded drives: pictures of the road in the order of time, each with the steering angle of its moment.
 
-Angles are shares of full lock, −1 for full left to 1 for full right, as Donkey records them. A source says what there
-is, quickly, and hands out encoded bytes on demand; what cannot be used is a frame too, which says why when it is read.
+Angles are shares of full lock, −1 for full left to 1 for full right, and throttles shares of full speed, −1 for
+backwards to 1, as Donkey records them. A source says what there is, quickly, and hands out encoded bytes on demand;
+what cannot be used is a frame too, which says why when it is read.
 """
 
 import json
@@ -17,7 +18,7 @@ from cnn_keras.data.sources import classification as read
 from cnn_keras.data.sources.synthetic import simulator as roads
 from cnn_keras.errors import Fault
 
-PICTURE, ANGLE, MODE = "cam/image_array", "user/angle", "user/mode"  # of a tub's records
+PICTURE, ANGLE, THROTTLE, MODE = "cam/image_array", "user/angle", "user/throttle", "user/mode"  # of a tub's records
 
 
 class Frame(NamedTuple):
@@ -29,6 +30,7 @@ class Frame(NamedTuple):
     drive: str
     split: str | None = None
     label: str = ""
+    throttle: float | None = None  # −1 to 1; None where it was not recorded, or as no number
 
 
 def frames(source: str, **arguments: Any) -> list[Frame]:
@@ -81,7 +83,8 @@ def tub(path: Path) -> list[Frame]:
 def csv_file(path: Path, full: float | None = None) -> list[Frame]:
     """A CSV file with the columns `path` and `angle`, its rows in the order of time; `drive` tells drives apart.
 
-    A column `time` with numbers orders the rows of a drive instead. Paths are relative to the file.
+    A column `time` with numbers orders the rows of a drive instead, `throttle` has that of each. Paths are relative to
+    the file.
 
     Args:
         full: the angle, in the file's unit, that is full lock to the right; negative where angles grow to the left.
@@ -108,9 +111,8 @@ def _row(path: Path, line: int, row: dict[str, str], full: float) -> Frame:
     if angle is None:
         reason = f"line {line}: angle must be a number, got {row['angle']!r}"
         return Frame(name, partial(file_tree.refuse, "broken annotation", reason), 0.0, drive)
-    return Frame(
-        name, partial(input_file.read_bytes, file_tree.file_named(path.parent, row["path"])), angle / full, drive
-    )
+    reading = partial(input_file.read_bytes, file_tree.file_named(path.parent, row["path"]))
+    return Frame(name, reading, angle / full, drive, throttle=_number(row.get("throttle")))
 
 
 def _records(folder: Path, prefix: str) -> list[Frame]:
@@ -162,7 +164,8 @@ def _record(folder: Path, prefix: str, where: str, line: str, deleted: set[int])
     reading = (
         partial(file_tree.refuse, *trouble) if trouble else partial(input_file.read_bytes, folder / "images" / picture)
     )
-    return Frame(f"{prefix}{file_tree.printable_path(picture)}", reading, angle, prefix)
+    throttle = _number(str(record.get(THROTTLE)))
+    return Frame(f"{prefix}{file_tree.printable_path(picture)}", reading, angle, prefix, throttle=throttle)
 
 
 def _parsed(line: str) -> Any:

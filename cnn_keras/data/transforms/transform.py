@@ -11,7 +11,8 @@ pictures go through `opencv_chain`, in a fraction of the time. Both move everyth
     proposals  float32 (…, 4): as boxes.
     landmarks  float32 (…, 3): x, y in [0, 1] and 1 for visible; one that leaves the picture is no longer visible.
     mask       integers (height, width) or (height, width, channels): the nearest pixel; 0 beyond a black border.
-    angle      float32 (), of a steering wheel: its sign changes where the picture is mirrored, nothing else does.
+    angle      float32 (), of a steering wheel: its sign changes where the picture is mirrored, nothing else does.  A
+               `throttle` stays.
 """
 
 import dataclasses
@@ -26,7 +27,7 @@ import tensorflow as tf
 from cnn_keras.data.transforms import warp
 from cnn_keras.errors import Fault
 
-UNMOVED = frozenset({"id", "label", "classes"})  # geometry does not touch these
+UNMOVED = frozenset({"id", "label", "classes", "throttle"})  # geometry does not touch these
 MOVED = frozenset({"image", "boxes", "proposals", "landmarks", "mask", "angle"})
 KEPT = 0.25  # of a box's area must be inside the picture
 COMPILED = 64 * 64  # pixels from which XLA or OpenCV pays: smaller pictures take no time

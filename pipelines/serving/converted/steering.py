@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from cnn_keras.data.files.image_pixels import resize_image
+from cnn_keras.errors import Fault
 from pipelines.serving.converted.served import FLOAT, Array, Ask, Row, Served, of_images, slot
 
 HALVINGS, REACH = 30, 8.0  # as of `cnn_keras.losses.mixture_density`
@@ -14,20 +15,28 @@ _erf = np.vectorize(math.erf, otypes=[np.float64])
 
 
 def signatures(description: dict[str, Any], ask: Ask) -> dict[str, Served]:
-    """The signatures of a network that steers: the median of the mixture, and the interval around it."""
+    """The signatures of a network that steers: the median of each mixture, and the interval around it."""
     framing, interval = description["preprocessing"], description["interval"]
     outer = (1 - interval) / 2
-    shares = {"angle": 0.5, "low": outer, "high": 1 - outer}
-    size, parts = tuple(framing["size"]), ("weights", "means", "scales")
+    shares, size = {"low": outer, "high": 1 - outer}, tuple(framing["size"])
+    if "weights" not in description["outputs"]:
+        raise Fault("model must be exported without export.donkeycar to be served")
     components = len(ask(np.zeros((*size, framing["channels"]), np.uint8))["weights"])
+    prefixes = {"angle": "", "throttle": "throttle_"}
+    controls = {name: prefix for name, prefix in prefixes.items() if f"{prefix}weights" in description["outputs"]}
 
     def answer(image: Array) -> Row:
-        mixture = ask(resize_image(image, size, fit=framing["fit"]))
-        numbers = mixture["weights"], mixture["means"], mixture["scales"]
-        return {**mixture, **{name: quantile(*numbers, share) for name, share in shares.items()}, "interval": interval}
+        mixtures = ask(resize_image(image, size, fit=framing["fit"]))
+        answers = {**mixtures, "interval": interval}
+        for name, prefix in controls.items():
+            weights, means, scales = (mixtures[f"{prefix}{part}"] for part in ("weights", "means", "scales"))
+            answers[name] = quantile(weights, means, scales, 0.5)
+            answers |= {f"{prefix}{end}": quantile(weights, means, scales, share) for end, share in shares.items()}
+        return answers
 
-    outputs = [slot(name, FLOAT) for name in (*shares, "interval")]
-    outputs += [slot(name, FLOAT, components) for name in parts]
+    outputs = [slot(name, FLOAT) for name in ("interval", *controls)]
+    outputs += [slot(f"{prefix}{end}", FLOAT) for prefix in controls.values() for end in shares]
+    outputs += [slot(name, FLOAT, components) for name in description["outputs"]]
     return of_images(framing["channels"], (None, None), outputs, answer)
 
 

@@ -76,6 +76,6 @@ def steered_by(steerer: Steerer, data: Data) -> Wheel:
         resized = tf.map_fn(
             lambda view: resize_image(view, data.size, fit=data.fit), pictures, fn_output_signature=spec
         )
-        return mixture_density.quantile(steerer.mixture(resized), 0.5)
+        return mixture_density.quantile(steerer.mixtures(resized)["angle"], 0.5)
 
     return lambda views: np.asarray(angles(tf.constant(views)))

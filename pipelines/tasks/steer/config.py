@@ -12,7 +12,7 @@ from pipelines.engine import recipe as recipes
 
 Rows = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(gt=0, lt=1)]
-Baseline = Literal["mean angle", "nearest image"]
+Baseline = Literal["mean angle", "nearest image", "mean throttle"]
 
 
 class Road(Section):
@@ -30,6 +30,7 @@ class Data(Section):
     source: Literal["road", "tub", "csv"]  # a drawn road, a Donkey tub, or a CSV file of pictures and angles
     path: RecipePath | None = None  # of tub and csv
     full: float | None = None  # of csv: the angle of full lock to the right in its unit; 1 unless given
+    throttle: bool = False  # of tub and csv: learn the recorded throttle too
     size: tuple[Positive, Positive] = (110, 200)  # height, width
     channels: Literal[1, 3] = 3  # 1 grey, 3 RGB
     # how a picture of another shape gets this size: distorted, cut, or with borders
@@ -66,14 +67,17 @@ class Train(recipes.ImageTrain):
     """How the weights are found."""
 
     # of your own, with head.kind: regression: the true and the predicted angles, (batch,), to (batch,); null is the
-    # squared error
+    # squared error. It is that of throttles too
     loss: Own | None = None
 
 
 class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
 
-    MEASURED: ClassVar[tuple[str, ...]] = ("mae", "rmse", "nll", "coverage", "calibration_error", "lane_steps")
+    MEASURED: ClassVar[tuple[str, ...]] = (
+        *("mae", "rmse", "nll", "coverage", "calibration_error", "lane_steps"),
+        *("throttle_mae", "throttle_rmse", "throttle_coverage"),
+    )
 
     interval: Share = 0.8  # that the predicted interval is to hold
     loop: Loop = Loop()
@@ -88,6 +92,8 @@ class Export(recipes.Export):
     """What the exported model is called, what interval it answers with, and how far it may stray."""
 
     interval: Share = 0.8  # the share of angles that the answered interval is to hold
+    # files of other formats take and answer what a Donkey Car asks of its pilot `linear`; requires data.throttle
+    donkeycar: bool = False
     tolerance: Annotated[float, Field(gt=0)] = 1e-3  # of full lock
 
 
@@ -104,10 +110,20 @@ class Recipe(recipes.Recipe):
     export: Export = Export()
 
     @model_validator(mode="after")
-    def _loss_is_of_an_angle(self) -> Self:
+    def _settings_fit(self) -> Self:
         if self.train.loss and self.head.kind != "regression":
             raise ValueError("train.loss requires head.kind: regression")
+        if self.data.throttle and self.data.source == "road":
+            raise ValueError("data.throttle requires source: tub or csv, because the drawn road is driven at one speed")
+        if not self.data.throttle and (self.export.donkeycar or "mean throttle" in self.evaluate.beat):
+            setting = "export.donkeycar" if self.export.donkeycar else "evaluate.beat: [mean throttle]"
+            raise ValueError(f"{setting} requires data.throttle: true")
         return self
+
+    @property
+    def controls(self) -> tuple[str, ...]:
+        """What the network says of a frame: the angle, and the throttle where it is learnt."""
+        return ("angle", "throttle") if self.data.throttle else ("angle",)
 
 
 def files_digest(data: Data) -> str | None:

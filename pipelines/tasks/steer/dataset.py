@@ -6,6 +6,7 @@
 
 import io
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,8 +15,10 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data import split
+from cnn_keras.data.files import file_tree
 from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.image_decoding import decode
+from cnn_keras.data.input_pipeline import Example
 from cnn_keras.data.sources import driving
 from cnn_keras.data.sources.driving import Frame
 from cnn_keras.errors import Fault, Unreadable
@@ -29,8 +32,8 @@ from pipelines.plots import annotate, charts, image_grid
 from pipelines.tasks.steer.config import Data, Road
 
 SAMPLES = 40  # pictures on the contact sheet
-LOCKED = 1.0  # an angle beyond is none
-EXAMPLE = value_records.example("angle")  # what a record holds: batches are (images, angles float32 (batch,))
+LOCKED = 1.0  # an angle or a throttle beyond is none
+BEYOND = {"angle": "angle beyond full lock", "throttle": "throttle beyond full speed"}
 
 
 class SplitFrame(NamedTuple):
@@ -54,20 +57,21 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         frames_kept = [SplitFrame(*frame, "test") for frame in usable]
     else:
         frames_kept, copies = _divided(usable, data, run.recipe.fold)
-    problems = [problem for result in examined for problem in result.problems] + copies + _beyond(frames)
+    problems = [problem for result in examined for problem in result.problems] + copies
+    problems += [problem for name in run.recipe.controls for problem in _beyond(frames, name)]
     data_validation.report(
         problems, len(frames), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
-    listed = _write_split(folder, frames_kept)
+    listed = _write_split(folder, frames_kept, run.recipe.controls)
     members = {split: [frame for frame in frames_kept if frame.split == split] for split in SPLITS}
-    value_records.write(run, folder, members, example=EXAMPLE, values=_values)
-    angles = {split: [frame.frame.angle for frame in inner] for split, inner in members.items()}
+    controls = run.recipe.controls
+    value_records.write(run, folder, members, example=example(run), values=lambda member: _values(member, controls))
     facts: dict[str, Any] = {
         "source": data.source,
         "location": str(data.path or data.source),
         "drives": len({frame.frame.drive for frame in frames_kept}),
-        "splits": {split: len(inner) for split, inner in angles.items() if inner},
-        "angles": {split: _measured(inner) for split, inner in angles.items() if inner},
+        "splits": {split: len(inner) for split, inner in members.items() if inner},
+        **{f"{name}s": _measured(members, name) for name in controls},
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
     }
     facts["digest"] = run_files.digest([listed, *image_dataset.shape_of(data)])
@@ -91,12 +95,25 @@ def drives(data: Data, seed: int) -> list[Frame]:
     frames: list[Frame] = driving.frames(data.source, **arguments)
     if not frames:
         raise Fault(f"data.path must contain at least one frame, got none in {data.path}", code=Fault.DATA)
-    return frames
+    if not data.throttle:
+        return frames
+    if all(frame.throttle is None for frame in frames):
+        raise Fault(
+            f"data.throttle requires {driving.THROTTLE} in the tub or a column throttle in the table, found none in "
+            f"{data.path}",
+            code=Fault.DATA,
+        )
+    return [_with_throttle(frame) for frame in frames]
+
+
+def example(run: Run) -> Example:
+    """What a record holds: batches are (images, numbers float32 (batch, controls)), the angle first."""
+    return value_records.named_example(run.recipe.controls)
 
 
 def examples(run: Run, split: str) -> tf.data.Dataset:
-    """The examples of a split in their order: dicts of id, image of `data.size` and angle."""
-    return value_records.examples(run, split, EXAMPLE)
+    """The examples of a split in their order: dicts of id, image of `data.size`, angle and, if learnt, throttle."""
+    return value_records.examples(run, split, example(run))
 
 
 def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
@@ -135,33 +152,56 @@ def _divided(
     return members, problems
 
 
-def _beyond(frames: Sequence[Frame]) -> list[data_validation.Problem]:
+def _with_throttle(frame: Frame) -> Frame:
+    """The frame; one without a throttle says so when it is read."""
+    if frame.throttle is not None:
+        return frame
+    reason = "it has no throttle that is a number"
+    return frame._replace(read=partial(file_tree.refuse, "broken annotation", reason), throttle=0.0)
+
+
+def _beyond(frames: Sequence[Frame], control: str) -> list[data_validation.Problem]:
+    advice = "; see data.full" if control == "angle" else ""
     return [
-        data_validation.Problem(
-            "angle beyond full lock", frame.id, f"{frame.angle:g} is not within -1 to 1; see data.full"
-        )
+        data_validation.Problem(BEYOND[control], frame.id, f"{value:g} is not within -1 to 1{advice}")
         for frame in frames
-        if abs(frame.angle) > LOCKED + 1e-6
+        if abs(value := getattr(frame, control)) > LOCKED + 1e-6
     ]
 
 
-def _write_split(folder: Path, members: Sequence[SplitFrame]) -> str:
+def _write_split(folder: Path, members: Sequence[SplitFrame], controls: Sequence[str]) -> str:
     """Write what went where; see `split_manifest.write`."""
     rows = (
-        (member.frame.id, member.frame.drive, member.split or "gap", member.frame.angle, member.digest)
+        (
+            *(member.frame.id, member.frame.drive, member.split or "gap"),
+            *(getattr(member.frame, name) for name in controls),
+            member.digest,
+        )
         for member in members
     )
-    return split_manifest.write(folder, ("id", "drive", "split", "angle", "sha256"), rows, count=len(members))
+    return split_manifest.write(folder, ("id", "drive", "split", *controls, "sha256"), rows, count=len(members))
 
 
-def _values(member: SplitFrame) -> tuple[str, bytes, float]:
+def _values(member: SplitFrame, controls: Sequence[str]) -> tuple[Any, ...]:
     """What a record holds of a frame, in the order of the features."""
-    return member.frame.id, normalize(member.frame.read())[0], member.frame.angle
+    image = normalize(member.frame.read())[0]
+    return member.frame.id, image, *(getattr(member.frame, name) for name in controls)
 
 
-def _measured(angles: Sequence[float]) -> dict[str, float]:
-    values = np.array(angles)
-    return {"mean": float(values.mean()), "deviation": float(values.std()), "rms": float(np.sqrt((values**2).mean()))}
+def _measured(members: dict[str, list[SplitFrame]], control: str) -> dict[str, dict[str, float]]:
+    """Mean, deviation and root mean square of a number in each split."""
+    columns = {
+        split: np.array([getattr(member.frame, control) for member in inner]) for split, inner in members.items()
+    }
+    return {
+        split: {
+            "mean": float(values.mean()),
+            "deviation": float(values.std()),
+            "rms": float(np.sqrt((values**2).mean())),
+        }
+        for split, values in columns.items()
+        if len(values)
+    }
 
 
 def _draw_data(folder: Path, members: Sequence[SplitFrame], facts: dict[str, Any]) -> None:
@@ -177,4 +217,8 @@ def _draw_data(folder: Path, members: Sequence[SplitFrame], facts: dict[str, Any
     heading = f"{len(sample)} of {count:,} {split} frames in the order of time, with their angles"
     image_grid.contact_sheet(images, titles, folder / "contact_sheet.png", columns=8, size=1.5, heading=heading)
     angles = np.array([member.frame.angle for member in members])
-    charts.recorded_angles(angles, [member.split for member in members], folder / "angles.png")
+    names = [member.split for member in members]
+    charts.recorded_controls(angles, names, folder / "angles.png", axis="angle: left −1, right 1")
+    if "throttles" in facts:
+        throttles = np.array([member.frame.throttle for member in members])
+        charts.recorded_controls(throttles, names, folder / "throttles.png", axis="throttle")

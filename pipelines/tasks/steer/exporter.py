@@ -17,14 +17,17 @@ from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.steer import dataset
 from pipelines.tasks.steer import model as steer_model
+from pipelines.tasks.steer import report as steer_report
 from pipelines.tasks.steer.config import Recipe
 from pipelines.tasks.steer.model import Steerer
 
 COMPARED = 32  # pictures on which the exported model must agree
 WARMUP = 2  # requests recorded beside it
+ENDS = {"low": "", "high": ""}  # of an interval
 TAKES = (
     "Images are encoded JPEG or PNG of any size, of a camera mounted like that of the recordings; angles are shares of "
-    "full lock, −1 for full left to 1 for full right. An EXIF orientation is not applied by the graph."
+    "full lock, −1 for full left to 1 for full right, throttles of full speed. An EXIF orientation is not applied by "
+    "the graph."
 )
 
 
@@ -36,7 +39,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     version = savedmodel.next_version(run.folder / "export" / name)
     saved, steerer = folder / name / str(version), steer_model.steerer(run)
     savedmodel.write(saved, served(run))
-    encoded = value_records.encoded_images(run.finished("prepare"), split, COMPARED, dataset.EXAMPLE)
+    encoded = value_records.encoded_images(run.finished("prepare"), split, COMPARED, dataset.example(run))
     images = next(iter(dataset.examples(run, split).batch(COMPARED)))["image"]
     answer_settings = {"interval": settings.interval, "tolerance": settings.tolerance}
     agreement = compare(steerer, saved, images, encoded, **answer_settings)
@@ -77,7 +80,8 @@ def compare(
     exported, size = tf.saved_model.load(str(folder)), inference.batch_limit(steerer.model)
     actual = savedmodel.call_signature(exported, "serving_default", size, image_bytes=np.array(encoded, object))
     expected = inference.predictor(steerer.model, partial(steerer.answer, interval=interval))(images)
-    difference = max(float(np.abs(expected[name] - actual[name]).max()) for name in ("angle", "low", "high"))
+    names = [name for control in steerer.scales for name in (control, *steer_model.named(control, ENDS))]
+    difference = max(float(np.abs(expected[name] - actual[name]).max()) for name in names)
     if not difference <= tolerance:
         raise Fault(
             f"the exported model must agree with the trained one to export.tolerance {tolerance}, got a largest "
@@ -91,24 +95,17 @@ def write_card(
     path: Path, model: keras.Model, *, recipe: Recipe, data: dict[str, Any], report: dict[str, Any], agreement: Any
 ) -> None:
     """The card of a network that steers."""
-    low, high = report["mae_interval"]
-    rows = [f"| {name} | {row['mae']:.4f} | {row['rmse']:.4f} |" for name, row in report["baselines"].items()]
     metric_lines = [
-        f"On the last {report['frames']:,} frames ({report['split']} split): mean absolute error "
-        f"**{report['mae']:.4f}** of full lock (95 % interval {low:.4f} to {high:.4f}), root mean square "
-        f"{report['rmse']:.4f}, negative "
-        f"log-likelihood {report['nll']:.3f} nats. The interval of {report['interval']:.0%} holds "
-        f"{report['coverage']:.1%} of the true angles. The exported model differs from the trained one by at most "
-        f"{agreement['difference']:.1e} on {agreement['images']} images.",
+        f"On the last {report['frames']:,} frames ({report['split']} split), angles in shares of full lock"
+        f"{', throttles of full speed' if 'throttle' in report else ''}. The exported model differs from the trained "
+        f"one by at most {agreement['difference']:.1e} on {agreement['images']} images.",
         "",
-        "| on the same frames | mean absolute error | root mean square |",
-        "|---|---|---|",
-        *rows,
     ]
+    for control, figures in steer_report.parts(report).items():
+        metric_lines += _figures(control, figures)
     if loop := report.get("loop"):
         loop_text = ", ".join(f"{row['steps']} of {row['of']}" for row in loop)
         metric_lines += [
-            "",
             f"In a closed loop on roads of other seeds it stayed in its lane for {loop_text} steps of a metre.",
         ]
     what = (
@@ -116,3 +113,19 @@ def write_card(
         f"`{data['source']}`."
     )
     savedmodel.write_card(path, model, recipe=recipe, data=data, what=what, metrics=metric_lines, takes=TAKES)
+
+
+def _figures(control: str, figures: dict[str, Any]) -> list[str]:
+    """What a card says of a control."""
+    low, high = figures["mae_interval"]
+    return [
+        f"{control.capitalize()}: mean absolute error **{figures['mae']:.4f}** (95 % interval {low:.4f} to "
+        f"{high:.4f}), root mean square {figures['rmse']:.4f}, negative log-likelihood "
+        f"{figures['nll']:.3f} nats. The interval of {figures['interval']:.0%} holds "
+        f"{figures['coverage']:.1%} of the true {control}s.",
+        "",
+        "| on the same frames | mean absolute error | root mean square |",
+        "|---|---|---|",
+        *(f"| {name} | {row['mae']:.4f} | {row['rmse']:.4f} |" for name, row in figures["baselines"].items()),
+        "",
+    ]

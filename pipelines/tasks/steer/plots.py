@@ -14,7 +14,7 @@ from pipelines.tasks.steer.predictions import Predictions, drives_of
 GAPS = 4  # drives that are drawn one below the other
 
 
-def course(answers: Predictions, path: Path, *, interval: float) -> Path:
+def course(answers: Predictions, path: Path, *, interval: float, control: str = "angle") -> Path:
     """Draw what was said and what is true, frame by frame, with the interval, the first drives one below the other."""
     spans = drives_of(answers)[:GAPS]
     with page(path, 9, 2.2 * len(spans) + 0.6) as figure:
@@ -26,9 +26,9 @@ def course(answers: Predictions, path: Path, *, interval: float) -> Path:
             place.fill_between(
                 frames, answers.low[span], answers.high[span], color=ORANGE, alpha=0.25, lw=0, label=band
             )
-            place.plot(frames, answers.angle[span], color=ORANGE, linewidth=1, label="said")
+            place.plot(frames, answers.predicted[span], color=ORANGE, linewidth=1, label="said")
             place.plot(frames, answers.truth[span], color=BLUE, linewidth=1, label="true")
-            place.set(xlim=(0, max(len(frames) - 1, 1)), ylabel="angle")
+            place.set(xlim=(0, max(len(frames) - 1, 1)), ylabel=control)
             place.grid()
         axes[0].legend(ncols=3, loc="lower left", bbox_to_anchor=(0, 1), borderaxespad=0)
         axes[-1].set_xlabel("frame of the split" + (f", {len(spans)} of its drives" if len(spans) > 1 else ""))

@@ -3,7 +3,7 @@
 import csv
 import io
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,43 +15,56 @@ from pipelines.data import split_manifest
 from pipelines.engine.stages import Run
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.steer import dataset
+from pipelines.tasks.steer import model as steer_model
 from pipelines.tasks.steer.model import Steerer
 
 BATCH = 64  # frames that are measured at once
 
 
 class Predictions(NamedTuple):
-    """What is true and what was said of the frames of a split, in their order; each float (frames,)."""
+    """What is true and what was said of a control in the frames of a split, in their order; each float (frames,)."""
 
     ids: list[str]
     drives: list[str]
     truth: Array
-    angle: Array
+    predicted: Array
     low: Array
     high: Array
     below: Array  # the share of the network's distribution below the truth, in [0, 1]
     losses: Array  # negative log-likelihood, in nats
 
 
-def predict(run: Run, steerer: Steerer, split: str, advance: Callable[[int], None]) -> Predictions:
-    """One pass over a split."""
-    ask = inference.predictor(steerer.model)
-    columns: dict[str, list[Any]] = {name: [] for name in Predictions._fields}
+def predict(run: Run, steerer: Steerer, split: str, advance: Callable[[int], None]) -> dict[str, Predictions]:
+    """One pass over a split: what is said of each control."""
+    ask, ids = inference.predictor(steerer.model), []
+    columns: dict[str, list[dict[str, Any]]] = {name: [] for name in steerer.scales}
     for batch in dataset.examples(run, split).batch(BATCH):
-        y, truth = ask(batch["image"]), batch["angle"]
-        scale = {"unit": steerer.unit, "spread": steerer.spread}
-        mixture, outer = mixture_density.decode(y, **scale), (1 - run.recipe.evaluate.interval) / 2
-        columns["ids"].append(batch["id"].numpy())
-        columns["truth"].append(truth.numpy())
-        for name, share in (("angle", 0.5), ("low", outer), ("high", 1 - outer)):
-            columns[name].append(mixture_density.quantile(mixture, share).numpy())
-        columns["below"].append(mixture_density.cumulative(mixture, truth).numpy())
-        columns["losses"].append(mixture_density.negative_log_likelihood(y, truth, **scale).numpy())
-        advance(int(tf.size(truth)))
-    ids = [name.decode() for name in np.concatenate(columns["ids"])]
+        y = ask(batch["image"])
+        ids += [name.decode() for name in batch["id"].numpy()]
+        parts = zip(steerer.scales.items(), steer_model.parts(y, len(steerer.scales)), strict=True)
+        for (name, scale), part in parts:
+            columns[name].append(_columns(part, batch[name], scale, run.recipe.evaluate.interval))
+        advance(len(batch["id"]))
     drives = _drives(run)
-    arrays = {name: np.concatenate(columns[name]) for name in Predictions._fields[2:]}
-    return Predictions(ids, [drives[name] for name in ids], **arrays)
+    told = [drives[name] for name in ids]
+    return {
+        name: Predictions(ids, told, **{key: np.concatenate([row[key] for row in rows]) for key in rows[0]})
+        for name, rows in columns.items()
+    }
+
+
+def _columns(y: tf.Tensor, truth: tf.Tensor, scale: steer_model.Scale, interval: float) -> dict[str, Array]:
+    """What is true and said of a control in a batch."""
+    mixture, outer = scale.read(y), (1 - interval) / 2
+    values = {
+        "truth": truth,
+        "predicted": mixture_density.quantile(mixture, 0.5),
+        "low": mixture_density.quantile(mixture, outer),
+        "high": mixture_density.quantile(mixture, 1 - outer),
+        "below": mixture_density.cumulative(mixture, truth),
+        "losses": scale.losses(y, truth),
+    }
+    return {name: value.numpy() for name, value in values.items()}
 
 
 def drives_of(predictions: Predictions) -> Sequence[slice]:
@@ -64,14 +77,18 @@ def drives_of(predictions: Predictions) -> Sequence[slice]:
     return [slice(int(start), int(end)) for start, end in itertools.pairwise(edges)]
 
 
-def as_csv(predictions: Predictions) -> str:
-    """One row for each frame."""
-    out = io.StringIO()
+def as_csv(predictions: Mapping[str, Predictions]) -> str:
+    """One row for each frame; the columns of the throttle stand behind those of the angle."""
+    out, columns = io.StringIO(), dict[str, Array]()
+    for name, own in predictions.items():
+        ends = {"low": own.low, "high": own.high, "nll": own.losses}
+        columns |= {**steer_model.named(name, {"truth": own.truth}), name: own.predicted}
+        columns |= steer_model.named(name, ends)
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["id", "drive", "truth", "angle", "low", "high", "nll"])
-    for row, name in enumerate(predictions.ids):
-        figures = (predictions.truth, predictions.angle, predictions.low, predictions.high, predictions.losses)
-        writer.writerow([name, predictions.drives[row], *(f"{column[row]:.5f}" for column in figures)])
+    writer.writerow(["id", "drive", *columns])
+    first = predictions["angle"]
+    for row, (name, drive) in enumerate(zip(first.ids, first.drives, strict=True)):
+        writer.writerow([name, drive, *(f"{column[row]:.5f}" for column in columns.values())])
     return out.getvalue()
 
 

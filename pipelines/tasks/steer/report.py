@@ -3,6 +3,7 @@
 Neighbouring frames err alike, so that intervals are those of a bootstrap over blocks of BLOCK frames.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,13 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     with data_validation.progress(run.console) as bar:
         task = bar.add_task("evaluating", total=data["splits"][split])
         answers = predictions.predict(run, steerer, split, lambda done: bar.advance(task, done))
-    report = {"split": split, "spread": steerer.spread, **measure(answers, settings.interval)}
-    report |= plugins.measure(settings.metrics, answers.truth, answers.angle)
-    report["baselines"] = baselines(run, answers, split)
+    report: dict[str, Any] = {"split": split}
+    for control, own in answers.items():
+        figures = measure(own, settings.interval)
+        figures |= {"spread": steerer.scales[control].spread, "baselines": baselines(run, own, split, control)}
+        report |= figures if control == "angle" else {control: figures}
+        report |= model.named(control, {key: figures[key] for key in ("mae", "rmse", "coverage")})
+    report |= plugins.measure(settings.metrics, answers["angle"].truth, answers["angle"].predicted)
     if data["source"] == "road":
         report["loop"] = loop(run, steerer, folder)
         report["lane_steps"] = min(row["steps"] for row in report["loop"])
@@ -51,8 +56,8 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
 
 
 def measure(answers: Predictions, interval: float) -> dict[str, Any]:
-    """The report of the network itself."""
-    error = answers.angle - answers.truth
+    """The figures of what the network says of a control."""
+    error = answers.predicted - answers.truth
     is_covered = (answers.low <= answers.truth) & (answers.truth <= answers.high)
     calibration = [{"level": level, "coverage": float(_inside(answers, level).mean())} for level in LEVELS]
     return {
@@ -82,22 +87,22 @@ def bootstrap_interval(values: Array, confidence: float = 0.95) -> list[float]:
     return [float(value) for value in np.quantile(means, [outer, 1 - outer])]
 
 
-def baselines(run: Run, answers: Predictions, split: str) -> dict[str, dict[str, float]]:
+def baselines(run: Run, answers: Predictions, split: str, control: str = "angle") -> dict[str, dict[str, float]]:
     """What needs no network: always the training mean; the nearest training image's angle; the last true angle.
 
     The last is told but not to be beaten: no picture tells it, and a wheel hardly moves from frame to frame.
     """
-    training = run.facts("prepare")["angles"]["train"]
+    training = run.facts("prepare")[f"{control}s"]["train"]
     mean, scale = training["mean"], max(training["deviation"], LEAST_SCALE)
     far = (answers.truth - mean) / scale
-    errors: dict[str, dict[str, float]] = {"mean angle": _errors(mean - answers.truth)}
-    errors["mean angle"]["nll"] = float((0.5 * far**2 + np.log(scale * np.sqrt(2 * np.pi))).mean())
+    errors: dict[str, dict[str, float]] = {f"mean {control}": _errors(mean - answers.truth)}
+    errors[f"mean {control}"]["nll"] = float((0.5 * far**2 + np.log(scale * np.sqrt(2 * np.pi))).mean())
     train, tested = (dataset.examples(run, name).batch(BATCH).as_numpy_iterator() for name in ("train", split))
-    nearest = nearest_image.answers(train, tested, "angle", crop=run.recipe.model.crop)
+    nearest = nearest_image.answers(train, tested, control, crop=run.recipe.model.crop)
     errors["nearest image"] = _errors(nearest - answers.truth)
     follows = np.flatnonzero([drive == other for drive, other in zip(answers.drives[1:], answers.drives, strict=False)])
     if len(follows):
-        errors["last true angle"] = _errors(answers.truth[follows] - answers.truth[follows + 1])
+        errors[f"last true {control}"] = _errors(answers.truth[follows] - answers.truth[follows + 1])
     return errors
 
 
@@ -125,27 +130,18 @@ def loop(run: Run, steerer: model.Steerer, folder: Path) -> list[dict[str, Any]]
 def failed_requirements(settings: Evaluate, report: dict[str, Any]) -> list[str]:
     """The requirements of the recipe that the model does not meet."""
     failures = requirement.failed_requirements(settings, report)
-    failures += nearest_image.failed(settings.beat, report["baselines"], report["mae"])
+    of_throttle = [name for name in settings.beat if name == "mean throttle"]
+    of_angle = [name for name in settings.beat if name not in of_throttle]
+    failures += nearest_image.failed(of_angle, report["baselines"], report["mae"])
+    if of_throttle:
+        failures += nearest_image.failed(of_throttle, report["throttle"]["baselines"], report["throttle_mae"])
     return failures
 
 
 def say(run: Run, report: dict[str, Any]) -> None:
     """The figures, for people."""
-    low, high = report["mae_interval"]
-    least, most = report["coverage_interval"]
-    run.console.print(
-        f"          {report['split']}: mean absolute error [bold]{report['mae']:.4f}[/] of full lock (95 % interval "
-        f"{low:.4f} to {high:.4f}, {report['frames']:,} frames), root mean square {report['rmse']:.4f}, "
-        f"negative log-likelihood {report['nll']:.3f}"
-    )
-    run.console.print(
-        f"          the interval of {report['interval']:.0%} holds [bold]{report['coverage']:.1%}[/] ({least:.1%} to "
-        f"{most:.1%}) of the true angles and is {report['width']:.3f} wide; calibration error "
-        f"{report['calibration_error']:.3f}"
-    )
-    for name, row in report["baselines"].items():
-        figures = ", ".join(f"{key} {value:.4f}" for key, value in row.items())
-        run.console.print(f"          [dim]{name:<15} {figures}[/]")
+    for control, figures in parts(report).items():
+        _say_control(run, control, figures, report["split"])
     for row in report.get("loop", ()):
         run.console.print(
             f"          closed loop, road {row['seed']}: [bold]{row['steps']}[/] of {row['of']} steps in the lane, "
@@ -154,10 +150,36 @@ def say(run: Run, report: dict[str, Any]) -> None:
         )
 
 
-def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], steerer: model.Steerer) -> None:
+def parts(report: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The figures of each control: those of the angle are the report itself."""
+    return {"angle": report, **({"throttle": report["throttle"]} if "throttle" in report else {})}
+
+
+def _say_control(run: Run, control: str, figures: dict[str, Any], split: str) -> None:
+    low, high = figures["mae_interval"]
+    least, most = figures["coverage_interval"]
+    run.console.print(
+        f"          {split}: mean absolute error of the {control} [bold]{figures['mae']:.4f}[/] of "
+        f"{'full lock' if control == 'angle' else 'full speed'} (95 % interval {low:.4f} to {high:.4f}, "
+        f"{figures['frames']:,} frames), root mean square {figures['rmse']:.4f}, negative log-likelihood "
+        f"{figures['nll']:.3f}"
+    )
+    run.console.print(
+        f"          the interval of {figures['interval']:.0%} holds [bold]{figures['coverage']:.1%}[/] ({least:.1%} to "
+        f"{most:.1%}) of the true {control}s and is {figures['width']:.3f} wide; calibration error "
+        f"{figures['calibration_error']:.3f}"
+    )
+    for name, row in figures["baselines"].items():
+        told = ", ".join(f"{key} {value:.4f}" for key, value in row.items())
+        run.console.print(f"          [dim]{name:<15} {told}[/]")
+
+
+def draw(
+    run: Run, folder: Path, controls: Mapping[str, Predictions], report: dict[str, Any], steerer: model.Steerer
+) -> None:
     """The strip, the course of the angles, the calibration, the worst frames, and where the network looks."""
-    count = run.recipe.evaluate.shown
-    error = np.abs(answers.angle - answers.truth)
+    count, answers = run.recipe.evaluate.shown, controls["angle"]
+    error = np.abs(answers.predicted - answers.truth)
     evenly = np.linspace(0, len(error) - 1, min(count, len(error))).astype(int)
     worst = np.argsort(-error, kind="stable")[:count]
     images = _images(run, report["split"], {*evenly.tolist(), *worst.tolist()})
@@ -167,18 +189,27 @@ def draw(run: Run, folder: Path, answers: Predictions, report: dict[str, Any], s
         ("worst", worst, f"The {len(worst)} worst frames: {caption}"),
     ):
         pictures = [_drawn(images[row], answers, row) for row in rows.tolist()]
-        titles = [f"{answers.angle[row]:+.2f}, true {answers.truth[row]:+.2f}" for row in rows]
+        titles = [_title(controls, row) for row in rows]
         image_grid.contact_sheet(pictures, titles, folder / f"{name}.png", columns=4, size=2.6, heading=heading)
-    plots.course(answers, folder / "angles.png", interval=report["interval"])
-    plots.calibration(report, folder / "calibration.png")
+    for control, figures in parts(report).items():
+        plots.course(controls[control], folder / f"{control}s.png", interval=report["interval"], control=control)
+        plots.calibration(figures, folder / ("calibration.png" if control == "angle" else f"{control}_calibration.png"))
     if not run.recipe.evaluate.insight:
         return
     sample = [images[row] for row in evenly.tolist()]
     heat = visualization.visual_backprop(steerer.model, np.stack(sample))
     heat_pictures = [overlays.paint_heat_map(image, heat_map) for image, heat_map in zip(sample, heat, strict=True)]
-    titles = [f"{answers.angle[row]:+.2f}" for row in evenly]
+    titles = [f"{answers.predicted[row]:+.2f}" for row in evenly]
     heading = "Where the network looks (VisualBackProp), and its predicted angle"
     image_grid.contact_sheet(heat_pictures, titles, folder / "saliency.png", columns=4, size=2.6, heading=heading)
+
+
+def _title(controls: Mapping[str, Predictions], row: int) -> str:
+    """What is said and true of a frame, the throttle below the angle."""
+    names = {"angle": "", "throttle": "throttle "}
+    return "\n".join(
+        f"{names[name]}{own.predicted[row]:+.2f}, true {own.truth[row]:+.2f}" for name, own in controls.items()
+    )
 
 
 def _inside(answers: Predictions, level: float) -> Array:
@@ -197,5 +228,5 @@ def _images(run: Run, split: str, rows: set[int]) -> dict[int, Array]:
 
 def _drawn(image: Array, answers: Predictions, row: int) -> Array:
     span = (float(answers.low[row]), float(answers.high[row]))
-    predicted, truth = float(answers.angle[row]), float(answers.truth[row])
+    predicted, truth = float(answers.predicted[row]), float(answers.truth[row])
     return annotate.draw_steering(image, angle=predicted, interval=span, truth=truth)

@@ -20,12 +20,15 @@ DRAWN = 16  # augmented pictures on the sheet
 def train(run: Run, folder: Path, extend_to: int | None = None) -> dict[str, Any]:
     """Find the weights; leave `model.keras` with those of the best epoch, and how sure it may be of its answers."""
     model, facts = regression_training.train(run, folder, extend_to, draw=_draw_augmented, **_arguments(run))
-    data = run.facts("prepare")
-    unit, validation = steer_model.unit(data), image_dataset.validation_split(data)
+    validation = image_dataset.validation_split(run.facts("prepare"))
     batches = dataset.examples(run, validation).batch(run.recipe.train.batch_size)
-    spread, _ = mixture_density.fit_spread(*steer_model.numbers(model, batches), unit=unit)
-    run.console.print(f"          on the {validation} split: predicted σ scaled by {spread:.2f}")
-    return {**facts, "unit": unit, "spread": spread}
+    y, truth = steer_model.numbers(model, batches, run.recipe.controls)
+    scales = {}
+    for part, (name, scale) in zip(steer_model.parts(y, len(truth)), _scales(run).items(), strict=True):
+        spread, _ = mixture_density.fit_spread(part, truth[name] - scale.centre, unit=scale.unit)
+        run.console.print(f"          on the {validation} split: predicted σ of the {name} scaled by {spread:.2f}")
+        scales[name] = scale._replace(spread=spread)._asdict()
+    return {**facts, "scales": scales}
 
 
 def inputs(run: Run) -> Training:
@@ -35,10 +38,14 @@ def inputs(run: Run) -> Training:
 
 def _arguments(run: Run) -> dict[str, Any]:
     return {
-        "example": dataset.EXAMPLE,
+        "example": dataset.example(run),
         "assembled": steer_model.assemble,
-        "objective": steer_model.objective(steer_model.unit(run.facts("prepare")), run.recipe.train.loss),
+        "objective": steer_model.objective(_scales(run), run.recipe.train.loss),
     }
+
+
+def _scales(run: Run) -> dict[str, steer_model.Scale]:
+    return {name: steer_model.scale(run.facts("prepare"), name) for name in run.recipe.controls}
 
 
 def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
@@ -46,7 +53,7 @@ def _draw_augmented(run: Run, augmented: Any, path: Path) -> None:
     pictures, titles = [], []
     for row, example in enumerate(dataset.examples(run, "train").take(DRAWN)):
         sample = augmented(
-            {key: example[key] for key in ("image", "angle")}, np.array([run.recipe.seed, row], np.int32)
+            {key: example[key] for key in dataset.example(run).keys}, np.array([run.recipe.seed, row], np.int32)
         )
         angle = float(sample["angle"])
         pictures.append(annotate.draw_steering(sample["image"].numpy(), truth=angle))

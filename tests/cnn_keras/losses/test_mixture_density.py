@@ -101,3 +101,8 @@ def test_a_network_that_is_too_sure_is_spread():
 def test_a_network_that_is_too_unsure_is_left_as_it_is():
     y = np.tile(np.array([[0.0, 0.0, 1.0]], np.float32), (500, 1))
     assert mixture_density.fit_spread(y, np.zeros(500, np.float32))[0] == pytest.approx(1)
+
+
+def test_the_simple_error_function_is_right_to_seven_digits():
+    x = np.linspace(-5, 5, 1001, dtype=np.float32)
+    np.testing.assert_allclose(mixture_density.simple_erf(tf.constant(x)), [math.erf(value) for value in x], atol=5e-7)

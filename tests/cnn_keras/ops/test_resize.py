@@ -8,7 +8,7 @@ import tensorflow as tf
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cnn_keras.ops.resize import FITS, resize_image
+from cnn_keras.ops.resize import FITS, resize_image, resize_matrices
 
 
 def coordinates(height, width):
@@ -94,3 +94,13 @@ def test_a_long_strip_is_framed_without_growing_first():
 def test_an_unknown_fit_is_an_error():
     with pytest.raises(ValueError, match="fit must be one of stretch, crop, pad, got 'fill'"):
         resize_image(coordinates(4, 4), (2, 2), fit="fill")
+
+
+@pytest.mark.parametrize("fit", FITS)
+@pytest.mark.parametrize(("extent", "size"), [((30, 40), (22, 50)), ((17, 60), (32, 32)), ((9, 9), (20, 5))])
+def test_resizing_is_two_products_of_matrices(extent, size, fit):
+    image = np.random.default_rng(0).integers(0, 256, (*extent, 3), np.uint8)
+    down, across = resize_matrices(extent, size, fit=fit)
+    assert (down.shape, across.shape) == ((size[0], extent[0]), (size[1], extent[1]))
+    found = np.einsum("ij,jkc,lk->ilc", down, image.astype(np.float64), across)
+    np.testing.assert_allclose(found, resize_image(tf.constant(image), size, fit=fit), atol=0.51)

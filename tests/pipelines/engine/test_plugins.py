@@ -382,7 +382,9 @@ def test_a_loss_of_ones_own_is_what_every_task_minimises(tmp_path, task):
         case "localize":
             loss = localize_training.objective(recipe, {"classes": ["a", "b"]})["loss"](vectors, vectors)
         case "steer":
-            loss = steer_model.objective(1.0, recipe.train.loss)["loss"](vectors[:, :1], vectors[:, :1])
+            loss = steer_model.objective({"angle": steer_model.Scale(1.0)}, recipe.train.loss)["loss"](
+                vectors[:, :1], vectors[:, :1]
+            )
         case "regress":
             facts = {"names": ["x"], "values": {"train": {"x": {"mean": 0.0, "deviation": 1.0}}}}
             objective = regress_model.objective(recipe.head, facts, recipe.train.loss)

@@ -8,11 +8,12 @@ import warnings
 import numpy as np
 import pytest
 import tensorflow as tf
+from PIL import Image
 
 from cnn_keras.data.sources import driving as drives
 from cnn_keras.data.sources.synthetic import simulator
 from cnn_keras.data.transforms import augment
-from cnn_keras.errors import Fault
+from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.losses import mixture_density
 from pipelines.engine import recipe as recipes
 from pipelines.plots import annotate
@@ -53,8 +54,6 @@ def write_drive(root):
         height, width = ((60, 80), (48, 64), (90, 61))[number % 3]
         side = np.linspace(-1, 1, width)[None, :, None]
         pixels = 120 + 100 * np.clip(angle * side, -1, 1) + generator.normal(0, 8, (height, width, 3))
-        from PIL import Image
-
         path = root / "tub" / "images" / f"{number}_cam_image_array_.jpg"
         Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8)).save(path, quality=95)
     (root / "short.yaml").write_text(RECIPE)
@@ -123,12 +122,27 @@ def test_a_mirror_turns_the_wheel_and_nothing_else_does():
 
 
 def test_the_error_that_training_shows_is_that_of_the_median():
-    told = steer_model.objective(0.5)
+    told = steer_model.objective({"angle": steer_model.Scale(0.5)})
     y = tf.constant([[0.4], [-1.0]])
     told["metrics"][0].update_state(tf.constant([0.0, 0.0]), y)
     assert float(told["metrics"][0].result()) == pytest.approx((0.2 + 0.5) / 2, abs=1e-4)
     expected = mixture_density.negative_log_likelihood(y, tf.constant([0.1, 0.1]), unit=0.5)
     np.testing.assert_allclose(told["loss"](tf.constant([[0.1], [0.1]]), y), expected)
+
+
+def test_two_controls_are_learnt_side_by_side():
+    told = steer_model.objective({"angle": steer_model.Scale(0.5), "throttle": steer_model.Scale(2.0, centre=0.5)})
+    truth, y = tf.constant([[0.1, 1.0], [0.2, -2.0]]), tf.constant([[0.4, 0.25], [-1.0, -1.0]])
+    parts = [(0, 0.5, 0.0), (1, 2.0, 0.5)]
+    expected = sum(
+        mixture_density.negative_log_likelihood(y[:, place, None], truth[:, place] - centre, unit=unit)
+        for place, unit, centre in parts
+    )
+    np.testing.assert_allclose(told["loss"](truth, y), expected, rtol=1e-6)
+    for metric, error in zip(told["metrics"], [(0.1 + 0.7) / 2, (0.0 + 0.5) / 2], strict=True):
+        metric.update_state(truth, y)
+        assert float(metric.result()) == pytest.approx(error, abs=1e-4)
+    assert [metric.name for metric in told["metrics"]] == ["mae", "throttle_mae"]
 
 
 def answers(truth, angle, *, half=0.2, drives=None):
@@ -229,7 +243,7 @@ def test_four_verbs_leave_what_they_promise(run):
     card = (run / "export" / "short" / "1" / "card.md").read_text()
     assert "last true angle" in card
     train = json.loads((run / "train" / "manifest.json").read_text())["facts"]
-    assert train["unit"] == pytest.approx(facts["angles"]["train"]["rms"])
+    assert train["scales"]["angle"]["unit"] == pytest.approx(facts["angles"]["train"]["rms"])
 
 
 def test_the_exported_graph_answers_as_evaluate_did(run, folder):
@@ -272,6 +286,83 @@ def test_predict_tells_draws_and_writes_the_angle(run, folder, capsys):
     assert len(list((folder / "drawn").glob("*.png"))) == 2
 
 
+@pytest.fixture(scope="module", params=WHOLE)
+def throttled(tmp_path_factory):
+    """A run that has learnt the throttle, the larger the brighter the frame is; it turns to where that is brighter."""
+    root = tmp_path_factory.mktemp("throttled")
+    generator, side = np.random.default_rng(0), np.linspace(-1, 1, 64)[None, :, None]
+    angles, throttles = generator.uniform(-1, 1, 90), generator.uniform(0.1, 0.9, 90)
+    write_tub(root / "tub", angles.tolist(), more={drives.THROTTLE: throttles.tolist()})
+    for number, (angle, throttle) in enumerate(zip(angles, throttles, strict=True)):
+        pixels = 100 * throttle + 80 + 70 * angle * side + generator.normal(0, 4, (48, 64, 3))
+        image = Image.fromarray(np.clip(pixels, 0, 255).astype(np.uint8))
+        image.save(root / "tub" / "images" / f"{number}_cam_image_array_.jpg", quality=95)
+    text = RECIPE.replace("gap: 1", "gap: 1, throttle: true").replace("[mean angle]", "[mean angle, mean throttle]")
+    (root / "both.yaml").write_text(text.replace("epochs: 3", "epochs: 30"))
+    assert cnn("run", root / "both.yaml", "--runs", root / "runs") == 0
+    return root / "runs" / "steer" / "both"
+
+
+def test_the_throttle_is_learnt_beside_the_angle(throttled):
+    report = json.loads((throttled / "evaluate" / "report.json").read_text())
+    assert set(report["throttle"]["baselines"]) == {"mean throttle", "nearest image", "last true throttle"}
+    assert report["throttle_mae"] == report["throttle"]["mae"] < report["throttle"]["baselines"]["mean throttle"]["mae"]
+    low, high = report["throttle"]["mae_interval"]
+    assert low - 1e-6 <= report["throttle_mae"] <= high + 1e-6  # of one block of frames the interval has no width
+    for name in ("throttles", "throttle_calibration"):
+        assert (throttled / "evaluate" / f"{name}.png").is_file()
+    with (throttled / "evaluate" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    folder = throttled.parents[2] / "tub" / "images"
+    serve = tf.saved_model.load(str(throttled / "export" / "both" / "1")).signatures["serving_default"]
+    said = serve(image_bytes=tf.constant([(folder / row["id"]).read_bytes() for row in rows]))
+    for name in ("angle", "low", "high", "throttle", "throttle_low", "throttle_high"):
+        np.testing.assert_allclose(said[name], [float(row[name]) for row in rows], atol=1e-3)
+    assert "mean throttle" in (throttled / "export" / "both" / "1" / "card.md").read_text()
+
+
+def test_predict_tells_the_throttle_too(throttled, tmp_path, capsys):
+    image, runs = throttled.parents[2] / "tub" / "images" / "80_cam_image_array_.jpg", throttled.parents[1]
+    recipe = throttled.parents[2] / "both.yaml"
+    assert cnn("predict", recipe, image, "--csv", tmp_path / "out.csv", "--json", "--runs", runs) == 0
+    (told,) = json.loads(capsys.readouterr().out)
+    assert told["throttle_low"] < told["throttle"] < told["throttle_high"]
+    with (tmp_path / "out.csv").open() as file:
+        (row,) = csv.DictReader(file)
+    assert float(row["throttle"]) == pytest.approx(told["throttle"], abs=1e-5)
+
+
+def test_other_formats_say_the_throttle_and_a_donkey_car_finds_its_names(throttled):
+    recipe, runs = throttled.parents[2] / "both.yaml", throttled.parents[1]
+    assert_converted(recipe, throttled, metric="mae")
+    own = ("--set", "export.donkeycar=true", "--format", "litert", "--runs", runs)
+    assert cnn("export", recipe, *own) == 0
+    from ai_edge_litert.interpreter import Interpreter  # optional
+
+    interpreter = Interpreter(model_path=str(throttled / "formats" / "litert-float32" / "network.tflite"))
+    names = interpreter.get_signature_list()["serving_default"]  # what donkeycar's TfLite does
+    assert names == {"inputs": ["img_in"], "outputs": ["n_outputs0", "n_outputs1"]}
+    assert any(row["name"] == "serving_default_img_in:0" for row in interpreter.get_input_details())
+    run_signature = interpreter.get_signature_runner()
+    with (throttled / "evaluate" / "predictions.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        pixels = np.asarray(Image.open(throttled.parents[2] / "tub" / "images" / row["id"]))
+        outputs = run_signature(img_in=(pixels[None].astype(np.float64) / 255).astype(np.float32))
+        said = [outputs[name][0][0] for name in names["outputs"]]
+        np.testing.assert_allclose(said, [float(row["angle"]), float(row["throttle"])], atol=5e-3)
+
+
+def test_a_throttle_must_have_been_recorded(folder, tmp_path):
+    with pytest.raises(Fault, match=r"data\.throttle requires user/throttle"):
+        dataset.drives(config.Data(source="tub", path=folder / "tub", throttle=True), 0)
+    tub = write_tub(tmp_path / "tub", [0.1, 0.2], more={drives.THROTTLE: [0.5, None]})
+    first, second = dataset.drives(config.Data(source="tub", path=tub, throttle=True), 0)
+    assert first.throttle == 0.5
+    with pytest.raises(Unreadable, match="no throttle"):
+        second.read()
+
+
 def test_samples_carry_angles_to_the_sheet_of_augmentations(folder):
     recipe = recipes.load(str(folder / "short.yaml"))
     found = steer.samples(recipe, 4)
@@ -293,6 +384,9 @@ def test_a_copy_of_a_picture_is_not_tested_on(folder):
     ("setting", "told"),
     [
         ("head.kind=spline", "head.kind"),
+        ("export.donkeycar=true", "requires data.throttle"),
+        ("evaluate.beat=[mean throttle]", "requires data.throttle"),
+        ("data={source: road, throttle: true}", "requires source: tub or csv"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(folder, setting, told):
@@ -316,7 +410,13 @@ def test_what_cannot_steer_is_refused_before_any_data_is_read(folder, setting, t
 
 def test_a_drive_straight_ahead_teaches_nothing():
     with pytest.raises(Fault, match="must differ from straight ahead"):
-        steer_model.unit({"angles": {"train": {"rms": 0.0}}})
+        steer_model.scale({"angles": {"train": {"rms": 0.0}}})
+
+
+def test_a_steady_throttle_can_be_learnt():
+    found = steer_model.scale({"throttles": {"train": {"mean": 0.3, "deviation": 0.0, "rms": 0.3}}}, "throttle")
+    assert found == steer_model.Scale(steer_model.STEADY, centre=0.3)
+    assert found.read(tf.zeros((2, 1))).means.numpy() == pytest.approx(np.full((2, 1), 0.3))
 
 
 def test_a_road_is_not_for_other_sources():

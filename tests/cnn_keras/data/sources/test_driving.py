@@ -13,7 +13,14 @@ from cnn_keras.errors import Fault, Unreadable
 
 
 def write_tub(
-    folder, angles, *, deleted=(), modes=None, inputs=("cam/image_array", "user/angle", "user/mode"), extra=()
+    folder,
+    angles,
+    *,
+    deleted=(),
+    modes=None,
+    inputs=("cam/image_array", "user/angle", "user/mode"),
+    extra=(),
+    more=None,
 ):
     """A tub of version 2, as Donkey writes it: five lines in the manifest, a record a line in two catalogs."""
     (folder / "images").mkdir(parents=True)
@@ -23,6 +30,7 @@ def write_tub(
         pixels = np.random.default_rng(index).integers(0, 255, (24, 32, 3), np.uint8)
         Image.fromarray(pixels).save(folder / "images" / name)
         record = {"_index": index, "_session_id": "a", "_timestamp_ms": 50 * index, "cam/image_array": name}
+        record |= {key: values[index] for key, values in (more or {}).items()}
         lines.append(json.dumps({**record, "user/angle": angle, "user/mode": (modes or {}).get(index, "user")}))
     lines += list(extra)
     half = len(lines) // 2
@@ -48,6 +56,13 @@ def test_a_tub_is_read_in_the_order_of_its_catalogs(tmp_path):
     assert found[3].id == "3_cam_image_array_.jpg"
     assert found[3].read() == (tmp_path / "tub" / "images" / "3_cam_image_array_.jpg").read_bytes()
     assert {frame.drive for frame in found} == {""}
+
+
+def test_the_throttle_is_read_where_it_is_a_number(tmp_path):
+    folder = write_tub(tmp_path / "tub", [0.1, 0.2, 0.3], more={driving.THROTTLE: [0.5, -0.25, "fast"]})
+    assert [frame.throttle for frame in driving.frames("tub", path=folder)] == [0.5, -0.25, None]
+    (tmp_path / "drive.csv").write_text("path,angle,throttle\na.jpg,0,0.75\nb.jpg,0,\n")
+    assert [frame.throttle for frame in driving.frames("csv", path=tmp_path / "drive.csv")] == [0.75, None]
 
 
 def test_what_a_tub_marks_as_no_example_says_why(tmp_path):
