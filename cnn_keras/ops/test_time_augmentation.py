@@ -13,8 +13,8 @@ Detectors and segmenters are shown a `View` of the whole picture each time, mirr
 and what they say of it is carried back.
 """
 
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import keras
 import tensorflow as tf
@@ -147,22 +147,26 @@ def views(frames: tf.Tensor, size: tuple[int, int], *, kind: str = "ten", mirror
 
 
 def view_probabilities(
-    model: keras.Model, frames: tf.Tensor, size: tuple[int, int], *, kind: str = "ten", mirror: bool = True
+    model: keras.Model,
+    frames: tf.Tensor,
+    size: tuple[int, int],
+    *,
+    kind: str = "ten",
+    mirror: bool = True,
+    activation: Callable[[tf.Tensor], tf.Tensor] = tf.nn.softmax,
 ) -> tf.Tensor:
     """What `model`, which gives logits, makes of every view: probabilities, float32 (batch, count, classes).
 
-    `frames`, `size`, `kind` and `mirror` are those of `views`.
+    `frames`, `size`, `kind` and `mirror` are those of `views`; `activation` makes probabilities of logits, float32.
     """
     logits = model(views(frames, size, kind=kind, mirror=mirror), training=False)
-    probabilities = tf.nn.softmax(tf.cast(logits, tf.float32))
+    probabilities = activation(tf.cast(logits, tf.float32))
     return tf.reshape(probabilities, (-1, count(kind, mirror=mirror), probabilities.shape[-1]))
 
 
-def probabilities(
-    model: keras.Model, frames: tf.Tensor, size: tuple[int, int], *, kind: str = "ten", mirror: bool = True
-) -> tf.Tensor:
-    """The mean of `view_probabilities` over the views of an image: float32 (batch, classes)."""
-    return tf.reduce_mean(view_probabilities(model, frames, size, kind=kind, mirror=mirror), axis=1)
+def probabilities(model: keras.Model, frames: tf.Tensor, size: tuple[int, int], **options: Any) -> tf.Tensor:
+    """The mean of `view_probabilities`, whose options it takes, over the views: float32 (batch, classes)."""
+    return tf.reduce_mean(view_probabilities(model, frames, size, **options), axis=1)
 
 
 def center_view(*, mirror: bool = True) -> int:

@@ -5,6 +5,9 @@ examples that both have right, or both wrong, say nothing; if the two were equal
 right in either with probability one half. A small p says that so lopsided a split is unlikely to be luck; it does
 not know of the luck of the seed – train several seeds to know that.
 
+Classifiers of several labels are compared by the gain of mean average precision on the examples that both answered
+for, with its interval by the paired bootstrap; McNemar's test then counts examples whose labels are all right.
+
 Test examples are the same where their content is: the digests that `prepare` wrote, not the paths, which change when
 a folder is moved or renamed.
 """
@@ -12,16 +15,18 @@ a folder is moved or renamed.
 import csv
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from scipy.stats import binomtest
 
 from cnn_keras.errors import Fault
+from cnn_keras.metrics import multi_label
 from pipelines.data import run_files, split_manifest, yaml_file
 from pipelines.data.schema import flatten
 from pipelines.engine import stages
@@ -46,6 +51,7 @@ class Measured:
     examples: dict[str, str]
     seconds: float  # of all epochs, also those before a training was resumed
     answers: list[tuple[str, str, str]]  # id, truth, answer
+    probabilities: dict[str, list[float]] | None = None  # of several labels: of each label, in the order of the answers
 
     def answered(self, *, by_content: bool) -> dict[Key, tuple[str, str]]:
         """Truth and answer by what each example is known by: the digest of its content, or its id."""
@@ -56,6 +62,12 @@ class Measured:
                 strict=True,
             )
         )
+
+    def scores(self, labels: Sequence[str], keys: Sequence[Key], *, by_content: bool) -> np.ndarray:
+        """The probabilities of labels, float64 (keys, labels)."""
+        places = {key: place for place, key in enumerate(self.answered(by_content=by_content))}
+        columns = self.probabilities or {}
+        return np.array([[columns[label][places[key]] for label in labels] for key in keys])
 
     def data(self, *, by_content: bool) -> Counter[str]:
         """What was prepared, in whatever split: how often each content, or each id, is in it."""
@@ -76,6 +88,8 @@ class Difference:
     only_first: int  # examples that only the first has right
     only_second: int
     p: float  # of a split at least so lopsided, were the two equally good
+    gain: float | None = None  # of the second's mean average precision, where examples have several labels
+    gain_interval: list[float] | None = None  # of 95 %
 
 
 def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
@@ -89,6 +103,9 @@ def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
     runs_read = [read(reference, runs) for reference in references]
     if names := sorted({run.name for run in runs_read if [m.name for m in runs_read].count(run.name) > 1}):
         raise Fault(f"RUNS must be different runs, got {', '.join(names)} twice")
+    if len({frozenset(run.probabilities or ()) for run in runs_read}) > 1:
+        raise Fault(f"RUNS must have the same labels, several of an image or one, got {', '.join(references)}")
+    metric = "accuracy" if runs_read[0].probabilities is None else "mean_average_precision"
     keys = sorted(set().union(*(run.settings for run in runs_read)))
     differing = [key for key in keys if len({str(run.settings.get(key)) for run in runs_read}) > 1]
     first, *others = runs_read
@@ -105,9 +122,9 @@ def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
             for key in first.report
             if isinstance(first.report[key], float)
         },
-        "accuracy_interval": [run.report["accuracy_interval"] for run in runs_read],
+        f"{metric}_interval": [run.report[f"{metric}_interval"] for run in runs_read],
         "training_seconds": [run.seconds for run in runs_read],
-        "differences": [asdict(mcnemar(first, other, by_content=by_content)) for other in others],
+        "differences": [asdict(difference(first, other, by_content=by_content)) for other in others],
     }
 
 
@@ -131,18 +148,19 @@ def read(reference: str, runs: Path) -> Measured:
     settings = yaml_file.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     with (evaluated / "predictions.csv").open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file)
-        if not {"id", "truth", "prediction", "confidence"} <= set(reader.fieldnames or ()):  # not of several labels
-            raise Fault(
-                f"RUNS must be those of classifiers of one class, got {reference} of the task {folder.parent.name}"
-            )
-        answers = [(row["id"], row["truth"], row["prediction"]) for row in reader]
+        columns = list(reader.fieldnames or ())
+        if not {"id", "truth", "prediction"} <= set(columns):
+            raise Fault(f"RUNS must be those of classifiers, got {reference} of the task {folder.parent.name}")
+        rows = list(reader)
+    labels = {} if "confidence" in columns else {name[2:-1]: name for name in columns if name.startswith("p(")}
     return Measured(
         f"{folder.parent.name}/{folder.name}",
         {key: value for key, value in flatten(settings).items() if key != "name"},
         run_files.read_json(evaluated / "report.json"),
         {row["id"]: row.get("sha256") or "" for row in split_manifest.rows(folder / "prepare")},
         sum(float(row["seconds"]) for row in _rows(folder / "train" / "history.csv")),
-        answers,
+        [(row["id"], row["truth"], row["prediction"]) for row in rows],
+        {label: [float(row[column]) for row in rows] for label, column in labels.items()} or None,
     )
 
 
@@ -159,6 +177,19 @@ def _numbered(names: Iterable[str]) -> list[Key]:
         keys.append((name, counts[name]))
         counts[name] += 1
     return keys
+
+
+def difference(first: Measured, second: Measured, *, by_content: bool = True) -> Difference:
+    """The test between two runs, and where examples have several labels the gain of mean average precision."""
+    tested = mcnemar(first, second, by_content=by_content)
+    if first.probabilities is None or not tested.shared:
+        return tested
+    answers, others = (run.answered(by_content=by_content) for run in (first, second))
+    keys = [key for key, (truth, _) in answers.items() if key in others and others[key][0] == truth]
+    labels = sorted(first.probabilities)
+    truth = np.array([[label in answers[key][0].split("|") for label in labels] for key in keys])
+    before, after = (run.scores(labels, keys, by_content=by_content) for run in (first, second))
+    return replace(tested, **multi_label.average_precision_gain(before, after, truth))
 
 
 def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Difference:
@@ -190,8 +221,8 @@ def show(comparison: dict[str, Any], console: Console) -> None:
         figures = ("–" if value is None else f"{value:.4f}" for value in values)
         top = None if first is None else values[first]
         table.add_row(key, *(f"[bold]{f}[/]" if v == top else f for v, f in zip(values, figures, strict=True)))
-        if key == "accuracy":
-            intervals = (f"[dim]{low:.4f} to {high:.4f}[/]" for low, high in comparison["accuracy_interval"])
+        if f"{key}_interval" in comparison:
+            intervals = (f"[dim]{low:.4f} to {high:.4f}[/]" for low, high in comparison[f"{key}_interval"])
             table.add_row("[dim]95 % interval[/]", *intervals)
     table.add_row("training", *(f"{seconds:,.0f} s" for seconds in comparison["training_seconds"]))
     console.print(table)
@@ -212,6 +243,15 @@ def sentence(difference: Difference) -> str:
     first, second = escape(difference.first), escape(difference.second)
     if not difference.shared:
         return f"{first} and {second} share no test examples, so they cannot be compared"
+    if difference.gain is not None and difference.gain_interval is not None:
+        low, high = difference.gain_interval
+        better = second if difference.gain > 0 else first
+        verdict = f"[bold]{better} is better[/]" if low * high > 0 else "[bold]the difference may be noise[/]"
+        return (
+            f"{first} against {second}: on {difference.shared:,} shared test examples the second has "
+            f"{difference.gain:+.4f} mean average precision (95 % interval {low:+.4f} to {high:+.4f}; all labels "
+            f"right: {difference.only_first} only the first, {difference.only_second} only the second): {verdict}"
+        )
     better = second if difference.only_second > difference.only_first else first
     verdict = f"[bold]{better} is better[/]" if difference.p < NOISE else "[bold]the difference may be noise[/]"
     return (

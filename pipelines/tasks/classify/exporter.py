@@ -7,7 +7,7 @@ import keras
 
 from pipelines.data import image_dataset
 from pipelines.engine import reference_statistics
-from pipelines.engine.classification import calibration, classifier_export, dropout_samples, label_kind
+from pipelines.engine.classification import calibration, classifier_export, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import multi_label_exporter
@@ -24,13 +24,7 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
 
 def _export(run: Run, folder: Path) -> dict[str, Any]:
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
-    shape, split = image_dataset.shape_of(recipe.data), image_dataset.test_split(data)
-
-    answer, looks, takes = dropout_samples.exported_answer(recipe), dropout_samples.looks(recipe), savedmodel.IMAGES
-    if recipe.export.crops:
-        shape, answer = crops.cropped(recipe)
-        looks = crops.count(recipe)
-        takes += f" The graph averages its predictions for {looks} crops of images of {shape.size}."
+    split, (shape, answer, looks, takes) = image_dataset.test_split(data), crops.exported(recipe)
 
     def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         accepted_from = calibration.acceptance_threshold(run)

@@ -5,8 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from pipelines.data import image_dataset
-from pipelines.engine.classification import calibration, classifier_formats, dropout_samples, label_kind
+from pipelines.engine.classification import calibration, classifier_formats, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, image_preprocessing
 from pipelines.tasks.classify import multi_label_exporter
@@ -19,9 +18,7 @@ def convertible(run: Run) -> Convertible:
     if label_kind.of(run.recipe) is label_kind.MULTI:
         return multi_label_exporter.convertible(run)
     recipe, prepared = run.recipe, run.finished("prepare")
-    answer, shape = dropout_samples.exported_answer(recipe), image_dataset.shape_of(recipe.data)
-    if recipe.export.crops:
-        shape, answer = crops.cropped(recipe)
+    shape, answer, *_ = crops.exported(recipe)
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
         return ((images.numpy(), labels) for images, labels, _ in batches(prepared, split, shape))

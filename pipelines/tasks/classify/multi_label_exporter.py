@@ -11,12 +11,13 @@ import tensorflow as tf
 
 from cnn_keras.metrics import multi_label as metrics
 from pipelines.data import image_dataset
-from pipelines.engine.classification import classifier, classifier_export, label_kind
+from pipelines.engine.classification import classifier, classifier_export
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
 from pipelines.plots.image_grid import Array
 from pipelines.tasks.classify import multi_label_report
+from pipelines.tasks.classify import test_time_augmentation as crops
 from pipelines.tasks.classify.dataset import batches
 
 
@@ -28,9 +29,8 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
     first, and "" behind them.
     """
     recipe, prepared, data = run.recipe, run.finished("prepare"), run.facts("prepare")
-    shape, split = image_dataset.shape_of(recipe.data), image_dataset.test_split(data)
+    split, (shape, answer, looks, takes) = image_dataset.test_split(data), crops.exported(recipe)
     names, thresholds = data["classes"], multi_label_report.thresholds_of(run)
-    answer = label_kind.MULTI.probabilities
 
     def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         decide = partial(chosen_labels, thresholds=thresholds, names=names)
@@ -43,13 +43,17 @@ def export(run: Run, folder: Path) -> dict[str, Any]:
             shape,
             tolerance=recipe.export.tolerance,
             answer=answer,
+            looks=looks,
             decisions=lambda probabilities: probabilities >= thresholds,
         )
         savedmodel.write_warmup(saved, prepared, split, shape)
         return agreement
 
     metric = "mean_average_precision"
-    return classifier_export.export(run, folder, write=write, write_card=_write_card, metric=metric)
+    facts = classifier_export.export(run, folder, write=write, write_card=_write_card, metric=metric, takes=takes)
+    if recipe.export.crops and "register" in facts:
+        facts["register"]["metrics"][f"test_{metric}"] = run.facts("evaluate")["metrics"][f"test_crops_{metric}"]
+    return facts
 
 
 def chosen_labels(probabilities: Any, *, thresholds: Array, names: Sequence[str]) -> dict[str, Any]:
@@ -63,7 +67,7 @@ def chosen_labels(probabilities: Any, *, thresholds: Array, names: Sequence[str]
 
 def convertible(run: Run) -> Convertible:
     """What is written in other formats: from images of the network's size to probabilities; thresholds are beside."""
-    data, prepared, shape = run.facts("prepare"), run.finished("prepare"), image_dataset.shape_of(run.recipe.data)
+    data, prepared, (shape, answer, *_) = run.facts("prepare"), run.finished("prepare"), crops.exported(run.recipe)
     model, thresholds = classifier.load_trained(run), multi_label_report.thresholds_of(run)
 
     def examples(split: str) -> Iterator[tuple[Any, Any]]:
@@ -75,7 +79,7 @@ def convertible(run: Run) -> Convertible:
 
     return Convertible(
         model=model,
-        answer=lambda batch: {"probabilities": label_kind.MULTI.probabilities(model, batch)},
+        answer=lambda batch: {"probabilities": answer(model, batch)},
         tensor=tf.TensorSpec((None, *shape.size, shape.channels), tf.uint8, name="image"),
         about={
             "preprocessing": image_preprocessing(shape),

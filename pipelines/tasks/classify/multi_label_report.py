@@ -2,7 +2,7 @@
 
 A label is answered where its probability reaches a threshold of its own, the one of the largest F1 on the validation
 split. The report has the figures at these thresholds beside those at ½ for all, and beside the label shares: what
-answers every image with how often the training split has each label.
+answers every image with how often the training split has each label. Crops have thresholds of their own.
 """
 
 import csv
@@ -18,14 +18,23 @@ from sklearn.metrics import precision_recall_curve, precision_recall_fscore_supp
 
 from cnn_keras import inference
 from cnn_keras.data.files import durable
+from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.metrics import classification
 from cnn_keras.metrics import multi_label as metrics
 from pipelines.data import image_dataset, run_files
 from pipelines.engine import plugins, requirement
-from pipelines.engine.classification import classifier, classifier_report, ensemble, label_kind, visualization
+from pipelines.engine.classification import (
+    classifier,
+    classifier_report,
+    ensemble,
+    ensemble_gain,
+    label_kind,
+    visualization,
+)
 from pipelines.engine.stages import Run
 from pipelines.plots import charts, image_grid, label_charts
 from pipelines.plots.image_grid import Array
+from pipelines.tasks.classify import test_time_augmentation as crops
 from pipelines.tasks.classify.config import Evaluate
 from pipelines.tasks.classify.dataset import batches, pictures
 
@@ -41,7 +50,7 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     model = classifier.load_trained(run)
     predict = _ask(model)
 
-    def answers(part: str, ask: Ask = predict) -> tuple[Array, Array, list[str]]:
+    def answers(part: str, ask: Ask = predict, shape: Shape = shape) -> tuple[Array, Array, list[str]]:
         probabilities, labels, ids = classifier_report.answers(
             run, ask, batches(prepared, part, shape), data["splits"][part]
         )
@@ -57,6 +66,16 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
     report = measure(probabilities, truth, thresholds, names)
     report |= plugins.measure(settings.metrics, truth.astype(np.int64), probabilities)
     report |= {"split": split, "thresholds_from": chosen_on}
+    if settings.crops:
+        frame, answer = crops.cropped(run.recipe)
+        ask = inference.predictor(model, partial(answer, model), looks=crops.count(run.recipe))
+        thresholds_of_crops = metrics.best_thresholds(*answers(chosen_on, ask, frame)[:2]).round(6)
+        of_crops = answers(split, ask, frame)[0]
+        report["crops"] = {
+            **measure(of_crops, truth, thresholds_of_crops, names),
+            **metrics.average_precision_gain(probabilities, of_crops, truth),
+            **_crops_cost(run.recipe, model, partial(answer, model), frame),
+        }
     if members := ensemble.members(model):
         report["members"] = [average(_ask(member), split) for member in members]
     if settings.gap:
@@ -80,6 +99,9 @@ def evaluate(run: Run, folder: Path) -> dict[str, Any]:
             activation=label_kind.MULTI.activation,
         )
     figures = {f"test_{key}": value for key, value in report.items() if isinstance(value, float)}
+    figures |= {
+        f"test_crops_{key}": value for key, value in report.get("crops", {}).items() if isinstance(value, float)
+    }
     for key, value in report.get("baselines", {}).get(SHARES, {}).items():
         figures[f"baseline_{SHARES}_{key}"] = value
     return {"metrics": figures, "failed": _failed(settings, report)}
@@ -89,6 +111,13 @@ def _ask(model: keras.Model) -> Ask:
     """What asks a model about a batch of images."""
     ask: Ask = inference.predictor(model, partial(label_kind.MULTI.probabilities, model))
     return ask
+
+
+def _crops_cost(recipe: Any, model: keras.Model, answer: Callable[[Any], Any], frame: Shape) -> dict[str, Any]:
+    """How the crops are cut, and what they cost beside the whole image."""
+    looks = crops.count(recipe)
+    combined = ensemble_gain.Combined(model, answer, (None, *frame.size, frame.channels), looks)
+    return {**recipe.evaluate.crops.model_dump(), "count": looks, "cost": ensemble_gain.cost(model, combined)}
 
 
 def measure(probabilities: Array, truth: Array, thresholds: Array, names: Sequence[str]) -> dict[str, Any]:
@@ -143,9 +172,10 @@ def measure(probabilities: Array, truth: Array, thresholds: Array, names: Sequen
 
 
 def thresholds_of(run: Run) -> Array:
-    """The thresholds that the evaluation chose, float32 (classes,)."""
+    """The thresholds that the evaluation chose for what is exported, float32 (classes,)."""
     report = run_files.read_json(run.finished("evaluate") / "report.json")
-    return np.array([row["threshold"] for row in report["classes"]], np.float32)
+    rows = report["crops"]["classes"] if run.recipe.export.crops else report["classes"]
+    return np.array([row["threshold"] for row in rows], np.float32)
 
 
 def card_lines(report: dict[str, Any]) -> list[str]:
@@ -276,6 +306,14 @@ def _say(run: Run, report: dict[str, Any]) -> None:
         f"{report['macro_f1_gain']:+.3f} ({report['macro_f1_gain_interval'][0]:+.3f} to "
         f"{report['macro_f1_gain_interval'][1]:+.3f})"
     )
+    if many := report.get("crops"):
+        low, high = many["gain_interval"]
+        alone, seconds = many["cost"]["seconds"]
+        say(
+            f"          {many['count']} crops: mean average precision {many['mean_average_precision']:.3f}, "
+            f"{many['gain']:+.3f} (95 % interval {low:+.3f} to {high:+.3f}) beside the whole image, for "
+            f"{seconds / alone:.2g} × the time"
+        )
     if members := report.get("members"):
         say(
             f"          its {len(members)} members alone have a mean average precision of "

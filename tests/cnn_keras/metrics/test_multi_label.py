@@ -67,3 +67,22 @@ def test_intervals_hold_the_figures_and_narrow_with_more_examples():
         assert intervals["micro_f1_gain"][0] <= chosen - halves <= intervals["micro_f1_gain"][1]
         widths.append(high - low)
     assert widths[1] < widths[0] / 3
+
+
+def test_the_gain_of_average_precision_is_measured_on_the_same_draws():
+    generator = np.random.default_rng(0)
+    truth = generator.random((200, 3)) < 0.3
+    first = generator.random((200, 3))
+    better = np.where(truth, 0.5 + first / 2, first)
+    found = multi_label.average_precision_gain(first, better, truth)
+    means = [np.nanmean(multi_label.average_precisions(values, truth)) for values in (first, better)]
+    assert found["gain"] == pytest.approx(means[1] - means[0])
+    low, high = found["gain_interval"]
+    assert 0 < low < found["gain"] < high
+    assert multi_label.average_precision_gain(first, first, truth)["gain_interval"] == [0, 0]
+    apart = [
+        np.diff(values["mean_average_precision"])[0]
+        for values in (multi_label.intervals(first, truth, np.full(3, 0.5)),)
+    ]
+    nearly = first + 0.01 * generator.random((200, 3))
+    assert np.diff(multi_label.average_precision_gain(first, nearly, truth)["gain_interval"])[0] < apart[0] / 2

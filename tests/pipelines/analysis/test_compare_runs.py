@@ -120,3 +120,27 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(pair):
         compare_runs.compare([name, "classify/none"], runs)
     with pytest.raises(Fault, match="at least two different runs"):
         compare_runs.compare([name, name], runs)
+
+
+def labelled(name, scores, truths):
+    answers = [(f"{name}/{number}", truth, "") for number, truth in enumerate(truths)]
+    examples = {f"{name}/{number}": f"content {number}" for number in range(len(truths))}
+    return compare_runs.Measured(name, {}, {}, examples, 0.0, answers, scores)
+
+
+def test_of_several_labels_the_gain_of_average_precision_decides():
+    truths = ["a|b", "a", "b", "", "a", "b"] * 10
+    right = {label: [float(label in truth.split("|")) for truth in truths] for label in "ab"}
+    wrong = {"b": [1 - value for value in right["b"]], "a": right["a"]}  # in another order
+    good, bad = labelled("good", right, truths), labelled("bad", wrong, truths)
+    found = compare_runs.difference(bad, good)
+    assert found.shared == 60
+    share = sum("b" in truth for truth in truths) / 60
+    assert found.gain == pytest.approx(
+        (1 - share) / 2, abs=0.02
+    )  # of all b behind the others no rank is better than its share
+    assert found.gain_interval[0] > 0
+    assert "good is better" in compare_runs.sentence(found)
+    same = compare_runs.difference(good, labelled("again", right, truths))
+    assert same.gain == 0
+    assert "may be noise" in compare_runs.sentence(same)

@@ -134,7 +134,6 @@ def test_a_label_that_the_recipe_does_not_name_is_told_and_left_out(folder):
     [
         "data.source=digits",
         "train.monitor=val_accuracy",
-        "evaluate.crops=ten",
         "evaluate.beat=[majority]",
         "tune.metric=val_accuracy",
         "data.labels=single",
@@ -252,6 +251,25 @@ def test_the_mean_of_several_networks_is_that_of_their_probabilities():
     found = label_kind.MULTI.mean_logits(logits)
     assert np.isfinite(found).all()
     np.testing.assert_allclose(tf.sigmoid(found), mean, rtol=1e-4, atol=1e-7)
+
+
+@pytest.mark.slow
+def test_crops_have_thresholds_of_their_own_which_the_export_answers_with(folder, run, tmp_path):
+    settings = ("name=cropped", "evaluate.crops={kind: ten}", "export.crops=true", "train.epochs=2")
+    settings += ("evaluate.require={}", "evaluate.beat=[]")
+    given = [word for one in settings for word in ("--set", one)]
+    assert cnn("run", folder / "bands.yaml", "--runs", folder / "runs", *given) == 0
+    cropped = run.with_name("cropped")
+    report = json.loads((cropped / "evaluate" / "report.json").read_text())
+    crops = report["crops"]
+    assert (crops["count"], len(crops["cost"]["seconds"])) == (10, 2)
+    assert crops["gain"] == pytest.approx(crops["mean_average_precision"] - report["mean_average_precision"])
+    serve = tf.saved_model.load(str(cropped / "export" / "cropped" / "1")).signatures["serving_default"]
+    image = (folder / "000.png").read_bytes()
+    answer = {name: value.numpy()[0] for name, value in serve(image_bytes=tf.constant([image])).items()}
+    thresholds = np.array([row["threshold"] for row in crops["classes"]])
+    assert answer["chosen"].tolist() == (answer["probabilities"] >= thresholds).tolist()
+    assert cnn("compare", "classify/bands", "classify/cropped", "--runs", folder / "runs", "--json") == 0
 
 
 @pytest.mark.slow

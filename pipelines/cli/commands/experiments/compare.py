@@ -18,6 +18,8 @@ def compare(
 ) -> None:
     """Compare runs: settings that differ, metrics with intervals, McNemar's test on the shared test set.
 
+    Of several labels an image the gain of mean average precision, with its interval.
+
     Example: cnn compare classify/digits-lenet5 classify/digits-resnet20
     """
     from pipelines.analysis import compare_runs
