@@ -54,7 +54,7 @@ def files_digest(data: Data) -> str | None:
     Raises:
         Fault: the source needs a path and has none. Here, not in the section: such a recipe can still be shown.
     """
-    if data.path is None and data.source in ("folder", "ts"):
+    if data.path is None and data.source in ("folder", "ts", "wfdb"):
         raise Fault(f"data.path is required with source: {data.source}; write it there or --set data.path=PATH")
     if data.path is None:
         return None

@@ -46,7 +46,8 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         channels: how many each must have; None takes the commonest number.
     """
     data, console = run.recipe.data, run.console
-    items = library(noun).items(data.source, path=data.path, group=data.group, size=size)
+    settings = {"path": data.path, "group": data.group, "size": size, "window": getattr(data, "window", None)}
+    items = library(noun).items(data.source, **settings)
     problems: list[data_validation.Problem] = []
     if run.training_facts:
         items, problems = image_dataset.of_known_classes(items, run.training_facts["classes"])

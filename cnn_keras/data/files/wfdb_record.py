@@ -5,6 +5,7 @@ Such are those of the MIT-BIH Arrhythmia Database (Moody and Mark, "The impact o
 """
 
 import struct
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from cnn_keras.data.files import input_file
 from cnn_keras.data.files.input_file import VALUE_LIMIT
 from cnn_keras.errors import Fault, Unreadable
 
-SUFFIX = ".hea"
+SUFFIX, ANNOTATIONS = ".hea", ".atr"
 
 
 def read(path: Path, *, limit: int) -> tuple[np.ndarray, float]:
@@ -50,6 +51,31 @@ def read(path: Path, *, limit: int) -> tuple[np.ndarray, float]:
     if (np.abs(values) > VALUE_LIMIT).any():
         raise Unreadable("unsupported", f"its samples must be at most {VALUE_LIMIT:g}")
     return values, rate
+
+
+def beats(path: Path, *, limit: int) -> list[tuple[int, str]]:
+    """The heartbeats that `NAME.atr`, beside the header `path`, marks: the sample of each and its symbol, N or V say.
+
+    Marks that are no beats, such as those of a rhythm or of noise, are left out.
+
+    Raises:
+        Fault: the package wfdb is missing.
+        OSError: there is no such file, or it cannot be read.
+        Unreadable: it holds no annotations that can be read, or more than `limit` bytes.
+    """
+    wfdb = require_wfdb()
+    input_file.check_regular(path.with_suffix(ANNOTATIONS), limit=limit)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pandas, about how wfdb uses it
+            found = wfdb.rdann(str(path.absolute().with_suffix("")), ANNOTATIONS[1:])
+        table = wfdb.io.annotation
+        kinds = {label.symbol for label in table.ann_labels if table.is_qrs[label.label_store]}
+        return [(int(s), symbol) for s, symbol in zip(found.sample, found.symbol, strict=True) if symbol in kinds]
+    except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, MemoryError, RuntimeError,
+            struct.error) as error:  # fmt: skip  # what wfdb and NumPy raise on broken files
+        reason = str(error).partition("\n")[0] or "it ends too early"
+        raise Unreadable("undecodable", f"it holds no annotations that can be read: {reason}") from None
 
 
 def _check(wfdb: Any, header: Any, path: Path, limit: int) -> None:

@@ -1,8 +1,9 @@
 """Signals: float32 (length, channels), such as a movement's acceleration or a machine's sound.
 
 `source: NAME` in a recipe is a function of this file: a folder of CSV, WAV or WFDB files, a `.ts` or `.tsv` file of the
-UCR and UEA archives (Bagnall et al., "The UEA multivariate time series classification archive", 2018), or one of those
-that come with the package sktime. A signal that cannot be used raises `Unreadable` when it is read, and says why.
+UCR and UEA archives (Bagnall et al., "The UEA multivariate time series classification archive", 2018), one of those
+that come with the package sktime, or the heartbeats of annotated WFDB records. A signal that cannot be used raises
+`Unreadable` when it is read, and says why.
 """
 
 import difflib
@@ -11,7 +12,7 @@ import io
 import re
 import struct
 import warnings
-from functools import partial
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from cnn_keras.errors import Fault, Unreadable
 
 SUFFIXES = (".csv", ".tsv", ".txt", ".wav", wfdb_record.SUFFIX)
 BYTES_LIMIT = 2**27  # of one file
+RECORDS = 2  # whose samples are kept while their beats are read
 ARCHIVES = (".ts", ".tsv", ".txt")  # of the UCR and UEA archives
 HALVES = {"_TRAIN": "train", "_TEST": "test"}  # how the archives call the files of a set
 MISSING = ("", "?", "nan", "na", "n/a", "null", "none")  # a value that is not there, in lower case
@@ -90,6 +92,38 @@ def folder(path: Path, group: str | None = None) -> list[Item]:
     ]
 
 
+def wfdb(path: Path, window: float = 1.0) -> list[Item]:
+    """The heartbeats that annotations of WFDB records mark: NAME.atr beside NAME.hea; the class is the symbol.
+
+    A beat is the stretch of all channels around it. All of a record are in one split, because they are of one person.
+    Beats too near the ends of their record are left out; a record without annotations that can be read is an item that
+    says why when it is read.
+
+    Args:
+        window: seconds of the stretch; the annotation is in its middle.
+
+    Raises:
+        Fault: there is no such folder, or no record in it.
+    """
+    if not input_file.is_folder(path):
+        raise Fault(f"data.path must be a folder of WFDB records, got {describe_path(path)}")
+    found: list[Item] = []
+    for header in sorted(path.rglob(f"*{wfdb_record.SUFFIX}")):
+        name = header.relative_to(path).with_suffix("").as_posix()
+        try:
+            beats = wfdb_record.beats(header, limit=BYTES_LIMIT)
+        except (OSError, Unreadable) as error:
+            found.append(Item(name, "", partial(refuse, "annotations", str(error)), group=name))
+            continue
+        found += [
+            Item(f"{name}@{place}", symbol, partial(_beat, header, place, window), group=name)
+            for place, symbol in beats
+        ]
+    if not found:
+        raise Fault(f"data.path must hold WFDB records, NAME.hea beside NAME.atr, found none in {describe_path(path)}")
+    return found
+
+
 def ts(path: Path) -> list[Item]:
     """A `.ts` file, with its other half where it is called NAME_TRAIN.ts or NAME_TEST.ts, or the folder of both.
 
@@ -137,7 +171,7 @@ def sktime(name: str) -> list[Item]:
 
 
 def items(source: str, **arguments: Any) -> list[Item]:
-    """The items of `source`: folder, ts or sktime:NAME; an item's `read` gives (signal, notes).
+    """The items of `source`: folder, ts, wfdb or sktime:NAME; an item's `read` gives (signal, notes).
 
     Raises:
         Fault: an unknown source, or an argument it needs or does not take.
@@ -146,10 +180,26 @@ def items(source: str, **arguments: Any) -> list[Item]:
     kind, _, name = source.partition(":")
     if kind == "sktime" and name:
         return call_source(partial(sktime, name), source, arguments)
-    functions = {"folder": folder, "ts": ts}
+    functions: dict[str, Any] = {"folder": folder, "ts": ts, "wfdb": wfdb}
     if source not in functions:
-        raise Fault(f"data.source must be folder, ts or sktime:NAME, got {source!r}")
+        raise Fault(f"data.source must be folder, ts, wfdb or sktime:NAME, got {source!r}")
     return call_source(functions[source], source, arguments)
+
+
+def _beat(header: Path, place: int, window: float) -> tuple[np.ndarray, list[Any]]:
+    values, rate, notes = _record(header)
+    length = max(1, round(window * rate))
+    start = place - length // 2
+    if start < 0 or start + length > len(values):
+        raise Unreadable("cut off", f"the stretch of {window:g} s around it is not within the record")
+    return values[start : start + length], notes
+
+
+@lru_cache(maxsize=RECORDS)
+def _record(header: Path) -> tuple[np.ndarray, float, list[Any]]:
+    values, rate = wfdb_record.read(header, limit=BYTES_LIMIT // 4)
+    values, notes = _filled(values, [("sample rate", f"{rate:,g} Hz")])
+    return values, rate, notes
 
 
 def _half(path: Path) -> str:

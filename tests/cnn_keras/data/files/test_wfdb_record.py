@@ -97,3 +97,34 @@ def test_a_folder_of_records_has_a_signal_for_each_header(tmp_path):
     assert [item.id for item in usable] == ["calm/0.hea", "calm/1.hea", "wild/0.hea", "wild/1.hea"]
     assert [item.id for item in found if not item.label] == ["wild/notes.md"]
     np.testing.assert_allclose(usable[1].read()[0], (drawn(seed=1) - 1024) / 200, rtol=1e-6)
+
+
+def write_annotations(path, marks):
+    """A file of pairs of bytes as the format has them: six bits of a kind above ten of the samples since the last."""
+    words, last = [], 0
+    for place, kind in marks:
+        words.append((kind << 10) | (place - last))
+        last = place
+    path.write_bytes(np.array([*words, 0], "<u2").tobytes())
+
+
+def test_beats_are_stretches_around_their_annotations_and_other_marks_are_none(tmp_path):
+    samples = drawn(900)
+    for name in ("100", "101"):
+        write_212(tmp_path, samples, name=name)
+    marks = [(30, 1), (400, 5), (500, 28), (600, 1), (890, 8)]  # N, V, a rhythm, N, A near the end
+    write_annotations(tmp_path / "100.atr", marks)
+    assert wfdb_record.beats(tmp_path / "100.hea", limit=LIMIT) == [(30, "N"), (400, "V"), (600, "N"), (890, "A")]
+    found = signals.items("wfdb", path=tmp_path, window=0.25)
+    assert [(item.id, item.label, item.group) for item in found] == [
+        ("100@30", "N", "100"), ("100@400", "V", "100"), ("100@600", "N", "100"), ("100@890", "A", "100"),
+        ("101", "", "101"),
+    ]  # fmt: skip
+    values, notes = found[1].read()
+    np.testing.assert_allclose(values, (samples[400 - 45 : 400 + 45] - 1024) / 200, rtol=1e-6)
+    assert notes == [("sample rate", "360 Hz")]
+    for item, reason in ((found[0], "not within"), (found[3], "not within"), (found[4], "101.atr")):
+        with pytest.raises(Unreadable, match=reason):
+            item.read()
+    (tmp_path / "101.atr").write_bytes(b"")
+    assert [item.label for item in signals.items("wfdb", path=tmp_path)][-1] in ("", "A")
