@@ -86,6 +86,35 @@ def test_scans_of_another_orientation_and_spacing_have_the_mask_of_the_unrotated
     assert dice(masks["plain"], masks["turned"]) >= 0.99
 
 
+def test_a_scan_that_is_only_turned_has_the_very_same_mask(tmp_path):
+    (tmp_path / SPACING).parent.mkdir()
+    (tmp_path / SPACING).write_text(json.dumps({"spacing": [1.5, 1.5, 1.5]}))
+    values = ndimage.gaussian_filter(np.random.default_rng(0).normal(0, 100, (24, 20, 22)), 2).astype(np.float32)
+    plain = nibabel.Nifti1Image(values, np.diag([1.0, 2.0, 1.25, 1]))
+    plain.to_filename(tmp_path / "plain.nii.gz")
+    plain.as_reoriented([[1, -1], [2, 1], [0, -1]]).to_filename(tmp_path / "turned.nii.gz")
+    segmenter = VolumeSegmenter(SimpleNamespace(signatures={DEFAULT: Bright()}), tmp_path)
+    masks = [segmenter.predict([tmp_path / f"{name}.nii.gz"], None)[0].segments.mask for name in ("plain", "turned")]
+    assert 0 < masks[0].mean() < 1
+    np.testing.assert_array_equal(*masks)  # both upright
+
+
+@pytest.mark.parametrize(("radius", "least", "most"), [(5.5, 0.9, 0.97), (26, 0.985, 1)])
+def test_two_scans_of_a_thing_of_few_voxels_agree_as_far_as_its_voxels_do(radius, least, most):
+    """What even the truth of two scans has in common: the edge of a small thing is a large part of it."""
+    affines = np.diag([1.0, 1, 1, 1]), np.array([[0, 0, -1.25, 63], [0.9, 0, 0, 0], [0, -1.1, 0, 63], [0, 0, 0, 1.0]])
+    sizes = (64, 64, 64), (71, 58, 51)
+    truths = []
+    for affine, size in zip(affines, sizes, strict=True):
+        places = nibabel.affines.apply_affine(affine, np.moveaxis(np.indices(size), 0, -1))
+        truths.append(((places - 31.3) ** 2).sum(axis=-1) < radius**2)
+    back = nibabel.affines.apply_affine(
+        np.linalg.inv(affines[1]) @ affines[0], np.moveaxis(np.indices(sizes[0]), 0, -1)
+    )
+    other = ndimage.map_coordinates(truths[1].astype(float), np.moveaxis(back, -1, 0), order=1) > 0.5
+    assert least < dice(truths[0], other) < most
+
+
 class Brighter(Bright):
     """One of two channels, that calls 1 what is brighter in the second."""
 
