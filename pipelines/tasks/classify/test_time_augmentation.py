@@ -33,7 +33,9 @@ def exported(recipe: Recipe) -> Exported:
         shape, kind = image_dataset.shape_of(recipe.data), label_kind.of(recipe)
         if kind is label_kind.MULTI:
             return Exported(shape, kind.probabilities, 1, savedmodel.IMAGES)
-        return Exported(shape, dropout_samples.exported_answer(recipe), dropout_samples.looks(recipe), savedmodel.IMAGES)
+        return Exported(
+            shape, dropout_samples.exported_answer(recipe), dropout_samples.looks(recipe), savedmodel.IMAGES
+        )
     shape, answer = cropped(recipe)
     looks = count(recipe)
     sentence = f" The graph averages its predictions for {looks} crops of images of {shape.size}."
