@@ -89,7 +89,8 @@ def main():
     for row, share in enumerate(SHARES):
         for name, counts in measured.items():
             right, wrong, passed = (spread(counts[:, row, column]) for column in range(3))
-            gain = spread(counts[:, row, 0] - measured["face_recognition"][:, row, 0]) if "cnn" in name else ""
+            other = measured.get("face_recognition", counts)[:, row, 0]
+            gain = spread(counts[:, row, 0] - other) if name != "face_recognition" else ""
             print(f"{share:<20.1%}{name:<17}{right:>24}{wrong:>22}{passed:>22}{gain:>22}", flush=True)
 
 
