@@ -70,3 +70,34 @@ def test_steps_are_those_of_keras_and_it_learns_a_batch_by_heart():
     assert losses[-1] < 0.5 * losses[0]
     right = lenet.forward(images, weights)["logits"].argmax(axis=1) == labels
     assert right.mean() >= 0.9
+
+
+def test_a_relu_that_no_example_reaches_is_dead_and_never_learns():
+    images, labels = digits(20)
+    weights = lenet.initial(10)
+    weights["f6"][1][:] = [-1e3] * 40 + [0] * 44  # so large a step has been made once
+    _, bias = lenet.backward(lenet.forward(images, weights), labels, weights)["f6"]
+    assert not bias[:40].any()
+    assert bias[40:].any()
+
+
+def test_units_that_begin_the_same_stay_the_same():
+    images, labels = digits(20)
+    weights = lenet.initial(10)
+    for kernel, _ in weights.values():
+        kernel[:] = 0.01
+    velocities = {name: tuple(np.zeros_like(value) for value in pair) for name, pair in weights.items()}
+    for _ in range(3):
+        lenet.step(images, labels, weights, velocities, rate=0.1)
+    assert np.ptp(weights["c1"][0], axis=-1).max() < 1e-12
+    assert np.ptp(weights["f6"][0], axis=-1).max() < 1e-12
+    drawn = lenet.initial(10)["f6"][0]
+    assert np.ptp(drawn, axis=-1).max() > 0.1
+
+
+def test_he_s_initialisation_keeps_the_variance_from_layer_to_layer():
+    images = np.random.default_rng(0).normal(size=(16, 32, 32, 1))
+    maps = lenet.forward(images, lenet.initial(10))
+    small = lenet.forward(images, {name: (0.1 * kernel, bias) for name, (kernel, bias) in lenet.initial(10).items()})
+    assert 0.3 < maps["logits"].std() / maps["c1"].std() < 3
+    assert small["logits"].std() / small["c1"].std() < 1e-3
