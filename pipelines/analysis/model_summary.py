@@ -83,6 +83,23 @@ def show_catalogue(rows: list[dict[str, Any]], console: Console) -> None:
     console.print("[dim]figures as the literature prints them; `cnn models show NAME` names it[/]")
 
 
+def arguments_of(name: str, shape: str | None, classes: int | None) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """A builder's whole name, the arguments that `examine` gives it, and its own defaults of these.
+
+    Raises:
+        Fault: when there is no such builder, or the shape is none.
+    """
+    name = resolve(name)
+    parameters = models.signature(name).parameters
+    default = {key: parameters[key].default for key in ("input_shape", "classes", "styles") if key in parameters}
+    arguments = dict(default)
+    if shape is not None:
+        arguments["input_shape"] = sizes(shape, like=default["input_shape"])
+    if classes is not None:
+        arguments["classes"] = classes
+    return name, arguments, default
+
+
 def examine(name: str, *, shape: str | None = None, classes: int | None = None, batch: int = 1) -> dict[str, Any]:
     """Build a network and take it apart.
 
@@ -100,14 +117,7 @@ def examine(name: str, *, shape: str | None = None, classes: int | None = None, 
     Raises:
         Fault: when there is no such builder, or none for such an input.
     """
-    name = resolve(name)
-    parameters = models.signature(name).parameters
-    default = {key: parameters[key].default for key in ("input_shape", "classes", "styles") if key in parameters}
-    arguments = dict(default)
-    if shape is not None:
-        arguments["input_shape"] = sizes(shape, like=default["input_shape"])
-    if classes is not None:
-        arguments["classes"] = classes
+    name, arguments, default = arguments_of(name, shape, classes)
     rows = model_profile.rows(models.build(name, **arguments), batch=batch)
     totals = dataclasses.asdict(model_profile.totals(rows))
     compared = None

@@ -48,6 +48,9 @@ def show_model(
     layers: Annotated[
         bool, typer.Option("--layers", help="List every layer of a long network instead of its blocks.")
     ] = False,
+    notation: Annotated[
+        bool, typer.Option("--notation", help="Show filter size f, padding p and stride s of the layers instead.")
+    ] = False,
     csv: Annotated[Path | None, typer.Option(help="Write every layer to this CSV file.")] = None,
     picture: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Draw the architecture to this file.")
@@ -62,9 +65,12 @@ def show_model(
 
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.analysis import model_summary
+    from pipelines.analysis import model_summary, quiz
     from pipelines.analysis.diagram import model_diagram
 
+    if notation:
+        quiz.show_notation(name, console, shape=shape, classes=classes)
+        return
     network = model_summary.examine(name, shape=shape, classes=classes, batch=batch)
     if csv:
         model_summary.write_csv(network, csv)
