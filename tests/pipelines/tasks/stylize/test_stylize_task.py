@@ -218,9 +218,10 @@ def test_what_comes_next_is_accepted(folder, network, tmp_path, monkeypatch, cap
 @pytest.mark.slow
 def test_a_network_of_one_style_paints_alike_in_other_formats(folder):
     need()
-    setting = ("--set", "data.styles=[{path: stripes.png}]", "--set", "name=one", "--runs", folder / "runs")
-    assert cnn("run", folder / "network.yaml", *setting) == 0
-    assert cnn("export", folder / "network.yaml", *setting, "--format", ",".join(FORMATS)) == 0
+    recipe = folder / "one.yaml"
+    recipe.write_text(NETWORK.replace(", {name: scream}", ""))
+    assert cnn("run", recipe, "--runs", folder / "runs") == 0
+    assert cnn("export", recipe, "--format", ",".join(FORMATS), "--runs", folder / "runs") == 0
     run = folder / "runs" / "stylize" / "one"
     pictures = len(dataset.contents(run / "prepare"))
     for name in FORMATS:
