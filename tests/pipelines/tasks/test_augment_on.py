@@ -2,12 +2,16 @@
 
 import csv
 
+import numpy as np
 import pytest
+import tensorflow as tf
 from rich.console import Console
 
+from cnn_keras.data.transforms import deferred
 from cnn_keras.errors import Fault
 from pipelines.engine import recipe as recipes
 from pipelines.engine import stages
+from pipelines.engine.training import task_training
 from tests import tiny_tasks
 
 AUGMENT = "augment=[{affine: {rotate: 8, zoom: 0.1, fill: nearest}}, {brighten: {brightness: 0.1, contrast: 0.2}}]"
@@ -36,6 +40,25 @@ def test_a_training_is_that_of_the_host_but_for_what_its_warp_rounds(task, tmp_p
             losses[on] = {key: float(value) for key, value in next(csv.DictReader(file)).items() if "loss" in key}
     assert losses["host"]
     assert losses["device"] == pytest.approx(losses["host"], rel=0.02)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["detect", "localize", "steer"])  # whose losses soon differ by more than the images
+def test_a_batch_is_that_of_the_host_but_for_what_its_warp_rounds(task, tmp_path):
+    batches = {}
+    for on in ("host", "device"):
+        run = stages.Run(
+            loaded(task, tmp_path, AUGMENT, f"train.augment_on={on}"), Console(quiet=True), tmp_path / "runs"
+        )
+        stages.run_stages(run, "prepare")
+        training = task_training.inputs(run)
+        model = training.compiled(task_training.initial_model(run, training), run.recipe.train)
+        batch = next(iter(training.batches(model, range(1))))
+        batches[on] = tf.nest.flatten(deferred.augmented(batch))
+        assert model.train_step(batch)["loss"] > 0
+    for one, other in zip(batches["host"], batches["device"], strict=True):
+        difference = np.abs(one.numpy().astype(float) - other.numpy())
+        assert difference.mean() < (0.3 if one.dtype == tf.uint8 else 1e-6)
 
 
 @pytest.mark.parametrize(
