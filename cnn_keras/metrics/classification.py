@@ -8,6 +8,7 @@ Every function takes `probabilities`, real [N, C] in [0, 1], a row per example, 
 numbers here agree with each other and with a list of predictions. Malformed arrays raise ValueError.
 """
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -211,3 +212,30 @@ def wilson_interval(right: int, of: int, confidence: float = 0.95) -> tuple[floa
     """
     low, high = binomtest(right, of).proportion_ci(confidence, method="wilson")
     return float(low), float(high)
+
+
+def paired_interval(
+    both: int, only_first: int, only_second: int, neither: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """The interval of what the second of two shares of the same examples has more than the first.
+
+    Newcombe, *Improved confidence intervals for the difference between binomial proportions based on paired data*
+    (Statistics in Medicine, 1998), method 10: Wilson's intervals of both shares, and their correlation.
+
+    Args:
+        both, only_first, only_second, neither: how many examples have it in both, in one alone, in neither.
+    """
+    of = both + only_first + only_second + neither
+    first, second = both + only_first, both + only_second
+    (low, high), (least, most) = (wilson_interval(count, of, confidence) for count in (first, second))
+    product = first * second * (of - first) * (of - second)
+    excess = both * neither - only_first * only_second
+    shared = (max(excess - of / 2, 0) if excess > 0 else excess) / math.sqrt(product) if product else 0.0
+    difference = (second - first) / of
+
+    def spread(one: float, other: float) -> float:
+        return math.sqrt(max(one**2 - 2 * shared * one * other + other**2, 0.0))
+
+    below = spread(second / of - least, high - first / of)
+    above = spread(most - second / of, first / of - low)
+    return difference - below, difference + above

@@ -1,20 +1,24 @@
 """Labelled measurements – signals and volumes: what their recipes have in common."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field
 
 from cnn_keras.data.files import input_file
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.schema import Fraction, RecipePath, Section
+from pipelines.data.schema import Fraction, RecipePath, RecipePaths, Section
 
 
 class Data(Section):
     """Where the measurements come from; the tasks add the size."""
 
+    layout: ClassVar[str] = "folder"  # the source of `also` where `source` reads no path
+
     source: str  # a set that comes along, or folder
     path: RecipePath | None = None  # of folder and of files of the archives
+    # paths of further data that trains, too; validation and test stay what they are without it
+    also: RecipePaths = ()
     classes: tuple[str, ...] | None = None  # the classes to use, in their order
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     # how an example of another length gets this size: resampled, or cut and padded
@@ -41,7 +45,7 @@ def depends(stage: str, recipe: Any) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     match stage:
         case "prepare":
-            return {"files": files_digest(recipe.data)}
+            return {"files": source_files.digest_with_further_data(recipe.data, files_digest)}
         case "export" if recipe.export.dropout_samples:
             return {"dropout_samples": recipe.evaluate.dropout_samples}
         case _:

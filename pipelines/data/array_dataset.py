@@ -17,7 +17,7 @@ from PIL import Image, ImageDraw
 
 from cnn_keras.data import array_dataset
 from cnn_keras.errors import Fault, Unreadable
-from pipelines.data import image_dataset, run_files
+from pipelines.data import additional_data, image_dataset, lineage, run_files
 from pipelines.data import validation as data_validation
 from pipelines.data.run_files import Run
 from pipelines.plots import charts, image_grid
@@ -46,9 +46,14 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         channels: how many each must have; None takes the commonest number.
     """
     data, console = run.recipe.data, run.console
-    settings = {"path": data.path, "group": data.group, "size": size, "window": getattr(data, "window", None)}
-    items = library(noun).items(data.source, **settings)
+
+    def load(section: Any) -> Any:
+        settings = {"path": section.path, "group": section.group, "size": size}
+        return library(noun).items(section.source, **settings, window=getattr(section, "window", None))
+
+    items = additional_data.joined(data, load)
     problems: list[data_validation.Problem] = []
+    further: dict[str, Any] = {}
     if run.training_facts:
         items, problems = image_dataset.of_known_classes(items, run.training_facts["classes"])
         *sides, channels = run.training_facts["shape"]
@@ -65,7 +70,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         classes, splits = run.training_facts["classes"], ["test"] * len(usable)
     else:
         classes = image_dataset.class_names([item.label for item, _ in usable], data)
-        splits = image_dataset.splits_of(usable, data, run.recipe.seed, run.recipe.fold)
+        usable, splits, further = image_dataset.divide(run, usable, data, noun=noun)
         image_dataset.check_classes(usable, splits, console=console)
     listed = image_dataset.write_split(folder, usable, splits)
     used_shapes = [shape for shape, result in zip(shapes, examined, strict=True) if result.digest]
@@ -79,6 +84,7 @@ def prepare(run: Run, folder: Path, *, noun: str, size: tuple[int, ...] | None, 
         "shape": list(shape),
         "normalization": run.training_facts["normalization"] if run.training_facts else _normalization(folder, data),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
+        **lineage.facts(run, folder, further),
     }
     content = [classes, facts["normalization"], listed, shape, data.fit]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data

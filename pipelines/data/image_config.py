@@ -2,14 +2,14 @@
 
 import contextlib
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
 from cnn_keras.data.files import file_tree
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.schema import Fraction, Positive, RecipePath, Section
+from pipelines.data.schema import Fraction, Positive, RecipePath, RecipePaths, Section
 
 IN_FILES = ("folder", "csv", "webdataset", "tfrecord")  # sources whose images may stay where they are
 
@@ -17,8 +17,12 @@ IN_FILES = ("folder", "csv", "webdataset", "tfrecord")  # sources whose images m
 class Data(Section):
     """Where the images come from and what shape they are given."""
 
+    layout: ClassVar[str] = "folder"  # the source of `also` where `source` reads no path
+
     source: str  # digits, mnist5k, orl, letters, omniglot, idx, folder, csv, webdataset, tfrecord, keras:… or tfds:…
     path: RecipePath | None = None  # of idx, folder, csv, webdataset and tfrecord
+    # paths of further data that trains, too; validation and test stay what they are without it
+    also: RecipePaths = ()
     classes: tuple[str, ...] | None = None  # names of integer labels, in their order
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split
     size: tuple[Positive, Positive] = (224, 224)  # height, width

@@ -21,7 +21,7 @@ from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.split import connected_groups
 from cnn_keras.errors import Fault
-from pipelines.data import label_kind, run_files, similar_images, split_manifest
+from pipelines.data import additional_data, label_kind, lineage, run_files, similar_images, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
 from pipelines.data.run_files import Run
@@ -46,7 +46,7 @@ def prepare(
     kind = label_kind.of(data)
     if run.training_facts and kind is label_kind.MULTI:
         data = data.model_copy(update={"classes": tuple(run.training_facts["classes"])})
-    items = kind.items(data, run.recipe.seed)
+    items = additional_data.joined(data, partial(kind.items, seed=run.recipe.seed))
     unknown: list[data_validation.Problem] = []
     if run.training_facts and kind is label_kind.SINGLE and divided is None:
         items, unknown = of_known_classes(items, run.training_facts["classes"])
@@ -70,12 +70,11 @@ def prepare(
         classes = run.training_facts["classes"]
     else:
         classes = class_names([name for item, _ in usable for name in kind.names(item)], data)
+    further: dict[str, Any] = {}
     if run.training_facts:
         splits = ["test"] * len(usable)
     else:
-        keys = similar_images.split_keys(run, [item for item, _ in usable], [digest for _, digest in usable])
-        keyed = [(item, key) for (item, _), key in zip(usable, keys, strict=True)]
-        splits = (divided or splits_of)(keyed, data, run.recipe.seed, run.recipe.fold)
+        usable, splits, further = divide(run, usable, data, divided)
         if divided is None:
             check_classes(usable, splits, console=run.console, kind=kind)
     listed = write_split(folder, usable, splits)
@@ -92,6 +91,7 @@ def prepare(
         else _fit_normalization(folder, shape, data.normalize, sizes["train"]),
         "problems": {name: len(group) for name, group in data_validation.group_by_kind(problems).items()},
         **kind.facts(counts),
+        **lineage.facts(run, folder, further),
     }
     content = [classes, facts["normalization"], listed, *shape]
     facts["digest"] = run_files.digest(content)  # not of the location: data that moved is the same data
@@ -102,6 +102,21 @@ def prepare(
     usable_sizes = [result.size for result in examined if result.digest]
     run.console.print(f"          {data_validation.sizes_told(usable_sizes, data.size, data.fit, 'image')}")
     return facts
+
+
+def divide(
+    run: Run, usable: list[tuple[Any, str]], data: Any, divided: Divided | None = None, *, noun: str = "image"
+) -> tuple[list[tuple[Any, str]], list[str], dict[str, Any]]:
+    """What is used of items and digests, the split of each, and the facts of further data; `divided` is of people."""
+    items, digests = [item for item, _ in usable], [digest for _, digest in usable]
+
+    def own(rows: additional_data.Rows) -> list[str]:
+        return (divided or splits_of)(rows, data, run.recipe.seed, run.recipe.fold)
+
+    keys = partial(similar_images.split_keys, run)
+    named = additional_data.splits(items, digests, own, keys=keys, by_label=divided is not None)
+    kept = [(row, split) for row, split in zip(usable, named, strict=True) if split is not None]
+    return [row for row, _ in kept], [split for _, split in kept], additional_data.facts(run, items, named, noun)
 
 
 def shape_of(data: Any) -> Shape:

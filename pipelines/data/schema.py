@@ -6,7 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
 
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
@@ -36,6 +45,11 @@ def _from_recipe(path: Path, info: ValidationInfo) -> Path:
         raise ValueError(str(error)) from None
 
 
+def _several(paths: Any) -> Any:
+    """One path or a list of them as a tuple; anything else as it is, which is refused."""
+    return (paths,) if isinstance(paths, str) else tuple(paths) if isinstance(paths, list) else paths
+
+
 def _weights(weights: str, info: ValidationInfo) -> str:
     return weights if weights in catalog.KINDS else str(_from_recipe(Path(weights), info))
 
@@ -47,6 +61,7 @@ def _own(name: str) -> str:
 
 
 RecipePath = Annotated[Path, AfterValidator(_from_recipe)]  # relative to the recipe's file
+RecipePaths = Annotated[tuple[RecipePath, ...], BeforeValidator(_several)]  # several of them, or one
 Own = Annotated[str, AfterValidator(_own)]  # something of the user's own, by its full name
 GivenWeights = Annotated[str, AfterValidator(_weights)]  # imagenet, edges, coco, or a file's path
 

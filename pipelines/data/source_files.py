@@ -2,8 +2,9 @@
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 from cnn_keras.data.files import input_file
 
@@ -30,3 +31,19 @@ def files_digest(*roots: Path) -> str:
         stat = file.stat()
         digest.update(os.fsencode(f"{file}\0{stat.st_size}\0{stat.st_mtime_ns}\0"))
     return f"sha256:{digest.hexdigest()}"
+
+
+def sections_of_further_data(data: Any) -> list[Any]:
+    """The data section for each path of `data.also`: as that of the recipe, whose source may read no path itself."""
+    source = data.source if data.path is not None else data.layout
+    others = {key: None for key in ("images", "composites", "cards") if hasattr(data, key)}
+    return [data.model_copy(update={**others, "source": source, "path": path, "also": ()}) for path in data.also]
+
+
+def digest_with_further_data(data: Any, digest_of: Callable[[Any], str | None]) -> str | None:
+    """The digest of the files of a data section and of `data.also`; `digest_of` gives that of one section."""
+    own = digest_of(data)
+    if not data.also:
+        return own
+    digests = [own, *map(digest_of, sections_of_further_data(data))]
+    return f"sha256:{hashlib.sha256(repr(digests).encode()).hexdigest()}"

@@ -30,6 +30,7 @@ from cnn_keras.data.files import durable
 from cnn_keras.data.files.image_file import Picture, reason
 from cnn_keras.data.image_decoding import pixels
 from cnn_keras.errors import Fault, Unreadable
+from pipelines.data import additional_data
 from pipelines.data.run_files import ParallelMap
 from pipelines.data.source_files import files_digest as files_digest
 from pipelines.data.source_files import regular_files as regular_files
@@ -185,7 +186,7 @@ def duplicates(items: Sequence[Readable], examined: Sequence[Examined]) -> list[
         kind = "duplicate"
         if earlier.label != item.label:
             kind = "duplicate with another label"
-        elif earlier.split != item.split:
+        elif earlier.split != item.split and additional_data.ALSO not in (earlier.split, item.split):
             kind = "duplicate across splits"
         problems.append(Problem(kind, item.id, f"same content as {earlier.id}"))
     return problems

@@ -3,7 +3,7 @@
 A recipe is read as YAML 1.2 of bounded size (`1e-3` is a number, `no` is a string, a key given twice is an error),
 changed by `--set key=value`, checked against typed sections, and written back resolved – with every default spelled
 out – as a file that is itself a recipe. A path in a recipe is relative to the recipe's file; a path in `--set` is
-relative to the working directory. Every setting that is a path is called `path`.
+relative to the working directory. Every setting that is a path is called `path`; those of further data are `also`.
 """
 
 import difflib
@@ -368,7 +368,7 @@ def _from_here(key: str, value: Any) -> Any:
         return {plugins.absolute(inner): _from_here(str(inner), folder) for inner, folder in value.items()}
     if isinstance(value, list):
         return [_from_here(key, item) for item in value]
-    if isinstance(value, str | Path) and (key == "path" or (key == "weights" and value not in catalog.KINDS)):
+    if isinstance(value, str | Path) and (key in ("path", "also") or (key == "weights" and value not in catalog.KINDS)):
         try:
             return str(Path.cwd() / Path(value).expanduser())
         except RuntimeError as error:  # a home that nobody has

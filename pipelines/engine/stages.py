@@ -334,6 +334,7 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
         "cnn.settings": digest(run.recipe.model_dump(mode="json")),
         "mlflow.source.git.commit": commit(),
         "mlflow.source.name": f"{run.recipe.task}/{run.recipe.name}",
+        **_lineage_tags(run, facts.get("lineage", {})),
     }
     if not resumed:
         run.tracker.start(tags={key: value for key, value in tags.items() if value})
@@ -344,6 +345,18 @@ def begin_tracking(run: Run, *, resumed: bool) -> None:
         if path.suffix in (".png", ".csv", ".json"):
             run.tracker.artifact(path, folder="prepare")
     run.tracker.mark(BEGUN)
+
+
+def _lineage_tags(run: Run, lineage: dict[str, Any]) -> dict[str, Any]:
+    """What MLflow is told of further data and of the run that has the other data; see `pipelines.data.lineage`."""
+    if not lineage:
+        return {}
+    counts = {"cnn.further_examples": lineage["examples"], "cnn.further_left_out": lineage["left_out"]}
+    if not (name := lineage["run"]):
+        return counts
+    before = run.folder.parent / Path(name).name
+    identity = tracker.Tracker(before, experiment=run.recipe.task, name=before.name).identity
+    return {**counts, "cnn.before": name, tracker.BEFORE_TAG: identity}
 
 
 def stale(final: Path, inputs: dict[str, Any], *, libraries: bool = True) -> str | None:

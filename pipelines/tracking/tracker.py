@@ -45,6 +45,7 @@ log = logging.getLogger(__name__)
 BATCH = 100  # parameters that MLflow takes in one request
 JOURNAL_TAG = "cnn.journal"
 PARENT_TAG = "cnn.parent"  # the journal's id of the run that MLflow shows this one below
+BEFORE_TAG = "cnn.before_journal"  # the journal's id of the run whose data this one has, and further data beside it
 # Answers that the same request would always get: that event is given up, and those after it get through.
 REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_ALREADY_EXISTS", "RESOURCE_DOES_NOT_EXIST"}
 # MLflow's column types for TensorFlow's tensor types.
@@ -222,6 +223,8 @@ def _open(client: Any, event: Event, store: str) -> str:
     tags = event["tags"] | {JOURNAL_TAG: journal}
     if parent := _opened(client, identity, tags.get(PARENT_TAG)):
         tags["mlflow.parentRunId"] = parent
+    if before := _opened(client, identity, tags.get(BEFORE_TAG)):
+        tags["cnn.before_run"] = before
     run = client.create_run(identity, start_time=event["time"], tags=tags, run_name=event["name"])
     return str(run.info.run_id)
 

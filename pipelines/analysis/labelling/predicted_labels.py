@@ -131,7 +131,14 @@ KINDS = {
 
 
 def ask(
-    reference: str, folder: Path, *, runs: Path, to: str | None, least: float, console: Console
+    reference: str,
+    folder: Path,
+    *,
+    runs: Path,
+    to: str | None,
+    least: float,
+    console: Console,
+    files: Sequence[Path] = (),
 ) -> tuple[str, Answers]:
     """Ask the newest version of a model about the files of a folder, videos left out.
 
@@ -139,6 +146,7 @@ def ask(
         reference: a run, its recipe, or the folder of an exported model.
         to: the format that is to be written; None takes the usual one of the model.
         least: the score from which an object, or the answer to a whole file, is taken.
+        files: those of the folder that it is asked about; () for all.
 
     Returns:
         The format, and the answers.
@@ -156,7 +164,7 @@ def ask(
     if not folder.is_dir():
         raise Fault(f"FOLDER must be a folder of {predictor.input} files, got {file_tree.describe_path(folder)}")
     suffixes = tuple(IMAGE_SUFFIXES) if predictor.input == "image" else predictor.suffixes
-    files = [file for file in predict.files_of([folder], predictor.input, suffixes) if file.is_file()]
+    files = files or [file for file in predict.files_of([folder], predictor.input, suffixes) if file.is_file()]
     names, rows, problems = _names(folder, files), [], {}
     unsure, named = 0, dict.fromkeys(_classes(reference, runs))
     with progress(console) as bar:

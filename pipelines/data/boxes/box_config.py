@@ -1,11 +1,11 @@
 """The data section of a recipe whose images have boxes."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import AfterValidator, Field
 
 from cnn_keras import plugins
-from pipelines.data.schema import Bits, Fraction, Positive, RecipePath, Section
+from pipelines.data.schema import Bits, Fraction, Positive, RecipePath, RecipePaths, Section
 
 SOURCES = (
     "coco", "voc", "yolo", "csv", "labelme", "labelstudio", "via", "supervisely", "kitti", "dsb",
@@ -60,9 +60,13 @@ class Proposals(Section):
 class Data(Section):
     """Where the images and their boxes come from, and what shape they are given."""
 
+    layout: ClassVar[str] = "coco"  # the source of `also` where `source` reads no path
+
     # files of annotations in their formats, data that comes along, or a function of your own
     source: Annotated[str, AfterValidator(_source)]
     path: RecipePath | None = None  # the file or folder of the annotations
+    # paths of further data that trains, too; validation and test stay what they are without it
+    also: RecipePaths = ()
     images: RecipePath | None = None  # where the images are, if not where the annotations say
     classes: tuple[str, ...] | None = None  # all there are, in this order; else those found
     group: str | None = None  # a regular expression; what its parenthesis finds in a path stays in one split

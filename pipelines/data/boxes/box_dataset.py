@@ -6,6 +6,7 @@
 """
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from cnn_keras.data.sources import detection, tiles
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import boxes
 from cnn_keras.ops.resize import resize_image
-from pipelines.data import run_files, similar_images, split_manifest
+from pipelines.data import additional_data, lineage, run_files, similar_images, source_files, split_manifest
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes import box_files, box_records, box_validation
 from pipelines.data.boxes.box_config import Cards, Composites, Data
@@ -40,7 +41,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     known = run.training_facts
     if known:
         data = data.model_copy(update={"classes": tuple(known["classes"])})
-    items, declared, notes, _ = load_source(data, run.recipe.seed)
+    items, declared, notes = _load_all(data, run.recipe.seed)
     examined = data_validation.examine(
         items, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
     )
@@ -54,9 +55,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     )
     box_validation.refuse_dropped(items, boxes, data)
     classes = class_names(usable, declared, data)
-    keys = similar_images.split_keys(run, [each.item for each in usable], [each.digest for each in usable])
-    keyed = [each._replace(digest=key) for each, key in zip(usable, keys, strict=True)]
-    named = ["test"] * len(usable) if known else splits_of(keyed, data, run.recipe.seed, run.recipe.fold)
+    named = ["test"] * len(usable) if known else _divided(run, usable, data)
     splits, first = _tiled(usable, named, data), "test" if known else "train"
     crowds = box_validation.crowds(usable)
     if not any(box_records.trainable_objects(picture.item.objects) for picture in splits.get(first, ())):
@@ -92,6 +91,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "masks": data.masks,
         **_anchors(run, splits),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind([*problems, *boxes]).items()},
+        **lineage.facts(run, folder, additional_data.facts(run, [each.item for each in usable], named)),
     }
     content = [most, facts["anchors"], listed, *shape_of(data)]
     facts["digest"] = run_files.digest([*content, truths])  # not of the location: data that moved is the same data
@@ -133,6 +133,28 @@ def load_source(data: Data, seed: int) -> annotation.Annotations:
     annotations = detection.load(data.source, group=data.group, crowd=data.crowd, **arguments)
     detection.check_annotated(annotations.items, arguments["path"] or data.source)
     return annotations
+
+
+def _load_all(data: Data, seed: int) -> tuple[list[Item], tuple[str, ...], list[annotation.Note]]:
+    """The items, declared classes and notes of the source and of what is further trained on."""
+    parts = [load_source(section, seed) for section in (data, *source_files.sections_of_further_data(data))]
+    items = parts[0].items + [
+        item for number, part in enumerate(parts[1:], 1) for item in additional_data.marked(part.items, number)
+    ]
+    declared = tuple(dict.fromkeys(name for part in parts for name in part.classes))
+    return items, declared, [note for part in parts for note in part.notes]
+
+
+def _divided(run: Run, usable: Sequence[UsablePicture], data: Data) -> list[str | None]:
+    """The split of each image; None for what is left out of further data."""
+    own = [each for each in usable if each.item.split != additional_data.ALSO]
+
+    def divide(rows: additional_data.Rows) -> list[str]:
+        keyed = [each._replace(digest=key) for each, (_, key) in zip(own, rows, strict=True)]
+        return splits_of(keyed, data, run.recipe.seed, run.recipe.fold)
+
+    items, digests = [each.item for each in usable], [each.digest for each in usable]
+    return additional_data.splits(items, digests, divide, keys=partial(similar_images.split_keys, run))
 
 
 def class_names(pictures: Sequence[UsablePicture], declared: Sequence[str], data: Data) -> list[str]:
@@ -227,7 +249,9 @@ def samples(data: Data, count: int, *, seed: int = 0) -> list[dict[str, Any]]:
     ]
 
 
-def _tiled(pictures: Sequence[UsablePicture], splits: Sequence[str], data: Data) -> dict[str, list[UsablePicture]]:
+def _tiled(
+    pictures: Sequence[UsablePicture], splits: Sequence[str | None], data: Data
+) -> dict[str, list[UsablePicture]]:
     """The images of each split, or the tiles they are cut into."""
     members: dict[str, list[UsablePicture]] = {}
     for split in ("train", "validation", "test"):

@@ -205,6 +205,8 @@ def _recipe(trained: stages.Run, folder: Path, overrides: Sequence[str]) -> Any:
         data["source"] = document["data"]["source"] if document["data"].get("path") else "folder"
     for key in {"composites", "cards", "road"} & document["data"].keys():
         data[key] = None  # settings of sources that read no path
+    if "also" in document["data"]:
+        data["also"] = []
     name = f"{re.sub('[^A-Za-z0-9]+', '-', path.stem).strip('-') or 'data'}-{run_files.digest(str(path))[7:15]}"
     evaluate = {key: value for key, value in LEFT_OUT.items() if key in document["evaluate"]}
     sections = {"name": name, "fold": None, "data": data, "evaluate": evaluate}

@@ -28,6 +28,10 @@ class Data(image_config.Data):
     # images whose difference hashes, of 128 bits, differ in at most so many stay in one split; null: only copies do
     group_similar: Bits | None = None
 
+    @property
+    def layout(self) -> str:  # type: ignore[override]
+        return "csv" if self.labels == "multi" else "folder"
+
     @model_validator(mode="after")
     def _fits_its_labels(self) -> Self:
         multi = self.labels == "multi"

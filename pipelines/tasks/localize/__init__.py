@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import source_files
 from pipelines.tasks.localize.config import Recipe as Recipe
 
 
@@ -10,7 +11,8 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     from pipelines.data.boxes import box_files
 
-    return {"files": box_files.files_digest(recipe.data)} if stage == "prepare" else {}
+    digest = box_files.files_digest
+    return {"files": source_files.digest_with_further_data(recipe.data, digest)} if stage == "prepare" else {}
 
 
 def check(recipe: Recipe) -> None:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import source_files
 from pipelines.engine.stages import Run
 from pipelines.tasks.regress.config import Recipe as Recipe
 
@@ -11,7 +12,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     from pipelines.tasks.regress.config import files_digest
 
-    return {"files": files_digest(recipe.data)} if stage == "prepare" else {}
+    return {"files": source_files.digest_with_further_data(recipe.data, files_digest)} if stage == "prepare" else {}
 
 
 def check(recipe: Recipe) -> None:

@@ -7,7 +7,7 @@ from pydantic import Field, model_validator
 from cnn_keras import plugins
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
-from pipelines.data.schema import Bits, Fraction, Own, Positive, RecipePath, Section
+from pipelines.data.schema import Bits, Fraction, Own, Positive, RecipePath, RecipePaths, Section
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -19,8 +19,12 @@ Baseline = Literal["training mean", "training median", "nearest image"]
 class Data(Section):
     """Where the pictures and their numbers come from, and what shape the pictures are given."""
 
+    layout: ClassVar[str] = "csv"  # the source of `also` where `source` reads no path
+
     source: str  # csv (a table, CSV or Parquet), turned_digits, or a function of your own
     path: RecipePath | None = None  # of csv
+    # paths of further data that trains, too; validation and test stay what they are without it
+    also: RecipePaths = ()
     # columns of the table and their units, {age: years}; null takes all but path, split and group, without units
     values: dict[str, str] | None = None
     images: RecipePath | None = None  # the folder of the images, if not that of the table

@@ -18,7 +18,15 @@ from cnn_keras.data.sources import regression
 from cnn_keras.data.sources.regression import ValueImages, ValueItem
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops import resize
-from pipelines.data import image_dataset, run_files, similar_images, split_manifest, value_records
+from pipelines.data import (
+    additional_data,
+    image_dataset,
+    lineage,
+    run_files,
+    source_files,
+    split_manifest,
+    value_records,
+)
 from pipelines.data import validation as data_validation
 from pipelines.data.value_records import SPLITS
 from pipelines.engine.stages import Run
@@ -39,10 +47,19 @@ def images(data: Data, seed: int) -> ValueImages:
     return regression.images(data.source, seed=seed, **arguments)
 
 
+def _all_images(data: Data, seed: int) -> ValueImages:
+    """Those of further data, too, which must have the same numbers."""
+    names, items = images(data, seed)
+    for number, section in enumerate(source_files.sections_of_further_data(data), 1):
+        further = images(section.model_copy(update={"values": dict.fromkeys(names, "")}), seed)
+        items = [*items, *additional_data.marked(further.items, number)]
+    return ValueImages(names, items)
+
+
 def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split and record the images of `run.recipe.data`."""
     data: Data = run.recipe.data
-    names, items = images(data, run.recipe.seed)
+    names, items = _all_images(data, run.recipe.seed)
     examined = data_validation.examine(
         items, console=run.console, journal=folder / run_files.JOURNAL, parallel_map=run.parallel_map
     )
@@ -52,13 +69,10 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         problems, len(items), path=folder / "problems.csv", max_bad=data.max_bad, console=run.console
     )
     usable = [(item, result.digest) for item, result in zip(items, examined, strict=True) if result.digest]
-    keys = similar_images.split_keys(run, [item for item, _ in usable], [digest for _, digest in usable])
-    alike = [(item._replace(label="images"), key) for (item, _), key in zip(usable, keys, strict=True)]  # of no class
-    splits = (
-        ["test"] * len(usable)
-        if run.training_facts
-        else image_dataset.splits_of(alike, data, run.recipe.seed, run.recipe.fold)
-    )
+    alike = [(item._replace(label="images"), digest) for item, digest in usable]  # of no class
+    splits, further = ["test"] * len(usable), dict[str, Any]()
+    if not run.training_facts:
+        usable, splits, further = image_dataset.divide(run, alike, data)
     rows = ((item.id, name, *item.values, digest) for (item, digest), name in zip(usable, splits, strict=True))
     listed = split_manifest.write(folder, ("id", "split", *names, "sha256"), rows, count=len(usable))
     members = {
@@ -73,6 +87,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         "splits": {split: len(inner) for split, inner in members.items() if inner},
         "values": {split: _measured(inner, names) for split, inner in members.items() if inner},
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
+        **lineage.facts(run, folder, further),
     }
     if not run.training_facts:
         _check_values(facts)

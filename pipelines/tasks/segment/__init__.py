@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from pipelines.data import source_files
 from pipelines.data.schema import flatten
 from pipelines.engine.stages import Run
 from pipelines.tasks.segment.config import Recipe as Recipe
@@ -13,7 +14,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
     """What a stage's result depends on besides the recipe's sections and the code."""
     match stage:
         case "prepare":
-            return {"files": files_digest(recipe.data)}
+            return {"files": source_files.digest_with_further_data(recipe.data, files_digest)}
         case "export" if recipe.export.crops and recipe.evaluate.crops:
             return flatten({"crops": recipe.evaluate.crops.model_dump()})
         case _:

@@ -10,7 +10,7 @@ from cnn_keras.data.formats.masks import color_tables
 from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.boxes.box_config import Composites
-from pipelines.data.schema import Bits, Fraction, Own, Positive, RecipePath, Section, kind_alone
+from pipelines.data.schema import Bits, Fraction, Own, Positive, RecipePath, RecipePaths, Section, kind_alone
 from pipelines.engine import recipe as recipes
 from pipelines.engine.recipe import Model
 
@@ -33,11 +33,15 @@ Number = Annotated[int, BeforeValidator(_number)]
 class Data(Section):
     """Where the pictures or volumes and their masks come from, and how the network sees them."""
 
+    layout: ClassVar[str] = "folder"  # the source of `also` where `source` reads no path
+
     # files of masks in their formats, or data that comes along
     source: Literal[
         "folder", "voc", "coco", "labelme", "labelstudio", "supervisely", "via", "dsb", "composites", "nuclei", "mni152"
     ]
     path: RecipePath | None = None  # the folder, or the file of annotations
+    # paths of further data that trains, too; validation and test stay what they are without it
+    also: RecipePaths = ()
     images: RecipePath | None = None  # where the pictures are, if not where the annotations say
     # The names of the masks' numbers from 0 on, or by number; of colours by number too, such as "#400080".
     classes: tuple[str, ...] | dict[Number, str] | None = None

@@ -23,7 +23,16 @@ from cnn_keras.data.label_map import Item, LabelMaps
 from cnn_keras.data.sources import segmentation
 from cnn_keras.errors import Fault, Unreadable
 from cnn_keras.ops.resize import resize_image, resize_labels
-from pipelines.data import array_dataset, image_dataset, run_files, similar_images, split_manifest
+from pipelines.data import (
+    additional_data,
+    array_dataset,
+    image_dataset,
+    lineage,
+    run_files,
+    similar_images,
+    source_files,
+    split_manifest,
+)
 from pipelines.data import validation as data_validation
 from pipelines.data.boxes.box_config import Composites
 from pipelines.data.schema import Fold
@@ -42,12 +51,16 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     """Validate, split and write the pictures or volumes of `run.recipe.data` and their masks; fit the normalisation."""
     data: Data = run.recipe.data
     maps = load_source(data, run.recipe.seed)
-    examined = _examined(run, maps.items, folder)
-    usable, problems = label_mapping.count_labels(maps.items, examined, run)
-    problems += data_validation.duplicates(maps.items, examined)
+    parts = [load_source(section, run.recipe.seed) for section in source_files.sections_of_further_data(data)]
+    items = maps.items + [
+        item for number, part in enumerate(parts, 1) for item in additional_data.marked(part.items, number)
+    ]
+    examined = _examined(run, items, folder)
+    usable, problems = label_mapping.count_labels(items, examined, run)
+    problems += data_validation.duplicates(items, examined)
     tell = partial(
         data_validation.report,
-        total=len(maps.items),
+        total=len(items),
         path=folder / "problems.csv",
         max_bad=data.max_bad,
         console=run.console,
@@ -55,15 +68,20 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
     if not usable:
         tell(problems)  # refuses
     known = run.training_facts["classes"] if run.training_facts else None
-    numbers, strange = label_mapping.map_labels(maps, usable, data, known)
-    problems += [*strange, *(data_validation.Problem(*note) for note in maps.notes)]
+    own = [each for each in usable if each.item.split != additional_data.ALSO]
+    numbers, strange = label_mapping.map_labels(maps, own, data, known)
+    for number, (part, section) in enumerate(zip(parts, source_files.sections_of_further_data(data), strict=True), 1):
+        members = [each for each in usable if each.item.id.startswith(f"also-{number}/")]
+        numbers, renumbered, odd = label_mapping.join(numbers, part, members, section)
+        own, strange = own + renumbered, strange + odd
+    usable = own
+    problems += [*strange, *(data_validation.Problem(*note) for each in (maps, *parts) for note in each.notes)]
     tell(problems)
     label_mapping.refuse_unknown(usable, numbers, data)
     if run.training_facts:
-        splits = {"test": usable}
+        splits, further = {"test": usable}, dict[str, Any]()
     else:
-        keys = similar_images.split_keys(run, [each.item for each in usable], [each.digest for each in usable])
-        splits = _splits(usable, keys, numbers, data, run.recipe.seed, run.recipe.fold)
+        splits, further = _divided(run, usable, numbers)
         label_mapping.refuse_a_single_class(splits["train"], numbers)
     listed = _write_split(folder, splits)
     for split, members in splits.items():
@@ -78,6 +96,7 @@ def prepare(run: Run, folder: Path) -> dict[str, Any]:
         if run.training_facts
         else records.fit_normalization(run, folder),
         "problems": {kind: len(group) for kind, group in data_validation.group_by_kind(problems).items()},
+        **lineage.facts(run, folder, further),
     }
     content = [
         numbers,
@@ -155,6 +174,23 @@ def _examined(run: Run, items: Sequence[Item], folder: Path) -> list[Examined]:
     return [result._replace(size=tuple(shape[:-1])) for result, shape in sized]  # type: ignore[arg-type]  # three sizes
 
 
+def _divided(
+    run: Run, usable: Sequence[UsablePicture], numbers: Numbering
+) -> tuple[dict[str, list[UsablePicture]], dict[str, Any]]:
+    """The pictures of each split, and the facts of further data."""
+    data, items = run.recipe.data, [each.item for each in usable]
+    own = [each for each in usable if each.item.split != additional_data.ALSO]
+
+    def divide(rows: additional_data.Rows) -> list[str]:
+        return _splits(own, [key for _, key in rows], numbers, data, run.recipe.seed, run.recipe.fold)
+
+    digests, keys = [each.digest for each in usable], partial(similar_images.split_keys, run)
+    named = additional_data.splits(items, digests, divide, keys=keys)
+    splits = {name: [picture for picture, of in zip(usable, named, strict=True) if of == name] for name in ORDER}
+    members = {name: members for name, members in splits.items() if members}
+    return members, additional_data.facts(run, items, named, noun(data))
+
+
 def _splits(
     usable: Sequence[UsablePicture],
     keys: Sequence[str],
@@ -162,8 +198,8 @@ def _splits(
     data: Data,
     seed: int,
     fold: Fold | None = None,
-) -> dict[str, list[UsablePicture]]:
-    """The pictures of each split: the source's own where it has one, else drawn; groups and copies stay whole.
+) -> list[str]:
+    """The split of each picture: the source's own where it has one, else drawn; groups and copies stay whole.
 
     A class's pictures are spread over the splits as far as it is in enough of them.
     """
@@ -174,9 +210,7 @@ def _splits(
     marked = [
         (picture.item._replace(label=label), key) for picture, label, key in zip(usable, labels, keys, strict=True)
     ]
-    named = image_dataset.splits_of(marked, data, seed, fold)
-    splits = {name: [picture for picture, of in zip(usable, named, strict=True) if of == name] for name in ORDER}
-    return {name: members for name, members in splits.items() if members}
+    return image_dataset.splits_of(marked, data, seed, fold)
 
 
 def _write_split(folder: Path, splits: dict[str, list[UsablePicture]]) -> str:

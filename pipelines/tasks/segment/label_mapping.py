@@ -1,13 +1,14 @@
 """What the numbers in masks mean: every mask is read once, and a number that means nothing is told, not trained on."""
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from cnn_keras.data.formats.masks import color_tables
-from cnn_keras.data.label_map import UNKNOWN, Item, LabelMaps
+from cnn_keras.data.label_map import UNKNOWN, Item, LabelMaps, Mask
 from cnn_keras.errors import Fault, Unreadable
 from pipelines.data import validation
 from pipelines.data.boxes.box_validation import TAKEN
@@ -126,6 +127,66 @@ def map_labels(
             )
             problems.append(Problem("unknown number", picture.item.id, strange_text, IGNORED))
     return numbering, problems
+
+
+def join(
+    numbers: Numbering, maps: LabelMaps, pictures: Sequence[UsablePicture], data: Data
+) -> tuple[Numbering, list[UsablePicture], list[Problem]]:
+    """Further pictures, whose masks have numbers of their own, with the numbers of before.
+
+    Classes are the same where their names are; others become classes of their own, unless the recipe names all there
+    are. Where nothing names the numbers they mean what they did before.
+
+    Args:
+        data: the section of the further pictures.
+
+    Returns:
+        The numbering with the new classes, the pictures, and what is odd about them.
+    """
+    if not maps.names:
+        return numbers, list(pictures), []
+    own, problems = map_labels(maps._replace(assumed=False), pictures, data.model_copy(update={"classes": None}))
+    number_of = {place: number for number, place in reversed(numbers.numbers.items())}
+    classes, all_numbers, table = list(numbers.classes), dict(numbers.numbers), {}
+    counts = sum((picture.counts for picture in pictures), Counter[int]())
+    for number, place in own.numbers.items():
+        if maps.assumed and number not in counts:
+            continue
+        name = own.classes[place]
+        if name not in classes and not data.classes:
+            classes.append(name)
+        if name in classes:
+            at = classes.index(name)
+            table[number] = number_of.setdefault(at, max([*all_numbers, DIFFERENT]) + 1)
+            all_numbers[table[number]] = at
+    renumbered = [
+        picture._replace(
+            item=picture.item._replace(mask=partial(_renumbered, picture.item.mask, table)),
+            counts=_counts(picture.counts, table),
+        )
+        for picture in pictures
+    ]
+    return numbers._replace(classes=classes, numbers=all_numbers), renumbered, problems
+
+
+def _renumbered(mask: Callable[[tuple[int, ...]], Mask], table: Mapping[int, int], size: tuple[int, ...]) -> Mask:
+    """A mask with other numbers; what is not in the table nobody knows."""
+    read = mask(size)
+    scan = read.scan and read.scan._replace(values=_replaced(read.scan.values, table))
+    return read._replace(values=_replaced(read.values, table), scan=scan)
+
+
+def _replaced(values: Array, table: Mapping[int, int]) -> Array:
+    distinct, places = np.unique(values, return_inverse=True)
+    replaced: Array = np.array([table.get(int(value), UNKNOWN) for value in distinct], np.int32)[places]
+    return replaced.reshape(values.shape)
+
+
+def _counts(counts: Counter[int], table: Mapping[int, int]) -> Counter[int]:
+    replaced = Counter[int]()
+    for number, count in counts.items():
+        replaced[table.get(number, UNKNOWN)] += count
+    return replaced
 
 
 def refuse_unknown(pictures: Sequence[UsablePicture], numbers: Numbering, data: Data) -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from cnn_keras.errors import Fault
+from pipelines.data import source_files
 from pipelines.engine.stages import Run
 from pipelines.tasks.verify.config import Recipe as Recipe
 from pipelines.tasks.verify.config import files_digest
@@ -19,7 +20,7 @@ def depends(stage: str, recipe: Recipe) -> dict[str, Any]:
         raise Fault("model.weights is required with train.loss: none, which does not train; --set model.weights=FILE")
     if recipe.data.align and recipe.data.align.by != "opencv" and not recipe.data.align.found.exists():
         raise Fault(f"data.align.path must exist, got {recipe.data.align.path}")
-    return {"files": files_digest(recipe.data)}
+    return {"files": source_files.digest_with_further_data(recipe.data, files_digest)}
 
 
 def check(recipe: Recipe) -> None:

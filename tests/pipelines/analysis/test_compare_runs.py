@@ -15,7 +15,7 @@ def measured(name, rights, digests=None):
     answers = [(f"{name}/{number}", "a", "a" if right else "b") for number, right in enumerate(rights)]
     contents = digests or [f"content {number}" for number in range(len(rights))]
     examples = dict(zip((answer[0] for answer in answers), contents, strict=True))
-    return compare_runs.Measured(name, {}, {}, examples, 0.0, answers)
+    return compare_runs.Measured(name, {}, {}, examples, 0.0, answers, list(examples))
 
 
 def test_only_examples_on_which_two_runs_disagree_count():
@@ -23,6 +23,15 @@ def test_only_examples_on_which_two_runs_disagree_count():
     difference = compare_runs.mcnemar(first, second)
     assert (difference.shared, difference.only_first, difference.only_second) == (6, 3, 1)
     assert difference.p == pytest.approx(2 * binom.cdf(1, 4, 0.5))  # twice the tail: both directions
+
+
+def test_the_difference_of_paired_accuracies_has_newcombes_interval():
+    first = measured("one", [1] * 36 + [0] * 2 + [1] * 12)
+    second = measured("two", [1] * 36 + [1] * 2 + [0] * 12)
+    difference = compare_runs.mcnemar(second, first)
+    assert difference.difference == pytest.approx(0.2)
+    assert difference.interval == pytest.approx((0.0569, 0.3404), abs=5e-5)  # table III of the paper, method 10
+    assert "+20.00 points (95 % interval +5.69 to +34.04)" in compare_runs.sentence(difference)
 
 
 def test_equal_answers_are_no_difference():
@@ -125,7 +134,7 @@ def test_a_run_that_is_not_there_is_named_with_those_that_are(pair):
 def labelled(name, scores, truths):
     answers = [(f"{name}/{number}", truth, "") for number, truth in enumerate(truths)]
     examples = {f"{name}/{number}": f"content {number}" for number in range(len(truths))}
-    return compare_runs.Measured(name, {}, {}, examples, 0.0, answers, scores)
+    return compare_runs.Measured(name, {}, {}, examples, 0.0, answers, list(examples), probabilities=scores)
 
 
 def test_of_several_labels_the_gain_of_average_precision_decides():

@@ -4,6 +4,7 @@ import base64
 import csv
 import io
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -151,9 +152,22 @@ def test_masks_are_asked_of_segmenters_only(exported, tmp_path):
     assert exported.cnn("predict", "classify/small", name, "--masks", tmp_path) == Fault.INPUT
 
 
-def test_runs_without_one_class_for_each_example_are_not_compared(folder, capsys):
-    assert cnn("compare", "segment/shapes", "segment/other", "--runs", folder / "runs") == Fault.INPUT
-    assert "RUNS must be" in capsys.readouterr().err
+def test_runs_without_one_class_for_each_example_are_compared_by_their_figures(folder, tmp_path, capsys):
+    for name in ("shapes", "other"):
+        shutil.copytree(folder / "runs" / "segment" / "shapes", tmp_path / "segment" / name)
+    path = tmp_path / "segment" / "other" / "evaluate" / "report.json"
+    report = json.loads(path.read_text())
+    report["mean_iou"] += 0.25
+    report["mean_iou_interval"] = [end + 0.25 for end in report["mean_iou_interval"]]
+    path.write_text(json.dumps(report))
+    assert cnn("compare", "segment/shapes", "segment/other", "--runs", tmp_path, "--json") == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["same_test"], found["differences"]) == (True, [])
+    row = found["figures"][0]["figures"]["mean_iou"]
+    assert row["difference"] == pytest.approx(0.25)
+    assert row["interval"][0] < 0.25 < row["interval"][1]
+    assert cnn("compare", "segment/shapes", "segment/other", "--runs", tmp_path) == 0
+    assert "mean_iou +0.2500" in " ".join(capsys.readouterr().out.split())
 
 
 def test_the_sheet_of_augmentations_has_masks(folder, tmp_path):

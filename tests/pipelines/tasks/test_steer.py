@@ -430,7 +430,6 @@ def test_a_road_is_not_for_other_sources():
     "command",
     [
         ("slide", "steer/short", "tub/images/1_cam_image_array_.jpg"),
-        ("compare", "steer/short", "steer/again"),
         ("insight", "steer/short"),
         ("bench", "input", "short.yaml"),
     ],
