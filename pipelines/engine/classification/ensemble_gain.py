@@ -76,8 +76,8 @@ def metrics(part: str, gain: dict[str, Any]) -> dict[str, float]:
 
 
 def gain_lines(report: dict[str, Any]) -> list[str]:
-    """Lines for people: gain and cost of each part of the report."""
-    return [_line(report[part], *words) for part, words in PARTS.items() if part in report]
+    """Lines for people: gain and cost of each part of the report; those of several labels have no accuracy."""
+    return [_line(report[part], *words) for part, words in PARTS.items() if "single_accuracy" in report.get(part, {})]
 
 
 def _line(gain: dict[str, Any], combined: str, single: str) -> str:
