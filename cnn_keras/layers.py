@@ -173,7 +173,7 @@ class PadChannels(keras.layers.Layer):
         self.channels = channels
 
     def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
-        # not by `ops.pad`: a convolution whose sum with that is rectified crashes TensorFlow 2.21 on a CPU
+        # concatenated rather than padded, as oneDNN's fusion on CPUs needs it
         zeros = ops.zeros((*ops.shape(x)[:-1], self.channels - x.shape[-1]), x.dtype)
         return ops.concatenate([x, zeros], axis=-1)
 

@@ -104,7 +104,7 @@ def _planned(folder: Path) -> tuple[threads.Plan, Network]:
     taken = runtimes.describe(folder)["input"]
     row = np.zeros([1, *taken["shape"][1:]], taken["dtype"])
     for network in networks.values():
-        network(row)  # one thread alone: OpenVINO hangs where a process's first calls are several threads'
+        network(row)  # warm before several threads call it
     plan = threads.fastest(plans, lambda plan: threads.answered(partial(networks[plan], row), processors))
     return plan, networks[plan]
 
