@@ -85,8 +85,8 @@ def import_human_faces(
 
     Example: cnn import-weights human-faces vladmandic-human-3.3.6.tgz
 
-    `npm pack @vladmandic/human` downloads that file. `cnn faces … --detector blazeface` finds faces by the first, and
-    `--liveness human-faces/antispoof` asks one of the others.
+    `npm pack @vladmandic/human` downloads that file. `cnn faces identify --detector blazeface` finds faces by the
+    first, and `--liveness human-faces/antispoof` asks one of the others.
     """
     from pipelines.engine.startup import load_tensorflow
 

@@ -132,7 +132,7 @@ def test_a_ts_file_of_another_kind_is_a_fault(tmp_path, text, said):
 
 
 def test_a_source_says_what_it_needs(tmp_path, monkeypatch):
-    with pytest.raises(Fault, match="must be folder, ts or sktime:NAME, got 'wav'"):
+    with pytest.raises(Fault, match="must be folder, ts, wfdb or sktime:NAME, got 'wav'"):
         signals.items("wav")
     with pytest.raises(Fault, match=r"data\.path is required with source: ts"):
         signals.items("ts", path=None)
