@@ -157,7 +157,8 @@ def _asked_about(convertible: Convertible, examples: Sequence[Any]) -> Iterator[
 def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Network]) -> list[Proof]:
     """Ask the trained and the converted networks about the whole test split."""
     split = image_dataset.test_split(run.facts("prepare"))
-    shape = convertible.tensor.shape[1:]
+    is_sized = None not in convertible.model.input.shape[1:]
+    shape = None if is_sized else convertible.tensor.shape[1:]  # a graph may resize or cut what the network is given
     at_once = min(AT_ONCE, inference.batch_limit(convertible.model, input_shape=shape))
     networks_asked: list[Ask] = [inference.compiled(convertible.answer), *networks]
     trained, *asked = [
