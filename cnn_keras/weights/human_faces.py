@@ -71,14 +71,18 @@ def _antispoof(layer: str, arrays: Arrays) -> list[np.ndarray]:
 
 
 def _liveness(layer: str, arrays: Arrays) -> list[np.ndarray]:
-    """Weights of a layer of `liveness.livenessnet`, whose normalisations are scales and offsets in the file."""
+    """Weights of a layer of `liveness.livenessnet`, whose normalisations are scales and offsets in the file.
+
+    The file's first logit is that of a face, as the package reads it; ours is the second.
+    """
     name = layer.removesuffix("_norm")
     number = {"hidden": 1, "logits": 2}.get(name) or int(name.removeprefix("conv")) + 1
     if layer == name:
         place, product = (
             (f"dense_{number}", "MatMul") if name in ("hidden", "logits") else (f"conv2d_{number}", "Conv2D")
         )
-        return [arrays[f"{LIVENESS}/{place}/{part}/ReadVariableOp"] for part in (product, "BiasAdd")]
+        values = [arrays[f"{LIVENESS}/{place}/{part}/ReadVariableOp"] for part in (product, "BiasAdd")]
+        return [value[..., ::-1] for value in values] if name == "logits" else values
     place = f"{LIVENESS}/batch_normalization_{5 if name == 'hidden' else number}"
     parts = (
         ("batchnorm/mul", "batchnorm/sub")

@@ -337,7 +337,7 @@ def test_a_writer_that_waited_for_another_knows_what_that_one_wrote(database):
             added = thread.submit(waiter.enrol, SETTINGS, photos(2))
             while not (added.done() or database.execute(waiting).fetchone()[0]):
                 time.sleep(0.01)
-            database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s, %s)", SETTINGS)
+            database.execute("INSERT INTO gallery_settings VALUES (%s, %s, %s, %s, %s, %s)", SETTINGS)
             database.execute("INSERT INTO gallery_people (name) VALUES ('p1')")
         assert added.result(60) == 2
     assert database.execute("SELECT count(*) FROM gallery_settings").fetchone() == (1,)
