@@ -152,7 +152,7 @@ def read(reference: str, runs: Path) -> Measured:
     """A run's results from its folder.
 
     Raises:
-        Fault: there is no such run, it has not been evaluated, or it has no report.
+        Fault: there is no such run, it has not been evaluated, or it has no report or no split, as of `stylize`.
     """
     folder = stages.run_folder(reference, runs)
     evaluated = folder / "evaluate"
@@ -167,7 +167,10 @@ def read(reference: str, runs: Path) -> Measured:
         raise Fault(f"RUNS must have a report, got {folder.parent.name}/{folder.name}, which has none")
     settings = yaml_file.parse((folder / "recipe.yaml").read_text(encoding="utf-8"), where=reference)
     answers, probabilities = _answers(evaluated / "predictions.csv")
-    manifest = list(split_manifest.rows(folder / "prepare"))
+    try:
+        manifest = list(split_manifest.rows(folder / "prepare"))
+    except FileNotFoundError:
+        raise Fault(f"RUNS must have a test split, got {folder.parent.name}/{folder.name}, which has none") from None
     tested = (
         [row["id"] for row in manifest if row["split"] == "test"] if answers is None else [row[0] for row in answers]
     )

@@ -278,7 +278,7 @@ def test_commands_for_other_tasks_say_so(folder, hung, capsys):
     runs = ("--runs", folder / "runs")
     for arguments, told in (
         (("serve", "stylize/picture", *runs), "MODEL must be"),
-        (("compare", "stylize/picture", "classify/none", *runs), "RUNS must have been evaluated"),
+        (("compare", "stylize/picture", "classify/none", *runs), "RUNS must have a test split"),
         (("augment", folder / "network.yaml"), "RECIPE must be"),
     ):
         assert cnn(*arguments) == Fault.INPUT
