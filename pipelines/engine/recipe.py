@@ -211,6 +211,20 @@ class Evaluate(Section):
         return self
 
 
+class Views(Section):
+    """Views of an image whose answers are joined; see `ops.test_time_augmentation`. A word alone is the kind."""
+
+    # as it is and mirrored, along the last of its axes, or that at 5/6 and 2/3 of the size, too
+    kind: Literal["flip", "multiscale"]
+    mirror: bool = True  # false for what is not itself in a mirror, such as digits
+
+    @model_validator(mode="after")
+    def _has_two_views(self) -> Self:
+        if self.kind == "flip" and not self.mirror:
+            raise ValueError("mirror must be true with kind: flip, which has no other view; take multiscale")
+        return self
+
+
 class Export(Section):
     """What the exported model is called, and how far one in another format may stray from the trained one."""
 

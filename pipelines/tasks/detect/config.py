@@ -1,6 +1,6 @@
 """What a recipe of this task may say."""
 
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Self
 
 from pydantic import BeforeValidator, Field, model_validator
 
@@ -45,19 +45,6 @@ class Train(recipes.TransferTrain, recipes.ImageTrain):
     regions: Positive | None = None  # how many of data.proposals are drawn for each picture of a batch; null: all
 
 
-class Crops(Section):
-    """Views of a picture, suppressed together; see `ops.test_time_augmentation`. A word alone is the kind."""
-
-    kind: Literal["flip", "multiscale"]  # the picture and its mirror image, at its size or at 5/6 and 2/3 of it too
-    mirror: bool = True  # false for what is not itself in a mirror, such as digits
-
-    @model_validator(mode="after")
-    def _has_two_views(self) -> Self:
-        if self.kind == "flip" and not self.mirror:
-            raise ValueError("mirror must be true with kind: flip, which has no other view; take multiscale")
-        return self
-
-
 class Evaluate(recipes.Evaluate):
     """What is measured, and what must hold before the model is exported."""
 
@@ -66,7 +53,7 @@ class Evaluate(recipes.Evaluate):
     )  # fmt: skip
 
     suppress: Suppress = Suppress(threshold=0.01)  # average precision wants the unlikely ones too
-    crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
+    crops: Annotated[recipes.Views | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     shown: Share = 0.3  # the least score that counts in pictures, in the confusion matrix and the kinds of error
     worst: Positive = 12  # the worst pictures that are drawn
     insight: bool = True  # draw what some answers rest on

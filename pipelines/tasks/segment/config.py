@@ -146,20 +146,6 @@ class Train(recipes.ImageTrain):
         return sum(network.epochs for network in self.before)
 
 
-class Crops(Section):
-    """Views of a picture or patch, probabilities averaged. A word alone is the kind."""
-
-    # as it is and mirrored, along the last of its axes, or that at 5/6 and 2/3 of the size, too
-    kind: Literal["flip", "multiscale"]
-    mirror: bool = True  # false for what is not itself in a mirror, such as digits
-
-    @model_validator(mode="after")
-    def _has_two_views(self) -> Self:
-        if self.kind == "flip" and not self.mirror:
-            raise ValueError("mirror must be true with kind: flip, which has no other view; take multiscale")
-        return self
-
-
 class Lesions(Section):
     """Connected parts of classes, each of them found or missed; see `cnn_keras.metrics.lesions`."""
 
@@ -182,7 +168,7 @@ class Evaluate(recipes.Evaluate):
         "lesion_sensitivity", "lesion_false_positives", "lesion_f1", "lesion_dice",
     )  # fmt: skip
 
-    crops: Annotated[Crops | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
+    crops: Annotated[recipes.Views | None, BeforeValidator(kind_alone)] = None  # measured beside the single view
     tolerance: Annotated[float, Field(ge=0)] | None = None  # pixels a border may be off; null is 0.75 % of the diagonal
     lesions: Lesions | None = None  # count the connected parts of classes that are found
     worst: Positive = 6  # the worst pictures that are drawn

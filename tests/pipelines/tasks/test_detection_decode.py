@@ -10,7 +10,8 @@ from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.sources import tiles
 from cnn_keras.ops import test_time_augmentation
 from cnn_keras.ops.resize import resize_image
-from pipelines.tasks.detect.config import Crops, Suppress
+from pipelines.engine.recipe import Views
+from pipelines.tasks.detect.config import Suppress
 from pipelines.tasks.detect.decode import Reader, TiledReader, suppress
 
 COLOURS = np.array([[255, 0, 0], [0, 255, 0], [0, 0, 255], [255, 255, 0], [0, 255, 255]], np.uint8)
@@ -159,4 +160,4 @@ def test_proposals_are_seen_in_the_mirror_too():
 
 def test_a_flip_without_a_mirror_is_no_second_view():
     with pytest.raises(ValueError, match="mirror"):
-        Crops(kind="flip", mirror=False)
+        Views(kind="flip", mirror=False)
