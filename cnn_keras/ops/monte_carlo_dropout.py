@@ -26,10 +26,12 @@ class Sampled(NamedTuple):
     Attributes:
         probabilities: the mean of those of the thinned networks, float32 (batch, classes).
         mutual_information: how much they differ, float32 (batch,), in nats, at least 0.
+        deviations: the standard deviations of the probabilities over the thinned networks, float32 (batch, classes).
     """
 
     probabilities: tf.Tensor
     mutual_information: tf.Tensor
+    deviations: tf.Tensor
 
 
 def require(model: keras.Model) -> None:
@@ -91,7 +93,8 @@ def sampled(model: keras.Model, inputs: Any, *, count: int, seed: int = 0) -> Sa
     """The answers of a model that gives logits (batch, classes); the arguments are those of `samples`."""
     shares = tf.nn.softmax(tf.cast(samples(model, inputs, count=count, seed=seed), tf.float32))
     mean = tf.reduce_mean(shares, axis=1)
-    return Sampled(mean, tf.maximum(_entropy(mean) - tf.reduce_mean(_entropy(shares), axis=1), 0))
+    information = tf.maximum(_entropy(mean) - tf.reduce_mean(_entropy(shares), axis=1), 0)
+    return Sampled(mean, information, tf.math.reduce_std(shares, axis=1))
 
 
 def probabilities(model: keras.Model, inputs: Any, *, count: int, seed: int = 0) -> tf.Tensor:

@@ -7,7 +7,7 @@ normalisation, softmax and the names of the classes are all in the graph, so tha
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -23,13 +23,14 @@ from cnn_keras.data.image_decoding import decode
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
-from cnn_keras.ops import boxes
+from cnn_keras.ops import boxes, monte_carlo_dropout
 from cnn_keras.ops.resize import resize_image
 from pipelines.data import yaml_file
 from pipelines.data.run_files import Run, versions
 
 Signatures = Mapping[str, tuple[Callable[..., Any], list[tf.TensorSpec]]]  # functions, and what they take, by name
 Answer = Callable[[keras.Model, Any], Any]  # images, uint8 (N, height, width, channels), to probabilities
+Samples = Callable[[keras.Model, Any], monte_carlo_dropout.Sampled]  # the same with the spread of several answers
 Decisions = Callable[[np.ndarray[Any, Any]], Any]  # probabilities (N, classes) to what is decided by them
 
 COMPARED = 256  # images on which the exported model must agree
@@ -82,6 +83,7 @@ def write_classifier(
     shape: Shape,
     names: list[str],
     answer: Answer = probabilities,
+    samples: Samples | None = None,
     decide: Callable[[Any], dict[str, Any]] | None = None,
     accepted_from: float | None = None,
 ) -> None:
@@ -92,7 +94,8 @@ def write_classifier(
     and `label` string (N,), the likeliest, unless told otherwise; with a confidence that answers are `accepted_from`,
     `accepted` bool (N,) as well, whether the largest probability reaches it.
     `serving_classify` takes `inputs`, serialized tf.Examples (N,) with the feature `image_bytes`, and gives `classes`
-    and `scores` (N, classes), the likeliest first.
+    and `scores` (N, classes), the likeliest first. With `samples` there is `serving_samples`, too, of the same inputs:
+    it also gives `deviations` float32 (N, classes) and `mutual_information` float32 (N,), as `Sampled` has them.
     """
     labels = tf.constant(names)
     image = tf.TensorSpec((*shape.size, shape.channels), tf.uint8)
@@ -103,17 +106,25 @@ def write_classifier(
     def read_image(image_bytes: Any) -> Any:
         return resize_image(decode(image_bytes, channels=shape.channels), shape.size, fit=shape.fit)
 
+    def read_images(image_bytes: Any) -> Any:
+        return tf.map_fn(read_image, image_bytes, fn_output_signature=image)
+
+    def read_examples(inputs: Any) -> Any:
+        features = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
+        return read_images(features["image_bytes"])
+
     def from_tensor(image: Any) -> dict[str, Any]:
         outputs = answer(model, image)
         return {"probabilities": outputs, **(decide or likeliest)(outputs)}
 
     def from_bytes(image_bytes: Any) -> dict[str, Any]:
-        return from_tensor(tf.map_fn(read_image, image_bytes, fn_output_signature=image))
+        return from_tensor(read_images(image_bytes))
 
     def classify(inputs: Any) -> dict[str, Any]:
-        features = tf.io.parse_example(inputs, {"image_bytes": tf.io.FixedLenFeature((), tf.string)})
-        scores, order = tf.math.top_k(from_bytes(features["image_bytes"])["probabilities"], k=len(names))
-        return {"classes": tf.gather(labels, order), "scores": scores}
+        return _ranked(answer(model, read_examples(inputs)), labels)
+
+    def spread(inputs: Any) -> dict[str, Any]:
+        return _ranked_samples(cast(Samples, samples)(model, read_examples(inputs)), labels)
 
     strings = {name: [tf.TensorSpec((None,), tf.string, name=name)] for name in ("image_bytes", "inputs")}
     tensor = [tf.TensorSpec((None, *image.shape), tf.uint8, name="image")]
@@ -122,7 +133,21 @@ def write_classifier(
         "serving_tensor": (from_tensor, tensor),
         "serving_classify": (classify, strings["inputs"]),
     }
-    write(folder, signatures)
+    write(folder, signatures | ({"serving_samples": (spread, strings["inputs"])} if samples else {}))
+
+
+def _ranked(probabilities: Any, labels: Any) -> dict[str, Any]:
+    """All classes, the likeliest first."""
+    scores, order = tf.math.top_k(probabilities, k=len(labels))
+    return {"classes": tf.gather(labels, order), "scores": scores}
+
+
+def _ranked_samples(sampled: monte_carlo_dropout.Sampled, labels: Any) -> dict[str, Any]:
+    """The same with how much the samples differ."""
+    order = tf.math.top_k(sampled.probabilities, k=len(labels)).indices
+    deviations = tf.gather(sampled.deviations, order, batch_dims=1)
+    spread = {"deviations": deviations, "mutual_information": sampled.mutual_information}
+    return _ranked(sampled.probabilities, labels) | spread
 
 
 def _likeliest(probabilities: Any, labels: Any, accepted_from: float | None) -> dict[str, Any]:
@@ -142,6 +167,7 @@ def write_tensor_classifier(
     fit: str,
     names: list[str],
     answer: Answer = probabilities,
+    samples: Samples | None = None,
     accepted_from: float | None = None,
 ) -> None:
     """Write the two signatures of a classifier of signals or volumes.
@@ -149,20 +175,26 @@ def write_tensor_classifier(
     Both take `tensor`, float32 (N, any length along each axis, channels), which becomes the network's `shape` by
     `array_dataset.resize`. `serving_default` gives `probabilities` float32 (N, classes), `class_id` int64 (N,)
     and `label` string (N,), and `accepted` as `write_classifier` has it; `serving_ranked` gives `classes` and `scores`
-    (N, classes), the likeliest first.
+    (N, classes), the likeliest first. With `samples` there is `serving_samples`, too, as `write_classifier` has it.
     """
     labels = tf.constant(names)
 
+    def framed(values: Any) -> Any:
+        return array_dataset.resize(values, shape[:-1], fit=fit)
+
     def from_tensor(values: Any) -> dict[str, Any]:
-        outputs = answer(model, array_dataset.resize(values, shape[:-1], fit=fit))
+        outputs = answer(model, framed(values))
         return {"probabilities": outputs, **_likeliest(outputs, labels, accepted_from)}
 
     def ranked(values: Any) -> dict[str, Any]:
-        scores, order = tf.math.top_k(from_tensor(values)["probabilities"], k=len(names))
-        return {"classes": tf.gather(labels, order), "scores": scores}
+        return _ranked(answer(model, framed(values)), labels)
 
-    spec = tf.TensorSpec((None,) * len(shape) + (shape[-1],), tf.float32, name=tensor)
-    write(folder, {"serving_default": (from_tensor, [spec]), "serving_ranked": (ranked, [spec])})
+    def spread(values: Any) -> dict[str, Any]:
+        return _ranked_samples(cast(Samples, samples)(model, framed(values)), labels)
+
+    spec = [tf.TensorSpec((None,) * len(shape) + (shape[-1],), tf.float32, name=tensor)]
+    signatures = {"serving_default": (from_tensor, spec), "serving_ranked": (ranked, spec)}
+    write(folder, signatures | ({"serving_samples": (spread, spec)} if samples else {}))
 
 
 def picture_signatures(

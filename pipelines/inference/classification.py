@@ -21,50 +21,75 @@ RANKED = ("label", "probability")  # columns of each of the likeliest classes
 
 
 @dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How much the passes with dropout differ: the standard deviation of the probability of every class over them, and
+    their mutual information in nats, see `cnn_keras.ops.monte_carlo_dropout`."""
+
+    deviations: dict[str, float]
+    mutual_information: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Classification(Prediction):
     """The likeliest classes with their probabilities, the likeliest first, and the probability of every class.
 
     `accepted` says whether the first one reaches the confidence that the model was given; None where it was given none.
+    `spread` is how much the passes of a model with dropout at test time differ; None of other models.
     """
 
     classes: list[tuple[str, float]]
     every: dict[str, float]
     accepted: bool | None = None
+    spread: Spread | None = None
 
     def _values(self) -> dict[str, Any]:
-        accepted = {} if self.accepted is None else {"accepted": self.accepted}
-        return {
-            "classes": [{"label": label, "probability": round(share, 6)} for label, share in self.classes],
-            **accepted,
+        values: dict[str, Any] = {
+            "classes": [{"label": label, "probability": round(share, 6)} for label, share in self.classes]
         }
+        if self.accepted is not None:
+            values["accepted"] = self.accepted
+        if self.spread:
+            for row in values["classes"]:
+                row["deviation"] = round(self.spread.deviations[row["label"]], 6)
+            values["mutual_information"] = round(self.spread.mutual_information, 6)
+        return values
 
     def cells(self, later: Sequence[Self] = ()) -> tuple[str, ...]:
         (label, probability), *rest = self.classes
         then = ", ".join(f"{escape(name)} {share:.1%}" for name, share in rest)
         unsure = " [yellow]not accepted[/]" if self.accepted is False else ""
-        return f"[bold]{escape(label)}[/]{unsure}", f"{probability:.1%}", f"[dim]{then}[/]"
+        between = f" ± {100 * self.spread.deviations[label]:.1f}" if self.spread else ""
+        return f"[bold]{escape(label)}[/]{unsure}", f"{probability:.1%}{between}", f"[dim]{then}[/]"
 
     def draw(self, path: Path, later: Sequence[Self] = ()) -> None:
         image_grid.draw_prediction(pixels(self.source), *self.classes[0], path)
 
     @classmethod
     def table(cls, predictions: Sequence[Prediction]) -> Iterator[Sequence[Any]]:
-        """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of each class in its order; and
-        `accepted`, true or false, where the model was given a confidence for it."""
+        """path, label, probability, label_2, probability_2, …, problem, and `p(CLASS)` of each class in its order;
+        `accepted`, true or false, where the model was given a confidence for it; and of a model with dropout at test
+        time `sd(CLASS)` of each class and `mutual_information`."""
         readable = [prediction for prediction in predictions if isinstance(prediction, Classification)]
         top = max(len(prediction.classes) for prediction in readable)
         names = sorted({name for prediction in readable for name in prediction.every}, key=natural)
         columns = [f"{name}{rank}" for rank in ("", *(f"_{place}" for place in range(2, top + 1))) for name in RANKED]
         rejects = any(prediction.accepted is not None for prediction in readable)
-        yield ["path", *columns, "problem", *(f"p({name})" for name in names), *(["accepted"] if rejects else [])]
+        drops = any(prediction.spread for prediction in readable)
+        probabilities = (f"p({name})" for name in names)
+        spreads = [*(f"sd({name})" for name in names), "mutual_information"] if drops else []
+        yield ["path", *columns, "problem", *probabilities, *(["accepted"] if rejects else []), *spreads]
         for prediction in predictions:
             accepted = ""
-            ranked, every = [""] * len(columns), [""] * len(names)
+            ranked, every, spread = [""] * len(columns), [""] * len(names), [""] * len(spreads)
             if isinstance(prediction, Classification):
                 ranked = [cell for label, probability in prediction.classes for cell in (label, f"{probability:.6f}")]
                 every = [f"{prediction.every[name]:.6f}" for name in names]
                 accepted = str(prediction.accepted).lower()
-            yield [prediction.path, *ranked, prediction.problem or "", *every, *([accepted] if rejects else [])]
+                if own := prediction.spread:
+                    numbers = (*(own.deviations[name] for name in names), own.mutual_information)
+                    spread = [f"{value:.6f}" for value in numbers]
+            problem = prediction.problem or ""
+            yield [prediction.path, *ranked, problem, *every, *([accepted] if rejects else []), *spread]
 
 
 class ImageClassifier:
@@ -73,7 +98,7 @@ class ImageClassifier:
     input, suffixes = "image", (*IMAGE_SUFFIXES, dicom.SUFFIX)
 
     def __init__(self, loaded: Any, folder: Path, top: int) -> None:
-        self.classify, self.top = loaded.signatures["serving_classify"], top
+        self.classify, self.top = _signature(loaded, "serving_classify"), top
         self.accepted_from = _accepted_from(folder)
 
     def predict(self, sources: Sequence[Source], console: Console) -> list[Prediction]:
@@ -81,8 +106,9 @@ class ImageClassifier:
 
     def _ask(self, sources: list[Source], encoded: list[bytes]) -> list[Classification]:
         outputs = self.classify(inputs=tf.constant([as_example(data) for data in encoded], tf.string))
-        rows = zip(sources, outputs["classes"].numpy().tolist(), outputs["scores"].numpy().tolist(), strict=True)
-        return [_ranked(source, labels, scores, self.top, self.accepted_from) for source, labels, scores in rows]
+        columns = {name: values.numpy() for name, values in outputs.items()}
+        rows = ({name: values[row] for name, values in columns.items()} for row in range(len(sources)))
+        return [_ranked(*pair, self.top, self.accepted_from) for pair in zip(sources, rows, strict=True)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +177,7 @@ class ArrayClassifier:
     """Asks a classifier of signals or volumes for its `top` classes."""
 
     def __init__(self, loaded: Any, folder: Path, top: int) -> None:
-        self.classify, self.top = loaded.signatures["serving_ranked"], top
+        self.classify, self.top = _signature(loaded, "serving_ranked"), top
         self.accepted_from = _accepted_from(folder)
         self.input = next(iter(self.classify.structured_input_signature[1]))  # signal or volume
         self.suffixes = array_dataset.library(self.input).SUFFIXES
@@ -160,7 +186,12 @@ class ArrayClassifier:
         return [ask_array(source, self.classify, self.input, self._read) for source in sources]
 
     def _read(self, source: Source, row: dict[str, Any]) -> Classification:
-        return _ranked(source, row["classes"].tolist(), row["scores"].tolist(), self.top, self.accepted_from)
+        return _ranked(source, row, self.top, self.accepted_from)
+
+
+def _signature(loaded: Any, usual: str) -> Any:
+    """What names all classes, the likeliest first, and of a model with dropout at test time how its passes differ."""
+    return loaded.signatures["serving_samples" if "serving_samples" in loaded.signatures else usual]
 
 
 def _accepted_from(folder: Path) -> float | None:
@@ -169,10 +200,13 @@ def _accepted_from(folder: Path) -> float | None:
     return float(run_files.read_json(path)["accepted_from"]) if path.is_file() else None
 
 
-def _ranked(
-    source: Source, labels: Sequence[bytes], scores: Sequence[float], top: int, accepted_from: float | None
-) -> Classification:
-    """Of all classes, the likeliest first."""
-    ranked = list(zip((label.decode() for label in labels), scores, strict=True))
+def _ranked(source: Source, row: dict[str, Any], top: int, accepted_from: float | None) -> Classification:
+    """One row of an answer, NumPy arrays by name: all classes, the likeliest first."""
+    names = [label.decode() for label in row["classes"].tolist()]
+    ranked = list(zip(names, row["scores"].tolist(), strict=True))
     accepted = None if accepted_from is None else ranked[0][1] >= np.float32(accepted_from).item()
-    return Classification(source=source, classes=ranked[:top], every=dict(ranked), accepted=accepted)
+    spread = None
+    if "deviations" in row:
+        deviations = dict(zip(names, row["deviations"].tolist(), strict=True))
+        spread = Spread(deviations=deviations, mutual_information=float(row["mutual_information"]))
+    return Classification(source=source, classes=ranked[:top], every=dict(ranked), accepted=accepted, spread=spread)

@@ -122,6 +122,7 @@ def export(run: Run, folder: Path, *, noun: str) -> dict[str, Any]:
             fit=recipe.data.fit,
             names=names,
             answer=answer,
+            samples=dropout_samples.exported_samples(recipe),
             accepted_from=calibration.acceptance_threshold(run),
         )
         agreement = savedmodel.compare_tensor_classifier(

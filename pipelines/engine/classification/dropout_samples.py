@@ -33,6 +33,13 @@ def exported_answer(recipe: Any) -> savedmodel.Answer:
     return partial(monte_carlo_dropout.probabilities, count=recipe.evaluate.dropout_samples)
 
 
+def exported_samples(recipe: Any) -> savedmodel.Samples | None:
+    """What the exported graph says of the spread of thinned networks; None where the whole network answers."""
+    if not recipe.export.dropout_samples:
+        return None
+    return partial(monte_carlo_dropout.sampled, count=recipe.evaluate.dropout_samples)
+
+
 def looks(recipe: Any) -> int:
     """How often the exported graph asks the network about each example."""
     return recipe.evaluate.dropout_samples if recipe.export.dropout_samples else 1

@@ -7,7 +7,7 @@ import keras
 
 from pipelines.data import image_dataset
 from pipelines.engine import reference_statistics
-from pipelines.engine.classification import calibration, classifier_export, label_kind
+from pipelines.engine.classification import calibration, classifier_export, dropout_samples, label_kind
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.classify import multi_label_exporter
@@ -29,7 +29,13 @@ def _export(run: Run, folder: Path) -> dict[str, Any]:
     def write(model: keras.Model, saved: Path) -> dict[str, Any]:
         accepted_from = calibration.acceptance_threshold(run)
         savedmodel.write_classifier(
-            model, saved, shape=shape, names=data["classes"], answer=answer, accepted_from=accepted_from
+            model,
+            saved,
+            shape=shape,
+            names=data["classes"],
+            answer=answer,
+            samples=dropout_samples.exported_samples(recipe),
+            accepted_from=accepted_from,
         )
         tolerance = recipe.export.tolerance
         agreement = savedmodel.compare_classifier(

@@ -82,6 +82,7 @@ def test_the_mutual_information_is_that_of_answers_and_samples():
     np.testing.assert_allclose(found.probabilities, shares.mean(axis=1), atol=1e-6)
     right = (joint * np.log(joint / independent)).sum(axis=(1, 2))
     np.testing.assert_allclose(found.mutual_information, right, atol=1e-5)
+    np.testing.assert_allclose(found.deviations, shares.std(axis=1), atol=1e-5)
     assert right.min() > 0.01
 
 

@@ -2,18 +2,23 @@
 
 import csv
 import json
+from functools import partial
 
 import keras
 import numpy as np
 import pytest
 import tensorflow as tf
 from pydantic import ValidationError
+from rich.console import Console
 
+import pipelines
 from cnn_keras.data import input_pipeline
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
 from cnn_keras.ops import monte_carlo_dropout
 from pipelines.engine.classification import dropout_samples
+from pipelines.export import savedmodel
+from pipelines.inference import predict
 from pipelines.tasks import classify
 from pipelines.tasks.classify.config import Evaluate, Recipe
 from pipelines.tasks.signals.config import Recipe as Signals
@@ -52,7 +57,7 @@ def test_the_report_counts_what_the_samples_say(tmp_path):
         ids=[str(row) for row in range(40)],
         folder=tmp_path,
     )
-    shares, information = monte_carlo_dropout.sampled(model, values, count=5)
+    shares, information, _ = monte_carlo_dropout.sampled(model, values, count=5)
     right = shares.numpy().argmax(axis=1) == labels
     assert part["accuracy"] == pytest.approx(right.mean())
     assert part["single_accuracy"] == pytest.approx((single.argmax(axis=1) == labels).mean())
@@ -88,7 +93,7 @@ def test_one_sample_is_no_ensemble():
 
 
 @pytest.mark.slow
-def test_the_exported_graph_averages_the_samples_as_evaluate_did(tmp_path, monkeypatch):
+def test_the_exported_graph_averages_the_samples_as_evaluate_did(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     write_digits(tmp_path / "photos")
     (tmp_path / "small.yaml").write_text(RECIPE)
@@ -105,3 +110,47 @@ def test_the_exported_graph_averages_the_samples_as_evaluate_did(tmp_path, monke
     assert "8 passes with dropout" in (saved / "card.md").read_text()
     facts = json.loads((run / "export" / "manifest.json").read_text())["facts"]
     assert facts["register"]["metrics"]["test_accuracy"] == pytest.approx(report["accuracy"])
+    model = savedmodel.load_keras(run / "train" / "model.keras")
+    passes = tf.nn.softmax(monte_carlo_dropout.samples(model, test.images, count=8)).numpy()
+    with (run / "evaluate" / dropout_samples.FILE).open(newline="") as lines:
+        information = {row["id"]: float(row["mutual_information"]) for row in csv.DictReader(lines)}
+    names = [str(name) for name in json.loads((run / "prepare" / "manifest.json").read_text())["facts"]["classes"]]
+    rows = pipelines.load(run).predict([tmp_path / "photos" / name for name in information], top=2)
+    for answers, row, expected in zip(passes, rows, information.values(), strict=True):
+        assert row["mutual_information"] == pytest.approx(expected, abs=1e-4)
+        for one in row["classes"]:
+            own = answers[:, names.index(one["label"])]
+            assert (one["probability"], one["deviation"]) == pytest.approx((own.mean(), own.std()), abs=1e-4)
+    assert max(row["classes"][0]["deviation"] for row in rows) > 0.01
+    capsys.readouterr()
+    first = tmp_path / "photos" / next(iter(information))
+    assert cnn("predict", "classify/small", first, "--csv", tmp_path / "answers.csv") == 0
+    assert f"± {100 * rows[0]['classes'][0]['deviation']:.1f}" in capsys.readouterr().out
+    (told,) = csv.DictReader((tmp_path / "answers.csv").read_text().splitlines())
+    assert float(told["mutual_information"]) == pytest.approx(rows[0]["mutual_information"], abs=1e-5)
+    assert float(told[f"sd({told['label']})"]) == pytest.approx(rows[0]["classes"][0]["deviation"], abs=1e-5)
+
+
+def test_signals_tell_the_spread_of_their_passes(tmp_path):
+    keras.utils.set_random_seed(0)
+    entry = keras.Input((6, 1))
+    model = keras.Model(entry, keras.layers.Dense(3)(keras.layers.Dropout(0.5)(keras.layers.Flatten()(entry))))
+    samples = partial(monte_carlo_dropout.sampled, count=7)
+    savedmodel.write_tensor_classifier(
+        model,
+        tmp_path / "model" / "1",
+        tensor="signal",
+        shape=(6, 1),
+        fit="stretch",
+        names=["a", "b", "c"],
+        answer=partial(monte_carlo_dropout.probabilities, count=7),
+        samples=samples,
+    )
+    values = np.random.default_rng(0).normal(size=(6, 1)).astype(np.float32)
+    asked = predict.predictor_of(predict.load(tmp_path / "model" / "1"), tmp_path / "model" / "1", top=3)
+    (answer,) = asked.predict([values], Console(quiet=True))
+    expected = samples(model, values[None])
+    assert answer.every == pytest.approx(dict(zip("abc", expected.probabilities[0].numpy(), strict=True)), abs=1e-6)
+    deviations = dict(zip("abc", expected.deviations[0].numpy(), strict=True))
+    assert answer.spread.deviations == pytest.approx(deviations, abs=1e-6)
+    assert answer.spread.mutual_information == pytest.approx(float(expected.mutual_information[0]), abs=1e-6)
