@@ -67,6 +67,14 @@ def scores(counts: np.ndarray) -> Scores:
     )
 
 
+def mean_overlaps(true: np.ndarray, predicted: np.ndarray, right: np.ndarray) -> dict[str, np.ndarray]:
+    """`mean_iou` and `mean_dice` as of `Scores`, (…), of counts of pixels (…, classes): true, said, and both."""
+    known, count = true + predicted > 0, np.maximum((true + predicted > 0).sum(axis=-1), 1)
+    iou = np.divide(right, true + predicted - right, out=np.zeros(known.shape), where=known)
+    dice = np.divide(2 * right, true + predicted, out=np.zeros(known.shape), where=known)
+    return {"mean_iou": iou.sum(axis=-1) / count, "mean_dice": dice.sum(axis=-1) / count}
+
+
 def border_counts(truth: np.ndarray, answer: np.ndarray, classes: int, *, tolerance: float) -> np.ndarray:
     """How well the borders of each class in one picture are met: int64 (classes, 4).
 

@@ -4,8 +4,9 @@ Two classifiers that answered for the same test examples are compared by McNemar
 examples that both have right, or both wrong, say nothing; if the two were equally good, each of the others would be
 right in either with probability one half. A small p says that so lopsided a split is unlikely to be luck; it does
 not know of the luck of the seed – train several seeds to know that. The interval of the difference of the accuracies is
-Newcombe's for paired data. Of other tasks the interval of the difference of each figure is made of the two intervals as
-if the test sets were independent, which is too wide where they are the same.
+Newcombe's for paired data. Of detectors and segmenters it is that of the paired bootstrap, see `paired_pictures`. Of
+all other figures the interval of the difference is made of the two intervals as if the test sets were independent,
+which is too wide where they are the same.
 
 Classifiers of several labels are compared by the gain of mean average precision on the examples that both answered
 for, with its interval by the paired bootstrap; McNemar's test then counts examples whose labels are all right.
@@ -31,6 +32,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.metrics import multi_label
 from cnn_keras.metrics.classification import paired_interval
 from cnn_keras.metrics.two_samples import difference_interval
+from pipelines.analysis import paired_pictures
 from pipelines.data import lineage, run_files, split_manifest, yaml_file
 from pipelines.data.schema import flatten
 from pipelines.engine import stages
@@ -59,6 +61,7 @@ class Measured:
     tested: list[str]
     lineage: dict[str, Any] | None = None
     probabilities: dict[str, list[float]] | None = None  # of several labels: of each label, in the order of the answers
+    folder: Path = Path()
 
     def answered(self, *, by_content: bool) -> dict[Key, tuple[str, str]]:
         """Truth and answer by what each example is known by: the digest of its content, or its id."""
@@ -143,7 +146,7 @@ def compare(references: Sequence[str], runs: Path) -> dict[str, Any]:
         "differences": [asdict(difference(first, other, by_content=by_content)) for other in others]
         if classify
         else [],
-        "figures": [] if classify else [figures(first, other) for other in others],
+        "figures": [] if classify else [figures(first, other, by_content=by_content) for other in others],
         "lineage": [run.lineage for run in runs_read],
     }
 
@@ -185,6 +188,7 @@ def read(reference: str, runs: Path) -> Measured:
         tested,
         lineage.read(folder),
         probabilities,
+        folder,
     )
 
 
@@ -250,8 +254,11 @@ def mcnemar(first: Measured, second: Measured, *, by_content: bool = True) -> Di
     return Difference(first.name, second.name, *counts, difference=more, interval=interval)
 
 
-def figures(first: Measured, second: Measured) -> dict[str, Any]:
-    """What each figure with an interval is in the second run above the first, and the interval of that."""
+def figures(first: Measured, second: Measured, *, by_content: bool = True) -> dict[str, Any]:
+    """What each figure with an interval is in the second run above the first, and the interval of that.
+
+    Where it is of the test pictures that both have, `pictures` is their number.
+    """
     rows = {}
     for key, value in first.report.items():
         before, after = (run.report.get(f"{key}_interval") for run in (first, second))
@@ -259,6 +266,10 @@ def figures(first: Measured, second: Measured) -> dict[str, Any]:
         if isinstance(value, float) and isinstance(other, float) and is_interval(before) and is_interval(after):
             ends = difference_interval(other, (after[0], after[1]), value, (before[0], before[1]))
             rows[key] = {"difference": other - value, "interval": ends}
+    ids = dict(zip(second.keys(by_content=by_content), second.tested, strict=True))
+    mine = zip(first.keys(by_content=by_content), first.tested, strict=True)
+    shared = [(name, ids[key]) for key, name in mine if key in ids]
+    rows |= paired_pictures.differences(first.folder, second.folder, shared)
     return {"first": first.name, "second": second.name, "figures": rows}
 
 
@@ -336,9 +347,10 @@ def change(pair: dict[str, Any], key: str, row: dict[str, Any]) -> str:
     """What a figure has changed by, in words, with rich's markup."""
     low, high = row["interval"]
     verdict = "[bold]may be noise[/]" if low <= 0 <= high else "[bold]differs[/]"
+    paired = f", on {row['pictures']:,} shared test pictures" if "pictures" in row else ""
     return (
         f"{escape(pair['second'])} against {escape(pair['first'])}: {escape(key)} {row['difference']:+.4f} "
-        f"(95 % interval {low:+.4f} to {high:+.4f}): {verdict}"
+        f"(95 % interval {low:+.4f} to {high:+.4f}{paired}): {verdict}"
     )
 
 

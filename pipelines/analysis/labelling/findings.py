@@ -1,6 +1,6 @@
 """Where a run's model and its labels differ: what `cnn review` lists and shows."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,7 +33,7 @@ from pipelines.engine.classification import classifier, classifier_report, label
 from pipelines.engine.experiments import cross_validation
 from pipelines.tasks.classify import dataset
 from pipelines.tasks.detect import box_report, error_types
-from pipelines.tasks.detect.error_types import Detected, Scene
+from pipelines.tasks.detect.error_types import Scene
 
 KINDS = {  # of a detector's errors, by `error_types`
     error_types.CLASSIFICATION: WRONG_CLASS,
@@ -184,7 +184,7 @@ def _of_boxes(run: stages.Run) -> Findings:
     split = image_dataset.test_split(run.facts("prepare"))
     truth = run_files.read_json(run.finished("prepare") / f"truth-{split}.json")
     detections = input_file.read_json(run.finished("evaluate") / "detections.json")
-    pairs = zip(box_report.objects_of(truth), _detected(truth, detections), strict=True)
+    pairs = zip(box_report.objects_of(truth), box_report.detected(truth, detections), strict=True)
     scenes = [error_types.scene(*pair, threshold=run.recipe.evaluate.shown) for pair in pairs]
     names = [category["name"] for category in truth["categories"]]
     rows: list[Finding] = []
@@ -196,21 +196,6 @@ def _of_boxes(run: stages.Run) -> Findings:
         rows += _errors(number, scene, names)
     rows.sort(key=lambda row: row.quality)
     return Findings(_name(run), rows, pictures, [(run, split)], names)
-
-
-def _detected(truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]]) -> list[Detected]:
-    """What is found in each image, in order, of COCO's format of results."""
-    numbers = {category["id"]: number for number, category in enumerate(truth["categories"])}
-    rows: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in truth["images"]}
-    for row in results:
-        rows[row["image_id"]].append(row)
-    detected = []
-    for own in rows.values():
-        boxes = np.array([row["bbox"] for row in own], np.float64).reshape(-1, 4)
-        boxes[:, 2:] += boxes[:, :2]
-        scores, classes = [row["score"] for row in own], [numbers[row["category_id"]] for row in own]
-        detected.append(Detected(boxes, np.array(scores, np.float64), np.array(classes, np.int64)))
-    return detected
 
 
 def _boxes(boxes: Any, classes: Any, scores: Sequence[float | None], names: Sequence[str]) -> tuple[Box, ...]:

@@ -24,7 +24,7 @@ from cnn_keras.metrics import average_precision as voc
 from pipelines.data import run_files
 from pipelines.plots import annotate, charts, image_grid
 from pipelines.tasks.detect import error_types
-from pipelines.tasks.detect.error_types import KINDS, OVERLAP, RECALLS, TOUCHING, Detected, Objects, Scene, Square
+from pipelines.tasks.detect.error_types import KINDS, OVERLAP, TOUCHING, Detected, Objects, Scene, Square
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -175,6 +175,21 @@ def results(truth: Mapping[str, Any], detections: Sequence[Detected]) -> list[di
     ]
 
 
+def detected(truth: Mapping[str, Any], found: Sequence[Mapping[str, Any]]) -> list[Detected]:
+    """What is found in each image, in order: the reverse of `results`."""
+    numbers = {category["id"]: number for number, category in enumerate(truth["categories"])}
+    rows: dict[Any, list[Mapping[str, Any]]] = {image["id"]: [] for image in truth["images"]}
+    for row in found:
+        rows[row["image_id"]].append(row)
+    images = []
+    for own in rows.values():
+        boxes = np.array([row["bbox"] for row in own], np.float64).reshape(-1, 4)
+        boxes[:, 2:] += boxes[:, :2]
+        scores, classes = [row["score"] for row in own], [numbers[row["category_id"]] for row in own]
+        images.append(Detected(boxes, np.array(scores, np.float64), np.array(classes, np.int64)))
+    return images
+
+
 def _coco(
     truth: Mapping[str, Any], results: Sequence[Mapping[str, Any]], limit: int
 ) -> tuple[dict[str, float | None], list[tuple[float | None, float | None]]]:
@@ -279,22 +294,12 @@ def _parts(truth: Mapping[str, Any], scenes: Sequence[Scene], square: int | None
 
 def _interval(table: error_types.Table) -> list[float] | None:
     """The 95 % interval of AP50 by the bootstrap over images, or parts; None of a single one or without objects."""
-    images, present = len(table.positives), np.flatnonzero(table.positives.sum(axis=0))
-    if images < 2 or not len(present):
+    images = len(table.positives)
+    if images < 2 or not table.positives.any():
         return None
     weights = np.random.default_rng(0).multinomial(images, np.full(images, 1 / images), RESAMPLES)
-    values = np.full((RESAMPLES, len(present)), np.nan)
-    for column, number in enumerate(present):
-        rows = (table.classes == number) & (table.outcomes >= 0)
-        order = np.argsort(-table.scores[rows], kind="stable")
-        of, right = table.images[rows][order], table.outcomes[rows][order] == 1
-        for row, times in enumerate(weights):
-            if positives := times @ table.positives[:, number]:
-                right_so_far, so_far = np.cumsum(times[of] * right), np.cumsum(times[of])
-                precision = right_so_far / np.maximum(so_far, 1)
-                values[row, column] = voc.average_precision(right_so_far / positives, precision, points=RECALLS)
-    known = values[~np.isnan(values).all(axis=1)]
-    return [float(value) for value in np.percentile(np.nanmean(known, axis=1), (2.5, 97.5))]
+    drawn = table.resampled_ap50(weights)
+    return [float(value) for value in np.nanpercentile(drawn, (2.5, 97.5))]
 
 
 def _rows(

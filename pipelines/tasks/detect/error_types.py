@@ -214,6 +214,26 @@ class Table(NamedTuple):
         ]
         return float(np.mean(precisions)) if precisions else None
 
+    def resampled_ap50(self, weights: Array) -> Array:
+        """AP50 where each picture counts as often as `weights`, int [draws, images], say: float64 [draws].
+
+        It is NaN where nothing is to be found.
+        """
+        present = np.flatnonzero(self.positives.sum(axis=0))
+        values = np.full((len(weights), len(present)), np.nan)
+        for column, number in enumerate(present):
+            rows = (self.classes == number) & (self.outcomes >= 0)
+            order = np.argsort(-self.scores[rows], kind="stable")
+            of, right = self.images[rows][order], self.outcomes[rows][order] == 1
+            for row, times in enumerate(weights):
+                if positives := times @ self.positives[:, number]:
+                    right_so_far, so_far = np.cumsum(times[of] * right), np.cumsum(times[of])
+                    precision = right_so_far / np.maximum(so_far, 1)
+                    values[row, column] = voc.average_precision(right_so_far / positives, precision, points=RECALLS)
+        known = ~np.isnan(values)
+        means: Array = np.where(known, values, 0).sum(axis=1) / np.maximum(known.sum(axis=1), 1)
+        return np.where(known.any(axis=1), means, np.nan)
+
 
 def table(scenes: Sequence[Scene], classes: int) -> Table:
     """Put the scenes end to end."""

@@ -18,6 +18,7 @@ Array = np.ndarray[Any, np.dtype[Any]]
 FEW = 20  # pictures: of fewer, blocks are drawn for the intervals
 BLOCK = {2: 64, 3: 32}  # pixels or voxels along each side of one, by axes
 RESAMPLES = 1000
+PIXELS = ("true_pixels", "predicted_pixels", "right_pixels")  # of a class in a picture
 DIAGONAL = 0.0075  # of a picture: how far a border may be off (Csurka et al., 2013)
 
 
@@ -78,9 +79,19 @@ class Tally(NamedTuple):
             for number in np.flatnonzero(np.isfinite(dice)).tolist():
                 hausdorff, surface = self.distances[picture, number].tolist()
                 figures = {"dice": float(dice[number]), "hausdorff_95": hausdorff, "surface_distance": surface}
+                confusion = self.pictures[picture]
+                pixels = (confusion[number].sum(), confusion[:, number].sum(), confusion[number, number])
                 counts = self.lesions[number][picture, :3] if number in self.lesions else [""] * 3
                 counted = dict(zip(("lesions", "found", "false_positives"), counts, strict=True))
-                rows.append({"id": row["id"], "class": names[number], **figures, **counted})
+                rows.append(
+                    {
+                        "id": row["id"],
+                        "class": names[number],
+                        **figures,
+                        **counted,
+                        **dict(zip(PIXELS, pixels, strict=True)),
+                    }
+                )
         return rows
 
 

@@ -120,7 +120,7 @@ def result(image, category, box, score):
 
 
 def errors_of(results):
-    pairs = zip(box_report.objects_of(TRUTH), findings._detected(TRUTH, results), strict=True)
+    pairs = zip(box_report.objects_of(TRUTH), box_report.detected(TRUTH, results), strict=True)
     scenes = [error_types.scene(*pair) for pair in pairs]
     names = [category["name"] for category in TRUTH["categories"]]
     return [finding for number, scene in enumerate(scenes) for finding in findings._errors(number, scene, names)]
