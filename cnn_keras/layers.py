@@ -4,6 +4,7 @@
 Haffner, "Gradient-based learning applied to document recognition", 1998.
 """
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -101,6 +102,79 @@ class PartialConv2D(keras.layers.Layer):
         return super().get_config() | {
             "table": [list(inputs) for inputs in self.table],
             "kernel_size": self.kernel_size,
+            "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
+        }
+
+
+@register
+class LocallyConnected2D(keras.layers.Layer):
+    """A valid convolution that shares no weights: every position has filters and biases of its own.
+
+    (batch, height, width, channels) to (batch, rows, columns, filters), floats. It sees and computes what a convolution
+    does, with rows · columns times as many parameters: Taigman, Yang, Ranzato and Wolf, "DeepFace", 2014, section 3.2.
+    The kernel is (rows, columns, f · f · channels, filters), a window's values row by row.
+
+    Args:
+        filters: of each position.
+        kernel_size: f, or (height, width) of the window.
+        strides: s, or (vertical, horizontal).
+        activation: of Keras.
+        kernel_initializer: one that goes by the fan-in, such as he_normal.
+
+    Raises:
+        Fault: when a side of the input is open, or smaller than the window.
+    """
+
+    padding, use_bias = "valid", True
+
+    def __init__(
+        self,
+        filters: int,
+        kernel_size: int | Sequence[int],
+        strides: int | Sequence[int] = 1,
+        *,
+        activation: Any = None,
+        kernel_initializer: str | keras.initializers.Initializer = "he_normal",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(**kwargs)
+        self.filters = filters
+        self.kernel_size = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        self.strides = (strides, strides) if isinstance(strides, int) else tuple(strides)
+        self.activation = keras.activations.get(activation)
+        self.kernel_initializer = keras.initializers.get(kernel_initializer)
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        _, *sides, channels = input_shape
+        if any(side is None or side < window for side, window in zip(sides, self.kernel_size, strict=True)):
+            raise Fault(f"input must have sides of at least {self.kernel_size}, got {tuple(sides)}; resize the images")
+        self.places = tuple((n - f) // s + 1 for n, f, s in zip(sides, self.kernel_size, self.strides, strict=True))
+
+        def initial(shape: tuple[int, ...], dtype: str | None = None) -> keras.KerasTensor:
+            rows, columns, size, filters = shape
+            kernels = self.kernel_initializer((size, rows * columns * filters), dtype=dtype)
+            return ops.moveaxis(ops.reshape(kernels, (size, rows, columns, filters)), 0, 2)
+
+        shape = (*self.places, math.prod(self.kernel_size) * channels, self.filters)
+        self.kernel = self.add_weight(name="kernel", shape=shape, initializer=initial)
+        self.bias = self.add_weight(name="bias", shape=(*self.places, self.filters), initializer="zeros")
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        (rows, columns), (down, across) = self.places, self.strides
+        pixels = [
+            x[:, top : top + rows * down : down, left : left + columns * across : across]
+            for top in range(self.kernel_size[0])
+            for left in range(self.kernel_size[1])
+        ]
+        windows = ops.concatenate(pixels, axis=-1)
+        return self.activation(ops.einsum("bhwi,hwio->bhwo", windows, self.kernel) + self.bias)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config() | {
+            "filters": self.filters,
+            "kernel_size": self.kernel_size,
+            "strides": self.strides,
+            "activation": keras.activations.serialize(self.activation),
             "kernel_initializer": keras.initializers.serialize(self.kernel_initializer),
         }
 

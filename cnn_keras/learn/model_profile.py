@@ -19,6 +19,7 @@ import keras
 import tensorflow as tf
 
 from cnn_keras.errors import Fault
+from cnn_keras.layers import LocallyConnected2D
 from cnn_keras.learn import receptive_field
 
 
@@ -223,7 +224,15 @@ class _Walk:
 
 
 def _multiply_adds(layer: keras.Layer, sizes: Sequence[int], sizes_after: Sequence[int]) -> int:
-    """A weight of a kernel is used once at each position: of the output or, if transposed, of the input."""
+    """A weight of a kernel is used once at each position: of the output or, if transposed, of the input.
+
+    Those of a locally connected layer belong to one position; those of a recurrent one are used at every step.
+    """
+    if isinstance(layer, keras.layers.RNN):
+        own = (layer.cell.kernel, layer.cell.recurrent_kernel)
+        return math.prod(sizes) * sum(math.prod(kernel.shape) for kernel in own)
     kernels = (getattr(layer, name, None) for name in ("kernel", "depthwise_kernel", "pointwise_kernel"))
     weights = sum(math.prod(kernel.shape) for kernel in kernels if kernel is not None)
+    if isinstance(layer, LocallyConnected2D):
+        return weights
     return weights * math.prod(sizes if isinstance(layer, receptive_field.TRANSPOSED) else sizes_after)

@@ -1,8 +1,8 @@
 """The layers of a network in the notation of the course, and exam questions about them with worked answers.
 
 Layer l has filters of size f, padding p, stride s and n_c filters; its output has n_h × n_w places and n_c channels,
-each side floor((n + 2p − f)/s + 1) long. Convolutions and pooling over two axes, with square windows or not, and dense
-layers are written so; other layers change no size.
+each side floor((n + 2p − f)/s + 1) long. Convolutions, locally connected layers and pooling over two axes, with square
+windows or not, and dense layers are written so; other layers change no size.
 """
 
 import random
@@ -12,9 +12,10 @@ from dataclasses import dataclass
 import keras
 
 from cnn_keras.errors import Fault
+from cnn_keras.layers import LocallyConnected2D
 from cnn_keras.learn import model_profile
 
-WINDOWED = (keras.layers.Conv2D, keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
+WINDOWED = (keras.layers.Conv2D, LocallyConnected2D, keras.layers.MaxPooling2D, keras.layers.AveragePooling2D)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Layer:
     """
 
     name: str
-    kind: str  # conv, pool or dense
+    kind: str  # conv, local, pool or dense
     f: tuple[int, ...]
     p: tuple[int, ...]
     s: tuple[int, ...]
@@ -99,7 +100,8 @@ def _layer(layer: keras.Layer, row: model_profile.Row) -> Layer:
     for n, f, s, places in zip(before, window, strides, after, strict=False):
         missing = max((places - 1) * s + f - n, 0) if layer.padding == "same" else 0
         pads += [missing // 2, missing - missing // 2]
-    kind = "dense" if not window else "conv" if isinstance(layer, keras.layers.Conv2D) else "pool"
+    kinds = {keras.layers.Conv2D: "conv", LocallyConnected2D: "local", keras.layers.Dense: "dense"}
+    kind = next((kind for known, kind in kinds.items() if isinstance(layer, known)), "pool")
     return Layer(
         row.name,
         kind,
@@ -136,7 +138,7 @@ def _about(layer: Layer) -> Iterator[Question]:
 def _said(layer: Layer) -> str:
     if layer.kind == "dense":
         return f"dense, {layer.after[-1]} units"
-    filters = f"{layer.after[-1]} filters, " if layer.kind == "conv" else ""
+    filters = f"{layer.after[-1]} filters, " if layer.kind in ("conv", "local") else ""
     groups = f", {layer.groups} groups" if layer.groups > 1 else ""
     return f"{layer.kind}, {filters}f = {once(layer.f)}, s = {once(layer.s)}, p = {padding(layer)}{groups}"
 
@@ -147,14 +149,15 @@ def _sizes(layer: Layer) -> str:
         n, f, s = layer.before[axis], layer.f[axis], layer.s[axis]
         p = sum(layer.p[2 * axis : 2 * axis + 2])
         sides.append(f"⌊({n} + {p} − {f})/{s}⌋ + 1 = {layer.after[axis]}")
-    channels = "as many channels as filters" if layer.kind == "conv" else "as many channels as before"
+    channels = "as many channels as filters" if layer.kind in ("conv", "local") else "as many channels as before"
     return f"{'; '.join(dict.fromkeys(sides))}; {channels}: {layer.after[-1]}"
 
 
 def _parameters(layer: Layer) -> str:
     filters, channels = layer.after[-1], layer.before[-1] // layer.groups
     weights = " · ".join(map(str, (*layer.f, channels)))
-    return f"({weights}{' + 1' if layer.biased else ''}) · {filters} = {layer.parameters:,}"
+    places = " · ".join(map(str, layer.after[:-1])) + " · " if layer.kind == "local" else ""
+    return f"{places}({weights}{' + 1' if layer.biased else ''}) · {filters} = {layer.parameters:,}"
 
 
 def _work(layer: Layer) -> str:

@@ -94,6 +94,7 @@ FIGURES = {
     "conv3d.resnet18": _torchvision("33,371,472", "40.70 G"),
     "darknet.darknet19": _redmon("5.58 Bn", "2.79 G"),
     "darknet.darknet53": _redmon("18.57 Bn", "9.285 G"),
+    "deepface.deepface": (Figure("trainable", "0.12 G", "Taigman et al. 2014, section 3.2: more than 120 million"),),
     "densenet.densenet121": (*_torchvision("7,978,856", "2.83 G"), _keras("8,062,504")),
     "densenet.densenet169": (*_torchvision("14,149,480", "3.36 G"), _keras("14,307,880")),
     "densenet.densenet201": (*_torchvision("20,013,928", "4.29 G"), _keras("20,242,984")),
@@ -153,4 +154,14 @@ FIGURES = {
     "yolo.yolov2_tiny": _redmon("6.97 Bn", "3.485 G"),
     "yolo.yolov3": _redmon("65.86 Bn", "32.93 G"),
     "yolo.yolov3_tiny": _redmon("5.56 Bn", "2.78 G"),
+    "yolov1.fast_yolo": (Figure("trainable", "45,089,374", "counted of the authors' yolo-tiny.cfg by many ports"),),
+    "yolov1.yolov1": (
+        Figure("trainable", "271,703,550", "Redmon et al. 2016, figure 3, counted by many ports"),
+        Figure(
+            "multiply_adds",
+            "20.095 G",
+            "pjreddie.com, half of 40.19 Bn operations",
+            differs="the later yolov1.cfg, whose last layers are a locally connected and one dense layer",
+        ),
+    ),
 }

@@ -24,6 +24,7 @@ TABLE = ((0, 2), (1,), (0, 1, 2))
 CASES = {
     "SubSampling": (lambda: layers.SubSampling(), (6, 8, 3)),
     "PartialConv2D": (lambda: layers.PartialConv2D(TABLE, (3, 2)), (6, 5, 3)),
+    "LocallyConnected2D": (lambda: layers.LocallyConnected2D(4, (3, 2), (1, 2), activation="relu"), (6, 5, 3)),
     "FixedRBF": (lambda: layers.FixedRBF(5, seed=3), (84,)),
     "LocalResponseNormalization": (lambda: layers.LocalResponseNormalization(3, alpha=0.1), (4, 4, 8)),
     "PadChannels": (lambda: layers.PadChannels(7), (4, 4, 3)),
@@ -121,6 +122,61 @@ def test_partial_convolution_starts_with_different_kernels_for_each_connection()
 def test_a_connection_to_a_map_that_does_not_exist_is_refused():
     with pytest.raises(Fault, match="table must name input maps 0 to 1, got 2"):
         layers.PartialConv2D(TABLE, 3).build((None, 7, 8, 2))
+
+
+def local(sides=(7, 8), channels=3, filters=4):
+    """A layer of windows of 3×2, strides 2 and 1, with weights that differ everywhere."""
+    layer = layers.LocallyConnected2D(filters, (3, 2), (2, 1))
+    layer.build((None, *sides, channels))
+    layer.set_weights([noise(*weight.shape) for weight in layer.weights])
+    return layer
+
+
+def test_a_locally_connected_layer_and_its_gradients_are_those_of_a_loop():
+    layer, images = local(), noise(2, 7, 8, 3)
+    kernel, bias = (np.asarray(weight, "float64") for weight in layer.get_weights())
+    assert kernel.shape == (3, 7, 3 * 2 * 3, 4)
+    back = noise(2, 3, 7, 4)[::-1].astype("float64")
+    expected, to_images, to_kernel = np.empty((2, 3, 7, 4)), np.zeros(images.shape), np.zeros(kernel.shape)
+    for example in range(2):
+        for row in range(3):
+            for column in range(7):
+                place = (example, slice(2 * row, 2 * row + 3), slice(column, column + 2))
+                window, own = images[place].ravel(), back[example, row, column]
+                expected[example, row, column] = window @ kernel[row, column] + bias[row, column]
+                to_images[place] += (kernel[row, column] @ own).reshape(3, 2, 3)
+                to_kernel[row, column] += np.outer(window, own)
+    with tf.GradientTape() as tape:
+        inputs = tf.Variable(images)
+        outputs = layer(inputs)
+    gradients = tape.gradient(outputs, [inputs, *(weight.value for weight in layer.weights)], tf.cast(back, tf.float32))
+    for value, right in zip([outputs, *gradients], [expected, to_images, to_kernel, back.sum(axis=0)], strict=True):
+        np.testing.assert_allclose(value, right, rtol=1e-4, atol=1e-4)
+
+
+def test_a_locally_connected_layer_with_the_same_weights_everywhere_is_a_convolution():
+    layer, images = local(), noise(2, 7, 8, 3)
+    kernel, bias = noise(3, 2, 3, 4), noise(4)
+    layer.set_weights([np.broadcast_to(kernel.reshape(-1, 4), (3, 7, 18, 4)), np.broadcast_to(bias, (3, 7, 4))])
+    convolution = keras.layers.Conv2D(4, (3, 2), (2, 1))
+    convolution.build(images.shape)
+    convolution.set_weights([kernel, bias])
+    np.testing.assert_allclose(layer(images), convolution(images), rtol=1e-4, atol=1e-5)
+    assert layer.count_params() == 3 * 7 * convolution.count_params()
+
+
+def test_a_locally_connected_layer_starts_with_other_weights_everywhere_as_large_as_those_of_a_convolution():
+    layer = layers.LocallyConnected2D(64, 3)
+    layer.build((None, 12, 12, 16))
+    kernel = np.asarray(layer.kernel)
+    assert len(np.unique(kernel)) > 0.99 * kernel.size
+    assert kernel.std() == pytest.approx((2 / (3 * 3 * 16)) ** 0.5, rel=0.02)
+
+
+@pytest.mark.parametrize("sides", [(None, 8), (2, 8), (3, 1)])
+def test_a_locally_connected_layer_refuses_sides_that_are_open_or_smaller_than_its_window(sides):
+    with pytest.raises(Fault, match=r"input must have sides of at least \(3, 2\)"):
+        local(sides)
 
 
 def test_rbf_logits_are_minus_squared_distances_to_the_codes():

@@ -21,7 +21,7 @@ MOST = 26  # boxes that fit into a row
 KINDS = {
     "input": "InputLayer",
     "up-sampling": "Transpose|UpSampling",
-    "convolution": "Conv",
+    "convolution": "Conv|LocallyConnected",
     "pooling": "Pooling|SubSampling|Maxout",
     "dense": "Dense|DropConnect|RBF",
     "normalisation": "LocalResponse",
@@ -178,7 +178,7 @@ def _text(layer: Any, shape: tuple[int, ...]) -> str:
         case "input":
             return "image" if len(shape) == 3 else "input"
         case "convolution":
-            kind = "depthwise" if "Depthwise" in name else "conv"
+            kind = "depthwise" if "Depthwise" in name else "local" if "Locally" in name else "conv"
             groups = getattr(layer, "groups", 1)
             return f"{times(window)} {kind}{step}" + (f", {groups} groups" if groups > 1 else "")
         case "up-sampling":

@@ -14,6 +14,7 @@ from keras import layers
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
+from cnn_keras.layers import LocallyConnected2D
 from cnn_keras.learn import model_profile
 
 
@@ -116,6 +117,7 @@ def test_resnet50_of_keras_equals_its_published_figures():
         (layers.DepthwiseConv2D(3, depth_multiplier=2), 14 * 14 * 9 * 4 * 2),
         (layers.SeparableConv2D(8, 3), 14 * 14 * (9 * 4 + 4 * 8)),
         (layers.Conv2DTranspose(8, 3, strides=2), 16 * 16 * 9 * 4 * 8),
+        (LocallyConnected2D(8, 3, 2), 7 * 7 * 9 * 4 * 8),
         (layers.Dense(5), 16 * 16 * 4 * 5),
         (layers.BatchNormalization(), 0),
     ],
@@ -123,6 +125,21 @@ def test_resnet50_of_keras_equals_its_published_figures():
 )
 def test_multiply_adds_of_one_layer_equal_the_product_worked_by_hand(layer, multiply_adds):
     assert last(layer, shape=(16, 16, 4)).multiply_adds == multiply_adds
+
+
+@pytest.mark.parametrize(("cells", "gates"), [(layers.SimpleRNN, 1), (layers.GRU, 3), (layers.LSTM, 4)])
+def test_a_recurrent_layer_multiplies_its_input_and_its_state_at_every_step(cells, gates):
+    row = last(cells(5), shape=(20, 3))
+    assert (row.output_shape, row.multiply_adds) == ((5,), 20 * gates * (3 + 5) * 5)
+    assert row.receptive_field == (20,)
+
+
+@pytest.mark.parametrize("layer", [layers.Conv2D(8, 3, 2), LocallyConnected2D(8, 3, 2)])
+def test_a_locally_connected_layer_sees_and_computes_what_a_convolution_does(layer):
+    row = last(layer, shape=(16, 16, 4))
+    places = 7 * 7 if isinstance(layer, LocallyConnected2D) else 1
+    assert (row.receptive_field, row.jump, row.start) == ((3, 3), (2, 2), (0, 0))
+    assert (row.multiply_adds, row.parameters) == (7 * 7 * 9 * 4 * 8, places * (9 * 4 + 1) * 8)
 
 
 @pytest.mark.parametrize(

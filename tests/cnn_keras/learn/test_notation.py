@@ -31,7 +31,7 @@ def test_padding_fits_the_formula_of_the_output_in_every_layer(name):
             assert size == layer.after[axis], (name, layer)
 
 
-@pytest.mark.parametrize("name", ["lenet.lenet5_modern", "nin.nin_cifar", "resnet.resnet20"])
+@pytest.mark.parametrize("name", ["deepface.small", "lenet.lenet5_modern", "nin.nin_cifar", "resnet.resnet20"])
 def test_worked_answers_are_what_python_makes_of_them(name):
     asked = notation.questions(models.build(name), 1000)
     assert len({question.text for question in asked}) == len(asked) > 15

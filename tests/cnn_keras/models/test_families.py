@@ -70,8 +70,22 @@ def test_batch_normalisation_of_lenet5_modern_stands_between_every_layer_and_its
 
 # One of each family that is built in a moment.
 SMALL = {"conv1d.fcn", "conv3d.two_conv", "efficientnet.efficientnet_lite0", "facenet.small", "googlenet.googlenet"}
-SMALL |= {"lenet.lenet5", "maxout.maxout", "nin.nin_cifar", "pilotnet.pilotnet", "rcnn.faster_rcnn_small"}
-SMALL |= {"resnet.resnet20", "stylize.transformer", "unet.unet_small", "yolo.yolo_small"}
+SMALL |= {
+    "deepface.small",
+    "lenet.lenet5",
+    "maxout.maxout",
+    "nin.nin_cifar",
+    "pilotnet.pilotnet",
+    "rcnn.faster_rcnn_small",
+}
+SMALL |= {
+    "recurrent.gru",
+    "yolov1.yolov1_small",
+    "resnet.resnet20",
+    "stylize.transformer",
+    "unet.unet_small",
+    "yolo.yolo_small",
+}
 
 
 @pytest.mark.parametrize(
@@ -134,6 +148,14 @@ def test_zfnet_maps_shrink_as_in_the_paper():
     assert sizes_of(model, "conv1", "pool1", "conv2", "pool2", "pool5") == [110, 55, 26, 13, 6]
 
 
+def test_deepface_maps_shrink_as_in_the_paper_and_its_local_layers_hold_most_of_its_weights():
+    model = models.build("deepface.deepface", hidden=8)
+    names = ("C1", "M2", "C3", "L4", "L5", "L6")
+    assert sizes_of(model, *names) == [142, 71, 63, 55, 25, 21]
+    local = sum(model.get_layer(name).count_params() for name in names[3:])
+    assert local == 55**2 * (9**2 * 16 + 1) * 16 + 25**2 * (7**2 * 16 + 1) * 16 + 21**2 * (5**2 * 16 + 1) * 16
+
+
 def test_a_tower_of_alexnet_sees_only_its_own_maps():
     model = models.build("alexnet.alexnet", input_shape=(67, 67, 3), hidden=8)
     groups = [model.get_layer(f"conv{index}").groups for index in range(1, 6)]
@@ -179,6 +201,8 @@ SMALLEST = {
     "alexnet.zfnet": (67, 67, 1),
     "conv1d.two_conv": (9, 1),
     "conv3d.two_conv": (9, 9, 9, 1),
+    "deepface.deepface": (71, 71, 1),
+    "deepface.small": (9, 9, 1),
     "densenet.densenet121": (29, 29, 1),
     "introductory.two_conv": (4, 4, 1),
     "lenet.lenet5": (28, 28, 1),

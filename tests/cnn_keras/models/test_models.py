@@ -54,6 +54,10 @@ TABLE = {
     "conv3d.resnet18": Figures(33_371_472, 40_696_553_472, 33_381_072, small=CLIP),
     "darknet.darknet19": Figures(20_842_376, 2_790_989_824, 20_856_776),
     "darknet.darknet53": Figures(41_609_928, 9_285_115_904, 41_645_640),
+    "deepface.deepface": Figures(
+        118_923_774, 517_624_448, small={"input_shape": (71, 71, 3), "hidden": 32, "classes": 5}
+    ),
+    "deepface.small": Figures(87_802, 100_960, small={"input_shape": (16, 16, 1)}, quick=True),
     "densenet.densenet121": Figures(7_978_856, 2_834_161_664, 8_062_504),
     "densenet.densenet169": Figures(14_149_480, 3_359_843_328, 14_307_880),
     "densenet.densenet201": Figures(20_013_928, 4_291_365_888, 20_242_984),
@@ -84,6 +88,8 @@ TABLE = {
     # Multiply-adds are those of one region.
     "rcnn.fast_rcnn": Figures(16_704_089, 13_609_772_032, 16_708_569, elsewhere="test_rcnn"),
     "rcnn.rcnn": Figures(16_704_089, 364_549_120, 16_708_569, elsewhere="test_rcnn"),
+    "recurrent.gru": Figures(12_994, 1_198_208, small={"input_shape": (24, 2)}, quick=True),
+    "recurrent.lstm": Figures(17_026, 1_597_568, small={"input_shape": (24, 2)}, quick=True),
     "resnet.resnet18": Figures(11_689_512, 1_814_073_344, 11_699_112),
     "resnet.resnet34": Figures(21_797_672, 3_663_761_408, 21_814_696),
     "resnet.resnet50": Figures(25_557_032, 3_857_973_248, 25_610_152),
@@ -136,10 +142,16 @@ TABLE = {
     "yolo.yolov2_tiny": Figures(15_861_773, 3_485_520_896, 15_867_885, elsewhere="test_yolo"),
     "yolo.yolov3": Figures(61_949_149, 32_932_037_632, 62_001_757, elsewhere="test_yolo"),
     "yolo.yolov3_tiny": Figures(8_852_366, 2_782_480_896, 8_858_734, elsewhere="test_yolo"),
+    "yolov1.fast_yolo": Figures(45_089_374, 2_418_728_960, elsewhere="test_yolov1"),
+    "yolov1.yolov1": Figures(271_703_550, 20_285_153_280, elsewhere="test_yolov1"),
+    "yolov1.yolov1_small": Figures(663_306, 174_758_400, 664_722, quick=True, elsewhere="test_yolov1"),
 }
 # What arguments do to the figures: (builder, arguments, figures).
 VARIANTS = [
     ("alexnet.alexnet", {"groups": 1}, Figures(62_378_344, 1_135_256_096)),
+    ("conv3d.c3d", {"classes": 101}, Figures(78_409_573, 38_547_378_176)),
+    ("deepface.deepface", {"shared": True}, Figures(45_509_246, 517_624_448)),
+    ("deepface.small", {"shared": True}, Figures(12_122, 100_960, quick=True)),
     ("googlenet.googlenet", {"auxiliary": True}, Figures(13_378_280, 1_591_044_096)),
     ("googlenet.googlenet", {"batch_norm": True}, Figures(7_005_832, 1_582_671_872, 7_020_392)),
     ("googlenet.googlenet", {"reductions": False}, Figures(97_526_008, 12_568_061_056)),
