@@ -365,6 +365,41 @@ class L2Pooling(keras.layers.Layer):
         return super().get_config() | {"size": self.pool_size[0]}
 
 
+@register
+class Whitening(keras.layers.Layer):
+    """(x - mean) @ matrix of all values of an image; the weights are fixed: see `data.transforms.whitening`.
+
+    (batch, height, width, channels), any numbers, to floats of the same shape. It computes in float32 whatever the
+    policy, because large values nearly cancel out.
+
+    Args:
+        mean: (d,), d = height · width · channels; zeros unless given, as where weights are loaded.
+        matrix: (d, d).
+    """
+
+    def __init__(self, mean: np.ndarray | None = None, matrix: np.ndarray | None = None, **options: Any) -> None:
+        super().__init__(**options, autocast=False)
+        self.values = (mean, matrix)
+
+    def build(self, input_shape: tuple[Any, ...]) -> None:
+        size = math.prod(input_shape[1:])
+        shapes = {"mean": (size,), "matrix": (size, size)}
+        self.mean, self.matrix = (
+            self.add_weight(name=name, shape=shape, trainable=False) for name, shape in shapes.items()
+        )
+        for weight, values in zip((self.mean, self.matrix), self.values, strict=True):
+            if values is not None:
+                weight.assign(values)
+
+    def call(self, x: keras.KerasTensor) -> keras.KerasTensor:
+        rows = ops.reshape(ops.cast(x, "float32"), (-1, self.mean.shape[0]))
+        white = ops.matmul(rows - self.mean, self.matrix)
+        return ops.cast(ops.reshape(white, (-1, *x.shape[1:])), self.compute_dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return super().get_config()  # the values are weights; without this method Keras would look for them here
+
+
 class BatchNormalization(keras.layers.BatchNormalization):
     """Keras's batch normalisation, whose training step is TensorFlow's fused kernel: the same values in less time.
 

@@ -1,6 +1,7 @@
 """Labelled images: the data section of a recipe, and the digest of the files that it names."""
 
 import contextlib
+import math
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal, Self
 
@@ -11,6 +12,8 @@ from cnn_keras.errors import Fault
 from pipelines.data import source_files
 from pipelines.data.schema import Fraction, Positive, RecipePath, RecipePaths, Section
 
+WHITENED = ("zca", "pca")  # by a matrix over all values of an image
+WHITENED_VALUES = 4096  # of an image, at most
 IN_FILES = ("folder", "csv", "webdataset", "tfrecord")  # sources whose images may stay where they are
 
 
@@ -31,8 +34,9 @@ class Data(Section):
     fit: Literal["stretch", "crop", "pad"] = "stretch"
     validation: Fraction = 0.1  # share that chooses the best epoch, unless the source prescribes a split
     test: Fraction = 0.2  # share that measures, unless the source prescribes a split
-    # mean 0 and variance 1 by channel, minus the mean image, or divided by 255
-    normalize: Literal["standardise", "mean_image", "rescale"] = "standardise"
+    # mean 0 and variance 1 by channel, minus the mean of each channel, minus the mean image, divided by 255, or
+    # whitened: values of variance 1 without correlations, as pixels (zca) or as principal components (pca)
+    normalize: Literal["standardise", "mean", "mean_image", "rescale", "zca", "pca"] = "standardise"
     max_bad: Fraction = 0.1  # a larger share of unusable images is refused
     memory_gb: Annotated[float, Field(gt=0)] = 2.0  # a larger decoded training split is streamed
     # images stay in their files, of source folder, csv, webdataset or tfrecord, and are read from there
@@ -42,6 +46,16 @@ class Data(Section):
     def _has_files(self) -> Self:
         if self.in_place and self.source not in IN_FILES:
             raise ValueError(f"in_place requires source: {', '.join(IN_FILES)}, got {self.source}")
+        return self
+
+    @model_validator(mode="after")
+    def _is_small_enough_to_whiten(self) -> Self:
+        values = math.prod((*self.size, self.channels))
+        if self.normalize in WHITENED and values > WHITENED_VALUES:
+            raise ValueError(
+                f"normalize: {self.normalize} requires images of at most {WHITENED_VALUES:,} values, for its matrix "
+                f"has their square, got {values:,}; choose a smaller size, or standardise"
+            )
         return self
 
 

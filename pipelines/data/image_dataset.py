@@ -21,7 +21,15 @@ from cnn_keras.data.files.image_file import normalize
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.data.split import connected_groups
 from cnn_keras.errors import Fault
-from pipelines.data import additional_data, label_kind, lineage, run_files, similar_images, split_manifest
+from pipelines.data import (
+    additional_data,
+    image_normalization,
+    label_kind,
+    lineage,
+    run_files,
+    similar_images,
+    split_manifest,
+)
 from pipelines.data import validation as data_validation
 from pipelines.data.image_config import Data
 from pipelines.data.run_files import Run
@@ -88,7 +96,7 @@ def prepare(
         "splits": sizes,
         "normalization": run.training_facts["normalization"]
         if run.training_facts
-        else _fit_normalization(folder, shape, data.normalize, sizes["train"]),
+        else image_normalization.fit(folder, shape, data.normalize, sizes["train"]),
         "problems": {name: len(group) for name, group in data_validation.group_by_kind(problems).items()},
         **kind.facts(counts),
         **lineage.facts(run, folder, further),
@@ -286,27 +294,6 @@ def _write_records(
                 )
                 counts[split] = Counter(name for item in items for name in kind.names(item))
     return counts
-
-
-def _fit_normalization(folder: Path, shape: Shape, kind: str, size: int) -> dict[str, Any]:
-    """The arguments of Keras's Normalization layer, fitted on the training split in one pass."""
-    if kind == "rescale":
-        return {"axis": None, "mean": 0.0, "variance": 255.0**2}
-    count, total, squares = (
-        0,
-        np.zeros((*shape.size, shape.channels)),
-        np.zeros((*shape.size, shape.channels)),
-    )
-    for images, _ in input_pipeline.batches(folder, "train", shape, count=size, batch_size=256).as_numpy_iterator():
-        exact = images.astype(np.float64)
-        count += len(images)
-        total += exact.sum(axis=0)
-        squares += (exact**2).sum(axis=0)
-    if kind == "mean_image":
-        return {"axis": [1, 2, 3], "mean": (total / count).tolist(), "variance": np.ones_like(total).tolist()}
-    mean = (total / count).mean(axis=(0, 1))
-    variance = (squares / count).mean(axis=(0, 1)) - mean**2
-    return {"axis": -1, "mean": mean.tolist(), "variance": np.maximum(variance, 1.0).tolist()}
 
 
 def _draw_data(

@@ -29,6 +29,7 @@ CASES = {
     "LocalResponseNormalization": (lambda: layers.LocalResponseNormalization(3, alpha=0.1), (4, 4, 8)),
     "PadChannels": (lambda: layers.PadChannels(7), (4, 4, 3)),
     "Maxout": (lambda: layers.Maxout(3), (4, 4, 6)),
+    "Whitening": (lambda: layers.Whitening(noise(18), noise(18, 18)), (3, 3, 2)),
     "L2Pooling": (lambda: layers.L2Pooling(5), (4, 6, 3)),
     "DropConnect": (lambda: layers.DropConnect(5, 0.5, activation="relu", seed=1), (7,)),
     "scaled_tanh": (lambda: keras.layers.Activation(layers.scaled_tanh), (4,)),

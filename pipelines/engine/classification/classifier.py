@@ -19,7 +19,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.learn import model_profile
 from cnn_keras.ops import monte_carlo_dropout
 from cnn_keras.weights import pretrained
-from pipelines.data import split_manifest
+from pipelines.data import image_normalization, split_manifest
 from pipelines.engine.classification import label_kind
 from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
@@ -64,13 +64,19 @@ def _require_logits(network: keras.Model, builder: str, classes: int) -> None:
 
 
 def assemble(
-    recipe: Any, data: dict[str, Any], *, shape: tuple[int, ...], dtype: str = "uint8", name: str = "image"
+    recipe: Any,
+    data: dict[str, Any],
+    *,
+    shape: tuple[int, ...],
+    dtype: str = "uint8",
+    name: str = "image",
+    prepared: Path | None = None,
 ) -> keras.Model:
     """The network of the recipe behind its normalisation: `name`, `dtype` (batch, *shape), to logits.
 
-    `data["normalization"]` are the arguments of Keras's Normalization; None gives each example, channel by channel,
-    the mean 0 and the variance 1. Weights to start from bring their own. A network with auxiliary heads gives a
-    dictionary of logits, `logits` among them.
+    `data["normalization"]` is what `image_normalization.fit` gave, with a file in the folder `prepared`; None gives
+    each example, channel by channel, the mean 0 and the variance 1. Weights to start from bring their own. A network
+    with auxiliary heads gives a dictionary of logits, `logits` among them.
     """
     builder, weights, classes = recipe.model.builder, recipe.model.weights, len(data["classes"])
     network = models.build(builder, input_shape=shape, classes=classes, **recipe.model.arguments)
@@ -83,7 +89,7 @@ def assemble(
             -1, epsilon=1e-12, center=False, scale=False, name="normalization"
         )(entry)
     else:
-        normalized = keras.layers.Normalization(**normalization, name="normalization")(entry)
+        normalized = image_normalization.layer(normalization, prepared)(entry)
     logits = network(normalized)
     if isinstance(logits, dict):  # named here once more, because Keras tells losses apart by the last layers' names
         logits = {head: keras.layers.Identity(dtype="float32", name=head)(value) for head, value in logits.items()}

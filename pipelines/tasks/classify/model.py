@@ -1,5 +1,6 @@
 """The network of classification."""
 
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +16,6 @@ def check(recipe: Recipe) -> None:
     classifier.check(recipe, (*recipe.data.size, recipe.data.channels), cacheable=True)
 
 
-def assemble(recipe: Recipe, data: dict[str, Any]) -> keras.Model:
+def assemble(recipe: Recipe, data: dict[str, Any], prepared: Path | None = None) -> keras.Model:
     """The network of the recipe behind its normalisation: uint8 (height, width, channels), 0–255, to logits."""
-    return classifier.assemble(recipe, data, shape=(*recipe.data.size, recipe.data.channels))
+    return classifier.assemble(recipe, data, shape=(*recipe.data.size, recipe.data.channels), prepared=prepared)

@@ -57,7 +57,7 @@ def _inputs(run: Run, augmented: Any) -> Training:
 
     return classifier.training(
         run,
-        assembled=lambda: assemble(recipe, data),
+        assembled=lambda: assemble(recipe, data, run.finished("prepare")),
         batches=batches,
         validation=ordered_batches(run, image_dataset.validation_split(data)),
         plain=plain,

@@ -5,6 +5,7 @@ squared distance or a trained head – is a second, small model, `matcher.keras`
 """
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import keras
@@ -15,6 +16,7 @@ from cnn_keras.data.transforms import augment
 from cnn_keras.errors import Fault
 from cnn_keras.models import siamese
 from cnn_keras.weights import pretrained
+from pipelines.data import image_normalization
 from pipelines.engine.stages import Run
 from pipelines.export import savedmodel
 from pipelines.tasks.verify.config import Recipe, Train
@@ -31,10 +33,11 @@ def check(recipe: Recipe) -> None:
     keras.utils.clear_session()
 
 
-def assemble(recipe: Any, data: Mapping[str, Any], *, loaded: bool = True) -> keras.Model:
+def assemble(recipe: Any, data: Mapping[str, Any], prepared: Path | None = None, *, loaded: bool = True) -> keras.Model:
     """The network of the recipe from pixels, uint8 (height, width, channels), 0–255, to its logits.
 
-    Unless `loaded`, it starts from chance whatever the recipe says, to see whether it can be built.
+    `data["normalization"]` is what `image_normalization.fit` gave, with a file in the folder `prepared`. Unless
+    `loaded`, the network starts from chance whatever the recipe says, to see whether it can be built.
     """
     builder, weights, shape = recipe.model.builder, recipe.model.weights, (*recipe.data.size, recipe.data.channels)
     arguments = {"input_shape": shape, "classes": recipe.model.dimension, **recipe.model.arguments}
@@ -49,7 +52,7 @@ def assemble(recipe: Any, data: Mapping[str, Any], *, loaded: bool = True) -> ke
         network = siamese.arcface_head(network, tap.layer, dimension=recipe.model.dimension, dropout=tap.dropout)
     entry = keras.Input(shape, dtype="uint8", name="image")
     normalization = (weights and pretrained.normalization(builder, weights)) or data["normalization"]
-    x = keras.layers.Normalization(**normalization, name="normalization")(entry)
+    x = image_normalization.layer(normalization, prepared)(entry)
     if recipe.model.standardised:
         x = keras.layers.GroupNormalization(1, center=False, scale=False, name="standardised")(x)
     logits = network(x)

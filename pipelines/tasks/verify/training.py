@@ -78,7 +78,7 @@ def _inputs(run: Run, augmented: Any) -> Training:
         return model
 
     return Training(
-        assembled=lambda: assemble(recipe, data),
+        assembled=lambda: assemble(recipe, data, run.finished("prepare")),
         compiled=compiled,
         batches=lambda model, epochs: _batches(run, epochs, augmented, steps=steps),
         validation=lambda model: _validation(run),

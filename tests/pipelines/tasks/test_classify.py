@@ -12,7 +12,6 @@ from rich.console import Console
 from cnn_keras.data.sources.classification import Item
 from cnn_keras.errors import Fault
 from pipelines.data import image_config, image_dataset
-from pipelines.engine import recipe as recipes
 
 FILES = {
     "prepare": ["contact_sheet.png", "class_balance.png", "split.csv", "problems.csv", "data.json"],
@@ -76,24 +75,6 @@ def test_a_requirement_that_does_not_hold_exits_4_and_exports_nothing(exported, 
     assert "accuracy must be at least 1.01" in capsys.readouterr().err
     assert (tmp_path / "classify" / "strict" / "evaluate" / "report.json").is_file()
     assert not (tmp_path / "classify" / "strict" / "export").exists()
-
-
-@pytest.mark.parametrize("kind", ["standardise", "mean_image", "rescale"])
-def test_every_normalisation_fits_its_statistics_to_the_training_split(exported, kind):
-    shape = image_dataset.shape_of(recipes.load(str(exported.recipe)).data)
-    from cnn_keras.data import input_pipeline
-
-    images = input_pipeline.arrays(exported.run / "prepare", "train", shape).images.astype(np.float64)
-    found = image_dataset._fit_normalization(exported.run / "prepare", shape, kind, len(images))
-    layer = keras.layers.Normalization(**found)
-    out = np.asarray(layer(images.astype(np.uint8)), np.float64)
-    if kind == "rescale":
-        np.testing.assert_allclose(out, images / 255, atol=1e-5)
-    if kind == "standardise":
-        assert out.mean() == pytest.approx(0, abs=1e-4)
-        assert out.std() == pytest.approx(1, abs=1e-3)
-    if kind == "mean_image":
-        np.testing.assert_allclose(out, images - images.mean(axis=0), atol=1e-2)
 
 
 def test_a_source_that_prescribes_its_test_split_keeps_it():
