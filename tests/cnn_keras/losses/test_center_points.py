@@ -1,4 +1,4 @@
-"""Objects as points: radii by trying corners out, heat maps by loops, the focal loss by hand."""
+"""Objects as points: targets by loops over boxes and cells, the focal loss and the generalised IoU by hand."""
 
 import math
 
@@ -9,40 +9,38 @@ import tensorflow as tf
 from cnn_keras.losses import center_points
 from cnn_keras.models import centernet
 
-
-def iou(first, second):
-    sides = [min(first[2 + axis], second[2 + axis]) - max(first[axis], second[axis]) for axis in (0, 1)]
-    common = max(sides[0], 0) * max(sides[1], 0)
-    both = sum((box[2] - box[0]) * (box[3] - box[1]) for box in (first, second))
-    return common / (both - common)
-
-
-@pytest.mark.parametrize(("width", "height"), [(10.0, 10.0), (3.0, 30.0), (57.0, 8.0)])
-@pytest.mark.parametrize("overlap", [0.3, 0.7])
-def test_corners_moved_by_the_radius_leave_the_overlap_that_was_asked_for(width, height, overlap):
-    radius = float(center_points.radius(tf.constant(width), tf.constant(height), overlap=overlap))
-    box = np.array([0.0, 0.0, width, height])
-    moves = [[1, 1, 1, 1], [1, 1, -1, -1], [-1, -1, 1, 1]]
-    assert min(iou(box, box + radius * np.array(move)) for move in moves) == pytest.approx(overlap, abs=1e-4)
-
-
-BOXES = np.array([[[1.2, 2.1, 9.9, 12.3], [4.0, 4.0, 12.0, 13.0], [0.0, 0.0, 0.0, 0.0], [13.0, 1.0, 15.9, 3.0]]], "f")
+BOXES = np.array([[[1.2, 2.1, 13.9, 14.3], [6.0, 6.0, 14.0, 15.0], [0.0, 0.0, 0.0, 0.0], [13.0, 1.0, 17.9, 3.0]]], "f")
 LABELS = np.array([[1, 1, 0, 0]])
 
 
-def test_heat_maps_are_gaussians_as_wide_as_boxes_allow_and_the_highest_counts():
-    expected = np.zeros((16, 20, 2))
-    for (left, top, right, bottom), label in zip(BOXES[0], LABELS[0], strict=True):
-        if right > left:
-            reach = int(center_points.radius(tf.constant(right - left), tf.constant(bottom - top)))
-            column, row, sigma = int((left + right) / 2), int((top + bottom) / 2), (2 * reach + 1) / 6
-            for y in range(max(row - reach, 0), min(row + reach, 15) + 1):
-                for x in range(max(column - reach, 0), min(column + reach, 19) + 1):
-                    value = math.exp(-((x - column) ** 2 + (y - row) ** 2) / (2 * sigma**2))
-                    expected[y, x, label] = max(expected[y, x, label], value)
-    actual = center_points.heatmaps(tf.constant(BOXES), tf.constant(LABELS), size=(16, 20), classes=2)
-    np.testing.assert_allclose(actual[0], expected, atol=1e-6)
+def by_loops():
+    """Heat map (16, 20, 2), boxes and weights of BOXES: larger boxes first, smaller ones over them."""
+    heatmap, where, weights = np.zeros((16, 20, 2)), np.zeros((16, 20, 4)), np.zeros((16, 20))
+    real = [(*box, label) for box, label in zip(BOXES[0], LABELS[0], strict=True) if box[2] > box[0]]
+    for left, top, right, bottom, label in sorted(real, key=lambda row: -(row[2] - row[0]) * (row[3] - row[1])):
+        width, height = right - left, bottom - top
+        across, down = int(0.54 * width / 2), int(0.54 * height / 2)
+        column, row, values = int((left + right) / 2), int((top + bottom) / 2), {}
+        for y in range(max(row - down, 0), min(row + down, 15) + 1):
+            for x in range(max(column - across, 0), min(column + across, 19) + 1):
+                exponent = ((x - column) / ((2 * across + 1) / 6)) ** 2 + ((y - row) / ((2 * down + 1) / 6)) ** 2
+                values[y, x] = math.exp(-exponent / 2)
+        for place, value in values.items():
+            heatmap[*place, label] = max(heatmap[*place, label], value)
+            where[place] = left, top, right, bottom
+            weights[place] = value * math.log(1 + width * height) / sum(values.values())
+    return heatmap, where, weights
+
+
+def test_targets_are_gaussians_of_the_boxes_shape_and_the_smallest_box_counts():
+    expected, where, weights = by_loops()
+    actual = center_points.targets(tf.constant(BOXES), tf.constant(LABELS), size=(16, 20), classes=2)
+    np.testing.assert_allclose(actual.heatmap[0], expected, atol=1e-6)
+    np.testing.assert_allclose(actual.weights[0], weights, atol=1e-6)
+    np.testing.assert_allclose(actual.boxes[0].numpy()[weights > 0], where[weights > 0])
     assert (expected == 1).sum() == 3
+    both = (np.arange(16)[:, None] >= 8) & (expected[..., 1] > 0)
+    assert {tuple(box) for box in where[both]} == {tuple(BOXES[0, 0].astype(float)), tuple(BOXES[0, 1].astype(float))}
 
 
 def test_the_focal_loss_is_the_papers_first_equation():
@@ -55,25 +53,32 @@ def test_the_focal_loss_is_the_papers_first_equation():
 
 
 def true_outputs():
-    """Distances that tell the boxes of BOXES, and their heat map."""
-    distances = np.zeros((1, 16, 20, 4), "float32")
-    for left, top, right, bottom in BOXES[0]:
-        column, row = int((left + right) / 2), int((top + bottom) / 2)
-        distances[0, row, column] = column - left, row - top, right - column, bottom - row
-    return distances, center_points.heatmaps(tf.constant(BOXES), tf.constant(LABELS), size=(16, 20), classes=2)
+    """Distances that tell the boxes of BOXES wherever they are asked for, and the heat map."""
+    heatmap, where, _ = by_loops()
+    x, y = np.meshgrid(np.arange(20), np.arange(16))
+    distances = np.stack([x - where[..., 0], y - where[..., 1], where[..., 2] - x, where[..., 3] - y], axis=-1)
+    return distances[None].astype("float32"), heatmap[None].astype("float32")
 
 
-def test_size_and_offset_are_l1_of_what_the_distances_say():
+def test_boxes_cost_five_times_what_their_generalised_iou_lacks():
     distances, heatmap = true_outputs()
-    unit = BOXES / np.array([20, 16, 20, 16], "f")
+    unit = tf.constant(BOXES / np.array([20, 16, 20, 16], "f"))
     logits = tf.math.log(heatmap + 1e-9)
-    terms = center_points.loss(logits, tf.constant(distances), tf.constant(unit), tf.constant(LABELS))
+    terms = center_points.loss(logits, tf.constant(distances), unit, tf.constant(LABELS))
     assert float(terms["size"]) == pytest.approx(0, abs=1e-5)
-    assert float(terms["offset"]) == pytest.approx(0, abs=1e-5)
-    wider = distances + np.array([0, 0, 2, 0], "f")  # two wider, one further right
-    terms = center_points.loss(logits, tf.constant(wider), tf.constant(unit), tf.constant(LABELS))
-    assert float(terms["size"]) == pytest.approx(0.1 * 2, abs=1e-5)
-    assert float(terms["offset"]) == pytest.approx(1, abs=1e-5)
+    wider = distances + np.array([0, 0, 2, 0], "f")
+    _, where, weights = by_loops()
+    sides = where[..., 2] - where[..., 0]
+    expected = 5 * (weights * (1 - sides / (sides + 2))).sum() / weights.sum()  # inside the wider box: its IoU
+    terms = center_points.loss(logits, tf.constant(wider), unit, tf.constant(LABELS))
+    assert float(terms["size"]) == pytest.approx(expected, rel=1e-4)
+
+
+def test_a_batch_without_objects_has_no_loss_of_boxes():
+    zeros = tf.zeros([2, 8, 8, 4])
+    terms = center_points.loss(zeros[..., :1] - 20, zeros, tf.zeros([2, 3, 4]), tf.zeros([2, 3], tf.int64))
+    assert float(terms["size"]) == 0
+    assert float(terms["heatmap"]) == pytest.approx(0, abs=1e-6)
 
 
 def test_what_is_encoded_is_decoded():
