@@ -57,8 +57,7 @@ class ConvertedModel(Model):
         """
         self.folder = folder
         check(runtimes.describe(folder))
-        self.plan, self._network = _planned(folder)
-        self.parallel = self.plan.calls
+        self.plan, self._network, self.parallel = _planned(folder)
         self._workers = ThreadPoolExecutor(self.parallel, "network")
         facts = self._network.description
         self.name, self.version = str(facts["name"]), int(facts["version"])
@@ -96,8 +95,8 @@ class ConvertedModel(Model):
         return {name: values[0] for name, values in self._network(row[None]).items()}
 
 
-def _planned(folder: Path) -> tuple[threads.Plan, Network]:
-    """A network, loaded for the plan by which it answers soonest."""
+def _planned(folder: Path) -> tuple[threads.Plan, Network, int]:
+    """A network, loaded for the plan by which it answers soonest, and how many requests are then worked on at once."""
     processors = len(os.sched_getaffinity(0))
     plans = threads.plans(processors)
     networks = {plan: Network(folder, threads=plan.threads, callers=plan.calls, rows=1) for plan in plans}
@@ -106,7 +105,9 @@ def _planned(folder: Path) -> tuple[threads.Plan, Network]:
     for network in networks.values():
         network(row)  # warm before several threads call it
     plan = threads.fastest(plans, lambda plan: threads.answered(partial(networks[plan], row), processors))
-    return plan, networks[plan]
+    network = networks[plan]
+    seconds = min(threads.answered(partial(network, row), 1) for _ in range(2))
+    return plan, network, threads.requests(plan, seconds)
 
 
 def check(description: dict[str, Any]) -> None:

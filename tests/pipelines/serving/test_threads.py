@@ -58,6 +58,11 @@ def test_a_round_is_one_call_of_each_caller_by_the_clock():
     assert len(calls) == 3
 
 
+def test_one_more_request_is_worked_on_while_a_network_takes_long_to_answer():
+    assert [threads.requests(plan, threads.LONG * 2) for plan in (APART, TOGETHER)] == [5, 2]
+    assert [threads.requests(plan, threads.LONG / 2) for plan in (APART, TOGETHER)] == [4, 1]
+
+
 @pytest.mark.parametrize(
     ("plan", "words"),
     [(Plan(2, 1), "2 calls at once with 1 thread each"), (Plan(1, 2), "1 call at once with 2 threads")],
