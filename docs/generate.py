@@ -30,7 +30,7 @@ from pipelines.cli.main import app  # noqa: E402
 from pipelines.data import yaml_file  # noqa: E402
 from pipelines.data.schema import sections  # noqa: E402
 from pipelines.engine import recipe as recipes  # noqa: E402
-from pipelines.engine import recipe_keys  # noqa: E402
+from pipelines.engine import recipe_header, recipe_keys  # noqa: E402
 
 LIBRARY = (
     "layers",
@@ -60,7 +60,6 @@ FOLDERS = (
     "learn",
     "learn/visualization",
 )
-FIGURE = re.compile(r"\d\.\d|\d %|\b\d+ of \d")  # what tells a measurement from how it was made
 PYTHON = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -126,8 +125,9 @@ class Topic(NamedTuple):
     name: str
     command: str
     figure: str  # empty where nothing was measured
-    reason: str  # why, where the header says so
-    date: str
+    date: str = ""  # of that
+    reason: str = ""  # why nothing was, where the header says so
+    shown: str = ""  # what was shown instead
 
 
 def course() -> Iterator[Topic]:
@@ -140,9 +140,9 @@ def course() -> Iterator[Topic]:
                 case "cnn", "claim", claim:
                     yield Topic(section, name, command, *_measured(claims.locate(claim)))
                 case "cnn", "models", "show", builder:
-                    yield Topic(section, name, command, _published(builder), "", "")
+                    yield Topic(section, name, command, _published(builder))
                 case "pytest", _, "-k", test:
-                    yield Topic(section, name, command, _sentence(test), "", "")
+                    yield Topic(section, name, command, _sentence(test))
 
 
 def _course() -> str:
@@ -155,7 +155,7 @@ def _course() -> str:
         "What it has shown is read from the header of the recipe or claim, and its date is that of the line there. Of "
         "a network it is what is published, which a test counts; of a test what it proves as often as it runs.",
         "",
-        f"{len(topics)} rows. {len(missing)} are not measured, because they need your data, a GPU, or time:",
+        f"{len(topics)} rows. {len(missing)} are not measured, because they need other data, a GPU, or time:",
         "",
         *(f"- {topic.name}: `{topic.command}`{f' – {topic.reason}' if topic.reason else ''}" for topic in missing),
         "",
@@ -164,22 +164,19 @@ def _course() -> str:
         lines += [f"## {section}", "", "| what | run | what it has shown | on |", "|---|---|---|---|"]
         for topic in topics:
             if topic.section == section:
-                lines += [_row(topic.name, f"`{topic.command}`", topic.figure or "not measured", topic.date)]
+                lines += [_row(topic.name, f"`{topic.command}`", topic.figure or _unmeasured(topic), topic.date)]
         lines += [""]
     return "\n".join(lines)
 
 
-def _measured(path: Path) -> tuple[str, str, str]:
-    """What the header of a recipe or claim says was measured, or else why nothing was, and the day of that line."""
-    text = " ".join(recipes.header(str(path)).split())
-    said = re.split(r"(?<=\.) (?=[A-Z`])", text.partition(" Run: ")[0])
-    start = next((place for place, sentence in enumerate(said) if sentence.startswith("Measured")), None)
-    if start is None or said[start].startswith("Measured: not yet"):
-        reason = next((sentence for sentence in said if "easured" in sentence), "")
-        return "", reason.partition(". ")[0].rstrip("."), ""
-    end = next((place for place in range(start, len(said)) if FIGURE.search(said[place])), start)
-    figure = re.sub(r"^Measured(?: \(counted[^)]*\))?[:,]? ", "", " ".join(said[start : end + 1]))
-    return figure.rstrip("."), "", _written(path)
+def _unmeasured(topic: Topic) -> str:
+    return f"not measured; {topic.shown}" if topic.shown else "not measured"
+
+
+def _measured(path: Path) -> tuple[str, str, str, str]:
+    """What the header of a recipe or claim says was measured, the day of that line, or why not and what was shown."""
+    said = recipe_header.measured(recipes.header(str(path)))
+    return said.figure, _written(path) if said.figure else "", said.reason, said.shown
 
 
 def _written(path: Path) -> str:

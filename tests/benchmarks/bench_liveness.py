@@ -14,17 +14,16 @@ import argparse
 import io
 from pathlib import Path
 
-import cv2
 import numpy as np
 from PIL import Image
 from sklearn.metrics import roc_auc_score
 
 from cnn_keras.data.files.image_file import encode_png
 from cnn_keras.data.sources.classification import orl
+from cnn_keras.data.sources.synthetic.presentation_attacks import enlarged, photographed, printed, screen
 from pipelines.faces.encoder import Guard
 from pipelines.faces.service import SURE
 
-SIDE = 448  # pixels of the height of what is photographed anew
 DRAWS = 1000
 
 
@@ -54,36 +53,6 @@ def main():
             area = f"{auc(alive['face'], alive[attack]):.2f} ({low:.2f} to {high:.2f})"
             shares = (alive["face"] >= SURE).mean(), (alive[attack] < SURE).mean()
             print(f"{model:<32}{attack:<20}{shares[0]:>14.0%} {shares[1]:>16.0%} {area:>27}", flush=True)
-
-
-def enlarged(image):
-    return cv2.resize(image, (round(SIDE * image.shape[1] / image.shape[0]), SIDE), interpolation=cv2.INTER_CUBIC)
-
-
-def printed(image, pitch=6.0):
-    """A halftone: the darker, the larger the dots, which stand in rows of 45°; black is not black, white not white."""
-    y, x = np.mgrid[: image.shape[0], : image.shape[1]] * (np.pi / pitch)
-    dots = (np.cos(x + y) * np.cos(x - y) + 1) / 2
-    ink = 1 / (1 + np.exp(-12 * (image / 255 - dots[..., None])))
-    return (255 * (0.15 + 0.75 * ink)).astype(np.uint8)
-
-
-def screen(image, pitch=3):
-    """A display: each of its pixels has a red, a green and a blue stripe, and a dark line below."""
-    grid = np.full(image.shape, 0.35)
-    for channel in range(3):
-        grid[:, channel::pitch, channel] = 1
-    grid[::pitch] *= 0.5
-    return np.clip(image * grid * (1.1 / grid.mean()), 0, 255).astype(np.uint8)
-
-
-def photographed(image, rng):
-    """As a second camera sees a flat picture: a bit turned and nearer or farther, out of focus, with noise."""
-    height, width = image.shape[:2]
-    turn = cv2.getRotationMatrix2D((width / 2, height / 2), rng.uniform(-3, 3), rng.uniform(0.93, 1.07))
-    moved = cv2.warpAffine(image, turn, (width, height), borderMode=cv2.BORDER_REFLECT)
-    blurred = cv2.GaussianBlur(moved, (0, 0), rng.uniform(0.6, 1.2)).astype(float)
-    return np.clip(blurred + rng.normal(0, 4, image.shape), 0, 255).astype(np.uint8)
 
 
 def auc(live, attacks):

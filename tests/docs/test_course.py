@@ -39,11 +39,11 @@ def test_every_recipe_and_claim_has_its_row(command, names):
 
 def test_a_row_without_a_figure_is_one_whose_header_has_none():
     missing = {topic.command.split()[2] for topic in TOPICS if not topic.figure}
-    assert missing < set(recipes.shipped())
     for name in missing:
-        assert not re.search(r"(?<!not )\b[Mm]easured[^.]* \d+\.\d", recipes.header(name)), name
+        header = recipes.header(str(claims.locate(name)) if name in claims.shipped() else name)
+        assert not re.search(r"(?<!not )\b[Mm]easured[^.]* \d+\.\d", header), name
     page = generated()["course.md"]
-    assert page.count("| not measured |") == len(missing)
+    assert page.count("| not measured") == len(missing)
     assert f"{len(TOPICS)} rows. {len(missing)} are not measured" in page
 
 

@@ -6,6 +6,7 @@ asks a network of landmarks – inside the graph, so that an exported model can 
 """
 
 import io
+import threading
 from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
@@ -57,22 +58,29 @@ def annotated_eyes(path: Path) -> Aligner:
     return lambda name, image: eyes.get(name)
 
 
+class _Cascades(threading.local):
+    """Detectors for each thread: one that two threads use at once raises an exception, or finds what is not there."""
+
+    def __init__(self) -> None:
+        self.face, glasses, eye = (
+            cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
+            for name in ("frontalface_alt2", "eye_tree_eyeglasses", "eye")
+        )
+        self.eyes = glasses, eye
+
+
 def cascades() -> Aligner:
     """OpenCV's cascades: the largest face, and in either half of its upper part the surest eye.
 
     Viola and Jones, "Rapid object detection using a boosted cascade of simple features", 2001, as trained by Lienhart
     and others; the files come with OpenCV. Small pictures are enlarged and given a margin first, because the detectors
-    want a face of a hundred pixels with something around it.
+    want a face of a hundred pixels with something around it. Several threads may use the aligner.
     """
-
-    def cascade(name: str) -> cv2.CascadeClassifier:
-        return cv2.CascadeClassifier(f"{cv2.data.haarcascades}haarcascade_{name}.xml")
-
-    face, eyes = cascade("frontalface_alt2"), (cascade("eye_tree_eyeglasses"), cascade("eye"))
+    own = _Cascades()
 
     def eye(grey: np.ndarray, width: int) -> tuple[float, float] | None:
         sizes: dict[str, Any] = {"minSize": (width // 8,) * 2, "maxSize": (width // 2,) * 2}
-        for detector in eyes:
+        for detector in own.eyes:
             boxes, _, scores = detector.detectMultiScale3(grey, 1.05, 1, outputRejectLevels=True, **sizes)
             if len(boxes):
                 left, top, across, down = boxes[int(np.argmax(scores))]
@@ -81,7 +89,7 @@ def cascades() -> Aligner:
 
     def aligner(name: str, image: np.ndarray) -> Eyes | None:
         grey, scale = enlarge(image)
-        faces = face.detectMultiScale(grey, 1.05, 2, minSize=(FACE // 4,) * 2)
+        faces = own.face.detectMultiScale(grey, 1.05, 2, minSize=(FACE // 4,) * 2)
         if not len(faces):
             return None
         left, top, side, _ = (int(number) for number in max(faces, key=lambda box: box[2]))

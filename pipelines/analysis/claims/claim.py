@@ -106,6 +106,7 @@ class Claim(Section):
 
     name: Name
     claim: str
+    holds: bool = True  # whether it did, as its header says
     base: str | None = None  # the recipe that the variants change
     set: dict[str, Any] = Field(default_factory=dict)  # settings of every variant
     stage: Literal["train", "evaluate"] = "train"  # the last that is run

@@ -187,6 +187,45 @@ def test_the_claims_are_listed_with_their_state(tmp_path, capsys):
     assert states["degradation"] is None
 
 
+@pytest.fixture
+def two_claims(rates, monkeypatch):
+    """Only two claims are shipped: one that counts, and one whose photographs are missing."""
+    (rates.parent / "three-3x3.yaml").write_text(claims_claim.locate("three-3x3").read_text())
+    rates.write_text(CLAIM)
+    (rates.parent / "base.yaml").write_text(BASE.replace("photos", "nowhere"))
+    monkeypatch.setattr(claims_claim, "shipped", lambda: ["rates", "three-3x3"])
+    monkeypatch.setattr(claims_claim, "SHIPPED", rates.parent)
+    return rates.parent
+
+
+def test_all_claims_are_tested_one_after_another_and_one_that_cannot_be_is_told(two_claims, capsys):
+    assert cnn("claim", "--all", "--json", "--runs", two_claims) == Fault.GATE
+    said = capsys.readouterr()
+    untested, counted = json.loads(said.out)
+    assert (untested["name"], untested["holds"], untested["minutes"]) == ("rates", None, 0)
+    assert "nowhere" in untested["trouble"]
+    assert (counted["name"], counted["holds"], counted["expected"], counted["trouble"]) == ("three-3x3", True, True, "")
+    assert counted["measured"].startswith("both see 7×7 pixels; 110,592 weights against 200,704")
+    assert "verdict of its header, which these have not: rates (not tested)" in said.err
+
+
+def test_a_claim_that_cannot_be_tested_again_keeps_its_verdict_and_one_known_to_fail_may(two_claims, capsys):
+    folder = two_claims / "claims" / "rates"
+    folder.mkdir(parents=True)
+    row = {"name": "relu", "values": {"seconds": 90.0}}
+    (folder / "verdict.json").write_text(json.dumps({"name": "rates", "claim": "", "holds": False, "rows": [row]}))
+    assert cnn("claim", "--all", "--runs", two_claims) == Fault.GATE
+    assert "rates (does not hold)" in capsys.readouterr().err
+    (two_claims / "rates.yaml").write_text(CLAIM.replace("base:", "holds: false\nbase:"))
+    assert cnn("claim", "--all", "--runs", two_claims) == 0
+    assert " 1.5 " in capsys.readouterr().out
+
+
+def test_all_claims_are_tested_as_they_are(tmp_path, capsys):
+    assert cnn("claim", "--all", "--set", "train.epochs=1", "--runs", tmp_path) == Fault.INPUT
+    assert "--all requires neither NAME nor --set" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("statement", "first", "second", "holds"),
     [

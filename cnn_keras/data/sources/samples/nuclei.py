@@ -27,16 +27,16 @@ def read() -> LabelMaps:
 
 
 def _picture(left: int, right: int) -> bytes:
-    return encode_png(_pixels()[0][:, left:right, None].astype(np.uint8))
+    return encode_png(pixels()[0][:, left:right, None].astype(np.uint8))
 
 
 def _mask(left: int, right: int, size: tuple[int, int]) -> Mask:
-    instances = _pixels()[1][:, left:right].astype(np.int32)
+    instances = pixels()[1][:, left:right].astype(np.int32)
     return Mask((instances > 0).astype(np.int16), instances)
 
 
 @cache
-def _pixels() -> tuple[np.ndarray, np.ndarray]:
+def pixels() -> tuple[np.ndarray, np.ndarray]:
     """Light, from 0 to 235, and the numbers of the nuclei, both (512, 512)."""
     package = importlib.util.find_spec("stardist")
     if package is None or not package.submodule_search_locations:

@@ -1,6 +1,8 @@
 """Alignment: eyes are found by a list, by OpenCV and by a model of landmarks, and put where all faces have theirs."""
 
 import importlib.util
+import io
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import tensorflow as tf
 from PIL import Image
 
 from cnn_keras.data.files.image_file import encode_png
-from cnn_keras.data.sources.classification import Item
+from cnn_keras.data.sources.classification import Item, orl
 from cnn_keras.data.transforms import face_alignment
 from cnn_keras.errors import Fault
 from cnn_keras.ops import resize
@@ -96,6 +98,15 @@ def test_opencv_finds_the_eyes_of_a_face_of_any_size_and_colour():
     for image, scale in ((face, 1), (grey, 1), (small, 2)):
         np.testing.assert_allclose(np.array(find("a", image)) * scale, EYES, atol=4)
     assert find("a", np.full((90, 70, 3), 128, np.uint8)) is None
+
+
+def test_opencv_finds_the_same_eyes_in_several_threads_at_once():
+    faces = [np.asarray(Image.open(io.BytesIO(item.read())))[..., None] for item in orl()[:8]]
+    aligner = face_alignment.cascades()
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(lambda face: aligner("", face), faces))
+    assert found == [aligner("", face) for face in faces]
+    assert None not in found
 
 
 def test_a_large_picture_is_aligned_like_a_small_one_of_the_same_face():
