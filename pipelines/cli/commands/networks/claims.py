@@ -1,8 +1,7 @@
 """`cnn claim`: well-known claims of the field, tested by small experiments."""
 
 import json
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -13,6 +12,7 @@ from pipelines.cli.commands import RUNS, AsJson, Force, Overrides, Root, console
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
     from pipelines.analysis.claims.claim import Claim
 
@@ -43,56 +43,39 @@ def claim(
     from pipelines.analysis.claims import claim as claims_claim
     from pipelines.engine.startup import load_tensorflow
 
-    if every:
-        if name or overrides:
-            raise Fault("--all requires neither NAME nor --set: it tests the shipped claims as they are")
-        _all(runs, force=force, as_json=as_json)
-        return
-    if name is None:
+    if every and (name or overrides):
+        raise Fault("--all requires neither NAME nor --set: it tests the shipped claims as they are")
+    if name is None and not every:
         _list(runs, as_json=as_json)
         return
-    claimed = claims_claim.load(name)
+    claimed = claims_claim.load(name) if name else None
     console = console_for(as_json)
     load_tensorflow(console)
-    from pipelines.analysis.claims import report
+    from pipelines.analysis.claims import all_claims, report
 
-    console.print(f"[bold]{escape_markup(claimed.name)}[/]  {escape_markup(claimed.claim)}")
-    with _interruptible(console):
-        result = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
+    try:
+        if claimed is None:
+            found = all_claims.reach(console=console, runs=runs, force=force)
+        else:
+            console.print(f"[bold]{escape_markup(claimed.name)}[/]  {escape_markup(claimed.claim)}")
+            result = report.reach(claimed, console=console, runs=runs, overrides=overrides or (), force=force)
+    except KeyboardInterrupt:
+        console.print("\ninterrupted; finished variants are kept. Run the same command to continue.")
+        raise typer.Exit(130) from None
     if as_json:
-        print(json.dumps(result, indent=1))
+        print(json.dumps(found if claimed is None else result, indent=1))
+    if claimed is None:
+        _compare(found, console)
+        return
     _show(claimed, result, claims_claim.folder_of(claimed.name, runs), console)
     if not result["holds"]:
         broken = "; ".join(check["statement"] for check in result["expect"] if not check["holds"])
         raise Fault(f"the claim {claimed.name} must hold, but this does not: {broken}", code=Fault.GATE)
 
 
-@contextmanager
-def _interruptible(console: "Console") -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt:
-        console.print("\ninterrupted; finished variants are kept. Run the same command to continue.")
-        raise typer.Exit(130) from None
-
-
-def _all(runs: Path, *, force: bool, as_json: bool) -> None:
-    """Test all claims, print a line for each, and fail where a verdict is not that of the header."""
-    from rich.table import Table
-
-    from pipelines.engine.startup import load_tensorflow
-
-    console = console_for(as_json)
-    load_tensorflow(console)
-    from pipelines.analysis.claims import all_claims
-
-    with _interruptible(console):
-        found = all_claims.reach(console=console, runs=runs, force=force)
-    if as_json:
-        print(json.dumps(found, indent=1))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for title in ("claim", "verdict", "its header's", "minutes", "measured, by its header"):
-        table.add_column(title, justify="right" if title == "minutes" else "left", overflow="fold", vertical="top")
+def _compare(found: list[dict[str, Any]], console: "Console") -> None:
+    """A line for each claim; a Fault where a verdict is not that of the header."""
+    table = _table(left=("claim", "verdict", "its header's"), right=("minutes",), rest=("measured, by its header",))
     for row in found:
         words = escape_markup(row["measured"] + (f" – {row['trouble']}" if row["trouble"] else ""))
         table.add_row(row["name"], STATES[row["holds"]], STATES[row["expected"]], f"{row['minutes']:.1f}", words)
@@ -104,6 +87,17 @@ def _all(runs: Path, *, force: bool, as_json: bool) -> None:
             f"each claim must have the verdict of its header, which these have not: {', '.join(others)}",
             code=Fault.GATE,
         )
+
+
+def _table(*, left: Sequence[str], right: Sequence[str], rest: Sequence[str] = ()) -> "Table":
+    """An empty table with columns to the left, to the right, and to the left again."""
+    from rich.table import Table
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for titles, side in ((left, "left"), (right, "right"), (rest, "left")):
+        for title in titles:
+            table.add_column(title, justify=side, overflow="fold")  # type: ignore[arg-type]
+    return table
 
 
 def _list(runs: Path, *, as_json: bool) -> None:
@@ -121,14 +115,10 @@ def _list(runs: Path, *, as_json: bool) -> None:
 
 def _show(claimed: "Claim", result: dict[str, Any], folder: Path, console: "Console") -> None:
     """The table, every statement with its tick or cross, and the verdict."""
-    from rich.table import Table
-
     from pipelines.analysis.claims import report
 
     head, *body = report.table(claimed, report.rows(result))
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for number, title in enumerate(head):
-        table.add_column(title, justify="right" if number else "left", overflow="fold", vertical="bottom")
+    table = _table(left=head[:1], right=head[1:])
     for line in body:
         table.add_row(*map(escape_markup, line))
     console.print()
