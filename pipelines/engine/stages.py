@@ -122,8 +122,10 @@ class Run:
         if stage.after:
             inputs[stage.after] = read_json(self.finished(stage.after) / MANIFEST)["digest"]
         weights = Path(getattr(getattr(self.recipe, "model", None), "weights", None) or "")
-        if stage.name == "train" and weights.is_file():
-            inputs["weights"] = file_digest(weights)
+        teacher = getattr(getattr(getattr(self.recipe, "train", None), "distill", None), "file", Path())
+        for key, path in (("weights", weights), ("teacher", teacher)):
+            if stage.name == "train" and path.is_file():
+                inputs[key] = file_digest(path)
         return {**inputs, **self.task.depends(stage.name, self.recipe), **self.code(stage.name)}
 
     def code(self, stage: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ from cnn_keras.learn import model_profile
 from cnn_keras.ops import monte_carlo_dropout
 from cnn_keras.weights import pretrained
 from pipelines.data import image_normalization, split_manifest
-from pipelines.engine.classification import label_kind
+from pipelines.engine.classification import compression, label_kind
 from pipelines.engine.classification.classifier_config import Train
 from pipelines.engine.stages import Run
 from pipelines.engine.training import trainer, transfer
@@ -168,16 +168,26 @@ def training(
     by_class = recipe.train.class_weights and positive_weights is None
     weights = class_weights(run.finished("prepare"), names) if by_class else None
 
+    def start() -> keras.Model:
+        model = assembled()
+        if recipe.train.prune:
+            compression.prune(model, recipe.train.prune)
+        return model
+
     def compiled(model: keras.Model, settings: Train) -> keras.Model:
         steps, shares = -(-count // settings.batch_size), transfer.shares(model, settings.transfer)
         trainer.compile_model(model, settings, steps=steps, shares=shares, **objective(model, recipe, positive_weights))
+        if settings.prune:
+            compression.keep_zeros(model)
+        if settings.distill:
+            compression.distill(model, compression.load_teacher(settings.distill, names, model), settings.distill)
         return model
 
     def target_of(model: keras.Model, *, weighted: bool) -> Callable[..., Any]:
         return targets(model, recipe, len(names), weights if weighted else None)
 
     return Training(
-        assembled=assembled,
+        assembled=start,
         compiled=compiled,
         batches=lambda model, epochs: batches(epochs).map(target_of(model, weighted=True)),
         validation=lambda model: validation.map(target_of(model, weighted=False)),
@@ -193,6 +203,8 @@ def train(run: Run, folder: Path, training: Training, *, extend_to: int | None =
     """Find the weights; leave `model.keras` with those of the best epoch."""
     model = initial_model(run, training)
     announce(run, training, model)
+    if run.recipe.train.prune:
+        run.console.print(f"          pruned: {compression.zeros(model):.1%} of the weights of kernels are zero")
     _write_anatomy(model, folder / "anatomy.csv")
     history = transfer.train(run, training, model, folder, extend_to=extend_to)
     metric = label_kind.of(run.recipe).metric

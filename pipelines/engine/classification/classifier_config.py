@@ -1,10 +1,11 @@
 """What the recipes of all classifiers have in common."""
 
+from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, field_validator, model_validator
 
-from pipelines.data.schema import Fraction, Own, Positive, Section
+from pipelines.data.schema import Fraction, Own, Positive, RecipePath, Section
 from pipelines.engine import recipe as recipes
 
 Baseline = Literal["majority", "logistic regression", "nearest neighbour"]
@@ -17,6 +18,19 @@ class Ensemble(Section):
     kind: Literal["seeds", "snapshots"] = "seeds"  # one training for each seed, or one training of as many cycles
 
 
+class Distill(Section):
+    """What a network learns from a larger one; see `engine.classification.compression`."""
+
+    path: RecipePath  # the folder of the teacher's run, of the same classes and size
+    temperature: Annotated[float, Field(gt=0)] = 4.0  # that softens the probabilities of both
+    weight: Annotated[float, Field(gt=0, le=1)] = 0.9  # of the teacher's probabilities against the labels
+
+    @property
+    def file(self) -> Path:
+        """The teacher's model."""
+        return self.path / "train" / "model.keras"
+
+
 class Train(recipes.TransferTrain):
     """How the weights are found. The defaults suit a small network on a small data set."""
 
@@ -26,6 +40,9 @@ class Train(recipes.TransferTrain):
     loss: Own | None = None
     class_weights: Literal["balanced"] | None = None  # each class counts the same, whatever its number of examples
     ensemble: Ensemble | None = None  # train so many networks and average their answers
+    # share of each kernel's weights, the smallest of `model.weights`, that are made zero and stay so
+    prune: Annotated[float, Field(gt=0, lt=1)] | None = None
+    distill: Distill | None = None  # learn from a trained network, beside the labels
     monitor: Literal["val_loss", "val_accuracy"] = "val_loss"  # type: ignore[assignment]  # what is best in the best epoch
 
     @field_validator("ensemble", mode="before")
@@ -37,6 +54,12 @@ class Train(recipes.TransferTrain):
     def _loss_is_one(self) -> Self:
         if sum(map(bool, (self.loss, self.focal_gamma, self.label_smoothing))) > 1:
             raise ValueError("loss, focal_gamma and label_smoothing do not go with each other")
+        return self
+
+    @model_validator(mode="after")
+    def _pruned_weights_are_not_averaged(self) -> Self:
+        if self.prune and self.ema is not None:
+            raise ValueError("prune and ema do not go with each other: the average is taken before zeros are put back")
         return self
 
     @model_validator(mode="after")
@@ -103,6 +126,15 @@ class Export(recipes.Export):
 
 class Recipe(recipes.Recipe):
     """What the recipes of images, signals and volumes have in common."""
+
+    @model_validator(mode="after")
+    def _what_is_pruned_was_trained(self) -> Self:
+        recipe: Any = self
+        if recipe.train.prune and not recipe.model.weights:
+            raise ValueError(
+                "train.prune requires model.weights, such as the model.keras of a run: chance has no small weights"
+            )
+        return self
 
     @model_validator(mode="after")
     def _samples_are_measured(self) -> Self:

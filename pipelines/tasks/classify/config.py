@@ -133,6 +133,7 @@ class Recipe(classifier_config.Recipe):
             "train.monitor: val_accuracy": self.train.monitor == "val_accuracy",
             "tune.metric: val_accuracy": tune is not None and tune.metric == "val_accuracy",
             "train.loss with train.class_weights": bool(self.train.loss and self.train.class_weights),
+            "train.distill": self.train.distill is not None,
             "evaluate.dropout_samples": self.evaluate.dropout_samples is not None,
             "evaluate.reject_error": self.evaluate.reject_error is not None,
             "evaluate.beat: all but label shares": bool(set(beat) - {"label shares"}),
