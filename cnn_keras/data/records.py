@@ -180,7 +180,8 @@ def _stored(shard: str, features: Mapping[str, Any]) -> dict[str, tf.io.FixedLen
         first = next(tf.data.TFRecordDataset(shard).take(1).as_numpy_iterator(), b"")
     stored = tf.train.Example.FromString(first).features.feature
     kinds = dict(PLACE) if "path" in stored else {}
-    if "label" in features and "label" in stored and (shares := stored["label"].float_list.value):
+    shares = stored["label"].float_list.value if "label" in features and "label" in stored else ()
+    if shares:
         kinds["label"] = label_feature(len(shares))
     return kinds
 

@@ -1,6 +1,7 @@
 """Batches: every example once an epoch, in an order and under augmentations that only (seed, epoch, index) decide."""
 
 import io
+import logging
 
 import numpy as np
 import pytest
@@ -338,6 +339,21 @@ def test_a_jpeg_is_reduced_where_it_is_streamed_and_boxes_landmarks_and_masks_st
             np.testing.assert_allclose(middle, 32 * reduced["landmarks"][0, 0, :, 1::-1].sum(axis=0), atol=0.2)
         else:
             np.testing.assert_allclose(middle, extent_of(reduced["mask"][0, ..., 0] == 2), atol=0.5)
+
+
+def test_autograph_can_read_what_a_streamed_split_passes_through(photographs):
+    said, handler = [], logging.Handler()
+    handler.emit = said.append
+    tf.get_logger().addHandler(handler)
+    try:
+        stream = input_pipeline.training(
+            photographs, "boxed", input_pipeline.Shape((64, 64), 3), count=1, epochs=range(1), batch_size=1, seed=3,
+            augment=augment.compose([], size=(64, 64)), memory=0, example=input_pipeline.box_example(1, landmarks=2),
+        )  # fmt: skip
+        next(stream.as_numpy_iterator())
+    finally:
+        tf.get_logger().removeHandler(handler)
+    assert not [record.getMessage() for record in said if "AutoGraph" in record.getMessage()]
 
 
 def test_hosts_share_the_work_on_batches_that_opencv_augments(tmp_path, memory):
