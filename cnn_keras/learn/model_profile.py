@@ -29,7 +29,7 @@ class Row:
 
     The output shape is without the batch axis (of the first output, if a layer has several). A shared layer's
     parameters are counted in its first row. Activation bytes are those of the outputs at the batch asked for.
-    Receptive field, jump and start: pixels of the image along each axis, see `receptive_field.Field`.
+    Receptive field, jump, start and middle: pixels of the image along each axis, see `receptive_field.Field`.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Row:
     receptive_field: tuple[float, ...]
     jump: tuple[float, ...]
     start: tuple[float, ...]
+    middle: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -219,6 +220,7 @@ class _Walk:
                 field.size,
                 field.jump,
                 field.start,
+                field.middle,
             )
         )
 

@@ -27,27 +27,35 @@ class Field:
 
     size: of every unit's field; jump: from one unit's field to its neighbour's (the mean, behind up-sampling,
     where neighbours may share a field), empty where units have no position, as after flattening; start: of
-    the first unit's field, negative in the padding.
+    the first unit's field, negative in the padding; middle: of the first unit's own windows, which is that of its
+    field unless a gate, such as squeeze-and-excitation, has widened it to the whole image.
     """
 
     size: tuple[float, ...]
     jump: tuple[float, ...]
     start: tuple[float, ...]
+    middle: tuple[float, ...]
 
 
 def pixel(axes: int) -> Field:
     """The field of the image's own pixels."""
-    return Field((1,) * axes, (1,) * axes, (0,) * axes)
+    return Field((1,) * axes, (1,) * axes, (0,) * axes, (0,) * axes)
 
 
 def union(fields: Sequence[Field]) -> Field:
-    """The field of a sum or concatenation; maps without position (a gate's) reach all units of the others."""
+    """The field of a sum or concatenation; maps without position (a gate's) reach all units of the others.
+
+    Its middle is that of the widest with a position.
+    """
     axes = max(len(field.size) for field in fields)
     fields = [field for field in fields if len(field.size) == axes]
     starts = np.array([field.start for field in fields])
     start = starts.min(axis=0)
     size = (starts + [field.size for field in fields]).max(axis=0) - start
-    return Field(tuple(size.tolist()), max(field.jump for field in fields), tuple(start.tolist()))
+    placed = [field for field in fields if field.jump] or fields
+    widest = np.argmax([field.size for field in placed], axis=0)
+    middle = tuple(placed[number].middle[axis] for axis, number in enumerate(widest.tolist()))
+    return Field(tuple(size.tolist()), max(field.jump for field in fields), tuple(start.tolist()), middle)
 
 
 def after(layer: layers.Layer, field: Field, sizes: Sequence[int], sizes_after: Sequence[int]) -> Field:
@@ -71,7 +79,7 @@ def after(layer: layers.Layer, field: Field, sizes: Sequence[int], sizes_after: 
     if sizes == sizes_after:
         return field
     whole = _moved(field, windows=sizes)
-    return Field(whole.size, (), whole.start)
+    return Field(whole.size, (), whole.start, whole.middle)
 
 
 def _slid(field: Field, reaches: Sequence[int], strides: Sequence[int], padding: str, sizes: Sequence[int]) -> Field:
@@ -104,7 +112,11 @@ def _moved(
 ) -> Field:
     """The field widened by `windows`, its jump multiplied by `steps`, its start moved by `shifts` (units)."""
     ones = [1] * len(field.size)
-    size = [s + (w - 1) * j for s, w, j in zip(field.size, windows or ones, field.jump, strict=True)]
-    jump = [j * step for j, step in zip(field.jump, steps or ones, strict=True)]
-    start = [s + j * shift for s, j, shift in zip(field.start, field.jump, shifts or [0] * len(ones), strict=True)]
-    return Field(tuple(size), tuple(jump), tuple(start))
+    wider = [(w - 1) * j for w, j in zip(windows or ones, field.jump, strict=True)]
+    moves = [j * shift for j, shift in zip(field.jump, shifts or [0] * len(ones), strict=True)]
+    return Field(
+        tuple(s + more for s, more in zip(field.size, wider, strict=True)),
+        tuple(j * step for j, step in zip(field.jump, steps or ones, strict=True)),
+        tuple(s + move for s, move in zip(field.start, moves, strict=True)),
+        tuple(m + move + more / 2 for m, move, more in zip(field.middle, moves, wider, strict=True)),
+    )

@@ -210,7 +210,7 @@ def test_same_padding_moves_the_centre_at_224_and_not_at_225(window, at_224):
         windows = (7, 3, window, window, window)
         layers = [keras.layers.Conv2D(1, taps, strides=2, padding="same") for taps in windows]
         last = model_profile.rows(keras.Sequential([keras.Input((size, size, 1)), *layers]))[-1]
-        return last.start[0] + (last.receptive_field[0] - 1) / 2
+        return last.middle[0]
 
     assert (first_centre(224), first_centre(225)) == (at_224, 0)
 
@@ -219,4 +219,4 @@ def test_here_the_centre_is_the_same_at_both_sizes():
     for size in (224, 225):
         rows = model_profile.rows(models.build("resnet.resnet18", input_shape=(size, size, 3)))
         stage = next(row for row in rows if row.name == "stage4")
-        assert stage.start[0] + (stage.receptive_field[0] - 1) / 2 == 0
+        assert stage.middle[0] == 0

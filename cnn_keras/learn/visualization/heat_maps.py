@@ -57,7 +57,8 @@ def grad_cam(
     and 2 of the paper). Divided by nothing: whoever draws it scales it.
 
     Differs from the paper, which stretches the map over the image: here each value lies at the middle of its unit's
-    receptive field, and between them it is interpolated. Networks padded alike at both ends hardly show it.
+    receptive field – of its own windows, where a gate over the whole image is before it –, and between them it is
+    interpolated. Networks padded alike at both ends hardly show it.
 
     Args:
         inputs: (examples, *sizes, channels), of one to three sizes, as the model takes them, or all that it takes by
@@ -134,7 +135,7 @@ def _placement(row: model_profile.Row, axis: int, size: int, *, ends: bool = Tru
     Half a jump outside the outermost middles they begin to fall to 0, a jump further they are there; or never.
     """
     positions, jump = row.output_shape[axis], row.jump[axis]
-    middles = row.start[axis] + jump * np.arange(positions) + (row.receptive_field[axis] - 1) / 2
+    middles = row.middle[axis] + jump * np.arange(positions)
     points = [
         middles[0] - 1.5 * jump,
         middles[0] - jump / 2,

@@ -190,6 +190,7 @@ def test_size_jump_and_start_of_a_field_equal_what_the_gradient_shows(name):
     model = positive(*WINDOWS[name])
     row = model_profile.rows(model)[-1]
     (size,), (jump,), (start,) = row.receptive_field, row.jump, row.start
+    assert row.middle == (start + (size - 1) / 2,)
     begins = [start + unit * jump for unit in range(row.output_shape[0])]
     assert influence(model, 32) == [(max(begin, 0), min(begin + size, 32) - 1) for begin in begins]
 
@@ -220,14 +221,16 @@ def test_branches_see_the_widest_of_them_and_sums_keep_the_jump():
     wide = layers.Conv2D(4, 5, padding="same", name="wide")(image)
     rows = rows_of(keras.Model(image, layers.Add(name="sum")([narrow, wide])))
     assert (rows["sum"].receptive_field, rows["sum"].jump, rows["sum"].start) == ((5, 5), (1, 1), (-2, -2))
+    assert rows["sum"].middle == (0, 0)
 
 
-def test_a_gate_over_the_whole_map_makes_every_unit_see_everything():
+def test_a_gate_over_the_whole_map_makes_every_unit_see_everything_and_moves_none():
     image = keras.Input((8, 8, 4), name="image")
-    x = layers.Conv2D(4, 3, padding="same")(image)
+    x = layers.Conv2D(4, 3, padding="valid")(image)
     gate = layers.Dense(4)(layers.GlobalAveragePooling2D(keepdims=True)(x))
     row = model_profile.rows(keras.Model(image, layers.Multiply()([gate, x])))[-1]
-    assert (row.receptive_field, row.jump) == ((10, 10), (1, 1))
+    assert (row.receptive_field, row.jump) == ((8, 8), (1, 1))
+    assert row.middle == (1, 1)  # of the pixels 0 to 2
 
 
 def test_a_flattened_map_sees_the_union_of_its_units():

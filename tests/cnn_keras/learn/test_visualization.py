@@ -400,10 +400,14 @@ def test_grad_cam_by_hand():
     np.testing.assert_allclose(grad_cam(model, pixels, [1])[0], 0)
 
 
-def test_a_map_lies_where_its_units_look():
+@pytest.mark.parametrize("gated", [False, True])
+def test_a_map_lies_where_its_units_look(gated):
     # One 5×5 filter without padding: the unit at (y, x) looks at (y + 2, x + 2).
     image = keras.Input((12, 12, 1))
     x = layers.Conv2D(1, 5, use_bias=False, name="conv")(image)
+    if gated:  # by a factor of 1 for the whole map
+        ones = {"kernel_initializer": "zeros", "bias_initializer": "ones"}
+        x = layers.Multiply()([x, layers.Dense(1, **ones)(layers.GlobalAveragePooling2D(keepdims=True)(x))])
     model = keras.Model(image, layers.Dense(1, use_bias=False, name="logits")(layers.GlobalAveragePooling2D()(x)))
     kernel = np.zeros((5, 5, 1, 1))
     kernel[2, 2] = 1

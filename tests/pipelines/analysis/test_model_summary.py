@@ -81,14 +81,14 @@ def test_a_long_network_is_shown_block_by_block_or_whole():
 
 
 def row(name, count, size):
-    return Row(name, "Conv2D", (size, size, 8), count, count, 10 * count, 4 * size, (size,), (1,), (0,))
+    return Row(name, "Conv2D", (size, size, 8), count, count, 10 * count, 4 * size, (size,), (1,), (0,), (2,))
 
 
 def test_a_block_sums_its_layers_and_ends_where_its_last_one_does():
     rows = [row("stem", 1, 9), row("stage1_unit1_conv1", 2, 8), row("stage1_unit1_conv2", 3, 7), row("stage1", 4, 6)]
     stem, block, stage = model_summary.blocks(rows)
     assert (stem, stage) == (rows[0], rows[3])
-    assert block == Row("stage1_unit1", "2 layers", (7, 7, 8), 5, 5, 50, 60, (7,), (1,), (0,))
+    assert block == Row("stage1_unit1", "2 layers", (7, 7, 8), 5, 5, 50, 60, (7,), (1,), (0,), (2,))
 
 
 def test_other_inputs_are_counted_but_not_compared(told):

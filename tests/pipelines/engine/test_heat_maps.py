@@ -6,10 +6,12 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
+from cnn_keras import models
 from cnn_keras.learn import visualization
+from cnn_keras.models import centernet
 from pipelines.engine import heat_maps
 from pipelines.plots.image_grid import Strip
-from pipelines.tasks.detect.explanation import score_of_object
+from pipelines.tasks.detect.explanation import POSITIONS, score_of_object
 from pipelines.tasks.localize.explanation import presence_and_class
 from pipelines.tasks.segment.explanation import largest
 from pipelines.tasks.verify.explanation import similarity
@@ -107,6 +109,38 @@ def test_certainty_still_has_a_gradient():
         found = target(score, np.array([[0, 0, 1, 1]], np.float32), np.array([0]))
     assert np.isfinite(found)
     assert tape.gradient(found, score).numpy().item() > 1
+
+
+@pytest.mark.parametrize(
+    "builder",
+    ["centernet.centernet", "yolo.yolov2_tiny", "yolo.yolov3_tiny", "yolo.yolo_small", "yolov1.yolov1_small"],
+)
+def test_the_map_that_explains_a_detector_lies_over_the_picture(builder):
+    shape = (96, 128, 3)
+    model = models.build(builder, input_shape=shape, classes=2)
+    layer = visualization.bottleneck_layer(model, input_shape=shape, positions=POSITIONS)
+    row = visualization.spatial_layers(model, input_shape=shape)[layer]
+    for axis in (0, 1):
+        middle = row.middle[axis] + row.jump[axis] * (row.output_shape[axis] - 1) / 2
+        assert abs(middle - (shape[axis] - 1) / 2) <= row.jump[axis]
+
+
+def test_centernets_objects_rest_on_something_and_those_of_a_head_that_does_not_look_on_nothing():
+    keras.utils.set_random_seed(0)
+    model = centernet.centernet(input_shape=(64, 64, 3), classes=2)
+    pictures = RANDOM.random((2, 64, 64, 3), np.float32)
+    layer = visualization.bottleneck_layer(model, positions=POSITIONS)
+    target = score_of_object(lambda outputs: centernet.decode(model, outputs))
+
+    def explained():
+        boxes, scores = centernet.decode(model, model(pictures))
+        best = boxes[:, 0].numpy(), scores[:, 0].numpy().argmax(axis=-1)
+        return visualization.grad_cam(model, pictures, target, *best, layer=layer, pooled=False)
+
+    assert (explained().max(axis=(1, 2)) > 0).all()
+    head = model.get_layer("heatmap")
+    head.set_weights([np.zeros_like(head.get_weights()[0]), np.float32([-2, -1])])
+    assert not explained().any()
 
 
 @pytest.mark.parametrize("sizes", [(3, 4), (2, 3, 4)])
