@@ -120,7 +120,7 @@ def decode(heatmap: tf.Tensor, distances: tf.Tensor, *, limit: int) -> tuple[tf.
 
     Returns:
         Boxes float32 (batch, N, 4), left, top, right, bottom in [0, 1], and scores float32 (batch, N, C), the highest
-        first; N is `limit`, or all there are.
+        first; N is `limit`, or all there are. Beyond the last peak both are 0.
     """
     rows, columns, classes = tf.shape(heatmap)[1], tf.shape(heatmap)[2], heatmap.shape[-1]
     peaks = tf.where(heatmap >= tf.nn.max_pool2d(heatmap, 3, 1, "SAME"), heatmap, 0.0)
@@ -131,4 +131,5 @@ def decode(heatmap: tf.Tensor, distances: tf.Tensor, *, limit: int) -> tuple[tf.
     corner = tf.cast(tf.stack([cell % columns, cell // columns], axis=-1), tf.float32)
     corners = tf.concat([corner - own[..., :2], corner + own[..., 2:]], axis=-1)
     size = tf.cast(tf.stack([columns, rows, columns, rows]), tf.float32)
-    return box.clip(corners / size), tf.expand_dims(scores, -1) * tf.one_hot(label, classes)
+    scores = tf.expand_dims(scores, -1)
+    return tf.where(scores > 0, box.clip(corners / size), 0.0), scores * tf.one_hot(label, classes)

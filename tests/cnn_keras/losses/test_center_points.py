@@ -95,6 +95,14 @@ def test_what_is_encoded_is_decoded():
     np.testing.assert_allclose(found, truth, atol=1e-4)
 
 
+def test_beyond_the_last_peak_there_are_no_boxes():
+    heatmap = np.zeros((1, 4, 4, 2), "f")
+    heatmap[0, 1, 2, 1] = 0.5
+    boxes, scores = center_points.decode(heatmap, tf.ones([1, 4, 4, 4]), limit=3)
+    np.testing.assert_allclose(boxes[0], [[0.25, 0, 0.75, 0.5], [0, 0, 0, 0], [0, 0, 0, 0]])
+    np.testing.assert_allclose(scores[0], [[0, 0.5], [0, 0], [0, 0]])
+
+
 def test_a_corner_aligned_map_is_tensorflow_ones_resize():
     maps = np.random.default_rng(0).normal(size=(2, 3, 4, 5)).astype("float32")
     larger = centernet.CornerUpSampling2D()(maps).numpy()
