@@ -7,6 +7,7 @@ Neither needs TensorFlow. The Python pages hold directives that mkdocstrings fil
 that have Python in them are written as Jupyter notebooks, too.
 """
 
+import argparse
 import ast
 import json
 import re
@@ -338,7 +339,10 @@ def _python() -> Iterator[tuple[str, str]]:
 
 
 if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    folder = parser.parse_args().folder
     for page, content in pages().items():
-        target = Path(sys.argv[1]) / page
+        target = folder / page
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(content)
