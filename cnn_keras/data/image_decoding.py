@@ -95,9 +95,7 @@ def record_pixels(data: bytes, channels: int, reduction: int = 1) -> np.ndarray:
 
     Args:
         reduction: 1, 2, 4 or 8, what the sides of a JPEG are divided by, rounded up. Its pixels are then computed from
-            the low frequencies of its blocks and a little sharper than those of the whole one resized: for half a
-            photograph by 2.3 levels in the mean and 20 in one value of a hundred, for less of a larger one by fewer
-            (`tests/benchmarks/bench_reduced.py`).
+            the low frequencies of its blocks, sharper than if the whole one were resized.
     """
     if data.startswith(JPEG_SIGNATURE):
         image = image_pixels.jpeg_pixels(data, channels) if reduction == 1 else None
@@ -112,17 +110,20 @@ def record_pixels(data: bytes, channels: int, reduction: int = 1) -> np.ndarray:
 
 
 def jpeg_reduction(data: bytes, size: tuple[int, int], *, fit: str) -> tuple[int, tuple[float, float] | None]:
-    """How far a JPEG may be reduced that becomes `size` by `fit`, as of `cnn_keras.ops.resize`, without being enlarged.
+    """How far a JPEG may be reduced that becomes `size` by `fit`, as of `cnn_keras.ops.resize`: to twice `size`.
+
+    The second half is left to the resizing, so that the pixels are as soft as those of the whole picture: they differ
+    by half a level in the mean, where a reduction to `size` itself makes it two (`tests/benchmarks/bench_reduced.py`).
 
     Returns:
         The `reduction` of `record_pixels`, and the picture's (height, width) in pixels of what that gives: not whole
-        ones where the stored sides are no multiple of it. (1, None) for what is not a JPEG of twice the size or more.
+        ones where the stored sides are no multiple of it. (1, None) for what is not a JPEG of four times the size.
     """
     stored = image_headers.jpeg_size(data) if data.startswith(JPEG_SIGNATURE) else None
-    if not stored or all(own < 2 * side for own, side in zip(stored, size, strict=True)):
+    if not stored or all(own < 4 * side for own, side in zip(stored, size, strict=True)):
         return 1, None
     scaled, _ = image_pixels.placement(stored, size, fit=fit)
-    times = min(own // side for own, side in zip(stored, scaled.tolist(), strict=True))
+    times = min(own // (2 * side) for own, side in zip(stored, scaled.tolist(), strict=True))
     reduction = next((divisor for divisor in (8, 4, 2) if times >= divisor), 1)
     return reduction, (stored[0] / reduction, stored[1] / reduction) if reduction > 1 else None
 

@@ -3,7 +3,7 @@
 The order of an epoch and every augmentation are functions of (seed, epoch, index), never of state, so a training
 that is resumed at epoch k sees exactly the batches it would have seen. A split that fits into memory is decoded
 once and gathered from; a larger one is streamed from its shards through a shuffle buffer of encoded images. Where a
-streamed JPEG is at least twice as large as it is read at, it is decoded at a reduced size, for training alone;
+streamed JPEG is at least four times as large as it is read at, it is decoded at a reduced size, for training alone;
 evaluation and prediction decode as the exported model does. Boxes, landmarks and masks are placed by the stored size.
 """
 
@@ -41,8 +41,8 @@ class ImageDecoder:
 
     Args:
         shape: of the result.
-        reduced: decode a JPEG of at least twice what it becomes at a half, a quarter or an eighth of its size, several
-            times faster, and resize by Pillow. The picture stays in its place. For training only: the pixels are not
+        reduced: decode a JPEG of at least four times what it becomes at a half, a quarter or an eighth of its size,
+            which is faster, and resize by Pillow. The picture stays in its place. For training only: the pixels are not
             quite those of the exported model.
     """
 

@@ -147,7 +147,7 @@ def main():
     options = parser.parse_args()
     if options.train:
         count, epochs = {"classify": (2500, 5), "detect": (600, 10)}[options.train]
-        with tempfile.TemporaryDirectory() as temporary:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:  # a store is still being made
             folder = options.work or Path(temporary)
             folder.mkdir(parents=True, exist_ok=True)
             accuracy(options.train, options.count or count, options.epochs or epochs, folder)
