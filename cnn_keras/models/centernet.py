@@ -160,8 +160,9 @@ def _relu(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
 
 
 def _hard_sigmoid(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:
-    x = layers.ReLU(6.0, name=f"{name}_relu6")(layers.Rescaling(1.0, 3.0, name=f"{name}_shift")(x))
-    return layers.Rescaling(SIXTH, name=f"{name}_sixth")(x)
+    """The line is scaled before it is cut: OpenVINO takes relu6(x + 3) · 0.16663 for its own, of exactly one sixth."""
+    line = layers.Rescaling(SIXTH, 3 * SIXTH, name=f"{name}_line")(x)
+    return layers.ReLU(6 * SIXTH, name=f"{name}_cut")(line)
 
 
 def _hard_swish(x: keras.KerasTensor, *, name: str) -> keras.KerasTensor:

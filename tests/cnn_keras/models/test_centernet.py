@@ -14,11 +14,14 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.models import centernet
 from cnn_keras.weights import catalog, human, pretrained
+from pipelines.export.formats import Convertible, write
+from pipelines.export.runtimes import Network, Target
 from tests.conftest import cnn
 from tests.converted import FORMATS, need
 from tests.pipelines.tasks.test_detect import write_squares
@@ -181,6 +184,22 @@ def test_the_promises_of_detectors():
 def test_sides_that_the_strides_do_not_divide_are_refused():
     with pytest.raises(Fault, match="multiples of 32"):
         models.build("centernet.centernet", input_shape=(100, 64, 3))
+
+
+def test_openvino_keeps_the_sixth_of_the_file(tmp_path):
+    need("openvino")
+    image = keras.Input((4, 4, 3), name="image")
+    model = keras.Model(image, centernet._hard_swish(image, name="swish"))
+    tensor = tf.TensorSpec((None, 4, 4, 3), tf.float32, name="image")
+    no = {"examples": None, "changed": None, "score": None, "measure": None, "metric": ""}
+    convertible = Convertible(model=model, answer=lambda x: {"y": model(x)}, tensor=tensor, about={}, **no)
+    write(convertible, tmp_path, Target("openvino", "float32"))
+    (tmp_path / "network.json").write_text(
+        json.dumps({"format": "openvino", "precision": "float32", "outputs": {"y": ""}})
+    )
+    x = np.random.default_rng(0).uniform(-5, 100, (2, 4, 4, 3)).astype("f")
+    sixth = np.float32(np.float16(1 / 6))
+    np.testing.assert_allclose(Network(tmp_path)(x)["y"], x * np.clip(x + 3, 0, 6) * sixth, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
