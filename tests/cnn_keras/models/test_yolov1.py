@@ -162,8 +162,8 @@ def test_what_no_dense_layer_can_read_is_refused(builder, shape, message):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("builder", FORMS)
-def test_every_form_learns_a_batch_by_heart(builder, tmp_path):
+@pytest.mark.parametrize("builder", ["yolov1.fast_yolo", "yolov1.yolov1_small"])
+def test_a_form_learns_a_batch_by_heart(builder, tmp_path):
     keras.utils.set_random_seed(0)
     images, boxes, labels = scenes(64)
     dense = {} if builder == "yolov1.yolov1_small" else {"hidden": 64, "dropout": 0.0}
