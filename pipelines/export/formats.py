@@ -19,6 +19,7 @@ from tensorflow.python.framework.convert_to_constants import convert_variables_t
 
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
+from cnn_keras.models.centernet import CornerUpSampling2D
 from pipelines.export import quantization
 from pipelines.export.runtimes import FORMATS, Array, Ask, Target, import_openvino
 
@@ -76,6 +77,10 @@ def check(model: keras.Model, target: Target) -> None:
     for layer in _layers(model):
         if target == Target("litert", "int8") and isinstance(layer, IN_SPACE):
             raise Fault(f"{target} cannot hold {layer.name}: LiteRT convolves in three dimensions in float alone")
+        if target == Target("litert", "int8") and isinstance(layer, CornerUpSampling2D):
+            raise Fault(
+                f"{target} cannot hold CenterNet, whose network LiteRT's kernels refuse in int8; take openvino-int8"
+            )
         if target.format != "litert" and getattr(layer, "groups", 1) > 1 and hasattr(layer, "kernel_size"):
             raise Fault(
                 f"{target.format} cannot hold {layer.name}, a convolution of {layer.groups} groups, which tf2onnx does "

@@ -20,7 +20,7 @@ from cnn_keras import models
 from cnn_keras.errors import Fault
 from cnn_keras.models import centernet
 from cnn_keras.weights import catalog, human, pretrained
-from pipelines.export.formats import Convertible, write
+from pipelines.export.formats import Convertible, check, write
 from pipelines.export.runtimes import Network, Target
 from tests.conftest import cnn
 from tests.converted import FORMATS, need
@@ -220,3 +220,11 @@ def test_a_detector_goes_through_the_four_verbs_and_its_loss_falls(tmp_path):
     for name in FORMATS:  # after three epochs all scores are nearly one, so that their order is left to rounding
         proof = json.loads((run / "formats" / f"{name}-float32" / "network.json").read_text())["proof"]
         assert proof["value"] == pytest.approx(proof["original"], abs=0.02)
+
+
+def test_int8_of_litert_is_refused_before_anything_is_computed():
+    network = centernet.centernet(input_shape=(64, 64, 3), classes=2)
+    with pytest.raises(Fault, match="take openvino-int8"):
+        check(network, Target("litert", "int8"))
+    check(network, Target("openvino", "int8"))
+    check(network, Target("litert", "float32"))
