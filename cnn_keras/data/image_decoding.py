@@ -113,7 +113,7 @@ def jpeg_reduction(data: bytes, size: tuple[int, int], *, fit: str) -> tuple[int
     """How far a JPEG may be reduced that becomes `size` by `fit`, as of `cnn_keras.ops.resize`: to twice `size`.
 
     The second half is left to the resizing, so that the pixels are as soft as those of the whole picture: they differ
-    by half a level in the mean, where a reduction to `size` itself makes it two (`tests/benchmarks/bench_reduced.py`).
+    by half a level in the mean (`tests/benchmarks/bench_reduced.py`).
 
     Returns:
         The `reduction` of `record_pixels`, and the picture's (height, width) in pixels of what that gives: not whole
