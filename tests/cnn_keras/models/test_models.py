@@ -37,6 +37,7 @@ AT_67 = {"input_shape": (67, 67, 3), "hidden": 32}
 NARROW = {"hidden": 32}
 SLAB = {"input_shape": (92, 92, 92, 1)}
 CLIP = {"input_shape": (8, 16, 16, 3)}
+GRID = {"input_shape": (64, 64, 3), "hidden": 32}
 EIGHT_LAYERS = {"depth": 8}
 TABLE = {
     "alexnet.alexnet": Figures(60_965_224, 724_406_816, small=AT_67),
@@ -142,8 +143,8 @@ TABLE = {
     "yolo.yolov2_tiny": Figures(15_861_773, 3_485_520_896, 15_867_885, elsewhere="test_yolo"),
     "yolo.yolov3": Figures(61_949_149, 32_932_037_632, 62_001_757, elsewhere="test_yolo"),
     "yolo.yolov3_tiny": Figures(8_852_366, 2_782_480_896, 8_858_734, elsewhere="test_yolo"),
-    "yolov1.fast_yolo": Figures(45_089_374, 2_418_728_960, elsewhere="test_yolov1"),
-    "yolov1.yolov1": Figures(271_703_550, 20_285_153_280, elsewhere="test_yolov1"),
+    "yolov1.fast_yolo": Figures(45_089_374, 2_418_728_960, small=GRID, elsewhere="test_yolov1"),
+    "yolov1.yolov1": Figures(271_703_550, 20_285_153_280, small=GRID, elsewhere="test_yolov1"),
     "yolov1.yolov1_small": Figures(663_306, 174_758_400, 664_722, quick=True, elsewhere="test_yolov1"),
 }
 # What arguments do to the figures: (builder, arguments, figures).
