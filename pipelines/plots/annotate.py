@@ -6,7 +6,7 @@ Images are as in `image_grid.py`, uint8 in 0-255; a function raises ValueError w
 import colorsys
 import math
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cache, lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -249,9 +249,19 @@ def _cut(name: str) -> str:
     return name if len(name) <= LETTERS else f"{name[: LETTERS // 2]}…{name[1 - LETTERS // 2 :]}"
 
 
-@lru_cache(maxsize=1000)
 def _font(text: str, points: int) -> FreeTypeFont:
     """Return the first font that has every letter of the text, or else the first of all."""
+    letters = {ord(letter) for letter in text}
     files = [findfont(name) for name in fonts()]
-    suitable = (file for file in files if {ord(letter) for letter in text} <= get_font(file).get_charmap().keys())
-    return ImageFont.truetype(next(suitable, files[0]), points)
+    return _opened(next((file for file in files if letters <= _letters(file)), files[0]), points)
+
+
+@cache
+def _letters(file: str) -> frozenset[int]:
+    return frozenset(get_font(file).get_charmap())
+
+
+@lru_cache
+def _opened(file: str, points: int) -> FreeTypeFont:
+    """The font of a file: a quarter of a megabyte for as long as it is kept."""
+    return ImageFont.truetype(file, points)

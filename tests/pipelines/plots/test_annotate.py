@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from pipelines.plots import annotate
 from pipelines.plots.annotate import Truth, colour, draw_boxes
 
 GREY = np.tile(np.arange(8, dtype=np.uint8) * 36, (8, 1))
@@ -94,3 +95,13 @@ def test_boxes_without_their_names_are_refused():
         draw_boxes(RED, np.array([[0, 0, 1, 1]]), ["a"], [])
     with pytest.raises(ValueError, match="images must be uint8"):
         draw_boxes(RED / 255, np.array([[0, 0, 1, 1]]), ["a"])
+
+
+def test_a_font_is_opened_once_for_all_that_is_written_with_it(monkeypatch):
+    """A font takes a quarter of a megabyte, and the numbers of a film's objects never end."""
+    opened = []
+    truetype = annotate.ImageFont.truetype
+    monkeypatch.setattr(annotate.ImageFont, "truetype", lambda *file: opened.append(file) or truetype(*file))
+    for number in range(50):
+        draw_boxes(RED, np.array([[5.0, 40, 150, 200]]), [f"person #{number}"], side=2311)  # of no other test
+    assert len(opened) == 1
