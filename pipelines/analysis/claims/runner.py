@@ -177,11 +177,12 @@ def _with_errors(values: Mapping[str, float]) -> dict[str, float]:
 
 
 def count(claim: Claim, console: Console) -> list[Row]:
-    """Build every network and add up the layers that count."""
+    """Build every network and add up the layers that count; weights are drawn from the same seed each time."""
     load_tensorflow(console)
     rows = []
     for name, network in claim.networks.items():
         settings: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in network.arguments.items()}
+        keras.utils.set_random_seed(0)
         model = models.build(network.builder, **settings)
         if network.windows and network.picture:
             rows.append(Row(name, name, sliding_window.figures(model, network.windows, network.picture)))

@@ -95,6 +95,22 @@ def test_three_small_layers_see_as_far_as_a_large_one(tmp_path, capsys):
     assert values["three-3x3"]["parameters"] * 49 == values["one-7x7"]["parameters"] * 27
 
 
+def test_both_ways_to_slide_a_network_are_asked_with_the_same_weights(tmp_path, capsys):
+    path = tmp_path / "slide.yaml"
+    path.write_text(
+        "claim: Both ways differ by the same\n"
+        "networks:\n"
+        "  naive: {builder: resnet.resnet20, windows: naive, picture: [32, 40]}\n"
+        "  at-once: {builder: resnet.resnet20, windows: convolutional, picture: [32, 40]}\n"
+        "show: [difference]\n"
+        "expect:\n"
+        "  - equal: [difference of naive, difference of at-once]\n"
+    )
+    assert cnn("claim", path, "--json", "--runs", tmp_path) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"][0]["values"]["difference"] > 0  # of other weights it would be another
+
+
 @pytest.mark.slow
 def test_a_bottleneck_saves_nine_tenths_of_a_branch(tmp_path):
     assert cnn("claim", "bottleneck", "--runs", tmp_path) == 0
