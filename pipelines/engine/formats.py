@@ -26,7 +26,7 @@ class Proof(NamedTuple):
 
     Attributes:
         split, examples: that both were asked about.
-        difference: the largest of any output.
+        difference: the largest of any output, see `Convertible.difference`.
         changed, decisions: decisions that differ, of so many.
         metric: the task's, by name.
         value, interval: of the metric of the converted network, and its interval of 95 %.
@@ -68,6 +68,7 @@ def _export(run: Run, wanted: Sequence[Target]) -> list[dict[str, Any]]:
         for target, folder in zip(wanted, folders, strict=True):
             run.console.print(f"          converting to {target.format}, {target.precision}")
             _write(run, convertible, target, folder, rows)
+            runtimes.try_apart(folder)
         with silent_libraries():
             networks = [runtimes.Network(folder) for folder in folders]
         return _publish(run, convertible.sign, networks, prove(run, convertible, networks))
@@ -175,7 +176,7 @@ def prove(run: Run, convertible: Convertible, networks: Sequence[runtimes.Networ
             scores[-1].append(convertible.score(expected, truth))
             for number, ask in enumerate(asked):
                 actual = ask(inputs)
-                differences[number] = max(differences[number], _difference(expected, actual))
+                differences[number] = max(differences[number], _difference(convertible, expected, actual))
                 changed[number], decisions[number] = np.add(
                     (changed[number], decisions[number]), convertible.changed(expected, actual)
                 )
@@ -195,12 +196,15 @@ def _in_batches(ask: Ask, inputs: Any) -> Outputs:
     return ask(inputs)
 
 
-def _difference(expected: Outputs, actual: Outputs) -> float:
-    """The largest of any output that is no class; infinite where one is not a number."""
+def _difference(convertible: Convertible, expected: Outputs, actual: Outputs) -> float:
+    """The largest of any output that is no class, as the task compares them; infinite where one is not a number."""
     names = [name for name in expected if np.asarray(expected[name]).dtype.kind == "f"]
-    pairs = [(np.asarray(expected[name], np.float64), np.asarray(actual[name], np.float64)) for name in names]
-    largest = float(np.max([np.abs(one - other).max(initial=0.0) for one, other in pairs]))
-    return float("inf") if np.isnan(largest) else largest
+    one, other = ({name: np.asarray(outputs[name], np.float64) for name in names} for outputs in (expected, actual))
+    if any(np.isnan(values).any() for outputs in (one, other) for values in outputs.values()):
+        return float("inf")
+    if convertible.difference:
+        return convertible.difference(one, other)
+    return max(float(np.abs(one[name] - other[name]).max(initial=0.0)) for name in names)
 
 
 def _publish(

@@ -45,6 +45,8 @@ class Convertible:
         sign: 1 where more of the metric is better, −1 where less is.
         ask: how a network is asked about an example, where that is more than a batch of its input; it is given what
             asks about such a batch.
+        difference: the largest between two models' outputs for a batch, where their rows may come in another order;
+            None: value by value.
     """
 
     model: keras.Model
@@ -58,6 +60,7 @@ class Convertible:
     metric: str
     sign: int = 1
     ask: Callable[[Ask, Array], Outputs] | None = None
+    difference: Callable[[Outputs, Outputs], float] | None = None
 
 
 def image_preprocessing(shape: Shape) -> dict[str, Any]:

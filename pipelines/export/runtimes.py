@@ -10,6 +10,8 @@ import importlib.util
 import os
 import queue
 import shutil
+import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -246,6 +248,24 @@ def without_telemetry() -> Iterator[None]:
             del sys.modules[name]
 
 
+def try_apart(folder: Path) -> None:
+    """Load a network and ask it once in a process of its own, which a runtime's native code may end.
+
+    What else is wrong with the network is left to who loads it here.
+
+    Raises:
+        Fault: the process was ended.
+    """
+    command = [sys.executable, "-W", "ignore", "-m", "pipelines.export.runtimes", str(folder)]
+    code = subprocess.run(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL).returncode
+    if code < 0:
+        target = Target(*(str(describe(folder)[key]) for key in Target._fields))
+        raise Fault(
+            f"{target} cannot hold this network: its runtime ended the process that asked it "
+            f"({signal.Signals(-code).name}); take another format or precision"
+        )
+
+
 def describe(folder: Path) -> dict[str, Any]:
     """The contents of `network.json`."""
     return run_files.read_json(folder / DESCRIPTION)
@@ -297,3 +317,9 @@ def size(folder: Path) -> int:
     """Bytes of a network's files, what describes it and its data left out."""
     beside = (DESCRIPTION, run_files.REFERENCE.name)
     return sum(path.stat().st_size for path in run_files.files(folder) if path.name not in beside)
+
+
+if __name__ == "__main__":
+    _network = Network(Path(sys.argv[1]))
+    _input = _network.description["input"]
+    _network(np.zeros((1, *_input["shape"][1:]), _input["dtype"]))

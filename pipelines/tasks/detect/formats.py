@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from scipy.spatial import distance
 
 from pipelines.data import image_dataset, run_files
 from pipelines.data.boxes import box_batches, box_dataset
 from pipelines.engine.stages import Run
 from pipelines.export.formats import Convertible, Outputs, image_preprocessing
+from pipelines.export.runtimes import Array
 from pipelines.tasks.detect import box_report
 from pipelines.tasks.detect.error_types import Detected
 from pipelines.tasks.detect.model import exported_reader, load_trained, make_reader
@@ -52,6 +54,12 @@ def convertible(run: Run) -> Convertible:
         alike = [_alike(*pair, tolerance=settings.tolerance) for pair in zip(one, other, strict=True)]
         return alike.count(False), len(alike)
 
+    def difference(expected: Outputs, actual: Outputs) -> float:
+        rows = [np.concatenate([outputs["boxes"], outputs["scores"]], axis=-1) for outputs in (expected, actual)]
+        return max(
+            candidate_difference(*pair, threshold=serving.settings.threshold) for pair in zip(*rows, strict=True)
+        )
+
     def precision(scores: list[list[Detected]]) -> tuple[float, tuple[float, float]]:
         return box_report.ap50(truth, [one for batch in scores for one in batch])
 
@@ -73,7 +81,19 @@ def convertible(run: Run) -> Convertible:
         score=lambda outputs, extents: found(measuring, outputs, extents),
         measure=precision,
         metric="ap50",
+        difference=difference,
     )
+
+
+def candidate_difference(one: Array, other: Array, *, threshold: float) -> float:
+    """The largest difference of a coordinate or a score between a candidate and the one of the other most like it.
+
+    Looked at are candidates, rows of a box in [0, 1] and its scores, of which a score reaches `threshold`. They have no
+    order: that of two with nearly one score is left to rounding.
+    """
+    pairs = [(rows[rows[:, 4:].max(axis=1) >= threshold], rest) for rows, rest in ((one, other), (other, one))]
+    nearest = [distance.cdist(rows, rest, "chebyshev").min(axis=1) for rows, rest in pairs if len(rows)]
+    return float(max((values.max() for values in nearest), default=0.0))
 
 
 def _alike(one: Detected, other: Detected, *, tolerance: float) -> bool:

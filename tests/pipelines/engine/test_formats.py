@@ -108,6 +108,19 @@ def test_what_loses_more_than_allowed_is_not_written(exported, converted, monkey
     assert not list(exported.run.glob(".formats-*"))
 
 
+def test_a_network_that_ends_the_process_that_asks_it_is_refused(exported, converted, monkeypatch, tmp_path, capsys):
+    """`ai_edge_litert` is one here whose interpreter aborts; the process that exports has the real one already."""
+    (tmp_path / "ai_edge_litert").mkdir()
+    (tmp_path / "ai_edge_litert" / "__init__.py").touch()
+    (tmp_path / "ai_edge_litert" / "interpreter.py").write_text("import os\nos.abort()\n")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(tmp_path), str(ROOT)]))
+    before = (converted / "litert-float32" / "network.json").read_bytes()
+    assert exported.cnn("export", exported.recipe, "--format", "litert") == Fault.INPUT
+    assert "SIGABRT" in capsys.readouterr().err
+    assert (converted / "litert-float32" / "network.json").read_bytes() == before
+    assert not list(exported.run.glob(".formats-*"))
+
+
 @pytest.mark.parametrize(
     "arguments",
     [("--format", "onxx"), ("--format", "litert", "--precision", "bfloat16"), ("--precision", "float16")],
