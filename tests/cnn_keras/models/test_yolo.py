@@ -12,6 +12,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.models import yolo
 from cnn_keras.ops import boxes as box
 from cnn_keras.ops import yolo_head
+from tests.one_batch import learn_by_heart
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -199,35 +200,16 @@ def test_every_form_learns_a_batch_by_heart(builder, arguments, tmp_path):
     keras.utils.set_random_seed(0)
     images, boxes, labels = scenes(64)
     network = models.build(builder, input_shape=(64, 64, 3), classes=2, **arguments)
-    optimizer = keras.optimizers.Adam(2e-3, global_clipnorm=10.0)
-    optimizer.build(network.trainable_variables)
 
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            total = tf.add_n(list(yolo.loss(network, network(images, training=True), boxes, labels).values()))
-        gradients = tape.gradient(total, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
-        return gradients
+    def terms(outputs):
+        return yolo.loss(network, outputs, boxes, labels)
 
-    still = [
-        weight.path
-        for weight, gradient in zip(network.trainable_variables, step(), strict=True)
-        if not np.any(gradient)
-    ]
-    assert still == []
-    for _ in range(12):
-        for _ in range(20):
-            step()
-        outputs = network(images, training=False)
+    def shortcoming(outputs):
         found = box.non_max_suppression(*yolo.decode(network, outputs), threshold=0.3)
-        if learnt(found, boxes, labels):
-            break
-    assert learnt(found, boxes, labels)
-    network.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for name, output in loaded(images, training=False).items():
-        np.testing.assert_array_equal(output, outputs[name])
+        return None if learnt(found, boxes, labels) else found
+
+    learn_by_heart(network, images, images, terms, shortcoming, tmp_path, rate=2e-3)
+    outputs, loaded = network(images, training=False), keras.saving.load_model(tmp_path / "model.keras")
     for before, after in zip(yolo.decode(network, outputs), yolo.decode(loaded, outputs), strict=True):
         np.testing.assert_array_equal(before, after)
 

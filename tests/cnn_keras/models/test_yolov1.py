@@ -10,6 +10,7 @@ from cnn_keras.errors import Fault
 from cnn_keras.models import yolov1
 from cnn_keras.ops import boxes as box
 from tests.cnn_keras.models.test_yolo import learnt, scenes
+from tests.one_batch import learn_by_heart
 
 # Keras 3.15 writes variables by a conversion that NumPy 2 frowns on.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
@@ -168,25 +169,12 @@ def test_a_form_learns_a_batch_by_heart(builder, tmp_path):
     images, boxes, labels = scenes(64)
     dense = {} if builder == "yolov1.yolov1_small" else {"hidden": 64, "dropout": 0.0}
     network = models.build(builder, input_shape=(64, 64, 3), classes=2, **dense)
-    optimizer = keras.optimizers.Adam(1e-3, global_clipnorm=10.0)
-    optimizer.build(network.trainable_variables)
 
-    @tf.function
-    def step():
-        with tf.GradientTape() as tape:
-            total = tf.add_n(list(yolov1.loss(network, network(images, training=True), boxes, labels).values()))
-        gradients = tape.gradient(total, network.trainable_variables)
-        optimizer.apply_gradients(zip(gradients, network.trainable_variables, strict=True))
+    def terms(outputs):
+        return yolov1.loss(network, outputs, boxes, labels)
 
-    for _ in range(20):
-        for _ in range(20):
-            step()
-        outputs = network(images, training=False)
+    def shortcoming(outputs):
         found = box.non_max_suppression(*yolov1.decode(network, outputs), threshold=0.3)
-        if learnt(found, boxes, labels):
-            break
-    assert learnt(found, boxes, labels)
-    network.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    for name, output in loaded(images, training=False).items():
-        np.testing.assert_array_equal(output, outputs[name])
+        return None if learnt(found, boxes, labels) else found
+
+    learn_by_heart(network, images, images, terms, shortcoming, tmp_path, rounds=20)
