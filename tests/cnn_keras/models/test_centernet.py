@@ -17,11 +17,16 @@ import pytest
 import tensorflow as tf
 
 from cnn_keras import models
+from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.errors import Fault
 from cnn_keras.models import centernet
+from cnn_keras.ops.resize import resize_image
 from cnn_keras.weights import catalog, human, pretrained
-from pipelines.export.formats import Convertible, check, write
+from pipelines.export.formats import Convertible, check, image_preprocessing, write
 from pipelines.export.runtimes import Network, Target
+from pipelines.serving.converted.model import ConvertedModel
+from pipelines.tasks.detect.config import Suppress
+from pipelines.tasks.detect.decode import Reader
 from tests.conftest import cnn
 from tests.converted import FORMATS, need
 from tests.pipelines.tasks.test_detect import write_squares
@@ -200,6 +205,42 @@ def test_openvino_keeps_the_sixth_of_the_file(tmp_path):
     x = np.random.default_rng(0).uniform(-5, 100, (2, 4, 4, 3)).astype("f")
     sixth = np.float32(np.float16(1 / 6))
     np.testing.assert_allclose(Network(tmp_path)(x)["y"], x * np.clip(x + 3, 0, 6) * sixth, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_another_engine_serves_what_the_network_finds(name, tmp_path):
+    """Drawn weights of the heat map make peaks of distinct scores: their order is no matter of rounding."""
+    need(name)
+    keras.utils.set_random_seed(0)
+    network, shape = centernet.centernet(input_shape=(64, 64, 3), classes=2), Shape((64, 64), 3, "pad")
+    kernel = network.get_layer("heatmap").kernel
+    kernel.assign(np.random.default_rng(0).normal(0, 300, kernel.shape))
+
+    def candidates(images, proposals=None):
+        return centernet.decode(network, network(tf.cast(images, tf.float32) / 255))
+
+    suppress = {"threshold": 0.24, "limit": 20, "soft": None, "iou_threshold": 0.5}
+    about = {"preprocessing": image_preprocessing(shape), "outputs": {"boxes": "", "scores": ""}}
+    convertible = Convertible(
+        model=network,
+        answer=lambda images: dict(zip(("boxes", "scores"), candidates(images), strict=True)),
+        tensor=tf.TensorSpec((None, 64, 64, 3), tf.uint8, name="image"),
+        about=about,
+        **dict.fromkeys(("examples", "changed", "score", "measure", "metric")),
+    )
+    write(convertible, tmp_path, Target(name, "float32"))
+    facts = {"task": "detect", "name": "peaks", "version": 1, "format": name, "precision": "float32"}
+    taken = {"name": "image", "dtype": "uint8", "shape": [None, 64, 64, 3]}
+    description = {**facts, **about, "input": taken, "classes": ["red", "white"], "suppress": suppress}
+    (tmp_path / "network.json").write_text(json.dumps(description))
+    image = picture()[:256, :384]
+    answer = ConvertedModel(tmp_path)("serving_tensor", {"image": image[None]})
+    reader = Reader(candidates, Suppress(threshold=0.24, limit=20, overlap=0.5), shape=shape)
+    expected = reader(resize_image(image, shape.size, fit="pad")[None], tf.constant([[256, 384]]))
+    assert answer["count"] == expected.count > 3
+    np.testing.assert_array_equal(answer["class_id"], expected.classes)
+    np.testing.assert_allclose(answer["boxes"], expected.boxes, atol=0.5)
+    np.testing.assert_allclose(answer["scores"], expected.scores, atol=2e-3)
 
 
 @pytest.mark.slow
