@@ -193,18 +193,20 @@ def test_sides_that_the_strides_do_not_divide_are_refused():
 
 def test_openvino_keeps_the_sixth_of_the_file(tmp_path):
     need("openvino")
-    image = keras.Input((4, 4, 3), name="image")
-    model = keras.Model(image, centernet._hard_swish(image, name="swish"))
-    tensor = tf.TensorSpec((None, 4, 4, 3), tf.float32, name="image")
+    network = models.build("centernet.centernet", input_shape=(32, 32, 3), classes=2)
+    swish = network.get_layer("stem_swish")  # a product of x and its hard sigmoid
+    model = keras.Model(network.inputs, {"x": swish.input[0], "y": swish.output})
+    tensor = tf.TensorSpec((None, 32, 32, 3), tf.float32, name="image")
     no = {"examples": None, "changed": None, "score": None, "measure": None, "metric": ""}
-    convertible = Convertible(model=model, answer=lambda x: {"y": model(x)}, tensor=tensor, about={}, **no)
+    convertible = Convertible(model=model, answer=model, tensor=tensor, about={}, **no)
     write(convertible, tmp_path, Target("openvino", "float32"))
-    (tmp_path / "network.json").write_text(
-        json.dumps({"format": "openvino", "precision": "float32", "outputs": {"y": ""}})
-    )
-    x = np.random.default_rng(0).uniform(-5, 100, (2, 4, 4, 3)).astype("f")
+    description = {"format": "openvino", "precision": "float32", "outputs": {"x": "", "y": ""}}
+    (tmp_path / "network.json").write_text(json.dumps(description))
+    found = Network(tmp_path)(np.random.default_rng(0).uniform(-50, 50, (2, 32, 32, 3)).astype("f"))
+    assert np.min(found["x"]) < -3 < 3 < np.max(found["x"])
     sixth = np.float32(np.float16(1 / 6))
-    np.testing.assert_allclose(Network(tmp_path)(x)["y"], x * np.clip(x + 3, 0, 6) * sixth, rtol=1e-5, atol=1e-5)
+    expected = found["x"] * np.clip(found["x"] + 3, 0, 6) * sixth
+    np.testing.assert_allclose(found["y"], expected, rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.parametrize("name", FORMATS)
