@@ -161,8 +161,17 @@ def _onnx(function: Any, tensor: tf.TensorSpec, precision: str, rows: Any = None
     if precision == "float16":
         from onnxruntime.transformers.float16 import convert_float_to_float16  # optional
 
+        _leave_out_empty(proto)
         proto = convert_float_to_float16(proto, keep_io_types=True)
     return proto
+
+
+def _leave_out_empty(proto: Any) -> None:
+    """An input of Resize that is an empty constant becomes none: behind a cast nobody would know that it is empty."""
+    empty = {tensor.name for tensor in proto.graph.initializer if 0 in tensor.dims}
+    for node in proto.graph.node:
+        if node.op_type == "Resize":
+            node.input[:] = ["" if name in empty else name for name in node.input]
 
 
 def _erfc(graph: Any, node: Any, name: str, arguments: Any) -> None:

@@ -210,6 +210,20 @@ def test_openvino_keeps_the_sixth_of_the_file(tmp_path):
 
 
 @pytest.mark.parametrize("name", FORMATS)
+def test_maps_grow_in_float16_too(name, tmp_path):
+    need(name)
+    image = keras.Input((8, 8, 3), name="image")
+    model = keras.Model(image, keras.layers.Conv2D(4, 3)(centernet.CornerUpSampling2D()(image)))
+    tensor = tf.TensorSpec((None, 8, 8, 3), tf.float32, name="image")
+    no = dict.fromkeys(("examples", "changed", "score", "measure", "metric"))
+    convertible = Convertible(model=model, answer=lambda x: {"y": model(x)}, tensor=tensor, about={}, **no)
+    write(convertible, tmp_path, Target(name, "float16"))
+    (tmp_path / "network.json").write_text(json.dumps({"format": name, "precision": "float16", "outputs": {"y": ""}}))
+    x = np.random.default_rng(0).uniform(0, 1, (2, 8, 8, 3)).astype("f")
+    np.testing.assert_allclose(Network(tmp_path)(x)["y"], model(x), atol=5e-3)
+
+
+@pytest.mark.parametrize("name", FORMATS)
 def test_another_engine_serves_what_the_network_finds(name, tmp_path):
     """Drawn weights of the heat map make peaks of distinct scores: their order is no matter of rounding."""
     need(name)
