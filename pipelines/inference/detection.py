@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
@@ -29,13 +29,15 @@ class Detections(Annotation):
     Attributes:
         classes: names with their scores.
         boxes: left, top, right, bottom in pixels of the upright picture.
-        landmarks: of each thing x and y by name, where the model knows some.
+        landmarks: of each thing x and y by name, where the model knows some; None is one that is not seen.
+        lines: pairs of names of landmarks that a picture joins.
         instances: uint8 (height, width): the number of the thing, from 1, that each pixel belongs to.
     """
 
     classes: list[tuple[str, float]]
     boxes: list[list[float]]
-    landmarks: list[dict[str, list[float]]] | None = None
+    landmarks: list[dict[str, list[float] | None]] | None = None
+    lines: list[tuple[str, str]] = field(default_factory=list)
     instances: Array | None = None
 
     def _values(self) -> dict[str, Any]:
@@ -64,10 +66,13 @@ class Detections(Annotation):
         plain = image if self.instances is None else overlays.paint_instances(image, self.instances)
         names, scores = [label for label, _ in self.classes], [score for _, score in self.classes]
         picture = annotate.draw_boxes(plain, np.array(self.boxes).reshape(-1, 4), names, scores)
+        scale = picture.shape[0] / plain.shape[0]
         for marks in self.landmarks or ():
-            picture = annotate.draw_points(
-                picture, np.array(list(marks.values())) * (picture.shape[0] / plain.shape[0])
-            )
+            seen = np.array([point is not None for point in marks.values()])
+            points = np.array([point or (0.0, 0.0) for point in marks.values()]) * scale
+            places = dict(zip(marks, points, strict=True))
+            ends = [(places[one], places[other]) for one, other in self.lines if marks[one] and marks[other]]
+            picture = annotate.draw_points(picture, points, visible=seen, lines=ends)
         return picture
 
     @classmethod
@@ -86,10 +91,12 @@ class Detections(Annotation):
 
     def _rows(self) -> list[list[str]]:
         """Label, score, edges and landmarks of each thing."""
-        marks = [[value for point in points.values() for value in point] for points in self.landmarks or ()]
+        unseen = (None, None)
+        marks = [[value for point in points.values() for value in point or unseen] for points in self.landmarks or ()]
         places = zip(self.classes, self.boxes, marks or [[]] * len(self.boxes), strict=True)
         return [
-            [label, f"{score:.6f}", *(f"{edge:.1f}" for edge in (*box, *mark))] for (label, score), box, mark in places
+            [label, f"{score:.6f}", *("" if edge is None else f"{edge:.1f}" for edge in (*box, *mark))]
+            for (label, score), box, mark in places
         ]
 
 
@@ -140,14 +147,22 @@ def _rows(outputs: dict[str, Any]) -> Iterator[dict[str, Any]]:
     for row, count in enumerate(values["count"].tolist()):
         names = [label.decode() for label in values["label"][row, :count]]
         marks = numbers = None
+        lines: list[tuple[str, str]] = []
         if "landmarks" in values:
             parts = [name.decode() for name in values["landmark_names"][row]]
-            marks = [dict(zip(parts, points, strict=True)) for points in values["landmarks"][row, :count].tolist()]
+            points = values["landmarks"][row, :count]
+            seen = points.any(axis=-1) if "landmark_scores" in values else np.ones(points.shape[:2], bool)
+            marks = [
+                {part: point if there else None for part, point, there in zip(parts, *of_one, strict=True)}
+                for of_one in zip(points.tolist(), seen, strict=True)
+            ]
+            lines = [(parts[one], parts[other]) for one, other in values.get("landmark_lines", [[]] * (row + 1))[row]]
         if "instances_bytes" in values:
             numbers = tf.io.decode_png(values["instances_bytes"][row], channels=1)[..., 0].numpy()
         yield {
             "classes": list(zip(names, values["scores"][row, :count].tolist(), strict=True)),
             "boxes": values["boxes"][row, :count].tolist(),
             "landmarks": marks,
+            "lines": lines,
             "instances": numbers,
         }

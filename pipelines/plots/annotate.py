@@ -77,15 +77,25 @@ def draw_boxes(
     return np.asarray(picture)
 
 
-def draw_points(image: Array, points: Array, *, visible: Array | None = None, ring: bool = False) -> Array:
+def draw_points(
+    image: Array,
+    points: Array,
+    *,
+    visible: Array | None = None,
+    ring: bool = False,
+    lines: Sequence[tuple[Array, Array]] = (),
+) -> Array:
     """Return the image, uint8 [H, W, 3], with a spot in a colour of its own at each point, or a white ring.
 
     Args:
         points: float [L, 2], x and y in pixels of `image`.
         visible: bool [L], which of them are drawn; None draws all.
+        lines: below the spots, from one x and y to another.
     """
     canvas = Image.fromarray(image)
-    draw, size = ImageDraw.Draw(canvas), max(4, round(max(image.shape) / 70))
+    draw, size = ImageDraw.Draw(canvas), max(4, round(max(image.shape) / (160 if lines else 70)))
+    for ends in lines:
+        _path(draw, ends, size // 2)
     for number, (x, y) in enumerate(points):
         if visible is not None and not visible[number]:
             continue

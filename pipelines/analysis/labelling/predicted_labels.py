@@ -204,7 +204,7 @@ def _objects(answer: Detections) -> Iterator[Object]:
         masks = [run_length.encode(answer.instances == number) for number in range(1, len(answer.boxes) + 1)]
     marks = answer.landmarks or [{}] * len(answer.boxes)
     for (name, score), box, mask, points in zip(answer.classes, answer.boxes, masks, marks, strict=True):
-        landmarks = tuple(Landmark(part, x, y) for part, (x, y) in points.items())
+        landmarks = tuple(Landmark(part, point[0], point[1]) for part, point in points.items() if point)
         left, top, right, bottom = box
         yield Object((left, top, right, bottom), name, mask=mask, landmarks=landmarks, score=score)
 

@@ -81,6 +81,9 @@ TABLE = {
     "mask_rcnn.mask_rcnn_small": Figures(3_182_762, 521_378_048, 3_186_730, elsewhere="test_mask_rcnn"),
     "maxout.maxout": Figures(418_714, 30_746_736, quick=True),
     "mobilenet.mobilenet_v2": Figures(3_504_872, 300_774_272, 3_538_984),
+    "movenet.movenet": Figures(
+        2_335_110, 270_549_504, 2_369_382, small={"input_shape": (64, 64, 3)}, elsewhere="test_movenet"
+    ),
     "nin.nin": Figures(7_595_176, 1_105_996_320, small={"input_shape": (67, 67, 3)}),
     "nin.nin_cifar": Figures(966_986, 222_486_528, quick=True),
     "pilotnet.pilotnet": Figures(252_219, 26_876_342, small={"input_shape": (66, 80, 3)}, quick=True),

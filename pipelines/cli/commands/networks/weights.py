@@ -1,5 +1,6 @@
 """`cnn import-weights`: networks of other frameworks as Keras models."""
 
+import importlib
 from pathlib import Path
 from typing import Annotated
 
@@ -22,13 +23,7 @@ def import_darknet(
 
     Example: cnn import-weights darknet yolov3.cfg yolov3.weights -o yolov3.keras
     """
-    from pipelines.engine.startup import load_tensorflow
-
-    console = console_for(False)
-    load_tensorflow(console)
-    from pipelines.export import import_darknet as export_import_darknet
-
-    console.print(escape_markup(export_import_darknet.import_weights(cfg, weights, output)))
+    _convert("pipelines.export.import_darknet", cfg, weights, output)
 
 
 @imports.command("face-api")
@@ -42,14 +37,7 @@ def import_face_api(
 
     `npm pack @vladmandic/face-api` downloads that file.
     """
-    from pipelines.engine.startup import load_tensorflow
-
-    console = console_for(False)
-    load_tensorflow(console)
-    from pipelines.export import import_face_api as export_import_face_api
-
-    for sentence in export_import_face_api.import_weights(path, output):
-        console.print(escape_markup(sentence))
+    _convert("pipelines.export.import_face_api", path, output)
 
 
 @imports.command("human")
@@ -66,14 +54,7 @@ def import_human(
     `npm pack @vladmandic/human` downloads that file. Recipes start from it by `model.weights: coco`, and
     `cnn predict ~/.keras/models/coco/centernet PHOTO` asks it as it is.
     """
-    from pipelines.engine.startup import load_tensorflow
-
-    console = console_for(False)
-    load_tensorflow(console)
-    from pipelines.tasks.detect import import_human as detect_import_human
-
-    for sentence in detect_import_human.import_weights(path, output):
-        console.print(escape_markup(sentence))
+    _convert("pipelines.tasks.detect.import_human", path, output)
 
 
 @imports.command("human-faces")
@@ -88,11 +69,30 @@ def import_human_faces(
     `npm pack @vladmandic/human` downloads that file. `cnn faces identify --detector blazeface` finds faces by the
     first, and `--liveness human-faces/antispoof` asks one of the others.
     """
+    _convert("pipelines.export.import_human_faces", path, output)
+
+
+@imports.command("human-pose")
+def import_human_pose(
+    path: Annotated[Path, typer.Argument(metavar="PATH", help="The archive from `npm pack`, or its extracted folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="The folder to write.")] = Path("human-pose"),
+) -> None:
+    """Convert what finds people's joints in the npm package @vladmandic/human: CenterNet and MoveNet, as one model.
+
+    Example: cnn import-weights human-pose vladmandic-human-3.3.6.tgz
+
+    `npm pack @vladmandic/human` downloads that file. `cnn predict human-pose/pose PHOTO` finds the 17 joints of each
+    person, and `cnn track human-pose/pose VIDEO` follows the people.
+    """
+    _convert("pipelines.export.import_human_pose", path, output)
+
+
+def _convert(module: str, *arguments: Path | None) -> None:
+    """Let `import_weights` of a module convert a network, and print what it says that it did."""
     from pipelines.engine.startup import load_tensorflow
 
     console = console_for(False)
     load_tensorflow(console)
-    from pipelines.export import import_human_faces as export_import_human_faces
-
-    for sentence in export_import_human_faces.import_weights(path, output):
+    said = importlib.import_module(module).import_weights(*arguments)
+    for sentence in [said] if isinstance(said, str) else said:
         console.print(escape_markup(sentence))
