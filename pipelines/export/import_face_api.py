@@ -8,12 +8,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cnn_keras.data.files import durable
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.models import faceapi, ssd
 from cnn_keras.ops import boxes, landmarks
 from cnn_keras.weights import face_api
 from pipelines.data import run_files
+from pipelines.export import licence as licence_file
 from pipelines.export import savedmodel
 
 NOTICE = """\
@@ -51,15 +51,12 @@ def import_weights(path: Path, output: Path) -> list[str]:
         savedmodel.save_keras(model, output / f"{name}.keras")
     version = _published(output / "landmarks", model, write_landmarks)
     faces = _published(output / "faces", detector, partial(write_faces, landmark_network=model))
-    durable.write_text(output / "LICENSE", NOTICE + licence)
-    heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
-    owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")
     return [
         f"{output / 'descriptor.keras'}: faceapi.descriptor, {networks[0].count_params():,} parameters, faces of "
         "150×150 to 128 numbers",
         f"{version}: {len(faceapi.NAMES)} landmarks of a face, {networks[1].count_params():,} parameters",
         f"{faces}: the faces of a picture, ssd.ssd_mobilenet_v1, {detector.count_params():,} parameters",
-        f"{output / 'LICENSE'}: {heading}{', ' + owner if owner else ''}",
+        licence_file.write(output, NOTICE, licence),
     ]
 
 

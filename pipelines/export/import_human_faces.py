@@ -7,12 +7,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cnn_keras.data.files import durable
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.models import blazeface
 from cnn_keras.ops import boxes, landmarks
 from cnn_keras.weights import human_faces
 from pipelines.data import run_files
+from pipelines.export import licence as licence_file
 from pipelines.export import savedmodel
 
 NOTICE = """\
@@ -56,10 +56,7 @@ def import_weights(path: Path, output: Path) -> list[str]:
         run_files.publish(partial, version, keep=False)
         what = "the faces of a picture" if name == "blazeface" else f"a classifier of {' and '.join(NAMES)}"
         sentences.append(f"{version}: {what}, {network.name}, {network.count_params():,} parameters")
-    durable.write_text(output / "LICENSE", NOTICE + licence)
-    heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
-    owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")
-    return [*sentences, f"{output / 'LICENSE'}: {heading}{', ' + owner if owner else ''}"]
+    return [*sentences, licence_file.write(output, NOTICE, licence)]
 
 
 def _write_classifier(model: keras.Model, folder: Path) -> None:

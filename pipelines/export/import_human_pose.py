@@ -6,12 +6,12 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from cnn_keras.data.files import durable
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.models import centernet, movenet
 from cnn_keras.ops import boxes, landmarks
 from cnn_keras.weights import coco, human, human_pose
 from pipelines.data import run_files
+from pipelines.export import licence as licence_file
 from pipelines.export import savedmodel
 
 NOTICE = """\
@@ -50,13 +50,10 @@ def import_weights(path: Path, output: Path) -> list[str]:
     partial = version.with_name(".partial")
     write(detector, model, partial)
     run_files.publish(partial, version, keep=False)
-    durable.write_text(output / "LICENSE", NOTICE + licence)
-    heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
-    owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")
     return [
         f"{output / 'movenet.keras'}: movenet.movenet, {joints.count_params():,} parameters, 17 joints",
         f"{version}: people and their joints, for `cnn predict {version.parent} PHOTO`",
-        f"{output / 'LICENSE'}: {heading}{', ' + owner if owner else ''}",
+        licence_file.write(output, NOTICE, licence),
     ]
 
 

@@ -5,11 +5,11 @@ from typing import Any
 
 import keras
 
-from cnn_keras.data.files import durable
 from cnn_keras.data.input_pipeline import Shape
 from cnn_keras.models import centernet
 from cnn_keras.weights import catalog, coco, human
 from pipelines.data import run_files
+from pipelines.export import licence as licence_file
 from pipelines.export import savedmodel
 from pipelines.tasks.detect import exporter
 from pipelines.tasks.detect.config import Suppress
@@ -56,11 +56,8 @@ def import_weights(path: Path, output: Path | None = None) -> list[str]:
     partial = version.with_name(".partial")
     savedmodel.write(partial, exporter.signatures(model, reader, names=coco.class_names()))
     run_files.publish(partial, version, keep=False)
-    durable.write_text(output / "LICENSE", NOTICE + licence)
-    heading = next((line.strip() for line in licence.splitlines() if line.strip()), "no licence in the package")
-    owner = next((line.strip() for line in licence.splitlines() if line.startswith("Copyright")), "")
     return [
         f"{output / 'centernet.keras'}: centernet.centernet, {network.count_params():,} parameters, 80 classes",
         f"{version}: an exported model, for `cnn predict {version.parent} PHOTO`",
-        f"{output / 'LICENSE'}: {heading}{', ' + owner if owner else ''}",
+        licence_file.write(output, NOTICE, licence),
     ]
